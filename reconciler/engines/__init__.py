@@ -1,0 +1,1 @@
+"""What runs jobs: the port in `base`, and the engines behind it."""

@@ -1,0 +1,1 @@
+"""The ByteNite Customer API."""

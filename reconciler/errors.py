@@ -1,0 +1,80 @@
+"""The errors that end a command, and the exit code of each.
+
+    ReconcilerError                 1   an error before anything was done
+    ├── ManifestError               1   carries diagnostics
+    ├── StateError                  1   damaged, foreign or rolled-back state or journal
+    ├── CredentialsError            1   none found, malformed, or rejected by the service
+    ├── EngineError                 1   the service can't be reached or breaks its contract
+    ├── Refused                     4   a guard, a stale plan, no `yes`
+    │   └── LockTaken               4   another command holds the state
+    └── Usage                      64   wrong words on the command line
+
+What becomes of single actions (exit 3 and 5) and of signals (130, 143) is no error of the command:
+`app` derives those codes from the outcomes.
+"""
+
+from enum import IntEnum
+
+from reconciler.diagnostics import Diagnostic
+
+
+class ExitCode(IntEnum):
+    """What the process ends with; the table stands in the README."""
+
+    DONE = 0
+    ERROR = 1
+    PENDING = 2
+    FAILED = 3
+    REFUSED = 4
+    IN_DOUBT = 5
+    USAGE = 64
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class ReconcilerError(Exception):
+    """Something that ends the command; `hint` says what to do next, or is empty."""
+
+    exit_code = ExitCode.ERROR
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ManifestError(ReconcilerError):
+    """The manifest can't be used; every fault found is in `diagnostics`, in file order."""
+
+    def __init__(self, diagnostics: tuple[Diagnostic, ...]) -> None:
+        count = len(diagnostics)
+        super().__init__(f"the manifest has {count} {'fault' if count == 1 else 'faults'}")
+        self.diagnostics = diagnostics
+
+
+class StateError(ReconcilerError):
+    """The state or its journal can't be trusted; no call is made on its word."""
+
+
+class CredentialsError(ReconcilerError):
+    """No credentials, malformed ones, or ones that the service rejects."""
+
+
+class EngineError(ReconcilerError):
+    """The service can't be reached, or it does not keep to its contract at all."""
+
+
+class Refused(ReconcilerError):
+    """Nothing is wrong with the input, but doing it now is refused."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class LockTaken(Refused):
+    """Another command holds the lock; the message says who, what and since when."""
+
+
+class Usage(ReconcilerError):
+    """The words on the command line contradict each other."""
+
+    exit_code = ExitCode.USAGE

@@ -1,0 +1,145 @@
+"""The words of the domain: what a job should be, what is recorded of it, what is observed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+Config = Mapping[str, int | bool]
+"""A job's config: field name to whole number or boolean, as the API's `jobJobConfig` has them."""
+
+
+class Desired(StrEnum):
+    """What a manifest asks of a job; a record uses the same three words for what was applied."""
+
+    RUNNING = "running"
+    ABORTED = "aborted"
+    ABSENT = "absent"
+
+
+class OnConfigChange(StrEnum):
+    """What a new config does to a job that was already run."""
+
+    RESTART = "restart"
+    NEXT_RUN = "next-run"
+    HOLD = "hold"
+
+
+class Verb(StrEnum):
+    """A call that changes a job."""
+
+    RUN = "run"
+    ABORT = "abort"
+    DELETE = "delete"
+
+
+class Status(StrEnum):
+    """What is known of a job at the engine: the rows of the decision table."""
+
+    NOT_OBSERVED = "not observed"
+    DRAFT = "draft"
+    ACTIVE = "active"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    ABORTED = "aborted"
+    MISSING = "missing"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The service that a manifest is for; `endpoint` is "" for an embedded sandbox."""
+
+    engine: str
+    endpoint: str
+
+    def __str__(self) -> str:
+        return f"{self.engine} at {self.endpoint}" if self.endpoint else f"{self.engine} (embedded)"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job as the manifest declares it, with the manifest's defaults applied."""
+
+    name: str
+    id: str
+    state: Desired
+    config: Config
+    run_token: str | None = None
+    on_config_change: OnConfigChange = OnConfigChange.RESTART
+    protect: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What tells one run of a job from the next: the engine's words and times, as they came."""
+
+    word: str
+    submitted_at: str | None = None
+    timestamps: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the engine says of one job now.
+
+    `word` is the engine's own state word, "" where there is none. `config` is None where the
+    engine does not tell it. `detail` is the job's error message, or why it is unreadable.
+    """
+
+    status: Status
+    word: str = ""
+    config: Config | None = None
+    submitted_at: str | None = None
+    timestamps: Mapping[str, str] = field(default_factory=dict)
+    detail: str = ""
+
+    @property
+    def evidence(self) -> Evidence:
+        """The part that a later observation is compared with, to see a new run."""
+        return Evidence(self.word, self.submitted_at, self.timestamps)
+
+
+NOT_OBSERVED = Observation(Status.NOT_OBSERVED)
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A call that was sent, or may have been, and nobody knows what became of it.
+
+    `before` is what was observed just before the call, None where nothing could be read.
+    `sent_at` is RFC 3339 and for people only: no decision rests on it.
+    """
+
+    op: str
+    verb: Verb
+    config: Config
+    run_token: str | None
+    before: Evidence | None
+    sent_at: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What was last applied to one job.
+
+    `state` is None while the first call is in doubt. `config` is that of the last run.
+    `run_tokens` are all tokens ever consumed, so that going back to an old one fires nothing.
+    """
+
+    id: str
+    state: Desired | None
+    config: Config = field(default_factory=dict)
+    run_tokens: frozenset[str] = frozenset()
+    doubt: Doubt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that was applied to one target. Lineage is made once; serial counts changed writes."""
+
+    lineage: str
+    serial: int
+    target: Target
+    jobs: Mapping[str, Record]

@@ -1,0 +1,218 @@
+"""Plans and outcomes as values, and their JSON: out and in again, equal.
+
+The forms are those of `schemas/plan.schema.json` and `schemas/outcome.schema.json`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from reconciler.jobs import Target
+
+FORMAT_VERSION = 1
+
+
+class ActionKind(StrEnum):
+    """What is planned for one job, in the order in which a plan lists it."""
+
+    ABORT = "abort"
+    RUN = "run"
+    RESTART = "restart"
+    DELETE = "delete"
+    ADOPT = "adopt"
+    FORGET = "forget"
+    HOLD = "hold"
+    NOOP = "noop"
+
+
+CALLING = (ActionKind.ABORT, ActionKind.RUN, ActionKind.RESTART, ActionKind.DELETE)
+"""The kinds that send calls. All others send none."""
+
+STEPS: Mapping[ActionKind, int] = {
+    ActionKind.ABORT: 0,
+    ActionKind.RUN: 1,
+    ActionKind.RESTART: 1,
+    ActionKind.DELETE: 2,
+    ActionKind.ADOPT: 3,
+    ActionKind.FORGET: 3,
+    ActionKind.HOLD: 4,
+    ActionKind.NOOP: 5,
+}
+"""The step of an apply in which a kind is carried out; a plan is sorted by step, then job."""
+
+
+class Outcome(StrEnum):
+    """What became of an action."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    IN_DOUBT = "in-doubt"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request as it goes on the wire; `path` is percent-encoded and below the endpoint."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field that an action changes. None stands for "not there"."""
+
+    path: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What is planned for one job, why, and the calls it takes, in order.
+
+    `error` says what is wrong with the job where it can't be acted on at all, else it is "".
+    """
+
+    job: str
+    id: str
+    kind: ActionKind
+    reason: str
+    changes: tuple[Change, ...] = ()
+    calls: tuple[Call, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Ordered actions, and what they were made from.
+
+    `paths` are the manifest paths as given. `undeclared` names the recorded jobs that no manifest
+    declares. `commit` is shown and not compared: a merge makes a new one of the same content.
+    """
+
+    target: Target
+    lineage: str
+    serial: int
+    manifest_digest: str
+    commit: str | None
+    paths: tuple[str, ...]
+    actions: tuple[Action, ...]
+    undeclared: tuple[str, ...] = ()
+
+    def count(self, kind: ActionKind) -> int:
+        """How many actions are of this kind."""
+        return sum(action.kind is kind for action in self.actions)
+
+    @property
+    def calls_anything(self) -> bool:
+        """Whether carrying it out sends a call."""
+        return any(action.kind in CALLING for action in self.actions)
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything is left to do, a hold included."""
+        return any(action.kind is not ActionKind.NOOP for action in self.actions)
+
+
+@dataclass(frozen=True, slots=True)
+class ActionOutcome:
+    """What became of one planned action.
+
+    `done` is what was done in its place, where the job just before it called for less.
+    `note` says why, or what the server said of a success; `error` what went wrong.
+    """
+
+    action: Action
+    outcome: Outcome
+    done: ActionKind
+    note: str = ""
+    error: str = ""
+    status: int | None = None
+    request_id: str = ""
+
+
+def summary(actions: Iterable[Action]) -> dict[str, int]:
+    """The number of actions of each kind, every kind named, in plan order."""
+    counts = dict.fromkeys(ActionKind, 0)
+    for action in actions:
+        counts[action.kind] += 1
+    return {kind.value: count for kind, count in counts.items()}
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON values, keys in the order in which they are printed."""
+    return {**_header(plan), "actions": [_action_to_json(action) for action in plan.actions], "undeclared": list(plan.undeclared)}
+
+
+def outcomes_to_json(plan: Plan, outcomes: Iterable[ActionOutcome]) -> dict[str, Any]:
+    """The outcome of an apply: the plan's form, each action with what became of it."""
+    return {**_header(plan), "actions": [_outcome_to_json(outcome) for outcome in outcomes], "undeclared": list(plan.undeclared)}
+
+
+def plan_from_json(document: Mapping[str, Any]) -> Plan:
+    """The plan that `plan_to_json` wrote. The document is valid under the plan's schema."""
+    return Plan(
+        target=Target(document["target"]["engine"], document["target"].get("endpoint", "")),
+        lineage=document["lineage"],
+        serial=document["serial"],
+        manifest_digest=document["manifestDigest"],
+        commit=document["commit"],
+        paths=tuple(document["paths"]),
+        actions=tuple(_action_from_json(action) for action in document["actions"]),
+        undeclared=tuple(document["undeclared"]),
+    )
+
+
+def target_to_json(target: Target) -> dict[str, str]:
+    """The target; an embedded sandbox has no endpoint."""
+    return {"engine": target.engine} | ({"endpoint": target.endpoint} if target.endpoint else {})
+
+
+def _header(plan: Plan) -> dict[str, Any]:
+    return {
+        "formatVersion": FORMAT_VERSION,
+        "target": target_to_json(plan.target),
+        "lineage": plan.lineage,
+        "serial": plan.serial,
+        "manifestDigest": plan.manifest_digest,
+        "commit": plan.commit,
+        "paths": list(plan.paths),
+        "summary": summary(plan.actions),
+    }
+
+
+def _action_to_json(action: Action) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "job": action.job,
+        "id": action.id,
+        "action": action.kind.value,
+        "reason": action.reason,
+        "changes": [{"path": c.path, "before": c.before, "after": c.after} for c in action.changes],
+        "calls": [{"method": c.method, "path": c.path, "body": c.body} for c in action.calls],
+    }
+    if action.error:
+        document["error"] = action.error
+    return document
+
+
+def _action_from_json(document: Mapping[str, Any]) -> Action:
+    return Action(
+        job=document["job"],
+        id=document["id"],
+        kind=ActionKind(document["action"]),
+        reason=document["reason"],
+        changes=tuple(Change(c["path"], c["before"], c["after"]) for c in document["changes"]),
+        calls=tuple(Call(c["method"], c["path"], c["body"]) for c in document["calls"]),
+        error=document.get("error", ""),
+    )
+
+
+def _outcome_to_json(outcome: ActionOutcome) -> dict[str, Any]:
+    document = _action_to_json(outcome.action) | {"outcome": outcome.outcome.value}
+    if outcome.done is not outcome.action.kind:
+        document["done"] = outcome.done.value
+    extras = {"note": outcome.note, "error": outcome.error, "status": outcome.status, "requestId": outcome.request_id}
+    return document | {key: value for key, value in extras.items() if value}

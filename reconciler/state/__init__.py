@@ -1,0 +1,1 @@
+"""Where state lives: the port in `store`, and the backends behind it."""
