@@ -1,10 +1,9 @@
 """Where a fault stands and what it is."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """A place in a file: lines and columns count from 1, columns in characters."""
 
     file: str
@@ -15,8 +14,7 @@ class Position:
         return f"{self.file}:{self.line}:{self.column}"
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnostic:
+class Diagnostic(NamedTuple):
     """One fault: where, what is wrong, and what would be right."""
 
     position: Position

@@ -4,9 +4,8 @@ The forms are those of `schemas/plan.schema.json` and `schemas/outcome.schema.js
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from reconciler.jobs import Target
 
@@ -25,9 +24,6 @@ class ActionKind(StrEnum):
     HOLD = "hold"
     NOOP = "noop"
 
-
-CALLING = (ActionKind.ABORT, ActionKind.RUN, ActionKind.RESTART, ActionKind.DELETE)
-"""The kinds that send calls. All others send none."""
 
 STEPS: Mapping[ActionKind, int] = {
     ActionKind.ABORT: 0,
@@ -51,8 +47,7 @@ class Outcome(StrEnum):
     IN_DOUBT = "in-doubt"
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One request as it goes on the wire; `path` is percent-encoded and below the endpoint."""
 
     method: str
@@ -60,8 +55,7 @@ class Call:
     body: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One field that an action changes. None stands for "not there"."""
 
     path: str
@@ -69,8 +63,7 @@ class Change:
     after: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(NamedTuple):
     """What is planned for one job, why, and the calls it takes, in order.
 
     `error` says what is wrong with the job where it can't be acted on at all, else it is "".
@@ -85,8 +78,7 @@ class Action:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """Ordered actions, and what they were made from.
 
     `paths` are the manifest paths as given. `undeclared` names the recorded jobs that no manifest
@@ -102,14 +94,14 @@ class Plan:
     actions: tuple[Action, ...]
     undeclared: tuple[str, ...] = ()
 
-    def count(self, kind: ActionKind) -> int:
+    def count_of(self, kind: ActionKind) -> int:
         """How many actions are of this kind."""
         return sum(action.kind is kind for action in self.actions)
 
     @property
-    def calls_anything(self) -> bool:
-        """Whether carrying it out sends a call."""
-        return any(action.kind in CALLING for action in self.actions)
+    def touches_anything(self) -> bool:
+        """Whether carrying it out sends a call or changes a record."""
+        return any(action.kind not in (ActionKind.HOLD, ActionKind.NOOP) for action in self.actions)
 
     @property
     def pending(self) -> bool:
@@ -117,8 +109,7 @@ class Plan:
         return any(action.kind is not ActionKind.NOOP for action in self.actions)
 
 
-@dataclass(frozen=True, slots=True)
-class ActionOutcome:
+class ActionOutcome(NamedTuple):
     """What became of one planned action.
 
     `done` is what was done in its place, where the job just before it called for less.
@@ -144,12 +135,20 @@ def summary(actions: Iterable[Action]) -> dict[str, int]:
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
     """The plan as JSON values, keys in the order in which they are printed."""
-    return {**_header(plan), "actions": [_action_to_json(action) for action in plan.actions], "undeclared": list(plan.undeclared)}
+    return {
+        **_header(plan),
+        "actions": [_action_to_json(action) for action in plan.actions],
+        "undeclared": list(plan.undeclared),
+    }
 
 
 def outcomes_to_json(plan: Plan, outcomes: Iterable[ActionOutcome]) -> dict[str, Any]:
     """The outcome of an apply: the plan's form, each action with what became of it."""
-    return {**_header(plan), "actions": [_outcome_to_json(outcome) for outcome in outcomes], "undeclared": list(plan.undeclared)}
+    return {
+        **_header(plan),
+        "actions": [_outcome_to_json(outcome) for outcome in outcomes],
+        "undeclared": list(plan.undeclared),
+    }
 
 
 def plan_from_json(document: Mapping[str, Any]) -> Plan:

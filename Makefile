@@ -1,0 +1,76 @@
+# Builds the wheel, installs it into .venv beside the locked tools, and works on that: what is tested is what ships.
+# Every step leaves a stamp in .venv and is done again only when what it was made from has changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
+COMPILE_LOCK = $(BIN)/uv pip compile -q --universal --python-version 3.11 --upgrade --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+# Folders too, so that a deleted file counts as a change.
+SOURCES := $(shell find reconciler schemas -name __pycache__ -prune -o -print) pyproject.toml README.md LICENSE
+
+# Nothing from outside may stand in for what the venv holds, and the checkout may not stand in for the wheel.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+export PYTHONSAFEPATH = 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint bench lock clean FORCE
+
+help:  ## print this list
+	@sed -n 's/^\([a-z]*\):.*## */\1|/p' Makefile | while IFS='|' read -r name text; do printf 'make %-8s%s\n' "$$name" "$$text"; done
+
+demo: $(VENV)/.wheel  ## show the tool at work against its own sandbox: no account, no network
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
+
+test: $(VENV)/.wheel $(VENV)/.dev  ## run the tests against the installed wheel (ARGS='-k name' picks some)
+	@$(BIN)/pytest -q -n auto --maxprocesses 8 $(ARGS)
+
+lint: $(VENV)/.dev  ## ruff and mypy
+	@$(BIN)/ruff check -q .
+	@$(BIN)/ruff format -q --diff .
+	@$(BIN)/mypy
+
+bench: $(VENV)/.wheel  ## measure start-up, planning and applying against their floors, in under four minutes
+	@$(BIN)/python bench/run.py
+
+lock: $(VENV)/.dev  ## renew requirements/*.txt from pyproject.toml
+	@$(COMPILE_LOCK) pyproject.toml -o requirements/run.txt >/dev/null
+	@$(COMPILE_LOCK) --group build -o requirements/build.txt >/dev/null
+	@$(COMPILE_LOCK) pyproject.toml --group dev -o requirements/dev.txt >/dev/null
+
+clean:  ## remove all that make has made
+	@rm -rf $(VENV) dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+# The venv is made anew where PYTHON= names another interpreter than the one that it was made with.
+ifneq ($(origin PYTHON),file)
+ifneq ($(shell cat $(VENV)/.python 2>/dev/null),$(PYTHON))
+$(VENV)/.python: FORCE
+endif
+endif
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "$(PYTHON) is not a Python 3.11 or later with venv; name one that is: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+		exit 1; }
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@printf '%s\n' '$(PYTHON)' >$@
+
+$(VENV)/.run: $(VENV)/.python requirements/run.txt requirements/build.txt
+	@echo "installing what the tool needs"
+	@$(PIP) install --require-hashes -r requirements/run.txt -r requirements/build.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	@echo "installing the tools of development"
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.wheel: $(VENV)/.run $(SOURCES)
+	@echo "building and installing the wheel"
+	@rm -rf dist
+	@$(BIN)/python -m hatchling build -t wheel -d dist 2>$(VENV)/build.log || { cat $(VENV)/build.log >&2; exit 1; }
+	@$(PIP) install --no-deps --force-reinstall dist/*.whl
+	@touch $@

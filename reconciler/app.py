@@ -1,0 +1,585 @@
+"""The use cases, and the wiring of the parts that each needs. Nothing here prints or exits."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from reconciler.errors import ExitCode, ManifestError, ReconcilerError, Refused, StateError, Usage
+from reconciler.jobs import NOT_OBSERVED, Config, Desired, Observation, Record, State, Target, Verb
+from reconciler.plan import STEPS, ActionKind, ActionOutcome, Call, Outcome, Plan
+
+if TYPE_CHECKING:
+    from threading import Event as Flag
+
+    from reconciler.engines.base import Engine
+    from reconciler.engines.sandbox.server import SandboxServer
+    from reconciler.events import Event
+    from reconciler.manifest import Manifest
+    from reconciler.planner import Matching
+    from reconciler.state.session import Session
+    from reconciler.state.store import Store
+
+
+class Place(NamedTuple):
+    """Which manifest, state and service a command is about. "" and () stand for the defaults."""
+
+    paths: tuple[str, ...] = ()
+    state_url: str = ""
+    endpoint: str = ""
+
+
+class Selection(NamedTuple):
+    """Which jobs, by globs over their names; without any `targets`, all. `prune` adds the undeclared."""
+
+    targets: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
+    prune: bool = False
+
+    def takes(self, name: str) -> bool:
+        """Whether the job is selected."""
+        if not self.targets and not self.excludes:
+            return True
+        from fnmatch import fnmatchcase
+
+        wanted = not self.targets or any(fnmatchcase(name, glob) for glob in self.targets)
+        return wanted and not any(fnmatchcase(name, glob) for glob in self.excludes)
+
+
+class World(NamedTuple):
+    """What comes from outside: the environment, and the flag that is set once nothing new may start."""
+
+    env: Mapping[str, str]
+    stop: "Flag"
+
+    def pause(self, seconds: float) -> bool:
+        """Wait, and return True where a stop was asked for."""
+        return self.stop.wait(seconds)
+
+
+class ApplyOptions(NamedTuple):
+    """How an apply goes about it. `max_rps` is in requests a second; times are in seconds."""
+
+    parallelism: int = 10
+    max_rps: float | None = None
+    settle_s: float = 60.0
+    fail_fast: bool = False
+    lock_timeout_s: float = 0.0
+
+
+class Applied(NamedTuple):
+    """The end of an apply: the plan, and an outcome for each of its actions, in plan order.
+
+    `unwritten` says why the state file could not be written, "" where it was; the journal has it all.
+    """
+
+    plan: Plan
+    outcomes: tuple[ActionOutcome, ...]
+    unwritten: str = ""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Doubt weighs more than failure, failure more than a hold."""
+        found = {outcome.outcome for outcome in self.outcomes}
+        if Outcome.IN_DOUBT in found:
+            return ExitCode.IN_DOUBT
+        if Outcome.FAILED in found or self.unwritten:
+            return ExitCode.FAILED
+        if any(o.done is ActionKind.HOLD for o in self.outcomes):
+            in_doubt = any(o.action.kind is ActionKind.HOLD and is_in_doubt(o) for o in self.outcomes)
+            return ExitCode.IN_DOUBT if in_doubt else ExitCode.REFUSED
+        return ExitCode.DONE
+
+
+class JobStatus(NamedTuple):
+    """One job: what is asked, what is recorded, what is observed."""
+
+    name: str
+    desired: Desired | None
+    record: Record | None
+    observed: Observation
+
+
+def is_in_doubt(outcome: ActionOutcome) -> bool:
+    """Whether an action was held for a call in doubt."""
+    return outcome.done is ActionKind.HOLD and outcome.action.reason.startswith("in doubt")
+
+
+def validate(place: Place) -> "tuple[Manifest, int]":
+    """The manifest, and how many files it is made of. Raises `ManifestError`."""
+    from reconciler.manifest import parse
+    from reconciler.sources import read_sources
+
+    sources = read_sources(_paths(place))
+    manifest = parse(sources)
+    return manifest._replace(target=_target(manifest, place)), len(sources)
+
+
+def plan(
+    place: Place, world: World, selection: Selection, *, refresh: bool, parallelism: int = 10, with_commit: bool = False
+) -> "tuple[Plan, ReconcilerError | None]":
+    """The plan, and the guard's refusal of it where there is one. Writes nothing.
+
+    Without `refresh` nothing is read from the service and no credentials are needed.
+    """
+    manifest, _ = validate(place)
+    state = _store(place, world).read(manifest.target) or _empty(manifest.target)
+    matching = _matching(manifest, state, selection)
+    observed: Mapping[str, Observation] = {}
+    if refresh:
+        from reconciler.refresh import observe_jobs
+
+        ids = [subject.job.id for subject in matching.subjects if selection.takes(subject.job.name)]
+        with _engine(manifest.target, place, world, ApplyOptions(parallelism=parallelism)) as engine:
+            observed = observe_jobs(engine, ids, parallelism)
+    made = _make_plan(place, manifest, state, matching, selection, observed, _commit(place) if with_commit else None)
+    return made, _refusal(made, manifest, state)
+
+
+def apply(
+    place: Place,
+    world: World,
+    selection: Selection,
+    options: ApplyOptions,
+    *,
+    saved: Plan | None,
+    confirm: Callable[[Plan], None],
+    watch: Callable[[Plan, "Event"], None],
+    remark: Callable[[str], None],
+) -> Applied:
+    """Carry out the manifest's plan, or a saved one that still fits.
+
+    `confirm` is shown each plan that calls anything and raises `Refused` where the answer is no;
+    `watch` gets the events of an apply, `remark` what else a person should know. Raises `Refused`
+    (a guard, a stale plan, a taken lock) and the other errors of the tree only before the first call.
+    """
+    from reconciler.state.journal import JournalBroken
+
+    if saved is not None:
+        place = place._replace(paths=saved.paths)
+    manifest, _ = validate(place)
+    done: dict[str, ActionOutcome] = {}
+    unwritten = ""
+    try:
+        with (
+            _store(place, world).open(manifest.target, "apply", options.lock_timeout_s) as session,
+            _LazyEngine(manifest.target, place, world, options) as engine,
+        ):
+            work = _Work(place, world, options, manifest, session, engine, confirm, watch, remark)
+            for made in work.rounds(saved, selection):
+                done |= {outcome.action.job: outcome for outcome in made}
+    except JournalBroken as fault:
+        if not done:
+            raise StateError(f"nothing was sent: {fault}", "make room or mend the disk, and apply again") from fault
+        unwritten = f"{fault}; the journal beside it has what was done: mend the disk, and apply again"
+    actions = sorted((outcome.action for outcome in done.values()), key=lambda a: (STEPS[a.kind], a.job))
+    return Applied(work.plan._replace(actions=tuple(actions)), tuple(done[a.job] for a in actions), unwritten)
+
+
+def dry_run(place: Place, world: World, selection: Selection, saved: Plan | None) -> tuple[Plan, str]:
+    """The plan that an apply would carry out, and the endpoint that its calls would go to. Sends nothing."""
+    if saved is not None:
+        place = place._replace(paths=saved.paths)
+    manifest, _ = validate(place)
+    state = _store(place, world).read(manifest.target) or _empty(manifest.target)
+    if saved is not None:
+        _refuse_stale(saved, manifest, state)
+    matching = _matching(manifest, state, selection)
+    made = saved or _make_plan(place, manifest, state, matching, selection, {}, None)
+    refusal = _refusal(made, manifest, state)
+    if refusal is not None:
+        raise refusal
+    return made, manifest.target.endpoint or "http://127.0.0.1:PORT/v1/customer"
+
+
+def status(place: Place, world: World, parallelism: int = 10) -> list[JobStatus]:
+    """Desired, recorded and observed of every declared or recorded job, sorted by name."""
+    from reconciler.planner import match_records, prune
+    from reconciler.refresh import observe_jobs
+
+    manifest, _ = validate(place)
+    state = _store(place, world).read(manifest.target) or _empty(manifest.target)
+    matching = prune(match_records(manifest.jobs, state.jobs), state.jobs)
+    ids = [subject.job.id for subject in matching.subjects]
+    with _engine(manifest.target, place, world, ApplyOptions(parallelism=parallelism)) as engine:
+        observed = observe_jobs(engine, ids, parallelism)
+    rows = [
+        JobStatus(s.job.name, s.job.state if s.keep else None, s.record, observed.get(s.job.id, NOT_OBSERVED))
+        for s in matching.subjects
+    ]
+    return sorted(rows, key=lambda row: row.name)
+
+
+def recorded(place: Place, world: World) -> State | None:
+    """The state, its journal included; None where nothing was ever applied."""
+    manifest, _ = validate(place)
+    return _store(place, world).read(manifest.target)
+
+
+def forget(place: Place, world: World, name: str, lock_timeout_s: float) -> None:
+    """Drop the record of a job; calls nothing. Raises `ReconcilerError` where it has none."""
+    manifest, _ = validate(place)
+    with _store(place, world).open(manifest.target, "state forget", lock_timeout_s) as session:
+        _record_of(session, name)
+        session.put(name, None)
+
+
+def accept(place: Place, world: World, lock_timeout_s: float) -> tuple[State, list[str]]:
+    """Take the state as it stands as true. Returns it, and what was accepted."""
+    manifest, _ = validate(place)
+    return _store(place, world).accept(manifest.target, lock_timeout_s)
+
+
+def resolve(place: Place, world: World, name: str, was_applied: bool, lock_timeout_s: float) -> str:
+    """Settle a call in doubt on a person's word. Returns what was settled, in words."""
+    from reconciler.planner import settled
+
+    manifest, _ = validate(place)
+    with _store(place, world).open(manifest.target, "resolve", lock_timeout_s) as session:
+        record = _record_of(session, name)
+        doubt = record.doubt
+        if doubt is None:
+            raise ReconcilerError(f"{name} has no call in doubt", "reconciler state list shows which have")
+        word = "applied" if was_applied else "not applied"
+        session.conclude(doubt.op, name, settled(record, was_applied), f"{word}, says {_who(world.env)}")
+        return f"{doubt.verb} of {name}, sent at {doubt.sent_at}, is on record as {word}"
+
+
+def read_plan(text: str, where: str) -> Plan:
+    """The saved plan in a file. Raises `ReconcilerError` where it is none."""
+    import json
+
+    from reconciler.plan import plan_from_json
+    from reconciler.schemas import explain, schema_text
+
+    try:
+        document = json.loads(text)
+    except ValueError as fault:
+        raise ReconcilerError(f"{where} is no saved plan: {fault}", "make one: reconciler plan --out FILE") from fault
+    faults = list(explain(json.loads(schema_text("plan.schema.json")), document))
+    if faults:
+        path, _, message = faults[0]
+        raise ReconcilerError(
+            f"{where} is no saved plan: {'.'.join(map(str, path)) or 'the document'}: {message}",
+            "make one: reconciler plan --out FILE",
+        )
+    return plan_from_json(document)
+
+
+class _Work:
+    """One apply, its state locked."""
+
+    def __init__(
+        self,
+        place: Place,
+        world: World,
+        options: ApplyOptions,
+        manifest: "Manifest",
+        session: "Session",
+        engine: "_LazyEngine",
+        confirm: Callable[[Plan], None],
+        watch: "Callable[[Plan, Event], None]",
+        remark: Callable[[str], None],
+    ) -> None:
+        self._place = place
+        self._world = world
+        self._options = options
+        self._manifest = manifest
+        self._session = session
+        self._engine = engine
+        self._confirm = confirm
+        self._watch = watch
+        self._remark = remark
+        self.plan: Plan
+
+    def rounds(self, saved: Plan | None, selection: Selection) -> Iterator[list[ActionOutcome]]:
+        """The outcomes of the plan, then those of the jobs whose doubt was settled meanwhile.
+
+        A doubt takes two looks, some time apart. The jobs without one do not wait for it.
+        """
+        import time
+
+        from reconciler.recover import look, look_again
+
+        doubtful = any(record.doubt for record in self._session.state.jobs.values())
+        pending = look(self._session, self._engine.open(), time.monotonic) if doubtful else []
+        matching = self._matching(Selection(prune=True) if saved else selection)
+        if saved is not None:
+            _refuse_stale(saved, self._manifest, self._session.state)
+        self.plan = saved or self._planned(matching, selection)
+        yield self._carry_out(self.plan, matching)
+        if not pending or self._world.stop.is_set():
+            return
+        self._remark(f"{len(pending)} in doubt: looking again after {self._options.settle_s:g} s")
+        engine, settle_s = self._engine.open(), self._options.settle_s
+        known = set(look_again(pending, self._session, engine, settle_s, time.monotonic, self._world.pause))
+        again = self._matching(selection)
+        second = self._planned(again, selection)
+        actions = tuple(a for a in second.actions if a.job in known)
+        if saved is None and actions and not self._world.stop.is_set():
+            yield self._carry_out(second._replace(actions=actions), again)
+
+    def _matching(self, selection: Selection) -> "Matching":
+        return _matching(self._manifest, self._session.state, selection)
+
+    def _planned(self, matching: "Matching", selection: Selection) -> Plan:
+        return _make_plan(self._place, self._manifest, self._session.state, matching, selection, {}, None)
+
+    def _carry_out(self, plan: Plan, matching: "Matching") -> list[ActionOutcome]:
+        import time
+        import uuid
+
+        from reconciler.apply import Surroundings, carry_out, untouched
+        from reconciler.events import Finished
+
+        refusal = _refusal(plan, self._manifest, self._session.state)
+        if refusal is not None:
+            raise refusal
+        subjects = {subject.job.name: subject for subject in matching.subjects}
+        if not plan.touches_anything:
+            return [untouched(action) for action in plan.actions]
+        unknown = [action.job for action in plan.actions if action.job not in subjects]
+        if unknown:
+            raise _stale(f"it names {unknown[0]}, which is neither declared nor recorded")
+        engine = self._engine.open()
+        self._confirm(plan)
+        self._session.move(matching.moves)
+        self._session.drop_spent(matching.spent)
+        around = Surroundings(
+            engine=engine,
+            session=self._session,
+            call_for=_call_for(),
+            stop=self._world.stop,
+            pause=self._world.pause,
+            monotonic=time.monotonic,
+            now=_now,
+            new_op=lambda: str(uuid.uuid4()),
+        )
+        outcomes = []
+        options = self._options
+        for event in carry_out(plan, subjects, around, parallelism=options.parallelism, fail_fast=options.fail_fast):
+            self._watch(plan, event)
+            if isinstance(event, Finished):
+                outcomes.append(event.outcome)
+        return outcomes
+
+
+class _LazyEngine:
+    """The engine of a target, opened when it is first needed: a plan of holds needs no credentials."""
+
+    def __init__(self, target: Target, place: Place, world: World, options: ApplyOptions) -> None:
+        self._arguments = (target, place, world, options)
+        self._stack = ExitStack()
+        self._engine: Engine | None = None
+
+    def __enter__(self) -> "_LazyEngine":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def open(self) -> "Engine":
+        if self._engine is None:
+            self._engine = self._stack.enter_context(_engine(*self._arguments))
+        return self._engine
+
+
+@contextmanager
+def _engine(target: Target, place: Place, world: World, options: ApplyOptions) -> "Iterator[Engine]":
+    from random import Random
+
+    from reconciler.engines.bytenite.auth import Credentials
+    from reconciler.engines.bytenite.engine import ByteniteEngine
+
+    with ExitStack() as stack:
+        endpoint = target.endpoint
+        if endpoint:
+            credentials = Credentials.from_environment(world.env)
+        else:
+            token = _fresh_token()
+            credentials = Credentials(access_token=token)
+            endpoint = stack.enter_context(_embedded_sandbox(place, token)).endpoint
+        engine = ByteniteEngine(
+            endpoint,
+            credentials,
+            parallelism=options.parallelism,
+            max_rps=options.max_rps,
+            wait=world.pause,
+            random=Random(),
+        )
+        stack.callback(engine.close)
+        yield engine
+
+
+def _embedded_sandbox(place: Place, token: str) -> "SandboxServer":
+    from reconciler.engines.sandbox.server import SandboxServer
+
+    db_path = f"{_state_path(place).removesuffix('.state.json')}.sandbox.db"
+    return SandboxServer(db_path, access_token=token, create_missing=True)
+
+
+def _fresh_token() -> str:
+    import secrets
+
+    return secrets.token_hex(16)
+
+
+def _paths(place: Place) -> tuple[str, ...]:
+    if place.paths:
+        return place.paths
+    from reconciler.sources import default_paths
+
+    return tuple(default_paths("."))
+
+
+def _target(manifest: "Manifest", place: Place) -> Target:
+    if not place.endpoint:
+        return manifest.target
+    from reconciler.endpoints import endpoint_fault, normalize_endpoint
+
+    fault = endpoint_fault(place.endpoint)
+    if fault:
+        raise Usage(f"--endpoint: {fault}")
+    return Target(manifest.target.engine, normalize_endpoint(place.endpoint))
+
+
+def _state_path(place: Place) -> str:
+    url = place.state_url
+    if not url:
+        first = os.path.normpath(_paths(place)[0])
+        if os.path.isdir(first) and os.path.basename(first) in ("", ".", ".."):
+            return os.path.join(first, "jobs.state.json")
+        stem, extension = os.path.splitext(first)
+        return f"{stem if extension in ('.yaml', '.yml') else first}.state.json"
+    if url.startswith("file:"):
+        return url.removeprefix("file://").removeprefix("file:")
+    if "://" in url or url.startswith("git+"):
+        raise Usage(f"--state {url}: state is kept in a file; give its path")
+    return url
+
+
+def _store(place: Place, world: World) -> "Store":
+    import uuid
+
+    from reconciler.state.disk import OsDisk
+    from reconciler.state.file import FileStore, Surroundings
+
+    home = world.env.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    around = Surroundings(
+        disk=OsDisk(),
+        marks_folder=os.path.join(home, "reconciler"),
+        who=_who(world.env),
+        now=_now,
+        new_lineage=lambda: str(uuid.uuid4()),
+        wait=world.pause,
+    )
+    return FileStore(_state_path(place), around)
+
+
+def _empty(target: Target) -> State:
+    return State("", 0, target, {})
+
+
+def _matching(manifest: "Manifest", state: State, selection: Selection) -> "Matching":
+    from reconciler.planner import match_records, prune
+
+    matching = match_records(manifest.jobs, state.jobs)
+    if selection.prune:
+        matching = prune(matching, state.jobs)
+    for glob in selection.targets:
+        if not any(selection._replace(targets=(glob,), excludes=()).takes(s.job.name) for s in matching.subjects):
+            raise ReconcilerError(f"--target {glob} matches no job", "reconciler status shows the names")
+    return matching
+
+
+def _make_plan(
+    place: Place,
+    manifest: "Manifest",
+    state: State,
+    matching: "Matching",
+    selection: Selection,
+    observed: Mapping[str, Observation],
+    commit: str | None,
+) -> Plan:
+    from reconciler.planner import make_plan
+
+    return make_plan(
+        matching,
+        observed,
+        _call_for(),
+        selection.takes,
+        state=state,
+        manifest_digest=manifest.digest,
+        commit=commit,
+        paths=_paths(place),
+    )
+
+
+def _call_for() -> Callable[[Verb, str, Config], Call]:
+    from reconciler.engines.bytenite.wire import call_for
+
+    return call_for
+
+
+def _refusal(plan: Plan, manifest: "Manifest", state: State) -> Refused | None:
+    if not manifest.guards:
+        return None
+    from reconciler.guards import check
+
+    try:
+        check(plan, manifest.guards, len(state.jobs))
+    except Refused as refusal:
+        return refusal
+    return None
+
+
+def _refuse_stale(saved: Plan, manifest: "Manifest", state: State) -> None:
+    if saved.target != manifest.target:
+        raise _stale(f"it is for {saved.target}, and the manifest for {manifest.target}")
+    if saved.manifest_digest != manifest.digest:
+        raise _stale("the manifest is no longer the one that it was made from")
+    # Where nothing was ever applied, a plan has no lineage to name; it is made with the first apply.
+    if saved.lineage != (state.lineage if state.serial else ""):
+        raise _stale("it was made from another state (the lineage differs)")
+    if saved.serial != state.serial:
+        raise _stale(f"it was made from serial {saved.serial} of the state, which is at {state.serial} now")
+
+
+def _stale(why: str) -> Refused:
+    return Refused(f"the saved plan is stale: {why}", "make a new one, review it, and apply that")
+
+
+def _record_of(session: "Session", name: str) -> Record:
+    record = session.record_of(name)
+    if record is None:
+        raise ReconcilerError(f"nothing is recorded of {name}", "reconciler state list shows the names")
+    return record
+
+
+def _commit(place: Place) -> str | None:
+    """The commit that is checked out where the manifest lies, None outside git."""
+    import subprocess
+
+    first = _paths(place)[0]
+    folder = first if os.path.isdir(first) else os.path.dirname(first) or "."
+    try:
+        found = subprocess.run(
+            ["git", "-C", folder, "rev-parse", "--verify", "--quiet", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return None
+    return found.stdout.strip() or None
+
+
+def _now() -> str:
+    import time
+
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _who(env: Mapping[str, str]) -> str:
+    user = env.get("USER") or env.get("LOGNAME") or f"user {os.getuid()}"
+    return f"{user}@{os.uname().nodename} (process {os.getpid()})"

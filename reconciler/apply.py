@@ -1,0 +1,293 @@
+"""Carry out a plan: order, parallelism, one intent and one result on disk around each call.
+
+Each job is observed just before it is touched, and decided on anew. What is then done is what the
+plan shows or less: a call that the plan does not show is held, not sent.
+"""
+
+import queue
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event as Flag
+from threading import Lock
+from typing import NamedTuple, assert_never
+
+from reconciler.engines.base import Answer, AnswerClass, Engine
+from reconciler.errors import CredentialsError, EngineError, ReconcilerError
+from reconciler.events import Event, Finished, Started
+from reconciler.evidence import Trace, is_newer_run, trace_of
+from reconciler.jobs import NOT_OBSERVED, Config, Doubt, Evidence, Observation, Record, Status, Verb
+from reconciler.plan import STEPS, Action, ActionKind, ActionOutcome, Call, Outcome, Plan
+from reconciler.planner import Decision, Subject, action_for, applied, decide
+from reconciler.state.journal import JournalBroken
+from reconciler.state.session import Session
+
+_SENDS = 3
+"""How often an abort or delete whose answer was lost may be sent in all."""
+
+_INACTIVE_WITHIN_S = 60.0
+"""How long an abort may take to show before the run or delete that follows it is given up."""
+
+_DELETE_STEP = STEPS[ActionKind.DELETE]
+
+
+class Surroundings(NamedTuple):
+    """What an apply takes from the world around it.
+
+    `call_for` words a call for the engine. `stop` is set once nothing new may start. `pause` waits
+    for seconds and returns True where a stop was asked for meanwhile. `now` gives RFC 3339 time for
+    people to read, `new_op` a fresh id.
+    """
+
+    engine: Engine
+    session: Session
+    call_for: Callable[[Verb, str, Config], Call]
+    stop: Flag
+    pause: Callable[[float], bool]
+    monotonic: Callable[[], float]
+    now: Callable[[], str]
+    new_op: Callable[[], str]
+
+
+class _Reply(NamedTuple):
+    """What became of one call in the end. `kind` is what is believed; `answer` what was said."""
+
+    kind: AnswerClass
+    answer: Answer
+    note: str = ""
+
+
+def carry_out(
+    plan: Plan, subjects: Mapping[str, Subject], around: Surroundings, *, parallelism: int, fail_fast: bool
+) -> Iterator[Event]:
+    """Carry out a plan step by step, up to `parallelism` actions at once; yields as things happen.
+
+    One `Finished` for each action, holds and noops included. `subjects` are the plan's jobs by name.
+    Raises `CredentialsError` or `EngineError` where the service was not even reached once.
+    """
+    yield from _Apply(plan, subjects, around, fail_fast).events(parallelism)
+
+
+class _Apply:
+    def __init__(self, plan: Plan, subjects: Mapping[str, Subject], around: Surroundings, fail_fast: bool) -> None:
+        self._plan = plan
+        self._subjects = subjects
+        self._around = around
+        self._fail_fast = fail_fast
+        self._turn = Lock()
+        self._sent = 0
+        self._unwell = False
+        self._halted = ""
+        self._fatal: ReconcilerError | None = None
+
+    def events(self, parallelism: int) -> Iterator[Event]:
+        steps: dict[int, list[Action]] = {}
+        for action in self._plan.actions:
+            if action.kind in (ActionKind.HOLD, ActionKind.NOOP):
+                yield Finished(untouched(action), 0.0)
+            else:
+                steps.setdefault(STEPS[action.kind], []).append(action)
+        with ThreadPoolExecutor(max(1, parallelism)) as pool:
+            for step, actions in sorted(steps.items()):
+                yield from self._step(step, actions, pool)
+        if self._fatal is not None and not self._sent:
+            raise self._fatal
+
+    def _step(self, step: int, actions: Sequence[Action], pool: ThreadPoolExecutor) -> Iterator[Event]:
+        if step == _DELETE_STEP and self._unwell:
+            for action in actions:
+                yield Finished(_skipped(action, "skipped: nothing is deleted after something before it failed"), 0.0)
+            return
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        for action in actions:
+            pool.submit(self._run_one, action, events)
+        left = len(actions)
+        while left:
+            event = events.get()
+            left -= isinstance(event, Finished)
+            yield event
+
+    def _run_one(self, action: Action, events: "queue.SimpleQueue[Event]") -> None:
+        started_s = self._around.monotonic()
+        outcome = _failed(action, "the apply ended before this action did")
+        try:
+            halted = "skipped: interrupted before it began" if self._around.stop.is_set() else self._halted
+            if halted:
+                outcome = _skipped(action, halted)
+                return
+            events.put(Started(action))
+            outcome = self._carry_out(action)
+        except (CredentialsError, EngineError) as fault:
+            self._halt(f"skipped: {fault.message}")
+            self._fatal = fault
+            outcome = _failed(action, fault.message)
+        except JournalBroken as fault:
+            self._halt("skipped: the journal can't be written")
+            outcome = _failed(action, f"not sent, since the journal can't be written: {fault}")
+        finally:
+            if outcome.outcome in (Outcome.FAILED, Outcome.IN_DOUBT):
+                self._unwell = True
+                if self._fail_fast:
+                    self._halt("skipped: something failed, and --fail-fast was given")
+            events.put(Finished(outcome, self._around.monotonic() - started_s))
+
+    def _carry_out(self, action: Action) -> ActionOutcome:
+        name = action.job
+        subject = self._subjects[name]._replace(record=self._around.session.record_of(name))
+        observed = self._around.engine.observe(action.id)
+        decision = decide(subject, observed)
+        fresh = action_for(subject, decision, self._around.call_for)
+        if decision.error:
+            return _failed(action, decision.error)
+        if decision.kind is ActionKind.HOLD:
+            return _skipped(action, decision.reason, done=ActionKind.HOLD)
+        if not _is_subsequence(fresh.calls, action.calls):
+            note = f"held, since the plan shows no such {decision.kind}: {decision.reason}; plan again to see it"
+            return _skipped(action, note, done=ActionKind.HOLD)
+        if not decision.verbs:
+            self._around.session.put(name, decision.record)
+            note = "" if decision.kind is action.kind else decision.reason
+            return ActionOutcome(action, Outcome.SUCCEEDED, decision.kind, note)
+        return self._send_all(action, subject, decision, observed)
+
+    def _send_all(self, action: Action, subject: Subject, decision: Decision, observed: Observation) -> ActionOutcome:
+        """Send the decision's calls in order; an abort ahead of another call is waited for."""
+        *before_last, last = decision.verbs
+        for verb in before_last:
+            reply = self._call(subject, verb, observed, applied(subject.job, subject.record, verb))
+            not_running = reply.kind is AnswerClass.REJECTED and reply.answer.status == 400
+            if reply.kind is not AnswerClass.APPLIED and not not_running:
+                return _outcome(action, decision.kind, verb, reply)
+            subject = subject._replace(record=self._around.session.record_of(action.job))
+            observed = self._wait_inactive(action.id, observed, 0.0 if not_running else _INACTIVE_WITHIN_S)
+            if observed.status is Status.MISSING and last is Verb.DELETE:
+                self._around.session.put(action.job, decision.record)
+                return ActionOutcome(action, Outcome.SUCCEEDED, decision.kind, "it was gone once it was aborted")
+            stuck = self._why_stuck(subject, observed)
+            if stuck:
+                return _outcome(action, decision.kind, verb, reply)._replace(outcome=Outcome.FAILED, error=stuck)
+        return _outcome(action, decision.kind, last, self._call(subject, last, observed, decision.record))
+
+    def _wait_inactive(self, job_id: str, observed: Observation, within_s: float) -> Observation:
+        """Observe until the job is no longer active, for `within_s` at most; where nothing can be read, don't."""
+        if observed.status is Status.NOT_OBSERVED:
+            return observed
+        waited_s, pause_s = 0.0, 0.1
+        while True:
+            observed = self._around.engine.observe(job_id)
+            if observed.status not in (Status.ACTIVE, Status.UNREADABLE) or waited_s >= within_s:
+                return observed
+            if self._around.pause(pause_s):
+                return observed
+            waited_s, pause_s = waited_s + pause_s, min(2.0, pause_s * 1.5)
+
+    def _why_stuck(self, subject: Subject, observed: Observation) -> str:
+        """Why the call after an abort can't follow, "" where it can."""
+        if self._around.stop.is_set():
+            return "interrupted after the abort; the next apply goes on from there"
+        if observed.status is Status.ACTIVE:
+            return f"it is still active ({observed.word}) after the abort; apply again once it has ended"
+        if observed.status is Status.UNREADABLE:
+            return f"it can't be read after the abort ({observed.detail}); apply again once it can"
+        if observed.status is Status.MISSING:
+            self._around.session.put(subject.job.name, applied(subject.job, subject.record, Verb.DELETE))
+            return "the abort deleted the job, since it had yet to start: create a job there and give its id"
+        return ""
+
+    def _call(self, subject: Subject, verb: Verb, observed: Observation, after: Record | None) -> _Reply:
+        """One call: intent on disk, send, result on disk. `after` is the record if it was applied."""
+        around, job = self._around, subject.job
+        before = None if observed.status is Status.NOT_OBSERVED else observed.evidence
+        doubt = Doubt(around.new_op(), verb, job.config, job.run_token, before, around.now(), "")
+        around.session.intend(job.name, job.id, doubt)
+        self._sent += 1
+        reply = self._settle(job.id, around.call_for(verb, job.id, job.config), verb, before)
+        words = _words(reply.answer)
+        record = subject.record
+        if reply.kind is AnswerClass.APPLIED:
+            record = after
+        elif reply.kind is AnswerClass.IN_DOUBT:
+            record = (record or Record(job.id, None))._replace(doubt=doubt._replace(answer=words))
+        try:
+            around.session.conclude(doubt.op, job.name, record, words)
+        except JournalBroken as fault:
+            self._halt("skipped: the journal can't be written")
+            return _Reply(AnswerClass.IN_DOUBT, reply.answer, f"the result could not be put on record: {fault}")
+        if reply.kind is AnswerClass.NOT_SENT or reply.answer.status == 401:
+            self._halt(f"skipped: {words}")
+        return reply
+
+    def _settle(self, job_id: str, call: Call, verb: Verb, before: Evidence | None) -> _Reply:
+        """Send, and where the answer is lost look, and repeat what may be repeated."""
+        engine = self._around.engine
+        answer = engine.send(call)
+        if answer.kind is not AnswerClass.IN_DOUBT:
+            return _Reply(answer.kind, answer, answer.message if answer.kind is AnswerClass.APPLIED else "")
+        done_already = (400, 404) if verb is Verb.ABORT else (404,)
+        for sends in range(1, _SENDS + 1):
+            now = NOT_OBSERVED if before is None else self._look(job_id)
+            if trace_of(verb, before, now) is Trace.DONE:
+                return _Reply(
+                    AnswerClass.APPLIED, answer, f"the answer was lost ({_words(answer)}), but it is {now.status}"
+                )
+            may_hit_newer_run = before is not None and (now.status is Status.UNREADABLE or is_newer_run(before, now))
+            if verb is Verb.RUN or may_hit_newer_run or sends == _SENDS or self._around.pause(0.25 * 2**sends):
+                break
+            again = engine.send(call)
+            if again.kind is AnswerClass.APPLIED or again.status in done_already:
+                return _Reply(AnswerClass.APPLIED, again, f"sent again after a lost answer ({_words(answer)})")
+        return _Reply(AnswerClass.IN_DOUBT, answer)
+
+    def _look(self, job_id: str) -> Observation:
+        try:
+            return self._around.engine.observe(job_id)
+        except ReconcilerError as fault:
+            return Observation(Status.UNREADABLE, detail=fault.message)
+
+    def _halt(self, reason: str) -> None:
+        with self._turn:
+            self._halted = self._halted or reason
+
+
+def _is_subsequence(calls: Sequence[Call], shown: Sequence[Call]) -> bool:
+    left = iter(shown)
+    return all(call in left for call in calls)
+
+
+def untouched(action: Action) -> ActionOutcome:
+    """The outcome of a hold or a noop, which nothing is done for."""
+    if action.error:
+        return _failed(action, action.error)
+    done = Outcome.SKIPPED if action.kind is ActionKind.HOLD else Outcome.SUCCEEDED
+    return ActionOutcome(action, done, action.kind)
+
+
+def _skipped(action: Action, note: str, done: ActionKind | None = None) -> ActionOutcome:
+    return ActionOutcome(action, Outcome.SKIPPED, done or action.kind, note)
+
+
+def _failed(action: Action, error: str) -> ActionOutcome:
+    return ActionOutcome(action, Outcome.FAILED, action.kind, error=error)
+
+
+def _outcome(action: Action, done: ActionKind, verb: Verb, reply: _Reply) -> ActionOutcome:
+    answer = reply.answer
+    match reply.kind:
+        case AnswerClass.APPLIED:
+            outcome, error = Outcome.SUCCEEDED, ""
+        case AnswerClass.REJECTED:
+            outcome, error = Outcome.FAILED, f"{verb} was rejected: {_words(answer)}"
+        case AnswerClass.NOT_SENT:
+            outcome, error = Outcome.FAILED, f"{verb} was not sent: {_words(answer)}"
+        case AnswerClass.IN_DOUBT:
+            outcome = Outcome.IN_DOUBT
+            error = (
+                f"{verb} was sent and nobody knows what became of it: {_words(answer)}; the next apply looks again, "
+                f"or settle it: reconciler resolve {action.job} --applied | --not-applied"
+            )
+        case _:
+            assert_never(reply.kind)
+    return ActionOutcome(action, outcome, done, reply.note, error, answer.status, answer.request_id)
+
+
+def _words(answer: Answer) -> str:
+    return answer.message or (f"HTTP {answer.status}" if answer.status is not None else "no answer")

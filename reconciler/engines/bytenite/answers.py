@@ -1,0 +1,135 @@
+"""What an answer of the jobs API means: the four classes, as a table, and the words for people."""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import NamedTuple
+
+from reconciler.engines.base import Answer, AnswerClass
+from reconciler.engines.bytenite.wire import DETAIL_LIMIT
+from reconciler.engines.http import Reply
+
+
+class _Row(NamedTuple):
+    """One kind of answer: its class, and whether any call or only a read may be sent again."""
+
+    matches: Callable[[Reply], bool]
+    kind: AnswerClass
+    repeat: bool = False
+    repeat_read: bool = False
+
+
+def _is_2xx(reply: Reply) -> bool:
+    return reply.status is not None and 200 <= reply.status < 300
+
+
+# The first row that matches counts. "Rejected" looks at the status alone: it was read, so it stands,
+# whatever became of the body. A status that is not named here is in doubt, 4xx or not: only these are
+# known to mean that nothing was done.
+_ROWS = (
+    _Row(lambda reply: not reply.sent, AnswerClass.NOT_SENT, repeat=True, repeat_read=True),
+    _Row(lambda reply: reply.status in (400, 401, 403, 404), AnswerClass.REJECTED),
+    _Row(lambda reply: reply.status == 429, AnswerClass.REJECTED, repeat=True, repeat_read=True),
+    _Row(lambda reply: reply.status in (500, 502, 503, 504), AnswerClass.IN_DOUBT, repeat_read=True),
+    _Row(lambda reply: bool(reply.fault), AnswerClass.IN_DOUBT, repeat_read=True),
+    _Row(lambda reply: _is_2xx(reply) and _tells_failure(reply), AnswerClass.REJECTED),
+    _Row(lambda reply: _is_2xx(reply) and _tells_success(reply), AnswerClass.APPLIED),
+    _Row(_is_2xx, AnswerClass.IN_DOUBT, repeat_read=True),
+    _Row(lambda _: True, AnswerClass.IN_DOUBT),
+)
+
+
+def answer_from(reply: Reply, redact: Callable[[str], str]) -> Answer:
+    """The class of a reply, and what the service or the network said: without secrets, then bounded."""
+    kind = _row(reply).kind
+    message = _said(reply) if kind is AnswerClass.APPLIED else _what_went_wrong(reply)
+    request_id = _fields(reply).get("requestId")
+    return Answer(
+        kind,
+        reply.status,
+        _bounded(redact(message)),
+        _bounded(redact(request_id)) if isinstance(request_id, str) else "",
+    )
+
+
+def may_repeat(reply: Reply, *, is_read: bool) -> bool:
+    """Whether the same request may be sent again without knowing more."""
+    row = _row(reply)
+    return row.repeat_read if is_read else row.repeat
+
+
+def _row(reply: Reply) -> _Row:
+    return next(row for row in _ROWS if row.matches(reply))
+
+
+def _tells_failure(reply: Reply) -> bool:
+    fields = _fields(reply)
+    return fields.get("ok") is False or _says_anything(fields.get("error"))
+
+
+def _tells_success(reply: Reply) -> bool:
+    """Whether nothing speaks against success; a missing `ok` does not, as defaults may be left out.
+
+    An empty `error` beside `ok: true` is an error at its defaults, and says nothing. Without it
+    the answer could mean either, and counts as neither.
+    """
+    if not isinstance(reply.document, Mapping):
+        return False
+    ok, error = reply.document.get("ok"), reply.document.get("error")
+    return ok is True or (ok is None and error is None)
+
+
+def _says_anything(error: object) -> bool:
+    if isinstance(error, Mapping):
+        return any(value not in (None, "", 0, "0") for value in error.values())
+    return bool(error)
+
+
+def _fields(reply: Reply) -> Mapping[str, object]:
+    return reply.document if isinstance(reply.document, Mapping) else {}
+
+
+def _what_went_wrong(reply: Reply) -> str:
+    parts = [_said(reply), reply.fault, _asked_pause(reply)]
+    if reply.status is not None and 300 <= reply.status < 400:
+        parts.insert(0, f"redirected to {reply.headers.get('location', 'nowhere')}, which is not followed")
+    if _is_2xx(reply) and not reply.fault and not _tells_failure(reply):
+        parts.insert(0, _what_is_unreadable(reply))
+    return "; ".join(part for part in parts if part) or _phrase(reply.status)
+
+
+def _asked_pause(reply: Reply) -> str:
+    told = reply.headers.get("retry-after")
+    return f"it asks to wait before the next try (Retry-After: {told})" if told else ""
+
+
+def _what_is_unreadable(reply: Reply) -> str:
+    if isinstance(reply.document, Mapping):
+        return "the answer says neither success nor failure"
+    return "the answer is no JSON object" if reply.text.strip() else "the answer is empty"
+
+
+def _said(reply: Reply) -> str:
+    """The service's own words: of an error, of the answer, or the body itself where it is no object."""
+    fields = _fields(reply)
+    if not fields:
+        return " ".join(reply.text.split())
+    error = fields.get("error")
+    if isinstance(error, str) and error:
+        return error
+    told = error if isinstance(error, Mapping) and _says_anything(error) else fields
+    words = [value for name in ("message", "description") if isinstance(value := told.get(name), str) and value]
+    code = told.get("code")
+    if isinstance(code, (int, str)) and code not in (0, "0", ""):
+        words.append(f"code {code}")
+    return ": ".join(words)
+
+
+def _phrase(status: int | None) -> str:
+    try:
+        return HTTPStatus(status or 0).phrase
+    except ValueError:
+        return ""
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= DETAIL_LIMIT else text[: DETAIL_LIMIT - 1] + "…"

@@ -1,0 +1,142 @@
+"""The credentials of the jobs API, and the access token that they stand for at a time.
+
+What holds a secret shows none: not in `repr`, not in an error.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.errors import CredentialsError, ReconcilerError
+
+TOKEN_VARIABLE = "BYTENITE_ACCESS_TOKEN"
+API_KEY_VARIABLE = "BYTENITE_API_KEY"
+_REDACTED = "[redacted]"
+_LIFE_LIMIT_S = 10 * 365 * 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """An access token, an API key to exchange for one, or both: then the token is used first."""
+
+    access_token: str | None = field(default=None, repr=False)
+    api_key: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Credentials":
+        """The credentials that the environment holds. Raises `CredentialsError` for none or malformed ones."""
+        found = cls(*(_checked(environment, name) for name in (TOKEN_VARIABLE, API_KEY_VARIABLE)))
+        if found.access_token is None and found.api_key is None:
+            raise CredentialsError(
+                f"no credentials: neither {TOKEN_VARIABLE} nor {API_KEY_VARIABLE} is set",
+                f"set {TOKEN_VARIABLE} to an access token, or {API_KEY_VARIABLE} to an API key",
+            )
+        return found
+
+
+def _checked(environment: Mapping[str, str], name: str) -> str | None:
+    value = environment.get(name)
+    if value is None:
+        return None
+    value = value.strip()
+    if not value:
+        raise CredentialsError(f"{name} is set, but empty", f"unset {name}, or set it to its value")
+    if not is_header_safe(value):
+        raise CredentialsError(
+            f"{name} holds a character that can't be sent: white space, a control character or one beyond ASCII",
+            f"set {name} to the bare value: one line, without `Bearer` and without quotes",
+        )
+    return value
+
+
+def is_header_safe(value: str) -> bool:
+    """Whether a header can carry the value unchanged: visible ASCII, and not empty."""
+    return bool(value) and all("!" <= character <= "~" for character in value)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """An access token and the seconds that it lives, None where that is not told."""
+
+    token: str = field(repr=False)
+    life_s: float | None
+
+
+def token_url(endpoint: str) -> str:
+    """Where an API key is exchanged: beside the customer API, or below any other endpoint."""
+    return endpoint.removesuffix("/customer") + "/auth/access_token"
+
+
+def life_s(told: object) -> float | None:
+    """The seconds of an `expiresIn`: a number, or a string of decimal digits; None where it is neither."""
+    if isinstance(told, str) and told.isascii() and told.isdigit():
+        told = float(told)
+    if isinstance(told, bool) or not isinstance(told, (int, float)):
+        return None
+    return float(told) if 0 < told < _LIFE_LIMIT_S else None
+
+
+def renew_after_s(life_s: float) -> float:
+    """When to renew: at 80 % of a token's life or 60 s before its end, but not before half of it."""
+    return max(min(0.8 * life_s, life_s - 60), 0.5 * life_s)
+
+
+class Tokens:
+    """The access token in use, shared by all threads; one of them renews it while the others wait.
+
+    `exchange` turns the API key into a grant; what it raises goes to the caller. An API key that
+    the service rejects is not tried again.
+    """
+
+    def __init__(self, credentials: Credentials, exchange: Callable[[str], Grant], clock: Callable[[], float]) -> None:
+        self._api_key = credentials.api_key
+        self._exchange = exchange
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._token = credentials.access_token
+        self._renew_at_s: float | None = None
+        self._rejected: CredentialsError | None = None
+        self._secrets = frozenset(filter(None, (credentials.access_token, credentials.api_key)))
+
+    def token(self) -> str:
+        """The token to send next, renewed where its time has come."""
+        with self._lock:
+            if self._token is None:
+                self._renew()
+            elif self._renew_at_s is not None and self._clock() >= self._renew_at_s:
+                try:
+                    self._renew()
+                except ReconcilerError:
+                    # The token still lives. From here on only a 401 renews it, so that not every call waits for this.
+                    self._renew_at_s = None
+            assert self._token is not None
+            return self._token
+
+    def renewed(self, rejected: str) -> str | None:
+        """A token other than the one that was rejected; None where there is no API key to get it with."""
+        with self._lock:
+            if self._token == rejected:
+                if self._api_key is None:
+                    return None
+                self._renew()
+            return self._token
+
+    def redact(self, text: str) -> str:
+        """The text without any secret ever used here."""
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            # The second form is how some services write a slash in JSON.
+            text = text.replace(secret, _REDACTED).replace(secret.replace("/", "\\/"), _REDACTED)
+        return text
+
+    def _renew(self) -> None:
+        assert self._api_key is not None
+        if self._rejected is not None:
+            raise CredentialsError(self._rejected.message, self._rejected.hint)
+        try:
+            grant = self._exchange(self._api_key)
+        except CredentialsError as error:
+            self._rejected = error
+            raise
+        self._secrets |= {grant.token}
+        self._renew_at_s = None if grant.life_s is None else self._clock() + renew_after_s(grant.life_s)
+        self._token = grant.token

@@ -1,0 +1,270 @@
+"""The engine that speaks the jobs API over HTTP."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from random import Random
+
+from reconciler.endpoints import endpoint_fault, normalize_endpoint
+from reconciler.engines.base import Answer, AnswerClass
+from reconciler.engines.bytenite.answers import answer_from, may_repeat
+from reconciler.engines.bytenite.auth import (
+    API_KEY_VARIABLE,
+    TOKEN_VARIABLE,
+    Credentials,
+    Grant,
+    Tokens,
+    is_header_safe,
+    life_s,
+    token_url,
+)
+from reconciler.engines.bytenite.wire import job_path, observation_from, whole_number
+from reconciler.engines.http import RateLimiter, Reply, Wait, send_with_retries
+from reconciler.errors import CredentialsError, EngineError, ReconcilerError
+from reconciler.jobs import NOT_OBSERVED, Observation, Status
+from reconciler.plan import Call
+
+PAGE_SIZE = 100
+PAGE_LIMIT = 10_000
+
+
+class ByteniteEngine:
+    """The jobs API below one endpoint, as an `Engine`.
+
+    `parallelism` is the number of connections that are kept. `max_rps` is in requests a second,
+    None for no limit. `timeout_s` bounds each attempt as a whole, `connect_timeout_s` the part
+    before its first byte. `wait` returns True, at once, where a stop is asked for.
+
+    Raises `EngineError` for an endpoint that can't be used.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        credentials: Credentials,
+        *,
+        parallelism: int,
+        max_rps: float | None,
+        wait: Wait,
+        random: Random,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        timeout_s: float = 30.0,
+        connect_timeout_s: float = 10.0,
+    ) -> None:
+        from reconciler.engines.transport import Transport
+
+        if fault := endpoint_fault(endpoint):
+            raise EngineError(f"the endpoint {fault}")
+        self._endpoint = normalize_endpoint(endpoint)
+        self._transport = Transport(
+            self._endpoint,
+            pool_size=parallelism,
+            timeout_s=timeout_s,
+            connect_timeout_s=connect_timeout_s,
+            clock=clock,
+        )
+        self._tokens = Tokens(credentials, self._grant, clock)
+        self._limiter = RateLimiter(max_rps, clock=clock, wait=wait)
+        self._retrying = partial(send_with_retries, wait=wait, random=random, wall_clock=wall_clock)
+        self._reads: bool | None = None
+        self._reads_lock = threading.Lock()
+
+    def observe(self, job_id: str) -> Observation:
+        """See `Engine.observe`.
+
+        A 404 is a missing job only where the service is known to offer reads: it is asked for its
+        list once, and where it has none either, nothing is ever observed.
+        """
+        if self._reads is False:
+            return NOT_OBSERVED
+        reply = self._read(job_path(job_id))
+        answer = answer_from(reply, self._tokens.redact)
+        if answer.kind is AnswerClass.APPLIED:
+            return self._observation(job_id, reply)
+        if reply.status == 404:
+            return self._observation_of_unknown(answer)
+        if reply.status in (405, 501) and not self._offers_reads(found=False):
+            return NOT_OBSERVED
+        return _unreadable(f"{_status_of(answer)}: {answer.message}")
+
+    def observe_all(self) -> Iterator[tuple[str, Observation]]:
+        """See `Engine.observe_all`. A page that brings nothing new ends the list."""
+        seen: set[str] = set()
+        offset = 0
+        for _ in range(PAGE_LIMIT):
+            jobs, pagination = self._page(offset)
+            new = {job_id: job for job_id, job in jobs if job_id not in seen}
+            for job_id, job in new.items():
+                yield job_id, observation_from(self._without_secrets(job))
+            seen.update(new)
+            offset += len(jobs)
+            total = whole_number(pagination.get("total")) or 0
+            told = pagination.get("hasNext")
+            # A default may be left out: without `hasNext` there is more only where the total says so.
+            has_next = offset < total if told is None else told is True
+            if not new or not has_next or 0 < total <= offset:
+                return
+        raise EngineError(f"{self._endpoint}: the list of jobs does not end after {PAGE_LIMIT} pages")
+
+    def send(self, call: Call) -> Answer:
+        """See `Engine.send`."""
+        try:
+            reply = self._ask(call.method, call.path, call.body)
+        except ReconcilerError as error:
+            # There is no token to send the call with. Whatever an earlier attempt met, it did nothing.
+            return Answer(AnswerClass.NOT_SENT, message=error.message)
+        return answer_from(reply, self._tokens.redact)
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self._transport.close()
+
+    def _observation(self, job_id: str, reply: Reply) -> Observation:
+        job = reply.document.get("job") if isinstance(reply.document, Mapping) else None
+        if not isinstance(job, Mapping):
+            return _unreadable("the answer holds no job")
+        if job.get("id", job_id) != job_id:
+            return _unreadable("the answer is about another job")
+        self._offers_reads(found=True)
+        return observation_from(self._without_secrets(job))
+
+    def _observation_of_unknown(self, answer: Answer) -> Observation:
+        """What a 404 means: see `observe`. One thread asks for the list while the others wait."""
+        with self._reads_lock:
+            if self._reads is None:
+                reply = self._read("/jobs?pagination.limit=1")
+                probe = answer_from(reply, self._tokens.redact)
+                if probe.kind is AnswerClass.APPLIED:
+                    self._reads = True
+                elif probe.status in (404, 405, 501):
+                    self._reads = False
+                else:
+                    return _unreadable(
+                        f"404: {answer.message}; whether the service offers reads is not known: "
+                        f"its list answers {_status_of(probe)}: {probe.message}"
+                    )
+            return Observation(Status.MISSING, detail=answer.message) if self._reads else NOT_OBSERVED
+
+    def _offers_reads(self, *, found: bool) -> bool:
+        """Whether the service offers reads, once one was found to work or not; the first finding stands."""
+        with self._reads_lock:
+            if self._reads is None:
+                self._reads = found
+            return self._reads
+
+    def _page(self, offset: int) -> tuple[list[tuple[str, Mapping[str, object]]], Mapping[str, object]]:
+        """The jobs of one page by id, and its `pagination`. Raises `EngineError` for any other answer."""
+        reply = self._read(f"/jobs?pagination.limit={PAGE_SIZE}&pagination.offset={offset}")
+        answer = answer_from(reply, self._tokens.redact)
+        where = f"{self._endpoint}/jobs"
+        if answer.status in (404, 405, 501):
+            raise EngineError(f"{where}: the service has no list of jobs ({answer.status})", "name the jobs one by one")
+        if answer.kind is not AnswerClass.APPLIED or not isinstance(reply.document, Mapping):
+            raise EngineError(f"{where}: the list of jobs can't be read: {_status_of(answer)}: {answer.message}")
+        jobs: list[tuple[str, Mapping[str, object]]] = []
+        entries = reply.document.get("data") or []
+        if not isinstance(entries, list):
+            raise EngineError(f"{where}: the answer holds no list of jobs")
+        for job in entries:
+            job_id = job.get("id") if isinstance(job, Mapping) else None
+            if not isinstance(job_id, str) or not job_id:
+                raise EngineError(f"{where}: the list holds an entry that is no job with an id")
+            jobs.append((job_id, job))
+        self._offers_reads(found=True)
+        pagination = reply.document.get("pagination")
+        return jobs, pagination if isinstance(pagination, Mapping) else {}
+
+    def _read(self, path: str) -> Reply:
+        """The reply to a GET. Raises `CredentialsError` for a 401, `EngineError` where it could not be sent."""
+        reply = self._ask("GET", path, None)
+        if reply.status == 401:
+            raise CredentialsError(
+                f"the service rejected the access token (401): {answer_from(reply, self._tokens.redact).message}",
+                f"set {TOKEN_VARIABLE} to a fresh token, or {API_KEY_VARIABLE} to a valid API key",
+            )
+        if not reply.sent:
+            raise EngineError(reply.fault, "check the endpoint and the network, then try again")
+        return reply
+
+    def _ask(self, method: str, path: str, body: Mapping[str, object] | None) -> Reply:
+        """The last reply to a request, with a token renewed once on a 401, and retried as far as that is safe.
+
+        Raises `CredentialsError` or `EngineError` where there is no token to send it with.
+        """
+        content = None if body is None else _compact(body)
+        url = self._endpoint + path
+
+        def attempt() -> Reply:
+            token = self._tokens.token()
+            reply = self._exchange(method, url, token, content)
+            if reply.status != 401:
+                return reply
+            try:
+                newer = self._tokens.renewed(token)
+            except ReconcilerError as error:
+                return replace(reply, fault=f"the access token could not be renewed: {error.message}")
+            return reply if newer is None else self._exchange(method, url, newer, content)
+
+        return self._retrying(attempt, partial(may_repeat, is_read=method == "GET"))
+
+    def _grant(self, api_key: str) -> Grant:
+        """An access token for the API key. Raises `CredentialsError` where the key is rejected, else `EngineError`."""
+        url = token_url(self._endpoint)
+        content = _compact({"apiKey": api_key})
+        # A token that nobody got to see does no harm, so asking again is as safe as a read.
+        reply = self._retrying(lambda: self._exchange("POST", url, None, content), partial(may_repeat, is_read=True))
+        answer = answer_from(reply, self._tokens.redact)
+        if answer.kind is AnswerClass.APPLIED:
+            # No word of this answer is ever shown: it may hold a token in a place where none is looked for.
+            fields = reply.document if isinstance(reply.document, Mapping) else {}
+            token = fields.get("token")
+            if not isinstance(token, str) or not is_header_safe(token):
+                raise EngineError(f"{url}: the answer holds no access token that can be used")
+            return Grant(token, life_s(fields.get("expiresIn")))
+        if answer.status in (400, 401, 403):
+            raise CredentialsError(
+                f"the service rejected the API key ({answer.status}): {answer.message}",
+                f"set {API_KEY_VARIABLE} to a valid API key",
+            )
+        words = answer.message if answer.status is None or answer.status >= 300 else "an unreadable answer"
+        raise EngineError(f"{url}: no access token: {_status_of(answer)}: {words}", "try again later")
+
+    def _exchange(self, method: str, url: str, token: str | None, content: bytes | None) -> Reply:
+        if self._limiter.stopped():
+            return Reply(sent=False, fault="stopped before it was sent")
+        headers = {"Accept": "application/json"}
+        if token is not None:
+            headers["Authorization"] = token
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        return self._transport.exchange(method, url, headers, content)
+
+    def _without_secrets(self, job: Mapping[str, object]) -> Mapping[str, object]:
+        """The job without any secret that the service may have echoed into it; its words are shown and recorded."""
+        return {name: self._redacted(value) for name, value in job.items()}
+
+    def _redacted(self, value: object) -> object:
+        redact = self._tokens.redact
+        match value:
+            case str():
+                return redact(value)
+            case dict():
+                return {redact(name): redact(told) if isinstance(told, str) else told for name, told in value.items()}
+            case _:
+                return value
+
+
+def _compact(body: Mapping[str, object]) -> bytes:
+    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _status_of(answer: Answer) -> str:
+    return "no answer" if answer.status is None else str(answer.status)
+
+
+def _unreadable(detail: str) -> Observation:
+    return Observation(Status.UNREADABLE, detail=detail)

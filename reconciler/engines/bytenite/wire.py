@@ -1,0 +1,113 @@
+"""The jobs API's calls and jobs, to and from the domain's words.
+
+Pure, and quick to import: the planner shows these calls without sending them.
+"""
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from reconciler.jobs import Config, Observation, Status, Verb
+from reconciler.plan import Call
+
+DETAIL_LIMIT = 500
+"""Characters that are kept of a text which the service wrote."""
+
+_STATUSES: Mapping[str, Status] = {
+    "JOB_STATE_NEW": Status.DRAFT,
+    "JOB_STATE_COMPLETE": Status.COMPLETE,
+    "JOB_STATE_FAILED": Status.FAILED,
+}
+_INT64_FIELDS = ("taskTimeout", "jobTimeout")
+_BOOLEAN_FIELDS = ("isTestJob",)
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+def call_for(verb: Verb, job_id: str, config: Config) -> Call:
+    """The call of a verb; `config` goes with a run alone."""
+    path = job_path(job_id)
+    match verb:
+        case Verb.RUN:
+            return Call("POST", f"{path}/run", {"config": dict(config)})
+        case Verb.ABORT:
+            return Call("POST", f"{path}/abort")
+        case Verb.DELETE:
+            return Call("DELETE", path)
+    assert_never(verb)
+
+
+def job_path(job_id: str) -> str:
+    """The path of one job, its id percent-encoded (RFC 3986, 2.3) so that it stays one segment."""
+    # `urllib.parse.quote` does the same and takes 5 ms to import.
+    return "/jobs/" + "".join(chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in job_id.encode())
+
+
+def observation_from(job: Mapping[str, object]) -> Observation:
+    """What one job of the service's says. The state's own word is kept beside what it is mapped to.
+
+    An unknown word is an active job: it is not one of the published ends.
+    """
+    word = job.get("state")
+    submitted_at = job.get("submittedAt")
+    timestamps = job.get("stateTimestamps")
+    return Observation(
+        status=_status(word, job.get("deletedAt")),
+        word=word[:DETAIL_LIMIT] if isinstance(word, str) else "",
+        config=_config(job.get("config")),
+        submitted_at=submitted_at if isinstance(submitted_at, str) and submitted_at else None,
+        timestamps=_timestamps(timestamps),
+        detail=_detail(word, job.get("errorMessage")),
+    )
+
+
+def _status(word: object, deleted_at: object) -> Status:
+    # An empty time is a time that was left at its default: not set.
+    if deleted_at not in (None, ""):
+        return Status.MISSING
+    if not isinstance(word, str) or not word:
+        return Status.UNREADABLE
+    if "ABORT" in word or "CANCEL" in word:
+        return Status.ABORTED
+    return _STATUSES.get(word, Status.ACTIVE)
+
+
+def _config(told: object) -> Config | None:
+    """The fields that were told, and no unknown ones.
+
+    None, as if nothing was told, where the config or a known field of it is malformed: a config
+    that lacks just that field would look like drift, and drift may restart a job.
+    """
+    if not isinstance(told, Mapping):
+        return None
+    config: dict[str, int | bool] = {}
+    for name in (*_INT64_FIELDS, *_BOOLEAN_FIELDS):
+        value = told.get(name)
+        if value is None:
+            continue
+        field = whole_number(value) if name in _INT64_FIELDS else value if isinstance(value, bool) else None
+        if field is None:
+            return None
+        config[name] = field
+    return config
+
+
+def whole_number(value: object) -> int | None:
+    """A whole number as Protocol Buffers' JSON has it: a number, or a string of decimal digits."""
+    if isinstance(value, str) and len(value) <= 20 and value.isascii() and value.removeprefix("-").isdigit():
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if -(2**63) <= value < 2**63 else None
+
+
+def _timestamps(told: object) -> Mapping[str, str]:
+    if not isinstance(told, Mapping):
+        return {}
+    return {word: time for word, time in told.items() if isinstance(word, str) and isinstance(time, str)}
+
+
+def _detail(word: object, error_message: object) -> str:
+    if isinstance(error_message, str) and error_message:
+        return error_message[:DETAIL_LIMIT]
+    return "" if isinstance(word, str) and word else "the service tells no state of this job"

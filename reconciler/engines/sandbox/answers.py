@@ -1,0 +1,71 @@
+"""Answers as values, in the shapes of the contract."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+JSON = "application/json"
+
+CONTRACT_ERRORS = (400, 401, 403, 404, 500, 503)
+"""The failures that the contract names; all others carry an `rpcStatus`."""
+
+_RPC_CODES = {405: 12, 429: 8, 501: 12, 504: 4, 505: 12}
+"""The gRPC code of an HTTP status: 4 deadline exceeded, 8 resource exhausted, 12 unimplemented."""
+_RPC_INVALID = 3
+_RPC_UNKNOWN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer. Header values are printable and hold no line break."""
+
+    status: int
+    body: bytes
+    content_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Rejection(Exception):
+    """A request that is answered with a failure; `message` is short, `description` says what to do."""
+
+    def __init__(
+        self, status: int, message: str, description: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.description = description or message
+        self.headers = headers or {}
+
+
+def json_reply(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+    """A JSON answer."""
+    return Reply(status, json.dumps(document).encode(), headers=headers or {})
+
+
+def done(request_id: str, message: str) -> Reply:
+    """The `commonGenericResponse` of a call that was carried out."""
+    return json_reply({"ok": True, "requestId": request_id, "message": message})
+
+
+def failure(request_id: str, rejection: Rejection) -> Reply:
+    """A failure: with a `commonError` where the contract names the status, else an `rpcStatus`."""
+    status = rejection.status
+    document: dict[str, Any]
+    if status in CONTRACT_ERRORS:
+        error = {"code": status, "message": rejection.message, "description": rejection.description}
+        document = {"ok": False, "requestId": request_id, "error": error}
+    else:
+        code = _RPC_CODES.get(status, _RPC_INVALID if 400 <= status < 500 else _RPC_UNKNOWN)
+        document = {"code": code, "message": rejection.description, "details": []}
+    return json_reply(document, status, rejection.headers)
+
+
+def reason(status: int) -> str:
+    """The reason phrase of a status, "Unknown" for one that has none."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"

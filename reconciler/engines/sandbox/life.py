@@ -1,0 +1,290 @@
+"""The life of simulated jobs: what a call does to one, and the database that keeps them.
+
+    draft ── run ──> active ── time passes ──> complete, or failed
+      │                └────── abort ────────> aborted
+      └── abort ──> deleted        complete, failed and aborted jobs run again
+
+A job's state is worked out from its times when it is read, so nothing has to tick. All times are
+seconds since 1970, UTC. The file is SQLite with a write-ahead log: a transaction is there as a whole
+or not at all, whenever the program is killed.
+"""
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from reconciler.errors import EngineError
+from reconciler.jobs import Config, Verb
+
+
+class JobState(StrEnum):
+    """The states as the API writes them; it publishes NEW, COMPLETE and FAILED, the other two are ours."""
+
+    NEW = "JOB_STATE_NEW"
+    RUNNING = "JOB_STATE_RUNNING"
+    COMPLETE = "JOB_STATE_COMPLETE"
+    FAILED = "JOB_STATE_FAILED"
+    ABORTED = "JOB_STATE_ABORTED"
+
+
+class NotAllowed(Exception):
+    """The job's state forbids the call; `message` is short, `advice` says what to do."""
+
+    def __init__(self, message: str, advice: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.advice = advice
+
+
+class Job(NamedTuple):
+    """One job, as the row of the database that it is; hence a tuple.
+
+    `config` is the JSON of the last run's. `ends_at` is when the last run ends by itself, and
+    `failure` why it then counts as failed, "" where it completes. `created_at` is None for a draft
+    that is not stored.
+    """
+
+    id: str
+    name: str = ""
+    template_id: str = ""
+    description: str = ""
+    config: str = "{}"
+    created_at: float | None = None
+    submitted_at: float | None = None
+    ends_at: float | None = None
+    failure: str = ""
+    aborted_at: float | None = None
+    deleted_at: float | None = None
+
+
+class Deed(NamedTuple):
+    """One line of the ledger: something that was really done.
+
+    `verb` is what happened: an abort that deletes a draft stands as a delete. `config` is that of a run.
+    """
+
+    job_id: str
+    verb: Verb
+    at: float
+    request_id: str
+    config: Mapping[str, int | bool]
+
+
+class Seen(NamedTuple):
+    """One call that was received. `status` is None where nothing was answered; `fault` is "" for none."""
+
+    at: float
+    method: str
+    path: str
+    status: int | None
+    fault: str
+    request_id: str
+
+
+def state(job: Job, now: float) -> JobState:
+    """The job's state at a time."""
+    if job.ends_at is None:
+        return JobState.NEW
+    if job.aborted_at is not None:
+        return JobState.ABORTED
+    if now < job.ends_at:
+        return JobState.RUNNING
+    return JobState.FAILED if job.failure else JobState.COMPLETE
+
+
+def run(job: Job, config: Config, now: float, job_seconds: float, failure: str = "") -> Job:
+    """The job with a new run; `failure` is why it will fail. Raises `NotAllowed` where it is active.
+
+    A `jobTimeout` of 0 is Protocol Buffers' "not given", and sets no limit.
+    """
+    if state(job, now) is JobState.RUNNING:
+        raise NotAllowed("already running", "The job is running; abort it before you run it again.")
+    limit = int(config.get("jobTimeout", 0))
+    if 0 < limit < job_seconds:
+        failure = f"jobTimeout of {limit} s is over (a simulated job takes {job_seconds:g} s)"
+        job_seconds = limit
+    return job._replace(
+        config=json.dumps(dict(config)),
+        created_at=now if job.created_at is None else job.created_at,
+        submitted_at=now,
+        ends_at=now + job_seconds,
+        failure=failure,
+        aborted_at=None,
+    )
+
+
+def abort(job: Job, now: float) -> Job:
+    """The job aborted, or deleted where it was never run, as the contract says.
+
+    Raises `NotAllowed` where it is neither active nor a draft.
+    """
+    match state(job, now):
+        case JobState.NEW:
+            return delete(job, now)
+        case JobState.RUNNING:
+            return job._replace(aborted_at=now)
+        case ended:
+            raise NotAllowed("not running", f"The job is not running: its state is {ended}.")
+
+
+def delete(job: Job, now: float) -> Job:
+    """The job deleted. Raises `NotAllowed` where it is active."""
+    if state(job, now) is JobState.RUNNING:
+        raise NotAllowed("still running", "The job is running; abort it before you delete it.")
+    return job._replace(created_at=now if job.created_at is None else job.created_at, deleted_at=now)
+
+
+def to_wire(job: Job, now: float) -> dict[str, Any]:
+    """The job as the API answers it; int64s are decimal strings, as protobuf's JSON mapping writes them."""
+    word = state(job, now)
+    ended = job.aborted_at if word is JobState.ABORTED else job.ends_at if word is not JobState.RUNNING else None
+    times = {JobState.NEW: job.created_at, JobState.RUNNING: job.submitted_at}
+    if ended is not None:
+        times[word] = ended
+    config = json.loads(job.config)
+    return {
+        "id": job.id,
+        "name": job.name,
+        "templateId": job.template_id,
+        "description": job.description,
+        "config": {key: value if isinstance(value, bool) else str(value) for key, value in config.items()},
+        "state": word.value,
+        "createdAt": _rfc3339(job.created_at),
+        "submittedAt": _rfc3339(job.submitted_at),
+        "startedAt": _rfc3339(job.submitted_at),
+        "endedAt": _rfc3339(ended),
+        "deletedAt": None,
+        "errorMessage": job.failure if word is JobState.FAILED else "",
+        "stateTimestamps": {key.value: _rfc3339(at) for key, at in times.items() if at is not None},
+    }
+
+
+def _rfc3339(at: float | None) -> str | None:
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+_APPLICATION_ID = 0x5EC0_5A2D
+_SCHEMA = (
+    # `before` is the job ahead of its last change, as a JSON list; NULL where it was not there.
+    """CREATE TABLE jobs (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL, template_id TEXT NOT NULL, description TEXT NOT NULL,
+        config TEXT NOT NULL, created_at REAL, submitted_at REAL, ends_at REAL, failure TEXT NOT NULL,
+        aborted_at REAL, deleted_at REAL, before TEXT)""",
+    "CREATE INDEX jobs_by_age ON jobs (created_at, id) WHERE deleted_at IS NULL",
+    """CREATE TABLE ledger (
+        seq INTEGER PRIMARY KEY, job_id TEXT NOT NULL, verb TEXT NOT NULL, at REAL NOT NULL,
+        request_id TEXT NOT NULL, config TEXT NOT NULL)""",
+    """CREATE TABLE calls (
+        seq INTEGER PRIMARY KEY, at REAL NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL, status INTEGER,
+        fault TEXT NOT NULL, request_id TEXT NOT NULL)""",
+    f"PRAGMA application_id = {_APPLICATION_ID}",
+)
+
+
+class Book:
+    """The database: jobs, the ledger of what was done, and the calls that came.
+
+    One connection behind one lock; every method but `close` is called inside `transaction`. Deleted
+    jobs stay as tombstones. Raises `EngineError` where the file can't be used.
+    """
+
+    def __init__(self, db_path: str | os.PathLike[str]) -> None:
+        self._lock = threading.RLock()
+        try:
+            self._sql = sqlite3.connect(db_path, timeout=10, isolation_level=None, check_same_thread=False)
+            self._prepare()
+        except sqlite3.Error as error:
+            hint = "Give the path of a sandbox database, or of a new file in a folder that is there."
+            raise EngineError(f"can't use {os.fspath(db_path)} as the sandbox database: {error}", hint) from error
+
+    def _prepare(self) -> None:
+        try:
+            self._sql.execute("PRAGMA journal_mode = WAL")
+            self._sql.execute("PRAGMA synchronous = NORMAL")  # what a killed program wrote is kept
+            with self.transaction():
+                if self._sql.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID:
+                    return
+                if self._sql.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                    raise sqlite3.DatabaseError("it holds something else")
+                for statement in _SCHEMA:
+                    self._sql.execute(statement)
+        except sqlite3.Error:
+            self._sql.close()
+            raise
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written inside is kept together, or nothing is, where an exception leaves it."""
+        with self._lock:
+            self._sql.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._sql.execute("COMMIT")
+            except BaseException:
+                if self._sql.in_transaction:
+                    self._sql.execute("ROLLBACK")
+                raise
+
+    def find(self, job_id: str) -> tuple[Job | None, Job | None]:
+        """The job (a tombstone has `deleted_at`), and the job before its last change."""
+        row = self._sql.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        if row is None:
+            return None, None
+        return Job(*row[:-1]), None if row[-1] is None else Job(*json.loads(row[-1]))
+
+    def page(self, limit: int, offset: int) -> tuple[int, list[Job]]:
+        """The number of jobs, and a part of them, oldest first."""
+        total = self._sql.execute("SELECT count(*) FROM jobs WHERE deleted_at IS NULL").fetchone()[0]
+        rows = self._sql.execute(
+            "SELECT * FROM jobs WHERE deleted_at IS NULL ORDER BY created_at, id LIMIT ? OFFSET ?", (limit, offset)
+        )
+        return total, [Job(*row[:-1]) for row in rows]
+
+    def keep(self, job: Job, before: Job | None) -> None:
+        """Store a job that changed or is new; `before` is what was stored of it."""
+        earlier = None if before is None else json.dumps(before)
+        self._sql.execute("INSERT OR REPLACE INTO jobs VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", (*job, earlier))
+
+    def enter(self, deed: Deed) -> None:
+        """Add a line to the ledger."""
+        self._sql.execute(
+            "INSERT INTO ledger (job_id, verb, at, request_id, config) VALUES (?,?,?,?,?)",
+            (deed.job_id, deed.verb.value, deed.at, deed.request_id, json.dumps(dict(deed.config))),
+        )
+
+    def note(self, call: Seen) -> None:
+        """Add a call that was received."""
+        self._sql.execute("INSERT INTO calls (at, method, path, status, fault, request_id) VALUES (?,?,?,?,?,?)", call)
+
+    def close(self) -> None:
+        """Close the file; whoever comes later gets `sqlite3.ProgrammingError`."""
+        with self._lock:
+            self._sql.close()
+
+
+def ledger(db_path: str | os.PathLike[str]) -> list[Deed]:
+    """What was really done, oldest first; the server may be running, stopped or killed."""
+    rows = _read(db_path, "SELECT job_id, verb, at, request_id, config FROM ledger ORDER BY seq")
+    return [
+        Deed(job_id, Verb(verb), at, request_id, json.loads(config)) for job_id, verb, at, request_id, config in rows
+    ]
+
+
+def calls(db_path: str | os.PathLike[str]) -> list[Seen]:
+    """The calls that were received, oldest first."""
+    rows = _read(db_path, "SELECT at, method, path, status, fault, request_id FROM calls ORDER BY seq")
+    return [Seen(*row) for row in rows]
+
+
+def _read(db_path: str | os.PathLike[str], query: str) -> list[Any]:
+    with closing(sqlite3.connect(f"{Path(db_path).absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as sql:
+        return sql.execute(query).fetchall()

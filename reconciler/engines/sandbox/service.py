@@ -1,0 +1,343 @@
+"""What the embedded server answers: a request in, a reply out; nothing here touches a socket."""
+
+import hmac
+import json
+import re
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, assert_never
+from urllib.parse import parse_qs, quote, unquote
+
+from reconciler.engines.sandbox.answers import JSON, Rejection, Reply, done, failure, json_reply
+from reconciler.engines.sandbox.faults import SILENT, Fault, Faults, Kind, Operation, spoil
+from reconciler.engines.sandbox.life import Book, Deed, Job, NotAllowed, Seen, abort, delete, run, to_wire
+from reconciler.engines.sandbox.openapi import DEFAULT_PAGE, INT32_MAX, INT64_MAX, MAX_PAGE, openapi_document
+from reconciler.jobs import Config, Verb
+
+_BASE = "/v1/customer/jobs"
+_PART_1 = {
+    Operation.RUN: ("POST", _BASE + "/{}/run"),
+    Operation.ABORT: ("POST", _BASE + "/{}/abort"),
+    Operation.DELETE: ("DELETE", _BASE + "/{}"),
+    Operation.DOCUMENT: ("GET", "/openapi.json"),
+}
+_PART_2 = {
+    Operation.READ: ("GET", _BASE + "/{}"),
+    Operation.LIST: ("GET", _BASE),
+    Operation.CREATE: ("POST", _BASE),
+    Operation.TOKEN: ("POST", "/v1/auth/access_token"),
+}
+_TRAP = "/followed/{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request as it came; header values are "" where the header is missing."""
+
+    method: str
+    target: str
+    authorization: str = ""
+    content_type: str = ""
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the service behaves; `SandboxServer` says what each option means."""
+
+    access_token: str
+    api_key: str
+    token_seconds: float
+    job_seconds: float
+    create_missing: bool
+    reads: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Errand:
+    """One request on its way: `job_id` is "" where the path names none."""
+
+    request: Request
+    operation: Operation
+    job_id: str
+    fault: Fault | None
+    request_id: str
+    now: float
+
+
+class Service:
+    """The API over one database. Several threads may ask at once; they are answered one by one."""
+
+    def __init__(
+        self,
+        book: Book,
+        faults: Faults,
+        options: Options,
+        clock: Callable[[], float],
+        randbytes: Callable[[int], bytes],
+    ) -> None:
+        self._book = book
+        self._faults = faults
+        self._options = options
+        self._clock = clock
+        self._randbytes = randbytes
+        self._issued: dict[str, float] = {}  # token -> when it expires
+        self._routes = _routes(_PART_1 | (_PART_2 if options.reads else {}))
+        if faults.sets_trap:
+            self._routes.append((_pattern(_TRAP), dict.fromkeys(("GET", "POST", "DELETE"), Operation.FOLLOW)))
+
+    def answer(self, request: Request) -> tuple[Reply, Fault | None]:
+        """Carry a request out, and say what is to be sent and the fault to send it under.
+
+        The work, its line in the ledger and the note of the call are on file together before anything
+        is answered; where the database fails, nothing is done and the answer is a 503.
+        """
+        return self._kept(request, lambda request_id, now: self._decide(request, request_id, now))
+
+    def reject(self, request: Request, rejection: Rejection) -> Reply:
+        """Answer a request that breaks HTTP before it says anything."""
+        return self._kept(request, lambda request_id, _: (failure(request_id, rejection), None))[0]
+
+    def _kept(
+        self, request: Request, decide: Callable[[str, float], tuple[Reply, Fault | None]]
+    ) -> tuple[Reply, Fault | None]:
+        request_id, now = self._new_id(), self._clock()
+        try:
+            with self._book.transaction():
+                reply, fault = decide(request_id, now)
+                sent = None if fault is not None and fault.kind in SILENT else reply.status
+                text = "" if fault is None else fault.text
+                self._book.note(Seen(now, request.method, request.target, sent, text, request_id))
+        except sqlite3.Error as error:
+            broken = Rejection(503, "database failure", f"Nothing was done; the sandbox's database says: {error}.")
+            return failure(request_id, broken), None
+        return reply, fault
+
+    def _new_id(self) -> str:
+        return str(uuid.UUID(bytes=self._randbytes(16), version=4))
+
+    def _decide(self, request: Request, request_id: str, now: float) -> tuple[Reply, Fault | None]:
+        try:
+            operation, job_id = self._route(request)
+        except Rejection as rejection:
+            return failure(request_id, rejection), None
+        fault = self._faults.match(operation, job_id)
+        try:
+            if fault is not None and not fault.works:
+                raise Rejection(503, "not done", "A simulated fault kept this call from being carried out.")
+            honest = self._work(_Errand(request, operation, job_id, fault, request_id, now))
+        except Rejection as rejection:
+            honest = failure(request_id, rejection)
+        if fault is None:
+            return honest, None
+        trap = _TRAP.format(quote(job_id, safe="")) if job_id else _BASE
+        return spoil(fault, honest, request_id, trap, self._randbytes), fault
+
+    def _route(self, request: Request) -> tuple[Operation, str]:
+        """The operation and the job id ("" for none), decoded once. Raises `Rejection`."""
+        path, _ = _split(request.target)
+        for pattern, operations in self._routes:
+            if (found := pattern.fullmatch(path)) is None:
+                continue
+            if request.method not in operations:
+                if request.method == "GET" and not self._options.reads:
+                    break  # not even a 405 gives away that jobs can be read elsewhere
+                allowed = ", ".join(sorted(operations))
+                raise Rejection(405, "method not allowed", f"This path takes {allowed}.", {"Allow": allowed})
+            try:
+                return operations[request.method], unquote("".join(found.groups()), errors="strict")
+            except UnicodeDecodeError:
+                raise Rejection(400, "malformed path", "The job id is no UTF-8 once its %XX are decoded.") from None
+        raise Rejection(404, "no such route", f"There is no {path} here; /openapi.json says what there is.")
+
+    def _work(self, errand: _Errand) -> Reply:
+        """Do what is asked, and give the honest answer. Raises `Rejection`."""
+        request, operation = errand.request, errand.operation
+        if operation not in (Operation.DOCUMENT, Operation.TOKEN, Operation.FOLLOW):
+            self._authenticate(errand)
+        match operation:
+            case Operation.RUN:
+                return self._run(errand, _config(_json_object(request)))
+            case Operation.FOLLOW:
+                return self._run(errand, {})
+            case Operation.ABORT | Operation.DELETE:
+                return self._end(errand)
+            case Operation.READ:
+                return self._read(errand)
+            case Operation.LIST:
+                return self._list(errand)
+            case Operation.CREATE:
+                return self._create(errand)
+            case Operation.TOKEN:
+                return self._issue_token(errand)
+            case Operation.DOCUMENT:
+                return json_reply(openapi_document(reads=self._options.reads))
+            case _:
+                assert_never(operation)
+
+    def _authenticate(self, errand: _Errand) -> None:
+        token = errand.request.authorization
+        if _same(token, self._options.access_token) or self._issued.get(token, 0) > errand.now:
+            return
+        raise Rejection(401, "not authenticated", "Send a valid access token, bare, in the Authorization header.")
+
+    def _issue_token(self, errand: _Errand) -> Reply:
+        key = _text(_json_object(errand.request), "apiKey")
+        if not self._options.api_key or not _same(key, self._options.api_key):
+            raise Rejection(401, "not authenticated", "The sandbox does not know this API key.")
+        token = self._randbytes(32).hex()
+        live = {known: until for known, until in self._issued.items() if until > errand.now}
+        self._issued = live | {token: errand.now + self._options.token_seconds}
+        return json_reply({"token": token, "expiresIn": str(int(self._options.token_seconds))})
+
+    def _find(self, job_id: str) -> tuple[Job, Job | None]:
+        """The job, and what is stored of it: None for one that is made up. Raises `Rejection`."""
+        stored, _ = self._book.find(job_id)
+        return self._living(job_id, stored), stored
+
+    def _living(self, job_id: str, stored: Job | None) -> Job:
+        if stored is None and self._options.create_missing:
+            return Job(job_id)
+        if stored is None or stored.deleted_at is not None:
+            raise Rejection(
+                404, "no such job", f"There is no job {job_id!r} here{'' if stored is None else ' any more'}."
+            )
+        return stored
+
+    def _run(self, errand: _Errand, config: Config) -> Reply:
+        job, stored = self._find(errand.job_id)
+        failing = errand.fault is not None and errand.fault.kind is Kind.FAIL
+        failed = "a simulated fault failed this run" if failing else ""
+        with _allowed():
+            after = run(job, config, errand.now, self._options.job_seconds, failed)
+        return self._changed(errand, stored, after, Verb.RUN, config)
+
+    def _end(self, errand: _Errand) -> Reply:
+        job, stored = self._find(errand.job_id)
+        with _allowed():
+            after = (abort if errand.operation is Operation.ABORT else delete)(job, errand.now)
+        return self._changed(errand, stored, after, Verb.ABORT if after.deleted_at is None else Verb.DELETE, {})
+
+    def _changed(self, errand: _Errand, stored: Job | None, after: Job, verb: Verb, config: Config) -> Reply:
+        self._book.keep(after, stored)
+        self._book.enter(Deed(errand.job_id, verb, errand.now, errand.request_id, config))
+        made = "" if stored is not None else "the sandbox had never heard of this job and created it as a draft; "
+        deleted_draft = verb is Verb.DELETE and errand.operation is Operation.ABORT
+        what = {Verb.RUN: "run", Verb.ABORT: "aborted", Verb.DELETE: "deleted"}[verb]
+        return done(errand.request_id, f"{made}{what}{', as it was never run' if deleted_draft else ''} (simulated)")
+
+    def _read(self, errand: _Errand) -> Reply:
+        stored, before = self._book.find(errand.job_id)
+        stale = errand.fault is not None and errand.fault.kind is Kind.STALE
+        job = self._living(errand.job_id, before if stale else stored)
+        return json_reply({"job": to_wire(job, errand.now), "templateInfo": {}})
+
+    def _list(self, errand: _Errand) -> Reply:
+        query = parse_qs(_split(errand.request.target)[1], keep_blank_values=True)
+        limit = _query_number(query, "pagination.limit", DEFAULT_PAGE, 1, MAX_PAGE)
+        offset = _query_number(query, "pagination.offset", 0, 0, INT32_MAX)
+        total, jobs = self._book.page(limit, offset)
+        more = offset + len(jobs) < total
+        pagination = {"total": total, "offset": offset, "hasPrevious": offset > 0, "hasNext": more}
+        return json_reply({"pagination": pagination, "data": [to_wire(job, errand.now) for job in jobs]})
+
+    def _create(self, errand: _Errand) -> Reply:
+        body = _json_object(errand.request)
+        name, template_id, description = (_text(body, key) for key in ("name", "templateId", "description"))
+        job = Job(self._new_id(), name, template_id, description, created_at=errand.now)
+        self._book.keep(job, None)
+        return json_reply({"job": to_wire(job, errand.now)})
+
+
+def _split(target: str) -> tuple[str, str]:
+    """The path and the query of a request target; a proxy's absolute form is taken too (RFC 9112, 3.2.2)."""
+    path, _, query = re.sub("^https?://[^/?]*", "", target).partition("?")
+    return path, query
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(path.replace("{}", "([^/]+)"))
+
+
+def _routes(operations: Mapping[Operation, tuple[str, str]]) -> list[tuple[re.Pattern[str], dict[str, Operation]]]:
+    """Each path's pattern, with the operation of each method that it takes."""
+    paths: dict[str, dict[str, Operation]] = {}
+    for operation, (method, path) in operations.items():
+        paths.setdefault(path, {})[method] = operation
+    return [(_pattern(path), methods) for path, methods in paths.items()]
+
+
+def _same(left: str, right: str) -> bool:
+    return hmac.compare_digest(left.encode(), right.encode())
+
+
+@contextmanager
+def _allowed() -> Iterator[None]:
+    """Turn what the job's state forbids into a 400."""
+    try:
+        yield
+    except NotAllowed as error:
+        raise Rejection(400, error.message, error.advice) from None
+
+
+def _json_object(request: Request) -> Mapping[str, Any]:
+    """The body as a JSON object. Raises `Rejection`."""
+    if request.content_type.partition(";")[0].strip().lower() not in ("", JSON):
+        raise Rejection(415, "unsupported media type", f"Send {JSON}; the sandbox does not speak protobuf.")
+    try:
+        body = json.loads(request.body.decode(), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Rejection(400, "malformed JSON", f"The body can't be read as JSON: {error}.") from None
+    if not isinstance(body, dict):
+        raise Rejection(400, "malformed request", "The body must be a JSON object.")
+    return body
+
+
+def _no_constant(word: str) -> Any:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _text(body: Mapping[str, Any], key: str) -> str:
+    """A string field, "" where it is not given. Raises `Rejection`."""
+    value = body.get(key, "")
+    if not isinstance(value, str) or any("\ud800" <= character <= "\udfff" for character in value):
+        raise Rejection(400, "malformed request", f"{key} must be a string without lone surrogates.")
+    return value
+
+
+def _config(body: Mapping[str, Any]) -> dict[str, int | bool]:
+    """A run's config; fields that the API does not know are left out. Raises `Rejection`."""
+    given = body.get("config")
+    if not isinstance(given, dict):
+        raise Rejection(400, "malformed request", "config is required and must be an object.")
+    config: dict[str, int | bool] = {}
+    for key in ("taskTimeout", "jobTimeout"):
+        if key in given:
+            config[key] = _seconds(key, given[key])
+    if "isTestJob" in given:
+        if not isinstance(given["isTestJob"], bool):
+            raise Rejection(400, "malformed request", "config.isTestJob must be true or false.")
+        config["isTestJob"] = given["isTestJob"]
+    return config
+
+
+def _seconds(key: str, value: Any) -> int:
+    """An int64 as protobuf's JSON mapping takes it: a whole number, or one as a decimal string."""
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,19}", value):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not int or not 0 <= value <= INT64_MAX:  # a bool is an int too
+        raise Rejection(400, "malformed request", f"config.{key} must be a whole number of seconds, 0 or more (int64).")
+    return value
+
+
+def _query_number(query: Mapping[str, list[str]], key: str, default: int, low: int, high: int) -> int:
+    """A number of the query, given once at most. Raises `Rejection`."""
+    values = query.get(key, [str(default)])
+    if len(values) != 1 or not re.fullmatch("[0-9]{1,10}", values[0]) or not low <= int(values[0]) <= high:
+        raise Rejection(400, "malformed request", f"{key} must be one whole number from {low} to {high}.")
+    return int(values[0])

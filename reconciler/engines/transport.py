@@ -1,0 +1,345 @@
+"""One request, one reply: pooled connections, a total deadline, and certainty about what was sent.
+
+Built on `requests`' transport adapter, whose `send` takes a prepared request: no environment, no
+netrc, no cookies, no redirects, no retries. Three things are added by subclassing, each where the
+libraries provide for it: a connection notes that sending began, connecting is bounded as a whole,
+and each read gets only what is left of the deadline.
+"""
+
+import http.client
+import io
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from queue import Empty, SimpleQueue
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests.certs
+from requests import PreparedRequest, RequestException, Response
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from reconciler.engines.http import Reply
+
+BODY_LIMIT_BYTES = 1024 * 1024
+IDLE_LIMIT_S = 1.5
+"""A connection that idled for longer is not used again.
+
+A server may be closing it at this moment, and a `run` on it would be in doubt. Common servers
+close after two seconds or more.
+"""
+
+_KEPT_HEADERS = ("retry-after", "date", "location")
+
+
+class _Exchange:
+    """What is noted of the request that a thread is making; times are those of `clock`."""
+
+    __slots__ = ("clock", "connect_until_s", "connected", "sent", "until_s")
+
+    def __init__(self, clock: Callable[[], float], timeout_s: float, connect_timeout_s: float) -> None:
+        self.clock = clock
+        self.until_s = clock() + timeout_s
+        self.connect_until_s = clock() + min(timeout_s, connect_timeout_s)
+        self.sent = False
+
+    def left_s(self) -> float:
+        """What is left of the deadline, in seconds. Raises `TimeoutError` where nothing is."""
+        left_s = self.until_s - self.clock()
+        if left_s <= 0:
+            raise TimeoutError
+        return left_s
+
+
+class _Ongoing(threading.local):
+    exchange: _Exchange
+
+
+_ongoing = _Ongoing()
+
+
+class _TimedSource(io.RawIOBase):
+    """A socket's byte stream, each read of which gets what is left of the exchange's deadline."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._source = sock.makefile("rb", buffering=0)
+        self._exchange = _ongoing.exchange
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(self._exchange.left_s())
+        return self._source.readinto(buffer)
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()
+
+
+class _TimedSocket:
+    """The one method that an `http.client.HTTPResponse` asks of its socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_TimedSource(self._sock))
+
+
+class _TimedResponse(http.client.HTTPResponse):
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(_TimedSocket(sock), *args, **kwargs)  # type: ignore[arg-type]
+
+
+class _Connection(HTTPConnection):
+    response_class = _TimedResponse
+    _used_at_s = 0.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._unsent: list[bytes] = []
+
+    @property
+    def is_connected(self) -> bool:
+        return _ongoing.exchange.clock() - self._used_at_s < IDLE_LIMIT_S and super().is_connected
+
+    def connect(self) -> None:
+        exchange = _ongoing.exchange
+        self.timeout = exchange.connect_until_s - exchange.clock()
+        _connect_within(self.timeout, super().connect, self.close)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        self._unsent.clear()
+        super().request(*args, **kwargs)
+        exchange = _ongoing.exchange
+        if self.sock is None:
+            self.connect()
+        assert self.sock is not None
+        self.sock.settimeout(exchange.left_s())
+        exchange.sent = True
+        super().send(b"".join(self._unsent))
+
+    def send(self, data: Any) -> None:
+        # Head and body leave together, at the end of `request`: one packet, and one point after which all is in doubt.
+        self._unsent.append(data)
+
+    def getresponse(self) -> Any:
+        response = super().getresponse()
+        self._used_at_s = _ongoing.exchange.clock()
+        return response
+
+
+class _TlsConnection(_Connection, HTTPSConnection):
+    """The same over TLS: `_Connection` stands before the TLS connection in the order of calls."""
+
+
+def _connect_within(timeout_s: float, connect: Callable[[], None], close: Callable[[], None]) -> None:
+    """Run `connect`, but wait for it no longer than `timeout_s`.
+
+    In a thread of its own, as a name look-up knows no timeout, and each of a host's addresses
+    gets the whole timeout anew. Connecting sends no byte of the request, so it may be abandoned.
+    """
+    ended: SimpleQueue[Exception | None] = SimpleQueue()
+    abandoned = threading.Event()
+
+    def run() -> None:
+        try:
+            connect()
+        except Exception as error:  # noqa: BLE001  raised again below, in the thread that waits
+            ended.put(error)
+        else:
+            ended.put(None)
+        if abandoned.is_set():
+            close()
+
+    threading.Thread(target=run, name="connect", daemon=True).start()
+    try:
+        error = ended.get(timeout=max(0.0, timeout_s))
+    except Empty:
+        abandoned.set()
+        raise TimeoutError from None
+    if error is not None:
+        raise error
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+class _Adapter(HTTPAdapter):
+    """The adapter of `requests` over one pool of the connections above, without what would look at the environment.
+
+    Its own default is not to retry.
+    """
+
+    def __init__(self, pool: HTTPConnectionPool, origin: str) -> None:
+        super().__init__()
+        self._pool = pool
+        self._origin = origin
+
+    def get_connection_with_tls_context(self, *_args: Any, **_kwargs: Any) -> HTTPConnectionPool:
+        return self._pool
+
+    def cert_verify(self, *_args: Any, **_kwargs: Any) -> None:
+        """Leave the pool alone: its context has the certificates and demands one."""
+
+    def request_url(self, request: PreparedRequest, _proxies: Any) -> str:
+        assert request.url is not None
+        return request.url.removeprefix(self._origin)
+
+    def build_response(self, _request: PreparedRequest, raw: Any) -> Response:
+        """The answer without its cookies: none is kept, and parsing them takes time."""
+        response = Response()
+        response.raw = raw
+        return response
+
+    def close(self) -> None:
+        super().close()
+        self._pool.close()
+
+
+class Transport:
+    """Sends requests below one endpoint. Every method may be called from several threads at once.
+
+    `timeout_s` bounds each request as a whole, `connect_timeout_s` the part of it before the
+    first byte. Proxies, netrc and the environment's certificates are ignored.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        pool_size: int,
+        timeout_s: float,
+        connect_timeout_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        parts = urlsplit(endpoint)
+        self._host = parts.netloc
+        self._timeout_s = timeout_s
+        self._connect_timeout_s = connect_timeout_s
+        self._clock = clock
+        assert parts.hostname
+        if parts.scheme == "https":
+            # One context for all connections, as reading the bundle of certificates takes 20 ms.
+            tls = ssl.create_default_context(cafile=requests.certs.where())
+            pool: HTTPConnectionPool = _TlsPool(parts.hostname, parts.port, maxsize=pool_size, ssl_context=tls)
+        else:
+            pool = _Pool(parts.hostname, parts.port, maxsize=pool_size)
+        self._adapter = _Adapter(pool, f"{parts.scheme}://{parts.netloc}")
+
+    def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
+        """Send one request once, and read what comes back. Never raises for what the network does."""
+        exchange = _ongoing.exchange = _Exchange(self._clock, self._timeout_s, self._connect_timeout_s)
+        try:
+            answer = self._adapter.send(
+                _prepared(method, url, headers, body), stream=True, timeout=(self._connect_timeout_s, self._timeout_s)
+            ).raw
+        except Exception as error:  # noqa: BLE001  an odd answer can make the libraries raise anything
+            return Reply(exchange.sent, fault=self._fault(exchange, error))
+        kept = {name: answer.headers[name] for name in _KEPT_HEADERS if name in answer.headers}
+        pieces: list[bytes] = []
+        fault = ""
+        try:
+            size_bytes = 0
+            while piece := answer.read(BODY_LIMIT_BYTES + 1 - size_bytes, decode_content=False):
+                pieces.append(piece)
+                size_bytes += len(piece)
+                if size_bytes > BODY_LIMIT_BYTES:
+                    fault = f"the answer is longer than {BODY_LIMIT_BYTES // 1024} KiB"
+                    break
+        except Exception as error:  # noqa: BLE001  as above
+            fault = self._fault(exchange, error)
+        encoding = answer.headers.get("content-encoding", "identity")
+        if not fault and encoding.lower() != "identity":
+            fault = f"the answer came as {encoding}, which was not asked for"
+        if fault or answer.status < 200:
+            # What else comes on this connection must never be read as the answer to the next request.
+            answer.close()
+        answer.release_conn()
+        content = b"".join(pieces)
+        text = content[:BODY_LIMIT_BYTES].decode(errors="replace")
+        return Reply(True, answer.status, kept, text, None if fault else _json(content), fault)
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self._adapter.close()
+
+    def _fault(self, exchange: _Exchange, error: Exception) -> str:
+        cause = _cause(error)
+        if exchange.sent:
+            return self._fault_after_sending(exchange, cause)
+        return f"{self._host}: {_fault_before_sending(cause)}"
+
+    def _fault_after_sending(self, exchange: _Exchange, cause: BaseException) -> str:
+        if exchange.clock() >= exchange.until_s:
+            return f"no whole answer within {self._timeout_s:g} s"
+        match cause:
+            case http.client.RemoteDisconnected():
+                return "the connection was closed before an answer came"
+            case ConnectionError():
+                return "the connection was reset before the whole answer came"
+            case http.client.IncompleteRead():
+                return "the answer broke off before its end"
+            case _:
+                return f"what came back is no readable HTTP answer ({type(cause).__name__})"
+
+
+def _fault_before_sending(cause: BaseException) -> str:
+    match cause:
+        case socket.gaierror():
+            return "the host name does not resolve"
+        case TimeoutError():
+            return "no connection in time"
+        case ConnectionRefusedError():
+            return "the host refused the connection"
+        case ssl.SSLCertVerificationError():
+            return f"TLS failed: the certificate is not accepted ({cause.verify_message})"
+        case ssl.SSLError():
+            return f"TLS failed ({cause.reason or cause})"
+        case OSError():
+            return f"no connection ({cause.strerror or type(cause).__name__})"
+        case _:
+            return f"the request could not be made ({type(cause).__name__})"
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The innermost error of the network or of HTTP, below what the libraries wrap around it."""
+    cause, step = error, error.__cause__ or error.__context__
+    while step:
+        if isinstance(step, (OSError, http.client.HTTPException)) and not isinstance(step, RequestException):
+            cause = step
+        step = step.__cause__ or step.__context__
+    return cause
+
+
+def _prepared(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> PreparedRequest:
+    # `PreparedRequest.prepare` would rewrite the URL, which is percent-encoded already, and takes longer than sending.
+    request = PreparedRequest()
+    request.method = method
+    request.url = url
+    request.body = body
+    request.headers = CaseInsensitiveDict(headers)
+    if body is not None or method == "POST":
+        request.headers["Content-Length"] = str(len(body or b""))
+    request.headers["Accept-Encoding"] = "identity"
+    request.headers["User-Agent"] = "reconciler"
+    return request
+
+
+def _json(content: bytes) -> object:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None

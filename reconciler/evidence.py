@@ -1,0 +1,59 @@
+"""Did a call whose answer is lost do its work? Told from what was observed before it and after."""
+
+from enum import StrEnum
+from typing import assert_never
+
+from reconciler.jobs import Evidence, Observation, Status, Verb
+
+_UNTOLD = frozenset({Status.NOT_OBSERVED, Status.UNREADABLE})
+_ENDED = frozenset({Status.COMPLETE, Status.FAILED, Status.ABORTED})
+
+
+class Trace(StrEnum):
+    """What an observation says of a call.
+
+    DONE      its work shows, or its purpose is reached
+    NOT_DONE  its work does not show; a read may be stale, so one such observation proves nothing
+    UNTOLD    this engine, or this job as it is now, can't tell
+    """
+
+    DONE = "done"
+    NOT_DONE = "not done"
+    UNTOLD = "untold"
+
+
+def trace_of(verb: Verb, before: Evidence | None, now: Observation) -> Trace:
+    """Compare what was observed before a call (None: nothing could be) with what is observed now."""
+    if now.status in _UNTOLD:
+        return Trace.UNTOLD
+    match verb:
+        case Verb.RUN:
+            return Trace.UNTOLD if before is None else _trace_of_run(before, now)
+        case Verb.ABORT:
+            if now.status is not Status.ACTIVE:
+                return Trace.DONE
+            return Trace.NOT_DONE if before is not None and not is_newer_run(before, now) else Trace.UNTOLD
+        case Verb.DELETE:
+            if now.status is Status.MISSING:
+                return Trace.DONE
+            return Trace.NOT_DONE if before is not None and not is_newer_run(before, now) else Trace.UNTOLD
+    assert_never(verb)
+
+
+def is_newer_run(before: Evidence, now: Observation) -> bool:
+    """Whether the job was run again since: an abort or delete meant for the old run must not hit this one."""
+    return _trace_of_run(before, now) is Trace.DONE
+
+
+def _trace_of_run(before: Evidence, now: Observation) -> Trace:
+    if now.status is Status.MISSING or before.status in _UNTOLD or before.status is Status.MISSING:
+        return Trace.UNTOLD
+    if now.submitted_at is not None and now.submitted_at != before.submitted_at:
+        return Trace.DONE
+    if before.status is Status.DRAFT:
+        return Trace.NOT_DONE if now.status is Status.DRAFT else Trace.DONE
+    if before.status in _ENDED and (now.status is not before.status or now.timestamps != before.timestamps):
+        # An ended job changes only by being run again; what else could have happened is no draft's business.
+        return Trace.UNTOLD if now.status is Status.DRAFT else Trace.DONE
+    told = now.submitted_at is not None or bool(now.timestamps)
+    return Trace.NOT_DONE if told else Trace.UNTOLD

@@ -1,0 +1,536 @@
+"""(desired, recorded, observed) -> what to do. Pure: values in, values out.
+
+The decision table. Left: observed. Top: desired, then recorded (`Asked`).
+
+    observed      FIRST_RUN        SAME       NEW_CONFIG    RERUN             ABORTED   ABSENT
+    ------------  ---------------  ---------  ------------  ----------------  --------  --------
+    not observed  run              noop       restart       restart or run 1  abort 2   delete 2
+    draft         run              lost run   run           run               adopt     delete
+    active        adopt/restart 3  noop       restart       restart 4         abort     delete 5
+    complete      adopt            noop       adopt         run               adopt     delete
+    failed        adopt            noop       run           run               adopt     delete
+    aborted       hold             hold       hold          run               adopt     delete
+    missing       no such job      gone       needs new id  needs new id      adopt     adopt
+    unreadable    error            error      error         error             error     error
+
+    1  restart where it is recorded running, else run
+    2  noop where the record says so already (an abort: also where it is recorded absent)
+    3  adopt where its config agrees or is not told
+    4  recorded aborted: adopt where its config agrees
+    5  abort, wait, delete; where nothing is observed, so too if it is recorded running
+
+"lost run", "gone" and "hold" hold; "no such job", "needs new id" and "error" hold with an error for
+that job alone. `onConfigChange` bends NEW_CONFIG: `next-run` makes all but the errors adopt, `hold`
+makes them hold. `protect` turns abort, restart and delete into a hold. A call in doubt comes before
+all of it. An adopt that would change no record is a noop.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, NamedTuple, assert_never
+
+from reconciler.jobs import (
+    NOT_OBSERVED,
+    Config,
+    Desired,
+    Job,
+    Observation,
+    OnConfigChange,
+    Record,
+    State,
+    Status,
+    Verb,
+)
+from reconciler.plan import STEPS, Action, ActionKind, Call, Change, Plan
+
+
+class Asked(StrEnum):
+    """The columns of the decision table: what the manifest asks, given what is recorded."""
+
+    FIRST_RUN = "running, no record"
+    SAME = "running, recorded running, same"
+    NEW_CONFIG = "running, config changed"
+    RERUN = "running, new runToken, or recorded aborted or absent"
+    ABORTED = "aborted"
+    ABSENT = "absent"
+
+
+class Cell(StrEnum):
+    """The entries of the decision table."""
+
+    RUN = "run"
+    RESTART = "restart"
+    RESTART_OR_RUN = "restart if recorded running, else run"
+    ADOPT = "adopt"
+    ADOPT_OR_RESTART = "adopt if its config agrees, else restart"
+    RESTART_OR_ADOPT = "restart; if recorded aborted, adopt where the config agrees"
+    ABORT = "abort"
+    DELETE = "delete"
+    NOOP = "noop"
+    LOST_RUN = "hold: lost run"
+    ABORTED_ELSEWHERE = "hold: aborted by someone else"
+    GONE = "hold: gone"
+    NO_SUCH_JOB = "error: no such job"
+    NEEDS_NEW_ID = "error: needs a new id"
+    UNREADABLE = "error: unreadable"
+
+
+def _row(*cells: Cell) -> dict[Asked, Cell]:
+    return dict(zip(Asked, cells, strict=True))
+
+
+TABLE: Mapping[Status, Mapping[Asked, Cell]] = {
+    Status.NOT_OBSERVED: _row(Cell.RUN, Cell.NOOP, Cell.RESTART, Cell.RESTART_OR_RUN, Cell.ABORT, Cell.DELETE),
+    Status.DRAFT: _row(Cell.RUN, Cell.LOST_RUN, Cell.RUN, Cell.RUN, Cell.ADOPT, Cell.DELETE),
+    Status.ACTIVE: _row(Cell.ADOPT_OR_RESTART, Cell.NOOP, Cell.RESTART, Cell.RESTART_OR_ADOPT, Cell.ABORT, Cell.DELETE),
+    Status.COMPLETE: _row(Cell.ADOPT, Cell.NOOP, Cell.ADOPT, Cell.RUN, Cell.ADOPT, Cell.DELETE),
+    Status.FAILED: _row(Cell.ADOPT, Cell.NOOP, Cell.RUN, Cell.RUN, Cell.ADOPT, Cell.DELETE),
+    Status.ABORTED: _row(
+        Cell.ABORTED_ELSEWHERE, Cell.ABORTED_ELSEWHERE, Cell.ABORTED_ELSEWHERE, Cell.RUN, Cell.ADOPT, Cell.DELETE
+    ),
+    Status.MISSING: _row(Cell.NO_SUCH_JOB, Cell.GONE, Cell.NEEDS_NEW_ID, Cell.NEEDS_NEW_ID, Cell.ADOPT, Cell.ADOPT),
+    Status.UNREADABLE: _row(*[Cell.UNREADABLE] * len(Asked)),
+}
+
+_ERRORS = frozenset({Cell.NO_SUCH_JOB, Cell.NEEDS_NEW_ID, Cell.UNREADABLE})
+_PROTECTED = frozenset({ActionKind.ABORT, ActionKind.RESTART, ActionKind.DELETE})
+
+
+class Decision(NamedTuple):
+    """What to do about one job.
+
+    `verbs` are the calls in order. `record` is what to record once all of it is done, None for
+    nothing. `error` is set where the job can't be acted on at all.
+    """
+
+    kind: ActionKind
+    reason: str
+    record: Record | None
+    verbs: tuple[Verb, ...] = ()
+    changes: tuple[Change, ...] = ()
+    error: str = ""
+
+
+class Subject(NamedTuple):
+    """One job to decide about: what is asked of it, and the record that is about its engine job.
+
+    A record is matched by engine job id, so that a job whose name changed keeps it: `renamed_from`
+    is the old name, or "". `keep` is False for a job that no manifest declares: its record is
+    dropped rather than kept as absent.
+    """
+
+    job: Job
+    record: Record | None
+    renamed_from: str = ""
+    keep: bool = True
+
+
+class Matching(NamedTuple):
+    """The manifest's jobs matched with the state's records.
+
+    `moves` maps a record's key in the state to its new key: a renamed job's, and, where a name was
+    given a new id, the old engine job's record, which stays on record as undeclared.
+    `undeclared` are the keys (after the moves) of records that no job claims; `spent` those of them
+    that are recorded absent, which have nothing more to say and may be dropped.
+    """
+
+    subjects: tuple[Subject, ...]
+    moves: Mapping[str, str]
+    undeclared: tuple[str, ...]
+    spent: tuple[str, ...]
+
+
+def match_records(jobs: Mapping[str, Job], records: Mapping[str, Record]) -> Matching:
+    """Match jobs (by name) with records (by name): same id first, whatever the names say."""
+    subjects: list[Subject] = []
+    moves: dict[str, str] = {}
+    strangers: set[str] = set()
+    for name, job in jobs.items():
+        record = records.get(name)
+        if record is not None and record.id == job.id:
+            subjects.append(Subject(job, record))
+        else:
+            strangers.add(name)
+    if not strangers:
+        undeclared = records.keys() - jobs.keys()
+    else:
+        key_of = {record.id: key for key, record in records.items()}
+        claimed = set()
+        for name in sorted(strangers):
+            job = jobs[name]
+            key = key_of.get(job.id)
+            if key is None:
+                subjects.append(Subject(job, None))
+            else:
+                claimed.add(key)
+                moves[key] = name
+                subjects.append(Subject(job, records[key], renamed_from=key))
+        for name in strangers & records.keys() - claimed:
+            moves[name] = f"{name}@{records[name].id}"
+        declared = jobs.keys() - strangers | set(moves.values()) & strangers
+        undeclared = {moves.get(key, key) for key in records} - declared
+    origin = {new: old for old, new in moves.items()}
+    spent = {key for key in undeclared if records[origin.get(key, key)].state is Desired.ABSENT}
+    subjects.sort(key=lambda subject: subject.job.name)
+    return Matching(tuple(subjects), moves, tuple(sorted(undeclared - spent)), tuple(sorted(spent)))
+
+
+def prune(matching: Matching, records: Mapping[str, Record]) -> Matching:
+    """The same matching, with every undeclared record treated as declared absent."""
+    origin = {new: old for old, new in matching.moves.items()}
+    pruned = [
+        Subject(Job(key, record.id, Desired.ABSENT, {}), record, keep=False)
+        for key in matching.undeclared
+        for record in [records[origin.get(key, key)]]
+    ]
+    return Matching((*matching.subjects, *pruned), matching.moves, (), matching.spent)
+
+
+def make_plan(
+    matching: Matching,
+    observed: Mapping[str, Observation],
+    call_for: Callable[[Verb, str, Config], Call],
+    selected: Callable[[str], bool],
+    *,
+    state: State,
+    manifest_digest: str,
+    commit: str | None,
+    paths: Iterable[str],
+) -> Plan:
+    """The plan for the selected jobs: sorted by step, then name; same inputs, same bytes.
+
+    `observed` maps engine job ids to observations; an id that is not there was not observed.
+    `selected` says of a job's name whether the plan is about it.
+    """
+    actions = [
+        action_for(subject, decide(subject, observed.get(subject.job.id, NOT_OBSERVED)), call_for)
+        for subject in matching.subjects
+        if selected(subject.job.name)
+    ]
+    actions.sort(key=lambda action: (STEPS[action.kind], action.job))
+    return Plan(
+        target=state.target,
+        lineage=state.lineage,
+        serial=state.serial,
+        manifest_digest=manifest_digest,
+        commit=commit,
+        paths=tuple(paths),
+        actions=tuple(actions),
+        undeclared=matching.undeclared,
+    )
+
+
+def action_for(subject: Subject, decision: Decision, call_for: Callable[[Verb, str, Config], Call]) -> Action:
+    """The decision as a plan lists it, with the calls that it takes."""
+    job = subject.job
+    calls = tuple(call_for(verb, job.id, job.config) for verb in decision.verbs)
+    return Action(job.name, job.id, decision.kind, decision.reason, decision.changes, calls, decision.error)
+
+
+def asked(job: Job, record: Record | None) -> Asked:
+    """The column of the decision table for a job and its record."""
+    match job.state:
+        case Desired.ABORTED:
+            return Asked.ABORTED
+        case Desired.ABSENT:
+            return Asked.ABSENT
+        case Desired.RUNNING:
+            if record is None or record.state is None:
+                return Asked.FIRST_RUN
+            if record.state is not Desired.RUNNING or _is_new_token(job, record):
+                return Asked.RERUN
+            return Asked.SAME if same_config(job.config, record.config) else Asked.NEW_CONFIG
+    assert_never(job.state)
+
+
+def decide(subject: Subject, observed: Observation) -> Decision:
+    """What to do about one job: the decision table, then what bends it."""
+    job, record = subject.job, subject.record
+    if record is not None and record.doubt is not None:
+        return _hold(record, _in_doubt(job, record))
+    column = asked(job, record)
+    cell = TABLE[observed.status][column]
+    if column is Asked.NEW_CONFIG and cell not in _ERRORS:
+        if job.on_config_change is OnConfigChange.NEXT_RUN:
+            cell = Cell.ADOPT
+        elif job.on_config_change is OnConfigChange.HOLD:
+            return _hold(
+                record,
+                f"{_why(job, record, column)}, and onConfigChange is hold: "
+                "a new runToken runs it with this config, onConfigChange: restart or next-run lets it through",
+                config_changes(record.config if record else {}, job.config),
+            )
+    decision = _decide_cell(cell, column, subject, observed)
+    if job.protect and decision.kind in _PROTECTED:
+        return _hold(
+            record,
+            f"protected, so no {decision.kind} ({decision.reason}): `protect: false` in the manifest lifts it",
+            decision.changes,
+        )
+    if subject.renamed_from:
+        reason = f"renamed from {subject.renamed_from}"
+        if decision.kind is ActionKind.NOOP:
+            return decision._replace(kind=ActionKind.ADOPT, reason=f"{reason}; recorded without a call")
+        return decision._replace(reason=f"{reason}; {decision.reason}")
+    return decision
+
+
+def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observation) -> Decision:
+    job, record = subject.job, subject.record
+    seen = _seen(observed)
+    match cell:
+        case Cell.RUN:
+            return _run(job, record, column, observed)
+        case Cell.RESTART:
+            return _restart(job, record, column, observed)
+        case Cell.RESTART_OR_RUN:
+            if record is not None and record.state is Desired.RUNNING:
+                return _restart(job, record, column, observed)
+            return _run(job, record, column, observed)
+        case Cell.ADOPT_OR_RESTART:
+            if agrees(job.config, observed.config):
+                return _adopt(subject, f"already {seen}; recorded without a call")
+            return _restart(job, record, column, observed)
+        case Cell.RESTART_OR_ADOPT:
+            was_aborted = record is not None and record.state is Desired.ABORTED
+            if was_aborted and observed.config is not None and agrees(job.config, observed.config):
+                return _adopt(subject, f"already {seen} with this config; recorded without a call")
+            return _restart(job, record, column, observed)
+        case Cell.ADOPT:
+            return _adopt(subject, _why_adopt(job, column, observed))
+        case Cell.ABORT:
+            if observed.status is Status.NOT_OBSERVED and record is not None and record.state is not Desired.RUNNING:
+                return _noop(record, f"recorded {record.state}")
+            changes = (Change("state", record.state if record else None, Desired.ABORTED),)
+            return Decision(
+                ActionKind.ABORT,
+                _reason("wanted aborted", seen),
+                applied(job, record, Verb.ABORT),
+                (Verb.ABORT,),
+                changes,
+            )
+        case Cell.DELETE:
+            return _delete(subject, observed)
+        case Cell.NOOP:
+            if observed.status is Status.FAILED:
+                return _noop(record, _reason("a new runToken or config runs it again", seen))
+            return _noop(record, _reason("as recorded", seen))
+        case Cell.LOST_RUN:
+            return _hold(record, f"lost run: recorded as running, but it is {seen}; a new runToken runs it")
+        case Cell.ABORTED_ELSEWHERE:
+            if record is None or record.state is None:
+                way_out = "apply it once as `state: aborted`, then a change to `running` runs it"
+            else:
+                way_out = "a new runToken runs it again, `state: aborted` accepts it"
+            return _hold(record, f"aborted by someone else ({seen}): {way_out}")
+        case Cell.GONE:
+            return _hold(record, f"gone: recorded as running, but {seen}; give it a new id, or declare it absent")
+        case Cell.NO_SUCH_JOB:
+            return _error(record, f"no such job: {seen}; create it there, or correct its id")
+        case Cell.NEEDS_NEW_ID:
+            return _error(record, f"needs a new id: {seen}; create a job there and give its id")
+        case Cell.UNREADABLE:
+            return _error(
+                record, f"unreadable: {observed.detail or 'no reason given'}; left alone until it can be read"
+            )
+    assert_never(cell)
+
+
+def applied(job: Job, record: Record | None, verb: Verb) -> Record:
+    """The record of a job once a call of this verb was applied to it."""
+    tokens = record.run_tokens if record else frozenset[str]()
+    match verb:
+        case Verb.RUN:
+            consumed = tokens | {job.run_token} if job.run_token is not None else tokens
+            return Record(job.id, Desired.RUNNING, dict(job.config), consumed)
+        case Verb.ABORT:
+            return Record(job.id, Desired.ABORTED, record.config if record else {}, tokens)
+        case Verb.DELETE:
+            return Record(job.id, Desired.ABSENT, {}, tokens)
+    assert_never(verb)
+
+
+def settled(record: Record, was_applied: bool) -> Record | None:
+    """The record once its doubt is settled: as if its call had been answered so; None where nothing is left."""
+    doubt = record.doubt
+    if doubt is None:
+        return record
+    if not was_applied:
+        return None if record.state is None else record._replace(doubt=None)
+    job = Job("", record.id, Desired.RUNNING, doubt.config, doubt.run_token)
+    return applied(job, record, doubt.verb)
+
+
+def same_config(left: Config, right: Config) -> bool:
+    """Whether two configs ask for the same; a boolean left out is false, as in the API."""
+    return left == right or _explicit(left) == _explicit(right)
+
+
+def agrees(wanted: Config, told: Config | None) -> bool:
+    """Whether a config that the engine tells has all that is wanted; True where it tells none.
+
+    Fields that are not asked for are the service's own choice. A field at its default value may be
+    left out (Protocol Buffers' JSON mapping).
+    """
+    return told is None or all(told.get(field, type(value)()) == value for field, value in wanted.items())
+
+
+def config_changes(before: Config, after: Config) -> tuple[Change, ...]:
+    """The fields that differ, sorted by path."""
+    if same_config(before, after):
+        return ()
+    return _diff(tuple(sorted(_explicit(before).items())), tuple(sorted(_explicit(after).items())))
+
+
+def show_changes(changes: Iterable[Change]) -> str:
+    """Changes in one line: `config.jobTimeout 3600 → 7200`."""
+    return ", ".join(f"{c.path} {_show(c.before)} → {_show(c.after)}" for c in changes)
+
+
+@lru_cache(maxsize=4096)
+def _diff(before: tuple[tuple[str, Any], ...], after: tuple[tuple[str, Any], ...]) -> tuple[Change, ...]:
+    from deepdiff import DeepDiff
+
+    tree = DeepDiff({"config": dict(before)}, {"config": dict(after)}, view="tree", threshold_to_diff_deeper=0)
+    missing = type(DeepDiff({}, {"a": 1}, view="tree")["dictionary_item_added"][0].t1)
+    changes = [
+        Change(
+            ".".join(map(str, level.path(output_format="list"))),
+            None if isinstance(level.t1, missing) else level.t1,
+            None if isinstance(level.t2, missing) else level.t2,
+        )
+        for levels in tree.values()
+        for level in levels
+    ]
+    return tuple(sorted(changes, key=lambda change: change.path))
+
+
+def _explicit(config: Config) -> dict[str, int | bool]:
+    return {field: value for field, value in config.items() if value is not False}
+
+
+def _is_new_token(job: Job, record: Record) -> bool:
+    return job.run_token is not None and job.run_token not in record.run_tokens
+
+
+def _run(job: Job, record: Record | None, column: Asked, observed: Observation) -> Decision:
+    return _spend(ActionKind.RUN, (Verb.RUN,), job, record, column, observed)
+
+
+def _restart(job: Job, record: Record | None, column: Asked, observed: Observation) -> Decision:
+    return _spend(ActionKind.RESTART, (Verb.ABORT, Verb.RUN), job, record, column, observed)
+
+
+def _spend(
+    kind: ActionKind, verbs: tuple[Verb, ...], job: Job, record: Record | None, column: Asked, observed: Observation
+) -> Decision:
+    changes: list[Change] = []
+    if record is None or record.state is not Desired.RUNNING:
+        changes.append(Change("state", record.state if record else None, Desired.RUNNING))
+    if job.run_token is not None and (record is None or _is_new_token(job, record)):
+        changes.append(Change("runToken", None, job.run_token))
+    told = observed.config if column is Asked.FIRST_RUN and observed.config is not None else None
+    before: Config = record.config if record else {}
+    if told is not None and kind is ActionKind.RESTART:
+        before = {field: told.get(field, type(value)()) for field, value in job.config.items()}
+    changes += config_changes(before, job.config)
+    reason = _reason(_why(job, record, column, before), _seen(observed))
+    return Decision(kind, reason, applied(job, record, Verb.RUN), verbs, tuple(changes))
+
+
+def _delete(subject: Subject, observed: Observation) -> Decision:
+    job, record = subject.job, subject.record
+    recorded = record.state if record else None
+    unseen = observed.status is Status.NOT_OBSERVED
+    if unseen and recorded is Desired.ABSENT:
+        return _noop(record, "recorded absent")
+    active = observed.status is Status.ACTIVE or (unseen and recorded is Desired.RUNNING)
+    verbs = (Verb.ABORT, Verb.DELETE) if active else (Verb.DELETE,)
+    why = "wanted absent" if subject.keep else "no longer declared, and --prune was given"
+    after = applied(job, record, Verb.DELETE) if subject.keep else None
+    changes = (Change("state", recorded, Desired.ABSENT),)
+    return Decision(ActionKind.DELETE, _reason(why, _seen(observed)), after, verbs, changes)
+
+
+def _adopt(subject: Subject, reason: str) -> Decision:
+    job, record = subject.job, subject.record
+    if not subject.keep:
+        return Decision(ActionKind.FORGET, reason, None)
+    verb = {Desired.RUNNING: Verb.RUN, Desired.ABORTED: Verb.ABORT, Desired.ABSENT: Verb.DELETE}[job.state]
+    after = applied(job, record, verb)
+    if after == record:
+        return _noop(record, reason.replace("; recorded without a call", ""))
+    before = record.state if record else None
+    changes: tuple[Change, ...] = () if before is after.state else (Change("state", before, after.state),)
+    if job.state is Desired.RUNNING:
+        changes += config_changes(record.config if record else {}, after.config)
+    return Decision(ActionKind.ADOPT, reason, after, changes=changes)
+
+
+def _noop(record: Record | None, reason: str) -> Decision:
+    return Decision(ActionKind.NOOP, reason, record)
+
+
+def _hold(record: Record | None, reason: str, changes: tuple[Change, ...] = ()) -> Decision:
+    return Decision(ActionKind.HOLD, reason, record, changes=changes)
+
+
+def _error(record: Record | None, error: str) -> Decision:
+    return Decision(ActionKind.HOLD, f"error: {error}", record, error=error)
+
+
+def _why(job: Job, record: Record | None, column: Asked, before: Config | None = None) -> str:
+    match column:
+        case Asked.FIRST_RUN:
+            changes = config_changes(before, job.config) if before else ()
+            return show_changes(changes) or "first run"
+        case Asked.NEW_CONFIG:
+            return show_changes(config_changes(record.config if record else {}, job.config))
+        case Asked.RERUN:
+            if record is not None and record.state is not Desired.RUNNING:
+                return f"state {record.state} → running"
+            return f"new runToken {_show(job.run_token)}"
+        case Asked.SAME | Asked.ABORTED | Asked.ABSENT:
+            return f"wanted {job.state}"
+    assert_never(column)
+
+
+def _why_adopt(job: Job, column: Asked, observed: Observation) -> str:
+    seen = _seen(observed)
+    if column is Asked.NEW_CONFIG:
+        return _reason("the new config counts from the next run; recorded without a call", seen)
+    if column is Asked.FIRST_RUN:
+        return f"already {seen}, and not run again; recorded without a call"
+    if observed.status is Status.DRAFT:
+        return f"already {seen}, and an abort would delete it; recorded without a call"
+    return f"already {seen}; recorded without a call"
+
+
+def _in_doubt(job: Job, record: Record) -> str:
+    doubt = record.doubt
+    assert doubt is not None
+    return (
+        f"in doubt: {doubt.verb} was sent at {doubt.sent_at} and nobody knows what became of it ({doubt.answer}); "
+        f"the next apply looks again, or settle it: reconciler resolve {job.name} --applied | --not-applied"
+    )
+
+
+def _seen(observed: Observation) -> str:
+    """An observation in words, with the engine's own word: `active (JOB_STATE_RUNNING)`."""
+    if observed.status is Status.NOT_OBSERVED:
+        return ""
+    said = f"{observed.status} ({observed.word})" if observed.word else str(observed.status)
+    return f"{said}: {observed.detail}" if observed.detail and observed.status is Status.FAILED else said
+
+
+def _reason(why: str, seen: str) -> str:
+    return f"{why}; it is {seen}" if seen else why
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f'"{value}"' if isinstance(value, str) and not isinstance(value, StrEnum) else str(value)

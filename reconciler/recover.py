@@ -1,0 +1,83 @@
+"""Settle the calls whose answer is lost, by looking at what they should have done."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from reconciler.engines.base import Engine
+from reconciler.evidence import Trace, trace_of
+from reconciler.jobs import Doubt, Record, Status
+from reconciler.planner import settled
+from reconciler.state.session import Session
+
+
+class Pending(NamedTuple):
+    """A doubt whose call left no trace at the first look, at `looked_at_s` on the monotonic clock."""
+
+    job: str
+    looked_at_s: float
+
+
+def look(session: Session, engine: Engine, monotonic: Callable[[], float]) -> list[Pending]:
+    """Observe each job in doubt once. Settles those whose call shows; returns those that it does not show of.
+
+    A doubt about which the engine can tell nothing stays as it is, and is not returned. Raises as
+    `Engine.observe` does, and `JournalBroken`.
+    """
+    pending: list[Pending] = []
+    for name, record in _in_doubt(session).items():
+        match _trace(engine, record):
+            case Trace.DONE:
+                _conclude(session, name, record, True)
+            case Trace.NOT_DONE:
+                pending.append(Pending(name, monotonic()))
+            case Trace.UNTOLD:
+                pass
+    return pending
+
+
+def look_again(
+    pending: list[Pending],
+    session: Session,
+    engine: Engine,
+    settle_s: float,
+    monotonic: Callable[[], float],
+    pause: Callable[[float], bool],
+) -> list[str]:
+    """Observe a second time, `settle_s` after the first look; returns the jobs that are settled now.
+
+    A call that left no trace in either look was not done: the job may be acted on anew. Stops
+    early, with what is settled by then, where `pause` says so.
+    """
+    done: list[str] = []
+    for one in sorted(pending, key=lambda p: p.looked_at_s):
+        left_s = one.looked_at_s + settle_s - monotonic()
+        if left_s > 0 and pause(left_s):
+            break
+        record = session.record_of(one.job)
+        if record is None or record.doubt is None:
+            continue
+        trace = _trace(engine, record)
+        if trace is not Trace.UNTOLD:
+            _conclude(session, one.job, record, trace is Trace.DONE)
+            done.append(one.job)
+    return done
+
+
+def _in_doubt(session: Session) -> Mapping[str, Record]:
+    return {name: record for name, record in session.state.jobs.items() if record.doubt is not None}
+
+
+def _trace(engine: Engine, record: Record) -> Trace:
+    doubt = record.doubt
+    assert doubt is not None
+    observed = engine.observe(record.id)
+    if observed.status is Status.UNREADABLE:
+        return Trace.UNTOLD
+    return trace_of(doubt.verb, doubt.before, observed)
+
+
+def _conclude(session: Session, name: str, record: Record, was_applied: bool) -> None:
+    doubt: Doubt | None = record.doubt
+    assert doubt is not None
+    words = "its work shows at the service" if was_applied else "it left no trace in two looks"
+    session.conclude(doubt.op, name, settled(record, was_applied), words)

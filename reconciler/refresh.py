@@ -1,0 +1,42 @@
+"""Observe many jobs: by the service's list where that takes fewer calls, else one by one."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from reconciler.engines.base import Engine
+from reconciler.errors import EngineError
+from reconciler.jobs import Observation
+
+_LIST_FROM = 20
+"""From so many jobs on, the list is asked first: a page of it holds more than that."""
+
+_LIST_PER_JOB = 50
+"""A service that lists more jobs than this for each that is asked for is better asked one by one."""
+
+
+def observe_jobs(engine: Engine, job_ids: Sequence[str], parallelism: int) -> Mapping[str, Observation]:
+    """What the service says of each job, by engine job id.
+
+    A job that is not in the list is asked for by itself: a list may leave jobs out. Raises
+    `CredentialsError` or `EngineError` as `Engine.observe` does.
+    """
+    found: dict[str, Observation] = {}
+    if len(job_ids) >= _LIST_FROM:
+        found = _listed(engine, frozenset(job_ids))
+    left = [job_id for job_id in job_ids if job_id not in found]
+    with ThreadPoolExecutor(max(1, parallelism)) as pool:
+        found.update(zip(left, pool.map(engine.observe, left), strict=True))
+    return found
+
+
+def _listed(engine: Engine, wanted: frozenset[str]) -> dict[str, Observation]:
+    found: dict[str, Observation] = {}
+    try:
+        for seen, (job_id, observation) in enumerate(engine.observe_all()):
+            if job_id in wanted:
+                found[job_id] = observation
+            if len(found) == len(wanted) or seen >= _LIST_PER_JOB * len(wanted):
+                break
+    except EngineError:
+        return {}
+    return found

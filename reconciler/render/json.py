@@ -1,0 +1,67 @@
+"""Documents for machines. One form for all: indented, ASCII, nothing that a CI log reads as a command."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from reconciler.diagnostics import Diagnostic
+from reconciler.errors import ReconcilerError
+from reconciler.jobs import State
+from reconciler.plan import target_to_json
+from reconciler.render.text import StatusRow
+
+
+def dumps(document: object) -> str:
+    """The document as text that ends with a line end; equal documents give equal bytes."""
+    # "##[" begins a command in some CI logs. "#" stands only in strings here, where it may be escaped.
+    return json.dumps(document, indent=2).replace("##", "#\\u0023") + "\n"
+
+
+def error(fault: ReconcilerError, found: Iterable[Diagnostic]) -> dict[str, Any]:
+    """An error that ended a command before it had another document to show."""
+    return {
+        "error": {
+            "exitCode": int(fault.exit_code),
+            "message": fault.message,
+            "hint": fault.hint,
+            "diagnostics": diagnostics(found),
+        }
+    }
+
+
+def diagnostics(found: Iterable[Diagnostic]) -> list[dict[str, Any]]:
+    """Faults, in file order."""
+    return [
+        {"file": d.position.file, "line": d.position.line, "column": d.position.column, "message": d.message}
+        for d in found
+    ]
+
+
+def status(rows: Iterable[StatusRow]) -> dict[str, Any]:
+    """Desired, recorded and observed of each job."""
+    return {
+        "jobs": [
+            {
+                "job": row.name,
+                "desired": row.desired,
+                "recorded": None if row.record is None else row.record.state,
+                "inDoubt": row.record is not None and row.record.doubt is not None,
+                "observed": row.observed.status,
+                "observedWord": row.observed.word,
+                "detail": row.observed.detail,
+            }
+            for row in rows
+        ]
+    }
+
+
+def records(state: State | None, record_to_json: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The recorded jobs, sorted by name."""
+    if state is None:
+        return {"lineage": "", "serial": 0, "target": None, "jobs": {}}
+    return {
+        "lineage": state.lineage,
+        "serial": state.serial,
+        "target": target_to_json(state.target),
+        "jobs": dict(sorted(record_to_json.items())),
+    }

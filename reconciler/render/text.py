@@ -1,0 +1,183 @@
+"""Plans, outcomes and states as text for people: counts first, then what is to be looked at, aligned."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from reconciler.diagnostics import Diagnostic
+from reconciler.errors import ReconcilerError
+from reconciler.events import Finished
+from reconciler.jobs import Desired, Observation, Record, State
+from reconciler.plan import Action, ActionKind, ActionOutcome, Outcome, Plan
+from reconciler.text import Style, field, pad, styled, width
+
+_SIGNS: Mapping[ActionKind, tuple[str, Style]] = {
+    ActionKind.ABORT: ("-", Style.RED),
+    ActionKind.RUN: ("+", Style.GREEN),
+    ActionKind.RESTART: ("±", Style.YELLOW),
+    ActionKind.DELETE: ("×", Style.RED),
+    ActionKind.ADOPT: ("=", Style.CYAN),
+    ActionKind.FORGET: ("=", Style.CYAN),
+    ActionKind.HOLD: ("!", Style.MAGENTA),
+    ActionKind.NOOP: (" ", Style.DIM),
+}
+_OUTCOMES: Mapping[Outcome, Style] = {
+    Outcome.SUCCEEDED: Style.GREEN,
+    Outcome.FAILED: Style.RED,
+    Outcome.SKIPPED: Style.DIM,
+    Outcome.IN_DOUBT: Style.MAGENTA,
+}
+
+
+class StatusRow(Protocol):
+    """What `status` shows of one job."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def desired(self) -> Desired | None: ...
+    @property
+    def record(self) -> Record | None: ...
+    @property
+    def observed(self) -> Observation: ...
+
+
+def plan(plan: Plan, *, calls: bool = False) -> str:
+    """A plan: its counts, then every action but the noops; with `calls`, the requests of each too."""
+    shown = [action for action in plan.actions if action.kind is not ActionKind.NOOP]
+    lines = [_plan_counts(plan)]
+    if shown:
+        lines.append("")
+        names = max(width(field(action.job)) for action in shown)
+        for action in shown:
+            lines.append(_action(action, names))
+            if calls:
+                lines += [f"               {styled(Style.DIM, field(f'{c.method} {c.path}'))}" for c in action.calls]
+    if plan.undeclared:
+        names_left = ", ".join(field(name) for name in plan.undeclared)
+        lines += [
+            "",
+            f"Recorded but no longer declared, and left alone: {names_left}",
+            "(--prune deletes them, `reconciler state forget` drops their records)",
+        ]
+    return "\n".join(lines)
+
+
+def finished(event: Finished, number: int, total: int, names: int) -> str:
+    """One action of an apply, once it has ended."""
+    outcome = event.outcome
+    action = outcome.action
+    sign, style = _SIGNS[outcome.done]
+    result = styled(_OUTCOMES[outcome.outcome], f"{outcome.outcome:<9}")
+    digits = len(str(total))
+    text = field(outcome.error or outcome.note)
+    took = f"{event.duration_s:6.2f} s" if event.duration_s else " " * 8
+    line = f"{number:>{digits}}/{total} {styled(style, f'{sign} {outcome.done:<7}')} {pad(field(action.job), names)} {result} {took}"
+    tail = f"  {text}" if text else ""
+    request = f" (request {field(outcome.request_id)})" if outcome.request_id and outcome.error else ""
+    return f"{line}{tail}{request}".rstrip()
+
+
+def outcomes(outcomes: Sequence[ActionOutcome]) -> str:
+    """The closing line of an apply."""
+    acted = [o for o in outcomes if o.action.kind is not ActionKind.NOOP]
+    if not acted:
+        return f"Nothing to do: {_jobs(len(outcomes))} as recorded."
+    held = sum(o.done is ActionKind.HOLD and o.outcome is Outcome.SKIPPED for o in acted)
+    counts = [(o.value.replace("-", " "), sum(a.outcome is o for a in acted), _OUTCOMES[o]) for o in Outcome]
+    parts = []
+    for word, count, style in counts:
+        if word == Outcome.SKIPPED.value:
+            count -= held
+        if count:
+            parts.append(styled(style, f"{count} {word}"))
+    if held:
+        parts.append(styled(Style.MAGENTA, f"{held} held"))
+    return f"Applied: {', '.join(parts)}."
+
+
+def requests(plan: Plan, endpoint: str) -> str:
+    """The exact requests of a plan, in order: method, URL and JSON body, one a line."""
+    import json
+
+    return "\n".join(
+        f"{call.method} {endpoint}{call.path}"
+        + ("" if call.body is None else " " + json.dumps(call.body, sort_keys=True, separators=(",", ":")))
+        for action in plan.actions
+        for call in action.calls
+    )
+
+
+def status(rows: Iterable[StatusRow]) -> str:
+    """Desired, recorded and observed side by side, in the order given."""
+    table = [("JOB", "DESIRED", "RECORDED", "OBSERVED", "")]
+    for row in rows:
+        seen = row.observed
+        said = f"{seen.status} ({seen.word})" if seen.word else str(seen.status)
+        recorded = "–" if row.record is None or row.record.state is None else row.record.state.value
+        note = "in doubt" if row.record is not None and row.record.doubt is not None else seen.detail
+        table.append((row.name, "–" if row.desired is None else row.desired.value, recorded, said, note))
+    return _table(table)
+
+
+def records(state: State | None) -> str:
+    """The recorded jobs, sorted by name."""
+    if state is None or not state.jobs:
+        return "Nothing is recorded."
+    rows = [("JOB", "STATE", "ID", "")]
+    for name, record in sorted(state.jobs.items()):
+        rows.append((name, record.state or "–", record.id, "in doubt" if record.doubt else ""))
+    return _table(rows)
+
+
+def record(name: str, document: Mapping[str, Any]) -> str:
+    """One record, a field a line."""
+    import json
+
+    lines = [styled(Style.BOLD, field(name))]
+    for key, value in document.items():
+        shown = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
+        lines.append(f"  {key}: {field(shown)}")
+    return "\n".join(lines)
+
+
+def diagnostics(found: Iterable[Diagnostic]) -> str:
+    """Faults, one a line: `file:line:column: what is wrong`."""
+    return "\n".join(f"{styled(Style.BOLD, field(str(one.position)))}: {field(one.message)}" for one in found)
+
+
+def error(fault: ReconcilerError) -> str:
+    """An error and what to do next."""
+    head = f"{styled(Style.RED, 'error:')} {field(fault.message)}"
+    return f"{head}\n  {field(fault.hint)}" if fault.hint else head
+
+
+def _plan_counts(plan: Plan) -> str:
+    unchanged = plan.count_of(ActionKind.NOOP)
+    if not plan.pending:
+        return f"No changes: {_jobs(unchanged)} as recorded."
+    parts = [
+        styled(_SIGNS[kind][1], f"{count} to {kind}" if kind is not ActionKind.HOLD else f"{count} held")
+        for kind in ActionKind
+        for count in [plan.count_of(kind)]
+        if count and kind is not ActionKind.NOOP
+    ]
+    return f"Plan: {', '.join(parts)}{f'; {unchanged} unchanged' if unchanged else ''}."
+
+
+def _action(action: Action, names: int) -> str:
+    sign, style = _SIGNS[action.kind]
+    reason = field(action.reason)
+    if action.error:
+        reason = styled(Style.RED, reason)
+    return f"  {styled(style, f'{sign} {action.kind:<7}')}  {pad(field(action.job), names)}  {reason}"
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    shown = [tuple(field(cell) for cell in row) for row in rows]
+    columns = [max(width(row[at]) for row in shown) for at in range(len(shown[0]))]
+    lines = ["  ".join(pad(cell, columns[at]) for at, cell in enumerate(row)).rstrip() for row in shown]
+    return "\n".join([styled(Style.BOLD, lines[0]), *lines[1:]])
+
+
+def _jobs(count: int) -> str:
+    return "1 job is" if count == 1 else f"{count} jobs are"

@@ -1,0 +1,79 @@
+"""Finding and reading the files of a manifest."""
+
+import os
+from collections.abc import Iterator, Sequence
+
+from reconciler.errors import ReconcilerError
+
+_ENDINGS = (".yaml", ".yml")
+
+
+def read_sources(paths: Sequence[str]) -> list[tuple[str, bytes]]:
+    """The files at these paths, as (name as given, content), each file once, in the order given.
+
+    A folder stands for all *.yaml and *.yml below it, sorted by name; names that start with "." are
+    passed over. Raises `ReconcilerError` for a path that matches nothing or can't be read.
+    """
+    sources = []
+    seen: set[str] = set()
+    for path in paths:
+        matched = False
+        for file in _files(path, frozenset()):
+            matched = True
+            real = os.path.realpath(file)
+            if real not in seen:
+                seen.add(real)
+                sources.append((file, _content(file)))
+        if not matched:
+            raise ReconcilerError(
+                f"{path}: no *.yaml or *.yml file in this folder", "name a file, or a folder that holds a manifest"
+            )
+    return sources
+
+
+def default_paths(cwd: str) -> list[str]:
+    """The manifest where no path is given: jobs.yaml, else jobs/.
+
+    Raises `ReconcilerError` where there is neither.
+    """
+    for name in ("jobs.yaml", "jobs"):
+        path = os.path.normpath(os.path.join(cwd, name))
+        if os.path.exists(path):
+            return [path]
+    raise ReconcilerError(
+        "found neither jobs.yaml nor jobs/ here", "run `reconciler init` to start a manifest, or name its path"
+    )
+
+
+def _files(path: str, above: frozenset[str]) -> Iterator[str]:
+    """The path itself, or the files of a manifest below it; `above` are the folders it stands in."""
+    if not os.path.isdir(path):
+        yield path
+        return
+    real = os.path.realpath(path)
+    if real in above:  # a link back up
+        return
+    try:
+        names = sorted(os.listdir(path))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    for name in names:
+        inner = os.path.join(path, name)
+        if not name.startswith(".") and (name.endswith(_ENDINGS) or os.path.isdir(inner)):
+            yield from _files(inner, above | {real})
+
+
+def _content(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise ReconcilerError(
+            f"{path}: no such file or folder", "check the path, or run `reconciler init` to start a manifest"
+        ) from None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: OSError) -> ReconcilerError:
+    return ReconcilerError(f"{path}: can't be read: {error.strerror}", "check its permissions, or name another path")

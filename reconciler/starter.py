@@ -1,0 +1,21 @@
+"""The manifest that `reconciler init` writes."""
+
+MANIFEST = """\
+# What each batch job should be. `reconciler plan` shows what is to be done, `reconciler apply` does it.
+# Completion in editors: reconciler schema > manifest.schema.json, then
+# yaml-language-server: $schema=manifest.schema.json
+apiVersion: reconciler/v1
+
+target:
+  engine: sandbox        # simulates, on this machine; for the real service: bytenite
+
+defaults:
+  config: {taskTimeout: 3600}   # seconds
+
+jobs:
+  nightly-transcode:     # the name that people use
+    state: running       # running | aborted | absent
+    config: {jobTimeout: 7200}
+    # id: the service's id of the job, where it is not the name
+    # runToken: "1"      # a new value asks for one more run
+"""

@@ -1,0 +1,171 @@
+"""The bytes of a state file, and of the parts that the journal shares with it.
+
+A state file is sorted, indented JSON whose first field is the SHA-256 of all bytes after its line,
+so that any edit, merge or truncation shows. It holds no time of writing, no version and no secret.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from reconciler.errors import StateError
+from reconciler.jobs import Desired, Doubt, Evidence, Record, State, Status, Target, Verb
+
+FORMAT_VERSION = 1
+
+_OPENING = b'{\n  "digest": "sha256:'
+_CLOSING = b'",\n'
+_DIGEST_LENGTH = 64
+
+
+def encode(state: State) -> bytes:
+    """The state file's bytes; equal states give equal bytes."""
+    document = {
+        "formatVersion": FORMAT_VERSION,
+        "jobs": {name: record_to_json(record) for name, record in state.jobs.items()},
+        "lineage": state.lineage,
+        "serial": state.serial,
+        "target": {"endpoint": state.target.endpoint, "engine": state.target.engine},
+    }
+    text = json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False)
+    rest = text.removeprefix("{\n").encode("utf-8", "backslashreplace") + b"\n"
+    return _OPENING + digest_of(rest).encode() + _CLOSING + rest
+
+
+def decode(content: bytes, where: str) -> State:
+    """The state in a file's bytes; raises `StateError` (naming `where`) unless every byte is as written."""
+    _refuse_conflict(content, where)
+    digest = stated_digest(content)
+    rest = content[len(_OPENING) + _DIGEST_LENGTH + len(_CLOSING) :]
+    if not digest or digest_of(rest) != digest:
+        raise StateError(f"{where} is damaged: {_damage(content, digest)}", _restore(where))
+    return _parse(b"{\n" + rest, where)
+
+
+def decode_unchecked(content: bytes, where: str) -> State:
+    """The state in a file whose digest is not to be believed; raises `StateError` where it is no state at all."""
+    _refuse_conflict(content, where)
+    return _parse(content, where)
+
+
+def stated_digest(content: bytes) -> str:
+    """The digest that a state file claims for itself, "" where it claims none; it identifies its content."""
+    end = len(_OPENING) + _DIGEST_LENGTH
+    if content[: len(_OPENING)] != _OPENING or content[end : end + len(_CLOSING)] != _CLOSING:
+        return ""
+    return content[len(_OPENING) : end].decode("ascii", "replace")
+
+
+def digest_of(content: bytes) -> str:
+    """SHA-256 in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def record_to_json(record: Record) -> dict[str, Any]:
+    """A record without its empty fields."""
+    document: dict[str, Any] = {"id": record.id}
+    if record.state is not None:
+        document["state"] = record.state.value
+    if record.config:
+        document["config"] = dict(record.config)
+    if record.run_tokens:
+        document["runTokens"] = sorted(record.run_tokens)
+    if record.doubt is not None:
+        document["inDoubt"] = doubt_to_json(record.doubt)
+    return document
+
+
+def record_from_json(document: Mapping[str, Any]) -> Record:
+    """The record that `record_to_json` wrote; raises `KeyError`, `TypeError` or `ValueError` on anything else."""
+    state = document.get("state")
+    doubt = document.get("inDoubt")
+    return Record(
+        id=document["id"],
+        state=None if state is None else Desired(state),
+        config=dict(document.get("config", {})),
+        run_tokens=frozenset(document.get("runTokens", ())),
+        doubt=None if doubt is None else doubt_from_json(doubt),
+    )
+
+
+def doubt_to_json(doubt: Doubt) -> dict[str, Any]:
+    """A call in doubt, all fields."""
+    before = doubt.before
+    return {
+        "answer": doubt.answer,
+        "before": None
+        if before is None
+        else {
+            "status": before.status.value,
+            "submittedAt": before.submitted_at,
+            "timestamps": dict(before.timestamps),
+            "word": before.word,
+        },
+        "config": dict(doubt.config),
+        "op": doubt.op,
+        "runToken": doubt.run_token,
+        "sentAt": doubt.sent_at,
+        "verb": doubt.verb.value,
+    }
+
+
+def doubt_from_json(document: Mapping[str, Any]) -> Doubt:
+    """The doubt that `doubt_to_json` wrote; raises as `record_from_json` does."""
+    before = document["before"]
+    return Doubt(
+        op=document["op"],
+        verb=Verb(document["verb"]),
+        config=dict(document["config"]),
+        run_token=document["runToken"],
+        before=None
+        if before is None
+        else Evidence(Status(before["status"]), before["word"], before["submittedAt"], dict(before["timestamps"])),
+        sent_at=document["sentAt"],
+        answer=document["answer"],
+    )
+
+
+def _parse(content: bytes, where: str) -> State:
+    try:
+        document = json.loads(content)
+        version = document["formatVersion"]
+        if version != FORMAT_VERSION:
+            raise StateError(
+                f"{where} has format version {version}, and this reconciler reads {FORMAT_VERSION}",
+                "use the version of reconciler that wrote it, or a later one",
+            )
+        return State(
+            lineage=str(document["lineage"]),
+            serial=int(document["serial"]),
+            target=Target(str(document["target"]["engine"]), str(document["target"]["endpoint"])),
+            jobs={name: record_from_json(record) for name, record in document["jobs"].items()},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
+        raise StateError(
+            f"{where} is no state file: {type(fault).__name__}: {str(fault)[:200]}", _restore(where)
+        ) from fault
+
+
+def _refuse_conflict(content: bytes, where: str) -> None:
+    if any(content.startswith(mark) or b"\n" + mark in content for mark in (b"<<<<<<< ", b">>>>>>> ", b"||||||| ")):
+        raise StateError(
+            f"{where} holds the marks of a git merge conflict",
+            "take one side whole (git checkout --ours or --theirs), then: reconciler state accept",
+        )
+
+
+def _damage(content: bytes, digest: str) -> str:
+    if not content:
+        return "it is empty"
+    if b"\r\n" in content:
+        return "its line ends were changed to CR LF (in .gitattributes: *.state.json -text)"
+    if not digest:
+        return "it does not begin with its digest"
+    if not content.endswith(b"}\n"):
+        return "it is cut short"
+    return "its content does not match its digest, so it was edited or merged by hand"
+
+
+def _restore(where: str) -> str:
+    return f"restore it (git checkout -- {where}), or look it through and take it as it is: reconciler state accept"

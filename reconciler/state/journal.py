@@ -1,0 +1,179 @@
+"""The journal: an append-only file beside the state, flushed before a call is sent.
+
+A record is one line, `<checksum> <length> <JSON>`, written twice with an empty line after each: a
+flipped bit spoils one copy and never both. Records are numbered from 0, the header, without gaps.
+Space is allocated ahead, so that the file ends in zero bytes and the result of a call that was sent
+always has room; an end without a zero byte therefore means that the file was cut. The file is made
+under another name and renamed once its header is on disk, so it is never empty.
+
+What a reader finds:
+    every record in at least one copy, then rubbish or zeros   good: the rubbish is a torn last record
+    a number missing, no header, two records of one number,
+    or no zero byte at the end                                 damaged: refused
+"""
+
+import hashlib
+import json
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from reconciler.errors import StateError
+from reconciler.state.disk import Disk, File
+
+Entry = Mapping[str, Any]
+"""One record's JSON object; `n` is its number and is the journal's own."""
+
+CHUNK_BYTES = 64 * 1024
+RESERVE_BYTES = 16 * 1024
+"""Room that an intent keeps for its result; texts in results are bounded so that this holds."""
+
+
+class JournalDamaged(StateError):
+    """A record that was on disk is no longer there; `readable` holds the others, in order."""
+
+    def __init__(self, where: str, why: str, readable: list[Entry]) -> None:
+        super().__init__(
+            f"{where} is damaged: {why}",
+            "restore it from a backup; or take what can be read, knowing that a call may be missing, "
+            "check the jobs by hand, and: reconciler state accept",
+        )
+        self.readable = readable
+
+
+class JournalBroken(Exception):
+    """A write or flush of the journal failed; it is unknown what is on disk, so nothing more is written."""
+
+
+def encode_entry(entry: Entry, number: int) -> bytes:
+    """The bytes of one record, both copies."""
+    payload = json.dumps({**entry, "n": number}, sort_keys=True, separators=(",", ":")).encode()
+    line = b"%s %d %s\n\n" % (_checksum(payload), len(payload), payload)
+    return line + line
+
+
+def decode(content: bytes, where: str) -> list[Entry]:
+    """The records of a journal file, in order; raises `JournalDamaged` unless all that were flushed are there."""
+    found: dict[int, Entry] = {}
+    contradiction = False
+    for line in content.split(b"\n"):
+        entry = _decode_line(line)
+        if entry is not None:
+            contradiction |= found.setdefault(entry["n"], entry) != entry
+    readable = [found[number] for number in sorted(found)]
+    if contradiction:
+        raise JournalDamaged(where, "two records have one number", readable)
+    if [entry["n"] for entry in readable] != list(range(len(readable))) or not readable:
+        raise JournalDamaged(where, "records are missing", readable)
+    if not content.endswith(b"\0"):
+        raise JournalDamaged(where, "its end was cut off", readable)
+    return readable
+
+
+class Journal:
+    """A journal that is being written. Safe for use by many threads; they share flushes (group commit)."""
+
+    def __init__(self, disk: Disk, path: str, mode: int, entries: list[Entry]) -> None:
+        """Make the file in place of any that is there, with `entries` (the header first), all flushed.
+
+        Raises `OSError`; then the old file, if any, is still the one in place or the new one is whole.
+        """
+        temporary = f"{path}.tmp"
+        self._turn = threading.Condition()
+        self._number = 0
+        self._offset = 0
+        self._allocated = 0
+        self._reserved = 0
+        self._flushed = 0
+        self._flushing = False
+        self._broken: OSError | None = None
+        self._file: File = disk.create(temporary, mode)
+        try:
+            for entry in entries:
+                self._write(entry)
+            self._file.sync()
+            disk.rename(temporary, path)
+            disk.sync_folder(path)
+        except OSError:
+            self._file.close()
+            raise
+        self._flushed = self._number
+
+    @property
+    def size_bytes(self) -> int:
+        """What is written so far."""
+        return self._offset
+
+    def append(self, entry: Entry, *, reserve_bytes: int = 0) -> None:
+        """Append one record and return once it is on disk.
+
+        `reserve_bytes` is room to keep allocated for records to come; a negative number gives such
+        room back to this record. Raises `JournalBroken`, from then on at each call.
+        """
+        with self._turn:
+            self._check()
+            self._reserved += reserve_bytes
+            try:
+                self._write(entry)
+            except OSError as fault:
+                raise self._fail(fault) from fault
+            ticket = self._number
+            while self._flushed < ticket:
+                self._check()
+                if self._flushing:
+                    self._turn.wait()
+                else:
+                    self._flush()
+
+    def close(self) -> None:
+        """Close the file; all appended records are on disk already."""
+        self._file.close()
+
+    def _flush(self) -> None:
+        upto = self._number
+        self._flushing = True
+        self._turn.release()
+        failure: OSError | None = None
+        try:
+            self._file.sync()
+        except OSError as fault:
+            failure = fault
+        finally:
+            self._turn.acquire()
+            self._flushing = False
+            self._turn.notify_all()
+        if failure is not None:
+            raise self._fail(failure) from failure
+        self._flushed = upto
+
+    def _write(self, entry: Entry) -> None:
+        record = encode_entry(entry, self._number)
+        needed = self._offset + len(record) + self._reserved + 1
+        if needed > self._allocated:
+            self._allocated = -(-needed // CHUNK_BYTES) * CHUNK_BYTES
+            self._file.allocate(self._allocated)
+        self._file.write(self._offset, record)
+        self._offset += len(record)
+        self._number += 1
+
+    def _check(self) -> None:
+        if self._broken is not None:
+            raise JournalBroken(str(self._broken)) from self._broken
+
+    def _fail(self, fault: OSError) -> JournalBroken:
+        self._broken = fault
+        self._turn.notify_all()
+        return JournalBroken(str(fault))
+
+
+def _checksum(payload: bytes) -> bytes:
+    return hashlib.blake2b(payload, digest_size=8).hexdigest().encode()
+
+
+def _decode_line(line: bytes) -> Entry | None:
+    checksum, _, rest = line.partition(b" ")
+    length, _, payload = rest.partition(b" ")
+    if length != b"%d" % len(payload) or checksum != _checksum(payload):
+        return None
+    entry = json.loads(payload)
+    return entry if isinstance(entry, dict) and isinstance(entry.get("n"), int) else None

@@ -1,0 +1,343 @@
+"""State in memory, its journal and its file, kept so that what is on disk is true at every moment.
+
+Loading: the file's content, then the journal's records replayed over it. Writing: each change goes to
+the journal first; a checkpoint writes the whole file and cuts the journal. The journal's header names
+the file that it starts from (by digest), and a checkpoint record the file that is about to take its
+place, so that after a crash between the two it is known which records the file already holds.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from reconciler.errors import StateError
+from reconciler.jobs import Doubt, Record, State, Target
+from reconciler.state import codec
+from reconciler.state.disk import Disk
+from reconciler.state.disk import replace as replace_file
+from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroken, JournalDamaged, decode
+
+_FORMAT_VERSION = 1
+
+_CHECKPOINT_BYTES = 1024 * 1024
+"""A journal longer than this, and longer than the state file, is folded into the state."""
+
+_NO_ANSWER = "no answer on record: the command ended before it came"
+
+
+class Loaded(NamedTuple):
+    """What is on disk. `digest` is the state file's, "" for none.
+
+    `entries` are the journal's records that the file lacks, None where there is no journal. `state`
+    has them replayed; its serial counts the write that this still takes (`changed`).
+    """
+
+    state: State
+    digest: str
+    entries: tuple[Entry, ...] | None
+    changed: bool
+
+
+def load(disk: Disk, path: str, target: Target) -> Loaded | None:
+    """Read state file and journal, None where there is neither. Writes nothing.
+
+    Raises `StateError` where they are damaged, do not belong together, or are for another target.
+    """
+    content = disk.read(path)
+    base = None if content is None else codec.decode(content, path)
+    digest = "" if content is None else codec.stated_digest(content)
+    journal = disk.read(journal_path(path))
+    entries = None
+    if journal is not None:
+        base, entries = _fit(base, digest, decode(journal, journal_path(path)), path)
+    if base is None:
+        return None
+    refuse_other_target(base.target, target, path)
+    return _replayed(base, digest, entries)
+
+
+def salvage(disk: Disk, path: str, target: Target, lineage: str) -> tuple[State, list[str]]:
+    """The state as `state accept` takes it: what can be read, whatever the digests say, and remarks on it.
+
+    The journal's records are replayed over the file wherever the journal says it started from.
+    Raises `StateError` where the file is no state at all.
+    """
+    remarks: list[str] = []
+    content = disk.read(path)
+    base = State(lineage, 0, target, {}) if content is None else codec.decode_unchecked(content, path)
+    if content is None:
+        remarks.append(f"{path} is not there: starting from an empty state")
+    else:
+        try:
+            codec.decode(content, path)
+        except StateError as fault:
+            remarks.append(fault.message)
+    if base.target != target:
+        remarks.append(f"it was for {base.target}, and is taken for {target}")
+    journal = disk.read(journal_path(path))
+    entries: list[Entry] | None = None
+    if journal is not None:
+        try:
+            entries = decode(journal, journal_path(path))
+        except JournalDamaged as fault:
+            remarks.append(fault.message)
+            entries = fault.readable
+        remarks.append(f"replayed {len(entries)} journal records")
+    if content is None and entries:
+        base = base._replace(lineage=entries[0].get("lineage", lineage))
+    loaded = _replayed(base._replace(target=target), "", entries)
+    return loaded.state, remarks
+
+
+def journal_path(path: str) -> str:
+    """Where the journal of a state file stands."""
+    return f"{path}.journal"
+
+
+def refuse_other_target(recorded: Target, target: Target, path: str) -> None:
+    """Raise `StateError` where a state is for another target than the manifest."""
+    if recorded != target:
+        raise StateError(
+            f"{path} is for {recorded}, and the manifest for {target}",
+            "name another state with --state, or, if the service itself moved: reconciler state accept",
+        )
+
+
+class Session:
+    """The state while its lock is held. Safe for use by many threads.
+
+    Every change is on disk when its method returns. Each method raises `JournalBroken` where it
+    can't be put there; then nothing may be sent any more.
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        path: str,
+        loaded: Loaded | None,
+        fresh: Callable[[], State],
+        noted: Callable[[State, str], None],
+    ) -> None:
+        """`fresh` makes an empty state, with a new lineage; `noted` is told of each state file written."""
+        self._disk = disk
+        self._path = path
+        self._noted = noted
+        self._mode = disk.mode(path) or 0o600
+        self._digest = loaded.digest if loaded else ""
+        self._written_bytes = 0
+        state = loaded.state if loaded else fresh()
+        self._target, self._lineage = state.target, state.lineage
+        self._serial = state.serial - (1 if loaded and loaded.changed else 0)
+        self._jobs = dict(state.jobs)
+        self._changed = bool(loaded and loaded.changed)
+        self._open: dict[str, Entry] = {}
+        self._journal: Journal | None = None
+        self._turn = threading.Condition()
+        self._writers = 0
+        if loaded and loaded.entries is not None:
+            self._journal = self._new_journal(loaded.entries)
+            self.checkpoint()
+
+    @property
+    def state(self) -> State:
+        """What is recorded now, a copy."""
+        with self._turn:
+            return State(self._lineage, self._serial, self._target, dict(self._jobs))
+
+    def record_of(self, name: str) -> Record | None:
+        """What is recorded of one job now."""
+        return self._jobs.get(name)
+
+    def intend(self, name: str, job_id: str, doubt: Doubt) -> None:
+        """Put on disk that a call is about to be sent; `doubt` is what stays if no result follows."""
+        entry = {"type": "intent", "job": name, "id": job_id, "doubt": codec.doubt_to_json(doubt)}
+        with self._writing() as journal:
+            self._open[doubt.op] = entry
+            journal.append(entry, reserve_bytes=RESERVE_BYTES)
+
+    def conclude(self, op: str, name: str, record: Record | None, answer: str) -> None:
+        """Put on disk what became of a call: the record it leads to, and the answer in words."""
+        entry = {**_record_entry(name, record), "type": "result", "op": op, "answer": answer}
+        with self._writing() as journal:
+            journal.append(entry, reserve_bytes=-RESERVE_BYTES if op in self._open else 0)
+            self._open.pop(op, None)
+            self._put(name, record)
+        self._checkpoint_if_long()
+
+    def put(self, name: str, record: Record | None) -> None:
+        """Put on disk what is recorded of a job without a call; None drops it."""
+        if self._jobs.get(name) == record:
+            return
+        with self._writing() as journal:
+            journal.append({**_record_entry(name, record), "type": "record"})
+            self._put(name, record)
+        self._checkpoint_if_long()
+
+    def move(self, moves: Mapping[str, str]) -> None:
+        """Give records new names, all in one step."""
+        if moves:
+            with self._writing() as journal:
+                journal.append({"type": "moves", "moves": dict(moves)})
+                self._jobs = _moved(self._jobs, moves)
+                self._changed = True
+
+    def drop_spent(self, names: tuple[str, ...]) -> None:
+        """Drop these records from memory; they leave the file with its next write, and cause none."""
+        with self._turn:
+            for name in names:
+                self._jobs.pop(name, None)
+
+    def checkpoint(self) -> None:
+        """Write the state file if anything changed, and cut the journal. Raises `JournalBroken`.
+
+        Calls in flight keep their intents in the new journal.
+        """
+        with self._turn:
+            while self._writers:
+                self._turn.wait()
+            if self._journal is None:
+                return
+            try:
+                if self._changed:
+                    self._write_state(self._journal)
+                self._cut(self._journal)
+            except OSError as fault:
+                raise JournalBroken(f"{self._path} could not be written: {fault.strerror}") from fault
+
+    def close(self) -> None:
+        """The last checkpoint; a call without a result on record becomes a doubt in the state."""
+        for entry in list(self._open.values()):
+            self._open.pop(entry["doubt"]["op"])
+            self._put(entry["job"], _doubtful(self._jobs.get(entry["job"]), entry))
+        self.checkpoint()
+
+    def _write_state(self, journal: Journal) -> None:
+        state = State(self._lineage, self._serial + 1, self._target, self._jobs)
+        content = codec.encode(state)
+        digest = codec.stated_digest(content)
+        journal.append({"type": "checkpoint", "serial": state.serial, "digest": digest})
+        replace_file(self._disk, self._path, content, self._mode)
+        self._serial, self._digest, self._changed = state.serial, digest, False
+        self._written_bytes = len(content)
+        self._noted(state, digest)
+
+    def _cut(self, journal: Journal) -> None:
+        if self._open:
+            self._journal = self._new_journal(self._open.values())
+        else:
+            self._journal = None
+            self._disk.remove(journal_path(self._path))
+            self._disk.sync_folder(self._path)
+        journal.close()
+
+    def _new_journal(self, entries: Iterable[Entry]) -> Journal:
+        header = {
+            "type": "header",
+            "format": _FORMAT_VERSION,
+            "lineage": self._lineage,
+            "serial": self._serial,
+            "digest": self._digest,
+            "engine": self._target.engine,
+            "endpoint": self._target.endpoint,
+        }
+        try:
+            return Journal(self._disk, journal_path(self._path), self._mode, [header, *entries])
+        except OSError as fault:
+            raise JournalBroken(f"{journal_path(self._path)} could not be made: {fault.strerror}") from fault
+
+    @contextmanager
+    def _writing(self) -> Iterator[Journal]:
+        """Keep checkpoints out while a change goes to journal and memory; many may be under way."""
+        with self._turn:
+            if self._journal is None:
+                self._journal = self._new_journal([])
+            self._writers += 1
+            journal = self._journal
+        try:
+            yield journal
+        finally:
+            with self._turn:
+                self._writers -= 1
+                self._turn.notify_all()
+
+    def _put(self, name: str, record: Record | None) -> None:
+        with self._turn:
+            if self._jobs.get(name) != record:
+                self._changed = True
+            _set(self._jobs, name, record)
+
+    def _checkpoint_if_long(self) -> None:
+        journal = self._journal
+        if journal is not None and journal.size_bytes > max(_CHECKPOINT_BYTES, self._written_bytes):
+            self.checkpoint()
+
+
+def _fit(base: State | None, digest: str, entries: list[Entry], path: str) -> tuple[State, list[Entry]]:
+    """The state that the journal starts from, and the records that it lacks.
+
+    Raises `StateError` where the file is neither the one that the journal started from nor one that
+    it was folded into.
+    """
+    header, rest = entries[0], entries[1:]
+    if header["format"] != _FORMAT_VERSION:
+        raise StateError(
+            f"{journal_path(path)} has format version {header['format']}, and this reconciler reads {_FORMAT_VERSION}",
+            "finish its apply with the version of reconciler that began it",
+        )
+    if base is None and not header["digest"]:
+        target = Target(header["engine"], header["endpoint"])
+        return State(header["lineage"], header["serial"], target, {}), rest
+    if base is not None and header["lineage"] == base.lineage:
+        folded = [at for at, e in enumerate(rest) if e["type"] == "checkpoint" and e["digest"] == digest]
+        if folded:
+            return base, [*_intents_open(rest[: folded[-1]]), *rest[folded[-1] + 1 :]]
+        if header["digest"] == digest:
+            return base, rest
+    found = "is gone" if base is None else f"is at serial {base.serial} of lineage {base.lineage}"
+    raise StateError(
+        f"{journal_path(path)} holds calls of an unfinished apply that started from serial {header['serial']} "
+        f"of lineage {header['lineage']}, but {path} {found}",
+        "restore the state file that it started from (git log shows it) and apply again; "
+        "or take the file as it is with the journal's records over it: reconciler state accept",
+    )
+
+
+def _replayed(base: State, digest: str, entries: Sequence[Entry] | None) -> Loaded:
+    jobs = dict(base.jobs)
+    for entry in entries or ():
+        if entry["type"] in ("result", "record"):
+            record = entry["record"]
+            _set(jobs, entry["job"], None if record is None else codec.record_from_json(record))
+        elif entry["type"] == "moves":
+            jobs = _moved(jobs, entry["moves"])
+    for entry in _intents_open(entries or ()):
+        jobs[entry["job"]] = _doubtful(jobs.get(entry["job"]), entry)
+    changed = jobs != base.jobs
+    kept = None if entries is None else tuple(entries)
+    return Loaded(base._replace(jobs=jobs, serial=base.serial + changed), digest, kept, changed)
+
+
+def _intents_open(entries: Sequence[Entry]) -> list[Entry]:
+    concluded = {entry["op"] for entry in entries if entry["type"] == "result"}
+    return [e for e in entries if e["type"] == "intent" and e["doubt"]["op"] not in concluded]
+
+
+def _doubtful(record: Record | None, intent: Entry) -> Record:
+    doubt = codec.doubt_from_json(intent["doubt"])
+    return (record or Record(intent["id"], None))._replace(doubt=doubt._replace(answer=doubt.answer or _NO_ANSWER))
+
+
+def _moved(jobs: Mapping[str, Record], moves: Mapping[str, str]) -> dict[str, Record]:
+    return {moves.get(name, name): record for name, record in jobs.items()}
+
+
+def _set(jobs: dict[str, Record], name: str, record: Record | None) -> None:
+    if record is None:
+        jobs.pop(name, None)
+    else:
+        jobs[name] = record
+
+
+def _record_entry(name: str, record: Record | None) -> dict[str, object]:
+    return {"job": name, "record": None if record is None else codec.record_to_json(record)}

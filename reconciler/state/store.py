@@ -1,0 +1,36 @@
+"""The port to wherever state lives, and what every store promises."""
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from reconciler.jobs import State, Target
+from reconciler.state.session import Session
+
+
+class Store(Protocol):
+    """One state, kept somewhere.
+
+    Promises: `read` writes nothing. While a session is open, no other session on the same state is,
+    in this or any other program. What a session's method returned from is on disk, through a kill
+    or a loss of power. A state that is damaged, for another target, or older than one that was
+    already seen here is refused by both, with `StateError`.
+    """
+
+    @property
+    def where(self) -> str:
+        """The place in words."""
+
+    def read(self, target: Target) -> State | None:
+        """What is recorded, the journal included; None where nothing was ever applied."""
+
+    def open(self, target: Target, what: str, timeout_s: float) -> AbstractContextManager[Session]:
+        """Lock the state for the command `what` and load it; on leaving, write it and unlock.
+
+        Raises `LockTaken` where another command holds the lock for longer than `timeout_s`.
+        """
+
+    def accept(self, target: Target, timeout_s: float) -> tuple[State, list[str]]:
+        """Take the state as it stands as true: edited, merged, rolled back, or for another target.
+
+        Returns it with remarks on what was accepted, none where it was sound already. Raises `StateError` where it is no state at all.
+        """

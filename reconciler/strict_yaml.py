@@ -1,0 +1,378 @@
+"""YAML, read strictly: bytes to plain values, each of which knows its place.
+
+Scalars resolve by the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema).
+Refused is what another reader may read as something else, or a person may misread: duplicate keys,
+anchors, aliases, merge keys, tags, directives, several documents, keys that are not text, and plain
+scalars that YAML 1.1 (https://yaml.org/type/) takes for something else.
+"""
+
+import re
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
+
+import yaml
+from yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+    StreamEndEvent,
+)
+
+from reconciler.diagnostics import Diagnostic, Position
+
+LIBYAML: Final[bool] = yaml.__with_libyaml__
+"""Whether libyaml parses; PyYAML's own parser does where it is missing, some thirty times slower."""
+
+MAX_DEPTH = 64
+MAX_DIGITS = 4000
+_MAX_HEX_DIGITS = 3000  # some 3600 decimal ones; Python prints no number of more than 4300
+
+Path = Sequence[str | int]
+"""Keys and list indices from the top of a document to a value."""
+
+_WORDS: dict[str, Any] = {
+    **dict.fromkeys(("~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **{sign + word: float(sign + "inf") for sign in ("", "+", "-") for word in (".inf", ".Inf", ".INF")},
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
+}
+_TO_YAML_1_1 = {
+    **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "on", "On", "ON"), ("true", "write true, or quote it")),
+    **dict.fromkeys(("n", "N", "no", "No", "NO", "off", "Off", "OFF"), ("false", "write false, or quote it")),
+    "=": ("a default value", "quote it"),
+    "<<": ("a merge key", "quote it"),
+}
+_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
+_HEX = re.compile(r"0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"(?:[-+]?(?:0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?")
+_AMBIGUOUS_NUMBER = re.compile(
+    r"[-+]?(?:(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|0o[0-7_]+|0b[01_]+|0x[0-9a-fA-F_]+)"
+)
+_BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?")
+_DATE = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]*)?"
+    r"(?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::?[0-9]{2})?))?"
+)
+_LINE_BREAK = re.compile(r"\r\n?|\n")
+# YAML 1.1 ends a line at U+0085, U+2028 and U+2029, YAML 1.2 does not; a BOM stands at the start alone.
+_UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_DIRECTIVE = re.compile(r"(?:[ \t]*(?:#[^\r\n]*)?(?:\r\n?|\n))*%")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_BAD_ESCAPE = "found invalid Unicode character escape code"
+_MISSING: Final = object()
+_DROPPED: Final = object()
+
+
+class Document:
+    """What one file says.
+
+    `value` is built of dict, list, str, int, float, bool and None; it is None for an empty file.
+    A refused scalar stands in it as its text, an alias as None; the second of two equal keys does
+    not. `faults` are in line order, one for each place. `whole` is False where the text could not
+    be read to its end; `value` is None then.
+    """
+
+    __slots__ = ("_children", "_positions", "faults", "file", "value", "whole")
+
+    def __init__(self, file: str, value: Any, positions: "array[int]", faults: dict[int, str], whole: bool) -> None:
+        self.file = file
+        self.value: Any = value if whole else None
+        self.whole = whole
+        self.faults = tuple(Diagnostic(_position(file, place), faults[place]) for place in sorted(faults))
+        # Line and column of every key and value, in document order, packed as line << 32 | column.
+        self._positions = positions
+        self._children: dict[tuple[str | int, ...], dict[str | int, int]] = {}
+
+    def position(self, path: Path, of_key: bool = False) -> Position:
+        """The place of the value at `path`, or of its key. Raises `KeyError` where there is none.
+
+        The first question about a collection takes time in its size, all later ones do not. An
+        empty value stands where its key stands.
+        """
+        index = self._index(tuple(path))
+        if of_key and path and isinstance(path[-1], str):
+            index -= 1
+        return _position(self.file, self._positions[index] if self._positions else 0)
+
+    def _index(self, path: tuple[str | int, ...]) -> int:
+        """The index of a value in document order."""
+        if not path:
+            return 0
+        *parent, last = path
+        return self._indices(tuple(parent))[last]
+
+    def _indices(self, path: tuple[str | int, ...]) -> dict[str | int, int]:
+        """The index of each value of the collection at `path`."""
+        if path not in self._children:
+            indices: dict[str | int, int] = {}
+            index = self._index(path) + 1
+            collection = self.value
+            for step in path:
+                collection = collection[step]
+            keyed = isinstance(collection, dict)
+            for key, value in collection.items() if keyed else enumerate(collection):
+                index += keyed
+                indices[key] = index
+                index += _count(value)
+            self._children[path] = indices
+        return self._children[path]
+
+
+def read(source: bytes, file: str, libyaml: bool = LIBYAML) -> Document:
+    """Read one file; what is wrong with it stands in the document's `faults`. Raises nothing.
+
+    `libyaml` chooses the parser: both give the same answers, but for the words of a syntax error.
+    """
+    faults: dict[int, str] = {}
+    try:
+        text = source.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = source[: error.start].decode("utf-8-sig")
+        faults[_end_of(before)] = f"byte 0x{source[error.start]:02x} is no UTF-8: save the file as UTF-8"
+        return Document(file, None, array("Q"), faults, whole=False)
+    if unreadable := _UNREADABLE.search(text):
+        code = f"{ord(unreadable[0]):04X}"
+        faults[_end_of(text[: unreadable.start()])] = (
+            f'the character U+{code} is not allowed: remove it, or write "\\u{code}" in double quotes'
+        )
+        return Document(file, None, array("Q"), faults, whole=False)
+    if directive := _DIRECTIVE.match(text):
+        faults[_end_of(directive[0][:-1])] = "a directive (%) is not read: remove the line"
+        return Document(file, None, array("Q"), faults, whole=False)
+    builder = _Builder(_events_of(text, libyaml), file, faults)
+    whole = True
+    try:
+        value = builder.stream()
+    except yaml.MarkedYAMLError as error:
+        value, whole = None, False
+        faults.setdefault(_packed(error.problem_mark), _syntax_fault(error))
+    return Document(file, value, builder.positions, faults, whole)
+
+
+class _Builder:
+    """Builds the value from the parser's events, and notes every position and fault on the way."""
+
+    __slots__ = ("faults", "file", "next_event", "plain", "positions")
+
+    def __init__(self, next_event: Callable[[], Any], file: str, faults: dict[int, str]) -> None:
+        self.next_event = next_event
+        self.file = file
+        self.faults = faults
+        self.positions: array[int] = array("Q")
+        self.plain = dict(_WORDS)
+        """What each plain scalar met so far means; it also makes equal texts one object."""
+
+    def stream(self) -> Any:
+        """The value of the first document; further ones are refused, and read for their faults."""
+        value = None
+        documents = 0
+        while type(event := self.next_event()) is not StreamEndEvent:
+            if type(event) is DocumentStartEvent:
+                documents += 1
+                if documents == 1:
+                    value = self.node(self.next_event(), 0)
+                else:
+                    self.refuse(event, "a second document is not read: move it into a file of its own")
+                    self.drop(self.next_event(), 0)
+        return value
+
+    def node(self, event: Any, depth: int) -> Any:
+        """The value that begins with this event."""
+        kind = type(event)
+        if kind is ScalarEvent:
+            return self.scalar(event)
+        if kind is MappingStartEvent:
+            return self.mapping(event, depth + 1)
+        if kind is SequenceStartEvent:
+            return self.sequence(event, depth + 1)
+        assert kind is AliasEvent
+        self.refuse(event, f"an alias (*{event.anchor}) is not read: write the value out")
+        self.positions.append(_packed(event.start_mark))
+        return None
+
+    def mapping(self, start: Any, depth: int) -> dict[str, Any]:
+        self.open(start, depth)
+        next_event, scalar = self.next_event, self.scalar
+        positions = self.positions
+        built: dict[str, Any] = {}
+        places: dict[str, int] = {}
+        while type(event := next_event()) is not MappingEndEvent:
+            key = scalar(event) if type(event) is ScalarEvent else _MISSING
+            if type(key) is not str or key in places or key == "<<":
+                key = self.odd_key(event, key, places, depth)
+            event = next_event()
+            if key is _DROPPED:
+                self.drop(event, depth)
+                continue
+            places[key] = positions[-1]
+            if type(event) is ScalarEvent:
+                built[key] = scalar(event)
+            else:
+                built[key] = self.node(event, depth)
+        return built
+
+    def sequence(self, start: Any, depth: int) -> list[Any]:
+        self.open(start, depth)
+        built = []
+        while type(event := self.next_event()) is not SequenceEndEvent:
+            built.append(self.node(event, depth))
+        return built
+
+    def open(self, start: Any, depth: int) -> None:
+        """Note where a collection begins, and end the reading where it is too deep."""
+        if depth > MAX_DEPTH:
+            # No further: the time that parsers take grows with the square of the depth.
+            problem = f"nested deeper than {MAX_DEPTH} levels: the file is not read any further"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=start.start_mark)
+        if start.anchor is not None or start.tag is not None:
+            self.refuse_properties(start)
+        self.positions.append(_packed(start.start_mark))
+
+    def scalar(self, event: Any) -> Any:
+        """What a scalar means."""
+        text: str = event.value
+        mark = event.start_mark
+        if event.anchor is not None or event.tag is not None:
+            self.refuse_properties(event)
+        if event.style:
+            self.positions.append(mark.line << 32 | mark.column)
+            if not text.isascii() and _SURROGATE.search(text):
+                raise yaml.MarkedYAMLError(problem=_BAD_ESCAPE, problem_mark=mark)  # libyaml says so itself
+            return text
+        if not text:
+            # The parsers disagree on where nothing stands.
+            self.positions.append(self.positions[-1] if self.positions else 0)
+            return None
+        self.positions.append(mark.line << 32 | mark.column)
+        value = self.plain.get(text, _MISSING)
+        if value is _MISSING:
+            value, fault = _resolve(text)
+            if fault:
+                self.refuse(event, fault)
+            else:
+                self.plain[text] = value
+        return value
+
+    def odd_key(self, event: Any, key: Any, places: dict[str, int], depth: int) -> Any:
+        """Refuse a key; what it stands as, or `_DROPPED` where its value is to go as well."""
+        if key is _MISSING:
+            self.refuse(event, "a key must be text")
+            self.drop(event, depth)
+            return _DROPPED
+        if key == "<<" and not event.style:
+            # Both as a key and as a text it is refused; as a key there is more to say.
+            self.faults[_packed(event.start_mark)] = "a merge key (<<) is not read: write the fields out"
+        elif type(key) is not str:
+            shown = _shown(event.value)
+            self.refuse(event, f'a key must be text: write "{shown}" in quotes' if shown else "a key is missing")
+        text: str = event.value
+        if text in places:
+            first = _position(self.file, places[text])
+            self.refuse(event, f'"{_shown(text)}" is already at {first}: remove one of the two')
+            self.positions.pop()
+            return _DROPPED
+        return text
+
+    def drop(self, event: Any, depth: int) -> None:
+        """Read a value for its faults alone."""
+        before = len(self.positions)
+        self.node(event, depth)
+        del self.positions[before:]
+
+    def refuse_properties(self, event: Any) -> None:
+        if event.anchor is not None:
+            self.refuse(event, f"an anchor (&{event.anchor}) is not read: remove it")
+        else:
+            self.refuse(event, f"a tag ({event.tag}) is not read: remove it")
+
+    def refuse(self, event: Any, message: str) -> None:
+        """Note a fault; the first one at a place stands."""
+        self.faults.setdefault(_packed(event.start_mark), message)
+
+
+def _resolve(text: str) -> tuple[Any, str]:
+    """What a plain scalar means, and why it is refused, or ""."""
+    if text[0] in "0123456789+-.":
+        if _INT.fullmatch(text):
+            return (text, _too_long(MAX_DIGITS)) if len(text) > MAX_DIGITS else (int(text), "")
+        if _FLOAT.fullmatch(text):
+            return (text, _too_long(MAX_DIGITS)) if len(text) > MAX_DIGITS else (float(text), "")
+        if _HEX.fullmatch(text):
+            return (text, _too_long(_MAX_HEX_DIGITS)) if len(text) > _MAX_HEX_DIGITS else (int(text, 16), "")
+        if _AMBIGUOUS_NUMBER.fullmatch(text):
+            return text, (
+                f"YAML 1.1 and 1.2 read {_shown(text)} differently: write a plain decimal number, or quote it"
+            )
+        if _BASE_60.fullmatch(text):
+            return text, f"YAML 1.1 reads {_shown(text)} as a number in base 60, YAML 1.2 as text: quote it"
+        if _DATE.fullmatch(text):
+            return text, f"YAML 1.1 reads {_shown(text)} as a date, YAML 1.2 as text: quote it"
+    elif text in _TO_YAML_1_1:
+        meaning, remedy = _TO_YAML_1_1[text]
+        return text, f"YAML 1.1 reads {text} as {meaning}, YAML 1.2 as text: {remedy}"
+    return text, ""
+
+
+def _too_long(limit: int) -> str:
+    return f"a number of more than {limit} digits is not read: quote it if it is text"
+
+
+def _events_of(text: str, libyaml: bool) -> Callable[[], Any]:
+    """What gives the next event of a text at each call; raises `yaml.MarkedYAMLError`."""
+    if libyaml:
+        parser: Any = yaml.CLoader(text)
+        return cast("Callable[[], Any]", parser.get_event)
+    parser = yaml.Loader(text)
+
+    def next_pure_event() -> Any:
+        try:
+            return parser.get_event()
+        except (ValueError, OverflowError) as error:  # what chr() says of an escape beyond U+10FFFF
+            raise yaml.MarkedYAMLError(problem=_BAD_ESCAPE, problem_mark=parser.get_mark()) from error
+
+    return next_pure_event
+
+
+def _syntax_fault(error: yaml.MarkedYAMLError) -> str:
+    """The parser's words on one line, and where the thing began that it was reading."""
+    words = " ".join(f"{error.problem or ''} {error.context or ''}".split())
+    if error.context and error.context_mark:
+        words += f" that begins at {error.context_mark.line + 1}:{error.context_mark.column + 1}"
+    return words
+
+
+def _count(value: Any) -> int:
+    """How many keys and values a value is made of, itself included."""
+    if type(value) is dict:
+        return 1 + len(value) + sum(map(_count, value.values()))
+    if type(value) is list:
+        return 1 + sum(map(_count, value))
+    return 1
+
+
+def _packed(mark: Any) -> int:
+    line: int = mark.line
+    column: int = mark.column
+    return line << 32 | column
+
+
+def _position(file: str, place: int) -> Position:
+    return Position(file, (place >> 32) + 1, (place & 0xFFFFFFFF) + 1)
+
+
+def _end_of(text: str) -> int:
+    """The place just after a text."""
+    lines = _LINE_BREAK.split(text)
+    return len(lines) - 1 << 32 | len(lines[-1])
+
+
+def _shown(text: str) -> str:
+    """A text of the file, short enough for a message."""
+    return text if len(text) <= 40 else f"{text[:40]}…"

@@ -1,0 +1,87 @@
+"""The one place that reaches the terminal: what is written there is made harmless first."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TextIO
+
+from reconciler.text import printable
+
+
+class Terminal:
+    """The answer goes to stdout, the commentary to stderr. A closed pipe is no error."""
+
+    def __init__(self, out: TextIO, err: TextIO, env: Mapping[str, str], *, no_color: bool, verbose: bool) -> None:
+        plain = no_color or bool(env.get("NO_COLOR")) or env.get("TERM") == "dumb"
+        self._out = out
+        self._err = err
+        self._color_out = not plain and out.isatty()
+        self._color_err = not plain and err.isatty()
+        self._bar = err.isatty() and env.get("TERM") != "dumb"
+        self._verbose = verbose
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person can answer."""
+        return sys.stdin is not None and sys.stdin.isatty() and self._err.isatty()
+
+    def answer(self, text: str) -> None:
+        """Write to stdout, with a line end."""
+        self._write(self._out, printable(text, color=self._color_out))
+
+    def document(self, text: str) -> None:
+        """Write a document for a machine to stdout; its own form keeps it harmless."""
+        self._write(self._out, text)
+
+    def remark(self, text: str) -> None:
+        """Write to stderr, with a line end."""
+        self._write(self._err, printable(text, color=self._color_err))
+
+    def detail(self, text: str) -> None:
+        """Write to stderr where --verbose was given."""
+        if self._verbose:
+            self.remark(text)
+
+    def ask(self, question: str) -> str:
+        """One line from the person at the terminal, "" where they end the input."""
+        self._err.write(printable(question, color=self._color_err))
+        self._err.flush()
+        return sys.stdin.readline().strip()
+
+    @contextmanager
+    def progress(self, total: int) -> Iterator[Callable[[str, bool], None]]:
+        """Lines that come one by one, with a bar of `total` below them where a person looks on.
+
+        Yields `tell(line, to_answer)`: a line for stdout or else stderr, one step of the bar.
+        """
+        if not self._bar or total < 2:
+            yield lambda line, to_answer: (self.answer if to_answer else self.remark)(line)
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.text import Text
+
+        console = Console(file=self._err, no_color=not self._color_err, highlight=False)
+        columns = (TextColumn("applying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
+            task = bar.add_task("", total=total)
+
+            def tell(line: str, to_answer: bool) -> None:
+                if to_answer and not self._out.isatty():
+                    self.answer(line)
+                else:
+                    console.print(Text.from_ansi(printable(line, color=self._color_err)), soft_wrap=True)
+                bar.advance(task)
+
+            yield tell
+
+    def _write(self, stream: TextIO, text: str) -> None:
+        try:
+            stream.write(text if text.endswith("\n") else text + "\n")
+            stream.flush()
+        except BrokenPipeError:
+            # Whoever read it has enough. Point the stream elsewhere, so that the exit does not complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except UnicodeEncodeError:
+            stream.write(text.encode("ascii", "backslashreplace").decode() + "\n")

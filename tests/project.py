@@ -1,0 +1,88 @@
+"""A folder with a manifest, in which the real program is run as a child, against a real server on loopback."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from reconciler.engines.sandbox.server import SandboxServer
+
+TOKEN = "an-access-token"
+
+
+class Run(NamedTuple):
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Project:
+    """One user's folder."""
+
+    def __init__(self, folder: Path, server: SandboxServer | None = None) -> None:
+        self.folder = folder
+        self.server = server
+        self.env = {**os.environ, "XDG_STATE_HOME": str(folder / ".marks"), "USER": "ada"}
+        if server is not None:
+            self.env["BYTENITE_ACCESS_TOKEN"] = TOKEN
+
+    @property
+    def target(self) -> str:
+        if self.server is None:
+            return "{engine: sandbox}"
+        return f"{{engine: bytenite, endpoint: '{self.server.endpoint}'}}"
+
+    def write(self, jobs: str, *, more: str = "", name: str = "jobs.yaml") -> None:
+        """Write a manifest: the lines of `jobs`, each `name: {...}`, and other top-level blocks."""
+        lines = "\n".join(f"  {line.strip()}" for line in jobs.strip().splitlines())
+        text = f"apiVersion: reconciler/v1\ntarget: {self.target}\n{more}\njobs:\n{lines}\n"
+        (self.folder / name).write_text(text)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "reconciler", *arguments]
+
+    def run(self, *arguments: str, stdin: str = "", **env: str) -> Run:
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.env | env,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return Run(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def state(self) -> Any:
+        return json.loads((self.folder / "jobs.state.json").read_text())
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Every file of the user's, the server's own left out."""
+        return {
+            str(path.relative_to(self.folder)): path.read_bytes()
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file() and ".db" not in path.name
+        }

@@ -1,0 +1,146 @@
+"""A server on 127.0.0.1 that answers with bytes as a test writes them, and notes what it was sent."""
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+Answering = Callable[["Request", socket.socket], bytes | None]
+"""Answers one request: bytes to send, or None where it dealt with the socket itself and wants it closed."""
+
+
+class Request(NamedTuple):
+    """One request as it came; header names in lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Pauses(list[float]):
+    """A `wait` that does not: it notes the seconds, and says whether a stop is asked for."""
+
+    def __init__(self, *, stop: bool = False) -> None:
+        super().__init__()
+        self._stop = stop
+
+    def __call__(self, seconds: float) -> bool:
+        self.append(seconds)
+        return self._stop
+
+
+class RawServer:
+    """Where it listens and what it was sent, in order of arrival."""
+
+    def __init__(self, answering: Answering, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
+        self._answering = answering
+        self._tls = tls
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=64)
+        self._open: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self.requests: list[Request] = []
+        self.connections = 0
+        self.closing = threading.Event()
+        scheme = "https" if tls else "http"
+        self.port = self._listener.getsockname()[1]
+        self.url = f"{scheme}://127.0.0.1:{self.port}/v1/customer"
+        self._start(self._accept)
+
+    def _start(self, run: Callable[[], None]) -> None:
+        thread = threading.Thread(target=run, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self._open.append(connection)
+            self._start(lambda connection=connection: self._serve(connection))  # type: ignore[misc]
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            if self._tls:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+                self._open.append(connection)
+            source = connection.makefile("rb")
+            with source:
+                while request := _read(source):
+                    self.requests.append(request)
+                    answer = self._answering(request, connection)
+                    if answer is None:
+                        break
+                    connection.sendall(answer)
+        except (OSError, ValueError):
+            pass  # the client went away, which many of these tests are about
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """Cut every connection, and wait for the threads."""
+        self.closing.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._threads[0].join()
+        for connection in self._open:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            connection.close()
+        for thread in self._threads[1:]:
+            thread.join(5)
+
+
+def _read(source: "socket.SocketIO | object") -> Request | None:
+    line = source.readline()  # type: ignore[attr-defined]
+    if not line:
+        return None
+    method, path, _ = line.decode().split()
+    headers: dict[str, str] = {}
+    while (line := source.readline().decode().strip()) != "":  # type: ignore[attr-defined]
+        name, _, value = line.partition(":")
+        headers[name.lower()] = value.strip()
+    body = source.read(int(headers.get("content-length", "0")))  # type: ignore[attr-defined]
+    return Request(method, path, headers, body)
+
+
+@contextmanager
+def raw_server(answering: Answering, tls: ssl.SSLContext | None = None) -> Iterator[RawServer]:
+    """A server for the length of the block."""
+    server = RawServer(answering, tls)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def answer(status: int, body: bytes | str = b"", *headers: str) -> bytes:
+    """A whole HTTP answer."""
+    content = body.encode() if isinstance(body, str) else body
+    lines = [f"HTTP/1.1 {status} Words", f"Content-Length: {len(content)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
+
+
+def always(*answers: bytes) -> Answering:
+    """The answers in turn, the last one for ever after."""
+    left = list(answers)
+    lock = threading.Lock()
+
+    def answering(_request: Request, _connection: socket.socket) -> bytes:
+        with lock:
+            return left.pop(0) if len(left) > 1 else left[0]
+
+    return answering
+
+
+def reset(connection: socket.socket) -> None:
+    """Close with a TCP reset, as a server that crashes does."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    connection.close()

@@ -1,0 +1,543 @@
+"""The commands as a user runs them: what they print, what they leave, and what they exit with."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema
+import pytest
+from project import TOKEN, Project
+
+from reconciler.engines.sandbox.faults import parse_fault
+from reconciler.engines.sandbox.life import calls, ledger
+from reconciler.engines.sandbox.server import SandboxServer
+from reconciler.schemas import schema_text
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """On the embedded sandbox."""
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Project]:
+    """On a server that outlives the commands, and is asked for its ledger."""
+    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=1000) as server:
+        yield Project(tmp_path, server)
+
+
+def done(project: Project) -> list[tuple[str, str]]:
+    """What the server did, in order: (verb, job)."""
+    return [(entry.verb, entry.job_id) for entry in ledger(project.folder / "server.db")]
+
+
+def test_a_first_manifest_validates_plans_and_applies(project: Project) -> None:
+    assert project.run("init").code == 0
+    assert project.run("validate").out == "Valid: 1 job in 1 file.\n"
+    assert project.run("plan").out == "Plan: 1 to run.\n\n  + run      nightly-transcode  first run\n"
+    applied = project.run("apply", "--yes")
+    assert applied.code == 0
+    assert "created it as a draft" in applied.out
+    assert "Applied: 1 succeeded." in applied.out
+    assert project.run("plan").out == "No changes: 1 job is as recorded.\n"
+
+
+def test_init_does_not_overwrite(project: Project) -> None:
+    project.run("init")
+    again = project.run("init")
+    assert again.code == 1
+    assert "jobs.yaml is there already" in again.err
+
+
+def test_a_plan_writes_nothing(served: Project) -> None:
+    served.write("a: {state: running}")
+    before = served.files
+    for arguments in (["plan"], ["plan", "--refresh"], ["plan", "--format", "json"], ["apply", "--dry-run"]):
+        assert served.run(*arguments).code == 0
+    assert served.files == before
+    assert done(served) == []
+
+
+def test_an_offline_plan_needs_no_credentials(served: Project) -> None:
+    served.write("a: {state: running}")
+    assert served.run("plan", BYTENITE_ACCESS_TOKEN="").code == 0
+
+
+def test_no_credentials_names_the_variables_looked_for_and_makes_no_call(served: Project) -> None:
+    served.write("a: {state: running}")
+    run = served.run("apply", "--yes", BYTENITE_ACCESS_TOKEN="")
+    assert run.code == 1
+    assert "BYTENITE_ACCESS_TOKEN" in run.err
+    assert "BYTENITE_API_KEY" in run.err
+    assert calls(served.folder / "server.db") == []
+
+
+def test_a_wrong_token_is_said_as_such_and_nothing_is_done(served: Project) -> None:
+    served.write("a: {state: running}\nb: {state: running}")
+    run = served.run("apply", "--yes", BYTENITE_ACCESS_TOKEN="wrong")
+    assert run.code == 1
+    assert "rejected the access token" in run.err
+    assert done(served) == []
+    assert not (served.folder / "jobs.state.json").exists()
+
+
+def test_an_api_key_is_exchanged_for_a_token(tmp_path: Path) -> None:
+    with SandboxServer(tmp_path / "server.db", access_token="x", api_key="an-api-key", create_missing=True) as server:
+        project = Project(tmp_path, server)
+        project.write("a: {state: running}")
+        run = project.run("apply", "--yes", BYTENITE_ACCESS_TOKEN="", BYTENITE_API_KEY="an-api-key")
+        assert run.code == 0, run.err
+        assert done(project) == [("run", "a")]
+
+
+def test_a_host_that_does_not_answer_is_said_as_such(project: Project) -> None:
+    project.write("a: {state: running}")
+    run = project.run("apply", "--yes", "--endpoint", "http://127.0.0.1:9/v1/customer", BYTENITE_ACCESS_TOKEN="t")
+    assert run.code == 1
+    assert "refused" in run.err
+    assert "Traceback" not in run.err
+
+
+def test_apply_aborts_then_runs_then_deletes(served: Project) -> None:
+    served.write("a: {state: running}\nb: {state: running}\nc: {state: running}")
+    assert served.run("apply", "--yes").code == 0
+    served.write(
+        "a: {state: absent}\nb: {state: aborted}\nc: {state: running, config: {jobTimeout: 9}}\nd: {state: running}"
+    )
+    run = served.run("apply", "--yes", "--parallelism", "1")
+    assert run.code == 0, run.out
+    assert done(served)[3:] == [
+        ("abort", "b"),
+        ("abort", "c"),
+        ("run", "c"),
+        ("run", "d"),
+        ("abort", "a"),
+        ("delete", "a"),
+    ] or done(served)[3:] == [
+        ("abort", "b"),
+        ("run", "d"),
+        ("abort", "c"),
+        ("run", "c"),
+        ("abort", "a"),
+        ("delete", "a"),
+    ]
+    assert {name: record["state"] for name, record in served.state["jobs"].items()} == {
+        "a": "absent",
+        "b": "aborted",
+        "c": "running",
+        "d": "running",
+    }
+
+
+def test_a_no_op_apply_leaves_every_byte(served: Project) -> None:
+    served.write("a: {state: running}\nb: {state: absent}")
+    served.run("apply", "--yes")
+    before = served.files
+    run = served.run("apply", "--yes")
+    assert run.code == 0
+    assert run.out == "Nothing to do: 2 jobs are as recorded.\n"
+    assert served.files == before
+
+
+def test_an_absent_record_is_dropped_in_silence_once_it_is_no_longer_declared(served: Project) -> None:
+    served.write("a: {state: running}\nb: {state: absent}")
+    served.run("apply", "--yes")
+    served.write("a: {state: running}")
+    assert served.run("plan").out == "No changes: 1 job is as recorded.\n"
+    served.write("a: {state: aborted}")
+    served.run("apply", "--yes")
+    assert list(served.state["jobs"]) == ["a"]
+
+
+def test_the_plan_is_the_same_bytes_each_time(served: Project) -> None:
+    served.write("a: {state: running}\nb: {state: aborted}\nc: {state: absent}")
+    documents = {served.run("plan", "--format", "json").out for _ in range(3)}
+    assert len(documents) == 1
+    jsonschema.validate(json.loads(documents.pop()), json.loads(schema_text("plan.schema.json")))
+
+
+def test_the_outcome_keeps_to_its_schema(served: Project) -> None:
+    served.write("a: {state: running}\nb: {state: aborted}\nc: {state: absent}")
+    run = served.run("apply", "--yes", "--format", "json")
+    jsonschema.validate(run.json, json.loads(schema_text("outcome.schema.json")))
+    outcomes = {action["job"]: action["outcome"] for action in run.json["actions"]}
+    assert outcomes == dict.fromkeys("abc", "succeeded")
+    assert all(action["requestId"] for action in run.json["actions"] if action.get("done", action["action"]) == "run")
+
+
+def test_dry_run_prints_the_exact_requests_in_order_and_sends_none(served: Project) -> None:
+    served.write(
+        "b: {state: running, config: {jobTimeout: 7, isTestJob: true}}\na: {state: absent}\nc: {state: aborted}"
+    )
+    run = served.run("apply", "--dry-run")
+    assert served.server is not None
+    url = served.server.endpoint
+    assert run.out.splitlines() == [
+        f"POST {url}/jobs/c/abort",
+        f'POST {url}/jobs/b/run {{"config":{{"isTestJob":true,"jobTimeout":7}}}}',
+        f"DELETE {url}/jobs/a",
+    ]
+    assert calls(served.folder / "server.db") == []
+
+
+def test_without_yes_and_with_nobody_to_ask_it_is_refused(served: Project) -> None:
+    served.write("a: {state: running}")
+    run = served.run("apply")
+    assert run.code == 4
+    assert "--yes" in run.err
+    assert done(served) == []
+    assert not (served.folder / "jobs.state.json").exists()
+
+
+@pytest.mark.parametrize(("answer", "code", "ran"), [("yes", 0, True), ("y", 4, False), ("", 4, False)])
+def test_at_a_terminal_only_yes_carries_it_out(served: Project, answer: str, code: int, ran: bool) -> None:
+    served.write("a: {state: running}")
+    script = shutil.which("script")
+    assert script is not None, "util-linux's script gives the command a terminal"
+    child = subprocess.run(
+        [script, "-qec", " ".join(served.command("apply")), "/dev/null"],
+        cwd=served.folder,
+        env=served.env,
+        input=answer + "\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert child.returncode == code, child.stdout
+    assert "Carry this out?" in child.stdout
+    assert bool(done(served)) == ran
+
+
+def test_detailed_exitcode_is_2_where_changes_are_pending_and_0_where_not(served: Project) -> None:
+    served.write("a: {state: running}")
+    assert served.run("plan", "--detailed-exitcode").code == 2
+    served.run("apply", "--yes")
+    assert served.run("plan", "--detailed-exitcode").code == 0
+
+
+def test_target_and_exclude_pick_jobs_by_glob(served: Project) -> None:
+    served.write("web-a: {state: running}\nweb-b: {state: running}\ndb: {state: running}")
+    run = served.run("plan", "--target", "web-*", "--exclude", "*-b", "--format", "json")
+    assert [action["job"] for action in run.json["actions"]] == ["web-a"]
+    missed = served.run("plan", "--target", "wbe-*")
+    assert missed.code == 1
+    assert "wbe-*" in missed.err
+
+
+def test_an_undeclared_job_is_shown_and_left_alone_until_prune(served: Project) -> None:
+    served.write("a: {state: running}\nb: {state: running}")
+    served.run("apply", "--yes")
+    served.write("a: {state: running}")
+    plan = served.run("plan")
+    assert "Recorded but no longer declared, and left alone: b" in plan.out
+    assert served.run("apply", "--yes").code == 0
+    assert ("delete", "b") not in done(served)
+    assert served.run("apply", "--yes", "--prune").code == 0
+    assert done(served)[-2:] == [("abort", "b"), ("delete", "b")]
+    assert list(served.state["jobs"]) == ["a"]
+
+
+def test_a_guard_refuses_the_whole_plan_before_the_first_call(served: Project) -> None:
+    served.write("a: {state: running}\nb: {state: running}\nc: {state: running}")
+    served.run("apply", "--yes")
+    served.write("a: {state: absent}\nb: {state: absent}\nd: {state: running}", more='guards: {maxDelete: "34%"}')
+    run = served.run("apply", "--yes")
+    assert run.code == 4
+    assert "2 to delete, and guards.maxDelete is 34% of 3 recorded jobs, so 1" in run.err
+    assert len(done(served)) == 3
+
+
+def test_a_saved_plan_is_applied_as_it_stands(served: Project) -> None:
+    served.write("a: {state: running}")
+    assert served.run("plan", "--out", "plan.json").code == 0
+    assert served.run("apply", "--plan", "plan.json", "--yes").code == 0
+    assert done(served) == [("run", "a")]
+    again = served.run("apply", "--plan", "plan.json", "--yes")
+    assert again.code == 4
+    assert "stale" in again.err
+    assert done(served) == [("run", "a")]
+
+
+def test_a_saved_plan_is_refused_once_the_manifest_means_something_else(served: Project) -> None:
+    served.write("a: {state: running}")
+    served.run("plan", "--out", "plan.json")
+    text = (served.folder / "jobs.yaml").read_text()
+    (served.folder / "jobs.yaml").write_text(
+        text.replace("{state: running}", "{state: running, config: {jobTimeout: 5}}")
+    )
+    run = served.run("apply", "--plan", "plan.json", "--yes")
+    assert run.code == 4
+    assert "the manifest is no longer the one that it was made from" in run.err
+    (served.folder / "jobs.yaml").write_text("# a comment means nothing\n" + text)
+    assert served.run("apply", "--plan", "plan.json", "--yes").code == 0
+
+
+def test_a_saved_plan_that_was_tampered_with_does_no_more_than_the_manifest_asks(served: Project) -> None:
+    served.write("a: {state: running}\nb: {state: running}")
+    served.run("apply", "--yes")
+    served.write("a: {state: running}\nb: {state: aborted}")
+    served.run("plan", "--out", "plan.json")
+    document = json.loads((served.folder / "plan.json").read_text())
+    for action in document["actions"]:
+        action["action"] = "delete"
+        action["calls"] = [{"method": "DELETE", "path": f"/jobs/{action['id']}", "body": None}]
+    (served.folder / "plan.json").write_text(json.dumps(document))
+    run = served.run("apply", "--plan", "plan.json", "--yes")
+    assert run.code == 4
+    assert [verb for verb, _ in done(served)] == ["run", "run"]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"formatVersion": 2}', "nonsense"])
+def test_a_file_that_is_no_plan_is_refused(served: Project, text: str) -> None:
+    (served.folder / "plan.json").write_text(text)
+    run = served.run("apply", "--plan", "plan.json", "--yes")
+    assert run.code == 1
+    assert "plan.json is no saved plan" in run.err
+
+
+def test_a_job_aborted_by_hand_is_held_and_not_run_again(served: Project) -> None:
+    served.write("a: {state: running}")
+    served.run("apply", "--yes")
+    by_hand(served, "POST", "/jobs/a/abort")
+    assert served.run("plan").out.startswith("No changes")
+    refreshed = served.run("plan", "--refresh", "--detailed-exitcode")
+    assert refreshed.code == 2
+    assert "aborted by someone else" in refreshed.out
+    served.write("a: {state: running, config: {jobTimeout: 9}}")
+    held = served.run("apply", "--yes")
+    assert held.code == 4
+    assert "1 held" in held.out
+    served.write("a: {state: running, config: {jobTimeout: 9}, runToken: again}")
+    assert served.run("apply", "--yes").code == 0
+    assert done(served) == [("run", "a"), ("abort", "a"), ("run", "a")]
+
+
+def test_a_new_run_token_runs_once_more_and_an_old_one_fires_nothing(served: Project) -> None:
+    for token in ("one", "two", "one", "two"):
+        served.write(f"a: {{state: running, runToken: {token}}}")
+        assert served.run("apply", "--yes").code == 0
+    assert done(served) == [("run", "a"), ("abort", "a"), ("run", "a")]
+
+
+def test_a_lost_state_runs_nothing_again(served: Project) -> None:
+    served.write("a: {state: running}\nb: {state: running, runToken: t}")
+    served.run("apply", "--yes")
+    (served.folder / "jobs.state.json").unlink()
+    run = served.run("apply", "--yes")
+    assert run.code == 0
+    assert done(served) == [("run", "a"), ("run", "b")]
+    assert "Applied: 2 succeeded." in run.out
+
+
+def test_what_apply_finds_active_already_is_adopted_in_place_of_a_run(served: Project) -> None:
+    served.write("a: {state: running}")
+    by_hand(served, "POST", "/jobs/a/run", '{"config": {}}')
+    run = served.run("apply", "--yes", "--format", "json")
+    assert run.code == 0
+    [action] = run.json["actions"]
+    assert (action["action"], action["done"], action["outcome"]) == ("run", "adopt", "succeeded")
+    assert done(served) == [("run", "a")]
+
+
+def test_a_restart_that_the_plan_did_not_show_is_held(served: Project) -> None:
+    served.write("a: {state: running, config: {jobTimeout: 9}}")
+    by_hand(served, "POST", "/jobs/a/run", '{"config": {"jobTimeout": 5}}')
+    run = served.run("apply", "--yes")
+    assert run.code == 4
+    assert "the plan shows no such restart" in run.out
+    assert done(served) == [("run", "a")]
+    shown = served.run("plan", "--refresh", "--out", "plan.json")
+    assert "config.jobTimeout 5 → 9" in shown.out
+    assert served.run("apply", "--plan", "plan.json", "--yes").code == 0
+    assert done(served) == [("run", "a"), ("abort", "a"), ("run", "a")]
+
+
+def test_a_foreign_state_is_refused_before_any_call(served: Project) -> None:
+    served.write("a: {state: running}")
+    served.run("apply", "--yes")
+    made = len(calls(served.folder / "server.db"))
+    run = served.run("apply", "--yes", "--endpoint", "http://127.0.0.1:9/v1")
+    assert run.code == 1
+    assert "jobs.state.json is for bytenite at" in run.err
+    assert len(calls(served.folder / "server.db")) == made
+
+
+def test_state_show_list_and_forget(served: Project) -> None:
+    served.write("a: {state: running, config: {jobTimeout: 5}}")
+    assert served.run("state", "list").out == "Nothing is recorded.\n"
+    served.run("apply", "--yes")
+    assert served.run("state", "list").out.splitlines()[1].split() == ["a", "running", "a"]
+    assert served.run("state", "show", "a", "--format", "json").json == {
+        "job": "a",
+        "id": "a",
+        "state": "running",
+        "config": {"jobTimeout": 5},
+    }
+    assert served.run("state", "show", "nobody").code == 1
+    assert served.run("state", "forget", "a").code == 0
+    assert served.state["jobs"] == {}
+    assert done(served) == [("run", "a")]
+
+
+def test_status_shows_desired_recorded_and_observed_side_by_side(served: Project) -> None:
+    served.write("a: {state: running}\nb: {state: aborted}")
+    served.run("apply", "--yes", "--target", "a")
+    lines = [line.split() for line in served.run("status").out.splitlines()]
+    assert lines[1] == ["a", "running", "running", "active", "(JOB_STATE_RUNNING)"]
+    assert lines[2] == ["b", "aborted", "–", "draft", "(JOB_STATE_NEW)"]
+
+
+def test_with_json_stdout_holds_one_document_even_on_failure(served: Project) -> None:
+    (served.folder / "jobs.yaml").write_text("apiVersion: 3\n")
+    for command in (["validate"], ["plan"], ["apply", "--yes"], ["status"], ["state", "list"]):
+        run = served.run(*command, "--format", "json")
+        assert run.code == 1
+        found = run.json if command == ["validate"] else run.json["error"]
+        assert found["diagnostics"][0]["line"] == 1
+    assert served.run("plan", "--format", "json", "--nonsense").code == 64
+    assert "nonsense" in served.run("plan", "--format", "json", "--nonsense").json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nonsense"], ["plan", "--nonsense"], ["apply", "--parallelism", "0"], ["apply", "--plan", "p", "jobs.yaml"],
+     ["resolve", "a"], ["plan", "--state", "s3://bucket/x"], ["sandbox", "--fault", "nonsense"]],
+)  # fmt: skip
+def test_wrong_usage_is_64(project: Project, arguments: list[str]) -> None:
+    project.write("a: {state: running}")
+    assert project.run(*arguments).code == 64
+
+
+def test_schema_prints_what_ships(project: Project) -> None:
+    assert json.loads(project.run("schema").out)["$id"] == "urn:reconciler:schema:manifest:v1"
+    assert json.loads(project.run("schema", "plan").out)["$id"] == "urn:reconciler:schema:plan:v1"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_name_the_program(project: Project, shell: str) -> None:
+    assert "_RECONCILER_COMPLETE" in project.run("completion", shell).out
+
+
+def test_a_run_in_doubt_is_not_sent_twice_and_exits_5(tmp_path: Path) -> None:
+    faults = [parse_fault("run:503:after:times=1"), parse_fault("read:404"), parse_fault("list:404")]
+    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=faults) as server:
+        project = Project(tmp_path, server)
+        project.write("a: {state: running}\nb: {state: running}")
+        run = project.run("apply", "--yes", "--parallelism", "1")
+        assert run.code == 5
+        assert "reconciler resolve a --applied | --not-applied" in run.out
+        assert done(project) == [("run", "a"), ("run", "b")]
+        assert project.state["jobs"]["a"]["inDoubt"]["verb"] == "run"
+        again = project.run("apply", "--yes")
+        assert again.code == 5
+        assert done(project) == [("run", "a"), ("run", "b")]
+        assert project.run("resolve", "a", "--applied").code == 0
+        assert project.run("plan").out == "No changes: 2 jobs are as recorded.\n"
+        assert project.run("resolve", "a", "--applied").code == 1
+
+
+def test_a_run_whose_answer_is_lost_but_which_shows_is_on_record_as_done(tmp_path: Path) -> None:
+    faults = [parse_fault("run:reset:after:times=1")]
+    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=faults) as server:
+        project = Project(tmp_path, server)
+        project.write("a: {state: running}")
+        run = project.run("apply", "--yes")
+        assert run.code == 0
+        assert done(project) == [("run", "a")]
+
+
+def test_a_run_that_left_no_trace_in_two_looks_is_sent_once_more(tmp_path: Path) -> None:
+    faults = [parse_fault("run:503:times=1")]
+    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=faults) as server:
+        project = Project(tmp_path, server)
+        project.write("a: {state: running}")
+        assert project.run("apply", "--yes").code == 5
+        assert done(project) == []
+        healed = project.run("apply", "--yes", "--settle", "0.2")
+        assert healed.code == 0, healed.out
+        assert done(project) == [("run", "a")]
+
+
+def test_one_failure_lets_the_others_go_on_and_skips_the_deletes(tmp_path: Path) -> None:
+    faults = [parse_fault("run:403:job=bad")]
+    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=faults) as server:
+        project = Project(tmp_path, server)
+        project.write("bad: {state: running}\ngood: {state: running}\nold: {state: absent}")
+        run = project.run("apply", "--yes", "--format", "json")
+        assert run.code == 3
+        outcomes = {action["job"]: action["outcome"] for action in run.json["actions"]}
+        assert outcomes == {"bad": "failed", "good": "succeeded", "old": "skipped"}
+        assert done(project) == [("run", "good")]
+        assert list(project.state["jobs"]) == ["good"]
+
+
+def test_a_job_that_cannot_be_read_is_left_alone_and_the_others_go_on(tmp_path: Path) -> None:
+    faults = [parse_fault("read:403:job=bad")]
+    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=faults) as server:
+        project = Project(tmp_path, server)
+        project.write("bad: {state: running}\ngood: {state: running}")
+        run = project.run("apply", "--yes")
+        assert run.code == 3
+        assert "unreadable" in run.out
+        assert done(project) == [("run", "good")]
+
+
+def test_fail_fast_starts_nothing_new(tmp_path: Path) -> None:
+    faults = [parse_fault("run:403:job=a")]
+    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=faults) as server:
+        project = Project(tmp_path, server)
+        project.write("a: {state: running}\nb: {state: running}")
+        run = project.run("apply", "--yes", "--fail-fast", "--parallelism", "1")
+        assert run.code == 3
+        assert done(project) == []
+        assert "--fail-fast was given" in run.out
+
+
+def test_a_failure_in_a_200_shows_code_text_and_request(tmp_path: Path) -> None:
+    faults = [parse_fault("run:not-ok")]
+    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=faults) as server:
+        project = Project(tmp_path, server)
+        project.write("a: {state: running}")
+        run = project.run("apply", "--yes")
+        assert run.code == 3
+        assert "request " in run.out
+        assert done(project) == []
+
+
+def test_the_token_is_nowhere_but_in_the_request(served: Project) -> None:
+    served.write("a: {state: running}\nb: {state: aborted}")
+    printed = ""
+    for arguments in (
+        ["apply", "--yes", "--verbose"],
+        ["plan", "--refresh", "--out", "p.json"],
+        ["status", "--verbose"],
+    ):
+        run = served.run(*arguments)
+        printed += run.out + run.err
+    assert TOKEN not in printed
+    assert not any(TOKEN.encode() in content for content in served.files.values())
+
+
+def by_hand(project: Project, method: str, path: str, body: str | None = None) -> None:
+    """Act on the server behind the reconciler's back."""
+    from urllib.request import Request, urlopen
+
+    assert project.server is not None
+    headers = {"Authorization": TOKEN, "Content-Type": "application/json"}
+    request = Request(
+        project.server.endpoint + path, method=method, headers=headers, data=(body or "").encode() or None
+    )
+    with urlopen(request, timeout=10) as answer:
+        assert answer.status == 200
+
+
+def test_the_program_runs_as_a_module_and_says_its_version() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "reconciler", "--version"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == "reconciler, version 0.1.0\n"

@@ -1,0 +1,72 @@
+"""What the offline path imports: each slow module here would cost a plan tens of milliseconds."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reconciler.jobs import Desired, Record, State, Target
+from reconciler.state.codec import encode
+
+# What a plan that sends nothing has no use for.
+SLOW = {
+    "asyncio",
+    "concurrent.futures",
+    "deepdiff",
+    "difflib",
+    "email",
+    "http.client",
+    "http.server",
+    "jsonschema",
+    "logging",
+    "multiprocessing",
+    "requests",
+    "rich",
+    "socketserver",
+    "sqlite3",
+    "ssl",
+    "subprocess",
+    "unittest",
+    "urllib.request",
+    "urllib3",
+}
+MANIFEST = """\
+apiVersion: reconciler/v1
+target:
+  engine: bytenite
+  endpoint: http://127.0.0.1:9/v1/customer
+jobs:
+  nightly:
+    id: job-1
+    state: running
+    config: {taskTimeout: 600}
+"""
+STATE = State(
+    lineage="3f1c2f6e-8a55-4c0e-9f0a-6b1f0d9f4b11",
+    serial=1,
+    target=Target("bytenite", "http://127.0.0.1:9/v1/customer"),
+    jobs={"nightly": Record("job-1", Desired.RUNNING, {"taskTimeout": 600})},
+)
+
+
+def imported_by(arguments: list[str], folder: Path) -> set[str]:
+    """The modules that a command imports until it ends; it must end with 0."""
+    command = [sys.executable, "-X", "importtime", "-m", "reconciler", *arguments]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return set(re.findall(r"^import time: .*\| +(\S+)$", run.stderr, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reached"),
+    [(["plan", "--detailed-exitcode"], "reconciler.planner"), (["--help"], "reconciler.cli")],
+    ids=["plan", "help"],
+)
+def test_the_offline_path_imports_nothing_slow(arguments: list[str], reached: str, tmp_path: Path) -> None:
+    (tmp_path / "jobs.yaml").write_text(MANIFEST)
+    (tmp_path / "jobs.state.json").write_bytes(encode(STATE))
+    imported = imported_by(arguments, tmp_path)
+    assert reached in imported
+    assert imported & SLOW == set()
