@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from reconciler.state.session import Session
     from reconciler.state.store import Store
 
+_SANDBOX_JOB_S = 30.0
+"""How long a job of the embedded sandbox is active."""
+
 
 class Place(NamedTuple):
     """Which manifest, state and service a command is about. "" and () stand for the defaults."""
@@ -81,13 +84,12 @@ class Applied(NamedTuple):
     def exit_code(self) -> ExitCode:
         """Doubt weighs more than failure, failure more than a hold."""
         found = {outcome.outcome for outcome in self.outcomes}
-        if Outcome.IN_DOUBT in found:
+        if Outcome.IN_DOUBT in found or any(is_in_doubt(outcome) for outcome in self.outcomes):
             return ExitCode.IN_DOUBT
         if Outcome.FAILED in found or self.unwritten:
             return ExitCode.FAILED
-        if any(o.done is ActionKind.HOLD for o in self.outcomes):
-            in_doubt = any(o.action.kind is ActionKind.HOLD and is_in_doubt(o) for o in self.outcomes)
-            return ExitCode.IN_DOUBT if in_doubt else ExitCode.REFUSED
+        if any(outcome.done is ActionKind.HOLD for outcome in self.outcomes):
+            return ExitCode.REFUSED
         return ExitCode.DONE
 
 
@@ -230,8 +232,12 @@ def accept(place: Place, world: World, lock_timeout_s: float) -> tuple[State, li
     return _store(place, world).accept(manifest.target, lock_timeout_s)
 
 
-def resolve(place: Place, world: World, name: str, was_applied: bool, lock_timeout_s: float) -> str:
-    """Settle a call in doubt on a person's word. Returns what was settled, in words."""
+def resolve(place: Place, world: World, name: str, was_applied: bool, why: str, lock_timeout_s: float) -> str:
+    """Settle a call in doubt on a person's word. Returns what is then on record, in words.
+
+    Who said it and why stays in the record until the next call. A first run that was not applied
+    leaves no record to keep it in.
+    """
     from reconciler.planner import settled
 
     manifest, _ = validate(place)
@@ -241,8 +247,10 @@ def resolve(place: Place, world: World, name: str, was_applied: bool, lock_timeo
         if doubt is None:
             raise ReconcilerError(f"{name} has no call in doubt", "reconciler state list shows which have")
         word = "applied" if was_applied else "not applied"
-        session.conclude(doubt.op, name, settled(record, was_applied), f"{word}, says {_who(world.env)}")
-        return f"{doubt.verb} of {name}, sent at {doubt.sent_at}, is on record as {word}"
+        said = f"{doubt.verb} sent at {doubt.sent_at} was {word}, says {_user(world.env)}" + (f": {why}" if why else "")
+        after = settled(record, was_applied)
+        session.conclude(doubt.op, name, after._replace(resolved=said) if after else None, said)
+        return f"{name}: {said}"
 
 
 def read_plan(text: str, where: str) -> Plan:
@@ -415,7 +423,7 @@ def _embedded_sandbox(place: Place, token: str) -> "SandboxServer":
     from reconciler.engines.sandbox.server import SandboxServer
 
     db_path = f"{_state_path(place).removesuffix('.state.json')}.sandbox.db"
-    return SandboxServer(db_path, access_token=token, create_missing=True)
+    return SandboxServer(db_path, access_token=token, create_missing=True, job_seconds=_SANDBOX_JOB_S)
 
 
 def _fresh_token() -> str:
@@ -581,5 +589,9 @@ def _now() -> str:
 
 
 def _who(env: Mapping[str, str]) -> str:
+    return f"{_user(env)} (process {os.getpid()})"
+
+
+def _user(env: Mapping[str, str]) -> str:
     user = env.get("USER") or env.get("LOGNAME") or f"user {os.getuid()}"
-    return f"{user}@{os.uname().nodename} (process {os.getpid()})"
+    return f"{user}@{os.uname().nodename}"

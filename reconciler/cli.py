@@ -462,9 +462,10 @@ def status(shell: Shell) -> ExitCode:
 @cli.command()
 @click.argument("job")
 @click.option("--applied/--not-applied", "was_applied", default=None, help="What you found out about the call.")
+@click.option("--reason", "why", default="", metavar="TEXT", help="How you know; kept on record.")
 @_lock_timeout
 @_options()
-def resolve(shell: Shell, job: str, was_applied: bool | None, lock_timeout: float) -> ExitCode:
+def resolve(shell: Shell, job: str, was_applied: bool | None, why: str, lock_timeout: float) -> ExitCode:
     """Settle a call in doubt on your word.
 
     JOB's last call was applied, or it was not: you found out at the service.
@@ -473,7 +474,7 @@ def resolve(shell: Shell, job: str, was_applied: bool | None, lock_timeout: floa
 
     if was_applied is None:
         raise Usage("say --applied or --not-applied")
-    shell.terminal.answer(app.resolve(shell.place, shell.world, job, was_applied, lock_timeout))
+    shell.terminal.answer(app.resolve(shell.place, shell.world, job, was_applied, why, lock_timeout))
     return ExitCode.DONE
 
 

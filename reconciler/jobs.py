@@ -129,6 +129,7 @@ class Record(NamedTuple):
 
     `state` is None while the first call is in doubt. `config` is that of the last run.
     `run_tokens` are all tokens ever consumed, so that going back to an old one fires nothing.
+    `resolved` says who settled the last doubt, how and why, until the next call; "" where nobody did.
     """
 
     id: str
@@ -136,6 +137,7 @@ class Record(NamedTuple):
     config: Config = EMPTY
     run_tokens: frozenset[str] = frozenset()
     doubt: Doubt | None = None
+    resolved: str = ""
 
 
 class State(NamedTuple):

@@ -26,7 +26,7 @@ from yaml.events import (
 from reconciler.diagnostics import Diagnostic, Position
 
 LIBYAML: Final[bool] = yaml.__with_libyaml__
-"""Whether libyaml parses; PyYAML's own parser does where it is missing, some thirty times slower."""
+"""Whether libyaml parses; PyYAML's own parser does where it is missing, some ten times slower."""
 
 MAX_DEPTH = 64
 MAX_DIGITS = 4000
@@ -128,7 +128,8 @@ class Document:
 def read(source: bytes, file: str, libyaml: bool = LIBYAML) -> Document:
     """Read one file; what is wrong with it stands in the document's `faults`. Raises nothing.
 
-    `libyaml` chooses the parser: both give the same answers, but for the words of a syntax error.
+    `libyaml` chooses the parser. Both give the same answers, but for the words of a syntax error, and
+    for what PyYAML's own parser alone takes for one: a tab between tokens, and `|#`.
     """
     faults: dict[int, str] = {}
     try:
@@ -179,7 +180,9 @@ class _Builder:
                 if documents == 1:
                     value = self.node(self.next_event(), 0)
                 else:
-                    self.refuse(event, "a second document is not read: move it into a file of its own")
+                    self.refuse(
+                        _packed(event.start_mark), "a second document is not read: move it into a file of its own"
+                    )
                     self.drop(self.next_event(), 0)
         return value
 
@@ -193,7 +196,7 @@ class _Builder:
         if kind is SequenceStartEvent:
             return self.sequence(event, depth + 1)
         assert kind is AliasEvent
-        self.refuse(event, f"an alias (*{event.anchor}) is not read: write the value out")
+        self.refuse(_packed(event.start_mark), f"an alias (*{_shown(event.anchor)}) is not read: write the value out")
         self.positions.append(_packed(event.start_mark))
         return None
 
@@ -255,7 +258,7 @@ class _Builder:
         if value is _MISSING:
             value, fault = _resolve(text)
             if fault:
-                self.refuse(event, fault)
+                self.refuse(_packed(event.start_mark), fault)
             else:
                 self.plain[text] = value
         return value
@@ -263,19 +266,20 @@ class _Builder:
     def odd_key(self, event: Any, key: Any, places: dict[str, int], depth: int) -> Any:
         """Refuse a key; what it stands as, or `_DROPPED` where its value is to go as well."""
         if key is _MISSING:
-            self.refuse(event, "a key must be text")
+            self.refuse(_packed(event.start_mark), "a key must be text")
             self.drop(event, depth)
             return _DROPPED
+        place = self.positions[-1]
         if key == "<<" and not event.style:
             # Both as a key and as a text it is refused; as a key there is more to say.
-            self.faults[_packed(event.start_mark)] = "a merge key (<<) is not read: write the fields out"
+            self.faults[place] = "a merge key (<<) is not read: write the fields out"
         elif type(key) is not str:
             shown = _shown(event.value)
-            self.refuse(event, f'a key must be text: write "{shown}" in quotes' if shown else "a key is missing")
+            self.refuse(place, f'a key must be text: write "{shown}" in quotes' if shown else "a key is missing")
         text: str = event.value
         if text in places:
             first = _position(self.file, places[text])
-            self.refuse(event, f'"{_shown(text)}" is already at {first}: remove one of the two')
+            self.refuse(place, f'"{_shown(text)}" is already at {first}: remove one of the two')
             self.positions.pop()
             return _DROPPED
         return text
@@ -288,13 +292,14 @@ class _Builder:
 
     def refuse_properties(self, event: Any) -> None:
         if event.anchor is not None:
-            self.refuse(event, f"an anchor (&{event.anchor}) is not read: remove it")
+            self.refuse(_packed(event.start_mark), f"an anchor (&{_shown(event.anchor)}) is not read: remove it")
         else:
-            self.refuse(event, f"a tag ({event.tag}) is not read: remove it")
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            self.refuse(_packed(event.start_mark), f"a tag ({_shown(tag)}) is not read: remove it")
 
-    def refuse(self, event: Any, message: str) -> None:
+    def refuse(self, place: int, message: str) -> None:
         """Note a fault; the first one at a place stands."""
-        self.faults.setdefault(_packed(event.start_mark), message)
+        self.faults.setdefault(place, message)
 
 
 def _resolve(text: str) -> tuple[Any, str]:
@@ -343,7 +348,7 @@ def _events_of(text: str, libyaml: bool) -> Callable[[], Any]:
 def _syntax_fault(error: yaml.MarkedYAMLError) -> str:
     """The parser's words on one line, and where the thing began that it was reading."""
     words = " ".join(f"{error.problem or ''} {error.context or ''}".split())
-    if error.context and error.context_mark:
+    if error.context_mark and _packed(error.context_mark) != _packed(error.problem_mark):
         words += f" that begins at {error.context_mark.line + 1}:{error.context_mark.column + 1}"
     return words
 

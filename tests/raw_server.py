@@ -5,7 +5,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 Answering = Callable[["Request", socket.socket], bytes | None]
 """Answers one request: bytes to send, or None where it dealt with the socket itself and wants it closed."""
@@ -98,16 +98,16 @@ class RawServer:
             thread.join(5)
 
 
-def _read(source: "socket.SocketIO | object") -> Request | None:
-    line = source.readline()  # type: ignore[attr-defined]
-    if not line:
+def _read(source: BinaryIO) -> Request | None:
+    first = source.readline().decode()
+    if not first:
         return None
-    method, path, _ = line.decode().split()
+    method, path, _ = first.split()
     headers: dict[str, str] = {}
-    while (line := source.readline().decode().strip()) != "":  # type: ignore[attr-defined]
+    while line := source.readline().decode().strip():
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
-    body = source.read(int(headers.get("content-length", "0")))  # type: ignore[attr-defined]
+    body = source.read(int(headers.get("content-length", "0")))
     return Request(method, path, headers, body)
 
 

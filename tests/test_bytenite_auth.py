@@ -11,13 +11,13 @@ from random import Random
 
 import pytest
 
+from raw_server import Answering, Pauses, RawServer, Request, always, answer, raw_server
 from reconciler.engines.base import Answer, AnswerClass
 from reconciler.engines.bytenite.auth import Credentials, Grant, Tokens, life_s, renew_after_s, token_url
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.bytenite.wire import call_for
 from reconciler.errors import CredentialsError, EngineError
 from reconciler.jobs import Verb
-from raw_server import Answering, Pauses, RawServer, Request, always, answer, raw_server
 
 RUN = call_for(Verb.RUN, "j", {})
 OK = answer(200, '{"ok": true}')
@@ -45,8 +45,17 @@ def test_no_credentials_name_both_variables() -> None:
         Credentials.from_environment({})
 
 
+@pytest.mark.parametrize("empty", ["", "  \n"])
+def test_an_empty_variable_counts_as_not_set(empty: str) -> None:
+    with pytest.raises(CredentialsError, match="neither BYTENITE_ACCESS_TOKEN nor BYTENITE_API_KEY is set"):
+        Credentials.from_environment({"BYTENITE_ACCESS_TOKEN": empty, "BYTENITE_API_KEY": empty})
+    assert Credentials.from_environment({"BYTENITE_ACCESS_TOKEN": empty, "BYTENITE_API_KEY": "k"}) == Credentials(
+        None, "k"
+    )
+
+
 @pytest.mark.parametrize("name", ["BYTENITE_ACCESS_TOKEN", "BYTENITE_API_KEY"])
-@pytest.mark.parametrize("value", ["", "  \n", "canary\nX: y", "canary\x00", "canäry", "canary\x7f", "Bearer canary"])
+@pytest.mark.parametrize("value", ["canary\nX: y", "canary\x00", "canäry", "canary\x7f", "Bearer canary"])
 def test_what_a_header_can_not_carry_is_refused_and_not_shown(name: str, value: str) -> None:
     with pytest.raises(CredentialsError) as caught:
         Credentials.from_environment({name: value})
@@ -260,7 +269,7 @@ def test_a_renewal_that_fails_leaves_the_401_standing() -> None:
         given = engine.send(RUN)
     assert (given.kind, given.status) == (AnswerClass.REJECTED, 401)
     assert given.message == (
-        "expired; the access token could not be renewed: the service rejected the API key (403): blocked"
+        "the access token could not be renewed: the service rejected the API key (403): blocked; expired"
     )
 
 
@@ -308,9 +317,10 @@ ECHOES = [CANARY, CANARY.replace("/", "\\/"), "x" * 493 + CANARY, KEY_CANARY, f"
         lambda echo: answer(200, '{"ok": true}', f"Content-Encoding: {echo}"),
         lambda echo: answer(200, f'{{"job": {{"id": "j", "state": "S {echo}", "errorMessage": "{echo}"}}}}'),
         lambda echo: answer(200, f'{{"job": {{"id": "j", "state": "S", "submittedAt": "{echo}"}}}}'),
+        lambda echo: answer(200, f'{{"data": [{{"id": "j", "state": "S {echo}"}}]}}'),
         lambda echo: answer(200, f'{{"job": {{"id": "j", "state": "S", "stateTimestamps": {{"{echo}": "{echo}"}}}}}}'),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_a_secret_that_the_service_echoes_is_not_shown(shape: Callable[[str], bytes], echo: str) -> None:
     with engine_for(always(shape(echo)), Credentials(CANARY, KEY_CANARY)) as (_, engine):

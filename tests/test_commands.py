@@ -330,7 +330,7 @@ def test_a_lost_state_runs_nothing_again(served: Project) -> None:
     (served.folder / "jobs.state.json").unlink()
     run = served.run("apply", "--yes")
     assert run.code == 0
-    assert done(served) == [("run", "a"), ("run", "b")]
+    assert sorted(done(served)) == [("run", "a"), ("run", "b")]
     assert "Applied: 2 succeeded." in run.out
 
 
@@ -436,7 +436,9 @@ def test_a_run_in_doubt_is_not_sent_twice_and_exits_5(tmp_path: Path) -> None:
         again = project.run("apply", "--yes")
         assert again.code == 5
         assert done(project) == [("run", "a"), ("run", "b")]
-        assert project.run("resolve", "a", "--applied").code == 0
+        assert project.run("resolve", "a", "--applied", "--reason", "seen in the console").code == 0
+        assert "was applied, says ada@" in project.state["jobs"]["a"]["resolved"]
+        assert project.state["jobs"]["a"]["resolved"].endswith(": seen in the console")
         assert project.run("plan").out == "No changes: 2 jobs are as recorded.\n"
         assert project.run("resolve", "a", "--applied").code == 1
 

@@ -15,7 +15,7 @@ MODULES = {
 # From the ground up. A name stands for its module and all below it; names on one row know nothing of each other.
 ROWS = (
     # 0 ground
-    ("diagnostics", "jobs", "text", "endpoints"),
+    ("diagnostics", "endpoints", "jobs", "starter", "text"),
     ("errors", "plan"),
     ("events",),
     # 1 pure

@@ -5,8 +5,8 @@ from random import Random
 
 import pytest
 
-from reconciler.engines.http import RateLimiter, Reply, backoff_s, retry_after_s, send_with_retries
 from raw_server import Pauses
+from reconciler.engines.http import RateLimiter, Reply, backoff_s, retry_after_s, send_with_retries
 
 NOW_S = 1_792_000_000.0  # Wed, 14 Oct 2026 17:46:40 GMT
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
+from typing import Protocol
 
 ATTEMPTS = 4
 BACKOFF_BASE_S = 0.5
@@ -23,9 +24,9 @@ class Reply:
 
     `sent` is False only where it is certain that no byte of the request left. `status` is None
     where no whole head was read. `headers` holds the few that are read, by lower-case name.
-    `text` is the body as far as it was read, undecodable bytes replaced. `document` is the body
-    as JSON, None where it is none or is not whole. `fault` says what went wrong on the way, ""
-    where the body was read to its end.
+    `text` is the body as far as it was read, undecodable bytes replaced. `document` is the same
+    as JSON, None where it is none. `fault` says what went wrong on the way, "" where the body was
+    read to its end.
     """
 
     sent: bool
@@ -34,6 +35,16 @@ class Reply:
     text: str = ""
     document: object = None
     fault: str = ""
+
+
+class BaseTransport(Protocol):
+    """Whatever carries requests to a service: `engines.transport` over the network, or one in memory."""
+
+    def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
+        """Send one request once, and read what comes back. Never raises for what the network does."""
+
+    def close(self) -> None:
+        """Drop the connections."""
 
 
 def send_with_retries(

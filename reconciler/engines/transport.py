@@ -14,17 +14,19 @@ import ssl
 import threading
 from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-import requests.certs
+import requests.utils
 from requests import PreparedRequest, RequestException, Response
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from reconciler.engines.http import Reply
+
+if TYPE_CHECKING:
+    from requests.structures import CaseInsensitiveDict
 
 BODY_LIMIT_BYTES = 1024 * 1024
 IDLE_LIMIT_S = 1.5
@@ -40,7 +42,7 @@ _KEPT_HEADERS = ("retry-after", "date", "location")
 class _Exchange:
     """What is noted of the request that a thread is making; times are those of `clock`."""
 
-    __slots__ = ("clock", "connect_until_s", "connected", "sent", "until_s")
+    __slots__ = ("clock", "connect_until_s", "sent", "until_s")
 
     def __init__(self, clock: Callable[[], float], timeout_s: float, connect_timeout_s: float) -> None:
         self.clock = clock
@@ -233,7 +235,7 @@ class Transport:
         assert parts.hostname
         if parts.scheme == "https":
             # One context for all connections, as reading the bundle of certificates takes 20 ms.
-            tls = ssl.create_default_context(cafile=requests.certs.where())
+            tls = ssl.create_default_context(cafile=requests.utils.DEFAULT_CA_BUNDLE_PATH)
             pool: HTTPConnectionPool = _TlsPool(parts.hostname, parts.port, maxsize=pool_size, ssl_context=tls)
         else:
             pool = _Pool(parts.hostname, parts.port, maxsize=pool_size)
@@ -243,9 +245,7 @@ class Transport:
         """Send one request once, and read what comes back. Never raises for what the network does."""
         exchange = _ongoing.exchange = _Exchange(self._clock, self._timeout_s, self._connect_timeout_s)
         try:
-            answer = self._adapter.send(
-                _prepared(method, url, headers, body), stream=True, timeout=(self._connect_timeout_s, self._timeout_s)
-            ).raw
+            answer = self._adapter.send(_prepared(method, url, headers, body), timeout=self._timeout_s).raw
         except Exception as error:  # noqa: BLE001  an odd answer can make the libraries raise anything
             return Reply(exchange.sent, fault=self._fault(exchange, error))
         kept = {name: answer.headers[name] for name in _KEPT_HEADERS if name in answer.headers}
@@ -253,7 +253,10 @@ class Transport:
         fault = ""
         try:
             size_bytes = 0
-            while piece := answer.read(BODY_LIMIT_BYTES + 1 - size_bytes, decode_content=False):
+            while answer.length_remaining != 0:
+                piece = answer.read(BODY_LIMIT_BYTES + 1 - size_bytes, decode_content=False)
+                if not piece:
+                    break
                 pieces.append(piece)
                 size_bytes += len(piece)
                 if size_bytes > BODY_LIMIT_BYTES:
@@ -264,13 +267,20 @@ class Transport:
         encoding = answer.headers.get("content-encoding", "identity")
         if not fault and encoding.lower() != "identity":
             fault = f"the answer came as {encoding}, which was not asked for"
-        if fault or answer.status < 200:
-            # What else comes on this connection must never be read as the answer to the next request.
+        if fault or not pieces:
+            # More may come on this connection, and must never be read as the answer to the next request.
             answer.close()
         answer.release_conn()
         content = b"".join(pieces)
         text = content[:BODY_LIMIT_BYTES].decode(errors="replace")
-        return Reply(True, answer.status, kept, text, None if fault else _json(content), fault)
+        return Reply(
+            sent=True,
+            status=answer.status,
+            headers=kept,
+            text=text,
+            document=_json(content),
+            fault=fault,
+        )
 
     def close(self) -> None:
         """Drop the connections."""
@@ -279,13 +289,13 @@ class Transport:
     def _fault(self, exchange: _Exchange, error: Exception) -> str:
         cause = _cause(error)
         if exchange.sent:
-            return self._fault_after_sending(exchange, cause)
+            return self._fault_after_sending(cause)
         return f"{self._host}: {_fault_before_sending(cause)}"
 
-    def _fault_after_sending(self, exchange: _Exchange, cause: BaseException) -> str:
-        if exchange.clock() >= exchange.until_s:
-            return f"no whole answer within {self._timeout_s:g} s"
+    def _fault_after_sending(self, cause: BaseException) -> str:
         match cause:
+            case TimeoutError():
+                return f"no whole answer within {self._timeout_s:g} s"
             case http.client.RemoteDisconnected():
                 return "the connection was closed before an answer came"
             case ConnectionError():
@@ -330,11 +340,9 @@ def _prepared(method: str, url: str, headers: Mapping[str, str], body: bytes | N
     request.method = method
     request.url = url
     request.body = body
-    request.headers = CaseInsensitiveDict(headers)
-    if body is not None or method == "POST":
-        request.headers["Content-Length"] = str(len(body or b""))
-    request.headers["Accept-Encoding"] = "identity"
-    request.headers["User-Agent"] = "reconciler"
+    framing = {} if body is None else {"Content-Length": str(len(body))}
+    # A plain mapping serves as well, and spares two copies of the other.
+    request.headers = cast("CaseInsensitiveDict[str]", {**headers, **framing, "User-Agent": "reconciler"})
     return request
 
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from reconciler.diagnostics import Diagnostic
 from reconciler.errors import ReconcilerError
 from reconciler.events import Finished
-from reconciler.jobs import Desired, Observation, Record, State
+from reconciler.jobs import Desired, Observation, Record, State, Status
 from reconciler.plan import Action, ActionKind, ActionOutcome, Outcome, Plan
 from reconciler.text import Style, field, pad, styled, width
 
@@ -114,7 +114,8 @@ def status(rows: Iterable[StatusRow]) -> str:
         seen = row.observed
         said = f"{seen.status} ({seen.word})" if seen.word else str(seen.status)
         recorded = "–" if row.record is None or row.record.state is None else row.record.state.value
-        note = "in doubt" if row.record is not None and row.record.doubt is not None else seen.detail
+        doubtful = row.record is not None and row.record.doubt is not None
+        note = "in doubt" if doubtful else seen.detail if seen.status in (Status.FAILED, Status.UNREADABLE) else ""
         table.append((row.name, "–" if row.desired is None else row.desired.value, recorded, said, note))
     return _table(table)
 

@@ -73,6 +73,8 @@ def record_to_json(record: Record) -> dict[str, Any]:
         document["runTokens"] = sorted(record.run_tokens)
     if record.doubt is not None:
         document["inDoubt"] = doubt_to_json(record.doubt)
+    if record.resolved:
+        document["resolved"] = record.resolved
     return document
 
 
@@ -86,6 +88,7 @@ def record_from_json(document: Mapping[str, Any]) -> Record:
         config=dict(document.get("config", {})),
         run_tokens=frozenset(document.get("runTokens", ())),
         doubt=None if doubt is None else doubt_from_json(doubt),
+        resolved=document.get("resolved", ""),
     )
 
 

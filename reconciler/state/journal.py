@@ -1,14 +1,18 @@
 """The journal: an append-only file beside the state, flushed before a call is sent.
 
 A record is one line, `<checksum> <length> <JSON>`, written twice with an empty line after each: a
-flipped bit spoils one copy and never both. Records are numbered from 0, the header, without gaps.
-Space is allocated ahead, so that the file ends in zero bytes and the result of a call that was sent
-always has room; an end without a zero byte therefore means that the file was cut. The file is made
-under another name and renamed once its header is on disk, so it is never empty.
+flipped bit spoils one copy and never both. Empty lines fill it up to whole sectors, so that a write
+which loses power spoils no record before it. Records are numbered from 0, the header, without gaps,
+and each tells how many were on disk when it was written. Space is allocated ahead, and flushed before
+it is written to, so that the file ends in zero bytes and the result of a call that was sent always
+has room; an end without a zero byte therefore means that the file was cut. The file is made under
+another name and renamed once its header is on disk, so it is never empty.
 
 What a reader finds:
     every record in at least one copy, then rubbish or zeros   good: the rubbish is a torn last record
-    a number missing, no header, two records of one number,
+    a gap, and none behind it was written once all before
+    it was on disk                                             good: nobody was told of any from the gap on
+    any other number missing, no header, two of one number,
     or no zero byte at the end                                 damaged: refused
 """
 
@@ -22,11 +26,14 @@ from reconciler.errors import StateError
 from reconciler.state.disk import Disk, File
 
 Entry = Mapping[str, Any]
-"""One record's JSON object; `n` is its number and is the journal's own."""
+"""One record's JSON object. The journal's own are `n`, its number, and `flushed`, how many were on disk before."""
 
 CHUNK_BYTES = 64 * 1024
 RESERVE_BYTES = 16 * 1024
 """Room that an intent keeps for its result; texts in results are bounded so that this holds."""
+
+_SECTOR_BYTES = 512
+"""What a disk writes as one; an unfinished write may spoil all of it."""
 
 
 class JournalDamaged(StateError):
@@ -46,28 +53,30 @@ class JournalBroken(Exception):
 
 
 def encode_entry(entry: Entry, number: int) -> bytes:
-    """The bytes of one record, both copies."""
+    """The bytes of one record: both copies, in whole sectors."""
     payload = json.dumps({**entry, "n": number}, sort_keys=True, separators=(",", ":")).encode()
     line = b"%s %d %s\n\n" % (_checksum(payload), len(payload), payload)
-    return line + line
+    return line + line + b"\n" * (-2 * len(line) % _SECTOR_BYTES)
 
 
 def decode(content: bytes, where: str) -> list[Entry]:
     """The records of a journal file, in order; raises `JournalDamaged` unless all that were flushed are there."""
     found: dict[int, Entry] = {}
     contradiction = False
-    for line in content.split(b"\n"):
+    for line in filter(None, content.split(b"\n")):
         entry = _decode_line(line)
         if entry is not None:
             contradiction |= found.setdefault(entry["n"], entry) != entry
     readable = [found[number] for number in sorted(found)]
     if contradiction:
         raise JournalDamaged(where, "two records have one number", readable)
-    if [entry["n"] for entry in readable] != list(range(len(readable))) or not readable:
+    whole = next(number for number in range(len(found) + 1) if number not in found)
+    promised = max((entry.get("flushed", entry["n"]) for entry in readable), default=1)
+    if whole < promised:
         raise JournalDamaged(where, "records are missing", readable)
     if not content.endswith(b"\0"):
         raise JournalDamaged(where, "its end was cut off", readable)
-    return readable
+    return readable[:whole]
 
 
 class Journal:
@@ -84,7 +93,7 @@ class Journal:
         self._offset = 0
         self._allocated = 0
         self._reserved = 0
-        self._flushed = 0
+        self._flushed = len(entries)  # true once the file is in place
         self._flushing = False
         self._broken: OSError | None = None
         self._file: File = disk.create(temporary, mode)
@@ -97,7 +106,6 @@ class Journal:
         except OSError:
             self._file.close()
             raise
-        self._flushed = self._number
 
     @property
     def size_bytes(self) -> int:
@@ -147,11 +155,14 @@ class Journal:
         self._flushed = upto
 
     def _write(self, entry: Entry) -> None:
-        record = encode_entry(entry, self._number)
+        record = encode_entry({**entry, "flushed": self._flushed}, self._number)
         needed = self._offset + len(record) + self._reserved + 1
         if needed > self._allocated:
             self._allocated = -(-needed // CHUNK_BYTES) * CHUNK_BYTES
             self._file.allocate(self._allocated)
+            if self._offset:
+                # Else a loss of power could keep part of the record and forget the file's new end.
+                self._file.sync()
         self._file.write(self._offset, record)
         self._offset += len(record)
         self._number += 1

@@ -22,7 +22,7 @@ from reconciler.engines.bytenite.auth import (
     token_url,
 )
 from reconciler.engines.bytenite.wire import job_path, observation_from, whole_number
-from reconciler.engines.http import RateLimiter, Reply, Wait, send_with_retries
+from reconciler.engines.http import BaseTransport, RateLimiter, Reply, Wait, send_with_retries
 from reconciler.errors import CredentialsError, EngineError, ReconcilerError
 from reconciler.jobs import NOT_OBSERVED, Observation, Status
 from reconciler.plan import Call
@@ -36,7 +36,8 @@ class ByteniteEngine:
 
     `parallelism` is the number of connections that are kept. `max_rps` is in requests a second,
     None for no limit. `timeout_s` bounds each attempt as a whole, `connect_timeout_s` the part
-    before its first byte. `wait` returns True, at once, where a stop is asked for.
+    before its first byte. `wait` returns True, at once, where a stop is asked for. `transport`
+    stands in for the network, and both timeouts are then its own.
 
     Raises `EngineError` for an endpoint that can't be used.
     """
@@ -54,19 +55,22 @@ class ByteniteEngine:
         wall_clock: Callable[[], float] = time.time,
         timeout_s: float = 30.0,
         connect_timeout_s: float = 10.0,
+        transport: BaseTransport | None = None,
     ) -> None:
-        from reconciler.engines.transport import Transport
-
         if fault := endpoint_fault(endpoint):
             raise EngineError(f"the endpoint {fault}")
         self._endpoint = normalize_endpoint(endpoint)
-        self._transport = Transport(
-            self._endpoint,
-            pool_size=parallelism,
-            timeout_s=timeout_s,
-            connect_timeout_s=connect_timeout_s,
-            clock=clock,
-        )
+        if transport is None:
+            from reconciler.engines.transport import Transport
+
+            transport = Transport(
+                self._endpoint,
+                pool_size=parallelism,
+                timeout_s=timeout_s,
+                connect_timeout_s=connect_timeout_s,
+                clock=clock,
+            )
+        self._transport = transport
         self._tokens = Tokens(credentials, self._grant, clock)
         self._limiter = RateLimiter(max_rps, clock=clock, wait=wait)
         self._retrying = partial(send_with_retries, wait=wait, random=random, wall_clock=wall_clock)
