@@ -41,7 +41,7 @@ lock: $(VENV)/.dev  ## renew requirements/*.txt from pyproject.toml
 	@$(COMPILE_LOCK) pyproject.toml --group dev -o requirements/dev.txt >/dev/null
 
 clean:  ## remove all that make has made
-	@rm -rf $(VENV) dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis
 
 # The venv is made anew where PYTHON= names another interpreter than the one that it was made with.
 ifneq ($(origin PYTHON),file)

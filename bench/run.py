@@ -81,18 +81,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Timing:
-    """What the rounds of one case gave: seconds each, and the largest peak of memory."""
+    """What one run of a program took: by the clock, of the processor, and of memory at most."""
 
-    walls_s: tuple[float, ...]
+    wall_s: float
+    cpu_s: float
     peak_bytes: int
 
-    @property
-    def median_s(self) -> float:
-        return statistics.median(self.walls_s)
 
-
-def time_once(case: Case) -> tuple[float, int]:
-    """(wall seconds, peak bytes) of one run of the program."""
+def time_once(case: Case) -> Timing:
+    """Run the program once, to its end."""
     started = time.perf_counter()
     program = subprocess.Popen(
         case.command,
@@ -110,33 +107,32 @@ def time_once(case: Case) -> tuple[float, int]:
     program.stderr.close()
     if program.returncode != 0:
         sys.exit(f"{case.name}: exit {program.returncode}\n{said.decode(errors='replace')}")
-    return wall_s, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Timing(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 
 
-def measure(cases: Sequence[Case], rounds: int) -> dict[str, Timing]:
-    """Each case's timing, by name."""
-    found: dict[str, list[tuple[float, int]]] = {case.name: [] for case in cases}
+def measure(cases: Sequence[Case], rounds: int) -> dict[str, list[Timing]]:
+    """Each case's timings by name, one a round; the order turns around from round to round."""
+    timings: dict[str, list[Timing]] = {case.name: [] for case in cases}
     for number in range(rounds):
-        for case in cases if number % 2 else reversed(cases):
-            found[case.name].append(time_once(case))
-    return {
-        name: Timing(tuple(wall for wall, _ in pairs), max(peak for _, peak in pairs)) for name, pairs in found.items()
-    }
+        for case in cases if number % 2 == 0 else reversed(cases):
+            timings[case.name].append(time_once(case))
+    return timings
 
 
-def report(title: str, timings: Mapping[str, Timing], base: str, notes: Mapping[str, str] | None = None) -> None:
+def median_s(timings: Sequence[Timing]) -> float:
+    return statistics.median(timing.wall_s for timing in timings)
+
+
+def report(title: str, timings: Mapping[str, Sequence[Timing]], base: str, notes: Mapping[str, str]) -> None:
     """Print one group of the table; `base` is the case that the others are compared with."""
-    rounds = len(timings[base].walls_s)
-    print(f"\n{title} ({rounds} rounds)")
-    print(f"  {'':44}{'median':>11}{'fastest':>11}{'ratio':>8}{'peak':>9}")
-    for name, timing in timings.items():
-        ratio = timing.median_s / timings[base].median_s
-        numbers = f"{milliseconds(timing.median_s)}{milliseconds(min(timing.walls_s))}{ratio:8.2f}"
-        print(f"  {name:44}{numbers}{timing.peak_bytes / 2**20:6.0f} MB  {(notes or {}).get(name, '')}".rstrip())
-
-
-def milliseconds(wall_s: float) -> str:
-    return f"{wall_s * 1000:8.1f} ms"
+    print(f"\n{title} ({len(timings[base])} rounds)")
+    print(f"  {'':44}{'median':>10}{'fastest':>10}{'CPU':>10}{'ratio':>8}{'peak':>8}")
+    for name, rounds in timings.items():
+        times_s = (median_s(rounds), min(r.wall_s for r in rounds), statistics.median(r.cpu_s for r in rounds))
+        columns = "".join(f"{time_s * 1000:7.0f} ms" for time_s in times_s)
+        ratio = median_s(rounds) / median_s(timings[base])
+        peak_mb = max(r.peak_bytes for r in rounds) / 2**20
+        print(f"  {name:44}{columns}{ratio:8.2f}{peak_mb:5.0f} MB  {notes.get(name, '')}".rstrip())
 
 
 def write_manifest(folder: Path, count: int, engine: str, endpoint: str) -> None:
@@ -186,7 +182,7 @@ def bench_start_up(root: Path) -> None:
     few = plan(recorded(root, 10), 10)
     bare = Case("python -c pass", [sys.executable, "-c", "pass"], few.folder)
     usage = Case("reconciler --help", [TOOL, "--help"], few.folder)
-    report("Start-up: nothing to do", measure([bare, usage, few], 15), bare.name)
+    report("Start-up: nothing to do", measure([bare, usage, few], 15), bare.name, {})
 
 
 def bench_plan(root: Path) -> None:
@@ -200,11 +196,11 @@ def bench_plan(root: Path) -> None:
         ]
     ]
     cases = [*floors, plan(many, 10_000)]
-    report("Planning 10,000 recorded jobs, six lines each", measure(cases, 5), cases[0].name)
+    report("Planning 10,000 recorded jobs, six lines each", measure(cases, 5), cases[0].name, {})
     counts = [1_000, 10_000, 30_000]
     cases = [plan(recorded(root, count), count) for count in counts]
     timings = measure(cases, 3)
-    notes = {c.name: f"{timings[c.name].median_s / n * 1e6:.0f} us a job" for c, n in zip(cases, counts, strict=True)}
+    notes = {c.name: f"{median_s(timings[c.name]) / n * 1e6:.0f} us a job" for c, n in zip(cases, counts, strict=True)}
     report("Growth with the number of jobs", timings, cases[0].name, notes)
 
 
@@ -223,7 +219,7 @@ def bench_terraform(root: Path) -> None:
     words = ["plan", "-refresh=false", "-input=false", "-detailed-exitcode"]
     peer = Case("terraform plan -refresh=false, 1,000 blocks", [terraform, *words], folder, environment)
     own = plan(recorded(root, 1_000), 1_000)
-    report("A peer, with nothing to change", measure([peer, own], 5), own.name)
+    report("A peer, with nothing to change", measure([peer, own], 5), own.name, {})
 
 
 def terraform_state(count: int) -> dict[str, Any]:
@@ -276,35 +272,30 @@ def sandbox(folder: Path) -> Iterator[str]:
                 said += line
             yield found[0]
         finally:
-            server.terminate()
+            server.kill()
 
 
 def bench_apply(root: Path, parallelism: int, rounds: int) -> None:
     """Apply `RUNS` runs to a new server each round, and compare with what the latency alone would take."""
     bound_s = RUNS * LATENCY_S / parallelism
-    walls: dict[str, list[tuple[float, int]]] = {}
+    bare = "a bare client, the same calls"
+    apply = "reconciler apply"
+    flushes = f"{2 * RUNS:,} appends, each flushed to disk"
+    timings: dict[str, list[Timing]] = {bare: [], apply: [], flushes: []}
     for number in range(rounds):
         folder = root / f"apply-{parallelism}-{number}"
         with sandbox(folder) as endpoint:
             write_manifest(folder, RUNS, "bytenite", endpoint)
             (folder / "bare.py").write_text(BARE_CLIENT)
-            for case in (
-                Case("a bare client, the same calls", [sys.executable, "bare.py", endpoint, str(parallelism)], folder),
-                Case(
-                    "reconciler apply",
-                    [TOOL, "apply", "--yes", "--parallelism", str(parallelism)],
-                    folder,
-                    {"BYTENITE_ACCESS_TOKEN": TOKEN},
-                ),
-                Case(f"{2 * RUNS:,} appends, each flushed to disk", [sys.executable, "-c", FLUSHES], folder),
+            for name, command in (
+                (bare, [sys.executable, "bare.py", endpoint, str(parallelism)]),
+                (apply, [TOOL, "apply", "--yes", "--parallelism", str(parallelism)]),
+                (flushes, [sys.executable, "-c", FLUSHES]),
             ):
-                walls.setdefault(case.name, []).append(time_once(case))
-    timings = {
-        name: Timing(tuple(wall for wall, _ in pairs), max(peak for _, peak in pairs)) for name, pairs in walls.items()
-    }
-    notes = {name: f"{bound_s / timing.median_s:4.0%} of the bound" for name, timing in list(timings.items())[:2]}
+                timings[name].append(time_once(Case(name, command, folder, {"BYTENITE_ACCESS_TOKEN": TOKEN})))
+    notes = {name: f"{bound_s / median_s(timings[name]):4.0%} of the bound" for name in (bare, apply)}
     title = f"Applying {RUNS:,} runs, {parallelism} at a time, {LATENCY_S} s an answer: {bound_s:.2f} s at best"
-    report(title, timings, "a bare client, the same calls", notes)
+    report(title, timings, bare, notes)
 
 
 def main() -> None:

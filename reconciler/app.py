@@ -1,35 +1,32 @@
-"""The use cases, and the wiring of the parts that each needs. Nothing here prints or exits."""
+"""The use cases. Nothing here prints or exits."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from reconciler.errors import ExitCode, ManifestError, ReconcilerError, Refused, StateError, Usage
-from reconciler.jobs import NOT_OBSERVED, Config, Desired, Observation, Record, State, Target, Verb
-from reconciler.plan import STEPS, ActionKind, ActionOutcome, Call, Outcome, Plan
+from reconciler.errors import ExitCode, ReconcilerError, Refused, StateError
+from reconciler.jobs import NOT_OBSERVED, Desired, Observation, Record, State, Target
+from reconciler.plan import STEPS, ActionKind, ActionOutcome, Outcome, Plan
+from reconciler.wiring import (
+    ApplyOptions,
+    LazyEngine,
+    Place,
+    World,
+    commit_of,
+    fresh_id,
+    manifest_paths,
+    now,
+    open_engine,
+    open_store,
+    target_of,
+    user_of,
+    wording_of,
+)
 
 if TYPE_CHECKING:
-    from threading import Event as Flag
-
-    from reconciler.engines.base import Engine
-    from reconciler.engines.sandbox.server import SandboxServer
     from reconciler.events import Event
     from reconciler.manifest import Manifest
     from reconciler.planner import Matching
     from reconciler.state.session import Session
-    from reconciler.state.store import Store
-
-_SANDBOX_JOB_S = 30.0
-"""How long a job of the embedded sandbox is active."""
-
-
-class Place(NamedTuple):
-    """Which manifest, state and service a command is about. "" and () stand for the defaults."""
-
-    paths: tuple[str, ...] = ()
-    state_url: str = ""
-    endpoint: str = ""
 
 
 class Selection(NamedTuple):
@@ -49,42 +46,23 @@ class Selection(NamedTuple):
         return wanted and not any(fnmatchcase(name, glob) for glob in self.excludes)
 
 
-class World(NamedTuple):
-    """What comes from outside: the environment, and the flag that is set once nothing new may start."""
-
-    env: Mapping[str, str]
-    stop: "Flag"
-
-    def pause(self, seconds: float) -> bool:
-        """Wait, and return True where a stop was asked for."""
-        return self.stop.wait(seconds)
-
-
-class ApplyOptions(NamedTuple):
-    """How an apply goes about it. `max_rps` is in requests a second; times are in seconds."""
-
-    parallelism: int = 10
-    max_rps: float | None = None
-    settle_s: float = 60.0
-    fail_fast: bool = False
-    lock_timeout_s: float = 0.0
-
-
 class Applied(NamedTuple):
     """The end of an apply: the plan, and an outcome for each of its actions, in plan order.
 
-    `unwritten` says why the state file could not be written, "" where it was; the journal has it all.
+    `doubtful` are the jobs among them that are in doubt now. `unwritten` says why the state file could
+    not be written, "" where it was; the journal has it all.
     """
 
     plan: Plan
     outcomes: tuple[ActionOutcome, ...]
+    doubtful: frozenset[str] = frozenset()
     unwritten: str = ""
 
     @property
     def exit_code(self) -> ExitCode:
         """Doubt weighs more than failure, failure more than a hold."""
         found = {outcome.outcome for outcome in self.outcomes}
-        if Outcome.IN_DOUBT in found or any(is_in_doubt(outcome) for outcome in self.outcomes):
+        if Outcome.IN_DOUBT in found or self.doubtful:
             return ExitCode.IN_DOUBT
         if Outcome.FAILED in found or self.unwritten:
             return ExitCode.FAILED
@@ -102,19 +80,14 @@ class JobStatus(NamedTuple):
     observed: Observation
 
 
-def is_in_doubt(outcome: ActionOutcome) -> bool:
-    """Whether an action was held for a call in doubt."""
-    return outcome.done is ActionKind.HOLD and outcome.action.reason.startswith("in doubt")
-
-
 def validate(place: Place) -> "tuple[Manifest, int]":
     """The manifest, and how many files it is made of. Raises `ManifestError`."""
     from reconciler.manifest import parse
     from reconciler.sources import read_sources
 
-    sources = read_sources(_paths(place))
+    sources = read_sources(manifest_paths(place))
     manifest = parse(sources)
-    return manifest._replace(target=_target(manifest, place)), len(sources)
+    return manifest._replace(target=target_of(manifest.target, place)), len(sources)
 
 
 def plan(
@@ -125,16 +98,16 @@ def plan(
     Without `refresh` nothing is read from the service and no credentials are needed.
     """
     manifest, _ = validate(place)
-    state = _store(place, world).read(manifest.target) or _empty(manifest.target)
+    state = open_store(place, world).read(manifest.target) or _empty(manifest.target)
     matching = _matching(manifest, state, selection)
     observed: Mapping[str, Observation] = {}
     if refresh:
         from reconciler.refresh import observe_jobs
 
         ids = [subject.job.id for subject in matching.subjects if selection.takes(subject.job.name)]
-        with _engine(manifest.target, place, world, ApplyOptions(parallelism=parallelism)) as engine:
+        with open_engine(manifest.target, place, world, ApplyOptions(parallelism=parallelism)) as engine:
             observed = observe_jobs(engine, ids, parallelism)
-    made = _make_plan(place, manifest, state, matching, selection, observed, _commit(place) if with_commit else None)
+    made = _make_plan(place, manifest, state, matching, selection, observed, commit_of(place) if with_commit else None)
     return made, _refusal(made, manifest, state)
 
 
@@ -161,21 +134,24 @@ def apply(
         place = place._replace(paths=saved.paths)
     manifest, _ = validate(place)
     done: dict[str, ActionOutcome] = {}
+    doubtful: set[str] = set()
     unwritten = ""
     try:
         with (
-            _store(place, world).open(manifest.target, "apply", options.lock_timeout_s) as session,
-            _LazyEngine(manifest.target, place, world, options) as engine,
+            open_store(place, world).open(manifest.target, "apply", options.lock_timeout_s) as session,
+            LazyEngine(manifest.target, place, world, options) as engine,
         ):
             work = _Work(place, world, options, manifest, session, engine, confirm, watch, remark)
             for made in work.rounds(saved, selection):
                 done |= {outcome.action.job: outcome for outcome in made}
+            doubtful = {name for name, record in session.state.jobs.items() if record.doubt}
     except JournalBroken as fault:
         if not done:
             raise StateError(f"nothing was sent: {fault}", "make room or mend the disk, and apply again") from fault
         unwritten = f"{fault}; the journal beside it has what was done: mend the disk, and apply again"
     actions = sorted((outcome.action for outcome in done.values()), key=lambda a: (STEPS[a.kind], a.job))
-    return Applied(work.plan._replace(actions=tuple(actions)), tuple(done[a.job] for a in actions), unwritten)
+    outcomes = tuple(done[action.job] for action in actions)
+    return Applied(work.plan._replace(actions=tuple(actions)), outcomes, frozenset(doubtful & done.keys()), unwritten)
 
 
 def dry_run(place: Place, world: World, selection: Selection, saved: Plan | None) -> tuple[Plan, str]:
@@ -183,7 +159,7 @@ def dry_run(place: Place, world: World, selection: Selection, saved: Plan | None
     if saved is not None:
         place = place._replace(paths=saved.paths)
     manifest, _ = validate(place)
-    state = _store(place, world).read(manifest.target) or _empty(manifest.target)
+    state = open_store(place, world).read(manifest.target) or _empty(manifest.target)
     if saved is not None:
         _refuse_stale(saved, manifest, state)
     matching = _matching(manifest, state, selection)
@@ -200,10 +176,10 @@ def status(place: Place, world: World, parallelism: int = 10) -> list[JobStatus]
     from reconciler.refresh import observe_jobs
 
     manifest, _ = validate(place)
-    state = _store(place, world).read(manifest.target) or _empty(manifest.target)
+    state = open_store(place, world).read(manifest.target) or _empty(manifest.target)
     matching = prune(match_records(manifest.jobs, state.jobs), state.jobs)
     ids = [subject.job.id for subject in matching.subjects]
-    with _engine(manifest.target, place, world, ApplyOptions(parallelism=parallelism)) as engine:
+    with open_engine(manifest.target, place, world, ApplyOptions(parallelism=parallelism)) as engine:
         observed = observe_jobs(engine, ids, parallelism)
     rows = [
         JobStatus(s.job.name, s.job.state if s.keep else None, s.record, observed.get(s.job.id, NOT_OBSERVED))
@@ -215,13 +191,13 @@ def status(place: Place, world: World, parallelism: int = 10) -> list[JobStatus]
 def recorded(place: Place, world: World) -> State | None:
     """The state, its journal included; None where nothing was ever applied."""
     manifest, _ = validate(place)
-    return _store(place, world).read(manifest.target)
+    return open_store(place, world).read(manifest.target)
 
 
 def forget(place: Place, world: World, name: str, lock_timeout_s: float) -> None:
     """Drop the record of a job; calls nothing. Raises `ReconcilerError` where it has none."""
     manifest, _ = validate(place)
-    with _store(place, world).open(manifest.target, "state forget", lock_timeout_s) as session:
+    with open_store(place, world).open(manifest.target, "state forget", lock_timeout_s) as session:
         _record_of(session, name)
         session.put(name, None)
 
@@ -229,7 +205,7 @@ def forget(place: Place, world: World, name: str, lock_timeout_s: float) -> None
 def accept(place: Place, world: World, lock_timeout_s: float) -> tuple[State, list[str]]:
     """Take the state as it stands as true. Returns it, and what was accepted."""
     manifest, _ = validate(place)
-    return _store(place, world).accept(manifest.target, lock_timeout_s)
+    return open_store(place, world).accept(manifest.target, lock_timeout_s)
 
 
 def resolve(place: Place, world: World, name: str, was_applied: bool, why: str, lock_timeout_s: float) -> str:
@@ -241,13 +217,15 @@ def resolve(place: Place, world: World, name: str, was_applied: bool, why: str, 
     from reconciler.planner import settled
 
     manifest, _ = validate(place)
-    with _store(place, world).open(manifest.target, "resolve", lock_timeout_s) as session:
+    with open_store(place, world).open(manifest.target, "resolve", lock_timeout_s) as session:
         record = _record_of(session, name)
         doubt = record.doubt
         if doubt is None:
             raise ReconcilerError(f"{name} has no call in doubt", "reconciler state list shows which have")
         word = "applied" if was_applied else "not applied"
-        said = f"{doubt.verb} sent at {doubt.sent_at} was {word}, says {_user(world.env)}" + (f": {why}" if why else "")
+        said = f"{doubt.verb} sent at {doubt.sent_at} was {word}, says {user_of(world.env)}" + (
+            f": {why}" if why else ""
+        )
         after = settled(record, was_applied)
         session.conclude(doubt.op, name, after._replace(resolved=said) if after else None, said)
         return f"{name}: {said}"
@@ -284,7 +262,7 @@ class _Work:
         options: ApplyOptions,
         manifest: "Manifest",
         session: "Session",
-        engine: "_LazyEngine",
+        engine: "LazyEngine",
         confirm: Callable[[Plan], None],
         watch: "Callable[[Plan, Event], None]",
         remark: Callable[[str], None],
@@ -335,7 +313,6 @@ class _Work:
 
     def _carry_out(self, plan: Plan, matching: "Matching") -> list[ActionOutcome]:
         import time
-        import uuid
 
         from reconciler.apply import Surroundings, carry_out, untouched
         from reconciler.events import Finished
@@ -356,12 +333,12 @@ class _Work:
         around = Surroundings(
             engine=engine,
             session=self._session,
-            call_for=_call_for(),
+            call_for=wording_of(self._manifest.target),
             stop=self._world.stop,
             pause=self._world.pause,
             monotonic=time.monotonic,
-            now=_now,
-            new_op=lambda: str(uuid.uuid4()),
+            now=now,
+            new_op=fresh_id,
         )
         outcomes = []
         options = self._options
@@ -370,118 +347,6 @@ class _Work:
             if isinstance(event, Finished):
                 outcomes.append(event.outcome)
         return outcomes
-
-
-class _LazyEngine:
-    """The engine of a target, opened when it is first needed: a plan of holds needs no credentials."""
-
-    def __init__(self, target: Target, place: Place, world: World, options: ApplyOptions) -> None:
-        self._arguments = (target, place, world, options)
-        self._stack = ExitStack()
-        self._engine: Engine | None = None
-
-    def __enter__(self) -> "_LazyEngine":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
-
-    def open(self) -> "Engine":
-        if self._engine is None:
-            self._engine = self._stack.enter_context(_engine(*self._arguments))
-        return self._engine
-
-
-@contextmanager
-def _engine(target: Target, place: Place, world: World, options: ApplyOptions) -> "Iterator[Engine]":
-    from random import Random
-
-    from reconciler.engines.bytenite.auth import Credentials
-    from reconciler.engines.bytenite.engine import ByteniteEngine
-
-    with ExitStack() as stack:
-        endpoint = target.endpoint
-        if endpoint:
-            credentials = Credentials.from_environment(world.env)
-        else:
-            token = _fresh_token()
-            credentials = Credentials(access_token=token)
-            endpoint = stack.enter_context(_embedded_sandbox(place, token)).endpoint
-        engine = ByteniteEngine(
-            endpoint,
-            credentials,
-            parallelism=options.parallelism,
-            max_rps=options.max_rps,
-            wait=world.pause,
-            random=Random(),
-        )
-        stack.callback(engine.close)
-        yield engine
-
-
-def _embedded_sandbox(place: Place, token: str) -> "SandboxServer":
-    from reconciler.engines.sandbox.server import SandboxServer
-
-    db_path = f"{_state_path(place).removesuffix('.state.json')}.sandbox.db"
-    return SandboxServer(db_path, access_token=token, create_missing=True, job_seconds=_SANDBOX_JOB_S)
-
-
-def _fresh_token() -> str:
-    import secrets
-
-    return secrets.token_hex(16)
-
-
-def _paths(place: Place) -> tuple[str, ...]:
-    if place.paths:
-        return place.paths
-    from reconciler.sources import default_paths
-
-    return tuple(default_paths("."))
-
-
-def _target(manifest: "Manifest", place: Place) -> Target:
-    if not place.endpoint:
-        return manifest.target
-    from reconciler.endpoints import endpoint_fault, normalize_endpoint
-
-    fault = endpoint_fault(place.endpoint)
-    if fault:
-        raise Usage(f"--endpoint: {fault}")
-    return Target(manifest.target.engine, normalize_endpoint(place.endpoint))
-
-
-def _state_path(place: Place) -> str:
-    url = place.state_url
-    if not url:
-        first = os.path.normpath(_paths(place)[0])
-        if os.path.isdir(first) and os.path.basename(first) in ("", ".", ".."):
-            return os.path.join(first, "jobs.state.json")
-        stem, extension = os.path.splitext(first)
-        return f"{stem if extension in ('.yaml', '.yml') else first}.state.json"
-    if url.startswith("file:"):
-        return url.removeprefix("file://").removeprefix("file:")
-    if "://" in url or url.startswith("git+"):
-        raise Usage(f"--state {url}: state is kept in a file; give its path")
-    return url
-
-
-def _store(place: Place, world: World) -> "Store":
-    import uuid
-
-    from reconciler.state.disk import OsDisk
-    from reconciler.state.file import FileStore, Surroundings
-
-    home = world.env.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
-    around = Surroundings(
-        disk=OsDisk(),
-        marks_folder=os.path.join(home, "reconciler"),
-        who=_who(world.env),
-        now=_now,
-        new_lineage=lambda: str(uuid.uuid4()),
-        wait=world.pause,
-    )
-    return FileStore(_state_path(place), around)
 
 
 def _empty(target: Target) -> State:
@@ -514,19 +379,13 @@ def _make_plan(
     return make_plan(
         matching,
         observed,
-        _call_for(),
+        wording_of(manifest.target),
         selection.takes,
         state=state,
         manifest_digest=manifest.digest,
         commit=commit,
-        paths=_paths(place),
+        paths=manifest_paths(place),
     )
-
-
-def _call_for() -> Callable[[Verb, str, Config], Call]:
-    from reconciler.engines.bytenite.wire import call_for
-
-    return call_for
 
 
 def _refusal(plan: Plan, manifest: "Manifest", state: State) -> Refused | None:
@@ -562,36 +421,3 @@ def _record_of(session: "Session", name: str) -> Record:
     if record is None:
         raise ReconcilerError(f"nothing is recorded of {name}", "reconciler state list shows the names")
     return record
-
-
-def _commit(place: Place) -> str | None:
-    """The commit that is checked out where the manifest lies, None outside git."""
-    import subprocess
-
-    first = _paths(place)[0]
-    folder = first if os.path.isdir(first) else os.path.dirname(first) or "."
-    try:
-        found = subprocess.run(
-            ["git", "-C", folder, "rev-parse", "--verify", "--quiet", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:
-        return None
-    return found.stdout.strip() or None
-
-
-def _now() -> str:
-    import time
-
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def _who(env: Mapping[str, str]) -> str:
-    return f"{_user(env)} (process {os.getpid()})"
-
-
-def _user(env: Mapping[str, str]) -> str:
-    user = env.get("USER") or env.get("LOGNAME") or f"user {os.getuid()}"
-    return f"{user}@{os.uname().nodename}"

@@ -16,7 +16,7 @@ from reconciler.errors import ExitCode, ManifestError, ReconcilerError, Refused,
 if TYPE_CHECKING:
     from types import FrameType
 
-    from reconciler import app
+    from reconciler import app, wiring
     from reconciler.events import Event
     from reconciler.plan import Plan
     from reconciler.terminal import Terminal
@@ -38,7 +38,7 @@ Exit codes:
 class Shell:
     """What every command shares: where it is about, and how it speaks."""
 
-    def __init__(self, place: "app.Place", world: "app.World", terminal: "Terminal", form: str, verbose: bool) -> None:
+    def __init__(self, place: "wiring.Place", world: "wiring.World", terminal: "Terminal", form: str, verbose: bool) -> None:
         self.place = place
         self.world = world
         self.terminal = terminal
@@ -89,11 +89,11 @@ def _options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
             form: str = "text",
             **rest: Any,
         ) -> ExitCode:
-            from reconciler import app
+            from reconciler import wiring
             from reconciler.terminal import Terminal
 
-            place = app.Place(paths, state_url, endpoint)
-            world = app.World(os.environ, threading.Event())
+            place = wiring.Place(paths, state_url, endpoint)
+            world = wiring.World(os.environ, threading.Event())
             terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color, verbose=verbose)
             shell = Shell(place, world, terminal, form, verbose)
             try:
@@ -281,6 +281,7 @@ def apply(
     Aborts first, then runs, then deletes; each call is on record before it is sent.
     """
     from reconciler import app
+    from reconciler.wiring import ApplyOptions
 
     if saved is not None and (shell.place.paths or targets or excludes or prune):
         raise Usage("--plan says all by itself: give no PATH, --target, --exclude or --prune with it")
@@ -288,7 +289,7 @@ def apply(
     saved_plan = None if saved is None else app.read_plan(_read(saved), saved)
     if dry_run:
         return _dry_run(shell, selection, saved_plan)
-    options = app.ApplyOptions(parallelism, max_rps, settle, fail_fast, lock_timeout)
+    options = ApplyOptions(parallelism, max_rps, settle, fail_fast, lock_timeout)
     with _Interrupts(shell) as interrupts:
         watch = _Watch(shell)
         try:
@@ -302,6 +303,11 @@ def apply(
                 watch=watch,
                 remark=shell.terminal.remark,
             )
+        except ReconcilerError as fault:
+            if interrupts.exit_code is None:
+                raise
+            _show_error(shell, fault)
+            return interrupts.exit_code
         finally:
             watch.close()
     _show_applied(shell, done)

@@ -5,29 +5,30 @@ or the network; what was written by then stays.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from itertools import count
-from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from threading import Event as Flag
 from typing import Any, NamedTuple
 
-import pytest
-
-from reconciler import app
+from reconciler import app, apply, refresh, wiring
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.http import Reply
 from reconciler.engines.sandbox.direct import DirectTransport
-from reconciler.engines.sandbox.faults import Faults, Kind, parse_fault
-from reconciler.engines.sandbox.life import Book, Deed
+from reconciler.engines.sandbox.faults import Faults, parse_fault
+from reconciler.engines.sandbox.life import Book, Deed, JobState
 from reconciler.engines.sandbox.life import Job as ServerJob
+from reconciler.engines.sandbox.life import state as server_state
 from reconciler.engines.sandbox.service import Options, Request, Service
 from reconciler.errors import ExitCode, ReconcilerError
-from reconciler.jobs import Job, State, Target, Verb
+from reconciler.jobs import Job, Record, State, Target, Verb
 from reconciler.manifest import Manifest
-from reconciler.plan import ActionOutcome, Plan
+from reconciler.plan import ActionKind, ActionOutcome, Outcome, Plan
+from reconciler.state import file
 from reconciler.state.file import FileStore, Surroundings
 from reconciler.state.journal import decode
 
@@ -36,11 +37,11 @@ ENDPOINT = "http://127.0.0.1:1/v1/customer"
 TARGET = Target("bytenite", ENDPOINT)
 SETTLE_S = 60.0
 
-# The lock alone is on the real disk, and so in a real folder.
-_FOLDER = TemporaryDirectory(prefix="reconciler-model-")
-STATE = str(Path(_FOLDER.name) / "jobs.state.json")
+STATE = "jobs.state.json"
 JOURNAL = f"{STATE}.journal"
-MARKS = str(Path(_FOLDER.name) / "marks")
+# The folder of the marks is made on the real disk, and stays empty.
+_FOLDER = TemporaryDirectory(prefix="reconciler-model-")
+MARKS = _FOLDER.name
 
 
 class Crash(BaseException):
@@ -67,6 +68,21 @@ class Fuse:
             self.left -= 1
 
 
+class InlineExecutor(Executor):
+    """Does what is submitted at once, in the thread that submits it: starting threads would take most of the time."""
+
+    def __init__(self, max_workers: int) -> None:
+        assert max_workers == 1
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        done: Future[Any] = Future()
+        try:
+            done.set_result(fn(*args, **kwargs))
+        except Exception as fault:  # noqa: BLE001  raised again where the result is asked for; a crash goes through
+            done.set_exception(fault)
+        return done
+
+
 class MemoryDisk:
     """A `Disk` that forgets nothing. `changes` counts what was done to it; a torn write leaves its first half."""
 
@@ -78,6 +94,14 @@ class MemoryDisk:
     def change(self) -> None:
         self.fuse.pass_one()
         self.changes += 1
+
+    def put(self, path: str, content: bytes | None) -> None:
+        """Somebody else writes a file, or removes it."""
+        self.changes += 1
+        if content is None:
+            self.files.pop(path, None)
+        else:
+            self.files[path] = bytearray(content)
 
     def read(self, path: str) -> bytes | None:
         found = self.files.get(path)
@@ -147,16 +171,26 @@ class Done(NamedTuple):
 
 
 class WatchedBook(Book):
-    """The sandbox's database in memory, its ledger at hand."""
+    """The sandbox's database in memory, its ledger at hand. No read is older than the settle time: so it is assumed."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__(":memory:")
+        self._clock = clock
+        self._kept_at: dict[str, float] = {}
         self.done: list[Done] = []
         self.by_us = False
         self.op: str | None = None
 
     def enter(self, deed: Deed) -> None:
         self.done.append(Done(deed, self.by_us, self.op))
+
+    def keep(self, job: ServerJob, before: ServerJob | None) -> None:
+        super().keep(job, before)
+        self._kept_at[job.id] = self._clock()
+
+    def find(self, job_id: str) -> tuple[ServerJob | None, ServerJob | None]:
+        stored, before = super().find(job_id)
+        return stored, before if self._clock() - self._kept_at.get(job_id, 0.0) < SETTLE_S else stored
 
     def note(self, call: object) -> None:
         """The calls are counted by the transport."""
@@ -178,10 +212,22 @@ class WatchedTransport(DirectTransport):
         if method != "GET":
             world.changing.append((method, url.removeprefix(ENDPOINT)))
         try:
-            reply = super().exchange(method, url, headers, body)
+            reply = self._as_told(super().exchange(method, url, headers, body))
         finally:
             book.by_us, book.op = False, None
         world.fuse.pass_one()
+        return reply
+
+
+    def _as_told(self, reply: Reply) -> Reply:
+        """The reply of a service that leaves out what it does not tell."""
+        job = reply.document.get("job") if isinstance(reply.document, dict) else None
+        if job is None:
+            return reply
+        if job["id"] in self._world.unreadable:
+            return Reply(sent=True, status=500)
+        if not self._world.tells_config:
+            return replace(reply, document={"job": {name: told for name, told in job.items() if name != "config"}})
         return reply
 
 
@@ -229,15 +275,18 @@ class ModelWorld:
     def __init__(self, *, reads: bool = True, create_missing: bool = False, job_seconds: float = 1000.0) -> None:
         self.fuse = Fuse()
         self.disk = MemoryDisk(self.fuse)
-        self.book = WatchedBook()
+        self._now = 1_800_000_000.0
+        self.book = WatchedBook(self.clock)
         self.options = Options(TOKEN, "", 3600, job_seconds, create_missing, reads)
+        self.tells_config = True
+        self.unreadable: frozenset[str] = frozenset()
         self.manifest = Manifest(TARGET, {}, {}, "sha256:0", {})
         self.changing: list[tuple[str, str]] = []
-        self.stop = SteppedFlag(self._forward)
+        self.stop = SteppedFlag(self.forward)
         self.stop_at: int | None = None
-        self._now = 1_800_000_000.0
         self._numbers = count(1)
-        self._faults = Faults(())
+        self._read_at = -1
+        self._read = State("", 0, TARGET, {})
 
     def clock(self) -> float:
         """Seconds since 1970. No two readings are equal, so that no two runs are."""
@@ -246,14 +295,6 @@ class ModelWorld:
 
     def forward(self, seconds: float) -> None:
         self._now += seconds
-
-    def _forward(self, seconds: float) -> None:
-        self.forward(seconds)
-        if seconds > SETTLE_S / 2:
-            # What the settle time stands for: no read is older than that.
-            for at, fault in enumerate(self._faults._faults):
-                if fault.kind is Kind.STALE:
-                    self._faults._fired[at] = fault.times or 0
 
     def count_request(self) -> None:
         if self.stop_at is not None:
@@ -265,8 +306,8 @@ class ModelWorld:
         return next(self._numbers).to_bytes(size, "big")
 
     def service(self, faults: Iterable[str] = ()) -> Service:
-        self._faults = Faults([parse_fault(text) for text in faults])
-        return Service(self.book, self._faults, self.options, self.clock, self.randbytes)
+        parsed = Faults([parse_fault(text) for text in faults])
+        return Service(self.book, parsed, self.options, self.clock, self.randbytes)
 
     def store(self) -> FileStore:
         around = Surroundings(
@@ -282,11 +323,16 @@ class ModelWorld:
     @property
     def state(self) -> State:
         """What is recorded, the journal included. Raises `StateError`."""
-        return self.store().read(TARGET) or State("", 0, TARGET, {})
+        if self._read_at != self.disk.changes:
+            self._read = self.store().read(TARGET) or State("", 0, TARGET, {})
+            self._read_at = self.disk.changes
+        return self._read
 
     def declare(self, jobs: Mapping[str, Job]) -> None:
         """Write the manifest."""
         jobs = dict(sorted(jobs.items()))
+        self.tells_config = True
+        self.unreadable: frozenset[str] = frozenset()
         self.manifest = Manifest(TARGET, jobs, {}, f"sha256:{sorted(map(repr, jobs.values()))}", {})
 
     def add_job(self, job: ServerJob) -> None:
@@ -317,7 +363,7 @@ class ModelWorld:
         return ops[-1] if ops else None
 
     @contextmanager
-    def wired(self, faults: Sequence[str] = ()) -> Iterator[tuple[app.Place, app.World]]:
+    def wired(self, faults: Sequence[str] = ()) -> Iterator[tuple[wiring.Place, wiring.World]]:
         """`app` with this world's manifest, disk and service in place of the real ones."""
         service = self.service(faults)
 
@@ -335,11 +381,23 @@ class ModelWorld:
                 transport=WatchedTransport(self, service),
             )
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(app, "validate", lambda place: (self.manifest, 1))
-            patch.setattr(app, "_store", lambda place, world: self.store())
-            patch.setattr(app, "_engine", engine)
-            yield app.Place(("jobs.yaml",)), app.World({"USER": "ada"}, self.stop)
+        seams: list[tuple[Any, str, Any]] = [
+            (app, "validate", lambda place: (self.manifest, 1)),
+            (app, "open_store", lambda place, world: self.store()),
+            (app, "open_engine", engine),
+            (wiring, "open_engine", engine),
+            (file, "locked", lambda *_: nullcontext()),
+            (apply, "ThreadPoolExecutor", InlineExecutor),
+            (refresh, "ThreadPoolExecutor", InlineExecutor),
+        ]
+        real = [(module, name, getattr(module, name)) for module, name, _ in seams]
+        try:
+            for module, name, value in seams:
+                setattr(module, name, value)
+            yield wiring.Place(("jobs.yaml",)), wiring.World({"USER": "ada"}, self.stop)
+        finally:
+            for module, name, value in real:
+                setattr(module, name, value)
 
     def plan(self, *, refresh: bool, prune: bool = False) -> Plan:
         """The plan. Raises `ReconcilerError` as `app.plan` does."""
@@ -357,7 +415,7 @@ class ModelWorld:
                     place,
                     world,
                     app.Selection(prune=prune),
-                    app.ApplyOptions(parallelism=1, settle_s=SETTLE_S),
+                    wiring.ApplyOptions(parallelism=1, settle_s=SETTLE_S),
                     saved=saved,
                     confirm=lambda plan: None,
                     watch=lambda plan, event: None,
@@ -385,3 +443,64 @@ class ModelWorld:
     def accept(self) -> None:
         with self.wired() as (place, world):
             app.accept(place, world, 0)
+
+    def record_of(self, job_id: str) -> Record | None:
+        return next((record for record in self.state.jobs.values() if record.id == job_id), None)
+
+    def server_job(self, job_id: str) -> ServerJob | None:
+        with self.book.transaction():
+            return self.book.find(job_id)[0]
+
+    def is_gone(self, job_id: str) -> bool:
+        """Whether the service says that there is no such job."""
+        there = self.server_job(job_id)
+        return not self.options.create_missing if there is None else there.deleted_at is not None
+
+    def is_out_of_reach(self, job_id: str) -> bool:
+        """Gone, unreadable, or active by another hand at a service that does not tell so."""
+        there = self.server_job(job_id)
+        active = there is not None and server_state(there, self.clock()) is JobState.RUNNING
+        return self.is_gone(job_id) or job_id in self.unreadable or (active and not self.options.reads)
+
+    def check_at_rest(self, ended: Ended, last: Ended) -> None:
+        """The second of two applies in a row did nothing more, and plans show nothing but holds.
+
+        What can't be done for good is said each time: a job that is out of reach is an error, a job
+        that is held is held, and after an error nothing is deleted.
+        """
+        assert _plainly(last) == _plainly(ended), f"two applies in a row did not do the same: {ended}, then {last}"
+        for outcome in last.outcomes:
+            action = outcome.action
+            match outcome.outcome:
+                case Outcome.SUCCEEDED:
+                    assert outcome.done is ActionKind.NOOP, f"not at rest: {outcome}"
+                case Outcome.SKIPPED:
+                    after_error = outcome.action.kind is ActionKind.DELETE and last.exit_code is ExitCode.FAILED
+                    assert outcome.done is ActionKind.HOLD or after_error, outcome
+                case Outcome.FAILED:
+                    assert self.is_out_of_reach(action.id), f"it fails for ever: {outcome}"
+                case Outcome.IN_DOUBT:
+                    raise AssertionError(f"a call is sent again and again: {outcome}")
+        assert not last.changing or not self.options.reads, last.changing
+        self.check_plans(last)
+
+    def check_plans(self, ended: Ended) -> None:
+        """No plan, offline or refreshed, asks for anything more of the jobs that an apply was done with."""
+        unfinished = {o.action.job for o in ended.outcomes if o.outcome is not Outcome.SUCCEEDED}
+        offline = {action.job: action for action in self.plan(refresh=False).actions}
+        for action in offline.values():
+            assert action.kind in _QUIET or action.job in unfinished, f"still planned: {action}"
+        if not self.options.reads:
+            return
+        for action in self.plan(refresh=True).actions:
+            # A job that someone else ran again or made anew is drift: to see it takes a look.
+            drift = offline[action.job].kind is ActionKind.NOOP and action.kind in _DRIFT
+            assert action.kind in _QUIET or action.job in unfinished or drift, f"still planned: {action}"
+
+
+_QUIET = (ActionKind.NOOP, ActionKind.HOLD)
+_DRIFT = (ActionKind.ABORT, ActionKind.DELETE, ActionKind.ADOPT)
+
+
+def _plainly(ended: Ended) -> list[tuple[str, Outcome, ActionKind, str]]:
+    return [(o.action.job, o.outcome, o.done, o.action.reason) for o in ended.outcomes]

@@ -29,7 +29,10 @@ _CARRIES_BYTES = ("write", "pwrite64", "sendto")
 
 
 class Call(NamedTuple):
-    """One system call on a file or socket; `path` is "socket" for the latter, `content` what it carries."""
+    """One system call on a file or socket; `content` is what it carries.
+
+    `path` is "socket" for a socket, and ends in " (deleted)" for an open file that has no name any more.
+    """
 
     name: str
     path: str
@@ -109,7 +112,14 @@ def trace(
     negative number is an error's). `body` ends by `os._exit` or by returning.
     """
     ready, go = os.pipe()
-    child = start(lambda: (os.read(ready, 1), os.close(ready), os.close(go), body()))
+
+    def wait_and_run() -> None:
+        os.read(ready, 1)
+        os.close(ready)
+        os.close(go)
+        body()
+
+    child = start(wait_and_run)
     try:
         _ptrace(_SEIZE, child, 0, _OPTIONS)
         _ptrace(_INTERRUPT, child)
@@ -194,7 +204,7 @@ class _Tracer:
         name = _BY_DESCRIPTOR.get(info.number)
         if name is not None:
             try:
-                path = os.readlink(f"/proc/{thread}/fd/{arguments[0]}").removesuffix(" (deleted)")
+                path = os.readlink(f"/proc/{thread}/fd/{arguments[0]}")
             except OSError:
                 return None
             path = "socket" if path.startswith("socket:") else path

@@ -486,7 +486,7 @@ def test_a_look_up_that_hangs_ends_with_the_time_to_connect(monkeypatch: pytest.
     over = threading.Event()
 
     def look_up(*_args: object, **_kwargs: object) -> None:
-        over.wait()
+        over.wait(SOON_S)
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
@@ -723,10 +723,9 @@ def test_bytes_left_over_are_never_the_answer_to_the_next_request(head: bytes) -
         answer(200),
         answer(204),
         b"HTTP/1.1 103 Early Hints\r\n\r\n",
-        answer(200, '{"ok":true}', "Content-Encoding: br"),
-        answer(200, " " * 2_000_000),
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n" + b" " * (1024 * 1024 + 1),
     ],
-    ids=["empty", "204", "103", "encoded", "too long"],
+    ids=["empty", "204", "103", "too long"],
 )
 def test_a_connection_with_an_odd_answer_is_not_used_again_as_more_may_come_on_it(content: bytes) -> None:
     with raw_server(always(content)) as server, engine_at(server.url) as engine:

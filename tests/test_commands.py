@@ -345,14 +345,14 @@ def test_what_apply_finds_active_already_is_adopted_in_place_of_a_run(served: Pr
 
 
 def test_a_restart_that_the_plan_did_not_show_is_held(served: Project) -> None:
-    served.write("a: {state: running, config: {jobTimeout: 9}}")
-    by_hand(served, "POST", "/jobs/a/run", '{"config": {"jobTimeout": 5}}')
+    served.write("a: {state: running, config: {jobTimeout: 9000}}")
+    by_hand(served, "POST", "/jobs/a/run", '{"config": {"jobTimeout": 5000}}')
     run = served.run("apply", "--yes")
     assert run.code == 4
     assert "the plan shows no such restart" in run.out
     assert done(served) == [("run", "a")]
     shown = served.run("plan", "--refresh", "--out", "plan.json")
-    assert "config.jobTimeout 5 → 9" in shown.out
+    assert "config.jobTimeout 5000 → 9000" in shown.out
     assert served.run("apply", "--plan", "plan.json", "--yes").code == 0
     assert done(served) == [("run", "a"), ("abort", "a"), ("run", "a")]
 

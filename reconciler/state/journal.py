@@ -82,17 +82,17 @@ def decode(content: bytes, where: str) -> list[Entry]:
 class Journal:
     """A journal that is being written. Safe for use by many threads; they share flushes (group commit)."""
 
-    def __init__(self, disk: Disk, path: str, mode: int, entries: list[Entry]) -> None:
+    def __init__(self, disk: Disk, path: str, mode: int, entries: list[Entry], *, reserve_bytes: int = 0) -> None:
         """Make the file in place of any that is there, with `entries` (the header first), all flushed.
 
-        Raises `OSError`; then the old file, if any, is still the one in place or the new one is whole.
+        `reserve_bytes` is as in `append`. Raises `OSError`; then the old file, if any, is still the one in place or the new one is whole.
         """
         temporary = f"{path}.tmp"
         self._turn = threading.Condition()
         self._number = 0
         self._offset = 0
         self._allocated = 0
-        self._reserved = 0
+        self._reserved = reserve_bytes
         self._flushed = len(entries)  # true once the file is in place
         self._flushing = False
         self._broken: OSError | None = None
@@ -152,6 +152,7 @@ class Journal:
             self._turn.notify_all()
         if failure is not None:
             raise self._fail(failure) from failure
+        self._check()  # a failed write-back is told once, and may have been told to another thread
         self._flushed = upto
 
     def _write(self, entry: Entry) -> None:

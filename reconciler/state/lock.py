@@ -20,13 +20,24 @@ def locked(path: str, holder: dict[str, str], timeout_s: float, wait: Callable[[
     """
     descriptor = _acquire(path, timeout_s, wait)
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        _sign(descriptor, holder)
         yield
     finally:
         # Removed while still held: whoever waits on this file then finds that it is no longer the one at `path`.
-        os.unlink(path)
+        try:
+            os.unlink(path)
+        except OSError:  # it stays, held by nobody, and serves the next
+            pass
         os.close(descriptor)
+
+
+def _sign(descriptor: int, holder: dict[str, str]) -> None:
+    """Say in the lock file who holds it, where the disk lets us: the lock itself needs no byte of it."""
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+    except OSError:
+        pass
 
 
 def _acquire(path: str, timeout_s: float, wait: Callable[[float], bool]) -> int:
@@ -45,6 +56,11 @@ def _acquire(path: str, timeout_s: float, wait: Callable[[float], bool]) -> int:
                 ) from None
             waited_s += _POLL_S
             continue
+        except OSError as fault:
+            os.close(descriptor)
+            raise StateError(
+                f"{path} can't be locked: {fault.strerror}", "state must lie on a disk that has locks (flock)"
+            ) from fault
         if _is_at(path, descriptor):
             return descriptor
         os.close(descriptor)
@@ -73,5 +89,5 @@ def _holder(descriptor: int) -> str:
     try:
         holder = json.loads(os.pread(descriptor, 4096, 0))
         return f"{holder['who']} has been running `{holder['what']}` since {holder['since']}"
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return "another command holds it"

@@ -135,6 +135,7 @@ class Session:
         self._journal: Journal | None = None
         self._turn = threading.Condition()
         self._writers = 0
+        self._broken: JournalBroken | None = None
         if loaded and loaded.entries is not None:
             self._journal = self._new_journal(loaded.entries)
             self.checkpoint()
@@ -198,12 +199,13 @@ class Session:
                 self._turn.wait()
             if self._journal is None:
                 return
+            self._check()
             try:
                 if self._changed:
                     self._write_state(self._journal)
                 self._cut(self._journal)
             except OSError as fault:
-                raise JournalBroken(f"{self._path} could not be written: {fault.strerror}") from fault
+                raise self._fail(f"{self._path} could not be written: {fault.strerror}") from fault
 
     def close(self) -> None:
         """The last checkpoint; a call without a result on record becomes a doubt in the state."""
@@ -242,14 +244,30 @@ class Session:
             "endpoint": self._target.endpoint,
         }
         try:
-            return Journal(self._disk, journal_path(self._path), self._mode, [header, *entries])
+            return Journal(
+                self._disk,
+                journal_path(self._path),
+                self._mode,
+                [header, *entries],
+                reserve_bytes=RESERVE_BYTES * len(self._open),
+            )
         except OSError as fault:
-            raise JournalBroken(f"{journal_path(self._path)} could not be made: {fault.strerror}") from fault
+            raise self._fail(f"{journal_path(self._path)} could not be made: {fault.strerror}") from fault
+
+    def _check(self) -> None:
+        if self._broken is not None:
+            raise JournalBroken(*self._broken.args) from self._broken
+
+    def _fail(self, why: str) -> JournalBroken:
+        """The error to raise, now and whenever anything is still to be written: it is unknown which file is in place."""
+        self._broken = JournalBroken(why)
+        return self._broken
 
     @contextmanager
     def _writing(self) -> Iterator[Journal]:
         """Keep checkpoints out while a change goes to journal and memory; many may be under way."""
         with self._turn:
+            self._check()
             if self._journal is None:
                 self._journal = self._new_journal([])
             self._writers += 1

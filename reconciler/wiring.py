@@ -1,0 +1,212 @@
+"""The parts that a command is made of: which store, which engine, and what they take from the world around."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from reconciler.errors import Usage
+from reconciler.jobs import Config, Target, Verb
+from reconciler.plan import Call
+
+if TYPE_CHECKING:
+    from threading import Event as Flag
+
+    from reconciler.engines.base import Engine
+    from reconciler.engines.sandbox.server import SandboxServer
+    from reconciler.state.store import Store
+
+_SANDBOX_JOB_S = 30.0
+"""How long a job of the embedded sandbox is active."""
+
+
+class Place(NamedTuple):
+    """Which manifest, state and service a command is about. "" and () stand for the defaults."""
+
+    paths: tuple[str, ...] = ()
+    state_url: str = ""
+    endpoint: str = ""
+
+
+class World(NamedTuple):
+    """What comes from outside: the environment, and the flag that is set once nothing new may start."""
+
+    env: Mapping[str, str]
+    stop: "Flag"
+
+    def pause(self, seconds: float) -> bool:
+        """Wait, and return True where a stop was asked for."""
+        return self.stop.wait(seconds)
+
+
+class ApplyOptions(NamedTuple):
+    """How an apply goes about it. `max_rps` is in requests a second; times are in seconds."""
+
+    parallelism: int = 10
+    max_rps: float | None = None
+    settle_s: float = 60.0
+    fail_fast: bool = False
+    lock_timeout_s: float = 0.0
+
+
+class LazyEngine:
+    """The engine of a target, opened when it is first needed: a plan of holds needs no credentials."""
+
+    def __init__(self, target: Target, place: Place, world: World, options: ApplyOptions) -> None:
+        self._arguments = (target, place, world, options)
+        self._stack = ExitStack()
+        self._engine: Engine | None = None
+
+    def __enter__(self) -> "LazyEngine":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def open(self) -> "Engine":
+        if self._engine is None:
+            self._engine = self._stack.enter_context(open_engine(*self._arguments))
+        return self._engine
+
+
+@contextmanager
+def open_engine(target: Target, place: Place, world: World, options: ApplyOptions) -> "Iterator[Engine]":
+    """The target's engine, and, for an embedded sandbox, its server. Raises `CredentialsError` for want of them."""
+    from random import Random
+
+    from reconciler.engines.bytenite.auth import Credentials
+    from reconciler.engines.bytenite.engine import ByteniteEngine
+
+    with ExitStack() as stack:
+        endpoint = target.endpoint
+        if endpoint:
+            credentials = Credentials.from_environment(world.env)
+        else:
+            token = _fresh_token()
+            credentials = Credentials(access_token=token)
+            endpoint = stack.enter_context(_embedded_sandbox(place, token)).endpoint
+        engine = ByteniteEngine(
+            endpoint,
+            credentials,
+            parallelism=options.parallelism,
+            max_rps=options.max_rps,
+            wait=world.pause,
+            random=Random(),
+        )
+        stack.callback(engine.close)
+        yield engine
+
+
+def _embedded_sandbox(place: Place, token: str) -> "SandboxServer":
+    from reconciler.engines.sandbox.server import SandboxServer
+
+    db_path = f"{_state_path(place).removesuffix('.state.json')}.sandbox.db"
+    return SandboxServer(db_path, access_token=token, create_missing=True, job_seconds=_SANDBOX_JOB_S)
+
+
+def _fresh_token() -> str:
+    import secrets
+
+    return secrets.token_hex(16)
+
+
+def manifest_paths(place: Place) -> tuple[str, ...]:
+    """The paths of the manifest, as given or by default. Raises `ReconcilerError` where there is none."""
+    if place.paths:
+        return place.paths
+    from reconciler.sources import default_paths
+
+    return tuple(default_paths("."))
+
+
+def target_of(declared: Target, place: Place) -> Target:
+    """The target that the manifest names, with --endpoint in place of its endpoint."""
+    if not place.endpoint:
+        return declared
+    from reconciler.endpoints import endpoint_fault, normalize_endpoint
+
+    fault = endpoint_fault(place.endpoint)
+    if fault:
+        raise Usage(f"--endpoint: {fault}")
+    return Target(declared.engine, normalize_endpoint(place.endpoint))
+
+
+def _state_path(place: Place) -> str:
+    url = place.state_url
+    if not url:
+        first = os.path.normpath(manifest_paths(place)[0])
+        if os.path.isdir(first) and os.path.basename(first) in ("", ".", ".."):
+            return os.path.join(first, "jobs.state.json")
+        stem, extension = os.path.splitext(first)
+        return f"{stem if extension in ('.yaml', '.yml') else first}.state.json"
+    if url.startswith("file:"):
+        return url.removeprefix("file://").removeprefix("file:")
+    if "://" in url or url.startswith("git+"):
+        raise Usage(f"--state {url}: state is kept in a file; give its path")
+    return url
+
+
+def open_store(place: Place, world: World) -> "Store":
+    """The store of the manifest's state. Raises `Usage` for a URL of a kind that there is not."""
+    from reconciler.state.disk import OsDisk
+    from reconciler.state.file import FileStore, Surroundings
+
+    home = world.env.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    around = Surroundings(
+        disk=OsDisk(),
+        marks_folder=os.path.join(home, "reconciler"),
+        who=_who(world.env),
+        now=now,
+        new_lineage=fresh_id,
+        wait=world.pause,
+    )
+    return FileStore(_state_path(place), around)
+
+
+def wording_of(target: Target) -> Callable[[Verb, str, Config], Call]:
+    """How the target's engine words a call. Both engines speak the jobs API; the next one gets its line here."""
+    from reconciler.engines.bytenite.wire import call_for
+
+    return {"bytenite": call_for, "sandbox": call_for}[target.engine]
+
+
+def commit_of(place: Place) -> str | None:
+    """The commit that is checked out where the manifest lies, None outside git."""
+    import subprocess
+
+    first = manifest_paths(place)[0]
+    folder = first if os.path.isdir(first) else os.path.dirname(first) or "."
+    try:
+        found = subprocess.run(
+            ["git", "-C", folder, "rev-parse", "--verify", "--quiet", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return None
+    return found.stdout.strip() or None
+
+
+def fresh_id() -> str:
+    """A new id."""
+    import uuid
+
+    return str(uuid.uuid4())
+
+
+def now() -> str:
+    """The time for people to read, RFC 3339 in UTC; no decision rests on it."""
+    import time
+
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _who(env: Mapping[str, str]) -> str:
+    return f"{user_of(env)} (process {os.getpid()})"
+
+
+def user_of(env: Mapping[str, str]) -> str:
+    """Who runs the command: user@host."""
+    user = env.get("USER") or env.get("LOGNAME") or f"user {os.getuid()}"
+    return f"{user}@{os.uname().nodename}"

@@ -1,0 +1,169 @@
+"""A wrong clock changes no decision: the same plan, calls, outcome and records in 1970, 2038, 2100, or jumping."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from project import TOKEN, Project
+
+from reconciler.engines.http import retry_after_s
+from reconciler.engines.sandbox.faults import parse_fault
+from reconciler.engines.sandbox.life import ledger
+from reconciler.engines.sandbox.server import SandboxServer
+
+CLOCKS = {
+    "as it is": "lambda real: real",
+    "1970": "lambda real: 0.0",
+    "before 2038": "lambda real: 2.0**31 - 1",
+    "after 2038": "lambda real: 2.0**31 + 1",
+    "2100": "lambda real: 4102444800.0",
+    "running backwards": "lambda real, jumps=itertools.count(1): 4102444800.0 - 1e7 * next(jumps)",
+    "jumping": "lambda real, jumps=itertools.cycle((0.0, 4102444800.0, 2.0**31, 1e9)): next(jumps)",
+}
+
+_PROGRAM = """
+import itertools, sys, time
+from datetime import UTC, datetime
+told, real, gmtime = {clock}, time.time, time.gmtime
+time.time = lambda: told(real())
+time.gmtime = lambda *at: gmtime(*at) if at else gmtime(time.time())
+from reconciler.cli import main
+main()
+"""
+
+
+class ClockProject(Project):
+    """A folder in which every command runs under another clock than the machine's."""
+
+    def __init__(self, folder: Path, server: SandboxServer, clock: str) -> None:
+        super().__init__(folder, server)
+        self._program = _PROGRAM.format(clock=CLOCKS[clock])
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-c", self._program, *arguments]
+
+
+@contextmanager
+def served(folder: Path, *faults: str, clock: str = "as it is") -> Iterator[ClockProject]:
+    folder.mkdir()
+    rules = [parse_fault(fault) for fault in faults]
+    with SandboxServer(
+        folder / "server.db", access_token=TOKEN, create_missing=True, job_seconds=10_000, faults=rules
+    ) as server:
+        yield ClockProject(folder, server, clock)
+
+
+def story(folder: Path, clock: str) -> list[Any]:
+    """Two applies: runs, a restart, an abort, a delete, a lost answer that is settled by looking; all that was decided."""
+    told: list[Any] = []
+    with served(folder, "run:503:after:job=doubted:times=1", "abort:reset:times=1", clock=clock) as project:
+        assert project.server is not None
+        for jobs in (
+            "a: {state: running}\nb: {state: running}\nc: {state: running}\ndoubted: {state: running}",
+            "a: {state: aborted}\nb: {state: absent}\nc: {state: running, config: {jobTimeout: 900}}\n"
+            'doubted: {state: running, runToken: "2"}',
+        ):
+            project.write(jobs)
+            plan = project.run("plan", "--format", "json")
+            run = project.run("apply", "--yes", "--parallelism", "1", "--settle", "0.1", "--format", "json")
+            told += [_stable(plan.json), run.code, _stable(run.json), _records(project)]
+        told.append(sorted((deed.verb, deed.job_id) for deed in ledger(folder / "server.db")))
+    return told
+
+
+def _stable(document: Any) -> Any:
+    """A document without what is made anew each time: ids, and the address of the server."""
+    if isinstance(document, dict):
+        made = ("requestId", "lineage", "endpoint", "manifestDigest")
+        return {key: _stable(value) for key, value in document.items() if key not in made}
+    return [_stable(value) for value in document] if isinstance(document, list) else document
+
+
+def _records(project: Project) -> Any:
+    return _stable(project.state["jobs"])
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    told = story(tmp_path_factory.mktemp("clock") / "as it is", "as it is")
+    assert [code for code in told if isinstance(code, int)] == [0, 0]
+    assert ("run", "doubted") in told[-1]
+    return told
+
+
+@pytest.mark.parametrize("clock", [clock for clock in CLOCKS if clock != "as it is"])
+def test_a_wrong_clock_changes_no_plan_no_outcome_no_record_and_no_call(
+    tmp_path: Path, expected: list[Any], clock: str
+) -> None:
+    assert story(tmp_path / "wrong", clock) == expected
+
+
+@pytest.mark.parametrize("clock", ["1970", "2100", "jumping"])
+def test_a_doubt_of_another_decade_is_settled_as_one_of_today(tmp_path: Path, clock: str) -> None:
+    """Sent under one clock, recovered under another: the time of sending is shown, and no decision rests on it."""
+    with served(tmp_path / "doubt", "read:503:skip=1:times=9", "run:reset:after:times=1") as project:
+        project.write("a: {state: running}")
+        assert project.run("apply", "--yes").code == 5
+        sent_at = project.state["jobs"]["a"]["inDoubt"]["sentAt"]
+        project._program = _PROGRAM.format(clock=CLOCKS[clock])
+        held = project.run("plan")
+        assert sent_at in held.out
+        for _ in range(4):
+            run = project.run("apply", "--yes", "--settle", "0.1")
+        assert run.code == 0, run.out
+        assert [(deed.verb, deed.job_id) for deed in ledger(project.folder / "server.db")] == [("run", "a")]
+
+
+@pytest.mark.parametrize("jump_s", [-2e9, -1.0, 2e9])
+def test_a_clock_of_the_service_that_jumps_hides_no_run(tmp_path: Path, jump_s: float) -> None:
+    """Times of the service are compared for being equal, never for being later."""
+    told_s = [1.9e9]
+    with SandboxServer(
+        tmp_path / "server.db",
+        access_token=TOKEN,
+        create_missing=True,
+        job_seconds=0.5,
+        faults=[parse_fault("run:503:after:skip=1:times=1")],
+        clock=lambda: told_s[0],
+    ) as server:
+        project = Project(tmp_path, server)
+        project.write("a: {state: running}")
+        assert project.run("apply", "--yes").code == 0
+        told_s[0] += 10.0
+        project.write('a: {state: running, runToken: "2"}')
+        assert project.run("plan", "--refresh").code == 0
+        told_s[0] += jump_s
+        run = project.run("apply", "--yes", "--settle", "0.1")
+        assert run.code == (0 if jump_s > 0 else run.code)
+        deeds = [(deed.verb, deed.job_id) for deed in ledger(tmp_path / "server.db")]
+        assert deeds.count(("run", "a")) <= 2
+
+
+@pytest.mark.parametrize("now_s", [0.0, 2.0**31, 4102444800.0])
+def test_a_pause_that_the_service_asks_for_is_counted_by_its_own_clock(now_s: float) -> None:
+    headers = {"retry-after": "Sat, 21 Nov 2026 10:00:05 GMT", "date": "Sat, 21 Nov 2026 10:00:00 GMT"}
+    assert retry_after_s(headers, now_s) == 5.0
+
+
+def test_the_clocks_are_what_they_say(tmp_path: Path) -> None:
+    for clock, prefix in (("1970", "1970-01-01"), ("after 2038", "2038-01-19"), ("2100", "2100-01-01")):
+        program = _PROGRAM.format(clock=CLOCKS[clock]).replace(
+            "from reconciler.cli import main\nmain()", "from reconciler.wiring import now\nprint(now())"
+        )
+        told = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path
+        )
+        assert told.stdout.startswith(prefix)
+
+
+def test_a_state_and_a_plan_hold_no_time_but_that_of_a_doubt(tmp_path: Path) -> None:
+    with served(tmp_path / "times", clock="2100") as project:
+        project.write("a: {state: running}")
+        assert project.run("apply", "--yes").code == 0
+        assert "2100" not in json.dumps(project.state)
+        assert "2100" not in project.run("plan", "--format", "json").out

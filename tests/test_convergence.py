@@ -1,0 +1,214 @@
+"""A second plan after an apply is empty but for holds: any manifest, any records, any world, any answers."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from model import CONFIGS, FAULTS
+from model_world import HONEST, SETTLE_S, STATE, TARGET, Ended, How, ModelWorld
+
+from reconciler.engines.sandbox.life import Job as ServerJob
+from reconciler.engines.sandbox.life import JobState
+from reconciler.engines.sandbox.life import abort as server_abort
+from reconciler.engines.sandbox.life import run as server_run
+from reconciler.errors import ExitCode
+from reconciler.jobs import Desired, Doubt, Evidence, Job, OnConfigChange, Record, State, Status, Verb
+from reconciler.plan import ActionKind, Outcome
+from reconciler.state import codec
+
+EXAMPLES = 300
+IDS = ("1", "2", "3", "4", "5", "6")
+
+
+class Case(NamedTuple):
+    """One manifest, what is recorded, what the service has, and how it answers."""
+
+    jobs: Mapping[str, Job]
+    records: Mapping[str, Record]
+    server: tuple[ServerJob, ...]
+    reads: bool
+    create_missing: bool
+    tells_config: bool
+    unreadable: frozenset[str]
+    faults: tuple[str, ...]
+    prune: bool
+
+    def world(self) -> ModelWorld:
+        world = ModelWorld(reads=self.reads, create_missing=self.create_missing, job_seconds=5000)
+        world.tells_config = self.tells_config
+        world.unreadable = self.unreadable
+        for job in self.server:
+            world.add_job(job)
+        if self.records:
+            world.disk.put(STATE, codec.encode(State("lineage", 1, TARGET, self.records)))
+        world.declare(self.jobs)
+        return world
+
+
+CONFIG = st.sampled_from((*CONFIGS, {}, {"isTestJob": True, "taskTimeout": 2**63 - 1}))
+TOKENS = ("monday", "tuesday")
+BEFORE = st.sampled_from(
+    (
+        None,
+        Evidence(Status.DRAFT, "JOB_STATE_NEW"),
+        Evidence(Status.ACTIVE, "JOB_STATE_RUNNING", "2026-11-20T10:00:00Z", {}),
+        Evidence(Status.COMPLETE, "JOB_STATE_COMPLETE", "2026-11-20T10:00:00Z", {"JOB_STATE_COMPLETE": "then"}),
+    )
+)
+
+
+@st.composite
+def a_job(draw: st.DrawFn, name: str, job_id: str) -> Job:
+    return Job(
+        name,
+        job_id,
+        draw(st.sampled_from(Desired)),
+        draw(CONFIG),
+        draw(st.sampled_from((None, None, *TOKENS))),
+        draw(st.sampled_from(OnConfigChange)),
+        draw(st.sampled_from((False, False, False, True))),
+        draw(st.sampled_from(({}, {"team": "media"}))),
+    )
+
+
+@st.composite
+def a_record(draw: st.DrawFn, job_id: str) -> Record | None:
+    kind = draw(st.sampled_from(("none", "sound", "sound", "sound", "doubt", "first doubt")))
+    if kind == "none":
+        return None
+    doubt = None
+    if "doubt" in kind:
+        verb = draw(st.sampled_from(Verb))
+        doubt = Doubt(
+            f"op-{job_id}", verb, draw(CONFIG), draw(st.sampled_from((None, *TOKENS))), draw(BEFORE), "then", ""
+        )
+    state = None if kind == "first doubt" else draw(st.sampled_from(Desired))
+    config = {} if state in (None, Desired.ABSENT) else draw(CONFIG)
+    return Record(job_id, state, config, frozenset(draw(st.sets(st.sampled_from(TOKENS)))), doubt)
+
+
+@st.composite
+def a_server_job(draw: st.DrawFn, job_id: str) -> ServerJob | None:
+    """A job as it was ever since; None where there is none."""
+    word = draw(st.sampled_from((None, "deleted", *JobState)))
+    if word is None:
+        return None
+    start = 1_700_000_000.0
+    job = ServerJob(job_id, created_at=start)
+    match word:
+        case JobState.NEW:
+            return job
+        case "deleted":
+            return job._replace(deleted_at=start)
+        case JobState.RUNNING:
+            return server_run(job, draw(CONFIG), start, 10**10)
+        case JobState.ABORTED:
+            return server_abort(server_run(job, draw(CONFIG), start, 10), start)
+        case _:
+            return server_run(job, draw(CONFIG), start, 10, "it broke" if word is JobState.FAILED else "")
+
+
+@st.composite
+def a_case(draw: st.DrawFn) -> Case:
+    count = draw(st.integers(1, 6))
+    names = [f"job-{number}" for number in range(6)]
+    jobs = {name: draw(a_job(name, job_id)) for name, job_id in zip(names[:count], IDS, strict=False)}
+    records = {}
+    for name, job_id in zip(names, IDS, strict=True):
+        record = draw(a_record(job_id)) if name in jobs or draw(st.booleans()) else None
+        if record is not None:
+            renamed = draw(st.sampled_from((False, False, True)))
+            records[f"old-{name}" if renamed else name] = record
+    server = [draw(a_server_job(job_id)) for job_id in IDS[: count + 2]]
+    faults = draw(
+        st.lists(
+            st.tuples(st.sampled_from(FAULTS), st.sampled_from((1, 2, 4)), st.sampled_from((0, 1))).map(
+                lambda parts: f"{parts[0]}:times={parts[1]}:skip={parts[2]}"
+            ),
+            max_size=3,
+        )
+    )
+    return Case(
+        jobs,
+        records,
+        tuple(job for job in server if job is not None),
+        reads=draw(st.sampled_from((True, True, False))),
+        create_missing=draw(st.booleans()),
+        tells_config=draw(st.sampled_from((True, True, False))),
+        unreadable=frozenset(draw(st.sampled_from(((), (), (), ("1",), ("2", "3"))))),
+        faults=tuple(faults),
+        prune=draw(st.booleans()),
+    )
+
+
+def is_clean(ended: Ended) -> bool:
+    """Without a failure or a doubt."""
+    return ended.exit_code in (ExitCode.DONE, ExitCode.REFUSED)
+
+
+def check_quiet(world: ModelWorld, ended: Ended, *, prune: bool) -> None:
+    """What must hold right after an apply without failure or doubt."""
+    world.check_plans(ended)
+    state = world.disk.read(STATE)
+    again = world.apply(prune=prune)
+    assert again.changing == ()
+    assert is_clean(again)
+    assert world.disk.read(STATE) == state
+
+
+def come_to_rest(world: ModelWorld, *, prune: bool) -> Ended:
+    """Apply with honest answers until nothing moves; every doubt is settled by looking, or is held by name."""
+    for _ in range(4):
+        world.apply(prune=prune)
+        world.forward(max(SETTLE_S, world.options.job_seconds))
+    ended = world.apply(prune=prune)
+    last = world.apply(prune=prune)
+    world.check_at_rest(ended, last)
+    for outcome in last.outcomes:
+        record = world.record_of(outcome.action.id)
+        if record is not None and record.doubt is not None:
+            assert last.exit_code is ExitCode.IN_DOUBT
+            assert outcome.done is ActionKind.HOLD
+            for words in (outcome.action.job, record.doubt.verb, record.doubt.sent_at, "reconciler resolve"):
+                assert words in outcome.action.reason
+    return last
+
+
+QUICK = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    database=None,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_a_second_plan_after_an_apply_is_empty_but_for_holds(honest: bool) -> None:
+    @QUICK
+    @seed(honest)
+    @given(a_case())
+    def property_holds(case: Case) -> None:
+        world = case.world()
+        ended = world.apply(HONEST if honest else How(faults=case.faults), prune=case.prune)
+        if is_clean(ended):
+            check_quiet(world, ended, prune=case.prune)
+        come_to_rest(world, prune=case.prune)
+
+    property_holds()
+
+
+@QUICK
+@seed(3)
+@given(a_case())
+def test_a_second_refreshed_plan_after_applying_one_has_not_even_drift(case: Case) -> None:
+    world = case._replace(reads=True).world()
+    plan = world.plan(refresh=True, prune=case.prune)
+    ended = world.apply(saved=plan)
+    done = {o.action.job for o in ended.outcomes if o.outcome is Outcome.SUCCEEDED}
+    again = world.plan(refresh=True, prune=case.prune)
+    left = [a for a in again.actions if a.kind not in (ActionKind.NOOP, ActionKind.HOLD) and a.job in done]
+    assert left == []
+    assert world.apply(saved=again).changing == ()

@@ -1,0 +1,210 @@
+"""What holds when the power goes: a sample of `power_loss.py`, and each of its findings by name."""
+
+import threading
+from pathlib import Path
+from random import Random
+
+import pytest
+from lossy_disk import LossyDisk, PowerLoss
+from power_loss import KINDS, run_histories
+
+from reconciler.app import Applied
+from reconciler.errors import ExitCode
+from reconciler.jobs import Desired, Doubt, Record, State, Target, Verb
+from reconciler.plan import Action, ActionKind, ActionOutcome, Outcome, Plan
+from reconciler.state import journal as journals
+from reconciler.state.journal import Journal, JournalBroken, decode, encode_entry
+from reconciler.state.session import RESERVE_BYTES, Session, load
+
+TARGET = Target("bytenite", "https://api.example/v1/customer")
+HEADER = {"type": "header"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_promised_outlives_the_power_and_nothing_runs_twice(kind: str, seed: int) -> None:
+    sums, failures = run_histories(kind, seed, range(200))
+    assert failures == []
+    assert sums["histories"] == 200
+    assert sums["losses"] > 150
+
+
+def test_a_history_is_the_same_each_time() -> None:
+    assert [run_histories(kind, 7, range(20)) for kind in KINDS] == [run_histories(kind, 7, range(20)) for kind in KINDS]
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_an_unfinished_write_spoils_no_record_before_it(seed: int) -> None:
+    disk = LossyDisk(Random(seed))
+    journal = Journal(disk, "/f/j", 0o600, [HEADER])
+    journal.append({"type": "intent"})
+    journal._file.write(journal._offset, encode_entry({"type": "result"}, 2))
+    assert _kinds(disk.power_up())[:2] == ["header", "intent"]
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_a_journal_that_was_growing_is_not_taken_for_one_that_was_cut(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "CHUNK_BYTES", 1024)
+    disk = LossyDisk(Random(seed))
+    journal = Journal(disk, "/f/j", 0o600, [HEADER])
+    disk.before_flush = lambda path: setattr(disk, "off_at", disk.ticks)
+    with pytest.raises(PowerLoss):
+        journal.append({"type": "record", "text": "x" * 1500})
+    assert _kinds(disk.power_up()) in (["header"], ["header", "record"])
+
+
+def test_of_two_records_in_one_flush_the_second_may_be_all_that_reached_the_disk() -> None:
+    content = _journal(*[{"type": kind, "flushed": 2} for kind in ("a", "b", "c")])
+    assert _kinds(_disk_with(content.replace(encode_entry({"type": "b", "flushed": 2}, 2), bytes(512)))) == [
+        "header",
+        "a",
+    ]
+
+
+def test_a_record_that_was_flushed_before_a_later_one_was_written_is_missed() -> None:
+    content = _journal({"type": "a", "flushed": 1}, {"type": "b", "flushed": 2}, {"type": "c", "flushed": 3})
+    with pytest.raises(journals.JournalDamaged, match="records are missing"):
+        _kinds(_disk_with(content.replace(encode_entry({"type": "b", "flushed": 2}, 2), bytes(512))))
+
+
+def test_a_call_in_flight_over_a_checkpoint_keeps_the_room_for_its_result() -> None:
+    disk, session = _session()
+    session.intend("a", "id-a", _doubt("op-1"))
+    session.put("b", Record("id-b", Desired.RUNNING))
+    session.checkpoint()
+    room = disk.read("/f/s.journal")
+    assert room is not None
+    assert len(room) - len(room.rstrip(b"\0")) > RESERVE_BYTES
+    session.conclude("op-1", "a", Record("id-a", Desired.RUNNING), "HTTP 200")
+    journal = session._journal
+    assert journal is not None
+    assert journal._reserved == 0
+
+
+def test_after_a_checkpoint_that_failed_nothing_more_is_written() -> None:
+    disk, session = _session()
+    session.intend("a", "id-a", _doubt("op-1"))
+    session.put("b", Record("id-b", Desired.RUNNING))
+    disk.failing = 1.0
+    with pytest.raises(JournalBroken):
+        session.checkpoint()
+    disk.failing = 0.0
+    ticks = disk.ticks
+    for attempt in (
+        lambda: session.put("c", Record("id-c", Desired.RUNNING)),
+        lambda: session.intend("d", "id-d", _doubt("op-2")),
+        session.checkpoint,
+        session.close,
+    ):
+        with pytest.raises(JournalBroken):
+            attempt()
+    assert disk.ticks == ticks
+
+
+@pytest.mark.parametrize("good_flushes", range(1, 9))
+def test_a_checkpoint_that_failed_at_any_flush_leaves_what_can_be_loaded(good_flushes: int) -> None:
+    """The journal in place may be the new one, while the old one is still being written to."""
+    disk, session = _session()
+    session.intend("a", "id-a", _doubt("op-1"))
+    session.put("b", Record("id-b", Desired.RUNNING))
+    left = iter(range(good_flushes))
+
+    def fail_later() -> None:
+        if next(left, None) is None:
+            raise OSError(5, "Input/output error")
+
+    disk.maybe_fail = fail_later  # type: ignore[method-assign]
+    for attempt in (session.checkpoint, session.close):
+        try:
+            attempt()
+        except JournalBroken:
+            left = iter(range(100))
+    loaded = load(disk, "/f/s", TARGET)
+    assert loaded is not None
+    assert loaded.state.jobs["b"] == Record("id-b", Desired.RUNNING)
+    assert loaded.state.jobs["a"].doubt is not None
+
+
+def test_a_flush_whose_failure_was_told_to_another_thread_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "CHUNK_BYTES", 1024)
+    disk = LossyDisk(Random(1))
+    journal = Journal(disk, "/f/j", 0o600, [HEADER])
+    told: list[str] = []
+
+    def other() -> None:
+        disk.failing = 1.0
+        with pytest.raises(JournalBroken):
+            journal.append({"type": "other", "text": "x" * 2000})
+        disk.failing = 0.0
+        told.append("other")
+
+    def meanwhile(path: str) -> None:
+        disk.before_flush = None
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+
+    disk.before_flush = meanwhile
+    with pytest.raises(JournalBroken):
+        journal.append({"type": "record"})
+    assert told == ["other"]
+
+
+def test_a_call_in_doubt_weighs_more_than_a_failure_beside_it() -> None:
+    held = Action("a", "id-a", ActionKind.HOLD, "in doubt: run was sent")
+    broken = Action("b", "id-b", ActionKind.HOLD, "error: no such job", error="no such job")
+    outcomes = (
+        ActionOutcome(held, Outcome.SKIPPED, ActionKind.HOLD),
+        ActionOutcome(broken, Outcome.FAILED, ActionKind.HOLD, error="no such job"),
+    )
+    plan = Plan(TARGET, "l", 1, "sha256:0", None, ("jobs.yaml",), (held, broken))
+    assert Applied(plan, outcomes).exit_code is ExitCode.IN_DOUBT
+
+
+def test_a_state_file_is_whole_whatever_was_flushed_of_the_next(tmp_path: Path) -> None:
+    """At each operation of a checkpoint the power goes, and either state is found, with all that was promised."""
+    for off_at in range(40):
+        disk, session = _session()
+        session.put("a", Record("id-a", Desired.RUNNING))
+        session.close()
+        disk.off_at = disk.ticks + off_at
+        promised = 0
+        try:
+            for number in range(3):
+                session.put("b", Record("id-b", Desired.RUNNING, {"jobTimeout": number}))
+                promised += 1
+            session.close()
+        except PowerLoss:
+            pass
+        loaded = load(disk.power_up(), "/f/s", TARGET)
+        assert loaded is not None
+        assert loaded.state.jobs["a"] == Record("id-a", Desired.RUNNING)
+        found = loaded.state.jobs.get("b")
+        assert promised <= (0 if found is None else int(found.config["jobTimeout"]) + 1) <= promised + 1
+
+
+def _session() -> tuple[LossyDisk, Session]:
+    disk = LossyDisk(Random(1))
+    return disk, Session(disk, "/f/s", None, lambda: State("lineage-1", 0, TARGET, {}), lambda state, digest: None)
+
+
+def _doubt(op: str) -> Doubt:
+    return Doubt(op, Verb.RUN, {}, None, None, "2026-11-21T10:00:00Z", "")
+
+
+def _journal(*entries: dict[str, object]) -> bytes:
+    return b"".join(encode_entry(entry, number) for number, entry in enumerate([HEADER, *entries])) + bytes(64)
+
+
+def _disk_with(content: bytes) -> LossyDisk:
+    disk = LossyDisk(Random(1))
+    disk.create("/f/j", 0o600).write(0, content)
+    return disk
+
+
+def _kinds(disk: LossyDisk) -> list[str]:
+    content = disk.read("/f/j")
+    assert content is not None
+    return [entry["type"] for entry in decode(content, "j")]

@@ -1,0 +1,193 @@
+"""Ctrl-C and SIGTERM during an apply: what is in flight is recorded, nothing new starts, nothing is lost."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from project import TOKEN, Project
+from reconciler.engines.sandbox.faults import parse_fault
+from reconciler.engines.sandbox.life import calls, ledger
+from reconciler.engines.sandbox.server import SandboxServer
+
+GRACE_S = 5.0
+"""So long after the last answer an interrupted apply may take to end."""
+
+DEADLINE_S = 30.0
+"""Longer than anything here takes on the slowest machine, and shorter than a request's own deadline and a half."""
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+@contextmanager
+def served(folder: Path, *faults: str) -> Iterator[Project]:
+    with SandboxServer(
+        folder / "server.db",
+        access_token=TOKEN,
+        create_missing=True,
+        job_seconds=1000,
+        faults=[parse_fault(fault) for fault in faults],
+    ) as server:
+        yield Project(folder, server)
+
+
+def done(project: Project) -> list[tuple[str, str]]:
+    return [(deed.verb, deed.job_id) for deed in ledger(project.folder / "server.db")]
+
+
+def sent(project: Project) -> list[float]:
+    """When the server received each call that changes a job, in seconds since 1970."""
+    return [call.at for call in calls(project.folder / "server.db") if call.method != "GET"]
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < deadline_s, "it did not come to that"
+        time.sleep(0.01)
+
+
+def wait_for_word(child: "subprocess.Popen[str]", word: str) -> None:
+    """Read the child's stderr up to a line with this word: the signal before has been taken."""
+    assert child.stderr is not None
+    for line in child.stderr:
+        if word in line:
+            return
+    raise AssertionError(f"it never said {word!r}")
+
+
+def end_of(child: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    try:
+        out, err = child.communicate(timeout=DEADLINE_S)
+    finally:
+        child.kill()
+    assert "Traceback" not in err, err
+    return child.returncode, out, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_starts_nothing_new_and_records_what_is_in_flight(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with served(tmp_path, "run:slow:seconds=1:times=2") as project:
+        project.write("\n".join(f"{name}: {{state: running}}" for name in "abcdef"))
+        child = project.start("apply", "--yes", "--parallelism", "2")
+        until(lambda: len(sent(project)) == 2)
+        child.send_signal(number)
+        code, out, err = end_of(child)
+        assert code == CODES[number]
+        assert time.time() - (sent(project)[-1] + 1.0) < GRACE_S
+        assert "nothing new starts" in err
+        assert sorted(done(project)) == [("run", "a"), ("run", "b")]
+        recorded = {name: record["state"] for name, record in project.state["jobs"].items()}
+        assert recorded == {"a": "running", "b": "running"}
+        assert out.count("interrupted before it began") == 4
+        assert project.run("apply", "--yes").code == 0
+        assert sorted(done(project)) == [("run", name) for name in "abcdef"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "second"), [("run:hang:times=1", signal.SIGINT), ("run:hang:after:times=1", signal.SIGTERM)]
+)
+def test_the_second_signal_leaves_at_once_and_the_next_apply_knows(
+    tmp_path: Path, fault: str, second: signal.Signals
+) -> None:
+    with served(tmp_path, fault) as project:
+        project.write("a: {state: running}\nb: {state: running}")
+        child = project.start("apply", "--yes", "--parallelism", "1")
+        until(lambda: len(sent(project)) == 1)
+        child.send_signal(signal.SIGINT)
+        wait_for_word(child, "Stopping")
+        asked_s = time.monotonic()
+        child.send_signal(second)
+        code, _, _ = end_of(child)
+        assert code == CODES[second]
+        assert time.monotonic() - asked_s < GRACE_S
+        healed = project.run("apply", "--yes", "--settle", "0.1")
+        assert healed.code == 0, healed.out
+        assert sorted(done(project)) == [("run", "a"), ("run", "b")]
+
+
+def test_a_ci_system_that_interrupts_terminates_and_kills_loses_nothing(tmp_path: Path) -> None:
+    """SIGINT, then SIGTERM, then SIGKILL, as on a cancelled job; the gaps are shorter here."""
+    with served(tmp_path, "run:hang:times=1") as project:
+        project.write("a: {state: running}\nb: {state: absent}")
+        child = project.start("apply", "--yes")
+        until(lambda: len(sent(project)) == 1)
+        child.send_signal(signal.SIGINT)
+        wait_for_word(child, "Stopping")
+        child.send_signal(signal.SIGTERM)
+        child.wait(GRACE_S)
+        child.kill()
+        assert end_of(child)[0] == 143
+        healed = project.run("apply", "--yes", "--settle", "0.1")
+        assert healed.code == 0, healed.out
+        assert sorted(done(project)) == [("delete", "b"), ("run", "a")]
+
+
+def test_a_kill_after_an_interrupt_loses_nothing(tmp_path: Path) -> None:
+    with served(tmp_path, "run:hang:after:times=1") as project:
+        project.write("a: {state: running}")
+        child = project.start("apply", "--yes")
+        until(lambda: len(sent(project)) == 1)
+        child.send_signal(signal.SIGINT)
+        wait_for_word(child, "Stopping")
+        child.kill()
+        assert end_of(child)[0] == -signal.SIGKILL
+        assert project.run("apply", "--yes", "--settle", "0.1").code == 0
+        assert done(project) == [("run", "a")]
+
+
+def test_an_interrupt_ends_the_wait_that_a_429_asked_for(tmp_path: Path) -> None:
+    with served(tmp_path, "run:429:retry-after=50") as project:
+        project.write("a: {state: running}")
+        child = project.start("apply", "--yes")
+        until(lambda: len(sent(project)) == 1)
+        asked_s = time.monotonic()
+        child.send_signal(signal.SIGTERM)
+        assert end_of(child)[0] == 143
+        assert time.monotonic() - asked_s < GRACE_S
+        assert done(project) == []
+
+
+def test_an_interrupt_ends_the_wait_between_two_looks_and_keeps_the_doubt(tmp_path: Path) -> None:
+    with served(tmp_path, "run:503:times=1") as project:
+        project.write("a: {state: running}")
+        assert project.run("apply", "--yes").code == 5
+        child = project.start("apply", "--yes", "--settle", "50")
+        wait_for_word(child, "looking again")
+        asked_s = time.monotonic()
+        child.send_signal(signal.SIGINT)
+        assert end_of(child)[0] == 130
+        assert time.monotonic() - asked_s < GRACE_S
+        assert project.state["jobs"]["a"]["inDoubt"]["verb"] == "run"
+        assert project.run("apply", "--yes", "--settle", "0.1").code == 0
+        assert done(project) == [("run", "a")]
+
+
+def test_an_interrupt_ends_the_wait_for_the_lock(tmp_path: Path) -> None:
+    with served(tmp_path, "run:hang:times=1") as project:
+        project.write("a: {state: running}")
+        holder = project.start("apply", "--yes")
+        until(lambda: len(sent(project)) == 1)
+        child = project.start("apply", "--yes", "--lock-timeout", "50")
+        until(lambda: is_caught(child.pid))
+        asked_s = time.monotonic()
+        child.send_signal(signal.SIGINT)
+        code, _, err = end_of(child)
+        assert code == 130, err
+        assert time.monotonic() - asked_s < GRACE_S
+        holder.kill()
+        end_of(holder)
+        assert len(sent(project)) == 1
+
+
+def is_caught(pid: int) -> bool:
+    """Whether the program has a handler of its own by now: Python has one for Ctrl-C from its start, SIGTERM tells."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
+    return bool(mask >> (signal.SIGTERM - 1) & 1)
