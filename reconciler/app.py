@@ -322,6 +322,8 @@ class _Work:
             raise refusal
         subjects = {subject.job.name: subject for subject in matching.subjects}
         if not plan.touches_anything:
+            # What is held goes by its new name too, as `resolve` is told it.
+            self._session.move(matching.moves)
             return [untouched(action) for action in plan.actions]
         unknown = [action.job for action in plan.actions if action.job not in subjects]
         if unknown:

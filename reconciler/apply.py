@@ -220,10 +220,7 @@ class _Apply:
         """Send, and where the answer is lost look, and repeat what may be repeated."""
         engine = self._around.engine
         answer = engine.send(call)
-        done_already = {Verb.RUN: (), Verb.ABORT: (400, 404), Verb.DELETE: (404,)}[verb]
-        if before is None and answer.kind is AnswerClass.REJECTED and answer.status in done_already:
-            # Nothing could be observed ahead of it, so this is how the service says that there was nothing to do.
-            return _Reply(AnswerClass.APPLIED, answer, f"there was nothing to {verb}: {_words(answer)}")
+        done_already = (400, 404) if verb is Verb.ABORT else (404,)
         if answer.kind is not AnswerClass.IN_DOUBT:
             return _Reply(answer.kind, answer, answer.message if answer.kind is AnswerClass.APPLIED else "")
         for sends in range(1, _SENDS + 1):

@@ -65,7 +65,8 @@ class Scenario(NamedTuple):
     `runs` is how often each job is run in all, `final` what is recorded of it, `faults` how the server
     misbehaves. `lose` names files that are lost before the apply. `killed_after` kills the
     last preparation once the server has done its first call of this verb. `checkpoint_bytes` is the length
-    from which on the journal is folded.
+    from which on the journal is folded. A job is active for `job_seconds`; only where it has ended does the
+    server carry out a second run.
     """
 
     before: tuple[Step, ...]
@@ -78,6 +79,7 @@ class Scenario(NamedTuple):
     lose: tuple[str, ...] = ()
     killed_after: Verb | None = None
     checkpoint_bytes: int = 0
+    job_seconds: float = 1000
 
 
 RUNNING, ABORTED, ABSENT = Desired.RUNNING, Desired.ABORTED, Desired.ABSENT
@@ -149,6 +151,15 @@ SCENARIOS: Mapping[str, Scenario] = {
     "cannot-read-and-fails": Scenario((Step(_ONE),), 'a: {state: running, runToken: "2"}\nb: {state: running}',
                                       {"a": 2, "b": 1}, {"a": RUNNING, "b": RUNNING},
                                       faults=(*CANNOT_READ, "run:503:after:times=1:skip=1", "run:503:times=1:skip=1")),
+    "quick-jobs": Scenario((Step(_ONE),), _THREE.replace("running", 'running, runToken: "2"', 1),
+                           {"a": 2, "b": 1, "c": 1}, {"a": RUNNING, "b": RUNNING, "c": RUNNING},
+                           faults=("run:reset:after:times=1:skip=1", "run:503:times=1:skip=1"), job_seconds=0),
+    "quick-jobs-read-late": Scenario((), _THREE, dict.fromkeys("abc", 1), dict.fromkeys("abc", RUNNING),
+                                     (*APPLY, "--parallelism", "1"), job_seconds=0,
+                                     faults=("run:503:after:times=1", "read:stale:times=1:skip=1")),
+    "quick-jobs-cannot-read": Scenario((Step(_ONE),), 'a: {state: running, runToken: "2"}\nb: {state: running}',
+                                       {"a": 2, "b": 1}, {"a": RUNNING, "b": RUNNING}, job_seconds=0,
+                                       faults=(*CANNOT_READ, "run:503:after:times=1:skip=1", "run:503:times=1:skip=1")),
     "saved-plan": Scenario((Step(_THREE), Step(_MIXED, ("plan", "--out", "plan.json"))), _MIXED, _MIXED_RUNS,
                            _MIXED_FINAL, ("apply", "--plan", "plan.json", "--yes")),
     "recovery": Scenario((Step(_THREE), Step(_MIXED, (*APPLY, "--parallelism", "1"))), _MIXED, _MIXED_RUNS,
@@ -280,7 +291,7 @@ class History:
         self._output = folder / "output"
         self._fresh_program = fresh_program
         self._folder.mkdir()
-        self._server, self._held, self._endpoint = _serve(self._db, scenario.faults)
+        self._server, self._held, self._endpoint = _serve(self._db, scenario)
         self._deeds_before: Sequence[Deed] = ()
         self.settled = 0
 
@@ -494,7 +505,7 @@ def _require(holds: bool, otherwise: str) -> None:
         raise Broken(otherwise)
 
 
-def _serve(db: Path, faults: Sequence[str]) -> tuple[int, int, str]:
+def _serve(db: Path, scenario: Scenario) -> tuple[int, int, str]:
     """Start the server in a program of its own; it lives until the returned descriptor is closed.
 
     Returns its process id, that descriptor, and its endpoint.
@@ -504,8 +515,13 @@ def _serve(db: Path, faults: Sequence[str]) -> tuple[int, int, str]:
 
     def body() -> None:
         os.close(held)
-        rules = [parse_fault(fault) for fault in faults]
-        server = SandboxServer(db, access_token=TOKEN, create_missing=True, job_seconds=1000, faults=rules)
+        server = SandboxServer(
+            db,
+            access_token=TOKEN,
+            create_missing=True,
+            job_seconds=scenario.job_seconds,
+            faults=[parse_fault(fault) for fault in scenario.faults],
+        )
         server.start()
         os.write(tell, server.endpoint.encode())
         os.read(hold, 1)

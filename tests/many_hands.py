@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from project import TOKEN, Project
-
 from reconciler.engines.sandbox.life import ledger
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.jobs import Verb

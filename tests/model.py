@@ -31,7 +31,7 @@ from reconciler.engines.sandbox.life import JobState
 from reconciler.engines.sandbox.life import state as server_state
 from reconciler.errors import ExitCode, Refused, StateError
 from reconciler.jobs import EMPTY, Config, Desired, Doubt, Job, OnConfigChange, Record, State, Verb
-from reconciler.plan import Action, ActionKind, Outcome, Plan
+from reconciler.plan import Outcome, Plan
 from reconciler.planner import agrees, same_config
 
 STEPS = 10
@@ -291,17 +291,7 @@ class Months(RuleBasedStateMachine):
     @rule()
     def settle(self) -> None:
         """Applied again and again with nothing going wrong, it comes to rest."""
-        ended = self._apply()
-        for _ in range(4):
-            if all(outcome.done is ActionKind.NOOP for outcome in ended.outcomes):
-                break
-            # A settle time, and the end of a run of someone else's that something was held for.
-            self.world.forward(max(SETTLE_S, self.world.options.job_seconds))
-            ended = self._apply()
-        before = self.world.disk.changes
-        last = self._apply()
-        self.world.check_at_rest(ended, last)
-        assert last.changing or self.world.disk.changes == before, "an apply with nothing to do wrote something"
+        self.world.come_to_rest(self._apply)
 
     def teardown(self) -> None:
         if sys.exc_info()[0] is None and self.jobs:

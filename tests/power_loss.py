@@ -28,7 +28,6 @@ from typing import Any, NamedTuple, NoReturn, Protocol, cast
 from unittest.mock import patch
 
 from lossy_disk import LossyDisk, PowerLoss
-
 from reconciler import app, apply, wiring
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
@@ -51,8 +50,11 @@ STALE_S = 30.0
 """How old a read of the server may be; less than the settle time, as `apply --settle` demands of it."""
 
 _SETTLE_S = 60.0
+_WAIT_S = 5.0
 _TOKEN = "an-access-token"
 _APPLIES_TO_REST = 4
+_ENOUGH = 5
+"""So many failures end a run: the first says as much as the hundredth."""
 
 
 class Violation(AssertionError):
@@ -320,7 +322,8 @@ def _two_at_once(watched: Witness, machine: Machine, random: Random, taken: set[
         thread = threading.Thread(target=work)
         threads.append(thread)
         thread.start()
-        wrote.wait()
+        if not wrote.wait(_WAIT_S):
+            raise Violation("while one thread flushes, no other can write")
         machine.disk.wrote = None
 
     machine.disk.before_flush = crowd
@@ -714,9 +717,8 @@ class _InTurn:
     def submit(self, task: Callable[..., None], *arguments: object) -> None:
         try:
             task(*arguments)
-        except BaseException:
-            # A real pool keeps it in a future that nobody asks.
-            return
+        except BaseException:  # noqa: BLE001  a real pool keeps it in a future that nobody asks
+            pass
 
 
 class _WitnessedStore:
@@ -772,12 +774,14 @@ def _come_to_rest(applies: Applies) -> None:
             count = len(remote.ledger.deeds)
             before = applies.recorded()
             done = applies.apply()
-            assert done is not None
+            if done is None:
+                raise Violation("an apply failed where nothing fails any more")
             remote.clock.wait(1000)
             if len(remote.ledger.deeds) == count and applies.recorded() == before:
                 break
             if attempt == _APPLIES_TO_REST - 1:
                 raise Violation("applying again does not come to rest")
+        assert done is not None
         applies.machine.check()
         doubtful = {name: record.doubt for name, record in applies.recorded().items() if record.doubt is not None}
         declared = [name for name in doubtful if name in applies.people.jobs]
@@ -837,7 +841,7 @@ def run_histories(kind: str, seed: int, numbers: range) -> tuple[Counter[str], l
                 if isinstance(fault, KeyboardInterrupt):
                     raise
                 failures.append(f"{kind}:{seed}:{number}: {type(fault).__name__}: {fault}")
-                if len(failures) >= 20:
+                if len(failures) >= _ENOUGH:
                     break
             else:
                 sums.update(outcome._asdict())
@@ -881,7 +885,7 @@ def _run_all(histories: int, seed: int, jobs: int) -> int:
             some_sums, some_failures = result.get()
             sums[kind] += some_sums
             failures += some_failures
-            if len(failures) >= 20:
+            if len(failures) >= _ENOUGH:
                 pool.terminate()
                 break
     for kind, counts in sums.items():

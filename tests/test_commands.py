@@ -465,6 +465,20 @@ def test_a_run_that_left_no_trace_in_two_looks_is_sent_once_more(tmp_path: Path)
         assert done(project) == [("run", "a")]
 
 
+def test_a_first_look_that_is_stale_does_not_run_a_job_again(tmp_path: Path) -> None:
+    faults = [parse_fault("run:503:after:times=1"), parse_fault("read:stale:skip=1:times=2")]
+    with SandboxServer(
+        tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=1000, faults=faults
+    ) as server:
+        project = Project(tmp_path, server)
+        project.write("a: {state: running}")
+        assert project.run("apply", "--yes").code == 5
+        settled = project.run("apply", "--yes", "--settle", "0.2")
+        assert settled.code == 0, settled.out + settled.err
+        assert done(project) == [("run", "a")]
+        assert project.run("plan").out == "No changes: 1 job is as recorded.\n"
+
+
 def test_one_failure_lets_the_others_go_on_and_skips_the_deletes(tmp_path: Path) -> None:
     faults = [parse_fault("run:403:job=bad")]
     with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=faults) as server:

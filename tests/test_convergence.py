@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from model import CONFIGS, FAULTS
-from model_world import HONEST, SETTLE_S, STATE, TARGET, Ended, How, ModelWorld
+from model_world import HONEST, STATE, TARGET, Ended, How, ModelWorld
 
 from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.engines.sandbox.life import JobState
@@ -18,7 +18,7 @@ from reconciler.jobs import Desired, Doubt, Evidence, Job, OnConfigChange, Recor
 from reconciler.plan import ActionKind, Outcome
 from reconciler.state import codec
 
-EXAMPLES = 300
+EXAMPLES = 60
 IDS = ("1", "2", "3", "4", "5", "6")
 
 
@@ -158,14 +158,9 @@ def check_quiet(world: ModelWorld, ended: Ended, *, prune: bool) -> None:
     assert world.disk.read(STATE) == state
 
 
-def come_to_rest(world: ModelWorld, *, prune: bool) -> Ended:
-    """Apply with honest answers until nothing moves; every doubt is settled by looking, or is held by name."""
-    for _ in range(4):
-        world.apply(prune=prune)
-        world.forward(max(SETTLE_S, world.options.job_seconds))
-    ended = world.apply(prune=prune)
-    last = world.apply(prune=prune)
-    world.check_at_rest(ended, last)
+def check_rest(world: ModelWorld, *, prune: bool) -> None:
+    """Once answers are honest it comes to rest; every doubt is settled by looking, or is held by name."""
+    last = world.come_to_rest(lambda: world.apply(prune=prune))
     for outcome in last.outcomes:
         record = world.record_of(outcome.action.id)
         if record is not None and record.doubt is not None:
@@ -173,7 +168,6 @@ def come_to_rest(world: ModelWorld, *, prune: bool) -> Ended:
             assert outcome.done is ActionKind.HOLD
             for words in (outcome.action.job, record.doubt.verb, record.doubt.sent_at, "reconciler resolve"):
                 assert words in outcome.action.reason
-    return last
 
 
 QUICK = settings(
@@ -185,17 +179,18 @@ QUICK = settings(
 )
 
 
+@pytest.mark.parametrize("number", range(3))
 @pytest.mark.parametrize("honest", [True, False])
-def test_a_second_plan_after_an_apply_is_empty_but_for_holds(honest: bool) -> None:
+def test_a_second_plan_after_an_apply_is_empty_but_for_holds(honest: bool, number: int) -> None:
     @QUICK
-    @seed(honest)
+    @seed(number)
     @given(a_case())
     def property_holds(case: Case) -> None:
         world = case.world()
         ended = world.apply(HONEST if honest else How(faults=case.faults), prune=case.prune)
         if is_clean(ended):
             check_quiet(world, ended, prune=case.prune)
-        come_to_rest(world, prune=case.prune)
+        check_rest(world, prune=case.prune)
 
     property_holds()
 
@@ -211,4 +206,5 @@ def test_a_second_refreshed_plan_after_applying_one_has_not_even_drift(case: Cas
     again = world.plan(refresh=True, prune=case.prune)
     left = [a for a in again.actions if a.kind not in (ActionKind.NOOP, ActionKind.HOLD) and a.job in done]
     assert left == []
-    assert world.apply(saved=again).changing == ()
+    if is_clean(ended):
+        assert world.apply(saved=again).changing == ()

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from many_hands import rounds
 from project import TOKEN, Project
-
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
 

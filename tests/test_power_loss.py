@@ -1,36 +1,39 @@
 """What holds when the power goes: a sample of `power_loss.py`, and each of its findings by name."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 import pytest
+
 from lossy_disk import LossyDisk, PowerLoss
 from power_loss import KINDS, run_histories
-
 from reconciler.app import Applied
 from reconciler.errors import ExitCode
 from reconciler.jobs import Desired, Doubt, Record, State, Target, Verb
 from reconciler.plan import Action, ActionKind, ActionOutcome, Outcome, Plan
 from reconciler.state import journal as journals
-from reconciler.state.journal import Journal, JournalBroken, decode, encode_entry
-from reconciler.state.session import RESERVE_BYTES, Session, load
+from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroken, decode, encode_entry
+from reconciler.state.session import Session, load
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")
 HEADER = {"type": "header"}
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(16))
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_promised_outlives_the_power_and_nothing_runs_twice(kind: str, seed: int) -> None:
-    sums, failures = run_histories(kind, seed, range(200))
+    sums, failures = run_histories(kind, seed, range(60))
     assert failures == []
-    assert sums["histories"] == 200
-    assert sums["losses"] > 150
+    assert sums["histories"] == 60
+    assert sums["losses"] > 30
 
 
 def test_a_history_is_the_same_each_time() -> None:
-    assert [run_histories(kind, 7, range(20)) for kind in KINDS] == [run_histories(kind, 7, range(20)) for kind in KINDS]
+    assert [run_histories(kind, 7, range(20)) for kind in KINDS] == [
+        run_histories(kind, 7, range(20)) for kind in KINDS
+    ]
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -56,11 +59,9 @@ def test_a_journal_that_was_growing_is_not_taken_for_one_that_was_cut(
 
 
 def test_of_two_records_in_one_flush_the_second_may_be_all_that_reached_the_disk() -> None:
-    content = _journal(*[{"type": kind, "flushed": 2} for kind in ("a", "b", "c")])
-    assert _kinds(_disk_with(content.replace(encode_entry({"type": "b", "flushed": 2}, 2), bytes(512)))) == [
-        "header",
-        "a",
-    ]
+    content = _journal(*({"type": kind, "flushed": 2} for kind in ("a", "b", "c")))
+    without = content.replace(encode_entry({"type": "b", "flushed": 2}, 2), bytes(512))
+    assert _kinds(_disk_with(without)) == ["header", "a"]
 
 
 def test_a_record_that_was_flushed_before_a_later_one_was_written_is_missed() -> None:
@@ -92,12 +93,13 @@ def test_after_a_checkpoint_that_failed_nothing_more_is_written() -> None:
         session.checkpoint()
     disk.failing = 0.0
     ticks = disk.ticks
-    for attempt in (
+    attempts: list[Callable[[], None]] = [
         lambda: session.put("c", Record("id-c", Desired.RUNNING)),
         lambda: session.intend("d", "id-d", _doubt("op-2")),
         session.checkpoint,
         session.close,
-    ):
+    ]
+    for attempt in attempts:
         with pytest.raises(JournalBroken):
             attempt()
     assert disk.ticks == ticks
@@ -160,7 +162,7 @@ def test_a_call_in_doubt_weighs_more_than_a_failure_beside_it() -> None:
         ActionOutcome(broken, Outcome.FAILED, ActionKind.HOLD, error="no such job"),
     )
     plan = Plan(TARGET, "l", 1, "sha256:0", None, ("jobs.yaml",), (held, broken))
-    assert Applied(plan, outcomes).exit_code is ExitCode.IN_DOUBT
+    assert Applied(plan, outcomes, frozenset({"a"})).exit_code is ExitCode.IN_DOUBT
 
 
 def test_a_state_file_is_whole_whatever_was_flushed_of_the_next(tmp_path: Path) -> None:
@@ -194,7 +196,7 @@ def _doubt(op: str) -> Doubt:
     return Doubt(op, Verb.RUN, {}, None, None, "2026-11-21T10:00:00Z", "")
 
 
-def _journal(*entries: dict[str, object]) -> bytes:
+def _journal(*entries: Entry) -> bytes:
     return b"".join(encode_entry(entry, number) for number, entry in enumerate([HEADER, *entries])) + bytes(64)
 
 

@@ -85,7 +85,8 @@ class Journal:
     def __init__(self, disk: Disk, path: str, mode: int, entries: list[Entry], *, reserve_bytes: int = 0) -> None:
         """Make the file in place of any that is there, with `entries` (the header first), all flushed.
 
-        `reserve_bytes` is as in `append`. Raises `OSError`; then the old file, if any, is still the one in place or the new one is whole.
+        `reserve_bytes` is as in `append`. Raises `OSError`; then the old file, if any, is still the one
+        in place or the new one is whole.
         """
         temporary = f"{path}.tmp"
         self._turn = threading.Condition()

@@ -259,7 +259,7 @@ class Session:
             raise JournalBroken(*self._broken.args) from self._broken
 
     def _fail(self, why: str) -> JournalBroken:
-        """The error to raise, now and whenever anything is still to be written: it is unknown which file is in place."""
+        """The error to raise, now and whenever more is to be written, since nobody knows which file is in place."""
         self._broken = JournalBroken(why)
         return self._broken
 

@@ -1,0 +1,99 @@
+"""Tests of the tests: seed one bug at a time, and see the test that is named for it fail.
+
+    python tests/mutants.py [--only NAME]
+
+Each mutant is a copy of the installed package with one replacement; it is caught where its test fails.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import reconciler
+
+TESTS = Path(__file__).parent
+
+
+class Mutant(NamedTuple):
+    """One seeded bug: `old` stands once in `file`, and `test` (a file and a -k expression) must fail with `new`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+    keyword: str
+
+
+MUTANTS = [
+    Mutant("an intent is not flushed", "state/journal.py", "            self._file.sync()\n        except OSError as fault:\n            failure", "            pass\n        except OSError as fault:\n            failure", "test_state.py", "one_failed_flush"),
+    Mutant("the intent comes after the call", "apply.py", "        around.session.intend(job.name, job.id, doubt)\n", "", "test_power_loss.py", ""),
+    Mutant("redirects are followed", "engines/transport.py", "self._adapter.send(_prepared(method, url, headers, body), timeout=self._timeout_s).raw", "__import__('requests').Session().send(_prepared(method, url, headers, body), timeout=self._timeout_s, stream=True).raw", "test_server_faults.py", "302 or 307"),
+    Mutant("a run is sent again on 503", "engines/bytenite/answers.py", "(500, 502, 503, 504), AnswerClass.IN_DOUBT, repeat_read=True", "(500, 502, 503, 504), AnswerClass.IN_DOUBT, repeat=True, repeat_read=True", "test_server_faults.py", "503-run"),
+    Mutant("a 500 counts as rejected", "engines/bytenite/answers.py", "reply.status in (400, 401, 403, 404), AnswerClass.REJECTED", "reply.status in (400, 401, 403, 404, 500), AnswerClass.REJECTED", "test_server_faults.py", "500-run or 500"),
+    Mutant("an unreadable 200 counts as applied", "engines/bytenite/answers.py", "_Row(_is_2xx, AnswerClass.IN_DOUBT", "_Row(_is_2xx, AnswerClass.APPLIED", "test_server_faults.py", "html or wrong"),
+    Mutant("ok: false in a 200 counts as applied", "engines/bytenite/answers.py", "    return fields.get(\"ok\") is False or _says_anything(fields.get(\"error\"))", "    return False", "test_server_faults.py", "not-ok or error-in-200"),
+    Mutant("the folder is not flushed after the rename", "state/disk.py", "    disk.rename(temporary, path)\n    disk.sync_folder(path)\n", "    disk.rename(temporary, path)\n", "test_power_loss.py", ""),
+    Mutant("the journal's header is not flushed before its rename", "state/journal.py", "            self._file.sync()\n            disk.rename", "            disk.rename", "test_power_loss.py", ""),
+    Mutant("no baseline in the intent", "apply.py", "before = None if observed.status is Status.NOT_OBSERVED else observed.evidence", "before = None", "test_commands.py", "answer_is_lost_but_which_shows"),
+    Mutant("the time of submission is no evidence", "evidence.py", "    if now.submitted_at is not None and now.submitted_at != before.submitted_at:\n        return Trace.DONE\n", "", "test_evidence.py", "lost_run"),
+    Mutant("a repeat may hit a newer run", "evidence.py", "    return _trace_of_run(before, now) is Trace.DONE", "    return False", "test_evidence.py", "newer or abort"),
+    Mutant("one look is enough", "recover.py", "            case Trace.NOT_DONE:\n                pending.append(Pending(name, monotonic()))", "            case Trace.NOT_DONE:\n                _conclude(session, name, record, False)", "test_commands.py", "stale_does"),
+    Mutant("a token is not consumed", "planner.py", "consumed = tokens | {job.run_token} if job.run_token is not None else tokens", "consumed = tokens", "test_commands.py", "run_token"),
+    Mutant("a finished job without a record is run", "planner.py", "Status.COMPLETE: _row(Cell.ADOPT,", "Status.COMPLETE: _row(Cell.RUN,", "test_planner.py", "each_cell"),
+    Mutant("a job in doubt is decided on", "planner.py", "if record is not None and record.doubt is not None:\n        return", "if False:\n        return", "test_planner.py", "in_doubt"),
+    Mutant("apply does not observe", "apply.py", "        observed = self._around.engine.observe(action.id)\n        decision", "        observed = NOT_OBSERVED\n        decision", "test_commands.py", "lost_state"),
+    Mutant("apply does what the plan did not show", "apply.py", "if not _is_subsequence(fresh.calls, action.calls):", "if False:", "test_commands.py", "did_not_show or tampered"),
+    Mutant("deletes go on after a failure", "apply.py", "if step == _DELETE_STEP and self._unwell:", "if False:", "test_commands.py", "one_failure"),
+    Mutant("the lock is shared", "state/lock.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB", "test_state.py", "lock"),
+    Mutant("the digest is not checked", "state/codec.py", "if not digest or digest_of(rest) != digest:", "if not digest:", "test_state.py", "flipped_bit_of_a_state or hand_edit"),
+    Mutant("the target is not checked", "state/session.py", "    if recorded != target:", "    if False:", "test_state.py", "another_target"),
+    Mutant("a rolled-back state is taken", "state/file.py", "        if serial < newest or", "        if False or", "test_state.py", "rolled_back"),
+    Mutant("results are not replayed", "state/session.py", "if entry[\"type\"] in (\"result\", \"record\"):", "if entry[\"type\"] == \"record\":", "test_state.py", "survives_a_crash"),
+    Mutant("records are replayed twice after a checkpoint", "state/session.py", "        if folded:\n", "        if False:\n", "test_state.py", "between_state_and_journal"),
+    Mutant("a cut journal is read as it is", "state/journal.py", "    if not content.endswith(b\"\\0\"):", "    if False:", "test_state.py", "truncation_of_a_journal"),
+    Mutant("symbolic links are followed", "state/disk.py", "os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC", "os.O_RDONLY | os.O_CLOEXEC", "test_state.py", "symbolic"),
+    Mutant("a stop starts new actions", "apply.py", "\"skipped: interrupted before it began\" if self._around.stop.is_set() else", "", "test_signals.py", ""),
+    Mutant("plain http goes anywhere", "endpoints.py", "if scheme == \"http\" and not (host", "if False and not (host", "test_manifest.py", "endpoint"),
+]  # fmt: skip
+
+
+def caught(mutant: Mutant) -> bool:
+    """Whether the mutant's test fails on a copy of the package that has its bug."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "reconciler"
+        shutil.copytree(Path(reconciler.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        path = copy / mutant.file
+        text = path.read_text()
+        if text.count(mutant.old) != 1:
+            sys.exit(f"{mutant.name}: what it replaces stands {text.count(mutant.old)} times in {mutant.file}")
+        path.write_text(text.replace(mutant.old, mutant.new))
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header"]
+        command += [str(TESTS / mutant.test)] + (["-k", mutant.keyword] if mutant.keyword else [])
+        env = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{TESTS}", "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(command, env=env, cwd=TESTS.parent, capture_output=True, text=True, check=False)
+        if done.returncode not in (0, 1):
+            sys.exit(f"{mutant.name}: pytest ended with {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.returncode == 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="NAME", help="only mutants whose name holds this")
+    chosen = [mutant for mutant in MUTANTS if parser.parse_args().only in mutant.name]
+    survivors = []
+    for mutant in chosen:
+        found = caught(mutant)
+        print(f"{'caught' if found else 'SURVIVED':9} {mutant.name}  ({mutant.test} {mutant.keyword})", flush=True)
+        survivors += [] if found else [mutant.name]
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} seeded bugs caught")
+    sys.exit(bool(survivors))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Did a lost call do its work? Each case that decides whether a run is sent again."""
+
+import pytest
+
+from reconciler.evidence import Trace, is_newer_run, trace_of
+from reconciler.jobs import NOT_OBSERVED, Evidence, Observation, Status, Verb
+
+MONDAY, TUESDAY = "2026-11-16T00:00:00Z", "2026-11-17T00:00:00Z"
+DRAFT = Evidence(Status.DRAFT, "JOB_STATE_NEW")
+ENDED = Evidence(Status.COMPLETE, "JOB_STATE_COMPLETE", MONDAY, {"JOB_STATE_COMPLETE": MONDAY})
+ENDED_UNTOLD = Evidence(Status.COMPLETE, "JOB_STATE_COMPLETE")
+ACTIVE = Evidence(Status.ACTIVE, "JOB_STATE_RUNNING", MONDAY)
+
+
+def now(status: Status, submitted_at: str | None = None, timestamps: dict[str, str] | None = None) -> Observation:
+    return Observation(status, "A_WORD", None, submitted_at, timestamps or {})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "trace"),
+    [
+        (DRAFT, now(Status.DRAFT), Trace.NOT_DONE),
+        (DRAFT, now(Status.ACTIVE), Trace.DONE),
+        (DRAFT, now(Status.COMPLETE), Trace.DONE),
+        (DRAFT, now(Status.FAILED), Trace.DONE),
+        (DRAFT, now(Status.ABORTED), Trace.DONE),
+        (DRAFT, now(Status.MISSING), Trace.UNTOLD),
+        (ENDED, now(Status.COMPLETE, TUESDAY), Trace.DONE),
+        (ENDED, now(Status.ACTIVE, MONDAY), Trace.DONE),
+        (ENDED, now(Status.COMPLETE, MONDAY, {"JOB_STATE_COMPLETE": MONDAY}), Trace.NOT_DONE),
+        (ENDED, now(Status.COMPLETE, MONDAY, {"JOB_STATE_COMPLETE": TUESDAY}), Trace.DONE),
+        (ENDED, now(Status.FAILED, MONDAY), Trace.DONE),
+        (ENDED, now(Status.DRAFT), Trace.UNTOLD),
+        (ENDED_UNTOLD, now(Status.COMPLETE), Trace.UNTOLD),
+        (ENDED_UNTOLD, now(Status.ACTIVE), Trace.DONE),
+        (None, now(Status.ACTIVE, TUESDAY), Trace.UNTOLD),
+        (ENDED, NOT_OBSERVED, Trace.UNTOLD),
+        (ENDED, now(Status.UNREADABLE), Trace.UNTOLD),
+    ],
+)
+def test_a_lost_run(before: Evidence | None, after: Observation, trace: Trace) -> None:
+    assert trace_of(Verb.RUN, before, after) is trace
+
+
+@pytest.mark.parametrize(
+    ("after", "trace"),
+    [
+        (now(Status.ACTIVE, MONDAY), Trace.NOT_DONE),
+        (now(Status.ABORTED, MONDAY), Trace.DONE),
+        (now(Status.COMPLETE, MONDAY), Trace.DONE),
+        (now(Status.MISSING), Trace.DONE),
+        (now(Status.ACTIVE, TUESDAY), Trace.UNTOLD),
+        (NOT_OBSERVED, Trace.UNTOLD),
+    ],
+)
+def test_a_lost_abort(after: Observation, trace: Trace) -> None:
+    assert trace_of(Verb.ABORT, ACTIVE, after) is trace
+
+
+@pytest.mark.parametrize(
+    ("after", "trace"),
+    [
+        (now(Status.MISSING), Trace.DONE),
+        (now(Status.COMPLETE, MONDAY, {"JOB_STATE_COMPLETE": MONDAY}), Trace.NOT_DONE),
+        (now(Status.ACTIVE, TUESDAY), Trace.UNTOLD),
+    ],
+)
+def test_a_lost_delete(after: Observation, trace: Trace) -> None:
+    assert trace_of(Verb.DELETE, ENDED, after) is trace
+
+
+def test_a_run_by_someone_else_since_is_newer_and_must_not_be_hit() -> None:
+    assert is_newer_run(ACTIVE, now(Status.ACTIVE, TUESDAY))
+    assert not is_newer_run(ACTIVE, now(Status.ACTIVE, MONDAY))

@@ -1,0 +1,234 @@
+"""Each way that a service can misbehave, for each verb, with reads and without: how often a call is sent, and what is
+on record afterwards. Judged by the embedded server's own ledger, over real sockets."""
+
+import threading
+import time
+import uuid
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import pytest
+
+from reconciler.apply import Surroundings, carry_out
+from reconciler.engines.bytenite.auth import Credentials
+from reconciler.engines.bytenite.engine import ByteniteEngine
+from reconciler.engines.bytenite.wire import call_for
+from reconciler.engines.sandbox.faults import parse_fault
+from reconciler.engines.sandbox.life import calls, ledger
+from reconciler.engines.sandbox.server import SandboxServer
+from reconciler.events import Finished
+from reconciler.jobs import Desired, Job, Record, State, Target, Verb
+from reconciler.plan import ActionOutcome, Outcome
+from reconciler.planner import make_plan, match_records
+from reconciler.state.disk import OsDisk
+from reconciler.state.file import FileStore
+from reconciler.state.file import Surroundings as StoreSurroundings
+
+TOKEN = "an-access-token"
+TARGET = Target("bytenite", "http://127.0.0.1/v1/customer")
+TIMEOUT_S = 0.5
+
+
+class Row(NamedTuple):
+    """A fault, and what it means: the answer is lost, or the call rejected; the work done or not.
+
+    `sends` is how often a rejected call is sent.
+    """
+
+    fault: str
+    lost: bool
+    done: bool = False
+    sends: int = 1
+
+
+LOST = [
+    *(f"{status}" for status in (500, 502, 503, 504)),
+    *(f"{status}" for status in (301, 302, 303, 307, 308)),
+    "503:retry-after=0",
+    "503:retry-after=5",
+    "503:retry-after=1000000000",
+    "503:retry-after=Fri, 01 Jan 2100 00.00.00 GMT",
+    "503:retry-after=rubbish",
+    "405",
+    "409",
+    "reset",
+    "close",
+    "truncated",
+    "html",
+    "empty",
+    "garbage",
+    "wrong-type",
+    "huge",
+    "hang:seconds=3",
+    "drip:seconds=3",
+]
+LOST_AFTER = ["500", "502", "503", "504", "302", "204", "reset", "close", "truncated", "html", "empty", "garbage"]
+ROWS = [
+    *(Row(fault, lost=True) for fault in LOST),
+    *(Row(f"{kind}:after", lost=True, done=True) for kind in LOST_AFTER),
+    Row("hang:after:seconds=3", lost=True, done=True),
+    *(Row(f"{status}", lost=False) for status in (400, 401, 403, 404)),
+    Row("not-ok", lost=False),
+    Row("error-in-200", lost=False),
+    Row("429:retry-after=0", lost=False, sends=4),
+    Row("429:retry-after=5", lost=False, sends=4),
+    Row("429:retry-after=rubbish", lost=False, sends=4),
+    Row("429:retry-after=1000000000", lost=False),
+]
+
+
+class Trial(NamedTuple):
+    """What one action against a misbehaving server left."""
+
+    outcome: ActionOutcome
+    sent: int
+    done: int
+    record: Record | None
+
+
+def attempt(folder: Path, verb: Verb, fault: str, *, reads: bool) -> Trial:
+    """Bring a job to where `verb` is what is planned, then apply under the fault."""
+    db = folder / "server.db"
+    with SandboxServer(db, access_token=TOKEN, create_missing=True, job_seconds=1000, reads=reads) as server:
+        engine = engine_at(server)
+        prior = {Verb.RUN: [], Verb.ABORT: [Verb.RUN], Verb.DELETE: [Verb.RUN, Verb.ABORT]}[verb]
+        for earlier in prior:
+            engine.send(call_for(earlier, "a", {}))
+        engine.close()
+    rules = [parse_fault(f"{verb}:{fault}")]
+    with SandboxServer(
+        db, access_token=TOKEN, create_missing=True, job_seconds=1000, reads=reads, faults=rules
+    ) as server:
+        calls_before, done_before = len(calls(db)), len(ledger(db))
+        outcome, record = apply_one(folder, engine_at(server), verb)
+        path = {Verb.RUN: "/run", Verb.ABORT: "/abort", Verb.DELETE: "/jobs/a"}[verb]
+        method = "DELETE" if verb is Verb.DELETE else "POST"
+        sent = [c for c in calls(db)[calls_before:] if c.method == method and c.path.endswith(path)]
+        followed = [c for c in calls(db) if "/followed/" in c.path]
+        assert followed == []
+        return Trial(outcome, len(sent), len(ledger(db)) - done_before, record)
+
+
+def engine_at(server: SandboxServer) -> ByteniteEngine:
+    return ByteniteEngine(
+        server.endpoint,
+        Credentials(TOKEN),
+        parallelism=1,
+        max_rps=None,
+        wait=lambda seconds: False,
+        random=Random(1),
+        timeout_s=TIMEOUT_S,
+    )
+
+
+def apply_one(folder: Path, engine: ByteniteEngine, verb: Verb) -> tuple[ActionOutcome, Record | None]:
+    desired = {Verb.RUN: Desired.RUNNING, Verb.ABORT: Desired.ABORTED, Verb.DELETE: Desired.ABSENT}[verb]
+    recorded = {
+        Verb.RUN: {},
+        Verb.ABORT: {"a": Record("a", Desired.RUNNING)},
+        Verb.DELETE: {"a": Record("a", Desired.ABORTED)},
+    }[verb]
+    around = StoreSurroundings(
+        OsDisk(), str(folder / "marks"), "ada", lambda: "now", lambda: "lineage", lambda seconds: False
+    )
+    with FileStore(str(folder / "state.json"), around).open(TARGET, "apply", 0) as session:
+        for name, record in recorded.items():
+            session.put(name, record)
+        matching = match_records({"a": Job("a", "a", desired, {})}, session.state.jobs)
+        plan = make_plan(
+            matching,
+            {},
+            call_for,
+            lambda name: True,
+            state=State("lineage", 0, TARGET, {}),
+            manifest_digest="",
+            commit=None,
+            paths=[],
+        )
+        surroundings = Surroundings(
+            engine=engine,
+            session=session,
+            call_for=call_for,
+            stop=threading.Event(),
+            pause=lambda seconds: False,
+            monotonic=time.monotonic,
+            now=lambda: "2026-11-21T10:00:00Z",
+            new_op=lambda: str(uuid.uuid4()),
+        )
+        events = list(carry_out(plan, {"a": matching.subjects[0]}, surroundings, parallelism=1, fail_fast=False))
+        [outcome] = [event.outcome for event in events if isinstance(event, Finished)]
+        engine.close()
+    state = FileStore(str(folder / "state.json"), around).read(TARGET)
+    return outcome, state.jobs.get("a") if state else None
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["reads", "no-reads"])
+@pytest.mark.parametrize("verb", Verb)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.fault)
+def test_a_misbehaving_service(tmp_path: Path, row: Row, verb: Verb, reads: bool) -> None:
+    trial = attempt(tmp_path, verb, row.fault, reads=reads)
+    outcome = trial.outcome.outcome
+
+    assert trial.done == int(row.done), "the work is done once at the most"
+    if not row.lost:
+        assert outcome is Outcome.FAILED
+        assert trial.sent == row.sends
+        assert trial.record is None or trial.record.doubt is None
+        assert trial.outcome.error
+        return
+    if row.done and reads:
+        assert outcome is Outcome.SUCCEEDED
+        assert trial.sent == 1
+        assert trial.record is not None
+        assert trial.record.doubt is None
+        assert trial.record.state == {Verb.RUN: "running", Verb.ABORT: "aborted", Verb.DELETE: "absent"}[verb]
+        return
+    if row.fault == "truncated:after" and verb is not Verb.RUN:
+        # The status of a cut answer was read: to the repeat it says that there is nothing left to do.
+        assert (outcome, trial.sent) == (Outcome.SUCCEEDED, 2)
+        return
+    assert outcome is Outcome.IN_DOUBT
+    assert trial.sent == (1 if verb is Verb.RUN else 3)
+    assert trial.record is not None
+    assert trial.record.doubt is not None
+    assert trial.record.doubt.verb is verb
+    assert "reconciler resolve a --applied | --not-applied" in trial.outcome.error
+
+
+def test_a_slow_answer_within_the_deadline_is_an_answer(tmp_path: Path) -> None:
+    trial = attempt(tmp_path, Verb.RUN, "slow:seconds=0.1", reads=True)
+    assert (trial.outcome.outcome, trial.sent, trial.done) == (Outcome.SUCCEEDED, 1, 1)
+
+
+@pytest.mark.parametrize("verb", [Verb.ABORT, Verb.DELETE])
+def test_a_repeat_that_finds_nothing_left_to_do_is_a_success(tmp_path: Path, verb: Verb) -> None:
+    trial = attempt(tmp_path, verb, "503:after:times=1", reads=False)
+    assert (trial.outcome.outcome, trial.sent, trial.done) == (Outcome.SUCCEEDED, 2, 1)
+
+
+@pytest.mark.parametrize("verb", [Verb.ABORT, Verb.DELETE])
+def test_a_lost_abort_or_delete_that_was_not_done_is_done_by_its_repeat(tmp_path: Path, verb: Verb) -> None:
+    trial = attempt(tmp_path, verb, "reset:times=2", reads=True)
+    assert (trial.outcome.outcome, trial.sent, trial.done) == (Outcome.SUCCEEDED, 3, 1)
+
+
+def test_a_stale_read_after_a_lost_run_leaves_it_in_doubt_and_does_not_run_it_again(tmp_path: Path) -> None:
+    db = tmp_path / "server.db"
+    rules = [parse_fault("run:503:after"), parse_fault("read:stale")]
+    with SandboxServer(db, access_token=TOKEN, create_missing=True, job_seconds=1000, faults=rules) as server:
+        outcome, record = apply_one(tmp_path, engine_at(server), Verb.RUN)
+    assert outcome.outcome is Outcome.IN_DOUBT
+    assert record is not None
+    assert record.doubt is not None
+    assert [deed.verb for deed in ledger(db)] == [Verb.RUN]
+
+
+@pytest.mark.parametrize("fault", ["500", "403", "html", "reset", "hang:seconds=3", "wrong-type"])
+def test_a_job_that_cannot_be_read_is_not_touched(tmp_path: Path, fault: str) -> None:
+    db = tmp_path / "server.db"
+    with SandboxServer(db, access_token=TOKEN, create_missing=True, faults=[parse_fault(f"read:{fault}")]) as server:
+        outcome, record = apply_one(tmp_path, engine_at(server), Verb.RUN)
+    assert outcome.outcome is Outcome.FAILED
+    assert "unreadable" in outcome.error
+    assert (ledger(db), record) == ([], None)
