@@ -38,7 +38,9 @@ Exit codes:
 class Shell:
     """What every command shares: where it is about, and how it speaks."""
 
-    def __init__(self, place: "wiring.Place", world: "wiring.World", terminal: "Terminal", form: str, verbose: bool) -> None:
+    def __init__(
+        self, place: "wiring.Place", world: "wiring.World", terminal: "Terminal", form: str, verbose: bool
+    ) -> None:
         self.place = place
         self.world = world
         self.terminal = terminal
@@ -94,9 +96,12 @@ def _options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
 
             place = wiring.Place(paths, state_url, endpoint)
             world = wiring.World(os.environ, threading.Event())
-            terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color, verbose=verbose)
+            terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color)
             shell = Shell(place, world, terminal, form, verbose)
             try:
+                if verbose:
+                    manifest = ", ".join(wiring.manifest_paths(place))
+                    terminal.remark(f"manifest: {manifest}; state: {wiring.state_path(place)}")
                 return ExitCode(command(shell, **rest))
             except ReconcilerError as fault:
                 _show_error(shell, fault)
@@ -109,7 +114,7 @@ def _options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
             ),
             click.option("--endpoint", metavar="URL", default="", help="The service, in place of the manifest's."),
             click.option("--no-color", is_flag=True, help="No colours (as with NO_COLOR)."),
-            click.option("--verbose", is_flag=True, help="Say more on stderr."),
+            click.option("--verbose", is_flag=True, help="Say where things stand, and show the calls."),
         ]
         if forms:
             decorators.append(
@@ -442,7 +447,7 @@ class _Interrupts:
             os._exit(int(code))
         self.exit_code = code
         self._shell.world.stop.set()
-        self._shell.terminal.remark(
+        self._shell.terminal.urgent(
             "Stopping: nothing new starts, what is in flight is put on record. Again to leave at once."
         )
 
@@ -595,7 +600,7 @@ def sandbox(
     from reconciler.engines.sandbox.server import SandboxServer
     from reconciler.terminal import Terminal
 
-    terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color, verbose=False)
+    terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color)
     try:
         rules = [parse_fault(fault) for fault in faults]
     except ValueError as fault:

@@ -12,14 +12,13 @@ from reconciler.text import printable
 class Terminal:
     """The answer goes to stdout, the commentary to stderr. A closed pipe is no error."""
 
-    def __init__(self, out: TextIO, err: TextIO, env: Mapping[str, str], *, no_color: bool, verbose: bool) -> None:
+    def __init__(self, out: TextIO, err: TextIO, env: Mapping[str, str], *, no_color: bool) -> None:
         plain = no_color or bool(env.get("NO_COLOR")) or env.get("TERM") == "dumb"
         self._out = out
         self._err = err
         self._color_out = not plain and out.isatty()
         self._color_err = not plain and err.isatty()
         self._bar = err.isatty() and env.get("TERM") != "dumb"
-        self._verbose = verbose
 
     @property
     def interactive(self) -> bool:
@@ -38,10 +37,12 @@ class Terminal:
         """Write to stderr, with a line end."""
         self._write(self._err, printable(text, color=self._color_err))
 
-    def detail(self, text: str) -> None:
-        """Write to stderr where --verbose was given."""
-        if self._verbose:
-            self.remark(text)
+    def urgent(self, text: str) -> None:
+        """Write to stderr past its buffer: a signal may come while that is being written."""
+        try:
+            os.write(self._err.fileno(), (printable(text, color=False) + "\n").encode())
+        except OSError:
+            pass
 
     def ask(self, question: str) -> str:
         """One line from the person at the terminal, "" where they end the input."""

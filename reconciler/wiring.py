@@ -91,7 +91,7 @@ def open_engine(target: Target, place: Place, world: World, options: ApplyOption
             parallelism=options.parallelism,
             max_rps=options.max_rps,
             wait=world.pause,
-            random=Random(),
+            random=Random(),  # noqa: S311  jitter needs no cryptography
         )
         stack.callback(engine.close)
         yield engine
@@ -100,7 +100,7 @@ def open_engine(target: Target, place: Place, world: World, options: ApplyOption
 def _embedded_sandbox(place: Place, token: str) -> "SandboxServer":
     from reconciler.engines.sandbox.server import SandboxServer
 
-    db_path = f"{_state_path(place).removesuffix('.state.json')}.sandbox.db"
+    db_path = f"{state_path(place).removesuffix('.state.json')}.sandbox.db"
     return SandboxServer(db_path, access_token=token, create_missing=True, job_seconds=_SANDBOX_JOB_S)
 
 
@@ -131,7 +131,8 @@ def target_of(declared: Target, place: Place) -> Target:
     return Target(declared.engine, normalize_endpoint(place.endpoint))
 
 
-def _state_path(place: Place) -> str:
+def state_path(place: Place) -> str:
+    """Where the state file stands: beside the first path of the manifest, unless --state names it."""
     url = place.state_url
     if not url:
         first = os.path.normpath(manifest_paths(place)[0])
@@ -160,7 +161,7 @@ def open_store(place: Place, world: World) -> "Store":
         new_lineage=fresh_id,
         wait=world.pause,
     )
-    return FileStore(_state_path(place), around)
+    return FileStore(state_path(place), around)
 
 
 def wording_of(target: Target) -> Callable[[Verb, str, Config], Call]:

@@ -24,8 +24,8 @@ if __name__ == "__main__":  # beside this file, as pytest has it
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
-from model_world import HONEST, JOURNAL, MARKS, SETTLE_S, STATE, TARGET, Ended, How, ModelWorld
 
+from model_world import HONEST, JOURNAL, MARKS, SETTLE_S, STATE, TARGET, Ended, How, ModelWorld
 from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.engines.sandbox.life import JobState
 from reconciler.engines.sandbox.life import state as server_state
@@ -36,7 +36,7 @@ from reconciler.planner import agrees, same_config
 
 STEPS = 10
 
-NAMES = ("a", "b", "c")
+NAMES = ("a", "a", "a", "b", "c")
 IDS = tuple(f"{name}{number}" for name in NAMES for number in (1, 2))
 CONFIGS: tuple[Config, ...] = ({"taskTimeout": 60}, {"taskTimeout": 90, "isTestJob": False}, {"jobTimeout": 20})
 
@@ -48,7 +48,7 @@ EDITS: tuple[Edit, ...] = (
     ("state", Desired.ABORTED),
     ("state", Desired.ABSENT),
     *(("config", number) for number in range(len(CONFIGS))),
-    *(("token", token) for token in ("monday", "tuesday", "monday", None)),
+    *(("token", token) for token in ("monday", "tuesday", "monday", "tuesday", "monday", "tuesday", None)),
     *(("mode", mode) for mode in OnConfigChange),
     ("protect", True),
     ("protect", False),
@@ -152,9 +152,12 @@ class Months(RuleBasedStateMachine):
         reads=st.sampled_from((True, True, True, False)),
         create_missing=st.booleans(),
         job_seconds=st.sampled_from((30.0, 5000.0)),
+        lenient=st.booleans(),
     )
-    def start(self, reads: bool, create_missing: bool, job_seconds: float) -> None:
-        self.world = ModelWorld(reads=reads, create_missing=create_missing, job_seconds=job_seconds)
+    def start(self, reads: bool, create_missing: bool, job_seconds: float, lenient: bool) -> None:
+        self.world = ModelWorld(
+            reads=reads, create_missing=create_missing, job_seconds=job_seconds, lenient=lenient
+        )
         if not create_missing:
             for job_id in IDS[:-1]:
                 self.world.add_job(ServerJob(job_id, created_at=self.world.clock()))
@@ -200,6 +203,20 @@ class Months(RuleBasedStateMachine):
     @rule(fault=st.sampled_from(FAULTS), other=st.sampled_from(FAULTS), times=st.sampled_from(TIMES))
     def meet_faults(self, fault: str, other: str, times: int) -> None:
         self._apply(How(faults=(f"{fault}:times={times}", f"{other}:times=1")))
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        edit=st.sampled_from(EDITS),
+        kind=st.sampled_from(_LOST),
+        lag=st.booleans(),
+        crash_at=st.sampled_from((None, None, 20, 30)),
+    )
+    def edit_and_lose_answers_while_reads_lag(
+        self, name: str, edit: Edit, kind: str, lag: bool, crash_at: int | None
+    ) -> None:
+        self._edit(name, edit)
+        self._apply(How(crash_at=crash_at, faults=(f"any:{kind}:after:times=1:skip=1", "read:stale:skip=1")))
+        self._apply(How(faults=("read:stale",) if lag else ()))
 
     @rule(fault=st.sampled_from(FAULTS), crash_at=st.integers(0, 60))
     def meet_a_fault_and_crash(self, fault: str, crash_at: int) -> None:
@@ -476,6 +493,9 @@ class Months(RuleBasedStateMachine):
                 job = self.jobs.get(outcome.action.job)
                 if job and record and record.state is Desired.RUNNING and same_config(record.config, job.config):
                     self.account.take_config(job)
+        if ended.exit_code is not None:
+            shown = {(call.method, call.path) for outcome in ended.outcomes for call in outcome.action.calls}
+            assert shown.issuperset(ended.changing), f"no plan showed {set(ended.changing) - shown}"
         if ended.exit_code is not None and in_doubt:
             assert ended.exit_code is ExitCode.IN_DOUBT, f"exit {ended.exit_code} with a call in doubt"
 

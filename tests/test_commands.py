@@ -9,8 +9,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from project import TOKEN, Project
 
+from project import TOKEN, Project
 from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer

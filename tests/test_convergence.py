@@ -6,9 +6,9 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+
 from model import CONFIGS, FAULTS
 from model_world import HONEST, STATE, TARGET, Ended, How, ModelWorld
-
 from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.engines.sandbox.life import JobState
 from reconciler.engines.sandbox.life import abort as server_abort

@@ -189,7 +189,7 @@ def test_two_clones_on_one_machine_and_the_later_apply_is_refused(tmp_path: Path
     before = calls(tmp_path / "server.db")
     run = second.run("apply", "--yes")
     assert run.code == 1
-    assert "was rolled back: it is at serial 1, and serial 2 was already written" in run.err
+    assert "was rolled back: it is at serial 1, and serial 2 was written from this machine before" in run.err
     assert "git pull" in run.err
     assert calls(tmp_path / "server.db") == before
     first.commit()

@@ -1,7 +1,8 @@
 """A thousand histories of the model, the same each time; `python tests/model.py` plays as many others as are asked for."""
 
-import model
 import pytest
+
+import model
 
 HISTORIES = 125
 

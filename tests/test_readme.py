@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 from project import Project
-
 from reconciler.cli import cli
 from reconciler.errors import ExitCode
 

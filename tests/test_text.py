@@ -90,7 +90,7 @@ def test_no_color_is_obeyed_even_at_a_terminal() -> None:
 
     for env, no_color, coloured in [({}, False, True), ({"NO_COLOR": "1"}, False, False), ({}, True, False)]:
         out = Tty()
-        Terminal(out, io.StringIO(), env, no_color=no_color, verbose=False).answer(styled(Style.GREEN, "x"))
+        Terminal(out, io.StringIO(), env, no_color=no_color).answer(styled(Style.GREEN, "x"))
         assert ("\x1b" in out.getvalue()) == coloured
 
 

@@ -71,7 +71,8 @@ def finished(event: Finished, number: int, total: int, names: int) -> str:
     digits = len(str(total))
     text = field(outcome.error or outcome.note)
     took = f"{event.duration_s:6.2f} s" if event.duration_s else " " * 8
-    line = f"{number:>{digits}}/{total} {styled(style, f'{sign} {outcome.done:<7}')} {pad(field(action.job), names)} {result} {took}"
+    done, name = styled(style, f"{sign} {outcome.done:<7}"), pad(field(action.job), names)
+    line = f"{number:>{digits}}/{total} {done} {name} {result} {took}"
     tail = f"  {text}" if text else ""
     request = f" (request {field(outcome.request_id)})" if outcome.request_id and outcome.error else ""
     return f"{line}{tail}{request}".rstrip()
@@ -82,16 +83,15 @@ def outcomes(outcomes: Sequence[ActionOutcome]) -> str:
     acted = [o for o in outcomes if o.action.kind is not ActionKind.NOOP]
     if not acted:
         return f"Nothing to do: {_jobs(len(outcomes))} as recorded."
-    held = sum(o.done is ActionKind.HOLD and o.outcome is Outcome.SKIPPED for o in acted)
-    counts = [(o.value.replace("-", " "), sum(a.outcome is o for a in acted), _OUTCOMES[o]) for o in Outcome]
-    parts = []
-    for word, count, style in counts:
-        if word == Outcome.SKIPPED.value:
-            count -= held
-        if count:
-            parts.append(styled(style, f"{count} {word}"))
+    held = [o for o in acted if o.done is ActionKind.HOLD and o.outcome is Outcome.SKIPPED]
+    parts = [
+        styled(_OUTCOMES[outcome], f"{count} {outcome.replace('-', ' ')}")
+        for outcome in Outcome
+        for count in [sum(o.outcome is outcome for o in acted) - (len(held) if outcome is Outcome.SKIPPED else 0)]
+        if count
+    ]
     if held:
-        parts.append(styled(Style.MAGENTA, f"{held} held"))
+        parts.append(styled(Style.MAGENTA, f"{len(held)} held"))
     return f"Applied: {', '.join(parts)}."
 
 

@@ -68,11 +68,14 @@ class FileStore:
             serial = max(state.serial, self._marks.serial_of(state.lineage)) + 1
             accepted = State(state.lineage, serial, target, state.jobs)
             content = codec.encode(accepted)
-            replace(disk, self._path, content, disk.mode(self._path) or 0o600)
-            self._marks.note(accepted, codec.stated_digest(content))
-            if disk.mode(journal_path(self._path)) is not None:
-                disk.remove(journal_path(self._path))
-                disk.sync_folder(self._path)
+            try:
+                replace(disk, self._path, content, disk.mode(self._path) or 0o600)
+                self._marks.note(accepted, codec.stated_digest(content))
+                if disk.mode(journal_path(self._path)) is not None:
+                    disk.remove(journal_path(self._path))
+                    disk.sync_folder(self._path)
+            except OSError as fault:
+                raise StateError(f"{self._path} could not be written: {fault.strerror}", "mend the disk") from fault
         return accepted, remarks
 
     def _if_sound(self, target: Target) -> State | None:
@@ -120,7 +123,7 @@ class HighWaterMarks:
         if serial < newest or (serial == newest and digest != newest_digest):
             was = "rolled back" if serial < newest else "replaced by another one of the same serial"
             raise StateError(
-                f"{path} was {was}: it is at serial {serial}, and serial {newest} was already written from this machine",
+                f"{path} was {was}: it is at serial {serial}, and serial {newest} was written from this machine before",
                 "bring the newer one back (git pull, git checkout); if the older one is meant, look it through "
                 "and take it: reconciler state accept",
             )

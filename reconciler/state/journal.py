@@ -48,7 +48,7 @@ class JournalDamaged(StateError):
         self.readable = readable
 
 
-class JournalBroken(Exception):
+class JournalBroken(StateError):
     """A write or flush of the journal failed; it is unknown what is on disk, so nothing more is written."""
 
 

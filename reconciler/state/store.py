@@ -32,5 +32,6 @@ class Store(Protocol):
     def accept(self, target: Target, timeout_s: float) -> tuple[State, list[str]]:
         """Take the state as it stands as true: edited, merged, rolled back, or for another target.
 
-        Returns it with remarks on what was accepted, none where it was sound already. Raises `StateError` where it is no state at all.
+        Returns it with remarks on what was accepted, none where it was sound already. Raises `StateError`
+        where it is no state at all.
         """
