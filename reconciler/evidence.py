@@ -53,7 +53,9 @@ def _trace_of_run(before: Evidence, now: Observation) -> Trace:
     if before.status is Status.DRAFT:
         return Trace.NOT_DONE if now.status is Status.DRAFT else Trace.DONE
     if before.status in _ENDED and (now.status is not before.status or now.timestamps != before.timestamps):
-        # An ended job changes only by being run again; what else could have happened is no draft's business.
-        return Trace.UNTOLD if now.status is Status.DRAFT else Trace.DONE
+        # An ended job changes only by being run again. A draft never was run, and what tells nothing that
+        # was not told before the call may be a read of before it.
+        stale = now.timestamps and now.timestamps.items() <= before.timestamps.items()
+        return Trace.UNTOLD if stale or now.status is Status.DRAFT else Trace.DONE
     told = now.submitted_at is not None or bool(now.timestamps)
     return Trace.NOT_DONE if told else Trace.UNTOLD

@@ -30,7 +30,7 @@ from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.engines.sandbox.life import JobState
 from reconciler.engines.sandbox.life import state as server_state
 from reconciler.errors import ExitCode, Refused, StateError
-from reconciler.jobs import EMPTY, Config, Desired, Doubt, Job, OnConfigChange, Record, State, Verb
+from reconciler.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Record, State, Verb
 from reconciler.plan import Outcome, Plan
 from reconciler.planner import agrees, same_config
 
@@ -82,12 +82,15 @@ TIMES = (1, 2, 3, 9)
 class Word(NamedTuple):
     """The last that a person asked of an engine job, as far as an apply was told of it.
 
-    `config` is the one that was last let through; `tokens` all that were ever given.
+    `config` is the one that was last let through; `spent` the tokens that bought something, `given`
+    those that have yet to.
     """
 
     state: Desired
     config: Config = EMPTY
-    tokens: frozenset[str] = frozenset()
+    spent: frozenset[str] = frozenset()
+    given: frozenset[str] = frozenset()
+    forgotten: bool = False
 
 
 class Account:
@@ -101,23 +104,39 @@ class Account:
         """An apply is told of a job. `active_otherwise`: no record, and it is active with a config not asked for."""
         word = self.words.get(job.id)
         if job.state is not Desired.RUNNING:
-            self.words[job.id] = Word(job.state, word.config, word.tokens) if word else Word(job.state)
+            self.words[job.id] = word._replace(state=job.state) if word else Word(job.state)
             return
-        tokens = word.tokens if word else frozenset()
         asked = word is None or word.state is not Desired.RUNNING
-        if job.run_token is not None and job.run_token not in tokens:
-            asked, tokens = True, tokens | {job.run_token}
+        word = word or Word(Desired.RUNNING, job.config)
+        if job.run_token is not None and job.run_token not in word.spent | word.given:
+            asked, word = True, word._replace(given=word.given | {job.run_token})
         if job.on_config_change is OnConfigChange.RESTART:
-            asked |= active_otherwise or word is None or not same_config(word.config, job.config)
+            asked |= active_otherwise or not same_config(word.config, job.config)
         self.asks[job.id] += asked
-        self.words[job.id] = Word(Desired.RUNNING, job.config if asked or word is None else word.config, tokens)
+        self.words[job.id] = word._replace(state=Desired.RUNNING, config=job.config if asked else word.config)
+
+    def spend(self, job_id: str, token: str | None) -> None:
+        """The job was executed, or taken as executed, while the manifest gave it this token."""
+        word = self.words.get(job_id)
+        if word is not None:
+            spent = frozenset[str]() if token is None else frozenset({token})
+            before = frozenset[str]() if word.forgotten else word.spent
+            self.words[job_id] = word._replace(spent=before | spent, given=word.given - spent, forgotten=False)
+
+    def close(self, job_id: str, executed: int) -> None:
+        """All that was asked of this job is done: the next execution takes a new word."""
+        self.asks[job_id] = executed
+        word = self.words.get(job_id)
+        if word is not None:
+            spent = frozenset[str]() if word.forgotten else word.spent
+            self.words[job_id] = word._replace(spent=spent, given=frozenset(), forgotten=False)
 
     def take_config(self, job: Job) -> None:
         """The config is on record as taken, for the next run."""
         if job.id in self.words:
             self.words[job.id] = self.words[job.id]._replace(config=job.config)
 
-    def believe(self, job_id: str, record: Record | None, last_token: str | None, *, reads: bool) -> None:
+    def believe(self, job_id: str, record: Record | None, *, reads: bool) -> None:
         """A person accepts what is on record now as the truth.
 
         With no record, a service that can be read tells that a job was run already; one that can't
@@ -128,7 +147,7 @@ class Account:
         elif not reads:
             self.words.pop(job_id, None)
         elif job_id in self.words:
-            self.words[job_id] = self.words[job_id]._replace(tokens=frozenset({last_token} - {None}))  # type: ignore[arg-type]
+            self.words[job_id] = self.words[job_id]._replace(given=frozenset(), forgotten=True)
 
 
 class Months(RuleBasedStateMachine):
@@ -143,7 +162,7 @@ class Months(RuleBasedStateMachine):
         self.versions: list[bytes] = []
         self.saved: Plan | None = None
         self.seen_done = 0
-        self.doubts: dict[str, Doubt] = {}
+        self.doubts: dict[str, Record] = {}
         self.disturbed: set[str] = set()
 
     # The steps
@@ -155,9 +174,7 @@ class Months(RuleBasedStateMachine):
         lenient=st.booleans(),
     )
     def start(self, reads: bool, create_missing: bool, job_seconds: float, lenient: bool) -> None:
-        self.world = ModelWorld(
-            reads=reads, create_missing=create_missing, job_seconds=job_seconds, lenient=lenient
-        )
+        self.world = ModelWorld(reads=reads, create_missing=create_missing, job_seconds=job_seconds, lenient=lenient)
         if not create_missing:
             for job_id in IDS[:-1]:
                 self.world.add_job(ServerJob(job_id, created_at=self.world.clock()))
@@ -364,13 +381,12 @@ class Months(RuleBasedStateMachine):
         """What is on record was replaced, on a person's word; that takes longer than a read may be old."""
         self.world.forward(SETTLE_S)
         records = {record.id: record for record in self._state().jobs.values()}
-        tokens = {job.id: job.run_token for job in self.jobs.values()}
         for old in before.jobs.values():
             if records.get(old.id) != old:
-                self.account.believe(old.id, records.get(old.id), tokens.get(old.id), reads=self.world.options.reads)
+                self.account.believe(old.id, records.get(old.id), reads=self.world.options.reads)
         for job_id, record in records.items():
             if all(record != old for old in before.jobs.values()):
-                self.account.believe(job_id, record, tokens.get(job_id), reads=self.world.options.reads)
+                self.account.believe(job_id, record, reads=self.world.options.reads)
         self.doubts = {}
         self.seen_done = len(self.world.book.done)
         self._note_doubts()
@@ -436,7 +452,10 @@ class Months(RuleBasedStateMachine):
         executed = Counter(done.deed.job_id for done in ours)
         for job_id, times in executed.items():
             assert times <= self.account.asks[job_id], f"{job_id} was run {times} times: {self.account.asks[job_id]}"
-        newest = {done.deed.job_id: done for done in book[self.seen_done :] if done in ours}
+        newest = {d.deed.job_id: d for d in book[self.seen_done :] if d.by_us and d.deed.verb is Verb.RUN}
+        tokens = {job.id: job.run_token for job in self.jobs.values()}
+        for job_id in newest:
+            self.account.spend(job_id, tokens.get(job_id))
         for job_id, done in newest.items():
             record = records.get(job_id)
             assert record is not None, f"a run of {job_id} is not on record"
@@ -458,14 +477,14 @@ class Months(RuleBasedStateMachine):
         for op, record in found.items():
             if op not in self.doubts:
                 self.disturbed.discard(record.id)
-        self.doubts = {op: record for op, record in found.items()}  # type: ignore[misc]
+        self.doubts = found
 
     def _check_settled(self, records: dict[str, Record]) -> None:
         """A doubt that is gone was settled as it was, as far as anyone could tell."""
         there = {record.doubt.op for record in records.values() if record.doubt is not None}
         for op, held in self.doubts.items():
-            doubt = held.doubt  # type: ignore[attr-defined]
-            job_id = held.id  # type: ignore[attr-defined]
+            doubt, job_id = held.doubt, held.id
+            assert doubt is not None
             if op in there or doubt.verb is not Verb.RUN or job_id in self.disturbed:
                 continue
             record = records.get(job_id)
@@ -488,9 +507,10 @@ class Months(RuleBasedStateMachine):
                 said = f"{outcome.error} {outcome.note} {outcome.action.reason}"
                 assert f"reconciler resolve {outcome.action.job}" in said or "skipped" in said, outcome
             if outcome.outcome is Outcome.SUCCEEDED and not doubtful:
-                # All that was asked of this job is done: the next execution takes a new word.
-                self.account.asks[job_id] = executed[job_id]
                 job = self.jobs.get(outcome.action.job)
+                if job and job.state is Desired.RUNNING:
+                    self.account.spend(job_id, job.run_token)
+                self.account.close(job_id, executed[job_id])
                 if job and record and record.state is Desired.RUNNING and same_config(record.config, job.config):
                     self.account.take_config(job)
         if ended.exit_code is not None:

@@ -4,6 +4,7 @@ Time goes forward only where something waits. A fuse ends the program at any ope
 or the network; what was written by then stays.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, nullcontext
@@ -219,7 +220,6 @@ class WatchedTransport(DirectTransport):
         world.fuse.pass_one()
         return reply
 
-
     def _as_told(self, reply: Reply) -> Reply:
         """The reply of a service that leaves out what it does not tell."""
         job = reply.document.get("job") if isinstance(reply.document, dict) else None
@@ -342,8 +342,6 @@ class ModelWorld:
     def declare(self, jobs: Mapping[str, Job]) -> None:
         """Write the manifest."""
         jobs = dict(sorted(jobs.items()))
-        self.tells_config = True
-        self.unreadable: frozenset[str] = frozenset()
         self.manifest = Manifest(TARGET, jobs, {}, f"sha256:{sorted(map(repr, jobs.values()))}", {})
 
     def add_job(self, job: ServerJob) -> None:
@@ -398,6 +396,7 @@ class ModelWorld:
             (app, "open_engine", engine),
             (wiring, "open_engine", engine),
             (service_module, "run", self._run),
+            (time, "monotonic", self.clock),
             (file, "locked", lambda *_: nullcontext()),
             (apply, "ThreadPoolExecutor", InlineExecutor),
             (refresh, "ThreadPoolExecutor", InlineExecutor),
@@ -484,7 +483,7 @@ class ModelWorld:
         return last
 
     def is_out_of_reach(self, outcome: ActionOutcome) -> bool:
-        """Whether a job is gone or unreadable, or its service has no reads and says that it is not as the call needs it.
+        """Whether a job is gone or unreadable, or is not as the call needs it at a service that has no reads.
 
         Such a rejection (400, 404) comes again with each apply until a person changes the manifest.
         """
@@ -500,7 +499,6 @@ class ModelWorld:
         """
         assert _plainly(last) == _plainly(ended), f"two applies in a row did not do the same: {ended}, then {last}"
         for outcome in last.outcomes:
-            action = outcome.action
             match outcome.outcome:
                 case Outcome.SUCCEEDED:
                     assert outcome.done is ActionKind.NOOP, f"not at rest: {outcome}"

@@ -1,4 +1,4 @@
-"""A thousand histories of the model, the same each time; `python tests/model.py` plays as many others as are asked for."""
+"""A thousand histories of the model, the same each time; `python tests/model.py` plays as many others as you like."""
 
 import pytest
 

@@ -11,7 +11,8 @@ from lossy_disk import LossyDisk, PowerLoss
 from power_loss import KINDS, run_histories
 from reconciler.app import Applied
 from reconciler.errors import ExitCode
-from reconciler.jobs import Desired, Doubt, Record, State, Target, Verb
+from reconciler.evidence import Trace, trace_of
+from reconciler.jobs import Desired, Doubt, Evidence, Observation, Record, State, Status, Target, Verb
 from reconciler.plan import Action, ActionKind, ActionOutcome, Outcome, Plan
 from reconciler.state import journal as journals
 from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroken, decode, encode_entry
@@ -163,6 +164,16 @@ def test_a_call_in_doubt_weighs_more_than_a_failure_beside_it() -> None:
     )
     plan = Plan(TARGET, "l", 1, "sha256:0", None, ("jobs.yaml",), (held, broken))
     assert Applied(plan, outcomes, frozenset({"a"})).exit_code is ExitCode.IN_DOUBT
+
+
+def test_a_stale_read_of_an_abort_is_no_evidence_of_the_run_after_it() -> None:
+    """The run was not done, and the read shows the old run as it was before the abort: active."""
+    times = {"JOB_STATE_NEW": "1", "JOB_STATE_RUNNING": "2"}
+    before = Evidence(Status.ABORTED, "JOB_STATE_ABORTED", "2", {**times, "JOB_STATE_ABORTED": "3"})
+    stale = Observation(Status.ACTIVE, "JOB_STATE_RUNNING", submitted_at="2", timestamps=times)
+    assert trace_of(Verb.RUN, before, stale) is Trace.UNTOLD
+    newer = stale._replace(timestamps={**times, "JOB_STATE_RUNNING": "4"})
+    assert trace_of(Verb.RUN, before, newer) is Trace.DONE
 
 
 def test_a_state_file_is_whole_whatever_was_flushed_of_the_next(tmp_path: Path) -> None:
