@@ -313,6 +313,7 @@ class _Work:
 
     def _carry_out(self, plan: Plan, matching: "Matching") -> list[ActionOutcome]:
         import time
+        from itertools import count
 
         from reconciler.apply import Surroundings, carry_out, untouched
         from reconciler.events import Finished
@@ -340,7 +341,7 @@ class _Work:
             pause=self._world.pause,
             monotonic=time.monotonic,
             now=now,
-            new_op=fresh_id,
+            new_op=map(f"{fresh_id()}.{{}}".format, count()).__next__,
         )
         outcomes = []
         options = self._options

@@ -619,9 +619,8 @@ def sandbox(
             create_missing=create_missing,
         )
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with server:
-            terminal.answer(server.banner)
-            server.serve_forever()
+        terminal.answer(server.banner)
+        server.serve_forever()
     except KeyboardInterrupt:
         return ExitCode.DONE
     except OSError as fault:

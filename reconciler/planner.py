@@ -380,6 +380,8 @@ def config_changes(before: Config, after: Config) -> tuple[Change, ...]:
     """The fields that differ, sorted by path."""
     if same_config(before, after):
         return ()
+    if not before:
+        return tuple(Change(f"config.{field}", None, value) for field, value in sorted(_explicit(after).items()))
     return _diff(tuple(sorted(_explicit(before).items())), tuple(sorted(_explicit(after).items())))
 
 

@@ -148,6 +148,19 @@ def test_a_rolled_back_state_is_refused_and_accept_takes_it_with_a_newer_serial(
     assert (state.serial, sorted(state.jobs)) == (3, ["a"])
 
 
+def test_a_state_whose_writer_was_killed_before_its_mark_is_marked_by_the_next_command(tmp_path: Path) -> None:
+    path = applied_once(tmp_path)
+    old = path.read_bytes()
+    with pytest.raises(KeyboardInterrupt), store(tmp_path).open(TARGET, "apply", 0) as session:
+        session._noted = lambda state, digest: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
+        session.put("b", RECORD)
+    with store(tmp_path).open(TARGET, "apply", 0) as session:
+        assert session.state.serial == 2
+    path.write_bytes(old)
+    with pytest.raises(StateError, match="was rolled back: it is at serial 1, and serial 2"):
+        store(tmp_path).read(TARGET)
+
+
 def test_two_clones_with_one_state_and_the_later_one_is_refused(tmp_path: Path) -> None:
     path = applied_once(tmp_path)
     (tmp_path / "clone.state.json").write_bytes(path.read_bytes())

@@ -28,7 +28,7 @@ def encode(state: State) -> bytes:
         "serial": state.serial,
         "target": {"endpoint": state.target.endpoint, "engine": state.target.engine},
     }
-    text = json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False)
+    text = _indented(document, "")
     rest = text.removeprefix("{\n").encode("utf-8", "backslashreplace") + b"\n"
     return _OPENING + digest_of(rest).encode() + _CLOSING + rest
 
@@ -127,6 +127,26 @@ def doubt_from_json(document: Mapping[str, Any]) -> Doubt:
         sent_at=document["sentAt"],
         answer=document["answer"],
     )
+
+
+def _indented(value: Any, margin: str) -> str:
+    """What `json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False)` gives, ten times as fast.
+
+    With an indent, the standard encoder leaves its C code.
+    """
+    if not isinstance(value, dict | list) or not value:
+        return _scalar(value)
+    deeper = margin + "  "
+    if isinstance(value, list):
+        items = [_indented(item, deeper) for item in value]
+        opening, closing = "[", "]"
+    else:
+        items = [f"{_scalar(key)}: {_indented(value[key], deeper)}" for key in sorted(value)]
+        opening, closing = "{", "}"
+    return f"{opening}\n{deeper}" + f",\n{deeper}".join(items) + f"\n{margin}{closing}"
+
+
+_scalar = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _parse(content: bytes, where: str) -> State:

@@ -52,6 +52,10 @@ class FileStore:
         with self._locked(what, timeout_s):
             self.read(target)
             loaded = load(self._around.disk, self._path, target)
+            if loaded is not None and loaded.digest:
+                # Written elsewhere and pulled, or here by a command that ended before it could note so.
+                in_place = loaded.state._replace(serial=loaded.state.serial - loaded.changed)
+                self._marks.note(in_place, loaded.digest)
             session = Session(self._around.disk, self._path, loaded, lambda: self._fresh(target), self._marks.note)
             try:
                 yield session
@@ -106,7 +110,9 @@ class HighWaterMarks:
         self._folder = folder
 
     def note(self, state: State, digest: str) -> None:
-        """Remember that this state was written."""
+        """Remember that this state was written, unless one as new is remembered."""
+        if state.serial <= self.serial_of(state.lineage):
+            return
         try:
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
             replace(self._disk, self._path(state.lineage), f"{state.serial} {digest}\n".encode(), 0o600)

@@ -29,6 +29,8 @@ Entry = Mapping[str, Any]
 """One record's JSON object. The journal's own are `n`, its number, and `flushed`, how many were on disk before."""
 
 CHUNK_BYTES = 64 * 1024
+_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
 RESERVE_BYTES = 16 * 1024
 """Room that an intent keeps for its result; texts in results are bounded so that this holds."""
 
@@ -54,7 +56,7 @@ class JournalBroken(StateError):
 
 def encode_entry(entry: Entry, number: int) -> bytes:
     """The bytes of one record: both copies, in whole sectors."""
-    payload = json.dumps({**entry, "n": number}, sort_keys=True, separators=(",", ":")).encode()
+    payload = _json({**entry, "n": number}).encode()
     line = b"%s %d %s\n\n" % (_checksum(payload), len(payload), payload)
     return line + line + b"\n" * (-2 * len(line) % _SECTOR_BYTES)
 
@@ -89,7 +91,8 @@ class Journal:
         in place or the new one is whole.
         """
         temporary = f"{path}.tmp"
-        self._turn = threading.Condition()
+        self._turn = threading.Lock()
+        self._waiting: list[_Waiter] = []
         self._number = 0
         self._offset = 0
         self._allocated = 0
@@ -119,6 +122,7 @@ class Journal:
         `reserve_bytes` is room to keep allocated for records to come; a negative number gives such
         room back to this record. Raises `JournalBroken`, from then on at each call.
         """
+        waiter = None
         with self._turn:
             self._check()
             self._reserved += reserve_bytes
@@ -126,35 +130,47 @@ class Journal:
                 self._write(entry)
             except OSError as fault:
                 raise self._fail(fault) from fault
-            ticket = self._number
-            while self._flushed < ticket:
+            if self._flushing:
+                waiter = _Waiter()
+                self._waiting.append(waiter)
+            self._flushing = True
+        if waiter is not None:
+            waiter.woken.acquire()
+            if not waiter.leads:
                 self._check()
-                if self._flushing:
-                    self._turn.wait()
-                else:
-                    self._flush()
+                return
+        self._flush()
 
     def close(self) -> None:
         """Close the file; all appended records are on disk already."""
         self._file.close()
 
     def _flush(self) -> None:
-        upto = self._number
-        self._flushing = True
-        self._turn.release()
+        """Flush for all whose records are written by now, wake each of them once, and let the next one lead."""
+        with self._turn:
+            upto, led = self._number, self._waiting
+            self._waiting = []
         failure: OSError | None = None
         try:
             self._file.sync()
         except OSError as fault:
             failure = fault
         finally:
-            self._turn.acquire()
-            self._flushing = False
-            self._turn.notify_all()
-        if failure is not None:
-            raise self._fail(failure) from failure
-        self._check()  # a failed write-back is told once, and may have been told to another thread
-        self._flushed = upto
+            with self._turn:
+                if failure is not None:
+                    self._fail(failure)
+                elif self._broken is None:
+                    # A failed write-back is told once, and may have been told to whoever wrote meanwhile.
+                    self._flushed = upto
+                if self._broken is None and self._waiting:
+                    leader = self._waiting.pop(0)
+                    leader.leads = True
+                    led.append(leader)
+                else:
+                    self._flushing = False
+            for waiter in led:
+                waiter.woken.release()
+        self._check()
 
     def _write(self, entry: Entry) -> None:
         record = encode_entry({**entry, "flushed": self._flushed}, self._number)
@@ -175,8 +191,19 @@ class Journal:
 
     def _fail(self, fault: OSError) -> JournalBroken:
         self._broken = fault
-        self._turn.notify_all()
+        for waiter in self._waiting:
+            waiter.woken.release()
+        self._waiting = []
         return JournalBroken(str(fault))
+
+
+class _Waiter:
+    """A thread whose record is written and that waits for its flush, or for its turn to lead one."""
+
+    def __init__(self) -> None:
+        self.woken = threading.Lock()
+        self.woken.acquire()
+        self.leads = False
 
 
 def _checksum(payload: bytes) -> bytes:

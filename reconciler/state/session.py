@@ -20,7 +20,7 @@ from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroke
 
 _FORMAT_VERSION = 1
 
-_CHECKPOINT_BYTES = 1024 * 1024
+_CHECKPOINT_BYTES = 8 * 1024 * 1024
 """A journal longer than this, and longer than the state file, is folded into the state."""
 
 _NO_ANSWER = "no answer on record: the command ended before it came"
@@ -135,6 +135,7 @@ class Session:
         self._journal: Journal | None = None
         self._turn = threading.Condition()
         self._writers = 0
+        self._folding = False
         self._broken: JournalBroken | None = None
         if loaded and loaded.entries is not None:
             self._journal = self._new_journal(loaded.entries)
@@ -195,17 +196,16 @@ class Session:
         Calls in flight keep their intents in the new journal.
         """
         with self._turn:
-            while self._writers:
-                self._turn.wait()
-            if self._journal is None:
-                return
-            self._check()
+            self._folding = True
             try:
-                if self._changed:
-                    self._write_state(self._journal)
-                self._cut(self._journal)
+                while self._writers:
+                    self._turn.wait()
+                self._fold()
             except OSError as fault:
                 raise self._fail(f"{self._path} could not be written: {fault.strerror}") from fault
+            finally:
+                self._folding = False
+                self._turn.notify_all()
 
     def close(self) -> None:
         """The last checkpoint; a call without a result on record becomes a doubt in the state."""
@@ -213,6 +213,13 @@ class Session:
             self._open.pop(entry["doubt"]["op"])
             self._put(entry["job"], _doubtful(self._jobs.get(entry["job"]), entry))
         self.checkpoint()
+
+    def _fold(self) -> None:
+        if self._journal is not None:
+            self._check()
+            if self._changed:
+                self._write_state(self._journal)
+            self._cut(self._journal)
 
     def _write_state(self, journal: Journal) -> None:
         state = State(self._lineage, self._serial + 1, self._target, self._jobs)
@@ -267,6 +274,8 @@ class Session:
     def _writing(self) -> Iterator[Journal]:
         """Keep checkpoints out while a change goes to journal and memory; many may be under way."""
         with self._turn:
+            while self._folding:
+                self._turn.wait()
             self._check()
             if self._journal is None:
                 self._journal = self._new_journal([])
@@ -277,7 +286,8 @@ class Session:
         finally:
             with self._turn:
                 self._writers -= 1
-                self._turn.notify_all()
+                if not self._writers:
+                    self._turn.notify_all()
 
     def _put(self, name: str, record: Record | None) -> None:
         with self._turn:
@@ -286,9 +296,11 @@ class Session:
             _set(self._jobs, name, record)
 
     def _checkpoint_if_long(self) -> None:
-        journal = self._journal
-        if journal is not None and journal.size_bytes > max(_CHECKPOINT_BYTES, self._written_bytes):
-            self.checkpoint()
+        with self._turn:
+            journal = self._journal
+            is_long = journal is not None and journal.size_bytes > max(_CHECKPOINT_BYTES, self._written_bytes)
+            if is_long and not self._folding:
+                self.checkpoint()
 
 
 def _fit(base: State | None, digest: str, entries: list[Entry], path: str) -> tuple[State, list[Entry]]:
