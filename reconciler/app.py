@@ -49,7 +49,7 @@ class Selection(NamedTuple):
 class Applied(NamedTuple):
     """The end of an apply: the plan, and an outcome for each of its actions, in plan order.
 
-    `doubtful` are the jobs among them that are in doubt now. `unwritten` says why the state file could
+    `doubtful` are all recorded jobs that are in doubt now. `unwritten` says why the state file could
     not be written, "" where it was; the journal has it all.
     """
 
@@ -145,13 +145,15 @@ def apply(
             for made in work.rounds(saved, selection):
                 done |= {outcome.action.job: outcome for outcome in made}
             doubtful = {name for name, record in session.state.jobs.items() if record.doubt}
+            for name in sorted(doubtful - done.keys()):
+                remark(f"{name}, which this apply was not about, has a call in doubt: reconciler state show {name}")
     except JournalBroken as fault:
         if not done:
             raise StateError(f"nothing was sent: {fault}", "make room or mend the disk, and apply again") from fault
         unwritten = f"{fault}; the journal beside it has what was done: mend the disk, and apply again"
     actions = sorted((outcome.action for outcome in done.values()), key=lambda a: (STEPS[a.kind], a.job))
     outcomes = tuple(done[action.job] for action in actions)
-    return Applied(work.plan._replace(actions=tuple(actions)), outcomes, frozenset(doubtful & done.keys()), unwritten)
+    return Applied(work.plan._replace(actions=tuple(actions)), outcomes, frozenset(doubtful), unwritten)
 
 
 def dry_run(place: Place, world: World, selection: Selection, saved: Plan | None) -> tuple[Plan, str]:

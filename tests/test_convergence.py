@@ -206,5 +206,6 @@ def test_a_second_refreshed_plan_after_applying_one_has_not_even_drift(case: Cas
     again = world.plan(refresh=True, prune=case.prune)
     left = [a for a in again.actions if a.kind not in (ActionKind.NOOP, ActionKind.HOLD) and a.job in done]
     assert left == []
-    if is_clean(ended):
+    settled_meanwhile = any(action.reason.startswith("in doubt") for action in plan.actions)
+    if is_clean(ended) and not settled_meanwhile:
         assert world.apply(saved=again).changing == ()

@@ -9,17 +9,16 @@ from random import Random
 import pytest
 
 from lossy_disk import LossyDisk, PowerLoss
-from power_loss import KINDS, run_histories
+from power_loss import KINDS, TARGET, Machine, run_histories
 from reconciler.app import Applied
 from reconciler.errors import ExitCode
 from reconciler.evidence import Trace, trace_of
-from reconciler.jobs import Desired, Doubt, Evidence, Observation, Record, State, Status, Target, Verb
+from reconciler.jobs import Desired, Doubt, Evidence, Observation, Record, State, Status, Verb
 from reconciler.plan import Action, ActionKind, ActionOutcome, Outcome, Plan
 from reconciler.state import journal as journals
 from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroken, decode, encode_entry
 from reconciler.state.session import Session, load
 
-TARGET = Target("bytenite", "https://api.example/v1/customer")
 HEADER = {"type": "header"}
 
 
@@ -128,6 +127,30 @@ def test_a_checkpoint_that_failed_at_any_flush_leaves_what_can_be_loaded(first: 
     assert loaded is not None
     assert loaded.state.jobs["b"] == Record("id-b", Desired.RUNNING)
     assert loaded.state.jobs["a"].doubt is not None
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_state_whose_rename_may_yet_be_lost_is_not_remembered_as_seen(seed: int, tmp_path: Path) -> None:
+    """Else the one before it, found after a loss of power with its journal whole, is taken for rolled back."""
+    machine = Machine(Random(seed), str(tmp_path))
+    with machine.store().open(TARGET, "apply", 0) as session:
+        session.put("a", Record("id-a", Desired.RUNNING))
+    with suppress(JournalBroken), machine.store().open(TARGET, "apply", 0) as session:
+        session.put("b", Record("id-b", Desired.RUNNING))
+        sync_folder = machine.disk.sync_folder
+
+        def fail(path: str) -> None:
+            raise OSError(5, "Input/output error")
+
+        machine.disk.sync_folder = fail  # type: ignore[method-assign]
+    machine.disk.sync_folder = sync_folder  # type: ignore[method-assign]
+    machine.disk.off_at = machine.disk.ticks + 7
+    with suppress(PowerLoss), machine.store().open(TARGET, "apply", 0):
+        pass
+    machine.disk = machine.disk.power_up()
+    state = machine.store().read(TARGET)
+    assert state is not None
+    assert sorted(state.jobs) == ["a", "b"]
 
 
 def test_a_flush_whose_failure_was_told_to_another_thread_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:

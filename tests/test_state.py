@@ -152,7 +152,7 @@ def test_a_state_whose_writer_was_killed_before_its_mark_is_marked_by_the_next_c
     path = applied_once(tmp_path)
     old = path.read_bytes()
     with pytest.raises(KeyboardInterrupt), store(tmp_path).open(TARGET, "apply", 0) as session:
-        session._noted = lambda state, digest: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
+        session._noted = lambda state, digest: (_ for _ in ()).throw(KeyboardInterrupt)
         session.put("b", RECORD)
     with store(tmp_path).open(TARGET, "apply", 0) as session:
         assert session.state.serial == 2

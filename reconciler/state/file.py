@@ -55,7 +55,7 @@ class FileStore:
             if loaded is not None and loaded.digest:
                 # Written elsewhere and pulled, or here by a command that ended before it could note so.
                 in_place = loaded.state._replace(serial=loaded.state.serial - loaded.changed)
-                self._marks.note(in_place, loaded.digest)
+                self._marks.note_found(in_place, loaded.digest, self._path)
             session = Session(self._around.disk, self._path, loaded, lambda: self._fresh(target), self._marks.note)
             try:
                 yield session
@@ -118,6 +118,15 @@ class HighWaterMarks:
             replace(self._disk, self._path(state.lineage), f"{state.serial} {digest}\n".encode(), 0o600)
         except OSError:
             pass
+
+    def note_found(self, state: State, digest: str, path: str) -> None:
+        """Remember a state that was found, once its name is on disk: the rename of a failed write may yet be lost."""
+        if state.serial > self.serial_of(state.lineage):
+            try:
+                self._disk.sync_folder(path)
+            except OSError:
+                return
+            self.note(state, digest)
 
     def serial_of(self, lineage: str) -> int:
         """The newest serial seen, 0 where none was."""
