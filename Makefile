@@ -16,7 +16,7 @@ export PYTHONSAFEPATH = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench lock clean FORCE
+.PHONY: help demo test lint bench crash mutants wheel lock clean FORCE
 
 help:  ## print this list
 	@sed -n 's/^\([a-z]*\):.*## */\1|/p' Makefile | while IFS='|' read -r name text; do printf 'make %-8s%s\n' "$$name" "$$text"; done
@@ -34,6 +34,20 @@ lint: $(VENV)/.dev  ## ruff and mypy
 
 bench: $(VENV)/.wheel  ## measure start-up, planning and applying against their floors, in under four minutes
 	@$(BIN)/python bench/run.py
+
+crash: $(VENV)/.wheel $(VENV)/.dev  ## break applies in every way, for hours: crash points, power loss, disks, signals, many hands, the model
+	@PYTHONPATH=tests $(BIN)/python tests/crash.py --all
+	@PYTHONPATH=tests $(BIN)/python tests/crash.py --twice --sample 60
+	@PYTHONPATH=tests $(BIN)/python tests/crash.py --faults --all
+	@PYTHONPATH=tests $(BIN)/python tests/crash.py --signals --all
+	@PYTHONPATH=tests $(BIN)/python tests/power_loss.py --histories 100000 --seed 1 --jobs 2
+	@PYTHONPATH=tests $(BIN)/python tests/many_hands.py --rounds 50
+	@PYTHONPATH=tests $(BIN)/python tests/model.py --sequences 100000 --jobs 2
+
+mutants: $(VENV)/.wheel $(VENV)/.dev  ## seed one bug at a time and see the test that is named for it fail
+	@PYTHONPATH=tests $(BIN)/python tests/mutants.py
+
+wheel: $(VENV)/.wheel  ## build dist/*.whl
 
 lock: $(VENV)/.dev  ## renew requirements/*.txt from pyproject.toml
 	@$(COMPILE_LOCK) pyproject.toml -o requirements/run.txt >/dev/null

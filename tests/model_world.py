@@ -183,6 +183,9 @@ class WatchedBook(Book):
         self.by_us = False
         self.op: str | None = None
 
+    def __del__(self) -> None:
+        self.close()
+
     def enter(self, deed: Deed) -> None:
         self.done.append(Done(deed, self.by_us, self.op))
 

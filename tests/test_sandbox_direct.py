@@ -73,8 +73,15 @@ def counter() -> Callable[[int], bytes]:
     return lambda size: next(numbers).to_bytes(2, "big") * (size // 2) + b"\0" * (size % 2)
 
 
+class MemoryBook(Book):
+    """Closed once nobody holds it."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def directly(fault: str, options: Options, pause: Callable[[float], object]) -> tuple[DirectTransport, Book]:
-    book = Book(":memory:")
+    book = MemoryBook(":memory:")
     faults = Faults([parse_fault(fault)] if fault else [])
     service = Service(book, faults, options, lambda: START, counter())
     return DirectTransport(service, clock=lambda: START, pause=pause, timeout_s=TIMEOUT_S), book
