@@ -16,12 +16,13 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from random import SystemRandom
 from time import monotonic
+from traceback import format_exc
 from typing import Any, NamedTuple
 
 if __name__ == "__main__":  # beside this file, as pytest has it
     sys.path.insert(0, str(Path(__file__).parent))
 
-from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
@@ -136,14 +137,23 @@ class Account:
         if job.id in self.words:
             self.words[job.id] = self.words[job.id]._replace(config=job.config)
 
-    def believe(self, job_id: str, record: Record | None, *, reads: bool) -> None:
+    def believe(self, job_id: str, record: Record | None, wanted: Config, *, reads: bool) -> None:
         """A person accepts what is on record now as the truth.
 
-        With no record, a service that can be read tells that a job was run already; one that can't
-        does not, so that a manifest that says `running` asks for a run.
+        Of a run in doubt the person accepts that it was done or not: a config that is `wanted` and
+        that either of the two lacks is asked for anew. With no record, a service that can be read
+        tells that a job was run already; one that can't does not, so that a manifest that says
+        `running` asks for a run.
         """
-        if record is not None and record.state is not None:
-            self.words[job_id] = Word(record.state, record.config, record.run_tokens)
+        if record is not None:
+            config = record.config
+            if (
+                record.doubt is not None
+                and record.doubt.verb is Verb.RUN
+                and not same_config(record.doubt.config, wanted)
+            ):
+                config = record.doubt.config
+            self.words[job_id] = Word(record.state or Desired.RUNNING, config, record.run_tokens)
         elif not reads:
             self.words.pop(job_id, None)
         elif job_id in self.words:
@@ -381,12 +391,12 @@ class Months(RuleBasedStateMachine):
         """What is on record was replaced, on a person's word; that takes longer than a read may be old."""
         self.world.forward(SETTLE_S)
         records = {record.id: record for record in self._state().jobs.values()}
-        for old in before.jobs.values():
-            if records.get(old.id) != old:
-                self.account.believe(old.id, records.get(old.id), reads=self.world.options.reads)
-        for job_id, record in records.items():
-            if all(record != old for old in before.jobs.values()):
-                self.account.believe(job_id, record, reads=self.world.options.reads)
+        wanted = {job.id: job.config for job in self.jobs.values()}
+        earlier = {record.id: record for record in before.jobs.values()}
+        for job_id in earlier.keys() | records.keys():
+            if records.get(job_id) != earlier.get(job_id):
+                config = wanted.get(job_id, EMPTY)
+                self.account.believe(job_id, records.get(job_id), config, reads=self.world.options.reads)
         self.doubts = {}
         self.seen_done = len(self.world.book.done)
         self._note_doubts()
@@ -520,7 +530,7 @@ class Months(RuleBasedStateMachine):
             assert ended.exit_code is ExitCode.IN_DOUBT, f"exit {ended.exit_code} with a call in doubt"
 
 
-def run(sequences: int, number: int, *, quiet: bool = True) -> None:
+def run(sequences: int, number: int) -> None:
     """Run so many histories with this seed. Raises what the first that breaks a rule raises, made small."""
     wanted = settings(
         max_examples=sequences,
@@ -531,7 +541,6 @@ def run(sequences: int, number: int, *, quiet: bool = True) -> None:
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
         phases=(Phase.generate, Phase.shrink),
-        verbosity=Verbosity.quiet if quiet else Verbosity.normal,
     )
     machine: Callable[[type[Months]], type[Months]] = seed(number)
     run_state_machine_as_test(machine(type("Months", (Months,), {})), settings=wanted)
@@ -547,12 +556,23 @@ def main() -> None:
     parts = [min(share, given.sequences - done) for done in range(0, given.sequences, share)]
     print(f"{given.sequences} histories of up to {STEPS} steps, --seed {given.seed}", flush=True)
     started_s = monotonic()
+    played = 0
     with ProcessPoolExecutor(given.jobs) as pool:
-        played = 0
-        for size, made in [(size, pool.submit(run, size, given.seed + at)) for at, size in enumerate(parts)]:
-            made.result()
+        numbers = range(given.seed, given.seed + len(parts))
+        for size, number, broken in zip(parts, numbers, pool.map(_broken, parts, numbers), strict=True):
+            if broken:
+                sys.exit(f"{broken}\nplay it again: python tests/model.py --sequences {size} --jobs 1 --seed {number}")
             played += size
             print(f"{played} played, no rule broken, {monotonic() - started_s:.0f} s", flush=True)
+
+
+def _broken(sequences: int, number: int) -> str:
+    """How a rule was broken, with the steps that lead there, "" where none was."""
+    try:
+        run(sequences, number)
+    except Exception:  # noqa: BLE001  it goes to the program that started this one, as text
+        return format_exc()
+    return ""
 
 
 if __name__ == "__main__":

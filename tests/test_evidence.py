@@ -49,6 +49,7 @@ def test_a_lost_run(before: Evidence | None, after: Observation, trace: Trace) -
         (now(Status.ABORTED, MONDAY), Trace.DONE),
         (now(Status.COMPLETE, MONDAY), Trace.DONE),
         (now(Status.MISSING), Trace.DONE),
+        (now(Status.COMPLETE, "2026-11-15T00:00:00Z"), Trace.UNTOLD),  # a stale read, of the run before
         (now(Status.ACTIVE, TUESDAY), Trace.UNTOLD),
         (NOT_OBSERVED, Trace.UNTOLD),
     ],
