@@ -557,3 +557,14 @@ def test_the_program_runs_as_a_module_and_says_its_version() -> None:
         [sys.executable, "-m", "reconciler", "--version"], capture_output=True, text=True, check=True
     )
     assert shown.stdout == "reconciler, version 0.1.0\n"
+
+
+def test_the_embedded_server_runs_by_itself_says_that_it_simulates_and_ends_when_told(project: Project) -> None:
+    for _ in range(3):
+        with project.start("sandbox", "--port", "0", "--create-missing") as server:
+            assert server.stdout is not None
+            banner = server.stdout.readline() + server.stdout.readline()
+            server.terminate()
+            assert server.wait(timeout=20) == 0
+        assert "http://127.0.0.1:" in banner
+        assert "It simulates" in banner
