@@ -76,6 +76,7 @@ def caught(mutant: Mutant) -> bool:
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header"]
         command += [str(TESTS / mutant.test)] + (["-k", mutant.keyword] if mutant.keyword else [])
         env = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{TESTS}", "PYTHONDONTWRITEBYTECODE": "1"}
+        env["PYTHONSAFEPATH"] = "1"  # else the checkout would stand in for the copy
         done = subprocess.run(command, env=env, cwd=TESTS.parent, capture_output=True, text=True, check=False)
         if done.returncode not in (0, 1):
             sys.exit(f"{mutant.name}: pytest ended with {done.returncode}\n{done.stdout}{done.stderr}")
