@@ -215,6 +215,13 @@ class Months(RuleBasedStateMachine):
         self._edit(name, edit)
         self._apply(How(faults=(f"{fault}:times={times}:skip={skip}",)))
 
+    @rule(token=st.sampled_from(("monday", "tuesday")), finish=st.booleans())
+    def ask_again(self, token: str, finish: bool) -> None:
+        if finish:
+            self.world.forward(self.world.options.job_seconds)
+        self._edit("a", ("token", token))
+        self._apply()
+
     @rule(prune=st.booleans())
     def apply(self, prune: bool) -> None:
         self._apply(prune=prune)

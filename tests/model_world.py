@@ -30,7 +30,7 @@ from reconciler.errors import ExitCode, ReconcilerError
 from reconciler.jobs import Config, Job, Record, State, Target, Verb
 from reconciler.manifest import Manifest
 from reconciler.plan import ActionKind, ActionOutcome, Outcome, Plan
-from reconciler.state import file
+from reconciler.state import file, session
 from reconciler.state.file import FileStore, Surroundings
 from reconciler.state.journal import decode
 
@@ -366,13 +366,15 @@ class ModelWorld:
         entries = [] if content is None else decode(content, JOURNAL)
         concluded = {entry["op"] for entry in entries if entry["type"] == "result"}
         job_id = path.split("/")[2]
-        ops = [
-            str(entry["doubt"]["op"])
+        intents = [
+            entry["doubt"]
             for entry in entries
-            if entry["type"] == "intent" and (entry["id"], entry["doubt"]["verb"]) == (job_id, verb)
+            if entry["type"] == "intent"
+            and (entry["id"], entry["doubt"]["verb"]) == (job_id, verb)
+            and entry["doubt"]["op"] not in concluded
         ]
-        ops = [op for op in ops if op not in concluded]
-        return ops[-1] if ops else None
+        assert all(intent["before"] is not None for intent in intents) or not self.options.reads, "no baseline"
+        return str(intents[-1]["op"]) if intents else None
 
     @contextmanager
     def wired(self, faults: Sequence[str] = ()) -> Iterator[tuple[wiring.Place, wiring.World]]:
@@ -400,6 +402,7 @@ class ModelWorld:
             (wiring, "open_engine", engine),
             (service_module, "run", self._run),
             (time, "monotonic", self.clock),
+            (session, "_CHECKPOINT_BYTES", 3000),  # after two or three calls, not after thousands
             (file, "locked", lambda *_: nullcontext()),
             (apply, "ThreadPoolExecutor", InlineExecutor),
             (refresh, "ThreadPoolExecutor", InlineExecutor),

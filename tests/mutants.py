@@ -43,7 +43,7 @@ MUTANTS = [
     Mutant("no baseline in the intent", "apply.py", "before = None if observed.status is Status.NOT_OBSERVED else observed.evidence", "before = None", "test_commands.py", "answer_is_lost_but_which_shows"),
     Mutant("the time of submission is no evidence", "evidence.py", "    if now.submitted_at is not None and now.submitted_at != before.submitted_at:\n        return Trace.DONE\n", "", "test_evidence.py", "lost_run"),
     Mutant("a repeat may hit a newer run", "evidence.py", "    return _trace_of_run(before, now) is Trace.DONE", "    return False", "test_evidence.py", "newer or abort"),
-    Mutant("one look is enough", "recover.py", "            case Trace.NOT_DONE:\n                pending.append(Pending(name, monotonic()))", "            case Trace.NOT_DONE:\n                _conclude(session, name, record, False)", "test_commands.py", "stale_does"),
+    Mutant("one look is enough", "recover.py", "            case Trace.NOT_DONE:\n                pending.append(Pending(name, monotonic()))", "            case Trace.NOT_DONE:\n                _conclude(session, name, record, False)", "test_recover.py", ""),
     Mutant("a token is not consumed", "planner.py", "consumed = tokens | {job.run_token} if job.run_token is not None else tokens", "consumed = tokens", "test_commands.py", "run_token"),
     Mutant("a finished job without a record is run", "planner.py", "Status.COMPLETE: _row(Cell.ADOPT,", "Status.COMPLETE: _row(Cell.RUN,", "test_planner.py", "each_cell"),
     Mutant("a job in doubt is decided on", "planner.py", "if record is not None and record.doubt is not None:\n        return", "if False:\n        return", "test_planner.py", "in_doubt"),

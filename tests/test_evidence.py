@@ -8,6 +8,7 @@ from reconciler.jobs import NOT_OBSERVED, Evidence, Observation, Status, Verb
 MONDAY, TUESDAY = "2026-11-16T00:00:00Z", "2026-11-17T00:00:00Z"
 DRAFT = Evidence(Status.DRAFT, "JOB_STATE_NEW")
 ENDED = Evidence(Status.COMPLETE, "JOB_STATE_COMPLETE", MONDAY, {"JOB_STATE_COMPLETE": MONDAY})
+ENDED_AT = Evidence(Status.COMPLETE, "JOB_STATE_COMPLETE", MONDAY)
 ENDED_UNTOLD = Evidence(Status.COMPLETE, "JOB_STATE_COMPLETE")
 ACTIVE = Evidence(Status.ACTIVE, "JOB_STATE_RUNNING", MONDAY)
 
@@ -26,6 +27,8 @@ def now(status: Status, submitted_at: str | None = None, timestamps: dict[str, s
         (DRAFT, now(Status.ABORTED), Trace.DONE),
         (DRAFT, now(Status.MISSING), Trace.UNTOLD),
         (ENDED, now(Status.COMPLETE, TUESDAY), Trace.DONE),
+        (ENDED_AT, now(Status.COMPLETE, TUESDAY), Trace.DONE),
+        (ENDED_AT, now(Status.COMPLETE, MONDAY), Trace.NOT_DONE),
         (ENDED, now(Status.ACTIVE, MONDAY), Trace.DONE),
         (ENDED, now(Status.COMPLETE, MONDAY, {"JOB_STATE_COMPLETE": MONDAY}), Trace.NOT_DONE),
         (ENDED, now(Status.COMPLETE, MONDAY, {"JOB_STATE_COMPLETE": TUESDAY}), Trace.DONE),

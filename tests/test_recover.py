@@ -1,0 +1,33 @@
+"""A call in doubt is settled by two looks, never by one."""
+
+from pathlib import Path
+
+from reconciler.engines.sandbox.server import SandboxServer
+from reconciler.jobs import Doubt, Evidence, Record, Status, Verb
+from reconciler.recover import look, look_again
+from reconciler.state.disk import OsDisk
+from reconciler.state.file import FileStore, Surroundings
+from test_server_faults import TARGET, TOKEN, engine_at
+
+
+def test_a_run_that_left_no_trace_stays_in_doubt_until_the_second_look(tmp_path: Path) -> None:
+    around = Surroundings(OsDisk(), str(tmp_path / "marks"), "ada", lambda: "now", lambda: "l", lambda seconds: False)
+    doubt = Doubt("op", Verb.RUN, {}, None, Evidence(Status.DRAFT, "JOB_STATE_NEW"), "then", "HTTP 503")
+    waited: list[float] = []
+
+    def pause(seconds: float) -> bool:
+        waited.append(seconds)
+        return False
+
+    with (
+        SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True) as server,
+        FileStore(str(tmp_path / "state.json"), around).open(TARGET, "apply", 0) as session,
+    ):
+        engine = engine_at(server)
+        session.put("a", Record("a", None, doubt=doubt))
+        pending = look(session, engine, lambda: 100.0)
+        assert [one.job for one in pending] == ["a"]
+        assert session.record_of("a") == Record("a", None, doubt=doubt)
+        settled = look_again(pending, session, engine, 60.0, lambda: 110.0, pause)
+        assert (settled, waited, session.record_of("a")) == (["a"], [50.0], None)
+        engine.close()
