@@ -209,3 +209,15 @@ def test_a_second_refreshed_plan_after_applying_one_has_not_even_drift(case: Cas
     settled_meanwhile = any(action.reason.startswith("in doubt") for action in plan.actions)
     if is_clean(ended) and not settled_meanwhile:
         assert world.apply(saved=again).changing == ()
+
+
+def test_a_job_that_is_renamed_while_in_doubt_is_named_and_resolved_by_its_new_name() -> None:
+    world = ModelWorld(create_missing=True, reads=False)
+    world.declare({"old": Job("old", "1", Desired.RUNNING, {})})
+    assert world.apply(How(faults=("run:503:after",))).exit_code is ExitCode.IN_DOUBT
+    world.declare({"new": Job("new", "1", Desired.RUNNING, {})})
+    ended = world.apply()
+    assert ended.exit_code is ExitCode.IN_DOUBT
+    assert "reconciler resolve new" in ended.outcomes[0].action.reason
+    world.settle_doubt("new", applied=True)
+    assert [action.kind for action in world.plan(refresh=False).actions] == [ActionKind.NOOP]
