@@ -1,0 +1,84 @@
+"""The command line: parse, call, print, exit."""
+
+import importlib
+import sys
+from typing import NoReturn
+
+import click
+
+from reconciler import __version__
+from reconciler.errors import ExitCode, Usage
+
+_EXIT_CODES = """\b
+Exit codes:
+  0    done, or nothing to do
+  1    an error before anything was done
+  2    changes are pending (plan --detailed-exitcode)
+  3    some actions failed; state holds the rest
+  4    refused: a guard, a hold, a stale plan, a lock, no --yes
+  5    some call is in doubt
+  64   wrong usage
+  130  interrupted (143 by SIGTERM); state holds what was done"""
+
+_COMMANDS = (
+    "apply",
+    "completion",
+    "init",
+    "plan",
+    "resolve",
+    "sandbox",
+    "schema",
+    "state",
+    "status",
+    "validate",
+)
+"""Each is in the module of its name; a command does not pay for the others' options."""
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    try:
+        code = cli.main(prog_name="reconciler", standalone_mode=False)
+    except click.UsageError as fault:
+        code = _wrong_usage(fault)
+    except click.ClickException as fault:
+        fault.show()
+        code = ExitCode.ERROR
+    except (click.Abort, KeyboardInterrupt):
+        code = ExitCode.INTERRUPTED
+    sys.exit(int(code or 0))
+
+
+def _wrong_usage(fault: click.UsageError) -> ExitCode:
+    if "json" in sys.argv or "--format=json" in sys.argv:
+        from reconciler.render import json
+
+        error = json.error(Usage(fault.format_message()), ())
+        sys.stdout.write(json.dumps(error))
+    fault.show()
+    return ExitCode.USAGE
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"reconciler.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+
+@click.command(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EXIT_CODES,
+)
+@click.version_option(__version__, prog_name="reconciler")
+def cli() -> None:
+    """Declare in YAML what each batch job should be, see the plan, apply it.
+
+    PATH is a manifest file or a folder of them; without one, jobs.yaml, then jobs/.
+    """

@@ -1,0 +1,140 @@
+"""`reconciler apply`."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli.interrupts import Interrupts
+from reconciler.cli.shell import Shell, lock_timeout, options, selection, show_error
+from reconciler.cli.watch import Watch
+from reconciler.errors import ExitCode, ReconcilerError, Refused, Usage
+
+if TYPE_CHECKING:
+    from reconciler import app
+    from reconciler.plan import Plan
+
+
+@click.command()
+@click.option("--plan", "saved", metavar="FILE", help="Do exactly what this plan shows.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Print the exact requests, in order, and send none.")
+@click.option(
+    "--parallelism", type=click.IntRange(1, 256), default=10, show_default=True, metavar="N", help="Actions at once."
+)
+@click.option("--max-rps", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Requests a second at most.")
+@click.option("--settle", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="SECONDS",
+              help="Time between the two looks at a call in doubt.")  # fmt: skip
+@click.option("--fail-fast", is_flag=True, help="Start nothing new once something failed.")
+@lock_timeout
+@selection
+@options("json")
+def apply(
+    shell: Shell,
+    saved: str | None,
+    yes: bool,
+    dry_run: bool,
+    parallelism: int,
+    max_rps: float | None,
+    settle: float,
+    fail_fast: bool,
+    lock_timeout: float,
+    targets: tuple[str, ...],
+    excludes: tuple[str, ...],
+    prune: bool,
+) -> ExitCode:
+    """Carry out the plan.
+
+    Aborts first, then runs, then deletes; each call is on record before it is sent.
+    """
+    from reconciler import app
+    from reconciler.wiring import ApplyOptions
+
+    if saved is not None and (shell.place.paths or targets or excludes or prune):
+        raise Usage("--plan says all by itself: give no PATH, --target, --exclude or --prune with it")
+    selection = app.Selection(targets, excludes, prune)
+    saved_plan = None if saved is None else app.read_plan(_read(saved), saved)
+    if dry_run:
+        return _dry_run(shell, selection, saved_plan)
+    options = ApplyOptions(parallelism, max_rps, settle, fail_fast, lock_timeout)
+    with Interrupts(shell) as interrupts:
+        watch = Watch(shell)
+        try:
+            done = app.apply(
+                shell.place,
+                shell.world,
+                selection,
+                options,
+                saved=saved_plan,
+                confirm=lambda made: _confirm(shell, made, yes, interrupts, watch),
+                watch=watch,
+                remark=shell.terminal.remark,
+            )
+        except ReconcilerError as fault:
+            if interrupts.exit_code is None:
+                raise
+            show_error(shell, fault)
+            return interrupts.exit_code
+        finally:
+            watch.close()
+    _show_applied(shell, done)
+    return interrupts.exit_code or done.exit_code
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ReconcilerError(
+            f"--plan {path} can't be read: {fault}", "make one: reconciler plan --out FILE"
+        ) from fault
+
+
+def _dry_run(shell: Shell, selection: "app.Selection", saved: "Plan | None") -> ExitCode:
+    from reconciler import app
+    from reconciler.plan import plan_to_json
+    from reconciler.render import text
+
+    made, endpoint = app.dry_run(shell.place, shell.world, selection, saved)
+    if shell.form == "json":
+        shell.document(plan_to_json(made))
+    elif requests := text.requests(made, endpoint):
+        shell.terminal.answer(requests)
+    shell.terminal.remark("Dry run: nothing was sent.")
+    return ExitCode.DONE
+
+
+def _confirm(shell: Shell, made: "Plan", yes: bool, interrupts: "Interrupts", watch: "Watch") -> None:
+    from reconciler.render import text
+
+    shown = text.plan(made, calls=shell.verbose)
+    if shell.form == "text":
+        shell.terminal.answer(shown)
+        shell.terminal.answer("")
+    elif not yes:
+        shell.terminal.remark(shown)
+    if not yes:
+        if not shell.terminal.interactive:
+            raise Refused("nobody is there to say yes", "give --yes, or run it at a terminal")
+        with interrupts.suspended():
+            answer = shell.terminal.ask("Carry this out? Only `yes` does: ")
+        if answer != "yes":
+            raise Refused("not carried out: the answer was not `yes`")
+    watch.begin(made)
+
+
+def _show_applied(shell: Shell, done: "app.Applied") -> None:
+    from reconciler.errors import StateError
+    from reconciler.render import text
+
+    if shell.form == "json":
+        from reconciler.plan import outcomes_to_json
+
+        shell.document(outcomes_to_json(done.plan, done.outcomes))
+    else:
+        held = [o for o in done.outcomes if o.action.kind.value == "hold"]
+        if held and not any(o.action.kind.value not in ("hold", "noop") for o in done.outcomes):
+            shell.terminal.answer(text.plan(done.plan))
+        shell.terminal.answer(text.outcomes(done.outcomes))
+    if done.unwritten:
+        shell.terminal.remark(text.error(StateError(done.unwritten)))

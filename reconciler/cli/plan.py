@@ -1,0 +1,59 @@
+"""`reconciler plan`."""
+
+import click
+
+from reconciler.cli.shell import Shell, options, selection
+from reconciler.errors import ExitCode, ReconcilerError
+
+
+@click.command()
+@click.option("--refresh", is_flag=True, help="Read the jobs from the service first; needs credentials.")
+@click.option("--out", metavar="FILE", help="Save the plan, for apply --plan.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit 2 where changes are pending.")
+@selection
+@options("json")
+def plan(
+    shell: Shell,
+    refresh: bool,
+    out: str | None,
+    detailed_exitcode: bool,
+    targets: tuple[str, ...],
+    excludes: tuple[str, ...],
+    prune: bool,
+) -> ExitCode:
+    """Show what an apply would do. Writes nothing but --out."""
+    from reconciler import app
+
+    selection = app.Selection(targets, excludes, prune)
+    with_commit = out is not None or shell.form == "json"
+    made, refusal = app.plan(shell.place, shell.world, selection, refresh=refresh, with_commit=with_commit)
+    if with_commit:
+        from reconciler.plan import plan_to_json
+
+        document = plan_to_json(made)
+        if out is not None:
+            _save(out, document)
+        if shell.form == "json":
+            shell.document(document)
+    if shell.form == "text":
+        from reconciler.render import text
+
+        shell.terminal.answer(text.plan(made, calls=shell.verbose))
+        if out is not None:
+            shell.terminal.remark(f"Saved. To do exactly this: reconciler apply --plan {out}")
+    if refusal is not None:
+        from reconciler.render import text
+
+        shell.terminal.remark(text.error(refusal))
+        return refusal.exit_code
+    return ExitCode.PENDING if detailed_exitcode and made.pending else ExitCode.DONE
+
+
+def _save(path: str, document: object) -> None:
+    from reconciler.render import json
+
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(json.dumps(document))
+    except OSError as fault:
+        raise ReconcilerError(f"--out {path}: {fault.strerror}", "name a file that can be written") from fault

@@ -1,0 +1,75 @@
+"""`reconciler sandbox`: the embedded server by itself."""
+
+import os
+import signal
+import sys
+
+import click
+
+from reconciler.errors import ExitCode
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Port on 127.0.0.1 [a free one].")
+@click.option("--db", metavar="FILE", default="sandbox.db", show_default=True, help="Where its jobs live (SQLite).")
+@click.option("--latency", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Delay of every answer.")
+@click.option("--job-seconds", type=click.FloatRange(min=0), default=30.0, show_default=True, metavar="SECONDS",
+              help="How long a job is active.")  # fmt: skip
+@click.option("--fault", "faults", multiple=True, metavar="RULE", help="Misbehave: VERB:KIND[:after][:key=value]...")
+@click.option("--create-missing", is_flag=True, help="Treat an id that was never heard of as a draft.")
+@click.option("--no-color", is_flag=True, hidden=True)
+def sandbox(
+    port: int,
+    db: str,
+    latency: float,
+    job_seconds: float,
+    faults: tuple[str, ...],
+    create_missing: bool,
+    no_color: bool,
+) -> ExitCode:
+    """Run the embedded server by itself.
+
+    It simulates: no job really runs.
+
+    It takes the token in BYTENITE_ACCESS_TOKEN and the key in BYTENITE_API_KEY, else the words
+    sandbox-token and sandbox-key.
+
+    \b
+    --fault RULE, as often as wanted, for example:
+      run:503               a 503 to every run, which is not done
+      run:503:after         a 503 to every run, which is done
+      run:reset:times=2     a reset connection for the first two runs
+      any:slow:seconds=5    every answer five seconds late
+      delete:429:retry-after=3:job=nightly-*
+    """
+    from reconciler.engines.sandbox.faults import parse_fault
+    from reconciler.engines.sandbox.server import SandboxServer
+    from reconciler.terminal import Terminal
+
+    terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color)
+    try:
+        rules = [parse_fault(fault) for fault in faults]
+    except ValueError as fault:
+        raise click.UsageError(f"--fault: {fault}") from fault
+    token = os.environ.get("BYTENITE_ACCESS_TOKEN", "").strip() or "sandbox-token"
+    key = os.environ.get("BYTENITE_API_KEY", "").strip() or "sandbox-key"
+    try:
+        server = SandboxServer(
+            db,
+            port=port,
+            access_token=token,
+            api_key=key,
+            latency_s=latency,
+            job_seconds=job_seconds,
+            faults=rules,
+            create_missing=create_missing,
+        )
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        terminal.answer(server.banner)
+        server.serve_forever()
+    except KeyboardInterrupt:
+        return ExitCode.DONE
+    except OSError as fault:
+        terminal.remark(f"error: the server can't start: {fault}")
+        return ExitCode.ERROR
+    return ExitCode.DONE

@@ -1,0 +1,15 @@
+"""`reconciler schema`."""
+
+import click
+
+from reconciler.errors import ExitCode
+
+
+@click.command()
+@click.argument("name", type=click.Choice(["manifest", "plan", "outcome"]), default="manifest")
+def schema(name: str) -> ExitCode:
+    """Print a JSON Schema: manifest, plan or outcome."""
+    from reconciler.schemas import schema_text
+
+    click.echo(schema_text(f"{name}.schema.json"), nl=False)
+    return ExitCode.DONE

@@ -1,0 +1,124 @@
+"""What every command shares: its options, where it is about, how it speaks."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from reconciler.errors import ExitCode, ManifestError, ReconcilerError
+
+if TYPE_CHECKING:
+    from reconciler import wiring
+    from reconciler.terminal import Terminal
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class Shell:
+    """What every command shares: where it is about, and how it speaks."""
+
+    def __init__(
+        self, place: "wiring.Place", world: "wiring.World", terminal: "Terminal", form: str, verbose: bool
+    ) -> None:
+        self.place = place
+        self.world = world
+        self.terminal = terminal
+        self.form = form
+        self.verbose = verbose
+
+    def document(self, document: object) -> None:
+        """Print a document for a machine."""
+        from reconciler.render import json
+
+        self.terminal.document(json.dumps(document))
+
+
+def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
+    """The options of every command; with `forms`, also --format. The command gets a `Shell` first."""
+
+    def wrap(command: _Command) -> _Command:
+        def run(
+            state_url: str,
+            endpoint: str,
+            no_color: bool,
+            verbose: bool,
+            paths: tuple[str, ...] = (),
+            form: str = "text",
+            **rest: Any,
+        ) -> ExitCode:
+            from reconciler import wiring
+            from reconciler.terminal import Terminal
+
+            place = wiring.Place(paths, state_url, endpoint)
+            world = wiring.World(os.environ, threading.Event())
+            terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color)
+            shell = Shell(place, world, terminal, form, verbose)
+            try:
+                if verbose:
+                    manifest = ", ".join(wiring.manifest_paths(place))
+                    terminal.remark(f"manifest: {manifest}; state: {wiring.state_path(place)}")
+                return ExitCode(command(shell, **rest))
+            except ReconcilerError as fault:
+                show_error(shell, fault)
+                return fault.exit_code
+
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        decorators = [
+            click.option(
+                "--state", "state_url", metavar="URL", default="", help="Where state lives [beside the manifest]."
+            ),
+            click.option("--endpoint", metavar="URL", default="", help="The service, in place of the manifest's."),
+            click.option("--no-color", is_flag=True, help="No colours (as with NO_COLOR)."),
+            click.option("--verbose", is_flag=True, help="Say where things stand, and show the calls."),
+        ]
+        if forms:
+            decorators.append(
+                click.option("--format", "form", type=click.Choice(["text", *forms]), default="text", show_default=True)
+            )
+        if paths:
+            decorators.append(click.argument("paths", nargs=-1, metavar="[PATH]..."))
+        wrapped: Any = run
+        for decorator in decorators:
+            wrapped = decorator(wrapped)
+        # Click reads this list from its end: what is the command's own comes first in its help.
+        wrapped.__click_params__ += getattr(command, "__click_params__", [])
+        return wrapped  # type: ignore[no-any-return]
+
+    return wrap
+
+
+def selection(command: _Command) -> _Command:
+    """--target, --exclude and --prune."""
+    for decorator in (
+        click.option("--prune", is_flag=True, help="Treat recorded jobs that are no longer declared as absent."),
+        click.option("--exclude", "excludes", multiple=True, metavar="GLOB", help="Leave out jobs by name."),
+        click.option("--target", "targets", multiple=True, metavar="GLOB", help="Take only jobs by name."),
+    ):
+        command = decorator(command)
+    return command
+
+
+lock_timeout = click.option(
+    "--lock-timeout",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="How long to wait for the lock [0].",
+)
+
+
+def show_error(shell: Shell, fault: ReconcilerError) -> None:
+    """Print an error: to stderr, and to stdout where that holds a document."""
+    from reconciler.render import text
+
+    found = fault.diagnostics if isinstance(fault, ManifestError) else ()
+    if shell.form == "json":
+        from reconciler.render import json
+
+        shell.document(json.error(fault, found))
+    if found:
+        shell.terminal.remark(text.diagnostics(found))
+    shell.terminal.remark(text.error(fault))

@@ -1,0 +1,46 @@
+"""An apply as it is seen at a terminal or in a log."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from reconciler.cli.shell import Shell
+
+if TYPE_CHECKING:
+    from reconciler.events import Event
+    from reconciler.plan import Plan
+
+
+class Watch:
+    """Shows the actions of an apply as they end."""
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+        self._progress: Any = None
+        self._tell: Callable[[str, bool], None] | None = None
+        self._number = self._total = self._names = 0
+
+    def begin(self, made: "Plan") -> None:
+        """Start the bar for a plan."""
+        from reconciler.text import field, width
+
+        self.close()
+        touched = [a for a in made.actions if a.kind.value not in ("hold", "noop")]
+        self._number, self._total = 0, len(touched)
+        self._names = max(width(field(action.job)) for action in touched)
+        self._progress = self._shell.terminal.progress(self._total)
+        self._tell = self._progress.__enter__()
+
+    def __call__(self, made: "Plan", event: "Event") -> None:
+        from reconciler.events import Finished
+        from reconciler.render import text
+
+        if not isinstance(event, Finished) or event.outcome.action.kind.value in ("hold", "noop") or self._tell is None:
+            return
+        self._number += 1
+        self._tell(text.finished(event, self._number, self._total, self._names), self._shell.form == "text")
+
+    def close(self) -> None:
+        """End the bar."""
+        if self._progress is not None:
+            self._progress.__exit__(None, None, None)
+            self._progress = None
