@@ -5,6 +5,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 export XDG_STATE_HOME="$folder/.local/state"
+export XDG_CACHE_HOME="$folder/.cache"
 cp "$here/jobs.yaml" "$folder/jobs.yaml"
 cd "$folder"
 

@@ -1,10 +1,10 @@
 """The use cases. Nothing here prints or exits."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.errors import ExitCode, ReconcilerError, Refused, StateError
-from reconciler.jobs import NOT_OBSERVED, Desired, Observation, Record, State, Target
+from reconciler.jobs import EMPTY, NOT_OBSERVED, Desired, Job, Observation, Record, State, Target, Verb
 from reconciler.plan import STEPS, ActionKind, ActionOutcome, Outcome, Plan
 from reconciler.wiring import (
     ApplyOptions,
@@ -14,9 +14,11 @@ from reconciler.wiring import (
     commit_of,
     fresh_id,
     manifest_paths,
+    memory_of,
     now,
     open_engine,
     open_store,
+    state_name,
     target_of,
     user_of,
     wording_of,
@@ -24,8 +26,10 @@ from reconciler.wiring import (
 
 if TYPE_CHECKING:
     from reconciler.events import Event
+    from reconciler.history import HistoryEntry
     from reconciler.manifest import Manifest
     from reconciler.planner import Matching
+    from reconciler.review import Review
     from reconciler.state.session import Session
 
 
@@ -57,6 +61,7 @@ class Applied(NamedTuple):
     outcomes: tuple[ActionOutcome, ...]
     doubtful: frozenset[str] = frozenset()
     unwritten: str = ""
+    manifest: "Manifest | None" = None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -71,6 +76,21 @@ class Applied(NamedTuple):
         return ExitCode.DONE
 
 
+class Planned(NamedTuple):
+    """A plan, and what it was made from.
+
+    `refusal` is that of a guard, None where none refuses. `observed` maps engine job ids to what was
+    read; it is empty where nothing was.
+    """
+
+    plan: Plan
+    refusal: ReconcilerError | None
+    manifest: "Manifest"
+    state: State
+    matching: "Matching"
+    observed: Mapping[str, Observation]
+
+
 class JobStatus(NamedTuple):
     """One job: what is asked, what is recorded, what is observed."""
 
@@ -80,24 +100,25 @@ class JobStatus(NamedTuple):
     observed: Observation
 
 
-def validate(place: Place) -> "tuple[Manifest, int]":
+def validate(place: Place, world: World) -> "tuple[Manifest, int]":
     """The manifest, and how many files it is made of. Raises `ManifestError`."""
     from reconciler.manifest import parse
     from reconciler.sources import read_sources
 
     sources = read_sources(manifest_paths(place))
-    manifest = parse(sources)
+    manifest = parse(sources, memory_of(place, world))
     return manifest._replace(target=target_of(manifest.target, place)), len(sources)
 
 
 def plan(
-    place: Place, world: World, selection: Selection, *, refresh: bool, parallelism: int = 10, with_commit: bool = False
-) -> "tuple[Plan, ReconcilerError | None]":
-    """The plan, and the guard's refusal of it where there is one. Writes nothing.
+    place: Place, world: World, selection: Selection, *, refresh: bool, parallelism: int = 10, provenance: bool = True
+) -> Planned:
+    """The plan, and what it was made from. Writes nothing.
 
-    Without `refresh` nothing is read from the service and no credentials are needed.
+    Without `refresh` nothing is read from the service and no credentials are needed. Without
+    `provenance` the plan does not say which manifest it was made from, which is quicker.
     """
-    manifest, _ = validate(place)
+    manifest, _ = validate(place, world)
     state = open_store(place, world).read(manifest.target) or _empty(manifest.target)
     matching = _matching(manifest, state, selection)
     observed: Mapping[str, Observation] = {}
@@ -107,8 +128,25 @@ def plan(
         ids = [subject.job.id for subject in matching.subjects if selection.takes(subject.job.name)]
         with open_engine(manifest.target, place, world, ApplyOptions(parallelism=parallelism)) as engine:
             observed = observe_jobs(engine, ids, parallelism)
-    made = _make_plan(place, manifest, state, matching, selection, observed, commit_of(place) if with_commit else None)
-    return made, _refusal(made, manifest, state)
+    made = _make_plan(place, manifest, state, matching, selection, observed, provenance=provenance)
+    return Planned(made, _refusal(made, manifest, state), manifest, state, matching, observed)
+
+
+def review(planned: Planned, place: Place, histories: "Mapping[str, Sequence[HistoryEntry]]" = EMPTY) -> "Review":
+    """The plan with all that is known of its jobs; `histories` holds what was done before, by job."""
+    from reconciler.planner import prune
+    from reconciler.review import review_plan
+
+    matching = prune(planned.matching, planned.state.jobs)
+    return review_plan(
+        planned.plan,
+        matching.subjects,
+        planned.observed,
+        planned.manifest.position,
+        histories,
+        state_at=state_name(place),
+        refusal=planned.refusal,
+    )
 
 
 def apply(
@@ -132,9 +170,9 @@ def apply(
 
     if saved is not None:
         place = place._replace(paths=saved.paths)
-    manifest, _ = validate(place)
+    manifest, _ = validate(place, world)
     done: dict[str, ActionOutcome] = {}
-    doubtful: set[str] = set()
+    doubtful: frozenset[str] = frozenset()
     unwritten = ""
     try:
         with (
@@ -144,7 +182,7 @@ def apply(
             work = _Work(place, world, options, manifest, session, engine, confirm, watch, remark)
             for made in work.rounds(saved, selection):
                 done |= {outcome.action.job: outcome for outcome in made}
-            doubtful = {name for name, record in session.state.jobs.items() if record.doubt}
+            doubtful = session.doubtful
             for name in sorted(doubtful - done.keys()):
                 remark(f"{name}, which this apply was not about, has a call in doubt: reconciler state show {name}")
     except JournalBroken as fault:
@@ -153,19 +191,19 @@ def apply(
         unwritten = f"{fault}; the journal beside it has what was done: mend the disk, and apply again"
     actions = sorted((outcome.action for outcome in done.values()), key=lambda a: (STEPS[a.kind], a.job))
     outcomes = tuple(done[action.job] for action in actions)
-    return Applied(work.plan._replace(actions=tuple(actions)), outcomes, frozenset(doubtful), unwritten)
+    return Applied(work.plan._replace(actions=tuple(actions)), outcomes, doubtful, unwritten, manifest)
 
 
 def dry_run(place: Place, world: World, selection: Selection, saved: Plan | None) -> tuple[Plan, str]:
     """The plan that an apply would carry out, and the endpoint that its calls would go to. Sends nothing."""
     if saved is not None:
         place = place._replace(paths=saved.paths)
-    manifest, _ = validate(place)
+    manifest, _ = validate(place, world)
     state = open_store(place, world).read(manifest.target) or _empty(manifest.target)
     if saved is not None:
         _refuse_stale(saved, manifest, state)
     matching = _matching(manifest, state, selection)
-    made = saved or _make_plan(place, manifest, state, matching, selection, {}, None)
+    made = saved or _make_plan(place, manifest, state, matching, selection, {})
     refusal = _refusal(made, manifest, state)
     if refusal is not None:
         raise refusal
@@ -177,7 +215,7 @@ def status(place: Place, world: World, parallelism: int = 10) -> list[JobStatus]
     from reconciler.planner import match_records, prune
     from reconciler.refresh import observe_jobs
 
-    manifest, _ = validate(place)
+    manifest, _ = validate(place, world)
     state = open_store(place, world).read(manifest.target) or _empty(manifest.target)
     matching = prune(match_records(manifest.jobs, state.jobs), state.jobs)
     ids = [subject.job.id for subject in matching.subjects]
@@ -192,13 +230,13 @@ def status(place: Place, world: World, parallelism: int = 10) -> list[JobStatus]
 
 def recorded(place: Place, world: World) -> State | None:
     """The state, its journal included; None where nothing was ever applied."""
-    manifest, _ = validate(place)
+    manifest, _ = validate(place, world)
     return open_store(place, world).read(manifest.target)
 
 
 def forget(place: Place, world: World, name: str, lock_timeout_s: float) -> None:
     """Drop the record of a job; calls nothing. Raises `ReconcilerError` where it has none."""
-    manifest, _ = validate(place)
+    manifest, _ = validate(place, world)
     with open_store(place, world).open(manifest.target, "state forget", lock_timeout_s) as session:
         _record_of(session, name)
         session.put(name, None)
@@ -206,31 +244,57 @@ def forget(place: Place, world: World, name: str, lock_timeout_s: float) -> None
 
 def accept(place: Place, world: World, lock_timeout_s: float) -> tuple[State, list[str]]:
     """Take the state as it stands as true. Returns it, and what was accepted."""
-    manifest, _ = validate(place)
+    manifest, _ = validate(place, world)
     return open_store(place, world).accept(manifest.target, lock_timeout_s)
 
 
 def resolve(place: Place, world: World, name: str, was_applied: bool, why: str, lock_timeout_s: float) -> str:
     """Settle a call in doubt on a person's word. Returns what is then on record, in words.
 
+    Without a call in doubt it is about a run that the record does not know: whether that was the
+    one which the manifest asks for. The job is observed for that, which takes credentials.
+
     Who said it and why stays in the record until the next call. A first run that was not applied
     leaves no record to keep it in.
     """
     from reconciler.planner import settled
 
-    manifest, _ = validate(place)
+    manifest, _ = validate(place, world)
+    says = f"says {user_of(world.env)}" + (f": {why}" if why else "")
+    word = "applied" if was_applied else "not applied"
     with open_store(place, world).open(manifest.target, "resolve", lock_timeout_s) as session:
         record = _record_of(session, name)
         doubt = record.doubt
         if doubt is None:
-            raise ReconcilerError(f"{name} has no call in doubt", "reconciler state list shows which have")
-        word = "applied" if was_applied else "not applied"
-        said = f"{doubt.verb} sent at {doubt.sent_at} was {word}, says {user_of(world.env)}" + (
-            f": {why}" if why else ""
-        )
+            with open_engine(manifest.target, place, world, ApplyOptions()) as engine:
+                observed = engine.observe(record.id)
+            known, about = _resolved_run(name, record, manifest.jobs.get(name), observed, was_applied)
+            said = f"{about} was {word}, {says}"
+            session.put(name, known._replace(resolved=said))
+            return f"{name}: {said}"
+        said = f"{doubt.verb} sent at {doubt.sent_at} was {word}, {says}"
         after = settled(record, was_applied)
         session.conclude(doubt.op, name, after._replace(resolved=said) if after else None, said)
         return f"{name}: {said}"
+
+
+def _resolved_run(
+    name: str, record: Record, job: Job | None, observed: Observation, was_applied: bool
+) -> tuple[Record, str]:
+    """The record once it knows of the job's last run, and that run in words."""
+    from reconciler.planner import applied, ran_since
+
+    if not ran_since(record, observed):
+        raise ReconcilerError(f"{name} has no call in doubt", "reconciler state list shows which have")
+    about = f"the run that began at {observed.submitted_at}"
+    if not was_applied:
+        return record._replace(submitted_at=observed.run_began), about
+    if job is None or job.id != record.id or job.state is not Desired.RUNNING:
+        raise ReconcilerError(
+            f"no run of {name} is asked for in the manifest, so none can have been applied",
+            "--not-applied records the run without counting it",
+        )
+    return applied(job, record, Verb.RUN, observed.run_began), about
 
 
 def read_plan(text: str, where: str) -> Plan:
@@ -311,7 +375,7 @@ class _Work:
         return _matching(self._manifest, self._session.state, selection)
 
     def _planned(self, matching: "Matching", selection: Selection) -> Plan:
-        return _make_plan(self._place, self._manifest, self._session.state, matching, selection, {}, None)
+        return _make_plan(self._place, self._manifest, self._session.state, matching, selection, {})
 
     def _carry_out(self, plan: Plan, matching: "Matching") -> list[ActionOutcome]:
         import time
@@ -377,7 +441,8 @@ def _make_plan(
     matching: "Matching",
     selection: Selection,
     observed: Mapping[str, Observation],
-    commit: str | None,
+    *,
+    provenance: bool = True,
 ) -> Plan:
     from reconciler.planner import make_plan
 
@@ -387,8 +452,8 @@ def _make_plan(
         wording_of(manifest.target),
         selection.takes,
         state=state,
-        manifest_digest=manifest.digest,
-        commit=commit,
+        manifest_digest=manifest.digest if provenance else "",
+        commit=commit_of(place) if provenance else None,
         paths=manifest_paths(place),
     )
 

@@ -18,6 +18,7 @@ from reconciler.evidence import Trace, is_newer_run, trace_of
 from reconciler.jobs import NOT_OBSERVED, Config, Doubt, Evidence, Observation, Record, Status, Verb
 from reconciler.plan import STEPS, Action, ActionKind, ActionOutcome, Call, Outcome, Plan
 from reconciler.planner import Decision, Subject, action_for, applied, decide
+from reconciler.refresh import observe_jobs
 from reconciler.state.journal import JournalBroken
 from reconciler.state.session import Session
 
@@ -75,6 +76,7 @@ class _Apply:
         self._fail_fast = fail_fast
         self._turn = Lock()
         self._sent = 0
+        self._runs: dict[str, tuple[str, Evidence]] = {}
         self._unwell = False
         self._halted = ""
         self._fatal: ReconcilerError | None = None
@@ -89,8 +91,29 @@ class _Apply:
         with ThreadPoolExecutor(max(1, parallelism)) as pool:
             for step, actions in sorted(steps.items()):
                 yield from self._step(step, actions, pool)
+        self._note_runs(parallelism)
         if self._fatal is not None and not self._sent:
             raise self._fatal
+
+    def _note_runs(self, parallelism: int) -> None:
+        """Record when the new runs began, so that an older state is known by it.
+
+        Best effort: where a read fails, or still tells of the run before, that stays unknown.
+        """
+        if not self._runs or self._around.stop.is_set():
+            return
+        session = self._around.session
+        try:
+            seen = observe_jobs(self._around.engine, [job_id for job_id, _ in self._runs.values()], parallelism)
+            began: dict[str, Record] = {}
+            for name, (job_id, before) in self._runs.items():
+                record = session.record_of(name)
+                if record is not None and record.doubt is None and is_newer_run(before, seen[job_id]):
+                    began[name] = record._replace(submitted_at=seen[job_id].run_began)
+            session.put_all(began)
+        except ReconcilerError:
+            # The results are on record. A journal that broke is told of when the state is written.
+            return
 
     def _step(self, step: int, actions: Sequence[Action], pool: ThreadPoolExecutor) -> Iterator[Event]:
         if step == _DELETE_STEP and self._unwell:
@@ -122,7 +145,10 @@ class _Apply:
             outcome = _failed(action, fault.message)
         except JournalBroken as fault:
             self._halt("skipped: the journal can't be written")
-            outcome = _failed(action, f"not sent, since the journal can't be written: {fault}")
+            outcome = _failed(action, f"not sent: {fault}")
+        except Exception as fault:  # noqa: BLE001  it must neither pass for an end nor stop what is in flight
+            self._halt("skipped: reconciler itself failed")
+            outcome = _failed(action, f"reconciler itself failed: {_place_of(fault)}; please report it")
         finally:
             if outcome.outcome in (Outcome.FAILED, Outcome.IN_DOUBT):
                 self._unwell = True
@@ -205,6 +231,8 @@ class _Apply:
         record = subject.record
         if reply.kind is AnswerClass.APPLIED:
             record = after
+            if verb is Verb.RUN and before is not None:
+                self._runs[job.name] = job.id, before
         elif reply.kind is AnswerClass.IN_DOUBT:
             record = (record or Record(job.id, None))._replace(doubt=doubt._replace(answer=words))
         try:
@@ -246,6 +274,15 @@ class _Apply:
     def _halt(self, reason: str) -> None:
         with self._turn:
             self._halted = self._halted or reason
+
+
+def _place_of(fault: Exception) -> str:
+    """What kind of error, and where; not its words, which may hold anything."""
+    step = fault.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    where = "" if step is None else f" in {step.tb_frame.f_code.co_name}, line {step.tb_lineno}"
+    return f"{type(fault).__name__}{where}"
 
 
 def _is_subsequence(calls: Sequence[Call], shown: Sequence[Call]) -> bool:

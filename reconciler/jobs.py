@@ -89,7 +89,8 @@ class Observation(NamedTuple):
     """What the engine says of one job now.
 
     `word` is the engine's own state word, "" where there is none. `config` is None where the
-    engine does not tell it. `detail` is the job's error message, or why it is unreadable.
+    engine does not tell it. `detail` is the job's error message, or why it is unreadable. `name` is what
+    the engine calls the job, "" where it does not.
     """
 
     status: Status
@@ -98,6 +99,12 @@ class Observation(NamedTuple):
     submitted_at: str | None = None
     timestamps: Mapping[str, str] = EMPTY
     detail: str = ""
+    name: str = ""
+
+    @property
+    def run_began(self) -> str | None:
+        """When the last run began, in the engine's words: "" where there was none, None where that is not told."""
+        return "" if self.status is Status.DRAFT else self.submitted_at
 
     @property
     def evidence(self) -> Evidence:
@@ -129,6 +136,8 @@ class Record(NamedTuple):
 
     `state` is None while the first call is in doubt. `config` is that of the last run.
     `run_tokens` are all tokens ever consumed, so that going back to an old one fires nothing.
+    `submitted_at` is the engine's word for when the last run began: "" where the job was seen never to
+    have run, None where that is not known.
     `resolved` says who settled the last doubt, how and why, until the next call; "" where nobody did.
     """
 
@@ -136,6 +145,7 @@ class Record(NamedTuple):
     state: Desired | None
     config: Config = EMPTY
     run_tokens: frozenset[str] = frozenset()
+    submitted_at: str | None = None
     doubt: Doubt | None = None
     resolved: str = ""
 

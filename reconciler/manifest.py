@@ -1,17 +1,17 @@
 """Text to manifest: what is desired, every value knowing its place."""
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reconciler.diagnostics import Diagnostic, Position
-from reconciler.endpoints import endpoint_fault, normalize_endpoint
+from reconciler.document import Content, Document
 from reconciler.errors import ManifestError
-from reconciler.jobs import Config, Desired, Job, OnConfigChange, Target
-from reconciler.schemas import Check, Schema, compile_check, explain, schema_text
-from reconciler.strict_yaml import Document, read
+from reconciler.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Target
+from reconciler.memory import FORGETFUL, Memory
+
+if TYPE_CHECKING:
+    from reconciler.schemas import Check, Schema
 
 DEFAULT_ENDPOINTS: Mapping[str, str] = {"bytenite": "https://api.bytenite.com/v1/customer", "sandbox": ""}
 """The endpoint of each engine where the manifest names none; "" is an embedded server."""
@@ -19,39 +19,50 @@ DEFAULT_ENDPOINTS: Mapping[str, str] = {"bytenite": "https://api.bytenite.com/v1
 _ONCE = ("target", "defaults", "guards")
 """What stands once in the whole manifest."""
 
+_DESIRED = {state.value: state for state in Desired}
+
 
 class Manifest(NamedTuple):
     """What is desired of all jobs of one target.
 
-    `jobs` is sorted by name. `guards` holds the limits that are set, each a whole number or a
-    percentage such as "10%". `digest` is "sha256:<hex>" over what the manifest means: comments,
-    order and the division into files do not change it.
+    `jobs` is sorted by name; jobs of one config share it. `guards` holds the limits that are set, each
+    a whole number or a percentage such as "10%".
     """
 
     target: Target
     jobs: Mapping[str, Job]
     guards: Mapping[str, int | str]
-    digest: str
     documents: Mapping[str, Document]
     """The file that each job stands in."""
+
+    @property
+    def digest(self) -> str:
+        """ "sha256:<hex>" over what is meant; comments, order and the division into files do not change it."""
+        return _digest(self.target, self.guards, self.jobs)
 
     def position(self, job: str) -> Position:
         """Where a job is declared. Raises `KeyError` for a name that the manifest does not have."""
         return self.documents[job].position(("jobs", job), of_key=True)
 
 
-def parse(sources: Iterable[tuple[str, bytes]]) -> Manifest:
+def parse(
+    sources: Iterable[tuple[str, bytes]],
+    memory: Memory = FORGETFUL,
+    *,
+    may_be_empty: bool = False,
+) -> Manifest:
     """The manifest that these files make, given as (name, content).
 
-    Raises `ManifestError` with every fault of every file, in the order of files and lines.
+    Raises `ManifestError` with every fault of every file, in the order of files and lines. A manifest without
+    jobs has one, unless it `may_be_empty`.
     """
-    documents = [read(content, name) for name, content in sources]
-    faults = [*_faults_across(documents)]
-    for document in documents:
-        refused = {fault.position for fault in document.faults}
-        faults += document.faults
-        # What YAML refuses there says it all: what stands in its place is not judged.
-        faults += (fault for fault in _faults_within(document) if fault.position not in refused)
+    documents = []
+    faults: list[Diagnostic] = []
+    for name, content in sources:
+        document, found = _read(name, content, memory)
+        documents.append(document)
+        faults += found
+    faults += _faults_across(documents, may_be_empty)
     if faults:
         order = {document.file: number for number, document in enumerate(documents)}
         places = [(order.get(fault.position.file, 0), fault.position.line, fault.position.column) for fault in faults]
@@ -60,41 +71,93 @@ def parse(sources: Iterable[tuple[str, bytes]]) -> Manifest:
     return _build(documents)
 
 
+def _read(name: str, content: bytes, memory: Memory) -> tuple[Document, list[Diagnostic]]:
+    """One file, and what is wrong with it by itself."""
+    value = memory.recall("manifest", content)
+    if value is not None:
+        return Document(name, value, {}, lambda: _content(name, content)), []
+    from reconciler.strict_yaml import read
+
+    document = read(content, name)
+    faults = list(faults_in(document))
+    if not faults:
+        memory.remember("manifest", content, document.value)
+    return document, faults
+
+
+def _content(name: str, content: bytes) -> Content:
+    from reconciler.strict_yaml import read_content
+
+    return read_content(content, name)
+
+
 def _build(documents: list[Document]) -> Manifest:
     """The manifest of documents without a fault."""
     once: dict[str, Any] = {}
     for document in documents:
         once |= {block: document.value[block] for block in _ONCE if block in document.value}
     target = _target(once["target"])
-    defaults = once.get("defaults", {})
     guards = {name: _whole(limit) for name, limit in sorted(once.get("guards", {}).items())}
-    declared = {name: (job, document) for document in documents for name, job in _jobs(document).items()}
-    jobs = {name: _job(name, declared[name][0], defaults) for name in sorted(declared)}
-    homes = {name: declared[name][1] for name in jobs}
-    return Manifest(target, jobs, guards, _digest(target, guards, jobs), homes)
+    builder = _JobBuilder(once.get("defaults", {}))
+    jobs: dict[str, Job] = {}
+    homes: dict[str, Document] = {}
+    for document in documents:
+        declared = _jobs(document)
+        homes.update(dict.fromkeys(declared, document))
+        for name, block in declared.items():
+            jobs[name] = builder.job(name, block)
+    names = list(jobs)
+    in_order = sorted(names)
+    return Manifest(target, jobs if in_order == names else {name: jobs[name] for name in in_order}, guards, homes)
 
 
 def _target(block: Mapping[str, str]) -> Target:
     endpoint = block.get("endpoint", DEFAULT_ENDPOINTS[block["engine"]])
-    return Target(block["engine"], normalize_endpoint(endpoint) if endpoint else "")
+    if not endpoint:
+        return Target(block["engine"], "")
+    from reconciler.endpoints import normalize_endpoint
+
+    return Target(block["engine"], normalize_endpoint(endpoint))
 
 
-def _job(name: str, block: Mapping[str, Any], defaults: Mapping[str, Any]) -> Job:
-    change = block.get("onConfigChange") or defaults.get("onConfigChange")
-    return Job(
-        name=name,
-        id=block.get("id", name),
-        state=Desired(block["state"]),
-        config=_config(defaults.get("config", {}), block.get("config", {})),
-        run_token=block.get("runToken"),
-        on_config_change=OnConfigChange(change) if change else OnConfigChange.RESTART,
-        protect=block.get("protect", False),
-        labels=dict(sorted({**defaults.get("labels", {}), **block.get("labels", {})}.items())),
-    )
+class _JobBuilder:
+    """Makes jobs of their blocks, with the manifest's defaults; equal configs and labels become one object."""
 
+    def __init__(self, defaults: Mapping[str, Any]) -> None:
+        self._config = defaults.get("config", {})
+        self._labels = defaults.get("labels", {})
+        self._change = OnConfigChange(defaults.get("onConfigChange", OnConfigChange.RESTART))
+        self._configs: dict[tuple[tuple[str, Any], ...], Config] = {}
+        self._labelings: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
 
-def _config(default: Config, own: Config) -> Config:
-    return {field: _whole(value) for field, value in sorted({**default, **own}.items())}
+    def job(self, name: str, block: Mapping[str, Any]) -> Job:
+        told = block.get
+        change = told("onConfigChange")
+        return Job(
+            name,
+            told("id", name),
+            _DESIRED[block["state"]],
+            self._merged(told("config", EMPTY)),
+            told("runToken"),
+            OnConfigChange(change) if change else self._change,
+            told("protect", False),
+            self._labelled(told("labels", EMPTY)),
+        )
+
+    def _merged(self, own: Config) -> Config:
+        key = tuple(own.items())
+        found = self._configs.get(key)
+        if found is None:
+            found = {field: _whole(value) for field, value in sorted({**self._config, **own}.items())}
+            self._configs[key] = found
+        return found
+
+    def _labelled(self, own: Mapping[str, str]) -> Mapping[str, str]:
+        key = tuple(own.items())
+        found = self._labelings.get(key)
+        if found is None:
+            found = self._labelings[key] = dict(sorted({**self._labels, **own}.items()))
+        return found
 
 
 def _whole(value: Any) -> Any:
@@ -104,16 +167,46 @@ def _whole(value: Any) -> Any:
 
 def _digest(target: Target, guards: Mapping[str, int | str], jobs: Mapping[str, Job]) -> str:
     """A digest over every field, defaults applied."""
+    import json
+
+    from reconciler.digests import sha256
+
     content = [
         [target.engine, target.endpoint],
         guards,
-        [
-            [job.name, job.id, job.state, job.config, job.run_token, job.on_config_change, job.protect, job.labels]
-            for job in jobs.values()
-        ],
+        [_meaning(job) for job in jobs.values()],
     ]
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    return f"sha256:{sha256(text.encode())}"
+
+
+def faults_in(document: Document) -> Iterator[Diagnostic]:
+    """What is wrong with one file by itself; others may be missing."""
+    refused = {fault.position for fault in document.faults}
+    yield from document.faults
+    # What YAML refuses there says it all: what stands in its place is not judged.
+    yield from (fault for fault in _faults_within(document) if fault.position not in refused)
+
+
+def job_fault(name: str, fields: Mapping[str, Any]) -> str:
+    """Why a job of this name and these fields can't be declared, "" where it can."""
+    schema, _, name_check, job_check, _ = _checks()
+    if name_check(name) and job_check(fields):
+        return ""
+    from reconciler.schemas import explain
+
+    path, _, message = next(explain(schema, {"apiVersion": "reconciler/v1", "jobs": {name: fields}}))
+    return ".".join(map(str, path[2:])) + (": " if path[2:] else "") + message
+
+
+def job_fields() -> Sequence[str]:
+    """The fields of a job, in the schema's order."""
+    return tuple(_checks()[0]["$defs"]["job"]["properties"])
+
+
+def _meaning(job: Job) -> list[object]:
+    config, labels = dict(job.config), dict(job.labels)
+    return [job.name, job.id, job.state, config, job.run_token, job.on_config_change, job.protect, labels]
 
 
 def _faults_within(document: Document) -> Iterator[Diagnostic]:
@@ -124,6 +217,9 @@ def _faults_within(document: Document) -> Iterator[Diagnostic]:
         message = "is empty: remove the file, or start it with apiVersion: reconciler/v1"
         yield Diagnostic(document.position(()), message)
         return
+    from reconciler.endpoints import endpoint_fault
+    from reconciler.schemas import explain
+
     schema, file_check, name_check, job_check, id_check = _checks()
     if not file_check(document.value):
         for path, of_key, message in explain(schema, _without_valid_jobs(document, name_check, job_check)):
@@ -140,7 +236,7 @@ def _faults_within(document: Document) -> Iterator[Diagnostic]:
         yield Diagnostic(document.position(("target", "endpoint")), f"the endpoint {fault}")
 
 
-def _without_valid_jobs(document: Document, name_check: Check, job_check: Check) -> Any:
+def _without_valid_jobs(document: Document, name_check: "Check", job_check: "Check") -> Any:
     """The document with those jobs alone that are to be explained: one fault among many jobs costs little."""
     jobs = _jobs(document)
     if not jobs:
@@ -151,20 +247,51 @@ def _without_valid_jobs(document: Document, name_check: Check, job_check: Check)
     }
 
 
-def _faults_across(documents: list[Document]) -> Iterator[Diagnostic]:
+def _faults_across(documents: list[Document], may_be_empty: bool) -> Iterator[Diagnostic]:
     """What is wrong with the files taken together."""
-    blocks: dict[str, Position] = {}
-    names: dict[str, Document] = {}
-    ids: dict[str, tuple[Document, str]] = {}
+    blocks: dict[str, Document] = {}
     for document in documents:
         for block in _ONCE:
             if type(document.value) is dict and block in document.value:
-                place = document.position((block,), of_key=True)
                 if block in blocks:
+                    first = blocks[block].position((block,), of_key=True)
                     yield Diagnostic(
-                        place, f'"{block}" stands once in the whole manifest: it is already at {blocks[block]}'
+                        document.position((block,), of_key=True),
+                        f'"{block}" stands once in the whole manifest: it is already at {first}',
                     )
-                blocks.setdefault(block, place)
+                blocks.setdefault(block, document)
+    if _any_twice(documents):
+        yield from _jobs_twice(documents)
+    # Where a file could not be read, nobody knows what it holds.
+    if all(type(document.value) is dict for document in documents):
+        start = Position(documents[0].file if documents else "manifest", 1, 1)
+        if "target" not in blocks:
+            yield Diagnostic(start, 'the manifest has no target: add "target: {engine: bytenite}" to one of its files')
+        if not may_be_empty and all(document.value.get("jobs", {}) == {} for document in documents):
+            yield Diagnostic(start, 'the manifest has no jobs: add one under "jobs" in one of its files')
+
+
+def _any_twice(documents: list[Document]) -> bool:
+    """Whether a job's name or id may be declared twice; quick where, as mostly, none is."""
+    names: set[str] = set()
+    ids: set[str] = set()
+    count = 0
+    for document in documents:
+        jobs = _jobs(document)
+        count += len(jobs)
+        names.update(jobs)
+        try:
+            ids.update([job.get("id", name) for name, job in jobs.items()])
+        except (AttributeError, TypeError):  # a block that is no mapping, an id that is no text
+            return True
+    return not len(names) == len(ids) == count
+
+
+def _jobs_twice(documents: list[Document]) -> Iterator[Diagnostic]:
+    """Each job whose name or id is already another's."""
+    names: dict[str, Document] = {}
+    ids: dict[str, tuple[Document, str]] = {}
+    for document in documents:
         for name, job in _jobs(document).items():
             if name in names:
                 first = names[name].position(("jobs", name), of_key=True)
@@ -180,13 +307,6 @@ def _faults_across(documents: list[Document]) -> Iterator[Diagnostic]:
             if job_id in ids:
                 yield _same_id(document, name, job_id, *ids[job_id])
             ids.setdefault(job_id, (document, name))
-    # Where a file could not be read, nobody knows what it holds.
-    if all(type(document.value) is dict for document in documents):
-        start = Position(documents[0].file if documents else "manifest", 1, 1)
-        if "target" not in blocks:
-            yield Diagnostic(start, 'the manifest has no target: add "target: {engine: bytenite}" to one of its files')
-        if all(document.value.get("jobs", {}) == {} for document in documents):
-            yield Diagnostic(start, 'the manifest has no jobs: add one under "jobs" in one of its files')
 
 
 def _same_id(document: Document, name: str, job_id: str, other_document: Document, other: str) -> Diagnostic:
@@ -216,8 +336,12 @@ def _block(document: Document, name: str) -> Mapping[str, Any]:
 
 
 @cache
-def _checks() -> tuple[Schema, Check, Check, Check, Check]:
+def _checks() -> "tuple[Schema, Check, Check, Check, Check]":
     """The schema, and the quick checks of a file, a job's name, a job, and a job's id."""
+    import json
+
+    from reconciler.schemas import compile_check, schema_text
+
     schema: Schema = json.loads(schema_text("manifest.schema.json"))
     parts = schema["$defs"]
     name, job, job_id = parts["jobName"], parts["job"], parts["job"]["properties"]["id"]

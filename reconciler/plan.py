@@ -3,7 +3,7 @@
 The forms are those of `schemas/plan.schema.json` and `schemas/outcome.schema.json`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -131,6 +131,35 @@ def summary(actions: Iterable[Action]) -> dict[str, int]:
     for action in actions:
         counts[action.kind] += 1
     return {kind.value: count for kind, count in counts.items()}
+
+
+def verdict(plan: Plan, dress: Callable[[ActionKind, str], str] = lambda kind, words: words) -> str:
+    """The plan in one sentence: how many jobs of each kind; `dress` may mark each count."""
+    unchanged = plan.count_of(ActionKind.NOOP)
+    if not plan.pending:
+        return f"No changes: {'1 job is' if unchanged == 1 else f'{unchanged} jobs are'} as recorded."
+    parts = [
+        dress(kind, f"{count} held" if kind is ActionKind.HOLD else f"{count} to {kind}")
+        for kind in ActionKind
+        for count in [plan.count_of(kind)]
+        if count and kind is not ActionKind.NOOP
+    ]
+    return f"Plan: {', '.join(parts)}{f'; {unchanged} unchanged' if unchanged else ''}."
+
+
+def plan_digest(plan: Plan) -> str:
+    """What two plans have in common where they do the same: "sha256:<hex>".
+
+    Over the bytes of the plan's JSON without its `commit`, since a merge makes a new one of the same
+    content: keys sorted, no white space, all but ASCII escaped.
+    """
+    import hashlib
+    import json
+
+    document = plan_to_json(plan)
+    del document["commit"]
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:

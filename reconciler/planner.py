@@ -23,11 +23,15 @@ The decision table. Left: observed. Top: desired, then recorded (`Asked`).
 that job alone. `onConfigChange` bends NEW_CONFIG: `next-run` makes all but the errors adopt, `hold`
 makes them hold. `protect` turns abort, restart and delete into a hold. A call in doubt comes before
 all of it. An adopt that would change no record is a noop.
+
+A job that was run since its record was written is not run again: nobody knows whether that run was
+the one asked for. It holds, or is adopted where its config is told and is the new one that is asked for.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple, assert_never
 
 from reconciler.jobs import (
@@ -101,7 +105,8 @@ class Decision(NamedTuple):
     """What to do about one job.
 
     `verbs` are the calls in order. `record` is what to record once all of it is done, None for
-    nothing. `error` is set where the job can't be acted on at all.
+    nothing. `error` is set where the job can't be acted on at all. `way_out` is the end of the reason
+    of a hold: what unblocks it.
     """
 
     kind: ActionKind
@@ -110,6 +115,7 @@ class Decision(NamedTuple):
     verbs: tuple[Verb, ...] = ()
     changes: tuple[Change, ...] = ()
     error: str = ""
+    way_out: str = ""
 
 
 class Subject(NamedTuple):
@@ -203,12 +209,11 @@ def make_plan(
     `observed` maps engine job ids to observations; an id that is not there was not observed.
     `selected` says of a job's name whether the plan is about it.
     """
-    actions = [
-        action_for(subject, decide(subject, observed.get(subject.job.id, NOT_OBSERVED)), call_for)
-        for subject in matching.subjects
-        if selected(subject.job.name)
-    ]
-    actions.sort(key=lambda action: (STEPS[action.kind], action.job))
+    steps: dict[int, list[Action]] = {step: [] for step in sorted(set(STEPS.values()))}
+    for subject in sorted(filter(lambda one: selected(one.job.name), matching.subjects), key=_name_of):
+        decision = decide(subject, observed.get(subject.job.id, NOT_OBSERVED))
+        steps[STEPS[decision.kind]].append(action_for(subject, decision, call_for))
+    actions = chain.from_iterable(steps.values())
     return Plan(
         target=state.target,
         lineage=state.lineage,
@@ -221,10 +226,14 @@ def make_plan(
     )
 
 
+def _name_of(subject: Subject) -> str:
+    return subject.job.name
+
+
 def action_for(subject: Subject, decision: Decision, call_for: Callable[[Verb, str, Config], Call]) -> Action:
     """The decision as a plan lists it, with the calls that it takes."""
     job = subject.job
-    calls = tuple(call_for(verb, job.id, job.config) for verb in decision.verbs)
+    calls = tuple([call_for(verb, job.id, job.config) for verb in decision.verbs]) if decision.verbs else ()
     return Action(job.name, job.id, decision.kind, decision.reason, decision.changes, calls, decision.error)
 
 
@@ -248,8 +257,10 @@ def decide(subject: Subject, observed: Observation) -> Decision:
     """What to do about one job: the decision table, then what bends it."""
     job, record = subject.job, subject.record
     if record is not None and record.doubt is not None:
-        return _hold(record, _in_doubt(job, record))
+        return _hold(record, *_in_doubt(job, record))
     column = asked(job, record)
+    if column is Asked.SAME and observed is NOT_OBSERVED and not subject.renamed_from:
+        return _noop(record, "as recorded")  # what the table says too, and most jobs of most plans
     cell = TABLE[observed.status][column]
     if column is Asked.NEW_CONFIG and cell not in _ERRORS:
         if job.on_config_change is OnConfigChange.NEXT_RUN:
@@ -257,15 +268,18 @@ def decide(subject: Subject, observed: Observation) -> Decision:
         elif job.on_config_change is OnConfigChange.HOLD:
             return _hold(
                 record,
-                f"{_why(job, record, column)}, and onConfigChange is hold: "
+                f"{_why(job, record, column)}, and onConfigChange is hold: ",
                 "a new runToken runs it with this config, onConfigChange: restart or next-run lets it through",
                 config_changes(record.config if record else {}, job.config),
             )
     decision = _decide_cell(cell, column, subject, observed)
+    if Verb.RUN in decision.verbs and ran_since(record, observed):
+        decision = _already_run(decision, column, subject, observed)
     if job.protect and decision.kind in _PROTECTED:
         return _hold(
             record,
-            f"protected, so no {decision.kind} ({decision.reason}): `protect: false` in the manifest lifts it",
+            f"protected, so no {decision.kind} ({decision.reason}): ",
+            "`protect: false` in the manifest lifts it",
             decision.changes,
         )
     if subject.renamed_from:
@@ -290,15 +304,15 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
             return _run(job, record, column, observed)
         case Cell.ADOPT_OR_RESTART:
             if agrees(job.config, observed.config):
-                return _adopt(subject, f"already {seen}; recorded without a call")
+                return _adopt(subject, f"already {seen}; recorded without a call", observed)
             return _restart(job, record, column, observed)
         case Cell.RESTART_OR_ADOPT:
             was_aborted = record is not None and record.state is Desired.ABORTED
             if was_aborted and observed.config is not None and agrees(job.config, observed.config):
-                return _adopt(subject, f"already {seen} with this config; recorded without a call")
+                return _adopt(subject, f"already {seen} with this config; recorded without a call", observed)
             return _restart(job, record, column, observed)
         case Cell.ADOPT:
-            return _adopt(subject, _why_adopt(job, column, observed))
+            return _adopt(subject, _why_adopt(job, column, observed), observed)
         case Cell.ABORT:
             if observed.status is Status.NOT_OBSERVED and record is not None and record.state is not Desired.RUNNING:
                 return _noop(record, f"recorded {record.state}")
@@ -306,7 +320,7 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
             return Decision(
                 ActionKind.ABORT,
                 _reason("wanted aborted", seen),
-                applied(job, record, Verb.ABORT),
+                applied(job, record, Verb.ABORT, observed.run_began),
                 (Verb.ABORT,),
                 changes,
             )
@@ -317,49 +331,64 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
                 return _noop(record, _reason("a new runToken or config runs it again", seen))
             return _noop(record, _reason("as recorded", seen))
         case Cell.LOST_RUN:
-            return _hold(record, f"lost run: recorded as running, but it is {seen}; a new runToken runs it")
+            return _hold(record, f"lost run: recorded as running, but it is {seen}; ", "a new runToken runs it")
         case Cell.ABORTED_ELSEWHERE:
             if record is None or record.state is None:
                 way_out = "apply it once as `state: aborted`, then a change to `running` runs it"
             else:
                 way_out = "a new runToken runs it again, `state: aborted` accepts it"
-            return _hold(record, f"aborted by someone else ({seen}): {way_out}")
+            return _hold(record, f"aborted by someone else ({seen}): ", way_out)
         case Cell.GONE:
-            return _hold(record, f"gone: recorded as running, but {seen}; give it a new id, or declare it absent")
+            return _hold(record, f"gone: recorded as running, but {seen}; ", "give it a new id, or declare it absent")
         case Cell.NO_SUCH_JOB:
-            return _error(record, f"no such job: {seen}; create it there, or correct its id")
+            return _error(record, f"no such job: {seen}; ", "create it there, or correct its id")
         case Cell.NEEDS_NEW_ID:
-            return _error(record, f"needs a new id: {seen}; create a job there and give its id")
+            return _error(record, f"needs a new id: {seen}; ", "create a job there and give its id")
         case Cell.UNREADABLE:
             return _error(
-                record, f"unreadable: {observed.detail or 'no reason given'}; left alone until it can be read"
+                record, f"unreadable: {observed.detail or 'no reason given'}; ", "left alone until it can be read"
             )
     assert_never(cell)
 
 
-def applied(job: Job, record: Record | None, verb: Verb) -> Record:
-    """The record of a job once a call of this verb was applied to it."""
+def ran_since(record: Record | None, observed: Observation) -> bool:
+    """Whether the job was run since it was recorded, where both tell when its run began."""
+    if record is None or record.submitted_at is None or observed.submitted_at is None:
+        return False
+    return record.submitted_at != observed.submitted_at
+
+
+def applied(job: Job, record: Record | None, verb: Verb, began: str | None = None) -> Record:
+    """The record of a job once a call of this verb was applied to it.
+
+    `began` is when its last run did (`Observation.run_began`), None where that is not known.
+    """
     tokens = record.run_tokens if record else frozenset[str]()
     match verb:
         case Verb.RUN:
             consumed = tokens | {job.run_token} if job.run_token is not None else tokens
-            return Record(job.id, Desired.RUNNING, dict(job.config), consumed)
+            return Record(job.id, Desired.RUNNING, dict(job.config), consumed, began)
         case Verb.ABORT:
-            return Record(job.id, Desired.ABORTED, record.config if record else {}, tokens)
+            if began is None and record is not None:
+                began = record.submitted_at
+            return Record(job.id, Desired.ABORTED, record.config if record else {}, tokens, began)
         case Verb.DELETE:
             return Record(job.id, Desired.ABSENT, {}, tokens)
     assert_never(verb)
 
 
-def settled(record: Record, was_applied: bool) -> Record | None:
-    """The record once its doubt is settled: as if its call had been answered so; None where nothing is left."""
+def settled(record: Record, was_applied: bool, began: str | None = None) -> Record | None:
+    """The record once its doubt is settled: as if its call had been answered so; None where nothing is left.
+
+    `began` is when the job's last run did, as in `applied`.
+    """
     doubt = record.doubt
     if doubt is None:
         return record
     if not was_applied:
         return None if record.state is None else record._replace(doubt=None)
     job = Job("", record.id, Desired.RUNNING, doubt.config, doubt.run_token)
-    return applied(job, record, doubt.verb)
+    return applied(job, record, doubt.verb, began)
 
 
 def same_config(left: Config, right: Config) -> bool:
@@ -455,13 +484,30 @@ def _delete(subject: Subject, observed: Observation) -> Decision:
     return Decision(ActionKind.DELETE, _reason(why, _seen(observed)), after, verbs, changes)
 
 
-def _adopt(subject: Subject, reason: str) -> Decision:
+def _already_run(decision: Decision, column: Asked, subject: Subject, observed: Observation) -> Decision:
+    job, record = subject.job, subject.record
+    assert record is not None
+    since = (
+        f"run since this was recorded (at {observed.submitted_at}, recorded {record.submitted_at or 'as never run'})"
+    )
+    if column is Asked.NEW_CONFIG and observed.config is not None and agrees(job.config, observed.config):
+        return _adopt(subject, f"{since}, with this config; recorded without a call", observed)
+    return _hold(
+        record,
+        f"{since}: ",
+        f"`reconciler resolve {job.name} --applied` if that run is the one wanted here, "
+        f"--not-applied if one more is ({decision.reason})",
+        decision.changes,
+    )
+
+
+def _adopt(subject: Subject, reason: str, observed: Observation) -> Decision:
     job, record = subject.job, subject.record
     if not subject.keep:
         return Decision(ActionKind.FORGET, reason, None)
     verb = {Desired.RUNNING: Verb.RUN, Desired.ABORTED: Verb.ABORT, Desired.ABSENT: Verb.DELETE}[job.state]
-    after = applied(job, record, verb)
-    if after == record:
+    after = applied(job, record, verb, observed.run_began)
+    if record is not None and after == record._replace(submitted_at=after.submitted_at):
         return _noop(record, reason.replace("; recorded without a call", ""))
     before = record.state if record else None
     changes: tuple[Change, ...] = () if before is after.state else (Change("state", before, after.state),)
@@ -474,12 +520,12 @@ def _noop(record: Record | None, reason: str) -> Decision:
     return Decision(ActionKind.NOOP, reason, record)
 
 
-def _hold(record: Record | None, reason: str, changes: tuple[Change, ...] = ()) -> Decision:
-    return Decision(ActionKind.HOLD, reason, record, changes=changes)
+def _hold(record: Record | None, why: str, way_out: str, changes: tuple[Change, ...] = ()) -> Decision:
+    return Decision(ActionKind.HOLD, why + way_out, record, changes=changes, way_out=way_out)
 
 
-def _error(record: Record | None, error: str) -> Decision:
-    return Decision(ActionKind.HOLD, f"error: {error}", record, error=error)
+def _error(record: Record | None, error: str, way_out: str) -> Decision:
+    return Decision(ActionKind.HOLD, f"error: {error}{way_out}", record, error=error + way_out, way_out=way_out)
 
 
 def _why(job: Job, record: Record | None, column: Asked, before: Config | None = None) -> str:
@@ -509,12 +555,12 @@ def _why_adopt(job: Job, column: Asked, observed: Observation) -> str:
     return f"already {seen}; recorded without a call"
 
 
-def _in_doubt(job: Job, record: Record) -> str:
+def _in_doubt(job: Job, record: Record) -> tuple[str, str]:
     doubt = record.doubt
     assert doubt is not None
     return (
-        f"in doubt: {doubt.verb} was sent at {doubt.sent_at} and nobody knows what became of it ({doubt.answer}); "
-        f"the next apply looks again, or settle it: reconciler resolve {job.name} --applied | --not-applied"
+        f"in doubt: {doubt.verb} was sent at {doubt.sent_at} and nobody knows what became of it ({doubt.answer}); ",
+        f"the next apply looks again, or settle it: reconciler resolve {job.name} --applied | --not-applied",
     )
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from reconciler.engines.base import Engine
 from reconciler.evidence import Trace, trace_of
-from reconciler.jobs import Doubt, Record, Status
+from reconciler.jobs import Doubt, Observation, Record, Status
 from reconciler.planner import settled
 from reconciler.state.session import Session
 
@@ -25,9 +25,10 @@ def look(session: Session, engine: Engine, monotonic: Callable[[], float]) -> li
     """
     pending: list[Pending] = []
     for name, record in _in_doubt(session).items():
-        match _trace(engine, record):
+        observed = engine.observe(record.id)
+        match _trace(record, observed):
             case Trace.DONE:
-                _conclude(session, name, record, True)
+                _conclude(session, name, record, observed, was_applied=True)
             case Trace.NOT_DONE:
                 pending.append(Pending(name, monotonic()))
             case Trace.UNTOLD:
@@ -56,9 +57,10 @@ def look_again(
         record = session.record_of(one.job)
         if record is None or record.doubt is None:
             continue
-        trace = _trace(engine, record)
+        observed = engine.observe(record.id)
+        trace = _trace(record, observed)
         if trace is not Trace.UNTOLD:
-            _conclude(session, one.job, record, trace is Trace.DONE)
+            _conclude(session, one.job, record, observed, was_applied=trace is Trace.DONE)
             done.append(one.job)
     return done
 
@@ -67,17 +69,16 @@ def _in_doubt(session: Session) -> Mapping[str, Record]:
     return {name: record for name, record in session.state.jobs.items() if record.doubt is not None}
 
 
-def _trace(engine: Engine, record: Record) -> Trace:
+def _trace(record: Record, observed: Observation) -> Trace:
     doubt = record.doubt
     assert doubt is not None
-    observed = engine.observe(record.id)
     if observed.status is Status.UNREADABLE:
         return Trace.UNTOLD
     return trace_of(doubt.verb, doubt.before, observed)
 
 
-def _conclude(session: Session, name: str, record: Record, was_applied: bool) -> None:
+def _conclude(session: Session, name: str, record: Record, observed: Observation, *, was_applied: bool) -> None:
     doubt: Doubt | None = record.doubt
     assert doubt is not None
     words = "its work shows at the service" if was_applied else "it left no trace in two looks"
-    session.conclude(doubt.op, name, settled(record, was_applied), words)
+    session.conclude(doubt.op, name, settled(record, was_applied, observed.run_began), words)

@@ -5,7 +5,9 @@ from collections.abc import Iterator, Sequence
 
 from reconciler.errors import ReconcilerError
 
-_ENDINGS = (".yaml", ".yml")
+ENDINGS = (".yaml", ".yml")
+DEFAULTS = ("jobs.yaml", "jobs")
+"""The manifest where no path is given: the first of these that is there."""
 
 
 def read_sources(paths: Sequence[str]) -> list[tuple[str, bytes]]:
@@ -31,18 +33,37 @@ def read_sources(paths: Sequence[str]) -> list[tuple[str, bytes]]:
     return sources
 
 
+def replace_source(path: str, content: bytes) -> None:
+    """Put new content in a file of a manifest, whole or not at all. Raises `ReconcilerError` where it can't be.
+
+    A link stays one: what it points to is replaced.
+    """
+    from reconciler.state.disk import OsDisk, replace
+
+    real, disk = os.path.realpath(path), OsDisk()
+    try:
+        replace(disk, real, content, disk.mode(real) or 0o644)
+    except OSError as error:
+        raise ReconcilerError(f"{path} can't be written: {error.strerror}", "check its permissions") from error
+
+
 def default_paths(cwd: str) -> list[str]:
     """The manifest where no path is given: jobs.yaml, else jobs/.
 
     Raises `ReconcilerError` where there is neither.
     """
-    for name in ("jobs.yaml", "jobs"):
+    for name in DEFAULTS:
         path = os.path.normpath(os.path.join(cwd, name))
         if os.path.exists(path):
             return [path]
     raise ReconcilerError(
         "found neither jobs.yaml nor jobs/ here", "run `reconciler init` to start a manifest, or name its path"
     )
+
+
+def files_at(path: str) -> list[str]:
+    """The files that a path stands for, as in `read_sources`; none for a folder without any."""
+    return list(_files(path, frozenset()))
 
 
 def _files(path: str, above: frozenset[str]) -> Iterator[str]:
@@ -59,7 +80,7 @@ def _files(path: str, above: frozenset[str]) -> Iterator[str]:
         raise _unreadable(path, error) from error
     for name in names:
         inner = os.path.join(path, name)
-        if not name.startswith(".") and (name.endswith(_ENDINGS) or os.path.isdir(inner)):
+        if not name.startswith(".") and (name.endswith(ENDINGS) or os.path.isdir(inner)):
             yield from _files(inner, above | {real})
 
 

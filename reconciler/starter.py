@@ -7,14 +7,14 @@ MANIFEST = """\
 apiVersion: reconciler/v1
 
 target:
-  engine: sandbox        # simulates, on this machine; for the real service: bytenite
+  engine: sandbox  # simulates, on this machine; for the real service: bytenite
 
 defaults:
-  config: {taskTimeout: 3600}   # seconds
+  config: {taskTimeout: 3600}  # seconds
 
 jobs:
-  nightly-transcode:     # the name that people use
-    state: running       # running | aborted | absent
+  nightly-transcode:  # the name that people use
+    state: running  # running | aborted | absent
     config: {jobTimeout: 7200}
     # id: the service's id of the job, where it is not the name
     # runToken: "1"      # a new value asks for one more run

@@ -8,7 +8,7 @@ scalars that YAML 1.1 (https://yaml.org/type/) takes for something else.
 
 import re
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import yaml
@@ -23,7 +23,7 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from reconciler.diagnostics import Diagnostic, Position
+from reconciler.document import Content, Document, packed, position_of
 
 LIBYAML: Final[bool] = yaml.__with_libyaml__
 """Whether libyaml parses; PyYAML's own parser does where it is missing, some ten times slower."""
@@ -31,9 +31,6 @@ LIBYAML: Final[bool] = yaml.__with_libyaml__
 MAX_DEPTH = 64
 MAX_DIGITS = 4000
 _MAX_HEX_DIGITS = 3000  # some 3600 decimal ones; Python prints no number of more than 4300
-
-Path = Sequence[str | int]
-"""Keys and list indices from the top of a document to a value."""
 
 _WORDS: dict[str, Any] = {
     **dict.fromkeys(("~", "null", "Null", "NULL"), None),
@@ -70,66 +67,11 @@ _MISSING: Final = object()
 _DROPPED: Final = object()
 
 
-class Document:
-    """What one file says.
-
-    `value` is built of dict, list, str, int, float, bool and None; it is None for an empty file.
-    A refused scalar stands in it as its text, an alias as None; the second of two equal keys does
-    not. `faults` are in line order, one for each place. `whole` is False where the text could not
-    be read to its end; `value` is None then.
-    """
-
-    __slots__ = ("_children", "_positions", "faults", "file", "value", "whole")
-
-    def __init__(self, file: str, value: Any, positions: "array[int]", faults: dict[int, str], whole: bool) -> None:
-        self.file = file
-        self.value: Any = value if whole else None
-        self.whole = whole
-        self.faults = tuple(Diagnostic(_position(file, place), faults[place]) for place in sorted(faults))
-        # Line and column of every key and value, in document order, packed as line << 32 | column.
-        self._positions = positions
-        self._children: dict[tuple[str | int, ...], dict[str | int, int]] = {}
-
-    def position(self, path: Path, of_key: bool = False) -> Position:
-        """The place of the value at `path`, or of its key. Raises `KeyError` where there is none.
-
-        The first question about a collection takes time in its size, all later ones do not. An
-        empty value stands where its key stands.
-        """
-        index = self._index(tuple(path))
-        if of_key and path and isinstance(path[-1], str):
-            index -= 1
-        return _position(self.file, self._positions[index] if self._positions else 0)
-
-    def _index(self, path: tuple[str | int, ...]) -> int:
-        """The index of a value in document order."""
-        if not path:
-            return 0
-        *parent, last = path
-        return self._indices(tuple(parent))[last]
-
-    def _indices(self, path: tuple[str | int, ...]) -> dict[str | int, int]:
-        """The index of each value of the collection at `path`."""
-        if path not in self._children:
-            indices: dict[str | int, int] = {}
-            index = self._index(path) + 1
-            collection = self.value
-            for step in path:
-                collection = collection[step]
-            keyed = isinstance(collection, dict)
-            for key, value in collection.items() if keyed else enumerate(collection):
-                index += keyed
-                indices[key] = index
-                index += _count(value)
-            self._children[path] = indices
-        return self._children[path]
-
-
 def read(source: bytes, file: str, libyaml: bool = LIBYAML) -> Document:
     """Read one file; what is wrong with it stands in the document's `faults`. Raises nothing.
 
-    `libyaml` chooses the parser. Both give the same answers, but for the words of a syntax error, and
-    for what PyYAML's own parser alone takes for one: a tab between tokens, and `|#`.
+    `libyaml` chooses the parser. What both read, they read alike. Each refuses a little that the other
+    takes: PyYAML's own a tab between tokens, `|#` and `{a?}`, libyaml `{a:}`.
     """
     faults: dict[int, str] = {}
     try:
@@ -137,24 +79,34 @@ def read(source: bytes, file: str, libyaml: bool = LIBYAML) -> Document:
     except UnicodeDecodeError as error:
         before = source[: error.start].decode("utf-8-sig")
         faults[_end_of(before)] = f"byte 0x{source[error.start]:02x} is no UTF-8: save the file as UTF-8"
-        return Document(file, None, array("Q"), faults, whole=False)
+        return _unread(file, faults)
     if unreadable := _UNREADABLE.search(text):
         code = f"{ord(unreadable[0]):04X}"
         faults[_end_of(text[: unreadable.start()])] = (
             f'the character U+{code} is not allowed: remove it, or write "\\u{code}" in double quotes'
         )
-        return Document(file, None, array("Q"), faults, whole=False)
+        return _unread(file, faults)
     if directive := _DIRECTIVE.match(text):
         faults[_end_of(directive[0][:-1])] = "a directive (%) is not read: remove the line"
-        return Document(file, None, array("Q"), faults, whole=False)
-    builder = _Builder(_events_of(text, libyaml), file, faults)
+        return _unread(file, faults)
+    builder = _Builder(events_of(text, libyaml), file, faults)
     whole = True
     try:
         value = builder.stream()
     except yaml.MarkedYAMLError as error:
         value, whole = None, False
-        faults.setdefault(_packed(error.problem_mark), _syntax_fault(error))
-    return Document(file, value, builder.positions, faults, whole)
+        # libyaml counts a line more where the last one has no end.
+        faults.setdefault(min(_packed(error.problem_mark), _end_of(text)), _syntax_fault(error))
+    return Document(file, value, faults, lambda: Content(value, builder.positions), whole)
+
+
+def read_content(source: bytes, file: str) -> Content:
+    """The value and places of a file that was found without a fault before."""
+    return read(source, file).content
+
+
+def _unread(file: str, faults: dict[int, str]) -> Document:
+    return Document(file, None, faults, lambda: Content(None, array("Q")), whole=False)
 
 
 class _Builder:
@@ -278,7 +230,7 @@ class _Builder:
             self.refuse(place, f'a key must be text: write "{shown}" in quotes' if shown else "a key is missing")
         text: str = event.value
         if text in places:
-            first = _position(self.file, places[text])
+            first = position_of(self.file, places[text])
             self.refuse(place, f'"{_shown(text)}" is already at {first}: remove one of the two')
             self.positions.pop()
             return _DROPPED
@@ -329,7 +281,12 @@ def _too_long(limit: int) -> str:
     return f"a number of more than {limit} digits is not read: quote it if it is text"
 
 
-def _events_of(text: str, libyaml: bool) -> Callable[[], Any]:
+def meaning_of_plain(text: str) -> tuple[Any, str]:
+    """What a plain scalar of this text means, and why it is refused, or ""."""
+    return (_WORDS[text], "") if text in _WORDS else _resolve(text)
+
+
+def events_of(text: str, libyaml: bool = LIBYAML) -> Callable[[], Any]:
     """What gives the next event of a text at each call; raises `yaml.MarkedYAMLError`."""
     if libyaml:
         parser: Any = yaml.CLoader(text)
@@ -353,29 +310,14 @@ def _syntax_fault(error: yaml.MarkedYAMLError) -> str:
     return words
 
 
-def _count(value: Any) -> int:
-    """How many keys and values a value is made of, itself included."""
-    if type(value) is dict:
-        return 1 + len(value) + sum(map(_count, value.values()))
-    if type(value) is list:
-        return 1 + sum(map(_count, value))
-    return 1
-
-
 def _packed(mark: Any) -> int:
-    line: int = mark.line
-    column: int = mark.column
-    return line << 32 | column
-
-
-def _position(file: str, place: int) -> Position:
-    return Position(file, (place >> 32) + 1, (place & 0xFFFFFFFF) + 1)
+    return packed(mark.line, mark.column)
 
 
 def _end_of(text: str) -> int:
     """The place just after a text."""
     lines = _LINE_BREAK.split(text)
-    return len(lines) - 1 << 32 | len(lines[-1])
+    return packed(len(lines) - 1, len(lines[-1]))
 
 
 def _shown(text: str) -> str:

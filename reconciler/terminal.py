@@ -2,11 +2,11 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TextIO
 
-from reconciler.text import printable
+from reconciler.text import log_field, printable
 
 
 class Terminal:
@@ -32,6 +32,11 @@ class Terminal:
     def document(self, text: str) -> None:
         """Write a document for a machine to stdout; its own form keeps it harmless."""
         self._write(self._out, text)
+
+    def commands(self, lines: Iterable[str]) -> None:
+        """Write workflow commands to stdout, one a line: the only way by which a line may begin with `::`."""
+        if text := "\n".join(map(log_field, lines)):
+            self._write(self._out, text)
 
     def remark(self, text: str) -> None:
         """Write to stderr, with a line end."""

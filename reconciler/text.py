@@ -9,12 +9,16 @@ from enum import StrEnum
 
 _BEGIN, _END = "\x01", "\x02"
 
-_HARMFUL = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+# Patterns are compiled when first needed: most texts are plain, and these take as long as a small plan.
+# Controls, halves, what is no character, and what is not seen or turns text round (Cf, Zl, Zp and plane 14);
+# not U+200C and U+200D, which shape letters, nor the number and verse signs of Arabic, Syriac and Kaithi.
+_HARMFUL = (
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff"
+    "\ufdd0-\ufdef\ufeff\ufff9-\ufffb\ufffe\uffff\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-_COMMAND = re.compile(r"##(?=\w*\[)")
-_COMMAND_LINE = re.compile(r"^(\s*)(?=::)", re.MULTILINE)
-_MARKS = re.compile(f"{_BEGIN}(.)|{_END}")
+_COMMAND = r"##(?=\w*\[)"
+_COMMAND_LINE = r"(?m)^(\s*)(?=::)"
+_MARKS = f"{_BEGIN}(.)|{_END}"
 _ANSI = {"r": "31", "g": "32", "y": "33", "b": "34", "c": "36", "m": "35", "w": "1", "d": "2"}
 
 
@@ -33,7 +37,7 @@ class Style(StrEnum):
 
 def field(text: str) -> str:
     """Untrusted text on one line: control, bidi and invisible characters as visible escapes."""
-    return _HARMFUL.sub(_escape, text)
+    return text if text.isascii() and text.isprintable() else re.sub(_HARMFUL, _escape, text)
 
 
 def styled(style: Style, text: str) -> str:
@@ -43,7 +47,7 @@ def styled(style: Style, text: str) -> str:
 
 def width(text: str) -> int:
     """How many columns the text takes, marks not counted."""
-    bare = _MARKS.sub("", text)
+    bare = re.sub(_MARKS, "", text) if _BEGIN in text or _END in text else text
     if bare.isascii():
         return len(bare)
     import unicodedata
@@ -63,19 +67,32 @@ def printable(text: str, *, color: bool) -> str:
     """
     parts: list[str] = []
     at = 0
-    for mark in _MARKS.finditer(text):
+    for mark in re.finditer(_MARKS, text) if _BEGIN in text or _END in text else ():
         parts.append(_harmless(text[at : mark.start()]))
         at = mark.end()
         if color:
             code = _ANSI.get(mark.group(1) or "", "0")
             parts.append(f"\x1b[{code}m")
     parts.append(_harmless(text[at:]))
-    return _COMMAND_LINE.sub(r"\1\\", "".join(parts))
+    # Only now: what stands on two sides of a mark is one text once the mark is dropped.
+    whole = _without_commands("".join(parts))
+    return re.sub(_COMMAND_LINE, r"\1\\", whole) if "::" in whole else whole
+
+
+def log_field(text: str) -> str:
+    """`field`, and no CI log finds a `##[` command in it."""
+    return _without_commands(field(text))
+
+
+def _without_commands(text: str) -> str:
+    return re.sub(_COMMAND, "# #", text) if "##" in text else text
 
 
 def _harmless(text: str) -> str:
-    kept = _HARMFUL.sub(lambda found: found[0] if found[0] in "\n\t" else _escape(found), text)
-    return _COMMAND.sub("# #", kept)
+    bare = text.replace("\n", "").replace("\t", "")
+    if bare.isascii() and bare.isprintable():
+        return text
+    return re.sub(_HARMFUL, lambda found: found[0] if found[0] in "\n\t" else _escape(found), text)
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from reconciler.engines.base import Engine
     from reconciler.engines.sandbox.server import SandboxServer
+    from reconciler.memory import Memory
     from reconciler.state.store import Store
 
 _SANDBOX_JOB_S = 30.0
@@ -21,11 +22,15 @@ _SANDBOX_JOB_S = 30.0
 
 
 class Place(NamedTuple):
-    """Which manifest, state and service a command is about. "" and () stand for the defaults."""
+    """Which manifest, state and service a command is about. "" and () stand for the defaults.
+
+    `cache` is whether what was read before may be remembered.
+    """
 
     paths: tuple[str, ...] = ()
     state_url: str = ""
     endpoint: str = ""
+    cache: bool = True
 
 
 class World(NamedTuple):
@@ -152,16 +157,34 @@ def open_store(place: Place, world: World) -> "Store":
     from reconciler.state.disk import OsDisk
     from reconciler.state.file import FileStore, Surroundings
 
-    home = world.env.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
     around = Surroundings(
         disk=OsDisk(),
-        marks_folder=os.path.join(home, "reconciler"),
+        memory=memory_of(place, world),
+        marks_folder=_own_folder(world, "XDG_STATE_HOME", ".local/state"),
         who=_who(world.env),
         now=now,
         new_lineage=fresh_id,
         wait=world.pause,
     )
     return FileStore(state_path(place), around)
+
+
+def memory_of(place: Place, world: World) -> "Memory":
+    """What remembers the files that were read before."""
+    if not place.cache:
+        from reconciler.memory import FORGETFUL
+
+        return FORGETFUL
+    from reconciler.cache import FolderCache
+
+    key_path = os.path.join(_own_folder(world, "XDG_STATE_HOME", ".local/state"), "cache-key")
+    return FolderCache(_own_folder(world, "XDG_CACHE_HOME", ".cache"), key_path)
+
+
+def _own_folder(world: World, variable: str, default: str) -> str:
+    """This tool's folder of a kind (XDG Base Directory Specification 0.8)."""
+    home = world.env.get(variable) or os.path.join(os.path.expanduser("~"), default)
+    return os.path.join(home, "reconciler")
 
 
 def wording_of(target: Target) -> Callable[[Verb, str, Config], Call]:
@@ -187,6 +210,20 @@ def commit_of(place: Place) -> str | None:
     except OSError:
         return None
     return found.stdout.strip() or None
+
+
+def state_name(place: Place) -> str:
+    """Where state is kept, in the words that say so: what tells one plan's comment from another's."""
+    return place.state_url or state_path(place)
+
+
+def repository_path(file: str, env: Mapping[str, str]) -> str:
+    """A file as its repository names it, where a CI run says which folder that is; else as given."""
+    root = env.get("GITHUB_WORKSPACE")
+    if not root:
+        return file
+    path = os.path.relpath(os.path.realpath(file), os.path.realpath(root))
+    return file if path.split(os.sep)[0] == os.pardir else path.replace(os.sep, "/")
 
 
 def fresh_id() -> str:

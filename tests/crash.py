@@ -11,9 +11,10 @@ What counts as a call: all that touch the user's folder, the high-water marks, o
 runs in a forked child that has its modules loaded, so that a history takes a tenth of a second; with
 --exec it is started afresh, as a user does. Server, ledger and judge live outside of it.
 
-After each break: every call that was sent had its intent on disk; every execution has a result or an
-intent on record; applying again (a person settling what is named as in doubt) ends with everything done
-as asked, each run once; the state says what the ledger says; one more apply and a plan change nothing.
+After each break: every call that was sent had its intent on disk, before the journal ever failed; every
+execution has a result or an intent on record; applying again (a person settling what is named as in
+doubt) ends with everything done as asked, each run once; the state says what the ledger says; one more
+apply and a plan change nothing.
 """
 
 import argparse
@@ -233,6 +234,8 @@ class Witness:
         self._written: set[str] = set()
         self._durable: set[str] = set()
         self._flushing: dict[int, set[str]] = {}
+        self._journal_failed = False
+        self._late: set[str] = set()
         self._intents: dict[str, tuple[str, str]] = {}
 
     def before(self, call: ptrace.Call) -> ptrace.Verdict:
@@ -241,6 +244,7 @@ class Witness:
             self._flushing[id(call)] = set(self._written)
         verdict = self._decide(number, call)
         self.reached |= verdict is not None
+        self._journal_failed |= isinstance(verdict, ptrace.Fail) and call.path.endswith((".journal", ".journal.tmp"))
         if verdict is None and call.name == "sendto" and (request := _REQUEST.match(call.content)):
             self._check(request)
         return verdict
@@ -256,6 +260,8 @@ class Witness:
                     doubt = entry["doubt"]
                     self._intents[doubt["op"]] = entry["id"], doubt["verb"]
                     self._written.add(doubt["op"])
+                    if self._journal_failed:
+                        self._late.add(doubt["op"])
                 elif entry["type"] == "result":
                     self._written.discard(entry["op"])
                     self._durable.discard(entry["op"])
@@ -272,6 +278,8 @@ class Witness:
         wanted = request[2].decode(), verb
         if wanted not in {self._intents[op] for op in self._durable}:
             self.faults.append(f"{verb} of {wanted[0]} was sent without its intent on disk")
+        elif wanted not in {self._intents[op] for op in self._durable - self._late}:
+            self.faults.append(f"{verb} of {wanted[0]} was sent though the journal had failed before")
 
 
 def _entries(content: bytes) -> Iterator[Any]:
@@ -462,7 +470,8 @@ class History:
         for descriptor, name in ((1, "out"), (2, "err")):
             file = os.open(f"{self._output}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(file, descriptor)
-        os.environ.update(XDG_STATE_HOME=str(self._folder / ".marks"), USER="ada", BYTENITE_ACCESS_TOKEN=TOKEN)
+        own = {"XDG_STATE_HOME": str(self._folder / ".marks"), "XDG_CACHE_HOME": str(self._folder / ".cache")}
+        os.environ.update(own, USER="ada", BYTENITE_ACCESS_TOKEN=TOKEN)
         if self._fresh_program:
             os.execv(sys.executable, [sys.executable, "-m", "reconciler", *arguments])
         from reconciler import cli

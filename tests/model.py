@@ -28,7 +28,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from model_world import HONEST, JOURNAL, MARKS, SETTLE_S, STATE, TARGET, Ended, How, ModelWorld
 from reconciler.engines.sandbox.life import Job as ServerJob
-from reconciler.engines.sandbox.life import JobState
+from reconciler.engines.sandbox.life import JobState, to_wire
 from reconciler.engines.sandbox.life import state as server_state
 from reconciler.errors import ExitCode, Refused, StateError
 from reconciler.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Record, State, Verb
@@ -323,6 +323,22 @@ class Months(RuleBasedStateMachine):
                 return
             self.world.accept()
         self._believe(before)
+        if mark_lost and self.world.options.reads:
+            self._apply_an_older_state()
+
+    def _apply_an_older_state(self) -> None:
+        """What was run after the state was written shows at the service, and is not run again."""
+        ran_since = set()
+        for record in self._state().jobs.values():
+            there = self.world.server_job(record.id)
+            if there is None or there.submitted_at is None or record.submitted_at is None:
+                continue
+            if to_wire(there, self.world.clock())["submittedAt"] != record.submitted_at:
+                ran_since.add(record.id)
+        at = len(self.world.book.done)
+        self._apply()
+        for done in self.world.book.done[at:]:
+            assert not (done.by_us and done.deed.verb is Verb.RUN and done.deed.job_id in ran_since), done
 
     @precondition(lambda self: self.doubts)
     @rule()

@@ -294,7 +294,7 @@ class ModelWorld:
         self.options = Options(TOKEN, "", 3600, job_seconds, create_missing, reads)
         self.tells_config = True
         self.unreadable: frozenset[str] = frozenset()
-        self.manifest = Manifest(TARGET, {}, {}, "sha256:0", {})
+        self.manifest = Manifest(TARGET, {}, {}, {})
         self.changing: list[tuple[str, str]] = []
         self.stop = SteppedFlag(self.forward)
         self.stop_at: int | None = None
@@ -345,7 +345,7 @@ class ModelWorld:
     def declare(self, jobs: Mapping[str, Job]) -> None:
         """Write the manifest."""
         jobs = dict(sorted(jobs.items()))
-        self.manifest = Manifest(TARGET, jobs, {}, f"sha256:{sorted(map(repr, jobs.values()))}", {})
+        self.manifest = Manifest(TARGET, jobs, {}, {})
 
     def add_job(self, job: ServerJob) -> None:
         """Put a job on the server as if it had always been there."""
@@ -396,7 +396,7 @@ class ModelWorld:
             )
 
         seams: list[tuple[Any, str, Any]] = [
-            (app, "validate", lambda place: (self.manifest, 1)),
+            (app, "validate", lambda place, world: (self.manifest, 1)),
             (app, "open_store", lambda place, world: self.store()),
             (app, "open_engine", engine),
             (wiring, "open_engine", engine),

@@ -57,9 +57,18 @@ MUTANTS = [
     Mutant("results are not replayed", "state/session.py", "if entry[\"type\"] in (\"result\", \"record\"):", "if entry[\"type\"] == \"record\":", "test_state.py", "survives_a_crash"),
     Mutant("records are replayed twice after a checkpoint", "state/session.py", "        if folded:\n", "        if False:\n", "test_state.py", "between_state_and_journal"),
     Mutant("a cut journal is read as it is", "state/journal.py", "    if not content.endswith(b\"\\0\"):", "    if False:", "test_state.py", "truncation_of_a_journal"),
-    Mutant("symbolic links are followed", "state/disk.py", "os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC", "os.O_RDONLY | os.O_CLOEXEC", "test_state.py", "symbolic"),
+    Mutant("symbolic links are followed", "state/disk.py", "os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK", "os.O_RDONLY | os.O_NONBLOCK", "test_state.py", "symbolic"),
     Mutant("a stop starts new actions", "apply.py", "\"skipped: interrupted before it began\" if self._around.stop.is_set() else", "", "test_signals.py", ""),
     Mutant("plain http goes anywhere", "endpoints.py", "if scheme == \"http\" and not (host", "if False and not (host", "test_manifest.py", "endpoint"),
+    Mutant("another thread goes on after a failed flush", "state/session.py", "        if self._broken is not None:\n            raise JournalBroken(*self._broken.args) from self._broken\n", "        pass\n", "test_mending.py", "no_other_thread"),
+    Mutant("a state that can't be read is a crash", "state/disk.py", "        except OSError as fault:\n            raise _unusable(path, fault) from fault\n", "", "test_mending.py", "can_not_be_read"),
+    Mutant("a credential in another encoding is shown", "engines/bytenite/auth.py", "        is_told = any(secret in form for form in _decoded(text) for secret in self._secrets)\n", "        is_told = False\n", "test_canary.py", "no_command"),
+    Mutant("a bought token is shown", "engines/bytenite/auth.py", "        self._secrets |= {grant.token}\n", "", "test_canary.py", "no_command and key"),
+    Mutant("a job's words are shown with what they hold", "engines/bytenite/engine.py", "        return {name: self._redacted(value) for name, value in job.items()}", "        return job", "test_canary.py", "no_command"),
+    Mutant("a request's id is shown with what it holds", "engines/bytenite/answers.py", "_bounded(redact(request_id))", "_bounded(request_id)", "test_canary.py", "no_command"),
+    Mutant("an answer's words are shown with what they hold", "engines/bytenite/answers.py", "        _bounded(redact(message)),", "        _bounded(message),", "test_canary.py", "journal"),
+    Mutant("a list may name a job by a credential", "engines/bytenite/engine.py", " or self._tokens.redact(job_id) != job_id", "", "test_fuzz.py", "found_once"),
+    Mutant("two halves of a command become one", "text.py", "_without_commands(\"\".join(parts))", "\"\".join(map(_without_commands, parts))", "test_fuzz.py", "found_once"),
 ]  # fmt: skip
 
 

@@ -168,6 +168,10 @@ class Witness:
         with self._promises.change(lambda jobs, _: _set(jobs, name, record)):
             self._real.put(name, record)
 
+    def put_all(self, records: Mapping[str, Record]) -> None:
+        with self._promises.change(lambda jobs, _: jobs.update(records)):
+            self._real.put_all(records)
+
     def move(self, moves: Mapping[str, str]) -> None:
         def moved(jobs: Jobs, _: object) -> None:
             renamed = {moves.get(name, name): record for name, record in jobs.items()}
@@ -268,7 +272,7 @@ def _use(watched: Witness, machine: Machine, random: Random) -> None:
     opened: dict[str, tuple[str, Doubt]] = {}
     dropped: set[str] = set()
     for _ in range(random.randint(1, random.choice((4, 12)))):
-        match random.choice("iiicccpppmdk" if random.random() < 0.7 else "b"):
+        match random.choice("iiicccpppqmdk" if random.random() < 0.7 else "b"):
             case "i":
                 name, doubt = random.choice("abcdef"), _doubt(random)
                 if name not in dropped and all(name != other for other, _ in opened.values()):
@@ -282,6 +286,10 @@ def _use(watched: Witness, machine: Machine, random: Random) -> None:
                 name = random.choice("abcdef")
                 if name not in dropped and all(name != other for other, _ in opened.values()):
                     watched.put(name, random.choice((_record(name, random), None)))
+            case "q":
+                busy = dropped | {other for other, _ in opened.values()}
+                free = [name for name in random.sample("abcdef", 3) if name not in busy]
+                watched.put_all({name: _record(name, random) for name in free})
             case "m" if not opened and not dropped and "a" in watched.state.jobs:
                 watched.move({"a": "z"} if "z" not in watched.state.jobs else {"a": "z", "z": "a"})
             case "d":
@@ -562,7 +570,7 @@ class People:
 
     def manifest(self) -> Manifest:
         jobs = dict(sorted(self.jobs.items()))
-        return Manifest(TARGET, jobs, {}, f"sha256:{hash(tuple(map(str, jobs.values()))):x}", {})
+        return Manifest(TARGET, jobs, {}, {})
 
     def edit(self) -> None:
         for _ in range(self.random.randint(1, 2)):
@@ -658,7 +666,7 @@ class Applies:
             yield self._engine()
 
         with (
-            patch.object(app, "validate", lambda place: (self.people.manifest(), 1)),
+            patch.object(app, "validate", lambda place, world: (self.people.manifest(), 1)),
             patch.object(app, "open_store", store),
             patch.object(wiring, "open_engine", engine),
             patch.object(apply, "ThreadPoolExecutor", _InTurn),

@@ -30,7 +30,12 @@ class Project:
     def __init__(self, folder: Path, server: SandboxServer | None = None) -> None:
         self.folder = folder
         self.server = server
-        self.env = {**os.environ, "XDG_STATE_HOME": str(folder / ".marks"), "USER": "ada"}
+        self.env = {
+            **os.environ,
+            "XDG_STATE_HOME": str(folder / ".marks"),
+            "XDG_CACHE_HOME": str(folder / ".cache"),
+            "USER": "ada",
+        }
         if server is not None:
             self.env["BYTENITE_ACCESS_TOKEN"] = TOKEN
 
@@ -80,9 +85,9 @@ class Project:
 
     @property
     def files(self) -> dict[str, bytes]:
-        """Every file of the user's, the server's own left out."""
+        """Every file of the user's; the server's own and what is remembered of files are left out."""
         return {
             str(path.relative_to(self.folder)): path.read_bytes()
             for path in sorted(self.folder.rglob("*"))
-            if path.is_file() and ".db" not in path.name
+            if path.is_file() and ".db" not in path.name and ".cache" not in path.parts and path.name != "cache-key"
         }

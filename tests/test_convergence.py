@@ -49,6 +49,8 @@ class Case(NamedTuple):
 
 CONFIG = st.sampled_from((*CONFIGS, {}, {"isTestJob": True, "taskTimeout": 2**63 - 1}))
 TOKENS = ("monday", "tuesday")
+# Never, as the made-up service tells it, and at some other time.
+BEGAN = st.sampled_from((None, None, "", "2023-11-14T22:13:20.000000Z", "2026-11-20T10:00:00Z"))
 BEFORE = st.sampled_from(
     (
         None,
@@ -86,7 +88,7 @@ def a_record(draw: st.DrawFn, job_id: str) -> Record | None:
         )
     state = None if kind == "first doubt" else draw(st.sampled_from(Desired))
     config = {} if state in (None, Desired.ABSENT) else draw(CONFIG)
-    return Record(job_id, state, config, frozenset(draw(st.sets(st.sampled_from(TOKENS)))), doubt)
+    return Record(job_id, state, config, frozenset(draw(st.sets(st.sampled_from(TOKENS)))), draw(BEGAN), doubt)
 
 
 @st.composite

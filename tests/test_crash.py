@@ -63,7 +63,7 @@ def served(tmp_path: Path) -> Iterator[Project]:
     (tmp_path / "disk").mkdir()
     with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=1000) as server:
         project = Project(tmp_path / "disk", server)
-        project.env["XDG_STATE_HOME"] = str(tmp_path / "marks")
+        project.env |= {"XDG_STATE_HOME": str(tmp_path / "marks"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
         yield project
 
 

@@ -15,25 +15,27 @@ MODULES = {
 # From the ground up. A name stands for its module and all below it; names on one row know nothing of each other.
 ROWS = (
     # 0 ground
-    ("diagnostics", "endpoints", "jobs", "starter", "text"),
-    ("errors", "plan"),
+    ("diagnostics", "digests", "endpoints", "history", "jobs", "memory", "starter", "text"),
+    ("errors", "plan", "document"),
     ("events",),
     # 1 pure
     ("strict_yaml", "schemas", "evidence", "planner", "guards"),
-    ("manifest",),
+    ("manifest", "review", "syntax", "takeover"),
+    ("layout",),
+    ("edit",),
     # 2 ports
     ("engines.base", "engines", "state"),
     ("engines.http",),
     ("engines.transport",),
     ("engines.bytenite", "engines.sandbox"),
     # 3 effects
-    ("sources", "refresh", "recover"),
+    ("sources", "refresh", "recover", "cache"),
     ("apply",),
     # 4 views
     ("render",),
     # 5 shell
     ("wiring", "terminal"),
-    ("app",),
+    ("app", "authoring"),
     ("cli",),
     ("__main__",),
 )

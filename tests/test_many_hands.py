@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 
 from many_hands import rounds
 from project import TOKEN, Project
@@ -24,6 +25,11 @@ WAIT_S = 60.0
 def server(tmp_path: Path) -> Iterator[SandboxServer]:
     with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=10_000) as served:
         yield served
+
+
+def by_hand(server: SandboxServer, call: str) -> None:
+    headers = {"Authorization": TOKEN}
+    assert requests.post(f"{server.endpoint}/jobs/{call}", json={"config": {}}, headers=headers, timeout=10).ok
 
 
 def done(tmp_path: Path) -> list[tuple[str, str]]:
@@ -308,6 +314,56 @@ def test_a_rolled_back_state_whose_mark_is_lost_too_is_seen_through_by_reading(
     touched = [action for action in run.json["actions"] if action["job"] == "a"]
     assert [action.get("done", action["action"]) for action in touched] == [outcome]
     assert done(tmp_path) == deeds
+
+
+@pytest.mark.parametrize("job_seconds", [10000, 0.01])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('a: {state: running, runToken: "1"}', 'a: {state: running, runToken: "2"}'),
+        ("a: {state: running}", "a: {state: running, config: {jobTimeout: 900}}"),
+        ("a: {state: aborted}", "a: {state: running}"),
+    ],
+)
+def test_an_older_state_on_another_machine_runs_nothing_again(
+    tmp_path: Path, before: str, after: str, job_seconds: float
+) -> None:
+    with SandboxServer(
+        tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=job_seconds
+    ) as server:
+        clone = rolled_back(tmp_path, server, before, after)
+        deeds = done(tmp_path)
+        clone.env["XDG_STATE_HOME"] = str(tmp_path / "another machine")
+        run = clone.run("apply", "--yes")
+        assert run.code in (0, 4)
+        assert ("run since this was recorded" in run.out) or run.code == 0
+        assert done(tmp_path) == deeds
+        if run.code == 4:
+            assert clone.run("resolve", "a", "--applied").code == 0
+            assert clone.run("plan", "--detailed-exitcode").code == 0
+            assert clone.run("apply", "--yes").code == 0
+            assert done(tmp_path) == deeds
+
+
+def test_a_run_by_someone_else_is_not_counted_as_the_one_that_is_asked_for_unless_a_person_says_so(
+    tmp_path: Path, server: SandboxServer
+) -> None:
+    clone = Clone(tmp_path, "clone", server, "machine")
+    clone.write('a: {state: running, runToken: "1"}')
+    assert clone.apply() == 0
+    by_hand(server, "a/abort")
+    by_hand(server, "a/run")
+    clone.write('a: {state: running, runToken: "2"}')
+    run = clone.run("apply", "--yes")
+    assert run.code == 4
+    assert "reconciler resolve a --applied" in run.out
+    before = done(tmp_path)
+    said = clone.run("resolve", "a", "--not-applied", "--reason", "by hand, for a test")
+    assert "was not applied, says" in said.out
+    assert "by hand, for a test" in said.out
+    assert clone.apply() == 0
+    assert done(tmp_path)[len(before) :] == [("abort", "a"), ("run", "a")]
+    assert clone.run("resolve", "a", "--not-applied").code == 1
 
 
 def test_a_state_that_is_lost_with_its_mark_runs_nothing_again(tmp_path: Path, server: SandboxServer) -> None:

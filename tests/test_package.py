@@ -76,7 +76,7 @@ def test_the_metadata_name_the_licence_the_version_and_the_command() -> None:
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Version"] == reconciler.__version__
     (command,) = importlib.metadata.distribution("reconciler").entry_points
-    assert (command.name, command.value) == ("reconciler", "reconciler.cli:main")
+    assert (command.name, command.value) == ("reconciler", "reconciler.__main__:main")
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)

@@ -4,6 +4,7 @@ on record afterwards. Judged by the embedded server's own ledger, over real sock
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from reconciler.apply import Surroundings, carry_out
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.bytenite.wire import call_for
+from reconciler.engines.http import Reply
 from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
@@ -232,3 +234,33 @@ def test_a_job_that_cannot_be_read_is_not_touched(tmp_path: Path, fault: str) ->
     assert outcome.outcome is Outcome.FAILED
     assert "unreadable" in outcome.error
     assert (ledger(db), record) == ([], None)
+
+
+class _Raising:
+    """A transport that breaks its promise: it sends, and then raises."""
+
+    def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
+        if method == "GET":
+            return Reply(sent=True, status=404)
+        raise RuntimeError(f"with {headers['Authorization']} in its words")
+
+    def close(self) -> None:
+        return
+
+
+def test_where_reconciler_itself_fails_after_sending_the_call_is_in_doubt(tmp_path: Path) -> None:
+    engine = ByteniteEngine(
+        "http://127.0.0.1:9/v1",
+        Credentials(TOKEN),
+        parallelism=1,
+        max_rps=None,
+        wait=lambda seconds: False,
+        random=Random(1),
+        transport=_Raising(),
+    )
+    outcome, record = apply_one(tmp_path, engine, Verb.RUN)
+    assert outcome.outcome is Outcome.FAILED
+    assert "reconciler itself failed: RuntimeError in exchange" in outcome.error
+    assert TOKEN not in outcome.error
+    assert record is not None
+    assert record.doubt is not None

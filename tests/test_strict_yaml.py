@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reconciler.diagnostics import Position
-from reconciler.strict_yaml import LIBYAML, Document, read
+from reconciler.document import Document
+from reconciler.strict_yaml import LIBYAML, read
 
 PARSERS = [pytest.param(True, id="libyaml", marks=pytest.mark.skipif(not LIBYAML, reason="no libyaml")), False]
 both_parsers = pytest.mark.parametrize("libyaml", PARSERS)

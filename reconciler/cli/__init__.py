@@ -1,6 +1,7 @@
 """The command line: parse, call, print, exit."""
 
 import importlib
+import keyword
 import sys
 from typing import NoReturn
 
@@ -23,8 +24,11 @@ Exit codes:
 _COMMANDS = (
     "apply",
     "completion",
+    "fmt",
+    "import",
     "init",
     "plan",
+    "rerun",
     "resolve",
     "sandbox",
     "schema",
@@ -66,8 +70,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"reconciler.cli.{cmd_name}")
-        command: click.Command = getattr(module, cmd_name)
+        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command: click.Command = getattr(importlib.import_module(f"reconciler.cli.{name}"), name)
         return command
 
 

@@ -11,6 +11,7 @@ from reconciler.errors import ExitCode, ReconcilerError, Refused, Usage
 
 if TYPE_CHECKING:
     from reconciler import app
+    from reconciler.diagnostics import Position
     from reconciler.plan import Plan
 
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--fail-fast", is_flag=True, help="Start nothing new once something failed.")
 @lock_timeout
 @selection
-@options("json")
+@options("json", "github")
 def apply(
     shell: Shell,
     saved: str | None,
@@ -123,6 +124,17 @@ def _confirm(shell: Shell, made: "Plan", yes: bool, interrupts: "Interrupts", wa
     watch.begin(made)
 
 
+def _annotate(shell: Shell, done: "app.Applied") -> None:
+    from reconciler.cli.forms import annotate
+    from reconciler.render import github, text
+
+    def place_of(job: str) -> "Position | None":
+        return done.manifest.position(job) if done.manifest and job in done.manifest.jobs else None
+
+    shell.terminal.remark(text.outcomes(done.outcomes))
+    annotate(shell, github.outcomes(done.outcomes, place_of))
+
+
 def _show_applied(shell: Shell, done: "app.Applied") -> None:
     from reconciler.errors import StateError
     from reconciler.render import text
@@ -131,6 +143,8 @@ def _show_applied(shell: Shell, done: "app.Applied") -> None:
         from reconciler.plan import outcomes_to_json
 
         shell.document(outcomes_to_json(done.plan, done.outcomes))
+    elif shell.form == "github":
+        _annotate(shell, done)
     else:
         held = [o for o in done.outcomes if o.action.kind.value == "hold"]
         if held and not any(o.action.kind.value not in ("hold", "noop") for o in done.outcomes):

@@ -11,7 +11,7 @@ from reconciler.errors import ExitCode, ReconcilerError
 @click.option("--out", metavar="FILE", help="Save the plan, for apply --plan.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 2 where changes are pending.")
 @selection
-@options("json")
+@options("json", "markdown", "html", "github")
 def plan(
     shell: Shell,
     refresh: bool,
@@ -23,24 +23,27 @@ def plan(
 ) -> ExitCode:
     """Show what an apply would do. Writes nothing but --out."""
     from reconciler import app
+    from reconciler.plan import plan_to_json
 
     selection = app.Selection(targets, excludes, prune)
-    with_commit = out is not None or shell.form == "json"
-    made, refusal = app.plan(shell.place, shell.world, selection, refresh=refresh, with_commit=with_commit)
-    if with_commit:
-        from reconciler.plan import plan_to_json
+    provenance = out is not None or shell.form != "text"
+    planned = app.plan(shell.place, shell.world, selection, refresh=refresh, provenance=provenance)
+    made, refusal = planned.plan, planned.refusal
+    if out is not None:
+        _save(out, plan_to_json(made))
+    match shell.form:
+        case "text":
+            from reconciler.render import text
 
-        document = plan_to_json(made)
-        if out is not None:
-            _save(out, document)
-        if shell.form == "json":
-            shell.document(document)
-    if shell.form == "text":
-        from reconciler.render import text
+            shell.terminal.answer(text.plan(made, calls=shell.verbose))
+            if out is not None:
+                shell.terminal.remark(f"Saved. To do exactly this: reconciler apply --plan {out}")
+        case "json":
+            shell.document(plan_to_json(made))
+        case _:
+            from reconciler.cli.forms import show_review
 
-        shell.terminal.answer(text.plan(made, calls=shell.verbose))
-        if out is not None:
-            shell.terminal.remark(f"Saved. To do exactly this: reconciler apply --plan {out}")
+            show_review(shell, app.review(planned, shell.place))
     if refusal is not None:
         from reconciler.render import text
 

@@ -38,6 +38,7 @@ class Shell:
 
 def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
     """The options of every command; with `forms`, also --format. The command gets a `Shell` first."""
+    has_paths = paths
 
     def wrap(command: _Command) -> _Command:
         def run(
@@ -45,6 +46,7 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
             endpoint: str,
             no_color: bool,
             verbose: bool,
+            no_cache: bool,
             paths: tuple[str, ...] = (),
             form: str = "text",
             **rest: Any,
@@ -52,12 +54,12 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
             from reconciler import wiring
             from reconciler.terminal import Terminal
 
-            place = wiring.Place(paths, state_url, endpoint)
+            place = wiring.Place(paths, state_url, endpoint, not no_cache)
             world = wiring.World(os.environ, threading.Event())
             terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color)
             shell = Shell(place, world, terminal, form, verbose)
             try:
-                if verbose:
+                if verbose and has_paths:
                     manifest = ", ".join(wiring.manifest_paths(place))
                     terminal.remark(f"manifest: {manifest}; state: {wiring.state_path(place)}")
                 return ExitCode(command(shell, **rest))
@@ -71,6 +73,7 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
                 "--state", "state_url", metavar="URL", default="", help="Where state lives [beside the manifest]."
             ),
             click.option("--endpoint", metavar="URL", default="", help="The service, in place of the manifest's."),
+            click.option("--no-cache", is_flag=True, help="Read every file anew, and remember none."),
             click.option("--no-color", is_flag=True, help="No colours (as with NO_COLOR)."),
             click.option("--verbose", is_flag=True, help="Say where things stand, and show the calls."),
         ]
@@ -115,10 +118,10 @@ def show_error(shell: Shell, fault: ReconcilerError) -> None:
     from reconciler.render import text
 
     found = fault.diagnostics if isinstance(fault, ManifestError) else ()
-    if shell.form == "json":
-        from reconciler.render import json
+    if shell.form != "text":
+        from reconciler.cli.forms import show_fault
 
-        shell.document(json.error(fault, found))
+        show_fault(shell, fault, found)
     if found:
         shell.terminal.remark(text.diagnostics(found))
     shell.terminal.remark(text.error(fault))

@@ -1,33 +1,65 @@
 """`reconciler validate`."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from reconciler.cli.shell import Shell, options
 from reconciler.errors import ExitCode, ManifestError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reconciler.diagnostics import Diagnostic
+
 
 @click.command()
-@options("json")
+@options("json", "github", "junit", "sarif")
 def validate(shell: Shell) -> ExitCode:
     """Check the manifest.
 
     Shows all faults at once, each with its place. Reads nothing else.
     """
     from reconciler import app
-    from reconciler.render import json, text
+    from reconciler.render import text
 
     try:
-        manifest, files = app.validate(shell.place)
+        manifest, files = app.validate(shell.place, shell.world)
     except ManifestError as fault:
-        if shell.form == "json":
-            shell.document({"valid": False, "diagnostics": json.diagnostics(fault.diagnostics)})
-        else:
+        if shell.form == "text":
             shell.terminal.answer(text.diagnostics(fault.diagnostics))
+        else:
+            _document(shell, fault.diagnostics, 0, 0)
+        if shell.form in ("text", "github"):
             shell.terminal.remark(text.error(fault))
         return ExitCode.ERROR
-    if shell.form == "json":
-        shell.document({"valid": True, "diagnostics": [], "jobs": len(manifest.jobs), "files": files})
-    else:
+    if shell.form == "text":
         jobs = "1 job" if len(manifest.jobs) == 1 else f"{len(manifest.jobs)} jobs"
         shell.terminal.answer(f"Valid: {jobs} in {'1 file' if files == 1 else f'{files} files'}.")
+    else:
+        _document(shell, (), len(manifest.jobs), files)
     return ExitCode.DONE
+
+
+def _document(shell: Shell, found: "Sequence[Diagnostic]", jobs: int, files: int) -> None:
+    """Print the check's result for a machine; `jobs` and `files` are those of a manifest without a fault."""
+    match shell.form:
+        case "json":
+            from reconciler.render import json
+
+            result = {"valid": not found, "diagnostics": json.diagnostics(found)}
+            shell.document(result if found else {**result, "jobs": jobs, "files": files})
+        case "junit":
+            from reconciler.render import junit
+
+            shell.terminal.document(junit.report(found, jobs=jobs))
+        case "sarif":
+            from reconciler.render import sarif
+            from reconciler.wiring import repository_path
+
+            shell.document(sarif.report(found, lambda file: repository_path(file, shell.world.env)))
+        case "github":
+            from reconciler.cli.forms import annotate
+            from reconciler.render import github
+
+            annotate(shell, github.diagnostics(found))

@@ -1,9 +1,10 @@
 """One request, one reply: pooled connections, a total deadline, and certainty about what was sent.
 
 Built on `requests`' transport adapter, whose `send` takes a prepared request: no environment, no
-netrc, no cookies, no redirects, no retries. Three things are added by subclassing, each where the
-libraries provide for it: a connection notes that sending began, connecting is bounded as a whole,
-and each read gets only what is left of the deadline.
+netrc, no cookies, no redirects, no retries. urllib3 keeps the connections and makes TLS, http.client
+speaks HTTP. Four things are added by subclassing: a connection notes that sending began, connecting
+is bounded as a whole, each read gets only what is left of the deadline, and http.client's answer is
+taken as it is, since what urllib3 builds of it costs as much as the exchange itself.
 """
 
 import http.client
@@ -14,7 +15,7 @@ import ssl
 import threading
 from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import requests.utils
@@ -117,9 +118,13 @@ class _Connection(HTTPConnection):
         self.timeout = exchange.connect_until_s - exchange.clock()
         _connect_within(self.timeout, super().connect, self.close)
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
+    # What urllib3 lays over these two looks for headers that nobody gives here.
+    putrequest = http.client.HTTPConnection.putrequest
+    putheader = http.client.HTTPConnection.putheader
+
+    def request(self, method: str, url: str, body: Any = None, headers: Any = None, **_options: Any) -> None:
         self._unsent.clear()
-        super().request(*args, **kwargs)
+        http.client.HTTPConnection.request(self, method, url, body, headers or {})
         exchange = _ongoing.exchange
         if self.sock is None:
             self.connect()
@@ -133,7 +138,7 @@ class _Connection(HTTPConnection):
         self._unsent.append(data)
 
     def getresponse(self) -> Any:
-        response = super().getresponse()
+        response = http.client.HTTPConnection.getresponse(self)
         self._used_at_s = _ongoing.exchange.clock()
         return response
 
@@ -171,11 +176,51 @@ def _connect_within(timeout_s: float, connect: Callable[[], None], close: Callab
         raise error
 
 
+class _Answer(NamedTuple):
+    """An answer whose body is yet to be read, and the connection that it comes on."""
+
+    response: http.client.HTTPResponse
+    connection: HTTPConnection
+    pool: HTTPConnectionPool
+
+    def read(self, limit_bytes: int) -> bytes:
+        """The body, up to one byte more than the limit. Raises `IncompleteRead` where it breaks off."""
+        pieces: list[bytes] = []
+        left_bytes = limit_bytes + 1
+        while left_bytes and (piece := self.response.read(left_bytes)):
+            pieces.append(piece)
+            left_bytes -= len(piece)
+        if left_bytes and self.response.length:
+            raise http.client.IncompleteRead(b"".join(pieces), self.response.length)
+        return b"".join(pieces)
+
+    def end(self, *, reuse: bool) -> None:
+        """Give the connection back, or close it."""
+        self.response.close()
+        if not reuse:
+            self.connection.close()
+        self.pool._put_conn(self.connection)
+
+
 class _Pool(HTTPConnectionPool):
     ConnectionCls = _Connection
 
+    def urlopen(  # type: ignore[override]
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], **_options: Any
+    ) -> _Answer:
+        """Send once on a connection of the pool."""
+        connection = self._get_conn()
+        try:
+            connection.request(method, url, body, headers)
+            response = connection.getresponse()
+        except BaseException:
+            connection.close()
+            self._put_conn(connection)
+            raise
+        return _Answer(cast("http.client.HTTPResponse", response), cast("HTTPConnection", connection), self)
 
-class _TlsPool(HTTPSConnectionPool):
+
+class _TlsPool(_Pool, HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
@@ -201,10 +246,8 @@ class _Adapter(HTTPAdapter):
         return request.url.removeprefix(self._origin)
 
     def build_response(self, _request: PreparedRequest, raw: Any) -> Response:
-        """The answer without its cookies: none is kept, and parsing them takes time."""
-        response = Response()
-        response.raw = raw
-        return response
+        """The answer as it came: its cookies are not kept, and its body is read elsewhere."""
+        return cast("Response", raw)
 
     def close(self) -> None:
         super().close()
@@ -245,38 +288,31 @@ class Transport:
         """Send one request once, and read what comes back. Never raises for what the network does."""
         exchange = _ongoing.exchange = _Exchange(self._clock, self._timeout_s, self._connect_timeout_s)
         try:
-            answer = self._adapter.send(_prepared(method, url, headers, body), timeout=self._timeout_s).raw
+            answer = cast("_Answer", self._adapter.send(_prepared(method, url, headers, body), timeout=self._timeout_s))
         except Exception as error:  # noqa: BLE001  an odd answer can make the libraries raise anything
             return Reply(exchange.sent, fault=self._fault(exchange, error))
-        kept = {name: answer.headers[name] for name in _KEPT_HEADERS if name in answer.headers}
-        pieces: list[bytes] = []
+        told = answer.response.headers
+        content = b""
         fault = ""
         try:
-            size_bytes = 0
-            while answer.length_remaining != 0:
-                piece = answer.read(BODY_LIMIT_BYTES + 1 - size_bytes, decode_content=False)
-                if not piece:
-                    break
-                pieces.append(piece)
-                size_bytes += len(piece)
-                if size_bytes > BODY_LIMIT_BYTES:
-                    fault = f"the answer is longer than {BODY_LIMIT_BYTES // 1024} KiB"
-                    break
+            if len(set(told.get_all("content-length", ()))) > 1:
+                raise http.client.HTTPException("lengths that differ")
+            content = answer.read(BODY_LIMIT_BYTES)
+            if len(content) > BODY_LIMIT_BYTES:
+                fault = f"the answer is longer than {BODY_LIMIT_BYTES // 1024} KiB"
         except Exception as error:  # noqa: BLE001  as above
+            content = error.partial if isinstance(error, http.client.IncompleteRead) else b""
             fault = self._fault(exchange, error)
-        encoding = answer.headers.get("content-encoding", "identity")
+        encoding = told.get("content-encoding", "identity")
         if not fault and encoding.lower() != "identity":
             fault = f"the answer came as {encoding}, which was not asked for"
-        if fault or not pieces:
-            # More may come on this connection, and must never be read as the answer to the next request.
-            answer.close()
-        answer.release_conn()
-        content = b"".join(pieces)
+        # After a fault, or an empty body, more may come, and must never be read as the answer to the next request.
+        answer.end(reuse=bool(content) and not fault)
         text = content[:BODY_LIMIT_BYTES].decode(errors="replace")
         return Reply(
             sent=True,
-            status=answer.status,
-            headers=kept,
+            status=answer.response.status,
+            headers={name: value for name in _KEPT_HEADERS if (value := told.get(name)) is not None},
             text=text,
             document=_json(content),
             fault=fault,

@@ -7,7 +7,7 @@ from reconciler.diagnostics import Diagnostic
 from reconciler.errors import ReconcilerError
 from reconciler.events import Finished
 from reconciler.jobs import Desired, Observation, Record, State, Status
-from reconciler.plan import Action, ActionKind, ActionOutcome, Outcome, Plan
+from reconciler.plan import Action, ActionKind, ActionOutcome, Outcome, Plan, verdict
 from reconciler.text import Style, field, pad, styled, width
 
 _SIGNS: Mapping[ActionKind, tuple[str, Style]] = {
@@ -44,7 +44,7 @@ class StatusRow(Protocol):
 def plan(plan: Plan, *, calls: bool = False) -> str:
     """A plan: its counts, then every action but the noops; with `calls`, the requests of each too."""
     shown = [action for action in plan.actions if action.kind is not ActionKind.NOOP]
-    lines = [_plan_counts(plan)]
+    lines = [verdict(plan, lambda kind, words: styled(_SIGNS[kind][1], words))]
     if shown:
         lines.append("")
         names = max(width(field(action.job)) for action in shown)
@@ -150,19 +150,6 @@ def error(fault: ReconcilerError) -> str:
     """An error and what to do next."""
     head = f"{styled(Style.RED, 'error:')} {field(fault.message)}"
     return f"{head}\n  {field(fault.hint)}" if fault.hint else head
-
-
-def _plan_counts(plan: Plan) -> str:
-    unchanged = plan.count_of(ActionKind.NOOP)
-    if not plan.pending:
-        return f"No changes: {_jobs(unchanged)} as recorded."
-    parts = [
-        styled(_SIGNS[kind][1], f"{count} to {kind}" if kind is not ActionKind.HOLD else f"{count} held")
-        for kind in ActionKind
-        for count in [plan.count_of(kind)]
-        if count and kind is not ActionKind.NOOP
-    ]
-    return f"Plan: {', '.join(parts)}{f'; {unchanged} unchanged' if unchanged else ''}."
 
 
 def _action(action: Action, names: int) -> str:

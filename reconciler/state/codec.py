@@ -4,23 +4,27 @@ A state file is sorted, indented JSON whose first field is the SHA-256 of all by
 so that any edit, merge or truncation shows. It holds no time of writing, no version and no secret.
 """
 
-import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from reconciler.digests import sha256
 from reconciler.errors import StateError
-from reconciler.jobs import Desired, Doubt, Evidence, Record, State, Status, Target, Verb
+from reconciler.jobs import Config, Desired, Doubt, Evidence, Record, State, Status, Target, Verb
+from reconciler.memory import FORGETFUL, Memory
 
 FORMAT_VERSION = 1
 
 _OPENING = b'{\n  "digest": "sha256:'
 _CLOSING = b'",\n'
 _DIGEST_LENGTH = 64
+_DESIRED = {state.value: state for state in Desired}
+_NO_TOKENS = frozenset[str]()
 
 
 def encode(state: State) -> bytes:
     """The state file's bytes; equal states give equal bytes."""
+    from json import JSONEncoder
+
     document = {
         "formatVersion": FORMAT_VERSION,
         "jobs": {name: record_to_json(record) for name, record in state.jobs.items()},
@@ -28,25 +32,30 @@ def encode(state: State) -> bytes:
         "serial": state.serial,
         "target": {"endpoint": state.target.endpoint, "engine": state.target.engine},
     }
-    text = _indented(document, "")
+    text = _indented(document, "", JSONEncoder(ensure_ascii=False).encode)
     rest = text.removeprefix("{\n").encode("utf-8", "backslashreplace") + b"\n"
     return _OPENING + digest_of(rest).encode() + _CLOSING + rest
 
 
-def decode(content: bytes, where: str) -> State:
+def decode(content: bytes, where: str, memory: Memory = FORGETFUL) -> State:
     """The state in a file's bytes; raises `StateError` (naming `where`) unless every byte is as written."""
+    document = memory.recall("state", content)
+    if document is not None:
+        return _state_from_json(document)
     _refuse_conflict(content, where)
     digest = stated_digest(content)
     rest = content[len(_OPENING) + _DIGEST_LENGTH + len(_CLOSING) :]
     if not digest or digest_of(rest) != digest:
         raise StateError(f"{where} is damaged: {_damage(content, digest)}", _restore(where))
-    return _parse(b"{\n" + rest, where)
+    state, document = _parse(b"{\n" + rest, where)
+    memory.remember("state", content, document)
+    return state
 
 
 def decode_unchecked(content: bytes, where: str) -> State:
     """The state in a file whose digest is not to be believed; raises `StateError` where it is no state at all."""
     _refuse_conflict(content, where)
-    return _parse(content, where)
+    return _parse(content, where)[0]
 
 
 def stated_digest(content: bytes) -> str:
@@ -59,7 +68,7 @@ def stated_digest(content: bytes) -> str:
 
 def digest_of(content: bytes) -> str:
     """SHA-256 in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
+    return sha256(content)
 
 
 def record_to_json(record: Record) -> dict[str, Any]:
@@ -71,6 +80,8 @@ def record_to_json(record: Record) -> dict[str, Any]:
         document["config"] = dict(record.config)
     if record.run_tokens:
         document["runTokens"] = sorted(record.run_tokens)
+    if record.submitted_at is not None:
+        document["submittedAt"] = record.submitted_at
     if record.doubt is not None:
         document["inDoubt"] = doubt_to_json(record.doubt)
     if record.resolved:
@@ -83,12 +94,13 @@ def record_from_json(document: Mapping[str, Any]) -> Record:
     state = document.get("state")
     doubt = document.get("inDoubt")
     return Record(
-        id=document["id"],
-        state=None if state is None else Desired(state),
-        config=dict(document.get("config", {})),
-        run_tokens=frozenset(document.get("runTokens", ())),
+        id=text_from_json(document["id"]),
+        state=None if state is None else _DESIRED.get(state) or Desired(state),
+        config=_config(document.get("config", {})),
+        run_tokens=frozenset(map(text_from_json, tokens)) if (tokens := document.get("runTokens")) else _NO_TOKENS,
+        submitted_at=_text_or_none(document.get("submittedAt")),
         doubt=None if doubt is None else doubt_from_json(doubt),
-        resolved=document.get("resolved", ""),
+        resolved=text_from_json(document.get("resolved", "")),
     )
 
 
@@ -117,39 +129,70 @@ def doubt_from_json(document: Mapping[str, Any]) -> Doubt:
     """The doubt that `doubt_to_json` wrote; raises as `record_from_json` does."""
     before = document["before"]
     return Doubt(
-        op=document["op"],
+        op=text_from_json(document["op"]),
         verb=Verb(document["verb"]),
-        config=dict(document["config"]),
-        run_token=document["runToken"],
-        before=None
-        if before is None
-        else Evidence(Status(before["status"]), before["word"], before["submittedAt"], dict(before["timestamps"])),
-        sent_at=document["sentAt"],
-        answer=document["answer"],
+        config=_config(document["config"]),
+        run_token=_text_or_none(document["runToken"]),
+        before=None if before is None else _evidence(before),
+        sent_at=text_from_json(document["sentAt"]),
+        answer=text_from_json(document["answer"]),
     )
 
 
-def _indented(value: Any, margin: str) -> str:
+def text_from_json(value: object) -> str:
+    """The value, which is to be text; raises `TypeError` where it is not."""
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:80]} stands where a text is to be")
+    return value
+
+
+def whole_from_json(value: object) -> int:
+    """The value, which is to be a whole number; raises `TypeError` where it is not."""
+    if type(value) is not int:
+        raise TypeError(f"{str(value)[:80]} stands where a whole number is to be")
+    return value
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else text_from_json(value)
+
+
+def _evidence(document: Mapping[str, Any]) -> Evidence:
+    return Evidence(
+        Status(document["status"]),
+        text_from_json(document["word"]),
+        _text_or_none(document["submittedAt"]),
+        {word: text_from_json(time) for word, time in document["timestamps"].items()},
+    )
+
+
+def _config(document: Mapping[str, Any]) -> Config:
+    for value in document.values():
+        if not isinstance(value, int):  # a boolean is one
+            raise TypeError("a config holds what is neither a whole number nor a boolean")
+    return dict(document)
+
+
+def _indented(value: Any, margin: str, scalar: Callable[[Any], str]) -> str:
     """What `json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False)` gives, ten times as fast.
 
     With an indent, the standard encoder leaves its C code.
     """
     if not isinstance(value, dict | list) or not value:
-        return _scalar(value)
+        return scalar(value)
     deeper = margin + "  "
     if isinstance(value, list):
-        items = [_indented(item, deeper) for item in value]
+        items = [_indented(item, deeper, scalar) for item in value]
         opening, closing = "[", "]"
     else:
-        items = [f"{_scalar(key)}: {_indented(value[key], deeper)}" for key in sorted(value)]
+        items = [f"{scalar(key)}: {_indented(value[key], deeper, scalar)}" for key in sorted(value)]
         opening, closing = "{", "}"
     return f"{opening}\n{deeper}" + f",\n{deeper}".join(items) + f"\n{margin}{closing}"
 
 
-_scalar = json.JSONEncoder(ensure_ascii=False).encode
+def _parse(content: bytes, where: str) -> tuple[State, Any]:
+    import json
 
-
-def _parse(content: bytes, where: str) -> State:
     try:
         document = json.loads(content)
         version = document["formatVersion"]
@@ -158,16 +201,20 @@ def _parse(content: bytes, where: str) -> State:
                 f"{where} has format version {version}, and this reconciler reads {FORMAT_VERSION}",
                 "use the version of reconciler that wrote it, or a later one",
             )
-        return State(
-            lineage=str(document["lineage"]),
-            serial=int(document["serial"]),
-            target=Target(str(document["target"]["engine"]), str(document["target"]["endpoint"])),
-            jobs={name: record_from_json(record) for name, record in document["jobs"].items()},
-        )
+        return _state_from_json(document), document
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
         raise StateError(
             f"{where} is no state file: {type(fault).__name__}: {str(fault)[:200]}", _restore(where)
         ) from fault
+
+
+def _state_from_json(document: Mapping[str, Any]) -> State:
+    return State(
+        lineage=text_from_json(document["lineage"]),
+        serial=whole_from_json(document["serial"]),
+        target=Target(text_from_json(document["target"]["engine"]), text_from_json(document["target"]["endpoint"])),
+        jobs={name: record_from_json(record) for name, record in document["jobs"].items()},
+    )
 
 
 def _refuse_conflict(content: bytes, where: str) -> None:

@@ -63,15 +63,16 @@ class OsDisk:
 
     def read(self, path: str) -> bytes | None:
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with open(path, "rb", opener=_open_to_read) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise _irregular(path)
+                return file.read()
         except FileNotFoundError:
             return None
+        except IsADirectoryError as fault:
+            raise _irregular(path) from fault
         except OSError as fault:
             raise _unusable(path, fault) from fault
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise StateError(f"{path} is no regular file", "remove it, or name another place with --state")
-            return file.read()
 
     def create(self, path: str, mode: int) -> "OsFile":
         try:
@@ -124,11 +125,21 @@ class OsFile:
         os.close(self._descriptor)
 
 
+def _open_to_read(path: str, _flags: int) -> int:
+    # O_NONBLOCK, since to open a pipe would wait for whoever writes to it.
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _irregular(path: str) -> StateError:
+    return StateError(f"{path} is no regular file", "remove it, or name another place with --state")
+
+
 def _unusable(path: str, fault: OSError) -> StateError:
     if os.path.islink(path):
         return StateError(
             f"{path} is a symbolic link", "replace it by the file itself, or name another place with --state"
         )
     return StateError(
-        f"{path} can't be read: {fault.strerror}", "mend its permissions, or name another place with --state"
+        f"{path} can't be read: {fault.strerror}",
+        "mend its permissions or the disk, or name another place with --state",
     )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from reconciler.errors import StateError
 from reconciler.jobs import State, Target
+from reconciler.memory import FORGETFUL, Memory
 from reconciler.state import codec
 from reconciler.state.disk import Disk, replace
 from reconciler.state.lock import locked
@@ -26,6 +27,7 @@ class Surroundings(NamedTuple):
     now: Callable[[], str]
     new_lineage: Callable[[], str]
     wait: Callable[[float], bool]
+    memory: Memory = FORGETFUL
 
 
 class FileStore:
@@ -41,7 +43,7 @@ class FileStore:
         return self._path
 
     def read(self, target: Target) -> State | None:
-        loaded = load(self._around.disk, self._path, target)
+        loaded = load(self._around.disk, self._path, target, self._around.memory)
         if loaded is None:
             return None
         self._marks.refuse_older(loaded.state.lineage, loaded.state.serial - loaded.changed, loaded.digest, self._path)
@@ -51,7 +53,7 @@ class FileStore:
     def open(self, target: Target, what: str, timeout_s: float) -> Iterator[Session]:
         with self._locked(what, timeout_s):
             self.read(target)
-            loaded = load(self._around.disk, self._path, target)
+            loaded = load(self._around.disk, self._path, target, self._around.memory)
             if loaded is not None and loaded.digest:
                 # Written elsewhere and pulled, or here by a command that ended before it could note so.
                 in_place = loaded.state._replace(serial=loaded.state.serial - loaded.changed)
@@ -79,7 +81,10 @@ class FileStore:
                     disk.remove(journal_path(self._path))
                     disk.sync_folder(self._path)
             except OSError as fault:
-                raise StateError(f"{self._path} could not be written: {fault.strerror}", "mend the disk") from fault
+                raise StateError(
+                    f"{self._path} could not be written: {fault.strerror}",
+                    "make room or mend the disk, and again: reconciler state accept",
+                ) from fault
         return accepted, remarks
 
     def _if_sound(self, target: Target) -> State | None:

@@ -16,12 +16,12 @@ What a reader finds:
     or no zero byte at the end                                 damaged: refused
 """
 
-import hashlib
-import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
+from reconciler.digests import checksum
 from reconciler.errors import StateError
 from reconciler.state.disk import Disk, File
 
@@ -29,7 +29,6 @@ Entry = Mapping[str, Any]
 """One record's JSON object. The journal's own are `n`, its number, and `flushed`, how many were on disk before."""
 
 CHUNK_BYTES = 64 * 1024
-_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 RESERVE_BYTES = 16 * 1024
 """Room that an intent keeps for its result; texts in results are bounded so that this holds."""
@@ -53,10 +52,15 @@ class JournalDamaged(StateError):
 class JournalBroken(StateError):
     """A write or flush of the journal failed; it is unknown what is on disk, so nothing more is written."""
 
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            why, "make room or mend the disk, and run the command again; what was put on record before is kept"
+        )
+
 
 def encode_entry(entry: Entry, number: int) -> bytes:
     """The bytes of one record: both copies, in whole sectors."""
-    payload = _json({**entry, "n": number}).encode()
+    payload = _encoder()({**entry, "n": number}).encode()
     line = b"%s %d %s\n\n" % (_checksum(payload), len(payload), payload)
     return line + line + b"\n" * (-2 * len(line) % _SECTOR_BYTES)
 
@@ -73,7 +77,7 @@ def decode(content: bytes, where: str) -> list[Entry]:
     if contradiction:
         raise JournalDamaged(where, "two records have one number", readable)
     whole = next(number for number in range(len(found) + 1) if number not in found)
-    promised = max((entry.get("flushed", entry["n"]) for entry in readable), default=1)
+    promised = max([1, *(entry.get("flushed", entry["n"]) for entry in readable)])
     if whole < promised:
         raise JournalDamaged(where, "records are missing", readable)
     if not content.endswith(b"\0"):
@@ -91,6 +95,7 @@ class Journal:
         in place or the new one is whole.
         """
         temporary = f"{path}.tmp"
+        self._path = path
         self._turn = threading.Lock()
         self._waiting: list[_Waiter] = []
         self._number = 0
@@ -99,7 +104,7 @@ class Journal:
         self._reserved = reserve_bytes
         self._flushed = len(entries)  # true once the file is in place
         self._flushing = False
-        self._broken: OSError | None = None
+        self._broken = ""
         self._file: File = disk.create(temporary, mode)
         try:
             for entry in entries:
@@ -109,6 +114,10 @@ class Journal:
             disk.sync_folder(path)
         except OSError:
             self._file.close()
+            try:
+                disk.remove(temporary)
+            except OSError:  # it has its name already, or stays for the next one to replace
+                pass
             raise
 
     @property
@@ -159,10 +168,10 @@ class Journal:
             with self._turn:
                 if failure is not None:
                     self._fail(failure)
-                elif self._broken is None:
+                elif not self._broken:
                     # A failed write-back is told once, and may have been told to whoever wrote meanwhile.
                     self._flushed = upto
-                if self._broken is None and self._waiting:
+                if self._waiting and not self._broken:
                     leader = self._waiting.pop(0)
                     leader.leads = True
                     led.append(leader)
@@ -186,15 +195,15 @@ class Journal:
         self._number += 1
 
     def _check(self) -> None:
-        if self._broken is not None:
-            raise JournalBroken(str(self._broken)) from self._broken
+        if self._broken:
+            raise JournalBroken(self._broken)
 
     def _fail(self, fault: OSError) -> JournalBroken:
-        self._broken = fault
+        self._broken = f"{self._path} can't be written: {fault.strerror}"
         for waiter in self._waiting:
             waiter.woken.release()
         self._waiting = []
-        return JournalBroken(str(fault))
+        return JournalBroken(self._broken)
 
 
 class _Waiter:
@@ -206,8 +215,15 @@ class _Waiter:
         self.leads = False
 
 
+@cache
+def _encoder() -> Callable[[Any], str]:
+    from json import JSONEncoder
+
+    return JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
 def _checksum(payload: bytes) -> bytes:
-    return hashlib.blake2b(payload, digest_size=8).hexdigest().encode()
+    return checksum(payload, size_bytes=8).hex().encode()
 
 
 def _decode_line(line: bytes) -> Entry | None:
@@ -215,5 +231,11 @@ def _decode_line(line: bytes) -> Entry | None:
     length, _, payload = rest.partition(b" ")
     if length != b"%d" % len(payload) or checksum != _checksum(payload):
         return None
-    entry = json.loads(payload)
-    return entry if isinstance(entry, dict) and isinstance(entry.get("n"), int) else None
+    import json
+
+    try:
+        entry = json.loads(payload)
+    except (ValueError, RecursionError):
+        return None
+    is_record = isinstance(entry, dict) and type(entry.get("n")) is int and type(entry.get("flushed", 0)) is int
+    return entry if is_record else None

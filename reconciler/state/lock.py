@@ -1,7 +1,6 @@
 """A lock that dies with its holder: `flock` on a file of its own. Never stolen by age or process id."""
 
 import fcntl
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +32,8 @@ def locked(path: str, holder: dict[str, str], timeout_s: float, wait: Callable[[
 
 def _sign(descriptor: int, holder: dict[str, str]) -> None:
     """Say in the lock file who holds it, where the disk lets us: the lock itself needs no byte of it."""
+    import json
+
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(holder).encode(), 0)
@@ -86,6 +87,8 @@ def _is_at(path: str, descriptor: int) -> bool:
 
 
 def _holder(descriptor: int) -> str:
+    import json
+
     try:
         holder = json.loads(os.pread(descriptor, 4096, 0))
         return f"{holder['who']} has been running `{holder['what']}` since {holder['since']}"

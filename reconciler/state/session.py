@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from reconciler.errors import StateError
 from reconciler.jobs import Doubt, Record, State, Target
+from reconciler.memory import FORGETFUL, Memory
 from reconciler.state import codec
 from reconciler.state.disk import Disk
 from reconciler.state.disk import replace as replace_file
@@ -39,22 +40,23 @@ class Loaded(NamedTuple):
     changed: bool
 
 
-def load(disk: Disk, path: str, target: Target) -> Loaded | None:
+def load(disk: Disk, path: str, target: Target, memory: Memory = FORGETFUL) -> Loaded | None:
     """Read state file and journal, None where there is neither. Writes nothing.
 
     Raises `StateError` where they are damaged, do not belong together, or are for another target.
     """
     content = disk.read(path)
-    base = None if content is None else codec.decode(content, path)
+    base = None if content is None else codec.decode(content, path, memory)
     digest = "" if content is None else codec.stated_digest(content)
     journal = disk.read(journal_path(path))
     entries = None
-    if journal is not None:
-        base, entries = _fit(base, digest, decode(journal, journal_path(path)), path)
-    if base is None:
-        return None
-    refuse_other_target(base.target, target, path)
-    return _replayed(base, digest, entries)
+    with _only_known_shapes(path):
+        if journal is not None:
+            base, entries = _fit(base, digest, decode(journal, journal_path(path)), path)
+        if base is None:
+            return None
+        refuse_other_target(base.target, target, path)
+        return _replayed(base, digest, entries)
 
 
 def salvage(disk: Disk, path: str, target: Target, lineage: str) -> tuple[State, list[str]]:
@@ -84,10 +86,24 @@ def salvage(disk: Disk, path: str, target: Target, lineage: str) -> tuple[State,
             remarks.append(fault.message)
             entries = fault.readable
         remarks.append(f"replayed {len(entries)} journal records")
-    if content is None and entries:
-        base = base._replace(lineage=entries[0].get("lineage", lineage))
-    loaded = _replayed(base._replace(target=target), "", entries)
-    return loaded.state, remarks
+    with _only_known_shapes(path):
+        if content is None and entries:
+            base = base._replace(lineage=codec.text_from_json(entries[0].get("lineage", lineage)))
+        return _replayed(base._replace(target=target), "", entries).state, remarks
+
+
+@contextmanager
+def _only_known_shapes(path: str) -> Iterator[None]:
+    """Turn what a record of another shape than ours makes the block raise into a `StateError`."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as fault:
+        raise StateError(
+            f"{journal_path(path)} holds a record that this reconciler can't read: "
+            f"{type(fault).__name__}: {str(fault)[:200]}",
+            "finish its apply with the version of reconciler that began it; or move it away, knowing that a call "
+            "may be missing, check the jobs by hand, and: reconciler state accept",
+        ) from fault
 
 
 def journal_path(path: str) -> str:
@@ -147,6 +163,13 @@ class Session:
         with self._turn:
             return State(self._lineage, self._serial, self._target, dict(self._jobs))
 
+    @property
+    def doubtful(self) -> frozenset[str]:
+        """The jobs of which nobody knows what became of their last call, those in flight included."""
+        with self._turn:
+            open_jobs = {entry["job"] for entry in self._open.values()}
+            return frozenset(open_jobs | {name for name, record in self._jobs.items() if record.doubt})
+
     def record_of(self, name: str) -> Record | None:
         """What is recorded of one job now."""
         return self._jobs.get(name)
@@ -174,6 +197,17 @@ class Session:
         with self._writing() as journal:
             journal.append({**_record_entry(name, record), "type": "record"})
             self._put(name, record)
+        self._checkpoint_if_long()
+
+    def put_all(self, records: Mapping[str, Record]) -> None:
+        """Put on disk what is recorded of several jobs, all in one step."""
+        if not records:
+            return
+        documents = {name: codec.record_to_json(record) for name, record in records.items()}
+        with self._writing() as journal:
+            journal.append({"type": "records", "records": documents})
+            for name, record in records.items():
+                self._put(name, record)
         self._checkpoint_if_long()
 
     def move(self, moves: Mapping[str, str]) -> None:
@@ -316,8 +350,8 @@ def _fit(base: State | None, digest: str, entries: list[Entry], path: str) -> tu
             "finish its apply with the version of reconciler that began it",
         )
     if base is None and not header["digest"]:
-        target = Target(header["engine"], header["endpoint"])
-        return State(header["lineage"], header["serial"], target, {}), rest
+        lineage, engine, endpoint = (codec.text_from_json(header[name]) for name in ("lineage", "engine", "endpoint"))
+        return State(lineage, codec.whole_from_json(header["serial"]), Target(engine, endpoint), {}), rest
     if base is not None and header["lineage"] == base.lineage:
         folded = [at for at, e in enumerate(rest) if e["type"] == "checkpoint" and e["digest"] == digest]
         if folded:
@@ -339,10 +373,15 @@ def _replayed(base: State, digest: str, entries: Sequence[Entry] | None) -> Load
         if entry["type"] in ("result", "record"):
             record = entry["record"]
             _set(jobs, entry["job"], None if record is None else codec.record_from_json(record))
+        elif entry["type"] == "records":
+            jobs |= {name: codec.record_from_json(record) for name, record in entry["records"].items()}
         elif entry["type"] == "moves":
             jobs = _moved(jobs, entry["moves"])
     for entry in _intents_open(entries or ()):
         jobs[entry["job"]] = _doubtful(jobs.get(entry["job"]), entry)
+    if entries:
+        for name in jobs:
+            codec.text_from_json(name)
     changed = jobs != base.jobs
     kept = None if entries is None else tuple(entries)
     return Loaded(base._replace(jobs=jobs, serial=base.serial + changed), digest, kept, changed)

@@ -72,20 +72,20 @@ def _tells_success(reply: Reply) -> bool:
     An empty `error` beside `ok: true` is an error at its defaults, and says nothing. Without it
     the answer could mean either, and counts as neither.
     """
-    if not isinstance(reply.document, Mapping):
+    if not isinstance(reply.document, dict):
         return False
     ok, error = reply.document.get("ok"), reply.document.get("error")
     return ok is True or (ok is None and error is None)
 
 
 def _says_anything(error: object) -> bool:
-    if isinstance(error, Mapping):
+    if isinstance(error, dict):
         return any(value not in (None, "", 0, "0") for value in error.values())
     return bool(error)
 
 
 def _fields(reply: Reply) -> Mapping[str, object]:
-    return reply.document if isinstance(reply.document, Mapping) else {}
+    return reply.document if isinstance(reply.document, dict) else {}
 
 
 def _what_went_wrong(reply: Reply) -> str:
@@ -103,7 +103,7 @@ def _asked_pause(reply: Reply) -> str:
 
 
 def _what_is_unreadable(reply: Reply) -> str:
-    if isinstance(reply.document, Mapping):
+    if isinstance(reply.document, dict):
         return "the answer says neither success nor failure"
     return "the answer is no JSON object" if reply.text.strip() else "the answer is empty"
 
@@ -116,7 +116,7 @@ def _said(reply: Reply) -> str:
     error = fields.get("error")
     if isinstance(error, str) and error:
         return error
-    told = error if isinstance(error, Mapping) and _says_anything(error) else fields
+    told = error if isinstance(error, dict) and _says_anything(error) else fields
     words = [value for name in ("message", "description") if isinstance(value := told.get(name), str) and value]
     code = told.get("code")
     if isinstance(code, (int, str)) and code not in (0, "0", ""):

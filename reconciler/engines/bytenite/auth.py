@@ -3,8 +3,9 @@
 What holds a secret shows none: not in `repr`, not in an error.
 """
 
+import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.errors import CredentialsError, ReconcilerError
@@ -12,6 +13,7 @@ from reconciler.errors import CredentialsError, ReconcilerError
 TOKEN_VARIABLE = "BYTENITE_ACCESS_TOKEN"
 API_KEY_VARIABLE = "BYTENITE_API_KEY"
 _REDACTED = "[redacted]"
+_JSON_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|/)")
 _LIFE_LIMIT_S = 10 * 365 * 86400
 
 
@@ -50,6 +52,23 @@ def _checked(environment: Mapping[str, str], name: str) -> str | None:
 def is_header_safe(value: str) -> bool:
     """Whether a header can carry the value unchanged: visible ASCII, and not empty."""
     return bool(value) and all("!" <= character <= "~" for character in value)
+
+
+def _decoded(text: str) -> Iterator[str]:
+    """The text with the encodings undone that a service may echo in: of URLs, HTML and JSON, one in another too."""
+    if not any(mark in text for mark in "%&\\"):
+        return
+    from html import unescape
+    from urllib.parse import unquote
+
+    for _ in range(2):
+        for undo in (unquote, unescape, _without_json_escapes):
+            text = undo(text)
+            yield text
+
+
+def _without_json_escapes(text: str) -> str:
+    return _JSON_ESCAPE.sub(lambda found: chr(int(found[1] or "2f", 16)), text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +143,9 @@ class Tokens:
         for secret in sorted(self._secrets, key=len, reverse=True):
             # The second form is how some services write a slash in JSON.
             text = text.replace(secret, _REDACTED).replace(secret.replace("/", "\\/"), _REDACTED)
-        return text
+        # In an encoding it has no place of its own that could be cut out, so all of the text goes.
+        is_told = any(secret in form for form in _decoded(text) for secret in self._secrets)
+        return _REDACTED if is_told else text
 
     def _renew(self) -> None:
         assert self._api_key is not None

@@ -175,7 +175,7 @@ class ByteniteEngine:
             raise EngineError(f"{where}: the answer holds no list of jobs")
         for job in entries:
             job_id = job.get("id") if isinstance(job, Mapping) else None
-            if not isinstance(job_id, str) or not job_id:
+            if not isinstance(job_id, str) or not job_id or self._tokens.redact(job_id) != job_id:
                 raise EngineError(f"{where}: the list holds an entry that is no job with an id")
             jobs.append((job_id, job))
         self._offers_reads(found=True)

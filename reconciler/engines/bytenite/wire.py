@@ -51,6 +51,7 @@ def observation_from(job: Mapping[str, object]) -> Observation:
     word = job.get("state")
     submitted_at = job.get("submittedAt")
     timestamps = job.get("stateTimestamps")
+    name = job.get("name")
     return Observation(
         status=_status(word, job.get("deletedAt")),
         word=word[:DETAIL_LIMIT] if isinstance(word, str) else "",
@@ -58,6 +59,7 @@ def observation_from(job: Mapping[str, object]) -> Observation:
         submitted_at=submitted_at if isinstance(submitted_at, str) and submitted_at else None,
         timestamps=_timestamps(timestamps),
         detail=_detail(word, job.get("errorMessage")),
+        name=name[:DETAIL_LIMIT] if isinstance(name, str) else "",
     )
 
 

@@ -1,0 +1,307 @@
+"""The use cases that write manifest files: laying them out, asking for a run, taking over jobs. Nothing here prints."""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+from reconciler.diagnostics import Diagnostic, Position
+from reconciler.errors import ManifestError, ReconcilerError, Refused, Usage
+from reconciler.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, State, Status
+from reconciler.sources import DEFAULTS, ENDINGS
+from reconciler.wiring import ApplyOptions, Place, World, manifest_paths, open_engine, open_store, target_of
+
+if TYPE_CHECKING:
+    from reconciler.engines.base import Engine
+    from reconciler.manifest import Manifest
+    from reconciler.planner import Decision
+    from reconciler.takeover import Found, LeftOut, Taken
+
+Sources = list[tuple[str, bytes]]
+
+_WRITERS = 32
+"""Records that are written at once: they share flushes."""
+
+
+class Rewritten(NamedTuple):
+    """One file of a manifest, before and after."""
+
+    file: str
+    before: bytes
+    after: bytes
+
+
+class Rerun(NamedTuple):
+    """A run that is asked for: where, by which token in place of which, and what the next plan says of it."""
+
+    position: Position
+    before: str | None
+    token: str
+    decision: "Decision"
+
+
+class Wanted(NamedTuple):
+    """Which jobs of the service's to take over: by name and id, or all that match.
+
+    Globs are over ids and over the service's names, `statuses` over status or the service's own word;
+    where several of a kind are given, one has to match.
+    """
+
+    ids: Mapping[str, str]
+    ids_like: Sequence[str] = ()
+    names_like: Sequence[str] = ()
+    statuses: Sequence[str] = ()
+
+    def takes(self, job_id: str, observed: Observation) -> bool:
+        """Whether a listed job is asked for."""
+        from fnmatch import fnmatchcase
+
+        return (
+            (not self.ids_like or any(fnmatchcase(job_id, glob) for glob in self.ids_like))
+            and (not self.names_like or any(fnmatchcase(observed.name, glob) for glob in self.names_like))
+            and (not self.statuses or observed.status in self.statuses or observed.word in self.statuses)
+        )
+
+
+class Imported(NamedTuple):
+    """The end of an import: the file, the jobs that were taken over into it, and those that were left out."""
+
+    rewritten: Rewritten
+    taken: "tuple[Taken, ...]"
+    left: "tuple[LeftOut, ...]"
+
+
+def lay_out(place: Place, *, write: bool) -> tuple[list[Rewritten], ManifestError | None]:
+    """Lay out the files of a manifest, each by itself, and write those that change where `write` says so.
+
+    Returns those, and the faults of the files that are not valid, which are left as they are.
+    """
+    import json
+
+    from reconciler.layout import canonical
+    from reconciler.manifest import faults_in
+    from reconciler.schemas import schema_text
+    from reconciler.sources import read_sources, replace_source
+    from reconciler.strict_yaml import read
+
+    schema = json.loads(schema_text("manifest.schema.json"))
+    faults: list[Diagnostic] = []
+    changed = []
+    for file, content in read_sources(manifest_paths(place)):
+        found = sorted(faults_in(read(content, file)))
+        faults += found
+        if not found and (after := canonical(content, file, schema)) != content:
+            changed.append(Rewritten(file, content, after))
+    if write:
+        for rewritten in changed:
+            replace_source(rewritten.file, rewritten.after)
+    return changed, ManifestError(tuple(faults)) if faults else None
+
+
+def rerun(place: Place, world: World, name: str, token: str | None, today: str) -> Rerun:
+    """Ask for one more run of a job: a new `runToken` in the file that declares it. Calls nothing.
+
+    `today` is the day in UTC, of which a token is made where none is given. Raises `Refused` for a job that
+    is not declared running, and for a token that would run nothing.
+    """
+    from reconciler.edit import set_field
+    from reconciler.manifest import job_fields, parse
+    from reconciler.planner import Subject, decide, match_records
+    from reconciler.sources import read_sources, replace_source
+
+    sources = read_sources(manifest_paths(place))
+    manifest = parse(sources)
+    target = target_of(manifest.target, place)
+    job = _declared(manifest, name)
+    if job.state is not Desired.RUNNING:
+        raise Refused(
+            f"{manifest.position(name)}: {name} is declared {job.state}, and a runToken runs a running one alone",
+            "declare it `state: running`: that change runs it",
+        )
+    state = open_store(place, world).read(target)
+    subjects = match_records(manifest.jobs, state.jobs if state else {}).subjects
+    record = next(subject.record for subject in subjects if subject.job.name == name)
+    used = _tokens_of(job, record)
+    fresh = _fresh_token(today, used) if token is None else _checked_token(name, token, used)
+    file = manifest.documents[name].file
+    after = set_field(dict(sources)[file], file, name, "runToken", fresh, job_fields())
+    edited = parse([(each, after if each == file else content) for each, content in sources])
+    asked = job._replace(run_token=fresh)
+    _refuse_unmeant(edited, manifest, {name: asked})
+    replace_source(file, after)
+    position = edited.documents[name].position(("jobs", name, "runToken"), of_key=True)
+    return Rerun(position, job.run_token, fresh, decide(Subject(asked, record), NOT_OBSERVED))
+
+
+def take_over(place: Place, world: World, wanted: Wanted, options: ApplyOptions, *, dry_run: bool) -> Imported:
+    """Write manifest entries and records for jobs that the service has. Reads them, and changes nothing there.
+
+    The records are on disk before the entries are: an entry without a record asks for a run. With
+    `dry_run` nothing is written.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from reconciler.manifest import parse
+    from reconciler.sources import read_sources, replace_source
+
+    place, sources, file, is_new = _home(place)
+    manifest = parse(sources, may_be_empty=True)
+    target = target_of(manifest.target, place)
+    store = open_store(place, world)
+    with ExitStack() as stack:
+        session = None if dry_run else stack.enter_context(store.open(target, "import", options.lock_timeout_s))
+        state = session.state if session else store.read(target) or State("", 0, target, {})
+        with open_engine(target, place, world, options) as engine:
+            found = _found(engine, wanted, manifest, state, options.parallelism)
+        rewritten, taken, left = _entries(found, sources, file, manifest, state)
+        if session is not None and taken:
+            if not is_new and read_sources([file])[0][1] != rewritten.before:
+                raise ReconcilerError(f"{file} was changed meanwhile: nothing is imported", "import again")
+            session.move({job.recorded_as: job.name for job in taken if job.recorded_as not in ("", job.name)})
+            with ThreadPoolExecutor(_WRITERS) as pool:
+                for _ in pool.map(lambda job: session.put(job.name, job.record), taken):
+                    pass
+            try:
+                replace_source(file, rewritten.after)
+            except ReconcilerError as error:
+                error.hint = "the records are in the state: once the file can be written, import again"
+                raise
+    return Imported(rewritten._replace(before=b"") if is_new else rewritten, tuple(taken), tuple(left))
+
+
+def _home(place: Place) -> tuple[Place, Sources, str, bool]:
+    """The manifest's files, the one that new entries go to, and whether that is new.
+
+    It is the first path; in a folder its one file, else imported.yaml.
+    """
+    from reconciler.sources import default_paths, files_at, read_sources
+
+    paths = place.paths or (tuple(default_paths(".")) if any(map(os.path.exists, DEFAULTS)) else DEFAULTS[:1])
+    first, *others = paths
+    if os.path.isdir(first):
+        own = files_at(first)
+        file = own[0] if len(own) == 1 else os.path.join(first, "imported.yaml")
+        is_new = file not in own
+        sources = read_sources(paths if own else others)
+    else:
+        file = first
+        is_new = first.endswith(ENDINGS) and not os.path.lexists(first)
+        sources = read_sources(others if is_new else paths)
+    if is_new:
+        sources.append((file, _opening(place, with_target=not sources).encode()))
+    return place._replace(paths=paths), sources, file, is_new
+
+
+def _opening(place: Place, *, with_target: bool) -> str:
+    """How a new file of a manifest begins."""
+    from reconciler.layout import scalar
+
+    target = ""
+    if with_target:
+        endpoint = f"  endpoint: {scalar(place.endpoint)}\n" if place.endpoint else ""
+        target = f"\ntarget:\n  engine: bytenite\n{endpoint}"
+    return f"apiVersion: reconciler/v1\n{target}"
+
+
+def _found(engine: "Engine", wanted: Wanted, manifest: "Manifest", state: State, parallelism: int) -> "list[Found]":
+    """The jobs that are asked for, as they are now; those that are taken over already left out."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from reconciler.manifest import job_fault
+    from reconciler.refresh import observe_jobs
+    from reconciler.takeover import Found, named
+
+    ids = {name: job_id for name, job_id in wanted.ids.items() if not _is_taken(name, job_id, manifest, state)}
+    if wanted.ids:
+        jobs = list(observe_jobs(engine, list(ids.values()), parallelism).items())
+    else:
+        declared = {job.id for job in manifest.jobs.values()}
+        jobs = [
+            (job_id, observed)
+            for job_id, observed in engine.observe_all()
+            if job_id not in declared and observed.status is not Status.MISSING and wanted.takes(job_id, observed)
+        ]
+    # A list may tell less of a job than the job itself does.
+    with ThreadPoolExecutor(parallelism) as pool:
+        whole = list(pool.map(lambda job: engine.observe(job[0]) if job[1].config is None else job[1], jobs))
+    jobs = [(job_id, observed) for (job_id, _), observed in zip(jobs, whole, strict=True)]
+    if wanted.ids:
+        observed_as = dict(jobs)
+        return [Found(name, job_id, observed_as[job_id]) for name, job_id in ids.items()]
+    return list(named(jobs, manifest.jobs, state.jobs, lambda name: not job_fault(name, {"state": "running"})))
+
+
+def _is_taken(name: str, job_id: str, manifest: "Manifest", state: State) -> bool:
+    """Whether a job is declared and recorded by this name."""
+    job, record = manifest.jobs.get(name), state.jobs.get(name)
+    return job is not None and record is not None and job.id == record.id == job_id
+
+
+def _entries(
+    found: "list[Found]", sources: Sources, file: str, manifest: "Manifest", state: State
+) -> "tuple[Rewritten, list[Taken], list[LeftOut]]":
+    """The file with entries for the jobs that can be taken over, and the others.
+
+    An entry means what the manifest's defaults make of it, so it is read back before it is judged.
+    """
+    from reconciler.edit import add_jobs
+    from reconciler.manifest import job_fault, parse
+    from reconciler.takeover import LeftOut, Taken, settled, take
+
+    before = dict(sources)[file]
+    taken, left = take(found, manifest.jobs, state.jobs, job_fault)
+    while taken:
+        after = add_jobs(before, file, {job.name: job.fields for job in taken})
+        edited = parse([(each, after if each == file else content) for each, content in sources])
+        judged = [settled(job, edited.jobs[job.name]) for job in taken]
+        kept = [job for job in judged if isinstance(job, Taken)]
+        if kept == taken:
+            _refuse_unmeant(edited, manifest, {job.name: edited.jobs[job.name] for job in taken})
+            return Rewritten(file, before, after), taken, left
+        left += [job for job in judged if isinstance(job, LeftOut)]
+        taken = kept
+    return Rewritten(file, before, before), [], left
+
+
+def _refuse_unmeant(edited: "Manifest", before: "Manifest", jobs: Mapping[str, Job]) -> None:
+    """Raise `ReconcilerError` unless a manifest differs from the one before in these jobs alone."""
+    same = (edited.target, edited.guards) == (before.target, before.guards)
+    if not same or dict(edited.jobs) != {**before.jobs, **jobs}:
+        raise ReconcilerError("the edit would change more than these jobs: nothing is written")
+
+
+def _declared(manifest: "Manifest", name: str) -> Job:
+    """The job of a name. Raises `ReconcilerError` where there is none."""
+    if name in manifest.jobs:
+        return manifest.jobs[name]
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, manifest.jobs, n=1)
+    raise ReconcilerError(
+        f"no job {name} is declared", f"did you mean {near[0]}?" if near else "reconciler status shows the names"
+    )
+
+
+def _tokens_of(job: Job, record: Record | None) -> set[str]:
+    """The tokens that a job was given already."""
+    used = {job.run_token} if job.run_token is not None else set()
+    if record is None:
+        return used
+    in_doubt = record.doubt.run_token if record.doubt else None
+    return used | record.run_tokens | ({in_doubt} if in_doubt is not None else set())
+
+
+def _fresh_token(today: str, used: set[str]) -> str:
+    from itertools import count
+
+    return next(token for n in count(1) if (token := today if n == 1 else f"{today}.{n}") not in used)
+
+
+def _checked_token(name: str, token: str, used: set[str]) -> str:
+    from reconciler.manifest import job_fault
+
+    if fault := job_fault(name, {"state": "running", "runToken": token}):
+        raise Usage(f"--token: {fault}")
+    if token in used:
+        raise Refused(f"{name} had the runToken {token} already: it would run nothing", "give another one, or none")
+    return token

@@ -1,0 +1,71 @@
+"""What a command answers, in the form that was asked for."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reconciler.cli.shell import Shell
+    from reconciler.diagnostics import Diagnostic
+    from reconciler.errors import ReconcilerError
+    from reconciler.render.github import Annotation
+    from reconciler.review import Review
+
+
+def show_review(shell: "Shell", review: "Review") -> None:
+    """Print a review as Markdown, HTML or annotations; in any other form nothing."""
+    match shell.form:
+        case "markdown":
+            from reconciler.render import markdown
+
+            shell.terminal.document(markdown.review(review))
+        case "html":
+            from reconciler.render import html
+
+            shell.terminal.document(html.review(review))
+        case "github":
+            from reconciler.render import github
+
+            annotate(shell, github.review(review))
+
+
+def show_fault(shell: "Shell", fault: "ReconcilerError", found: "Sequence[Diagnostic]") -> None:
+    """Print what ended a command, where stdout is to hold a document."""
+    match shell.form:
+        case "json":
+            from reconciler.render import json
+
+            shell.document(json.error(fault, found))
+        case "junit":
+            from reconciler.render import junit
+
+            shell.terminal.document(junit.error(fault))
+        case "sarif":
+            from reconciler.render import sarif
+
+            shell.document(sarif.error(fault))
+        case "github":
+            from reconciler.render import github
+
+            annotate(shell, github.diagnostics(found) or [github.error(fault)])
+        case "markdown" | "html":
+            from reconciler.review import review_error
+
+            show_review(shell, review_error("Plan", fault, found, state_at=_state_at(shell)))
+
+
+def annotate(shell: "Shell", annotations: "Sequence[Annotation]") -> None:
+    """Print annotations for GitHub, their files as the repository names them."""
+    from reconciler.render import github
+    from reconciler.wiring import repository_path
+
+    shell.terminal.commands(github.commands(annotations, lambda file: repository_path(file, shell.world.env)))
+
+
+def _state_at(shell: "Shell") -> str:
+    from reconciler.errors import ReconcilerError
+    from reconciler.wiring import state_name
+
+    try:
+        return state_name(shell.place)
+    except ReconcilerError:  # there is no manifest to keep a state for
+        return ""

@@ -1,0 +1,65 @@
+"""`reconciler import`."""
+
+import os
+
+import click
+
+from reconciler.cli.shell import Shell, lock_timeout, options
+from reconciler.errors import ExitCode, Usage
+
+
+@click.command("import")
+@click.argument("words", nargs=-1, metavar="[NAME=ID]... [PATH]...")
+@click.option("--all", "every", is_flag=True, help="Every job that the service lists.")
+@click.option("--id", "ids_like", multiple=True, metavar="GLOB", help="Of all, only these, by the service's id.")
+@click.option("--name", "names_like", multiple=True, metavar="GLOB", help="Of all, only these, by the service's name.")
+@click.option("--status", "statuses", multiple=True, metavar="WORD",
+              help="Of all, only these: draft, active, complete, failed, aborted, or the service's word.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
+@lock_timeout
+@options(paths=False)
+def import_(
+    shell: Shell,
+    words: tuple[str, ...],
+    every: bool,
+    ids_like: tuple[str, ...],
+    names_like: tuple[str, ...],
+    statuses: tuple[str, ...],
+    dry_run: bool,
+    lock_timeout: float,
+) -> ExitCode:
+    """Take over jobs that the service has already.
+
+    Writes an entry into the manifest and a record into the state for each, and calls nothing that changes a job:
+    the next plan is empty. PATH is the file that the entries go to; in a folder of several it is imported.yaml.
+    """
+    from reconciler import authoring
+    from reconciler.render import edits
+    from reconciler.wiring import ApplyOptions
+
+    pairs = [word.rpartition("=") for word in words if _is_pair(word)]
+    ids = {name: job_id for name, _, job_id in pairs}
+    if len(ids) < len(pairs) or len(set(ids.values())) < len(pairs):
+        raise Usage("a name or an id is given twice")
+    if every == bool(ids):
+        raise Usage("give NAME=ID, or --all")
+    if ids and (ids_like or names_like or statuses):
+        raise Usage("--id, --name and --status pick from --all")
+    place = shell.place._replace(paths=tuple(word for word in words if not _is_pair(word)))
+    wanted = authoring.Wanted(ids, ids_like, names_like, statuses)
+    options = ApplyOptions(lock_timeout_s=lock_timeout)
+    done = authoring.take_over(place, shell.world, wanted, options, dry_run=dry_run)
+    if dry_run and done.taken:
+        shell.terminal.answer(edits.diff(*done.rewritten) + "\n")
+    shell.terminal.answer(edits.taken(done.taken, done.rewritten.file, dry_run=dry_run))
+    if done.left:
+        shell.terminal.remark(edits.left_out(done.left))
+    if dry_run:
+        shell.terminal.remark("Dry run: nothing was written.")
+    elif done.taken:
+        shell.terminal.remark("Nothing was sent. Review both files, and commit them.")
+    return ExitCode.REFUSED if done.left else ExitCode.DONE
+
+
+def _is_pair(word: str) -> bool:
+    return "=" in word and not os.path.exists(word)

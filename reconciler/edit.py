@@ -1,0 +1,224 @@
+"""Edits of a manifest file: text is put into it, and every byte that an edit is not about stays.
+
+No tree is written out again. What is put in takes up the indentation, the quotes, the line ends and the
+order that the file has. Then the text is read again: it must mean what was meant, and nothing else.
+"""
+
+import re
+from bisect import bisect
+from codecs import BOM_UTF8
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+from reconciler.errors import ReconcilerError
+from reconciler.layout import INDENT, WIDTH, flow, meaning, quoted, scalar
+from reconciler.strict_yaml import read
+from reconciler.syntax import Collection, Entry, Scalar, comments_of, tree_of
+
+_ENCODING = "utf-8-sig"  # a byte order mark is no part of the text, and stays
+_BREAK = re.compile(r"\r\n?|\n")
+
+
+class _Splice(NamedTuple):
+    """Text that takes the place of what stands from `start` to `end`."""
+
+    start: int
+    end: int
+    text: str
+
+
+def set_field(source: bytes, file: str, job: str, field: str, value: str, order: Sequence[str]) -> bytes:
+    """The file with one text field of a job set.
+
+    A field that is not there yet comes after those that `order` names before it. The file is valid,
+    and declares the job. Raises `ReconcilerError` where the edit would say anything else.
+    """
+    text = source.decode(_ENCODING)
+    fields = _collection(_entry(_top(text), "jobs", job))
+
+    def change(document: Any) -> None:
+        document["jobs"][job][field] = value
+
+    present = fields.find(field)
+    if present is not None:
+        splice = _replaced(present.value, value)
+    else:
+        before = [e for e in fields.entries if e.key and e.key.value in order[: order.index(field)]]
+        splice = _added_field(text, fields, before[-1] if before else None, f"{scalar(field)}: {scalar(value)}")
+    return _edited(source, file, [splice], change)
+
+
+def add_jobs(source: bytes, file: str, jobs: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """The file with these jobs added, given as name to fields in the order in which they are written.
+
+    Each has its sorted place where the names in the file are sorted, else they come last. The file
+    is valid, but for what other files add to it. Raises `ReconcilerError` as `set_field` does.
+    """
+    text = source.decode(_ENCODING)
+    top = _top(text)
+    there = top.find("jobs")
+
+    def change(document: Any) -> None:
+        document.setdefault("jobs", {}).update({name: dict(fields) for name, fields in jobs.items()})
+
+    names = sorted(jobs)
+    if there is not None and _collection(there).entries:
+        splices = _among(text, there, names, jobs)
+    else:
+        splices = [_first_jobs(text, top, there, names, jobs)]
+    return _edited(source, file, splices, change)
+
+
+def _edited(source: bytes, file: str, splices: Sequence[_Splice], change: Callable[[Any], None]) -> bytes:
+    """The file with these splices, which must do to its meaning what `change` does, and no more."""
+    text = source.decode(_ENCODING)
+    parts = []
+    at = 0
+    for splice in splices:
+        parts += [text[at : splice.start], splice.text]
+        at = splice.end
+    mark = BOM_UTF8 if source.startswith(BOM_UTF8) else b""
+    made = mark + "".join([*parts, text[at:]]).encode()
+    wanted = deepcopy(read(source, file).value)
+    change(wanted)
+    found = read(made, file)
+    if found.faults or meaning(found.value) != meaning(wanted):
+        why = found.faults[0].message if found.faults else "it would say something else"
+    elif Counter(comments_of(tree_of(text))) - Counter(comments_of(tree_of(made.decode(_ENCODING)))):
+        why = "a comment would be lost"
+    else:
+        return made
+    raise ReconcilerError(
+        f"{file} can't be edited as it is laid out: {why}", f"lay it out anew (reconciler fmt {file}), and try again"
+    )
+
+
+def _replaced(old: Scalar | Collection, value: str) -> _Splice:
+    """A value in the place of another, in its style of quotes where it can be."""
+    assert isinstance(old, Scalar)
+    if old.style == "'" and value.isprintable():
+        return _Splice(old.start, old.end, "'" + value.replace("'", "''") + "'")
+    return _Splice(old.start, old.end, quoted(value) if old.style == '"' else scalar(value))
+
+
+def _added_field(text: str, fields: Collection, after: Entry | None, written: str) -> _Splice:
+    """One more field of a job; `after` is the one before it, None where it is the first."""
+    if after is None:
+        start = fields.entries[0].key
+        assert start is not None
+        between = ", " if fields.flow else _line_break(text, start.start) + " " * fields.column
+        return _Splice(start.start, start.start, written + between)
+    if fields.flow:
+        end = after.value.end
+        return _Splice(end, end, f", {written}")
+    return _lines(text, _end(after), [" " * fields.column + written])
+
+
+def _among(text: str, there: Entry, names: Sequence[str], jobs: Mapping[str, Mapping[str, Any]]) -> list[_Splice]:
+    """New jobs among those that are there."""
+    block = _collection(there)
+    present = [entry.key.value for entry in block.entries if entry.key]
+    if block.flow:
+        end = block.entries[-1].value.end
+        return [_Splice(end, end, "".join(f", {scalar(name)}: {flow(jobs[name])}" for name in names))]
+    bodies = [_collection(entry) for entry in block.entries]
+    blocks = [body for body in bodies if not body.flow]
+    step = blocks[0].column - block.column if blocks else INDENT
+    apart = len(bodies) > 1 and all(e.head[0].blank if e.head else e.blank for e in block.entries[1:])
+    is_sorted = present == sorted(present)
+    places: dict[int, list[str]] = {}
+    for name in names:
+        places.setdefault(bisect(present, name) if is_sorted else len(present), []).append(name)
+    splices = []
+    for place, added in sorted(places.items()):
+        written = [_job(name, jobs[name], " " * block.column, step, one_line=not blocks) for name in added]
+        spaced = [[*job, ""] if place == 0 else ["", *job] for job in written] if apart else written
+        # Ahead of the first job means right below `jobs:`: the comments there stay with what they are about.
+        end = _end(block.entries[place - 1]) if place else _key(there).end
+        splices.append(_lines(text, end, [line for job in spaced for line in job]))
+    return splices
+
+
+def _first_jobs(
+    text: str, top: Collection, there: Entry | None, names: Sequence[str], jobs: Mapping[str, Mapping[str, Any]]
+) -> _Splice:
+    """The first jobs of a file; `there` is its empty `jobs`, if any."""
+    if top.flow:
+        inner = ", ".join(f"{scalar(name)}: {flow(jobs[name])}" for name in names)
+        end = top.entries[-1].value.end if there is None else there.value.end - 1
+        return _Splice(end, end, f", jobs: {{{inner}}}" if there is None else inner)
+    margin = " " * (top.column + INDENT)
+    lines = [line for name in names for line in _job(name, jobs[name], margin, INDENT, one_line=False)]
+    if there is None:
+        blank = [""] if any(entry.blank for entry in top.entries[1:]) else []
+        return _lines(text, _end(top.entries[-1]), [*blank, f"{' ' * top.column}jobs:", *lines])
+    empty = there.value
+    if any(comments_of(empty)) or _BREAK.search(text, empty.start, empty.end):
+        inner = ", ".join(f"{scalar(name)}: {flow(jobs[name])}" for name in names)
+        return _Splice(empty.end - 1, empty.end - 1, inner)
+    line_end = _BREAK.search(text, empty.end)
+    end = line_end.start() if line_end else len(text)
+    written = _line_break(text, empty.end).join([text[empty.end : end].rstrip(), *lines])
+    return _Splice(len(text[: empty.start].rstrip(" \t")), end, written)
+
+
+def _job(name: str, fields: Mapping[str, Any], margin: str, step: int, *, one_line: bool) -> list[str]:
+    """The lines of one job."""
+    line = f"{margin}{scalar(name)}: {flow(fields)}"
+    if one_line and len(line) <= WIDTH:
+        return [line]
+    deeper = margin + " " * step
+    return [f"{margin}{scalar(name)}:", *(f"{deeper}{scalar(field)}: {flow(value)}" for field, value in fields.items())]
+
+
+def _lines(text: str, end: int, lines: Sequence[str]) -> _Splice:
+    """Lines below the one in which `end` is."""
+    line_break = _line_break(text, end)
+    at = end
+    if text[end - 1] not in "\r\n":
+        found = _BREAK.search(text, end)
+        if found is None:  # the file ends without one, and so it does then
+            return _Splice(len(text), len(text), "".join(line_break + line for line in lines))
+        at = found.end()
+    return _Splice(at, at, "".join(line + line_break for line in lines))
+
+
+def _line_break(text: str, near: int) -> str:
+    """The line break that the file has at a place, else the first one in it."""
+    found = _BREAK.search(text, near) or _BREAK.search(text)
+    return found[0] if found else "\n"
+
+
+def _end(entry: Entry) -> int:
+    """Where an entry ends, with the comments at the foot of what it holds."""
+    value = entry.value
+    if isinstance(value, Scalar) or value.flow:
+        return value.end
+    return max(_end(value.entries[-1]), *(comment.end for comment in value.foot), 0)
+
+
+def _top(text: str) -> Collection:
+    """The fields of a file."""
+    return _collection(tree_of(text).root)
+
+
+def _entry(top: Collection, *path: str) -> Entry:
+    """The entry at a path, which is there."""
+    found = None
+    for step in path:
+        found = (top if found is None else _collection(found)).find(step)
+        assert found is not None
+    assert found is not None
+    return found
+
+
+def _collection(entry: Entry) -> Collection:
+    assert isinstance(entry.value, Collection)
+    return entry.value
+
+
+def _key(entry: Entry) -> Scalar:
+    assert entry.key is not None
+    return entry.key

@@ -1,0 +1,276 @@
+"""The one canonical layout of a manifest file, comments kept.
+
+Fields stand in the schema's order. What people name (jobs, labels) stays in the order that they
+chose: it groups what belongs together, and no rule could know how. Two spaces a level. A collection in
+flow style stays so where it fits on its line, a block stays a block, and `jobs` is one. Quotes, double
+ones, stand only where text would be misread without. Where there were blank lines there is one. Comments
+at the ends of lines that follow each other are aligned. Text that is in this form stays as it is.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from reconciler.errors import ReconcilerError
+from reconciler.strict_yaml import meaning_of_plain, read
+from reconciler.syntax import Collection, Comment, Entry, Scalar, Tree, comments_of, tree_of
+
+WIDTH = 100
+"""Columns that a collection in flow style may take with its key; a comment after it is not counted."""
+
+INDENT = 2
+
+Schema = Mapping[str, Any]
+
+_COMMENT_GAP = 2
+_NO_START = frozenset("-?:,[]{}#&*!|>'\"%@`=<~")
+_FLOW_SIGNS = frozenset(",[]{}")
+
+
+class _Line(NamedTuple):
+    code: str
+    comment: str = ""
+
+
+def canonical(source: bytes, file: str, schema: Schema) -> bytes:
+    """The canonical form of a file that is valid under this schema.
+
+    Raises `ReconcilerError` where that would not say the same: nothing is lost by it.
+    """
+    text = source.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    comments = sorted(comments_of(tree_of(text)))
+    lines = _Writer(schema).file(tree_of(text))
+    made = "".join(f"{line}\n" for line in lines).encode()
+    again = read(made, file)
+    if again.faults or meaning(again.value) != meaning(read(source, file).value):
+        why = again.faults[0].message if again.faults else ""
+        raise ReconcilerError(f"{file} can't be laid out so that it says the same: left as it is", why)
+    if lost := Counter(comments) - Counter(comments_of(tree_of(made.decode()))):
+        raise ReconcilerError(f"{file} can't be laid out with this comment: {next(iter(lost))}", "move it")
+    return made
+
+
+def meaning(value: Any) -> str:
+    """What a value of a file means, as a text to compare: the order of fields and a ".0" say nothing."""
+    return json.dumps(_whole(value), sort_keys=True)
+
+
+def scalar(value: Any) -> str:
+    """A scalar on one line: text is plain where every reader takes it for that text, else in double quotes."""
+    match value:
+        case str():
+            return value if _is_plain(value) else quoted(value)
+        case _:
+            return json.dumps(_whole(value))
+
+
+def flow(value: Any) -> str:
+    """A value on one line, in flow style; mappings keep their order."""
+    match value:
+        case dict():
+            return "{" + ", ".join(f"{scalar(key)}: {flow(inner)}" for key, inner in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(map(flow, value)) + "]"
+        case _:
+            return scalar(value)
+
+
+def quoted(text: str) -> str:
+    """Text in double quotes, with escapes for what does not show."""
+    return f'"{"".join(map(_escaped, text))}"'
+
+
+def fields_of(schema: Schema, root: Schema) -> Sequence[str]:
+    """The fields that a schema names, in its order; references are into `root`."""
+    return tuple(_resolved(schema, root).get("properties", ()))
+
+
+class _Writer:
+    """Writes a tree, line by line."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._root = schema
+        self._lines: list[_Line] = []
+
+    def file(self, tree: Tree) -> Iterator[str]:
+        """The lines of the file."""
+        self._comments(tree.top, "")
+        if tree.marked:
+            self._lines.append(_Line("---"))
+        root = tree.root
+        self._comments([*root.head, *root.beside], "")
+        assert isinstance(root.value, Collection)
+        first = root.value.entries[0]
+        # What stands above the first field, and apart from it, is about the file.
+        apart = [at for at, blank in enumerate([*(c.blank for c in first.head), first.blank]) if blank and at]
+        if apart:
+            self._comments(first.head[: apart[-1]], "")
+            self._lines.append(_Line(""))
+            first.head = [comment._replace(blank=False) for comment in first.head[apart[-1] :]]
+            first.blank = first.blank and bool(first.head)
+        self._entries(root.value, self._root, "")
+        return _aligned(self._lines)
+
+    def _entries(self, block: Collection, schema: Schema, margin: str) -> None:
+        """A block: its entries and what stands at its foot. No blank line begins it."""
+        first = len(self._lines)
+        for entry in self._sorted(block, schema):
+            self._entry(entry, schema, margin)
+        self._comments(block.foot, margin)
+        while not self._lines[first].code:
+            del self._lines[first]
+
+    def _entry(self, entry: Entry, around: Schema, margin: str) -> None:
+        value, schema = entry.value, self._inside(entry, around)
+        start = margin + ("-" if entry.key is None else f"{scalar(entry.key.value)}:")
+        written = self._inline(value, schema, WIDTH - len(start) - 1, margin)
+        if entry.key is not None and entry.key.value == "jobs" and around is self._root:
+            written = written[:0] if isinstance(value, Collection) and value.entries else written
+        # A line has room for one comment, and an item that is a block has no line of its own.
+        beside = entry.beside[-1:] if written or entry.key is not None else []
+        self._comments([*entry.head, *entry.beside[: len(entry.beside) - len(beside)]], margin)
+        if isinstance(value, Collection) and not value.entries:
+            self._comments(value.foot, margin)
+        if entry.blank:
+            self._blank()
+        comment = beside[0].text if beside else ""
+        if written:
+            self._lines.append(_Line(f"{start} {written[0]}", comment))
+            self._lines += map(_Line, written[1:])
+            return
+        assert isinstance(value, Collection)
+        deeper = margin + " " * INDENT
+        if entry.key is not None:
+            self._lines.append(_Line(start, comment))
+            self._entries(value, schema, deeper)
+            return
+        first = len(self._lines)
+        self._entries(value, schema, deeper)
+        while self._lines[first].code.lstrip().startswith("#"):
+            self._lines[first] = _Line(margin + self._lines[first].code.lstrip())
+            first += 1
+        code, comment = self._lines[first]
+        self._lines[first] = _Line(f"{start} {code.removeprefix(deeper)}", comment)
+
+    def _inline(self, value: Scalar | Collection, schema: Schema, room: int, margin: str) -> list[str]:
+        """What follows the sign of an entry, then further lines; none where the value is to be a block."""
+        if isinstance(value, Scalar):
+            text = value.value
+            if value.style in ("|", ">") and _is_literal(text):
+                header = "|" if text.endswith("\n") else "|-"
+                deeper = margin + " " * INDENT
+                return [header, *(deeper + line if line else "" for line in text.removesuffix("\n").split("\n"))]
+            return [scalar(text)]
+        if not value.entries:
+            return ["{}" if value.keyed else "[]"]
+        if not value.flow or any(comments_of(value)):
+            return []
+        text = flow(self._value(value, schema))
+        return [text] if len(text) <= room else []
+
+    def _value(self, node: Scalar | Collection, schema: Schema) -> Any:
+        """The plain value of a node, fields in order."""
+        if isinstance(node, Scalar):
+            return node.value
+        values = [
+            (entry.key, self._value(entry.value, self._inside(entry, schema))) for entry in self._sorted(node, schema)
+        ]
+        return {key.value: value for key, value in values if key} if node.keyed else [value for _, value in values]
+
+    def _sorted(self, block: Collection, schema: Schema) -> list[Entry]:
+        """The entries, with the fields that the schema names in its order."""
+        ranks = {name: rank for rank, name in enumerate(fields_of(schema, self._root))}
+        return sorted(block.entries, key=lambda entry: ranks.get(entry.key.value, len(ranks)) if entry.key else 0)
+
+    def _inside(self, entry: Entry, around: Schema) -> Schema:
+        """The schema of an entry's value."""
+        around = _resolved(around, self._root)
+        if entry.key is None:
+            inner = around.get("items")
+        else:
+            inner = around.get("properties", {}).get(entry.key.value, around.get("additionalProperties"))
+        return inner if isinstance(inner, Mapping) else {}
+
+    def _comments(self, comments: Sequence[Comment], margin: str) -> None:
+        """Comments on lines of their own."""
+        for comment in comments:
+            if comment.blank:
+                self._blank()
+            self._lines.append(_Line(margin + comment.text))
+
+    def _blank(self) -> None:
+        if self._lines and self._lines[-1].code:
+            self._lines.append(_Line(""))
+
+
+def _aligned(lines: Sequence[_Line]) -> Iterator[str]:
+    """The lines, with the comments at their ends in one column where they follow each other."""
+    at = 0
+    while at < len(lines):
+        end = at + 1
+        while (
+            end < len(lines)
+            and _is_row(lines[at])
+            and _is_row(lines[end])
+            and _margin(lines[at]) == _margin(lines[end])
+        ):
+            end += 1
+        column = max(len(line.code) for line in lines[at:end]) + _COMMENT_GAP
+        yield from (f"{code:{column}}{comment}" if comment else code for code, comment in lines[at:end])
+        at = end
+
+
+def _is_row(line: _Line) -> bool:
+    """Whether the line is like one of a table: it has a comment, and opens no block."""
+    return bool(line.comment) and not line.code.endswith(":")
+
+
+def _margin(line: _Line) -> int:
+    return len(line.code) - len(line.code.lstrip(" "))
+
+
+def _resolved(schema: Schema, root: Schema) -> Schema:
+    """The schema, a reference followed."""
+    ref = schema.get("$ref", "")
+    found: Schema = root["$defs"][ref.removeprefix("#/$defs/")] if ref else schema
+    return found
+
+
+def _whole(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _whole(inner) for key, inner in value.items()}
+        case list():
+            return [_whole(inner) for inner in value]
+        case float() if value.is_integer():
+            return int(value)
+        case _:
+            return value
+
+
+def _is_plain(text: str) -> bool:
+    """Whether text without quotes is that text to readers of YAML 1.1 and 1.2, in a block and in flow style."""
+    if not text or text[0] in _NO_START or text[0] == " " or text[-1] in " :" or text.startswith("..."):
+        return False
+    if ": " in text or " #" in text or not text.isprintable() or not _FLOW_SIGNS.isdisjoint(text):
+        return False
+    meant, fault = meaning_of_plain(text)
+    return isinstance(meant, str) and not fault
+
+
+def _is_literal(text: str) -> bool:
+    """Whether text of several lines can stand in a literal block as it is, without a sign for its indentation."""
+    first, *others = text.removesuffix("\n").split("\n")
+    shows = all(line.isprintable() and not line.endswith(" ") for line in (first, *others))
+    return shows and bool(others) and bool(others[-1]) and bool(first) and first[0] != " "
+
+
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    code = ord(character)
+    short = {9: "\\t", 10: "\\n", 13: "\\r"}.get(code)
+    return short or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}")

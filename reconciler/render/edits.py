@@ -1,0 +1,42 @@
+"""Edits of manifest files as text for people."""
+
+from collections.abc import Sequence
+
+from reconciler.takeover import LeftOut, Taken
+from reconciler.text import Style, field, pad, styled, width
+
+
+def diff(file: str, before: bytes, after: bytes) -> str:
+    """A unified diff of one file; its line ends are not shown."""
+    from difflib import unified_diff
+
+    old, new = (content.decode("utf-8-sig", "replace").splitlines() for content in (before, after))
+    return "\n".join(map(_diff_line, unified_diff(old, new, f"a/{file}", f"b/{file}", lineterm="")))
+
+
+def taken(jobs: Sequence[Taken], file: str, *, dry_run: bool) -> str:
+    """The jobs that were taken over, one a line, and their number."""
+    lines = []
+    names = max((width(field(job.name)) for job in jobs), default=0)
+    for job in jobs:
+        state = styled(Style.CYAN, f"{job.record.state or '':<8}")
+        seen = job.observed
+        word = f" ({field(seen.word)})" if seen.word else ""
+        lines.append(f"  = {state} {pad(field(job.name), names)}  {field(job.record.id)}  {seen.status}{word}")
+    count = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
+    said = "To import" if dry_run else "Imported"
+    return "\n".join([*lines, *([""] if lines else []), f"{said}: {count} into {field(file)}."])
+
+
+def left_out(jobs: Sequence[LeftOut]) -> str:
+    """The jobs that were not taken over, and why."""
+    return "\n".join(f"{styled(Style.MAGENTA, 'left out')} {_named(job)}: {field(job.why)}" for job in jobs)
+
+
+def _named(job: LeftOut) -> str:
+    return field(job.name) if job.name == job.id else f"{field(job.name)} ({field(job.id)})"
+
+
+def _diff_line(line: str) -> str:
+    shown = field(line)
+    return styled({"+": Style.GREEN, "-": Style.RED, "@": Style.CYAN}.get(line[:1], Style.DIM), shown) if shown else ""

@@ -1,0 +1,198 @@
+"""A review as one page that holds all it needs: it loads nothing, and nothing in it runs but its own script.
+
+The page is ASCII, so that no terminal, locale or mail changes it. Without a script it shows every job.
+"""
+
+import base64
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from html import escape
+from urllib.parse import quote
+
+from reconciler.history import HistoryEntry
+from reconciler.jobs import Status
+from reconciler.plan import Outcome
+from reconciler.render.page import SCRIPT, STYLE
+from reconciler.review import Field, Review, Row, Weight, fields, shown
+from reconciler.text import field
+
+_COLUMNS = ("Job", "Desired", "Recorded", "Observed", "Action", "Calls", "Reason", "What unblocks it")
+_NONE = "&#8211;"
+_BAD = (Status.FAILED, Status.UNREADABLE, Status.MISSING)
+
+
+def review(review: Review) -> str:
+    """The page. A job's anchor is `#job-` and its name, percent-encoded."""
+    policy = (
+        f"default-src 'none'; style-src '{_digest(STYLE)}'; script-src '{_digest(SCRIPT)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    parts = [
+        "<!doctype html>",
+        '<html lang="en">',
+        '<meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        '<meta name="viewport" content="width=device-width">',
+        '<meta name="color-scheme" content="light dark">',
+        '<meta name="robots" content="noindex">',
+        f"<title>{_text(review.verdict)}</title>",
+        f"<style>{STYLE}</style>",
+        "<body>",
+        "<header>",
+        f"<h1>{_text(review.verdict)}</h1>",
+        *_facts(review),
+        "</header>",
+        "<main>",
+        *_trouble(review),
+        *(_jobs(review.rows) if review.rows else ()),
+        "</main>",
+        "</html>",
+    ]
+    return "\n".join(parts).encode("ascii", "xmlcharrefreplace").decode() + "\n"
+
+
+def anchor(job: str) -> str:
+    """The id of a job's row; no two names share one."""
+    return f"job-{quote(job, safe='', errors='surrogatepass')}"
+
+
+def _facts(review: Review) -> Iterator[str]:
+    if review.facts:
+        listed = (f"<dt>{_text(label)}</dt><dd>{_text(text)}</dd>" for label, text in review.facts)
+        yield f'<dl class="facts">{"".join(listed)}</dl>'
+
+
+def _trouble(review: Review) -> Iterator[str]:
+    said = "".join(f"<p>{_said(text)}" for text in (review.trouble, review.advice) if text)
+    if said:
+        yield f'<div class="trouble">{said}</div>'
+
+
+def _jobs(rows: Sequence[Row]) -> Iterator[str]:
+    yield from _bar(rows)
+    yield f'<table id="jobs"><thead><tr>{"".join(f"<th scope=col>{title}" for title in _COLUMNS)}</thead><tbody>'
+    yield from map(_row, rows)
+    yield f"</tbody></table><script>{SCRIPT}</script>"
+
+
+def _bar(rows: Sequence[Row]) -> Iterator[str]:
+    """The choice of what is shown, each with its count."""
+    changes = sum(row.weight is not Weight.QUIET for row in rows)
+    problems = sum(row.is_problem for row in rows)
+    words = Counter((row.word, row.weight) for row in rows)
+    yield '<div class="bar" role="search" hidden><fieldset><legend>Show</legend>'
+    yield _chip("All", "all", len(rows), " checked")
+    yield _chip("Changes", "change", changes)
+    yield _chip("Problems", "problem", problems)
+    for (word, weight), count in words.items():
+        yield _chip(word, _slug(word), count, tone=weight)
+    yield '</fieldset><label>Find <input type="search" placeholder="a name or an id ( / )" autocomplete="off"></label>'
+    yield "<output></output></div>"
+
+
+def _chip(label: str, value: str, count: int, checked: str = "", *, tone: str = "") -> str:
+    choice = f'<input type="radio" name="show" value="{value}"{checked}>'
+    return f'<label class="chip {tone} {value}">{choice}<span>{_text(label)} <b>{count}</b></span></label>'
+
+
+def _row(row: Row) -> str:
+    """One job. Cells are not closed, which HTML allows: a row that says little takes few bytes."""
+    link = anchor(row.job)
+    kinds = [row.weight.value, _slug(row.word)]
+    kinds += ["change"] if row.weight is not Weight.QUIET else []
+    kinds += ["problem"] if row.is_problem else []
+    name = f'<a href="#{link}">{_text(row.job)}</a>'
+    if row.id != row.job:
+        name += f'<small class="id">{_text(row.id)}</small>'
+    if row.place is not None and row.weight is not Weight.QUIET:
+        name += f"<small>{_text(f'{row.place.file}:{row.place.line}')}</small>"
+    cells = (
+        row.desired.state if row.desired else _NONE,
+        _recorded(row),
+        _observed(row),
+        f'<span class="verb">{_text(row.word)}</span>',
+        len(row.calls) or "",
+        _said(row.reason),
+        _said(row.way_out),
+    )
+    listed = "".join(f"<td>{cell}" for cell in cells)
+    return f'<tr id="{link}" class="{" ".join(kinds)}"><th scope=row>{name}{listed}{_details(row)}'
+
+
+def _recorded(row: Row) -> str:
+    if row.record is None:
+        return _NONE
+    said = row.record.state or _NONE
+    return f'{said}<small class="bad">in doubt</small>' if row.record.doubt else said
+
+
+def _observed(row: Row) -> str:
+    seen = row.observed
+    if seen.status is Status.NOT_OBSERVED:
+        return _NONE
+    said = f'<span class="bad">{seen.status}</span>' if seen.status in _BAD else str(seen.status)
+    return said + "".join(f"<small>{_text(text)}</small>" for text in (seen.word, seen.detail) if text)
+
+
+def _details(row: Row) -> str:
+    """What is folded away: fields, calls and what was done before; "" where there is nothing to tell."""
+    compared = fields(row)
+    differing = sum(one.differs for one in compared)
+    counts = ((differing, "difference"), (len(row.calls), "call"), (len(row.history), "earlier action"))
+    summary = ", ".join(f"{count} {word}{'s' if count > 1 else ''}" for count, word in counts if count)
+    if not summary:
+        return ""
+    parts = []
+    if differing:
+        parts.append(
+            '<table class="fields"><thead><tr><th scope=col>Field<th scope=col>git<th scope=col>state<th scope=col>live'
+            f"</thead><tbody>{''.join(map(_field, compared))}</tbody></table>"
+        )
+    if row.calls:
+        listed = "".join(f"<li>{_text(f'{call.method} {call.path}')}" for call in row.calls)
+        parts.append(f'<h2>Calls</h2><ol class="calls">{listed}</ol>')
+    if row.history:
+        parts.append(f'<h2>History</h2><ol class="times">{"".join(map(_entry, row.history))}</ol>')
+    return f'<td class="more"><details><summary>{summary}</summary><div class="in">{"".join(parts)}</div></details>'
+
+
+def _field(one: Field) -> str:
+    values = "".join(f"<td>{_text(shown(value))}" for value in (one.git, one.state, one.live))
+    return f"<tr{' class=diff' if one.differs else ''}><th scope=row>{_text(one.path)}{values}"
+
+
+def _entry(entry: HistoryEntry) -> str:
+    rest = [
+        entry.outcome,
+        f"HTTP {entry.status}" if entry.status is not None else "",
+        f"by {entry.who}",
+        f"commit {entry.commit[:12]}" if entry.commit else "",
+        f"request {entry.request_id}" if entry.request_id else "",
+    ]
+    at = _text(entry.at)
+    wrong = "" if entry.outcome == Outcome.SUCCEEDED else ' class="wrong"'
+    return f"<li{wrong}><time>{at}</time> <b>{_text(entry.verb)}</b> {_text(', '.join(filter(None, rest)))}"
+
+
+def _said(text: str) -> str:
+    """A sentence, with what stands in backticks as code."""
+    parts = _text(text).split("`")
+    if len(parts) % 2 == 0:  # one without its pair
+        return "`".join(parts)
+    return "".join(f"<code>{part}</code>" if at % 2 else part for at, part in enumerate(parts))
+
+
+def _text(text: str) -> str:
+    """Text that others may have written; "##[" begins a command in some CI logs."""
+    return escape(field(text)).replace("##", "#&#35;")
+
+
+def _slug(word: str) -> str:
+    """A word as the name of a class, apart from all other classes."""
+    return "w-" + re.sub("[^a-z]+", "-", word)
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

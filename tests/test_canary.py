@@ -1,0 +1,289 @@
+"""Canaries in place of credentials, looked for in every byte that a command prints or leaves behind.
+
+The server echoes what it was sent, in every kind of field and several encodings. What is searched are the
+user's files, the high-water marks, and what went to stdout and stderr.
+"""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from html import escape
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import pytest
+
+from fuzz_targets import shows
+from project import Project, Run
+from raw_server import RawServer, Request, answer, raw_server
+
+TOKEN, KEY, EXCHANGED = "canaryTaken/+&1", "canaryKept/+&2", "canaryBought/+&3"
+SECRETS = (TOKEN, KEY, EXCHANGED)
+PARTS = ("canaryTaken", "canaryKept", "canaryBought")
+
+ENCODINGS: Mapping[str, Callable[[str], str]] = {
+    "plain": str,
+    "slash": lambda secret: secret.replace("/", "\\/"),
+    "upper": lambda secret: quote(secret, safe=""),
+    "lower": lambda secret: secret.replace("/", "%2f").replace("+", "%2b").replace("&", "%26"),
+    "all": lambda secret: "".join(f"%{ord(c):02X}" for c in secret),
+    "twice": lambda secret: quote(quote(secret, safe=""), safe=""),
+    "html": lambda secret: escape(secret).replace("/", "&#x2F;"),
+    "units": lambda secret: "".join(f"\\u{ord(c):04x}" for c in secret),
+}
+
+Shape = Callable[[str], bytes]
+
+
+def _json(status: int, document: object) -> bytes:
+    return answer(status, json.dumps(document), "Content-Type: application/json")
+
+
+RUNS: Mapping[str, Shape] = {
+    "message": lambda echo: _json(200, {"ok": True, "requestId": "r", "message": echo}),
+    "request": lambda echo: _json(403, {"ok": False, "requestId": echo}),
+    "error": lambda echo: _json(200, {"ok": False, "error": {"code": 7, "message": echo, "description": echo}}),
+    "code": lambda echo: _json(400, {"code": echo, "message": f"bad {echo}"}),
+    "word": lambda echo: _json(200, {"ok": False, "error": echo}),
+    "text": lambda echo: answer(400, f"bad {echo}"),
+    "lost": lambda echo: answer(503, f"<p>{echo}</p>", f"Retry-After: {echo}"),
+    "wait": lambda echo: answer(429, echo, "Retry-After: 3600"),
+    "broken": lambda echo: answer(200, f'{{"ok": "{echo}", "message": "{echo}"'),
+    "list": lambda echo: _json(500, [echo]),
+    "moved": lambda echo: answer(302, echo, f"Location: /login?token={echo}"),
+    "zipped": lambda echo: answer(200, '{"ok": true}', f"Content-Encoding: {echo}"),
+}
+READS: Mapping[str, Shape] = {
+    "state": lambda echo: _json(200, {"job": {"state": f"JOB_STATE_{echo}"}}),
+    "fault": lambda echo: _json(200, {"job": {"state": "JOB_STATE_FAILED", "errorMessage": echo, "description": echo}}),
+    "times": lambda echo: _json(
+        200, {"job": {"state": "JOB_STATE_NEW", "stateTimestamps": {echo: echo}, "submittedAt": echo}}
+    ),
+    "denied": lambda echo: _json(403, {"message": echo}),
+}
+_DRAFT = _json(200, {"job": {"state": "JOB_STATE_NEW"}})
+_NAMES = [f"{shape}.{form}" for shape, form in product((*RUNS, *READS), ENCODINGS)]
+
+
+class Echo:
+    """Answers with what it was sent, each job in its own way; `hang` is never answered."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.sent: list[str] = []
+
+    def __call__(self, request: Request, connection: socket.socket) -> bytes | None:
+        token = request.headers.get("authorization", "")
+        self.sent.append(token or KEY)
+        if request.path.endswith("/auth/access_token"):
+            return _json(200, {"token": EXCHANGED, "message": KEY, "expiresIn": "3600"})
+        _, _, rest = request.path.partition("/jobs/")
+        name, _, verb = rest.partition("/")
+        if name == "hang" and verb:
+            self.reached.set()
+            connection.recv(1)  # until the command is killed
+            return None
+        shape, _, form = name.partition(".")
+        if form not in ENCODINGS:
+            return _DRAFT if name and not verb else answer(404, token)
+        echo = ENCODINGS[form](token)
+        if verb:
+            return RUNS.get(shape, RUNS["lost"])(echo)
+        return READS[shape](echo) if shape in READS else _DRAFT
+
+
+class Scene(NamedTuple):
+    """A user's folder, the server that echoes, and what was printed so far."""
+
+    project: Project
+    echo: Echo
+    server: RawServer
+    printed: list[str]
+
+    def run(self, *arguments: str) -> Run:
+        run = self.project.run(*arguments, "--endpoint", self.server.url)
+        self.printed.extend((run.out, run.err))
+        return run
+
+    def seen(self) -> str:
+        """All that was printed and all that lies on disk, names of files too."""
+        files = [f"{name}\n{content.decode('utf-8', 'replace')}" for name, content in self.project.files.items()]
+        return "\n".join([*self.printed, *files])
+
+
+def assert_none(text: str) -> None:
+    """No secret in a text, nor a part of one, nor one in an encoding that any reader undoes."""
+    found = [line for line in text.splitlines() if any(part in line for part in PARTS)]
+    assert not found, found[:9]
+    for secret in SECRETS:
+        assert not shows(secret, text), [line for line in text.splitlines() if shows(secret, line)][:9]
+
+
+@pytest.fixture(params=["token", "key"])
+def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
+    """With a token, or with an API key that is exchanged for one."""
+    echo = Echo()
+    with raw_server(echo) as server:
+        project = Project(tmp_path)
+        project.env |= {"BYTENITE_ACCESS_TOKEN": TOKEN} if request.param == "token" else {"BYTENITE_API_KEY": KEY}
+        yield Scene(project, echo, server, [])
+
+
+def declare(scene: Scene, *names: str, state: str = "running") -> None:
+    scene.project.write("\n".join(f"{name}: {{state: {state}}}" for name in names))
+
+
+def test_no_command_prints_or_leaves_a_credential(scene: Scene) -> None:
+    declare(scene, *_NAMES)
+    scene.run("validate", "--verbose")
+    scene.run("plan", "--out", "plan.json", "--verbose")
+    for form in ("text", "json"):
+        scene.run("plan", "--refresh", "--verbose", "--format", form)
+        scene.run("status", "--verbose", "--format", form)
+    applied = scene.run("apply", "--yes", "--verbose", "--settle", "0", "--format", "json")
+    assert applied.code == 5
+    outcomes = {action["job"]: action["outcome"] for action in applied.json["actions"]}
+    assert {outcomes[f"{shape}.plain"] for shape in (*RUNS, *READS)} == {"succeeded", "failed", "in-doubt"}
+    for form in ("text", "json"):
+        scene.run("state", "list", "--verbose", "--format", form)
+        scene.run("state", "show", "lost.upper", "--verbose", "--format", form)
+    scene.run("apply", "--dry-run", "--verbose")
+    scene.run("apply", "--yes", "--verbose", "--settle", "0")
+    assert scene.run("resolve", "lost.plain", "--applied", "--verbose").code == 0
+    assert scene.run("state", "forget", "lost.all", "--verbose").code == 0
+    (scene.project.folder / "jobs.state.json").write_text(
+        (scene.project.folder / "jobs.state.json").read_text().replace('"serial": ', '"serial": 1')
+    )
+    assert scene.run("state", "accept", "--verbose").code == 0
+    seen = scene.seen()
+    assert "[redacted]" in (scene.project.folder / "jobs.state.json").read_text()
+    assert seen.count("[redacted]") > 100
+    assert_none(seen)
+    assert EXCHANGED in scene.echo.sent or TOKEN in scene.echo.sent
+
+
+def test_the_journal_of_a_killed_apply_holds_no_credential(scene: Scene) -> None:
+    declare(scene, "hang", *(name for name in _NAMES if name < "hang" or name.startswith(("lost", "times"))))
+    arguments = ("apply", "--yes", "--verbose", "--endpoint", scene.server.url, "--parallelism", "64")
+    with scene.project.start(*arguments) as child:
+        assert scene.echo.reached.wait(30)
+        journal = scene.project.folder / "jobs.state.json.journal"
+        for _ in range(3000):
+            if journal.read_bytes().count(b'"type":"result"') >= 2 * len(ENCODINGS):
+                break
+            child.poll()
+            threading.Event().wait(0.01)
+        child.send_signal(signal.SIGKILL)
+        scene.printed.extend(child.communicate(timeout=30))
+    assert journal.read_bytes().count(b"[redacted]") > len(ENCODINGS)
+    assert_none(scene.seen())
+    assert scene.run("state", "show", "hang").code == 0
+    scene.run("status", "--verbose", "--format", "json")
+    assert_none(scene.seen())
+
+
+@pytest.mark.parametrize("status", [200, 401, 500])
+@pytest.mark.parametrize("form", ["plain", "upper", "units"])
+def test_a_failed_exchange_shows_neither_key_nor_token(tmp_path: Path, status: int, form: str) -> None:
+    echo = ENCODINGS[form](KEY)
+    rejected = answer(status, f'{{"message": "no {echo}", "token": "{echo} x"', "Retry-After: 3600")
+    with raw_server(lambda request, _: rejected) as server:
+        project = Project(tmp_path)
+        project.env["BYTENITE_API_KEY"] = KEY
+        project.write("a: {state: running}")
+        run = project.run("status", "--verbose", "--format", "json", "--endpoint", server.url)
+    assert run.code == 1
+    assert_none(run.out + run.err)
+
+
+@pytest.mark.parametrize(
+    "value", ["canaryTaken\nX: y", "canary Taken", "canaryTäken", "Bearer canaryTaken", "canary\x07"]
+)
+@pytest.mark.parametrize("name", ["BYTENITE_ACCESS_TOKEN", "BYTENITE_API_KEY"])
+def test_a_credential_that_no_header_can_carry_is_refused_and_not_printed(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    project = Project(tmp_path)
+    project.write("a: {state: running}")
+    with raw_server(lambda request, _: answer(200)) as server:
+        run = project.run("status", "--verbose", "--format", "json", "--endpoint", server.url, **{name: value})
+        assert server.connections == 0
+    assert run.code == 1
+    assert name in run.err
+    assert "canary" not in run.out + run.err
+
+
+_CRASHING = """
+import sys
+from reconciler import cli
+
+class Injected({base}):
+    pass
+
+def broken(*arguments, **named):
+    raise Injected("injected")
+
+import {module}
+{module}.{name} = broken
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("base", "module", "name"),
+    [
+        ("BaseException", "reconciler.engines.transport", "Transport.exchange"),
+        ("BaseException", "reconciler.engines.transport", "_prepared"),
+        ("RuntimeError", "reconciler.engines.bytenite.answers", "_row"),
+        ("RuntimeError", "reconciler.engines.transport", "_json"),
+        ("MemoryError", "reconciler.engines.bytenite.engine", "observation_from"),
+    ],
+)
+@pytest.mark.parametrize("command", [["status"], ["apply", "--yes"]])
+@pytest.mark.parametrize("scene", ["token"], indirect=True)
+def test_a_crash_within_the_engine_prints_neither_locals_nor_headers(
+    scene: Scene, base: str, module: str, name: str, command: list[str]
+) -> None:
+    declare(scene, "a")
+    child = crashing(scene, _CRASHING.format(base=base, module=module, name=name), *command)
+    assert child.returncode != 0
+    assert "Injected" in child.stderr or command != ["status"]
+    assert_none(scene.seen())
+
+
+def crashing(scene: Scene, program: str, *command: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command under a program that breaks something first, as loudly as Python can."""
+    child = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", program, *command, "--verbose", "--endpoint", scene.server.url],
+        cwd=scene.project.folder,
+        env=scene.project.env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    scene.printed.extend((child.stdout, child.stderr))
+    return child
+
+
+@pytest.mark.parametrize("scene", ["token"], indirect=True)
+def test_an_error_of_the_library_that_quotes_a_header_is_not_quoted(scene: Scene) -> None:
+    """As http.client's own "Invalid header value" does."""
+    declare(scene, "a")
+    program = (
+        "from reconciler.engines import transport\n"
+        "def prepared(method, url, headers, body):\n"
+        "    raise ValueError('Invalid header value %r' % (headers,))\n"
+        "transport._prepared = prepared\n"
+        "from reconciler import cli; cli.main()"
+    )
+    child = crashing(scene, program, "status")
+    assert child.returncode == 1
+    assert "the request could not be made (ValueError)" in child.stderr
+    assert_none(child.stdout + child.stderr)

@@ -1,0 +1,205 @@
+"""Edits of a manifest: what was meant is changed, and every other byte stays; `reconciler rerun` is one."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from manifests import MARK, Written, manifests
+from project import TOKEN, Project
+from reconciler.authoring import rerun
+from reconciler.edit import _edited, _Splice, add_jobs, set_field
+from reconciler.engines.sandbox.life import ledger
+from reconciler.engines.sandbox.server import SandboxServer
+from reconciler.errors import ReconcilerError
+from reconciler.jobs import Desired
+from reconciler.manifest import Manifest, job_fields, parse
+from reconciler.wiring import Place, World
+
+HEAD = "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\n"
+NEW = {"id": "new-1", "state": "running", "config": {"taskTimeout": 5}}
+TOKENS = ["2026-11-21", "plain", "it's", "räksmörgås"]
+VALUES: dict[str, list[str]] = {"runToken": TOKENS, "state": list(Desired), "id": ["x.1"]}
+
+
+def manifest(source: bytes) -> Manifest:
+    return parse([("f", source)])
+
+
+def edited(body: str, field: str = "runToken", value: str = "2", job: str = "a") -> str:
+    text = HEAD + body
+    made = set_field(text.encode(), "f", job, field, value, job_fields()).decode()
+    assert made.startswith(HEAD)
+    return made.removeprefix(HEAD)
+
+
+def added(body: str, *names: str) -> str:
+    made = add_jobs((HEAD + body).encode(), "f", {name: {"id": f"{name}-id", "state": "running"} for name in names})
+    return made.decode().removeprefix(HEAD)
+
+
+def same(left: bytes, right: bytes) -> int:
+    """How many bytes they begin with alike."""
+    return next(
+        (at for at, pair in enumerate(zip(left, right, strict=False)) if pair[0] != pair[1]), min(len(left), len(right))
+    )
+
+
+@given(manifests(), st.data())
+@settings(max_examples=100, deadline=None)
+def test_a_field_is_set_and_nothing_else_is_touched(written: Written, data: st.DataObject) -> None:
+    job = data.draw(st.sampled_from(sorted(written.value["jobs"])))
+    field = data.draw(st.sampled_from(sorted(VALUES)))
+    value = data.draw(st.sampled_from(VALUES[field]))
+    before = manifest(written.source)
+    made = set_field(written.source, "f", job, field, value, job_fields())
+    changed: dict[str, Any] = {"run_token" if field == "runToken" else field: value}
+    assert manifest(made).jobs == {**before.jobs, job: before.jobs[job]._replace(**changed)}
+    ahead = same(written.source, made)
+    behind = same(written.source[ahead:][::-1], made[ahead:][::-1])
+    gone = written.source[ahead : len(written.source) - behind].decode()
+    old = written.value["jobs"][job].get(field)
+    assert gone == "" if old is None else len(gone) <= 10 * len(old) + 2
+    assert not MARK.search(gone)
+    assert "\n" not in gone
+
+
+@given(manifests(), st.lists(st.sampled_from(["0", "b", "new one", "zz", "é"]), min_size=1, max_size=3, unique=True))
+@settings(max_examples=100, deadline=None)
+def test_jobs_are_added_and_every_line_stays(written: Written, names: list[str]) -> None:
+    before = manifest(written.source)
+    jobs = {name: {**NEW, "id": f"new-{number}"} for number, name in enumerate(names) if name not in before.jobs}
+    made = add_jobs(written.source, "f", jobs)
+    after = manifest(made)
+    assert after.jobs == {**before.jobs, **{name: after.jobs[name] for name in jobs}}
+    assert {name: (job.id, job.state) for name, job in after.jobs.items() if name in jobs} == {
+        name: (fields["id"], "running") for name, fields in jobs.items()
+    }
+    left: Iterator[str] = iter(made.decode())
+    assert all(character in left for character in written.source.decode())
+    assert MARK.findall(made.decode()) == MARK.findall(written.source.decode())
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("jobs:\n  a: {state: running}\n", 'jobs:\n  a: {state: running, runToken: "2"}\n'),
+        ("jobs: {a: {state: running,},}\n", 'jobs: {a: {state: running, runToken: "2",},}\n'),
+        ("jobs:\n  a: {state: running, runToken: '1'} # x", "jobs:\n  a: {state: running, runToken: '2'} # x"),
+        ('jobs:\n  a:\n    runToken:   "1"   # x\n', 'jobs:\n  a:\n    runToken:   "2"   # x\n'),
+        (
+            "jobs:\r\n   a:\r\n      state: running # x\r\n",
+            'jobs:\r\n   a:\r\n      state: running # x\r\n      runToken: "2"\r\n',
+        ),
+        ("jobs:\n  a:\n    state: running", 'jobs:\n  a:\n    state: running\n    runToken: "2"'),
+        (
+            "jobs:\n  a: {\n    state: running, # on\n  }\n",
+            'jobs:\n  a: {\n    state: running, runToken: "2", # on\n  }\n',
+        ),
+    ],
+)
+def test_a_token_is_written_the_way_the_file_is(before: str, after: str) -> None:
+    assert edited(before) == after
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("jobs: {}  # none\n", "jobs:  # none\n  m:\n    id: m-id\n    state: running\n"),
+        ("", "jobs:\n  m:\n    id: m-id\n    state: running\n"),
+        ("jobs: {b: {state: aborted}}\n", "jobs: {b: {state: aborted}, m: {id: m-id, state: running}}\n"),
+        ("jobs: {  # none\n}\n", "jobs: {  # none\nm: {id: m-id, state: running}}\n"),
+    ],
+)
+def test_a_first_job_finds_a_place(before: str, after: str) -> None:
+    assert added(before, "m") == after
+
+
+def test_among_sorted_jobs_a_new_one_has_its_sorted_place() -> None:
+    before = "jobs:\n  # c\n  b: {state: aborted}  # b\n  # d\n  z: {state: aborted}\n"
+    assert added(before, "m", "p", "a") == (
+        "jobs:\n  a: {id: a-id, state: running}\n  # c\n  b: {state: aborted}  # b\n"
+        "  m: {id: m-id, state: running}\n  p: {id: p-id, state: running}\n  # d\n  z: {state: aborted}\n"
+    )
+
+
+def test_among_others_a_new_one_comes_last_and_apart_as_they_are() -> None:
+    before = "jobs:\n   z:\n     state: aborted\n\n   a:\n     state: aborted\n     # end\n   # foot\n# last\n"
+    new = "\n   m:\n     id: m-id\n     state: running\n"
+    assert added(before, "m") == before.replace("     # end\n", f"     # end\n{new}")
+    first = "jobs:  # all\n  # o\n  o:\n    state: aborted\n\n  p:\n    state: aborted\n"
+    assert added(first, "m") == first.replace("# all\n", "# all\n  m:\n    id: m-id\n    state: running\n\n")
+
+
+def test_a_new_field_comes_after_those_before_it_and_the_comments_at_their_foot() -> None:
+    ahead = "jobs:\n  a:\n    state: running\n    config:\n      jobTimeout: 5 # s\n      # end of config\n"
+    behind = "\n    # why\n    protect: true\n"
+    assert edited(ahead + behind) == f'{ahead}    runToken: "2"\n{behind}'
+
+
+def test_an_edit_that_would_lose_a_comment_is_refused() -> None:
+    body = "jobs:\n  a:\n    state: running\n    runToken: >-  # why\n      one\n"
+    with pytest.raises(ReconcilerError, match="f can't be edited as it is laid out: a comment would be lost"):
+        edited(body)
+
+
+def test_an_edit_that_would_say_something_else_is_refused() -> None:
+    source = f"{HEAD}jobs: {{a: {{state: running}}, b: {{state: running}}}}\n".encode()
+    misplaced = _Splice(len(source) - 3, len(source) - 3, ', runToken: "2"')
+    with pytest.raises(ReconcilerError, match="it would say something else"):
+        _edited(source, "f", [misplaced], lambda document: document["jobs"]["a"].update(runToken="2"))
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Project]:
+    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=0.01) as server:
+        yield Project(tmp_path, server)
+
+
+def test_a_rerun_is_one_run_more_once_it_is_applied(served: Project) -> None:
+    served.write('a: {state: running, runToken: "1"}  # mine')
+    assert served.run("apply", "--yes").code == 0
+    run = served.run("rerun", "a", "--token", "2")
+    assert (run.code, run.out) == (0, 'jobs.yaml:5: a: runToken "1" → "2"\n')
+    assert "reconciler apply" in run.err
+    assert [deed.verb for deed in ledger(served.folder / "server.db")] == ["run"]
+    assert (served.folder / "jobs.yaml").read_text().endswith('jobs:\n  a: {state: running, runToken: "2"}  # mine\n')
+    assert served.run("apply", "--yes").code == 0
+    assert [deed.verb for deed in ledger(served.folder / "server.db")] == ["run", "run"]
+
+
+def test_a_token_that_was_consumed_or_stands_there_is_not_taken_again(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write('a: {state: running, runToken: "2026-11-21"}')
+    assert project.run("apply", "--yes").code == 0
+    place, world = Place((str(tmp_path / "jobs.yaml"),)), World(project.env, Event())
+    tokens = [rerun(place, world, "a", None, "2026-11-21").token for _ in range(3)]
+    assert tokens == ["2026-11-21.2", "2026-11-21.3", "2026-11-21.2"]
+    consumed = project.run("rerun", "a", "--token", "2026-11-21")
+    assert consumed.code == 4
+    assert "a had the runToken 2026-11-21 already: it would run nothing" in consumed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["idle"], 4, "jobs.yaml:4:3: idle is declared aborted"),
+        (["idel"], 1, "did you mean idle?"),
+        (["busy"], 0, "an apply holds it: protected"),
+        (["busy", "--token", "a\nb"], 64, "--token: runToken: expected text without control characters"),
+    ],
+)
+def test_a_rerun_says_what_stands_in_its_way(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    project = Project(tmp_path)
+    (tmp_path / "jobs.yaml").write_text(f"{HEAD}jobs:\n  idle: {{state: aborted}}\n  busy: {{state: running}}\n")
+    assert project.run("apply", "--yes").code == 0
+    text = (tmp_path / "jobs.yaml").read_text().replace("{state: running}", "{state: running, protect: true}")
+    (tmp_path / "jobs.yaml").write_text(text)
+    run = project.run("rerun", *arguments)
+    assert run.code == code
+    assert said in run.err
+    assert ((tmp_path / "jobs.yaml").read_text() == text) == (code != 0)

@@ -1,0 +1,319 @@
+"""Jobs that the service has already are taken over: the next plan is empty, and nothing is run."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+
+from project import TOKEN, Project
+from reconciler.engines.sandbox.faults import parse_fault
+from reconciler.engines.sandbox.life import calls
+from reconciler.engines.sandbox.server import SandboxServer
+from reconciler.jobs import NOT_OBSERVED, Config, Desired, Job, Observation, Record, Status
+from reconciler.manifest import job_fault
+from reconciler.planner import Subject, decide
+from reconciler.takeover import Found, LeftOut, Taken, named, settled, take
+
+JOB_S = 100.0
+NOTHING_TO_DO = "No changes: "
+
+
+class Clock:
+    """Time as the server sees it, in seconds since 1970; it stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Service:
+    """A server, and the calls that a person makes to it."""
+
+    def __init__(self, server: SandboxServer, clock: Clock) -> None:
+        self._server = server
+        self._clock = clock
+
+    def ask(self, method: str, path: str, body: object = None) -> None:
+        headers = {"Authorization": TOKEN, "Content-Type": "application/json"}
+        content = None if body is None else json.dumps(body).encode()
+        with urlopen(Request(self._server.endpoint + path, content, headers, method=method), timeout=10) as answer:
+            assert json.load(answer).get("ok", True)
+
+    def create(self, name: str) -> str:
+        """A draft with a name; the id is the server's."""
+        headers = {"Authorization": TOKEN, "Content-Type": "application/json"}
+        body = json.dumps({"name": name, "templateId": "t"}).encode()
+        with urlopen(Request(f"{self._server.endpoint}/jobs", body, headers), timeout=10) as answer:
+            return str(json.load(answer)["job"]["id"])
+
+    def run(self, job_id: str, **config: int | bool) -> None:
+        self.ask("POST", f"/jobs/{job_id}/run", {"config": config})
+
+    def one_of_each(self) -> None:
+        """Jobs named for what becomes of them."""
+        for name in ("complete", "failed"):
+            self.run(name, taskTimeout=60)
+        self._clock.now_s += JOB_S
+        for name in ("active", "aborted"):
+            self.run(name, jobTimeout=3600, isTestJob=True)
+        self.ask("POST", "/jobs/aborted/abort")
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[tuple[Project, Service]]:
+    clock = Clock()
+    with SandboxServer(
+        tmp_path / "server.db",
+        access_token=TOKEN,
+        create_missing=True,
+        job_seconds=JOB_S,
+        clock=clock,
+        faults=[parse_fault("run:fail:job=failed")],
+    ) as server:
+        yield Project(tmp_path, server), Service(server, clock)
+
+
+def sent(project: Project) -> list[str]:
+    """The calls that change a job, in order."""
+    return [f"{call.method} {call.path}" for call in calls(project.folder / "server.db") if call.method != "GET"]
+
+
+def manifest(project: Project) -> str:
+    return (project.folder / "jobs.yaml").read_text()
+
+
+def test_whatever_became_of_a_job_the_next_plan_is_empty_and_nothing_is_run(service: tuple[Project, Service]) -> None:
+    project, there = service
+    there.one_of_each()
+    before = sent(project)
+    project.write("other: {state: aborted}")
+    assert project.run("apply", "--yes").code == 0
+    names = ["active", "complete", "failed", "aborted", "draft"]
+    run = project.run("import", *[f"my-{name}={name}" for name in names])
+    assert run.code == 0, run.err
+    recorded = {name: project.state["jobs"][f"my-{name}"] for name in names}
+    assert {name: (record["id"], record["state"], record.get("config")) for name, record in recorded.items()} == {
+        "active": ("active", "running", {"jobTimeout": 3600, "isTestJob": True}),
+        "complete": ("complete", "running", {"taskTimeout": 60}),
+        "failed": ("failed", "running", {"taskTimeout": 60}),
+        "aborted": ("aborted", "aborted", {"jobTimeout": 3600, "isTestJob": True}),
+        "draft": ("draft", "aborted", None),
+    }
+    for arguments in (["plan"], ["plan", "--refresh"]):
+        assert project.run(*arguments).out == "No changes: 6 jobs are as recorded.\n"
+    assert project.run("apply", "--yes").code == 0
+    assert sent(project) == before
+
+
+def test_all_that_the_service_lists_comes_into_a_first_manifest(service: tuple[Project, Service]) -> None:
+    project, there = service
+    assert project.server is not None
+    there.one_of_each()
+    nightly, _, _ = there.create("  Nightly  transcode "), there.create("twin"), there.create("twin")
+    before = sent(project)
+    run = project.run("import", "--all", "--endpoint", project.server.endpoint)
+    assert run.code == 0, run.err
+    assert "Imported: 7 jobs into jobs.yaml." in run.out
+    text = manifest(project)
+    target = f"\ntarget:\n  engine: bytenite\n  endpoint: {project.server.endpoint}\n"
+    assert text.startswith(f"apiVersion: reconciler/v1\n{target}\njobs:\n")
+    assert f"\n  Nightly transcode:\n    id: {nightly}\n    state: aborted\n" in text
+    assert "twin" not in text
+    assert "\n  active:\n    state: running\n    config: {jobTimeout: 3600, isTestJob: true}\n" in text
+    assert project.run("fmt", "--check").code == 0
+    for arguments in (["plan"], ["plan", "--refresh"]):
+        assert project.run(*arguments).out == "No changes: 7 jobs are as recorded.\n"
+    assert sent(project) == before
+    files = project.files
+    again = project.run("import", "--all")
+    assert (again.code, again.out) == (0, "Imported: 0 jobs into jobs.yaml.\n")
+    assert project.files == files
+
+
+@pytest.mark.parametrize(
+    ("filters", "taken"),
+    [
+        (["--id", "a*t*"], {"active", "aborted"}),
+        (["--status", "failed", "--status", "JOB_STATE_RUNNING"], {"failed", "active"}),
+        (["--name", "night*"], {"nightly"}),
+    ],
+)
+def test_filters_pick_from_all(service: tuple[Project, Service], filters: list[str], taken: set[str]) -> None:
+    project, there = service
+    there.one_of_each()
+    there.create("nightly")
+    project.write("other: {state: aborted}")
+    run = project.run("import", "--all", *filters)
+    assert run.code == 0, run.err
+    state = project.folder / "jobs.state.json"
+    assert set(project.state["jobs"] if state.exists() else ()) == taken
+
+
+def test_comments_and_order_of_a_manifest_survive(service: tuple[Project, Service]) -> None:
+    project, there = service
+    assert project.server is not None
+    there.run("b-id", taskTimeout=5)
+    before = (
+        "# top\napiVersion: reconciler/v1\n"
+        f"target: {{endpoint: '{project.server.endpoint}', engine: bytenite}} # there\n"
+        "jobs:   # all\n\n   # first\n   a: { state: 'aborted' }\n\n   # last\n   c:\n       state: aborted  # off\n"
+    )
+    (project.folder / "jobs.yaml").write_text(before)
+    assert project.run("import", "b=b-id").code == 0
+    new = "   b:\n       id: b-id\n       state: running\n       config: {taskTimeout: 5}\n"
+    assert manifest(project) == before.replace("\n   # last", f"\n{new}\n   # last").replace("}\n\n   b", "}\n\n   b")
+
+
+def test_a_dry_run_shows_what_it_would_write_and_writes_nothing(service: tuple[Project, Service]) -> None:
+    project, there = service
+    there.one_of_each()
+    project.write("other: {state: aborted}")
+    before = project.files
+    run = project.run("import", "--all", "--id", "active", "--dry-run")
+    assert run.code == 0
+    assert "+  active: {state: running, config: {jobTimeout: 3600, isTestJob: true}}" in run.out
+    assert "To import: 1 job into jobs.yaml." in run.out
+    assert project.files == before
+
+
+def test_a_default_that_the_job_lacks_leaves_it_out_and_a_flag_is_unset(service: tuple[Project, Service]) -> None:
+    project, there = service
+    there.run("plain")
+    there.run("full", taskTimeout=60, jobTimeout=5000)
+    before = sent(project)
+    project.write("other: {state: aborted}", more="defaults: {config: {taskTimeout: 600, isTestJob: true}}")
+    run = project.run("import", "--all")
+    assert run.code == 4
+    assert "left out plain: the manifest's defaults ask for another config" in run.err
+    assert "config.taskTimeout – → 600" in run.err
+    assert "full: {state: running, config: {taskTimeout: 60, jobTimeout: 5000, isTestJob: false}}" in manifest(project)
+    assert "plain" not in manifest(project)
+    assert set(project.state["jobs"]) == {"full"}
+    assert project.run("plan", "--refresh", "--exclude", "other").out.startswith(NOTHING_TO_DO)
+    assert sent(project) == before
+
+
+def test_what_is_not_there_is_left_out_and_the_others_are_taken(tmp_path: Path) -> None:
+    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, job_seconds=JOB_S) as server:
+        project, there = Project(tmp_path, server), Service(server, Clock())
+        real = there.create("real")
+        run = project.run("import", f"real={real}", "ghost=no-such-id", "--endpoint", server.endpoint)
+        assert run.code == 4
+        assert "left out ghost (no-such-id): the service has no such job" in run.err
+        assert set(project.state["jobs"]) == {"real"}
+
+
+def test_a_service_without_reads_gives_nothing_to_take_over(tmp_path: Path) -> None:
+    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, reads=False) as server:
+        project = Project(tmp_path, server)
+        run = project.run("import", "a=a", "--endpoint", server.endpoint)
+        assert run.code == 4
+        assert "the service offers no reads" in run.err
+        assert "jobs.yaml" not in project.files
+
+
+def test_a_folder_of_several_files_gets_one_of_its_own(service: tuple[Project, Service]) -> None:
+    project, there = service
+    there.run("x")
+    (project.folder / "jobs").mkdir()
+    project.write("a: {state: aborted}", name="jobs/a.yaml")
+    (project.folder / "jobs" / "b.yaml").write_text("apiVersion: reconciler/v1\njobs: {b: {state: aborted}}\n")
+    assert project.run("import", "x=x").code == 0
+    imported = (project.folder / "jobs" / "imported.yaml").read_text()
+    assert imported == "apiVersion: reconciler/v1\njobs:\n  x:\n    state: running\n"
+    assert project.run("plan", "--exclude", "[ab]").out.startswith(NOTHING_TO_DO)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ([], 64, "give NAME=ID, or --all"),
+        (["--all", "a=b"], 64, "give NAME=ID, or --all"),
+        (["a=b", "a=c"], 64, "given twice"),
+        (["a=c", "b=c"], 64, "given twice"),
+        (["a=b", "--id", "x"], 64, "--id, --name and --status pick from --all"),
+        (["other=x"], 4, "another job of this name is declared, with the id other"),
+        (["x=other"], 4, "the manifest has it already, as other"),
+        (["a=.."], 4, "left out a"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_and_nothing_is_written(
+    service: tuple[Project, Service], arguments: list[str], code: int, said: str
+) -> None:
+    project, _ = service
+    project.write("other: {state: aborted}")
+    before = project.files
+    run = project.run("import", *arguments)
+    assert run.code == code, run.err
+    assert said in run.err
+    assert {name: content for name, content in project.files.items() if ".lock" not in name} == before
+
+
+def test_an_import_killed_anywhere_leaves_no_entry_without_its_record() -> None:
+    run = subprocess.run(
+        [sys.executable, Path(__file__).with_name("import_crash.py")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if run.stdout.startswith("skipped: "):
+        pytest.skip(run.stdout.removeprefix("skipped: ").strip())
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+BEGAN = "2026-01-01T00:00:00Z"
+ACTIVE = Observation(Status.ACTIVE, "JOB_STATE_RUNNING", {"taskTimeout": 5}, BEGAN)
+STATES = [
+    (Status.ACTIVE, "running"),
+    (Status.COMPLETE, "running"),
+    (Status.FAILED, "running"),
+    (Status.ABORTED, "aborted"),
+    (Status.DRAFT, "aborted"),
+]
+
+
+@pytest.mark.parametrize(("status", "state"), STATES)
+@pytest.mark.parametrize("told", [None, {}, {"taskTimeout": 5, "jobTimeout": 0, "isTestJob": False}])
+@pytest.mark.parametrize("began", [None, BEGAN])
+def test_the_decision_table_has_nothing_to_do_for_a_job_that_was_taken_over(
+    status: Status, state: str, told: Config | None, began: str | None
+) -> None:
+    observed = Observation(status, "A_WORD", told, began)
+    [made], left = take([Found("a", "id-1", observed)], {}, {}, job_fault)
+    assert left == []
+    assert made.fields["state"] == made.record.state == state
+    job = Job("a", "id-1", Desired(state), made.fields.get("config", {}))
+    assert [decide(Subject(job, made.record), seen).kind for seen in (NOT_OBSERVED, observed)] == ["noop", "noop"]
+    assert settled(made, job) == made
+
+
+def test_a_record_without_an_entry_is_kept_with_its_tokens_and_takes_the_new_name() -> None:
+    old = Record("id-1", Desired.ABORTED, {"taskTimeout": 1}, frozenset({"1"}))
+    [made], left = take([Found("new", "id-1", ACTIVE)], {}, {"old": old}, lambda *_: "")
+    assert left == []
+    assert made.recorded_as == "old"
+    assert made.record == Record("id-1", Desired.RUNNING, {"taskTimeout": 5}, frozenset({"1"}), BEGAN)
+
+
+def test_a_job_that_is_judged_by_the_table_to_need_a_run_is_left_out() -> None:
+    lost = Taken("a", {"state": "running"}, Record("a", Desired.RUNNING), Observation(Status.DRAFT))
+    judged = settled(lost, Job("a", "a", Desired.RUNNING, {}))
+    assert isinstance(judged, LeftOut)
+    assert "lost run" in judged.why
+
+
+def test_a_name_that_would_mislead_gives_way_to_the_id() -> None:
+    names = ["right", "to\u202eleft", "declared", "recorded", "x-2", "", "many", "many"]
+    jobs = [(f"x-{n}", Observation(Status.ACTIVE, name=name)) for n, name in enumerate(names)]
+    records = {"recorded": Record("r", Desired.RUNNING), "known": Record("x-5", Desired.RUNNING)}
+    found = [made.name for made in named(jobs, {"declared"}, records, bool)]
+    assert found == ["right", "x-1", "x-2", "x-3", "x-4", "known", "x-6", "x-7"]

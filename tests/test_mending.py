@@ -1,0 +1,198 @@
+"""Commands that mend a state, on a disk that fails: a sample of `mending.py`, and reads that fail."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from project import TOKEN, Project
+from reconciler.apply import Surroundings, carry_out
+from reconciler.engines.bytenite.auth import Credentials
+from reconciler.engines.bytenite.engine import ByteniteEngine
+from reconciler.engines.bytenite.wire import call_for
+from reconciler.engines.sandbox.faults import parse_fault
+from reconciler.engines.sandbox.life import calls, ledger
+from reconciler.engines.sandbox.server import SandboxServer
+from reconciler.events import Finished
+from reconciler.jobs import Desired, Job, Observation, State, Target
+from reconciler.plan import Outcome
+from reconciler.planner import make_plan, match_records
+from reconciler.state.disk import OsDisk
+from reconciler.state.file import FileStore
+from reconciler.state.file import Surroundings as StoreSurroundings
+
+HARNESS = Path(__file__).with_name("mending.py")
+TARGET = Target("bytenite", "http://127.0.0.1/v1/customer")
+
+
+def test_a_state_that_is_mended_on_a_failing_disk_is_as_before_or_as_after() -> None:
+    run = subprocess.run(
+        [sys.executable, HARNESS, "--sample", "6", "--seed", "20261121"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if run.stdout.startswith("skipped: "):
+        pytest.skip(run.stdout.removeprefix("skipped: ").strip())
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert " 0 faults" in run.stdout.splitlines()[-1]
+
+
+# --- reads that fail ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def doubtful(tmp_path: Path) -> Iterator[Project]:
+    """Job a is in doubt on record, b is done, and c, not applied yet, would be run."""
+    faults = [parse_fault("run:503:after:times=1"), parse_fault("read:404"), parse_fault("list:404")]
+    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=faults) as server:
+        project = Project(tmp_path, server)
+        project.write("a: {state: running}\nb: {state: running}")
+        assert project.run("apply", "--yes", "--parallelism", "1").code == 5
+        project.write("a: {state: running}\nb: {state: running}\nc: {state: running}")
+        yield project
+
+
+COMMANDS = (
+    ("plan",),
+    ("apply", "--yes"),
+    ("status",),
+    ("resolve", "a", "--applied"),
+    ("state", "forget", "b"),
+    ("state", "list"),
+    ("state", "accept"),
+)
+
+
+@pytest.mark.parametrize("name", ["jobs.state.json", "jobs.state.json.journal"])
+def test_a_state_or_journal_that_can_not_be_read_ends_every_command_before_its_first_call(
+    doubtful: Project, name: str
+) -> None:
+    program = shutil.which("strace")
+    if program is None:
+        pytest.skip("strace is not installed")
+    path = doubtful.folder / name
+    if name.endswith(".journal"):
+        path.write_bytes(bytes(64))
+    before, seen = kept(doubtful), calls(doubtful.folder / "server.db")
+    inject = ("-e", "inject=read,readv,pread64:error=EIO")
+    for command in COMMANDS:
+        run = subprocess.run(
+            [program, "-f", "-qq", "-o", os.devnull, f"-P{path}", *inject, *doubtful.command(*command)],
+            cwd=doubtful.folder,
+            env=doubtful.env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert run.returncode == 1, run.stdout + run.stderr
+        assert f"{name} can't be read: Input/output error" in run.stderr
+        assert "\n  mend its permissions or the disk" in run.stderr
+        assert "Traceback" not in run.stderr
+        assert kept(doubtful) == before
+        assert calls(doubtful.folder / "server.db") == seen
+
+
+def kept(project: Project) -> dict[str, bytes]:
+    """The user's files, without what only spares work."""
+    return {name: content for name, content in project.files.items() if not name.startswith(".cache")}
+
+
+@pytest.mark.parametrize("name", ["jobs.state.json", "jobs.state.json.journal"])
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_no_file_in_the_place_of_one_is_refused_and_not_waited_for(
+    doubtful: Project, name: str, kind: str
+) -> None:
+    path = doubtful.folder / name
+    path.unlink(missing_ok=True)
+    if kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    seen = calls(doubtful.folder / "server.db")
+    for command in (("plan",), ("apply", "--yes"), ("state", "accept")):
+        run = doubtful.run(*command)
+        assert run.code == 1
+        assert f"{name} is no regular file" in run.err
+    assert calls(doubtful.folder / "server.db") == seen
+
+
+# --- the first flush fails ---------------------------------------------------------------------------------------
+
+
+class FailsOnce(OsDisk):
+    """The first flush of a file fails, and none after it."""
+
+    def __init__(self) -> None:
+        self._left = [OSError(5, "Input/output error")]
+
+    def create(self, path: str, mode: int):  # type: ignore[no-untyped-def]
+        file = super().create(path, mode)
+        sync = file.sync
+
+        def sync_or_fail() -> None:
+            if self._left:
+                raise self._left.pop()
+            sync()
+
+        file.sync = sync_or_fail  # type: ignore[method-assign]
+        return file
+
+
+class Together(ByteniteEngine):
+    """Both jobs are observed before either goes on, so that both are past the check for an apply that ended."""
+
+    both = threading.Barrier(2)
+
+    def observe(self, job_id: str) -> Observation:
+        found = super().observe(job_id)
+        self.both.wait(30)
+        return found
+
+
+def test_once_a_first_flush_failed_no_other_thread_sends(tmp_path: Path) -> None:
+    around = StoreSurroundings(
+        FailsOnce(), str(tmp_path / "marks"), "ada", lambda: "now", lambda: "lineage", lambda seconds: False
+    )
+    jobs = {name: Job(name, name, Desired.RUNNING, {}) for name in "ab"}
+    matching = match_records(jobs, {})
+    empty = State("", 0, TARGET, {})
+    plan = make_plan(matching, {}, call_for, lambda name: True, state=empty, manifest_digest="", commit=None, paths=[])
+    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True) as server:
+        engine = Together(
+            server.endpoint,
+            Credentials(TOKEN),
+            parallelism=2,
+            max_rps=None,
+            wait=lambda seconds: False,
+            random=Random(1),
+        )
+        store = FileStore(str(tmp_path / "jobs.state.json"), around)
+        with store.open(TARGET, "apply", 0) as session:
+            surroundings = Surroundings(
+                engine=engine,
+                session=session,
+                call_for=call_for,
+                stop=threading.Event(),
+                pause=lambda seconds: False,
+                monotonic=time.monotonic,
+                now=lambda: "2026-11-21T10:00:00Z",
+                new_op=lambda: str(uuid.uuid4()),
+            )
+            subjects = {subject.job.name: subject for subject in matching.subjects}
+            events = list(carry_out(plan, subjects, surroundings, parallelism=2, fail_fast=False))
+        engine.close()
+    outcomes = [event.outcome for event in events if isinstance(event, Finished)]
+    assert [(one.outcome, one.error[:8]) for one in outcomes] == [(Outcome.FAILED, "not sent")] * 2
+    assert ledger(tmp_path / "server.db") == []
