@@ -16,7 +16,7 @@ export PYTHONSAFEPATH = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench crash mutants wheel lock clean FORCE
+.PHONY: help demo test lint bench crash fuzz mutants golden wheel lock clean FORCE
 
 help:  ## print this list
 	@sed -n 's/^\([a-z]*\):.*## */\1|/p' Makefile | while IFS='|' read -r name text; do printf 'make %-8s%s\n' "$$name" "$$text"; done
@@ -40,12 +40,20 @@ crash: $(VENV)/.wheel $(VENV)/.dev  ## break applies in every way, for hours: cr
 	@PYTHONPATH=tests $(BIN)/python tests/crash.py --twice --sample 60
 	@PYTHONPATH=tests $(BIN)/python tests/crash.py --faults --all
 	@PYTHONPATH=tests $(BIN)/python tests/crash.py --signals --all
+	@PYTHONPATH=tests $(BIN)/python tests/mending.py
+	@PYTHONPATH=tests $(BIN)/python tests/import_crash.py
 	@PYTHONPATH=tests $(BIN)/python tests/power_loss.py --histories 100000 --seed 1 --jobs 2
 	@PYTHONPATH=tests $(BIN)/python tests/many_hands.py --rounds 50
 	@PYTHONPATH=tests $(BIN)/python tests/model.py --sequences 100000 --jobs 2
 
+fuzz: $(VENV)/.wheel $(VENV)/.dev  ## feed each reader of untrusted bytes what atheris makes up (SECONDS=600 each)
+	@PYTHONPATH=tests $(BIN)/python tests/fuzz.py --seconds $(or $(SECONDS),600)
+
 mutants: $(VENV)/.wheel $(VENV)/.dev  ## seed one bug at a time and see the test that is named for it fail
 	@PYTHONPATH=tests $(BIN)/python tests/mutants.py
+
+golden: $(VENV)/.wheel $(VENV)/.dev  ## write tests/golden anew, after a change of form that is meant
+	@PYTHONPATH=tests $(BIN)/python tests/golden.py
 
 wheel: $(VENV)/.wheel  ## build dist/*.whl
 
@@ -55,7 +63,7 @@ lock: $(VENV)/.dev  ## renew requirements/*.txt from pyproject.toml
 	@$(COMPILE_LOCK) pyproject.toml --group dev -o requirements/dev.txt >/dev/null
 
 clean:  ## remove all that make has made
-	@rm -rf $(VENV) dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis
+	@rm -rf $(VENV) dist .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis
 
 # The venv is made anew where PYTHON= names another interpreter than the one that it was made with.
 ifneq ($(origin PYTHON),file)
