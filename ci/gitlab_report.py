@@ -1,0 +1,12 @@
+"""A saved plan (stdin) as the report that GitLab shows in a merge request (stdout): counts, as for Terraform.
+
+https://docs.gitlab.com/ci/yaml/artifacts_reports/#artifactsreportsterraform
+"""
+
+import json
+import sys
+
+_KINDS = {"create": ("run",), "update": ("abort", "restart", "adopt", "forget"), "delete": ("delete",)}
+
+summary = json.load(sys.stdin)["summary"]
+json.dump({name: sum(summary[kind] for kind in kinds) for name, kinds in _KINDS.items()}, sys.stdout)
