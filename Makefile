@@ -16,10 +16,10 @@ export PYTHONSAFEPATH = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench crash fuzz mutants golden wheel lock clean FORCE
+.PHONY: help demo test lint bench bench-quick crash fuzz mutants golden wheel lock clean FORCE
 
 help:  ## print this list
-	@sed -n 's/^\([a-z]*\):.*## */\1|/p' Makefile | while IFS='|' read -r name text; do printf 'make %-8s%s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## */\1|/p' Makefile | while IFS='|' read -r name text; do printf 'make %-12s%s\n' "$$name" "$$text"; done
 
 demo: $(VENV)/.wheel  ## show the tool at work against its own sandbox: no account, no network
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
@@ -32,8 +32,11 @@ lint: $(VENV)/.dev  ## ruff and mypy
 	@$(BIN)/ruff format -q --diff .
 	@$(BIN)/mypy
 
-bench: $(VENV)/.wheel  ## measure start-up, planning and applying against their floors, in under four minutes
-	@$(BIN)/python bench/run.py
+bench: $(VENV)/.wheel $(VENV)/.dev  ## measure against floors and peers, into docs/performance.md; some twenty minutes
+	@$(BIN)/python bench/run.py --write
+
+bench-quick: $(VENV)/.wheel  ## the main figures, in under a minute
+	@$(BIN)/python bench/run.py --quick
 
 crash: $(VENV)/.wheel $(VENV)/.dev  ## break applies in every way, for hours: crash points, power loss, disks, signals, many hands, the model
 	@PYTHONPATH=tests $(BIN)/python tests/crash.py --all

@@ -8,7 +8,9 @@ import ssl
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -853,6 +855,39 @@ def test_the_rate_limit_spaces_the_requests_of_an_engine() -> None:
         for _ in range(4):
             engine.send(RUN)
     assert pauses == [2.0, 4.0, 6.0]
+
+
+TOO_MANY = answer(429, "{}")
+
+
+def slept(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
+
+
+def test_the_rate_of_a_service_is_found_and_no_call_is_given_up() -> None:
+    """Thirty-two at once to a service that takes twenty a second: with pauses alone some would be given up."""
+    taken: deque[float] = deque()
+    lock = threading.Lock()
+
+    def takes_twenty_a_second(_request: Request, _connection: socket.socket) -> bytes:
+        with lock:
+            now_s = time.monotonic()
+            while taken and taken[0] <= now_s - 1.0:
+                taken.popleft()
+            if len(taken) >= 20:
+                return TOO_MANY
+            taken.append(now_s)
+            return OK
+
+    with (
+        raw_server(takes_twenty_a_second) as server,
+        engine_at(server.url, pauses=slept) as engine,
+        ThreadPoolExecutor(32) as pool,
+    ):
+        given = list(pool.map(lambda _: engine.send(RUN).kind, range(80)))
+        assert given == [AnswerClass.APPLIED] * 80
+        assert len(server.requests) < 160
 
 
 # Observed

@@ -82,10 +82,24 @@ def test_a_stop_ends_the_retries_with_the_last_reply() -> None:
     assert (reply.status, len(pauses), sent) == (429, 1, 1)
 
 
+class Clock:
+    """A clock that only waiting moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def wait(self, seconds: float) -> bool:
+        self.now_s += seconds
+        return False
+
+
 def test_requests_of_many_threads_start_evenly_spaced() -> None:
     waits = Pauses()
     limiter = RateLimiter(4, clock=lambda: 100.0, wait=waits)
-    threads = [threading.Thread(target=limiter.stopped) for _ in range(9)]
+    threads = [threading.Thread(target=limiter.started_s) for _ in range(9)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -97,10 +111,10 @@ def test_time_that_went_by_unused_is_not_saved_up_for_a_burst() -> None:
     now_s = 0.0
     waits = Pauses()
     limiter = RateLimiter(2, clock=lambda: now_s, wait=waits)
-    limiter.stopped()
+    limiter.started_s()
     now_s = 10.0
-    limiter.stopped()
-    limiter.stopped()
+    limiter.started_s()
+    limiter.started_s()
     assert waits == [0.5]
 
 
@@ -109,9 +123,70 @@ def test_without_a_limit_nothing_waits() -> None:
         raise AssertionError
 
     limiter = RateLimiter(None, clock=lambda: 0.0, wait=wait)
-    assert not any(limiter.stopped() for _ in range(100))
+    assert [limiter.started_s() for _ in range(100)] == [0.0] * 100
 
 
 def test_a_stop_while_waiting_for_a_start_is_told() -> None:
     limiter = RateLimiter(1, clock=lambda: 0.0, wait=lambda _: True)
-    assert [limiter.stopped(), limiter.stopped()] == [False, True]
+    assert [limiter.started_s(), limiter.started_s()] == [0.0, None]
+
+
+def _limiter(clock: Clock, max_rps: float | None = None) -> RateLimiter:
+    return RateLimiter(max_rps, clock=clock, wait=clock.wait)
+
+
+def _answered(status: int) -> Reply:
+    return Reply(sent=True, status=status)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_service_that_is_overrun_is_asked_at_three_quarters_of_what_it_took(status: int) -> None:
+    clock = Clock()
+    limiter = _limiter(clock)
+    for _ in range(20):
+        limiter.note(_answered(200), 0.0)
+    limiter.note(_answered(status), 0.0)
+    starts = [limiter.started_s() for _ in range(4)]
+    assert starts == pytest.approx([1 / 15, 2 / 15, 3 / 15, 4 / 15])
+
+
+def test_rejections_of_requests_that_were_under_way_already_slow_down_once() -> None:
+    clock = Clock()
+    limiter = _limiter(clock)
+    for _ in range(20):
+        limiter.note(_answered(200), 0.0)
+    clock.now_s = 0.5
+    for _ in range(40):
+        limiter.note(_answered(429), 0.1)
+    assert limiter.started_s() == pytest.approx(0.5 + 1 / 15)
+
+
+def test_a_service_that_takes_all_again_is_asked_more_and_more_but_never_more_than_was_allowed() -> None:
+    clock = Clock()
+    limiter = _limiter(clock, max_rps=12.0)
+    for _ in range(8):
+        limiter.note(_answered(200), 0.0)
+    limiter.note(_answered(429), 0.0)
+    gaps = []
+    for _ in range(200):
+        before_s, start_s = clock.now_s, limiter.started_s()
+        assert start_s is not None
+        gaps.append(start_s - before_s)
+        limiter.note(_answered(200), start_s)
+    assert gaps[0] == pytest.approx(1 / 6)
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[-1] == pytest.approx(1 / 12)
+
+
+def test_a_service_that_takes_nothing_tells_no_rate() -> None:
+    clock = Clock()
+    limiter = _limiter(clock)
+    limiter.note(_answered(503), 0.0)
+    assert [limiter.started_s() for _ in range(3)] == [0.0] * 3
+
+
+def test_an_answer_that_never_came_says_nothing_of_the_rate() -> None:
+    clock = Clock()
+    limiter = _limiter(clock)
+    limiter.note(Reply(sent=True), 0.0)
+    assert [limiter.started_s() for _ in range(3)] == [0.0] * 3

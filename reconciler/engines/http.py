@@ -3,7 +3,9 @@
 The transport itself is `engines.transport`; this module imports nothing slow.
 """
 
+import math
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -13,6 +15,8 @@ ATTEMPTS = 4
 BACKOFF_BASE_S = 0.5
 BACKOFF_CAP_S = 8.0
 RETRY_AFTER_CAP_S = 60.0
+_MORE_RPS = 0.05
+"""What an answer adds to a learned rate: five percent of it in a second."""
 
 Wait = Callable[[float], bool]
 """Waits so many seconds; True, at once, where a stop is asked for."""
@@ -102,24 +106,47 @@ def _http_date_s(text: str) -> float | None:
 
 
 class RateLimiter:
-    """Spaces the starts of requests evenly, over all threads that share it.
+    """Spaces the starts of requests evenly, over all threads that share it, and finds the service's own rate.
 
-    `max_rps` is in requests a second; None sets no limit.
+    `max_rps` is in requests a second; None sets no limit. A 429 or 503 to a request that started since
+    the last slowing down slows all down, to three quarters of what the service took in the last
+    second; each answer that it takes then adds a little (additive increase, multiplicative decrease,
+    as in RFC 5681).
     """
 
     def __init__(self, max_rps: float | None, *, clock: Callable[[], float], wait: Wait) -> None:
-        self._gap_s = 1.0 / max_rps if max_rps else 0.0
+        self._max_rps = max_rps or math.inf
+        self._rps = self._max_rps
         self._clock = clock
         self._wait = wait
         self._lock = threading.Lock()
         self._next_s = clock()
+        self._slowed_s = -math.inf
+        self._taken_s: deque[float] = deque()
+        """When the service took a request, over the last second."""
 
-    def stopped(self) -> bool:
-        """Wait for the next free start; True where a stop was asked for while waiting."""
-        if not self._gap_s:
-            return False
+    def started_s(self) -> float | None:
+        """Wait for the next free start, and return its time; None where a stop was asked for while waiting."""
         with self._lock:
             now_s = self._clock()
             start_s = max(now_s, self._next_s)
-            self._next_s = start_s + self._gap_s
-        return start_s > now_s and self._wait(start_s - now_s)
+            if self._rps != math.inf:
+                self._next_s = start_s + 1.0 / self._rps
+        return None if start_s > now_s and self._wait(start_s - now_s) else start_s
+
+    def note(self, reply: Reply, started_s: float) -> None:
+        """Learn from the reply to a request that started then."""
+        if reply.status is None:
+            return
+        with self._lock:
+            now_s = self._clock()
+            while self._taken_s and self._taken_s[0] <= now_s - 1.0:
+                self._taken_s.popleft()
+            if reply.status not in (429, 503):
+                self._taken_s.append(now_s)
+                self._rps = min(self._max_rps, self._rps + _MORE_RPS)
+            elif self._taken_s and started_s > self._slowed_s:
+                # Where nothing was taken there is no rate to tell; the pause before a retry is enough then.
+                self._slowed_s = now_s
+                self._rps = min(self._max_rps, 0.75 * len(self._taken_s))
+                self._next_s = max(self._next_s, now_s + 1.0 / self._rps)

@@ -238,14 +238,17 @@ class ByteniteEngine:
         raise EngineError(f"{url}: no access token: {_status_of(answer)}: {words}", "try again later")
 
     def _exchange(self, method: str, url: str, token: str | None, content: bytes | None) -> Reply:
-        if self._limiter.stopped():
+        started_s = self._limiter.started_s()
+        if started_s is None:
             return Reply(sent=False, fault="stopped before it was sent")
         headers = {"Accept": "application/json"}
         if token is not None:
             headers["Authorization"] = token
         if content is not None:
             headers["Content-Type"] = "application/json"
-        return self._transport.exchange(method, url, headers, content)
+        reply = self._transport.exchange(method, url, headers, content)
+        self._limiter.note(reply, started_s)
+        return reply
 
     def _without_secrets(self, job: Mapping[str, object]) -> Mapping[str, object]:
         """The job without any secret that the service may have echoed into it; its words are shown and recorded."""

@@ -1,0 +1,93 @@
+"""The same work by other tools, where this machine has them: nothing to change among so many things."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from timing import Case, time_once
+
+_RECORD = "  - {type: A, ttl: 300, values: [192.0.2.1]}\n"
+
+
+def no_op_plans(root: Path, count: int) -> Iterator[Case]:
+    """A case for each peer that is installed, its data written."""
+    if terraform := shutil.which("terraform"):
+        yield _terraform(terraform, _fresh(root, "terraform", count), count)
+    if octodns := shutil.which("octodns-sync"):
+        yield _octodns(octodns, _fresh(root, "octodns", count), count)
+    if (ansible := shutil.which("ansible-playbook")) and count <= 1_000:
+        yield _ansible(ansible, _fresh(root, "ansible", count), count)
+
+
+def _fresh(root: Path, name: str, count: int) -> Path:
+    folder = root / f"{name}-{count}"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _terraform(program: str, folder: Path, count: int) -> Case:
+    """A block a job, none refreshed: `terraform plan` at its quickest."""
+    blocks = (
+        f'resource "terraform_data" "job_{n:07}" {{\n  input = {{\n    state       = "running"\n'
+        "    taskTimeout = 600\n    jobTimeout  = 7200\n  }\n}\n"
+        for n in range(count)
+    )
+    (folder / "main.tf").write_text("".join(blocks))
+    (folder / "terraform.tfstate").write_text(json.dumps(_terraform_state(count)))
+    environment = {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
+    time_once(Case("terraform init", [program, "init", "-input=false"], folder, environment))
+    words = ["plan", "-refresh=false", "-input=false", "-detailed-exitcode"]
+    return Case("terraform plan -refresh=false", [program, *words], folder, environment)
+
+
+def _terraform_state(count: int) -> dict[str, Any]:
+    """A state in which every block of main.tf is recorded as it stands there; applying them would take a minute."""
+    kind = ["object", {"state": "string", "taskTimeout": "number", "jobTimeout": "number"}]
+    told = {"value": {"state": "running", "taskTimeout": 600, "jobTimeout": 7200}, "type": kind}
+    resources = [
+        {
+            "mode": "managed",
+            "type": "terraform_data",
+            "name": f"job_{n:07}",
+            "provider": 'provider["terraform.io/builtin/terraform"]',
+            "instances": [
+                {
+                    "schema_version": 0,
+                    "attributes": {"id": f"job-{n:07}", "input": told, "output": told, "triggers_replace": None},
+                    "sensitive_attributes": [],
+                }
+            ],
+        }
+        for n in range(count)
+    ]
+    lineage = "3f1c2f6e-8a55-4c0e-9f0a-6b1f0d9f4b11"
+    return {"version": 4, "serial": 1, "lineage": lineage, "outputs": {}, "resources": resources}
+
+
+def _octodns(program: str, folder: Path, count: int) -> Case:
+    """A zone of so many records, from one folder of YAML to another that has them all."""
+    records = "".join(f"job-{n:07}:\n{_RECORD}" for n in range(count))
+    for side in ("source", "target"):
+        (folder / side).mkdir(exist_ok=True)
+        (folder / side / "example.com.yaml").write_text(f"---\n{records}")
+    provider = "{class: octodns.provider.yaml.YamlProvider, default_ttl: 300, enforce_order: false, directory: %s}"
+    (folder / "config.yaml").write_text(
+        f"providers:\n  source: {provider % 'source'}\n  target: {provider % 'target'}\n"
+        "zones:\n  example.com.:\n    sources: [source]\n    targets: [target]\n"
+    )
+    return Case("octodns-sync", [program, "--config-file", "config.yaml", "--quiet"], folder)
+
+
+def _ansible(program: str, folder: Path, count: int) -> Case:
+    """A task that looks at each job of a list, in check mode."""
+    jobs = [{"name": f"transcode-{n:07}", "state": "running", "jobTimeout": 7200} for n in range(count)]
+    (folder / "jobs.json").write_text(json.dumps({"jobs": jobs}))
+    (folder / "play.yaml").write_text(
+        "- hosts: localhost\n  gather_facts: false\n  vars_files: [jobs.json]\n  tasks:\n"
+        "    - ansible.builtin.assert: {that: [item.state == 'running']}\n"
+        "      loop: '{{ jobs }}'\n      loop_control: {label: '{{ item.name }}'}\n"
+    )
+    words = ["-i", "localhost,", "-c", "local", "--check", "play.yaml"]
+    return Case("ansible-playbook --check", [program, *words], folder, {"ANSIBLE_LOCALHOST_WARNING": "False"})
