@@ -18,7 +18,7 @@ def draw(rows: "Sequence[Row]", folder: Path) -> None:
     plans = [row for row in rows if row.group == "no-op plan"]
     # The same figures give the same bytes.
     mpl.rcParams.update({"svg.hashsalt": "reconciler", "svg.fonttype": "none"})
-    values: "Mapping[str, tuple[str, Callable[[Row], float]]]" = {
+    values: Mapping[str, tuple[str, Callable[[Row], float]]] = {
         "plan-time": ("seconds", lambda row: row.timing.wall_s),
         "plan-memory": ("MB at most", lambda row: row.timing.peak_bytes / 2**20),
     }

@@ -1,11 +1,26 @@
 """The use cases. Nothing here prints or exits."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from reconciler.errors import ExitCode, ReconcilerError, Refused, StateError
-from reconciler.jobs import EMPTY, NOT_OBSERVED, Desired, Job, Observation, Record, State, Target, Verb
-from reconciler.plan import STEPS, ActionKind, ActionOutcome, Outcome, Plan
+from reconciler.errors import CredentialsError, EngineError, ExitCode, ReconcilerError, Refused
+from reconciler.history import APPLIED, NOT_APPLIED, Told
+from reconciler.jobs import (
+    EMPTY,
+    NOT_OBSERVED,
+    Desired,
+    Evidence,
+    Job,
+    Observation,
+    Record,
+    State,
+    Status,
+    Target,
+    Verb,
+)
+from reconciler.plan import STEPS, Action, ActionKind, ActionOutcome, Outcome, Plan, plan_digest, said_of_allowed
 from reconciler.wiring import (
     ApplyOptions,
     LazyEngine,
@@ -25,6 +40,7 @@ from reconciler.wiring import (
 )
 
 if TYPE_CHECKING:
+    from reconciler.drift import Drift
     from reconciler.events import Event
     from reconciler.history import HistoryEntry
     from reconciler.manifest import Manifest
@@ -54,13 +70,14 @@ class Applied(NamedTuple):
     """The end of an apply: the plan, and an outcome for each of its actions, in plan order.
 
     `doubtful` are all recorded jobs that are in doubt now. `unwritten` says why the state file could
-    not be written, "" where it was; the journal has it all.
+    not be written, "" where it was; the journal has it all. `unwritten_code` is what that ends with.
     """
 
     plan: Plan
     outcomes: tuple[ActionOutcome, ...]
     doubtful: frozenset[str] = frozenset()
     unwritten: str = ""
+    unwritten_code: ExitCode = ExitCode.FAILED
     manifest: "Manifest | None" = None
 
     @property
@@ -69,8 +86,10 @@ class Applied(NamedTuple):
         found = {outcome.outcome for outcome in self.outcomes}
         if Outcome.IN_DOUBT in found or self.doubtful:
             return ExitCode.IN_DOUBT
-        if Outcome.FAILED in found or self.unwritten:
+        if Outcome.FAILED in found:
             return ExitCode.FAILED
+        if self.unwritten:
+            return self.unwritten_code
         if any(outcome.done is ActionKind.HOLD for outcome in self.outcomes):
             return ExitCode.REFUSED
         return ExitCode.DONE
@@ -111,24 +130,32 @@ def validate(place: Place, world: World) -> "tuple[Manifest, int]":
 
 
 def plan(
-    place: Place, world: World, selection: Selection, *, refresh: bool, parallelism: int = 10, provenance: bool = True
+    place: Place,
+    world: World,
+    selection: Selection,
+    *,
+    refresh: bool,
+    parallelism: int = 10,
+    provenance: bool = True,
+    allowed: Mapping[str, int] = EMPTY,
 ) -> Planned:
     """The plan, and what it was made from. Writes nothing.
 
     Without `refresh` nothing is read from the service and no credentials are needed. Without
-    `provenance` the plan does not say which manifest it was made from, which is quicker.
+    `provenance` the plan does not say which manifest it was made from, which is quicker. `allowed` is as
+    in `Plan`.
     """
-    manifest, _ = validate(place, world)
+    manifest = _manifest(place, world)
     state = open_store(place, world).read(manifest.target) or _empty(manifest.target)
     matching = _matching(manifest, state, selection)
     observed: Mapping[str, Observation] = {}
     if refresh:
         from reconciler.refresh import observe_jobs
 
-        ids = [subject.job.id for subject in matching.subjects if selection.takes(subject.job.name)]
+        ids = _ids_to_read(matching, selection)
         with open_engine(manifest.target, place, world, ApplyOptions(parallelism=parallelism)) as engine:
             observed = observe_jobs(engine, ids, parallelism)
-    made = _make_plan(place, manifest, state, matching, selection, observed, provenance=provenance)
+    made = _make_plan(place, manifest, state, matching, selection, observed, allowed, provenance=provenance)
     return Planned(made, _refusal(made, manifest, state), manifest, state, matching, observed)
 
 
@@ -170,14 +197,14 @@ def apply(
 
     if saved is not None:
         place = place._replace(paths=saved.paths)
-    manifest, _ = validate(place, world)
+    manifest = _manifest(place, world)
     done: dict[str, ActionOutcome] = {}
     doubtful: frozenset[str] = frozenset()
-    unwritten = ""
+    unwritten, unwritten_code = "", ExitCode.FAILED
     try:
         with (
             open_store(place, world).open(manifest.target, "apply", options.lock_timeout_s) as session,
-            LazyEngine(manifest.target, place, world, options) as engine,
+            LazyEngine(manifest.target, place, world, options, session.assure) as engine,
         ):
             work = _Work(place, world, options, manifest, session, engine, confirm, watch, remark)
             for made in work.rounds(saved, selection):
@@ -186,24 +213,27 @@ def apply(
             for name in sorted(doubtful - done.keys()):
                 remark(f"{name}, which this apply was not about, has a call in doubt: reconciler state show {name}")
     except JournalBroken as fault:
-        if not done:
-            raise StateError(f"nothing was sent: {fault}", "make room or mend the disk, and apply again") from fault
-        unwritten = f"{fault}; the journal beside it has what was done: mend the disk, and apply again"
+        if not done or fault.is_unsent:
+            raise type(fault)(f"nothing was sent: {fault}") from fault
+        unwritten, unwritten_code = f"{fault}; {fault.kept}", fault.exit_code
+        doubtful |= fault.doubtful
     actions = sorted((outcome.action for outcome in done.values()), key=lambda a: (STEPS[a.kind], a.job))
     outcomes = tuple(done[action.job] for action in actions)
-    return Applied(work.plan._replace(actions=tuple(actions)), outcomes, doubtful, unwritten, manifest)
+    return Applied(work.plan._replace(actions=tuple(actions)), outcomes, doubtful, unwritten, unwritten_code, manifest)
 
 
-def dry_run(place: Place, world: World, selection: Selection, saved: Plan | None) -> tuple[Plan, str]:
+def dry_run(
+    place: Place, world: World, selection: Selection, saved: Plan | None, allowed: Mapping[str, int] = EMPTY
+) -> tuple[Plan, str]:
     """The plan that an apply would carry out, and the endpoint that its calls would go to. Sends nothing."""
     if saved is not None:
         place = place._replace(paths=saved.paths)
-    manifest, _ = validate(place, world)
+    manifest = _manifest(place, world)
     state = open_store(place, world).read(manifest.target) or _empty(manifest.target)
     if saved is not None:
         _refuse_stale(saved, manifest, state)
     matching = _matching(manifest, state, selection)
-    made = saved or _make_plan(place, manifest, state, matching, selection, {})
+    made = _allowing(saved or _make_plan(place, manifest, state, matching, selection, {}), allowed)
     refusal = _refusal(made, manifest, state)
     if refusal is not None:
         raise refusal
@@ -228,6 +258,40 @@ def status(place: Place, world: World, parallelism: int = 10) -> list[JobStatus]
     return sorted(rows, key=lambda row: row.name)
 
 
+def drift(place: Place, world: World, selection: Selection, parallelism: int = 10) -> "Drift":
+    """What the service says of all declared and recorded jobs, compared with what is recorded.
+
+    Raises `EngineError` where the service offers no reads.
+    """
+    from reconciler.drift import Drift, compare, in_order
+    from reconciler.refresh import observe_jobs
+
+    manifest = _manifest(place, world)
+    state = open_store(place, world).read(manifest.target) or _empty(manifest.target)
+    matching = _matching(manifest, state, selection._replace(prune=True))
+    subjects = [subject for subject in matching.subjects if selection.takes(subject.job.name)]
+    with open_engine(manifest.target, place, world, ApplyOptions(parallelism=parallelism)) as engine:
+        observed = observe_jobs(engine, [subject.job.id for subject in subjects], parallelism)
+    if any(seen.status is Status.NOT_OBSERVED for seen in observed.values()):
+        raise EngineError(
+            f"{manifest.target} offers no reads, so nobody can tell what differs from the record",
+            "look there by other means; `reconciler state list` shows what is recorded",
+        )
+    findings = in_order([compare(subject, observed[subject.job.id]) for subject in subjects])
+    paths = manifest_paths(place)
+    return Drift(manifest.target, state.lineage, state.serial, commit_of(place), paths, findings)
+
+
+def review_of_drift(
+    found: "Drift", place: Place, world: World, histories: "Mapping[str, Sequence[HistoryEntry]]" = EMPTY
+) -> "Review":
+    """The drift with where each job is declared; `histories` is as in `review`."""
+    from reconciler.drift import review_drift
+
+    manifest, _ = validate(place, world)
+    return review_drift(found, manifest.position, histories, state_at=state_name(place))
+
+
 def recorded(place: Place, world: World) -> State | None:
     """The state, its journal included; None where nothing was ever applied."""
     manifest, _ = validate(place, world)
@@ -240,6 +304,25 @@ def forget(place: Place, world: World, name: str, lock_timeout_s: float) -> None
     with open_store(place, world).open(manifest.target, "state forget", lock_timeout_s) as session:
         _record_of(session, name)
         session.put(name, None)
+
+
+def move(place: Place, world: World, old: str, new: str, lock_timeout_s: float) -> None:
+    """Give a record another name; calls nothing. Raises `ReconcilerError` where it has none, or the new name is taken."""
+    manifest, _ = validate(place, world)
+    with open_store(place, world).open(manifest.target, "state mv", lock_timeout_s) as session:
+        _record_of(session, old)
+        if session.record_of(new) is not None:
+            raise ReconcilerError(f"{new} is on record already", "reconciler state show tells what it is")
+        session.move({old: new})
+
+
+def push(place: Place, world: World, text: bytes, where: str, lock_timeout_s: float) -> tuple[State, bool]:
+    """Record the state in a file's bytes in the place of an older one. Returns it, and whether that changed anything."""
+    from reconciler.state.codec import decode
+
+    manifest = _manifest(place, world)
+    state = decode(text, where)
+    return state, open_store(place, world).put(state, manifest.target, lock_timeout_s)
 
 
 def accept(place: Place, world: World, lock_timeout_s: float) -> tuple[State, list[str]]:
@@ -262,6 +345,7 @@ def resolve(place: Place, world: World, name: str, was_applied: bool, why: str, 
     manifest, _ = validate(place, world)
     says = f"says {user_of(world.env)}" + (f": {why}" if why else "")
     word = "applied" if was_applied else "not applied"
+    told = Told(APPLIED if was_applied else NOT_APPLIED, reason=why)
     with open_store(place, world).open(manifest.target, "resolve", lock_timeout_s) as session:
         record = _record_of(session, name)
         doubt = record.doubt
@@ -270,11 +354,12 @@ def resolve(place: Place, world: World, name: str, was_applied: bool, why: str, 
                 observed = engine.observe(record.id)
             known, about = _resolved_run(name, record, manifest.jobs.get(name), observed, was_applied)
             said = f"{about} was {word}, {says}"
-            session.put(name, known._replace(resolved=said))
+            about_it = told._replace(reason=f"{about}: {why}" if why else about)
+            session.put(name, known._replace(resolved=said), "resolve", about_it)
             return f"{name}: {said}"
         said = f"{doubt.verb} sent at {doubt.sent_at} was {word}, {says}"
         after = settled(record, was_applied)
-        session.conclude(doubt.op, name, after._replace(resolved=said) if after else None, said)
+        session.conclude(doubt.op, name, after._replace(resolved=said) if after else None, said, told)
         return f"{name}: {said}"
 
 
@@ -342,13 +427,24 @@ class _Work:
         self._confirm = confirm
         self._watch = watch
         self._remark = remark
+        self._runs: dict[str, tuple[str, Evidence]] = {}
+        self._done: Counter[str] = Counter()
         self.plan: Plan
 
     def rounds(self, saved: Plan | None, selection: Selection) -> Iterator[list[ActionOutcome]]:
-        """The outcomes of the plan, then those of the jobs whose doubt was settled meanwhile.
+        """The outcomes of the plan, then those of the jobs whose doubt was settled, or whose turn came, meanwhile.
 
         A doubt takes two looks, some time apart. The jobs without one do not wait for it.
         """
+        made = []
+        for outcomes in self._without_waiting(saved, selection):
+            yield outcomes
+            made += outcomes
+        failed = any(outcome.outcome in (Outcome.FAILED, Outcome.IN_DOUBT) for outcome in made)
+        if not (failed and self._options.fail_fast):
+            yield from self._in_turn([outcome for outcome in made if outcome.waits])
+
+    def _without_waiting(self, saved: Plan | None, selection: Selection) -> Iterator[list[ActionOutcome]]:
         import time
 
         from reconciler.recover import look, look_again
@@ -358,8 +454,11 @@ class _Work:
         matching = self._matching(Selection(prune=True) if saved else selection)
         if saved is not None:
             _refuse_stale(saved, self._manifest, self._session.state)
-        self.plan = saved or self._planned(matching, selection)
-        yield self._carry_out(self.plan, matching)
+        self.plan = _allowing(saved or self._planned(matching, selection), self._options.allowed)
+        refusal = _refusal(self.plan, self._manifest, self._session.state)
+        if refusal is not None:
+            raise refusal
+        yield self._confirmed(self.plan, matching)
         if not pending or self._world.stop.is_set():
             return
         self._remark(f"{len(pending)} in doubt: looking again after {self._options.settle_s:g} s")
@@ -369,38 +468,94 @@ class _Work:
         second = self._planned(again, selection)
         actions = tuple(a for a in second.actions if a.job in known)
         if saved is None and actions and not self._world.stop.is_set():
-            yield self._carry_out(second._replace(actions=actions), again)
+            second = second._replace(actions=actions)
+            refusal = _refusal(second, self._manifest, self._session.state, self._done)
+            yield _refused(second, refusal) if refusal else self._confirmed(second, again)
+
+    def _in_turn(self, waiting: Iterable[ActionOutcome]) -> Iterator[list[ActionOutcome]]:
+        """Wait for what has to complete first, and run what comes after it; no more than the plan showed."""
+        import time
+
+        left = {outcome.action.job: outcome.action for outcome in waiting}
+        ends_s, pause_s = time.monotonic() + self._options.wait_s, 0.5
+        while left and (rest_s := ends_s - time.monotonic()) > 0:
+            self._remark(f"waiting, {rest_s:.0f} s at most, to run {', '.join(sorted(left))}")
+            try:
+                ready = self._await_turn(left, ends_s, pause_s)
+                if not ready:
+                    return
+                plan = self.plan._replace(actions=tuple(left.pop(name) for name in ready))
+                outcomes = self._carry_out(plan, self._matching(Selection(prune=True)))
+            except (CredentialsError, EngineError) as fault:
+                self._remark(f"waiting no longer: {fault.message}")
+                return
+            left |= {outcome.action.job: outcome.action for outcome in outcomes if outcome.waits}
+            yield outcomes
+
+    def _await_turn(self, waiting: Mapping[str, Action], ends_s: float, pause_s: float) -> list[str]:
+        """The jobs whose turn has come, or can't come; none where time is up or a stop is asked for."""
+        import time
+
+        from reconciler.apply import is_stale, look_before
+        from reconciler.planner import Order, decide
+
+        engine = self._engine.open()
+        subjects = {subject.job.name: subject for subject in self._matching(Selection(prune=True)).subjects}
+        while (rest_s := ends_s - time.monotonic()) > 0 and not self._world.pause(min(pause_s, rest_s)):
+            pause_s = min(10.0, pause_s * 1.5)
+            seen = look_before(engine, waiting, subjects, self._options.parallelism)
+            order = Order(subjects.values(), seen, waiting.__contains__, partial(is_stale, self._runs))
+            ready = [
+                name
+                for name in waiting
+                for subject in [subjects[name]]
+                if not order.defer(decide(subject, NOT_OBSERVED), subject).waits_for
+            ]
+            if ready:
+                return ready
+        return []
 
     def _matching(self, selection: Selection) -> "Matching":
         return _matching(self._manifest, self._session.state, selection)
 
     def _planned(self, matching: "Matching", selection: Selection) -> Plan:
-        return _make_plan(self._place, self._manifest, self._session.state, matching, selection, {})
+        state, allowed = self._session.state, self._options.allowed
+        return _make_plan(self._place, self._manifest, state, matching, selection, {}, allowed)
+
+    def _confirmed(self, plan: Plan, matching: "Matching") -> list[ActionOutcome]:
+        from reconciler.apply import untouched
+        from reconciler.planner import protection
+
+        subjects = {subject.job.name: subject for subject in matching.subjects}
+        unknown = [action.job for action in plan.actions if action.job not in subjects]
+        if unknown:
+            raise _stale(f"it names {unknown[0]}, which is neither declared nor recorded")
+        if plan.touches_anything:
+            self._engine.open()
+            self._confirm(plan)
+            self._session.rests_on(plan_digest(plan), said_of_allowed(plan))
+        self._session.move(matching.moves)
+        # What is held goes by its new name too, as `resolve` is told it, and is protected as it says.
+        held = [subjects[action.job] for action in plan.actions if action.kind is ActionKind.HOLD]
+        records = {name: record for subject in held for name, record in protection(subject).items()}
+        self._session.put_all(records, "protect", "as the manifest says")
+        if not plan.touches_anything:
+            return [untouched(action) for action in plan.actions]
+        self._session.drop_spent(matching.spent)
+        outcomes = self._carry_out(plan, matching)
+        self._done += Counter(o.done for o in outcomes if o.outcome is not Outcome.SKIPPED)
+        return outcomes
 
     def _carry_out(self, plan: Plan, matching: "Matching") -> list[ActionOutcome]:
         import time
         from itertools import count
 
-        from reconciler.apply import Surroundings, carry_out, untouched
+        from reconciler.apply import Surroundings, carry_out
         from reconciler.events import Finished
 
-        refusal = _refusal(plan, self._manifest, self._session.state)
-        if refusal is not None:
-            raise refusal
         subjects = {subject.job.name: subject for subject in matching.subjects}
-        if not plan.touches_anything:
-            # What is held goes by its new name too, as `resolve` is told it.
-            self._session.move(matching.moves)
-            return [untouched(action) for action in plan.actions]
-        unknown = [action.job for action in plan.actions if action.job not in subjects]
-        if unknown:
-            raise _stale(f"it names {unknown[0]}, which is neither declared nor recorded")
-        engine = self._engine.open()
-        self._confirm(plan)
-        self._session.move(matching.moves)
-        self._session.drop_spent(matching.spent)
         around = Surroundings(
-            engine=engine,
+            engine=self._engine.open(),
             session=self._session,
             call_for=wording_of(self._manifest.target),
             stop=self._world.stop,
@@ -408,6 +563,7 @@ class _Work:
             monotonic=time.monotonic,
             now=now,
             new_op=map(f"{fresh_id()}.{{}}".format, count()).__next__,
+            runs=self._runs,
         )
         outcomes = []
         options = self._options
@@ -416,6 +572,27 @@ class _Work:
             if isinstance(event, Finished):
                 outcomes.append(event.outcome)
         return outcomes
+
+
+def _manifest(place: Place, world: World) -> "Manifest":
+    """The manifest, with each suspension marked that is over by now. Raises `ManifestError`."""
+    import time
+
+    from reconciler.planner import lapsed
+
+    manifest, _ = validate(place, world)
+    return manifest._replace(jobs=lapsed(manifest.jobs, time.time()))
+
+
+def _ids_to_read(matching: "Matching", selection: Selection) -> list[str]:
+    """The engine job ids of what is selected and, wherever it stands, of what that comes after."""
+    from reconciler.order import all_before
+
+    ids = {subject.job.name: subject.job.id for subject in matching.subjects}
+    after = {subject.job.name: subject.job.after for subject in matching.subjects if subject.job.after}
+    chosen = [name for name in ids if selection.takes(name)]
+    before = all_before(filter(after.__contains__, chosen), lambda name: after.get(name, ()))
+    return [ids[name] for name in dict.fromkeys((*chosen, *sorted(before)))]
 
 
 def _empty(target: Target) -> State:
@@ -441,12 +618,13 @@ def _make_plan(
     matching: "Matching",
     selection: Selection,
     observed: Mapping[str, Observation],
+    allowed: Mapping[str, int] = EMPTY,
     *,
     provenance: bool = True,
 ) -> Plan:
     from reconciler.planner import make_plan
 
-    return make_plan(
+    made = make_plan(
         matching,
         observed,
         wording_of(manifest.target),
@@ -456,18 +634,55 @@ def _make_plan(
         commit=commit_of(place) if provenance else None,
         paths=manifest_paths(place),
     )
+    return _allowing(made._replace(warnings=_warnings(made, matching, state)), allowed)
 
 
-def _refusal(plan: Plan, manifest: "Manifest", state: State) -> Refused | None:
-    if not manifest.guards:
+def _warnings(plan: Plan, matching: "Matching", state: State) -> tuple[str, ...]:
+    """What is said of a plan as a whole: suspensions that are over, and a manifest that lost most of its jobs."""
+    from reconciler.guards import loss
+
+    over = [s.job.name for s in matching.subjects if s.job.suspend is not None and s.job.suspend.over]
+    warnings = [f"no longer suspended, for its time is over: {', '.join(over)}"] if over else []
+    lost = loss(len(plan.undeclared), _recorded(state)) if plan.undeclared else ""
+    return (*warnings, lost) if lost else tuple(warnings)
+
+
+def _recorded(state: State) -> int:
+    """How many jobs are recorded and not gone for good."""
+    return sum(record.state is not Desired.ABSENT for record in state.jobs.values())
+
+
+def _allowing(plan: Plan, allowed: Mapping[str, int]) -> Plan:
+    """The plan with more of a kind allowed."""
+    if not allowed:
+        return plan
+    return plan._replace(allowed={**plan.allowed, **{k: max(n, plan.allowed.get(k, 0)) for k, n in allowed.items()}})
+
+
+def _refusal(plan: Plan, manifest: "Manifest", state: State, done: Mapping[str, int] = EMPTY) -> Refused | None:
+    """Why a guard refuses the plan, None where none does; `done` is what this apply did before."""
+    if not manifest.guards and not plan.count_of(ActionKind.DELETE) + plan.count_of(ActionKind.FORGET):
         return None
-    from reconciler.guards import check
+    from reconciler.guards import check, check_loss
+    from reconciler.planner import match_records
 
     try:
-        check(plan, manifest.guards, len(state.jobs))
+        check(plan, manifest.guards, len(state.jobs), done)
+        declared = {job.id for job in manifest.jobs.values()}
+        ends = (ActionKind.DELETE, ActionKind.FORGET)
+        pruned = sum(action.kind in ends and action.id not in declared for action in plan.actions)
+        if pruned:
+            undeclared = len(match_records(manifest.jobs, state.jobs).undeclared)
+            check_loss(plan, pruned, undeclared, _recorded(state))
     except Refused as refusal:
         return refusal
     return None
+
+
+def _refused(plan: Plan, refusal: Refused) -> list[ActionOutcome]:
+    """What comes of a plan that a guard refuses once others were carried out."""
+    held = ActionKind.HOLD
+    return [ActionOutcome(action, Outcome.SKIPPED, held, refusal.message) for action in plan.actions]
 
 
 def _refuse_stale(saved: Plan, manifest: "Manifest", state: State) -> None:

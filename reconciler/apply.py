@@ -5,8 +5,9 @@ plan shows or less: a call that the plan does not show is held, not sent.
 """
 
 import queue
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Event as Flag
 from threading import Lock
 from typing import NamedTuple, assert_never
@@ -15,11 +16,13 @@ from reconciler.engines.base import Answer, AnswerClass, Engine
 from reconciler.errors import CredentialsError, EngineError, ReconcilerError
 from reconciler.events import Event, Finished, Started
 from reconciler.evidence import Trace, is_newer_run, trace_of
+from reconciler.history import NOTE, Told
 from reconciler.jobs import NOT_OBSERVED, Config, Doubt, Evidence, Observation, Record, Status, Verb
+from reconciler.order import all_before
 from reconciler.plan import STEPS, Action, ActionKind, ActionOutcome, Call, Outcome, Plan
-from reconciler.planner import Decision, Subject, action_for, applied, decide
+from reconciler.planner import Decision, Order, Subject, action_for, applied, decide, protection
 from reconciler.refresh import observe_jobs
-from reconciler.state.journal import JournalBroken
+from reconciler.state.journal import JournalBroken, Overtaken
 from reconciler.state.session import Session
 
 _SENDS = 3
@@ -28,6 +31,13 @@ _SENDS = 3
 _INACTIVE_WITHIN_S = 60.0
 """How long an abort may take to show before the run or delete that follows it is given up."""
 
+_OUTCOMES: Mapping[AnswerClass, Outcome] = {
+    AnswerClass.NOT_SENT: Outcome.FAILED,
+    AnswerClass.REJECTED: Outcome.FAILED,
+    AnswerClass.APPLIED: Outcome.SUCCEEDED,
+    AnswerClass.IN_DOUBT: Outcome.IN_DOUBT,
+}
+_RUNS = frozenset({ActionKind.RUN, ActionKind.RESTART})
 _DELETE_STEP = STEPS[ActionKind.DELETE]
 
 
@@ -36,7 +46,8 @@ class Surroundings(NamedTuple):
 
     `call_for` words a call for the engine. `stop` is set once nothing new may start. `pause` waits
     for seconds and returns True where a stop was asked for meanwhile. `now` gives RFC 3339 time for
-    people to read, `new_op` a fresh id.
+    people to read, `new_op` a fresh id. `runs` holds the runs of this command so far: a job's name to its
+    engine job id and what was observed just before.
     """
 
     engine: Engine
@@ -47,6 +58,20 @@ class Surroundings(NamedTuple):
     monotonic: Callable[[], float]
     now: Callable[[], str]
     new_op: Callable[[], str]
+    runs: dict[str, tuple[str, Evidence]]
+
+
+def is_stale(runs: Mapping[str, tuple[str, Evidence]], name: str, observed: Observation) -> bool:
+    """Whether an observation does not yet tell of the run that was sent last, `runs` being as in `Surroundings`."""
+    return name in runs and not is_newer_run(runs[name][1], observed)
+
+
+def look_before(
+    engine: Engine, names: Iterable[str], subjects: Mapping[str, Subject], parallelism: int
+) -> Mapping[str, Observation]:
+    """What the service says of all jobs that these come after, by engine job id. Raises as `Engine.observe` does."""
+    before = sorted(all_before(names, lambda name: subjects[name].job.after))
+    return observe_jobs(engine, [subjects[name].job.id for name in before], parallelism) if before else {}
 
 
 class _Reply(NamedTuple):
@@ -62,7 +87,7 @@ def carry_out(
 ) -> Iterator[Event]:
     """Carry out a plan step by step, up to `parallelism` actions at once; yields as things happen.
 
-    One `Finished` for each action, holds and noops included. `subjects` are the plan's jobs by name.
+    One `Finished` for each action, holds and noops included. `subjects` are all jobs by name.
     Raises `CredentialsError` or `EngineError` where the service was not even reached once.
     """
     yield from _Apply(plan, subjects, around, fail_fast).events(parallelism)
@@ -76,7 +101,7 @@ class _Apply:
         self._fail_fast = fail_fast
         self._turn = Lock()
         self._sent = 0
-        self._runs: dict[str, tuple[str, Evidence]] = {}
+        self._order = Order((), {}, lambda name: False)
         self._unwell = False
         self._halted = ""
         self._fatal: ReconcilerError | None = None
@@ -88,29 +113,46 @@ class _Apply:
                 yield Finished(untouched(action), 0.0)
             else:
                 steps.setdefault(STEPS[action.kind], []).append(action)
-        with ThreadPoolExecutor(max(1, parallelism)) as pool:
+        self._look_before(parallelism)
+        with ThreadPoolExecutor(self._around.session.threads(parallelism)) as pool:
             for step, actions in sorted(steps.items()):
                 yield from self._step(step, actions, pool)
         self._note_runs(parallelism)
         if self._fatal is not None and not self._sent:
             raise self._fatal
 
+    def _look_before(self, parallelism: int) -> None:
+        """Observe what the plan's jobs come after. One that is run by this plan is not complete within it."""
+        touched = [action.job for action in self._plan.actions if action.kind not in (ActionKind.HOLD, ActionKind.NOOP)]
+        runs = {action.job for action in self._plan.actions if action.kind in _RUNS}
+        around = self._around
+        before = look_before(around.engine, touched, self._subjects, parallelism)
+        if before:
+            known = [s._replace(record=around.session.record_of(name)) for name, s in self._subjects.items()]
+            self._order = Order(known, before, runs.__contains__, partial(is_stale, around.runs))
+
     def _note_runs(self, parallelism: int) -> None:
         """Record when the new runs began, so that an older state is known by it.
 
         Best effort: where a read fails, or still tells of the run before, that stays unknown.
         """
-        if not self._runs or self._around.stop.is_set():
-            return
         session = self._around.session
+        runs = {
+            name: run
+            for name, run in self._around.runs.items()
+            for record in [session.record_of(name)]
+            if record is not None and record.submitted_at is None
+        }
+        if not runs or self._around.stop.is_set():
+            return
         try:
-            seen = observe_jobs(self._around.engine, [job_id for job_id, _ in self._runs.values()], parallelism)
+            seen = observe_jobs(self._around.engine, [job_id for job_id, _ in runs.values()], parallelism)
             began: dict[str, Record] = {}
-            for name, (job_id, before) in self._runs.items():
+            for name, (job_id, before) in runs.items():
                 record = session.record_of(name)
                 if record is not None and record.doubt is None and is_newer_run(before, seen[job_id]):
                     began[name] = record._replace(submitted_at=seen[job_id].run_began)
-            session.put_all(began)
+            session.put_all(began, NOTE, "when its run began")
         except ReconcilerError:
             # The results are on record. A journal that broke is told of when the state is written.
             return
@@ -121,6 +163,7 @@ class _Apply:
                 yield Finished(_skipped(action, "skipped: nothing is deleted after something before it failed"), 0.0)
             return
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._around.session.begin(len(actions))
         for action in actions:
             pool.submit(self._run_one, action, events)
         left = len(actions)
@@ -143,6 +186,9 @@ class _Apply:
             self._halt(f"skipped: {fault.message}")
             self._fatal = fault
             outcome = _failed(action, fault.message)
+        except Overtaken as fault:
+            self._halt("skipped: someone else changed the state")
+            outcome = _skipped(action, f"not sent: {fault}")
         except JournalBroken as fault:
             self._halt("skipped: the journal can't be written")
             outcome = _failed(action, f"not sent: {fault}")
@@ -154,23 +200,26 @@ class _Apply:
                 self._unwell = True
                 if self._fail_fast:
                     self._halt("skipped: something failed, and --fail-fast was given")
+            self._around.session.end()
             events.put(Finished(outcome, self._around.monotonic() - started_s))
 
     def _carry_out(self, action: Action) -> ActionOutcome:
         name = action.job
         subject = self._subjects[name]._replace(record=self._around.session.record_of(name))
         observed = self._around.engine.observe(action.id)
-        decision = decide(subject, observed)
+        decision = self._order.defer(decide(subject, observed), subject)
         fresh = action_for(subject, decision, self._around.call_for)
-        if decision.error:
-            return _failed(action, decision.error)
         if decision.kind is ActionKind.HOLD:
-            return _skipped(action, decision.reason, done=ActionKind.HOLD)
+            self._around.session.put_all(protection(subject), "protect", "as the manifest says")
+            if decision.error:
+                return _failed(action, decision.error)
+            held = _skipped(action, decision.reason, done=ActionKind.HOLD)
+            return held._replace(waits=bool(decision.waits_for))
         if not _is_subsequence(fresh.calls, action.calls):
             note = f"held, since the plan shows no such {decision.kind}: {decision.reason}; plan again to see it"
             return _skipped(action, note, done=ActionKind.HOLD)
         if not decision.verbs:
-            self._around.session.put(name, decision.record)
+            self._around.session.put(name, decision.record, told=Told(reason=decision.reason))
             note = "" if decision.kind is action.kind else decision.reason
             return ActionOutcome(action, Outcome.SUCCEEDED, decision.kind, note)
         return self._send_all(action, subject, decision, observed)
@@ -179,19 +228,21 @@ class _Apply:
         """Send the decision's calls in order; an abort ahead of another call is waited for."""
         *before_last, last = decision.verbs
         for verb in before_last:
-            reply = self._call(subject, verb, observed, applied(subject.job, subject.record, verb))
+            reply = self._call(subject, verb, observed, applied(subject.job, subject.record, verb), decision.reason)
             not_running = reply.kind is AnswerClass.REJECTED and reply.answer.status == 400
             if reply.kind is not AnswerClass.APPLIED and not not_running:
                 return _outcome(action, decision.kind, verb, reply)
             subject = subject._replace(record=self._around.session.record_of(action.job))
             observed = self._wait_inactive(action.id, observed, 0.0 if not_running else _INACTIVE_WITHIN_S)
             if observed.status is Status.MISSING and last is Verb.DELETE:
-                self._around.session.put(action.job, decision.record)
-                return ActionOutcome(action, Outcome.SUCCEEDED, decision.kind, "it was gone once it was aborted")
+                note = "it was gone once it was aborted"
+                self._around.session.put(action.job, decision.record, told=Told(reason=note))
+                return ActionOutcome(action, Outcome.SUCCEEDED, decision.kind, note)
             stuck = self._why_stuck(subject, observed)
             if stuck:
                 return _outcome(action, decision.kind, verb, reply)._replace(outcome=Outcome.FAILED, error=stuck)
-        return _outcome(action, decision.kind, last, self._call(subject, last, observed, decision.record))
+        reply = self._call(subject, last, observed, decision.record, decision.reason)
+        return _outcome(action, decision.kind, last, reply)
 
     def _wait_inactive(self, job_id: str, observed: Observation, within_s: float) -> Observation:
         """Observe until the job is no longer active, for `within_s` at most; where nothing can be read, don't."""
@@ -215,28 +266,32 @@ class _Apply:
         if observed.status is Status.UNREADABLE:
             return f"it can't be read after the abort ({observed.detail}); apply again once it can"
         if observed.status is Status.MISSING:
-            self._around.session.put(subject.job.name, applied(subject.job, subject.record, Verb.DELETE))
+            gone = applied(subject.job, subject.record, Verb.DELETE)
+            self._around.session.put(subject.job.name, gone, told=Told(reason="the abort deleted it"))
             return "the abort deleted the job, since it had yet to start: create a job there and give its id"
         return ""
 
-    def _call(self, subject: Subject, verb: Verb, observed: Observation, after: Record | None) -> _Reply:
+    def _call(self, subject: Subject, verb: Verb, observed: Observation, after: Record | None, reason: str) -> _Reply:
         """One call: intent on disk, send, result on disk. `after` is the record if it was applied."""
         around, job = self._around, subject.job
         before = None if observed.status is Status.NOT_OBSERVED else observed.evidence
         doubt = Doubt(around.new_op(), verb, job.config, job.run_token, before, around.now(), "")
-        around.session.intend(job.name, job.id, doubt)
+        around.session.intend(job.name, job.id, doubt, reason)
         self._sent += 1
+        sent_s = around.monotonic()
         reply = self._settle(job.id, around.call_for(verb, job.id, job.config), verb, before)
+        took_s = around.monotonic() - sent_s
         words = _words(reply.answer)
         record = subject.record
         if reply.kind is AnswerClass.APPLIED:
             record = after
             if verb is Verb.RUN and before is not None:
-                self._runs[job.name] = job.id, before
+                around.runs[job.name] = job.id, before
         elif reply.kind is AnswerClass.IN_DOUBT:
             record = (record or Record(job.id, None))._replace(doubt=doubt._replace(answer=words))
+        told = Told(_OUTCOMES[reply.kind], reply.answer.status, reply.answer.request_id, took_s)
         try:
-            around.session.conclude(doubt.op, job.name, record, words)
+            around.session.conclude(doubt.op, job.name, record, reply.note or words, told)
         except JournalBroken as fault:
             self._halt("skipped: the journal can't be written")
             return _Reply(AnswerClass.IN_DOUBT, reply.answer, f"the result could not be put on record: {fault}")
@@ -260,7 +315,10 @@ class _Apply:
             may_hit_newer_run = before is not None and (now.status is Status.UNREADABLE or is_newer_run(before, now))
             if verb is Verb.RUN or may_hit_newer_run or sends == _SENDS or self._around.pause(0.25 * 2**sends):
                 break
-            again = engine.send(call)
+            try:
+                again = engine.send(call)
+            except JournalBroken:  # this one was not sent; what became of the first is as open as before
+                break
             if again.kind is AnswerClass.APPLIED or again.status in done_already:
                 return _Reply(AnswerClass.APPLIED, again, f"sent again after a lost answer ({_words(answer)})")
         return _Reply(AnswerClass.IN_DOUBT, answer)

@@ -159,7 +159,7 @@ def take_over(place: Place, world: World, wanted: Wanted, options: ApplyOptions,
                 raise ReconcilerError(f"{file} was changed meanwhile: nothing is imported", "import again")
             session.move({job.recorded_as: job.name for job in taken if job.recorded_as not in ("", job.name)})
             with ThreadPoolExecutor(_WRITERS) as pool:
-                for _ in pool.map(lambda job: session.put(job.name, job.record), taken):
+                for _ in pool.map(lambda job: session.put(job.name, job.record, "import"), taken):
                     pass
             try:
                 replace_source(file, rewritten.after)

@@ -63,8 +63,25 @@ class Target(NamedTuple):
         return f"{self.engine} at {self.endpoint}" if self.endpoint else f"{self.engine} (embedded)"
 
 
+class Suspension(NamedTuple):
+    """Why a job is left alone, and until when.
+
+    `until` is as the manifest has it, "" where it says none: then for good. `ends_at_s` is the same in
+    seconds since 1970, UTC. `over` is whether that has come.
+    """
+
+    reason: str
+    until: str = ""
+    ends_at_s: float = float("inf")
+    over: bool = False
+
+
 class Job(NamedTuple):
-    """One job as the manifest declares it, with the manifest's defaults applied."""
+    """One job as the manifest declares it, with the manifest's defaults applied.
+
+    `protect` is None where nothing is said: what is recorded holds then. `ignore` names fields, such as
+    `config.jobTimeout`, whose drift is meant. `after` names the jobs that have to complete first.
+    """
 
     name: str
     id: str
@@ -72,8 +89,11 @@ class Job(NamedTuple):
     config: Config
     run_token: str | None = None
     on_config_change: OnConfigChange = OnConfigChange.RESTART
-    protect: bool = False
+    protect: bool | None = None
     labels: Mapping[str, str] = EMPTY
+    suspend: Suspension | None = None
+    ignore: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
 
 class Evidence(NamedTuple):
@@ -139,6 +159,7 @@ class Record(NamedTuple):
     `submitted_at` is the engine's word for when the last run began: "" where the job was seen never to
     have run, None where that is not known.
     `resolved` says who settled the last doubt, how and why, until the next call; "" where nobody did.
+    `protect` holds until a manifest says `protect: false`, also once the job is no longer declared.
     """
 
     id: str
@@ -148,6 +169,7 @@ class Record(NamedTuple):
     submitted_at: str | None = None
     doubt: Doubt | None = None
     resolved: str = ""
+    protect: bool = False
 
 
 class State(NamedTuple):

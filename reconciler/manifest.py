@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from reconciler.diagnostics import Diagnostic, Position
 from reconciler.document import Content, Document
 from reconciler.errors import ManifestError
-from reconciler.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Target
+from reconciler.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Suspension, Target
 from reconciler.memory import FORGETFUL, Memory
 
 if TYPE_CHECKING:
@@ -133,16 +133,20 @@ class _JobBuilder:
     def job(self, name: str, block: Mapping[str, Any]) -> Job:
         told = block.get
         change = told("onConfigChange")
-        return Job(
+        job = Job(
             name,
             told("id", name),
             _DESIRED[block["state"]],
             self._merged(told("config", EMPTY)),
             told("runToken"),
             OnConfigChange(change) if change else self._change,
-            told("protect", False),
+            told("protect"),
             self._labelled(told("labels", EMPTY)),
         )
+        if "after" in block or "suspend" in block or "ignore" in block:
+            suspend = _suspension(block["suspend"]) if "suspend" in block else None
+            return job._replace(suspend=suspend, ignore=tuple(told("ignore", ())), after=tuple(told("after", ())))
+        return job
 
     def _merged(self, own: Config) -> Config:
         key = tuple(own.items())
@@ -158,6 +162,19 @@ class _JobBuilder:
         if found is None:
             found = self._labelings[key] = dict(sorted({**self._labels, **own}.items()))
         return found
+
+
+def _suspension(block: Mapping[str, str]) -> Suspension:
+    until = block.get("until", "")
+    return Suspension(block["reason"], until, _seconds(until)) if until else Suspension(block["reason"])
+
+
+def _seconds(until: str) -> float:
+    """A date or an RFC 3339 time in seconds since 1970; a date is its first second in UTC. Raises `ValueError`."""
+    from datetime import UTC, datetime
+
+    when = datetime.fromisoformat(until)
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 
 def _whole(value: Any) -> Any:
@@ -206,7 +223,20 @@ def job_fields() -> Sequence[str]:
 
 def _meaning(job: Job) -> list[object]:
     config, labels = dict(job.config), dict(job.labels)
-    return [job.name, job.id, job.state, config, job.run_token, job.on_config_change, job.protect, labels]
+    meaning: list[object] = [
+        job.name,
+        job.id,
+        job.state,
+        config,
+        job.run_token,
+        job.on_config_change,
+        job.protect,
+        labels,
+    ]
+    if job.suspend or job.ignore or job.after:
+        suspend = [job.suspend.reason, job.suspend.until] if job.suspend else []
+        meaning += [suspend, sorted(set(job.ignore)), sorted(set(job.after))]
+    return meaning
 
 
 def _faults_within(document: Document) -> Iterator[Diagnostic]:
@@ -231,9 +261,21 @@ def _faults_within(document: Document) -> Iterator[Diagnostic]:
                 document.position(("jobs", name), of_key=True),
                 f'"{name}" is no valid job id: add an id to the job, or name it with letters, digits, ".", "_" and "-"',
             )
+    yield from _suspension_faults(document)
     target = _block(document, "target")
     if type(endpoint := target.get("endpoint")) is str and (fault := endpoint_fault(endpoint)):
         yield Diagnostic(document.position(("target", "endpoint")), f"the endpoint {fault}")
+
+
+def _suspension_faults(document: Document) -> Iterator[Diagnostic]:
+    """Each `until` that has the form of a time and is none, such as the 30th of February."""
+    for name, job in _jobs(document).items():
+        if type(job) is dict and "suspend" in job and _suspend_check()(job["suspend"]):
+            try:
+                _suspension(job["suspend"])
+            except ValueError as fault:
+                place = document.position(("jobs", name, "suspend", "until"))
+                yield Diagnostic(place, f"until: there is no such time: {fault}")
 
 
 def _without_valid_jobs(document: Document, name_check: "Check", job_check: "Check") -> Any:
@@ -264,11 +306,48 @@ def _faults_across(documents: list[Document], may_be_empty: bool) -> Iterator[Di
         yield from _jobs_twice(documents)
     # Where a file could not be read, nobody knows what it holds.
     if all(type(document.value) is dict for document in documents):
+        yield from _order_faults(documents)
         start = Position(documents[0].file if documents else "manifest", 1, 1)
         if "target" not in blocks:
             yield Diagnostic(start, 'the manifest has no target: add "target: {engine: bytenite}" to one of its files')
         if not may_be_empty and all(document.value.get("jobs", {}) == {} for document in documents):
             yield Diagnostic(start, 'the manifest has no jobs: add one under "jobs" in one of its files')
+
+
+def _order_faults(documents: list[Document]) -> Iterator[Diagnostic]:
+    """Each job that another is to come after and that is not declared, and each circle."""
+    ordered = {
+        name: (document, job["after"])
+        for document in documents
+        for name, job in _jobs(document).items()
+        if type(job) is dict and "after" in job and type(job["after"]) is list
+    }
+    if not ordered:
+        return
+    from reconciler.order import circles_in
+
+    declared = {name for document in documents for name in _jobs(document)}
+    for name, (document, others) in ordered.items():
+        for at, other in enumerate(others):
+            if type(other) is str and other not in declared:
+                place = document.position(("jobs", name, "after", at))
+                yield Diagnostic(place, f'no job "{other}" is declared{_nearest(other, declared)}')
+    after = {name: [each for each in others if type(each) is str] for name, (_, others) in ordered.items()}
+    for circle in circles_in(after):
+        first, last = circle[0], circle[-1]
+        document, others = ordered[last]
+        steps = ", ".join(f'"{name}" after "{other}"' for name, other in zip(circle, (*circle[1:], first), strict=True))
+        yield Diagnostic(
+            document.position(("jobs", last, "after", others.index(first))),
+            f"what comes after itself is never run: {steps}; take one of them out",
+        )
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, sorted(names), n=1)
+    return f'; did you mean "{near[0]}"?' if near else ""
 
 
 def _any_twice(documents: list[Document]) -> bool:
@@ -352,3 +431,11 @@ def _checks() -> "tuple[Schema, Check, Check, Check, Check]":
         compile_check(job, schema),
         compile_check(job_id, schema),
     )
+
+
+@cache
+def _suspend_check() -> "Check":
+    from reconciler.schemas import compile_check
+
+    schema = _checks()[0]
+    return compile_check(schema["$defs"]["suspend"], schema)

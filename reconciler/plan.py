@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from reconciler.jobs import Target
+from reconciler.jobs import EMPTY, Target
 
 FORMAT_VERSION = 1
 
@@ -67,6 +67,7 @@ class Action(NamedTuple):
     """What is planned for one job, why, and the calls it takes, in order.
 
     `error` says what is wrong with the job where it can't be acted on at all, else it is "".
+    `suspended` is a noop that the manifest asks for, whatever else it says of the job.
     """
 
     job: str
@@ -76,6 +77,7 @@ class Action(NamedTuple):
     changes: tuple[Change, ...] = ()
     calls: tuple[Call, ...] = ()
     error: str = ""
+    suspended: bool = False
 
 
 class Plan(NamedTuple):
@@ -83,6 +85,8 @@ class Plan(NamedTuple):
 
     `paths` are the manifest paths as given. `undeclared` names the recorded jobs that no manifest
     declares. `commit` is shown and not compared: a merge makes a new one of the same content.
+    `warnings` are about the plan as a whole. `allowed` says how many of a kind (`run`, `abort`,
+    `restart`, `delete`) may be done past the guards.
     """
 
     target: Target
@@ -93,10 +97,17 @@ class Plan(NamedTuple):
     paths: tuple[str, ...]
     actions: tuple[Action, ...]
     undeclared: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    allowed: Mapping[str, int] = EMPTY
 
     def count_of(self, kind: ActionKind) -> int:
         """How many actions are of this kind."""
-        return sum(action.kind is kind for action in self.actions)
+        return [action.kind for action in self.actions].count(kind)
+
+    @property
+    def suspended(self) -> tuple[Action, ...]:
+        """The jobs that are left alone because the manifest suspends them."""
+        return tuple([action for action in self.actions if action.suspended])
 
     @property
     def touches_anything(self) -> bool:
@@ -113,7 +124,8 @@ class ActionOutcome(NamedTuple):
     """What became of one planned action.
 
     `done` is what was done in its place, where the job just before it called for less.
-    `note` says why, or what the server said of a success; `error` what went wrong.
+    `note` says why, or what the server said of a success; `error` what went wrong. `waits` is whether
+    it was held for a job that may yet complete.
     """
 
     action: Action
@@ -123,6 +135,7 @@ class ActionOutcome(NamedTuple):
     error: str = ""
     status: int | None = None
     request_id: str = ""
+    waits: bool = False
 
 
 def summary(actions: Iterable[Action]) -> dict[str, int]:
@@ -135,16 +148,30 @@ def summary(actions: Iterable[Action]) -> dict[str, int]:
 
 def verdict(plan: Plan, dress: Callable[[ActionKind, str], str] = lambda kind, words: words) -> str:
     """The plan in one sentence: how many jobs of each kind; `dress` may mark each count."""
-    unchanged = plan.count_of(ActionKind.NOOP)
+    suspended = len(plan.suspended)
+    unchanged = plan.count_of(ActionKind.NOOP) - suspended
     if not plan.pending:
-        return f"No changes: {'1 job is' if unchanged == 1 else f'{unchanged} jobs are'} as recorded."
+        return f"No changes: {as_recorded(unchanged, suspended)}."
     parts = [
         dress(kind, f"{count} held" if kind is ActionKind.HOLD else f"{count} to {kind}")
         for kind in ActionKind
         for count in [plan.count_of(kind)]
         if count and kind is not ActionKind.NOOP
     ]
-    return f"Plan: {', '.join(parts)}{f'; {unchanged} unchanged' if unchanged else ''}."
+    left = [f"{unchanged} unchanged"] if unchanged else []
+    left += [f"{suspended} suspended"] if suspended else []
+    return f"Plan: {', '.join(parts)}{'; ' if left else ''}{', '.join(left)}."
+
+
+def as_recorded(unchanged: int, suspended: int) -> str:
+    """How many jobs are left as they are: "3 jobs are as recorded, 1 is suspended"."""
+    said = f"{'1 job is' if unchanged == 1 else f'{unchanged} jobs are'} as recorded"
+    return f"{said}, {suspended} {'is' if suspended == 1 else 'are'} suspended" if suspended else said
+
+
+def said_of_allowed(plan: Plan) -> str:
+    """What is allowed past the guards: "delete up to 12"; "" where nothing is."""
+    return ", ".join(f"{kind} up to {count}" for kind, count in sorted(plan.allowed.items()))
 
 
 def plan_digest(plan: Plan) -> str:
@@ -167,7 +194,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
     return {
         **_header(plan),
         "actions": [_action_to_json(action) for action in plan.actions],
-        "undeclared": list(plan.undeclared),
+        **_footer(plan),
     }
 
 
@@ -176,7 +203,7 @@ def outcomes_to_json(plan: Plan, outcomes: Iterable[ActionOutcome]) -> dict[str,
     return {
         **_header(plan),
         "actions": [_outcome_to_json(outcome) for outcome in outcomes],
-        "undeclared": list(plan.undeclared),
+        **_footer(plan),
     }
 
 
@@ -191,6 +218,8 @@ def plan_from_json(document: Mapping[str, Any]) -> Plan:
         paths=tuple(document["paths"]),
         actions=tuple(_action_from_json(action) for action in document["actions"]),
         undeclared=tuple(document["undeclared"]),
+        warnings=tuple(document.get("warnings", ())),
+        allowed=document.get("allowed", EMPTY),
     )
 
 
@@ -212,6 +241,15 @@ def _header(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _footer(plan: Plan) -> dict[str, Any]:
+    document: dict[str, Any] = {"undeclared": list(plan.undeclared)}
+    if plan.warnings:
+        document["warnings"] = list(plan.warnings)
+    if plan.allowed:
+        document["allowed"] = dict(sorted(plan.allowed.items()))
+    return document
+
+
 def _action_to_json(action: Action) -> dict[str, Any]:
     document: dict[str, Any] = {
         "job": action.job,
@@ -223,6 +261,8 @@ def _action_to_json(action: Action) -> dict[str, Any]:
     }
     if action.error:
         document["error"] = action.error
+    if action.suspended:
+        document["suspended"] = True
     return document
 
 
@@ -235,6 +275,7 @@ def _action_from_json(document: Mapping[str, Any]) -> Action:
         changes=tuple(Change(c["path"], c["before"], c["after"]) for c in document["changes"]),
         calls=tuple(Call(c["method"], c["path"], c["body"]) for c in document["calls"]),
         error=document.get("error", ""),
+        suspended=document.get("suspended", False),
     )
 
 

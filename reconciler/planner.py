@@ -21,14 +21,24 @@ The decision table. Left: observed. Top: desired, then recorded (`Asked`).
 
 "lost run", "gone" and "hold" hold; "no such job", "needs new id" and "error" hold with an error for
 that job alone. `onConfigChange` bends NEW_CONFIG: `next-run` makes all but the errors adopt, `hold`
-makes them hold. `protect` turns abort, restart and delete into a hold. A call in doubt comes before
-all of it. An adopt that would change no record is a noop.
+makes them hold. `protect`, in the manifest or, where that says nothing, in the record, turns abort,
+restart and delete into a hold; a noop that has a new `protect` to record is an adopt. A suspended job is
+a noop whatever is asked. A call in doubt comes before all of it. An adopt that would change no record is
+a noop. `ignore` takes fields out of "its config agrees"; a change in the manifest still counts.
+
+A run or restart comes after the jobs in `after` (`Order`). Each is judged by its own decision, then by
+what is observed of it:
+
+    to be run first, itself waiting, or active    hold: waiting for it
+    complete, and not of an earlier run           go on
+    in doubt, held, failed, aborted, missing, ..  hold: it does not complete by itself
+    not looked at, as in a plan without reads     go on, and say after which
 
 A job that was run since its record was written is not run again: nobody knows whether that run was
 the one asked for. It holds, or is adopted where its config is told and is the new one that is asked for.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import StrEnum
 from functools import lru_cache
 from itertools import chain
@@ -106,7 +116,7 @@ class Decision(NamedTuple):
 
     `verbs` are the calls in order. `record` is what to record once all of it is done, None for
     nothing. `error` is set where the job can't be acted on at all. `way_out` is the end of the reason
-    of a hold: what unblocks it.
+    of a hold: what unblocks it. `waits_for` names the jobs that it is held for and that may yet complete.
     """
 
     kind: ActionKind
@@ -116,6 +126,8 @@ class Decision(NamedTuple):
     changes: tuple[Change, ...] = ()
     error: str = ""
     way_out: str = ""
+    waits_for: tuple[str, ...] = ()
+    suspended: bool = False
 
 
 class Subject(NamedTuple):
@@ -210,8 +222,11 @@ def make_plan(
     `selected` says of a job's name whether the plan is about it.
     """
     steps: dict[int, list[Action]] = {step: [] for step in sorted(set(STEPS.values()))}
+    order = Order(matching.subjects, observed, selected)
     for subject in sorted(filter(lambda one: selected(one.job.name), matching.subjects), key=_name_of):
         decision = decide(subject, observed.get(subject.job.id, NOT_OBSERVED))
+        if decision.verbs:
+            decision = order.defer(decision, subject)
         steps[STEPS[decision.kind]].append(action_for(subject, decision, call_for))
     actions = chain.from_iterable(steps.values())
     return Plan(
@@ -234,7 +249,8 @@ def action_for(subject: Subject, decision: Decision, call_for: Callable[[Verb, s
     """The decision as a plan lists it, with the calls that it takes."""
     job = subject.job
     calls = tuple([call_for(verb, job.id, job.config) for verb in decision.verbs]) if decision.verbs else ()
-    return Action(job.name, job.id, decision.kind, decision.reason, decision.changes, calls, decision.error)
+    kind, reason, changes = decision.kind, decision.reason, decision.changes
+    return Action(job.name, job.id, kind, reason, changes, calls, decision.error, decision.suspended)
 
 
 def asked(job: Job, record: Record | None) -> Asked:
@@ -259,8 +275,197 @@ def decide(subject: Subject, observed: Observation) -> Decision:
     if record is not None and record.doubt is not None:
         return _hold(record, *_in_doubt(job, record))
     column = asked(job, record)
-    if column is Asked.SAME and observed is NOT_OBSERVED and not subject.renamed_from:
+    is_suspended = job.suspend is not None and not job.suspend.over
+    new_protect = None if record is None or job.protect is record.protect else job.protect
+    if (
+        column is Asked.SAME
+        and observed is NOT_OBSERVED
+        and not (is_suspended or subject.renamed_from or new_protect is not None)
+    ):
         return _noop(record, "as recorded")  # what the table says too, and most jobs of most plans
+    decision = _suspended(job, record, observed) if is_suspended else _decide_asked(column, subject, observed)
+    if new_protect is not None and record is not None:
+        decision = _protecting(decision, record, new_protect)
+    if subject.renamed_from:
+        reason = f"renamed from {subject.renamed_from}"
+        if decision.kind is ActionKind.NOOP:
+            return _only_recorded(decision, reason)
+        return decision._replace(reason=f"{reason}; {decision.reason}")
+    return decision
+
+
+def lapsed(jobs: Mapping[str, Job], now_s: float) -> Mapping[str, Job]:
+    """The jobs, each suspension marked that is over; `now_s` is in seconds since 1970, UTC."""
+    over = {
+        name: job._replace(suspend=job.suspend._replace(over=True))
+        for name, job in jobs.items()
+        if job.suspend is not None and job.suspend.ends_at_s <= now_s
+    }
+    return {**jobs, **over} if over else jobs
+
+
+def is_protected(job: Job, record: Record | None) -> bool:
+    """Whether abort, restart and delete are refused: by the manifest, or, where that says nothing, by the record."""
+    if job.protect is not None:
+        return job.protect
+    return record is not None and record.protect
+
+
+def protection(subject: Subject) -> Mapping[str, Record]:
+    """The record, by the job's name, with what the manifest says of `protect`; empty where it has that already.
+
+    It counts for a held job too: what is held may be taken out of the manifest.
+    """
+    job, record = subject.job, subject.record
+    if record is None or job.protect is None or job.protect is record.protect:
+        return {}
+    return {job.name: record._replace(protect=job.protect)}
+
+
+class Standing(StrEnum):
+    """How a job stands to those that run after it."""
+
+    COMPLETE = "has completed"
+    UNDERWAY = "may yet complete"
+    STUCK = "does not complete by itself"
+    UNSEEN = "was not looked at"
+
+
+class Order:
+    """What is run after what: holds a run until the jobs that it comes after have completed.
+
+    `subjects` are all jobs. `observed` maps engine job ids to what was read, and lacks those that were
+    not looked at. `acts` says of a job by name whether it is run where the decisions lead to that,
+    `is_stale` whether what was read of it is older than its last run here.
+    """
+
+    def __init__(
+        self,
+        subjects: Iterable[Subject],
+        observed: Mapping[str, Observation],
+        acts: Callable[[str], bool],
+        is_stale: Callable[[str, Observation], bool] = lambda name, observed: False,
+    ) -> None:
+        self._subjects = subjects
+        self._observed = observed
+        self._acts = acts
+        self._is_stale = is_stale
+        self._by_name: Mapping[str, Subject] = {}
+        self._judged: dict[str, tuple[Standing, str]] = {}
+
+    def defer(self, decision: Decision, subject: Subject) -> Decision:
+        """The decision about this job, held where it runs the job and one that comes before has yet to complete."""
+        after, record = subject.job.after, subject.record
+        if not after or Verb.RUN not in decision.verbs:
+            return decision
+        judged = {name: self._standing(name) for name in after}
+        for name, (standing, words) in judged.items():
+            if standing is Standing.STUCK:
+                way_out = f"this goes on once {name} has completed, or is taken out of `after`"
+                return _hold(record, f"comes after {name}, which {words}: ", way_out, decision.changes)
+        underway = [name for name, (standing, _) in judged.items() if standing is Standing.UNDERWAY]
+        if underway:
+            waits = ", ".join(f"{name} ({judged[name][1]})" for name in underway)
+            way_out = "the next apply goes on once that has completed, `apply --wait` waits for it"
+            held = _hold(record, f"waiting for {waits}: ", way_out, decision.changes)
+            return held._replace(waits_for=tuple(underway))
+        unseen = [name for name, (standing, _) in judged.items() if standing is Standing.UNSEEN]
+        return decision._replace(reason=f"{decision.reason}; after {', '.join(unseen)}") if unseen else decision
+
+    def _standing(self, name: str) -> tuple[Standing, str]:
+        """How a job stands, and that in words. Those that it comes after itself are judged first, however many."""
+        if not self._by_name:
+            self._by_name = {subject.job.name: subject for subject in self._subjects}
+        stack = [name]
+        while stack:
+            top = stack[-1]
+            if top in self._judged:
+                stack.pop()
+                continue
+            left = [other for other in self._by_name[top].job.after if other not in self._judged]
+            if left:
+                stack += left
+            else:
+                self._judged[top] = self._judge(self._by_name[top])
+        return self._judged[name]
+
+    def _judge(self, subject: Subject) -> tuple[Standing, str]:
+        job, record = subject.job, subject.record
+        seen = self._observed.get(job.id)
+        if seen is None:
+            return Standing.UNSEEN, ""
+        if record is not None and record.doubt is not None:
+            return Standing.STUCK, f"has a call in doubt (reconciler resolve {job.name} --applied | --not-applied)"
+        decision = self.defer(decide(subject, seen), subject)
+        if decision.waits_for:
+            return Standing.UNDERWAY, "itself waiting"
+        if Verb.RUN in decision.verbs:
+            if self._acts(job.name):
+                return Standing.UNDERWAY, "to be run first"
+            return Standing.STUCK, "is to be run first, and this plan is not about it"
+        if decision.kind is ActionKind.HOLD and asked(job, record) in (Asked.RERUN, Asked.FIRST_RUN):
+            return Standing.STUCK, f"is held: {decision.reason}"
+        said = words_of(seen)
+        match seen.status:
+            case Status.COMPLETE:
+                if self._is_stale(job.name, seen) or _is_of_earlier_run(record, seen):
+                    return Standing.UNDERWAY, f"{said}, as read of an earlier run"
+                return Standing.COMPLETE, ""
+            case Status.ACTIVE:
+                ends = decision.kind in (ActionKind.ABORT, ActionKind.DELETE)
+                return (Standing.STUCK, f"is wanted {job.state}") if ends else (Standing.UNDERWAY, said)
+            case Status.NOT_OBSERVED:
+                return Standing.STUCK, "nobody can look at, for the service offers no reads"
+            case Status.DRAFT:
+                return Standing.STUCK, f"was not run ({said})"
+            case Status.UNREADABLE:
+                return Standing.STUCK, f"can't be read: {seen.detail or 'no reason given'}"
+            case Status.FAILED | Status.ABORTED | Status.MISSING:
+                return Standing.STUCK, f"is {said}"
+        assert_never(seen.status)
+
+
+def _is_of_earlier_run(record: Record | None, observed: Observation) -> bool:
+    """Whether a read tells of a run before the recorded one, or of one that can't be told from such."""
+    if not ran_since(record, observed):
+        return False
+    from datetime import datetime
+
+    if record is None or not record.submitted_at or observed.submitted_at is None:
+        return False
+    try:
+        return datetime.fromisoformat(observed.submitted_at) < datetime.fromisoformat(record.submitted_at)
+    except (ValueError, TypeError):  # words of the service's own, or a time with its offset beside one without
+        return True
+
+
+def _suspended(job: Job, record: Record | None, observed: Observation) -> Decision:
+    assert job.suspend is not None
+    until = f" until {job.suspend.until}" if job.suspend.until else ""
+    reason = _reason(f"suspended{until}: {job.suspend.reason}", words_of(observed))
+    return _noop(record, reason)._replace(suspended=True)
+
+
+def _protecting(decision: Decision, record: Record, protect: bool) -> Decision:
+    """The decision about a job whose `protect` is not as recorded. A hold records nothing by itself."""
+    change = Change("protect", record.protect, protect)
+    if decision.kind is ActionKind.NOOP:
+        words = "protected from now on" if protect else "protected no more"
+        kept = record._replace(protect=protect)
+        return _only_recorded(decision, words)._replace(record=kept, changes=(change,))
+    if decision.kind is ActionKind.HOLD:
+        return decision
+    return decision._replace(changes=(*decision.changes, change))
+
+
+def _only_recorded(decision: Decision, reason: str) -> Decision:
+    """A noop that has something to record after all."""
+    why = f"; {decision.reason}" if decision.suspended else ""
+    return decision._replace(kind=ActionKind.ADOPT, reason=f"{reason}; recorded without a call{why}", suspended=False)
+
+
+def _decide_asked(column: Asked, subject: Subject, observed: Observation) -> Decision:
+    job, record = subject.job, subject.record
     cell = TABLE[observed.status][column]
     if column is Asked.NEW_CONFIG and cell not in _ERRORS:
         if job.on_config_change is OnConfigChange.NEXT_RUN:
@@ -275,24 +480,21 @@ def decide(subject: Subject, observed: Observation) -> Decision:
     decision = _decide_cell(cell, column, subject, observed)
     if Verb.RUN in decision.verbs and ran_since(record, observed):
         decision = _already_run(decision, column, subject, observed)
-    if job.protect and decision.kind in _PROTECTED:
-        return _hold(
-            record,
-            f"protected, so no {decision.kind} ({decision.reason}): ",
-            "`protect: false` in the manifest lifts it",
-            decision.changes,
-        )
-    if subject.renamed_from:
-        reason = f"renamed from {subject.renamed_from}"
-        if decision.kind is ActionKind.NOOP:
-            return decision._replace(kind=ActionKind.ADOPT, reason=f"{reason}; recorded without a call")
-        return decision._replace(reason=f"{reason}; {decision.reason}")
+    if decision.kind in _PROTECTED and is_protected(job, record):
+        way_out = "`protect: false` in the manifest lifts it"
+        if not subject.keep:
+            way_out = (
+                "declare it again with `protect: false`, or leave it be and drop its record "
+                f"(`reconciler state forget {job.name}`)"
+            )
+        why = f"protected, so no {decision.kind} ({decision.reason}): "
+        return _hold(record, why, way_out, decision.changes)
     return decision
 
 
 def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observation) -> Decision:
     job, record = subject.job, subject.record
-    seen = _seen(observed)
+    seen = words_of(observed)
     match cell:
         case Cell.RUN:
             return _run(job, record, column, observed)
@@ -303,12 +505,12 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
                 return _restart(job, record, column, observed)
             return _run(job, record, column, observed)
         case Cell.ADOPT_OR_RESTART:
-            if agrees(job.config, observed.config):
+            if agrees(job.config, observed.config, job.ignore):
                 return _adopt(subject, f"already {seen}; recorded without a call", observed)
             return _restart(job, record, column, observed)
         case Cell.RESTART_OR_ADOPT:
             was_aborted = record is not None and record.state is Desired.ABORTED
-            if was_aborted and observed.config is not None and agrees(job.config, observed.config):
+            if was_aborted and observed.config is not None and agrees(job.config, observed.config, job.ignore):
                 return _adopt(subject, f"already {seen} with this config; recorded without a call", observed)
             return _restart(job, record, column, observed)
         case Cell.ADOPT:
@@ -364,16 +566,17 @@ def applied(job: Job, record: Record | None, verb: Verb, began: str | None = Non
     `began` is when its last run did (`Observation.run_began`), None where that is not known.
     """
     tokens = record.run_tokens if record else frozenset[str]()
+    protect = is_protected(job, record)
     match verb:
         case Verb.RUN:
             consumed = tokens | {job.run_token} if job.run_token is not None else tokens
-            return Record(job.id, Desired.RUNNING, dict(job.config), consumed, began)
+            return Record(job.id, Desired.RUNNING, dict(job.config), consumed, began, protect=protect)
         case Verb.ABORT:
             if began is None and record is not None:
                 began = record.submitted_at
-            return Record(job.id, Desired.ABORTED, record.config if record else {}, tokens, began)
+            return Record(job.id, Desired.ABORTED, record.config if record else {}, tokens, began, protect=protect)
         case Verb.DELETE:
-            return Record(job.id, Desired.ABSENT, {}, tokens)
+            return Record(job.id, Desired.ABSENT, {}, tokens, protect=protect)
     assert_never(verb)
 
 
@@ -396,13 +599,22 @@ def same_config(left: Config, right: Config) -> bool:
     return left == right or _explicit(left) == _explicit(right)
 
 
-def agrees(wanted: Config, told: Config | None) -> bool:
+def agrees(wanted: Config, told: Config | None, ignore: Collection[str] = ()) -> bool:
     """Whether a config that the engine tells has all that is wanted; True where it tells none.
 
     Fields that are not asked for are the service's own choice. A field at its default value may be
-    left out (Protocol Buffers' JSON mapping).
+    left out (Protocol Buffers' JSON mapping). `ignore` names fields as a manifest does: `config.jobTimeout`.
     """
-    return told is None or all(told.get(field, type(value)()) == value for field, value in wanted.items())
+    return told is None or not drifted_fields(wanted, told, ignore)
+
+
+def drifted_fields(wanted: Config, told: Config, ignore: Collection[str] = ()) -> tuple[Change, ...]:
+    """The fields in which a config that the engine tells lacks what is wanted, as in `agrees`, sorted."""
+    return tuple(
+        Change(f"config.{field}", value, told.get(field))
+        for field, value in sorted(wanted.items())
+        if told.get(field, type(value)()) != value and f"config.{field}" not in ignore
+    )
 
 
 def config_changes(before: Config, after: Config) -> tuple[Change, ...]:
@@ -466,7 +678,7 @@ def _spend(
     if told is not None and kind is ActionKind.RESTART:
         before = {field: told.get(field, type(value)()) for field, value in job.config.items()}
     changes += config_changes(before, job.config)
-    reason = _reason(_why(job, record, column, before), _seen(observed))
+    reason = _reason(_why(job, record, column, before), words_of(observed))
     return Decision(kind, reason, applied(job, record, Verb.RUN), verbs, tuple(changes))
 
 
@@ -481,7 +693,7 @@ def _delete(subject: Subject, observed: Observation) -> Decision:
     why = "wanted absent" if subject.keep else "no longer declared, and --prune was given"
     after = applied(job, record, Verb.DELETE) if subject.keep else None
     changes = (Change("state", recorded, Desired.ABSENT),)
-    return Decision(ActionKind.DELETE, _reason(why, _seen(observed)), after, verbs, changes)
+    return Decision(ActionKind.DELETE, _reason(why, words_of(observed)), after, verbs, changes)
 
 
 def _already_run(decision: Decision, column: Asked, subject: Subject, observed: Observation) -> Decision:
@@ -490,7 +702,7 @@ def _already_run(decision: Decision, column: Asked, subject: Subject, observed: 
     since = (
         f"run since this was recorded (at {observed.submitted_at}, recorded {record.submitted_at or 'as never run'})"
     )
-    if column is Asked.NEW_CONFIG and observed.config is not None and agrees(job.config, observed.config):
+    if column is Asked.NEW_CONFIG and observed.config is not None and agrees(job.config, observed.config, job.ignore):
         return _adopt(subject, f"{since}, with this config; recorded without a call", observed)
     return _hold(
         record,
@@ -545,7 +757,7 @@ def _why(job: Job, record: Record | None, column: Asked, before: Config | None =
 
 
 def _why_adopt(job: Job, column: Asked, observed: Observation) -> str:
-    seen = _seen(observed)
+    seen = words_of(observed)
     if column is Asked.NEW_CONFIG:
         return _reason("the new config counts from the next run; recorded without a call", seen)
     if column is Asked.FIRST_RUN:
@@ -564,7 +776,7 @@ def _in_doubt(job: Job, record: Record) -> tuple[str, str]:
     )
 
 
-def _seen(observed: Observation) -> str:
+def words_of(observed: Observation) -> str:
     """An observation in words, with the engine's own word: `active (JOB_STATE_RUNNING)`."""
     if observed.status is Status.NOT_OBSERVED:
         return ""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from reconciler.engines.base import Engine
 from reconciler.evidence import Trace, trace_of
+from reconciler.history import APPLIED, NOT_APPLIED, OBSERVED, Told
 from reconciler.jobs import Doubt, Observation, Record, Status
 from reconciler.planner import settled
 from reconciler.state.session import Session
@@ -81,4 +82,5 @@ def _conclude(session: Session, name: str, record: Record, observed: Observation
     doubt: Doubt | None = record.doubt
     assert doubt is not None
     words = "its work shows at the service" if was_applied else "it left no trace in two looks"
-    session.conclude(doubt.op, name, settled(record, was_applied, observed.run_began), words)
+    told = Told(APPLIED if was_applied else NOT_APPLIED, reason=OBSERVED + words)
+    session.conclude(doubt.op, name, settled(record, was_applied, observed.run_began), words, told)

@@ -12,8 +12,8 @@ from reconciler.diagnostics import Diagnostic, Position
 from reconciler.errors import ReconcilerError
 from reconciler.history import HistoryEntry
 from reconciler.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, Status
-from reconciler.plan import Action, ActionKind, Call, Change, Plan, plan_digest, verdict
-from reconciler.planner import Subject, decide
+from reconciler.plan import Action, ActionKind, Call, Change, Plan, plan_digest, said_of_allowed, verdict
+from reconciler.planner import Order, Subject, decide
 
 
 class Weight(StrEnum):
@@ -22,6 +22,7 @@ class Weight(StrEnum):
     ENDS = "ends"
     STARTS = "starts"
     HELD = "held"
+    DRIFTED = "drifted"
     RECORDS = "records"
     LEFT = "left"
     QUIET = "quiet"
@@ -54,7 +55,11 @@ class Row(NamedTuple):
     def is_problem(self) -> bool:
         """Whether somebody has to look at it."""
         doubtful = self.record is not None and self.record.doubt is not None
-        return self.weight is Weight.HELD or doubtful or self.observed.status in (Status.FAILED, Status.UNREADABLE)
+        return (
+            self.weight in (Weight.HELD, Weight.DRIFTED)
+            or doubtful
+            or self.observed.status in (Status.FAILED, Status.UNREADABLE)
+        )
 
 
 class Review(NamedTuple):
@@ -63,6 +68,7 @@ class Review(NamedTuple):
     `title` names what it is, in a word; `key` tells it from other reviews of the same repository and
     is the same for the next one of this. `verdict` is the answer in a sentence. `facts` are (label,
     text). `trouble` says why none of it may be done, else it is ""; `advice` is what to do then.
+    `warnings` are about all of it.
     """
 
     title: str
@@ -72,6 +78,7 @@ class Review(NamedTuple):
     rows: tuple[Row, ...]
     trouble: str = ""
     advice: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class Field(NamedTuple):
@@ -104,17 +111,19 @@ def review_plan(
     state is kept: it tells one review from another, since a state has one target.
     """
     of_name = {subject.job.name: subject for subject in subjects}
-    of_name = {subject.job.name: subject for subject in subjects}
+    runs = {action.job for action in plan.actions}
+    order = Order(of_name.values(), observed, runs.__contains__)
 
     def row(action: Action) -> Row:
         subject = of_name[action.job]
         seen = observed.get(action.id, NOT_OBSERVED)
-        way_out = decide(subject, seen).way_out if action.kind is ActionKind.HOLD else ""
+        held = action.kind is ActionKind.HOLD
+        way_out = order.defer(decide(subject, seen), subject).way_out if held else ""
         return Row(
             action.job,
             action.id,
-            "error" if action.error else action.kind.value,
-            _weight(action.kind),
+            "error" if action.error else "suspended" if action.suspended else action.kind.value,
+            Weight.LEFT if action.suspended else _weight(action.kind),
             action.reason.removeprefix("error: ").removesuffix(way_out).rstrip(" :;"),
             way_out,
             bool(action.error),
@@ -137,12 +146,13 @@ def review_plan(
     ]
     return Review(
         title="Plan",
-        key=_key(state_at),
+        key=review_key(state_at),
         verdict=f"Refused. {verdict(plan)}" if refusal else verdict(plan),
         facts=_facts(plan, refreshed=bool(observed)),
         rows=sorted_rows([*map(row, plan.actions), *left]),
         trouble=refusal.message if refusal else "",
         advice=refusal.hint if refusal else "",
+        warnings=plan.warnings,
     )
 
 
@@ -151,7 +161,7 @@ def review_error(title: str, fault: ReconcilerError, found: Iterable[Diagnostic]
     rows = tuple(
         Row(str(one.position), str(one.position), "error", Weight.HELD, one.message, wrong=True) for one in found
     )
-    return Review(title, _key(state_at), f"Error: {fault.message}", (), rows, advice=fault.hint)
+    return Review(title, review_key(state_at), f"Error: {fault.message}", (), rows, advice=fault.hint)
 
 
 def sorted_rows(rows: Iterable[Row]) -> tuple[Row, ...]:
@@ -189,8 +199,10 @@ def fields(row: Row) -> tuple[Field, ...]:
     for name in sorted({*git, *state, *live}):
         values = (git.get(name), state.get(name), live.get(name))
         asked, kept, told = (value or None if isinstance(value, bool) else value for value in values)
-        differs = runs and (asked != kept or (asked is not None and seen.config is not None and asked != told))
-        found.append(Field(f"config.{name}", *values, differs))
+        path = f"config.{name}"
+        is_told = asked is not None and seen.config is not None and not (job and path in job.ignore)
+        differs = runs and (asked != kept or (is_told and asked != told))
+        found.append(Field(path, *values, differs))
     return tuple(found)
 
 
@@ -216,11 +228,13 @@ def _weight(kind: ActionKind) -> Weight:
     assert_never(kind)
 
 
-def _key(state_at: str) -> str:
+def review_key(state_at: str) -> str:
+    """What tells the reviews of one state from those of another."""
     return hashlib.sha256(state_at.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _facts(plan: Plan, *, refreshed: bool) -> tuple[tuple[str, str], ...]:
+    allowed = (("Allowed", said_of_allowed(plan)),) if plan.allowed else ()
     kept = f"serial {plan.serial}, lineage {plan.lineage}" if plan.serial else "none yet: nothing was ever applied"
     return (
         ("Manifest", ", ".join(plan.paths)),
@@ -230,4 +244,5 @@ def _facts(plan: Plan, *, refreshed: bool) -> tuple[tuple[str, str], ...]:
         ("State", kept),
         ("Manifest digest", plan.manifest_digest),
         ("Plan digest", plan_digest(plan)),
+        *allowed,
     )

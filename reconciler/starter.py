@@ -1,4 +1,10 @@
-"""The manifest that `reconciler init` writes."""
+"""What `reconciler init` writes."""
+
+ATTRIBUTES = """\
+# What reconciler keeps beside a manifest. Of two histories git takes the lines of both; a state is taken whole.
+*.history.jsonl merge=union -text
+*.state.json -text
+"""
 
 MANIFEST = """\
 # What each batch job should be. `reconciler plan` shows what is to be done, `reconciler apply` does it.

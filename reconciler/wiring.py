@@ -6,7 +6,8 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.errors import Usage
-from reconciler.jobs import Config, Target, Verb
+from reconciler.history import Origin
+from reconciler.jobs import EMPTY, Config, Target, Verb
 from reconciler.plan import Call
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from reconciler.engines.base import Engine
     from reconciler.engines.sandbox.server import SandboxServer
     from reconciler.memory import Memory
+    from reconciler.state.file import Surroundings
     from reconciler.state.store import Store
 
 _SANDBOX_JOB_S = 30.0
@@ -34,10 +36,14 @@ class Place(NamedTuple):
 
 
 class World(NamedTuple):
-    """What comes from outside: the environment, and the flag that is set once nothing new may start."""
+    """What comes from outside: the environment, and the flag that is set once nothing new may start.
+
+    `tell` gets a remark for the person who waits.
+    """
 
     env: Mapping[str, str]
     stop: "Flag"
+    tell: Callable[[str], None] = lambda _: None
 
     def pause(self, seconds: float) -> bool:
         """Wait, and return True where a stop was asked for."""
@@ -45,20 +51,28 @@ class World(NamedTuple):
 
 
 class ApplyOptions(NamedTuple):
-    """How an apply goes about it. `max_rps` is in requests a second; times are in seconds."""
+    """How an apply goes about it. `max_rps` is in requests a second; times are in seconds.
+
+    `wait_s` is how long it waits for jobs that others come after. `allowed` is as in `Plan`.
+    """
 
     parallelism: int = 10
     max_rps: float | None = None
     settle_s: float = 60.0
     fail_fast: bool = False
     lock_timeout_s: float = 0.0
+    wait_s: float = 0.0
+    allowed: Mapping[str, int] = EMPTY
 
 
 class LazyEngine:
     """The engine of a target, opened when it is first needed: a plan of holds needs no credentials."""
 
-    def __init__(self, target: Target, place: Place, world: World, options: ApplyOptions) -> None:
-        self._arguments = (target, place, world, options)
+    def __init__(
+        self, target: Target, place: Place, world: World, options: ApplyOptions, assure: Callable[[], bool]
+    ) -> None:
+        """`assure` is asked before each call that changes a job, as in `Session.assure`."""
+        self._arguments = (target, place, world, options, assure)
         self._stack = ExitStack()
         self._engine: Engine | None = None
 
@@ -75,7 +89,9 @@ class LazyEngine:
 
 
 @contextmanager
-def open_engine(target: Target, place: Place, world: World, options: ApplyOptions) -> "Iterator[Engine]":
+def open_engine(
+    target: Target, place: Place, world: World, options: ApplyOptions, assure: Callable[[], bool] = lambda: True
+) -> "Iterator[Engine]":
     """The target's engine, and, for an embedded sandbox, its server. Raises `CredentialsError` for want of them."""
     from random import Random
 
@@ -97,6 +113,7 @@ def open_engine(target: Target, place: Place, world: World, options: ApplyOption
             max_rps=options.max_rps,
             wait=world.pause,
             random=Random(),  # noqa: S311  jitter needs no cryptography
+            assure=assure,
         )
         stack.callback(engine.close)
         yield engine
@@ -137,9 +154,12 @@ def target_of(declared: Target, place: Place) -> Target:
 
 
 def state_path(place: Place) -> str:
-    """Where the state file stands: beside the first path of the manifest, unless --state names it."""
+    """Where the state file stands: beside the first path of the manifest, unless --state names it.
+
+    Where git keeps the state, it would stand there.
+    """
     url = place.state_url
-    if not url:
+    if not url or url.startswith("git+"):
         first = os.path.normpath(manifest_paths(place)[0])
         if os.path.isdir(first) and os.path.basename(first) in ("", ".", ".."):
             return os.path.join(first, "jobs.state.json")
@@ -147,8 +167,11 @@ def state_path(place: Place) -> str:
         return f"{stem if extension in ('.yaml', '.yml') else first}.state.json"
     if url.startswith("file:"):
         return url.removeprefix("file://").removeprefix("file:")
-    if "://" in url or url.startswith("git+"):
-        raise Usage(f"--state {url}: state is kept in a file; give its path")
+    if "://" in url:
+        raise Usage(
+            "--state: state is kept in a file, or on a branch of a git remote",
+            "give a path, or git+https://host/org/repo.git#reconciler-state:jobs.state.json",
+        )
     return url
 
 
@@ -165,8 +188,37 @@ def open_store(place: Place, world: World) -> "Store":
         now=now,
         new_lineage=fresh_id,
         wait=world.pause,
+        origin=lambda command: origin_of(place, world, command),
     )
-    return FileStore(state_path(place), around)
+    is_on_branch = place.state_url.startswith("git+")
+    return _branch_store(place, world, around) if is_on_branch else FileStore(state_path(place), around)
+
+
+def _branch_store(place: Place, world: World, around: "Surroundings") -> "Store":
+    """The store on the branch that --state names."""
+    from reconciler.state import repository
+    from reconciler.state.branch import BranchStore, Means
+    from reconciler.state.branch_url import parse
+
+    url = parse(place.state_url)
+    checkout, env = os.path.dirname(manifest_paths(place)[0]) or ".", world.env
+    remote = repository.url_of_remote(url.remote, checkout, env) if url.is_name else url.remote
+    if "://" not in remote and ":" not in remote.partition("/")[0]:
+        remote = os.path.abspath(remote)
+    means = Means(
+        repository=repository.Repository(
+            _own_folder(world, "XDG_CACHE_HOME", ".cache"),
+            remote,
+            url.branch,
+            env=env,
+            settings=repository.settings_of_checkout(checkout, env),
+            wait=world.pause,
+        ),
+        author=lambda: repository.author_of(origin_of(place, world, "").who, checkout, env),
+        tell=world.tell,
+        folder=around.marks_folder,
+    )
+    return BranchStore(url._replace(remote=remote), means, around)
 
 
 def memory_of(place: Place, world: World) -> "Memory":
@@ -198,11 +250,9 @@ def commit_of(place: Place) -> str | None:
     """The commit that is checked out where the manifest lies, None outside git."""
     import subprocess
 
-    first = manifest_paths(place)[0]
-    folder = first if os.path.isdir(first) else os.path.dirname(first) or "."
     try:
         found = subprocess.run(
-            ["git", "-C", folder, "rev-parse", "--verify", "--quiet", "HEAD"],
+            ["git", "-C", _manifest_folder(place), "rev-parse", "--verify", "--quiet", "HEAD"],
             capture_output=True,
             text=True,
             check=False,
@@ -212,9 +262,18 @@ def commit_of(place: Place) -> str | None:
     return found.stdout.strip() or None
 
 
+def _manifest_folder(place: Place) -> str:
+    first = manifest_paths(place)[0]
+    return first if os.path.isdir(first) else os.path.dirname(first) or "."
+
+
 def state_name(place: Place) -> str:
     """Where state is kept, in the words that say so: what tells one plan's comment from another's."""
-    return place.state_url or state_path(place)
+    if not place.state_url.startswith("git+"):
+        return place.state_url or state_path(place)
+    from reconciler.state.branch_url import parse
+
+    return str(parse(place.state_url))
 
 
 def repository_path(file: str, env: Mapping[str, str]) -> str:
@@ -242,6 +301,15 @@ def now() -> str:
 
 def _who(env: Mapping[str, str]) -> str:
     return f"{user_of(env)} (process {os.getpid()})"
+
+
+def origin_of(place: Place, world: World, command: str) -> Origin:
+    """Who acts by a command, for the history: a CI run, else the git user, else user@host."""
+    from reconciler.identity import ci_identity
+    from reconciler.revisions import git_user
+
+    who = ci_identity(world.env) or git_user(_manifest_folder(place)) or user_of(world.env)
+    return Origin(who, commit_of(place), command=command)
 
 
 def user_of(env: Mapping[str, str]) -> str:

@@ -13,8 +13,8 @@ runs in a forked child that has its modules loaded, so that a history takes a te
 
 After each break: every call that was sent had its intent on disk, before the journal ever failed; every
 execution has a result or an intent on record; applying again (a person settling what is named as in
-doubt) ends with everything done as asked, each run once; the state says what the ledger says; one more
-apply and a plan change nothing.
+doubt) ends with everything done as asked, each run once; the state says what the ledger says; the
+history tells of every execution once; one more apply and a plan change nothing.
 """
 
 import argparse
@@ -28,6 +28,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
@@ -402,14 +403,34 @@ class History:
         for name, record in records.items():
             last = next((deed for deed in reversed(deeds) if deed.job_id == record.id), None)
             _require(_tells(record, last), f"the state says {record} of {name}, and the ledger {last}")
+        self._check_history(deeds)
         files = self._files()
-        _require(set(files) <= {"jobs.yaml", "jobs.state.json", "plan.json"}, f"left over: {sorted(files)}")
+        kept = {"jobs.yaml", "jobs.state.json", "jobs.history.jsonl", "plan.json"}
+        _require(set(files) <= kept, f"left over: {sorted(files)}")
         _require(self.run(*self._scenario.again).code == 0, "one more apply fails")
         _require(self._files() == files, "one more apply changes a file")
         _require(self._ledger() == deeds, "one more apply does something")
         plan = self.run("plan", "--format", "json")
         kinds = {action["action"] for action in json.loads(plan.out)["actions"]}
         _require(plan.code == 0 and kinds <= {"noop"}, f"the plan is not empty: {plan.out}")
+
+    def _check_history(self, deeds: Sequence[Deed]) -> None:
+        """Each execution is told once, as done or as settled so; and nothing that was not executed is."""
+        text = (self._folder / "jobs.history.jsonl").read_text()
+        lines = [line for line in map(json.loads, text.splitlines()) if line["verb"] in {verb.value for verb in Verb}]
+        settled = {line["op"]: line["outcome"] for line in lines if line["outcome"] in ("applied", "not-applied")}
+        calls_told = [line for line in lines if line["outcome"] not in ("applied", "not-applied")]
+        twice = [op for op, times in Counter(line["op"] for line in calls_told).items() if times > 1]
+        _require(not twice and len(lines) == len(calls_told) + len(settled), f"told twice: {twice} in {text}")
+        told = Counter(
+            (line["id"], line["verb"] == Verb.RUN)
+            for line in calls_told
+            if settled.get(line["op"], line["outcome"]) in ("succeeded", "applied")
+        )
+        done = Counter((deed.job_id, deed.verb is Verb.RUN) for deed in deeds)  # to abort a draft deletes it
+        _require(told == done, f"the history tells {told}, and the ledger {done}: {text}")
+        checked = self.run("history", "--check")
+        _require(checked.code == 0, f"the history is not whole: {checked.out}")
 
     def _resolve_all(self) -> None:
         """Settle each doubt by what the ledger says, as a person would who looked the job up."""

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from lossy_disk import LossyDisk
+from lossy_disk import SCRIBE, LossyDisk
 from reconciler.document import Document
 from reconciler.engines.base import Answer, AnswerClass
 from reconciler.engines.bytenite.answers import answer_from, may_repeat
@@ -236,7 +236,7 @@ def session(content: bytes) -> None:
         return
     assert loaded is not None
     _assert_sound(loaded.state)
-    Session(disk, _STATE_PATH, loaded, lambda: _STATE, lambda state, digest: None).close()
+    Session(disk, _STATE_PATH, loaded, lambda: _STATE, lambda state, digest: None, SCRIBE).close()
     assert disk.read(journal_path(_STATE_PATH)) is None, "the journal is still there"
     folded = load(disk, _STATE_PATH, TARGET)
     assert loaded.state.jobs == (folded.state.jobs if folded else {})
@@ -245,7 +245,7 @@ def session(content: bytes) -> None:
 def _journal_seed() -> bytes:
     """The records that a session writes, a line each."""
     disk = LossyDisk(Random(1))
-    started = Session(disk, _STATE_PATH, None, lambda: _STATE, lambda state, digest: None)
+    started = Session(disk, _STATE_PATH, None, lambda: _STATE, lambda state, digest: None, SCRIBE)
     started.intend("a", "id-a", _DOUBT)
     started.conclude("op-1", "a", Record("id-a", Desired.RUNNING, {"jobTimeout": 7}, frozenset({"t"})), "HTTP 200")
     started.put("b", None)

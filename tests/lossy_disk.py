@@ -10,10 +10,18 @@ flushed by a later one, though it reads as written until the power goes.
 
 import errno
 from collections.abc import Callable
+from itertools import count
 from random import Random
 from typing import NamedTuple
 
+from reconciler.history import Origin
+from reconciler.state.session import Scribe
+
 SECTOR_BYTES = 512
+
+
+SCRIBE = Scribe(lambda: Origin("ada"), lambda: "2026-11-21T10:00:00Z", map("made-{}".format, count()).__next__)
+"""Who signs in a session that has no store."""
 
 
 class PowerLoss(BaseException):

@@ -142,7 +142,8 @@ class Patient:
         _require(self._states() == self._case.after, f"again, it leaves {self._states()}")
         _require(self._history.run("state", "list").code == 0, "the state can't be listed")
         left = {path.name for path in self._project.iterdir() if path.is_file()}
-        _require(left == {"jobs.yaml", "jobs.state.json"}, f"left over: {sorted(left)}")
+        _require(left == {"jobs.yaml", "jobs.state.json", "jobs.history.jsonl"}, f"left over: {sorted(left)}")
+        _require(self._history.run("history", "--check").code == 0, "the history is not whole")
         _require(self._changes() == self._sent, "a call was sent")
 
     def _changes(self) -> list[str]:

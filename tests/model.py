@@ -11,7 +11,7 @@ service in memory.
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from random import SystemRandom
@@ -31,7 +31,8 @@ from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.engines.sandbox.life import JobState, to_wire
 from reconciler.engines.sandbox.life import state as server_state
 from reconciler.errors import ExitCode, Refused, StateError
-from reconciler.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Record, State, Verb
+from reconciler.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Record, State, Suspension, Verb
+from reconciler.order import circles_in
 from reconciler.plan import Outcome, Plan
 from reconciler.planner import agrees, same_config
 
@@ -53,6 +54,13 @@ EDITS: tuple[Edit, ...] = (
     *(("mode", mode) for mode in OnConfigChange),
     ("protect", True),
     ("protect", False),
+    ("protect", None),
+    ("suspend", Suspension("a freeze")),
+    ("suspend", None),
+    ("ignore", ("config.taskTimeout",)),
+    ("after", "a"),
+    ("after", "b"),
+    ("after", ""),
     ("remove", None),
     ("rename", "a"),
     ("rename", "d"),
@@ -393,16 +401,20 @@ class Months(RuleBasedStateMachine):
                     jobs[name] = job._replace(run_token=value)
                 case "mode":
                     jobs[name] = job._replace(on_config_change=value)
-                case "protect":
-                    jobs[name] = job._replace(protect=value)
+                case "protect" | "suspend" | "ignore":
+                    jobs[name] = job._replace(**{what: value})
+                case "after" if not value or value in jobs:
+                    jobs[name] = job._replace(after=(value,) if value else ())
                 case "remove" if len(jobs) > 1:
                     del jobs[name]
+                    jobs = {other: one._replace(after=_without(one.after, name)) for other, one in jobs.items()}
                 case "rename" if value not in jobs:
                     del jobs[name]
                     jobs[value] = job._replace(name=value)
+                    jobs = {other: one._replace(after=_without(one.after, name, value)) for other, one in jobs.items()}
                 case "id" if self._is_free(f"{name}{value}"):
                     jobs[name] = job._replace(id=f"{name}{value}")
-        if jobs != self.jobs:
+        if jobs != self.jobs and not any(circles_in({one.name: one.after for one in jobs.values()})):
             self.drafts.append(self.jobs or jobs)
             self.jobs = jobs
             self.world.declare(jobs)
@@ -438,6 +450,8 @@ class Months(RuleBasedStateMachine):
         state = self._state()
         recorded = {record.id: record for record in state.jobs.values()}
         for job in self.jobs.values():
+            if job.suspend is not None:
+                continue
             self.account.hear(job, job.id not in recorded and self._is_active_otherwise(job))
         if prune:
             declared = {job.id for job in self.jobs.values()}
@@ -462,7 +476,9 @@ class Months(RuleBasedStateMachine):
         self._hear_all(prune or (saved is not None and bool({a.job for a in saved.actions} - set(self.jobs))))
         if any("stale" in fault for fault in how.faults):
             self.disturbed.update(IDS)
+        records, at = self._state().jobs.values(), len(self.world.book.done)
         ended = self.world.apply(how, prune=prune, saved=saved)
+        self._check_protected({record.id for record in records if record.protect}, at)
         if ended.refusal is not None:
             # A saved plan that no longer fits, or a service that was never reached or rejects the token.
             assert not ended.changing or how.faults, ended.refusal
@@ -496,6 +512,7 @@ class Months(RuleBasedStateMachine):
                 record.state is Desired.RUNNING and same_config(record.config, done.deed.config)
             ), f"a run of {job_id} is on record as {record}"
         self.seen_done = len(book)
+        self._check_order(newest)
         self._check_settled(records)
         self._note_doubts()
         if ended is not None:
@@ -503,6 +520,25 @@ class Months(RuleBasedStateMachine):
         content = self.world.disk.files.get(STATE)
         if content is not None and (not self.versions or self.versions[-1] != content):
             self.versions.append(bytes(content))
+
+    def _check_protected(self, protected: set[str], at: int) -> None:
+        """What was recorded as protected was neither aborted nor deleted, unless the manifest lifted that."""
+        says = {job.id: job.protect for job in self.jobs.values() if job.protect is not None}
+        for done in self.world.book.done[at:]:
+            if done.by_us and done.deed.verb is not Verb.RUN:
+                job_id = done.deed.job_id
+                assert not says.get(job_id, job_id in protected), f"{job_id} is protected: {done.deed}"
+
+    def _check_order(self, newest: Iterable[str]) -> None:
+        """What we ran came after what it is to come after, as far as nobody else acted and no read lagged."""
+        by_id = {job.id: job for job in self.jobs.values()}
+        for job_id in newest:
+            for other in by_id[job_id].after if job_id in by_id else ():
+                first = self.world.server_job(self.jobs[other].id)
+                if first is None or first.id in self.disturbed:
+                    continue
+                state = server_state(first, self.world.clock())
+                assert state is JobState.COMPLETE, f"{job_id} was run, and {other}, which comes first, is {state}"
 
     def _note_doubts(self) -> None:
         """Remember the doubts on record; one that is new starts with nobody else at work."""
@@ -541,6 +577,8 @@ class Months(RuleBasedStateMachine):
                 assert f"reconciler resolve {outcome.action.job}" in said or "skipped" in said, outcome
             if outcome.outcome is Outcome.SUCCEEDED and not doubtful:
                 job = self.jobs.get(outcome.action.job)
+                if job and job.suspend is not None:
+                    continue
                 if job and job.state is Desired.RUNNING:
                     self.account.spend(job_id, job.run_token)
                 self.account.close(job_id, executed[job_id])
@@ -551,6 +589,10 @@ class Months(RuleBasedStateMachine):
             assert shown.issuperset(ended.changing), f"no plan showed {set(ended.changing) - shown}"
         if ended.exit_code is not None and in_doubt:
             assert ended.exit_code is ExitCode.IN_DOUBT, f"exit {ended.exit_code} with a call in doubt"
+
+
+def _without(names: tuple[str, ...], gone: str, new: str = "") -> tuple[str, ...]:
+    return tuple(filter(None, (new if name == gone else name for name in names)))
 
 
 def run(sequences: int, number: int) -> None:

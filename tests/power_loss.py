@@ -23,6 +23,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from random import Random
 from typing import Any, NamedTuple, NoReturn, Protocol, cast
 from unittest.mock import patch
@@ -37,10 +38,11 @@ from reconciler.engines.sandbox.life import Book, Deed, Seen
 from reconciler.engines.sandbox.life import Job as RemoteJob
 from reconciler.engines.sandbox.service import Options, Request, Service
 from reconciler.errors import ExitCode, ReconcilerError, StateError
+from reconciler.history import Told
 from reconciler.jobs import Desired, Doubt, Evidence, Job, OnConfigChange, Record, Status, Target, Verb
 from reconciler.manifest import Manifest
 from reconciler.plan import ActionKind
-from reconciler.state import journal, session
+from reconciler.state import history, journal, session
 from reconciler.state.file import FileStore, Surroundings
 from reconciler.state.journal import JournalBroken
 from reconciler.state.session import Session
@@ -78,6 +80,7 @@ class Promises:
         self._numbers = iter(range(1_000_000))
         self._broken = False
         self.lineage = ""
+        self.ops: set[str] = set()
         self._turn = threading.Lock()
 
     @contextmanager
@@ -149,28 +152,29 @@ class Witness:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
-    def intend(self, name: str, job_id: str, doubt: Doubt) -> None:
+    def intend(self, name: str, job_id: str, doubt: Doubt, reason: str = "") -> None:
         def intended(_: Jobs, opened: dict[str, tuple[str, str, Doubt]]) -> None:
             opened[doubt.op] = (name, job_id, doubt)
 
         with self._promises.change(intended):
-            self._real.intend(name, job_id, doubt)
+            self._real.intend(name, job_id, doubt, reason)
+        self._promises.ops.add(doubt.op)
 
-    def conclude(self, op: str, name: str, record: Record | None, answer: str) -> None:
+    def conclude(self, op: str, name: str, record: Record | None, answer: str, told: Told | None = None) -> None:
         def concluded(jobs: Jobs, opened: dict[str, tuple[str, str, Doubt]]) -> None:
             opened.pop(op, None)
             _set(jobs, name, record)
 
         with self._promises.change(concluded):
-            self._real.conclude(op, name, record, answer)
+            self._real.conclude(op, name, record, answer, told)
 
-    def put(self, name: str, record: Record | None) -> None:
+    def put(self, name: str, record: Record | None, *told: Any) -> None:
         with self._promises.change(lambda jobs, _: _set(jobs, name, record)):
-            self._real.put(name, record)
+            self._real.put(name, record, *told)
 
-    def put_all(self, records: Mapping[str, Record]) -> None:
+    def put_all(self, records: Mapping[str, Record], *told: Any) -> None:
         with self._promises.change(lambda jobs, _: jobs.update(records)):
-            self._real.put_all(records)
+            self._real.put_all(records, *told)
 
     def move(self, moves: Mapping[str, str]) -> None:
         def moved(jobs: Jobs, _: object) -> None:
@@ -203,13 +207,12 @@ class Machine:
 
     def store(self) -> FileStore:
         self.stores += 1
-        number = self.stores
         around = Surroundings(
             disk=self.disk,
             marks_folder=self.marks,
             who="ada@host (process 1)",
             now=lambda: "2026-11-21T10:00:00Z",
-            new_lineage=lambda: f"lineage-{number}",
+            new_lineage=map(f"lineage-{self.stores}.{{}}".format, count()).__next__,
             wait=lambda seconds: False,
         )
         return FileStore(self.path, around)
@@ -229,6 +232,19 @@ class Machine:
         jobs = {} if state is None else state.jobs
         self.promises.check(jobs, "" if state is None else state.lineage)
         return jobs
+
+    def check_history(self) -> None:
+        """Each call that was on record is told of once, and nothing is missing, once a session was left in peace."""
+        past = self.store().past()
+        if past.untold:
+            raise Violation("the history lacks what is in a journal that is left")
+        calls = Counter(one.entry.op for one in history.read(past.content)[0] if not one.entry.settles)
+        missing = self.promises.ops - calls.keys()
+        twice = [op for op, times in calls.items() if times > 1]
+        if missing or twice:
+            raise Violation(f"the history lacks {missing}, and has twice {twice}")
+        if found := history.faults(past):
+            raise Violation(f"the history has faults: {found}")
 
 
 class Outcome(NamedTuple):
@@ -264,6 +280,7 @@ def session_history(random: Random, folder: str) -> Outcome:
         with machine.store().open(TARGET, "apply", 0):
             pass
         machine.check()
+        machine.check_history()
     _refuse_leftovers(machine)
     return Outcome(machine.losses, 0, 0, 0)
 
@@ -776,6 +793,7 @@ def apply_history(random: Random, folder: str) -> Outcome:
         disk.off_at, disk.failing, remote.moody = None, 0.0, False
         _come_to_rest(applies)
     _refuse_leftovers(machine)
+    machine.check_history()
     runs = sum(deed.verb is Verb.RUN for deed, _ in remote.ledger.deeds)
     return Outcome(machine.losses, applies.count, runs, applies.doubts)
 

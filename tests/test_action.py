@@ -300,7 +300,7 @@ def test_drift_opens_one_issue_and_closes_it(tmp_path: Path, github: GitHub, san
     assert issue["state"] == "open"
     assert "aborted" in issue["body"]
     assert runner.told()["changes"] == "true"
-    config = {"config": {}}
+    config: dict[str, dict[str, int]] = {"config": {}}
     assert requests.post(f"{sandbox.endpoint}/jobs/a/run", json=config, headers=headers, timeout=10).ok
     runner.step("drift")
     assert issue["state"] == "open"  # run by someone else is drift too

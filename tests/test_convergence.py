@@ -14,7 +14,7 @@ from reconciler.engines.sandbox.life import JobState
 from reconciler.engines.sandbox.life import abort as server_abort
 from reconciler.engines.sandbox.life import run as server_run
 from reconciler.errors import ExitCode
-from reconciler.jobs import Desired, Doubt, Evidence, Job, OnConfigChange, Record, State, Status, Verb
+from reconciler.jobs import Desired, Doubt, Evidence, Job, OnConfigChange, Record, State, Status, Suspension, Verb
 from reconciler.plan import ActionKind, Outcome
 from reconciler.state import codec
 
@@ -70,8 +70,10 @@ def a_job(draw: st.DrawFn, name: str, job_id: str) -> Job:
         draw(CONFIG),
         draw(st.sampled_from((None, None, *TOKENS))),
         draw(st.sampled_from(OnConfigChange)),
-        draw(st.sampled_from((False, False, False, True))),
+        draw(st.sampled_from((None, None, False, True))),
         draw(st.sampled_from(({}, {"team": "media"}))),
+        draw(st.sampled_from((None, None, None, None, Suspension("a freeze"), Suspension("it was", "", 0.0)))),
+        draw(st.sampled_from(((), (), ("config.taskTimeout",)))),
     )
 
 
@@ -88,7 +90,9 @@ def a_record(draw: st.DrawFn, job_id: str) -> Record | None:
         )
     state = None if kind == "first doubt" else draw(st.sampled_from(Desired))
     config = {} if state in (None, Desired.ABSENT) else draw(CONFIG)
-    return Record(job_id, state, config, frozenset(draw(st.sets(st.sampled_from(TOKENS)))), draw(BEGAN), doubt)
+    protect = draw(st.sampled_from((False, False, True)))
+    tokens = frozenset(draw(st.sets(st.sampled_from(TOKENS))))
+    return Record(job_id, state, config, tokens, draw(BEGAN), doubt, protect=protect)
 
 
 @st.composite
@@ -117,6 +121,9 @@ def a_case(draw: st.DrawFn) -> Case:
     count = draw(st.integers(1, 6))
     names = [f"job-{number}" for number in range(6)]
     jobs = {name: draw(a_job(name, job_id)) for name, job_id in zip(names[:count], IDS, strict=False)}
+    for number, name in enumerate(names[1:count], 1):  # a job comes after earlier ones alone: no circles
+        if draw(st.sampled_from((False, False, True))):
+            jobs[name] = jobs[name]._replace(after=(draw(st.sampled_from(names[:number])),))
     records = {}
     for name, job_id in zip(names, IDS, strict=True):
         record = draw(a_record(job_id)) if name in jobs or draw(st.booleans()) else None

@@ -15,13 +15,13 @@ MODULES = {
 # From the ground up. A name stands for its module and all below it; names on one row know nothing of each other.
 ROWS = (
     # 0 ground
-    ("diagnostics", "digests", "endpoints", "history", "jobs", "memory", "starter", "text"),
+    ("diagnostics", "digests", "endpoints", "history", "identity", "jobs", "memory", "starter", "text"),
     ("errors", "plan", "document"),
     ("events",),
     # 1 pure
-    ("strict_yaml", "schemas", "evidence", "planner", "guards"),
+    ("strict_yaml", "schemas", "evidence", "planner", "guards", "order"),
     ("manifest", "review", "syntax", "takeover"),
-    ("layout",),
+    ("drift", "layout"),
     ("edit",),
     # 2 ports
     ("engines.base", "engines", "state"),
@@ -30,12 +30,12 @@ ROWS = (
     ("engines.bytenite", "engines.sandbox"),
     # 3 effects
     ("sources", "refresh", "recover", "cache"),
-    ("apply",),
+    ("apply", "revisions"),
     # 4 views
     ("render",),
     # 5 shell
     ("wiring", "terminal"),
-    ("app", "authoring"),
+    ("app", "audit", "authoring"),
     ("cli",),
     ("__main__",),
 )

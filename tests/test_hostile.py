@@ -53,7 +53,7 @@ def review(said: str) -> Review:
     rows = [
         row._replace(weight=weight, word=word, job=f"{said}{number}")
         for number, (weight, word) in enumerate(
-            zip(Weight, ("delete", "run", "hold", "adopt", "left", "noop"), strict=True)
+            zip(Weight, ("delete", "run", "hold", "gone", "adopt", "left", "noop"), strict=True)
         )
     ]
     rows[2] = rows[2]._replace(wrong=True, record=record._replace(doubt=doubt))

@@ -75,7 +75,7 @@ def test_a_manifest_holds_every_job_with_the_defaults_under_it() -> None:
         config={"isTestJob": True, "taskTimeout": 3600},
         run_token=None,
         on_config_change=OnConfigChange.RESTART,
-        protect=False,
+        protect=None,
         labels={"team": "media", "tier": "1"},
     )
 
@@ -255,7 +255,7 @@ def base(**changes: str) -> str:
         [base(job="config: {jobTimeout: 6, 'taskTimeout': 5.0}, state: 'running'")],
         [
             base(
-                job="state: running, id: a, onConfigChange: restart, protect: false",
+                job="state: running, id: a, onConfigChange: restart",
                 defaults="config: {jobTimeout: 6, taskTimeout: 0x5}",
             )
         ],

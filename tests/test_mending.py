@@ -189,6 +189,7 @@ def test_once_a_first_flush_failed_no_other_thread_sends(tmp_path: Path) -> None
                 monotonic=time.monotonic,
                 now=lambda: "2026-11-21T10:00:00Z",
                 new_op=lambda: str(uuid.uuid4()),
+                runs={},
             )
             subjects = {subject.job.name: subject for subject in matching.subjects}
             events = list(carry_out(plan, subjects, surroundings, parallelism=2, fail_fast=False))

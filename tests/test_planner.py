@@ -273,7 +273,7 @@ def test_on_config_change_does_not_bend_the_errors(mode: OnConfigChange) -> None
         (job("aborted", protect=True), "hold"),
         (job("absent", protect=True), "hold"),
         (job(protect=True, config={"taskTimeout": 700}), "hold"),
-        (job(protect=True), "noop"),
+        (job(protect=True), "adopt"),
     ],
 )
 def test_protect_refuses_abort_restart_and_delete(desired: Job, kind: str) -> None:

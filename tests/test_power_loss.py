@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from lossy_disk import LossyDisk, PowerLoss
+from lossy_disk import SCRIBE, LossyDisk, PowerLoss
 from power_loss import KINDS, TARGET, Machine, run_histories
 from reconciler.app import Applied
 from reconciler.errors import ExitCode
@@ -223,7 +223,8 @@ def test_a_state_file_is_whole_whatever_was_flushed_of_the_next(tmp_path: Path) 
 
 def _session() -> tuple[LossyDisk, Session]:
     disk = LossyDisk(Random(1))
-    return disk, Session(disk, "/f/s", None, lambda: State("lineage-1", 0, TARGET, {}), lambda state, digest: None)
+    fresh = State("lineage-1", 0, TARGET, {})
+    return disk, Session(disk, "/f/s", None, lambda: fresh, lambda state, digest: None, SCRIBE)
 
 
 def _doubt(op: str) -> Doubt:

@@ -157,6 +157,7 @@ def apply_one(folder: Path, engine: ByteniteEngine, verb: Verb) -> tuple[ActionO
             monotonic=time.monotonic,
             now=lambda: "2026-11-21T10:00:00Z",
             new_op=lambda: str(uuid.uuid4()),
+            runs={},
         )
         events = list(carry_out(plan, {"a": matching.subjects[0]}, surroundings, parallelism=1, fail_fast=False))
         [outcome] = [event.outcome for event in events if isinstance(event, Finished)]

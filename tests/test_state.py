@@ -72,7 +72,7 @@ def test_a_session_that_changes_nothing_leaves_every_byte_and_no_other_file(tmp_
     with store(tmp_path).open(TARGET, "apply", 0) as session:
         session.put("a", RECORD)
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["jobs.state.json", "marks"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["jobs.history.jsonl", "jobs.state.json", "marks"]
 
 
 def test_the_serial_counts_changed_writes_and_the_lineage_stays(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from lossy_disk import LossyDisk, PowerLoss
+from lossy_disk import SCRIBE, LossyDisk, PowerLoss
 from project import TOKEN, Project
 from reconciler.engines.sandbox.life import calls
 from reconciler.engines.sandbox.server import SandboxServer
@@ -34,9 +34,8 @@ class Files(NamedTuple):
 
 
 def opened(disk: LossyDisk) -> Session:
-    return Session(
-        disk, STATE, load(disk, STATE, TARGET), lambda: State("lineage-1", 0, TARGET, {}), lambda state, digest: None
-    )
+    fresh = State("lineage-1", 0, TARGET, {})
+    return Session(disk, STATE, load(disk, STATE, TARGET), lambda: fresh, lambda state, digest: None, SCRIBE)
 
 
 def doubt(op: str) -> Doubt:
@@ -359,7 +358,12 @@ def test_a_damaged_journal_ends_an_apply_before_its_first_call(served: Project, 
     path = served.folder / "jobs.state.json"
     target = Target("bytenite", served.server.endpoint)
     session = Session(
-        OsDisk(), str(path), load(OsDisk(), str(path), target), lambda: State("", 0, target, {}), lambda s, d: None
+        OsDisk(),
+        str(path),
+        load(OsDisk(), str(path), target),
+        lambda: State("", 0, target, {}),
+        lambda state, digest: None,
+        SCRIBE,
     )
     session.intend("c", "c", doubt("op-1"))
     session.put("b", None)

@@ -14,7 +14,7 @@ _EXIT_CODES = """\b
 Exit codes:
   0    done, or nothing to do
   1    an error before anything was done
-  2    changes are pending (plan --detailed-exitcode)
+  2    changes are pending (plan --detailed-exitcode), or jobs are not as recorded (drift)
   3    some actions failed; state holds the rest
   4    refused: a guard, a hold, a stale plan, a lock, no --yes
   5    some call is in doubt
@@ -24,7 +24,10 @@ Exit codes:
 _COMMANDS = (
     "apply",
     "completion",
+    "diff",
+    "drift",
     "fmt",
+    "history",
     "import",
     "init",
     "plan",

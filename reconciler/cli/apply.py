@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli.interrupts import Interrupts
-from reconciler.cli.shell import Shell, lock_timeout, options, selection, show_error
+from reconciler.cli.shell import Shell, allow, lock_timeout, options, selection, show_error
 from reconciler.cli.watch import Watch
 from reconciler.errors import ExitCode, ReconcilerError, Refused, Usage
 
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 @click.option("--settle", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="SECONDS",
               help="Time between the two looks at a call in doubt.")  # fmt: skip
 @click.option("--fail-fast", is_flag=True, help="Start nothing new once something failed.")
+@click.option("--wait", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS",
+              help="How long to wait for jobs that others come after, to run those then [0].")  # fmt: skip
 @lock_timeout
+@allow
 @selection
 @options("json", "github")
 def apply(
@@ -42,10 +45,13 @@ def apply(
     targets: tuple[str, ...],
     excludes: tuple[str, ...],
     prune: bool,
+    wait: float,
+    allowed: dict[str, int],
 ) -> ExitCode:
     """Carry out the plan.
 
-    Aborts first, then runs, then deletes; each call is on record before it is sent.
+    Aborts first, then runs, then deletes; each call is on record before it is sent. A job that comes
+    after others is held until they have completed; the next apply goes on, or --wait waits.
     """
     from reconciler import app
     from reconciler.wiring import ApplyOptions
@@ -55,8 +61,8 @@ def apply(
     selection = app.Selection(targets, excludes, prune)
     saved_plan = None if saved is None else app.read_plan(_read(saved), saved)
     if dry_run:
-        return _dry_run(shell, selection, saved_plan)
-    options = ApplyOptions(parallelism, max_rps, settle, fail_fast, lock_timeout)
+        return _dry_run(shell, selection, saved_plan, allowed)
+    options = ApplyOptions(parallelism, max_rps, settle, fail_fast, lock_timeout, wait, allowed)
     with Interrupts(shell) as interrupts:
         watch = Watch(shell)
         try:
@@ -66,7 +72,7 @@ def apply(
                 selection,
                 options,
                 saved=saved_plan,
-                confirm=lambda made: _confirm(shell, made, yes, interrupts, watch),
+                confirm=lambda made: _confirm(shell, made, yes, interrupts),
                 watch=watch,
                 remark=shell.terminal.remark,
             )
@@ -91,12 +97,12 @@ def _read(path: str) -> str:
         ) from fault
 
 
-def _dry_run(shell: Shell, selection: "app.Selection", saved: "Plan | None") -> ExitCode:
+def _dry_run(shell: Shell, selection: "app.Selection", saved: "Plan | None", allowed: dict[str, int]) -> ExitCode:
     from reconciler import app
     from reconciler.plan import plan_to_json
     from reconciler.render import text
 
-    made, endpoint = app.dry_run(shell.place, shell.world, selection, saved)
+    made, endpoint = app.dry_run(shell.place, shell.world, selection, saved, allowed)
     if shell.form == "json":
         shell.document(plan_to_json(made))
     elif requests := text.requests(made, endpoint):
@@ -105,7 +111,7 @@ def _dry_run(shell: Shell, selection: "app.Selection", saved: "Plan | None") -> 
     return ExitCode.DONE
 
 
-def _confirm(shell: Shell, made: "Plan", yes: bool, interrupts: "Interrupts", watch: "Watch") -> None:
+def _confirm(shell: Shell, made: "Plan", yes: bool, interrupts: "Interrupts") -> None:
     from reconciler.render import text
 
     shown = text.plan(made, calls=shell.verbose)
@@ -121,7 +127,6 @@ def _confirm(shell: Shell, made: "Plan", yes: bool, interrupts: "Interrupts", wa
             answer = shell.terminal.ask("Carry this out? Only `yes` does: ")
         if answer != "yes":
             raise Refused("not carried out: the answer was not `yes`")
-    watch.begin(made)
 
 
 def _annotate(shell: Shell, done: "app.Applied") -> None:

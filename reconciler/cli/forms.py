@@ -50,7 +50,7 @@ def show_fault(shell: "Shell", fault: "ReconcilerError", found: "Sequence[Diagno
         case "markdown" | "html":
             from reconciler.review import review_error
 
-            show_review(shell, review_error("Plan", fault, found, state_at=_state_at(shell)))
+            show_review(shell, review_error(shell.command.capitalize(), fault, found, state_at=_state_at(shell)))
 
 
 def annotate(shell: "Shell", annotations: "Sequence[Annotation]") -> None:

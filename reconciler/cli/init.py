@@ -1,5 +1,7 @@
 """`reconciler init`."""
 
+import os
+
 import click
 
 from reconciler.errors import ExitCode
@@ -10,9 +12,11 @@ from reconciler.errors import ExitCode
 def init(path: str) -> ExitCode:
     """Write a first manifest.
 
-    It validates, and runs on the embedded sandbox.
+    It validates, and runs on the embedded sandbox. Where there is none, a .gitattributes beside it tells git how to
+    merge histories.
     """
-    from reconciler.starter import MANIFEST
+    from reconciler.starter import ATTRIBUTES, MANIFEST
+    from reconciler.state.history import ATTRIBUTE
 
     try:
         with open(path, "x", encoding="utf-8") as file:
@@ -23,5 +27,11 @@ def init(path: str) -> ExitCode:
     except OSError as fault:
         click.echo(f"error: {path} can't be written: {fault.strerror}", err=True)
         return ExitCode.ERROR
+    attributes = os.path.join(os.path.dirname(path), ".gitattributes")
+    try:
+        with open(attributes, "x", encoding="utf-8") as file:
+            file.write(ATTRIBUTES)
+    except OSError:  # mostly since it is there already
+        click.echo(f"So that git merges histories, let {attributes} have the line: {ATTRIBUTE}", err=True)
     click.echo(f"Wrote {path}. Next: reconciler plan{'' if path == 'jobs.yaml' else f' {path}'}")
     return ExitCode.DONE

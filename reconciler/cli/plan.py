@@ -2,7 +2,7 @@
 
 import click
 
-from reconciler.cli.shell import Shell, options, selection
+from reconciler.cli.shell import Shell, allow, options, selection
 from reconciler.errors import ExitCode, ReconcilerError
 
 
@@ -10,6 +10,7 @@ from reconciler.errors import ExitCode, ReconcilerError
 @click.option("--refresh", is_flag=True, help="Read the jobs from the service first; needs credentials.")
 @click.option("--out", metavar="FILE", help="Save the plan, for apply --plan.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 2 where changes are pending.")
+@allow
 @selection
 @options("json", "markdown", "html", "github")
 def plan(
@@ -20,6 +21,7 @@ def plan(
     targets: tuple[str, ...],
     excludes: tuple[str, ...],
     prune: bool,
+    allowed: dict[str, int],
 ) -> ExitCode:
     """Show what an apply would do. Writes nothing but --out."""
     from reconciler import app
@@ -27,7 +29,7 @@ def plan(
 
     selection = app.Selection(targets, excludes, prune)
     provenance = out is not None or shell.form != "text"
-    planned = app.plan(shell.place, shell.world, selection, refresh=refresh, provenance=provenance)
+    planned = app.plan(shell.place, shell.world, selection, refresh=refresh, provenance=provenance, allowed=allowed)
     made, refusal = planned.plan, planned.refusal
     if out is not None:
         _save(out, plan_to_json(made))
@@ -41,9 +43,11 @@ def plan(
         case "json":
             shell.document(plan_to_json(made))
         case _:
+            from reconciler import audit
             from reconciler.cli.forms import show_review
 
-            show_review(shell, app.review(planned, shell.place))
+            histories = audit.histories(shell.place, shell.world) if shell.form == "html" else {}
+            show_review(shell, app.review(planned, shell.place, histories))
     if refusal is not None:
         from reconciler.render import text
 

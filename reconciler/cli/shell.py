@@ -1,6 +1,7 @@
 """What every command shares: its options, where it is about, how it speaks."""
 
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -21,13 +22,20 @@ class Shell:
     """What every command shares: where it is about, and how it speaks."""
 
     def __init__(
-        self, place: "wiring.Place", world: "wiring.World", terminal: "Terminal", form: str, verbose: bool
+        self,
+        place: "wiring.Place",
+        world: "wiring.World",
+        terminal: "Terminal",
+        form: str,
+        verbose: bool,
+        command: str,
     ) -> None:
         self.place = place
         self.world = world
         self.terminal = terminal
         self.form = form
         self.verbose = verbose
+        self.command = command
 
     def document(self, document: object) -> None:
         """Print a document for a machine."""
@@ -55,13 +63,13 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
             from reconciler.terminal import Terminal
 
             place = wiring.Place(paths, state_url, endpoint, not no_cache)
-            world = wiring.World(os.environ, threading.Event())
             terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color)
-            shell = Shell(place, world, terminal, form, verbose)
+            world = wiring.World(os.environ, threading.Event(), terminal.remark)
+            shell = Shell(place, world, terminal, form, verbose, command.__name__)
             try:
                 if verbose and has_paths:
                     manifest = ", ".join(wiring.manifest_paths(place))
-                    terminal.remark(f"manifest: {manifest}; state: {wiring.state_path(place)}")
+                    terminal.remark(f"manifest: {manifest}; state: {wiring.state_name(place)}")
                 return ExitCode(command(shell, **rest))
             except ReconcilerError as fault:
                 show_error(shell, fault)
@@ -95,14 +103,38 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
 
 def selection(command: _Command) -> _Command:
     """--target, --exclude and --prune."""
+    prune = click.option("--prune", is_flag=True, help="Treat recorded jobs that are no longer declared as absent.")
+    return picking(prune(command))
+
+
+def picking(command: _Command) -> _Command:
+    """--target and --exclude."""
     for decorator in (
-        click.option("--prune", is_flag=True, help="Treat recorded jobs that are no longer declared as absent."),
         click.option("--exclude", "excludes", multiple=True, metavar="GLOB", help="Leave out jobs by name."),
         click.option("--target", "targets", multiple=True, metavar="GLOB", help="Take only jobs by name."),
     ):
         command = decorator(command)
     return command
 
+
+def _allowances(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for text in given:
+        kind, _, number = text.partition("=")
+        if kind not in ("run", "abort", "restart", "delete") or not re.fullmatch("[0-9]{1,9}", number):
+            raise click.BadParameter(f"{text!r} is not run=N, abort=N, restart=N or delete=N", ctx, param)
+        found[kind] = max(int(number), found.get(kind, 0))
+    return found
+
+
+allow = click.option(
+    "--allow",
+    "allowed",
+    multiple=True,
+    callback=_allowances,
+    metavar="KIND=N",
+    help="Let so many go past a guard, this once: run=N, abort=N, restart=N or delete=N.",
+)
 
 lock_timeout = click.option(
     "--lock-timeout",

@@ -30,14 +30,15 @@ def state_list(shell: Shell) -> ExitCode:
 
 @state.command("show")
 @click.argument("job")
+@click.option("--at", "revision", metavar="REV", default="", help="As it was committed to git then.")
 @options("json")
-def state_show(shell: Shell, job: str) -> ExitCode:
+def state_show(shell: Shell, job: str, revision: str) -> ExitCode:
     """Show what is recorded of one job."""
-    from reconciler import app
+    from reconciler import app, audit
     from reconciler.render import text
     from reconciler.state.codec import record_to_json
 
-    found = app.recorded(shell.place, shell.world)
+    found = audit.recorded_at(shell.place, revision) if revision else app.recorded(shell.place, shell.world)
     if found is None or job not in found.jobs:
         raise ReconcilerError(f"nothing is recorded of {job}", "reconciler state list shows the names")
     document = record_to_json(found.jobs[job])
@@ -61,6 +62,23 @@ def state_forget(shell: Shell, job: str, lock_timeout: float) -> ExitCode:
     return ExitCode.DONE
 
 
+@state.command("mv")
+@click.argument("old")
+@click.argument("new")
+@lock_timeout
+@options()
+def state_mv(shell: Shell, old: str, new: str, lock_timeout: float) -> ExitCode:
+    """Give a record another name.
+
+    Where a job is renamed in the manifest and keeps its id, the next apply does so by itself.
+    """
+    from reconciler import app
+
+    app.move(shell.place, shell.world, old, new, lock_timeout)
+    shell.terminal.answer(f"Moved: {old} is recorded as {new} now.")
+    return ExitCode.DONE
+
+
 @state.command("accept")
 @lock_timeout
 @options()
@@ -78,3 +96,54 @@ def state_accept(shell: Shell, lock_timeout: float) -> ExitCode:
     verb = "Accepted" if remarks else "Nothing to accept: the state is sound"
     shell.terminal.answer(f"{verb}: {jobs}, serial {accepted.serial}.")
     return ExitCode.DONE
+
+
+@state.command("pull")
+@click.option("--out", "path", metavar="FILE", default="-", help="Write it there [to stdout].")
+@options()
+def state_pull(shell: Shell, path: str) -> ExitCode:
+    """Fetch the state from where it lives, what an unfinished apply left included."""
+    from reconciler import app
+    from reconciler.state.codec import encode
+
+    found = app.recorded(shell.place, shell.world)
+    if found is None:
+        raise ReconcilerError("nothing was ever applied, so there is no state", "reconciler apply makes one")
+    text = encode(found)
+    if path == "-":
+        shell.terminal.answer(text.decode().removesuffix("\n"))
+    else:
+        _write_new(path, text)
+        shell.terminal.remark(f"Wrote {path}: serial {found.serial}.")
+    return ExitCode.DONE
+
+
+@state.command("push")
+@click.argument("file")
+@lock_timeout
+@options()
+def state_push(shell: Shell, file: str, lock_timeout: float) -> ExitCode:
+    """Record the state in FILE, such as one that `pull` wrote, where state lives.
+
+    Only over an older one of the same lineage, or where there is none: so that it moves from one place to another.
+    """
+    from reconciler import app
+
+    try:
+        with open(file, "rb") as source:
+            content = source.read()
+    except OSError as fault:
+        raise ReconcilerError(f"{file} can't be read: {fault.strerror}", "reconciler state pull --out FILE") from fault
+    pushed, changed = app.push(shell.place, shell.world, content, file, lock_timeout)
+    jobs = "1 job" if len(pushed.jobs) == 1 else f"{len(pushed.jobs)} jobs"
+    verb = "Pushed" if changed else "Nothing to push: it is recorded already"
+    shell.terminal.answer(f"{verb}: {jobs}, serial {pushed.serial}.")
+    return ExitCode.DONE
+
+
+def _write_new(path: str, content: bytes) -> None:
+    try:
+        with open(path, "xb") as target:
+            target.write(content)
+    except OSError as fault:
+        raise ReconcilerError(f"{path} can't be written: {fault.strerror}", "name a file that is not there") from fault

@@ -18,12 +18,14 @@ class Watch:
         self._progress: Any = None
         self._tell: Callable[[str, bool], None] | None = None
         self._number = self._total = self._names = 0
+        self._made: Plan | None = None
 
-    def begin(self, made: "Plan") -> None:
+    def _begin(self, made: "Plan") -> None:
         """Start the bar for a plan."""
         from reconciler.text import field, width
 
         self.close()
+        self._made = made
         touched = [a for a in made.actions if a.kind.value not in ("hold", "noop")]
         self._number, self._total = 0, len(touched)
         self._names = max(width(field(action.job)) for action in touched)
@@ -34,6 +36,8 @@ class Watch:
         from reconciler.events import Finished
         from reconciler.render import text
 
+        if made is not self._made:
+            self._begin(made)
         if not isinstance(event, Finished) or event.outcome.action.kind.value in ("hold", "noop") or self._tell is None:
             return
         self._number += 1

@@ -50,6 +50,7 @@ def error(fault: ReconcilerError) -> Annotation:
 def review(review: Review) -> list[Annotation]:
     """An annotation for each row but the quiet ones, and the verdict."""
     made = [_of_row(row) for row in review.rows if row.weight is not Weight.QUIET]
+    made = [*(Annotation(Level.WARNING, review.title, warning) for warning in review.warnings), *made]
     if review.trouble:
         made.insert(0, Annotation(Level.ERROR, f"{review.title} refused", review.trouble, review.advice))
     return [Annotation(Level.NOTICE, review.title, review.verdict), *made]
@@ -86,7 +87,13 @@ def commands(annotations: Iterable[Annotation], file_of: Callable[[str], str] = 
 
 
 def _of_row(row: Row) -> Annotation:
-    level = Level.ERROR if row.wrong else Level.WARNING if row.weight in (Weight.ENDS, Weight.HELD) else Level.NOTICE
+    level = (
+        Level.ERROR
+        if row.wrong
+        else Level.WARNING
+        if row.weight in (Weight.ENDS, Weight.HELD, Weight.DRIFTED)
+        else Level.NOTICE
+    )
     return Annotation(level, f"{row.job}: {row.word}", row.reason, row.way_out, row.place)
 
 

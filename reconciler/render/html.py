@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from urllib.parse import quote
 
-from reconciler.history import HistoryEntry
+from reconciler.history import APPLIED, HistoryEntry
 from reconciler.jobs import Status
 from reconciler.plan import Outcome
 from reconciler.render.page import SCRIPT, STYLE
@@ -65,7 +65,7 @@ def _facts(review: Review) -> Iterator[str]:
 
 
 def _trouble(review: Review) -> Iterator[str]:
-    said = "".join(f"<p>{_said(text)}" for text in (review.trouble, review.advice) if text)
+    said = "".join(f"<p>{_said(text)}" for text in (*review.warnings, review.trouble, review.advice) if text)
     if said:
         yield f'<div class="trouble">{said}</div>'
 
@@ -172,7 +172,7 @@ def _entry(entry: HistoryEntry) -> str:
         f"request {entry.request_id}" if entry.request_id else "",
     ]
     at = _text(entry.at)
-    wrong = "" if entry.outcome == Outcome.SUCCEEDED else ' class="wrong"'
+    wrong = "" if entry.outcome in (Outcome.SUCCEEDED, APPLIED) else ' class="wrong"'
     return f"<li{wrong}><time>{at}</time> <b>{_text(entry.verb)}</b> {_text(', '.join(filter(None, rest)))}"
 
 

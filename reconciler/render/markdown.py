@@ -24,6 +24,7 @@ _TITLES = {
     Weight.ENDS: "Stops or removes",
     Weight.STARTS: "Runs",
     Weight.HELD: "Held until somebody acts",
+    Weight.DRIFTED: "To be looked at",
     Weight.RECORDS: "Recorded without a call",
     Weight.LEFT: "Left alone",
 }
@@ -36,9 +37,10 @@ _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 def review(review: Review) -> str:
     """The comment, at most `LIMIT` long whatever the review; its last line is a marker to find it again by."""
-    caution = [f"**Refused:** {_said(review.trouble)}."] if review.trouble else []
+    caution = [f"**Warning:** {_said(warning)}" for warning in review.warnings]
+    caution += [f"**Refused:** {_said(review.trouble)}."] if review.trouble else []
     caution += [f"**Next:** {_said(review.advice)}."] if review.advice else []
-    caution = caution or _ends(review.rows)
+    caution += [] if review.trouble or review.advice else _ends(review.rows)
     head = [f"### {_said(review.verdict)}", ""]
     head += [_sources(review), ""] if review.facts else []
     head += ["> [!CAUTION]", f"> {' '.join(caution)}", ""] if caution else []

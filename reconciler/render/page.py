@@ -51,7 +51,7 @@ content-visibility:auto;contain-intrinsic-size:auto 2.3rem}
 #jobs>tbody>tr>th>a{color:inherit;text-decoration:none}
 #jobs>tbody>tr>th>a:hover{text-decoration:underline}
 #jobs small{display:block;color:var(--soft);font-weight:400;font-size:.8em}
-.ends{--tone:var(--ends)}.starts{--tone:var(--starts)}.held{--tone:var(--held)}.records{--tone:var(--records)}
+.ends{--tone:var(--ends)}.starts{--tone:var(--starts)}.held,.drifted{--tone:var(--held)}.records{--tone:var(--records)}
 .left{--tone:var(--left)}.quiet{--tone:var(--quiet)}.w-error{--tone:var(--ends)}
 #jobs>tbody>tr.quiet{border-left-color:transparent;color:var(--soft)}
 #jobs .verb{font-weight:700;color:var(--tone)}

@@ -7,7 +7,7 @@ from reconciler.diagnostics import Diagnostic
 from reconciler.errors import ReconcilerError
 from reconciler.events import Finished
 from reconciler.jobs import Desired, Observation, Record, State, Status
-from reconciler.plan import Action, ActionKind, ActionOutcome, Outcome, Plan, verdict
+from reconciler.plan import Action, ActionKind, ActionOutcome, Outcome, Plan, as_recorded, said_of_allowed, verdict
 from reconciler.text import Style, field, pad, styled, width
 
 _SIGNS: Mapping[ActionKind, tuple[str, Style]] = {
@@ -42,9 +42,12 @@ class StatusRow(Protocol):
 
 
 def plan(plan: Plan, *, calls: bool = False) -> str:
-    """A plan: its counts, then every action but the noops; with `calls`, the requests of each too."""
-    shown = [action for action in plan.actions if action.kind is not ActionKind.NOOP]
-    lines = [verdict(plan, lambda kind, words: styled(_SIGNS[kind][1], words))]
+    """A plan: its counts, then every action but those without a word; with `calls`, the requests of each too."""
+    shown = [action for action in plan.actions if action.kind is not ActionKind.NOOP or action.suspended]
+    lines = [f"{styled(Style.RED, 'Warning:')} {field(warning)}" for warning in plan.warnings]
+    lines += [verdict(plan, lambda kind, words: styled(_SIGNS[kind][1], words))]
+    if plan.allowed:
+        lines.append(f"Allowed past the guards: {said_of_allowed(plan)}.")
     if shown:
         lines.append("")
         names = max(width(field(action.job)) for action in shown)
@@ -82,7 +85,8 @@ def outcomes(outcomes: Sequence[ActionOutcome]) -> str:
     """The closing line of an apply."""
     acted = [o for o in outcomes if o.action.kind is not ActionKind.NOOP]
     if not acted:
-        return f"Nothing to do: {_jobs(len(outcomes))} as recorded."
+        suspended = sum(o.action.suspended for o in outcomes)
+        return f"Nothing to do: {as_recorded(len(outcomes) - suspended, suspended)}."
     held = [o for o in acted if o.done is ActionKind.HOLD and o.outcome is Outcome.SKIPPED]
     parts = [
         styled(_OUTCOMES[outcome], f"{count} {outcome.replace('-', ' ')}")
@@ -109,15 +113,15 @@ def requests(plan: Plan, endpoint: str) -> str:
 
 def status(rows: Iterable[StatusRow]) -> str:
     """Desired, recorded and observed side by side, in the order given."""
-    table = [("JOB", "DESIRED", "RECORDED", "OBSERVED", "")]
+    rows_shown = [("JOB", "DESIRED", "RECORDED", "OBSERVED", "")]
     for row in rows:
         seen = row.observed
         said = f"{seen.status} ({seen.word})" if seen.word else str(seen.status)
         recorded = "–" if row.record is None or row.record.state is None else row.record.state.value
         doubtful = row.record is not None and row.record.doubt is not None
         note = "in doubt" if doubtful else seen.detail if seen.status in (Status.FAILED, Status.UNREADABLE) else ""
-        table.append((row.name, "–" if row.desired is None else row.desired.value, recorded, said, note))
-    return _table(table)
+        rows_shown.append((row.name, "–" if row.desired is None else row.desired.value, recorded, said, note))
+    return table(rows_shown)
 
 
 def records(state: State | None) -> str:
@@ -127,7 +131,7 @@ def records(state: State | None) -> str:
     rows = [("JOB", "STATE", "ID", "")]
     for name, record in sorted(state.jobs.items()):
         rows.append((name, record.state or "–", record.id, "in doubt" if record.doubt else ""))
-    return _table(rows)
+    return table(rows)
 
 
 def record(name: str, document: Mapping[str, Any]) -> str:
@@ -160,12 +164,9 @@ def _action(action: Action, names: int) -> str:
     return f"  {styled(style, f'{sign} {action.kind:<7}')}  {pad(field(action.job), names)}  {reason}"
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
+def table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows of equal length, aligned; the first is the head."""
     shown = [tuple(field(cell) for cell in row) for row in rows]
     columns = [max(width(row[at]) for row in shown) for at in range(len(shown[0]))]
     lines = ["  ".join(pad(cell, columns[at]) for at, cell in enumerate(row)).rstrip() for row in shown]
     return "\n".join([styled(Style.BOLD, lines[0]), *lines[1:]])
-
-
-def _jobs(count: int) -> str:
-    return "1 job is" if count == 1 else f"{count} jobs are"

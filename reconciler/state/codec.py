@@ -86,6 +86,8 @@ def record_to_json(record: Record) -> dict[str, Any]:
         document["inDoubt"] = doubt_to_json(record.doubt)
     if record.resolved:
         document["resolved"] = record.resolved
+    if record.protect:
+        document["protect"] = True
     return document
 
 
@@ -101,6 +103,7 @@ def record_from_json(document: Mapping[str, Any]) -> Record:
         submitted_at=_text_or_none(document.get("submittedAt")),
         doubt=None if doubt is None else doubt_from_json(doubt),
         resolved=text_from_json(document.get("resolved", "")),
+        protect="protect" in document and _truth(document["protect"]),
     )
 
 
@@ -150,6 +153,12 @@ def whole_from_json(value: object) -> int:
     """The value, which is to be a whole number; raises `TypeError` where it is not."""
     if type(value) is not int:
         raise TypeError(f"{str(value)[:80]} stands where a whole number is to be")
+    return value
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{str(value)[:80]} stands where true or false is to be")
     return value
 
 

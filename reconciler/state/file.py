@@ -1,24 +1,26 @@
 """State in a file beside the manifest, committed to git."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from reconciler.errors import StateError
+from reconciler.errors import Refused, StateError
+from reconciler.history import ACCEPT, Origin
 from reconciler.jobs import State, Target
 from reconciler.memory import FORGETFUL, Memory
-from reconciler.state import codec
+from reconciler.state import codec, history
 from reconciler.state.disk import Disk, replace
 from reconciler.state.lock import locked
-from reconciler.state.session import Session, journal_path, load, salvage
+from reconciler.state.session import Scribe, Session, journal_path, load, refuse_other_target, salvage
 
 
 class Surroundings(NamedTuple):
     """What a file store takes from the world around it.
 
-    `who` names the person and machine, `now` gives RFC 3339 time for people to read, `new_lineage` a
-    fresh id; `wait` pauses for seconds and returns True where a stop was asked for.
+    `who` names the person and machine that hold the lock, `now` gives RFC 3339 time for people to read,
+    `new_lineage` a fresh id; `wait` pauses for seconds and returns True where a stop was asked for.
+    `origin` says who acts by a command, for the history; without it that is `who`.
     """
 
     disk: Disk
@@ -28,10 +30,13 @@ class Surroundings(NamedTuple):
     new_lineage: Callable[[], str]
     wait: Callable[[float], bool]
     memory: Memory = FORGETFUL
+    origin: Callable[[str], Origin] | None = None
 
 
 class FileStore:
     """A `Store` on the local disk."""
+
+    _session: Callable[..., Session] = Session
 
     def __init__(self, path: str, around: Surroundings) -> None:
         self._path = path
@@ -58,7 +63,9 @@ class FileStore:
                 # Written elsewhere and pulled, or here by a command that ended before it could note so.
                 in_place = loaded.state._replace(serial=loaded.state.serial - loaded.changed)
                 self._marks.note_found(in_place, loaded.digest, self._path)
-            session = Session(self._around.disk, self._path, loaded, lambda: self._fresh(target), self._marks.note)
+            scribe = Scribe(lambda: self._origin(what), self._around.now, self._around.new_lineage)
+            disk, noted = self._around.disk, self._marks.note
+            session = self._session(disk, self._path, loaded, lambda: self._fresh(target), noted, scribe)
             try:
                 yield session
             finally:
@@ -70,13 +77,17 @@ class FileStore:
             sound = self._if_sound(target)
             if sound is not None:
                 return sound, []
-            state, remarks = salvage(disk, self._path, target, self._around.new_lineage())
+            salvaged, remarks = salvage(disk, self._path, target, self._around.new_lineage())
+            state = salvaged.state
             serial = max(state.serial, self._marks.serial_of(state.lineage)) + 1
             accepted = State(state.lineage, serial, target, state.jobs)
             content = codec.encode(accepted)
+            digest = codec.stated_digest(content)
             try:
+                # First, as an intent is: a state is not to be taken with nobody's name to it.
+                self._tell_taken("state accept", salvaged.untold, accepted, digest, remarks)
                 replace(disk, self._path, content, disk.mode(self._path) or 0o600)
-                self._marks.note(accepted, codec.stated_digest(content))
+                self._marks.note(accepted, digest)
                 if disk.mode(journal_path(self._path)) is not None:
                     disk.remove(journal_path(self._path))
                     disk.sync_folder(self._path)
@@ -86,6 +97,58 @@ class FileStore:
                     "make room or mend the disk, and again: reconciler state accept",
                 ) from fault
         return accepted, remarks
+
+    def put(self, state: State, target: Target, timeout_s: float) -> bool:
+        disk = self._around.disk
+        with self._locked("state push", timeout_s):
+            refuse_other_target(state.target, target, "the state to push")
+            if not _is_newer(state, self.read(target), self.where):
+                return False
+            content = codec.encode(state)
+            digest = codec.stated_digest(content)
+            self._marks.refuse_older(state.lineage, state.serial, digest, "the state to push")
+            try:
+                self._tell_taken("state push", self.past().untold, state, digest, [f"serial {state.serial} was pushed"])
+                replace(disk, self._path, content, disk.mode(self._path) or 0o600)
+                self._marks.note(state, digest)
+                if disk.mode(journal_path(self._path)) is not None:
+                    disk.remove(journal_path(self._path))
+                    disk.sync_folder(self._path)
+            except OSError as fault:
+                raise StateError(
+                    f"{self._path} could not be written: {fault.strerror}", "make room or mend the disk, and again"
+                ) from fault
+        return True
+
+    def past(self) -> history.Past:
+        disk, path = self._around.disk, history.history_path(self._path)
+        content = disk.read(path) or b""
+        try:
+            loaded = load(disk, self._path, None, self._around.memory)
+        except StateError as fault:
+            return history.Past(path, content, trouble=fault.message)
+        return history.Past(path, content, *((loaded.untold, loaded.state) if loaded else ()))
+
+    def _tell_taken(
+        self, command: str, untold: Sequence[history.Line], state: State, digest: str, remarks: list[str]
+    ) -> None:
+        """Tell the history of what the journal still held, and of who takes the state as it stands."""
+        disk, around = self._around.disk, self._around
+        line = {
+            **history.origin_to_json(self._origin(command)),
+            "op": f"accept-{digest[:16]}",
+            "at": around.now(),
+            "verb": ACCEPT,
+            "outcome": "succeeded",
+            "reason": "; ".join(remarks),
+        }
+        lines = [*untold, *history.stamped([line], state.lineage, state.serial)]
+        path = history.history_path(self._path)
+        history.append(disk, path, disk.mode(self._path) or 0o600, lines, again=True)
+
+    def _origin(self, what: str) -> Origin:
+        around = self._around
+        return Origin(around.who, command=what) if around.origin is None else around.origin(what)
 
     def _if_sound(self, target: Target) -> State | None:
         try:
@@ -98,10 +161,45 @@ class FileStore:
         around = self._around
         holder = {"who": around.who, "what": what, "since": around.now()}
         with locked(f"{self._path}.lock", holder, timeout_s, around.wait):
+            self._clear()
             yield
+
+    def _clear(self) -> None:
+        """Remove what a command left that ended while it made a new file; best effort, as nothing ever reads it."""
+        disk = self._around.disk
+        for path in (f"{self._path}.tmp", f"{journal_path(self._path)}.tmp"):
+            try:
+                if disk.mode(path) is not None:
+                    disk.remove(path)
+            except (OSError, StateError):
+                pass
 
     def _fresh(self, target: Target) -> State:
         return State(self._around.new_lineage(), 0, target, {})
+
+
+def _is_newer(state: State, recorded: State | None, where: str) -> bool:
+    """Whether a state may take the place of the one that is recorded; False where it is the same.
+
+    Raises `Refused` where it is not newer, of another lineage, or would drop a call in doubt.
+    """
+    if recorded is None or state == recorded:
+        return recorded is None
+    look = "look at both: reconciler state pull writes the one that is there to a file"
+    if state.lineage != recorded.lineage:
+        raise Refused(f"{where} is of lineage {recorded.lineage}, and the state to push of {state.lineage}", look)
+    if state.serial <= recorded.serial:
+        raise Refused(
+            f"{where} is at serial {recorded.serial}, and the state to push at {state.serial}: not newer", look
+        )
+    for name, record in recorded.jobs.items():
+        pushed = state.jobs.get(name)
+        if record.doubt is not None and (pushed is None or pushed.doubt != record.doubt):
+            raise Refused(
+                f"{where} has a call in doubt of {name}, which the state to push lacks",
+                f"settle it first: apply, or reconciler resolve {name} --applied | --not-applied",
+            )
+    return True
 
 
 class HighWaterMarks:

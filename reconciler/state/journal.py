@@ -22,7 +22,7 @@ from functools import cache
 from typing import Any
 
 from reconciler.digests import checksum
-from reconciler.errors import StateError
+from reconciler.errors import ExitCode, StateError
 from reconciler.state.disk import Disk, File
 
 Entry = Mapping[str, Any]
@@ -50,12 +50,31 @@ class JournalDamaged(StateError):
 
 
 class JournalBroken(StateError):
-    """A write or flush of the journal failed; it is unknown what is on disk, so nothing more is written."""
+    """A write or flush of the journal failed; it is unknown what is on disk, so nothing more is written.
+
+    `doubtful` are jobs of which the record knows a call and not its result, though it may have been answered.
+    `is_unsent` is whether no call was sent at all. `kept` says what is on record all the same, and what to do.
+    """
+
+    doubtful: frozenset[str] = frozenset()
+    is_unsent = False
+    kept = "the journal beside it has what was done: mend the disk, and apply again"
 
     def __init__(self, why: str) -> None:
         super().__init__(
             why, "make room or mend the disk, and run the command again; what was put on record before is kept"
         )
+
+
+class Overtaken(JournalBroken):
+    """Someone else changed this state while we were at work on it: nothing more is written, or sent."""
+
+    exit_code = ExitCode.REFUSED
+    kept = "nothing more was sent: see what the other did (reconciler history), plan again, and apply"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.hint = self.kept
 
 
 def encode_entry(entry: Entry, number: int) -> bytes:

@@ -3,7 +3,8 @@
 Loading: the file's content, then the journal's records replayed over it. Writing: each change goes to
 the journal first; a checkpoint writes the whole file and cuts the journal. The journal's header names
 the file that it starts from (by digest), and a checkpoint record the file that is about to take its
-place, so that after a crash between the two it is known which records the file already holds.
+place, so that after a crash between the two it is known which records the file already holds. The history
+is told of what the journal holds after the file is in place, and before the journal is cut.
 """
 
 import threading
@@ -12,9 +13,10 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from reconciler.errors import StateError
+from reconciler.history import Origin, Told
 from reconciler.jobs import Doubt, Record, State, Target
 from reconciler.memory import FORGETFUL, Memory
-from reconciler.state import codec
+from reconciler.state import codec, history
 from reconciler.state.disk import Disk
 from reconciler.state.disk import replace as replace_file
 from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroken, JournalDamaged, decode
@@ -24,6 +26,9 @@ _FORMAT_VERSION = 1
 _CHECKPOINT_BYTES = 8 * 1024 * 1024
 """A journal longer than this, and longer than the state file, is folded into the state."""
 
+_LONGEST_REASON = 500
+"""Characters of a reason that are kept."""
+
 _NO_ANSWER = "no answer on record: the command ended before it came"
 
 
@@ -31,36 +36,55 @@ class Loaded(NamedTuple):
     """What is on disk. `digest` is the state file's, "" for none.
 
     `entries` are the journal's records that the file lacks, None where there is no journal. `state`
-    has them replayed; its serial counts the write that this still takes (`changed`).
+    has them replayed; its serial counts the write that this still takes (`changed`). `untold` are the
+    lines of all deeds in the journal; the history may have some of them.
     """
 
     state: State
     digest: str
     entries: tuple[Entry, ...] | None
     changed: bool
+    untold: tuple[history.Line, ...] = ()
 
 
-def load(disk: Disk, path: str, target: Target, memory: Memory = FORGETFUL) -> Loaded | None:
+class Scribe(NamedTuple):
+    """What a session takes from the world to say who did something, and when.
+
+    `origin` is asked once, when there is something to say. `now` gives RFC 3339 time for people to
+    read, `new_id` a fresh id.
+    """
+
+    origin: Callable[[], Origin]
+    now: Callable[[], str]
+    new_id: Callable[[], str]
+
+
+def load(disk: Disk, path: str, target: Target | None, memory: Memory = FORGETFUL) -> Loaded | None:
     """Read state file and journal, None where there is neither. Writes nothing.
 
-    Raises `StateError` where they are damaged, do not belong together, or are for another target.
+    Raises `StateError` where they are damaged, do not belong together, or are for another target;
+    without a `target` any will do.
     """
     content = disk.read(path)
     base = None if content is None else codec.decode(content, path, memory)
     digest = "" if content is None else codec.stated_digest(content)
     journal = disk.read(journal_path(path))
     entries = None
+    folded: list[Entry] = []
     with _only_known_shapes(path):
         if journal is not None:
-            base, entries = _fit(base, digest, decode(journal, journal_path(path)), path)
+            base, folded, entries = _fit(base, digest, decode(journal, journal_path(path)), path)
         if base is None:
             return None
-        refuse_other_target(base.target, target, path)
-        return _replayed(base, digest, entries)
+        if target is not None:
+            refuse_other_target(base.target, target, path)
+        loaded = _replayed(base, digest, entries)
+        before = history.stamped(history.lines_of(folded, ended=False), base.lineage, base.serial)
+        return loaded._replace(untold=(*before, *loaded.untold))
 
 
-def salvage(disk: Disk, path: str, target: Target, lineage: str) -> tuple[State, list[str]]:
-    """The state as `state accept` takes it: what can be read, whatever the digests say, and remarks on it.
+def salvage(disk: Disk, path: str, target: Target, lineage: str) -> tuple[Loaded, list[str]]:
+    """What is on disk as `state accept` takes it: what can be read, whatever the digests say, and remarks on it.
 
     The journal's records are replayed over the file wherever the journal says it started from.
     Raises `StateError` where the file is no state at all.
@@ -89,7 +113,7 @@ def salvage(disk: Disk, path: str, target: Target, lineage: str) -> tuple[State,
     with _only_known_shapes(path):
         if content is None and entries:
             base = base._replace(lineage=codec.text_from_json(entries[0].get("lineage", lineage)))
-        return _replayed(base._replace(target=target), "", entries).state, remarks
+        return _replayed(base._replace(target=target), "", entries), remarks
 
 
 @contextmanager
@@ -134,11 +158,16 @@ class Session:
         loaded: Loaded | None,
         fresh: Callable[[], State],
         noted: Callable[[State, str], None],
+        scribe: Scribe,
     ) -> None:
         """`fresh` makes an empty state, with a new lineage; `noted` is told of each state file written."""
         self._disk = disk
         self._path = path
         self._noted = noted
+        self._scribe = scribe
+        self._origin: Origin | None = None
+        self._plan, self._allowed = "", ""
+        self._lines: list[history.Line] = []
         self._mode = disk.mode(path) or 0o600
         self._digest = loaded.digest if loaded else ""
         self._written_bytes = 0
@@ -154,6 +183,8 @@ class Session:
         self._folding = False
         self._broken: JournalBroken | None = None
         if loaded and loaded.entries is not None:
+            # Of the file that is to come, too: it comes out the same, whenever it is written.
+            self._tell(loaded.untold, again=True)
             self._journal = self._new_journal(loaded.entries)
             self.checkpoint()
 
@@ -174,49 +205,119 @@ class Session:
         """What is recorded of one job now."""
         return self._jobs.get(name)
 
-    def intend(self, name: str, job_id: str, doubt: Doubt) -> None:
+    def threads(self, parallelism: int) -> int:
+        """How many actions may be under way at once, so that `parallelism` of their calls can be."""
+        return parallelism
+
+    def begin(self, actions: int) -> None:
+        """So many actions begin; each tells its end with `end`, and up to `threads` of them are under way at once."""
+
+    def end(self) -> None:
+        """One action came to its end."""
+
+    def assure(self) -> bool:
+        """Whether what was intended may still be sent: asked right before each call.
+
+        False where a stop was asked for. Raises `JournalBroken` where nothing may be sent any more.
+        """
+        return True
+
+    def rests_on(self, plan_digest: str, allowed: str = "") -> None:
+        """What is done from now on carries out this plan; `allowed` says in words what may go past its guards."""
+        self._plan, self._allowed = plan_digest, allowed
+
+    def intend(self, name: str, job_id: str, doubt: Doubt, reason: str = "") -> None:
         """Put on disk that a call is about to be sent; `doubt` is what stays if no result follows."""
-        entry = {"type": "intent", "job": name, "id": job_id, "doubt": codec.doubt_to_json(doubt)}
+        entry = {
+            "type": "intent",
+            "job": name,
+            "id": job_id,
+            "doubt": codec.doubt_to_json(doubt),
+            "by": self._by(),
+            "reason": reason[:_LONGEST_REASON],
+        }
         with self._writing() as journal:
             self._open[doubt.op] = entry
             journal.append(entry, reserve_bytes=RESERVE_BYTES)
 
-    def conclude(self, op: str, name: str, record: Record | None, answer: str) -> None:
-        """Put on disk what became of a call: the record it leads to, and the answer in words."""
+    def conclude(self, op: str, name: str, record: Record | None, answer: str, told: Told | None = None) -> None:
+        """Put on disk what became of a call: the record it leads to, the answer in words, and what to tell of it.
+
+        A call of an earlier session is settled by this, one of this session answered.
+        """
         entry = {**_record_entry(name, record), "type": "result", "op": op, "answer": answer}
+        if told is not None:
+            entry["told"] = history.told_to_json(told)
+        intent = self._open.get(op)
+        if intent is None:
+            before = self._jobs.get(name)
+            verb = before.doubt.verb if before is not None and before.doubt is not None else None
+            entry |= {**self._signed(before or record), "verb": verb or "call", "op": op}
         with self._writing() as journal:
-            journal.append(entry, reserve_bytes=-RESERVE_BYTES if op in self._open else 0)
+            journal.append(entry, reserve_bytes=0 if intent is None else -RESERVE_BYTES)
             self._open.pop(op, None)
             self._put(name, record)
+            self._lines.append(history.settled_line(entry) if intent is None else history.call_line(intent, entry))
         self._checkpoint_if_long()
 
-    def put(self, name: str, record: Record | None) -> None:
-        """Put on disk what is recorded of a job without a call; None drops it."""
-        if self._jobs.get(name) == record:
+    def put(self, name: str, record: Record | None, verb: str = "", told: Told | None = None) -> None:
+        """Put on disk what is recorded of a job without a call; None drops it.
+
+        `verb` is what this is called in the history: `adopt`, or `forget` where it drops a record.
+        """
+        before = self._jobs.get(name)
+        if before == record:
             return
+        entry = {
+            **_record_entry(name, record),
+            **self._signed(record or before),
+            "type": "record",
+            "verb": verb or ("forget" if record is None else "adopt"),
+            "told": history.told_to_json(told or Told()),
+        }
         with self._writing() as journal:
-            journal.append({**_record_entry(name, record), "type": "record"})
+            journal.append(entry)
             self._put(name, record)
+            self._lines.append(history.record_line(entry))
         self._checkpoint_if_long()
 
-    def put_all(self, records: Mapping[str, Record]) -> None:
-        """Put on disk what is recorded of several jobs, all in one step."""
+    def put_all(self, records: Mapping[str, Record], verb: str = "adopt", reason: str = "") -> None:
+        """Put on disk what is recorded of several jobs without a call, all in one step; `verb` as in `put`."""
         if not records:
             return
-        documents = {name: codec.record_to_json(record) for name, record in records.items()}
+        told = {"outcome": "succeeded", "reason": reason}
+        entry = {
+            **self._signed(None),
+            "type": "records",
+            "records": {name: codec.record_to_json(record) for name, record in records.items()},
+            "verb": verb,
+            "lines": {name: {"id": record.id, **told} for name, record in records.items()},
+        }
         with self._writing() as journal:
-            journal.append({"type": "records", "records": documents})
+            journal.append(entry)
             for name, record in records.items():
                 self._put(name, record)
+            self._lines += history.many_lines(entry)
         self._checkpoint_if_long()
 
     def move(self, moves: Mapping[str, str]) -> None:
         """Give records new names, all in one step."""
         if moves:
+            entry = {
+                **self._signed(None),
+                "type": "moves",
+                "moves": dict(moves),
+                "verb": "rename",
+                "lines": {
+                    new: {"id": self._jobs[old].id, "outcome": "succeeded", "reason": f"was {old}"}
+                    for old, new in moves.items()
+                },
+            }
             with self._writing() as journal:
-                journal.append({"type": "moves", "moves": dict(moves)})
+                journal.append(entry)
                 self._jobs = _moved(self._jobs, moves)
                 self._changed = True
+                self._lines += history.many_lines(entry)
 
     def drop_spent(self, names: tuple[str, ...]) -> None:
         """Drop these records from memory; they leave the file with its next write, and cause none."""
@@ -246,6 +347,7 @@ class Session:
         for entry in list(self._open.values()):
             self._open.pop(entry["doubt"]["op"])
             self._put(entry["job"], _doubtful(self._jobs.get(entry["job"]), entry))
+            self._lines.append(history.call_line(entry, None))
         self.checkpoint()
 
     def _fold(self) -> None:
@@ -253,6 +355,8 @@ class Session:
             self._check()
             if self._changed:
                 self._write_state(self._journal)
+            self._tell(history.stamped(self._lines, self._lineage, self._serial))
+            self._lines = []
             self._cut(self._journal)
 
     def _write_state(self, journal: Journal) -> None:
@@ -264,6 +368,29 @@ class Session:
         self._serial, self._digest, self._changed = state.serial, digest, False
         self._written_bytes = len(content)
         self._noted(state, digest)
+
+    def _tell(self, lines: Sequence[history.Line], *, again: bool = False) -> None:
+        """Append to the history; with `again`, what it lacks."""
+        if not lines:
+            return
+        path = history.history_path(self._path)
+        try:
+            history.append(self._disk, path, self._mode, lines, again=again)
+        except StateError as fault:
+            raise self._fail(fault.message) from fault
+        except OSError as fault:
+            raise self._fail(f"{path} could not be written: {fault.strerror}") from fault
+
+    def _signed(self, record: Record | None) -> dict[str, object]:
+        """What a record of the journal says of a deed that is done now: which, when, by whom, to which job."""
+        own = {} if record is None else {"id": record.id}
+        return {**own, "op": self._scribe.new_id(), "at": self._scribe.now(), "by": self._by()}
+
+    def _by(self) -> dict[str, object]:
+        with self._turn:
+            if self._origin is None:
+                self._origin = self._scribe.origin()
+        return history.origin_to_json(self._origin._replace(plan=self._plan, allowed=self._allowed))
 
     def _cut(self, journal: Journal) -> None:
         if self._open:
@@ -295,9 +422,16 @@ class Session:
         except OSError as fault:
             raise self._fail(f"{journal_path(self._path)} could not be made: {fault.strerror}") from fault
 
+    def _refuse_unreadable_history(self) -> None:
+        """Before anything is done: what could not be told later would keep the journal from being cut."""
+        try:
+            self._disk.read(history.history_path(self._path))
+        except StateError as fault:
+            raise JournalBroken(fault.message) from fault
+
     def _check(self) -> None:
         if self._broken is not None:
-            raise JournalBroken(*self._broken.args) from self._broken
+            raise type(self._broken)(*self._broken.args) from self._broken
 
     def _fail(self, why: str) -> JournalBroken:
         """The error to raise, now and whenever more is to be written, since nobody knows which file is in place."""
@@ -312,6 +446,7 @@ class Session:
                 self._turn.wait()
             self._check()
             if self._journal is None:
+                self._refuse_unreadable_history()
                 self._journal = self._new_journal([])
             self._writers += 1
             journal = self._journal
@@ -337,8 +472,8 @@ class Session:
                 self.checkpoint()
 
 
-def _fit(base: State | None, digest: str, entries: list[Entry], path: str) -> tuple[State, list[Entry]]:
-    """The state that the journal starts from, and the records that it lacks.
+def _fit(base: State | None, digest: str, entries: list[Entry], path: str) -> tuple[State, list[Entry], list[Entry]]:
+    """The state that the journal starts from, the records that it holds already, and those that it lacks.
 
     Raises `StateError` where the file is neither the one that the journal started from nor one that
     it was folded into.
@@ -351,13 +486,14 @@ def _fit(base: State | None, digest: str, entries: list[Entry], path: str) -> tu
         )
     if base is None and not header["digest"]:
         lineage, engine, endpoint = (codec.text_from_json(header[name]) for name in ("lineage", "engine", "endpoint"))
-        return State(lineage, codec.whole_from_json(header["serial"]), Target(engine, endpoint), {}), rest
+        return State(lineage, codec.whole_from_json(header["serial"]), Target(engine, endpoint), {}), [], rest
     if base is not None and header["lineage"] == base.lineage:
         folded = [at for at, e in enumerate(rest) if e["type"] == "checkpoint" and e["digest"] == digest]
         if folded:
-            return base, [*_intents_open(rest[: folded[-1]]), *rest[folded[-1] + 1 :]]
+            held = rest[: folded[-1]]
+            return base, held, [*_intents_open(held), *rest[folded[-1] + 1 :]]
         if header["digest"] == digest:
-            return base, rest
+            return base, [], rest
     found = "is gone" if base is None else f"is at serial {base.serial} of lineage {base.lineage}"
     raise StateError(
         f"{journal_path(path)} holds calls of an unfinished apply that started from serial {header['serial']} "
@@ -384,7 +520,9 @@ def _replayed(base: State, digest: str, entries: Sequence[Entry] | None) -> Load
             codec.text_from_json(name)
     changed = jobs != base.jobs
     kept = None if entries is None else tuple(entries)
-    return Loaded(base._replace(jobs=jobs, serial=base.serial + changed), digest, kept, changed)
+    state = base._replace(jobs=jobs, serial=base.serial + changed)
+    untold = history.stamped(history.lines_of(entries or (), ended=True), state.lineage, state.serial)
+    return Loaded(state, digest, kept, changed, tuple(untold))
 
 
 def _intents_open(entries: Sequence[Entry]) -> list[Entry]:

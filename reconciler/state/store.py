@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from reconciler.jobs import State, Target
+from reconciler.state.history import Past
 from reconciler.state.session import Session
 
 
@@ -13,7 +14,8 @@ class Store(Protocol):
     Promises: `read` writes nothing. While a session is open, no other session on the same state is,
     in this or any other program. What a session's method returned from is on disk, through a kill
     or a loss of power. A state that is damaged, for another target, or older than one that was
-    already seen here is refused by both, with `StateError`.
+    already seen here is refused by both, with `StateError`. What a session did is in the history
+    once, by the time that the session is left or, after a crash, the next one opened.
     """
 
     @property
@@ -27,6 +29,15 @@ class Store(Protocol):
         """Lock the state for the command `what` and load it; on leaving, write it and unlock.
 
         Raises `LockTaken` where another command holds the lock for longer than `timeout_s`.
+        """
+
+    def past(self) -> Past:
+        """What was done. Writes nothing; a state that is refused does not keep it from being read."""
+
+    def put(self, state: State, target: Target, timeout_s: float) -> bool:
+        """Record a whole state in the place of an older one; False where it is recorded already.
+
+        Raises `Refused` where it is not newer than what is recorded, of another lineage, or lacks a call in doubt.
         """
 
     def accept(self, target: Target, timeout_s: float) -> tuple[State, list[str]]:

@@ -34,10 +34,11 @@ PAGE_LIMIT = 10_000
 class ByteniteEngine:
     """The jobs API below one endpoint, as an `Engine`.
 
-    `parallelism` is the number of connections that are kept. `max_rps` is in requests a second,
-    None for no limit. `timeout_s` bounds each attempt as a whole, `connect_timeout_s` the part
+    `parallelism` is the number of requests at once, and of connections that are kept. `max_rps` is in
+    requests a second, None for no limit. `timeout_s` bounds each attempt as a whole, `connect_timeout_s` the part
     before its first byte. `wait` returns True, at once, where a stop is asked for. `transport`
-    stands in for the network, and both timeouts are then its own.
+    stands in for the network, and both timeouts are then its own. `assure` is asked right before each call
+    that changes a job: it returns False where that is not to be sent, and what it raises `send` raises.
 
     Raises `EngineError` for an endpoint that can't be used.
     """
@@ -56,6 +57,7 @@ class ByteniteEngine:
         timeout_s: float = 30.0,
         connect_timeout_s: float = 10.0,
         transport: BaseTransport | None = None,
+        assure: Callable[[], bool] = lambda: True,
     ) -> None:
         if fault := endpoint_fault(endpoint):
             raise EngineError(f"the endpoint {fault}")
@@ -74,6 +76,8 @@ class ByteniteEngine:
         self._tokens = Tokens(credentials, self._grant, clock)
         self._limiter = RateLimiter(max_rps, clock=clock, wait=wait)
         self._retrying = partial(send_with_retries, wait=wait, random=random, wall_clock=wall_clock)
+        self._slots = threading.BoundedSemaphore(max(1, parallelism))
+        self._assure = assure
         self._reads: bool | None = None
         self._reads_lock = threading.Lock()
 
@@ -238,16 +242,18 @@ class ByteniteEngine:
         raise EngineError(f"{url}: no access token: {_status_of(answer)}: {words}", "try again later")
 
     def _exchange(self, method: str, url: str, token: str | None, content: bytes | None) -> Reply:
-        started_s = self._limiter.started_s()
-        if started_s is None:
-            return Reply(sent=False, fault="stopped before it was sent")
         headers = {"Accept": "application/json"}
         if token is not None:
             headers["Authorization"] = token
         if content is not None:
             headers["Content-Type"] = "application/json"
-        reply = self._transport.exchange(method, url, headers, content)
-        self._limiter.note(reply, started_s)
+        changes_job = token is not None and method != "GET"
+        with self._slots:
+            started_s = self._limiter.started_s()
+            if started_s is None or (changes_job and not self._assure()):
+                return Reply(sent=False, fault="stopped before it was sent")
+            reply = self._transport.exchange(method, url, headers, content)
+            self._limiter.note(reply, started_s)
         return reply
 
     def _without_secrets(self, job: Mapping[str, object]) -> Mapping[str, object]:

@@ -1,0 +1,236 @@
+"""The use cases that look back: what was done, what was recorded, what a change of the manifest meant.
+
+They write nothing.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from reconciler.errors import ReconcilerError, Refused, StateError, Usage
+from reconciler.history import HistoryEntry, of_job
+from reconciler.jobs import EMPTY, Desired, Job, Record, State, Verb
+from reconciler.plan import Plan
+from reconciler.sources import DEFAULTS
+from reconciler.wiring import Place, World, open_store, state_path, target_of, wording_of
+
+if TYPE_CHECKING:
+    from reconciler.manifest import Manifest
+    from reconciler.planner import Matching
+    from reconciler.review import Review
+    from reconciler.revisions import Revision
+
+_LATEST = 20
+"""So many deeds of each job a page shows."""
+
+_DATE = r"\d{4}-\d{2}-\d{2}([T ].*)?"
+_VERBS: Mapping[Desired, Verb] = {
+    Desired.RUNNING: Verb.RUN,
+    Desired.ABORTED: Verb.ABORT,
+    Desired.ABSENT: Verb.DELETE,
+}
+
+
+class Checked(NamedTuple):
+    """What a look through the history found: how many deeds it tells of, its faults, and what else to know."""
+
+    deeds: int
+    faults: list[str]
+    remarks: list[str]
+
+
+class Compared(NamedTuple):
+    """What an apply of the manifest at `after` would have meant where that at `before` was applied.
+
+    `records` are those that the latter would have left; none where there was no manifest.
+    """
+
+    plan: Plan
+    refusal: ReconcilerError | None
+    before: "Revision"
+    after: "Revision"
+    manifest: "Manifest"
+    matching: "Matching"
+    records: Mapping[str, Record]
+
+
+def history(place: Place, world: World, job: str = "", since: str = "") -> list[HistoryEntry]:
+    """What was done, newest first: to one job, by name or id, and since a date or a commit, where these are given.
+
+    Since a commit is what the file did not tell then. Raises `ReconcilerError` where nothing is told of the
+    job, or there is no such commit.
+    """
+    past = open_store(place, world).past()
+    entries = past.entries
+    if job:
+        entries = of_job(entries, job)
+        if not entries:
+            raise ReconcilerError(f"{past.where} tells nothing of {job}", "reconciler history shows what it tells of")
+    if re.fullmatch(_DATE, since):
+        start_s = _seconds(since)
+        entries = [entry for entry in entries if _seconds(entry.at) >= start_s]
+    elif since:
+        from reconciler.revisions import file_at
+        from reconciler.state.history import history_path, read
+
+        at, path = _revision_of_state(place, since)
+        before = {one.key for one in read(file_at(at, os.path.basename(history_path(path))) or b"")[0]}
+        entries = [entry for entry in entries if (entry.op, entry.settles) not in before]
+    return entries[::-1]
+
+
+def check(place: Place, world: World) -> Checked:
+    """Look for what is missing in the history, told twice or damaged."""
+    from reconciler.revisions import attribute
+    from reconciler.state.history import ATTRIBUTE, faults
+
+    past = open_store(place, world).past()
+    remarks = []
+    if past.untold:
+        remarks.append("a command ended before its end: the next one adds to the history what its journal holds")
+    if os.path.exists(past.where) and attribute(past.where, "merge") not in (None, "union"):
+        remarks.append(f"git does not merge it by lines: add `{ATTRIBUTE}` to .gitattributes")
+    return Checked(len(past.entries), faults(past), remarks)
+
+
+def histories(place: Place, world: World) -> Mapping[str, Sequence[HistoryEntry]]:
+    """The latest deeds of each job by name, oldest first; none where the history can't be read."""
+    try:
+        entries = open_store(place, world).past().entries
+    except StateError:  # a page is about what is planned
+        return EMPTY
+    of_id: dict[str, list[HistoryEntry]] = {}
+    ids: dict[str, dict[str, None]] = {}
+    for entry in entries:
+        of_id.setdefault(entry.id, []).append(entry)
+        ids.setdefault(entry.job, {})[entry.id] = None
+    return {
+        job: sorted((entry for job_id in own for entry in of_id[job_id]), key=lambda entry: entry.at)[-_LATEST:]
+        for job, own in ids.items()
+    }
+
+
+def recorded_at(place: Place, revision: str) -> State:
+    """The state as it was committed. Raises `ReconcilerError` where there was none, or none that is sound."""
+    from reconciler.revisions import file_at
+    from reconciler.state.codec import decode
+
+    at, path = _revision_of_state(place, revision)
+    content = file_at(at, os.path.basename(path))
+    if content is None:
+        raise ReconcilerError(f"{path} was not there at {revision}", f"git log -- {path} shows when it was")
+    try:
+        return decode(content, f"{revision}:{path}")
+    except StateError as fault:
+        raise StateError(fault.message, "look at another revision") from fault
+
+
+def diff(place: Place, before: str, after: str) -> Compared:
+    """Plan the manifest of one commit as if that of another had been applied. Reads git alone.
+
+    Raises `ReconcilerError` where there was no manifest at `after`, or the two are for different targets.
+    """
+    import time
+
+    from reconciler.guards import loss
+    from reconciler.manifest import parse
+    from reconciler.planner import lapsed, make_plan, match_records
+    from reconciler.revisions import revision, sources_at
+
+    at, then = revision(".", after), revision(".", before)
+    sources = sources_at(at, place.paths)
+    if not sources:
+        looked_for = " or ".join(place.paths or DEFAULTS)
+        raise ReconcilerError(f"there was no manifest at {after}: no {looked_for}", "name the path that it had then")
+    manifest = parse(sources)
+    manifest = manifest._replace(target=target_of(manifest.target, place), jobs=lapsed(manifest.jobs, time.time()))
+    records: dict[str, Record] = {}
+    if sources_before := sources_at(then, place.paths):
+        old = parse(sources_before)
+        if target_of(old.target, place) != manifest.target:
+            raise ReconcilerError(
+                f"the manifest is for {old.target} at {before}, and for {manifest.target} at {after}",
+                "an apply refuses the state of another target; --endpoint takes both for one",
+            )
+        records = {name: _as_applied(job) for name, job in old.jobs.items()}
+    matching = match_records(manifest.jobs, records)
+    made = make_plan(
+        matching,
+        {},
+        wording_of(manifest.target),
+        lambda name: True,
+        state=State("", 0, manifest.target, records),
+        manifest_digest=manifest.digest,
+        commit=at.commit,
+        paths=place.paths or tuple({name.removeprefix(f"{after}:").split("/")[0]: None for name, _ in sources}),
+    )
+    kept = sum(record.state is not Desired.ABSENT for record in records.values())
+    lost = loss(len(made.undeclared), kept)
+    made = made._replace(warnings=(lost,) if lost else ())
+    return Compared(made, _refusal(made, manifest, len(records)), then, at, manifest, matching, records)
+
+
+def review_diff(compared: Compared, place: Place) -> "Review":
+    """The plan of a `diff` with all that is known of its jobs."""
+    from reconciler.plan import plan_digest
+    from reconciler.planner import prune
+    from reconciler.review import review_plan
+
+    made, before, after = compared.plan, compared.before, compared.after
+    review = review_plan(
+        made,
+        prune(compared.matching, compared.records).subjects,
+        {},
+        compared.manifest.position,
+        {},
+        state_at=f"{before.name}..{after.name} {' '.join(made.paths)}",
+        refusal=compared.refusal,
+    )
+    facts = (
+        ("Manifest", ", ".join(made.paths)),
+        ("Target", str(made.target)),
+        ("Observed", f"not read: {after.name} as if {before.name} had been applied"),
+        ("Commit", made.commit or ""),
+        ("Over commit", before.commit),
+        ("Manifest digest", made.manifest_digest),
+        ("Plan digest", plan_digest(made)),
+    )
+    return review._replace(title="Diff", facts=facts)
+
+
+def _as_applied(job: Job) -> Record:
+    """The record of a job once what is asked of it was done."""
+    from reconciler.planner import Subject, applied, protection
+
+    record = applied(job, None, _VERBS[job.state])
+    return protection(Subject(job, record)).get(job.name, record)
+
+
+def _refusal(plan: Plan, manifest: "Manifest", recorded: int) -> Refused | None:
+    from reconciler.guards import check as check_guards
+
+    try:
+        check_guards(plan, manifest.guards, recorded)
+    except Refused as refusal:
+        return refusal
+    return None
+
+
+def _revision_of_state(place: Place, name: str) -> "tuple[Revision, str]":
+    """A commit of the repository that the state file lies in, and that file's path."""
+    from reconciler.revisions import revision
+
+    path = state_path(place)
+    return revision(os.path.dirname(path), name), path
+
+
+def _seconds(text: str) -> float:
+    """A date, or a time in RFC 3339, in seconds since 1970; without a zone it is UTC. Raises `Usage`."""
+    from datetime import UTC, datetime
+
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as fault:
+        raise Usage(f"{text} is no date: {fault}") from fault
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,45 @@
+"""`reconciler history`."""
+
+import click
+
+from reconciler.cli.shell import Shell, options
+from reconciler.errors import ExitCode, Usage
+from reconciler.sources import ENDINGS
+
+
+@click.command()
+@click.argument("words", nargs=-1, metavar="[JOB] [PATH]...")
+@click.option("--since", metavar="REV|DATE", default="", help="Only what came after a commit, or from a date (UTC) on.")
+@click.option("--check", is_flag=True, help="Look for what is missing, told twice or damaged; exit 1 where there is.")
+@options("json", paths=False)
+def history(shell: Shell, words: tuple[str, ...], since: str, check: bool) -> ExitCode:
+    """Show who did what, when, from which commit, and what the service answered; newest first.
+
+    JOB is a name or the service's id; what was done under former names is shown too. A first word that ends in
+    .yaml, .yml or / is a PATH.
+    """
+    from reconciler import audit
+    from reconciler.render import history as view
+
+    job = words[0] if words and not words[0].endswith((*ENDINGS, "/", ".")) else ""
+    place = shell.place._replace(paths=words[1:] if job else words)
+    if not check:
+        entries = audit.history(place, shell.world, job, since)
+        if shell.form == "json":
+            shell.document(view.document(entries))
+        else:
+            shell.terminal.answer(view.text(entries))
+        return ExitCode.DONE
+    if job or since:
+        raise Usage("--check looks through all of the history: give no JOB and no --since with it")
+    found = audit.check(place, shell.world)
+    if shell.form == "json":
+        shell.document({"entries": found.deeds, "faults": found.faults, "remarks": found.remarks})
+    else:
+        shell.terminal.answer(view.checked(found.deeds, found.faults))
+    for remark in found.remarks:
+        shell.terminal.remark(remark)
+    if not found.faults:
+        return ExitCode.DONE
+    shell.terminal.remark("git log -p shows what was there; put back what is missing as it was, in any order")
+    return ExitCode.ERROR

@@ -1,0 +1,65 @@
+"""A history as a table for people, and as a document for machines."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from reconciler.history import HistoryEntry
+from reconciler.render.text import table
+from reconciler.text import Style, field, styled
+
+_HEAD = ("WHEN", "JOB", "DEED", "OUTCOME", "HTTP", "TOOK", "BY", "COMMIT", "WHY, AND WHAT WAS SAID")
+
+
+def text(entries: Sequence[HistoryEntry]) -> str:
+    """The deeds in the order given, one a line."""
+    return table([_HEAD, *map(_row, entries)]) if entries else "Nothing was done."
+
+
+def document(entries: Iterable[HistoryEntry]) -> dict[str, Any]:
+    """The deeds in the order given, all that is known of each."""
+    return {"formatVersion": 1, "entries": [_entry(entry) for entry in entries]}
+
+
+def checked(count: int, faults: Sequence[str]) -> str:
+    """What a look through a history found."""
+    if faults:
+        return "\n".join(f"{styled(Style.RED, 'fault:')} {field(fault)}" for fault in faults)
+    return f"The history is whole: {'1 deed' if count == 1 else f'{count} deeds'}."
+
+
+def _row(entry: HistoryEntry) -> tuple[str, ...]:
+    request = f"request {entry.request_id}" if entry.request_id else ""
+    return (
+        entry.at,
+        entry.job or "–",
+        entry.verb,
+        entry.outcome.replace("-", " "),
+        "" if entry.status is None else str(entry.status),
+        "" if entry.seconds is None else f"{entry.seconds:.2f} s",
+        entry.who,
+        (entry.commit or "–")[:12],
+        "; ".join(filter(None, (entry.reason, entry.answer, request))),
+    )
+
+
+def _entry(entry: HistoryEntry) -> Mapping[str, Any]:
+    return {
+        "at": entry.at,
+        "job": entry.job,
+        "id": entry.id,
+        "verb": entry.verb,
+        "outcome": entry.outcome,
+        "status": entry.status,
+        "requestId": entry.request_id,
+        "seconds": entry.seconds,
+        "reason": entry.reason,
+        "answer": entry.answer,
+        "who": entry.who,
+        "command": entry.command,
+        "commit": entry.commit,
+        "plan": entry.plan,
+        "allowed": entry.allowed,
+        "op": entry.op,
+        "lineage": entry.lineage,
+        "serial": entry.serial,
+    }

@@ -1,0 +1,320 @@
+"""The history beside the state: one line of JSON for each deed, appended whenever the journal is folded.
+
+The journal holds all that a line needs, and is cut only once the lines are on disk; after a crash, those
+that are there already are known by their `op`. So each deed is told once, whatever happens.
+
+A line names those that it follows by a checksum (`after`), as a commit names its parents: whatever the
+order of the lines, one that was taken out or changed is missed by the next. Two branches that were
+merged line by line have two ends, and the line after the merge follows both.
+
+The file is written anew and renamed, never written in place: a write that loses power may spoil the whole of a
+sector, and older lines stand in it. It takes the time that git takes to add the file.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from reconciler.digests import checksum
+from reconciler.history import ACCEPT, NOTE, HistoryEntry, Origin, Told
+from reconciler.jobs import State
+from reconciler.state.disk import Disk, replace
+from reconciler.state.journal import Entry
+
+Line = dict[str, Any]
+"""One line's JSON object, still without `after`."""
+
+ATTRIBUTE = "*.history.jsonl merge=union"
+"""The line of .gitattributes by which git merges two histories."""
+
+_MOST_ENDS = 32
+"""So many lines a line follows at most; more ends than this come of a file whose lines were changed."""
+
+_LATEST_BYTES = 1 << 20
+"""The ends are looked for in this much of the file: some two thousand lines."""
+
+_CONFLICT = rb"(<{7}|={7}|>{7}|\|{7})( |$)"
+
+
+class Written(NamedTuple):
+    """A line as it stands in the file: its number, its checksum, those that it follows, and what it says."""
+
+    number: int
+    checksum: str
+    after: Sequence[str]
+    entry: HistoryEntry
+
+    @property
+    def key(self) -> tuple[str, bool]:
+        """What it tells of; no other line tells of the same."""
+        return self.entry.op, self.entry.settles
+
+
+class Past(NamedTuple):
+    """A history as it was found: where it stands and its content, b"" for none.
+
+    `untold` are lines of the journal that it may lack, `state` is the state once they are told, None
+    where there is none; `trouble` says why the state could not be read, else it is "".
+    """
+
+    where: str
+    content: bytes
+    untold: Sequence[Line] = ()
+    state: State | None = None
+    trouble: str = ""
+
+    @property
+    def entries(self) -> list[HistoryEntry]:
+        """What can be read of it, each deed once, oldest first."""
+        found = {one.key: one.entry for one in read(self.content)[0]}
+        for line in self.untold:
+            entry = entry_of(line)
+            if entry is not None:
+                found.setdefault((entry.op, entry.settles), entry)
+        return sorted(found.values(), key=lambda entry: entry.at)
+
+
+def history_path(state_path: str) -> str:
+    """Where the history of a state file stands: jobs.state.json -> jobs.history.jsonl."""
+    return f"{state_path.removesuffix('.state.json')}.history.jsonl"
+
+
+def append(disk: Disk, path: str, mode: int, lines: Sequence[Line], *, again: bool = False) -> None:
+    """Append lines, and return once they are on disk; with `again`, only those that are not there yet.
+
+    What cannot be read in the file stays as it is: no call waits for a history to be mended. Raises
+    `OSError`, and `StateError` where the file can't be read.
+    """
+    content = disk.read(path) or b""
+    if again:
+        keys = {one.key for one in read(content)[0]}
+        lines = [line for line in lines if _key(line) not in keys]
+        if not lines:
+            disk.sync_folder(path)  # of who wrote them, nobody knows that they came so far
+            return
+    after = _ends(content)
+    new = []
+    for line in lines:
+        text = encode(line, after)
+        new.append(text)
+        after = [_checksum(text)]
+    gap = b"\n" if content and not content.endswith(b"\n") else b""
+    replace(disk, path, content + gap + b"".join(text + b"\n" for text in new), disk.mode(path) or mode)
+
+
+def encode(line: Line, after: Sequence[str]) -> bytes:
+    """The bytes of one line, without its end."""
+    import json
+
+    return json.dumps({**line, "after": list(after)}, sort_keys=True, separators=(",", ":")).encode()
+
+
+def read(content: bytes) -> tuple[list[Written], list[int]]:
+    """The lines of a history in the order in which they stand, and the numbers of those that can't be read."""
+    import json
+
+    written: list[Written] = []
+    damaged: list[int] = []
+    for number, line in enumerate(content.split(b"\n"), 1):
+        text = line.rstrip(b"\r")
+        if not text:
+            continue
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            document = None
+        entry = entry_of(document)
+        after = document.get("after") if entry is not None else None
+        if entry is None or not isinstance(after, list) or not all(isinstance(one, str) for one in after):
+            damaged.append(number)
+        else:
+            written.append(Written(number, _checksum(text), after, entry))
+    return written, damaged
+
+
+def entry_of(document: object) -> HistoryEntry | None:
+    """The deed that a line tells of, None where it tells of none."""
+    if not isinstance(document, dict):
+        return None
+
+    def text(name: str) -> str:
+        value = document.get(name, "")
+        return value if isinstance(value, str) else ""
+
+    status, seconds, serial = document.get("status"), document.get("seconds"), document.get("serial")
+    if not (text("at") and text("verb") and text("outcome") and text("op")):
+        return None
+    return HistoryEntry(
+        at=text("at"),
+        who=text("who"),
+        commit=text("commit") or None,
+        verb=text("verb"),
+        outcome=text("outcome"),
+        status=status if type(status) is int else None,
+        request_id=text("requestId"),
+        job=text("job"),
+        id=text("id"),
+        op=text("op"),
+        command=text("command"),
+        plan=text("plan"),
+        allowed=text("allowed"),
+        reason=text("reason"),
+        answer=text("answer"),
+        seconds=seconds if type(seconds) is float else None,
+        lineage=text("lineage"),
+        serial=serial if type(serial) is int else 0,
+    )
+
+
+def faults(past: Past) -> list[str]:
+    """What is wrong with a history, in words: lines damaged, told twice, changed or missing; none where it is whole."""
+    written, damaged = read(past.content)
+    texts = past.content.split(b"\n")
+    found = [
+        (number, "a mark of a git merge conflict" if re.match(_CONFLICT, texts[number - 1]) else "it can't be read")
+        for number in damaged
+    ]
+    first: dict[tuple[str, bool], Written] = {}
+    for one in written:
+        known = first.setdefault(one.key, one)
+        if known is not one:
+            how = "" if known.checksum == one.checksum else ", in other words"
+            found.append((one.number, f"it tells again what line {known.number} tells{how}"))
+    there = {one.checksum for one in written}
+    for one in written:
+        lost = sum(checksum not in there for checksum in one.after)
+        if lost:
+            lines = "the line that it follows was" if lost == 1 else f"{lost} lines that it follows were"
+            found.append((one.number, f"{lines} changed or taken out"))
+        if not one.after and one.entry.serial > 1 and one.entry.verb != ACCEPT:
+            found.append(
+                (one.number, f"it follows no other, and the state was at serial {one.entry.serial - 1} before")
+            )
+    said = [f"line {number}: {what}" for number, what in sorted(found)]
+    if past.state is not None:
+        told = [entry.serial for entry in past.entries if entry.lineage == past.state.lineage]
+        if max(told, default=0) < past.state.serial:
+            end = f"ends with serial {max(told)}" if told else "tells nothing of it"
+            said.append(f"the state is at serial {past.state.serial}, and the history {end}")
+    if past.trouble:
+        said.append(f"how it ends can't be checked: {past.trouble}")
+    return said
+
+
+# --- what the journal keeps for it -------------------------------------------------------------------------------
+
+
+def told_to_json(told: Told) -> dict[str, Any]:
+    """What a record of the journal keeps of it; short, since room for it is kept."""
+    document = {
+        "outcome": told.outcome,
+        "status": told.status,
+        "requestId": told.request_id[:100],
+        "seconds": None if told.seconds is None else round(told.seconds, 3),
+        "reason": told.reason[:500],
+    }
+    return _without_empty(document)
+
+
+def origin_to_json(origin: Origin) -> dict[str, Any]:
+    """What a record of the journal keeps of it."""
+    return _without_empty(origin._asdict())
+
+
+def call_line(intent: Entry, result: Entry | None) -> Line:
+    """The line of a call; without a result nobody knows what became of it."""
+    doubt = intent["doubt"]
+    end = (
+        {"outcome": "in-doubt"}
+        if result is None
+        else {"outcome": "unknown", "answer": result["answer"]} | _own(result, "told")
+    )
+    return _line(intent, {"op": doubt["op"], "verb": doubt["verb"], "at": doubt["sentAt"], **end})
+
+
+def settled_line(result: Entry) -> Line:
+    """The line that says what became of a call in doubt."""
+    return _line(result, {"op": result["op"], "verb": result["verb"], **_own(result, "told")})
+
+
+def record_line(entry: Entry) -> Line:
+    """The line of a record that changed without a call."""
+    return _line(entry, {"op": entry["op"], "verb": entry["verb"], **_own(entry, "told")})
+
+
+def many_lines(entry: Entry) -> list[Line]:
+    """The lines of several records that changed in one step: one for each job, by name."""
+    return [
+        _line(entry, {"op": f"{entry['op']}/{job}", "verb": entry["verb"], "job": job, **more})
+        for job, more in sorted(entry["lines"].items())
+    ]
+
+
+def lines_of(entries: Iterable[Entry], *, ended: bool) -> list[Line]:
+    """The lines of these records of the journal; `ended` says that no more will come of an open intent.
+
+    A record of before there were histories has none. Raises `KeyError`, `TypeError` or `ValueError` on
+    other shapes.
+    """
+    intents: dict[str, Entry] = {}
+    lines: list[Line] = []
+    for entry in entries:
+        match entry["type"]:
+            case "intent":
+                intents[entry["doubt"]["op"]] = entry
+            case "result" if entry["op"] in intents:
+                lines.append(call_line(intents.pop(entry["op"]), entry))
+            case "result" if "verb" in entry:
+                lines.append(settled_line(entry))
+            case "record" if "op" in entry:
+                lines.append(record_line(entry))
+            case "records" | "moves" if "op" in entry:
+                lines += many_lines(entry)
+    if ended:
+        lines += [call_line(intent, None) for intent in intents.values()]
+    for line in lines:
+        _key(line)
+    return lines
+
+
+def stamped(lines: Sequence[Line], lineage: str, serial: int) -> list[Line]:
+    """The lines as they are written, naming the state that holds what they tell of.
+
+    A note adds to what the line of a run says already; it has a line only where there is no other, so
+    that no serial is without one.
+    """
+    kept = [line for line in lines if line["verb"] != NOTE] or lines
+    return [{**line, "lineage": lineage, "serial": serial} for line in kept]
+
+
+def _line(entry: Entry, own: Mapping[str, Any]) -> Line:
+    common = {name: entry[name] for name in ("job", "id", "at", "reason") if name in entry}
+    return _without_empty({**common, **_own(entry, "by"), **own})
+
+
+def _own(entry: Entry, name: str) -> dict[str, Any]:
+    return dict(entry.get(name, {}))
+
+
+def _key(line: Line) -> tuple[str, bool]:
+    entry = entry_of(line)
+    if entry is None:
+        raise ValueError("a record tells of no deed")
+    return entry.op, entry.settles
+
+
+def _ends(content: bytes) -> list[str]:
+    """The lines that no other follows, among the latest: what follows a line stands behind it."""
+    cut = max(0, len(content) - _LATEST_BYTES)
+    written, _ = read(content[cut and content.find(b"\n", cut) + 1 :])
+    followed = {checksum for one in written for checksum in one.after}
+    ends = dict.fromkeys(one.checksum for one in written if one.checksum not in followed)
+    return list(ends)[-_MOST_ENDS:]
+
+
+def _checksum(text: bytes) -> str:
+    return checksum(text, size_bytes=8).hex()
+
+
+def _without_empty(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if value not in (None, "")}

@@ -1,0 +1,393 @@
+"""One branch of a git remote, through a private bare repository of our own: fetch, read, commit, push.
+
+The user's checkout is neither needed nor touched. Git runs with prompts and client-side hooks off, in a
+session of its own (a Ctrl-C at the terminal is not for it), with a deadline for each command. What it
+prints goes to files, since an ssh that lingers would hold a pipe open.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+from reconciler.digests import sha256
+from reconciler.errors import StateError
+from reconciler.state.branch_url import without_userinfo
+from reconciler.state.lock import locked
+
+COMMAND_WITHIN_S = 60.0
+"""The deadline of one git command."""
+
+_TIP = "refs/reconciler/tip"
+_NEXT = "refs/reconciler/next"
+_REMOTE = "reconciler-state"
+"""The remote's name within the private repository; its URL comes with the environment, and is in no command line."""
+
+_OPTIONS = {
+    "core.hooksPath": os.devnull,
+    "core.quotePath": "false",
+    "fetch.recurseSubmodules": "no",
+    "push.recurseSubmodules": "no",
+    "push.followTags": "false",
+    "gc.autoDetach": "false",
+    "gc.packRefs": "false",
+    "maintenance.autoDetach": "false",
+    "protocol.version": "2",
+    f"remote.{_REMOTE}.mirror": "false",
+}
+_FOREIGN = re.compile(
+    r"GIT_(DIR|WORK_TREE|INDEX_FILE|OBJECT_DIRECTORY|ALTERNATE_OBJECT_DIRECTORIES|COMMON_DIR|NAMESPACE|PREFIX"
+    r"|QUARANTINE_PATH|TEMPLATE_DIR|EXTERNAL_DIFF|TRACE.*|CURL_VERBOSE|SHALLOW_FILE|REPLACE_REF_BASE|ATTR_SOURCE)"
+)
+_CREDENTIALS = r"^(http|credential|url)\.|^core\.sshcommand$|^ssh\.variant$"
+_SAID_BYTES = 4096
+
+
+class Unreachable(StateError):
+    """Git could not do what was asked of it: the remote is not there, denies it, or took too long."""
+
+
+class Denied(Unreachable):
+    """The remote takes no such push, and would not take it a second time."""
+
+
+class Moved(Exception):
+    """The branch is not where it was expected: someone else pushed."""
+
+
+class Author(NamedTuple):
+    """Who commits."""
+
+    name: str
+    email: str
+
+
+class Repository:
+    """One branch of a remote. For one thread at a time; programs take turns.
+
+    `cache` is the folder in which the private repository is kept; it may be removed at any time. `settings` are
+    entries of git's configuration. `wait` pauses for seconds and returns True where a stop was asked for.
+    """
+
+    def __init__(
+        self,
+        cache: str,
+        remote: str,
+        branch: str,
+        *,
+        env: Mapping[str, str],
+        settings: Sequence[tuple[str, str]],
+        wait: Callable[[float], bool],
+    ) -> None:
+        self._cache = cache
+        self._folder = os.path.join(cache, f"git-{sha256(f'{remote}#{branch}'.encode())[:32]}")
+        self._ref = f"refs/heads/{branch}"
+        self._where = f"branch {branch} of {without_userinfo(remote)}"
+        self._env = _environment(env, [*settings, *_OPTIONS.items(), (f"remote.{_REMOTE}.url", remote)])
+        self._wait = wait
+
+    @property
+    def where(self) -> str:
+        """The place in words."""
+        return self._where
+
+    def fetch(self) -> str | None:
+        """The branch's last commit, brought here with all that it holds; None where there is no such branch.
+
+        Raises `Unreachable`.
+        """
+        with self._turn():
+            is_new = self._prepare()
+            try:
+                return self._fetch()
+            except Unreachable:
+                if is_new:
+                    raise
+            self._tip()  # raises where it is the remote that fails
+            # Then it is the copy: a command that was killed leaves lock files and half an object behind.
+            self._remove()
+            self._prepare()
+            return self._fetch()
+
+    def tip(self) -> str | None:
+        """The branch's last commit as the remote says, None where there is no such branch. Raises `Unreachable`."""
+        with self._turn():
+            self._prepare()
+            return self._tip()
+
+    def holds(self, commit: str) -> bool:
+        """Whether what was fetched last grew out of this commit. Raises `Unreachable`."""
+        with self._turn():
+            if self._is_ancestor(commit):
+                return True
+            if self._run("rev-parse", "--is-shallow-repository").out.strip() == b"true":
+                self._run("fetch", "--quiet", "--no-tags", "--unshallow", _REMOTE, f"+{self._ref}:{_TIP}")
+            return self._is_ancestor(commit)
+
+    def entries(self, commit: str, folder: str) -> Mapping[str, tuple[str, str]]:
+        """Path to (mode, id) of what a folder of a commit holds; "" is the root."""
+        with self._turn():
+            where = ["--", f"{folder}/"] if folder else []
+            listed = self._run("ls-tree", "-z", "--full-tree", commit, *where).out
+        lines = (line.split(b"\t", 1) for line in listed.split(b"\0") if line)
+        return {os.fsdecode(path): (told.split()[0].decode(), told.split()[2].decode()) for told, path in lines}
+
+    def content(self, blob: str) -> bytes:
+        """The bytes of a file by its id."""
+        with self._turn():
+            return self._run("cat-file", "blob", blob).out
+
+    def message(self, commit: str) -> str:
+        """The first line that a commit says of itself."""
+        with self._turn():
+            text = self._run("log", "-1", "--no-show-signature", "--format=%an: %s", commit).out
+        return text.decode("utf-8", "replace").strip()
+
+    def commit(self, parent: str | None, files: Mapping[str, bytes | None], message: str, author: Author) -> str:
+        """Make a commit with these files changed (None: removed) and all others as they were; returns its id."""
+        lines = [f"commit {_NEXT}\nmark :1\ncommitter {_plain(author.name)} <{_plain(author.email)}> now\n".encode()]
+        lines.append(_with_length(message.encode("utf-8", "replace")))
+        if parent is not None:
+            lines.append(f"from {parent}\n".encode())
+        for path, content in sorted(files.items()):
+            quoted = b'"%s"' % os.fsencode(path).replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+            lines.append(b"D %s\n" % quoted if content is None else b"M 100644 inline %s\n" % quoted)
+            lines.append(b"" if content is None else _with_length(content))
+        lines.append(b"get-mark :1\ndone\n")
+        arguments = ("fast-import", "--quiet", "--done", "--force", "--date-format=now")
+        with self._turn():
+            return self._run(*arguments, stdin=b"".join(lines)).out.decode().strip()
+
+    def push(self, commit: str, expected: str | None) -> None:
+        """Put a commit at the end of the branch, which must still be at `expected` (None: not be there).
+
+        Returns once it is known to be there, also where the answer was lost. Raises `Moved` where the
+        branch is elsewhere, `Unreachable` where it is known not to have moved or where nothing is known.
+        """
+        with self._turn():
+            lease = f"--force-with-lease={self._ref}:{expected or ''}"
+            options = ("--porcelain", "--no-verify", "--no-signed", lease)
+            ended = self._attempt("push", *options, _REMOTE, f"{commit}:{self._ref}")
+            if ended.code != 0:
+                # Whatever git says, the branch itself is asked: an answer that was lost says nothing.
+                try:
+                    found = self._tip()
+                except Unreachable as fault:
+                    raise Unreachable(
+                        f"nobody knows whether a push to {self._where} arrived: {_said(ended)}; {fault.message}",
+                        fault.hint,
+                    ) from fault
+                if found == expected:
+                    raise self._refusal(ended)
+                if found != commit:
+                    raise Moved
+            self._note_pushed(commit)
+
+    def _fetch(self) -> str | None:
+        depth = ("--depth=1",) if self._fetched() is None else ()
+        arguments = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", *depth)
+        ended = self._attempt(*arguments, _REMOTE, f"+{self._ref}:{_TIP}")
+        if ended.code == 0:
+            return self._fetched()
+        if "couldn't find remote ref" in ended.err.lower():
+            return None
+        raise self._fault("fetch", ended)
+
+    def _tip(self) -> str | None:
+        listed = self._run("ls-remote", "--quiet", _REMOTE, self._ref).out.decode().split("\n")
+        found = [line.split("\t")[0] for line in listed if line.endswith(f"\t{self._ref}")]
+        return found[0] if found else None
+
+    def _is_ancestor(self, commit: str) -> bool:
+        return self._attempt("merge-base", "--is-ancestor", commit, _TIP).code == 0
+
+    def _prepare(self) -> bool:
+        """Make the private repository where it is not there; True where that was so."""
+        if os.path.exists(os.path.join(self._folder, "HEAD")):
+            return False
+        # In two steps, so that one which was killed half-way is made anew.
+        self._remove()
+        made = f"{self._folder}.new"
+        self._run("init", "--quiet", "--bare", "--template=", made, in_folder=False)
+        os.rename(made, self._folder)
+        return True
+
+    def _fetched(self) -> str | None:
+        """The commit that was fetched or pushed last, None where none was."""
+        try:
+            with open(os.path.join(self._folder, _TIP), encoding="ascii") as ref:
+                return ref.read().strip()
+        except FileNotFoundError:
+            return None
+
+    def _remove(self) -> None:
+        import shutil
+
+        for folder in (self._folder, f"{self._folder}.new"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        try:
+            os.makedirs(self._cache, mode=0o700, exist_ok=True)
+        except OSError as fault:
+            raise StateError(
+                f"{self._cache} can't be made: {fault.strerror}", "set XDG_CACHE_HOME to a folder that can be written"
+            ) from fault
+        holder = {"who": "another command", "what": "git", "since": "a moment ago"}
+        with locked(f"{self._folder}.lock", holder, 4 * COMMAND_WITHIN_S, _never(self._wait)):
+            yield
+
+    def _note_pushed(self, commit: str) -> None:
+        """Have what is pushed stand where a fetch would put it, so that the next one brings no more than is new."""
+        ref = os.path.join(self._folder, _TIP)
+        with suppress(OSError):
+            os.makedirs(os.path.dirname(ref), exist_ok=True)
+            with open(f"{ref}.new", "w", encoding="ascii") as file:
+                file.write(f"{commit}\n")
+            os.replace(f"{ref}.new", ref)
+
+    def _refusal(self, ended: "_Ended") -> Unreachable:
+        told = re.search(r"^!\t[^\t]*\t\[(?:remote )?rejected\] \((.*)\)$", ended.out.decode("utf-8", "replace"), re.M)
+        if told is None:
+            return self._fault("push", ended)
+        return Denied(
+            f"{self._where} takes no push: {told[1]}: {_said(ended)}",
+            "let whoever runs this push to that branch (a rule or hook of the remote's forbids it), "
+            "or name another branch with --state",
+        )
+
+    def _run(self, *arguments: str, stdin: bytes = b"", in_folder: bool = True) -> "_Ended":
+        ended = self._attempt(*arguments, stdin=stdin, in_folder=in_folder)
+        if ended.code != 0:
+            raise self._fault(arguments[0], ended)
+        return ended
+
+    def _fault(self, command: str, ended: "_Ended") -> Unreachable:
+        return Unreachable(
+            f"{self._where}: git {command} failed: {_said(ended)}",
+            "see that the remote is right and reachable, and that git gets in without asking (a credential helper)",
+        )
+
+    def _attempt(self, *arguments: str, stdin: bytes = b"", in_folder: bool = True) -> "_Ended":
+        where = ["-C", self._folder] if in_folder else []
+        return _git([*where, *arguments], self._env, stdin)
+
+
+class _Ended(NamedTuple):
+    code: int
+    out: bytes
+    err: str
+
+
+def settings_of_checkout(folder: str, env: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What the checkout's own configuration says of reaching remotes: CI systems keep a token there."""
+    found = _git(
+        ["-C", folder, "config", "--local", "--includes", "-z", "--get-regexp", _CREDENTIALS], _environment(env)
+    )
+    pairs = (entry.partition("\n") for entry in found.out.decode("utf-8", "replace").split("\0") if entry)
+    return [(name, value) for name, _, value in pairs] if found.code == 0 else []
+
+
+def url_of_remote(name: str, folder: str, env: Mapping[str, str]) -> str:
+    """The URL of a remote of the checkout, by its name. Raises `StateError` where there is none."""
+    found = _git(["-C", folder, "remote", "get-url", "--", name], _environment(env))
+    if found.code != 0:
+        raise StateError(
+            f"--state: there is no git remote named {name} here: {_said(found)}",
+            "git remote -v shows the names; or give its URL, or a path such as ./repo.git",
+        )
+    return found.out.decode().strip()
+
+
+def author_of(name: str, folder: str, env: Mapping[str, str]) -> Author:
+    """Whoever is called so, with the address in the name, or else the one that git is configured with."""
+    named = re.fullmatch(r"(.*?) <(.*)>", name)
+    if named is not None:
+        return Author(named[1], named[2])
+    found = _git(["-C", folder, "config", "--get", "user.email"], _environment(env))
+    return Author(name, found.out.decode("utf-8", "replace").strip() or "reconciler@localhost")
+
+
+def _git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes = b"") -> _Ended:
+    """Run git to its end, or to the deadline."""
+    import signal
+    import subprocess
+    import tempfile
+
+    with tempfile.TemporaryFile() as into, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        into.write(stdin)
+        into.seek(0)
+        try:
+            child = subprocess.Popen(
+                ["git", *arguments], stdin=into, stdout=out, stderr=err, env=env, start_new_session=True
+            )
+        except FileNotFoundError as fault:
+            raise StateError("git is not installed", "install git 2.31 or later, or keep state in a file") from fault
+        except OSError as fault:
+            raise StateError(f"git can't be run: {fault.strerror}", "mend that, or keep state in a file") from fault
+        late = ""
+        try:
+            code = child.wait(COMMAND_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            late = f"no end within {COMMAND_WITHIN_S:g} s"
+            code = -1
+        finally:
+            if child.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+        out.seek(0)
+        err.seek(0)
+        said = err.read(64 * 1024).decode("utf-8", "replace")
+        return _Ended(code, out.read(), f"{said}\n{late}" if late else said)
+
+
+def _environment(env: Mapping[str, str], settings: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
+    """The environment of git: none of a repository around us, and our settings after those that it brings."""
+    kept = {name: value for name, value in env.items() if not _FOREIGN.fullmatch(name)}
+    try:
+        first = int(kept.get("GIT_CONFIG_COUNT", "0"))
+    except ValueError:
+        first = 0
+    for number, (name, value) in enumerate(settings, first):
+        kept[f"GIT_CONFIG_KEY_{number}"], kept[f"GIT_CONFIG_VALUE_{number}"] = name, value
+    return kept | {
+        "GIT_CONFIG_COUNT": str(first + len(settings)),
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ALLOW_PROTOCOL": "https:ssh:file:http:git",
+        "GIT_LITERAL_PATHSPECS": "1",
+        "GIT_DEFAULT_REF_FORMAT": "files",
+        "LC_ALL": "C",
+        "LANGUAGE": "C",
+    }
+
+
+def _said(ended: _Ended) -> str:
+    """What git said, in one line, without credentials, and bounded."""
+    lines = [line.strip() for line in without_userinfo(ended.err[-_SAID_BYTES:]).splitlines()]
+    told = [line for line in lines if line and not line.startswith("hint:")]
+    return "; ".join(told)[:600] or f"it ended with {ended.code}"
+
+
+def _with_length(content: bytes) -> bytes:
+    return b"data %d\n%s\n" % (len(content), content)
+
+
+def _plain(text: str) -> str:
+    """A name or address as git can write it down."""
+    return re.sub(r"[<>\n\r\0]+", " ", text).strip() or "reconciler"
+
+
+def _never(wait: Callable[[float], bool]) -> Callable[[float], bool]:
+    """Waits as long, and is not cut short by a stop: what is in flight is put on record then."""
+
+    def waits(seconds: float) -> bool:
+        import time
+
+        if wait(seconds):
+            time.sleep(seconds)
+        return False
+
+    return waits

@@ -1,0 +1,73 @@
+"""A user's folder that is a git repository, on a server that stands outside of it."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from project import TOKEN, Project, Run
+from reconciler.engines.sandbox.server import SandboxServer
+from reconciler.state.history import ATTRIBUTE
+
+NOT_CI = dict.fromkeys(("CI", "GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "CIRCLECI", "TF_BUILD", "JENKINS_URL"), "")
+GIT = {
+    **NOT_CI,
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_AUTHOR_DATE": "2026-11-21T10:00:00Z",
+    "GIT_COMMITTER_DATE": "2026-11-21T10:00:00Z",
+}
+"""No one's configuration, and no pipeline's environment."""
+
+
+class Clone(Project):
+    """One user's clone; commands are run by Ada, who is configured in it."""
+
+    def git(self, *arguments: str) -> str:
+        """Run git, which must succeed."""
+        done = subprocess.run(
+            ["git", *arguments], cwd=self.folder, env=self.env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    def commit(self) -> str:
+        """Commit all there is; returns the commit's id."""
+        self.git("add", "-A")
+        self.git("commit", "-qm", "change")
+        return self.git("rev-parse", "HEAD")
+
+    def apply(self, jobs: str, **env: str) -> Run:
+        """Write a manifest and apply it, which must succeed or end in doubt."""
+        self.write(jobs)
+        done = self.run("apply", "--yes", "--settle", "0.1", **env)
+        assert done.code in (0, 5), done.out + done.err
+        return done
+
+    def told(self, *arguments: str) -> list[dict[str, Any]]:
+        """What `history` tells, oldest first."""
+        run = self.run("history", *arguments, "--format", "json")
+        assert run.code == 0, run.err
+        return list(reversed(run.json["entries"]))
+
+    def deeds(self, *arguments: str) -> list[tuple[str, str, str]]:
+        """The same as (job, verb, outcome)."""
+        return [(entry["job"], entry["verb"], entry["outcome"]) for entry in self.told(*arguments)]
+
+
+@contextmanager
+def served_clone(tmp_path: Path, *faults: Any) -> Iterator[Clone]:
+    """An empty repository whose server misbehaves by these rules."""
+    (tmp_path / "repo").mkdir()
+    with SandboxServer(
+        tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=1000, faults=faults
+    ) as server:
+        clone = Clone(tmp_path / "repo", server)
+        clone.env |= {**GIT, "XDG_STATE_HOME": str(tmp_path / "marks"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        clone.git("init", "-q", "-b", "main")
+        clone.git("config", "user.name", "Ada")
+        clone.git("config", "user.email", "ada@example.org")
+        (clone.folder / ".gitattributes").write_text(f"{ATTRIBUTE}\n")
+        yield clone

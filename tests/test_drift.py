@@ -1,0 +1,311 @@
+"""What the service says, compared with what is recorded: each kind of drift, and what is none."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import jsonschema
+import pytest
+
+from hostile import TEXTS
+from project import TOKEN, Project
+from reconciler.diagnostics import Position
+from reconciler.drift import Drift, Finding, Kind, compare, in_order, review_drift, verdict
+from reconciler.engines.sandbox.faults import parse_fault
+from reconciler.engines.sandbox.life import calls
+from reconciler.engines.sandbox.server import SandboxServer
+from reconciler.jobs import (
+    Desired,
+    Doubt,
+    Job,
+    Observation,
+    OnConfigChange,
+    Record,
+    Status,
+    Suspension,
+    Target,
+    Verb,
+)
+from reconciler.plan import Change
+from reconciler.planner import Subject
+from reconciler.render import html, markdown
+from reconciler.render.drift import document, text
+from reconciler.schemas import schema_text
+
+BEGAN = "2026-11-21T02:00:00Z"
+LATER = "2026-11-21T09:00:00Z"
+CONFIG = {"jobTimeout": 3600}
+JOB = Job("a", "a", Desired.RUNNING, CONFIG)
+RUNNING = Record("a", Desired.RUNNING, CONFIG, submitted_at=BEGAN)
+ABORTED = RUNNING._replace(state=Desired.ABORTED)
+ABSENT = Record("a", Desired.ABSENT)
+
+TABLE = {
+    Status.DRAFT: (Kind.LOST, Kind.SAME, Kind.THERE),
+    Status.ACTIVE: (Kind.SAME, Kind.RUN, Kind.THERE),
+    Status.COMPLETE: (Kind.SAME, Kind.SAME, Kind.THERE),
+    Status.FAILED: (Kind.FAILED, Kind.SAME, Kind.THERE),
+    Status.ABORTED: (Kind.ABORTED, Kind.SAME, Kind.THERE),
+    Status.MISSING: (Kind.GONE, Kind.GONE, Kind.SAME),
+    Status.UNREADABLE: (Kind.UNREADABLE, Kind.UNREADABLE, Kind.UNREADABLE),
+}
+"""The module's table, once more: observed, then recorded running, aborted, absent."""
+
+
+def seen(status: Status, *, began: str | None = BEGAN, config: dict[str, int | bool] | None = None) -> Observation:
+    return Observation(status, status.upper(), CONFIG if config is None else config, submitted_at=began)
+
+
+def found(record: Record | None, observed: Observation, job: Job = JOB) -> Finding:
+    return compare(Subject(job, record), observed)
+
+
+@pytest.mark.parametrize("status", TABLE)
+@pytest.mark.parametrize(
+    ("column", "record"), [(0, RUNNING), (1, ABORTED), (2, ABSENT)], ids=["running", "aborted", "absent"]
+)
+def test_each_cell_of_the_table(status: Status, column: int, record: Record) -> None:
+    assert found(record, seen(status)).kind is TABLE[status][column]
+
+
+@pytest.mark.parametrize("status", [Status.ACTIVE, Status.COMPLETE, Status.FAILED])
+@pytest.mark.parametrize("record", [RUNNING, ABORTED], ids=("running", "aborted"))
+def test_a_run_that_began_at_another_time_is_someone_elses(status: Status, record: Record) -> None:
+    finding = found(record, seen(status, began=LATER))
+    assert finding.kind is Kind.RUN
+    assert Change("submittedAt", BEGAN, LATER) in finding.changes
+    assert finding.way_out == "`reconciler resolve a --not-applied` puts that run on record"
+
+
+def test_a_run_of_a_job_that_was_never_run_is_someone_elses() -> None:
+    assert found(ABORTED._replace(submitted_at=""), seen(Status.COMPLETE)).kind is Kind.RUN
+
+
+def test_a_time_that_is_not_on_record_or_not_told_says_nothing() -> None:
+    assert found(RUNNING._replace(submitted_at=None), seen(Status.ACTIVE)).kind is Kind.SAME
+    assert found(RUNNING, seen(Status.ACTIVE, began=None)).kind is Kind.SAME
+
+
+def test_a_run_with_another_config_differs_and_says_in_what() -> None:
+    finding = found(RUNNING, seen(Status.ACTIVE, config={"jobTimeout": 60, "taskTimeout": 5}))
+    assert (finding.kind, finding.changes) == (Kind.CONFIG, (Change("config.jobTimeout", 3600, 60),))
+    assert finding.reason == "recorded running, it is active (ACTIVE); config.jobTimeout not as recorded"
+
+
+def test_the_config_of_a_run_that_has_ended_is_not_compared() -> None:
+    assert found(RUNNING, seen(Status.COMPLETE, config={"jobTimeout": 60})).kind is Kind.SAME
+
+
+def test_a_config_that_is_recorded_for_the_next_run_is_not_compared_with_this_one() -> None:
+    waits = JOB._replace(on_config_change=OnConfigChange.NEXT_RUN)
+    assert found(RUNNING, seen(Status.ACTIVE, config={"jobTimeout": 60}), waits).kind is Kind.SAME
+
+
+def test_an_ignored_field_is_no_drift_and_another_one_is() -> None:
+    ignoring = JOB._replace(ignore=("config.jobTimeout",))
+    record = RUNNING._replace(config={"jobTimeout": 3600, "taskTimeout": 9})
+    assert found(record, seen(Status.ACTIVE, config={"jobTimeout": 60, "taskTimeout": 9}), ignoring).kind is Kind.SAME
+    differs = found(record, seen(Status.ACTIVE, config={"jobTimeout": 60, "taskTimeout": 8}), ignoring)
+    assert differs.changes == (Change("config.taskTimeout", 9, 8),)
+
+
+def test_what_was_changed_in_the_manifest_alone_is_no_drift() -> None:
+    wanted = JOB._replace(config={"jobTimeout": 1}, run_token="new")
+    assert found(RUNNING, seen(Status.ACTIVE), wanted).kind is Kind.SAME
+
+
+def test_a_suspended_job_that_differs_is_shown_and_is_no_drift() -> None:
+    suspended = JOB._replace(suspend=Suspension("mended by hand", "2026-12-01"))
+    finding = found(RUNNING, seen(Status.ABORTED), suspended)
+    assert finding.kind is Kind.SUSPENDED
+    assert finding.reason.startswith("mended by hand until 2026-12-01; aborted by someone else; ")
+    over = suspended._replace(suspend=Suspension("mended by hand", "2026-12-01", 0.0, over=True))
+    assert found(RUNNING, seen(Status.ABORTED), over).kind is Kind.ABORTED
+
+
+def test_a_call_in_doubt_comes_before_all_else() -> None:
+    doubtful = RUNNING._replace(doubt=Doubt("op", Verb.RUN, {}, None, None, "then", "HTTP 503"))
+    finding = found(doubtful, seen(Status.MISSING))
+    assert finding.kind is Kind.IN_DOUBT
+    assert finding.reason == "run was sent at then and nobody knows what became of it (HTTP 503)"
+    assert "reconciler resolve a" in finding.way_out
+
+
+def test_a_declared_job_without_a_record_has_nothing_to_differ_from() -> None:
+    assert found(None, seen(Status.FAILED)).kind is Kind.NOT_RECORDED
+    assert found(None, seen(Status.UNREADABLE)).kind is Kind.UNREADABLE
+
+
+def drift_of(*findings: Finding) -> Drift:
+    return Drift(Target("bytenite", "https://x.example"), "lineage", 3, None, ("jobs.yaml",), in_order(findings))
+
+
+def test_what_weighs_most_comes_first_and_sets_the_exit_code() -> None:
+    same, gone = found(RUNNING, seen(Status.ACTIVE)), found(RUNNING, seen(Status.MISSING))
+    unreadable = found(RUNNING, seen(Status.UNREADABLE))
+    doubtful = found(RUNNING._replace(doubt=Doubt("", Verb.RUN, {}, None, None, "", "")), seen(Status.ACTIVE))
+    drift = drift_of(same, doubtful, unreadable, gone)
+    assert [finding.kind for finding in drift.findings] == [Kind.GONE, Kind.UNREADABLE, Kind.IN_DOUBT, Kind.SAME]
+    assert drift.exit_code == 2
+    assert verdict(drift) == "Drift: 1 gone, 1 unreadable, 1 in doubt; 1 as recorded."
+    assert drift_of(same, doubtful, unreadable).exit_code == 3
+    assert verdict(drift_of(same, unreadable)) == "Not all is known: 1 unreadable; 1 as recorded."
+    assert drift_of(same, doubtful).exit_code == 5
+    assert drift_of(same).exit_code == 0
+    assert verdict(drift_of(same)) == "No drift: 1 job is as recorded."
+
+
+@pytest.mark.parametrize("said", TEXTS)
+def test_whatever_is_said_stays_where_it_is_shown(said: str) -> None:
+    record = Record(said, Desired.RUNNING, {"jobTimeout": 1}, submitted_at=said)
+    observed = Observation(Status.FAILED, said, {"jobTimeout": 2}, submitted_at=f"{said}!", detail=said)
+    job = Job(said, said, Desired.RUNNING, {}, suspend=Suspension(said, said))
+    drift = drift_of(
+        compare(Subject(job._replace(suspend=None), record), observed), compare(Subject(job, record), observed)
+    )
+    review = review_drift(drift, lambda name: Position(said, 1, 1), {}, state_at="s")
+    comment = markdown.review(review)
+    assert comment.count("<!--") == 1
+    assert comment.splitlines()[-1] == f"<!-- reconciler:drift:{review.key} -->"
+    assert html.review(review).isascii()
+    assert len(text(drift).splitlines()) == 4
+    jsonschema.validate(json.loads(json.dumps(document(drift))), json.loads(schema_text("drift.schema.json")))
+
+
+# Whole commands
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Project]:
+    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=1000) as server:
+        yield Project(tmp_path, server)
+
+
+def by_hand(project: Project, method: str, path: str, body: str = "") -> None:
+    assert project.server is not None
+    headers = {"Authorization": TOKEN, "Content-Type": "application/json"}
+    url = project.server.endpoint + path
+    with urlopen(Request(url, method=method, headers=headers, data=body.encode() or None), timeout=10) as answer:
+        assert answer.status == 200
+
+
+def drifted(project: Project) -> None:
+    """A job of each kind, and one as recorded."""
+    project.write("\n".join(f"{name}: {{state: running}}" for name in ("aborted", "again", "gone", "same", "too")))
+    assert project.run("apply", "--yes").code == 0
+    by_hand(project, "POST", "/jobs/aborted/abort")
+    by_hand(project, "POST", "/jobs/again/abort")
+    by_hand(project, "POST", "/jobs/again/run", '{"config": {}}')
+    by_hand(project, "POST", "/jobs/gone/abort")
+    by_hand(project, "DELETE", "/jobs/gone")
+
+
+def test_nothing_differs_right_after_an_apply(served: Project) -> None:
+    served.write("a: {state: running}\nb: {state: aborted}\nc: {state: absent}")
+    assert served.run("drift").out == "No drift: 0 jobs are as recorded, 3 not recorded.\n"
+    served.run("apply", "--yes")
+    before = served.files
+    run = served.run("drift")
+    assert (run.code, run.out) == (0, "No drift: 3 jobs are as recorded.\n")
+    assert served.files == before
+
+
+def test_each_kind_is_named_with_what_ends_it(served: Project) -> None:
+    drifted(served)
+    run = served.run("drift")
+    assert run.code == 2
+    lines = run.out.splitlines()
+    assert lines[0] == "Drift: 1 gone, 1 aborted by someone else, 1 run by someone else; 2 as recorded."
+    assert lines[2].startswith("  ! gone                     gone     recorded running, it is missing")
+    assert "a new runToken runs it again, `state: aborted` accepts it" in lines[3]
+    assert "reconciler resolve again --not-applied" in lines[4]
+    assert len(lines) == 5
+
+
+def test_a_run_by_someone_else_that_is_put_on_record_is_no_drift_any_more(served: Project) -> None:
+    drifted(served)
+    assert served.run("drift", "--target", "again").code == 2
+    assert served.run("resolve", "again", "--not-applied").code == 0
+    assert served.run("drift", "--target", "again").code == 0
+    assert served.run("drift", "--target", "nobody").code == 1
+
+
+def test_drift_is_found_of_jobs_that_are_no_longer_declared(served: Project) -> None:
+    drifted(served)
+    served.write("same: {state: running}")
+    run = served.run("drift", "--format", "json")
+    assert run.code == 2
+    assert [(job["job"], job["declared"]) for job in run.json["jobs"] if job["differs"]] == [
+        ("gone", False),
+        ("aborted", False),
+        ("again", False),
+    ]
+
+
+def test_every_form_tells_the_same(served: Project) -> None:
+    drifted(served)
+    runs = {form: served.run("drift", "--format", form) for form in ("json", "markdown", "html", "github")}
+    assert {run.code for run in runs.values()} == {2}
+    document = runs["json"].json
+    jsonschema.validate(document, json.loads(schema_text("drift.schema.json")))
+    assert document["summary"]["gone"] == 1
+    comment = runs["markdown"].out
+    assert comment.startswith("### Drift: 1 gone, 1 aborted by someone else, 1 run by someone else; 2 as recorded.\n")
+    assert "#### To be looked at (3)" in comment
+    assert comment.splitlines()[-1].startswith("<!-- reconciler:drift:")
+    assert '<tr id="job-gone" class="drifted w-gone change problem">' in runs["html"].out
+    assert "::warning title=gone%3A gone,file=jobs.yaml" in runs["github"].out
+
+
+def test_the_comment_on_drift_is_found_again_whatever_it_says(served: Project) -> None:
+    served.write("a: {state: running}")
+    markers = {served.run("drift", "--format", "markdown").out.splitlines()[-1]}
+    served.write("a: {state: wrong}")
+    markers.add(served.run("drift", "--format", "markdown").out.splitlines()[-1])
+    assert len(markers) == 1
+    assert served.run("plan", "--format", "markdown").out.splitlines()[-1] not in markers
+
+
+def test_many_jobs_are_read_by_the_list_page_by_page(served: Project) -> None:
+    served.write("\n".join(f"j{n}: {{state: running}}" for n in range(130)))
+    served.run("apply", "--yes", "--parallelism", "32")
+    before = len(calls(served.folder / "server.db"))
+    by_hand(served, "POST", "/jobs/j77/abort")
+    run = served.run("drift")
+    assert run.code == 2
+    assert "j77" in run.out
+    assert "129 as recorded" in run.out
+    assert len(calls(served.folder / "server.db")) - before == 3  # the abort, and two pages
+
+
+def test_a_job_that_can_not_be_read_is_an_error_and_the_others_are_told(tmp_path: Path) -> None:
+    faults = [parse_fault("read:403:job=bad")]
+    with SandboxServer(
+        tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=1000, faults=faults
+    ) as server:
+        project = Project(tmp_path, server)
+        project.write("bad: {state: running}\ngood: {state: running}")
+        project.run("apply", "--yes")
+        run = project.run("drift", "--parallelism", "1")
+        assert run.code == 3
+        assert run.out.startswith("Not all is known: 1 unreadable; 1 as recorded.")
+        by_hand(project, "POST", "/jobs/good/abort")
+        assert project.run("drift").code == 2
+
+
+def test_a_service_without_reads_is_said_as_such(tmp_path: Path) -> None:
+    faults = [parse_fault("read:404"), parse_fault("list:404")]
+    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=faults) as server:
+        project = Project(tmp_path, server)
+        project.write("a: {state: running}")
+        project.run("apply", "--yes")
+        run = project.run("drift")
+        assert run.code == 1
+        assert "offers no reads" in run.err
+
+
+def test_without_credentials_or_service_nothing_is_told(served: Project) -> None:
+    served.write("a: {state: running}")
+    assert served.run("drift", BYTENITE_ACCESS_TOKEN="").code == 1
+    assert served.run("drift", BYTENITE_ACCESS_TOKEN="wrong").code == 1

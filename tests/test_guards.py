@@ -1,0 +1,465 @@
+"""What refuses a plan or a part of it, and how that is gone past on purpose: guards, a lost manifest, protection,
+suspension, drift that is meant."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from model_world import ModelWorld
+from project import TOKEN, Project
+from reconciler.engines.sandbox.life import calls, ledger
+from reconciler.engines.sandbox.server import SandboxServer
+from reconciler.errors import ManifestError, Refused
+from reconciler.guards import check, check_loss, loss
+from reconciler.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, Status, Suspension, Target, Verb
+from reconciler.manifest import parse
+from reconciler.plan import Action, ActionKind, Plan, plan_from_json, plan_to_json, verdict
+from reconciler.planner import (
+    Decision,
+    Subject,
+    applied,
+    decide,
+    is_protected,
+    lapsed,
+    match_records,
+    protection,
+    prune,
+    settled,
+)
+from reconciler.schemas import schema_text
+from reconciler.state.codec import record_from_json, record_to_json
+
+CONFIG = {"taskTimeout": 600}
+RUNNING = Record("a", Desired.RUNNING, CONFIG)
+PROTECTED = RUNNING._replace(protect=True)
+HEAD = "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\njobs:\n"
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Project]:
+    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=1000) as server:
+        yield Project(tmp_path, server)
+
+
+def done(project: Project) -> list[tuple[str, str]]:
+    return [(entry.verb, entry.job_id) for entry in ledger(project.folder / "server.db")]
+
+
+def plan_of(allowed: dict[str, int] | None = None, **counts: int) -> Plan:
+    """A plan of so many actions of each kind."""
+    actions = [
+        Action(f"{kind}-{n}", "x", ActionKind(kind), "why") for kind, count in counts.items() for n in range(count)
+    ]
+    return Plan(Target("sandbox", ""), "", 0, "", None, ("jobs.yaml",), tuple(actions), allowed=allowed or {})
+
+
+def job(state: str = "running", **more: object) -> Job:
+    return Job("a", "a", Desired(state), **{"config": CONFIG, **more})  # type: ignore[arg-type]
+
+
+def decided(desired: Job, record: Record | None, observed: Observation = NOT_OBSERVED) -> Decision:
+    return decide(Subject(desired, record), observed)
+
+
+def three_running(project: Project, more: str = "") -> None:
+    project.write("a: {state: running}\nb: {state: running}\nc: {state: running}", more=more)
+    assert project.run("apply", "--yes").code == 0
+
+
+# Guards and --allow
+
+
+def test_what_is_allowed_goes_past_its_guard_and_no_other() -> None:
+    guards: dict[str, int | str] = {"maxDelete": 2, "maxRun": "10%"}
+    check(plan_of({"delete": 5}, delete=5), guards, 10)
+    with pytest.raises(Refused, match="6 to delete, and guards") as refused:
+        check(plan_of({"delete": 5}, delete=6), guards, 10)
+    assert refused.value.hint.endswith("or go past it this once: --allow delete=6")
+    with pytest.raises(Refused, match="2 to run"):
+        check(plan_of({"delete": 5}, delete=5, run=2), guards, 10)
+
+
+def test_what_is_allowed_never_makes_a_guard_tighter() -> None:
+    check(plan_of({"delete": 1}, delete=5), {"maxDelete": 5}, 10)
+
+
+def test_what_the_same_apply_did_before_counts() -> None:
+    guards: dict[str, int | str] = {"maxRun": 3}
+    check(plan_of(run=1), guards, 0, {"run": 2})
+    with pytest.raises(Refused, match="2 to run and 2 done before"):
+        check(plan_of(run=2), guards, 0, {"run": 2})
+    check(plan_of(delete=1), guards, 0, {"run": 9})
+
+
+def test_allow_is_on_record_in_plan_and_outcome(served: Project) -> None:
+    three_running(served, "guards: {maxDelete: 1}")
+    served.write("a: {state: absent}\nb: {state: absent}\nc: {state: running}", more="guards: {maxDelete: 1}")
+    refused = served.run("plan")
+    assert refused.code == 4
+    assert "--allow delete=2" in refused.err
+    shown = served.run("plan", "--allow", "delete=2", "--allow", "delete=1")
+    assert shown.code == 0
+    assert "Allowed past the guards: delete up to 2." in shown.out
+    assert served.run("apply", "--yes", "--allow", "delete=1").code == 4
+    assert served.run("apply", "--dry-run").code == 4
+    assert served.run("apply", "--dry-run", "--allow", "delete=2").code == 0
+    run = served.run("apply", "--yes", "--allow", "delete=2", "--format", "json")
+    assert run.code == 0
+    assert run.json["allowed"] == {"delete": 2}
+    jsonschema.validate(run.json, json.loads(schema_text("outcome.schema.json")))
+
+
+def test_a_saved_plan_keeps_what_it_was_allowed(served: Project) -> None:
+    three_running(served, "guards: {maxDelete: 0}")
+    served.write("a: {state: absent}\nb: {state: running}\nc: {state: running}", more="guards: {maxDelete: 0}")
+    served.run("plan", "--out", "refused.json")
+    assert served.run("apply", "--plan", "refused.json", "--yes").code == 4
+    comment = served.run("plan", "--out", "plan.json", "--allow", "delete=1", "--format", "markdown").out
+    assert "allowed `delete up to 1`" in comment or "allowed delete up to 1" in comment
+    jsonschema.validate(
+        json.loads((served.folder / "plan.json").read_text()), json.loads(schema_text("plan.schema.json"))
+    )
+    assert served.run("apply", "--plan", "plan.json", "--yes").code == 0
+    assert ("delete", "a") in done(served)
+
+
+@pytest.mark.parametrize(
+    "text", ["delete", "delete=", "delete=-1", "delete=x", "hold=1", "delete=1.5", "=1", "delete=٣"]
+)
+def test_a_malformed_allowance_is_wrong_usage(served: Project, text: str) -> None:
+    served.write("a: {state: running}")
+    assert served.run("plan", "--allow", text).code == 64
+
+
+def test_a_guard_holds_over_both_rounds_of_one_apply() -> None:
+    world = ModelWorld(create_missing=True)
+    world.declare({"a": Job("a", "a1", Desired.RUNNING, {})})
+    from model_world import How
+
+    world.apply(How(faults=("run:503:times=1",)))
+    world.declare({name: Job(name, f"{name}1", Desired.RUNNING, {}) for name in "ab"})
+    world.manifest = world.manifest._replace(guards={"maxRun": 1})
+    ended = world.apply()
+    outcomes = {outcome.action.job: outcome for outcome in ended.outcomes}
+    assert outcomes["b"].done == "run"
+    assert outcomes["a"].done == "hold"
+    assert "1 to run and 1 done before, and guards.maxRun is 1" in outcomes["a"].note
+    assert ended.exit_code == 4
+
+
+# A manifest that lost most of its jobs
+
+
+@pytest.mark.parametrize(
+    ("undeclared", "recorded", "is_loss"), [(5, 5, False), (6, 12, False), (6, 11, True), (7, 100, False), (6, 6, True)]
+)
+def test_more_than_a_few_and_more_than_half_is_a_loss(undeclared: int, recorded: int, is_loss: bool) -> None:
+    assert bool(loss(undeclared, recorded)) == is_loss
+
+
+def test_a_loss_refuses_what_prunes_until_all_of_it_is_allowed() -> None:
+    with pytest.raises(Refused, match="8 of the 9 recorded jobs are no longer declared") as refused:
+        check_loss(plan_of({"delete": 7}, delete=8), 8, 8, 9)
+    assert refused.value.hint.endswith("--prune --allow delete=8")
+    check_loss(plan_of({"delete": 8}, delete=8), 8, 8, 9)
+    check_loss(plan_of(delete=8), 8, 8, 90)
+
+
+def test_a_manifest_that_lost_most_of_its_jobs_is_noticed(served: Project) -> None:
+    names = [f"j{n}" for n in range(9)]
+    served.write("\n".join(f"{name}: {{state: running}}" for name in names))
+    assert served.run("apply", "--yes").code == 0
+    served.write("j0: {state: running}\nnew: {state: running}")
+    warning = "8 of the 9 recorded jobs are no longer declared: is the manifest whole?"
+    plan = served.run("plan")
+    assert plan.code == 0
+    assert plan.out.startswith(f"Warning: {warning}\n")
+    assert served.run("plan", "--format", "json").json["warnings"] == [warning]
+    assert f"**Warning:** {warning}" in served.run("plan", "--format", "markdown").out
+    assert warning in served.run("plan", "--format", "html").out
+    assert f"::warning title=Plan::{warning}" in served.run("plan", "--format", "github").out
+    assert served.run("apply", "--yes", "--target", "new").code == 0
+    before = len(done(served))
+    pruning = served.run("apply", "--yes", "--prune")
+    assert pruning.code == 4
+    assert "8 of the 10 recorded jobs are no longer declared" in pruning.err
+    assert served.run("plan", "--prune").code == 4
+    assert served.run("apply", "--yes", "--prune", "--allow", "delete=7").code == 4
+    assert len(done(served)) == before
+    assert served.run("apply", "--yes", "--prune", "--allow", "delete=8").code == 0
+    assert sorted(served.state["jobs"]) == ["j0", "new"]
+
+
+def test_a_saved_plan_that_prunes_a_lost_manifest_is_refused_too(served: Project) -> None:
+    served.write("\n".join(f"j{n}: {{state: running}}" for n in range(7)))
+    served.run("apply", "--yes")
+    served.write("j0: {state: running}")
+    assert served.run("plan", "--prune", "--out", "plan.json").code == 4
+    assert served.run("apply", "--plan", "plan.json", "--yes").code == 4
+    assert ("delete", "j1") not in done(served)
+    assert served.run("apply", "--plan", "plan.json", "--yes", "--allow", "delete=6").code == 0
+
+
+# Protection
+
+
+@pytest.mark.parametrize(
+    ("says", "recorded", "holds"),
+    [(None, True, True), (True, False, True), (False, True, False), (None, False, False), (False, False, False)],
+)
+def test_protection_holds_until_the_manifest_says_false(says: bool | None, recorded: bool, holds: bool) -> None:
+    record = RUNNING._replace(protect=recorded)
+    for state in ("aborted", "absent"):
+        assert (decided(job(state, protect=says), record).kind == "hold") == holds
+    assert is_protected(job(protect=says), record) == holds
+
+
+def test_each_way_to_a_record_keeps_what_was_said_of_protection() -> None:
+    for verb in Verb:
+        assert applied(job(), PROTECTED, verb).protect
+        assert applied(job(protect=True), RUNNING, verb).protect
+        assert not applied(job(protect=False), PROTECTED, verb).protect
+    from reconciler.jobs import Doubt
+
+    doubtful = PROTECTED._replace(doubt=Doubt("op", Verb.RUN, {}, None, None, "then", ""))
+    for was_applied in (True, False):
+        after = settled(doubtful, was_applied)
+        assert after is not None
+        assert after.protect
+
+
+@pytest.mark.parametrize("protect", [True, False])
+def test_a_change_of_protect_alone_is_recorded_without_a_call_once(protect: bool) -> None:
+    decision = decided(job(protect=protect), RUNNING._replace(protect=not protect))
+    assert decision.kind == "adopt"
+    assert (
+        decision.reason == ("protected from now on" if protect else "protected no more") + "; recorded without a call"
+    )
+    assert [(change.path, change.before, change.after) for change in decision.changes] == [
+        ("protect", not protect, protect)
+    ]
+    assert decision.record is not None
+    assert decided(job(protect=protect), decision.record).kind == "noop"
+
+
+def test_a_held_job_takes_its_protection_with_it() -> None:
+    subject = Subject(job(protect=True), RUNNING)
+    assert decide(subject, Observation(Status.ABORTED)).kind == "hold"
+    assert protection(subject) == {"a": PROTECTED}
+    assert protection(Subject(job(protect=True), PROTECTED)) == {}
+    assert protection(Subject(job(), PROTECTED)) == {}
+
+
+def test_prune_holds_a_protected_record_and_says_what_lifts_it() -> None:
+    records = {"a": PROTECTED}
+    [subject] = prune(match_records({}, records), records).subjects
+    decision = decide(subject, NOT_OBSERVED)
+    assert decision.kind == "hold"
+    assert decision.way_out == (
+        "declare it again with `protect: false`, or leave it be and drop its record (`reconciler state forget a`)"
+    )
+
+
+def test_a_protected_record_comes_back_from_the_state_as_it_was() -> None:
+    assert record_to_json(PROTECTED)["protect"] is True
+    assert "protect" not in record_to_json(RUNNING)
+    assert record_from_json(record_to_json(PROTECTED)) == PROTECTED
+    with pytest.raises(TypeError):
+        record_from_json({"id": "a", "protect": "yes"})
+
+
+def test_protection_outlives_its_line_its_block_and_a_prune(served: Project) -> None:
+    served.write("a: {state: running, protect: true}\nb: {state: running}")
+    served.run("apply", "--yes")
+    assert served.state["jobs"]["a"]["protect"] is True
+    served.write("a: {state: absent}\nb: {state: running}")
+    assert served.run("apply", "--yes").code == 4
+    served.write("b: {state: running}")
+    pruning = served.run("apply", "--yes", "--prune")
+    assert pruning.code == 4
+    assert "protected, so no delete" in pruning.out
+    assert done(served) == [("run", "a"), ("run", "b")]
+    served.write("a: {state: absent, protect: false}\nb: {state: running}")
+    assert served.run("apply", "--yes").code == 0
+    assert done(served)[2:] == [("abort", "a"), ("delete", "a")]
+
+
+def test_protecting_a_job_that_runs_already_calls_nothing_and_then_leaves_every_byte(served: Project) -> None:
+    served.write("a: {state: running}")
+    served.run("apply", "--yes")
+    served.write("a: {state: running, protect: true}")
+    assert "= adopt    a  protected from now on; recorded without a call" in served.run("plan").out
+    assert served.run("apply", "--yes").code == 0
+    before = served.files
+    assert served.run("apply", "--yes").out == "Nothing to do: 1 job is as recorded.\n"
+    assert served.files == before
+    assert done(served) == [("run", "a")]
+    served.write("a: {state: running}")
+    assert served.run("plan").out == "No changes: 1 job is as recorded.\n"
+
+
+def test_a_job_that_is_held_is_protected_from_then_on(served: Project) -> None:
+    served.write("a: {state: running}")
+    served.run("apply", "--yes")
+    served.write("a: {state: aborted, protect: true}")
+    assert served.run("apply", "--yes").code == 4
+    assert served.state["jobs"]["a"]["protect"] is True
+
+
+# Suspension
+
+
+def test_a_suspended_job_is_a_noop_that_says_why_and_until_when() -> None:
+    suspended = job(config={"taskTimeout": 1}, run_token="new", suspend=Suspension("a freeze", "2026-12-01"))
+    for observed in (NOT_OBSERVED, *(Observation(status) for status in Status)):
+        decision = decided(suspended, RUNNING, observed)
+        assert (decision.kind, decision.suspended, decision.record) == ("noop", True, RUNNING)
+        assert decision.reason.startswith("suspended until 2026-12-01: a freeze")
+    assert decided(suspended, None).kind == "noop"
+    assert decided(job("absent", suspend=Suspension("for good")), RUNNING).reason == "suspended: for good"
+
+
+def test_a_suspension_does_not_hide_a_call_in_doubt_a_new_name_or_protection() -> None:
+    from reconciler.jobs import Doubt
+
+    still = job(protect=True, suspend=Suspension("a freeze"))
+    doubtful = RUNNING._replace(doubt=Doubt("op", Verb.RUN, {}, None, None, "then", ""))
+    assert decided(still, doubtful).kind == "hold"
+    recorded = decided(still, RUNNING)
+    assert (recorded.kind, recorded.suspended) == ("adopt", False)
+    assert recorded.reason == "protected from now on; recorded without a call; suspended: a freeze"
+    renamed = decide(Subject(still, PROTECTED, renamed_from="old"), NOT_OBSERVED)
+    assert (renamed.kind, renamed.reason) == (
+        "adopt",
+        "renamed from old; recorded without a call; suspended: a freeze",
+    )
+
+
+def test_a_suspension_ends_with_the_second_that_it_names() -> None:
+    [(name, declared)] = parse(
+        [("j", (HEAD + '  a: {state: running, suspend: {reason: x, until: "2026-12-01"}}\n').encode())]
+    ).jobs.items()
+    ends_s = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
+    jobs = {name: declared}
+    assert lapsed(jobs, ends_s - 1) is jobs
+    over = lapsed(jobs, ends_s)["a"]
+    assert over.suspend is not None
+    assert over.suspend.over
+    assert decided(over, RUNNING._replace(config={})).kind == "noop"
+    assert decided(over, None).kind == "run"
+
+
+@pytest.mark.parametrize(
+    ("until", "same"),
+    [
+        ("2026-12-01", "2026-12-01T00:00:00Z"),
+        ("2026-12-01T08:30:00+02:00", "2026-12-01T06:30:00Z"),
+        ("2026-12-01T06:30:00.500Z", "2026-12-01T06:30:00.5Z"),
+    ],
+)
+def test_a_date_is_its_first_second_in_utc_and_an_offset_counts(until: str, same: str) -> None:
+    def ends_s(text: str) -> float:
+        made = parse([("j", (HEAD + f'  a: {{state: running, suspend: {{reason: x, until: "{text}"}}}}\n').encode())])
+        suspend = made.jobs["a"].suspend
+        assert suspend is not None
+        return suspend.ends_at_s
+
+    assert ends_s(until) == ends_s(same)
+
+
+@pytest.mark.parametrize(
+    ("block", "fault"),
+    [
+        ('{reason: x, until: "2026-02-30"}', "jobs.yaml:4:51: until: there is no such time: "),
+        (
+            '{reason: x, until: "tomorrow"}',
+            'jobs.yaml:4:51: until: expected a date such as "2026-12-01" or a time such as ',
+        ),
+        ('{reason: x, until: "2026-12-01T08:00:00"}', "jobs.yaml:4:51: until: expected a date"),
+        ("{reason: x, until: 2026-12-01}", "jobs.yaml:4:51: "),
+        ("{}", 'jobs.yaml:4:23: "reason" is missing'),
+        ("x", "jobs.yaml:4:32: suspend: expected a mapping"),
+    ],
+)
+def test_a_suspension_that_says_nothing_clear_is_an_error_at_its_place(block: str, fault: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        parse([("jobs.yaml", (HEAD + f"  a: {{state: running, suspend: {block}}}\n").encode())])
+    assert str(caught.value.diagnostics[0]).startswith(fault)
+    assert len(caught.value.diagnostics) == 1
+
+
+def test_a_suspended_job_is_left_alone_shown_and_no_reason_to_exit_2_or_4(served: Project) -> None:
+    served.write("a: {state: running}\nb: {state: running}")
+    served.run("apply", "--yes")
+    served.write('a: {state: absent, suspend: {reason: an audit, until: "2999-01-01"}}\nb: {state: running}')
+    plan = served.run("plan", "--detailed-exitcode")
+    assert plan.code == 0
+    assert plan.out == (
+        "No changes: 1 job is as recorded, 1 is suspended.\n\n    noop     a  suspended until 2999-01-01: an audit\n"
+    )
+    document = served.run("plan", "--format", "json").json
+    assert [action.get("suspended", False) for action in document["actions"]] == [True, False]
+    jsonschema.validate(document, json.loads(schema_text("plan.schema.json")))
+    assert "- **suspended** `a`: suspended until 2999-01-01: an audit" in served.run("plan", "--format", "markdown").out
+    before = served.files
+    run = served.run("apply", "--yes")
+    assert (run.code, run.out) == (0, "Nothing to do: 1 job is as recorded, 1 is suspended.\n")
+    assert served.files == before
+    served.write('a: {state: absent, suspend: {reason: an audit, until: "2001-01-01"}}\nb: {state: running}')
+    over = served.run("plan")
+    assert over.out.startswith("Warning: no longer suspended, for its time is over: a\n")
+    assert "× delete   a  wanted absent" in over.out
+
+
+def test_plans_with_all_of_it_come_back_from_json_equal() -> None:
+    plan = plan_of({"delete": 3}, delete=1)._replace(warnings=("look",))
+    plan = plan._replace(actions=(*plan.actions, Action("s", "s", ActionKind.NOOP, "suspended: x", suspended=True)))
+    assert plan_from_json(json.loads(json.dumps(plan_to_json(plan)))) == plan
+    assert verdict(plan) == "Plan: 1 to delete; 1 suspended."
+
+
+# Drift that is meant
+
+
+def test_an_ignored_field_that_differs_lets_an_active_job_be_adopted() -> None:
+    observed = Observation(Status.ACTIVE, "X", config={"taskTimeout": 5})
+    ignoring = job(ignore=("config.taskTimeout",))
+    assert decided(job(), None, observed).kind == "restart"
+    assert decided(ignoring, None, observed).kind == "adopt"
+    aborted = Record("a", Desired.ABORTED, CONFIG)
+    assert decided(ignoring, aborted, observed).kind == "adopt"
+    ran = Record("a", Desired.RUNNING, {"taskTimeout": 1}, submitted_at="10:00")
+    assert decided(ignoring, ran, observed._replace(submitted_at="11:00")).kind == "adopt"
+
+
+def test_an_ignored_field_that_the_manifest_changes_still_counts() -> None:
+    changed = job(config={"taskTimeout": 700}, ignore=("config.taskTimeout",))
+    assert decided(changed, RUNNING).kind == "restart"
+    assert decided(changed, RUNNING, Observation(Status.ACTIVE, "X", config=CONFIG)).kind == "restart"
+
+
+def test_an_unknown_field_to_ignore_is_an_error_with_the_nearest_one() -> None:
+    with pytest.raises(ManifestError) as caught:
+        parse([("jobs.yaml", (HEAD + "  a: {state: running, ignore: [config.jobTimout]}\n").encode())])
+    assert 'did you mean "config.jobTimeout"?' in str(caught.value.diagnostics[0])
+    assert str(caught.value.diagnostics[0]).startswith("jobs.yaml:4:32: ")
+
+
+def test_drift_that_is_meant_is_adopted_and_reported_no_more(served: Project) -> None:
+    served.write("a: {state: running, config: {jobTimeout: 6000}, ignore: [config.jobTimeout]}")
+    from urllib.request import Request, urlopen
+
+    assert served.server is not None
+    url, headers = f"{served.server.endpoint}/jobs/a/run", {"Authorization": TOKEN, "Content-Type": "application/json"}
+    with urlopen(Request(url, method="POST", headers=headers, data=b'{"config": {"jobTimeout": 5000}}'), timeout=10):
+        pass
+    assert served.run("apply", "--yes").code == 0
+    assert done(served) == [("run", "a")]
+    assert served.run("drift").code == 0
+    served.write("a: {state: running, config: {jobTimeout: 6000}}")
+    assert "config.jobTimeout not as recorded" in served.run("drift").out
+    assert calls(served.folder / "server.db")

@@ -1,0 +1,479 @@
+"""Who did what, and on whose word: what the history tells, that it tells it once, and that it shows what is missing."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from clone import Clone, served_clone
+from project import TOKEN
+from reconciler.engines.sandbox.faults import parse_fault
+from reconciler.engines.sandbox.life import ledger
+from reconciler.history import Origin, Told
+from reconciler.identity import ci_identity
+from reconciler.jobs import Desired, Doubt, Record, Target, Verb
+from reconciler.state import history
+from reconciler.state.disk import File, OsDisk
+from reconciler.state.file import FileStore, Surroundings
+from reconciler.state.journal import JournalBroken
+
+TARGET = Target("bytenite", "https://api.example/v1/customer")
+RUNNING = Record("id-a", Desired.RUNNING)
+GITHUB = {"GITHUB_ACTIONS": "true", "GITHUB_ACTOR": "grace", "GITHUB_RUN_ID": "7", "GITHUB_RUN_ATTEMPT": "2"}
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Clone]:
+    with served_clone(tmp_path) as clone:
+        yield clone
+
+
+def lines(project: Clone) -> list[str]:
+    return (project.folder / "jobs.history.jsonl").read_text().splitlines()
+
+
+def check(project: Clone) -> tuple[int, str]:
+    run = project.run("history", "--check")
+    return run.code, run.out
+
+
+# --- what it tells -----------------------------------------------------------------------------------------------
+
+
+def test_a_call_is_told_with_who_why_from_which_commit_and_plan_and_what_the_service_said(served: Clone) -> None:
+    served.write("a: {id: job-1, state: running}")
+    here = served.commit()
+    assert served.run("plan", "--out", "plan.json").code == 0
+    shown = served.run("plan", "--format", "markdown").out
+    assert served.run("apply", "--plan", "plan.json", "--yes", **GITHUB).code == 0
+    [entry] = served.told()
+    took_s, request, op, lineage = (entry.pop(name) for name in ("seconds", "requestId", "op", "lineage"))
+    assert (took_s >= 0, len(request), bool(op)) == (True, 36, True)
+    assert lineage == served.state["lineage"]
+    assert entry.pop("at").startswith("20")
+    assert entry.pop("plan") in shown
+    assert entry == {
+        "job": "a",
+        "id": "job-1",
+        "verb": "run",
+        "outcome": "succeeded",
+        "status": 200,
+        "reason": "first run; it is draft (JOB_STATE_NEW)",
+        "answer": "the sandbox had never heard of this job and created it as a draft; run (simulated)",
+        "who": "grace, GitHub Actions run 7 attempt 2",
+        "command": "apply",
+        "commit": here,
+        "allowed": "",
+        "serial": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("env", "who"),
+    [
+        (GITHUB, "grace, GitHub Actions run 7 attempt 2"),
+        ({**GITHUB, "GITHUB_TRIGGERING_ACTOR": "alan"}, "alan, GitHub Actions run 7 attempt 2"),
+        ({"GITLAB_CI": "true", "GITLAB_USER_LOGIN": "grace", "CI_JOB_ID": "5", "CI_PIPELINE_ID": "4"},
+         "grace, GitLab job 5 pipeline 4"),
+        ({"CI": "true", "BUILDKITE": "true", "BUILDKITE_BUILD_NUMBER": "9"}, "Buildkite build 9"),
+        ({"CI": "1", "BUILD_NUMBER": "12"}, "CI build 12"),
+        ({"CI": "true"}, ""),
+        ({"GITHUB_ACTIONS": "false", "GITHUB_ACTOR": "grace"}, ""),
+        ({}, ""),
+    ],
+)  # fmt: skip
+def test_who_runs_a_pipeline_is_read_from_its_environment(env: dict[str, str], who: str) -> None:
+    assert ci_identity(env) == who
+
+
+def test_outside_of_ci_it_is_the_git_user_and_without_one_the_user_of_the_machine(served: Clone) -> None:
+    served.apply("a: {state: running}")
+    served.git("config", "--unset", "user.email")
+    served.git("config", "--unset", "user.name")
+    served.apply("a: {state: aborted}")
+    first, second = served.told()
+    assert first["who"] == "Ada <ada@example.org>"
+    assert second["who"] == f"ada@{os.uname().nodename}"
+    assert second["commit"] is None
+
+
+def test_the_newest_stands_first_and_columns_are_aligned(served: Clone) -> None:
+    served.apply("a: {state: running}")
+    served.apply("a: {state: running, runToken: again}")
+    head, *rows = served.run("history").out.splitlines()
+    assert [row[head.index("DEED") :].split()[:3] for row in rows] == [
+        ["run", "succeeded", "200"],
+        ["abort", "succeeded", "200"],
+        ["run", "succeeded", "200"],
+    ]
+    assert rows[0].endswith(f"run (simulated); request {served.told()[-1]['requestId']}")
+    assert 'new runToken "again"' in rows[0]
+
+
+def test_an_apply_with_nothing_to_do_leaves_every_byte(served: Clone) -> None:
+    served.apply("a: {state: running}")
+    before = served.files
+    assert served.apply("a: {state: running}").code == 0
+    assert served.files == before
+
+
+def test_a_call_that_is_rejected_is_told_though_the_state_stays_as_it_was(tmp_path: Path) -> None:
+    with served_clone(tmp_path, parse_fault("run:403")) as project:
+        project.write("a: {state: running}")
+        assert project.run("apply", "--yes").code == 3
+        assert project.run("apply", "--yes").code == 3
+        assert [(e["verb"], e["outcome"], e["status"], e["serial"]) for e in project.told()] == [
+            ("run", "failed", 403, 0),
+            ("run", "failed", 403, 0),
+        ]
+        assert not (project.folder / "jobs.state.json").exists()
+        assert check(project) == (0, "The history is whole: 2 deeds.\n")
+
+
+def test_records_that_change_without_a_call_are_told_as_what_they_are(served: Clone) -> None:
+    served.apply("a: {state: running}\nb: {state: running}")
+    (served.folder / "jobs.state.json").unlink()
+    served.apply("a: {state: running}\nb: {state: running}")
+    served.apply("z: {id: a, state: running}\nb: {state: running}")
+    assert served.run("state", "forget", "b").code == 0
+    served.write("z: {id: a, state: running}")
+    assert served.run("import", "c=b").code == 0
+    told_of = served.deeds()
+    assert sorted(told_of[:2]) == [("a", "run", "succeeded"), ("b", "run", "succeeded")]
+    assert sorted(told_of[2:4]) == [("a", "adopt", "succeeded"), ("b", "adopt", "succeeded")]
+    assert told_of[4] == ("z", "rename", "succeeded")
+    assert ("b", "forget", "succeeded") in told_of
+    assert told_of[-1] == ("c", "import", "succeeded")
+    assert [entry["command"] for entry in served.told()][-2:] == ["state forget", "import"]
+    assert check(served)[0] == 0
+
+
+def test_a_job_is_followed_through_its_names_and_found_by_its_id(served: Clone) -> None:
+    served.apply("a: {id: job-1, state: running}\nb: {state: running}")
+    served.apply("z: {id: job-1, state: aborted}\nb: {state: running}")
+    own = [("a", "run", "succeeded"), ("z", "rename", "succeeded"), ("z", "abort", "succeeded")]
+    assert served.deeds("z") == served.deeds("a") == served.deeds("job-1") == own
+    assert served.deeds("z", "jobs.yaml") == own
+    assert len(served.deeds("jobs.yaml")) == 4
+    nobody = served.run("history", "nobody")
+    assert (nobody.code, "tells nothing of nobody" in nobody.err) == (1, True)
+
+
+def test_a_call_in_doubt_and_what_settled_it_are_told_apart(tmp_path: Path) -> None:
+    faults = [parse_fault("run:503:after:times=1"), parse_fault("read:404"), parse_fault("list:404")]
+    with served_clone(tmp_path, *faults) as project:
+        assert project.apply("a: {state: running}").code == 5
+        assert project.run("resolve", "a", "--applied", "--reason", "seen in the console", **GITHUB).code == 0
+        call, settled = project.told()
+        assert (call["outcome"], call["status"], call["who"]) == ("in-doubt", 503, "Ada <ada@example.org>")
+        assert (settled["outcome"], settled["verb"], settled["command"]) == ("applied", "run", "resolve")
+        assert (settled["who"], settled["reason"]) == ("grace, GitHub Actions run 7 attempt 2", "seen in the console")
+        assert settled["op"] == call["op"]
+        assert check(project) == (0, "The history is whole: 2 deeds.\n")
+
+
+def test_a_doubt_that_is_settled_by_looking_says_so(tmp_path: Path) -> None:
+    with served_clone(tmp_path, parse_fault("run:503:times=1")) as project:
+        assert project.apply("a: {state: running}").code == 5
+        assert project.apply("a: {state: running}").code == 0
+        assert [(e["outcome"], e["reason"]) for e in project.told()] == [
+            ("in-doubt", "first run; it is draft (JOB_STATE_NEW)"),
+            ("not-applied", "observed: it left no trace in two looks"),
+            ("succeeded", "first run; it is draft (JOB_STATE_NEW)"),
+        ]
+
+
+def test_to_take_a_state_as_it_stands_is_told(served: Clone) -> None:
+    served.apply("a: {state: running}")
+    path = served.folder / "jobs.state.json"
+    path.write_text(path.read_text().replace("running", "aborted"))
+    assert served.run("state", "accept").code == 0
+    entry = served.told()[-1]
+    assert (entry["verb"], entry["command"], entry["serial"]) == ("accept", "state accept", 2)
+    assert "edited or merged by hand" in entry["reason"]
+    assert check(served)[0] == 0
+
+
+def test_the_page_of_a_plan_shows_what_was_done_to_each_job(served: Clone) -> None:
+    served.apply("a: {state: running}", **GITHUB)
+    served.apply("z: {id: a, state: aborted}")
+    page = served.run("plan", "--format", "html").out
+    listed = page.partition('<ol class="times">')[2].partition("</ol>")[0]
+    assert [part.split("</b>")[0] for part in listed.split("<b>")[1:]] == ["run", "rename", "abort"]
+    assert "by grace, GitHub Actions run 7 attempt 2" in listed
+
+
+def test_a_page_is_made_where_the_history_cannot_be_read(served: Clone) -> None:
+    served.apply("a: {state: running}")
+    path = served.folder / "jobs.history.jsonl"
+    path.unlink()
+    path.mkdir()
+    assert served.run("plan", "--format", "html").code == 0
+    assert "is no regular file" in served.run("history").err
+
+
+# --- told once ---------------------------------------------------------------------------------------------------
+
+
+def around(tmp_path: Path, disk: OsDisk) -> Surroundings:
+    numbers = iter(range(1_000_000))
+    return Surroundings(
+        disk=disk,
+        marks_folder=str(tmp_path / "marks"),
+        who="ada@host (process 1)",
+        now=lambda: "2026-11-21T10:00:00Z",
+        new_lineage=lambda: f"{id(disk)}.{next(numbers)}",
+        wait=lambda seconds: False,
+        origin=lambda command: Origin("ada", "8f3c", command=command),
+    )
+
+
+def store(tmp_path: Path, disk: OsDisk | None = None) -> FileStore:
+    return FileStore(str(tmp_path / "jobs.state.json"), around(tmp_path, disk or OsDisk()))
+
+
+def doubt(op: str) -> Doubt:
+    return Doubt(op, Verb.RUN, {}, None, None, "2026-11-21T10:00:00Z", "")
+
+
+class FullDisk(OsDisk):
+    """A disk that has no room for a history."""
+
+    def create(self, path: str, mode: int) -> File:  # type: ignore[override]
+        if ".history.jsonl" in path:
+            raise OSError(28, "No space left on device")
+        return super().create(path, mode)
+
+
+def test_a_history_without_room_loses_neither_the_state_nor_a_line(tmp_path: Path) -> None:
+    with (
+        pytest.raises(JournalBroken, match=r"jobs\.history\.jsonl could not be written: No space left on device"),
+        store(tmp_path, FullDisk()).open(TARGET, "apply", 0) as session,
+    ):
+        session.intend("a", "id-a", doubt("op-1"), "first run")
+        session.conclude("op-1", "a", RUNNING, "HTTP 200", Told("succeeded", 200, "r-1", 0.5))
+    assert (tmp_path / "jobs.state.json.journal").exists()
+    found = store(tmp_path).past()
+    assert [(e.op, e.outcome, e.serial) for e in found.entries] == [("op-1", "succeeded", 1)]
+    with store(tmp_path).open(TARGET, "apply", 0) as session:
+        assert session.state.jobs == {"a": RUNNING}
+    past = store(tmp_path).past()
+    assert [(e.op, e.status, e.request_id, e.seconds, e.commit) for e in past.entries] == [
+        ("op-1", 200, "r-1", 0.5, "8f3c")
+    ]
+    assert (past.untold, history.faults(past), (tmp_path / "jobs.state.json.journal").exists()) == ((), [], False)
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_a_crash_before_the_journal_is_cut_neither_loses_a_line_nor_writes_it_twice(
+    tmp_path: Path, is_told: bool
+) -> None:
+    with pytest.raises(KeyboardInterrupt), store(tmp_path).open(TARGET, "apply", 0) as session:
+        session.intend("a", "id-a", doubt("op-1"))
+        session.conclude("op-1", "a", RUNNING, "HTTP 200", Told())
+        session.intend("b", "id-b", doubt("op-2"))
+        step = "_cut" if is_told else "_tell"
+        setattr(session, step, lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    for _ in range(2):
+        with store(tmp_path).open(TARGET, "apply", 0):
+            pass
+    past = store(tmp_path).past()
+    assert [(e.op, e.outcome) for e in past.entries] == [("op-1", "succeeded"), ("op-2", "in-doubt")]
+    assert history.faults(past) == []
+
+
+def test_a_call_without_a_result_as_its_command_ends_is_told_as_in_doubt(tmp_path: Path) -> None:
+    with store(tmp_path).open(TARGET, "apply", 0) as session:
+        session.intend("a", "id-a", doubt("op-1"), "first run")
+    past = store(tmp_path).past()
+    assert [(e.op, e.outcome, e.reason, e.serial) for e in past.entries] == [("op-1", "in-doubt", "first run", 1)]
+    assert past.untold == ()
+
+
+def test_who_acts_is_asked_once_however_many_threads_write(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def origin(command: str) -> Origin:
+        asked.append(command)
+        time.sleep(0.01)
+        return Origin("ada")
+
+    surroundings = around(tmp_path, OsDisk())._replace(origin=origin)
+    with (
+        FileStore(str(tmp_path / "jobs.state.json"), surroundings).open(TARGET, "import", 0) as session,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        list(pool.map(lambda name: session.put(name, RUNNING), "abcdefgh"))
+    assert asked == ["import"]
+
+
+def test_a_call_in_flight_over_a_checkpoint_is_told_once_its_answer_is_there(tmp_path: Path) -> None:
+    with store(tmp_path).open(TARGET, "apply", 0) as session:
+        session.intend("a", "id-a", doubt("op-1"), "first run")
+        session.put("b", Record("id-b", Desired.RUNNING))
+        session.checkpoint()
+        assert [e.verb for e in store(tmp_path).past().entries] == ["adopt", "run"]
+        session.conclude("op-1", "a", RUNNING, "HTTP 200", Told())
+    entries = store(tmp_path).past().entries
+    assert [(e.verb, e.outcome, e.reason) for e in entries] == [
+        ("adopt", "succeeded", ""),
+        ("run", "succeeded", "first run"),
+    ]
+
+
+def test_a_note_on_a_run_has_a_line_only_where_its_write_of_the_state_has_no_other(tmp_path: Path) -> None:
+    began = {"a": RUNNING._replace(submitted_at="2026-11-21")}
+    with store(tmp_path).open(TARGET, "apply", 0) as session:
+        session.intend("a", "id-a", doubt("op-1"))
+        session.conclude("op-1", "a", RUNNING, "HTTP 200", Told())
+        session.put_all(began, "note")
+    assert [e.verb for e in store(tmp_path).past().entries] == ["run"]
+    with store(tmp_path).open(TARGET, "apply", 0) as session:
+        session.put_all({"a": RUNNING}, "note")
+    past = store(tmp_path).past()
+    assert [(e.verb, e.serial) for e in past.entries] == [("run", 1), ("note", 2)]
+    assert history.faults(past) == []
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_a_history_that_cannot_be_read_ends_an_apply_before_its_first_call(served: Clone, kind: str) -> None:
+    path = served.folder / "jobs.history.jsonl"
+    if kind == "link":
+        path.symlink_to(served.folder / "elsewhere")
+    else:
+        path.mkdir()
+    served.write("a: {state: running}")
+    run = served.run("apply", "--yes")
+    assert run.code == 3
+    assert ("symbolic link" if kind == "link" else "no regular file") in run.out
+    assert ledger(served.folder.parent / "server.db") == []
+
+
+def test_marks_of_a_conflict_stop_no_apply_and_are_told_by_the_check(served: Clone) -> None:
+    served.apply("a: {state: running}")
+    path = served.folder / "jobs.history.jsonl"
+    path.write_text("<<<<<<< HEAD\n" + path.read_text() + "=======\n>>>>>>> other\n")
+    assert served.apply("a: {state: aborted}").code == 0
+    assert served.deeds() == [("a", "run", "succeeded"), ("a", "abort", "succeeded")]
+    assert check(served) == (
+        1,
+        "".join(f"fault: line {number}: a mark of a git merge conflict\n" for number in (1, 3, 4)),
+    )
+
+
+# --- what is missing shows ---------------------------------------------------------------------------------------
+
+
+def merged(project: Clone) -> None:
+    """Two branches, an apply on each, merged; then one more apply."""
+    project.apply("a: {state: running}")
+    project.commit()
+    project.git("checkout", "-qb", "other")
+    project.apply("a: {state: running}\nb: {state: running}")
+    project.commit()
+    project.git("checkout", "-q", "main")
+    project.env["XDG_STATE_HOME"] = str(project.folder.parent / "another machine")
+    project.apply("a: {state: running}\nc: {state: running}")
+    project.commit()
+    project.git("merge", "-q", "-X", "ours", "other")
+    project.write("a: {state: running}\nb: {state: running}\nc: {state: running}")
+    project.git("checkout", "HEAD~1", "--", "jobs.state.json")
+    assert project.run("apply", "--yes").code == 0
+
+
+def test_two_branches_are_merged_by_git_without_a_conflict_and_every_deed_is_there(served: Clone) -> None:
+    merged(served)
+    assert sorted(served.deeds()) == [
+        ("a", "run", "succeeded"),
+        ("b", "adopt", "succeeded"),
+        ("b", "run", "succeeded"),
+        ("c", "run", "succeeded"),
+    ]
+    assert check(served) == (0, "The history is whole: 4 deeds.\n")
+
+
+def test_the_line_after_a_merge_follows_both_branches_so_a_loss_from_either_shows(served: Clone) -> None:
+    merged(served)
+    path = served.folder / "jobs.history.jsonl"
+    whole = lines(served)
+    for gone in range(len(whole)):
+        path.write_text("".join(f"{line}\n" for number, line in enumerate(whole) if number != gone))
+        code, out = check(served)
+        assert code == 1, gone
+        assert "changed or taken out" in out or "the history ends with serial" in out
+    path.write_text("".join(f"{line}\n" for line in reversed(whole)))
+    assert check(served)[0] == 0, "the order of the lines means nothing"
+
+
+def test_a_changed_line_shows_and_so_does_one_that_was_written_twice(served: Clone) -> None:
+    served.apply("a: {state: running}")
+    served.apply("a: {state: aborted}")
+    path = served.folder / "jobs.history.jsonl"
+    first, second = lines(served)
+    path.write_text(f"{first.replace('Ada', 'Eve')}\n{second}\n")
+    assert check(served) == (1, "fault: line 2: the line that it follows was changed or taken out\n")
+    path.write_text(f"{first}\n{second}\n{first}\n")
+    assert check(served) == (1, "fault: line 3: it tells again what line 1 tells\n")
+    assert len(served.told()) == 2
+    path.write_text(f"{first}\n{second[:50]}\n")
+    assert check(served)[1].splitlines()[0] == "fault: line 2: it can't be read"
+    path.write_text(f"{first}\r\n{second}\r\n")
+    assert check(served)[0] == 0, "line ends are git's affair"
+
+
+def test_a_history_that_lost_its_beginning_or_its_end_shows(served: Clone) -> None:
+    served.apply("a: {state: running}")
+    served.apply("a: {state: aborted}")
+    path = served.folder / "jobs.history.jsonl"
+    path.write_text(f"{lines(served)[0]}\n")
+    assert check(served) == (1, "fault: the state is at serial 2, and the history ends with serial 1\n")
+    path.unlink()
+    assert check(served) == (1, "fault: the state is at serial 2, and the history tells nothing of it\n")
+    served.apply("a: {state: absent}")
+    assert check(served) == (1, "fault: line 1: it follows no other, and the state was at serial 2 before\n")
+
+
+def test_no_history_is_no_fault_where_nothing_was_ever_applied(served: Clone) -> None:
+    served.write("a: {state: running}")
+    assert check(served) == (0, "The history is whole: 0 deeds.\n")
+    assert served.run("history").out == "Nothing was done.\n"
+
+
+def test_what_a_killed_command_left_is_told_at_once_and_stays(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), store(tmp_path).open(TARGET, "apply", 0) as session:
+        session.intend("a", "id-a", doubt("op-1"))
+        session.close = lambda: None  # type: ignore[method-assign]
+        raise KeyboardInterrupt
+    past = store(tmp_path).past()
+    assert [(e.op, e.outcome) for e in past.entries] == [("op-1", "in-doubt")]
+    assert past.content == b""
+
+
+def test_the_check_says_where_git_would_not_merge_by_lines(served: Clone) -> None:
+    served.apply("a: {state: running}")
+    assert served.run("history", "--check").err == ""
+    (served.folder / ".gitattributes").unlink()
+    run = served.run("history", "--check")
+    assert (run.code, "add `*.history.jsonl merge=union` to .gitattributes" in run.err) == (0, True)
+
+
+def test_init_tells_git_how_to_merge_histories_and_leaves_a_file_that_is_there(served: Clone) -> None:
+    (served.folder / ".gitattributes").unlink()
+    assert served.run("init", "one.yaml").err == ""
+    attribute = served.git("check-attr", "merge", "--", "one.history.jsonl")
+    assert attribute == "one.history.jsonl: merge: union"
+    (served.folder / ".gitattributes").write_text("* text=auto\n")
+    assert history.ATTRIBUTE in served.run("init", "two.yaml").err
+    assert (served.folder / ".gitattributes").read_text() == "* text=auto\n"
+
+
+def test_a_line_is_json_with_sorted_keys_and_holds_no_token(served: Clone) -> None:
+    served.apply("a: {state: running}\nb: {state: aborted}")
+    for line in lines(served):
+        document = json.loads(line)
+        assert list(document) == sorted(document)
+        assert TOKEN not in line

@@ -1,0 +1,334 @@
+"""What comes after what: runs that wait for others, and what holds them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from project import TOKEN, Project
+from reconciler.engines.sandbox.faults import parse_fault
+from reconciler.engines.sandbox.life import ledger
+from reconciler.engines.sandbox.server import SandboxServer
+from reconciler.errors import ManifestError
+from reconciler.jobs import Desired, Doubt, Job, Observation, Record, Status, Verb
+from reconciler.manifest import parse
+from reconciler.order import all_before, circles_in
+from reconciler.planner import Decision, Order, Subject, decide
+
+RECORDED = Record("extract", Desired.RUNNING, {}, submitted_at="2026-11-21T02:00:00Z")
+EXTRACT = Job("extract", "extract", Desired.RUNNING, {})
+LOAD = Job("load", "load", Desired.RUNNING, {}, after=("extract",))
+
+
+def seen(status: Status, submitted_at: str | None = "2026-11-21T02:00:00Z") -> Observation:
+    return Observation(status, f"JOB_STATE_{status.name}", submitted_at=submitted_at)
+
+
+def load_after(job: Job, record: Record | None, observed: Observation | None, *, acts: bool = True) -> Decision:
+    """What is decided about `load`, which is to be run for the first time, given the job that it comes after."""
+    load = Subject(LOAD, None)
+    read = {} if observed is None else {job.id: observed}
+    order = Order([Subject(job, record), load], read, lambda name: acts)
+    return order.defer(decide(load, seen(Status.DRAFT, None)), load)
+
+
+def test_a_job_is_run_once_what_it_comes_after_has_completed() -> None:
+    decision = load_after(EXTRACT, RECORDED, seen(Status.COMPLETE))
+    assert (decision.kind, decision.verbs) == ("run", (Verb.RUN,))
+
+
+def test_a_job_waits_for_one_that_is_active() -> None:
+    decision = load_after(EXTRACT, RECORDED, seen(Status.ACTIVE))
+    assert decision.kind == "hold"
+    assert decision.waits_for == ("extract",)
+    assert decision.reason.startswith("waiting for extract (active (JOB_STATE_ACTIVE)): ")
+    assert decision.way_out == "the next apply goes on once that has completed, `apply --wait` waits for it"
+
+
+@pytest.mark.parametrize(
+    ("job", "record", "observed"),
+    [
+        (EXTRACT, None, seen(Status.DRAFT, None)),
+        (EXTRACT._replace(run_token="again"), RECORDED, seen(Status.COMPLETE)),
+        (EXTRACT._replace(config={"jobTimeout": 9}), RECORDED, seen(Status.ACTIVE)),
+    ],
+    ids=["first run", "a new runToken", "a restart"],
+)
+def test_a_job_waits_for_one_that_is_to_be_run_first(job: Job, record: Record | None, observed: Observation) -> None:
+    decision = load_after(job, record, observed)
+    assert decision.waits_for == ("extract",)
+    assert "waiting for extract (to be run first)" in decision.reason
+
+
+def test_one_that_is_to_be_run_first_and_is_not_selected_is_not_waited_for() -> None:
+    decision = load_after(EXTRACT, None, seen(Status.DRAFT, None), acts=False)
+    assert (decision.kind, decision.waits_for) == ("hold", ())
+    assert "comes after extract, which is to be run first, and this plan is not about it" in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("record", "observed", "words"),
+    [
+        (RECORDED, seen(Status.FAILED), "is failed (JOB_STATE_FAILED)"),
+        (RECORDED, seen(Status.ABORTED), "is aborted (JOB_STATE_ABORTED)"),
+        (RECORDED, seen(Status.MISSING), "is missing"),
+        (RECORDED, seen(Status.DRAFT, None), "was not run (draft"),
+        (RECORDED, Observation(Status.UNREADABLE, detail="HTTP 500"), "can't be read: HTTP 500"),
+        (RECORDED, Observation(Status.NOT_OBSERVED), "nobody can look at, for the service offers no reads"),
+        (
+            RECORDED._replace(doubt=Doubt("op", Verb.RUN, {}, None, None, "then", "HTTP 503")),
+            seen(Status.COMPLETE),
+            "has a call in doubt (reconciler resolve extract --applied | --not-applied)",
+        ),
+    ],
+    ids=["failed", "aborted", "missing", "draft", "unreadable", "no reads", "in doubt"],
+)
+def test_what_does_not_complete_by_itself_holds_what_comes_after(
+    record: Record, observed: Observation, words: str
+) -> None:
+    decision = load_after(EXTRACT, record, observed)
+    assert (decision.kind, decision.waits_for) == ("hold", ())
+    assert f"comes after extract, which {words}" in decision.reason
+    assert decision.way_out == "this goes on once extract has completed, or is taken out of `after`"
+
+
+@pytest.mark.parametrize("state", [Desired.ABORTED, Desired.ABSENT])
+def test_an_active_job_that_is_to_be_stopped_is_not_waited_for(state: Desired) -> None:
+    decision = load_after(EXTRACT._replace(state=state), RECORDED, seen(Status.ACTIVE))
+    assert (decision.kind, decision.waits_for) == ("hold", ())
+    assert f"is wanted {state}" in decision.reason
+
+
+def test_a_run_that_completed_before_the_recorded_one_began_does_not_count() -> None:
+    decision = load_after(EXTRACT, RECORDED, seen(Status.COMPLETE, "2026-11-20T02:00:00Z"))
+    assert decision.waits_for == ("extract",)
+    assert "as read of an earlier run" in decision.reason
+
+
+def test_a_run_by_someone_else_that_completed_later_counts() -> None:
+    assert load_after(EXTRACT, RECORDED, seen(Status.COMPLETE, "2026-11-21T09:30:00+02:00")).kind == "run"
+
+
+def test_times_that_can_not_be_compared_count_only_where_they_are_the_same() -> None:
+    record = RECORDED._replace(submitted_at="run 7")
+    assert load_after(EXTRACT, record, seen(Status.COMPLETE, "run 7")).kind == "run"
+    assert load_after(EXTRACT, record, seen(Status.COMPLETE, "run 8")).waits_for == ("extract",)
+
+
+def test_a_completed_job_that_holds_a_rerun_holds_what_comes_after() -> None:
+    wanted = EXTRACT._replace(run_token="again")
+    decision = load_after(wanted, RECORDED, seen(Status.COMPLETE, "2026-11-21T05:00:00Z"))
+    assert (decision.kind, decision.waits_for) == ("hold", ())
+    assert "comes after extract, which is held: run since this was recorded" in decision.reason
+
+
+def test_a_plan_that_looks_at_nothing_says_what_it_comes_after() -> None:
+    decision = load_after(EXTRACT, RECORDED, None)
+    assert (decision.kind, decision.reason) == ("run", "first run; it is draft (JOB_STATE_DRAFT); after extract")
+
+
+def test_what_is_not_run_waits_for_nothing() -> None:
+    load = Subject(LOAD, Record("load", Desired.RUNNING))
+    order = Order([Subject(EXTRACT, None), load], {"extract": seen(Status.FAILED)}, lambda name: True)
+    decision = decide(load, seen(Status.ACTIVE))
+    assert order.defer(decision, load) == decision
+
+
+def test_a_chain_of_ten_thousand_jobs_is_judged() -> None:
+    jobs = [Job(f"j{n}", f"j{n}", Desired.RUNNING, {}, after=(f"j{n - 1}",) if n else ()) for n in range(10_000)]
+    subjects = [Subject(job, None) for job in jobs]
+    order = Order(subjects, {job.id: seen(Status.DRAFT, None) for job in jobs}, lambda name: True)
+    last = subjects[-1]
+    assert "waiting for j9998 (itself waiting)" in order.defer(decide(last, seen(Status.DRAFT, None)), last).reason
+
+
+def test_circles_are_found_once_each_however_long_the_way_to_them() -> None:
+    assert list(circles_in({"a": ["b"], "b": ["c"], "c": []})) == []
+    assert list(circles_in({"a": ["a"]})) == [("a",)]
+    assert list(circles_in({"x": ["a"], "a": ["b"], "b": ["c", "a"], "c": ["a"]})) == [("a", "b", "c"), ("a", "b")]
+    long = {f"{n}": [f"{n + 1}"] for n in range(50_000)} | {"50000": ["0"]}
+    assert [len(circle) for circle in circles_in(long)] == [50_001]
+
+
+def test_all_that_comes_before_is_found_at_any_distance() -> None:
+    after = {"d": ("c", "b"), "c": ("a",), "b": ("a",)}
+    assert all_before(["d"], lambda name: after.get(name, ())) == {"a", "b", "c"}
+    assert all_before(["a"], lambda name: after.get(name, ())) == set()
+
+
+HEAD = "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\njobs:\n"
+
+
+def faults(jobs: str) -> list[str]:
+    with pytest.raises(ManifestError) as caught:
+        parse([("jobs.yaml", (HEAD + jobs).encode())])
+    return [str(fault) for fault in caught.value.diagnostics]
+
+
+def test_a_circle_is_an_error_that_names_it_at_its_place() -> None:
+    [fault] = faults(
+        "  a: {state: running, after: [b]}\n  b: {state: running, after: [c, x]}\n  c: {state: running, after: [a]}\n"
+        "  x: {state: running}\n"
+    )
+    circle = '"a" after "b", "b" after "c", "c" after "a"'
+    assert fault == f"jobs.yaml:6:31: what comes after itself is never run: {circle}; take one of them out"
+
+
+def test_an_unknown_job_is_an_error_with_the_nearest_name_at_its_place() -> None:
+    assert faults("  extract: {state: running}\n  load:\n    state: running\n    after: [extract, extrakt]\n") == [
+        'jobs.yaml:7:22: no job "extrakt" is declared; did you mean "extract"?'
+    ]
+
+
+def test_what_comes_after_what_may_stand_in_different_files() -> None:
+    other = "apiVersion: reconciler/v1\njobs: {extract: {state: running}}"
+    load = HEAD + "  load: {state: running, after: [extract]}\n"
+    assert parse([("a.yaml", load.encode()), ("b.yaml", other.encode())]).jobs["load"].after == ("extract",)
+
+
+# Whole commands
+
+
+PIPELINE = "extract: {state: running}\nload: {state: running, after: [extract]}"
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> Iterator[Project]:
+    """On a server whose jobs are done within a second."""
+    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=0.8) as server:
+        yield Project(tmp_path, server)
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[Project]:
+    """On a server whose jobs take as long as any test."""
+    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=1000) as server:
+        yield Project(tmp_path, server)
+
+
+def done(project: Project) -> list[tuple[str, str]]:
+    return [(entry.verb, entry.job_id) for entry in ledger(project.folder / "server.db")]
+
+
+def test_the_next_apply_goes_on_once_it_has_completed(quick: Project) -> None:
+    quick.write(PIPELINE)
+    assert "+ run      load     first run; after extract" in quick.run("plan").out
+    first = quick.run("apply", "--yes", "--parallelism", "8")
+    assert first.code == 4
+    assert "waiting for extract (to be run first)" in first.out
+    assert done(quick) == [("run", "extract")]
+    while quick.run("status", "--format", "json").json["jobs"][0]["observed"] != "complete":
+        pass
+    assert quick.run("apply", "--yes").code == 0
+    assert done(quick) == [("run", "extract"), ("run", "load")]
+    assert quick.run("plan").out == "No changes: 2 jobs are as recorded.\n"
+
+
+def test_wait_goes_on_within_one_apply_through_a_whole_chain(quick: Project) -> None:
+    quick.write(f"{PIPELINE}\nreport: {{state: running, after: [load, extract]}}")
+    run = quick.run("apply", "--yes", "--wait", "60")
+    assert run.code == 0, run.out + run.err
+    assert done(quick) == [("run", "extract"), ("run", "load"), ("run", "report")]
+    assert run.out.splitlines()[-1] == "Applied: 3 succeeded."
+    assert "waiting, 60 s at most, to run load, report" in run.err
+
+
+def test_a_wait_ends_at_its_deadline(slow: Project) -> None:
+    slow.write(PIPELINE)
+    run = slow.run("apply", "--yes", "--wait", "0.7")
+    assert run.code == 4
+    assert done(slow) == [("run", "extract")]
+
+
+def test_a_wait_ends_where_what_is_waited_for_fails(tmp_path: Path) -> None:
+    faults = [parse_fault("run:fail:job=extract")]
+    with SandboxServer(
+        tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=0.5, faults=faults
+    ) as server:
+        project = Project(tmp_path, server)
+        project.write(f"{PIPELINE}\nreport: {{state: running, after: [load]}}")
+        run = project.run("apply", "--yes", "--wait", "60", "--format", "json")
+        assert run.code == 4
+        notes = {action["job"]: action.get("note", "") for action in run.json["actions"]}
+        assert notes["load"].startswith("comes after extract, which is failed")
+        assert notes["report"].startswith("comes after load, which is held: comes after extract") or notes[
+            "report"
+        ].startswith("comes after load, which is to be run first, and this plan is not about it")
+        assert done(project) == [("run", "extract")]
+
+
+def test_nothing_is_waited_for_once_something_failed_and_fail_fast_was_given(tmp_path: Path) -> None:
+    faults = [parse_fault("run:403:job=bad")]
+    with SandboxServer(
+        tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=0.1, faults=faults
+    ) as server:
+        project = Project(tmp_path, server)
+        project.write(f"{PIPELINE}\nbad: {{state: running}}")
+        run = project.run("apply", "--yes", "--wait", "60", "--fail-fast", "--parallelism", "4")
+        assert run.code == 3
+        assert ("run", "load") not in done(project)
+        assert "waiting" not in run.err
+
+
+def test_an_interrupted_wait_exits_130_and_runs_nothing_more(slow: Project) -> None:
+    import signal
+
+    slow.write(PIPELINE)
+    with slow.start("apply", "--yes", "--wait", "600") as child:
+        assert child.stderr is not None
+        for line in child.stderr:
+            if "waiting" in line:
+                break
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=30)
+        assert child.returncode == 130
+    assert done(slow) == [("run", "extract")]
+    assert list(slow.state["jobs"]) == ["extract"]
+
+
+def test_what_comes_before_is_looked_at_outside_the_selection_too(quick: Project) -> None:
+    quick.write(PIPELINE)
+    held = quick.run("apply", "--yes", "--target", "load")
+    assert held.code == 4
+    assert "extract, which is to be run first, and this plan is not about it" in held.out
+    assert done(quick) == []
+    refreshed = quick.run("plan", "--refresh", "--target", "load")
+    assert "comes after extract, which is to be run first" in refreshed.out
+    assert quick.run("apply", "--yes", "--target", "extract").code == 0
+    assert quick.run("apply", "--yes", "--target", "load", "--wait", "60").code in (0, 4)
+    while quick.run("status", "--format", "json").json["jobs"][0]["observed"] != "complete":
+        pass
+    quick.run("apply", "--yes", "--target", "load")
+    assert done(quick) == [("run", "extract"), ("run", "load")]
+
+
+def test_a_saved_plan_runs_no_more_than_it_shows_however_long_it_waits(quick: Project) -> None:
+    quick.write(PIPELINE)
+    assert quick.run("plan", "--refresh", "--out", "held.json").code == 0
+    assert quick.run("apply", "--plan", "held.json", "--yes", "--wait", "5").code == 4
+    assert done(quick) == [("run", "extract")]
+    quick.run("plan", "--out", "shown.json")
+    assert quick.run("apply", "--plan", "shown.json", "--yes", "--wait", "60").code == 0
+    assert done(quick) == [("run", "extract"), ("run", "load")]
+
+
+def test_a_service_without_reads_holds_what_comes_after(tmp_path: Path) -> None:
+    faults = [parse_fault("read:404"), parse_fault("list:404")]
+    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=faults) as server:
+        project = Project(tmp_path, server)
+        project.write(PIPELINE)
+        assert project.run("apply", "--yes").code == 4
+        again = project.run("apply", "--yes", "--wait", "60")
+        assert again.code == 4
+        assert "the service offers no reads" in again.out
+        assert done(project) == [("run", "extract")]
+
+
+def test_a_restart_waits_before_its_abort(slow: Project) -> None:
+    slow.write("load: {state: running}\nextract: {state: running}")
+    slow.run("apply", "--yes", "--parallelism", "1")
+    slow.write("load: {state: running, after: [extract], config: {jobTimeout: 9}}\nextract: {state: running}")
+    run = slow.run("apply", "--yes")
+    assert run.code == 4
+    assert "waiting for extract (active (JOB_STATE_RUNNING))" in run.out
+    assert [verb for verb, _ in done(slow)] == ["run", "run"]
