@@ -307,7 +307,7 @@ def forget(place: Place, world: World, name: str, lock_timeout_s: float) -> None
 
 
 def move(place: Place, world: World, old: str, new: str, lock_timeout_s: float) -> None:
-    """Give a record another name; calls nothing. Raises `ReconcilerError` where it has none, or the new name is taken."""
+    """Give a record another name; calls nothing. Raises `ReconcilerError` for one that is not there, or is taken."""
     manifest, _ = validate(place, world)
     with open_store(place, world).open(manifest.target, "state mv", lock_timeout_s) as session:
         _record_of(session, old)

@@ -63,7 +63,7 @@ def shell(tmp_path: Path) -> Iterator[dict[str, str]]:
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(tmp_path / "remote.git")], check=True)
     (tmp_path / "work").mkdir()
     (tmp_path / "gitconfig").write_text(
-        "[user]\n\tname = Ada\n\temail = ada@example.com\n[init]\n\tdefaultBranch = main\n[advice]\n\tdetachedHead = false\n"
+        "[user]\n\tname = Ada\n\temail = ada@example.com\n[init]\n\tdefaultBranch = main\n"
     )
     with SandboxServer(tmp_path / "service.db", access_token=TOKEN, create_missing=True, job_seconds=1000) as server:
         yield {
@@ -100,7 +100,7 @@ def test_what_a_how_to_shows_is_what_happens(page: Path, shell: dict[str, str], 
         said = done.stdout.replace(f":{shell['TEST_PORT']}/", f":{PORT}/")
         rest = said
         for line in step.shown:
-            before, found_line, rest = rest.partition(line)
+            _, found_line, rest = rest.partition(line)
             assert found_line, f"{page.name}:{step.line}: $ {step.command}\nshows no {line!r}:\n{said}"
         if not step.shown and "||" not in step.command:
             assert done.returncode == 0, f"{page.name}:{step.line}: $ {step.command}\n{said}"
