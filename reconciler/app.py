@@ -307,7 +307,7 @@ def forget(place: Place, world: World, name: str, lock_timeout_s: float) -> None
 
 
 def move(place: Place, world: World, old: str, new: str, lock_timeout_s: float) -> None:
-    """Give a record another name; calls nothing. Raises `ReconcilerError` for one that is not there, or is taken."""
+    """Give a record another name; calls nothing. Raises `ReconcilerError` where that can not be."""
     manifest, _ = validate(place, world)
     with open_store(place, world).open(manifest.target, "state mv", lock_timeout_s) as session:
         _record_of(session, old)
@@ -317,7 +317,7 @@ def move(place: Place, world: World, old: str, new: str, lock_timeout_s: float) 
 
 
 def push(place: Place, world: World, text: bytes, where: str, lock_timeout_s: float) -> tuple[State, bool]:
-    """Record the state in a file's bytes in the place of an older one. Returns it, and whether that changed anything."""
+    """Record the state in a file's bytes in place of an older one. Returns it, and whether that changed anything."""
     from reconciler.state.codec import decode
 
     manifest = _manifest(place, world)

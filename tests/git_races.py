@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from git_crash import BRANCH, PATH, files_of, open_intents
-from project import TOKEN, Project
+from project import TOKEN, Project, Run
 from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import ledger
 from reconciler.engines.sandbox.server import SandboxServer
@@ -96,6 +96,20 @@ class Machine(Project):
     def command(self, *arguments: str) -> list[str]:
         state = ["--state", self.state_url] if "--state" not in arguments else []
         return [sys.executable, str(_PROGRAM), json.dumps(self.waits), *arguments, *state]
+
+
+def applied(machine: Machine, jobs: str, *arguments: str) -> Run:
+    """Apply a manifest of these jobs."""
+    machine.write(jobs)
+    return machine.run("apply", "--yes", "--settle", "0.1", *arguments)
+
+
+def hook(remote: Path, name: str, body: str) -> None:
+    """Have a remote run this script."""
+    path = remote / "hooks" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
 
 
 class Round(NamedTuple):
