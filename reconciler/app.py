@@ -215,7 +215,8 @@ def apply(
     except JournalBroken as fault:
         if not done or fault.is_unsent:
             raise type(fault)(f"nothing was sent: {fault}") from fault
-        unwritten, unwritten_code = f"{fault}; {fault.kept}", fault.exit_code
+        named = f": {', '.join(sorted(fault.doubtful))}" if fault.doubtful else ""
+        unwritten, unwritten_code = f"{fault}; {fault.kept}{named}", max(fault.exit_code, ExitCode.FAILED)
         doubtful |= fault.doubtful
     actions = sorted((outcome.action for outcome in done.values()), key=lambda a: (STEPS[a.kind], a.job))
     outcomes = tuple(done[action.job] for action in actions)

@@ -402,7 +402,8 @@ class PublishedSession(Session):
             super().close()
             self._publisher.publish(is_open=False)
         except JournalBroken as fault:
-            fault.doubtful, fault.is_unsent = self._doubtful_there, not self._told
+            fault.doubtful = frozenset() if isinstance(fault, Overtaken) else self._doubtful_there
+            fault.is_unsent = not self._told
             raise
 
     def _start(self) -> None:
@@ -437,6 +438,7 @@ class PublishedSession(Session):
         try:
             self._publisher.publish(is_open=True)
         except Overtaken as fault:
+            self._doubtful_there = frozenset()  # they are the other's to settle
             return fault
         except JournalBroken as fault:
             return fault if is_needed else None
