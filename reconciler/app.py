@@ -41,7 +41,7 @@ from reconciler.wiring import (
 
 if TYPE_CHECKING:
     from reconciler.drift import Drift
-    from reconciler.events import Event
+    from reconciler.events import Finished
     from reconciler.history import HistoryEntry
     from reconciler.manifest import Manifest
     from reconciler.planner import Matching
@@ -184,7 +184,7 @@ def apply(
     *,
     saved: Plan | None,
     confirm: Callable[[Plan], None],
-    watch: Callable[[Plan, "Event"], None],
+    watch: Callable[[Plan, "Finished"], None],
     remark: Callable[[str], None],
 ) -> Applied:
     """Carry out the manifest's plan, or a saved one that still fits.
@@ -416,7 +416,7 @@ class _Work:
         session: "Session",
         engine: "LazyEngine",
         confirm: Callable[[Plan], None],
-        watch: "Callable[[Plan, Event], None]",
+        watch: "Callable[[Plan, Finished], None]",
         remark: Callable[[str], None],
     ) -> None:
         self._place = place
@@ -552,7 +552,6 @@ class _Work:
         from itertools import count
 
         from reconciler.apply import Surroundings, carry_out
-        from reconciler.events import Finished
 
         subjects = {subject.job.name: subject for subject in matching.subjects}
         around = Surroundings(
@@ -570,8 +569,7 @@ class _Work:
         options = self._options
         for event in carry_out(plan, subjects, around, parallelism=options.parallelism, fail_fast=options.fail_fast):
             self._watch(plan, event)
-            if isinstance(event, Finished):
-                outcomes.append(event.outcome)
+            outcomes.append(event.outcome)
         return outcomes
 
 
@@ -582,7 +580,8 @@ def _manifest(place: Place, world: World) -> "Manifest":
     from reconciler.planner import lapsed
 
     manifest, _ = validate(place, world)
-    return manifest._replace(jobs=lapsed(manifest.jobs, time.time()))
+    over = lapsed(manifest.jobs, time.time())
+    return manifest._replace(jobs={**manifest.jobs, **over}, over=tuple(over)) if over else manifest
 
 
 def _ids_to_read(matching: "Matching", selection: Selection) -> list[str]:
@@ -635,17 +634,16 @@ def _make_plan(
         commit=commit_of(place) if provenance else None,
         paths=manifest_paths(place),
     )
-    return _allowing(made._replace(warnings=_warnings(made, matching, state)), allowed)
+    return _allowing(made._replace(warnings=_warnings(made, manifest, state)), allowed)
 
 
-def _warnings(plan: Plan, matching: "Matching", state: State) -> tuple[str, ...]:
+def _warnings(plan: Plan, manifest: "Manifest", state: State) -> tuple[str, ...]:
     """What is said of a plan as a whole: suspensions that are over, and a manifest that lost most of its jobs."""
     from reconciler.guards import loss
 
-    over = [s.job.name for s in matching.subjects if s.job.suspend is not None and s.job.suspend.over]
-    warnings = [f"no longer suspended, for its time is over: {', '.join(over)}"] if over else []
+    over = f"no longer suspended, for its time is over: {', '.join(manifest.over)}" if manifest.over else ""
     lost = loss(len(plan.undeclared), _recorded(state)) if plan.undeclared else ""
-    return (*warnings, lost) if lost else tuple(warnings)
+    return tuple(filter(None, (over, lost)))
 
 
 def _recorded(state: State) -> int:

@@ -14,7 +14,7 @@ from typing import NamedTuple, assert_never
 
 from reconciler.engines.base import Answer, AnswerClass, Engine
 from reconciler.errors import CredentialsError, EngineError, ReconcilerError
-from reconciler.events import Event, Finished, Started
+from reconciler.events import Finished
 from reconciler.evidence import Trace, is_newer_run, trace_of
 from reconciler.history import NOTE, Told
 from reconciler.jobs import NOT_OBSERVED, Config, Doubt, Evidence, Observation, Record, Status, Verb
@@ -84,7 +84,7 @@ class _Reply(NamedTuple):
 
 def carry_out(
     plan: Plan, subjects: Mapping[str, Subject], around: Surroundings, *, parallelism: int, fail_fast: bool
-) -> Iterator[Event]:
+) -> Iterator[Finished]:
     """Carry out a plan step by step, up to `parallelism` actions at once; yields as things happen.
 
     One `Finished` for each action, holds and noops included. `subjects` are all jobs by name.
@@ -106,7 +106,7 @@ class _Apply:
         self._halted = ""
         self._fatal: ReconcilerError | None = None
 
-    def events(self, parallelism: int) -> Iterator[Event]:
+    def events(self, parallelism: int) -> Iterator[Finished]:
         steps: dict[int, list[Action]] = {}
         for action in self._plan.actions:
             if action.kind in (ActionKind.HOLD, ActionKind.NOOP):
@@ -157,22 +157,19 @@ class _Apply:
             # The results are on record. A journal that broke is told of when the state is written.
             return
 
-    def _step(self, step: int, actions: Sequence[Action], pool: ThreadPoolExecutor) -> Iterator[Event]:
+    def _step(self, step: int, actions: Sequence[Action], pool: ThreadPoolExecutor) -> Iterator[Finished]:
         if step == _DELETE_STEP and self._unwell:
             for action in actions:
                 yield Finished(_skipped(action, "skipped: nothing is deleted after something before it failed"), 0.0)
             return
-        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        events: queue.SimpleQueue[Finished] = queue.SimpleQueue()
         self._around.session.begin(len(actions))
         for action in actions:
             pool.submit(self._run_one, action, events)
-        left = len(actions)
-        while left:
-            event = events.get()
-            left -= isinstance(event, Finished)
-            yield event
+        for _ in actions:
+            yield events.get()
 
-    def _run_one(self, action: Action, events: "queue.SimpleQueue[Event]") -> None:
+    def _run_one(self, action: Action, events: "queue.SimpleQueue[Finished]") -> None:
         started_s = self._around.monotonic()
         outcome = _failed(action, "the apply ended before this action did")
         try:
@@ -180,7 +177,6 @@ class _Apply:
             if halted:
                 outcome = _skipped(action, halted)
                 return
-            events.put(Started(action))
             outcome = self._carry_out(action)
         except (CredentialsError, EngineError) as fault:
             self._halt(f"skipped: {fault.message}")

@@ -2,13 +2,7 @@
 
 from typing import NamedTuple
 
-from reconciler.plan import Action, ActionOutcome
-
-
-class Started(NamedTuple):
-    """An action is being carried out."""
-
-    action: Action
+from reconciler.plan import ActionOutcome
 
 
 class Finished(NamedTuple):
@@ -16,6 +10,3 @@ class Finished(NamedTuple):
 
     outcome: ActionOutcome
     duration_s: float
-
-
-Event = Started | Finished

@@ -1,6 +1,6 @@
 """Text to manifest: what is desired, every value knowing its place."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +34,8 @@ class Manifest(NamedTuple):
     guards: Mapping[str, int | str]
     documents: Mapping[str, Document]
     """The file that each job stands in."""
+    over: Collection[str] = ()
+    """The jobs whose suspension has ended by now."""
 
     @property
     def digest(self) -> str:
@@ -256,26 +258,28 @@ def _faults_within(document: Document) -> Iterator[Diagnostic]:
             label = "" if of_key or not path or type(path[-1]) is int else f"{path[-1]}: "
             yield Diagnostic(document.position(path, of_key), label + message)
     for name, job in _jobs(document).items():
-        if type(job) is dict and "id" not in job and name_check(name) and not id_check(name):
+        if type(job) is not dict:
+            continue
+        if "suspend" in job and (fault := _until_fault(job["suspend"])):
+            yield Diagnostic(document.position(("jobs", name, "suspend", "until")), fault)
+        if "id" not in job and name_check(name) and not id_check(name):
             yield Diagnostic(
                 document.position(("jobs", name), of_key=True),
                 f'"{name}" is no valid job id: add an id to the job, or name it with letters, digits, ".", "_" and "-"',
             )
-    yield from _suspension_faults(document)
     target = _block(document, "target")
     if type(endpoint := target.get("endpoint")) is str and (fault := endpoint_fault(endpoint)):
         yield Diagnostic(document.position(("target", "endpoint")), f"the endpoint {fault}")
 
 
-def _suspension_faults(document: Document) -> Iterator[Diagnostic]:
-    """Each `until` that has the form of a time and is none, such as the 30th of February."""
-    for name, job in _jobs(document).items():
-        if type(job) is dict and "suspend" in job and _suspend_check()(job["suspend"]):
-            try:
-                _suspension(job["suspend"])
-            except ValueError as fault:
-                place = document.position(("jobs", name, "suspend", "until"))
-                yield Diagnostic(place, f"until: there is no such time: {fault}")
+def _until_fault(suspend: Any) -> str:
+    """Why an `until` that has the form of a time is none, such as the 30th of February; else ""."""
+    try:
+        if _suspend_check()(suspend):
+            _suspension(suspend)
+    except ValueError as fault:
+        return f"until: there is no such time: {fault}"
+    return ""
 
 
 def _without_valid_jobs(document: Document, name_check: "Check", job_check: "Check") -> Any:

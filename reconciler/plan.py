@@ -117,7 +117,7 @@ class Plan(NamedTuple):
     @property
     def pending(self) -> bool:
         """Whether anything is left to do, a hold included."""
-        return any(action.kind is not ActionKind.NOOP for action in self.actions)
+        return self.count_of(ActionKind.NOOP) < len(self.actions)
 
 
 class ActionOutcome(NamedTuple):

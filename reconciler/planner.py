@@ -42,6 +42,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import StrEnum
 from functools import lru_cache
 from itertools import chain
+from operator import attrgetter
 from typing import Any, NamedTuple, assert_never
 
 from reconciler.jobs import (
@@ -144,6 +145,9 @@ class Subject(NamedTuple):
     keep: bool = True
 
 
+_name_of = attrgetter("job.name")
+
+
 class Matching(NamedTuple):
     """The manifest's jobs matched with the state's records.
 
@@ -190,7 +194,7 @@ def match_records(jobs: Mapping[str, Job], records: Mapping[str, Record]) -> Mat
         undeclared = {moves.get(key, key) for key in records} - declared
     origin = {new: old for old, new in moves.items()}
     spent = {key for key in undeclared if records[origin.get(key, key)].state is Desired.ABSENT}
-    subjects.sort(key=lambda subject: subject.job.name)
+    subjects.sort(key=_name_of)
     return Matching(tuple(subjects), moves, tuple(sorted(undeclared - spent)), tuple(sorted(spent)))
 
 
@@ -223,7 +227,7 @@ def make_plan(
     """
     steps: dict[int, list[Action]] = {step: [] for step in sorted(set(STEPS.values()))}
     order = Order(matching.subjects, observed, selected)
-    for subject in sorted(filter(lambda one: selected(one.job.name), matching.subjects), key=_name_of):
+    for subject in sorted([one for one in matching.subjects if selected(one.job.name)], key=_name_of):
         decision = decide(subject, observed.get(subject.job.id, NOT_OBSERVED))
         if decision.verbs:
             decision = order.defer(decision, subject)
@@ -239,10 +243,6 @@ def make_plan(
         actions=tuple(actions),
         undeclared=matching.undeclared,
     )
-
-
-def _name_of(subject: Subject) -> str:
-    return subject.job.name
 
 
 def action_for(subject: Subject, decision: Decision, call_for: Callable[[Verb, str, Config], Call]) -> Action:
@@ -275,14 +275,11 @@ def decide(subject: Subject, observed: Observation) -> Decision:
     if record is not None and record.doubt is not None:
         return _hold(record, *_in_doubt(job, record))
     column = asked(job, record)
-    is_suspended = job.suspend is not None and not job.suspend.over
     new_protect = None if record is None or job.protect is record.protect else job.protect
-    if (
-        column is Asked.SAME
-        and observed is NOT_OBSERVED
-        and not (is_suspended or subject.renamed_from or new_protect is not None)
-    ):
+    is_plain = job.suspend is None and new_protect is None and not subject.renamed_from
+    if column is Asked.SAME and observed is NOT_OBSERVED and is_plain:
         return _noop(record, "as recorded")  # what the table says too, and most jobs of most plans
+    is_suspended = job.suspend is not None and not job.suspend.over
     decision = _suspended(job, record, observed) if is_suspended else _decide_asked(column, subject, observed)
     if new_protect is not None and record is not None:
         decision = _protecting(decision, record, new_protect)
@@ -295,13 +292,13 @@ def decide(subject: Subject, observed: Observation) -> Decision:
 
 
 def lapsed(jobs: Mapping[str, Job], now_s: float) -> Mapping[str, Job]:
-    """The jobs, each suspension marked that is over; `now_s` is in seconds since 1970, UTC."""
-    over = {
-        name: job._replace(suspend=job.suspend._replace(over=True))
-        for name, job in jobs.items()
+    """The jobs whose suspension is over, marked as such; `now_s` is in seconds since 1970, UTC."""
+    suspended = [job for job in jobs.values() if job.suspend is not None]
+    return {
+        job.name: job._replace(suspend=job.suspend._replace(over=True))
+        for job in suspended
         if job.suspend is not None and job.suspend.ends_at_s <= now_s
     }
-    return {**jobs, **over} if over else jobs
 
 
 def is_protected(job: Job, record: Record | None) -> bool:

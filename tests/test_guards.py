@@ -345,7 +345,7 @@ def test_a_suspension_ends_with_the_second_that_it_names() -> None:
     ).jobs.items()
     ends_s = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
     jobs = {name: declared}
-    assert lapsed(jobs, ends_s - 1) is jobs
+    assert lapsed(jobs, ends_s - 1) == {}
     over = lapsed(jobs, ends_s)["a"]
     assert over.suspend is not None
     assert over.suspend.over

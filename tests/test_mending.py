@@ -21,7 +21,6 @@ from reconciler.engines.bytenite.wire import call_for
 from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
-from reconciler.events import Finished
 from reconciler.jobs import Desired, Job, Observation, State, Target
 from reconciler.plan import Outcome
 from reconciler.planner import make_plan, match_records
@@ -194,6 +193,6 @@ def test_once_a_first_flush_failed_no_other_thread_sends(tmp_path: Path) -> None
             subjects = {subject.job.name: subject for subject in matching.subjects}
             events = list(carry_out(plan, subjects, surroundings, parallelism=2, fail_fast=False))
         engine.close()
-    outcomes = [event.outcome for event in events if isinstance(event, Finished)]
+    outcomes = [event.outcome for event in events]
     assert [(one.outcome, one.error[:8]) for one in outcomes] == [(Outcome.FAILED, "not sent")] * 2
     assert ledger(tmp_path / "server.db") == []

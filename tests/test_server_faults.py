@@ -19,7 +19,6 @@ from reconciler.engines.http import Reply
 from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
-from reconciler.events import Finished
 from reconciler.jobs import Desired, Job, Record, State, Target, Verb
 from reconciler.plan import ActionOutcome, Outcome
 from reconciler.planner import make_plan, match_records
@@ -160,7 +159,7 @@ def apply_one(folder: Path, engine: ByteniteEngine, verb: Verb) -> tuple[ActionO
             runs={},
         )
         events = list(carry_out(plan, {"a": matching.subjects[0]}, surroundings, parallelism=1, fail_fast=False))
-        [outcome] = [event.outcome for event in events if isinstance(event, Finished)]
+        [outcome] = [event.outcome for event in events]
         engine.close()
     state = FileStore(str(folder / "state.json"), around).read(TARGET)
     return outcome, state.jobs.get("a") if state else None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.cli.shell import Shell
 
 if TYPE_CHECKING:
-    from reconciler.events import Event
+    from reconciler.events import Finished
     from reconciler.plan import Plan
 
 
@@ -32,13 +32,12 @@ class Watch:
         self._progress = self._shell.terminal.progress(self._total)
         self._tell = self._progress.__enter__()
 
-    def __call__(self, made: "Plan", event: "Event") -> None:
-        from reconciler.events import Finished
+    def __call__(self, made: "Plan", event: "Finished") -> None:
         from reconciler.render import text
 
         if made is not self._made:
             self._begin(made)
-        if not isinstance(event, Finished) or event.outcome.action.kind.value in ("hold", "noop") or self._tell is None:
+        if event.outcome.action.kind.value in ("hold", "noop") or self._tell is None:
             return
         self._number += 1
         self._tell(text.finished(event, self._number, self._total, self._names), self._shell.form == "text")

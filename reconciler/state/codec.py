@@ -96,14 +96,14 @@ def record_from_json(document: Mapping[str, Any]) -> Record:
     state = document.get("state")
     doubt = document.get("inDoubt")
     return Record(
-        id=text_from_json(document["id"]),
-        state=None if state is None else _DESIRED.get(state) or Desired(state),
-        config=_config(document.get("config", {})),
-        run_tokens=frozenset(map(text_from_json, tokens)) if (tokens := document.get("runTokens")) else _NO_TOKENS,
-        submitted_at=_text_or_none(document.get("submittedAt")),
-        doubt=None if doubt is None else doubt_from_json(doubt),
-        resolved=text_from_json(document.get("resolved", "")),
-        protect="protect" in document and _truth(document["protect"]),
+        text_from_json(document["id"]),
+        None if state is None else _DESIRED.get(state) or Desired(state),
+        _config(document.get("config", {})),
+        frozenset(map(text_from_json, tokens)) if (tokens := document.get("runTokens")) else _NO_TOKENS,
+        _text_or_none(document.get("submittedAt")),
+        None if doubt is None else doubt_from_json(doubt),
+        text_from_json(document["resolved"]) if "resolved" in document else "",
+        "protect" in document and _truth(document["protect"]),
     )
 
 
