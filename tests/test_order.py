@@ -1,11 +1,13 @@
 """What comes after what: runs that wait for others, and what holds them."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from project import TOKEN, Project
+from reconciler.apply import is_stale
 from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import ledger
 from reconciler.engines.sandbox.server import SandboxServer
@@ -107,6 +109,18 @@ def test_a_run_that_completed_before_the_recorded_one_began_does_not_count() -> 
 
 def test_a_run_by_someone_else_that_completed_later_counts() -> None:
     assert load_after(EXTRACT, RECORDED, seen(Status.COMPLETE, "2026-11-21T09:30:00+02:00")).kind == "run"
+
+
+def test_what_was_run_by_this_apply_counts_once_its_new_run_is_seen() -> None:
+    runs = {"extract": ("extract", seen(Status.COMPLETE).evidence)}
+    assert is_stale(runs, "extract", seen(Status.COMPLETE))
+    assert not is_stale(runs, "extract", seen(Status.COMPLETE, "2026-11-21T05:00:00Z"))
+    assert not is_stale({}, "extract", seen(Status.COMPLETE))
+    load = Subject(LOAD, None)
+    just_run = Subject(EXTRACT, RECORDED._replace(submitted_at=None))
+    order = Order([just_run, load], {"extract": seen(Status.COMPLETE)}, lambda name: True, partial(is_stale, runs))
+    decision = order.defer(decide(load, seen(Status.DRAFT, None)), load)
+    assert decision.waits_for == ("extract",)
 
 
 def test_times_that_can_not_be_compared_count_only_where_they_are_the_same() -> None:

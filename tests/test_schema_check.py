@@ -59,6 +59,9 @@ labels = st.dictionaries(names, st.text(max_size=3) | odd, max_size=2)
 change = st.sampled_from(["restart", "next-run", "hold", "x"])
 state = st.sampled_from(["running", "aborted", "absent", "x", None])
 text = st.sampled_from(["a", "7728ba38-f0a0", "a..b", "a\n", "", "x" * 129, "é", 5])
+until = st.sampled_from(
+    ["2026-12-01", "2026-12-01T08:00:00Z", "2026-12-01T24:00:00Z", "2026-12-01T08:00:00", "2026-12-01\n", "x", 5]
+)
 job = about(
     {
         "id": text,
@@ -67,6 +70,9 @@ job = about(
         "runToken": text,
         "onConfigChange": change,
         "protect": st.booleans(),
+        "suspend": about({"reason": text, "until": until}),
+        "ignore": st.lists(st.sampled_from(["config.jobTimeout", "config.x"]) | odd, max_size=2) | odd,
+        "after": st.lists(names | odd, max_size=2) | odd,
         "labels": labels,
     }
 )
