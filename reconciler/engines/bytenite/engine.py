@@ -122,7 +122,7 @@ class ByteniteEngine:
         """See `Engine.send`."""
         try:
             reply = self._ask(call.method, call.path, call.body)
-        except ReconcilerError as error:
+        except (CredentialsError, EngineError) as error:
             # There is no token to send the call with. Whatever an earlier attempt met, it did nothing.
             return Answer(AnswerClass.NOT_SENT, message=error.message)
         return answer_from(reply, self._tokens.redact)
