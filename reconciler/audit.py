@@ -144,7 +144,8 @@ def diff(place: Place, before: str, after: str) -> Compared:
         looked_for = " or ".join(place.paths or DEFAULTS)
         raise ReconcilerError(f"there was no manifest at {after}: no {looked_for}", "name the path that it had then")
     manifest = parse(sources)
-    manifest = manifest._replace(target=target_of(manifest.target, place), jobs=lapsed(manifest.jobs, time.time()))
+    jobs = {**manifest.jobs, **lapsed(manifest.jobs, time.time())}
+    manifest = manifest._replace(target=target_of(manifest.target, place), jobs=jobs)
     records: dict[str, Record] = {}
     if sources_before := sources_at(then, place.paths):
         old = parse(sources_before)

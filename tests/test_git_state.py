@@ -329,7 +329,7 @@ def crashed(*arguments: str) -> None:
 
 
 def test_killed_anywhere_nothing_runs_twice_and_nothing_is_lost() -> None:
-    crashed("--scenario", "parallel", "--sample", "4", "--workers", "2")
+    crashed("--scenario", "mixed", "--sample", "4", "--workers", "2")
 
 
 def test_an_intent_is_read_from_the_branch_without_our_help(group: Team) -> None:
