@@ -25,7 +25,7 @@ demo: $(VENV)/.wheel  ## show the tool at work against its own sandbox: no accou
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
 test: $(VENV)/.wheel $(VENV)/.dev  ## run the tests against the installed wheel (ARGS='-k name' picks some)
-	@$(BIN)/pytest -q -n auto --maxprocesses 8 $(ARGS)
+	@$(BIN)/pytest -q -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff and mypy
 	@$(BIN)/ruff check -q .

@@ -10,6 +10,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from reconciler.errors import ReconcilerError
+from reconciler.state.history import history_path
+from reconciler.state.session import journal_path
+from reconciler.wiring import Place, state_path
+
 _PUSHES = 5
 """How often a push that lost a race is merged and tried again."""
 
@@ -44,12 +49,8 @@ def commit_state(paths: Sequence[str], state: str, branch: str) -> str:
 
 def _files(paths: Sequence[str], state: str) -> list[str]:
     """The state, its journal where an apply did not end, and the history."""
-    if not state:
-        first = os.path.normpath(paths[0] if paths else "jobs.yaml" if os.path.exists("jobs.yaml") else "jobs")
-        stem, ending = os.path.splitext(first)
-        state = f"{stem if ending in ('.yaml', '.yml') else first}.state.json"
-    state = state.removeprefix("file://").removeprefix("file:")
-    return [state, f"{state}.journal", f"{state.removesuffix('.state.json')}.history.jsonl"]
+    path = state_path(Place(tuple(paths), state))
+    return [path, journal_path(path), history_path(path)]
 
 
 def _git(*words: str) -> str:
@@ -70,6 +71,8 @@ def main() -> int:
         fault = commit_state(given.paths, given.state, given.branch)
     except subprocess.CalledProcessError as error:
         fault = f"git failed: {' '.join(error.cmd)}"
+    except ReconcilerError as error:
+        fault = error.message
     if fault:
         sys.stdout.write(f"{fault}\n")
     return 1 if fault else 0

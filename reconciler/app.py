@@ -20,7 +20,17 @@ from reconciler.jobs import (
     Target,
     Verb,
 )
-from reconciler.plan import STEPS, Action, ActionKind, ActionOutcome, Outcome, Plan, plan_digest, said_of_allowed
+from reconciler.plan import (
+    STEPS,
+    Action,
+    ActionKind,
+    ActionOutcome,
+    Narrowed,
+    Outcome,
+    Plan,
+    plan_digest,
+    said_of_allowed,
+)
 from reconciler.wiring import (
     ApplyOptions,
     LazyEngine,
@@ -259,8 +269,8 @@ def status(place: Place, world: World, parallelism: int = 10) -> list[JobStatus]
     return sorted(rows, key=lambda row: row.name)
 
 
-def drift(place: Place, world: World, selection: Selection, parallelism: int = 10) -> "Drift":
-    """What the service says of all declared and recorded jobs, compared with what is recorded.
+def drift(place: Place, world: World, selection: Selection, parallelism: int = 10) -> "tuple[Drift, Manifest]":
+    """What the service says of all declared and recorded jobs, compared with what is recorded; and the manifest.
 
     Raises `EngineError` where the service offers no reads.
     """
@@ -280,16 +290,15 @@ def drift(place: Place, world: World, selection: Selection, parallelism: int = 1
         )
     findings = in_order([compare(subject, observed[subject.job.id]) for subject in subjects])
     paths = manifest_paths(place)
-    return Drift(manifest.target, state.lineage, state.serial, commit_of(place), paths, findings)
+    return Drift(manifest.target, state.lineage, state.serial, commit_of(place), paths, findings), manifest
 
 
 def review_of_drift(
-    found: "Drift", place: Place, world: World, histories: "Mapping[str, Sequence[HistoryEntry]]" = EMPTY
+    found: "Drift", manifest: "Manifest", place: Place, histories: "Mapping[str, Sequence[HistoryEntry]]" = EMPTY
 ) -> "Review":
     """The drift with where each job is declared; `histories` is as in `review`."""
     from reconciler.drift import review_drift
 
-    manifest, _ = validate(place, world)
     return review_drift(found, manifest.position, histories, state_at=state_name(place))
 
 
@@ -501,7 +510,7 @@ class _Work:
         from reconciler.planner import Order, decide
 
         engine = self._engine.open()
-        subjects = {subject.job.name: subject for subject in self._matching(Selection(prune=True)).subjects}
+        subjects = self._matching(Selection(prune=True)).by_name
         while (rest_s := ends_s - time.monotonic()) > 0 and not self._world.pause(min(pause_s, rest_s)):
             pause_s = min(10.0, pause_s * 1.5)
             seen = look_before(engine, waiting, subjects, self._options.parallelism)
@@ -527,7 +536,7 @@ class _Work:
         from reconciler.apply import untouched
         from reconciler.planner import protection
 
-        subjects = {subject.job.name: subject for subject in matching.subjects}
+        subjects = matching.by_name
         unknown = [action.job for action in plan.actions if action.job not in subjects]
         if unknown:
             raise _stale(f"it names {unknown[0]}, which is neither declared nor recorded")
@@ -553,7 +562,7 @@ class _Work:
 
         from reconciler.apply import Surroundings, carry_out
 
-        subjects = {subject.job.name: subject for subject in matching.subjects}
+        subjects = matching.by_name
         around = Surroundings(
             engine=self._engine.open(),
             session=self._session,
@@ -634,7 +643,12 @@ def _make_plan(
         commit=commit_of(place) if provenance else None,
         paths=manifest_paths(place),
     )
-    return _allowing(made._replace(warnings=_warnings(made, manifest, state)), allowed)
+    narrowed = _narrowed(selection, len(made.actions), len(matching.subjects))
+    return _allowing(made._replace(warnings=_warnings(made, manifest, state), narrowed=narrowed), allowed)
+
+
+def _narrowed(selection: Selection, jobs: int, of: int) -> Narrowed | None:
+    return Narrowed(jobs, of, selection.targets, selection.excludes) if jobs < of else None
 
 
 def _warnings(plan: Plan, manifest: "Manifest", state: State) -> tuple[str, ...]:

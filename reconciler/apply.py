@@ -16,6 +16,7 @@ from reconciler.engines.base import Answer, AnswerClass, Engine
 from reconciler.errors import CredentialsError, EngineError, ReconcilerError
 from reconciler.events import Finished
 from reconciler.evidence import Trace, is_newer_run, trace_of
+from reconciler.failure import said_of
 from reconciler.history import NOTE, Told
 from reconciler.jobs import NOT_OBSERVED, Config, Doubt, Evidence, Observation, Record, Status, Verb
 from reconciler.order import all_before
@@ -190,7 +191,7 @@ class _Apply:
             outcome = _failed(action, f"not sent: {fault}")
         except Exception as fault:  # noqa: BLE001  it must neither pass for an end nor stop what is in flight
             self._halt("skipped: reconciler itself failed")
-            outcome = _failed(action, f"reconciler itself failed: {_place_of(fault)}; please report it")
+            outcome = _failed(action, said_of(fault))
         finally:
             if outcome.outcome in (Outcome.FAILED, Outcome.IN_DOUBT):
                 self._unwell = True
@@ -328,15 +329,6 @@ class _Apply:
     def _halt(self, reason: str) -> None:
         with self._turn:
             self._halted = self._halted or reason
-
-
-def _place_of(fault: Exception) -> str:
-    """What kind of error, and where; not its words, which may hold anything."""
-    step = fault.__traceback__
-    while step is not None and step.tb_next is not None:
-        step = step.tb_next
-    where = "" if step is None else f" in {step.tb_frame.f_code.co_name}, line {step.tb_lineno}"
-    return f"{type(fault).__name__}{where}"
 
 
 def _is_subsequence(calls: Sequence[Call], shown: Sequence[Call]) -> bool:

@@ -13,7 +13,17 @@ from reconciler.history import HistoryEntry, of_job
 from reconciler.jobs import EMPTY, Desired, Job, Record, State, Verb
 from reconciler.plan import Plan
 from reconciler.sources import DEFAULTS
-from reconciler.wiring import Place, World, open_store, state_path, target_of, wording_of
+from reconciler.wiring import (
+    Place,
+    World,
+    is_on_branch,
+    open_branch,
+    open_store,
+    state_name,
+    state_path,
+    target_of,
+    wording_of,
+)
 
 if TYPE_CHECKING:
     from reconciler.manifest import Manifest
@@ -58,8 +68,8 @@ class Compared(NamedTuple):
 def history(place: Place, world: World, job: str = "", since: str = "") -> list[HistoryEntry]:
     """What was done, newest first: to one job, by name or id, and since a date or a commit, where these are given.
 
-    Since a commit is what the file did not tell then. Raises `ReconcilerError` where nothing is told of the
-    job, or there is no such commit.
+    Since a commit, of the repository or branch that keeps the history, is what the file did not tell then.
+    Raises `ReconcilerError` where nothing is told of the job, or there is no such commit.
     """
     past = open_store(place, world).past()
     entries = past.entries
@@ -71,11 +81,9 @@ def history(place: Place, world: World, job: str = "", since: str = "") -> list[
         start_s = _seconds(since)
         entries = [entry for entry in entries if _seconds(entry.at) >= start_s]
     elif since:
-        from reconciler.revisions import file_at
-        from reconciler.state.history import history_path, read
+        from reconciler.state.history import read
 
-        at, path = _revision_of_state(place, since)
-        before = {one.key for one in read(file_at(at, os.path.basename(history_path(path))) or b"")[0]}
+        before = {one.key for one in read(_history_at(place, world, since))[0]}
         entries = [entry for entry in entries if (entry.op, entry.settles) not in before]
     return entries[::-1]
 
@@ -89,7 +97,8 @@ def check(place: Place, world: World) -> Checked:
     remarks = []
     if past.untold:
         remarks.append("a command ended before its end: the next one adds to the history what its journal holds")
-    if os.path.exists(past.where) and attribute(past.where, "merge") not in (None, "union"):
+    is_file = not is_on_branch(place) and os.path.exists(past.where)
+    if is_file and attribute(past.where, "merge") not in (None, "union"):
         remarks.append(f"git does not merge it by lines: add `{ATTRIBUTE}` to .gitattributes")
     return Checked(len(past.entries), faults(past), remarks)
 
@@ -111,8 +120,18 @@ def histories(place: Place, world: World) -> Mapping[str, Sequence[HistoryEntry]
     }
 
 
-def recorded_at(place: Place, revision: str) -> State:
-    """The state as it was committed. Raises `ReconcilerError` where there was none, or none that is sound."""
+def recorded_at(place: Place, world: World, revision: str) -> State:
+    """The state as it was committed, on a branch of its own with what its journal held.
+
+    Raises `ReconcilerError` where there was none, or none that is sound.
+    """
+    if is_on_branch(place):
+        past = open_branch(place, world).past_at(revision)
+        if past.trouble:
+            raise StateError(f"at {revision}, {past.trouble}", "look at another revision")
+        if past.state is None:
+            raise ReconcilerError(f"{state_name(place)} was not there at {revision}", "name a later revision")
+        return past.state
     from reconciler.revisions import file_at
     from reconciler.state.codec import decode
 
@@ -216,6 +235,17 @@ def _refusal(plan: Plan, manifest: "Manifest", recorded: int) -> Refused | None:
     except Refused as refusal:
         return refusal
     return None
+
+
+def _history_at(place: Place, world: World, revision: str) -> bytes:
+    """The history as it was committed, b"" for none."""
+    if is_on_branch(place):
+        return open_branch(place, world).past_at(revision).content
+    from reconciler.revisions import file_at
+    from reconciler.state.history import history_path
+
+    at, path = _revision_of_state(place, revision)
+    return file_at(at, os.path.basename(history_path(path))) or b""
 
 
 def _revision_of_state(place: Place, name: str) -> "tuple[Revision, str]":

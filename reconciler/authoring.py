@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 Sources = list[tuple[str, bytes]]
 
-_WRITERS = 32
-"""Records that are written at once: they share flushes."""
-
 
 class Rewritten(NamedTuple):
     """One file of a manifest, before and after."""
@@ -139,8 +136,6 @@ def take_over(place: Place, world: World, wanted: Wanted, options: ApplyOptions,
     The records are on disk before the entries are: an entry without a record asks for a run. With
     `dry_run` nothing is written.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     from reconciler.manifest import parse
     from reconciler.sources import read_sources, replace_source
 
@@ -158,9 +153,7 @@ def take_over(place: Place, world: World, wanted: Wanted, options: ApplyOptions,
             if not is_new and read_sources([file])[0][1] != rewritten.before:
                 raise ReconcilerError(f"{file} was changed meanwhile: nothing is imported", "import again")
             session.move({job.recorded_as: job.name for job in taken if job.recorded_as not in ("", job.name)})
-            with ThreadPoolExecutor(_WRITERS) as pool:
-                for _ in pool.map(lambda job: session.put(job.name, job.record, "import"), taken):
-                    pass
+            session.put_all({job.name: job.record for job in taken}, "import")
             try:
                 replace_source(file, rewritten.after)
             except ReconcilerError as error:

@@ -103,10 +103,8 @@ def compare(subject: Subject, observed: Observation) -> Finding:
     reason = _reason(subject, observed, kind)
     way_out = _way_out(subject, observed, kind)
     if kind in DIFFERS and job.suspend is not None and not job.suspend.over:
-        until = f" until {job.suspend.until}" if job.suspend.until else ""
-        return _finding(
-            subject, observed, Kind.SUSPENDED, f"{job.suspend.reason}{until}; {kind}; {reason}", "", changes
-        )
+        reason = f"{job.suspend.reason}{job.suspend.so_long}; {kind}; {reason}"
+        return _finding(subject, observed, Kind.SUSPENDED, reason, "", changes)
     return _finding(subject, observed, kind, reason, way_out, changes)
 
 

@@ -31,20 +31,14 @@ def trace_of(verb: Verb, before: Evidence | None, now: Observation) -> Trace:
             return Trace.UNTOLD if before is None else _trace_of_run(before, now)
         case Verb.ABORT:
             if now.status is not Status.ACTIVE:
-                return Trace.UNTOLD if _is_of_another_run(before, now) else Trace.DONE
+                # A stale read tells of an older run.
+                return Trace.UNTOLD if before and now.is_of_other_run(before.submitted_at) else Trace.DONE
             return Trace.NOT_DONE if before is not None and not is_newer_run(before, now) else Trace.UNTOLD
         case Verb.DELETE:
             if now.status is Status.MISSING:
                 return Trace.DONE
             return Trace.NOT_DONE if before is not None and not is_newer_run(before, now) else Trace.UNTOLD
     assert_never(verb)
-
-
-def _is_of_another_run(before: Evidence | None, now: Observation) -> bool:
-    """Whether a read tells of a run that is not the one observed before: a stale read tells of an older one."""
-    if before is None or None in (before.submitted_at, now.submitted_at):
-        return False
-    return before.submitted_at != now.submitted_at
 
 
 def is_newer_run(before: Evidence, now: Observation) -> bool:

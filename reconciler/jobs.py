@@ -75,6 +75,11 @@ class Suspension(NamedTuple):
     ends_at_s: float = float("inf")
     over: bool = False
 
+    @property
+    def so_long(self) -> str:
+        """Until when, as it goes on after a word; "" where it is for good."""
+        return f" until {self.until}" if self.until else ""
+
 
 class Job(NamedTuple):
     """One job as the manifest declares it, with the manifest's defaults applied.
@@ -125,6 +130,10 @@ class Observation(NamedTuple):
     def run_began(self) -> str | None:
         """When the last run began, in the engine's words: "" where there was none, None where that is not told."""
         return "" if self.status is Status.DRAFT else self.submitted_at
+
+    def is_of_other_run(self, began: str | None) -> bool:
+        """Whether this tells of another run than the one that began then; False where either is not told."""
+        return None not in (began, self.submitted_at) and began != self.submitted_at
 
     @property
     def evidence(self) -> Evidence:

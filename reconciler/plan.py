@@ -80,13 +80,29 @@ class Action(NamedTuple):
     suspended: bool = False
 
 
+class Narrowed(NamedTuple):
+    """That a plan is about `jobs` of the `of` jobs that there are, by globs over their names."""
+
+    jobs: int
+    of: int
+    targets: tuple[str, ...]
+    excludes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        from shlex import quote
+
+        picked = [f"--target {quote(glob)}" for glob in self.targets]
+        picked += [f"--exclude {quote(glob)}" for glob in self.excludes]
+        return f"Only {self.jobs} of {self.of} jobs: `{' '.join(picked)}`"
+
+
 class Plan(NamedTuple):
     """Ordered actions, and what they were made from.
 
     `paths` are the manifest paths as given. `undeclared` names the recorded jobs that no manifest
     declares. `commit` is shown and not compared: a merge makes a new one of the same content.
     `warnings` are about the plan as a whole. `allowed` says how many of a kind (`run`, `abort`,
-    `restart`, `delete`) may be done past the guards.
+    `restart`, `delete`) may be done past the guards. `narrowed` is None where the plan is about all jobs.
     """
 
     target: Target
@@ -99,6 +115,7 @@ class Plan(NamedTuple):
     undeclared: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     allowed: Mapping[str, int] = EMPTY
+    narrowed: Narrowed | None = None
 
     def count_of(self, kind: ActionKind) -> int:
         """How many actions are of this kind."""
@@ -180,13 +197,14 @@ def plan_digest(plan: Plan) -> str:
     Over the bytes of the plan's JSON without its `commit`, since a merge makes a new one of the same
     content: keys sorted, no white space, all but ASCII escaped.
     """
-    import hashlib
     import json
+
+    from reconciler.digests import sha256
 
     document = plan_to_json(plan)
     del document["commit"]
     text = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    return f"sha256:{sha256(text.encode())}"
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
@@ -220,6 +238,7 @@ def plan_from_json(document: Mapping[str, Any]) -> Plan:
         undeclared=tuple(document["undeclared"]),
         warnings=tuple(document.get("warnings", ())),
         allowed=document.get("allowed", EMPTY),
+        narrowed=_narrowed_from_json(document.get("narrowed")),
     )
 
 
@@ -247,7 +266,17 @@ def _footer(plan: Plan) -> dict[str, Any]:
         document["warnings"] = list(plan.warnings)
     if plan.allowed:
         document["allowed"] = dict(sorted(plan.allowed.items()))
+    if plan.narrowed is not None:
+        narrowed = plan.narrowed
+        lists = {"targets": list(narrowed.targets), "excludes": list(narrowed.excludes)}
+        document["narrowed"] = {"jobs": narrowed.jobs, "of": narrowed.of, **lists}
     return document
+
+
+def _narrowed_from_json(document: Mapping[str, Any] | None) -> Narrowed | None:
+    if document is None:
+        return None
+    return Narrowed(document["jobs"], document["of"], tuple(document["targets"]), tuple(document["excludes"]))
 
 
 def _action_to_json(action: Action) -> dict[str, Any]:

@@ -162,6 +162,11 @@ class Matching(NamedTuple):
     undeclared: tuple[str, ...]
     spent: tuple[str, ...]
 
+    @property
+    def by_name(self) -> dict[str, Subject]:
+        """The subjects by their jobs' names."""
+        return {subject.job.name: subject for subject in self.subjects}
+
 
 def match_records(jobs: Mapping[str, Job], records: Mapping[str, Record]) -> Matching:
     """Match jobs (by name) with records (by name): same id first, whatever the names say."""
@@ -438,8 +443,7 @@ def _is_of_earlier_run(record: Record | None, observed: Observation) -> bool:
 
 def _suspended(job: Job, record: Record | None, observed: Observation) -> Decision:
     assert job.suspend is not None
-    until = f" until {job.suspend.until}" if job.suspend.until else ""
-    reason = _reason(f"suspended{until}: {job.suspend.reason}", words_of(observed))
+    reason = _reason(f"suspended{job.suspend.so_long}: {job.suspend.reason}", words_of(observed))
     return _noop(record, reason)._replace(suspended=True)
 
 
@@ -552,9 +556,7 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
 
 def ran_since(record: Record | None, observed: Observation) -> bool:
     """Whether the job was run since it was recorded, where both tell when its run began."""
-    if record is None or record.submitted_at is None or observed.submitted_at is None:
-        return False
-    return record.submitted_at != observed.submitted_at
+    return record is not None and observed.is_of_other_run(record.submitted_at)
 
 
 def applied(job: Job, record: Record | None, verb: Verb, began: str | None = None) -> Record:

@@ -3,12 +3,12 @@
 A view turns a `Review` into a comment, a page or annotations, and asks nothing of anyone.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, assert_never
 
 from reconciler.diagnostics import Diagnostic, Position
+from reconciler.digests import sha256
 from reconciler.errors import ReconcilerError
 from reconciler.history import HistoryEntry
 from reconciler.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, Status
@@ -66,9 +66,9 @@ class Review(NamedTuple):
     """An answer, its sources and its rows, gravest first.
 
     `title` names what it is, in a word; `key` tells it from other reviews of the same repository and
-    is the same for the next one of this. `verdict` is the answer in a sentence. `facts` are (label,
-    text). `trouble` says why none of it may be done, else it is ""; `advice` is what to do then.
-    `warnings` are about all of it.
+    is the same for the next one of this. `verdict` is the answer in a sentence; `scope` says of which jobs,
+    "" where it is of all. `facts` are (label, text). `trouble` says why none of it may be done, else it
+    is ""; `advice` is what to do then. `warnings` are about all of it.
     """
 
     title: str
@@ -79,6 +79,7 @@ class Review(NamedTuple):
     trouble: str = ""
     advice: str = ""
     warnings: tuple[str, ...] = ()
+    scope: str = ""
 
 
 class Field(NamedTuple):
@@ -153,6 +154,7 @@ def review_plan(
         trouble=refusal.message if refusal else "",
         advice=refusal.hint if refusal else "",
         warnings=plan.warnings,
+        scope=f"{plan.narrowed}." if plan.narrowed else "",
     )
 
 
@@ -230,7 +232,7 @@ def _weight(kind: ActionKind) -> Weight:
 
 def review_key(state_at: str) -> str:
     """What tells the reviews of one state from those of another."""
-    return hashlib.sha256(state_at.encode(errors="surrogateescape")).hexdigest()[:16]
+    return sha256(state_at.encode(errors="surrogateescape"))[:16]
 
 
 def _facts(plan: Plan, *, refreshed: bool) -> tuple[tuple[str, str], ...]:

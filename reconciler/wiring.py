@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from reconciler.engines.base import Engine
     from reconciler.engines.sandbox.server import SandboxServer
     from reconciler.memory import Memory
+    from reconciler.state.branch import BranchStore
     from reconciler.state.file import Surroundings
     from reconciler.state.store import Store
 
@@ -38,12 +39,13 @@ class Place(NamedTuple):
 class World(NamedTuple):
     """What comes from outside: the environment, and the flag that is set once nothing new may start.
 
-    `tell` gets a remark for the person who waits.
+    `tell` gets a remark for the person who waits, `noted` each access token that is lent to us.
     """
 
     env: Mapping[str, str]
     stop: "Flag"
     tell: Callable[[str], None] = lambda _: None
+    noted: Callable[[str], None] = lambda _: None
 
     def pause(self, seconds: float) -> bool:
         """Wait, and return True where a stop was asked for."""
@@ -114,6 +116,7 @@ def open_engine(
             wait=world.pause,
             random=Random(),  # noqa: S311  jitter needs no cryptography
             assure=assure,
+            noted=world.noted,
         )
         stack.callback(engine.close)
         yield engine
@@ -159,7 +162,7 @@ def state_path(place: Place) -> str:
     Where git keeps the state, it would stand there.
     """
     url = place.state_url
-    if not url or url.startswith("git+"):
+    if not url or is_on_branch(place):
         first = os.path.normpath(manifest_paths(place)[0])
         if os.path.isdir(first) and os.path.basename(first) in ("", ".", ".."):
             return os.path.join(first, "jobs.state.json")
@@ -175,12 +178,25 @@ def state_path(place: Place) -> str:
     return url
 
 
+def is_on_branch(place: Place) -> bool:
+    """Whether state is kept on a branch of a git remote, and not in a file."""
+    return place.state_url.startswith("git+")
+
+
 def open_store(place: Place, world: World) -> "Store":
     """The store of the manifest's state. Raises `Usage` for a URL of a kind that there is not."""
-    from reconciler.state.disk import OsDisk
-    from reconciler.state.file import FileStore, Surroundings
+    if is_on_branch(place):
+        return open_branch(place, world)
+    from reconciler.state.file import FileStore
 
-    around = Surroundings(
+    return FileStore(state_path(place), _surroundings(place, world))
+
+
+def _surroundings(place: Place, world: World) -> "Surroundings":
+    from reconciler.state.disk import OsDisk
+    from reconciler.state.file import Surroundings
+
+    return Surroundings(
         disk=OsDisk(),
         memory=memory_of(place, world),
         marks_folder=_own_folder(world, "XDG_STATE_HOME", ".local/state"),
@@ -190,17 +206,15 @@ def open_store(place: Place, world: World) -> "Store":
         wait=world.pause,
         origin=lambda command: origin_of(place, world, command),
     )
-    is_on_branch = place.state_url.startswith("git+")
-    return _branch_store(place, world, around) if is_on_branch else FileStore(state_path(place), around)
 
 
-def _branch_store(place: Place, world: World, around: "Surroundings") -> "Store":
+def open_branch(place: Place, world: World) -> "BranchStore":
     """The store on the branch that --state names."""
     from reconciler.state import repository
     from reconciler.state.branch import BranchStore, Means
     from reconciler.state.branch_url import parse
 
-    url = parse(place.state_url)
+    url, around = parse(place.state_url), _surroundings(place, world)
     checkout, env = os.path.dirname(manifest_paths(place)[0]) or ".", world.env
     remote = repository.url_of_remote(url.remote, checkout, env) if url.is_name else url.remote
     if "://" not in remote and ":" not in remote.partition("/")[0]:
@@ -269,7 +283,7 @@ def _manifest_folder(place: Place) -> str:
 
 def state_name(place: Place) -> str:
     """Where state is kept, in the words that say so: what tells one plan's comment from another's."""
-    if not place.state_url.startswith("git+"):
+    if not is_on_branch(place):
         return place.state_url or state_path(place)
     from reconciler.state.branch_url import parse
 

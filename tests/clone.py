@@ -1,5 +1,6 @@
 """A user's folder that is a git repository, on a server that stands outside of it."""
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -7,8 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+
 from project import TOKEN, Project, Run
 from reconciler.engines.sandbox.server import SandboxServer
+from reconciler.schemas import schema_text
 from reconciler.state.history import ATTRIBUTE
 
 NOT_CI = dict.fromkeys(("CI", "GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "CIRCLECI", "TF_BUILD", "JENKINS_URL"), "")
@@ -50,6 +54,7 @@ class Clone(Project):
         """What `history` tells, oldest first."""
         run = self.run("history", *arguments, "--format", "json")
         assert run.code == 0, run.err
+        jsonschema.validate(run.json, json.loads(schema_text("history.schema.json")))
         return list(reversed(run.json["entries"]))
 
     def deeds(self, *arguments: str) -> list[tuple[str, str, str]]:

@@ -36,6 +36,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import fork_server
 import ptrace
 from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import Deed, calls, ledger
@@ -691,7 +692,7 @@ def main() -> int:
         return 0
     seed = random.randrange(10**6) if given.seed is None else given.seed
     names = given.scenario or list(SCENARIOS)
-    _load_program()
+    fork_server.load_all()
     if given.point:
         assert len(names) == 1, "--point goes with one --scenario"
         points = tuple(map(int, given.point.split(",")))
@@ -702,14 +703,17 @@ def main() -> int:
     totals = [0, 0, 0, 0]
     started_s = time.monotonic()
     with ProcessPoolExecutor(given.workers, mp_context=get_context("fork")) as pool:
+        # All at once, and not a scenario after the other: much of a history is waiting.
+        begun = []
         for name, found in zip(names, pool.map(calls_of, names), strict=True):
-            scenario_s = time.monotonic()
             todo = breaks(given.kind, name, found, 0 if given.all else given.sample, random.Random(f"{seed}/{name}"))
-            verdicts = list(pool.map(_judge_fresh if given.fresh else judge, todo))
+            begun.append((name, len(found), pool.map(_judge_fresh if given.fresh else judge, todo)))
+        for name, count, judged in begun:
+            verdicts = list(judged)
             faults = [verdict for verdict in verdicts if verdict.fault]
-            row = [len(todo), sum(v.reached for v in verdicts), sum(v.settled for v in verdicts), len(faults)]
+            row = [len(verdicts), sum(v.reached for v in verdicts), sum(v.settled for v in verdicts), len(faults)]
             totals = [sum(pair) for pair in zip(totals, row, strict=True)]
-            print(f"{name:24} {len(found):4} calls {_row(row)} {time.monotonic() - scenario_s:7.1f} s", flush=True)
+            print(f"{name:24} {count:4} calls {_row(row)} {time.monotonic() - started_s:7.1f} s", flush=True)
             for verdict in faults:
                 print(f"  FAULT {verdict.broken}\n    {verdict.fault}", flush=True)
     print(f"{'in all':24}            {_row(totals)} {time.monotonic() - started_s:7.1f} s")
@@ -723,20 +727,6 @@ def _row(numbers: Sequence[int]) -> str:
 
 def _judge_fresh(broken: Break) -> Verdict:
     return judge(broken, fresh_program=True)
-
-
-def _load_program() -> None:
-    """Have in memory what the program loads late, so that a forked child need not load it."""
-    import importlib
-    import pkgutil
-
-    import reconciler
-
-    for module in pkgutil.walk_packages(reconciler.__path__, "reconciler."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    for name in ("deepdiff", "requests", "yaml", "jsonschema"):
-        importlib.import_module(name)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from journals import encode_entry
 from lossy_disk import SCRIBE, LossyDisk
 from reconciler.document import Document
 from reconciler.engines.base import Answer, AnswerClass
@@ -28,7 +29,7 @@ from reconciler.jobs import Desired, Doubt, Evidence, Observation, Record, State
 from reconciler.manifest import parse
 from reconciler.starter import MANIFEST
 from reconciler.state import codec
-from reconciler.state.journal import RESERVE_BYTES, JournalDamaged, decode, encode_entry
+from reconciler.state.journal import RESERVE_BYTES, JournalDamaged, decode
 from reconciler.state.session import Session, journal_path, load
 from reconciler.strict_yaml import LIBYAML, read
 from reconciler.text import Style, field, log_field, printable, styled, width

@@ -7,14 +7,16 @@ and review the difference as if it were code.
 from collections.abc import Mapping
 from pathlib import Path
 
+from reconciler.app import Selection
 from reconciler.errors import ManifestError
 from reconciler.history import HistoryEntry
 from reconciler.jobs import Desired, Doubt, Observation, Record, State, Status, Target, Verb
 from reconciler.manifest import parse
-from reconciler.plan import Plan, plan_to_json
+from reconciler.plan import Narrowed, Plan, plan_to_json
 from reconciler.planner import make_plan, match_records, prune
-from reconciler.render import github, html, json, junit, markdown, sarif
+from reconciler.render import github, html, json, junit, markdown, sarif, text
 from reconciler.review import Review, review_plan
+from reconciler.text import printable
 from reconciler.wiring import wording_of
 
 FOLDER = Path(__file__).parent / "golden"
@@ -66,15 +68,17 @@ HISTORIES = {
     "weekly-digest": [HistoryEntry("2026-11-16T06:00:00Z", "ci@example.org", COMMIT, "run", "succeeded", 200)],
 }
 
+ALL, SOME = Selection(), Selection(("live-*", "old-*"), ("*-loader",))
 
-def plan() -> Plan:
+
+def plan(selection: Selection = ALL) -> Plan:
     """The plan that the files show."""
-    return _planned()[0]
+    return _planned(selection)[0]
 
 
-def review() -> Review:
+def review(selection: Selection = ALL) -> Review:
     """The review of it."""
-    return _planned()[1]
+    return _planned(selection)[1]
 
 
 def files() -> Mapping[str, str]:
@@ -89,6 +93,10 @@ def files() -> Mapping[str, str]:
         "plan.md": markdown.review(review()),
         "plan.html": html.review(review()),
         "plan.github.txt": "\n".join(github.commands(github.review(review()))) + "\n",
+        "narrowed.txt": printable(text.plan(plan(SOME)), color=False) + "\n",
+        "narrowed.json": json.dumps(plan_to_json(plan(SOME))),
+        "narrowed.md": markdown.review(review(SOME)),
+        "narrowed.github.txt": "\n".join(github.commands(github.review(review(SOME)))) + "\n",
         "faulty.github.txt": "\n".join(github.commands(github.diagnostics(faults))) + "\n",
         "faulty.junit.xml": junit.report(faults),
         "faulty.sarif.json": json.dumps(sarif.report(faults)),
@@ -97,19 +105,22 @@ def files() -> Mapping[str, str]:
     }
 
 
-def _planned() -> tuple[Plan, Review]:
+def _planned(selection: Selection) -> tuple[Plan, Review]:
     manifest = parse([("jobs.yaml", (FOLDER / "jobs.yaml").read_bytes())])
     matching = match_records(manifest.jobs, STATE.jobs)
     made = make_plan(
         matching,
         OBSERVED,
         wording_of(STATE.target),
-        lambda name: True,
+        selection.takes,
         state=STATE,
         manifest_digest=manifest.digest,
         commit=COMMIT,
         paths=("jobs.yaml",),
     )
+    if selection is not ALL:
+        narrowed = Narrowed(len(made.actions), len(matching.subjects), selection.targets, selection.excludes)
+        made = made._replace(narrowed=narrowed)
     subjects = prune(matching, STATE.jobs).subjects
     shown = review_plan(
         made, subjects, OBSERVED, manifest.position, HISTORIES, state_at="jobs.state.json", refusal=None
@@ -118,5 +129,5 @@ def _planned() -> tuple[Plan, Review]:
 
 
 if __name__ == "__main__":
-    for name, text in files().items():
-        (FOLDER / name).write_text(text, encoding="utf-8")
+    for name, content in files().items():
+        (FOLDER / name).write_text(content, encoding="utf-8")

@@ -1,11 +1,13 @@
 """Kill an import before each of its system calls on files, and look at what it leaves.
 
-    python tests/import_crash.py [POINT]        all of them, or one again
+    python tests/import_crash.py [POINT]...     all of them, or some again
+    python tests/import_crash.py --every N      each N-th alone
 
 After each: no entry stands in the manifest without its record; an apply runs nothing; one more import
 ends well, and then the plan is empty, as if none had been killed.
 """
 
+import argparse
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import crash
+import fork_server
 import ptrace
 from reconciler.manifest import parse
 
@@ -57,12 +60,16 @@ def judge(point: int) -> tuple[int, str]:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("points", nargs="*", type=int, metavar="POINT", help="the numbers of calls")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="each N-th call alone")
+    given = parser.parse_args()
     why_not = ptrace.unavailable()
     if why_not:
         print(f"skipped: {why_not}")
         return 0
-    crash._load_program()
-    points = [int(word) for word in sys.argv[1:]] or list(range(judge(-1)[0]))
+    fork_server.load_all()
+    points = given.points or range(0, judge(-1)[0], given.every)
     with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
         faults = [fault for _, fault in pool.map(judge, points) if fault]
     print("\n".join([*faults, f"{len(points)} tried, {len(faults)} faults"]))

@@ -61,8 +61,7 @@ class LossyDisk:
     one), and every operation from there on raises `PowerLoss`. A flush fails with the chance
     `failing`. `torn_sectors` lets a torn write garble the whole of each sector that it touches, bytes of
     earlier flushes included. `before_flush` is called as a flush begins of a file that was flushed before
-    and written to since: what is written meanwhile is not part of that flush. `wrote` is called
-    after each write.
+    and written to since: what is written meanwhile is not part of that flush.
     """
 
     def __init__(self, random: Random) -> None:
@@ -73,7 +72,6 @@ class LossyDisk:
         self.failing = 0.0
         self.torn_sectors = True
         self.before_flush: Callable[[str], None] | None = None
-        self.wrote: Callable[[], None] | None = None
         self._names: dict[str, _Inode] = {}
         self._durable_names: dict[str, _Inode] = {}
         self._pending_names: list[_Name] = []
@@ -211,8 +209,6 @@ class LossyFile:
         _stretch(self._inode.cached, offset + len(content))
         self._inode.cached[offset : offset + len(content)] = content
         self._inode.pending.append(_Write(offset, bytes(content)))
-        if self._disk.wrote is not None:
-            self._disk.wrote()
 
     def allocate(self, size_bytes: int) -> None:
         self._disk.tick()

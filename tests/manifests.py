@@ -33,6 +33,7 @@ _FIELDS = st.fixed_dictionaries(
     {"state": st.sampled_from(["running", "aborted", "absent"])},
     optional={
         "config": _CONFIGS,
+        "ignore": st.lists(st.sampled_from(["config.taskTimeout", "config.jobTimeout"]), min_size=1, max_size=3),
         "labels": _LABELS,
         "onConfigChange": st.sampled_from(["restart", "next-run", "hold"]),
         "protect": st.booleans(),
@@ -54,9 +55,13 @@ def manifests(draw: st.DrawFn) -> Written:
     names = draw(st.lists(_NAMES, min_size=1, max_size=4, unique=True))
     if draw(st.booleans()):
         names.sort()
+    ranked = draw(st.permutations(names))  # no job comes after one that ranks behind it, so there is no circle
     jobs = {}
     for number, name in enumerate(names):
         fields = {"id": f"{draw(_IDS)}-{number}", **draw(_FIELDS)}
+        before = ranked[: ranked.index(name)]
+        if draw(st.booleans()) and before:
+            fields["after"] = draw(st.lists(st.sampled_from(before), min_size=1, max_size=3))
         jobs[name] = {field: fields[field] for field in draw(st.permutations(sorted(fields)))}
     blocks: dict[str, Any] = {"apiVersion": "reconciler/v1", "target": {"engine": "sandbox"}, "jobs": jobs}
     if draw(st.booleans()):
@@ -94,7 +99,9 @@ class _Hand:
             step = self._draw(st.sampled_from([self._step, self._step, self._step + 1]))
             if isinstance(inner, dict) and inner and self._draw(st.integers(0, 2)):
                 lines += [start + self._beside(), *self._block(inner, indent + step)]
-            elif isinstance(inner, dict):
+            elif isinstance(inner, list) and self._draw(st.booleans()):
+                lines += [start + self._beside(), *self._items(inner, indent + self._draw(st.sampled_from([0, step])))]
+            elif isinstance(inner, dict | list):
                 lines.append(f"{start} {self._flow(inner, indent + 1)}{self._beside()}")
             elif isinstance(inner, str) and "\n" in inner and self._fits_literal(inner):
                 sign = "|" if inner.endswith("\n") else "|-"
@@ -106,18 +113,31 @@ class _Hand:
                 )
         return [*lines, *self._above(self._draw(st.sampled_from([0, indent, indent + self._step])))]
 
-    def _flow(self, value: Mapping[str, Any], indent: int) -> str:
-        entries = [
-            f"{self._scalar(key)}: {self._flow(inner, indent + 1) if isinstance(inner, dict) else self._scalar(inner)}"
-            for key, inner in value.items()
-        ]
+    def _items(self, value: list[Any], indent: int) -> list[str]:
+        lines: list[str] = []
+        for item in value:
+            dash = f"{' ' * indent}-{self._draw(st.sampled_from([' ', ' ', '   ']))}"
+            lines += [*self._above(indent), f"{dash}{self._scalar(item)}{self._beside()}"]
+        return lines
+
+    def _flow(self, value: Any, indent: int) -> str:
+        match value:
+            case dict():
+                entries = [f"{self._scalar(key)}: {self._flow(inner, indent + 1)}" for key, inner in value.items()]
+                opening, closing = "{", "}"
+            case list():
+                entries = [self._flow(item, indent + 1) for item in value]
+                opening, closing = "[", "]"
+            case _:
+                return self._scalar(value)
         comma = "," if entries and self._chance() else ""
         if self._draw(st.integers(0, 2)):
             space = self._draw(st.sampled_from(["", " "]))
-            return "{" + space + ", ".join(entries) + comma + space + "}"
+            return opening + space + ", ".join(entries) + comma + space + closing
         margin = "\n" + " " * indent
         lines = [f"{entry}," for entry in entries[:-1]] + [f"{entry}{comma}" for entry in entries[-1:]]
-        return "{" + self._beside() + "".join(f"{margin}{line}{self._beside()}" for line in lines) + margin + "}"
+        first = opening + self._beside()
+        return first + "".join(f"{margin}{line}{self._beside()}" for line in lines) + margin + closing
 
     def _scalar(self, value: Any) -> str:
         if not isinstance(value, str):

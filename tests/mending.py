@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import crash
+import fork_server
 import ptrace
 from crash import APPLY, CANNOT_READ, Break, Broken, History, Scenario
 from reconciler.engines.sandbox.life import calls
@@ -200,7 +201,7 @@ def main() -> int:
         print(f"skipped: {why_not}")
         return 0
     seed = random.randrange(10**6) if given.seed is None else given.seed
-    crash._load_program()
+    fork_server.load_all()
     print(f"mending: {f'{given.sample} of each case, --seed {seed}' if given.sample else 'all'}", flush=True)
     tried, faults, started_s = 0, 0, time.monotonic()
     for name in given.case or CASES:

@@ -70,6 +70,15 @@ EDITS: tuple[Edit, ...] = (
     ("revert", 3),
 )
 
+UNDOING: tuple[Edit, ...] = (
+    ("state", Desired.ABORTED),
+    ("state", Desired.ABSENT),
+    ("config", 1),
+    ("token", "tuesday"),
+    ("remove", None),
+)
+"""What an abort, a restart or a delete comes of."""
+
 # What may go wrong at the service. None of it is a lie: no "done" that was not, no "not done" that was.
 _LOST = ("500", "502", "503", "504", "reset", "close", "truncated", "html", "empty", "garbage", "wrong-type", "302")
 _REFUSED = ("401", "403", "429", "not-ok", "error-in-200")
@@ -222,6 +231,14 @@ class Months(RuleBasedStateMachine):
     def edit_and_meet_a_fault(self, name: str, edit: Edit, fault: str, times: int, skip: int) -> None:
         self._edit(name, edit)
         self._apply(How(faults=(f"{fault}:times={times}:skip={skip}",)))
+
+    @rule(name=st.sampled_from(NAMES), edit=st.sampled_from(UNDOING), prune=st.booleans())
+    def protect_then_say_no_more_of_it(self, name: str, edit: Edit, prune: bool) -> None:
+        self._edit(name, ("protect", True))
+        self._apply()
+        self._edit(name, ("protect", None))
+        self._edit(name, edit)
+        self._apply(prune=prune)
 
     @rule(token=st.sampled_from(("monday", "tuesday")), finish=st.booleans())
     def ask_again(self, token: str, finish: bool) -> None:

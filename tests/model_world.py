@@ -399,6 +399,7 @@ class ModelWorld:
             (app, "validate", lambda place, world: (self.manifest, 1)),
             (app, "open_store", lambda place, world: self.store()),
             (app, "open_engine", engine),
+            (app, "commit_of", lambda place: None),
             (wiring, "open_engine", engine),
             (service_module, "run", self._run),
             (time, "monotonic", self.clock),

@@ -1,12 +1,22 @@
-"""A folder with a manifest, in which the real program is run as a child, against a real server on loopback."""
+"""A folder with a manifest, in which the real program is run as a child, against a real server on loopback.
+
+`Project.run` spares its start where that makes no difference (`fork_server.py`); `Project.start` does not.
+"""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
+import fork_server
+from reconciler.engines.sandbox.faults import parse_fault
+from reconciler.engines.sandbox.life import ledger
 from reconciler.engines.sandbox.server import SandboxServer
 
 TOKEN = "an-access-token"
@@ -55,16 +65,13 @@ class Project:
         return [sys.executable, "-m", "reconciler", *arguments]
 
     def run(self, *arguments: str, stdin: str = "", **env: str) -> Run:
-        done = subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.env | env,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        command, env = self.command(*arguments), self.env | env
+        if fork_server.can_run(command, env):
+            done = fork_server.run(command, self.folder, env, stdin, timeout_s=60)
+        else:
+            done = subprocess.run(
+                command, cwd=self.folder, env=env, input=stdin, capture_output=True, text=True, timeout=60, check=False
+            )
         assert "Traceback" not in done.stderr, done.stderr
         return Run(done.returncode, done.stdout, done.stderr)
 
@@ -91,3 +98,37 @@ class Project:
             for path in sorted(self.folder.rglob("*"))
             if path.is_file() and ".db" not in path.name and ".cache" not in path.parts and path.name != "cache-key"
         }
+
+
+@contextmanager
+def served_project(folder: Path, *faults: str, job_seconds: float = 1000) -> Iterator[Project]:
+    """A user's folder on a server that outlives the commands, keeps its book there, and misbehaves by these rules."""
+    with SandboxServer(
+        folder / "server.db",
+        access_token=TOKEN,
+        create_missing=True,
+        job_seconds=job_seconds,
+        faults=[parse_fault(fault) for fault in faults],
+    ) as server:
+        yield Project(folder, server)
+
+
+def done(project: Project) -> list[tuple[str, str]]:
+    """What the server of a served project did, in order: (verb, job)."""
+    return [(deed.verb, deed.job_id) for deed in ledger(project.folder / "server.db")]
+
+
+def no_fault_in(harness: Path, *arguments: str) -> str:
+    """Run a harness beside the tests: what it prints, which otherwise names each fault and how to see it again."""
+    run = subprocess.run(
+        [sys.executable, harness, *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if run.stdout.startswith("skipped: "):
+        pytest.skip(run.stdout.removeprefix("skipped: ").strip())
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout

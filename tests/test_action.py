@@ -285,6 +285,44 @@ def test_the_state_is_committed_back_also_where_the_apply_failed(
     assert runs(tmp_path) == []
 
 
+def test_a_state_on_a_branch_of_its_own_is_found_by_the_next_runner_and_nothing_is_committed_back(
+    tmp_path: Path, github: GitHub, sandbox: SandboxServer
+) -> None:
+    runner, later = (Runner(tmp_path, name, github, sandbox) for name in ("runner", "later"))
+    remote = tmp_path / "remote.git"
+    head = git(remote, "rev-parse", "main")
+    for each in (runner, later):
+        each.env |= {"RECONCILER_STATE": "git+origin#states", "GITHUB_ACTIONS": "true", "GITHUB_RUN_ID": "7"}
+        each.event({"pull_request": {"number": 7}})
+        assert each.step("apply").returncode == 0
+        assert git(each.folder, "status", "--porcelain") == ""
+        assert git(each.folder, "rev-parse", "HEAD") == git(remote, "rev-parse", "main") == head
+    assert runs(tmp_path) == ["a"]
+    assert '"running"' in git(remote, "show", "states:jobs.state.json")
+    subjects = git(remote, "log", "--format=%s", "states").splitlines()
+    assert len(subjects) == 2, "an apply with nothing to do pushes nothing"
+    assert all(subject.endswith("[skip ci]") for subject in subjects)
+    assert git(remote, "log", "-1", "--format=%an", "states") == "ada, GitHub Actions run 7"
+    assert later.step("plan").returncode == 0
+    assert "1 job is as recorded" in github.comments[1]["body"]
+    assert later.step("drift").returncode == 0
+
+
+def test_where_the_states_branch_takes_no_push_the_step_fails_and_nothing_is_sent(
+    tmp_path: Path, github: GitHub, sandbox: SandboxServer
+) -> None:
+    runner = Runner(tmp_path, "runner", github, sandbox)
+    hook = tmp_path / "remote.git" / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\necho 'protected branch' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    done = runner.step("apply", RECONCILER_STATE="git+origin")
+    assert done.returncode == 1
+    [error] = [line for line in done.stdout.splitlines() if line.startswith("::error")]
+    assert "nothing was sent" in error
+    assert "protected branch" in error
+    assert runs(tmp_path) == []
+
+
 def test_drift_opens_one_issue_and_closes_it(tmp_path: Path, github: GitHub, sandbox: SandboxServer) -> None:
     import requests
 
@@ -328,6 +366,44 @@ def test_the_report_for_gitlab_counts_by_kind(tmp_path: Path) -> None:
         check=True,
     )
     assert json.loads(done.stdout) == {"create": 2, "update": 9, "delete": 4}
+
+
+@pytest.mark.parametrize("state", ["", "git+origin"])
+def test_the_jobs_for_gitlab_plan_apply_and_look_for_drift_in_turn(
+    state: str, tmp_path: Path, github: GitHub, sandbox: SandboxServer
+) -> None:
+    """Each in a clone of its own, as its runner runs it."""
+    remote = tmp_path / "remote.git"
+    *_, template = documents(CI / "gitlab.yml")
+    config = tmp_path / "gitconfig"
+    pushed_to = "https://reconciler:a-made-up-token@gitlab.example/team/jobs.git"
+    config.write_text(f'[url "file://{remote}"]\n\tinsteadOf = {pushed_to}\n')
+    for number, name in enumerate(("plan", "apply", "apply", "drift")):
+        runner = Runner(tmp_path, f"runner-{number}", github, sandbox)
+        script = "\n".join(template[f"reconciler:{name}"]["script"]).replace("/opt/reconciler/ci", str(CI))
+        done = subprocess.run(
+            ["bash", "-e", "-c", script.replace("python ", f'"{sys.executable}" ')],
+            cwd=runner.folder,
+            env=runner.env
+            | {
+                "GIT_CONFIG_GLOBAL": str(config),
+                "RECONCILER_STATE": state,
+                "RECONCILER_PUSH_TOKEN": "a-made-up-token",
+                "CI_SERVER_HOST": "gitlab.example",
+                "CI_PROJECT_PATH": "team/jobs",
+                "CI_COMMIT_BRANCH": "main",
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 job is as recorded" in done.stdout
+    assert runs(tmp_path) == ["a"]
+    assert '"running"' in git(remote, "show", f"{'reconciler-state' if state else 'main'}:jobs.state.json")
+    subject = git(remote, "log", "-1", "--format=%s", "main")
+    assert subject == ("The first jobs" if state else "State after an apply [skip ci]")
 
 
 def documents(path: Path) -> list[Any]:

@@ -5,6 +5,8 @@ user's files, the high-water marks, and what went to stdout and stderr.
 """
 
 import json
+import os
+import re
 import signal
 import socket
 import subprocess
@@ -287,3 +289,91 @@ def test_an_error_of_the_library_that_quotes_a_header_is_not_quoted(scene: Scene
     assert child.returncode == 1
     assert "the request could not be made (ValueError)" in child.stderr
     assert_none(child.stdout + child.stderr)
+
+
+_BREAKS = """
+import os
+from urllib.parse import quote
+import {module}
+
+class Foreseen({base}):
+    pass
+
+before = {module}.{name}
+
+def broken(*arguments, **named):
+    more = before(*arguments, **named) if {after} else ""
+    secrets = [os.environ.get(name, "") for name in ("BYTENITE_ACCESS_TOKEN", "BYTENITE_API_KEY")]
+    told = "\\n".join([*secrets, *map(quote, secrets), repr(os.environ), repr(arguments), str(more)])
+    raise Foreseen(told) from ValueError(told)
+
+{module}.{name} = broken
+"""
+"""Makes a function of the product raise what holds every credential, from `sitecustomize`."""
+
+
+def break_it(project: Project, module: str, name: str, base: str = "RuntimeError", *, after: bool = False) -> None:
+    site = project.folder / ".cache" / "site"
+    site.mkdir(parents=True, exist_ok=True)
+    text = _BREAKS.format(module=module, name=name, base=base, after=after)
+    (site / "sitecustomize.py").write_text(text)
+    project.env["PYTHONPATH"] = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def started(project: Project, *arguments: str) -> Run:
+    """As `Project.run`, where a traceback may be printed."""
+    with project.start(*arguments) as child:
+        out, err = child.communicate(timeout=60)
+    return Run(child.returncode, out, err)
+
+
+@pytest.mark.parametrize("base", ["RuntimeError", "BaseException"])
+def test_an_error_that_nobody_foresaw_is_one_line_without_its_own_words(scene: Scene, base: str) -> None:
+    declare(scene, "a")
+    break_it(scene.project, "reconciler.planner", "make_plan", base)
+    for command in ("plan", "apply --yes", "plan --format markdown"):
+        run = scene.run(*command.split())
+        assert run.code == 1
+        said, *rest = run.err.splitlines()
+        assert re.fullmatch(r"error: reconciler itself failed: Foreseen in broken, line \d+; please report it", said)
+        assert len(rest) == 1
+    documents = [
+        scene.run("plan", "--format", "json").json["error"],
+        scene.run("apply", "--format", "json").json["error"],
+    ]
+    assert [error["exitCode"] for error in documents] == [1, 1]
+    assert_none(scene.seen())
+
+
+def test_its_traceback_is_shown_where_that_is_asked_for_without_any_credential(scene: Scene) -> None:
+    """One of them is a token that was exchanged for the key, and stands nowhere but in memory."""
+    declare(scene, "a")
+    break_it(scene.project, "reconciler.engines.bytenite.auth", "Tokens.token", after=True)
+    run = started(scene.project, "status", "--verbose", "--endpoint", scene.server.url)
+    assert run.code == 1
+    assert "Traceback (most recent call last):" in run.err
+    assert "itself failed: Foreseen in broken" in run.err
+    assert 'engine.py", line ' in run.err
+    assert run.err.count("[redacted]") >= 2
+    assert_none(run.out + run.err)
+
+
+def test_a_failure_to_say_what_failed_is_told_as_shortly(scene: Scene) -> None:
+    declare(scene, "a")
+    break_it(scene.project, "reconciler.cli.shell", "show_error")
+    (scene.project.folder / "jobs.yaml").write_text("apiVersion: 3\n")
+    run = scene.run("plan")
+    assert (run.code, run.err.splitlines()[0][:48]) == (1, "error: reconciler itself failed: Foreseen in bro")
+    verbose = started(scene.project, "plan", "--verbose")
+    assert "Traceback" in verbose.err
+    assert_none(scene.seen() + verbose.out + verbose.err)
+
+
+def test_a_failure_in_a_thread_of_the_embedded_server_is_told_as_shortly(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.env |= {"BYTENITE_ACCESS_TOKEN": TOKEN, "BYTENITE_API_KEY": KEY}
+    project.write("a: {state: running}")
+    break_it(project, "reconciler.engines.sandbox.service", "Service.answer")
+    run = project.run("status")
+    assert "error: reconciler itself failed: Foreseen in broken" in run.err
+    assert_none(run.out + run.err)

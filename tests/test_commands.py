@@ -10,9 +10,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from project import TOKEN, Project
-from reconciler.engines.sandbox.faults import parse_fault
-from reconciler.engines.sandbox.life import calls, ledger
+from project import TOKEN, Project, done, served_project
+from reconciler.engines.sandbox.life import calls
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.schemas import schema_text
 
@@ -26,13 +25,8 @@ def project(tmp_path: Path) -> Project:
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Project]:
     """On a server that outlives the commands, and is asked for its ledger."""
-    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=1000) as server:
-        yield Project(tmp_path, server)
-
-
-def done(project: Project) -> list[tuple[str, str]]:
-    """What the server did, in order: (verb, job)."""
-    return [(entry.verb, entry.job_id) for entry in ledger(project.folder / "server.db")]
+    with served_project(tmp_path) as project:
+        yield project
 
 
 def test_a_first_manifest_validates_plans_and_applies(project: Project) -> None:
@@ -229,6 +223,25 @@ def test_target_and_exclude_pick_jobs_by_glob(served: Project) -> None:
     assert "wbe-*" in missed.err
 
 
+def test_a_plan_that_is_not_about_all_jobs_says_so_also_once_it_is_saved_and_carried_out(served: Project) -> None:
+    served.write("web-a: {state: running}\nweb-b: {state: running}\ndb: {state: running}")
+    picked = ("--target", "web-*", "--exclude", "*-b")
+    words = "Only 1 of 3 jobs: `--target 'web-*' --exclude '*-b'`."
+    assert served.run("plan", *picked, "--out", "plan.json").out.splitlines()[:2] == ["Plan: 1 to run.", words]
+    assert "Only 1 of 3 jobs: <code>--target &#x27;web-*&#x27;" in served.run("plan", *picked, "--format", "html").out
+    for all_of_them in (("--target", "*"), ("--exclude", "x"), ()):
+        assert "Only" not in served.run("plan", *all_of_them).out
+    narrowed = {"jobs": 1, "of": 3, "targets": ["web-*"], "excludes": ["*-b"]}
+    saved = json.loads((served.folder / "plan.json").read_text())
+    jsonschema.validate(saved, json.loads(schema_text("plan.schema.json")))
+    run = served.run("apply", "--plan", "plan.json", "--yes", "--format", "json")
+    jsonschema.validate(run.json, json.loads(schema_text("outcome.schema.json")))
+    assert saved["narrowed"] == run.json["narrowed"] == narrowed
+    assert done(served) == [("run", "web-a")]
+    assert served.run("apply", *picked, "--yes").out == f"Nothing to do: 1 job is as recorded.\n{words}\n"
+    assert served.run("apply", "--target", "db", "--yes").out.splitlines()[1] == "Only 1 of 3 jobs: `--target db`."
+
+
 def test_an_undeclared_job_is_shown_and_left_alone_until_prune(served: Project) -> None:
     served.write("a: {state: running}\nb: {state: running}")
     served.run("apply", "--yes")
@@ -400,6 +413,12 @@ def test_status_shows_desired_recorded_and_observed_side_by_side(served: Project
     lines = [line.split() for line in served.run("status").out.splitlines()]
     assert lines[1] == ["a", "running", "running", "active", "(JOB_STATE_RUNNING)"]
     assert lines[2] == ["b", "aborted", "–", "draft", "(JOB_STATE_NEW)"]
+    document = served.run("status", "--format", "json").json
+    jsonschema.validate(document, json.loads(schema_text("status.schema.json")))
+    assert [(job["job"], job["recorded"], job["observed"]) for job in document["jobs"]] == [
+        ("a", "running", "active"),
+        ("b", None, "draft"),
+    ]
 
 
 def test_with_json_stdout_holds_one_document_even_on_failure(served: Project) -> None:
@@ -423,9 +442,18 @@ def test_wrong_usage_is_64(project: Project, arguments: list[str]) -> None:
     assert project.run(*arguments).code == 64
 
 
+def test_a_port_that_is_taken_is_said_in_a_line(served: Project) -> None:
+    assert served.server is not None
+    port = served.server.endpoint.split(":")[2].split("/")[0]
+    run = served.run("sandbox", "--port", port)
+    assert run.code == 1
+    assert run.err.startswith(f"error: can't listen on 127.0.0.1:{port}: ")
+
+
 def test_schema_prints_what_ships(project: Project) -> None:
     assert json.loads(project.run("schema").out)["$id"] == "urn:reconciler:schema:manifest:v1"
-    assert json.loads(project.run("schema", "plan").out)["$id"] == "urn:reconciler:schema:plan:v1"
+    for name in ("plan", "history", "status"):
+        assert json.loads(project.run("schema", name).out)["$id"] == f"urn:reconciler:schema:{name}:v1"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -434,9 +462,7 @@ def test_completion_scripts_name_the_program(project: Project, shell: str) -> No
 
 
 def test_a_run_in_doubt_is_not_sent_twice_and_exits_5(tmp_path: Path) -> None:
-    faults = [parse_fault("run:503:after:times=1"), parse_fault("read:404"), parse_fault("list:404")]
-    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=faults) as server:
-        project = Project(tmp_path, server)
+    with served_project(tmp_path, "run:503:after:times=1", "read:404", "list:404") as project:
         project.write("a: {state: running}\nb: {state: running}")
         run = project.run("apply", "--yes", "--parallelism", "1")
         assert run.code == 5
@@ -454,9 +480,7 @@ def test_a_run_in_doubt_is_not_sent_twice_and_exits_5(tmp_path: Path) -> None:
 
 
 def test_a_run_whose_answer_is_lost_but_which_shows_is_on_record_as_done(tmp_path: Path) -> None:
-    faults = [parse_fault("run:reset:after:times=1")]
-    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=faults) as server:
-        project = Project(tmp_path, server)
+    with served_project(tmp_path, "run:reset:after:times=1") as project:
         project.write("a: {state: running}")
         run = project.run("apply", "--yes")
         assert run.code == 0
@@ -464,9 +488,7 @@ def test_a_run_whose_answer_is_lost_but_which_shows_is_on_record_as_done(tmp_pat
 
 
 def test_a_run_that_left_no_trace_in_two_looks_is_sent_once_more(tmp_path: Path) -> None:
-    faults = [parse_fault("run:503:times=1")]
-    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=faults) as server:
-        project = Project(tmp_path, server)
+    with served_project(tmp_path, "run:503:times=1") as project:
         project.write("a: {state: running}")
         assert project.run("apply", "--yes").code == 5
         assert done(project) == []
@@ -476,11 +498,7 @@ def test_a_run_that_left_no_trace_in_two_looks_is_sent_once_more(tmp_path: Path)
 
 
 def test_a_first_look_that_is_stale_does_not_run_a_job_again(tmp_path: Path) -> None:
-    faults = [parse_fault("run:503:after:times=1"), parse_fault("read:stale:skip=1:times=2")]
-    with SandboxServer(
-        tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=1000, faults=faults
-    ) as server:
-        project = Project(tmp_path, server)
+    with served_project(tmp_path, "run:503:after:times=1", "read:stale:skip=1:times=2") as project:
         project.write("a: {state: running}")
         assert project.run("apply", "--yes").code == 5
         settled = project.run("apply", "--yes", "--settle", "0.2")
@@ -490,9 +508,7 @@ def test_a_first_look_that_is_stale_does_not_run_a_job_again(tmp_path: Path) -> 
 
 
 def test_one_failure_lets_the_others_go_on_and_skips_the_deletes(tmp_path: Path) -> None:
-    faults = [parse_fault("run:403:job=bad")]
-    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=faults) as server:
-        project = Project(tmp_path, server)
+    with served_project(tmp_path, "run:403:job=bad") as project:
         project.write("bad: {state: running}\ngood: {state: running}\nold: {state: absent}")
         run = project.run("apply", "--yes", "--format", "json")
         assert run.code == 3
@@ -503,9 +519,7 @@ def test_one_failure_lets_the_others_go_on_and_skips_the_deletes(tmp_path: Path)
 
 
 def test_a_job_that_cannot_be_read_is_left_alone_and_the_others_go_on(tmp_path: Path) -> None:
-    faults = [parse_fault("read:403:job=bad")]
-    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=faults) as server:
-        project = Project(tmp_path, server)
+    with served_project(tmp_path, "read:403:job=bad") as project:
         project.write("bad: {state: running}\ngood: {state: running}")
         run = project.run("apply", "--yes")
         assert run.code == 3
@@ -514,9 +528,7 @@ def test_a_job_that_cannot_be_read_is_left_alone_and_the_others_go_on(tmp_path: 
 
 
 def test_fail_fast_starts_nothing_new(tmp_path: Path) -> None:
-    faults = [parse_fault("run:403:job=a")]
-    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=faults) as server:
-        project = Project(tmp_path, server)
+    with served_project(tmp_path, "run:403:job=a") as project:
         project.write("a: {state: running}\nb: {state: running}")
         run = project.run("apply", "--yes", "--fail-fast", "--parallelism", "1")
         assert run.code == 3
@@ -525,9 +537,7 @@ def test_fail_fast_starts_nothing_new(tmp_path: Path) -> None:
 
 
 def test_a_failure_in_a_200_shows_code_text_and_request(tmp_path: Path) -> None:
-    faults = [parse_fault("run:not-ok")]
-    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=faults) as server:
-        project = Project(tmp_path, server)
+    with served_project(tmp_path, "run:not-ok") as project:
         project.write("a: {state: running}")
         run = project.run("apply", "--yes")
         assert run.code == 3

@@ -9,12 +9,10 @@ import jsonschema
 import pytest
 
 from hostile import TEXTS
-from project import TOKEN, Project
+from project import TOKEN, Project, served_project
 from reconciler.diagnostics import Position
 from reconciler.drift import Drift, Finding, Kind, compare, in_order, review_drift, verdict
-from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import calls
-from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.jobs import (
     Desired,
     Doubt,
@@ -178,8 +176,8 @@ def test_whatever_is_said_stays_where_it_is_shown(said: str) -> None:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Project]:
-    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=1000) as server:
-        yield Project(tmp_path, server)
+    with served_project(tmp_path) as project:
+        yield project
 
 
 def by_hand(project: Project, method: str, path: str, body: str = "") -> None:
@@ -280,11 +278,7 @@ def test_many_jobs_are_read_by_the_list_page_by_page(served: Project) -> None:
 
 
 def test_a_job_that_can_not_be_read_is_an_error_and_the_others_are_told(tmp_path: Path) -> None:
-    faults = [parse_fault("read:403:job=bad")]
-    with SandboxServer(
-        tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=1000, faults=faults
-    ) as server:
-        project = Project(tmp_path, server)
+    with served_project(tmp_path, "read:403:job=bad") as project:
         project.write("bad: {state: running}\ngood: {state: running}")
         project.run("apply", "--yes")
         run = project.run("drift", "--parallelism", "1")
@@ -295,9 +289,7 @@ def test_a_job_that_can_not_be_read_is_an_error_and_the_others_are_told(tmp_path
 
 
 def test_a_service_without_reads_is_said_as_such(tmp_path: Path) -> None:
-    faults = [parse_fault("read:404"), parse_fault("list:404")]
-    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=faults) as server:
-        project = Project(tmp_path, server)
+    with served_project(tmp_path, "read:404", "list:404") as project:
         project.write("a: {state: running}")
         project.run("apply", "--yes")
         run = project.run("drift")

@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests import MARK, Written, manifests
-from project import TOKEN, Project
+from project import Project, served_project
 from reconciler.authoring import rerun
 from reconciler.edit import _edited, _Splice, add_jobs, set_field
 from reconciler.engines.sandbox.life import ledger
-from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.errors import ReconcilerError
 from reconciler.jobs import Desired
 from reconciler.manifest import Manifest, job_fields, parse
@@ -156,8 +155,8 @@ def test_an_edit_that_would_say_something_else_is_refused() -> None:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Project]:
-    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=0.01) as server:
-        yield Project(tmp_path, server)
+    with served_project(tmp_path, job_seconds=0.01) as project:
+        yield project
 
 
 def test_a_rerun_is_one_run_more_once_it_is_applied(served: Project) -> None:

@@ -15,7 +15,19 @@ MODULES = {
 # From the ground up. A name stands for its module and all below it; names on one row know nothing of each other.
 ROWS = (
     # 0 ground
-    ("diagnostics", "digests", "endpoints", "history", "identity", "jobs", "memory", "starter", "text"),
+    (
+        "diagnostics",
+        "digests",
+        "endpoints",
+        "failure",
+        "history",
+        "identity",
+        "jobs",
+        "memory",
+        "secrecy",
+        "starter",
+        "text",
+    ),
     ("errors", "plan", "document"),
     ("events",),
     # 1 pure

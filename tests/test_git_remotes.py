@@ -403,3 +403,51 @@ def test_a_state_of_another_lineage_or_without_a_call_in_doubt_is_not_pushed(gro
     run = other.run("state", "push", home)
     assert run.code == 4
     assert "is of lineage" in run.err
+
+
+def test_a_revision_of_the_branch_is_looked_at_from_a_machine_that_has_no_more_than_its_last_commit(
+    group: Team,
+) -> None:
+    worker, machine, another = group.machine(), group.machine(), group.machine()
+    assert applied(worker, "a: {state: running, config: {jobTimeout: 5}}").code == 0
+    first = git(group.remote, "rev-parse", BRANCH).decode().strip()
+    assert applied(worker, "a: {state: aborted}\nb: {state: running}").code == 0
+
+    def record_at(revision: str) -> dict[str, object]:
+        run = another.run("state", "show", "a", "--at", revision, "--format", "json")
+        assert run.code == 0, run.err
+        return dict(run.json)
+
+    for asked in (machine, another):
+        asked.write("a: {state: running}")
+    assert machine.run("plan").code == 0  # a copy of one commit
+    since = [machine.run("history", "--since", name, "--format", "json") for name in (first[:9], f"{BRANCH}~3", "HEAD")]
+    told = [[(entry["job"], entry["verb"]) for entry in run.json["entries"]] for run in since]
+    assert told == [[("b", "run"), ("a", "abort")], [("b", "run"), ("a", "abort")], []]
+    assert record_at("HEAD")["state"] == "aborted"
+    assert record_at(first)["config"] == record_at("HEAD~3^{commit}")["config"] == {"jobTimeout": 5}
+    # While the first apply was at work there was no state, and a call that nobody knew the end of.
+    doubt = record_at(f"{first}^")["inDoubt"]
+    assert isinstance(doubt, dict)
+    assert doubt["verb"] == "run"
+
+
+def test_what_is_no_revision_of_the_branch_is_said_to_be_none(group: Team) -> None:
+    machine = group.machine()
+    assert applied(machine, ONE).code == 0
+    tree = git(group.remote, "rev-parse", f"{BRANCH}^{{tree}}").decode().strip()
+    foreign = git(group.remote, "-c", "user.name=a", "-c", "user.email=a@b.c", "commit-tree", "-m", "x", tree)
+    git(group.remote, "update-ref", "refs/heads/main", foreign.decode().strip())
+    for name in ("main", "@{1.day.ago}", "HEAD@{1}", "-q", "v1"):
+        run = machine.run("history", f"--since={name}")
+        assert (run.code, "is not understood as a revision of branch" in run.err) == (1, True), run.err
+    for name in ("HEAD~9", "0123456789", foreign.decode().strip(), "HEAD~1..HEAD", f"HEAD^{{tree}}:{PATH}"):
+        run = machine.run("state", "show", "a", "--at", name)
+        assert (run.code, f"has no commit {name}" in run.err) == (1, True), run.err
+    # Still in the machine's copy, and no longer part of the branch.
+    before = git(group.remote, "rev-parse", BRANCH).decode().strip()
+    git(group.remote, "update-ref", f"refs/heads/{BRANCH}", "refs/heads/main")
+    gone = machine.run("history", "--since", before)
+    assert (gone.code, f"has no commit {before}" in gone.err) == (1, True), gone.err
+    nowhere = machine.run("history", "--since", "HEAD", "--state", f"git+file://{group.remote}#other")
+    assert (nowhere.code, "branch other of" in nowhere.err, "is not there" in nowhere.err) == (1, True, True)

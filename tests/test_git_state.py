@@ -1,11 +1,9 @@
 """State on a branch of a git remote: what is published when, who gets through, and what a remote may do to us."""
 
 import json
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,8 @@ import pytest
 
 import git_crash
 from git_crash import BRANCH, files_of, git, open_intents
-from git_races import Team, applied, hook, one_round, rounds, team
+from git_races import Machine, Team, applied, hook, one_round, rounds, team
+from project import Run, no_fault_in
 
 TESTS = Path(__file__).parent
 WAIT_S = 60.0
@@ -46,6 +45,23 @@ def until(holds: "object", what: str) -> None:
     while not holds():
         assert time.monotonic() < end_s, what
         time.sleep(0.02)
+
+
+def stopped(machine: Machine, at: str, jobs: str, *command: str) -> "subprocess.Popen[str]":
+    """Start a command, `apply` where none is given, that is stopped after its first git command of this name."""
+    machine.trick("stop", at, 1)
+    machine.write(jobs)
+    child = machine.start(*(command or ("apply", "--yes")))
+    status = Path(f"/proc/{child.pid}/stat")
+    until(lambda: status.read_text().rpartition(") ")[2].startswith(("T", "t")), "it was never stopped")
+    return child
+
+
+def resumed(child: "subprocess.Popen[str]") -> Run:
+    """Let it go on, to its end."""
+    child.send_signal(signal.SIGCONT)
+    out, err = child.communicate(timeout=WAIT_S)
+    return Run(child.returncode, out, err)
 
 
 # --- what is where, and when -------------------------------------------------------------------------------------
@@ -105,16 +121,12 @@ def test_machines_that_are_killed_while_they_race_lose_nothing(tmp_path: Path) -
 def test_who_loses_the_push_sends_nothing_and_is_refused(group: Team) -> None:
     """The loser is stopped just before its first push, and goes on once the other is done."""
     loser, winner = group.machine(), group.machine()
-    loser.trick("stop", "fast-import", 1)
-    loser.write("a: {state: running}\nb: {state: running}")
-    child = loser.start("apply", "--yes")
-    wait_until_stopped(child)
+    child = stopped(loser, "fast-import", "a: {state: running}\nb: {state: running}")
     assert applied(winner, "c: {state: running}").code == 0
-    child.send_signal(signal.SIGCONT)
-    out, err = child.communicate(timeout=WAIT_S)
-    assert child.returncode == 4, out + err
-    assert "someone else changed" in err
-    assert "plan again, and apply" in err
+    lost = resumed(child)
+    assert lost.code == 4, lost
+    assert "someone else changed" in lost.err
+    assert "plan again, and apply" in lost.err
     assert group.deeds() == [("run", "c")]
     group.rest("a: {state: running}\nb: {state: running}\nc: {state: running}")
     assert set(group.runs().values()) == {1}
@@ -123,15 +135,11 @@ def test_who_loses_the_push_sends_nothing_and_is_refused(group: Team) -> None:
 def test_what_could_not_be_pushed_does_not_count_as_seen(group: Team) -> None:
     loser, winner = group.machine(), group.machine()
     assert applied(winner, ONE).code == 0
-    loser.trick("stop", "fast-import", 1)
-    loser.write(ONE)
-    child = loser.start("state", "forget", "a")
-    wait_until_stopped(child)
+    child = stopped(loser, "fast-import", ONE, "state", "forget", "a")
     assert applied(winner, "a: {state: aborted}").code == 0
-    child.send_signal(signal.SIGCONT)
-    _, err = child.communicate(timeout=WAIT_S)
-    assert child.returncode == 4, err
-    assert "someone else changed" in err
+    lost = resumed(child)
+    assert lost.code == 4, lost
+    assert "someone else changed" in lost.err
     assert loser.run("plan", GIT_TRICK_MODE="none").code == 0
     assert list(json.loads(group.files["jobs.state.json"])["jobs"]) == ["a"]
 
@@ -156,18 +164,14 @@ def test_a_machine_that_stalls_after_its_push_sends_nothing_once_another_took_ov
     """The stalled one's intent is on the branch. Another waits, looks twice, and runs the job. Then it wakes."""
     group = quick
     stalled, other = group.machine(SEND_WITHIN_S=0.5), group.machine(TAKE_OVER_AFTER_S=1.5)
-    stalled.trick("stop", "push", 1)
-    stalled.write(ONE)
-    child = stalled.start("apply", "--yes")
-    wait_until_stopped(child)
+    child = stopped(stalled, "push", ONE)
     assert group.intents == {("a", "run")}
     run = applied(other, ONE)
     assert run.code == 0, run.err
     assert "has been running `apply` since" in run.err
-    child.send_signal(signal.SIGCONT)
-    out, err = child.communicate(timeout=WAIT_S)
-    assert child.returncode == 4, out + err
-    assert "someone else changed" in out + err
+    late = resumed(child)
+    assert late.code == 4, late
+    assert "someone else changed" in late.out + late.err
     assert group.deeds() == [("run", "a")]
     assert set(group.files) == {"jobs.state.json", "jobs.history.jsonl"}
 
@@ -191,38 +195,24 @@ def test_a_machine_at_work_is_not_taken_over_and_says_who_it_is(group: Team) -> 
 
 def test_two_applies_on_one_machine_take_the_local_lock(group: Team) -> None:
     machine = group.machine()
-    machine.trick("stop", "push", 1)
-    machine.write(ONE)
-    child = machine.start("apply", "--yes")
-    wait_until_stopped(child)
+    child = stopped(machine, "push", ONE)
     run = machine.run("apply", "--yes", GIT_TRICK_MODE="none")
     assert run.code == 4
     assert "the state is locked" in run.err
-    child.send_signal(signal.SIGCONT)
-    assert child.wait(WAIT_S) == 0
-    child.communicate()
+    assert resumed(child).code == 0
 
 
 def test_two_states_on_one_branch_do_not_get_in_each_others_way(group: Team) -> None:
     """One is stopped before its push; the other state moves the branch meanwhile; then it follows that commit."""
     east = group.machine(f"git+file://{group.remote}#{BRANCH}:east/jobs.state.json")
     west = group.machine(f"git+file://{group.remote}#{BRANCH}:west/jobs.state.json")
-    east.trick("stop", "fast-import", 1)
-    east.write("a: {state: running}")
-    child = east.start("apply", "--yes")
-    wait_until_stopped(child)
+    child = stopped(east, "fast-import", "a: {state: running}")
     assert applied(west, "b: {state: running}").code == 0
-    child.send_signal(signal.SIGCONT)
-    out, err = child.communicate(timeout=WAIT_S)
-    assert child.returncode == 0, out + err
+    run = resumed(child)
+    assert run.code == 0, run
     assert sorted(group.deeds()) == [("run", "a"), ("run", "b")]
     for name in ("east", "west"):
         assert set(files_of(group.remote, path=f"{name}/x")) == {"jobs.state.json", "jobs.history.jsonl"}
-
-
-def wait_until_stopped(child: "subprocess.Popen[str]") -> None:
-    status = Path(f"/proc/{child.pid}/stat")
-    until(lambda: status.read_text().rpartition(") ")[2].startswith(("T", "t")), "it was never stopped")
 
 
 # --- what is lost on the way -------------------------------------------------------------------------------------
@@ -319,17 +309,9 @@ def test_what_a_killed_apply_left_is_settled_by_a_person_on_another_machine(grou
 # --- killed anywhere ---------------------------------------------------------------------------------------------
 
 
-def crashed(*arguments: str) -> None:
-    command = [sys.executable, str(TESTS / "git_crash.py"), *arguments]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, env=env)
-    if done.stdout.startswith("skipped"):
-        pytest.skip(done.stdout)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_killed_anywhere_nothing_runs_twice_and_nothing_is_lost() -> None:
-    crashed("--scenario", "mixed", "--sample", "4", "--workers", "2")
+    """Before 4 of some 200 calls; `make crash` takes all, of every scenario."""
+    no_fault_in(TESTS / "git_crash.py", "--scenario", "mixed", "--sample", "4", "--workers", "2")
 
 
 def test_an_intent_is_read_from_the_branch_without_our_help(group: Team) -> None:

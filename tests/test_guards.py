@@ -11,9 +11,8 @@ import jsonschema
 import pytest
 
 from model_world import ModelWorld
-from project import TOKEN, Project
-from reconciler.engines.sandbox.life import calls, ledger
-from reconciler.engines.sandbox.server import SandboxServer
+from project import TOKEN, Project, done, served_project
+from reconciler.engines.sandbox.life import calls
 from reconciler.errors import ManifestError, Refused
 from reconciler.guards import check, check_loss, loss
 from reconciler.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, Status, Suspension, Target, Verb
@@ -42,12 +41,8 @@ HEAD = "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\njobs:\n"
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Project]:
-    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=1000) as server:
-        yield Project(tmp_path, server)
-
-
-def done(project: Project) -> list[tuple[str, str]]:
-    return [(entry.verb, entry.job_id) for entry in ledger(project.folder / "server.db")]
+    with served_project(tmp_path) as project:
+        yield project
 
 
 def plan_of(allowed: dict[str, int] | None = None, **counts: int) -> Plan:

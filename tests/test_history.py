@@ -419,6 +419,8 @@ def test_a_changed_line_shows_and_so_does_one_that_was_written_twice(served: Clo
     path.write_text(f"{first}\n{second}\n{first}\n")
     assert check(served) == (1, "fault: line 3: it tells again what line 1 tells\n")
     assert len(served.told()) == 2
+    path.write_text(first.replace('"seconds":', '"seconds":NaN,"x":'))
+    assert served.told()[0]["seconds"] is None, "JSON has no such number"
     path.write_text(f"{first}\n{second[:50]}\n")
     assert check(served)[1].splitlines()[0] == "fault: line 2: it can't be read"
     path.write_text(f"{first}\r\n{second}\r\n")

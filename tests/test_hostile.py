@@ -18,7 +18,17 @@ from reconciler.diagnostics import Diagnostic, Position
 from reconciler.errors import ReconcilerError
 from reconciler.history import HistoryEntry
 from reconciler.jobs import Desired, Doubt, Job, Observation, Record, Status, Verb
-from reconciler.plan import Action, ActionKind, ActionOutcome, Call, Change, Outcome, plan_from_json, plan_to_json
+from reconciler.plan import (
+    Action,
+    ActionKind,
+    ActionOutcome,
+    Call,
+    Change,
+    Narrowed,
+    Outcome,
+    plan_from_json,
+    plan_to_json,
+)
 from reconciler.render import github, html, junit, markdown, sarif, text
 from reconciler.render import json as render_json
 from reconciler.review import Review, Row, Weight, sorted_rows
@@ -58,7 +68,7 @@ def review(said: str) -> Review:
     ]
     rows[2] = rows[2]._replace(wrong=True, record=record._replace(doubt=doubt))
     facts = (("Manifest", said), ("Target", said), ("Observed", said), ("Commit", said), ("State", said))
-    return Review("Plan", "0123456789abcdef", said, facts, sorted_rows(rows), said, said)
+    return Review("Plan", "0123456789abcdef", said, facts, sorted_rows(rows), said, said, scope=said)
 
 
 def faults(said: str) -> list[Diagnostic]:
@@ -216,7 +226,8 @@ def test_a_plan_says_the_same_after_json_and_is_harmless_as_text(said: str) -> N
     action = Action(
         said, said, ActionKind.RUN, said, (Change(said, said, said),), (Call("POST", said, {said: 1}),), said
     )
-    plan = golden_plan()._replace(actions=(action,), undeclared=(said,), paths=(said,), commit=said)
+    narrowed = Narrowed(1, 2, (said,), (said,))
+    plan = golden_plan()._replace(actions=(action,), undeclared=(said,), paths=(said,), commit=said, narrowed=narrowed)
     dumped = render_json.dumps(plan_to_json(plan))
     assert dumped.isascii()
     assert plan_from_json(json.loads(dumped)) == plan

@@ -6,11 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from project import TOKEN, Project
+from project import Project, done, served_project
 from reconciler.apply import is_stale
-from reconciler.engines.sandbox.faults import parse_fault
-from reconciler.engines.sandbox.life import ledger
-from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.errors import ManifestError
 from reconciler.jobs import Desired, Doubt, Job, Observation, Record, Status, Verb
 from reconciler.manifest import parse
@@ -209,19 +206,15 @@ PIPELINE = "extract: {state: running}\nload: {state: running, after: [extract]}"
 @pytest.fixture
 def quick(tmp_path: Path) -> Iterator[Project]:
     """On a server whose jobs are done within a second."""
-    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=0.8) as server:
-        yield Project(tmp_path, server)
+    with served_project(tmp_path, job_seconds=0.8) as project:
+        yield project
 
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Iterator[Project]:
     """On a server whose jobs take as long as any test."""
-    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=1000) as server:
-        yield Project(tmp_path, server)
-
-
-def done(project: Project) -> list[tuple[str, str]]:
-    return [(entry.verb, entry.job_id) for entry in ledger(project.folder / "server.db")]
+    with served_project(tmp_path) as project:
+        yield project
 
 
 def test_the_next_apply_goes_on_once_it_has_completed(quick: Project) -> None:
@@ -255,11 +248,7 @@ def test_a_wait_ends_at_its_deadline(slow: Project) -> None:
 
 
 def test_a_wait_ends_where_what_is_waited_for_fails(tmp_path: Path) -> None:
-    faults = [parse_fault("run:fail:job=extract")]
-    with SandboxServer(
-        tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=0.5, faults=faults
-    ) as server:
-        project = Project(tmp_path, server)
+    with served_project(tmp_path, "run:fail:job=extract", job_seconds=0.5) as project:
         project.write(f"{PIPELINE}\nreport: {{state: running, after: [load]}}")
         run = project.run("apply", "--yes", "--wait", "60", "--format", "json")
         assert run.code == 4
@@ -272,11 +261,7 @@ def test_a_wait_ends_where_what_is_waited_for_fails(tmp_path: Path) -> None:
 
 
 def test_nothing_is_waited_for_once_something_failed_and_fail_fast_was_given(tmp_path: Path) -> None:
-    faults = [parse_fault("run:403:job=bad")]
-    with SandboxServer(
-        tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=0.1, faults=faults
-    ) as server:
-        project = Project(tmp_path, server)
+    with served_project(tmp_path, "run:403:job=bad", job_seconds=0.1) as project:
         project.write(f"{PIPELINE}\nbad: {{state: running}}")
         run = project.run("apply", "--yes", "--wait", "60", "--fail-fast", "--parallelism", "4")
         assert run.code == 3
@@ -327,9 +312,7 @@ def test_a_saved_plan_runs_no_more_than_it_shows_however_long_it_waits(quick: Pr
 
 
 def test_a_service_without_reads_holds_what_comes_after(tmp_path: Path) -> None:
-    faults = [parse_fault("read:404"), parse_fault("list:404")]
-    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=faults) as server:
-        project = Project(tmp_path, server)
+    with served_project(tmp_path, "read:404", "list:404") as project:
         project.write(PIPELINE)
         assert project.run("apply", "--yes").code == 4
         again = project.run("apply", "--yes", "--wait", "60")

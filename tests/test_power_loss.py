@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from journals import encode_entry
 from lossy_disk import SCRIBE, LossyDisk, PowerLoss
 from power_loss import KINDS, TARGET, Machine, run_histories
 from reconciler.app import Applied
@@ -16,7 +17,7 @@ from reconciler.evidence import Trace, trace_of
 from reconciler.jobs import Desired, Doubt, Evidence, Observation, Record, State, Status, Verb
 from reconciler.plan import Action, ActionKind, ActionOutcome, Outcome, Plan
 from reconciler.state import journal as journals
-from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroken, decode, encode_entry
+from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroken, decode
 from reconciler.state.session import Session, load
 
 HEADER = {"type": "header"}

@@ -2,16 +2,14 @@
 
 from pathlib import Path
 
+from in_process import TARGET, engine_at, store_in
+from project import TOKEN
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.jobs import Doubt, Evidence, Record, Status, Verb
 from reconciler.recover import look, look_again
-from reconciler.state.disk import OsDisk
-from reconciler.state.file import FileStore, Surroundings
-from test_server_faults import TARGET, TOKEN, engine_at
 
 
 def test_a_run_that_left_no_trace_stays_in_doubt_until_the_second_look(tmp_path: Path) -> None:
-    around = Surroundings(OsDisk(), str(tmp_path / "marks"), "ada", lambda: "now", lambda: "l", lambda seconds: False)
     doubt = Doubt("op", Verb.RUN, {}, None, Evidence(Status.DRAFT, "JOB_STATE_NEW"), "then", "HTTP 503")
     waited: list[float] = []
 
@@ -21,9 +19,9 @@ def test_a_run_that_left_no_trace_stays_in_doubt_until_the_second_look(tmp_path:
 
     with (
         SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True) as server,
-        FileStore(str(tmp_path / "state.json"), around).open(TARGET, "apply", 0) as session,
+        store_in(tmp_path).open(TARGET, "apply", 0) as session,
     ):
-        engine = engine_at(server)
+        engine = engine_at(server.endpoint)
         session.put("a", Record("a", None, doubt=doubt))
         pending = look(session, engine, lambda: 100.0)
         assert [one.job for one in pending] == ["a"]

@@ -185,9 +185,10 @@ def test_what_stops_jobs_comes_before_what_runs_and_that_before_what_is_held() -
         review_of(*(rows_of(weight, weight, 3_000, "x" * 9_000, "👩‍💻" * 40) for weight in Weight)),
         review_of(rows_of(Weight.HELD, "hold", 20_000, "`" * 500, "`" * 128)),
         review_of(rows_of(Weight.STARTS, "run", 300))._replace(trouble="x" * 99_999, verdict="z" * 99_999),
+        review_of()._replace(scope="`" * 99_999),
         review_of()._replace(facts=tuple((label, "é" * 99_999) for label, _ in golden.review().facts)),
     ],
-    ids=["two kinds", "every kind, long", "backticks", "long refusal", "long facts"],
+    ids=["two kinds", "every kind, long", "backticks", "long refusal", "long scope", "long facts"],
 )  # fmt: skip
 def test_a_comment_fits_however_github_counts_and_whatever_the_plan(review: Review) -> None:
     comment = markdown.review(review)

@@ -26,7 +26,7 @@ def test_it_keeps_to_its_own_document(tmp_path: Path, create_missing: bool) -> N
                 *("--exclude-checks", "positive_data_acceptance"),
                 # The first round tries all that the document says; the second is about jobs made up on the way.
                 *("--phases", "coverage,stateful" if create_missing else "coverage,fuzzing,stateful"),
-                *("--max-examples", "4" if create_missing else "12"),
+                *("--max-examples", "4" if create_missing else "6"),
             ],
             check=False,
             capture_output=True,

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 from subprocess import run
 from typing import Any
 
@@ -10,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from reconciler.cli.schema import SCHEMAS
 from reconciler.schemas import compile_check, explain, schema_text
 
+FOLDER = Path(__file__).parent.parent / "schemas"
 MANIFEST = json.loads(schema_text("manifest.schema.json"))
 ALL = {
     "$defs": {"tree": {"type": "object", "additionalProperties": {"$ref": "#/$defs/tree"}, "title": "a tree"}},
@@ -128,7 +131,8 @@ def test_bounds_are_those_of_jsonschema(schema: dict[str, Any], good: list[Any],
 
 
 def test_every_schema_of_the_package_is_a_schema_and_compiles() -> None:
-    for name in ("manifest", "plan", "outcome"):
+    assert {f"{name}.schema.json" for name in SCHEMAS} == {path.name for path in FOLDER.iterdir()}
+    for name in SCHEMAS:
         schema = json.loads(schema_text(f"{name}.schema.json"))
         Draft202012Validator.check_schema(schema)
         compile_check(schema)

@@ -1,9 +1,6 @@
 """Each way that a service can misbehave, for each verb, with reads and without: how often a call is sent, and what is
 on record afterwards. Judged by the embedded server's own ledger, over real sockets."""
 
-import threading
-import time
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
@@ -11,7 +8,9 @@ from typing import NamedTuple
 
 import pytest
 
-from reconciler.apply import Surroundings, carry_out
+from in_process import TARGET, around, engine_at, planned, store_in
+from project import TOKEN
+from reconciler.apply import carry_out
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.bytenite.wire import call_for
@@ -19,16 +18,11 @@ from reconciler.engines.http import Reply
 from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
-from reconciler.jobs import Desired, Job, Record, State, Target, Verb
+from reconciler.jobs import Desired, Job, Record, Verb
 from reconciler.plan import ActionOutcome, Outcome
-from reconciler.planner import make_plan, match_records
-from reconciler.state.disk import OsDisk
-from reconciler.state.file import FileStore
-from reconciler.state.file import Surroundings as StoreSurroundings
 
-TOKEN = "an-access-token"
-TARGET = Target("bytenite", "http://127.0.0.1/v1/customer")
-TIMEOUT_S = 0.5
+SHORT_TIMEOUT_S = 0.5
+"""Where a server keeps silent; what it does answer has to come within it too."""
 
 
 class Row(NamedTuple):
@@ -91,36 +85,26 @@ class Trial(NamedTuple):
 def attempt(folder: Path, verb: Verb, fault: str, *, reads: bool) -> Trial:
     """Bring a job to where `verb` is what is planned, then apply under the fault."""
     db = folder / "server.db"
-    with SandboxServer(db, access_token=TOKEN, create_missing=True, job_seconds=1000, reads=reads) as server:
-        engine = engine_at(server)
-        prior = {Verb.RUN: [], Verb.ABORT: [Verb.RUN], Verb.DELETE: [Verb.RUN, Verb.ABORT]}[verb]
-        for earlier in prior:
-            engine.send(call_for(earlier, "a", {}))
-        engine.close()
+    prior = {Verb.RUN: [], Verb.ABORT: [Verb.RUN], Verb.DELETE: [Verb.RUN, Verb.ABORT]}[verb]
+    if prior:
+        with SandboxServer(db, access_token=TOKEN, create_missing=True, job_seconds=1000, reads=reads) as server:
+            engine = engine_at(server.endpoint)
+            for earlier in prior:
+                engine.send(call_for(earlier, "a", {}))
+            engine.close()
     rules = [parse_fault(f"{verb}:{fault}")]
+    timeout_s = SHORT_TIMEOUT_S if fault.startswith(("hang", "drip")) else 10.0
     with SandboxServer(
         db, access_token=TOKEN, create_missing=True, job_seconds=1000, reads=reads, faults=rules
     ) as server:
         calls_before, done_before = len(calls(db)), len(ledger(db))
-        outcome, record = apply_one(folder, engine_at(server), verb)
+        outcome, record = apply_one(folder, engine_at(server.endpoint, timeout_s), verb)
         path = {Verb.RUN: "/run", Verb.ABORT: "/abort", Verb.DELETE: "/jobs/a"}[verb]
         method = "DELETE" if verb is Verb.DELETE else "POST"
         sent = [c for c in calls(db)[calls_before:] if c.method == method and c.path.endswith(path)]
         followed = [c for c in calls(db) if "/followed/" in c.path]
         assert followed == []
         return Trial(outcome, len(sent), len(ledger(db)) - done_before, record)
-
-
-def engine_at(server: SandboxServer) -> ByteniteEngine:
-    return ByteniteEngine(
-        server.endpoint,
-        Credentials(TOKEN),
-        parallelism=1,
-        max_rps=None,
-        wait=lambda seconds: False,
-        random=Random(1),
-        timeout_s=TIMEOUT_S,
-    )
 
 
 def apply_one(folder: Path, engine: ByteniteEngine, verb: Verb) -> tuple[ActionOutcome, Record | None]:
@@ -130,38 +114,15 @@ def apply_one(folder: Path, engine: ByteniteEngine, verb: Verb) -> tuple[ActionO
         Verb.ABORT: {"a": Record("a", Desired.RUNNING)},
         Verb.DELETE: {"a": Record("a", Desired.ABORTED)},
     }[verb]
-    around = StoreSurroundings(
-        OsDisk(), str(folder / "marks"), "ada", lambda: "now", lambda: "lineage", lambda seconds: False
-    )
-    with FileStore(str(folder / "state.json"), around).open(TARGET, "apply", 0) as session:
+    store = store_in(folder)
+    with store.open(TARGET, "apply", 0) as session:
         for name, record in recorded.items():
             session.put(name, record)
-        matching = match_records({"a": Job("a", "a", desired, {})}, session.state.jobs)
-        plan = make_plan(
-            matching,
-            {},
-            call_for,
-            lambda name: True,
-            state=State("lineage", 0, TARGET, {}),
-            manifest_digest="",
-            commit=None,
-            paths=[],
-        )
-        surroundings = Surroundings(
-            engine=engine,
-            session=session,
-            call_for=call_for,
-            stop=threading.Event(),
-            pause=lambda seconds: False,
-            monotonic=time.monotonic,
-            now=lambda: "2026-11-21T10:00:00Z",
-            new_op=lambda: str(uuid.uuid4()),
-            runs={},
-        )
-        events = list(carry_out(plan, {"a": matching.subjects[0]}, surroundings, parallelism=1, fail_fast=False))
+        plan, subjects = planned({"a": Job("a", "a", desired, {})}, session.state.jobs)
+        events = list(carry_out(plan, subjects, around(engine, session), parallelism=1, fail_fast=False))
         [outcome] = [event.outcome for event in events]
         engine.close()
-    state = FileStore(str(folder / "state.json"), around).read(TARGET)
+    state = store.read(TARGET)
     return outcome, state.jobs.get("a") if state else None
 
 
@@ -219,7 +180,7 @@ def test_a_stale_read_after_a_lost_run_leaves_it_in_doubt_and_does_not_run_it_ag
     db = tmp_path / "server.db"
     rules = [parse_fault("run:503:after"), parse_fault("read:stale")]
     with SandboxServer(db, access_token=TOKEN, create_missing=True, job_seconds=1000, faults=rules) as server:
-        outcome, record = apply_one(tmp_path, engine_at(server), Verb.RUN)
+        outcome, record = apply_one(tmp_path, engine_at(server.endpoint), Verb.RUN)
     assert outcome.outcome is Outcome.IN_DOUBT
     assert record is not None
     assert record.doubt is not None
@@ -230,7 +191,7 @@ def test_a_stale_read_after_a_lost_run_leaves_it_in_doubt_and_does_not_run_it_ag
 def test_a_job_that_cannot_be_read_is_not_touched(tmp_path: Path, fault: str) -> None:
     db = tmp_path / "server.db"
     with SandboxServer(db, access_token=TOKEN, create_missing=True, faults=[parse_fault(f"read:{fault}")]) as server:
-        outcome, record = apply_one(tmp_path, engine_at(server), Verb.RUN)
+        outcome, record = apply_one(tmp_path, engine_at(server.endpoint, SHORT_TIMEOUT_S), Verb.RUN)
     assert outcome.outcome is Outcome.FAILED
     assert "unreadable" in outcome.error
     assert (ledger(db), record) == ([], None)

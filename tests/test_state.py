@@ -1,5 +1,6 @@
 """State file, journal and lock on a real disk: what is refused, what survives, what stays byte for byte."""
 
+import errno
 import json
 import os
 import subprocess
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from journals import encode_entry
 from reconciler.errors import LockTaken, StateError
+from reconciler.history import Told
 from reconciler.jobs import Desired, Doubt, Evidence, Record, State, Status, Target, Verb
 from reconciler.state import codec
-from reconciler.state.disk import OsDisk
+from reconciler.state.disk import OsDisk, OsFile
 from reconciler.state.file import FileStore, Surroundings
-from reconciler.state.journal import Journal, JournalBroken, JournalDamaged, decode, encode_entry
+from reconciler.state.journal import Journal, JournalBroken, JournalDamaged, decode
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")
 RECORD = Record("id-a", Desired.RUNNING, {"taskTimeout": 600}, frozenset({"t"}))
@@ -415,6 +418,70 @@ def test_one_failed_flush_ends_the_journal(tmp_path: Path) -> None:
         with pytest.raises(JournalBroken, match="No space left"):
             journal.append({"type": "record"})
     journal.close()
+
+
+class FillingDisk(OsDisk):
+    """Has no room for one byte more once it is full."""
+
+    is_full = False
+
+    def create(self, path: str, mode: int) -> OsFile:
+        file = super().create(path, mode)
+        allocate = file.allocate
+
+        def within(size_bytes: int) -> None:
+            if self.is_full:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            allocate(size_bytes)
+
+        file.allocate = within  # type: ignore[method-assign]
+        return file
+
+
+WIDE = "\U0001d4d0"
+"""A character that takes twelve bytes in JSON."""
+LONG = [WIDE * 2000, '"' * 3000, "\x00" * 1000, "x" * 9000]
+
+
+@pytest.mark.parametrize("text", LONG, ids=["wide", "quotes", "controls", "plain"])
+@pytest.mark.parametrize("tokens", [0, 400])
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("in_doubt", [False, True])
+def test_the_longest_result_of_a_call_fits_into_the_room_that_was_kept_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, tokens: int, folded: bool, in_doubt: bool
+) -> None:
+    """A job's record grows with each runToken; the call was sent, so what came of it has to be put on record."""
+    for name in ("CHUNK_BYTES", "_CHUNKS_LIMIT_BYTES"):  # no room by chance
+        monkeypatch.setattr(f"reconciler.state.journal.{name}", 512)
+    disk = FillingDisk()
+    name, config = WIDE * 128, {"taskTimeout": 2**63 - 1, "jobTimeout": 2**63 - 1, "isTestJob": True}
+    used = frozenset(f"{WIDE * 120}{number}" for number in range(tokens))
+    before = Evidence(Status.COMPLETE, WIDE * 500, WIDE * 100, {WIDE * n: WIDE * 30 for n in range(1, 20)})
+    record = Record("i" * 128, Desired.RUNNING, {}, used) if tokens else None
+    around = store(tmp_path)._around._replace(disk=disk)
+    with FileStore(str(tmp_path / "jobs.state.json"), around).open(TARGET, "apply", 0) as session:
+        if record:
+            session.put(name, record)
+        doubt = Doubt("op-1" * 10, Verb.RUN, config, WIDE * 128, before, "2026-11-21T10:00:00Z", "")
+        session.intend(name, "i" * 128, doubt, text)
+        if folded:
+            session.checkpoint()
+        disk.is_full = True
+        after = Record("i" * 128, Desired.RUNNING, config, used | {WIDE * 128}, WIDE * 100, protect=True)
+        if in_doubt:
+            after = (record or Record("i" * 128, None))._replace(doubt=doubt._replace(answer=text))
+        told = Told("in-doubt", 503, WIDE * 500, 123456.789, text)
+        session.conclude(doubt.op, name, after, text, told)
+        journal = session._journal
+        assert journal is not None
+        assert journal._reserved == 0
+        disk.is_full = False
+        kept = session.record_of(name)
+    content = json.loads((tmp_path / "jobs.history.jsonl").read_text().splitlines()[-1])
+    assert text.startswith(content["answer"])
+    assert len(content["answer"]) >= 160
+    assert kept is not None
+    assert store(tmp_path).read(TARGET) == State("lineage-1", 2 if folded and record else 1, TARGET, {name: kept})
 
 
 def test_space_is_taken_ahead_so_that_a_result_has_room(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import importlib
 import keyword
 import sys
+import threading
 from typing import NoReturn
 
 import click
@@ -44,6 +45,7 @@ _COMMANDS = (
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
+    threading.excepthook = lambda ended: _fail(ended.exc_value)
     try:
         code = cli.main(prog_name="reconciler", standalone_mode=False)
     except click.UsageError as fault:
@@ -53,7 +55,23 @@ def main() -> NoReturn:
         code = ExitCode.ERROR
     except (click.Abort, KeyboardInterrupt):
         code = ExitCode.INTERRUPTED
+    except SystemExit:
+        raise
+    except BaseException as fault:  # noqa: BLE001  its own words may hold anything
+        code = _fail(fault)
     sys.exit(int(code or 0))
+
+
+def _fail(fault: BaseException | None) -> ExitCode:
+    """Say that reconciler itself failed, outside of any command or in a thread."""
+    if fault is not None:
+        from reconciler.cli.failure import HINT, traceback_of
+        from reconciler.failure import said_of
+        from reconciler.text import printable
+
+        rest = traceback_of(fault) if "--verbose" in sys.argv else f"  {HINT}"
+        sys.stderr.write(printable(f"error: {said_of(fault)}\n{rest}\n", color=False))
+    return ExitCode.ERROR
 
 
 def _wrong_usage(fault: click.UsageError) -> ExitCode:

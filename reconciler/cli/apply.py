@@ -136,7 +136,7 @@ def _annotate(shell: Shell, done: "app.Applied") -> None:
     def place_of(job: str) -> "Position | None":
         return done.manifest.position(job) if done.manifest and job in done.manifest.jobs else None
 
-    shell.terminal.remark(text.outcomes(done.outcomes))
+    shell.terminal.remark(text.outcomes(done.outcomes, done.plan.narrowed))
     annotate(shell, github.outcomes(done.outcomes, place_of))
 
 
@@ -154,6 +154,6 @@ def _show_applied(shell: Shell, done: "app.Applied") -> None:
         held = [o for o in done.outcomes if o.action.kind.value == "hold"]
         if held and not any(o.action.kind.value not in ("hold", "noop") for o in done.outcomes):
             shell.terminal.answer(text.plan(done.plan))
-        shell.terminal.answer(text.outcomes(done.outcomes))
+        shell.terminal.answer(text.outcomes(done.outcomes, done.plan.narrowed))
     if done.unwritten:
         shell.terminal.remark(text.error(StateError(done.unwritten)))

@@ -21,7 +21,7 @@ def drift(shell: Shell, parallelism: int, targets: tuple[str, ...], excludes: tu
     from reconciler import app
     from reconciler.render.drift import document, text
 
-    found = app.drift(shell.place, shell.world, app.Selection(targets, excludes), parallelism)
+    found, manifest = app.drift(shell.place, shell.world, app.Selection(targets, excludes), parallelism)
     match shell.form:
         case "text":
             shell.terminal.answer(text(found))
@@ -30,5 +30,5 @@ def drift(shell: Shell, parallelism: int, targets: tuple[str, ...], excludes: tu
         case _:
             from reconciler.cli.forms import show_review
 
-            show_review(shell, app.review_of_drift(found, shell.place, shell.world))
+            show_review(shell, app.review_of_drift(found, manifest, shell.place))
     return found.exit_code

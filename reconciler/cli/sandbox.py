@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from reconciler.errors import ExitCode
+from reconciler.errors import ExitCode, ReconcilerError
 
 
 @click.command()
@@ -69,6 +69,11 @@ def sandbox(
         server.serve_forever()
     except KeyboardInterrupt:
         return ExitCode.DONE
+    except ReconcilerError as fault:
+        from reconciler.render import text
+
+        terminal.remark(text.error(fault))
+        return fault.exit_code
     except OSError as fault:
         terminal.remark(f"error: the server can't start: {fault}")
         return ExitCode.ERROR

@@ -4,11 +4,13 @@ import click
 
 from reconciler.errors import ExitCode
 
+SCHEMAS = ("manifest", "plan", "outcome", "drift", "status", "history")
+
 
 @click.command()
-@click.argument("name", type=click.Choice(["manifest", "plan", "outcome", "drift"]), default="manifest")
+@click.argument("name", type=click.Choice(SCHEMAS), default="manifest")
 def schema(name: str) -> ExitCode:
-    """Print a JSON Schema: manifest, plan, outcome or drift."""
+    """Print a JSON Schema: that of manifests, or of what a command prints with --format json."""
     from reconciler.schemas import schema_text
 
     click.echo(schema_text(f"{name}.schema.json"), nl=False)

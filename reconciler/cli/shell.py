@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from reconciler.cli.failure import HINT, SECRETS
 from reconciler.errors import ExitCode, ManifestError, ReconcilerError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
 
             place = wiring.Place(paths, state_url, endpoint, not no_cache)
             terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color)
-            world = wiring.World(os.environ, threading.Event(), terminal.remark)
+            world = wiring.World(os.environ, threading.Event(), terminal.remark, SECRETS.add)
             shell = Shell(place, world, terminal, form, verbose, command.__name__)
             try:
                 if verbose and has_paths:
@@ -74,6 +75,16 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
             except ReconcilerError as fault:
                 show_error(shell, fault)
                 return fault.exit_code
+            except (click.ClickException, click.exceptions.Exit, click.Abort, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as fault:  # noqa: BLE001  its own words may hold anything
+                from reconciler.cli.failure import traceback_of
+                from reconciler.failure import said_of
+
+                show_error(shell, ReconcilerError(said_of(fault), HINT))
+                if verbose:
+                    terminal.remark(traceback_of(fault))
+                return ExitCode.ERROR
 
         run.__name__, run.__doc__ = command.__name__, command.__doc__
         decorators = [

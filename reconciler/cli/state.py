@@ -38,7 +38,8 @@ def state_show(shell: Shell, job: str, revision: str) -> ExitCode:
     from reconciler.render import text
     from reconciler.state.codec import record_to_json
 
-    found = audit.recorded_at(shell.place, revision) if revision else app.recorded(shell.place, shell.world)
+    place, world = shell.place, shell.world
+    found = audit.recorded_at(place, world, revision) if revision else app.recorded(place, world)
     if found is None or job not in found.jobs:
         raise ReconcilerError(f"nothing is recorded of {job}", "reconciler state list shows the names")
     document = record_to_json(found.jobs[job])

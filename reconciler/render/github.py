@@ -53,7 +53,7 @@ def review(review: Review) -> list[Annotation]:
     made = [*(Annotation(Level.WARNING, review.title, warning) for warning in review.warnings), *made]
     if review.trouble:
         made.insert(0, Annotation(Level.ERROR, f"{review.title} refused", review.trouble, review.advice))
-    return [Annotation(Level.NOTICE, review.title, review.verdict), *made]
+    return [Annotation(Level.NOTICE, review.title, review.verdict, review.scope), *made]
 
 
 def outcomes(found: Iterable[ActionOutcome], place_of: Callable[[str], Position | None]) -> list[Annotation]:

@@ -16,7 +16,7 @@ def text(entries: Sequence[HistoryEntry]) -> str:
 
 
 def document(entries: Iterable[HistoryEntry]) -> dict[str, Any]:
-    """The deeds in the order given, all that is known of each."""
+    """The deeds in the order given, all that is known of each; the form is that of `schemas/history.schema.json`."""
     return {"formatVersion": 1, "entries": [_entry(entry) for entry in entries]}
 
 

@@ -42,6 +42,7 @@ def review(review: Review) -> str:
         "<body>",
         "<header>",
         f"<h1>{_text(review.verdict)}</h1>",
+        *([f'<p class="scope">{_said(review.scope)}</p>'] if review.scope else ()),
         *_facts(review),
         "</header>",
         "<main>",

@@ -7,7 +7,7 @@ from typing import Any
 from reconciler.diagnostics import Diagnostic
 from reconciler.errors import ReconcilerError
 from reconciler.jobs import State
-from reconciler.plan import target_to_json
+from reconciler.plan import FORMAT_VERSION, target_to_json
 from reconciler.render.text import StatusRow
 
 
@@ -38,8 +38,9 @@ def diagnostics(found: Iterable[Diagnostic]) -> list[dict[str, Any]]:
 
 
 def status(rows: Iterable[StatusRow]) -> dict[str, Any]:
-    """Desired, recorded and observed of each job."""
+    """Desired, recorded and observed of each job; the form is that of `schemas/status.schema.json`."""
     return {
+        "formatVersion": FORMAT_VERSION,
         "jobs": [
             {
                 "job": row.name,
@@ -51,7 +52,7 @@ def status(rows: Iterable[StatusRow]) -> dict[str, Any]:
                 "detail": row.observed.detail,
             }
             for row in rows
-        ]
+        ],
     }
 
 

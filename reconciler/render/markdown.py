@@ -42,6 +42,7 @@ def review(review: Review) -> str:
     caution += [f"**Next:** {_said(review.advice)}."] if review.advice else []
     caution += [] if review.trouble or review.advice else _ends(review.rows)
     head = [f"### {_said(review.verdict)}", ""]
+    head += [f"**{_said(review.scope)}**", ""] if review.scope else []
     head += [_sources(review), ""] if review.facts else []
     head += ["> [!CAUTION]", f"> {' '.join(caution)}", ""] if caution else []
     foot = [_provenance(review), ""] if review.facts else []

@@ -10,6 +10,7 @@ STYLE = """
 body{margin:0 auto;max-width:110rem;padding:1.5rem 2rem 4rem;color:var(--ink);background:var(--page);
 font:15px/1.45 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif}
 h1{margin:0 0 1rem;font-size:1.6rem;line-height:1.25;text-wrap:balance}
+.scope{margin:-.6rem 0 1rem;font-weight:600;color:var(--left)}
 .id{font-family:ui-monospace,"SF Mono",Consolas,"Liberation Mono",monospace}
 h2{margin:.9rem 0 .3rem .75rem;font-size:.85rem;color:var(--soft)}
 a{color:var(--link)}

@@ -7,7 +7,17 @@ from reconciler.diagnostics import Diagnostic
 from reconciler.errors import ReconcilerError
 from reconciler.events import Finished
 from reconciler.jobs import Desired, Observation, Record, State, Status
-from reconciler.plan import Action, ActionKind, ActionOutcome, Outcome, Plan, as_recorded, said_of_allowed, verdict
+from reconciler.plan import (
+    Action,
+    ActionKind,
+    ActionOutcome,
+    Narrowed,
+    Outcome,
+    Plan,
+    as_recorded,
+    said_of_allowed,
+    verdict,
+)
 from reconciler.text import Style, field, pad, styled, width
 
 _SIGNS: Mapping[ActionKind, tuple[str, Style]] = {
@@ -46,6 +56,8 @@ def plan(plan: Plan, *, calls: bool = False) -> str:
     shown = [action for action in plan.actions if action.kind is not ActionKind.NOOP or action.suspended]
     lines = [f"{styled(Style.RED, 'Warning:')} {field(warning)}" for warning in plan.warnings]
     lines += [verdict(plan, lambda kind, words: styled(_SIGNS[kind][1], words))]
+    if plan.narrowed:
+        lines.append(styled(Style.YELLOW, f"{field(str(plan.narrowed))}."))
     if plan.allowed:
         lines.append(f"Allowed past the guards: {said_of_allowed(plan)}.")
     if shown:
@@ -81,12 +93,13 @@ def finished(event: Finished, number: int, total: int, names: int) -> str:
     return f"{line}{tail}{request}".rstrip()
 
 
-def outcomes(outcomes: Sequence[ActionOutcome]) -> str:
-    """The closing line of an apply."""
+def outcomes(outcomes: Sequence[ActionOutcome], narrowed: Narrowed | None = None) -> str:
+    """The closing line of an apply, and, where there was nothing to do, whether it was about all jobs."""
     acted = [o for o in outcomes if o.action.kind is not ActionKind.NOOP]
     if not acted:
         suspended = sum(o.action.suspended for o in outcomes)
-        return f"Nothing to do: {as_recorded(len(outcomes) - suspended, suspended)}."
+        of_some = f"\n{field(str(narrowed))}." if narrowed else ""
+        return f"Nothing to do: {as_recorded(len(outcomes) - suspended, suspended)}.{of_some}"
     held = [o for o in acted if o.done is ActionKind.HOLD and o.outcome is Outcome.SKIPPED]
     parts = [
         styled(_OUTCOMES[outcome], f"{count} {outcome.replace('-', ' ')}")

@@ -119,6 +119,10 @@ class BranchStore:
     def past(self) -> Past:
         return self._files(self._disk()).past()
 
+    def past_at(self, name: str) -> Past:
+        """History and state as they were at a revision of the branch. Raises as `Repository.revision` does."""
+        return self._files(BranchDisk(self._repository, self._repository.revision(name), self._path)).past()
+
     def put(self, state: State, target: Target, timeout_s: float) -> bool:
         with self._opened("state push", timeout_s) as publisher:
             with self._worded():

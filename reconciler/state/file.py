@@ -12,7 +12,7 @@ from reconciler.memory import FORGETFUL, Memory
 from reconciler.state import codec, history
 from reconciler.state.disk import Disk, replace
 from reconciler.state.lock import locked
-from reconciler.state.session import Scribe, Session, journal_path, load, refuse_other_target, salvage
+from reconciler.state.session import Loaded, Scribe, Session, journal_path, load, refuse_other_target, salvage
 
 
 class Surroundings(NamedTuple):
@@ -48,20 +48,22 @@ class FileStore:
         return self._path
 
     def read(self, target: Target) -> State | None:
+        loaded = self._load(target)
+        return None if loaded is None else loaded.state
+
+    def _load(self, target: Target) -> Loaded | None:
         loaded = load(self._around.disk, self._path, target, self._around.memory)
-        if loaded is None:
-            return None
-        self._marks.refuse_older(loaded.state.lineage, loaded.state.serial - loaded.changed, loaded.digest, self._path)
-        return loaded.state
+        if loaded is not None:
+            self._marks.refuse_older(loaded.state.lineage, loaded.serial_in_place, loaded.digest, self._path)
+        return loaded
 
     @contextmanager
     def open(self, target: Target, what: str, timeout_s: float) -> Iterator[Session]:
         with self._locked(what, timeout_s):
-            self.read(target)
-            loaded = load(self._around.disk, self._path, target, self._around.memory)
+            loaded = self._load(target)
             if loaded is not None and loaded.digest:
                 # Written elsewhere and pulled, or here by a command that ended before it could note so.
-                in_place = loaded.state._replace(serial=loaded.state.serial - loaded.changed)
+                in_place = loaded.state._replace(serial=loaded.serial_in_place)
                 self._marks.note_found(in_place, loaded.digest, self._path)
             scribe = Scribe(lambda: self._origin(what), self._around.now, self._around.new_lineage)
             disk, noted = self._around.disk, self._marks.note
@@ -72,34 +74,19 @@ class FileStore:
                 session.close()
 
     def accept(self, target: Target, timeout_s: float) -> tuple[State, list[str]]:
-        disk = self._around.disk
         with self._locked("state accept", timeout_s):
             sound = self._if_sound(target)
             if sound is not None:
                 return sound, []
-            salvaged, remarks = salvage(disk, self._path, target, self._around.new_lineage())
+            salvaged, remarks = salvage(self._around.disk, self._path, target, self._around.new_lineage())
             state = salvaged.state
             serial = max(state.serial, self._marks.serial_of(state.lineage)) + 1
             accepted = State(state.lineage, serial, target, state.jobs)
             content = codec.encode(accepted)
-            digest = codec.stated_digest(content)
-            try:
-                # First, as an intent is: a state is not to be taken with nobody's name to it.
-                self._tell_taken("state accept", salvaged.untold, accepted, digest, remarks)
-                replace(disk, self._path, content, disk.mode(self._path) or 0o600)
-                self._marks.note(accepted, digest)
-                if disk.mode(journal_path(self._path)) is not None:
-                    disk.remove(journal_path(self._path))
-                    disk.sync_folder(self._path)
-            except OSError as fault:
-                raise StateError(
-                    f"{self._path} could not be written: {fault.strerror}",
-                    "make room or mend the disk, and again: reconciler state accept",
-                ) from fault
+            self._take("state accept", accepted, content, codec.stated_digest(content), salvaged.untold, remarks)
         return accepted, remarks
 
     def put(self, state: State, target: Target, timeout_s: float) -> bool:
-        disk = self._around.disk
         with self._locked("state push", timeout_s):
             refuse_other_target(state.target, target, "the state to push")
             if not _is_newer(state, self.read(target), self.where):
@@ -107,18 +94,34 @@ class FileStore:
             content = codec.encode(state)
             digest = codec.stated_digest(content)
             self._marks.refuse_older(state.lineage, state.serial, digest, "the state to push")
-            try:
-                self._tell_taken("state push", self.past().untold, state, digest, [f"serial {state.serial} was pushed"])
-                replace(disk, self._path, content, disk.mode(self._path) or 0o600)
-                self._marks.note(state, digest)
-                if disk.mode(journal_path(self._path)) is not None:
-                    disk.remove(journal_path(self._path))
-                    disk.sync_folder(self._path)
-            except OSError as fault:
-                raise StateError(
-                    f"{self._path} could not be written: {fault.strerror}", "make room or mend the disk, and again"
-                ) from fault
+            remarks = [f"serial {state.serial} was pushed"]
+            self._take("state push", state, content, digest, self.past().untold, remarks)
         return True
+
+    def _take(
+        self,
+        command: str,
+        state: State,
+        content: bytes,
+        digest: str,
+        untold: Sequence[history.Line],
+        remarks: Sequence[str],
+    ) -> None:
+        """Put a state in place of the one there and of its journal; its lock is held. Raises `StateError`."""
+        disk, journal = self._around.disk, journal_path(self._path)
+        try:
+            # First, as an intent is: a state is not to be taken with nobody's name to it.
+            self._tell_taken(command, untold, state, digest, remarks)
+            replace(disk, self._path, content, disk.mode(self._path) or 0o600)
+            self._marks.note(state, digest)
+            if disk.mode(journal) is not None:
+                disk.remove(journal)
+                disk.sync_folder(self._path)
+        except OSError as fault:
+            raise StateError(
+                f"{self._path} could not be written: {fault.strerror}",
+                f"make room or mend the disk, and again: reconciler {command}",
+            ) from fault
 
     def past(self) -> history.Past:
         disk, path = self._around.disk, history.history_path(self._path)
@@ -130,7 +133,7 @@ class FileStore:
         return history.Past(path, content, *((loaded.untold, loaded.state) if loaded else ()))
 
     def _tell_taken(
-        self, command: str, untold: Sequence[history.Line], state: State, digest: str, remarks: list[str]
+        self, command: str, untold: Sequence[history.Line], state: State, digest: str, remarks: Sequence[str]
     ) -> None:
         """Tell the history of what the journal still held, and of who takes the state as it stands."""
         disk, around = self._around.disk, self._around

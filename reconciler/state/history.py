@@ -33,6 +33,10 @@ _MOST_ENDS = 32
 _LATEST_BYTES = 1 << 20
 """The ends are looked for in this much of the file: some two thousand lines."""
 
+_TEXT_BYTES = 2048
+"""Of a text in a result so much is kept: three of them, a request id and the names of all fields, twice, fit into
+`RESERVE_BYTES`."""
+
 _CONFLICT = rb"(<{7}|={7}|>{7}|\|{7})( |$)"
 
 
@@ -160,7 +164,7 @@ def entry_of(document: object) -> HistoryEntry | None:
         allowed=text("allowed"),
         reason=text("reason"),
         answer=text("answer"),
-        seconds=seconds if type(seconds) is float else None,
+        seconds=seconds if type(seconds) is float and 0 <= seconds < float("inf") else None,
         lineage=text("lineage"),
         serial=serial if type(serial) is int else 0,
     )
@@ -204,6 +208,21 @@ def faults(past: Past) -> list[str]:
 # --- what the journal keeps for it -------------------------------------------------------------------------------
 
 
+def cut(text: str) -> str:
+    """As much of a text, from its beginning on, as a record of the journal keeps: `_TEXT_BYTES` of JSON at most."""
+    import json
+
+    # JSON takes twelve bytes for a character at most; few texts are so long that they have to be counted.
+    if 12 * len(text) + len('""') <= _TEXT_BYTES or len(json.dumps(text)) <= _TEXT_BYTES:
+        return text
+    left = _TEXT_BYTES - len('""')
+    for at, character in enumerate(text):
+        left -= len(json.dumps(character)) - len('""')
+        if left < 0:
+            return text[:at]
+    return text
+
+
 def told_to_json(told: Told) -> dict[str, Any]:
     """What a record of the journal keeps of it; short, since room for it is kept."""
     document = {
@@ -211,7 +230,7 @@ def told_to_json(told: Told) -> dict[str, Any]:
         "status": told.status,
         "requestId": told.request_id[:100],
         "seconds": None if told.seconds is None else round(told.seconds, 3),
-        "reason": told.reason[:500],
+        "reason": cut(told.reason[:500]),
     }
     return _without_empty(document)
 

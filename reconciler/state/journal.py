@@ -28,10 +28,15 @@ from reconciler.state.disk import Disk, File
 Entry = Mapping[str, Any]
 """One record's JSON object. The journal's own are `n`, its number, and `flushed`, how many were on disk before."""
 
+_OWN = frozenset({"n", "flushed"})
+
 CHUNK_BYTES = 64 * 1024
+"""Space is taken ahead in chunks of this, or of as much as is written, up to a limit."""
+
+_CHUNKS_LIMIT_BYTES = 1024 * 1024
 
 RESERVE_BYTES = 16 * 1024
-"""Room that an intent keeps for its result; texts in results are bounded so that this holds."""
+"""Room that an intent keeps for the texts of its result, which are bounded so that this holds (`history.cut`)."""
 
 _SECTOR_BYTES = 512
 """What a disk writes as one; an unfinished write may spoil all of it."""
@@ -77,11 +82,16 @@ class Overtaken(JournalBroken):
         self.hint = self.kept
 
 
-def encode_entry(entry: Entry, number: int) -> bytes:
-    """The bytes of one record: both copies, in whole sectors."""
-    payload = _encoder()({**entry, "n": number}).encode()
+def encode_record(entry: bytes, number: int, flushed: int) -> bytes:
+    """The bytes of one record of an entry's JSON: both copies, in whole sectors."""
+    payload = b'{"n":%d,"flushed":%d,%s' % (number, flushed, entry[1:])
     line = b"%s %d %s\n\n" % (_checksum(payload), len(payload), payload)
     return line + line + b"\n" * (-2 * len(line) % _SECTOR_BYTES)
+
+
+def size_bytes(entry: Entry) -> int:
+    """What a record takes, give or take what its number does."""
+    return len(encode_record(_encoded(entry), 0, 0))
 
 
 def decode(content: bytes, where: str) -> list[Entry]:
@@ -119,6 +129,8 @@ class Journal:
         self._waiting: list[_Waiter] = []
         self._number = 0
         self._offset = 0
+        self._unwritten: list[bytes] = []
+        """The records that the next flush writes, which end at `_offset`."""
         self._allocated = 0
         self._reserved = reserve_bytes
         self._flushed = len(entries)  # true once the file is in place
@@ -127,7 +139,9 @@ class Journal:
         self._file: File = disk.create(temporary, mode)
         try:
             for entry in entries:
-                self._write(entry)
+                # They may come from a journal before, and have their numbers there.
+                self._add(_encoded({name: value for name, value in entry.items() if name not in _OWN}))
+            self._write(*self._taken())
             self._file.sync()
             disk.rename(temporary, path)
             disk.sync_folder(path)
@@ -151,11 +165,12 @@ class Journal:
         room back to this record. Raises `JournalBroken`, from then on at each call.
         """
         waiter = None
+        encoded = _encoded(entry)
         with self._turn:
             self._check()
             self._reserved += reserve_bytes
             try:
-                self._write(entry)
+                self._add(encoded)
             except OSError as fault:
                 raise self._fail(fault) from fault
             if self._flushing:
@@ -174,12 +189,13 @@ class Journal:
         self._file.close()
 
     def _flush(self) -> None:
-        """Flush for all whose records are written by now, wake each of them once, and let the next one lead."""
+        """Write and flush all records that there are by now, wake whoever waits for them, and let the next one lead."""
         with self._turn:
-            upto, led = self._number, self._waiting
+            upto, led, unwritten = self._number, self._waiting, self._taken()
             self._waiting = []
         failure: OSError | None = None
         try:
+            self._write(*unwritten)
             self._file.sync()
         except OSError as fault:
             failure = fault
@@ -200,18 +216,31 @@ class Journal:
                 waiter.woken.release()
         self._check()
 
-    def _write(self, entry: Entry) -> None:
-        record = encode_entry({**entry, "flushed": self._flushed}, self._number)
+    def _add(self, entry: bytes) -> None:
+        """Make room for one more record, which the next flush writes. Raises `OSError` where there is none."""
+        record = encode_record(entry, self._number, self._flushed)
         needed = self._offset + len(record) + self._reserved + 1
         if needed > self._allocated:
-            self._allocated = -(-needed // CHUNK_BYTES) * CHUNK_BYTES
+            # The more there is the more is taken at once, since all wait while this is flushed.
+            ahead = min(max(CHUNK_BYTES, self._offset), _CHUNKS_LIMIT_BYTES)
+            self._allocated = -(-needed // ahead) * ahead
             self._file.allocate(self._allocated)
             if self._offset:
                 # Else a loss of power could keep part of the record and forget the file's new end.
                 self._file.sync()
-        self._file.write(self._offset, record)
+        self._unwritten.append(record)
         self._offset += len(record)
         self._number += 1
+
+    def _taken(self) -> tuple[int, bytes]:
+        """What is yet to be written, and where; from here on that is the caller's to do."""
+        content = b"".join(self._unwritten)
+        self._unwritten.clear()
+        return self._offset - len(content), content
+
+    def _write(self, offset: int, content: bytes) -> None:
+        if content:
+            self._file.write(offset, content)
 
     def _check(self) -> None:
         if self._broken:
@@ -238,7 +267,11 @@ class _Waiter:
 def _encoder() -> Callable[[Any], str]:
     from json import JSONEncoder
 
-    return JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+    return JSONEncoder(separators=(",", ":")).encode
+
+
+def _encoded(entry: Entry) -> bytes:
+    return _encoder()(entry).encode()
 
 
 def _checksum(payload: bytes) -> bytes:

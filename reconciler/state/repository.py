@@ -82,6 +82,7 @@ class Repository:
     ) -> None:
         self._cache = cache
         self._folder = os.path.join(cache, f"git-{sha256(f'{remote}#{branch}'.encode())[:32]}")
+        self._branch = branch
         self._ref = f"refs/heads/{branch}"
         self._where = f"branch {branch} of {without_userinfo(remote)}"
         self._env = _environment(env, [*settings, *_OPTIONS.items(), (f"remote.{_REMOTE}.url", remote)])
@@ -119,11 +120,31 @@ class Repository:
     def holds(self, commit: str) -> bool:
         """Whether what was fetched last grew out of this commit. Raises `Unreachable`."""
         with self._turn():
-            if self._is_ancestor(commit):
-                return True
-            if self._run("rev-parse", "--is-shallow-repository").out.strip() == b"true":
-                self._run("fetch", "--quiet", "--no-tags", "--unshallow", _REMOTE, f"+{self._ref}:{_TIP}")
-            return self._is_ancestor(commit)
+            return self._is_ancestor(commit) or (self._fetch_rest() and self._is_ancestor(commit))
+
+    def revision(self, name: str) -> str:
+        """The id of one of the branch's commits, named by it or counted back: HEAD, or the branch's name, is the last.
+
+        What follows at a `~` or `^` is as `git rev-parse` takes it. Fetches the branch, and all of its history
+        where that is needed. Raises `Unreachable`, and `StateError` where there is no such commit.
+        """
+        tip = self.fetch()
+        if tip is None:
+            raise StateError(f"{self._where} is not there", "the first apply makes it")
+        base = re.split("[~^]", name, maxsplit=1)[0]
+        is_last = base in ("HEAD", self._branch)
+        if not is_last and not re.fullmatch("[0-9a-f]{4,64}", base):
+            raise StateError(
+                f"{name!r} is not understood as a revision of {self._where}",
+                "give the id of one of its commits, or count back from its last, as in HEAD~3; a date (@{...}), a tag "
+                "or another branch does not tell",
+            )
+        sought = f"{tip if is_last else base}{name[len(base) :]}^{{commit}}"
+        with self._turn():
+            found = self._commit_of(sought) or (self._fetch_rest() and self._commit_of(sought))
+        if not found:
+            raise StateError(f"{self._where} has no commit {name}", f"git log {self._branch}, once fetched, shows them")
+        return found
 
     def entries(self, commit: str, folder: str) -> Mapping[str, tuple[str, str]]:
         """Path to (mode, id) of what a folder of a commit holds; "" is the root."""
@@ -198,6 +219,18 @@ class Repository:
         listed = self._run("ls-remote", "--quiet", _REMOTE, self._ref).out.decode().split("\n")
         found = [line.split("\t")[0] for line in listed if line.endswith(f"\t{self._ref}")]
         return found[0] if found else None
+
+    def _commit_of(self, sought: str) -> str:
+        """The id of a commit that the branch grew out of, "" where it is not here or is none of those."""
+        found = self._attempt("rev-parse", "--verify", "--quiet", sought).out.decode().strip()
+        return found if found and self._is_ancestor(found) else ""
+
+    def _fetch_rest(self) -> bool:
+        """Fetch the whole history of the branch; False where it is here."""
+        if self._run("rev-parse", "--is-shallow-repository").out.strip() != b"true":
+            return False
+        self._run("fetch", "--quiet", "--no-tags", "--unshallow", _REMOTE, f"+{self._ref}:{_TIP}")
+        return True
 
     def _is_ancestor(self, commit: str) -> bool:
         return self._attempt("merge-base", "--is-ancestor", commit, _TIP).code == 0

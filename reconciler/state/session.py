@@ -19,7 +19,7 @@ from reconciler.memory import FORGETFUL, Memory
 from reconciler.state import codec, history
 from reconciler.state.disk import Disk
 from reconciler.state.disk import replace as replace_file
-from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroken, JournalDamaged, decode
+from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroken, JournalDamaged, decode, size_bytes
 
 _FORMAT_VERSION = 1
 
@@ -45,6 +45,11 @@ class Loaded(NamedTuple):
     entries: tuple[Entry, ...] | None
     changed: bool
     untold: tuple[history.Line, ...] = ()
+
+    @property
+    def serial_in_place(self) -> int:
+        """The serial of the state file itself."""
+        return self.state.serial - self.changed
 
 
 class Scribe(NamedTuple):
@@ -167,18 +172,23 @@ class Session:
         self._scribe = scribe
         self._origin: Origin | None = None
         self._plan, self._allowed = "", ""
+        self._signature: dict[str, object] = {}
         self._lines: list[history.Line] = []
         self._mode = disk.mode(path) or 0o600
         self._digest = loaded.digest if loaded else ""
         self._written_bytes = 0
         state = loaded.state if loaded else fresh()
         self._target, self._lineage = state.target, state.lineage
-        self._serial = state.serial - (1 if loaded and loaded.changed else 0)
+        self._serial = loaded.serial_in_place if loaded else state.serial
         self._jobs = dict(state.jobs)
         self._changed = bool(loaded and loaded.changed)
         self._open: dict[str, Entry] = {}
+        self._room: dict[str, int] = {}
+        """Bytes that are kept for the result of each open intent."""
         self._journal: Journal | None = None
-        self._turn = threading.Condition()
+        self._turn = threading.Lock()
+        self._moved = threading.Condition(self._turn)
+        """Told when a checkpoint may begin, or has ended."""
         self._writers = 0
         self._folding = False
         self._broken: JournalBroken | None = None
@@ -224,7 +234,7 @@ class Session:
 
     def rests_on(self, plan_digest: str, allowed: str = "") -> None:
         """What is done from now on carries out this plan; `allowed` says in words what may go past its guards."""
-        self._plan, self._allowed = plan_digest, allowed
+        self._plan, self._allowed, self._signature = plan_digest, allowed, {}
 
     def intend(self, name: str, job_id: str, doubt: Doubt, reason: str = "") -> None:
         """Put on disk that a call is about to be sent; `doubt` is what stays if no result follows."""
@@ -236,16 +246,20 @@ class Session:
             "by": self._by(),
             "reason": reason[:_LONGEST_REASON],
         }
+        # All that the record may become is in this one and in the doubt.
+        room = RESERVE_BYTES + size_bytes({**_record_entry(name, self._jobs.get(name)), **entry})
         with self._writing() as journal:
-            self._open[doubt.op] = entry
-            journal.append(entry, reserve_bytes=RESERVE_BYTES)
+            self._open[doubt.op], self._room[doubt.op] = entry, room
+            journal.append(entry, reserve_bytes=room)
 
     def conclude(self, op: str, name: str, record: Record | None, answer: str, told: Told | None = None) -> None:
         """Put on disk what became of a call: the record it leads to, the answer in words, and what to tell of it.
 
         A call of an earlier session is settled by this, one of this session answered.
         """
-        entry = {**_record_entry(name, record), "type": "result", "op": op, "answer": answer}
+        if record is not None and record.doubt is not None:
+            record = record._replace(doubt=record.doubt._replace(answer=history.cut(record.doubt.answer)))
+        entry = {**_record_entry(name, record), "type": "result", "op": op, "answer": history.cut(answer)}
         if told is not None:
             entry["told"] = history.told_to_json(told)
         intent = self._open.get(op)
@@ -254,8 +268,9 @@ class Session:
             verb = before.doubt.verb if before is not None and before.doubt is not None else None
             entry |= {**self._signed(before or record), "verb": verb or "call", "op": op}
         with self._writing() as journal:
-            journal.append(entry, reserve_bytes=0 if intent is None else -RESERVE_BYTES)
+            journal.append(entry, reserve_bytes=-self._room.get(op, 0))
             self._open.pop(op, None)
+            self._room.pop(op, None)
             self._put(name, record)
             self._lines.append(history.settled_line(entry) if intent is None else history.call_line(intent, entry))
         self._checkpoint_if_long()
@@ -331,16 +346,7 @@ class Session:
         Calls in flight keep their intents in the new journal.
         """
         with self._turn:
-            self._folding = True
-            try:
-                while self._writers:
-                    self._turn.wait()
-                self._fold()
-            except OSError as fault:
-                raise self._fail(f"{self._path} could not be written: {fault.strerror}") from fault
-            finally:
-                self._folding = False
-                self._turn.notify_all()
+            self._fold_alone()
 
     def close(self) -> None:
         """The last checkpoint; a call without a result on record becomes a doubt in the state."""
@@ -349,6 +355,19 @@ class Session:
             self._put(entry["job"], _doubtful(self._jobs.get(entry["job"]), entry))
             self._lines.append(history.call_line(entry, None))
         self.checkpoint()
+
+    def _fold_alone(self) -> None:
+        """Fold once no change is under way; `_turn` is held."""
+        self._folding = True
+        try:
+            while self._writers:
+                self._moved.wait()
+            self._fold()
+        except OSError as fault:
+            raise self._fail(f"{self._path} could not be written: {fault.strerror}") from fault
+        finally:
+            self._folding = False
+            self._moved.notify_all()
 
     def _fold(self) -> None:
         if self._journal is not None:
@@ -387,10 +406,11 @@ class Session:
         return {**own, "op": self._scribe.new_id(), "at": self._scribe.now(), "by": self._by()}
 
     def _by(self) -> dict[str, object]:
-        with self._turn:
-            if self._origin is None:
-                self._origin = self._scribe.origin()
-        return history.origin_to_json(self._origin._replace(plan=self._plan, allowed=self._allowed))
+        if not self._signature:
+            with self._turn:
+                self._origin = self._origin or self._scribe.origin()
+                self._signature = history.origin_to_json(self._origin._replace(plan=self._plan, allowed=self._allowed))
+        return self._signature
 
     def _cut(self, journal: Journal) -> None:
         if self._open:
@@ -417,7 +437,7 @@ class Session:
                 journal_path(self._path),
                 self._mode,
                 [header, *entries],
-                reserve_bytes=RESERVE_BYTES * len(self._open),
+                reserve_bytes=sum(self._room.values()),
             )
         except OSError as fault:
             raise self._fail(f"{journal_path(self._path)} could not be made: {fault.strerror}") from fault
@@ -443,7 +463,7 @@ class Session:
         """Keep checkpoints out while a change goes to journal and memory; many may be under way."""
         with self._turn:
             while self._folding:
-                self._turn.wait()
+                self._moved.wait()
             self._check()
             if self._journal is None:
                 self._refuse_unreadable_history()
@@ -456,20 +476,22 @@ class Session:
             with self._turn:
                 self._writers -= 1
                 if not self._writers:
-                    self._turn.notify_all()
+                    self._moved.notify_all()
 
     def _put(self, name: str, record: Record | None) -> None:
-        with self._turn:
-            if self._jobs.get(name) != record:
-                self._changed = True
-            _set(self._jobs, name, record)
+        if self._jobs.get(name) != record:
+            self._changed = True
+        _set(self._jobs, name, record)
 
     def _checkpoint_if_long(self) -> None:
-        with self._turn:
-            journal = self._journal
-            is_long = journal is not None and journal.size_bytes > max(_CHECKPOINT_BYTES, self._written_bytes)
-            if is_long and not self._folding:
-                self.checkpoint()
+        if self._is_long():
+            with self._turn:
+                if self._is_long() and not self._folding:
+                    self._fold_alone()
+
+    def _is_long(self) -> bool:
+        journal = self._journal
+        return journal is not None and journal.size_bytes > max(_CHECKPOINT_BYTES, self._written_bytes)
 
 
 def _fit(base: State | None, digest: str, entries: list[Entry], path: str) -> tuple[State, list[Entry], list[Entry]]:

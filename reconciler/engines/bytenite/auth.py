@@ -3,17 +3,15 @@
 What holds a secret shows none: not in `repr`, not in an error.
 """
 
-import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.errors import CredentialsError, ReconcilerError
+from reconciler.secrecy import Secrets
 
 TOKEN_VARIABLE = "BYTENITE_ACCESS_TOKEN"
 API_KEY_VARIABLE = "BYTENITE_API_KEY"
-_REDACTED = "[redacted]"
-_JSON_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|/)")
 _LIFE_LIMIT_S = 10 * 365 * 86400
 
 
@@ -54,23 +52,6 @@ def is_header_safe(value: str) -> bool:
     return bool(value) and all("!" <= character <= "~" for character in value)
 
 
-def _decoded(text: str) -> Iterator[str]:
-    """The text with the encodings undone that a service may echo in: of URLs, HTML and JSON, one in another too."""
-    if not any(mark in text for mark in "%&\\"):
-        return
-    from html import unescape
-    from urllib.parse import unquote
-
-    for _ in range(2):
-        for undo in (unquote, unescape, _without_json_escapes):
-            text = undo(text)
-            yield text
-
-
-def _without_json_escapes(text: str) -> str:
-    return _JSON_ESCAPE.sub(lambda found: chr(int(found[1] or "2f", 16)), text)
-
-
 @dataclass(frozen=True, slots=True)
 class Grant:
     """An access token and the seconds that it lives, None where that is not told."""
@@ -102,10 +83,16 @@ class Tokens:
     """The access token in use, shared by all threads; one of them renews it while the others wait.
 
     `exchange` turns the API key into a grant; what it raises goes to the caller. An API key that
-    the service rejects is not tried again.
+    the service rejects is not tried again. `noted` is told of each token that is granted.
     """
 
-    def __init__(self, credentials: Credentials, exchange: Callable[[str], Grant], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        credentials: Credentials,
+        exchange: Callable[[str], Grant],
+        clock: Callable[[], float],
+        noted: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._api_key = credentials.api_key
         self._exchange = exchange
         self._clock = clock
@@ -113,7 +100,8 @@ class Tokens:
         self._token = credentials.access_token
         self._renew_at_s: float | None = None
         self._rejected: CredentialsError | None = None
-        self._secrets = frozenset(filter(None, (credentials.access_token, credentials.api_key)))
+        self._noted = noted
+        self._secrets = Secrets((credentials.access_token, credentials.api_key))
 
     def token(self) -> str:
         """The token to send next, renewed where its time has come."""
@@ -140,12 +128,7 @@ class Tokens:
 
     def redact(self, text: str) -> str:
         """The text without any secret ever used here."""
-        for secret in sorted(self._secrets, key=len, reverse=True):
-            # The second form is how some services write a slash in JSON.
-            text = text.replace(secret, _REDACTED).replace(secret.replace("/", "\\/"), _REDACTED)
-        # In an encoding it has no place of its own that could be cut out, so all of the text goes.
-        is_told = any(secret in form for form in _decoded(text) for secret in self._secrets)
-        return _REDACTED if is_told else text
+        return self._secrets.redact(text)
 
     def _renew(self) -> None:
         assert self._api_key is not None
@@ -156,6 +139,7 @@ class Tokens:
         except CredentialsError as error:
             self._rejected = error
             raise
-        self._secrets |= {grant.token}
+        self._secrets.add(grant.token)
+        self._noted(grant.token)
         self._renew_at_s = None if grant.life_s is None else self._clock() + renew_after_s(grant.life_s)
         self._token = grant.token

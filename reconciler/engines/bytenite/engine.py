@@ -39,6 +39,7 @@ class ByteniteEngine:
     before its first byte. `wait` returns True, at once, where a stop is asked for. `transport`
     stands in for the network, and both timeouts are then its own. `assure` is asked right before each call
     that changes a job: it returns False where that is not to be sent, and what it raises `send` raises.
+    `noted` is told of each access token that the API key is exchanged for.
 
     Raises `EngineError` for an endpoint that can't be used.
     """
@@ -58,6 +59,7 @@ class ByteniteEngine:
         connect_timeout_s: float = 10.0,
         transport: BaseTransport | None = None,
         assure: Callable[[], bool] = lambda: True,
+        noted: Callable[[str], None] = lambda _: None,
     ) -> None:
         if fault := endpoint_fault(endpoint):
             raise EngineError(f"the endpoint {fault}")
@@ -73,7 +75,7 @@ class ByteniteEngine:
                 clock=clock,
             )
         self._transport = transport
-        self._tokens = Tokens(credentials, self._grant, clock)
+        self._tokens = Tokens(credentials, self._grant, clock, noted)
         self._limiter = RateLimiter(max_rps, clock=clock, wait=wait)
         self._retrying = partial(send_with_retries, wait=wait, random=random, wall_clock=wall_clock)
         self._slots = threading.BoundedSemaphore(max(1, parallelism))

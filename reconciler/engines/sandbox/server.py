@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from email.utils import formatdate
-from typing import Self, cast
+from typing import Any, Self, cast
 
 from reconciler.engines.sandbox.answers import Rejection, Reply, reason
 from reconciler.engines.sandbox.faults import Fault, Faults, Kind
@@ -139,6 +139,10 @@ class _Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.stopping = threading.Event()
         self.connections: dict[threading.Thread, socket.socket] = {}
         super().__init__((HOST, port), _Connection)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # To the thread's hook: what `socketserver` would print quotes the error, and so what a request held.
+        raise  # noqa: PLE0704  it is called while an error is dealt with
 
     def stop(self) -> None:
         """Accept no more, cut every connection, and wait for the threads behind them."""

@@ -1,0 +1,164 @@
+"""Programs of the tests, run in children that are forked from one which has every module loaded.
+
+A child is a process like any other: folder, environment, files, signals and exit code are its own. Only the
+start of an interpreter is spared, which is most of what a command costs. What depends on that start
+(Python's own variables, the locale) takes a program that is started afresh.
+"""
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import reconciler
+
+_REQUEST_BYTES = 1 << 17
+_NUMBER = struct.Struct("i")
+_AT_START = ("PYTHON", "LC_", "LANG")
+
+
+def can_run(command: Sequence[str], env: Mapping[str, str]) -> bool:
+    """Whether it makes no difference that all modules are loaded before a program starts, in another environment."""
+    changed = {name for name, _ in env.items() ^ os.environ.items()}
+    return sys.platform == "linux" and command[1] != "-c" and not any(name.startswith(_AT_START) for name in changed)
+
+
+def run(
+    command: Sequence[str], folder: Path, env: Mapping[str, str], stdin: str, timeout_s: float
+) -> "subprocess.CompletedProcess[str]":
+    """Run `python -m MODULE ...` or `python FILE ...` to its end. Raises `subprocess.TimeoutExpired`."""
+    return _server().run(command, folder, env, stdin, timeout_s)
+
+
+def load_all() -> None:
+    """Have in memory what the program loads late, so that a forked child need not load it."""
+    for module in pkgutil.walk_packages(reconciler.__path__, "reconciler."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for name in ("deepdiff", "requests", "yaml", "jsonschema"):
+        importlib.import_module(name)
+
+
+class _Server:
+    """The program that forks, and the way to it."""
+
+    def __init__(self) -> None:
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            number = theirs.fileno()
+            self._program = subprocess.Popen([sys.executable, __file__, str(number)], pass_fds=[number])
+        atexit.register(self._close)
+
+    def run(
+        self, command: Sequence[str], folder: Path, env: Mapping[str, str], stdin: str, timeout_s: float
+    ) -> "subprocess.CompletedProcess[str]":
+        request = json.dumps([command[1:], str(folder), dict(env)]).encode()
+        told, tell = os.pipe()
+        with (
+            open(told, "rb", buffering=0) as answers,
+            open(os.memfd_create("stdin"), "w+") as given,
+            open(os.memfd_create("stdout")) as out,
+            open(os.memfd_create("stderr")) as err,
+        ):
+            given.write(stdin)
+            given.seek(0)
+            socket.send_fds(self._channel, [request], [given.fileno(), out.fileno(), err.fileno(), tell])
+            os.close(tell)
+            (child,) = _NUMBER.unpack(answers.read(_NUMBER.size))
+            if not select.select([answers], [], [], timeout_s)[0]:
+                os.kill(child, signal.SIGKILL)
+                raise subprocess.TimeoutExpired(command, timeout_s)
+            (code,) = _NUMBER.unpack(answers.read(_NUMBER.size))
+            for file in (out, err):
+                file.seek(0)
+            return subprocess.CompletedProcess(command, code, out.read(), err.read())
+
+    def _close(self) -> None:
+        self._channel.close()
+        self._program.wait()
+
+
+@cache
+def _server() -> _Server:
+    """One for all tests of this program."""
+    return _Server()
+
+
+def _next_program(channel: socket.socket) -> Sequence[str]:
+    """Fork for each request; returns in each child, with the arguments of its program, and exits with the channel."""
+    alive: dict[int, tuple[int, int]] = {}  # what is ready once a child has ended: which, and where to tell it
+    while True:
+        readable, _, _ = select.select([channel.fileno(), *alive], [], [])
+        for ended in alive.keys() & readable:
+            child, tell = alive.pop(ended)
+            os.close(ended)
+            os.write(tell, _NUMBER.pack(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+            os.close(tell)
+        if channel.fileno() in readable:
+            request, files, _, _ = socket.recv_fds(channel, _REQUEST_BYTES, 4)
+            if not request:
+                sys.exit()
+            child = os.fork()
+            if not child:
+                return _moved_in(request, files)
+            *standard, tell = files
+            os.write(tell, _NUMBER.pack(child))
+            alive[os.pidfd_open(child)] = child, tell
+            for file in standard:
+                os.close(file)
+
+
+def _moved_in(request: bytes, files: Sequence[int]) -> Sequence[str]:
+    """Take the folder, environment and files of a request; returns the arguments of its program."""
+    arguments, folder, env = json.loads(request)
+    for number, file in enumerate(files[:3]):
+        os.dup2(file, number)
+    for file in files:
+        os.close(file)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(env)
+    time.tzset()
+    return list(arguments)
+
+
+def _become(arguments: Sequence[str]) -> None:
+    """Go on as the interpreter would with these arguments; never returns."""
+    try:
+        match arguments:
+            case ["-m", module, *_]:
+                sys.argv = list(arguments[1:])
+                runpy.run_module(module, run_name="__main__", alter_sys=True)
+            case _:
+                sys.argv = list(arguments)
+                runpy.run_path(arguments[0], run_name="__main__")
+    except SystemExit as end:
+        if type(end.code) is not int:
+            raise
+        # All that an interpreter does as it ends, but for taking every module apart.
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code)
+
+
+if __name__ == "__main__":
+    load_all()
+    gc.freeze()
+    _become(_next_program(socket.socket(fileno=int(sys.argv[1]))))

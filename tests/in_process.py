@@ -1,0 +1,69 @@
+"""An apply within the tests' own program: an engine, a store in real files, and what surrounds them."""
+
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from random import Random
+
+from project import TOKEN
+from reconciler.apply import Surroundings
+from reconciler.engines.bytenite.auth import Credentials
+from reconciler.engines.bytenite.engine import ByteniteEngine
+from reconciler.engines.bytenite.wire import call_for
+from reconciler.jobs import Job, Record, State, Target
+from reconciler.plan import Plan
+from reconciler.planner import Subject, make_plan, match_records
+from reconciler.state.disk import OsDisk
+from reconciler.state.file import FileStore
+from reconciler.state.file import Surroundings as StoreSurroundings
+from reconciler.state.session import Session
+
+TARGET = Target("bytenite", "http://127.0.0.1/v1/customer")
+
+
+def engine_at(
+    endpoint: str, timeout_s: float = 10.0, *, parallelism: int = 1, kind: type[ByteniteEngine] = ByteniteEngine
+) -> ByteniteEngine:
+    """An engine that never waits between two calls."""
+    return kind(
+        endpoint,
+        Credentials(TOKEN),
+        parallelism=parallelism,
+        max_rps=None,
+        wait=lambda seconds: False,
+        random=Random(1),
+        timeout_s=timeout_s,
+    )
+
+
+def store_in(folder: Path, disk: OsDisk | None = None) -> FileStore:
+    """A store whose files and marks lie in this folder."""
+    around = StoreSurroundings(
+        disk or OsDisk(), str(folder / "marks"), "ada", lambda: "now", lambda: "lineage", lambda seconds: False
+    )
+    return FileStore(str(folder / "jobs.state.json"), around)
+
+
+def planned(jobs: Mapping[str, Job], records: Mapping[str, Record]) -> tuple[Plan, Mapping[str, Subject]]:
+    """The plan for these jobs where nothing is observed, and its subjects by name."""
+    matching = match_records(jobs, records)
+    state = State("lineage", 0, TARGET, {})
+    plan = make_plan(matching, {}, call_for, lambda name: True, state=state, manifest_digest="", commit=None, paths=[])
+    return plan, {subject.job.name: subject for subject in matching.subjects}
+
+
+def around(engine: ByteniteEngine, session: Session) -> Surroundings:
+    """What surrounds an apply that nothing stops and that waits for nothing."""
+    return Surroundings(
+        engine=engine,
+        session=session,
+        call_for=call_for,
+        stop=threading.Event(),
+        pause=lambda seconds: False,
+        monotonic=time.monotonic,
+        now=lambda: "2026-11-21T10:00:00Z",
+        new_op=lambda: str(uuid.uuid4()),
+        runs={},
+    )

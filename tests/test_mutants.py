@@ -1,0 +1,21 @@
+"""The seeded bugs of `mutants.py` are about the code as it is now."""
+
+from pathlib import Path
+
+import pytest
+
+import reconciler
+from mutants import MUTANTS, TESTS, Mutant
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_what_a_mutant_replaces_stands_once_in_the_code(mutant: Mutant) -> None:
+    text = (Path(reconciler.__file__).parent / mutant.file).read_text()
+    assert text.count(mutant.old) == 1
+    assert mutant.old != mutant.new
+    assert (TESTS / mutant.test).is_file()
+
+
+def test_no_two_mutants_go_by_one_name() -> None:
+    names = [mutant.name for mutant in MUTANTS]
+    assert sorted(set(names)) == sorted(names)
