@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -106,7 +107,9 @@ def _next_program(channel: socket.socket) -> Sequence[str]:
         for ended in alive.keys() & readable:
             child, tell = alive.pop(ended)
             os.close(ended)
-            os.write(tell, _NUMBER.pack(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            with suppress(BrokenPipeError):  # whoever asked ran out of time
+                os.write(tell, _NUMBER.pack(code))
             os.close(tell)
         if channel.fileno() in readable:
             request, files, _, _ = socket.recv_fds(channel, _REQUEST_BYTES, 4)

@@ -1,6 +1,7 @@
 """Each module imports only from floors below its own, and only the shell speaks and exits."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,44 +14,11 @@ MODULES = {
 }
 
 # From the ground up. A name stands for its module and all below it; names on one row know nothing of each other.
-ROWS = (
-    # 0 ground
-    (
-        "diagnostics",
-        "digests",
-        "endpoints",
-        "failure",
-        "history",
-        "identity",
-        "jobs",
-        "memory",
-        "secrecy",
-        "starter",
-        "text",
-    ),
-    ("errors", "plan", "document"),
-    ("events",),
-    # 1 pure
-    ("strict_yaml", "schemas", "evidence", "planner", "guards", "order"),
-    ("manifest", "review", "syntax", "takeover"),
-    ("drift", "layout"),
-    ("edit",),
-    # 2 ports
-    ("engines.base", "engines", "state"),
-    ("engines.http",),
-    ("engines.transport",),
-    ("engines.bytenite", "engines.sandbox"),
-    # 3 effects
-    ("sources", "refresh", "recover", "cache"),
-    ("apply", "revisions"),
-    # 4 views
-    ("render",),
-    # 5 shell
-    ("wiring", "terminal"),
-    ("app", "audit", "authoring"),
-    ("cli",),
-    ("__main__",),
-)
+ROWS = [
+    re.findall(r"`([\w.]+)`", row.split("|")[2])
+    for row in (ROOT / "CONTRIBUTING.md").read_text().splitlines()
+    if row.startswith("| ") and "`" in row
+]
 ROW_OF = {f"reconciler.{name}": row for row, names in enumerate(ROWS) for name in names} | {"reconciler": -1}
 SHELL = ("reconciler.cli", "reconciler.terminal")
 NOT_NAMES = {"sync", "process", "handle", "data", "info", "manager", "util", "utils", "helper", "helpers", "misc"}
