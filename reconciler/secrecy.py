@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from threading import Lock
 
 REDACTED = "[redacted]"
 
@@ -10,20 +11,21 @@ class Secrets:
     """The credentials that no text may show; safe for use by many threads."""
 
     def __init__(self, known: Iterable[str | None] = ()) -> None:
-        self._known = {secret for secret in known if secret}
+        self._turn = Lock()
+        self._known = sorted((secret for secret in known if secret), key=len, reverse=True)
 
     def add(self, secret: str) -> None:
         """Let no text show this one from now on."""
-        self._known.add(secret)
+        with self._turn:
+            self._known = sorted({*self._known, secret}, key=len, reverse=True)
 
     def redact(self, text: str) -> str:
         """The text without any of them."""
-        known = sorted(self._known, key=len, reverse=True)
-        for secret in known:
+        for secret in self._known:
             # The second form is how some services write a slash in JSON.
             text = text.replace(secret, REDACTED).replace(secret.replace("/", "\\/"), REDACTED)
         # In an encoding it has no place of its own that could be cut out, so all of the text goes.
-        is_told = any(secret in form for form in _decoded(text) for secret in known)
+        is_told = any(secret in form for form in _decoded(text) for secret in self._known)
         return REDACTED if is_told else text
 
 

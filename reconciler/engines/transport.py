@@ -2,9 +2,10 @@
 
 Built on `requests`' transport adapter, whose `send` takes a prepared request: no environment, no
 netrc, no cookies, no redirects, no retries. urllib3 keeps the connections and makes TLS, http.client
-speaks HTTP. Four things are added by subclassing: a connection notes that sending began, connecting
-is bounded as a whole, each read gets only what is left of the deadline, and http.client's answer is
-taken as it is, since what urllib3 builds of it costs as much as the exchange itself.
+reads the bodies. What is added by subclassing: a connection notes that sending began, connecting is
+bounded as a whole, and each wait gets only what is left of the deadline. Heads are written and read
+here, and http.client's answer is taken as it is: what the libraries make of them costs more than the
+exchange itself.
 """
 
 import http.client
@@ -153,7 +154,7 @@ def _headers(source: Any) -> dict[str, str]:
         if line in (b"\r\n", b"\n", b""):
             return found
         name, colon, value = line.decode("iso-8859-1").partition(":")
-        if name[0] in " \t":  # the line before goes on (RFC 9112, 5.2)
+        if line[:1] in b" \t":  # the line before goes on (RFC 9112, 5.2)
             found[last] = f"{found.get(last, '')} {line.decode('iso-8859-1').strip()}"
         elif colon:
             last = name.lower()
@@ -162,12 +163,7 @@ def _headers(source: Any) -> dict[str, str]:
 
 
 class _Connection(HTTPConnection):
-    response_class = _TimedResponse
     _used_at_s = 0.0
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._unsent: list[bytes] = []
 
     @property
     def is_connected(self) -> bool:
@@ -180,33 +176,40 @@ class _Connection(HTTPConnection):
         # Each wait has its own limit from here on, and to set that on the socket would cost a system call.
         self.sock.setblocking(False)
 
-    # What urllib3 lays over these two looks for headers that nobody gives here.
-    putrequest = http.client.HTTPConnection.putrequest
-    putheader = http.client.HTTPConnection.putheader
-
     def request(self, method: str, url: str, body: Any = None, headers: Any = None, **_options: Any) -> None:
-        self._unsent.clear()
-        http.client.HTTPConnection.request(self, method, url, body, headers or {})
+        """Send head and body in one piece: mostly one packet, and one point after which all is in doubt."""
+        content = _head(method, url, headers) + (body or b"")
         exchange = _ongoing.exchange
         if self.sock is None:
             self.connect()
         assert self.sock is not None
         exchange.left_s()
         exchange.sent = True
-        _send(self.sock, b"".join(self._unsent), exchange)
-
-    def send(self, data: Any) -> None:
-        # Head and body leave together, at the end of `request`: one packet, and one point after which all is in doubt.
-        self._unsent.append(data)
+        _send(self.sock, content, exchange)
 
     def getresponse(self) -> Any:
-        response = http.client.HTTPConnection.getresponse(self)
+        response = _TimedResponse(self.sock)
+        try:
+            response.begin()
+        except BaseException:
+            response.close()
+            raise
+        if response.will_close:
+            self.close()
         self._used_at_s = _ongoing.exchange.clock()
         return response
 
 
 class _TlsConnection(_Connection, HTTPSConnection):
     """The same over TLS: `_Connection` stands before the TLS connection in the order of calls."""
+
+
+def _head(method: str, url: str, headers: Mapping[str, str]) -> bytes:
+    """The head of a request (RFC 9112, 2.1). Raises `ValueError` for what could end a line of it."""
+    lines = [f"{method} {url} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    if not all(line.isascii() and line.isprintable() for line in lines):
+        raise ValueError("a character that no head can hold")
+    return "\r\n".join((*lines, "", "")).encode()
 
 
 def _send(sock: socket.socket, content: bytes, exchange: _Exchange) -> None:
@@ -360,7 +363,9 @@ class Transport:
         """Send one request once, and read what comes back. Never raises for what the network does."""
         exchange = _ongoing.exchange = _Exchange(self._clock, self._timeout_s, self._connect_timeout_s)
         try:
-            answer = cast("_Answer", self._adapter.send(_prepared(method, url, headers, body), timeout=self._timeout_s))
+            answer = cast(
+                "_Answer", self._adapter.send(self._prepared(method, url, headers, body), timeout=self._timeout_s)
+            )
         except Exception as error:  # noqa: BLE001  an odd answer can make the libraries raise anything
             return Reply(exchange.sent, fault=self._fault(exchange, error))
         told: Mapping[str, str] = cast("Any", answer.response.headers)
@@ -393,6 +398,19 @@ class Transport:
     def close(self) -> None:
         """Drop the connections."""
         self._adapter.close()
+
+    def _prepared(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> PreparedRequest:
+        # `PreparedRequest.prepare` would rewrite the URL, which is percent-encoded already, and cost more than to send.
+        request = PreparedRequest()
+        request.method = method
+        request.url = url
+        request.body = body
+        # A POST without a body says so (RFC 9110, 8.6).
+        framing = {"Content-Length": str(len(body or b""))} if body is not None or method == "POST" else {}
+        own = {"Host": self._host, "User-Agent": "reconciler", "Accept-Encoding": "identity"}
+        # A plain mapping serves as well, and spares two copies of the other.
+        request.headers = cast("CaseInsensitiveDict[str]", {**own, **headers, **framing})
+        return request
 
     def _fault(self, exchange: _Exchange, error: Exception) -> str:
         cause = _cause(error)
@@ -440,18 +458,6 @@ def _cause(error: BaseException) -> BaseException:
             cause = step
         step = step.__cause__ or step.__context__
     return cause
-
-
-def _prepared(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> PreparedRequest:
-    # `PreparedRequest.prepare` would rewrite the URL, which is percent-encoded already, and takes longer than sending.
-    request = PreparedRequest()
-    request.method = method
-    request.url = url
-    request.body = body
-    framing = {} if body is None else {"Content-Length": str(len(body))}
-    # A plain mapping serves as well, and spares two copies of the other.
-    request.headers = cast("CaseInsensitiveDict[str]", {**headers, **framing, "User-Agent": "reconciler"})
-    return request
 
 
 def _json(content: bytes) -> object:
