@@ -30,7 +30,9 @@ from reconciler.plan import (
     Plan,
     plan_digest,
     said_of_allowed,
+    verdict,
 )
+from reconciler.unchanged import remember
 from reconciler.wiring import (
     ApplyOptions,
     LazyEngine,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from reconciler.manifest import Manifest
     from reconciler.planner import Matching
     from reconciler.review import Review
+    from reconciler.sources import Sources
     from reconciler.state.session import Session
 
 
@@ -129,12 +132,12 @@ class JobStatus(NamedTuple):
     observed: Observation
 
 
-def validate(place: Place, world: World) -> "tuple[Manifest, int]":
-    """The manifest, and how many files it is made of. Raises `ManifestError`."""
+def validate(place: Place, world: World, sources: "Sources | None" = None) -> "tuple[Manifest, int]":
+    """The manifest, and how many files it is made of; `sources` are those that were read already. Raises `ManifestError`."""
     from reconciler.manifest import parse
     from reconciler.sources import read_sources
 
-    sources = read_sources(manifest_paths(place))
+    sources = read_sources(manifest_paths(place)) if sources is None else sources
     manifest = parse(sources, memory_of(place, world))
     return manifest._replace(target=target_of(manifest.target, place)), len(sources)
 
@@ -155,8 +158,12 @@ def plan(
     `provenance` the plan does not say which manifest it was made from, which is quicker. `allowed` is as
     in `Plan`.
     """
-    manifest = _manifest(place, world)
-    state = open_store(place, world).read(manifest.target) or _empty(manifest.target)
+    from reconciler.sources import read_sources
+
+    sources = read_sources(manifest_paths(place))
+    manifest = _manifest(place, world, sources)
+    seen = open_store(place, world).seen(manifest.target)
+    state = seen.state or _empty(manifest.target)
     matching = _matching(manifest, state, selection)
     observed: Mapping[str, Observation] = {}
     if refresh:
@@ -166,7 +173,10 @@ def plan(
         with open_engine(manifest.target, place, world, ApplyOptions(parallelism=parallelism)) as engine:
             observed = observe_jobs(engine, ids, parallelism)
     made = _make_plan(place, manifest, state, matching, selection, observed, allowed, provenance=provenance)
-    return Planned(made, _refusal(made, manifest, state), manifest, state, matching, observed)
+    refusal = _refusal(made, manifest, state)
+    if made.says_nothing and not (refresh or provenance):
+        remember(place, world, sources, seen, verdict(made))
+    return Planned(made, refusal, manifest, state, matching, observed)
 
 
 def review(planned: Planned, place: Place, histories: "Mapping[str, Sequence[HistoryEntry]]" = EMPTY) -> "Review":
@@ -582,13 +592,13 @@ class _Work:
         return outcomes
 
 
-def _manifest(place: Place, world: World) -> "Manifest":
+def _manifest(place: Place, world: World, sources: "Sources | None" = None) -> "Manifest":
     """The manifest, with each suspension marked that is over by now. Raises `ManifestError`."""
     import time
 
     from reconciler.planner import lapsed
 
-    manifest, _ = validate(place, world)
+    manifest, _ = validate(place, world, sources)
     over = lapsed(manifest.jobs, time.time())
     return manifest._replace(jobs={**manifest.jobs, **over}, over=tuple(over)) if over else manifest
 

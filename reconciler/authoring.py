@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from reconciler.diagnostics import Diagnostic, Position
 from reconciler.errors import ManifestError, ReconcilerError, Refused, Usage
 from reconciler.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, State, Status
-from reconciler.sources import DEFAULTS, ENDINGS
+from reconciler.sources import DEFAULTS, ENDINGS, Sources
 from reconciler.wiring import ApplyOptions, Place, World, manifest_paths, open_engine, open_store, target_of
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from reconciler.manifest import Manifest
     from reconciler.planner import Decision
     from reconciler.takeover import Found, LeftOut, Taken
-
-Sources = list[tuple[str, bytes]]
 
 
 class Rewritten(NamedTuple):

@@ -21,7 +21,10 @@ _KEY_BYTES = 32
 _MAX_ENTRIES = 4096
 _MAX_BYTES = 1 << 30
 _DAY_S = 86400
-_READERS = ("manifest.py", "strict_yaml.py", "schemas.py", "jobs.py", os.path.join("state", "codec.py"))
+_READERS = (
+    *("manifest.py", "strict_yaml.py", "schemas.py", "jobs.py", os.path.join("state", "codec.py")),
+    *("app.py", "guards.py", "order.py", "plan.py", "planner.py", "unchanged.py"),
+)
 
 
 class FolderCache:

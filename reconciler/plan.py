@@ -136,6 +136,12 @@ class Plan(NamedTuple):
         """Whether anything is left to do, a hold included."""
         return self.count_of(ActionKind.NOOP) < len(self.actions)
 
+    @property
+    def says_nothing(self) -> bool:
+        """Whether it is about all jobs, and its verdict is all there is to say: nothing is to be done."""
+        more = self.pending or self.suspended or self.undeclared or self.warnings or self.allowed or self.narrowed
+        return not more
+
 
 class ActionOutcome(NamedTuple):
     """What became of one planned action.

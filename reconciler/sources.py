@@ -10,8 +10,12 @@ DEFAULTS = ("jobs.yaml", "jobs")
 """The manifest where no path is given: the first of these that is there."""
 
 
-def read_sources(paths: Sequence[str]) -> list[tuple[str, bytes]]:
-    """The files at these paths, as (name as given, content), each file once, in the order given.
+Sources = list[tuple[str, bytes]]
+"""Files of a manifest: (name as given, content)."""
+
+
+def read_sources(paths: Sequence[str]) -> Sources:
+    """The files at these paths, each file once, in the order given.
 
     A folder stands for all *.yaml and *.yml below it, sorted by name; names that start with "." are
     passed over. Raises `ReconcilerError` for a path that matches nothing or can't be read.

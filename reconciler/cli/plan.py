@@ -26,9 +26,15 @@ def plan(
     """Show what an apply would do. Writes nothing but --out."""
     from reconciler import app
     from reconciler.plan import plan_to_json
+    from reconciler.unchanged import known_verdict
 
     selection = app.Selection(targets, excludes, prune)
     provenance = out is not None or shell.form != "text"
+    if not (provenance or refresh or allowed) and selection == app.Selection():
+        known = known_verdict(shell.place, shell.world)
+        if known is not None:
+            shell.terminal.answer(known)
+            return ExitCode.DONE
     planned = app.plan(shell.place, shell.world, selection, refresh=refresh, provenance=provenance, allowed=allowed)
     made, refusal = planned.plan, planned.refusal
     if out is not None:

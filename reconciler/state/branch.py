@@ -44,6 +44,7 @@ from reconciler.state.journal import JournalBroken, Overtaken
 from reconciler.state.lock import locked
 from reconciler.state.repository import Author, Denied, Moved, Repository, Unreachable
 from reconciler.state.session import Session
+from reconciler.state.store import Seen
 
 RENEW_AFTER_S = 10.0
 """A command whose intents are on the branch pushes at least so often, which also brings the results."""
@@ -97,8 +98,14 @@ class BranchStore:
         return f"{self._path} on {self._repository.where}"
 
     def read(self, target: Target) -> State | None:
+        return self.seen(target).state
+
+    def seen(self, target: Target) -> Seen:
         with self._worded():
-            return self._files(self._seen_disk()).read(target)
+            return self._files(self._seen_disk()).seen(target)
+
+    def stands(self, lineage: str, serial: int, digest: str) -> bool:
+        return False  # to ask the remote takes longer than to read what it says
 
     @contextmanager
     def open(self, target: Target, what: str, timeout_s: float) -> Iterator[Session]:

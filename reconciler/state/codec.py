@@ -44,10 +44,9 @@ def decode(content: bytes, where: str, memory: Memory = FORGETFUL) -> State:
         return _state_from_json(document)
     _refuse_conflict(content, where)
     digest = stated_digest(content)
-    rest = content[len(_OPENING) + _DIGEST_LENGTH + len(_CLOSING) :]
-    if not digest or digest_of(rest) != digest:
+    if not is_whole(content, digest):
         raise StateError(f"{where} is damaged: {_damage(content, digest)}", _restore(where))
-    state, document = _parse(b"{\n" + rest, where)
+    state, document = _parse(b"{\n" + _digested(content), where)
     memory.remember("state", content, document)
     return state
 
@@ -64,6 +63,15 @@ def stated_digest(content: bytes) -> str:
     if content[: len(_OPENING)] != _OPENING or content[end : end + len(_CLOSING)] != _CLOSING:
         return ""
     return content[len(_OPENING) : end].decode("ascii", "replace")
+
+
+def is_whole(content: bytes, digest: str) -> bool:
+    """Whether these are the bytes of the state file of that digest."""
+    return bool(digest) and stated_digest(content) == digest == digest_of(_digested(content))
+
+
+def _digested(content: bytes) -> bytes:
+    return content[len(_OPENING) + _DIGEST_LENGTH + len(_CLOSING) :]
 
 
 def digest_of(content: bytes) -> str:

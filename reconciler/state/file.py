@@ -13,6 +13,7 @@ from reconciler.state import codec, history
 from reconciler.state.disk import Disk, replace
 from reconciler.state.lock import locked
 from reconciler.state.session import Loaded, Scribe, Session, journal_path, load, refuse_other_target, salvage
+from reconciler.state.store import Seen
 
 
 class Surroundings(NamedTuple):
@@ -48,8 +49,21 @@ class FileStore:
         return self._path
 
     def read(self, target: Target) -> State | None:
+        return self.seen(target).state
+
+    def seen(self, target: Target) -> Seen:
         loaded = self._load(target)
-        return None if loaded is None else loaded.state
+        if loaded is None:
+            return Seen(None, "")
+        return Seen(loaded.state, loaded.digest if loaded.entries is None else "")
+
+    def stands(self, lineage: str, serial: int, digest: str) -> bool:
+        disk = self._around.disk
+        content = disk.read(self._path)
+        if content is None or not codec.is_whole(content, digest) or disk.mode(journal_path(self._path)) is not None:
+            return False
+        self._marks.refuse_older(lineage, serial, digest, self._path)
+        return True
 
     def _load(self, target: Target) -> Loaded | None:
         loaded = load(self._around.disk, self._path, target, self._around.memory)
