@@ -51,7 +51,7 @@ MUTANTS = [
     Mutant("apply does what the plan did not show", "apply.py", "if not _is_subsequence(fresh.calls, action.calls):", "if False:", "test_commands.py", "did_not_show or tampered"),
     Mutant("deletes go on after a failure", "apply.py", "if step == _DELETE_STEP and self._unwell:", "if False:", "test_commands.py", "one_failure"),
     Mutant("the lock is shared", "state/lock.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB", "test_state.py", "lock"),
-    Mutant("the digest is not checked", "state/codec.py", "if not digest or digest_of(rest) != digest:", "if not digest:", "test_state.py", "flipped_bit_of_a_state or hand_edit"),
+    Mutant("the digest is not checked", "state/codec.py", "    if not is_whole(content, digest):", "    if not digest:", "test_state.py", "flipped_bit_of_a_state or hand_edit"),
     Mutant("the target is not checked", "state/session.py", "    if recorded != target:", "    if False:", "test_state.py", "another_target"),
     Mutant("a rolled-back state is taken", "state/file.py", "        if serial < newest or", "        if False or", "test_state.py", "rolled_back"),
     Mutant("results are not replayed", "state/session.py", "if entry[\"type\"] in (\"result\", \"record\"):", "if entry[\"type\"] == \"record\":", "test_state.py", "survives_a_crash"),
@@ -89,6 +89,8 @@ MUTANTS = [
     Mutant("a push that failed is not sent again", "state/branch.py", "        for pause_s in (*_TRY_AGAIN_AFTER_S, None):", "        for pause_s in (None,):", "test_git_state.py", "never_left"),
     Mutant("protection is not looked at", "planner.py", "if decision.kind in _PROTECTED and is_protected(job, record):", "if False:", "test_model.py", ""),
     Mutant("protection ends with its line in the manifest", "planner.py", "    return record is not None and record.protect\n", "    return False\n", "test_model.py", ""),
+    Mutant("a plan is remembered whatever became of the state", "state/file.py", "if content is None or not codec.is_whole(content, digest) or disk.mode(journal_path(self._path)) is not None:", "if content is None:", "test_unchanged.py", "after_any_change"),
+    Mutant("a remembered plan forgets the high-water mark", "state/file.py", "        self._marks.refuse_older(lineage, serial, digest, self._path)\n        return True\n", "        return True\n", "test_unchanged.py", "rolled_back"),
 ]  # fmt: skip
 
 
