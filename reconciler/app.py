@@ -133,7 +133,7 @@ class JobStatus(NamedTuple):
 
 
 def validate(place: Place, world: World, sources: "Sources | None" = None) -> "tuple[Manifest, int]":
-    """The manifest, and how many files it is made of; `sources` are those that were read already. Raises `ManifestError`."""
+    """The manifest, and how many files it is made of; `sources` are they, once read. Raises `ManifestError`."""
     from reconciler.manifest import parse
     from reconciler.sources import read_sources
 

@@ -18,7 +18,7 @@ from random import Random
 
 import pytest
 
-from raw_server import Pauses, RawServer, Request, always, answer, raw_server, reset
+from raw_server import Answering, Pauses, RawServer, Request, always, answer, raw_server, reset
 from reconciler.engines.base import Answer, AnswerClass, Engine
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
@@ -1089,6 +1089,32 @@ def test_the_list_is_read_to_its_end_and_names_each_job_once(pages: list[bytes],
 def test_a_list_that_repeats_itself_ends() -> None:
     ids, offsets = listed(page(range(100), hasNext=True))
     assert (len(ids), offsets) == (100, ["0", "100"])
+
+
+def pages_of(sizes: Callable[[int], int], total: int, together: threading.Barrier | None = None) -> Answering:
+    """Answers each page of a list with so many jobs as its offset has, the ones after the first all at once."""
+
+    def answering(request: Request, _connection: socket.socket) -> bytes:
+        offset = int(request.path.rpartition("=")[2])
+        if offset and together is not None:
+            together.wait(10)
+        return page(range(offset, min(offset + sizes(offset), total)), total=total)
+
+    return answering
+
+
+def test_pages_are_asked_for_together_and_come_in_order() -> None:
+    answering = pages_of(lambda offset: 100, 500, threading.Barrier(4))
+    with raw_server(answering) as server, engine_at(server.url) as engine:
+        ids = [job_id for job_id, _ in engine.observe_all()]
+    assert ids == [f"j-{number}" for number in range(500)]
+    assert len(server.requests) == 5
+
+
+def test_pages_that_grow_shorter_leave_nothing_out() -> None:
+    with raw_server(pages_of(lambda offset: 30 if offset else 100, 250)) as server, engine_at(server.url) as engine:
+        ids = [job_id for job_id, _ in engine.observe_all()]
+    assert ids == [f"j-{number}" for number in range(250)]
 
 
 def test_an_empty_list_is_no_error() -> None:

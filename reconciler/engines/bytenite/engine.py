@@ -3,9 +3,12 @@
 import json
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from random import Random
 
 from reconciler.endpoints import endpoint_fault, normalize_endpoint
@@ -29,6 +32,9 @@ from reconciler.plan import Call
 
 PAGE_SIZE = 100
 PAGE_LIMIT = 10_000
+
+_Page = tuple[list[tuple[str, Mapping[str, object]]], Mapping[str, object]]
+"""Jobs by id, and `pagination`."""
 
 
 class ByteniteEngine:
@@ -78,7 +84,8 @@ class ByteniteEngine:
         self._tokens = Tokens(credentials, self._grant, clock, noted)
         self._limiter = RateLimiter(max_rps, clock=clock, wait=wait)
         self._retrying = partial(send_with_retries, wait=wait, random=random, wall_clock=wall_clock)
-        self._slots = threading.BoundedSemaphore(max(1, parallelism))
+        self._parallelism = max(1, parallelism)
+        self._slots = threading.BoundedSemaphore(self._parallelism)
         self._assure = assure
         self._reads: bool | None = None
         self._reads_lock = threading.Lock()
@@ -105,8 +112,7 @@ class ByteniteEngine:
         """See `Engine.observe_all`. A page that brings nothing new ends the list."""
         seen: set[str] = set()
         offset = 0
-        for _ in range(PAGE_LIMIT):
-            jobs, pagination = self._page(offset)
+        for jobs, pagination in islice(self._pages(), PAGE_LIMIT):
             new = {job_id: job for job_id, job in jobs if job_id not in seen}
             for job_id, job in new.items():
                 yield job_id, observation_from(self._without_secrets(job))
@@ -166,7 +172,29 @@ class ByteniteEngine:
                 self._reads = found
             return self._reads
 
-    def _page(self, offset: int) -> tuple[list[tuple[str, Mapping[str, object]]], Mapping[str, object]]:
+    def _pages(self) -> Iterator[_Page]:
+        """The pages without end, in order. Where the first says how many jobs there are, others are asked for ahead."""
+        page = self._page(0)
+        yield page
+        offset = step = len(page[0])
+        total = whole_number(page[1].get("total")) or 0
+        starts = iter(range(step, total, step)) if step else iter(())
+        ahead: deque[Future[_Page]] = deque()
+        pool = ThreadPoolExecutor(self._parallelism)
+        try:
+            while True:
+                ahead.extend(pool.submit(self._page, start) for start in islice(starts, self._parallelism - len(ahead)))
+                page = ahead.popleft().result() if ahead else self._page(offset)
+                yield page
+                offset += len(page[0])
+                if len(page[0]) != step:
+                    # The others do not begin where this one ends.
+                    ahead.clear()
+                    starts = iter(())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _page(self, offset: int) -> _Page:
         """The jobs of one page by id, and its `pagination`. Raises `EngineError` for any other answer."""
         reply = self._read(f"/jobs?pagination.limit={PAGE_SIZE}&pagination.offset={offset}")
         answer = answer_from(reply, self._tokens.redact)
