@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from threading import Event as Flag
 from typing import Any, NamedTuple
 
-from reconciler import app, apply, refresh, wiring
+from reconciler import app, apply, refresh, sources, wiring
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.http import Reply
@@ -396,7 +396,8 @@ class ModelWorld:
             )
 
         seams: list[tuple[Any, str, Any]] = [
-            (app, "validate", lambda place, world: (self.manifest, 1)),
+            (app, "validate", lambda place, world, *_: (self.manifest, 1)),
+            (sources, "read_sources", lambda paths: []),
             (app, "open_store", lambda place, world: self.store()),
             (app, "open_engine", engine),
             (app, "commit_of", lambda place: None),

@@ -683,7 +683,7 @@ class Applies:
             yield self._engine()
 
         with (
-            patch.object(app, "validate", lambda place, world: (self.people.manifest(), 1)),
+            patch.object(app, "validate", lambda place, world, *_: (self.people.manifest(), 1)),
             patch.object(app, "open_store", store),
             patch.object(app, "commit_of", lambda place: None),
             patch.object(wiring, "open_engine", engine),

@@ -167,7 +167,7 @@ class Journal:
         waiter = None
         encoded = _encoded(entry)
         with self._turn:
-            self._check()
+            self.check()
             self._reserved += reserve_bytes
             try:
                 self._add(encoded)
@@ -180,7 +180,7 @@ class Journal:
         if waiter is not None:
             waiter.woken.acquire()
             if not waiter.leads:
-                self._check()
+                self.check()
                 return
         self._flush()
 
@@ -214,7 +214,7 @@ class Journal:
                     self._flushing = False
             for waiter in led:
                 waiter.woken.release()
-        self._check()
+        self.check()
 
     def _add(self, entry: bytes) -> None:
         """Make room for one more record, which the next flush writes. Raises `OSError` where there is none."""
@@ -242,7 +242,8 @@ class Journal:
         if content:
             self._file.write(offset, content)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise `JournalBroken` where a write or flush failed before."""
         if self._broken:
             raise JournalBroken(self._broken)
 

@@ -372,6 +372,8 @@ class Session:
     def _fold(self) -> None:
         if self._journal is not None:
             self._check()
+            # One that failed stays: what it holds may be found again, whatever is done about it now.
+            self._journal.check()
             if self._changed:
                 self._write_state(self._journal)
             self._tell(history.stamped(self._lines, self._lineage, self._serial))
