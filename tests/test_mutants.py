@@ -19,3 +19,7 @@ def test_what_a_mutant_replaces_stands_once_in_the_code(mutant: Mutant) -> None:
 def test_no_two_mutants_go_by_one_name() -> None:
     names = [mutant.name for mutant in MUTANTS]
     assert sorted(set(names)) == sorted(names)
+
+
+def test_the_page_tells_how_many_there_are() -> None:
+    assert f"{len(MUTANTS)} seeded bugs" in (TESTS.parent / "docs" / "reliability.md").read_text()
