@@ -99,6 +99,8 @@ def caught(mutant: Mutant) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "reconciler"
         shutil.copytree(Path(reconciler.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        if not (copy / "schemas").exists():  # in a checkout; without them every test would fail
+            shutil.copytree(TESTS.parent / "schemas", copy / "schemas")
         path = copy / mutant.file
         text = path.read_text()
         if text.count(mutant.old) != 1:
