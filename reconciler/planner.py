@@ -565,14 +565,18 @@ def applied(job: Job, record: Record | None, verb: Verb, began: str | None = Non
     `began` is when its last run did (`Observation.run_began`), None where that is not known.
     """
     tokens = record.run_tokens if record else frozenset[str]()
+    consumed = tokens | {job.run_token} if job.run_token is not None else tokens
     protect = is_protected(job, record)
     match verb:
         case Verb.RUN:
-            consumed = tokens | {job.run_token} if job.run_token is not None else tokens
             return Record(job.id, Desired.RUNNING, dict(job.config), consumed, began, protect=protect)
         case Verb.ABORT:
             if began is None and record is not None:
                 began = record.submitted_at
+            if job.state is Desired.RUNNING:
+                # Of a restart: what runs it from here on is that it is aborted. Were its token kept for a run to come,
+                # a manifest that takes it back now and gives it again later would run the job once too often.
+                tokens = consumed
             return Record(job.id, Desired.ABORTED, record.config if record else {}, tokens, began, protect=protect)
         case Verb.DELETE:
             return Record(job.id, Desired.ABSENT, {}, tokens, protect=protect)

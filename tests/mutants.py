@@ -91,6 +91,7 @@ MUTANTS = [
     Mutant("protection ends with its line in the manifest", "planner.py", "    return record is not None and record.protect\n", "    return False\n", "test_model.py", ""),
     Mutant("a plan is remembered whatever became of the state", "state/file.py", "if content is None or not codec.is_whole(content, digest) or disk.mode(journal_path(self._path)) is not None:", "if content is None:", "test_unchanged.py", "after_any_change"),
     Mutant("a remembered plan forgets the high-water mark", "state/file.py", "        self._marks.refuse_older(lineage, serial, digest, self._path)\n        return True\n", "        return True\n", "test_unchanged.py", "rolled_back"),
+    Mutant("half a restart leaves its token to be spent", "planner.py", "            if job.state is Desired.RUNNING:\n                # Of a restart", "            if False:\n                # Of a restart", "test_commands.py", "half_way_through"),
 ]  # fmt: skip
 
 
