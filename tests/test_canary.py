@@ -241,7 +241,7 @@ cli.main()
     ("base", "module", "name"),
     [
         ("BaseException", "reconciler.engines.transport", "Transport.exchange"),
-        ("BaseException", "reconciler.engines.transport", "_prepared"),
+        ("BaseException", "reconciler.engines.transport", "_head"),
         ("RuntimeError", "reconciler.engines.bytenite.answers", "_row"),
         ("RuntimeError", "reconciler.engines.transport", "_json"),
         ("MemoryError", "reconciler.engines.bytenite.engine", "observation_from"),
@@ -280,9 +280,9 @@ def test_an_error_of_the_library_that_quotes_a_header_is_not_quoted(scene: Scene
     declare(scene, "a")
     program = (
         "from reconciler.engines import transport\n"
-        "def prepared(method, url, headers, body):\n"
+        "def head(method, url, headers):\n"
         "    raise ValueError('Invalid header value %r' % (headers,))\n"
-        "transport._prepared = prepared\n"
+        "transport._head = head\n"
         "from reconciler import cli; cli.main()"
     )
     child = crashing(scene, program, "status")
