@@ -1,5 +1,6 @@
 """What the offline path imports: each slow module here would cost a plan tens of milliseconds."""
 
+import os
 import re
 import subprocess
 import sys
@@ -61,7 +62,8 @@ STATE = State(
 def imported_by(arguments: list[str], folder: Path) -> set[str]:
     """The modules that a command imports until it ends; it must end with 0."""
     command = [sys.executable, "-X", "importtime", "-m", "reconciler", *arguments]
-    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    env = {**os.environ, "XDG_STATE_HOME": str(folder / "marks"), "XDG_CACHE_HOME": str(folder / "cache")}
+    run = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return set(re.findall(r"^import time: .*\| +(\S+)$", run.stderr, re.MULTILINE))
 
