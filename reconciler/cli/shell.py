@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from reconciler.cli.failure import HINT, SECRETS
+from reconciler.cli.failure import HINT, SECRETS, traceback_of
 from reconciler.errors import ExitCode, ManifestError, ReconcilerError
 
 if TYPE_CHECKING:
@@ -78,7 +78,6 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
             except (click.ClickException, click.exceptions.Exit, click.Abort, KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as fault:  # noqa: BLE001  its own words may hold anything
-                from reconciler.cli.failure import traceback_of
                 from reconciler.failure import said_of
 
                 show_error(shell, ReconcilerError(said_of(fault), HINT))

@@ -141,7 +141,7 @@ class _TimedResponse(http.client.HTTPResponse):
 
 
 def _headers(source: Any) -> dict[str, str]:
-    """The headers of a head or a trailer, by lower-case name; of several with one name, joined by commas.
+    """The headers of a head, by lower-case name; of several with one name, joined by commas.
 
     Raises `http.client.HTTPException` where they are too long or too many.
     """

@@ -42,7 +42,7 @@ from reconciler.state.file import FileStore, HighWaterMarks, Surroundings
 from reconciler.state.history import Past
 from reconciler.state.journal import JournalBroken, Overtaken
 from reconciler.state.lock import locked
-from reconciler.state.repository import Author, Denied, Moved, Repository, Unreachable
+from reconciler.state.repository import Author, Denied, Moved, Repository, Unreachable, make_own_folder
 from reconciler.state.session import Session
 from reconciler.state.store import Seen
 
@@ -642,12 +642,7 @@ class _Seen:
     @property
     def lock_path(self) -> str:
         """Where the lock file stands, in a folder that is there. Raises `StateError`."""
-        try:
-            os.makedirs(self._folder, mode=0o700, exist_ok=True)
-        except OSError as fault:
-            raise StateError(
-                f"{self._folder} can't be made: {fault.strerror}", "set XDG_STATE_HOME to a folder that can be written"
-            ) from fault
+        make_own_folder(self._folder, "XDG_STATE_HOME")
         return f"{self._path}.lock"
 
     def read(self) -> str:

@@ -63,6 +63,16 @@ class Author(NamedTuple):
     email: str
 
 
+def make_own_folder(path: str, variable: str) -> None:
+    """Make a folder of this user's alone, which a variable moves. Raises `StateError`."""
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    except OSError as fault:
+        raise StateError(
+            f"{path} can't be made: {fault.strerror}", f"set {variable} to a folder that can be written"
+        ) from fault
+
+
 class Repository:
     """One branch of a remote. For one thread at a time; programs take turns.
 
@@ -262,12 +272,7 @@ class Repository:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        try:
-            os.makedirs(self._cache, mode=0o700, exist_ok=True)
-        except OSError as fault:
-            raise StateError(
-                f"{self._cache} can't be made: {fault.strerror}", "set XDG_CACHE_HOME to a folder that can be written"
-            ) from fault
+        make_own_folder(self._cache, "XDG_CACHE_HOME")
         holder = {"who": "another command", "what": "git", "since": "a moment ago"}
         with locked(f"{self._folder}.lock", holder, 4 * COMMAND_WITHIN_S, _never(self._wait)):
             yield
