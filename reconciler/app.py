@@ -204,13 +204,13 @@ def apply(
     *,
     saved: Plan | None,
     confirm: Callable[[Plan], None],
-    watch: Callable[[Plan, "Finished"], None],
+    watch: Callable[[Plan, "Sequence[Finished]"], None],
     remark: Callable[[str], None],
 ) -> Applied:
     """Carry out the manifest's plan, or a saved one that still fits.
 
     `confirm` is shown each plan that calls anything and raises `Refused` where the answer is no;
-    `watch` gets the events of an apply, `remark` what else a person should know. Raises `Refused`
+    `watch` gets what has ended of a plan, as it ends, `remark` what else a person should know. Raises `Refused`
     (a guard, a stale plan, a taken lock) and the other errors of the tree only before the first call.
     """
     from reconciler.state.journal import JournalBroken
@@ -435,7 +435,7 @@ class _Work:
         session: "Session",
         engine: "LazyEngine",
         confirm: Callable[[Plan], None],
-        watch: "Callable[[Plan, Finished], None]",
+        watch: "Callable[[Plan, Sequence[Finished]], None]",
         remark: Callable[[str], None],
     ) -> None:
         self._place = place
@@ -586,9 +586,9 @@ class _Work:
         )
         outcomes = []
         options = self._options
-        for event in carry_out(plan, subjects, around, parallelism=options.parallelism, fail_fast=options.fail_fast):
-            self._watch(plan, event)
-            outcomes.append(event.outcome)
+        for ended in carry_out(plan, subjects, around, parallelism=options.parallelism, fail_fast=options.fail_fast):
+            self._watch(plan, ended)
+            outcomes += [event.outcome for event in ended]
         return outcomes
 
 

@@ -31,7 +31,7 @@ from reconciler.state.session import Session
 _SENDS = 3
 """How often an abort or delete whose answer was lost may be sent in all."""
 
-_MANY_THREADS = 32
+_MANY_THREADS = 8
 
 _INACTIVE_WITHIN_S = 60.0
 """How long an abort may take to show before the run or delete that follows it is given up."""
@@ -42,6 +42,7 @@ _OUTCOMES: Mapping[AnswerClass, Outcome] = {
     AnswerClass.APPLIED: Outcome.SUCCEEDED,
     AnswerClass.IN_DOUBT: Outcome.IN_DOUBT,
 }
+_INTERRUPTED = "skipped: interrupted before it began"
 _RUNS = frozenset({ActionKind.RUN, ActionKind.RESTART})
 _DELETE_STEP = STEPS[ActionKind.DELETE]
 
@@ -89,8 +90,8 @@ class _Reply(NamedTuple):
 
 def carry_out(
     plan: Plan, subjects: Mapping[str, Subject], around: Surroundings, *, parallelism: int, fail_fast: bool
-) -> Iterator[Finished]:
-    """Carry out a plan step by step, up to `parallelism` actions at once; yields as things happen.
+) -> Iterator[Sequence[Finished]]:
+    """Carry out a plan step by step, up to `parallelism` calls at once; yields what has ended, as it ends.
 
     One `Finished` for each action, holds and noops included. `subjects` are all jobs by name.
     Raises `CredentialsError` or `EngineError` where the service was not even reached once.
@@ -111,13 +112,15 @@ class _Apply:
         self._halted = ""
         self._fatal: ReconcilerError | None = None
 
-    def events(self, parallelism: int) -> Iterator[Finished]:
+    def events(self, parallelism: int) -> Iterator[Sequence[Finished]]:
         steps: dict[int, list[Action]] = {}
+        left_alone: list[Finished] = []
         for action in self._plan.actions:
             if action.kind in (ActionKind.HOLD, ActionKind.NOOP):
-                yield Finished(untouched(action), 0.0)
+                left_alone.append(Finished(untouched(action), 0.0))
             else:
                 steps.setdefault(STEPS[action.kind], []).append(action)
+        yield left_alone
         self._look_before(parallelism)
         threads = self._around.session.threads(parallelism)
         with one_core(parallelism), ThreadPoolExecutor(threads) as pool:
@@ -163,23 +166,29 @@ class _Apply:
             # The results are on record. A journal that broke is told of when the state is written.
             return
 
-    def _step(self, step: int, actions: Sequence[Action], pool: ThreadPoolExecutor) -> Iterator[Finished]:
+    def _step(self, step: int, actions: Sequence[Action], pool: ThreadPoolExecutor) -> Iterator[Sequence[Finished]]:
         if step == _DELETE_STEP and self._unwell:
-            for action in actions:
-                yield Finished(_skipped(action, "skipped: nothing is deleted after something before it failed"), 0.0)
+            why = "skipped: nothing is deleted after something before it failed"
+            yield [Finished(_skipped(action, why), 0.0) for action in actions]
             return
         events: queue.SimpleQueue[Finished] = queue.SimpleQueue()
         self._around.session.begin(len(actions))
         for action in actions:
             pool.submit(self._run_one, action, events)
-        for _ in actions:
-            yield events.get()
+        left = len(actions)
+        while left:
+            ended = [events.get()]
+            with suppress(queue.Empty):
+                while True:
+                    ended.append(events.get_nowait())
+            left -= len(ended)
+            yield ended
 
     def _run_one(self, action: Action, events: "queue.SimpleQueue[Finished]") -> None:
         started_s = self._around.monotonic()
         outcome = _failed(action, "the apply ended before this action did")
         try:
-            halted = "skipped: interrupted before it began" if self._around.stop.is_set() else self._halted
+            halted = _INTERRUPTED if self._around.stop.is_set() else self._halted
             if halted:
                 outcome = _skipped(action, halted)
                 return
@@ -231,6 +240,8 @@ class _Apply:
         *before_last, last = decision.verbs
         for verb in before_last:
             reply = self._call(subject, verb, observed, applied(subject.job, subject.record, verb), decision.reason)
+            if self._is_interrupted(reply):
+                return _skipped(action, _INTERRUPTED)
             not_running = reply.kind is AnswerClass.REJECTED and reply.answer.status == 400
             if reply.kind is not AnswerClass.APPLIED and not not_running:
                 return _outcome(action, decision.kind, verb, reply)
@@ -244,7 +255,13 @@ class _Apply:
             if stuck:
                 return _outcome(action, decision.kind, verb, reply)._replace(outcome=Outcome.FAILED, error=stuck)
         reply = self._call(subject, last, observed, decision.record, decision.reason)
+        if self._is_interrupted(reply) and not before_last:
+            return _skipped(action, _INTERRUPTED)
         return _outcome(action, decision.kind, last, reply)
+
+    def _is_interrupted(self, reply: _Reply) -> bool:
+        """Whether a call was not sent since nothing new may start."""
+        return reply.kind is AnswerClass.NOT_SENT and self._around.stop.is_set()
 
     def _wait_inactive(self, job_id: str, observed: Observation, within_s: float) -> Observation:
         """Observe until the job is no longer active, for `within_s` at most; where nothing can be read, don't."""

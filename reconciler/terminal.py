@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -56,13 +56,13 @@ class Terminal:
         return sys.stdin.readline().strip()
 
     @contextmanager
-    def progress(self, total: int) -> Iterator[Callable[[str, bool], None]]:
-        """Lines that come one by one, with a bar of `total` below them where a person looks on.
+    def progress(self, total: int) -> Iterator[Callable[[Sequence[str], bool], None]]:
+        """Lines that come bit by bit, with a bar of `total` below them where a person looks on.
 
-        Yields `tell(line, to_answer)`: a line for stdout or else stderr, one step of the bar.
+        Yields `tell(lines, to_answer)`: lines for stdout or else stderr, each a step of the bar.
         """
         if not self._bar or total < 2:
-            yield lambda line, to_answer: (self.answer if to_answer else self.remark)(line)
+            yield lambda lines, to_answer: (self.answer if to_answer else self.remark)("\n".join(lines))
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -73,12 +73,13 @@ class Terminal:
         with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
             task = bar.add_task("", total=total)
 
-            def tell(line: str, to_answer: bool) -> None:
+            def tell(lines: Sequence[str], to_answer: bool) -> None:
+                text = "\n".join(lines)
                 if to_answer and not self._out.isatty():
-                    self.answer(line)
+                    self.answer(text)
                 else:
-                    console.print(Text.from_ansi(printable(line, color=self._color_err)), soft_wrap=True)
-                bar.advance(task)
+                    console.print(Text.from_ansi(printable(text, color=self._color_err)), soft_wrap=True)
+                bar.advance(task, len(lines))
 
             yield tell
 

@@ -115,7 +115,7 @@ def open_engine(
             max_rps=options.max_rps,
             wait=world.pause,
             random=Random(),  # noqa: S311  jitter needs no cryptography
-            assure=assure,
+            assure=lambda: not world.stop.is_set() and assure(),
             noted=world.noted,
         )
         stack.callback(engine.close)

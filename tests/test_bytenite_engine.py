@@ -771,7 +771,8 @@ def test_many_threads_share_the_engine() -> None:
 
 
 def test_a_fault_of_the_libraries_after_sending_is_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_fp: object) -> None:
+    def fail(response: http.client.HTTPResponse) -> None:
+        assert response.fp.readline()  # the request has arrived
         raise IndexError
 
     monkeypatch.setattr(http.client.HTTPResponse, "_read_status", fail)

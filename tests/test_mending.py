@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -144,7 +145,9 @@ def test_once_a_first_flush_failed_no_other_thread_sends(tmp_path: Path) -> None
     with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True) as server:
         engine = engine_at(server.endpoint, parallelism=2, kind=Together)
         with store_in(tmp_path, FailsOnce()).open(TARGET, "apply", 0) as session:
-            events = list(carry_out(plan, subjects, around(engine, session), parallelism=2, fail_fast=False))
+            events = list(
+                chain.from_iterable(carry_out(plan, subjects, around(engine, session), parallelism=2, fail_fast=False))
+            )
         engine.close()
     outcomes = [event.outcome for event in events]
     assert [(one.outcome, one.error[:8]) for one in outcomes] == [(Outcome.FAILED, "not sent")] * 2

@@ -17,7 +17,7 @@ from reconciler.evidence import Trace, trace_of
 from reconciler.jobs import Desired, Doubt, Evidence, Observation, Record, State, Status, Verb
 from reconciler.plan import Action, ActionKind, ActionOutcome, Outcome, Plan
 from reconciler.state import journal as journals
-from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroken, decode
+from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroken, decode, encoded
 from reconciler.state.session import Session, load
 
 HEADER = {"type": "header"}
@@ -42,7 +42,7 @@ def test_a_history_is_the_same_each_time() -> None:
 def test_an_unfinished_write_spoils_no_record_before_it(seed: int) -> None:
     disk = LossyDisk(Random(seed))
     journal = Journal(disk, "/f/j", 0o600, [HEADER])
-    journal.append({"type": "intent"})
+    journal.append(encoded({"type": "intent"}))
     journal._file.write(journal._offset, encode_entry({"type": "result"}, 2))
     assert _kinds(disk.power_up())[:2] == ["header", "intent"]
 
@@ -56,7 +56,7 @@ def test_a_journal_that_was_growing_is_not_taken_for_one_that_was_cut(
     journal = Journal(disk, "/f/j", 0o600, [HEADER])
     disk.before_flush = lambda path: setattr(disk, "off_at", disk.ticks)
     with pytest.raises(PowerLoss):
-        journal.append({"type": "record", "text": "x" * 1500})
+        journal.append(encoded({"type": "record", "text": "x" * 1500}))
     assert _kinds(disk.power_up()) in (["header"], ["header", "record"])
 
 
@@ -163,7 +163,7 @@ def test_a_flush_whose_failure_was_told_to_another_thread_is_not_believed(monkey
     def other() -> None:
         disk.failing = 1.0
         with pytest.raises(JournalBroken):
-            journal.append({"type": "other", "text": "x" * 2000})
+            journal.append(encoded({"type": "other", "text": "x" * 2000}))
         disk.failing = 0.0
         told.append("other")
 
@@ -175,7 +175,7 @@ def test_a_flush_whose_failure_was_told_to_another_thread_is_not_believed(monkey
 
     disk.before_flush = meanwhile
     with pytest.raises(JournalBroken):
-        journal.append({"type": "record"})
+        journal.append(encoded({"type": "record"}))
     assert told == ["other"]
 
 

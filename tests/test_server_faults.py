@@ -2,6 +2,7 @@
 on record afterwards. Judged by the embedded server's own ledger, over real sockets."""
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -119,7 +120,9 @@ def apply_one(folder: Path, engine: ByteniteEngine, verb: Verb) -> tuple[ActionO
         for name, record in recorded.items():
             session.put(name, record)
         plan, subjects = planned({"a": Job("a", "a", desired, {})}, session.state.jobs)
-        events = list(carry_out(plan, subjects, around(engine, session), parallelism=1, fail_fast=False))
+        events = list(
+            chain.from_iterable(carry_out(plan, subjects, around(engine, session), parallelism=1, fail_fast=False))
+        )
         [outcome] = [event.outcome for event in events]
         engine.close()
     state = store.read(TARGET)

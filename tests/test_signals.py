@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM during an apply: what is in flight is recorded, nothing new starts, nothing is lost."""
 
+import json
 import signal
 import subprocess
 import time
@@ -88,6 +89,23 @@ def test_the_first_signal_starts_nothing_new_and_records_what_is_in_flight(
         assert out.count("interrupted before it began") == 4
         assert project.run("apply", "--yes").code == 0
         assert sorted(done(project)) == [("run", name) for name in "abcdef"]
+
+
+def test_what_waits_for_its_turn_on_the_wire_is_not_sent_after_a_signal(tmp_path: Path) -> None:
+    """Of eight calls at a time, the intents of two more are put on disk meanwhile."""
+    with served(tmp_path, "run:slow:seconds=1:times=8") as project:
+        project.write("\n".join(f"{name}: {{state: running}}" for name in "abcdefghijkl"))
+        child = project.start("apply", "--yes", "--parallelism", "8")
+        until(lambda: len(sent(project)) == 8)
+        child.send_signal(signal.SIGINT)
+        code, out, _ = end_of(child)
+        assert code == 130
+        assert len(done(project)) == 8
+        assert out.count("interrupted before it began") == 4
+        told = [json.loads(line) for line in (project.folder / "jobs.history.jsonl").read_text().splitlines()]
+        assert sum(line["outcome"] == "failed" for line in told) <= 2
+        assert project.run("apply", "--yes").code == 0
+        assert sorted(done(project)) == [("run", name) for name in "abcdefghijkl"]
 
 
 @pytest.mark.parametrize(

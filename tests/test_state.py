@@ -17,7 +17,7 @@ from reconciler.jobs import Desired, Doubt, Evidence, Record, State, Status, Tar
 from reconciler.state import codec
 from reconciler.state.disk import OsDisk, OsFile
 from reconciler.state.file import FileStore, Surroundings
-from reconciler.state.journal import Journal, JournalBroken, JournalDamaged, decode
+from reconciler.state.journal import Journal, JournalBroken, JournalDamaged, decode, encoded
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")
 RECORD = Record("id-a", Desired.RUNNING, {"taskTimeout": 600}, frozenset({"t"}))
@@ -386,7 +386,7 @@ def test_many_threads_share_flushes_and_every_record_is_there(tmp_path: Path) ->
     def work(worker: int) -> None:
         barrier.wait()
         for number in range(20):
-            journal.append({"type": "record", "job": f"{worker}-{number}"})
+            journal.append(encoded({"type": "record", "job": f"{worker}-{number}"}))
 
     threads = [threading.Thread(target=work, args=(worker,)) for worker in range(16)]
     for thread in threads:
@@ -416,7 +416,7 @@ def test_one_failed_flush_ends_the_journal(tmp_path: Path) -> None:
     journal = Journal(FailingDisk(), str(tmp_path / "j"), 0o600, [{"type": "header"}])
     for _ in range(2):
         with pytest.raises(JournalBroken, match="No space left"):
-            journal.append({"type": "record"})
+            journal.append(encoded({"type": "record"}))
     journal.close()
 
 
@@ -486,9 +486,9 @@ def test_the_longest_result_of_a_call_fits_into_the_room_that_was_kept_for_it(
 
 def test_space_is_taken_ahead_so_that_a_result_has_room(tmp_path: Path) -> None:
     journal = Journal(OsDisk(), str(tmp_path / "j"), 0o600, [{"type": "header"}])
-    journal.append({"type": "intent"}, reserve_bytes=200 * 1024)
+    journal.append(encoded({"type": "intent"}), reserve_bytes=200 * 1024)
     taken = os.stat(tmp_path / "j").st_size
-    journal.append({"type": "result", "answer": "x" * 90_000}, reserve_bytes=-200 * 1024)
+    journal.append(encoded({"type": "result", "answer": "x" * 90_000}), reserve_bytes=-200 * 1024)
     journal.close()
     assert taken > 200 * 1024
     assert os.stat(tmp_path / "j").st_size == taken

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Print the exact requests, in order, and send none.")
 @click.option(
-    "--parallelism", type=click.IntRange(1, 256), default=10, show_default=True, metavar="N", help="Actions at once."
+    "--parallelism", type=click.IntRange(1, 256), default=10, show_default=True, metavar="N", help="Calls at once."
 )
 @click.option("--max-rps", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Requests a second at most.")
 @click.option("--settle", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="SECONDS",

@@ -1,6 +1,6 @@
 """An apply as it is seen at a terminal or in a log."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reconciler.cli.shell import Shell
@@ -16,7 +16,7 @@ class Watch:
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
         self._progress: Any = None
-        self._tell: Callable[[str, bool], None] | None = None
+        self._tell: Callable[[Sequence[str], bool], None] | None = None
         self._number = self._total = self._names = 0
         self._made: Plan | None = None
 
@@ -32,15 +32,18 @@ class Watch:
         self._progress = self._shell.terminal.progress(self._total)
         self._tell = self._progress.__enter__()
 
-    def __call__(self, made: "Plan", event: "Finished") -> None:
+    def __call__(self, made: "Plan", ended: "Sequence[Finished]") -> None:
         from reconciler.render import text
 
         if made is not self._made:
             self._begin(made)
-        if event.outcome.action.kind.value in ("hold", "noop") or self._tell is None:
-            return
-        self._number += 1
-        self._tell(text.finished(event, self._number, self._total, self._names), self._shell.form == "text")
+        lines: list[str] = []
+        for event in ended:
+            if event.outcome.action.kind.value not in ("hold", "noop"):
+                self._number += 1
+                lines.append(text.finished(event, self._number, self._total, self._names))
+        if lines and self._tell is not None:
+            self._tell(lines, self._shell.form == "text")
 
     def close(self) -> None:
         """End the bar."""

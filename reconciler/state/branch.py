@@ -445,7 +445,7 @@ class PublishedSession(Session):
     def _published(self, is_needed: bool) -> JournalBroken | None:
         """Publish, and return why that ends the session, None where it does not."""
         with self._turn:
-            open_jobs = frozenset(entry["job"] for entry in self._open.values())
+            open_jobs = frozenset(self._in_flight())
         try:
             self._publisher.publish(is_open=True)
         except Overtaken as fault:

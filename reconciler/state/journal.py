@@ -41,6 +41,9 @@ RESERVE_BYTES = 16 * 1024
 _SECTOR_BYTES = 512
 """What a disk writes as one; an unfinished write may spoil all of it."""
 
+_AROUND_BYTES = 100
+"""More than a copy of a record has around its own JSON: checksum, length, and two numbers with their names."""
+
 
 class JournalDamaged(StateError):
     """A record that was on disk is no longer there; `readable` holds the others, in order."""
@@ -82,6 +85,11 @@ class Overtaken(JournalBroken):
         self.hint = self.kept
 
 
+def encoded(entry: Entry) -> bytes:
+    """The JSON of an entry."""
+    return _encoder()(entry).encode()
+
+
 def encode_record(entry: bytes, number: int, flushed: int) -> bytes:
     """The bytes of one record of an entry's JSON: both copies, in whole sectors."""
     payload = b'{"n":%d,"flushed":%d,%s' % (number, flushed, entry[1:])
@@ -89,9 +97,9 @@ def encode_record(entry: bytes, number: int, flushed: int) -> bytes:
     return line + line + b"\n" * (-2 * len(line) % _SECTOR_BYTES)
 
 
-def size_bytes(entry: Entry) -> int:
-    """What a record takes, give or take what its number does."""
-    return len(encode_record(_encoded(entry), 0, 0))
+def record_bytes(payload_bytes: int) -> int:
+    """What a record of so much JSON takes at most, whatever its number."""
+    return 2 * (payload_bytes + _AROUND_BYTES) + _SECTOR_BYTES
 
 
 def decode(content: bytes, where: str) -> list[Entry]:
@@ -140,7 +148,7 @@ class Journal:
         try:
             for entry in entries:
                 # They may come from a journal before, and have their numbers there.
-                self._add(_encoded({name: value for name, value in entry.items() if name not in _OWN}))
+                self._add(encoded({name: value for name, value in entry.items() if name not in _OWN}))
             self._write(*self._taken())
             self._file.sync()
             disk.rename(temporary, path)
@@ -158,19 +166,18 @@ class Journal:
         """What is written so far."""
         return self._offset
 
-    def append(self, entry: Entry, *, reserve_bytes: int = 0) -> None:
-        """Append one record and return once it is on disk.
+    def append(self, entry: bytes, *, reserve_bytes: int = 0) -> None:
+        """Append one record, given as `encoded`, and return once it is on disk.
 
         `reserve_bytes` is room to keep allocated for records to come; a negative number gives such
         room back to this record. Raises `JournalBroken`, from then on at each call.
         """
         waiter = None
-        encoded = _encoded(entry)
         with self._turn:
             self.check()
             self._reserved += reserve_bytes
             try:
-                self._add(encoded)
+                self._add(entry)
             except OSError as fault:
                 raise self._fail(fault) from fault
             if self._flushing:
@@ -269,10 +276,6 @@ def _encoder() -> Callable[[Any], str]:
     from json import JSONEncoder
 
     return JSONEncoder(separators=(",", ":")).encode
-
-
-def _encoded(entry: Entry) -> bytes:
-    return _encoder()(entry).encode()
 
 
 def _checksum(payload: bytes) -> bytes:

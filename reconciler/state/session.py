@@ -19,7 +19,16 @@ from reconciler.memory import FORGETFUL, Memory
 from reconciler.state import codec, history
 from reconciler.state.disk import Disk
 from reconciler.state.disk import replace as replace_file
-from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroken, JournalDamaged, decode, size_bytes
+from reconciler.state.journal import (
+    RESERVE_BYTES,
+    Entry,
+    Journal,
+    JournalBroken,
+    JournalDamaged,
+    decode,
+    encoded,
+    record_bytes,
+)
 
 _FORMAT_VERSION = 1
 
@@ -149,6 +158,13 @@ def refuse_other_target(recorded: Target, target: Target, path: str) -> None:
         )
 
 
+class _Open(NamedTuple):
+    """A call without a result: its intent, and the bytes that the journal keeps for the result."""
+
+    intent: Entry
+    room_bytes: int
+
+
 class Session:
     """The state while its lock is held. Safe for use by many threads.
 
@@ -182,9 +198,7 @@ class Session:
         self._serial = loaded.serial_in_place if loaded else state.serial
         self._jobs = dict(state.jobs)
         self._changed = bool(loaded and loaded.changed)
-        self._open: dict[str, Entry] = {}
-        self._room: dict[str, int] = {}
-        """Bytes that are kept for the result of each open intent."""
+        self._open: dict[str, _Open] = {}
         self._journal: Journal | None = None
         self._turn = threading.Lock()
         self._moved = threading.Condition(self._turn)
@@ -208,16 +222,18 @@ class Session:
     def doubtful(self) -> frozenset[str]:
         """The jobs of which nobody knows what became of their last call, those in flight included."""
         with self._turn:
-            open_jobs = {entry["job"] for entry in self._open.values()}
-            return frozenset(open_jobs | {name for name, record in self._jobs.items() if record.doubt})
+            return frozenset(self._in_flight() | {name for name, record in self._jobs.items() if record.doubt})
 
     def record_of(self, name: str) -> Record | None:
         """What is recorded of one job now."""
         return self._jobs.get(name)
 
     def threads(self, parallelism: int) -> int:
-        """How many actions may be under way at once, so that `parallelism` of their calls can be."""
-        return parallelism
+        """How many actions may be under way at once, so that `parallelism` of their calls can be.
+
+        Some more than that wait for the disk meanwhile; of one at a time none.
+        """
+        return parallelism + parallelism // 4
 
     def begin(self, actions: int) -> None:
         """So many actions begin; each tells its end with `end`, and up to `threads` of them are under way at once."""
@@ -246,11 +262,13 @@ class Session:
             "by": self._by(),
             "reason": reason[:_LONGEST_REASON],
         }
+        content, before = encoded(entry), self._jobs.get(name)
         # All that the record may become is in this one and in the doubt.
-        room = RESERVE_BYTES + size_bytes({**_record_entry(name, self._jobs.get(name)), **entry})
+        known_bytes = len(encoded(_record_entry(name, before))) if before is not None else 0
+        room = RESERVE_BYTES + record_bytes(len(content) + known_bytes)
         with self._writing() as journal:
-            self._open[doubt.op], self._room[doubt.op] = entry, room
-            journal.append(entry, reserve_bytes=room)
+            self._open[doubt.op] = _Open(entry, room)
+            journal.append(content, reserve_bytes=room)
 
     def conclude(self, op: str, name: str, record: Record | None, answer: str, told: Told | None = None) -> None:
         """Put on disk what became of a call: the record it leads to, the answer in words, and what to tell of it.
@@ -262,17 +280,16 @@ class Session:
         entry = {**_record_entry(name, record), "type": "result", "op": op, "answer": history.cut(answer)}
         if told is not None:
             entry["told"] = history.told_to_json(told)
-        intent = self._open.get(op)
-        if intent is None:
+        call = self._open.get(op)
+        if call is None:
             before = self._jobs.get(name)
             verb = before.doubt.verb if before is not None and before.doubt is not None else None
             entry |= {**self._signed(before or record), "verb": verb or "call", "op": op}
         with self._writing() as journal:
-            journal.append(entry, reserve_bytes=-self._room.get(op, 0))
+            journal.append(encoded(entry), reserve_bytes=-call.room_bytes if call else 0)
             self._open.pop(op, None)
-            self._room.pop(op, None)
             self._put(name, record)
-            self._lines.append(history.settled_line(entry) if intent is None else history.call_line(intent, entry))
+            self._lines.append(history.call_line(call.intent, entry) if call else history.settled_line(entry))
         self._checkpoint_if_long()
 
     def put(self, name: str, record: Record | None, verb: str = "", told: Told | None = None) -> None:
@@ -291,7 +308,7 @@ class Session:
             "told": history.told_to_json(told or Told()),
         }
         with self._writing() as journal:
-            journal.append(entry)
+            journal.append(encoded(entry))
             self._put(name, record)
             self._lines.append(history.record_line(entry))
         self._checkpoint_if_long()
@@ -309,7 +326,7 @@ class Session:
             "lines": {name: {"id": record.id, **told} for name, record in records.items()},
         }
         with self._writing() as journal:
-            journal.append(entry)
+            journal.append(encoded(entry))
             for name, record in records.items():
                 self._put(name, record)
             self._lines += history.many_lines(entry)
@@ -329,7 +346,7 @@ class Session:
                 },
             }
             with self._writing() as journal:
-                journal.append(entry)
+                journal.append(encoded(entry))
                 self._jobs = _moved(self._jobs, moves)
                 self._changed = True
                 self._lines += history.many_lines(entry)
@@ -350,11 +367,15 @@ class Session:
 
     def close(self) -> None:
         """The last checkpoint; a call without a result on record becomes a doubt in the state."""
-        for entry in list(self._open.values()):
-            self._open.pop(entry["doubt"]["op"])
-            self._put(entry["job"], _doubtful(self._jobs.get(entry["job"]), entry))
-            self._lines.append(history.call_line(entry, None))
+        for op, (intent, _) in list(self._open.items()):
+            self._open.pop(op)
+            self._put(intent["job"], _doubtful(self._jobs.get(intent["job"]), intent))
+            self._lines.append(history.call_line(intent, None))
         self.checkpoint()
+
+    def _in_flight(self) -> set[str]:
+        """The jobs of calls without a result; `_turn` is held."""
+        return {call.intent["job"] for call in self._open.values()}
 
     def _fold_alone(self) -> None:
         """Fold once no change is under way; `_turn` is held."""
@@ -384,7 +405,7 @@ class Session:
         state = State(self._lineage, self._serial + 1, self._target, self._jobs)
         content = codec.encode(state)
         digest = codec.stated_digest(content)
-        journal.append({"type": "checkpoint", "serial": state.serial, "digest": digest})
+        journal.append(encoded({"type": "checkpoint", "serial": state.serial, "digest": digest}))
         replace_file(self._disk, self._path, content, self._mode)
         self._serial, self._digest, self._changed = state.serial, digest, False
         self._written_bytes = len(content)
@@ -416,7 +437,7 @@ class Session:
 
     def _cut(self, journal: Journal) -> None:
         if self._open:
-            self._journal = self._new_journal(self._open.values())
+            self._journal = self._new_journal([call.intent for call in self._open.values()])
         else:
             self._journal = None
             self._disk.remove(journal_path(self._path))
@@ -439,7 +460,7 @@ class Session:
                 journal_path(self._path),
                 self._mode,
                 [header, *entries],
-                reserve_bytes=sum(self._room.values()),
+                reserve_bytes=sum(call.room_bytes for call in self._open.values()),
             )
         except OSError as fault:
             raise self._fail(f"{journal_path(self._path)} could not be made: {fault.strerror}") from fault
