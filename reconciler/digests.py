@@ -5,7 +5,7 @@ import sys
 _LARGE_BYTES = 1 << 20
 
 
-def sha256(content: bytes) -> str:
+def sha256(content: bytes | memoryview) -> str:
     """SHA-256 (FIPS 180-4) in hexadecimal."""
     if len(content) < _LARGE_BYTES:
         try:

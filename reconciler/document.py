@@ -42,6 +42,11 @@ class Document:
         self._content: Content | None = None
         self._children: dict[tuple[str | int, ...], dict[str | int, int]] = {}
 
+    def let_go(self, read: Callable[[], Content]) -> None:
+        """Keep neither value nor places, which `read` gives again where a place is asked for."""
+        self.value, self._content, self._read = None, None, read
+        self._children.clear()
+
     @property
     def content(self) -> Content:
         """The value with all its places."""

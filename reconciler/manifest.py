@@ -1,7 +1,7 @@
 """Text to manifest: what is desired, every value knowing its place."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reconciler.diagnostics import Diagnostic, Position
@@ -18,6 +18,9 @@ DEFAULT_ENDPOINTS: Mapping[str, str] = {"bytenite": "https://api.bytenite.com/v1
 
 _ONCE = ("target", "defaults", "guards")
 """What stands once in the whole manifest."""
+
+_HELD_BYTES = 1 << 20
+"""A longer file is read again for a place in it: its values take six times its size, and are not held."""
 
 _DESIRED = {state.value: state for state in Desired}
 
@@ -60,24 +63,30 @@ def parse(
     """
     documents = []
     faults: list[Diagnostic] = []
+    long: list[tuple[Document, Callable[[], Content]]] = []
     for name, content in sources:
         document, found = _read(name, content, memory)
         documents.append(document)
         faults += found
+        if len(content) > _HELD_BYTES:
+            long.append((document, partial(_content, name, content)))
     faults += _faults_across(documents, may_be_empty)
     if faults:
         order = {document.file: number for number, document in enumerate(documents)}
         places = [(order.get(fault.position.file, 0), fault.position.line, fault.position.column) for fault in faults]
         in_order = sorted(zip(places, faults, strict=True), key=lambda pair: pair[0])
         raise ManifestError(tuple(fault for _, fault in in_order))
-    return _build(documents)
+    manifest = _build(documents)
+    for document, read in long:
+        document.let_go(read)
+    return manifest
 
 
 def _read(name: str, content: bytes, memory: Memory) -> tuple[Document, list[Diagnostic]]:
     """One file, and what is wrong with it by itself."""
     value = memory.recall("manifest", content)
     if value is not None:
-        return Document(name, value, {}, lambda: _content(name, content)), []
+        return Document(name, value, {}, partial(_content, name, content)), []
     from reconciler.strict_yaml import read
 
     document = read(content, name)

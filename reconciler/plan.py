@@ -3,11 +3,12 @@
 The forms are those of `schemas/plan.schema.json` and `schemas/outcome.schema.json`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any, NamedTuple, overload
 
-from reconciler.jobs import EMPTY, Target
+from reconciler.jobs import EMPTY, Job, Target
 
 FORMAT_VERSION = 1
 
@@ -80,6 +81,52 @@ class Action(NamedTuple):
     suspended: bool = False
 
 
+AS_RECORDED = "as recorded"
+"""The reason of a noop where nothing differs."""
+
+
+class Actions(Sequence[Action]):
+    """Actions in plan order. Those of jobs that are as recorded are made each time that they are asked for.
+
+    So the plan of a million jobs of which few change holds few actions.
+    """
+
+    __slots__ = ("as_recorded", "told")
+
+    def __init__(self, told: Iterable[Action], as_recorded: Sequence[Job]) -> None:
+        """`told` are all others, in plan order; `as_recorded` is sorted by name."""
+        self.told = tuple(told)
+        self.as_recorded = as_recorded
+
+    def __len__(self) -> int:
+        return len(self.told) + len(self.as_recorded)
+
+    def __iter__(self) -> Iterator[Action]:
+        made = (Action(job.name, job.id, ActionKind.NOOP, AS_RECORDED) for job in self.as_recorded)
+        if not self.told or self.told[-1].kind is not ActionKind.NOOP:
+            yield from self.told
+            yield from made
+            return
+        from heapq import merge
+
+        yield from (action for action in self.told if action.kind is not ActionKind.NOOP)
+        noops = (action for action in self.told if action.kind is ActionKind.NOOP)
+        yield from merge(noops, made, key=attrgetter("job"))
+
+    @overload
+    def __getitem__(self, at: int) -> Action: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Action, ...]: ...
+    def __getitem__(self, at: int | slice) -> Action | tuple[Action, ...]:
+        return tuple(self)[at]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+
 class Narrowed(NamedTuple):
     """That a plan is about `jobs` of the `of` jobs that there are, by globs over their names."""
 
@@ -111,7 +158,7 @@ class Plan(NamedTuple):
     manifest_digest: str
     commit: str | None
     paths: tuple[str, ...]
-    actions: tuple[Action, ...]
+    actions: Sequence[Action]
     undeclared: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     allowed: Mapping[str, int] = EMPTY
@@ -119,17 +166,23 @@ class Plan(NamedTuple):
 
     def count_of(self, kind: ActionKind) -> int:
         """How many actions are of this kind."""
-        return [action.kind for action in self.actions].count(kind)
+        as_recorded = len(self.actions) - len(self.told) if kind is ActionKind.NOOP else 0
+        return [action.kind for action in self.told].count(kind) + as_recorded
+
+    @property
+    def told(self) -> Sequence[Action]:
+        """The actions of which there is more to say than that a job is as recorded."""
+        return self.actions.told if isinstance(self.actions, Actions) else self.actions
 
     @property
     def suspended(self) -> tuple[Action, ...]:
         """The jobs that are left alone because the manifest suspends them."""
-        return tuple([action for action in self.actions if action.suspended])
+        return tuple([action for action in self.told if action.suspended])
 
     @property
     def touches_anything(self) -> bool:
         """Whether carrying it out sends a call or changes a record."""
-        return any(action.kind not in (ActionKind.HOLD, ActionKind.NOOP) for action in self.actions)
+        return any(action.kind not in (ActionKind.HOLD, ActionKind.NOOP) for action in self.told)
 
     @property
     def pending(self) -> bool:

@@ -57,7 +57,7 @@ from reconciler.jobs import (
     Status,
     Verb,
 )
-from reconciler.plan import STEPS, Action, ActionKind, Call, Change, Plan
+from reconciler.plan import AS_RECORDED, STEPS, Action, ActionKind, Actions, Call, Change, Plan
 
 
 class Asked(StrEnum):
@@ -231,13 +231,17 @@ def make_plan(
     `selected` says of a job's name whether the plan is about it.
     """
     steps: dict[int, list[Action]] = {step: [] for step in sorted(set(STEPS.values()))}
+    as_recorded: list[Job] = []
     order = Order(matching.subjects, observed, selected)
     for subject in sorted([one for one in matching.subjects if selected(one.job.name)], key=_name_of):
-        decision = decide(subject, observed.get(subject.job.id, NOT_OBSERVED))
+        seen = observed.get(subject.job.id, NOT_OBSERVED)
+        if _is_as_recorded(subject, seen):
+            as_recorded.append(subject.job)
+            continue
+        decision = decide(subject, seen)
         if decision.verbs:
             decision = order.defer(decision, subject)
         steps[STEPS[decision.kind]].append(action_for(subject, decision, call_for))
-    actions = chain.from_iterable(steps.values())
     return Plan(
         target=state.target,
         lineage=state.lineage,
@@ -245,7 +249,7 @@ def make_plan(
         manifest_digest=manifest_digest,
         commit=commit,
         paths=tuple(paths),
-        actions=tuple(actions),
+        actions=Actions(chain.from_iterable(steps.values()), as_recorded),
         undeclared=matching.undeclared,
     )
 
@@ -279,11 +283,10 @@ def decide(subject: Subject, observed: Observation) -> Decision:
     job, record = subject.job, subject.record
     if record is not None and record.doubt is not None:
         return _hold(record, *_in_doubt(job, record))
+    if _is_as_recorded(subject, observed):
+        return _noop(record, AS_RECORDED)
     column = asked(job, record)
     new_protect = None if record is None or job.protect is record.protect else job.protect
-    is_plain = job.suspend is None and new_protect is None and not subject.renamed_from
-    if column is Asked.SAME and observed is NOT_OBSERVED and is_plain:
-        return _noop(record, "as recorded")  # what the table says too, and most jobs of most plans
     is_suspended = job.suspend is not None and not job.suspend.over
     decision = _suspended(job, record, observed) if is_suspended else _decide_asked(column, subject, observed)
     if new_protect is not None and record is not None:
@@ -294,6 +297,15 @@ def decide(subject: Subject, observed: Observation) -> Decision:
             return _only_recorded(decision, reason)
         return decision._replace(reason=f"{reason}; {decision.reason}")
     return decision
+
+
+def _is_as_recorded(subject: Subject, observed: Observation) -> bool:
+    """Whether nothing bends the table, and it says so too, which it does of most jobs of most plans."""
+    job, record = subject.job, subject.record
+    if record is None or record.doubt is not None or observed is not NOT_OBSERVED:
+        return False
+    is_plain = job.suspend is None and job.protect in (None, record.protect) and not subject.renamed_from
+    return is_plain and asked(job, record) is Asked.SAME
 
 
 def lapsed(jobs: Mapping[str, Job], now_s: float) -> Mapping[str, Job]:
@@ -532,7 +544,7 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
         case Cell.NOOP:
             if observed.status is Status.FAILED:
                 return _noop(record, _reason("a new runToken or config runs it again", seen))
-            return _noop(record, _reason("as recorded", seen))
+            return _noop(record, _reason(AS_RECORDED, seen))
         case Cell.LOST_RUN:
             return _hold(record, f"lost run: recorded as running, but it is {seen}; ", "a new runToken runs it")
         case Cell.ABORTED_ELSEWHERE:

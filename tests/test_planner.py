@@ -13,6 +13,7 @@ from reconciler.jobs import (
     Record,
     State,
     Status,
+    Suspension,
     Target,
     Verb,
 )
@@ -376,6 +377,35 @@ def test_a_plan_is_sorted_by_step_then_name_and_comes_back_from_json_equal() -> 
     assert [a.job for a in plan.actions] == ["abort", "a-run", "z-run", "delete", "noop"]
     assert plan.undeclared == ("left",)
     assert plan_from_json(plan_to_json(plan)) == plan
+
+
+def test_a_plan_holds_no_action_of_a_job_that_is_as_recorded_and_lists_it_all_the_same() -> None:
+    suspended = Suspension("moved")
+    jobs = {
+        name: Job(name, name, Desired.RUNNING, CONFIG, suspend=suspended if name == "j5" else None)
+        for name in (f"j{number}" for number in range(10))
+    }
+    jobs["j7"] = jobs["j7"]._replace(state=Desired.ABORTED)
+    records = {name: Record(name, Desired.RUNNING, CONFIG) for name in jobs}
+    state = State("lineage", 3, Target("bytenite", "https://api.example/v1"), records)
+    plan = make_plan(
+        match_records(jobs, records),
+        {},
+        call_for,
+        lambda name: True,
+        state=state,
+        manifest_digest="",
+        commit=None,
+        paths=["jobs.yaml"],
+    )
+    assert [action.job for action in plan.told] == ["j7", "j5"]
+    listed = ["j7", "j0", "j1", "j2", "j3", "j4", "j5", "j6", "j8", "j9"]
+    assert [action.job for action in plan.actions] == listed
+    assert [action["job"] for action in plan_to_json(plan)["actions"]] == listed
+    assert (len(plan.actions), plan.actions[-1].job, plan.actions[1].reason) == (10, "j9", "as recorded")
+    assert (plan.count_of(ActionKind.NOOP), plan.count_of(ActionKind.ABORT), len(plan.suspended)) == (9, 1, 1)
+    same = plan_from_json(plan_to_json(plan))
+    assert (same, hash(same.actions), same.told) == (plan, hash(plan.actions), tuple(plan.actions))
 
 
 def test_settling_a_doubt_as_applied_records_what_was_sent() -> None:

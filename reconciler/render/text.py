@@ -53,7 +53,7 @@ class StatusRow(Protocol):
 
 def plan(plan: Plan, *, calls: bool = False) -> str:
     """A plan: its counts, then every action but those without a word; with `calls`, the requests of each too."""
-    shown = [action for action in plan.actions if action.kind is not ActionKind.NOOP or action.suspended]
+    shown = [action for action in plan.told if action.kind is not ActionKind.NOOP or action.suspended]
     lines = [f"{styled(Style.RED, 'Warning:')} {field(warning)}" for warning in plan.warnings]
     lines += [verdict(plan, lambda kind, words: styled(_SIGNS[kind][1], words))]
     if plan.narrowed:

@@ -20,6 +20,9 @@ _DIGEST_LENGTH = 64
 _DESIRED = {state.value: state for state in Desired}
 _NO_TOKENS = frozenset[str]()
 
+_Configs = dict[tuple[Any, ...], Config]
+"""Configs by what they are made of: equal ones become one object."""
+
 
 def encode(state: State) -> bytes:
     """The state file's bytes; equal states give equal bytes."""
@@ -46,7 +49,7 @@ def decode(content: bytes, where: str, memory: Memory = FORGETFUL) -> State:
     digest = stated_digest(content)
     if not is_whole(content, digest):
         raise StateError(f"{where} is damaged: {_damage(content, digest)}", _restore(where))
-    state, document = _parse(b"{\n" + _digested(content), where)
+    state, document = _parse(content, where)
     memory.remember("state", content, document)
     return state
 
@@ -70,11 +73,11 @@ def is_whole(content: bytes, digest: str) -> bool:
     return bool(digest) and stated_digest(content) == digest == digest_of(_digested(content))
 
 
-def _digested(content: bytes) -> bytes:
-    return content[len(_OPENING) + _DIGEST_LENGTH + len(_CLOSING) :]
+def _digested(content: bytes) -> memoryview:
+    return memoryview(content)[len(_OPENING) + _DIGEST_LENGTH + len(_CLOSING) :]
 
 
-def digest_of(content: bytes) -> str:
+def digest_of(content: bytes | memoryview) -> str:
     """SHA-256 in hexadecimal."""
     return sha256(content)
 
@@ -99,14 +102,17 @@ def record_to_json(record: Record) -> dict[str, Any]:
     return document
 
 
-def record_from_json(document: Mapping[str, Any]) -> Record:
-    """The record that `record_to_json` wrote; raises `KeyError`, `TypeError` or `ValueError` on anything else."""
+def record_from_json(document: Mapping[str, Any], configs: _Configs | None = None) -> Record:
+    """The record that `record_to_json` wrote; raises `KeyError`, `TypeError` or `ValueError` on anything else.
+
+    `configs` are those met before.
+    """
     state = document.get("state")
     doubt = document.get("inDoubt")
     return Record(
         text_from_json(document["id"]),
         None if state is None else _DESIRED.get(state) or Desired(state),
-        _config(document.get("config", {})),
+        _config(document.get("config", {}), configs),
         frozenset(map(text_from_json, tokens)) if (tokens := document.get("runTokens")) else _NO_TOKENS,
         _text_or_none(document.get("submittedAt")),
         None if doubt is None else doubt_from_json(doubt),
@@ -183,11 +189,19 @@ def _evidence(document: Mapping[str, Any]) -> Evidence:
     )
 
 
-def _config(document: Mapping[str, Any]) -> Config:
-    for value in document.values():
+def _config(document: Mapping[str, Any], configs: _Configs | None = None) -> Config:
+    values = document.values()
+    key = (*document, *values, *map(type, values))  # true equals 1
+    known = configs.get(key) if configs else None
+    if known is not None:
+        return known
+    for value in values:
         if not isinstance(value, int):  # a boolean is one
             raise TypeError("a config holds what is neither a whole number nor a boolean")
-    return dict(document)
+    config = dict(document)
+    if configs is not None:
+        configs[key] = config
+    return config
 
 
 def _indented(value: Any, margin: str, scalar: Callable[[Any], str]) -> str:
@@ -226,11 +240,12 @@ def _parse(content: bytes, where: str) -> tuple[State, Any]:
 
 
 def _state_from_json(document: Mapping[str, Any]) -> State:
+    configs: _Configs = {}
     return State(
         lineage=text_from_json(document["lineage"]),
         serial=whole_from_json(document["serial"]),
         target=Target(text_from_json(document["target"]["engine"]), text_from_json(document["target"]["endpoint"])),
-        jobs={name: record_from_json(record) for name, record in document["jobs"].items()},
+        jobs={name: record_from_json(record, configs) for name, record in document["jobs"].items()},
     )
 
 
