@@ -146,21 +146,19 @@ def plan(
     place: Place,
     world: World,
     selection: Selection,
+    sources: "Sources",
     *,
     refresh: bool,
     parallelism: int = 10,
     provenance: bool = True,
     allowed: Mapping[str, int] = EMPTY,
 ) -> Planned:
-    """The plan, and what it was made from. Writes nothing.
+    """The plan of the manifest that these files make, and what it was made from. Writes nothing.
 
     Without `refresh` nothing is read from the service and no credentials are needed. Without
     `provenance` the plan does not say which manifest it was made from, which is quicker. `allowed` is as
     in `Plan`.
     """
-    from reconciler.sources import read_sources
-
-    sources = read_sources(manifest_paths(place))
     manifest = _manifest(place, world, sources)
     seen = open_store(place, world).seen(manifest.target)
     state = seen.state or _empty(manifest.target)

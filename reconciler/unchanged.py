@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from reconciler.digests import sha256
-from reconciler.wiring import Place, World, manifest_paths, memory_of, open_store
+from reconciler.wiring import Place, World, memory_of, open_store
 
 if TYPE_CHECKING:
     from reconciler.sources import Sources
@@ -12,14 +12,12 @@ if TYPE_CHECKING:
 _KIND = "plan"
 
 
-def known_verdict(place: Place, world: World) -> str | None:
+def known_verdict(place: Place, world: World, sources: "Sources") -> str | None:
     """The verdict on these very files, where they were planned before and came to nothing; else None.
 
-    Raises as reading them does, for a manifest that is not there and a state that was rolled back.
+    Raises for a state that was rolled back.
     """
-    from reconciler.sources import read_sources
-
-    entry = memory_of(place, world).recall(_KIND, _identity(place, read_sources(manifest_paths(place))))
+    entry = memory_of(place, world).recall(_KIND, _identity(place, sources))
     if entry is None or not open_store(place, world).stands(entry["lineage"], entry["serial"], entry["digest"]):
         return None
     said: str = entry["said"]

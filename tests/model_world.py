@@ -421,7 +421,7 @@ class ModelWorld:
     def plan(self, *, refresh: bool, prune: bool = False) -> Plan:
         """The plan. Raises `ReconcilerError` as `app.plan` does."""
         with self.wired() as (place, world):
-            return app.plan(place, world, app.Selection(prune=prune), refresh=refresh, parallelism=1)[0]
+            return app.plan(place, world, app.Selection(prune=prune), [], refresh=refresh, parallelism=1)[0]
 
     def apply(self, how: How = HONEST, *, prune: bool = False, saved: Plan | None = None) -> Ended:
         """Apply under what goes wrong, and say how it ended."""
