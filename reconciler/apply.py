@@ -8,7 +8,7 @@ import os
 import queue
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from threading import Event as Flag
 from threading import Lock
@@ -122,8 +122,10 @@ class _Apply:
                 steps.setdefault(STEPS[action.kind], []).append(action)
         yield left_alone
         self._look_before(parallelism)
-        threads = self._around.session.threads(parallelism)
-        with one_core(parallelism), ThreadPoolExecutor(threads) as pool:
+        session = self._around.session
+        # The git of a state that is pushed would share that core with them.
+        place = one_core(parallelism) if session.is_local else nullcontext()
+        with place, ThreadPoolExecutor(session.threads(parallelism)) as pool:
             for step, actions in sorted(steps.items()):
                 yield from self._step(step, actions, pool)
         self._note_runs(parallelism)

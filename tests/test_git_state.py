@@ -1,9 +1,11 @@
 """State on a branch of a git remote: what is published when, who gets through, and what a remote may do to us."""
 
 import json
+import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,6 +96,17 @@ def test_two_hundred_runs_ten_at_once_take_one_push_before_and_one_after(group: 
     assert run.code == 0, run.err
     assert group.runs() == {f"job-{n}": 1 for n in range(200)}
     assert subjects(group.remote) == ["reconciler apply, under way [skip ci]", "reconciler apply [skip ci]"]
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="needs two cores to choose from"
+)
+def test_git_has_every_core_however_many_calls_are_sent_at_once(group: Team) -> None:
+    hook(group.remote, "pre-receive", f"nproc >>'{group.folder}/cores'")
+    jobs = "\n".join(f"job-{n}: {{state: running}}" for n in range(8))
+    assert applied(group.machine(), jobs, "--parallelism", "8").code == 0
+    told = (group.folder / "cores").read_text().split()
+    assert set(told) == {str(len(os.sched_getaffinity(0)))}
 
 
 def test_a_step_that_takes_long_renews_its_claim_and_publishes_its_results(group: Team) -> None:

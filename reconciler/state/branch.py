@@ -337,6 +337,8 @@ class PublishedSession(Session):
     published or has come to its end, so that the intents of a step go together.
     """
 
+    is_local = False
+
     def __init__(self, publisher: "_Publisher", *arguments: Any) -> None:
         self._publisher = publisher
         self._gate = threading.Condition()

@@ -172,6 +172,9 @@ class Session:
     can't be put there; then nothing may be sent any more.
     """
 
+    is_local = True
+    """Whether a disk of this machine is all that it waits for."""
+
     def __init__(
         self,
         disk: Disk,
