@@ -6,6 +6,13 @@ ATTRIBUTES = """\
 *.state.json -text
 """
 
+IGNORED = """\
+# What reconciler keeps for itself: locks, the journal of an apply that is under way, the jobs of the sandbox.
+*.state.json.lock
+*.state.json.journal
+*.sandbox.db*
+"""
+
 MANIFEST = """\
 # What each batch job should be. `reconciler plan` shows what is to be done, `reconciler apply` does it.
 # Completion in editors: reconciler schema > manifest.schema.json, then

@@ -463,13 +463,20 @@ def test_the_check_says_where_git_would_not_merge_by_lines(served: Clone) -> Non
     assert (run.code, "add `*.history.jsonl merge=union` to .gitattributes" in run.err) == (0, True)
 
 
-def test_init_tells_git_how_to_merge_histories_and_leaves_a_file_that_is_there(served: Clone) -> None:
+def test_init_tells_git_what_to_merge_and_to_ignore_and_leaves_a_file_that_is_there(served: Clone) -> None:
     (served.folder / ".gitattributes").unlink()
+    (served.folder / ".gitignore").unlink(missing_ok=True)
     assert served.run("init", "one.yaml").err == ""
     attribute = served.git("check-attr", "merge", "--", "one.history.jsonl")
     assert attribute == "one.history.jsonl: merge: union"
+    own = ("one.state.json.lock", "one.state.json.journal", "one.sandbox.db", "one.sandbox.db-wal")
+    assert served.git("check-ignore", *own).splitlines() == list(own)
+    assert served.run("init", "two.yaml").err == ""
     (served.folder / ".gitattributes").write_text("* text=auto\n")
-    assert history.ATTRIBUTE in served.run("init", "two.yaml").err
+    (served.folder / ".gitignore").write_text("*.sandbox.db*\n*.state.json.lock\n")
+    said = served.run("init", "three.yaml").err.splitlines()
+    assert said[0].startswith(".gitattributes is there already: let it have *.history.jsonl merge=union")
+    assert said[1:] == [".gitignore is there already: let it have *.state.json.journal"]
     assert (served.folder / ".gitattributes").read_text() == "* text=auto\n"
 
 

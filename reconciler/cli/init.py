@@ -1,6 +1,7 @@
 """`reconciler init`."""
 
 import os
+from contextlib import suppress
 
 import click
 
@@ -12,11 +13,10 @@ from reconciler.errors import ExitCode
 def init(path: str) -> ExitCode:
     """Write a first manifest.
 
-    It validates, and runs on the embedded sandbox. Where there is none, a .gitattributes beside it tells git how to
-    merge histories.
+    It validates, and runs on the embedded sandbox. Where there are none, a .gitattributes beside it tells git how to
+    merge histories, and a .gitignore what is not to be committed.
     """
-    from reconciler.starter import ATTRIBUTES, MANIFEST
-    from reconciler.state.history import ATTRIBUTE
+    from reconciler.starter import ATTRIBUTES, IGNORED, MANIFEST
 
     try:
         with open(path, "x", encoding="utf-8") as file:
@@ -27,11 +27,21 @@ def init(path: str) -> ExitCode:
     except OSError as fault:
         click.echo(f"error: {path} can't be written: {fault.strerror}", err=True)
         return ExitCode.ERROR
-    attributes = os.path.join(os.path.dirname(path), ".gitattributes")
-    try:
-        with open(attributes, "x", encoding="utf-8") as file:
-            file.write(ATTRIBUTES)
-    except OSError:  # mostly since it is there already
-        click.echo(f"So that git merges histories, let {attributes} have the line: {ATTRIBUTE}", err=True)
+    for name, content in ((".gitattributes", ATTRIBUTES), (".gitignore", IGNORED)):
+        if missing := _lacking(os.path.join(os.path.dirname(path), name), content):
+            click.echo(f"{name} is there already: let it have {missing}", err=True)
     click.echo(f"Wrote {path}. Next: reconciler plan{'' if path == 'jobs.yaml' else f' {path}'}")
     return ExitCode.DONE
+
+
+def _lacking(path: str, content: str) -> str:
+    """Write a file for git where there is none; the lines that one which is there lacks."""
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(content)
+        return ""
+    except OSError:  # mostly since it is there already
+        there: list[str] = []
+    with suppress(OSError, UnicodeDecodeError), open(path, encoding="utf-8") as file:
+        there = file.read().splitlines()
+    return ", ".join(line for line in content.splitlines() if not line.startswith("#") and line not in there)
