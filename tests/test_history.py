@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from clone import Clone, served_clone
@@ -16,6 +17,7 @@ from reconciler.engines.sandbox.life import ledger
 from reconciler.history import Origin, Told
 from reconciler.identity import ci_identity
 from reconciler.jobs import Desired, Doubt, Record, Target, Verb
+from reconciler.schemas import schema_text
 from reconciler.state import history
 from reconciler.state.disk import File, OsDisk
 from reconciler.state.file import FileStore, Surroundings
@@ -453,6 +455,19 @@ def test_what_a_killed_command_left_is_told_at_once_and_stays(tmp_path: Path) ->
     past = store(tmp_path).past()
     assert [(e.op, e.outcome) for e in past.entries] == [("op-1", "in-doubt")]
     assert past.content == b""
+
+
+def test_what_the_check_finds_has_a_schema(served: Clone) -> None:
+    served.apply("a: {state: running}")
+    schema = json.loads(schema_text("history-check.schema.json"))
+    whole = served.run("history", "--check", "--format", "json")
+    jsonschema.validate(whole.json, schema)
+    assert (whole.code, whole.json["deeds"], whole.json["faults"]) == (0, 1, [])
+    with (served.folder / "jobs.history.jsonl").open("a") as file:
+        file.write("<<<<<<< ours\n")
+    damaged = served.run("history", "--check", "--format", "json")
+    jsonschema.validate(damaged.json, schema)
+    assert (damaged.code, damaged.json["faults"]) == (1, ["line 2: a mark of a git merge conflict"])
 
 
 def test_the_check_says_where_git_would_not_merge_by_lines(served: Clone) -> None:

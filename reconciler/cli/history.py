@@ -34,7 +34,7 @@ def history(shell: Shell, words: tuple[str, ...], since: str, check: bool) -> Ex
         raise Usage("--check looks through all of the history: give no JOB and no --since with it")
     found = audit.check(place, shell.world)
     if shell.form == "json":
-        shell.document({"entries": found.deeds, "faults": found.faults, "remarks": found.remarks})
+        shell.document(view.checked_document(*found))
     else:
         shell.terminal.answer(view.checked(found.deeds, found.faults))
     for remark in found.remarks:

@@ -4,7 +4,7 @@ import click
 
 from reconciler.errors import ExitCode
 
-SCHEMAS = ("manifest", "plan", "outcome", "drift", "status", "history")
+SCHEMAS = ("manifest", "plan", "outcome", "drift", "status", "history", "history-check")
 
 
 @click.command()

@@ -27,6 +27,11 @@ def checked(count: int, faults: Sequence[str]) -> str:
     return f"The history is whole: {'1 deed' if count == 1 else f'{count} deeds'}."
 
 
+def checked_document(count: int, faults: Sequence[str], remarks: Sequence[str]) -> dict[str, Any]:
+    """The same with `remarks`, in the form of `schemas/history-check.schema.json`."""
+    return {"formatVersion": 1, "deeds": count, "faults": list(faults), "remarks": list(remarks)}
+
+
 def _row(entry: HistoryEntry) -> tuple[str, ...]:
     request = f"request {entry.request_id}" if entry.request_id else ""
     return (
