@@ -46,22 +46,23 @@ _TO_YAML_1_1 = {
     "<<": ("a merge key", "quote it"),
 }
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
-_HEX = re.compile(r"0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"(?:[-+]?(?:0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?")
-_AMBIGUOUS_NUMBER = re.compile(
+# These are seldom asked for, and compiled when they are.
+_HEX = r"0x[0-9a-fA-F]+"
+_AMBIGUOUS_NUMBER = (
     r"[-+]?(?:(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|0o[0-7_]+|0b[01_]+|0x[0-9a-fA-F_]+)"
 )
-_BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?")
-_DATE = re.compile(
+_BASE_60 = r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?"
+_DATE = (
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]*)?"
     r"(?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::?[0-9]{2})?))?"
 )
-_LINE_BREAK = re.compile(r"\r\n?|\n")
+_LINE_BREAK = r"\r\n?|\n"
 # YAML 1.1 ends a line at U+0085, U+2028 and U+2029, YAML 1.2 does not; a BOM stands at the start alone.
 _UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _DIRECTIVE = re.compile(r"(?:[ \t]*(?:#[^\r\n]*)?(?:\r\n?|\n))*%")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = "[\ud800-\udfff]"
 _BAD_ESCAPE = "found invalid Unicode character escape code"
 _MISSING: Final = object()
 _DROPPED: Final = object()
@@ -75,9 +76,9 @@ def read(source: bytes, file: str, libyaml: bool = LIBYAML) -> Document:
     """
     faults: dict[int, str] = {}
     try:
-        text = source.decode("utf-8-sig")
+        text = str(source, "utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        before = source[: error.start].decode("utf-8-sig")
+        before = str(source[: error.start], "utf-8").removeprefix("\ufeff")
         faults[_end_of(before)] = f"byte 0x{source[error.start]:02x} is no UTF-8: save the file as UTF-8"
         return _unread(file, faults)
     if unreadable := _UNREADABLE.search(text):
@@ -198,7 +199,7 @@ class _Builder:
             self.refuse_properties(event)
         if event.style:
             self.positions.append(mark.line << 32 | mark.column)
-            if not text.isascii() and _SURROGATE.search(text):
+            if not text.isascii() and re.search(_SURROGATE, text):
                 raise yaml.MarkedYAMLError(problem=_BAD_ESCAPE, problem_mark=mark)  # libyaml says so itself
             return text
         if not text:
@@ -261,15 +262,15 @@ def _resolve(text: str) -> tuple[Any, str]:
             return (text, _too_long(MAX_DIGITS)) if len(text) > MAX_DIGITS else (int(text), "")
         if _FLOAT.fullmatch(text):
             return (text, _too_long(MAX_DIGITS)) if len(text) > MAX_DIGITS else (float(text), "")
-        if _HEX.fullmatch(text):
+        if re.fullmatch(_HEX, text):
             return (text, _too_long(_MAX_HEX_DIGITS)) if len(text) > _MAX_HEX_DIGITS else (int(text, 16), "")
-        if _AMBIGUOUS_NUMBER.fullmatch(text):
+        if re.fullmatch(_AMBIGUOUS_NUMBER, text):
             return text, (
                 f"YAML 1.1 and 1.2 read {_shown(text)} differently: write a plain decimal number, or quote it"
             )
-        if _BASE_60.fullmatch(text):
+        if re.fullmatch(_BASE_60, text):
             return text, f"YAML 1.1 reads {_shown(text)} as a number in base 60, YAML 1.2 as text: quote it"
-        if _DATE.fullmatch(text):
+        if re.fullmatch(_DATE, text):
             return text, f"YAML 1.1 reads {_shown(text)} as a date, YAML 1.2 as text: quote it"
     elif text in _TO_YAML_1_1:
         meaning, remedy = _TO_YAML_1_1[text]
@@ -316,7 +317,7 @@ def _packed(mark: Any) -> int:
 
 def _end_of(text: str) -> int:
     """The place just after a text."""
-    lines = _LINE_BREAK.split(text)
+    lines = re.split(_LINE_BREAK, text)
     return packed(len(lines) - 1, len(lines[-1]))
 
 

@@ -101,7 +101,7 @@ class Word(NamedTuple):
     """The last that a person asked of an engine job, as far as an apply was told of it.
 
     `config` is the one that was last let through; `spent` the tokens that bought something, `given`
-    those that have yet to.
+    those that have yet to. One that is taken back before it does is given anew where it comes after another execution.
     """
 
     state: Desired
@@ -134,12 +134,12 @@ class Account:
         self.words[job.id] = word._replace(state=Desired.RUNNING, config=job.config if asked else word.config)
 
     def spend(self, job_id: str, token: str | None) -> None:
-        """The job was executed, or taken as executed, while the manifest gave it this token."""
+        """The job was executed, or taken as executed, or aborted to be, while the manifest gave it this token."""
         word = self.words.get(job_id)
         if word is not None:
             spent = frozenset[str]() if token is None else frozenset({token})
             before = frozenset[str]() if word.forgotten else word.spent
-            self.words[job_id] = word._replace(spent=before | spent, given=word.given - spent, forgotten=False)
+            self.words[job_id] = word._replace(spent=before | spent, given=frozenset(), forgotten=False)
 
     def close(self, job_id: str, executed: int) -> None:
         """All that was asked of this job is done: the next execution takes a new word."""
@@ -246,6 +246,14 @@ class Months(RuleBasedStateMachine):
             self.world.forward(self.world.options.job_seconds)
         self._edit("a", ("token", token))
         self._apply()
+
+    @rule(token=st.sampled_from(("monday", "tuesday")), crash_at=st.integers(0, 45))
+    def ask_again_and_crash_and_take_it_back_and_ask_once_more(self, token: str, crash_at: int) -> None:
+        self._edit("a", ("token", token))
+        self._apply(How(crash_at=crash_at))
+        for value in (None, token):
+            self._edit("a", ("token", value))
+            self._apply()
 
     @rule(prune=st.booleans())
     def apply(self, prune: bool) -> None:
@@ -519,9 +527,12 @@ class Months(RuleBasedStateMachine):
         for job_id, times in executed.items():
             assert times <= self.account.asks[job_id], f"{job_id} was run {times} times: {self.account.asks[job_id]}"
         newest = {d.deed.job_id: d for d in book[self.seen_done :] if d.by_us and d.deed.verb is Verb.RUN}
-        tokens = {job.id: job.run_token for job in self.jobs.values()}
-        for job_id in newest:
-            self.account.spend(job_id, tokens.get(job_id))
+        wanted = {job.id: job for job in self.jobs.values()}
+        for done in book[self.seen_done :]:
+            job = wanted.get(done.deed.job_id)
+            is_restarted = done.deed.verb is Verb.ABORT and job is not None and job.state is Desired.RUNNING
+            if done.by_us and (done.deed.verb is Verb.RUN or is_restarted):
+                self.account.spend(done.deed.job_id, job.run_token if job else None)
         for job_id, done in newest.items():
             record = records.get(job_id)
             assert record is not None, f"a run of {job_id} is not on record"
