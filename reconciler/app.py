@@ -222,7 +222,7 @@ def apply(
     try:
         with (
             open_store(place, world).open(manifest.target, "apply", options.lock_timeout_s) as session,
-            LazyEngine(manifest.target, place, world, options, session.assure) as engine,
+            LazyEngine(manifest.target, place, world, options) as engine,
         ):
             work = _Work(place, world, options, manifest, session, engine, confirm, watch, remark)
             for made in work.rounds(saved, selection):

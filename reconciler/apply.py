@@ -81,11 +81,15 @@ def look_before(
 
 
 class _Reply(NamedTuple):
-    """What became of one call in the end. `kind` is what is believed; `answer` what was said."""
+    """What became of one call in the end. `kind` is what is believed; `answer` what was said.
+
+    `held_back` is why it was not sent when its turn came, "" where it was.
+    """
 
     kind: AnswerClass
     answer: Answer
     note: str = ""
+    held_back: str = ""
 
 
 def carry_out(
@@ -125,7 +129,9 @@ class _Apply:
         session = self._around.session
         # The git of a state that is pushed would share that core with them.
         place = one_core(parallelism) if session.is_local else nullcontext()
-        with place, ThreadPoolExecutor(session.threads(parallelism)) as pool:
+        # Where nothing new is to start after a failure, none may stand ready.
+        threads = parallelism if self._fail_fast and session.is_local else session.threads(parallelism)
+        with place, ThreadPoolExecutor(threads) as pool:
             for step, actions in sorted(steps.items()):
                 yield from self._step(step, actions, pool)
         self._note_runs(parallelism)
@@ -190,9 +196,8 @@ class _Apply:
         started_s = self._around.monotonic()
         outcome = _failed(action, "the apply ended before this action did")
         try:
-            halted = _INTERRUPTED if self._around.stop.is_set() else self._halted
-            if halted:
-                outcome = _skipped(action, halted)
+            if why := self._why_nothing_starts():
+                outcome = _skipped(action, why)
                 return
             outcome = self._carry_out(action)
         except (CredentialsError, EngineError) as fault:
@@ -242,8 +247,8 @@ class _Apply:
         *before_last, last = decision.verbs
         for verb in before_last:
             reply = self._call(subject, verb, observed, applied(subject.job, subject.record, verb), decision.reason)
-            if self._is_interrupted(reply):
-                return _skipped(action, _INTERRUPTED)
+            if reply.held_back:
+                return _skipped(action, reply.held_back)
             not_running = reply.kind is AnswerClass.REJECTED and reply.answer.status == 400
             if reply.kind is not AnswerClass.APPLIED and not not_running:
                 return _outcome(action, decision.kind, verb, reply)
@@ -257,13 +262,9 @@ class _Apply:
             if stuck:
                 return _outcome(action, decision.kind, verb, reply)._replace(outcome=Outcome.FAILED, error=stuck)
         reply = self._call(subject, last, observed, decision.record, decision.reason)
-        if self._is_interrupted(reply) and not before_last:
-            return _skipped(action, _INTERRUPTED)
+        if reply.held_back and not before_last:
+            return _skipped(action, reply.held_back)
         return _outcome(action, decision.kind, last, reply)
-
-    def _is_interrupted(self, reply: _Reply) -> bool:
-        """Whether a call was not sent since nothing new may start."""
-        return reply.kind is AnswerClass.NOT_SENT and self._around.stop.is_set()
 
     def _wait_inactive(self, job_id: str, observed: Observation, within_s: float) -> Observation:
         """Observe until the job is no longer active, for `within_s` at most; where nothing can be read, don't."""
@@ -316,14 +317,24 @@ class _Apply:
         except JournalBroken as fault:
             self._halt("skipped: the journal can't be written")
             return _Reply(AnswerClass.IN_DOUBT, reply.answer, f"the result could not be put on record: {fault}")
-        if reply.kind is AnswerClass.NOT_SENT or reply.answer.status == 401:
+        if (reply.kind is AnswerClass.NOT_SENT and not reply.held_back) or reply.answer.status == 401:
             self._halt(f"skipped: {words}")
         return reply
 
     def _settle(self, job_id: str, call: Call, verb: Verb, before: Evidence | None) -> _Reply:
         """Send, and where the answer is lost look, and repeat what may be repeated."""
         engine = self._around.engine
-        answer = engine.send(call)
+        held_back = ""
+
+        def may_start() -> bool:
+            # Others may have failed while this one waited for its turn.
+            nonlocal held_back
+            held_back = self._why_nothing_starts() or ("" if self._may_be_sent() else _INTERRUPTED)
+            return not held_back
+
+        answer = engine.send(call, may_start)
+        if answer.kind is AnswerClass.NOT_SENT and held_back:
+            return _Reply(answer.kind, answer, held_back=held_back)
         done_already = (400, 404) if verb is Verb.ABORT else (404,)
         if answer.kind is not AnswerClass.IN_DOUBT:
             return _Reply(answer.kind, answer, answer.message if answer.kind is AnswerClass.APPLIED else "")
@@ -337,12 +348,18 @@ class _Apply:
             if verb is Verb.RUN or may_hit_newer_run or sends == _SENDS or self._around.pause(0.25 * 2**sends):
                 break
             try:
-                again = engine.send(call)
+                again = engine.send(call, self._may_be_sent)
             except JournalBroken:  # this one was not sent; what became of the first is as open as before
                 break
             if again.kind is AnswerClass.APPLIED or again.status in done_already:
                 return _Reply(AnswerClass.APPLIED, again, f"sent again after a lost answer ({_words(answer)})")
         return _Reply(AnswerClass.IN_DOUBT, answer)
+
+    def _why_nothing_starts(self) -> str:
+        return _INTERRUPTED if self._around.stop.is_set() else self._halted
+
+    def _may_be_sent(self) -> bool:
+        return not self._around.stop.is_set() and self._around.session.assure()
 
     def _look(self, job_id: str) -> Observation:
         try:

@@ -70,11 +70,8 @@ class ApplyOptions(NamedTuple):
 class LazyEngine:
     """The engine of a target, opened when it is first needed: a plan of holds needs no credentials."""
 
-    def __init__(
-        self, target: Target, place: Place, world: World, options: ApplyOptions, assure: Callable[[], bool]
-    ) -> None:
-        """`assure` is asked before each call that changes a job, as in `Session.assure`."""
-        self._arguments = (target, place, world, options, assure)
+    def __init__(self, target: Target, place: Place, world: World, options: ApplyOptions) -> None:
+        self._arguments = (target, place, world, options)
         self._stack = ExitStack()
         self._engine: Engine | None = None
 
@@ -91,9 +88,7 @@ class LazyEngine:
 
 
 @contextmanager
-def open_engine(
-    target: Target, place: Place, world: World, options: ApplyOptions, assure: Callable[[], bool] = lambda: True
-) -> "Iterator[Engine]":
+def open_engine(target: Target, place: Place, world: World, options: ApplyOptions) -> "Iterator[Engine]":
     """The target's engine, and, for an embedded sandbox, its server. Raises `CredentialsError` for want of them."""
     from random import Random
 
@@ -115,7 +110,6 @@ def open_engine(
             max_rps=options.max_rps,
             wait=world.pause,
             random=Random(),  # noqa: S311  jitter needs no cryptography
-            assure=lambda: not world.stop.is_set() and assure(),
             noted=world.noted,
         )
         stack.callback(engine.close)

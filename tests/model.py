@@ -149,6 +149,12 @@ class Account:
             spent = frozenset[str]() if word.forgotten else word.spent
             self.words[job_id] = word._replace(spent=spent, given=frozenset(), forgotten=False)
 
+    def adopted(self, job_id: str, record: Record) -> None:
+        """A job whose record a person dropped has one again: what it says is spent is."""
+        word = self.words.get(job_id)
+        if word is not None and word.forgotten and record.state is not None:
+            self.words[job_id] = word._replace(spent=record.run_tokens, forgotten=False)
+
     def take_config(self, job: Job) -> None:
         """The config is on record as taken, for the next run."""
         if job.id in self.words:
@@ -539,6 +545,8 @@ class Months(RuleBasedStateMachine):
             assert (record.doubt is not None and record.doubt.op == done.op) or (
                 record.state is Desired.RUNNING and same_config(record.config, done.deed.config)
             ), f"a run of {job_id} is on record as {record}"
+        for job_id, record in records.items():
+            self.account.adopted(job_id, record)
         self.seen_done = len(book)
         self._check_order(newest)
         self._check_settled(records)

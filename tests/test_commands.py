@@ -549,6 +549,16 @@ def test_fail_fast_starts_nothing_new(tmp_path: Path) -> None:
         assert "--fail-fast was given" in run.out
 
 
+def test_fail_fast_leaves_none_standing_ready_either(tmp_path: Path) -> None:
+    """Of eight calls at a time, the first is refused at once and the others take a second."""
+    with served_project(tmp_path, "run:403:job=a", "run:slow:seconds=1") as project:
+        project.write("\n".join(f"{name}: {{state: running}}" for name in "abcdefghijkl"))
+        run = project.run("apply", "--yes", "--fail-fast", "--parallelism", "8")
+        assert run.code == 3
+        assert sorted(done(project)) == [("run", name) for name in "bcdefgh"]
+        assert run.out.count("--fail-fast was given") == 4
+
+
 def test_a_failure_in_a_200_shows_code_text_and_request(tmp_path: Path) -> None:
     with served_project(tmp_path, "run:not-ok") as project:
         project.write("a: {state: running}")

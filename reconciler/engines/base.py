@@ -1,6 +1,6 @@
 """The port to whatever runs jobs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -38,6 +38,11 @@ class Answer:
     request_id: str = ""
 
 
+def always() -> bool:
+    """Nothing keeps a call from being sent."""
+    return True
+
+
 class Engine(Protocol):
     """A service that runs jobs. Every method may be called from several threads at once."""
 
@@ -58,11 +63,12 @@ class Engine(Protocol):
         `EngineError` where the service has no list.
         """
 
-    def send(self, call: Call) -> Answer:
+    def send(self, call: Call, may_be_sent: Callable[[], bool] = always) -> Answer:
         """Send one call that changes a job, and class the answer.
 
         It is sent again only where the answer's class allows it: not sent, 429 as told, a 401
-        once with a new token. Never raises for what the service or the network does.
+        once with a new token. `may_be_sent` is asked right before each time; what it raises, this
+        raises. Never raises for what the service or the network does.
         """
 
     def close(self) -> None:

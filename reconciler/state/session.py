@@ -249,6 +249,9 @@ class Session:
 
         False where a stop was asked for. Raises `JournalBroken` where nothing may be sent any more.
         """
+        self._check()
+        if self._journal is not None:
+            self._journal.check()
         return True
 
     def rests_on(self, plan_digest: str, allowed: str = "") -> None:

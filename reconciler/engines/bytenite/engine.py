@@ -12,7 +12,7 @@ from itertools import islice
 from random import Random
 
 from reconciler.endpoints import endpoint_fault, normalize_endpoint
-from reconciler.engines.base import Answer, AnswerClass
+from reconciler.engines.base import Answer, AnswerClass, always
 from reconciler.engines.bytenite.answers import answer_from, may_repeat
 from reconciler.engines.bytenite.auth import (
     API_KEY_VARIABLE,
@@ -43,9 +43,8 @@ class ByteniteEngine:
     `parallelism` is the number of requests at once, and of connections that are kept. `max_rps` is in
     requests a second, None for no limit. `timeout_s` bounds each attempt as a whole, `connect_timeout_s` the part
     before its first byte. `wait` returns True, at once, where a stop is asked for. `transport`
-    stands in for the network, and both timeouts are then its own. `assure` is asked right before each call
-    that changes a job: it returns False where that is not to be sent, and what it raises `send` raises.
-    `noted` is told of each access token that the API key is exchanged for.
+    stands in for the network, and both timeouts are then its own. `noted` is told of each access token
+    that the API key is exchanged for.
 
     Raises `EngineError` for an endpoint that can't be used.
     """
@@ -64,7 +63,6 @@ class ByteniteEngine:
         timeout_s: float = 30.0,
         connect_timeout_s: float = 10.0,
         transport: BaseTransport | None = None,
-        assure: Callable[[], bool] = lambda: True,
         noted: Callable[[str], None] = lambda _: None,
     ) -> None:
         if fault := endpoint_fault(endpoint):
@@ -86,7 +84,6 @@ class ByteniteEngine:
         self._retrying = partial(send_with_retries, wait=wait, random=random, wall_clock=wall_clock)
         self._parallelism = max(1, parallelism)
         self._slots = threading.BoundedSemaphore(self._parallelism)
-        self._assure = assure
         self._reads: bool | None = None
         self._reads_lock = threading.Lock()
 
@@ -126,10 +123,10 @@ class ByteniteEngine:
                 return
         raise EngineError(f"{self._endpoint}: the list of jobs does not end after {PAGE_LIMIT} pages")
 
-    def send(self, call: Call) -> Answer:
+    def send(self, call: Call, may_be_sent: Callable[[], bool] = always) -> Answer:
         """See `Engine.send`."""
         try:
-            reply = self._ask(call.method, call.path, call.body)
+            reply = self._ask(call.method, call.path, call.body, may_be_sent)
         except (CredentialsError, EngineError) as error:
             # There is no token to send the call with. Whatever an earlier attempt met, it did nothing.
             return Answer(AnswerClass.NOT_SENT, message=error.message)
@@ -218,7 +215,7 @@ class ByteniteEngine:
 
     def _read(self, path: str) -> Reply:
         """The reply to a GET. Raises `CredentialsError` for a 401, `EngineError` where it could not be sent."""
-        reply = self._ask("GET", path, None)
+        reply = self._ask("GET", path, None, always)
         if reply.status == 401:
             raise CredentialsError(
                 f"the service rejected the access token (401): {answer_from(reply, self._tokens.redact).message}",
@@ -228,7 +225,7 @@ class ByteniteEngine:
             raise EngineError(reply.fault, "check the endpoint and the network, then try again")
         return reply
 
-    def _ask(self, method: str, path: str, body: Mapping[str, object] | None) -> Reply:
+    def _ask(self, method: str, path: str, body: Mapping[str, object] | None, may_be_sent: Callable[[], bool]) -> Reply:
         """The last reply to a request, with a token renewed once on a 401, and retried as far as that is safe.
 
         Raises `CredentialsError` or `EngineError` where there is no token to send it with.
@@ -238,14 +235,14 @@ class ByteniteEngine:
 
         def attempt() -> Reply:
             token = self._tokens.token()
-            reply = self._exchange(method, url, token, content)
+            reply = self._exchange(method, url, token, content, may_be_sent)
             if reply.status != 401:
                 return reply
             try:
                 newer = self._tokens.renewed(token)
             except ReconcilerError as error:
                 return replace(reply, fault=f"the access token could not be renewed: {error.message}")
-            return reply if newer is None else self._exchange(method, url, newer, content)
+            return reply if newer is None else self._exchange(method, url, newer, content, may_be_sent)
 
         return self._retrying(attempt, partial(may_repeat, is_read=method == "GET"))
 
@@ -254,7 +251,9 @@ class ByteniteEngine:
         url = token_url(self._endpoint)
         content = _compact({"apiKey": api_key})
         # A token that nobody got to see does no harm, so asking again is as safe as a read.
-        reply = self._retrying(lambda: self._exchange("POST", url, None, content), partial(may_repeat, is_read=True))
+        reply = self._retrying(
+            lambda: self._exchange("POST", url, None, content, always), partial(may_repeat, is_read=True)
+        )
         answer = answer_from(reply, self._tokens.redact)
         if answer.kind is AnswerClass.APPLIED:
             # No word of this answer is ever shown: it may hold a token in a place where none is looked for.
@@ -271,16 +270,17 @@ class ByteniteEngine:
         words = answer.message if answer.status is None or answer.status >= 300 else "an unreadable answer"
         raise EngineError(f"{url}: no access token: {_status_of(answer)}: {words}", "try again later")
 
-    def _exchange(self, method: str, url: str, token: str | None, content: bytes | None) -> Reply:
+    def _exchange(
+        self, method: str, url: str, token: str | None, content: bytes | None, may_be_sent: Callable[[], bool]
+    ) -> Reply:
         headers = {"Accept": "application/json"}
         if token is not None:
             headers["Authorization"] = token
         if content is not None:
             headers["Content-Type"] = "application/json"
-        changes_job = token is not None and method != "GET"
         with self._slots:
             started_s = self._limiter.started_s()
-            if started_s is None or (changes_job and not self._assure()):
+            if started_s is None or not may_be_sent():
                 return Reply(sent=False, fault="stopped before it was sent")
             reply = self._transport.exchange(method, url, headers, content)
             self._limiter.note(reply, started_s)
