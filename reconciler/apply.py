@@ -43,6 +43,7 @@ _OUTCOMES: Mapping[AnswerClass, Outcome] = {
     AnswerClass.IN_DOUBT: Outcome.IN_DOUBT,
 }
 _INTERRUPTED = "skipped: interrupted before it began"
+_STOPPED_MIDWAY = "interrupted after the abort; the next apply goes on from there"
 _RUNS = frozenset({ActionKind.RUN, ActionKind.RESTART})
 _DELETE_STEP = STEPS[ActionKind.DELETE]
 
@@ -261,10 +262,10 @@ class _Apply:
             stuck = self._why_stuck(subject, observed)
             if stuck:
                 return _outcome(action, decision.kind, verb, reply)._replace(outcome=Outcome.FAILED, error=stuck)
-        reply = self._call(subject, last, observed, decision.record, decision.reason)
-        if reply.held_back and not before_last:
-            return _skipped(action, reply.held_back)
-        return _outcome(action, decision.kind, last, reply)
+        reply = self._call(subject, last, observed, decision.record, decision.reason, is_new=not before_last)
+        if not reply.held_back:
+            return _outcome(action, decision.kind, last, reply)
+        return _failed(action, _STOPPED_MIDWAY) if before_last else _skipped(action, reply.held_back)
 
     def _wait_inactive(self, job_id: str, observed: Observation, within_s: float) -> Observation:
         """Observe until the job is no longer active, for `within_s` at most; where nothing can be read, don't."""
@@ -282,7 +283,7 @@ class _Apply:
     def _why_stuck(self, subject: Subject, observed: Observation) -> str:
         """Why the call after an abort can't follow, "" where it can."""
         if self._around.stop.is_set():
-            return "interrupted after the abort; the next apply goes on from there"
+            return _STOPPED_MIDWAY
         if observed.status is Status.ACTIVE:
             return f"it is still active ({observed.word}) after the abort; apply again once it has ended"
         if observed.status is Status.UNREADABLE:
@@ -293,15 +294,27 @@ class _Apply:
             return "the abort deleted the job, since it had yet to start: create a job there and give its id"
         return ""
 
-    def _call(self, subject: Subject, verb: Verb, observed: Observation, after: Record | None, reason: str) -> _Reply:
-        """One call: intent on disk, send, result on disk. `after` is the record if it was applied."""
+    def _call(
+        self,
+        subject: Subject,
+        verb: Verb,
+        observed: Observation,
+        after: Record | None,
+        reason: str,
+        *,
+        is_new: bool = True,
+    ) -> _Reply:
+        """One call: intent on disk, send, result on disk. `after` is the record if it was applied.
+
+        `is_new` is False for what follows an abort: that is brought to its end though others failed.
+        """
         around, job = self._around, subject.job
         before = None if observed.status is Status.NOT_OBSERVED else observed.evidence
         doubt = Doubt(around.new_op(), verb, job.config, job.run_token, before, around.now(), "")
         around.session.intend(job.name, job.id, doubt, reason)
         self._sent += 1
         sent_s = around.monotonic()
-        reply = self._settle(job.id, around.call_for(verb, job.id, job.config), verb, before)
+        reply = self._settle(job.id, around.call_for(verb, job.id, job.config), verb, before, is_new)
         took_s = around.monotonic() - sent_s
         words = _words(reply.answer)
         record = subject.record
@@ -321,7 +334,7 @@ class _Apply:
             self._halt(f"skipped: {words}")
         return reply
 
-    def _settle(self, job_id: str, call: Call, verb: Verb, before: Evidence | None) -> _Reply:
+    def _settle(self, job_id: str, call: Call, verb: Verb, before: Evidence | None, is_new: bool) -> _Reply:
         """Send, and where the answer is lost look, and repeat what may be repeated."""
         engine = self._around.engine
         held_back = ""
@@ -329,7 +342,8 @@ class _Apply:
         def may_start() -> bool:
             # Others may have failed while this one waited for its turn.
             nonlocal held_back
-            held_back = self._why_nothing_starts() or ("" if self._may_be_sent() else _INTERRUPTED)
+            held_back = self._why_nothing_starts() if is_new else ""
+            held_back = held_back or ("" if self._may_be_sent() else _INTERRUPTED)
             return not held_back
 
         answer = engine.send(call, may_start)

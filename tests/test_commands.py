@@ -559,6 +559,16 @@ def test_fail_fast_leaves_none_standing_ready_either(tmp_path: Path) -> None:
         assert run.out.count("--fail-fast was given") == 4
 
 
+def test_fail_fast_brings_a_restart_to_its_end(tmp_path: Path) -> None:
+    with served_project(tmp_path, "run:403:job=b", "abort:slow:seconds=1") as project:
+        project.write("a: {state: running}")
+        assert project.run("apply", "--yes").code == 0
+        project.write('a: {state: running, runToken: "2"}\nb: {state: running}')
+        run = project.run("apply", "--yes", "--fail-fast", "--parallelism", "2")
+        assert run.code == 3
+        assert done(project) == [("run", "a"), ("abort", "a"), ("run", "a")]
+
+
 def test_a_failure_in_a_200_shows_code_text_and_request(tmp_path: Path) -> None:
     with served_project(tmp_path, "run:not-ok") as project:
         project.write("a: {state: running}")
