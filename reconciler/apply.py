@@ -141,8 +141,9 @@ class _Apply:
 
     def _look_before(self, parallelism: int) -> None:
         """Observe what the plan's jobs come after. One that is run by this plan is not complete within it."""
-        touched = [action.job for action in self._plan.actions if action.kind not in (ActionKind.HOLD, ActionKind.NOOP)]
-        runs = {action.job for action in self._plan.actions if action.kind in _RUNS}
+        touching = self._plan.touching
+        touched = [action.job for action in touching]
+        runs = {action.job for action in touching if action.kind in _RUNS}
         around = self._around
         before = look_before(around.engine, touched, self._subjects, parallelism)
         if before:

@@ -180,9 +180,14 @@ class Plan(NamedTuple):
         return tuple([action for action in self.told if action.suspended])
 
     @property
+    def touching(self) -> Sequence[Action]:
+        """The actions that send a call or change a record."""
+        return [action for action in self.told if action.kind not in (ActionKind.HOLD, ActionKind.NOOP)]
+
+    @property
     def touches_anything(self) -> bool:
         """Whether carrying it out sends a call or changes a record."""
-        return any(action.kind not in (ActionKind.HOLD, ActionKind.NOOP) for action in self.told)
+        return bool(self.touching)
 
     @property
     def pending(self) -> bool:

@@ -8,12 +8,12 @@ from pathlib import Path
 from random import Random
 
 from project import TOKEN
-from reconciler.apply import Surroundings
+from reconciler.apply import Surroundings, carry_out
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.bytenite.wire import call_for
 from reconciler.jobs import Job, Record, State, Target
-from reconciler.plan import Plan
+from reconciler.plan import ActionOutcome, Plan
 from reconciler.planner import Subject, make_plan, match_records
 from reconciler.state.disk import OsDisk
 from reconciler.state.file import FileStore
@@ -52,6 +52,14 @@ def planned(jobs: Mapping[str, Job], records: Mapping[str, Record]) -> tuple[Pla
     state = State("lineage", 0, TARGET, {})
     plan = make_plan(matching, {}, call_for, lambda name: True, state=state, manifest_digest="", commit=None, paths=[])
     return plan, {subject.job.name: subject for subject in matching.subjects}
+
+
+def carried_out(
+    plan: Plan, subjects: Mapping[str, Subject], engine: ByteniteEngine, session: Session, *, parallelism: int = 1
+) -> list[ActionOutcome]:
+    """What became of each action of a plan that nothing stops."""
+    ends = carry_out(plan, subjects, around(engine, session), parallelism=parallelism, fail_fast=False)
+    return [event.outcome for ended in ends for event in ended]
 
 
 def around(engine: ByteniteEngine, session: Session) -> Surroundings:

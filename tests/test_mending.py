@@ -5,14 +5,12 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
 import pytest
 
-from in_process import TARGET, around, engine_at, planned, store_in
+from in_process import TARGET, carried_out, engine_at, planned, store_in
 from project import TOKEN, Project, no_fault_in, served_project
-from reconciler.apply import carry_out
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
@@ -145,10 +143,7 @@ def test_once_a_first_flush_failed_no_other_thread_sends(tmp_path: Path) -> None
     with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True) as server:
         engine = engine_at(server.endpoint, parallelism=2, kind=Together)
         with store_in(tmp_path, FailsOnce()).open(TARGET, "apply", 0) as session:
-            events = list(
-                chain.from_iterable(carry_out(plan, subjects, around(engine, session), parallelism=2, fail_fast=False))
-            )
+            outcomes = carried_out(plan, subjects, engine, session, parallelism=2)
         engine.close()
-    outcomes = [event.outcome for event in events]
     assert [(one.outcome, one.error[:8]) for one in outcomes] == [(Outcome.FAILED, "not sent")] * 2
     assert ledger(tmp_path / "server.db") == []

@@ -2,6 +2,7 @@
 
 import pytest
 
+from in_process import planned
 from reconciler.engines.bytenite.wire import call_for
 from reconciler.jobs import (
     NOT_OBSERVED,
@@ -387,17 +388,7 @@ def test_a_plan_holds_no_action_of_a_job_that_is_as_recorded_and_lists_it_all_th
     }
     jobs["j7"] = jobs["j7"]._replace(state=Desired.ABORTED)
     records = {name: Record(name, Desired.RUNNING, CONFIG) for name in jobs}
-    state = State("lineage", 3, Target("bytenite", "https://api.example/v1"), records)
-    plan = make_plan(
-        match_records(jobs, records),
-        {},
-        call_for,
-        lambda name: True,
-        state=state,
-        manifest_digest="",
-        commit=None,
-        paths=["jobs.yaml"],
-    )
+    plan, _ = planned(jobs, records)
     assert [action.job for action in plan.told] == ["j7", "j5"]
     listed = ["j7", "j0", "j1", "j2", "j3", "j4", "j5", "j6", "j8", "j9"]
     assert [action.job for action in plan.actions] == listed

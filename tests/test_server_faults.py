@@ -2,16 +2,14 @@
 on record afterwards. Judged by the embedded server's own ledger, over real sockets."""
 
 from collections.abc import Mapping
-from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
 import pytest
 
-from in_process import TARGET, around, engine_at, planned, store_in
+from in_process import TARGET, carried_out, engine_at, planned, store_in
 from project import TOKEN
-from reconciler.apply import carry_out
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.bytenite.wire import call_for
@@ -120,10 +118,7 @@ def apply_one(folder: Path, engine: ByteniteEngine, verb: Verb) -> tuple[ActionO
         for name, record in recorded.items():
             session.put(name, record)
         plan, subjects = planned({"a": Job("a", "a", desired, {})}, session.state.jobs)
-        events = list(
-            chain.from_iterable(carry_out(plan, subjects, around(engine, session), parallelism=1, fail_fast=False))
-        )
-        [outcome] = [event.outcome for event in events]
+        [outcome] = carried_out(plan, subjects, engine, session)
         engine.close()
     state = store.read(TARGET)
     return outcome, state.jobs.get("a") if state else None

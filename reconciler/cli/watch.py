@@ -26,9 +26,8 @@ class Watch:
 
         self.close()
         self._made = made
-        touched = [a for a in made.actions if a.kind.value not in ("hold", "noop")]
-        self._number, self._total = 0, len(touched)
-        self._names = max(width(field(action.job)) for action in touched)
+        self._number, self._total = 0, len(made.touching)
+        self._names = max(width(field(action.job)) for action in made.touching)
         self._progress = self._shell.terminal.progress(self._total)
         self._tell = self._progress.__enter__()
 

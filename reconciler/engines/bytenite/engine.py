@@ -215,7 +215,7 @@ class ByteniteEngine:
 
     def _read(self, path: str) -> Reply:
         """The reply to a GET. Raises `CredentialsError` for a 401, `EngineError` where it could not be sent."""
-        reply = self._ask("GET", path, None, always)
+        reply = self._ask("GET", path, None)
         if reply.status == 401:
             raise CredentialsError(
                 f"the service rejected the access token (401): {answer_from(reply, self._tokens.redact).message}",
@@ -225,7 +225,9 @@ class ByteniteEngine:
             raise EngineError(reply.fault, "check the endpoint and the network, then try again")
         return reply
 
-    def _ask(self, method: str, path: str, body: Mapping[str, object] | None, may_be_sent: Callable[[], bool]) -> Reply:
+    def _ask(
+        self, method: str, path: str, body: Mapping[str, object] | None, may_be_sent: Callable[[], bool] = always
+    ) -> Reply:
         """The last reply to a request, with a token renewed once on a 401, and retried as far as that is safe.
 
         Raises `CredentialsError` or `EngineError` where there is no token to send it with.
@@ -251,9 +253,7 @@ class ByteniteEngine:
         url = token_url(self._endpoint)
         content = _compact({"apiKey": api_key})
         # A token that nobody got to see does no harm, so asking again is as safe as a read.
-        reply = self._retrying(
-            lambda: self._exchange("POST", url, None, content, always), partial(may_repeat, is_read=True)
-        )
+        reply = self._retrying(lambda: self._exchange("POST", url, None, content), partial(may_repeat, is_read=True))
         answer = answer_from(reply, self._tokens.redact)
         if answer.kind is AnswerClass.APPLIED:
             # No word of this answer is ever shown: it may hold a token in a place where none is looked for.
@@ -271,7 +271,12 @@ class ByteniteEngine:
         raise EngineError(f"{url}: no access token: {_status_of(answer)}: {words}", "try again later")
 
     def _exchange(
-        self, method: str, url: str, token: str | None, content: bytes | None, may_be_sent: Callable[[], bool]
+        self,
+        method: str,
+        url: str,
+        token: str | None,
+        content: bytes | None,
+        may_be_sent: Callable[[], bool] = always,
     ) -> Reply:
         headers = {"Accept": "application/json"}
         if token is not None:
