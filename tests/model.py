@@ -366,9 +366,14 @@ class Months(RuleBasedStateMachine):
             self._apply_an_older_state()
 
     def _apply_an_older_state(self) -> None:
-        """What was run after the state was written shows at the service, and is not run again."""
+        """What was run after the state was written shows at the service, and is not run again.
+
+        Of a job whose run is in doubt the service can't tell: the run that it shows counts as that one.
+        """
         ran_since = set()
         for record in self._state().jobs.values():
+            if record.doubt is not None and record.doubt.verb is Verb.RUN:
+                continue
             there = self.world.server_job(record.id)
             if there is None or there.submitted_at is None or record.submitted_at is None:
                 continue
