@@ -2,13 +2,18 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from timing import Case, time_once
 
 _RECORD = "  - {type: A, ttl: 300, values: [192.0.2.1]}\n"
+# Terraform starts a program for each run, Ansible a task: more of them than these take minutes.
+_MANY_PROGRAMS, _MANY_TASKS = 1_000, 100
+_RUN = '{"config":{"taskTimeout":600,"jobTimeout":7200}}'
 
 
 def no_op_plans(root: Path, count: int) -> Iterator[Case]:
@@ -19,6 +24,21 @@ def no_op_plans(root: Path, count: int) -> Iterator[Case]:
         yield _octodns(octodns, _fresh(root, "octodns", count), count)
     if (ansible := shutil.which("ansible-playbook")) and count <= 1_000:
         yield _ansible(ansible, _fresh(root, "ansible", count), count)
+
+
+def applies(folder: Path, count: int, parallelism: int, token: str) -> Iterator[Callable[[str], Case]]:
+    """For each peer that is installed, and can send so many runs before one loses patience: endpoint -> case.
+
+    None of them keeps a record on disk of what it is about to send.
+    """
+    paths = [f"jobs/peer-{n:05}/run" for n in range(count)]
+    curl = shutil.which("curl")
+    if curl:
+        yield partial(_curl, curl, _fresh(folder, "curl", count), paths, parallelism, token)
+    if curl and count <= _MANY_PROGRAMS and (terraform := shutil.which("terraform")):
+        yield partial(_terraform_curl, terraform, _fresh(folder, "terraform", count), paths, parallelism, token)
+    if count <= _MANY_TASKS and (ansible := shutil.which("ansible-playbook")):
+        yield partial(_ansible_uri, ansible, _fresh(folder, "ansible", count), paths, token)
 
 
 def _fresh(root: Path, name: str, count: int) -> Path:
@@ -91,3 +111,41 @@ def _ansible(program: str, folder: Path, count: int) -> Case:
     )
     words = ["-i", "localhost,", "-c", "local", "--check", "play.yaml"]
     return Case("ansible-playbook --check", [program, *words], folder, {"ANSIBLE_LOCALHOST_WARNING": "False"})
+
+
+def _curl(program: str, folder: Path, paths: Sequence[str], parallelism: int, token: str, endpoint: str) -> Case:
+    """One curl for all calls."""
+    headers = f'header = "Authorization: {token}"\nheader = "Content-Type: application/json"\n'
+    each = "".join(f'url = "{endpoint}/{path}"\noutput = "/dev/null"\n' for path in paths)
+    (folder / "calls.txt").write_text(f"{headers}data = {json.dumps(_RUN)}\nfail\nsilent\n{each}")
+    words = ["--parallel", "--parallel-immediate", "--parallel-max", str(parallelism), "--config", "calls.txt"]
+    return Case("curl --parallel", [program, *words], folder)
+
+
+def _terraform_curl(
+    program: str, folder: Path, paths: Sequence[str], parallelism: int, token: str, endpoint: str
+) -> Case:
+    """A resource a job, each with a program that makes its call."""
+    headers = f"-H 'Authorization: {token}' -H 'Content-Type: application/json'"
+    call = f"curl -sf -o /dev/null {headers} -d '{_RUN}' {endpoint}/${{each.key}}"
+    (folder / "main.tf").write_text(
+        f'resource "terraform_data" "run" {{\n  for_each = toset({json.dumps(paths)})\n'
+        f'  provisioner "local-exec" {{\n    command = {json.dumps(call)}\n  }}\n}}\n'
+    )
+    environment = {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
+    time_once(Case("terraform init", [program, "init", "-input=false"], folder, environment))
+    words = ["apply", "-auto-approve", "-input=false", f"-parallelism={parallelism}"]
+    return Case("terraform apply, a curl each", [program, *words], folder, environment)
+
+
+def _ansible_uri(program: str, folder: Path, paths: Sequence[str], token: str, endpoint: str) -> Case:
+    """A loop of calls, one after another."""
+    (folder / "calls.json").write_text(json.dumps({"urls": [f"{endpoint}/{path}" for path in paths]}))
+    (folder / "play.yaml").write_text(
+        "- hosts: localhost\n  gather_facts: false\n  vars_files: [calls.json]\n  tasks:\n"
+        f"    - ansible.builtin.uri: {{url: '{{{{ item }}}}', method: POST, headers: {{Authorization: {token}}},\n"
+        f"        body_format: json, body: {_RUN}}}\n"
+        "      loop: '{{ urls }}'\n"
+    )
+    words = ["-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}", "play.yaml"]
+    return Case("ansible-playbook, uri", [program, *words], folder, {"ANSIBLE_LOCALHOST_WARNING": "False"})

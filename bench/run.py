@@ -11,18 +11,20 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from data import recorded, write_manifest
-from peers import no_op_plans
+from peers import applies, no_op_plans
 from timing import Case, Timing, measure, middle, time_once
 
 LATENCY_S = 0.05
@@ -32,25 +34,36 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 _BEGIN, _END = "<!-- figures -->\n", "<!-- end of figures -->\n"
 
 COLD, WARM = "reconciler plan, nothing remembered", "reconciler plan, files unchanged"
-EVENTS, LOAD, SHA256 = "libyaml's events", "yaml.load with CSafeLoader", "sha256 of the file"
+APPLY = "reconciler apply"
+START_UP, PLAN, APPLYING = (
+    "start-up, nothing to do",
+    "no-op plan",
+    f"{{}} runs at a time, {LATENCY_S * 1000:.0f} ms an answer",
+)
+EVENTS, LOAD = "libyaml's events", "yaml.load with CSafeLoader"
+JSON, SHA256 = "json.load of the state", "sha256 of the file"
+# What a plan can't do without, and all that the tool stands on.
+IMPORTS = ("import click, yaml, json, hashlib", "import click, yaml, jsonschema, requests, deepdiff")
 FLOORS = {
     EVENTS: "import yaml\nfor _ in yaml.parse(open('jobs.yaml'), Loader=yaml.CSafeLoader): pass",
     LOAD: "import yaml\nyaml.load(open('jobs.yaml'), Loader=yaml.CSafeLoader)",
+    JSON: "import json\njson.load(open('jobs.state.json'))",
     SHA256: "import hashlib\nhashlib.sha256(open('jobs.yaml', 'rb').read())",
 }
 # What each is to keep to, in seconds and as a ratio to the first row of its group, which is what holds on any machine.
 GOALS = {
-    ("start-up, nothing to do", 10, "reconciler --help"): "0.1 s, 5 ×",
-    ("start-up, nothing to do", 10, COLD): "0.15 s, 6 ×",
-    ("start-up, nothing to do", 10, WARM): "0.1 s, 5 ×",
-    ("no-op plan", 1_000, COLD): "0.15 s, 4.3 ×",
-    ("no-op plan", 10_000, COLD): "0.6 s, 3.6 ×, 80 MB",
-    ("no-op plan", 100_000, COLD): "5 s, 3.5 ×, 400 MB",
-    ("no-op plan", 100_000, WARM): "1 s, 0.7 ×",
-    ("no-op plan", 1_000_000, COLD): "60 s, 4.3 ×, 3,000 MB",
-    ("no-op plan", 1_000_000, WARM): "10 s, 0.7 ×",
-    ("apply", 10, "reconciler apply"): "95 % of the bound",
-    ("apply", 64, "reconciler apply"): "85 % of the bound",
+    (START_UP, 10, "reconciler --help"): "0.1 s, 5 ×",
+    (START_UP, 10, COLD): "0.15 s, 6 ×",
+    (START_UP, 10, WARM): "0.1 s, 5 ×",
+    (PLAN, 1_000, COLD): "0.15 s, 4.3 ×",
+    (PLAN, 10_000, COLD): "0.6 s, 3.6 ×, 80 MB",
+    (PLAN, 100_000, COLD): "5 s, 3.5 ×, 400 MB",
+    (PLAN, 100_000, WARM): "1 s, 0.7 ×",
+    (PLAN, 1_000_000, COLD): "60 s, 4.3 ×, 3,000 MB",
+    (PLAN, 1_000_000, WARM): "10 s, 0.7 ×",
+    (APPLYING.format(10), 1_000, APPLY): "95 % of the bound",
+    (APPLYING.format(64), 1_000, APPLY): "85 % of the bound",
+    (APPLYING.format(64), 2_000, APPLY): "75 % of the bound",
 }
 # The same calls by a client that does nothing else: what this machine and this Python can do at all.
 BARE_CLIENT = """
@@ -78,7 +91,11 @@ threads = [threading.Thread(target=work) for _ in range(parallelism)]
 
 
 class Row(NamedTuple):
-    """One line of the table. `ratio` compares with the group's first row; `note` says more, `goal` what it is to be."""
+    """One line of the table.
+
+    `ratio` compares with the group's first row, or with what the latency alone would take; `note` says
+    more, `goal` what it is to be.
+    """
 
     group: str
     jobs: int
@@ -89,16 +106,24 @@ class Row(NamedTuple):
     goal: str = ""
 
 
-def bench_start_up(root: Path, rounds: int) -> Iterator[Row]:
+PLOTS: Sequence[tuple[str, str, str, Callable[[Row], float]]] = (
+    ("plan-time", PLAN, "seconds", lambda row: row.timing.wall_s),
+    ("plan-memory", PLAN, "MB at most", lambda row: row.timing.peak_bytes / 2**20),
+    ("apply-time", APPLYING.format(64), "seconds", lambda row: row.timing.wall_s),
+)
+
+
+def bench_start_up(root: Path, rounds: int, *, peers: bool) -> Iterator[Row]:
     folder = recorded(root, 10)
     cases = [
         Case("python -c pass", [sys.executable, "-c", "pass"], folder),
-        Case("import click, yaml, json, hashlib", [sys.executable, "-c", "import click, yaml, json, hashlib"], folder),
+        *(Case(line, [sys.executable, "-c", line], folder) for line in IMPORTS),
         Case("reconciler --help", [TOOL, "--help"], folder),
         *_plans(folder),
+        *(no_op_plans(root, 10) if peers else ()),
     ]
-    time_once(cases[-1])
-    yield from _rows("start-up, nothing to do", 10, measure(cases, rounds))
+    time_once(_plans(folder)[1])
+    yield from _rows(START_UP, 10, measure(cases, rounds))
 
 
 def bench_plan(root: Path, count: int, rounds: int, *, peers: bool) -> Iterator[Row]:
@@ -108,7 +133,7 @@ def bench_plan(root: Path, count: int, rounds: int, *, peers: bool) -> Iterator[
         floors = [floor for floor in floors if floor.name != LOAD]
     cases = [*floors, *_plans(folder), *(no_op_plans(root, count) if peers else ())]
     time_once(_plans(folder)[1])
-    yield from _rows("no-op plan", count, measure(cases, rounds))
+    yield from _rows(PLAN, count, measure(cases, rounds))
 
 
 def _plans(folder: Path) -> list[Case]:
@@ -135,31 +160,50 @@ def service(told: list[float]) -> Iterator[str]:
         told.append(json.loads(said)["seconds"])
 
 
-def bench_apply(root: Path, count: int, parallelism: int, rounds: int) -> Iterator[Row]:
-    """Apply `count` runs to a new service each round, and compare with what the latency alone would take."""
+def bench_apply(root: Path, count: int, parallelism: int, rounds: int, *, peers: bool) -> Iterator[Row]:
+    """Apply `count` runs to a new service each round, and compare with what the latency alone would take.
+
+    Peers take part in the first round alone, as some of them take minutes.
+    """
     bound_s = count * LATENCY_S / parallelism
-    bare, own = "a bare http.client, the same calls", "reconciler apply"
-    timings: dict[str, list[Timing]] = {bare: [], own: []}
-    busy: dict[str, list[float]] = {bare: [], own: []}
+    timings: dict[str, list[Timing]] = {}
+    busy: dict[str, list[float]] = {}
     for number in range(rounds):
         folder = root / f"apply-{parallelism}-{count}-{number}"
         folder.mkdir()
-        (folder / "bare.py").write_text(BARE_CLIENT)
-        for name in (bare, own):
-            with service(busy[name]) as endpoint:
-                write_manifest(folder, count, "bytenite", endpoint)
-                command = [TOOL, "apply", "--yes", "--parallelism", str(parallelism)]
-                if name == bare:
-                    command = [sys.executable, "bare.py", endpoint, str(parallelism), str(count)]
-                environment = {"BYTENITE_ACCESS_TOKEN": TOKEN, "XDG_STATE_HOME": str(folder / "state")}
-                timings[name].append(time_once(Case(name, command, folder, environment)))
-    group = f"{count:,} runs, {parallelism} at a time, {LATENCY_S * 1000:.0f} ms an answer"
-    for name, taken in timings.items():
-        timing = middle(taken)
-        rate = bound_s / sorted(busy[name])[len(busy[name]) // 2]
+        makers = [
+            partial(_bare, folder, count, parallelism),
+            partial(_apply, folder, count, parallelism),
+            *(applies(folder, count, parallelism, TOKEN) if peers and number == 0 else ()),
+        ]
+        for make in makers:
+            taken: list[float] = []
+            with service(taken) as endpoint:
+                case = make(endpoint)
+                timings.setdefault(case.name, []).append(time_once(case))
+            busy.setdefault(case.name, []).extend(taken)
+    group = APPLYING.format(parallelism)
+    for name, rounds_of_it in timings.items():
+        timing = middle(rounds_of_it)
+        rate = bound_s / statistics.median(busy[name])
         note = f"{rate:.0%} of the bound of {parallelism / LATENCY_S:,.0f} a second"
-        goal = GOALS.get(("apply", parallelism, name), "")
-        yield Row(group, parallelism, name, timing, timing.wall_s / bound_s, note, goal)
+        goal = GOALS.get((group, count, name), "")
+        yield Row(group, count, name, timing, timing.wall_s / bound_s, note, goal)
+
+
+def _bare(folder: Path, count: int, parallelism: int, endpoint: str) -> Case:
+    (folder / "bare.py").write_text(BARE_CLIENT)
+    return Case(
+        "a bare http.client, the same calls",
+        [sys.executable, "bare.py", endpoint, str(parallelism), str(count)],
+        folder,
+    )
+
+
+def _apply(folder: Path, count: int, parallelism: int, endpoint: str) -> Case:
+    write_manifest(folder, count, "bytenite", endpoint)
+    environment = {"BYTENITE_ACCESS_TOKEN": TOKEN, "XDG_STATE_HOME": str(folder / "state")}
+    return Case(APPLY, [TOOL, "apply", "--yes", "--parallelism", str(parallelism)], folder, environment)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -167,8 +211,7 @@ def table(rows: Sequence[Row]) -> str:
     lines = ["| what | | median | CPU | peak | ratio | | goal |", "|---|---|--:|--:|--:|--:|---|---|"]
     last = ("", 0)
     for row in rows:
-        group = f"{row.group}, {row.jobs:,} jobs" if row.group == "no-op plan" else row.group
-        shown = group if (row.group, row.jobs) != last else ""
+        shown = f"{row.group}, {row.jobs:,} jobs" if (row.group, row.jobs) != last else ""
         last = (row.group, row.jobs)
         wall_s, cpu_s, peak_bytes = row.timing
         figures = f"{wall_s:.3f} s | {cpu_s:.3f} s | {peak_bytes / 2**20:.0f} MB | {row.ratio:.2f}"
@@ -190,23 +233,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="reconciler-bench-") as name:
         root = Path(name)
         if given.quick:
-            rows += bench_start_up(root, 5)
+            rows += bench_start_up(root, 5, peers=False)
             rows += bench_plan(root, 10_000, 2, peers=False)
-            rows += bench_apply(root, 2_000, 64, 1)
+            rows += bench_apply(root, 2_000, 64, 1, peers=False)
         else:
-            rows += bench_start_up(root, 15)
+            rows += bench_start_up(root, 15, peers=True)
             for count in counts:
                 rows += bench_plan(
                     root, count, 5 if count <= 10_000 else 3 if count <= 100_000 else 1, peers=count <= 10_000
                 )
                 print(f"planned {count:,}", file=sys.stderr, flush=True)
-            for count, parallelism in ((1_000, 10), (1_000, 64), (2_000, 64), (4_000, 256)):
-                rows += bench_apply(root, count, parallelism, 3)
+            for parallelism, numbers in ((10, (100, 1_000)), (64, (100, 1_000, 2_000, 4_000)), (256, (4_000,))):
+                for count in numbers:
+                    rows += bench_apply(root, count, parallelism, 3, peers=True)
+                    print(f"applied {count:,}, {parallelism} at a time", file=sys.stderr, flush=True)
     print(table(rows), end="", flush=True)
     if given.write:
         from plots import draw
 
-        draw(rows, DOCUMENT.parent)
+        for name, title, label, value in PLOTS:
+            draw([row for row in rows if row.group == title], title, label, value, DOCUMENT.parent / name)
         before, _, rest = DOCUMENT.read_text().partition(_BEGIN)
         after = rest.partition(_END)[2]
         DOCUMENT.write_text(f"{before}{_BEGIN}{machine}\n\n{table(rows)}{_END}{after}")
