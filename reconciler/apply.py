@@ -17,7 +17,7 @@ from typing import NamedTuple, assert_never
 from reconciler.engines.base import Answer, AnswerClass, Engine
 from reconciler.errors import CredentialsError, EngineError, ReconcilerError
 from reconciler.events import Finished
-from reconciler.evidence import Trace, is_newer_run, trace_of
+from reconciler.evidence import Trace, is_newer_run, may_be_other_run, trace_of
 from reconciler.failure import said_of
 from reconciler.history import NOTE, Told
 from reconciler.jobs import NOT_OBSERVED, Config, Doubt, Evidence, Observation, Record, Status, Verb
@@ -359,8 +359,10 @@ class _Apply:
                 return _Reply(
                     AnswerClass.APPLIED, answer, f"the answer was lost ({_words(answer)}), but it is {now.status}"
                 )
-            may_hit_newer_run = before is not None and (now.status is Status.UNREADABLE or is_newer_run(before, now))
-            if verb is Verb.RUN or may_hit_newer_run or sends == _SENDS or self._around.pause(0.25 * 2**sends):
+            may_hit_other_run = before is not None and (
+                now.status is Status.UNREADABLE or may_be_other_run(before, now)
+            )
+            if verb is Verb.RUN or may_hit_other_run or sends == _SENDS or self._around.pause(0.25 * 2**sends):
                 break
             try:
                 again = engine.send(call, self._may_be_sent)

@@ -33,30 +33,36 @@ def trace_of(verb: Verb, before: Evidence | None, now: Observation) -> Trace:
             if now.status is not Status.ACTIVE:
                 # A stale read tells of an older run.
                 return Trace.UNTOLD if before and now.is_of_other_run(before.submitted_at) else Trace.DONE
-            return Trace.NOT_DONE if before is not None and not is_newer_run(before, now) else Trace.UNTOLD
+            return Trace.NOT_DONE if before is not None and not may_be_other_run(before, now) else Trace.UNTOLD
         case Verb.DELETE:
             if now.status is Status.MISSING:
                 return Trace.DONE
-            return Trace.NOT_DONE if before is not None and not is_newer_run(before, now) else Trace.UNTOLD
+            return Trace.NOT_DONE if before is not None and not may_be_other_run(before, now) else Trace.UNTOLD
     assert_never(verb)
 
 
 def is_newer_run(before: Evidence, now: Observation) -> bool:
-    """Whether the job was run again since: an abort or delete meant for the old run must not hit this one."""
+    """Whether the job was run again since."""
     return _trace_of_run(before, now) is Trace.DONE
+
+
+def may_be_other_run(before: Evidence, now: Observation) -> bool:
+    """Whether this may be another run: an abort or delete meant for the old one must not hit it."""
+    return now.is_of_other_run(before.submitted_at) or is_newer_run(before, now)
 
 
 def _trace_of_run(before: Evidence, now: Observation) -> Trace:
     if now.status is Status.MISSING or before.status in _UNTOLD or before.status is Status.MISSING:
         return Trace.UNTOLD
     if now.submitted_at is not None and now.submitted_at != before.submitted_at:
-        return Trace.DONE
+        # A stale read may tell of a run before the one that was seen already.
+        return Trace.UNTOLD if now.is_of_older_run(before.submitted_at) else Trace.DONE
     if before.status is Status.DRAFT:
         return Trace.NOT_DONE if now.status is Status.DRAFT else Trace.DONE
     if before.status in _ENDED and (now.status is not before.status or now.timestamps != before.timestamps):
         # An ended job changes only by being run again. A draft never was run, and what tells nothing that
         # was not told before the call may be a read of before it.
-        stale = now.timestamps and now.timestamps.items() <= before.timestamps.items()
+        stale = (now.timestamps or now.status is before.status) and now.timestamps.items() <= before.timestamps.items()
         return Trace.UNTOLD if stale or now.status is Status.DRAFT else Trace.DONE
     told = now.submitted_at is not None or bool(now.timestamps)
     return Trace.NOT_DONE if told else Trace.UNTOLD

@@ -135,6 +135,17 @@ class Observation(NamedTuple):
         """Whether this tells of another run than the one that began then; False where either is not told."""
         return None not in (began, self.submitted_at) and began != self.submitted_at
 
+    def is_of_older_run(self, began: str | None) -> bool | None:
+        """Whether this tells of a run before the one that began then; None where the two times can't be compared."""
+        from datetime import datetime
+
+        if not began or not self.submitted_at:
+            return None
+        try:
+            return datetime.fromisoformat(self.submitted_at) < datetime.fromisoformat(began)
+        except (ValueError, TypeError):  # words of the service's own, or a time with its offset beside one without
+            return None
+
     @property
     def evidence(self) -> Evidence:
         """The part that a later observation is compared with, to see a new run."""

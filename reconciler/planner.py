@@ -154,7 +154,7 @@ class Matching(NamedTuple):
     `moves` maps a record's key in the state to its new key: a renamed job's, and, where a name was
     given a new id, the old engine job's record, which stays on record as undeclared.
     `undeclared` are the keys (after the moves) of records that no job claims; `spent` those of them
-    that are recorded absent, which have nothing more to say and may be dropped.
+    that are recorded absent with no call in doubt, which have nothing more to say and may be dropped.
     """
 
     subjects: tuple[Subject, ...]
@@ -198,9 +198,13 @@ def match_records(jobs: Mapping[str, Job], records: Mapping[str, Record]) -> Mat
         declared = jobs.keys() - strangers | set(moves.values()) & strangers
         undeclared = {moves.get(key, key) for key in records} - declared
     origin = {new: old for old, new in moves.items()}
-    spent = {key for key in undeclared if records[origin.get(key, key)].state is Desired.ABSENT}
+    spent = {key for key in undeclared if _is_spent(records[origin.get(key, key)])}
     subjects.sort(key=_name_of)
     return Matching(tuple(subjects), moves, tuple(sorted(undeclared - spent)), tuple(sorted(spent)))
+
+
+def _is_spent(record: Record) -> bool:
+    return record.state is Desired.ABSENT and record.doubt is None
 
 
 def prune(matching: Matching, records: Mapping[str, Record]) -> Matching:
@@ -441,16 +445,9 @@ class Order:
 
 def _is_of_earlier_run(record: Record | None, observed: Observation) -> bool:
     """Whether a read tells of a run before the recorded one, or of one that can't be told from such."""
-    if not ran_since(record, observed):
+    if record is None or not record.submitted_at or not ran_since(record, observed):
         return False
-    from datetime import datetime
-
-    if record is None or not record.submitted_at or observed.submitted_at is None:
-        return False
-    try:
-        return datetime.fromisoformat(observed.submitted_at) < datetime.fromisoformat(record.submitted_at)
-    except (ValueError, TypeError):  # words of the service's own, or a time with its offset beside one without
-        return True
+    return observed.is_of_older_run(record.submitted_at) is not False
 
 
 def _suspended(job: Job, record: Record | None, observed: Observation) -> Decision:

@@ -1,6 +1,6 @@
 """Settle the calls whose answer is lost, by looking at what they should have done."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from reconciler.engines.base import Engine
@@ -12,9 +12,12 @@ from reconciler.state.session import Session
 
 
 class Pending(NamedTuple):
-    """A doubt whose call left no trace at the first look, at `looked_at_s` on the monotonic clock."""
+    """A call in doubt, by its op, that left no trace at the first look, at `looked_at_s` on the monotonic clock.
 
-    job: str
+    By the time of the second its job may have another name, and the name another job.
+    """
+
+    op: str
     looked_at_s: float
 
 
@@ -25,13 +28,15 @@ def look(session: Session, engine: Engine, monotonic: Callable[[], float]) -> li
     `Engine.observe` does, and `JournalBroken`.
     """
     pending: list[Pending] = []
-    for name, record in _in_doubt(session).items():
+    for op, name in _in_doubt(session).items():
+        record = session.record_of(name)
+        assert record is not None
         observed = engine.observe(record.id)
         match _trace(record, observed):
             case Trace.DONE:
                 _conclude(session, name, record, observed, was_applied=True)
             case Trace.NOT_DONE:
-                pending.append(Pending(name, monotonic()))
+                pending.append(Pending(op, monotonic()))
             case Trace.UNTOLD:
                 pass
     return pending
@@ -44,30 +49,31 @@ def look_again(
     settle_s: float,
     monotonic: Callable[[], float],
     pause: Callable[[float], bool],
-) -> list[str]:
-    """Observe a second time, `settle_s` after the first look; returns the jobs that are settled now.
+) -> Iterator[str]:
+    """Observe a second time, `settle_s` after the first look; yields the jobs as they are settled.
 
     A call that left no trace in either look was not done: the job may be acted on anew. Stops
-    early, with what is settled by then, where `pause` says so.
+    early where `pause` says so. Raises as `look` does.
     """
-    done: list[str] = []
+    names = _in_doubt(session)
     for one in sorted(pending, key=lambda p: p.looked_at_s):
         left_s = one.looked_at_s + settle_s - monotonic()
         if left_s > 0 and pause(left_s):
             break
-        record = session.record_of(one.job)
-        if record is None or record.doubt is None:
+        name = names.get(one.op, "")
+        record = session.record_of(name)
+        if record is None:
             continue
         observed = engine.observe(record.id)
         trace = _trace(record, observed)
         if trace is not Trace.UNTOLD:
-            _conclude(session, one.job, record, observed, was_applied=trace is Trace.DONE)
-            done.append(one.job)
-    return done
+            _conclude(session, name, record, observed, was_applied=trace is Trace.DONE)
+            yield name
 
 
-def _in_doubt(session: Session) -> Mapping[str, Record]:
-    return {name: record for name, record in session.state.jobs.items() if record.doubt is not None}
+def _in_doubt(session: Session) -> Mapping[str, str]:
+    """The calls in doubt, by their op, and the name of the job of each."""
+    return {record.doubt.op: name for name, record in session.state.jobs.items() if record.doubt is not None}
 
 
 def _trace(record: Record, observed: Observation) -> Trace:

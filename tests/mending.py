@@ -1,4 +1,4 @@
-"""Break the commands that mend a state before each of their system calls: resolve, state forget, state accept.
+"""Break the commands that mend a state before each of their system calls: resolve, and state forget, accept and push.
 
     python tests/mending.py                     every break of every case
     python tests/mending.py --sample 10         so many of each case
@@ -27,6 +27,7 @@ from crash import APPLY, CANNOT_READ, Break, Broken, History, Scenario
 from reconciler.engines.sandbox.life import calls
 from reconciler.errors import StateError
 from reconciler.jobs import Desired, Record, Target, Verb
+from reconciler.state.codec import encode
 from reconciler.state.disk import OsDisk
 from reconciler.state.session import load
 
@@ -62,6 +63,15 @@ def _cut_journal(folder: Path) -> None:
     path.write_bytes(path.read_bytes().rstrip(b"\0"))
 
 
+def _make_newer(folder: Path) -> None:
+    """A state to push, made from the one that is there with its journal."""
+    loaded = load(OsDisk(), str(folder / "jobs.state.json"), None)
+    assert loaded is not None
+    jobs = {**loaded.state.jobs, "b": loaded.state.jobs["b"]._replace(state=Desired.ABSENT)}
+    newer = loaded.state._replace(serial=loaded.state.serial + 5, jobs=jobs)
+    (folder.parent / "newer.json").write_bytes(encode(newer))
+
+
 _LOST = (*CANNOT_READ, "run:503:after:times=1")
 _RUNNING, _ABORTED, _ABSENT = Desired.RUNNING, Desired.ABORTED, Desired.ABSENT
 
@@ -79,6 +89,17 @@ CASES: Mapping[str, Case] = {
         spoil=_roll_back,
     ),
     "accept-a-cut-journal": Case(("state", "accept"), {"b": _ABORTED}, killed=True, spoil=_cut_journal),
+    "accept-a-cut-journal-that-swaps-names": Case(
+        ("state", "accept"),
+        {"a": _ABORTED},
+        (
+            "a: {state: running}\nb: {state: aborted}",
+            'a: {id: b, state: aborted}\nb: {id: a, state: running, runToken: "2"}',
+        ),
+        killed=True,
+        spoil=_cut_journal,
+    ),
+    "push-after-a-kill": Case(("state", "push", "../newer.json"), {"b": _ABSENT}, killed=True, spoil=_make_newer),
 }
 
 

@@ -24,8 +24,8 @@ def test_a_run_that_left_no_trace_stays_in_doubt_until_the_second_look(tmp_path:
         engine = engine_at(server.endpoint)
         session.put("a", Record("a", None, doubt=doubt))
         pending = look(session, engine, lambda: 100.0)
-        assert [one.job for one in pending] == ["a"]
+        assert [one.op for one in pending] == ["op"]
         assert session.record_of("a") == Record("a", None, doubt=doubt)
-        settled = look_again(pending, session, engine, 60.0, lambda: 110.0, pause)
+        settled = list(look_again(pending, session, engine, 60.0, lambda: 110.0, pause))
         assert (settled, waited, session.record_of("a")) == (["a"], [50.0], None)
         engine.close()

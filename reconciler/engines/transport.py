@@ -290,7 +290,8 @@ class _Pool(HTTPConnectionPool):
             response = connection.getresponse()
         except BaseException:
             connection.close()
-            self._put_conn(connection)
+            # Never again this one: an attempt to connect that was given up may yet give it a socket.
+            self._put_conn(None)
             raise
         return _Answer(cast("http.client.HTTPResponse", response), cast("HTTPConnection", connection), self)
 

@@ -12,7 +12,16 @@ from reconciler.memory import FORGETFUL, Memory
 from reconciler.state import codec, history
 from reconciler.state.disk import Disk, replace
 from reconciler.state.lock import locked
-from reconciler.state.session import Loaded, Scribe, Session, journal_path, load, refuse_other_target, salvage
+from reconciler.state.session import (
+    Loaded,
+    Scribe,
+    Session,
+    journal_path,
+    load,
+    mark_held,
+    refuse_other_target,
+    salvage,
+)
 from reconciler.state.store import Seen
 
 
@@ -89,27 +98,37 @@ class FileStore:
 
     def accept(self, target: Target, timeout_s: float) -> tuple[State, list[str]]:
         with self._locked("state accept", timeout_s):
-            sound = self._if_sound(target)
-            if sound is not None:
-                return sound, []
+            trouble = ""
+            try:
+                loaded = self._load(target)
+            except StateError as fault:
+                loaded, trouble = None, fault.message
+            if loaded is not None:
+                self._drop_held("state accept", loaded)
+                return loaded.state, []
             salvaged, remarks = salvage(self._around.disk, self._path, target, self._around.new_lineage())
+            remarks = remarks or [trouble]
             state = salvaged.state
             serial = max(state.serial, self._marks.serial_of(state.lineage)) + 1
             accepted = State(state.lineage, serial, target, state.jobs)
             content = codec.encode(accepted)
-            self._take("state accept", accepted, content, codec.stated_digest(content), salvaged.untold, remarks)
+            digest = codec.stated_digest(content)
+            self._take("state accept", accepted, content, digest, salvaged.untold, remarks, was_sound=False)
         return accepted, remarks
 
     def put(self, state: State, target: Target, timeout_s: float) -> bool:
         with self._locked("state push", timeout_s):
             refuse_other_target(state.target, target, "the state to push")
-            if not _is_newer(state, self.read(target), self.where):
+            loaded = self._load(target)
+            if not _is_newer(state, loaded.state if loaded else None, self.where):
+                if loaded is not None:
+                    self._drop_held("state push", loaded)
                 return False
             content = codec.encode(state)
             digest = codec.stated_digest(content)
             self._marks.refuse_older(state.lineage, state.serial, digest, "the state to push")
             remarks = [f"serial {state.serial} was pushed"]
-            self._take("state push", state, content, digest, self.past().untold, remarks)
+            self._take("state push", state, content, digest, self.past().untold, remarks, was_sound=True)
         return True
 
     def _take(
@@ -120,17 +139,38 @@ class FileStore:
         digest: str,
         untold: Sequence[history.Line],
         remarks: Sequence[str],
+        *,
+        was_sound: bool,
     ) -> None:
         """Put a state in place of the one there and of its journal; its lock is held. Raises `StateError`."""
-        disk, journal = self._around.disk, journal_path(self._path)
-        try:
+        disk = self._around.disk
+        with self._writing(command):
             # First, as an intent is: a state is not to be taken with nobody's name to it.
             self._tell_taken(command, untold, state, digest, remarks)
+            mark_held(disk, self._path, state, digest, was_sound=was_sound)
             replace(disk, self._path, content, disk.mode(self._path) or 0o600)
             self._marks.note(state, digest)
-            if disk.mode(journal) is not None:
-                disk.remove(journal)
-                disk.sync_folder(self._path)
+            self._remove_journal()
+
+    def _drop_held(self, command: str, loaded: Loaded) -> None:
+        """Remove a journal that says nothing which the file lacks: it was to go with the state before this one."""
+        if loaded.entries is not None and not loaded.changed:
+            disk, path = self._around.disk, history.history_path(self._path)
+            with self._writing(command):
+                history.append(disk, path, disk.mode(self._path) or 0o600, loaded.untold, again=True)
+                self._remove_journal()
+
+    def _remove_journal(self) -> None:
+        disk, journal = self._around.disk, journal_path(self._path)
+        if disk.mode(journal) is not None:
+            disk.remove(journal)
+            disk.sync_folder(self._path)
+
+    @contextmanager
+    def _writing(self, command: str) -> Iterator[None]:
+        """Turn the failure of a write into a `StateError`."""
+        try:
+            yield
         except OSError as fault:
             raise StateError(
                 f"{self._path} could not be written: {fault.strerror}",
@@ -166,12 +206,6 @@ class FileStore:
     def _origin(self, what: str) -> Origin:
         around = self._around
         return Origin(around.who, command=what) if around.origin is None else around.origin(what)
-
-    def _if_sound(self, target: Target) -> State | None:
-        try:
-            return self.read(target)
-        except StateError:
-            return None
 
     @contextmanager
     def _locked(self, what: str, timeout_s: float) -> Iterator[None]:

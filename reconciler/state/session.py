@@ -38,6 +38,9 @@ _CHECKPOINT_BYTES = 8 * 1024 * 1024
 _LONGEST_REASON = 500
 """Characters of a reason that are kept."""
 
+_NO_FILE = "none"
+"""In place of the digest of a file that a journal starts from: it fits none."""
+
 _NO_ANSWER = "no answer on record: the command ended before it came"
 
 
@@ -100,7 +103,8 @@ def load(disk: Disk, path: str, target: Target | None, memory: Memory = FORGETFU
 def salvage(disk: Disk, path: str, target: Target, lineage: str) -> tuple[Loaded, list[str]]:
     """What is on disk as `state accept` takes it: what can be read, whatever the digests say, and remarks on it.
 
-    The journal's records are replayed over the file wherever the journal says it started from.
+    The journal's records are replayed over the file wherever the journal says it started from, but for those that
+    it says the file holds.
     Raises `StateError` where the file is no state at all.
     """
     remarks: list[str] = []
@@ -123,11 +127,34 @@ def salvage(disk: Disk, path: str, target: Target, lineage: str) -> tuple[Loaded
         except JournalDamaged as fault:
             remarks.append(fault.message)
             entries = fault.readable
-        remarks.append(f"replayed {len(entries)} journal records")
     with _only_known_shapes(path):
         if content is None and entries:
             base = base._replace(lineage=codec.text_from_json(entries[0].get("lineage", lineage)))
+        elif content is not None and entries:
+            entries = _lacking(entries, codec.stated_digest(content))
+        if entries is not None:
+            remarks.append(f"replayed {len(entries)} journal records")
         return _replayed(base._replace(target=target), "", entries), remarks
+
+
+def mark_held(disk: Disk, path: str, state: State, digest: str, *, was_sound: bool) -> None:
+    """Have the journal that is there, if any, say that the state of this digest holds it, as a fold does.
+
+    Whoever puts that state in place is then free to be killed before the journal is removed: nothing of it is
+    replayed over the state. Where file and journal were not sound they stay so until then; of a damaged journal
+    what could be read is kept. Raises `OSError`.
+    """
+    content = disk.read(journal_path(path))
+    if content is None:
+        return
+    try:
+        header, *rest = decode(content, journal_path(path))
+    except JournalDamaged as fault:
+        header, rest = {}, [entry for entry in fault.readable if entry.get("type") != "header"]
+    started = header if was_sound else _header(state, _NO_FILE)
+    Journal(
+        disk, journal_path(path), disk.mode(path) or 0o600, [started, *rest, _checkpoint(state.serial, digest)]
+    ).close()
 
 
 @contextmanager
@@ -411,7 +438,7 @@ class Session:
         state = State(self._lineage, self._serial + 1, self._target, self._jobs)
         content = codec.encode(state)
         digest = codec.stated_digest(content)
-        journal.append(encoded({"type": "checkpoint", "serial": state.serial, "digest": digest}))
+        journal.append(encoded(_checkpoint(state.serial, digest)))
         replace_file(self._disk, self._path, content, self._mode)
         self._serial, self._digest, self._changed = state.serial, digest, False
         self._written_bytes = len(content)
@@ -451,15 +478,7 @@ class Session:
         journal.close()
 
     def _new_journal(self, entries: Iterable[Entry]) -> Journal:
-        header = {
-            "type": "header",
-            "format": _FORMAT_VERSION,
-            "lineage": self._lineage,
-            "serial": self._serial,
-            "digest": self._digest,
-            "engine": self._target.engine,
-            "endpoint": self._target.endpoint,
-        }
+        header = _header(State(self._lineage, self._serial, self._target, {}), self._digest)
         try:
             return Journal(
                 self._disk,
@@ -539,10 +558,9 @@ def _fit(base: State | None, digest: str, entries: list[Entry], path: str) -> tu
         lineage, engine, endpoint = (codec.text_from_json(header[name]) for name in ("lineage", "engine", "endpoint"))
         return State(lineage, codec.whole_from_json(header["serial"]), Target(engine, endpoint), {}), [], rest
     if base is not None and header["lineage"] == base.lineage:
-        folded = [at for at, e in enumerate(rest) if e["type"] == "checkpoint" and e["digest"] == digest]
-        if folded:
-            held = rest[: folded[-1]]
-            return base, held, [*_intents_open(held), *rest[folded[-1] + 1 :]]
+        held = _held(rest, digest)
+        if held:
+            return base, rest[:held], _lacking(rest, digest)
         if header["digest"] == digest:
             return base, [], rest
     found = "is gone" if base is None else f"is at serial {base.serial} of lineage {base.lineage}"
@@ -552,6 +570,36 @@ def _fit(base: State | None, digest: str, entries: list[Entry], path: str) -> tu
         "restore the state file that it started from (git log shows it) and apply again; "
         "or take the file as it is with the journal's records over it: reconciler state accept",
     )
+
+
+def _held(entries: Sequence[Entry], digest: str) -> int:
+    """How many of the records, with the checkpoint that says so, the state of this digest holds."""
+    folded = [at for at, e in enumerate(entries, 1) if e["type"] == "checkpoint" and e["digest"] == digest]
+    return folded[-1] if folded else 0
+
+
+def _lacking(entries: Sequence[Entry], digest: str) -> list[Entry]:
+    """The records that the state of this digest lacks; a call that has no result yet is among them."""
+    held = _held(entries, digest)
+    return [*_intents_open(entries[:held]), *entries[held:]]
+
+
+def _header(state: State, digest: str) -> dict[str, object]:
+    """The first record of a journal that starts from this state."""
+    return {
+        "type": "header",
+        "format": _FORMAT_VERSION,
+        "lineage": state.lineage,
+        "serial": state.serial,
+        "digest": digest,
+        "engine": state.target.engine,
+        "endpoint": state.target.endpoint,
+    }
+
+
+def _checkpoint(serial: int, digest: str) -> dict[str, object]:
+    """The record that says: the state of this digest holds all before."""
+    return {"type": "checkpoint", "serial": serial, "digest": digest}
 
 
 def _replayed(base: State, digest: str, entries: Sequence[Entry] | None) -> Loaded:

@@ -285,7 +285,7 @@ class ByteniteEngine:
             headers["Content-Type"] = "application/json"
         with self._slots:
             started_s = self._limiter.started_s()
-            if started_s is None or not may_be_sent():
+            if not may_be_sent() or started_s is None:
                 return Reply(sent=False, fault="stopped before it was sent")
             reply = self._transport.exchange(method, url, headers, content)
             self._limiter.note(reply, started_s)
