@@ -47,7 +47,7 @@ from reconciler.wiring import (
     open_store,
     state_name,
     target_of,
-    user_of,
+    who_acts,
     wording_of,
 )
 
@@ -60,6 +60,9 @@ if TYPE_CHECKING:
     from reconciler.review import Review
     from reconciler.sources import Sources
     from reconciler.state.session import Session
+
+
+_ALL_NAMES = "reconciler plan --format json names all jobs"
 
 
 class Selection(NamedTuple):
@@ -116,7 +119,7 @@ class Planned(NamedTuple):
     """
 
     plan: Plan
-    refusal: ReconcilerError | None
+    refusal: Refused | None
     manifest: "Manifest"
     state: State
     matching: "Matching"
@@ -162,7 +165,7 @@ def plan(
     manifest = _manifest(place, world, sources)
     seen = open_store(place, world).seen(manifest.target)
     state = seen.state or _empty(manifest.target)
-    matching = _matching(manifest, state, selection)
+    matching = _picked(manifest, state, selection)
     observed: Mapping[str, Observation] = {}
     if refresh:
         from reconciler.refresh import observe_jobs
@@ -251,7 +254,7 @@ def dry_run(
     state = open_store(place, world).read(manifest.target) or _empty(manifest.target)
     if saved is not None:
         _refuse_stale(saved, manifest, state)
-    matching = _matching(manifest, state, selection)
+    matching = _picked(manifest, state, selection)
     made = _allowing(saved or _make_plan(place, manifest, state, matching, selection, {}), allowed)
     refusal = _refusal(made, manifest, state)
     if refusal is not None:
@@ -287,7 +290,7 @@ def drift(place: Place, world: World, selection: Selection, parallelism: int = 1
 
     manifest = _manifest(place, world)
     state = open_store(place, world).read(manifest.target) or _empty(manifest.target)
-    matching = _matching(manifest, state, selection._replace(prune=True))
+    matching = _picked(manifest, state, selection._replace(prune=True))
     subjects = [subject for subject in matching.subjects if selection.takes(subject.job.name)]
     with open_engine(manifest.target, place, world, ApplyOptions(parallelism=parallelism)) as engine:
         observed = observe_jobs(engine, [subject.job.id for subject in subjects], parallelism)
@@ -317,10 +320,18 @@ def recorded(place: Place, world: World) -> State | None:
 
 
 def forget(place: Place, world: World, name: str, lock_timeout_s: float) -> None:
-    """Drop the record of a job; calls nothing. Raises `ReconcilerError` where it has none."""
+    """Drop the record of a job; calls nothing.
+
+    Raises `ReconcilerError` where it has none, `Refused` where a call is in doubt: no other record tells of that.
+    """
     manifest, _ = validate(place, world)
     with open_store(place, world).open(manifest.target, "state forget", lock_timeout_s) as session:
-        _record_of(session, name)
+        doubt = _record_of(session, name).doubt
+        if doubt is not None:
+            raise Refused(
+                f"{name} has a call in doubt, which would be lost: {doubt.verb}, sent at {doubt.sent_at}",
+                f"settle it first: apply, or reconciler resolve {name} --applied | --not-applied",
+            )
         session.put(name, None)
 
 
@@ -361,7 +372,7 @@ def resolve(place: Place, world: World, name: str, was_applied: bool, why: str, 
     from reconciler.planner import settled
 
     manifest, _ = validate(place, world)
-    says = f"says {user_of(world.env)}" + (f": {why}" if why else "")
+    says = f"says {who_acts(place, world)}" + (f": {why}" if why else "")
     word = "applied" if was_applied else "not applied"
     told = Told(APPLIED if was_applied else NOT_APPLIED, reason=why)
     with open_store(place, world).open(manifest.target, "resolve", lock_timeout_s) as session:
@@ -447,6 +458,10 @@ class _Work:
         self._remark = remark
         self._runs: dict[str, tuple[str, Evidence]] = {}
         self._done: Counter[str] = Counter()
+        self._unwell = False
+        """Whether something failed, or is in doubt since it was sent."""
+        self._is_first = True
+        """Whether what stops it now stops it before anything was done; later that only ends it."""
         self.plan: Plan
 
     def rounds(self, saved: Plan | None, selection: Selection) -> Iterator[list[ActionOutcome]]:
@@ -458,9 +473,12 @@ class _Work:
         for outcomes in self._without_waiting(saved, selection):
             yield outcomes
             made += outcomes
-        failed = any(outcome.outcome in (Outcome.FAILED, Outcome.IN_DOUBT) for outcome in made)
-        if not (failed and self._options.fail_fast):
-            yield from self._in_turn([outcome for outcome in made if outcome.waits])
+        yield from self._in_turn([outcome for outcome in made if outcome.waits])
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether anything new may start."""
+        return not (self._world.stop.is_set() or (self._unwell and self._options.fail_fast))
 
     def _without_waiting(self, saved: Plan | None, selection: Selection) -> Iterator[list[ActionOutcome]]:
         import time
@@ -477,18 +495,29 @@ class _Work:
         if refusal is not None:
             raise refusal
         yield self._confirmed(self.plan, matching)
-        if not pending or self._world.stop.is_set():
+        self._is_first = False
+        if not pending or not self._goes_on:
             return
         self._remark(f"{len(pending)} in doubt: looking again after {self._options.settle_s:g} s")
-        engine, settle_s = self._engine.open(), self._options.settle_s
-        known = set(look_again(pending, self._session, engine, settle_s, time.monotonic, self._world.pause))
+        engine, settle_s, pause = self._engine.open(), self._options.settle_s, self._world.pause
+        settled: set[str] = set()
+        try:
+            for name in look_again(pending, self._session, engine, settle_s, time.monotonic, pause):
+                settled.add(name)
+        except (CredentialsError, EngineError) as fault:
+            self._remark(f"looking no further: {fault.message}")
         again = self._matching(selection)
         second = self._planned(again, selection)
-        actions = tuple(a for a in second.actions if a.job in known)
-        if saved is None and actions and not self._world.stop.is_set():
+        actions = tuple(a for a in second.actions if a.job in settled)
+        if saved is None and actions and self._goes_on:
             second = second._replace(actions=actions)
-            refusal = _refusal(second, self._manifest, self._session.state, self._done)
-            yield _refused(second, refusal) if refusal else self._confirmed(second, again)
+            try:
+                refusal = _refusal(second, self._manifest, self._session.state, self._done)
+                if refusal is not None:
+                    raise refusal
+                yield self._confirmed(second, again)
+            except Refused as why:
+                yield _refused(second, why)
 
     def _in_turn(self, waiting: Iterable[ActionOutcome]) -> Iterator[list[ActionOutcome]]:
         """Wait for what has to complete first, and run what comes after it; no more than the plan showed."""
@@ -496,17 +525,17 @@ class _Work:
 
         left = {outcome.action.job: outcome.action for outcome in waiting}
         ends_s, pause_s = time.monotonic() + self._options.wait_s, 0.5
-        while left and (rest_s := ends_s - time.monotonic()) > 0:
+        while left and self._goes_on and (rest_s := ends_s - time.monotonic()) > 0:
             self._remark(f"waiting, {rest_s:.0f} s at most, to run {', '.join(sorted(left))}")
             try:
                 ready = self._await_turn(left, ends_s, pause_s)
-                if not ready:
-                    return
-                plan = self.plan._replace(actions=tuple(left.pop(name) for name in ready))
-                outcomes = self._carry_out(plan, self._matching(Selection(prune=True)))
             except (CredentialsError, EngineError) as fault:
                 self._remark(f"waiting no longer: {fault.message}")
                 return
+            if not ready:
+                return
+            plan = self.plan._replace(actions=tuple(left.pop(name) for name in ready))
+            outcomes = self._carry_out(plan, self._matching(Selection(prune=True)))
             left |= {outcome.action.job: outcome.action for outcome in outcomes if outcome.waits}
             yield outcomes
 
@@ -568,7 +597,7 @@ class _Work:
         import time
         from itertools import count
 
-        from reconciler.apply import Surroundings, carry_out
+        from reconciler.apply import Surroundings, carry_out, failed
 
         subjects = matching.by_name
         around = Surroundings(
@@ -582,11 +611,25 @@ class _Work:
             new_op=map(f"{fresh_id()}.{{}}".format, count()).__next__,
             runs=self._runs,
         )
-        outcomes = []
+        outcomes: list[ActionOutcome] = []
         options = self._options
-        for ended in carry_out(plan, subjects, around, parallelism=options.parallelism, fail_fast=options.fail_fast):
-            self._watch(plan, ended)
-            outcomes += [event.outcome for event in ended]
+        try:
+            for ended in carry_out(
+                plan,
+                subjects,
+                around,
+                parallelism=options.parallelism,
+                fail_fast=options.fail_fast,
+                unwell=self._unwell,
+            ):
+                self._watch(plan, ended)
+                outcomes += [event.outcome for event in ended]
+        except (CredentialsError, EngineError) as fault:
+            if self._is_first:
+                raise
+            told = {outcome.action.job for outcome in outcomes}
+            outcomes += [failed(action, fault.message) for action in plan.actions if action.job not in told]
+        self._unwell |= any(outcome.outcome in (Outcome.FAILED, Outcome.IN_DOUBT) for outcome in outcomes)
         return outcomes
 
 
@@ -624,7 +667,17 @@ def _matching(manifest: "Manifest", state: State, selection: Selection) -> "Matc
         matching = prune(matching, state.jobs)
     for glob in selection.targets:
         if not any(selection._replace(targets=(glob,), excludes=()).takes(s.job.name) for s in matching.subjects):
-            raise ReconcilerError(f"--target {glob} matches no job", "reconciler status shows the names")
+            raise ReconcilerError(f"--target {glob} matches no job", _ALL_NAMES)
+    return matching
+
+
+def _picked(manifest: "Manifest", state: State, selection: Selection) -> "Matching":
+    """The same. Raises `ReconcilerError` also where --exclude leaves none of the jobs."""
+    matching = _matching(manifest, state, selection)
+    names = (subject.job.name for subject in matching.subjects)
+    if selection.excludes and not any(map(selection.takes, names)):
+        globs = " ".join(f"--exclude {glob}" for glob in selection.excludes)
+        raise ReconcilerError(f"{globs} leaves no job", _ALL_NAMES)
     return matching
 
 
@@ -702,8 +755,15 @@ def _refusal(plan: Plan, manifest: "Manifest", state: State, done: Mapping[str, 
 
 def _refused(plan: Plan, refusal: Refused) -> list[ActionOutcome]:
     """What comes of a plan that a guard refuses once others were carried out."""
+    from reconciler.apply import untouched
+
     held = ActionKind.HOLD
-    return [ActionOutcome(action, Outcome.SKIPPED, held, refusal.message) for action in plan.actions]
+    return [
+        untouched(action)
+        if action.kind in (ActionKind.HOLD, ActionKind.NOOP)
+        else ActionOutcome(action, Outcome.SKIPPED, held, refusal.message)
+        for action in plan.actions
+    ]
 
 
 def _refuse_stale(saved: Plan, manifest: "Manifest", state: State) -> None:

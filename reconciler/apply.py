@@ -94,18 +94,27 @@ class _Reply(NamedTuple):
 
 
 def carry_out(
-    plan: Plan, subjects: Mapping[str, Subject], around: Surroundings, *, parallelism: int, fail_fast: bool
+    plan: Plan,
+    subjects: Mapping[str, Subject],
+    around: Surroundings,
+    *,
+    parallelism: int,
+    fail_fast: bool,
+    unwell: bool = False,
 ) -> Iterator[Sequence[Finished]]:
     """Carry out a plan step by step, up to `parallelism` calls at once; yields what has ended, as it ends.
 
-    One `Finished` for each action, holds and noops included. `subjects` are all jobs by name.
-    Raises `CredentialsError` or `EngineError` where the service was not even reached once.
+    One `Finished` for each action, holds and noops included. `subjects` are all jobs by name; `unwell` says
+    that something failed before. Raises `CredentialsError` or `EngineError` where the service was not
+    even reached once.
     """
-    yield from _Apply(plan, subjects, around, fail_fast).events(parallelism)
+    yield from _Apply(plan, subjects, around, fail_fast, unwell).events(parallelism)
 
 
 class _Apply:
-    def __init__(self, plan: Plan, subjects: Mapping[str, Subject], around: Surroundings, fail_fast: bool) -> None:
+    def __init__(
+        self, plan: Plan, subjects: Mapping[str, Subject], around: Surroundings, fail_fast: bool, unwell: bool
+    ) -> None:
         self._plan = plan
         self._subjects = subjects
         self._around = around
@@ -113,7 +122,7 @@ class _Apply:
         self._turn = Lock()
         self._sent = 0
         self._order = Order((), {}, lambda name: False)
-        self._unwell = False
+        self._unwell = unwell
         self._halted = ""
         self._fatal: ReconcilerError | None = None
 
@@ -196,7 +205,7 @@ class _Apply:
 
     def _run_one(self, action: Action, events: "queue.SimpleQueue[Finished]") -> None:
         started_s = self._around.monotonic()
-        outcome = _failed(action, "the apply ended before this action did")
+        outcome = failed(action, "the apply ended before this action did")
         try:
             if why := self._why_nothing_starts():
                 outcome = _skipped(action, why)
@@ -205,16 +214,16 @@ class _Apply:
         except (CredentialsError, EngineError) as fault:
             self._halt(f"skipped: {fault.message}")
             self._fatal = fault
-            outcome = _failed(action, fault.message)
+            outcome = failed(action, fault.message)
         except Overtaken as fault:
             self._halt("skipped: someone else changed the state")
             outcome = _skipped(action, f"not sent: {fault}")
         except JournalBroken as fault:
             self._halt("skipped: the journal can't be written")
-            outcome = _failed(action, f"not sent: {fault}")
+            outcome = failed(action, f"not sent: {fault}")
         except Exception as fault:  # noqa: BLE001  it must neither pass for an end nor stop what is in flight
             self._halt("skipped: reconciler itself failed")
-            outcome = _failed(action, said_of(fault))
+            outcome = failed(action, said_of(fault))
         finally:
             if outcome.outcome in (Outcome.FAILED, Outcome.IN_DOUBT):
                 self._unwell = True
@@ -232,7 +241,7 @@ class _Apply:
         if decision.kind is ActionKind.HOLD:
             self._around.session.put_all(protection(subject), "protect", "as the manifest says")
             if decision.error:
-                return _failed(action, decision.error)
+                return failed(action, decision.error)
             held = _skipped(action, decision.reason, done=ActionKind.HOLD)
             return held._replace(waits=bool(decision.waits_for))
         if not _is_subsequence(fresh.calls, action.calls):
@@ -266,7 +275,7 @@ class _Apply:
         reply = self._call(subject, last, observed, decision.record, decision.reason, is_new=not before_last)
         if not reply.held_back:
             return _outcome(action, decision.kind, last, reply)
-        return _failed(action, _STOPPED_MIDWAY) if before_last else _skipped(action, reply.held_back)
+        return failed(action, _STOPPED_MIDWAY) if before_last else _skipped(action, reply.held_back)
 
     def _wait_inactive(self, job_id: str, observed: Observation, within_s: float) -> Observation:
         """Observe until the job is no longer active, for `within_s` at most; where nothing can be read, don't."""
@@ -417,7 +426,7 @@ def _is_subsequence(calls: Sequence[Call], shown: Sequence[Call]) -> bool:
 def untouched(action: Action) -> ActionOutcome:
     """The outcome of a hold or a noop, which nothing is done for."""
     if action.error:
-        return _failed(action, action.error)
+        return failed(action, action.error)
     done = Outcome.SKIPPED if action.kind is ActionKind.HOLD else Outcome.SUCCEEDED
     return ActionOutcome(action, done, action.kind)
 
@@ -426,7 +435,8 @@ def _skipped(action: Action, note: str, done: ActionKind | None = None) -> Actio
     return ActionOutcome(action, Outcome.SKIPPED, done or action.kind, note)
 
 
-def _failed(action: Action, error: str) -> ActionOutcome:
+def failed(action: Action, error: str) -> ActionOutcome:
+    """The outcome of an action that could not be carried out."""
     return ActionOutcome(action, Outcome.FAILED, action.kind, error=error)
 
 

@@ -10,7 +10,11 @@ from reconciler.text import log_field, printable
 
 
 class Terminal:
-    """The answer goes to stdout, the commentary to stderr. A closed pipe is no error."""
+    """The answer goes to stdout, the commentary to stderr. A closed pipe is no error.
+
+    Where a stream can't be written, `trouble` says why from then on, and what goes there is lost: that
+    must not end an apply in its midst.
+    """
 
     def __init__(self, out: TextIO, err: TextIO, env: Mapping[str, str], *, no_color: bool) -> None:
         plain = no_color or bool(env.get("NO_COLOR")) or env.get("TERM") == "dumb"
@@ -19,6 +23,7 @@ class Terminal:
         self._color_out = not plain and out.isatty()
         self._color_err = not plain and err.isatty()
         self._bar = err.isatty() and env.get("TERM") != "dumb"
+        self.trouble = ""
 
     @property
     def interactive(self) -> bool:
@@ -87,8 +92,12 @@ class Terminal:
         try:
             stream.write(text if text.endswith("\n") else text + "\n")
             stream.flush()
-        except BrokenPipeError:
-            # Whoever read it has enough. Point the stream elsewhere, so that the exit does not complain.
+        except OSError as fault:
+            # Whoever read a pipe that is closed has enough.
+            if not isinstance(fault, BrokenPipeError):
+                name = "stdout" if stream is self._out else "stderr"
+                self.trouble = self.trouble or f"{name} can't be written: {fault.strerror}"
+            # Point the stream elsewhere, so that what is left in its buffer makes no trouble at the exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         except UnicodeEncodeError:
             stream.write(text.encode("ascii", "backslashreplace").decode() + "\n")

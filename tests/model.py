@@ -395,7 +395,7 @@ class Months(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES))
     def forget(self, name: str) -> None:
         before = self._state()
-        if name in before.jobs:
+        if name in before.jobs and before.jobs[name].doubt is None:
             self.world.forget(name)
             self._believe(before)
 

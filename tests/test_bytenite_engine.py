@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -512,6 +513,27 @@ def test_several_addresses_share_the_time_to_connect(monkeypatch: pytest.MonkeyP
         monkeypatch.undo()
     assert given.kind is AnswerClass.NOT_SENT
     assert took_s < SOON_S
+
+
+def test_an_attempt_to_connect_that_was_given_up_takes_no_socket_from_a_later_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    over, is_first, look_up = threading.Event(), iter([True]), socket.getaddrinfo
+    before = set(threading.enumerate())
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        if next(is_first, False):
+            over.wait(SOON_S)
+        return look_up(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", late)
+    with raw_server(always(OK)) as server, engine_at(server.url, connect_timeout_s=0.1) as engine:
+        assert engine.send(RUN).kind is AnswerClass.APPLIED
+        [given_up] = [t for t in threading.enumerate() if t.name == "connect" and t not in before]
+        over.set()
+        given_up.join(SOON_S)
+        assert engine.send(RUN).kind is AnswerClass.APPLIED
+        assert server.connections == 2
 
 
 @contextmanager

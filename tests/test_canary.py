@@ -158,7 +158,7 @@ def test_no_command_prints_or_leaves_a_credential(scene: Scene) -> None:
     scene.run("apply", "--dry-run", "--verbose")
     scene.run("apply", "--yes", "--verbose", "--settle", "0")
     assert scene.run("resolve", "lost.plain", "--applied", "--verbose").code == 0
-    assert scene.run("state", "forget", "lost.all", "--verbose").code == 0
+    assert scene.run("state", "forget", "lost.plain", "--verbose").code == 0
     (scene.project.folder / "jobs.state.json").write_text(
         (scene.project.folder / "jobs.state.json").read_text().replace('"serial": ', '"serial": 1')
     )

@@ -393,6 +393,24 @@ def test_a_foreign_state_is_refused_before_any_call(served: Project) -> None:
     assert len(calls(served.folder / "server.db")) == made
 
 
+def test_a_job_with_a_call_in_doubt_is_not_forgotten(tmp_path: Path) -> None:
+    with served_project(tmp_path, "run:503:times=1") as project:
+        project.write("a: {state: running}")
+        assert project.run("apply", "--yes").code == 5
+        run = project.run("state", "forget", "a")
+        assert (run.code, "reconciler resolve a --applied" in run.err) == (4, True)
+        assert "inDoubt" in project.state["jobs"]["a"]
+
+
+@pytest.mark.parametrize("option", ["--settle", "--wait", "--lock-timeout", "--max-rps"])
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_seconds_and_rates_are_numbers(project: Project, option: str, number: str) -> None:
+    project.write("a: {state: running}")
+    run = project.run("apply", "--yes", option, number)
+    assert (run.code, f"'{option}': {number} is not a number" in run.err) == (64, True)
+    assert project.run("state", "list").out == "Nothing is recorded.\n"
+
+
 def test_state_show_list_and_forget(served: Project) -> None:
     served.write("a: {state: running, config: {jobTimeout: 5}}")
     assert served.run("state", "list").out == "Nothing is recorded.\n"

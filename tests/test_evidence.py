@@ -5,7 +5,7 @@ import pytest
 from reconciler.evidence import Trace, is_newer_run, trace_of
 from reconciler.jobs import NOT_OBSERVED, Evidence, Observation, Status, Verb
 
-MONDAY, TUESDAY = "2026-11-16T00:00:00Z", "2026-11-17T00:00:00Z"
+SUNDAY, MONDAY, TUESDAY = "2026-11-15T00:00:00Z", "2026-11-16T00:00:00Z", "2026-11-17T00:00:00Z"
 DRAFT = Evidence(Status.DRAFT, "JOB_STATE_NEW")
 ENDED = Evidence(Status.COMPLETE, "JOB_STATE_COMPLETE", MONDAY, {"JOB_STATE_COMPLETE": MONDAY})
 ENDED_AT = Evidence(Status.COMPLETE, "JOB_STATE_COMPLETE", MONDAY)
@@ -29,6 +29,9 @@ def now(status: Status, submitted_at: str | None = None, timestamps: dict[str, s
         (ENDED, now(Status.COMPLETE, TUESDAY), Trace.DONE),
         (ENDED_AT, now(Status.COMPLETE, TUESDAY), Trace.DONE),
         (ENDED_AT, now(Status.COMPLETE, MONDAY), Trace.NOT_DONE),
+        (ENDED, now(Status.COMPLETE, SUNDAY), Trace.UNTOLD),  # a stale read, of the run before
+        (ENDED, now(Status.COMPLETE, "a week ago"), Trace.DONE),
+        (ENDED, now(Status.COMPLETE, MONDAY), Trace.UNTOLD),  # `stateTimestamps` were left out this time
         (ENDED, now(Status.ACTIVE, MONDAY), Trace.DONE),
         (ENDED, now(Status.COMPLETE, MONDAY, {"JOB_STATE_COMPLETE": MONDAY}), Trace.NOT_DONE),
         (ENDED, now(Status.COMPLETE, MONDAY, {"JOB_STATE_COMPLETE": TUESDAY}), Trace.DONE),
@@ -52,8 +55,9 @@ def test_a_lost_run(before: Evidence | None, after: Observation, trace: Trace) -
         (now(Status.ABORTED, MONDAY), Trace.DONE),
         (now(Status.COMPLETE, MONDAY), Trace.DONE),
         (now(Status.MISSING), Trace.DONE),
-        (now(Status.COMPLETE, "2026-11-15T00:00:00Z"), Trace.UNTOLD),  # a stale read, of the run before
+        (now(Status.COMPLETE, SUNDAY), Trace.UNTOLD),  # a stale read, of the run before
         (now(Status.ACTIVE, TUESDAY), Trace.UNTOLD),
+        (now(Status.ACTIVE, SUNDAY), Trace.UNTOLD),
         (NOT_OBSERVED, Trace.UNTOLD),
     ],
 )
@@ -67,6 +71,7 @@ def test_a_lost_abort(after: Observation, trace: Trace) -> None:
         (now(Status.MISSING), Trace.DONE),
         (now(Status.COMPLETE, MONDAY, {"JOB_STATE_COMPLETE": MONDAY}), Trace.NOT_DONE),
         (now(Status.ACTIVE, TUESDAY), Trace.UNTOLD),
+        (now(Status.ACTIVE, SUNDAY), Trace.UNTOLD),
     ],
 )
 def test_a_lost_delete(after: Observation, trace: Trace) -> None:

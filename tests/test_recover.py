@@ -29,3 +29,23 @@ def test_a_run_that_left_no_trace_stays_in_doubt_until_the_second_look(tmp_path:
         settled = list(look_again(pending, session, engine, 60.0, lambda: 110.0, pause))
         assert (settled, waited, session.record_of("a")) == (["a"], [50.0], None)
         engine.close()
+
+
+def test_a_second_look_settles_the_call_that_the_first_was_about_whatever_its_job_is_named_by_then(
+    tmp_path: Path,
+) -> None:
+    first = Doubt("first", Verb.RUN, {}, None, Evidence(Status.DRAFT, "JOB_STATE_NEW"), "then", "HTTP 503")
+    other = first._replace(op="other")
+    with (
+        SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True) as server,
+        store_in(tmp_path).open(TARGET, "apply", 0) as session,
+    ):
+        engine = engine_at(server.endpoint)
+        session.put("a", Record("one", None, doubt=first))
+        pending = look(session, engine, lambda: 0.0)
+        session.move({"a": "a@one"})
+        session.put("a", Record("two", None, doubt=other))
+        settled = list(look_again(pending, session, engine, 0.0, lambda: 1.0, lambda seconds: False))
+        assert (settled, session.record_of("a@one")) == (["a@one"], None)
+        assert session.record_of("a") == Record("two", None, doubt=other)
+        engine.close()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from reconciler.state import codec
 from reconciler.state.disk import OsDisk, OsFile
 from reconciler.state.file import FileStore, Surroundings
 from reconciler.state.journal import Journal, JournalBroken, JournalDamaged, decode, encoded
+from reconciler.state.session import Session
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")
 RECORD = Record("id-a", Desired.RUNNING, {"taskTimeout": 600}, frozenset({"t"}))
@@ -26,9 +28,9 @@ DOUBT = Doubt(
 )
 
 
-def store(tmp_path: Path, name: str = "jobs.state.json", marks: str = "marks") -> FileStore:
+def store(tmp_path: Path, name: str = "jobs.state.json", marks: str = "marks", disk: OsDisk | None = None) -> FileStore:
     around = Surroundings(
-        disk=OsDisk(),
+        disk=disk or OsDisk(),
         marks_folder=str(tmp_path / marks),
         who="ada@host (process 1)",
         now=lambda: "2026-11-21T10:00:00Z",
@@ -45,11 +47,20 @@ def applied_once(tmp_path: Path) -> Path:
 
 
 def crash(tmp_path: Path, *, concluded: bool) -> None:
-    """Leave behind what a killed apply leaves: a journal, and no state write."""
-    with pytest.raises(KeyboardInterrupt), store(tmp_path).open(TARGET, "apply", 0) as session:
+    """Leave behind what an apply leaves that is killed within a call, or after it."""
+
+    def call(session: Session) -> None:
         session.intend("a", "id-a", DOUBT)
         if concluded:
             session.conclude("op-1", "a", RECORD, "HTTP 200")
+
+    killed_after(tmp_path, call)
+
+
+def killed_after(tmp_path: Path, change: Callable[[Session], None]) -> None:
+    """Leave behind what a killed apply leaves: a journal, and no state write."""
+    with pytest.raises(KeyboardInterrupt), store(tmp_path).open(TARGET, "apply", 0) as session:
+        change(session)
         session.close = lambda: None  # type: ignore[method-assign]
         raise KeyboardInterrupt
 
@@ -161,8 +172,9 @@ def test_a_rolled_back_state_is_refused_and_accept_takes_it_with_a_newer_serial(
     path.write_bytes(old)
     with pytest.raises(StateError, match="was rolled back: it is at serial 1, and serial 2"):
         store(tmp_path).read(TARGET)
-    state, _ = store(tmp_path).accept(TARGET, 0)
+    state, remarks = store(tmp_path).accept(TARGET, 0)
     assert (state.serial, sorted(state.jobs)) == (3, ["a"])
+    assert ["was rolled back: it is at serial 1" in remark for remark in remarks] == [True]
 
 
 def test_a_state_whose_writer_was_killed_before_its_mark_is_marked_by_the_next_command(tmp_path: Path) -> None:
@@ -271,6 +283,55 @@ def test_a_crash_between_state_and_journal_counts_nothing_twice(tmp_path: Path) 
     state = store(tmp_path).read(TARGET)
     assert state is not None
     assert (state.serial, state.jobs) == (1, {"b": RECORD})
+
+
+class _KilledAtRemoval(OsDisk):
+    """A disk of a command that is killed when it comes to remove the journal."""
+
+    def remove(self, path: str) -> None:
+        if path.endswith(".journal"):
+            raise KeyboardInterrupt
+        super().remove(path)
+
+
+def test_a_push_that_is_killed_before_it_removes_an_older_journal_is_not_undone_by_that(tmp_path: Path) -> None:
+    with store(tmp_path).open(TARGET, "apply", 0) as session:
+        session.put("a", Record("a", Desired.RUNNING, {}, frozenset({"1"})))
+    killed_after(tmp_path, lambda s: s.put("a", Record("a", Desired.RUNNING, {}, frozenset({"1", "2"}))))
+    newer = State("lineage-1", 9, TARGET, {"a": Record("a", Desired.RUNNING, {}, frozenset({"1", "2", "3"}))})
+    with pytest.raises(KeyboardInterrupt):
+        store(tmp_path, disk=_KilledAtRemoval()).put(newer, TARGET, 0)
+    assert store(tmp_path).read(TARGET) == newer
+    assert store(tmp_path).put(newer, TARGET, 0) is False
+    assert not (tmp_path / "jobs.state.json.journal").exists()
+    assert store(tmp_path).read(TARGET) == newer
+
+
+def test_an_accept_that_is_killed_before_it_removes_the_journal_swaps_no_names_twice(tmp_path: Path) -> None:
+    one, two = Record("1", Desired.RUNNING), Record("2", Desired.RUNNING)
+    with store(tmp_path).open(TARGET, "apply", 0) as session:
+        session.put_all({"a": one, "b": two})
+    killed_after(tmp_path, lambda s: s.move({"a": "b", "b": "a"}))
+    journal = tmp_path / "jobs.state.json.journal"
+    journal.write_bytes(journal.read_bytes().rstrip(b"\0"))
+    with pytest.raises(KeyboardInterrupt):
+        store(tmp_path, disk=_KilledAtRemoval()).accept(TARGET, 0)
+    accepted, _ = store(tmp_path).accept(TARGET, 0)
+    assert accepted.jobs == {"a": two, "b": one}
+    assert not journal.exists()
+
+
+def test_an_accepted_edit_of_a_state_takes_nothing_twice_from_a_journal_that_it_holds(tmp_path: Path) -> None:
+    one, two = Record("1", Desired.RUNNING), Record("2", Desired.RUNNING)
+    with store(tmp_path).open(TARGET, "apply", 0) as session:
+        session.put_all({"a": one, "b": two})
+    with pytest.raises(KeyboardInterrupt), store(tmp_path, disk=_KilledAtRemoval()).open(TARGET, "apply", 0) as session:
+        session.move({"a": "b", "b": "a"})
+    state = tmp_path / "jobs.state.json"
+    text = state.read_text()
+    state.write_text(text.replace('"id": "2",\n      "state": "running"', '"id": "2",\n      "state": "aborted"'))
+    accepted, _ = store(tmp_path).accept(TARGET, 0)
+    assert accepted.jobs == {"a": two._replace(state=Desired.ABORTED), "b": one}
 
 
 @pytest.mark.parametrize("name", ["jobs.state.json", "jobs.state.json.journal", "jobs.state.json.lock"])

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli.interrupts import Interrupts
-from reconciler.cli.shell import Shell, allow, lock_timeout, options, selection, show_error
+from reconciler.cli.shell import Number, Shell, allow, lock_timeout, options, selection, show_error
 from reconciler.cli.watch import Watch
 from reconciler.errors import ExitCode, ReconcilerError, Refused, Usage
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 @click.option(
     "--parallelism", type=click.IntRange(1, 256), default=10, show_default=True, metavar="N", help="Calls at once."
 )
-@click.option("--max-rps", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Requests a second at most.")
-@click.option("--settle", type=click.FloatRange(min=0), default=60.0, show_default=True, metavar="SECONDS",
+@click.option("--max-rps", type=Number(min=0, min_open=True), metavar="N", help="Requests a second at most.")
+@click.option("--settle", type=Number(min=0), default=60.0, show_default=True, metavar="SECONDS",
               help="Time between the two looks at a call in doubt.")  # fmt: skip
 @click.option("--fail-fast", is_flag=True, help="Start nothing new once something failed.")
-@click.option("--wait", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS",
+@click.option("--wait", type=Number(min=0), default=0.0, metavar="SECONDS",
               help="How long to wait for jobs that others come after, to run those then [0].")  # fmt: skip
 @lock_timeout
 @allow
@@ -90,11 +90,17 @@ def apply(
 def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError) as fault:
-        raise ReconcilerError(
-            f"--plan {path} can't be read: {fault}", "make one: reconciler plan --out FILE"
-        ) from fault
+            text = file.read()
+        why = "" if text.strip() else "is empty"
+    except FileNotFoundError:
+        why = "can't be read: there is no such file"
+    except UnicodeDecodeError:
+        why = "is no saved plan: it is not UTF-8"
+    except OSError as fault:
+        why = f"can't be read: {fault.strerror}"
+    if why:
+        raise ReconcilerError(f"--plan {path} {why}", "make one: reconciler plan --out FILE")
+    return text
 
 
 def _dry_run(shell: Shell, selection: "app.Selection", saved: "Plan | None", allowed: dict[str, int]) -> ExitCode:

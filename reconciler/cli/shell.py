@@ -1,5 +1,6 @@
 """What every command shares: its options, where it is about, how it speaks."""
 
+import math
 import os
 import re
 import sys
@@ -45,6 +46,16 @@ class Shell:
         self.terminal.document(json.dumps(document))
 
 
+class Number(click.FloatRange):
+    """A float within a range, and a number: `nan` and `inf` lie within any."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number of use here", param, ctx)
+        return number
+
+
 def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
     """The options of every command; with `forms`, also --format. The command gets a `Shell` first."""
     has_paths = paths
@@ -71,7 +82,11 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
                 if verbose and has_paths:
                     manifest = ", ".join(wiring.manifest_paths(place))
                     terminal.remark(f"manifest: {manifest}; state: {wiring.state_name(place)}")
-                return ExitCode(command(shell, **rest))
+                code = ExitCode(command(shell, **rest))
+                if terminal.trouble:
+                    terminal.remark(f"error: {terminal.trouble}\n  what was done is on record: reconciler history")
+                    return code or ExitCode.ERROR
+                return code
             except ReconcilerError as fault:
                 show_error(shell, fault)
                 return fault.exit_code
@@ -148,7 +163,7 @@ allow = click.option(
 
 lock_timeout = click.option(
     "--lock-timeout",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=0.0,
     metavar="SECONDS",
     help="How long to wait for the lock [0].",
