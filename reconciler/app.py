@@ -487,7 +487,7 @@ class _Work:
 
         doubtful = any(record.doubt for record in self._session.state.jobs.values())
         pending = look(self._session, self._engine.open(), time.monotonic) if doubtful else []
-        matching = self._matching(Selection(prune=True) if saved else selection)
+        matching = _picked(self._manifest, self._session.state, Selection(prune=True) if saved else selection)
         if saved is not None:
             _refuse_stale(saved, self._manifest, self._session.state)
         self.plan = _allowing(saved or self._planned(matching, selection), self._options.allowed)
@@ -663,18 +663,16 @@ def _matching(manifest: "Manifest", state: State, selection: Selection) -> "Matc
     from reconciler.planner import match_records, prune
 
     matching = match_records(manifest.jobs, state.jobs)
-    if selection.prune:
-        matching = prune(matching, state.jobs)
-    for glob in selection.targets:
-        if not any(selection._replace(targets=(glob,), excludes=()).takes(s.job.name) for s in matching.subjects):
-            raise ReconcilerError(f"--target {glob} matches no job", _ALL_NAMES)
-    return matching
+    return prune(matching, state.jobs) if selection.prune else matching
 
 
 def _picked(manifest: "Manifest", state: State, selection: Selection) -> "Matching":
-    """The same. Raises `ReconcilerError` also where --exclude leaves none of the jobs."""
+    """The same. Raises `ReconcilerError` where a --target matches no job, or --exclude leaves none."""
     matching = _matching(manifest, state, selection)
-    names = (subject.job.name for subject in matching.subjects)
+    names = [subject.job.name for subject in matching.subjects]
+    for glob in selection.targets:
+        if not any(map(selection._replace(targets=(glob,), excludes=()).takes, names)):
+            raise ReconcilerError(f"--target {glob} matches no job", _ALL_NAMES)
     if selection.excludes and not any(map(selection.takes, names)):
         globs = " ".join(f"--exclude {glob}" for glob in selection.excludes)
         raise ReconcilerError(f"{globs} leaves no job", _ALL_NAMES)

@@ -193,7 +193,7 @@ def diff(place: Place, before: str, after: str) -> Compared:
 
 def review_diff(compared: Compared, place: Place) -> "Review":
     """The plan of a `diff` with all that is known of its jobs."""
-    from reconciler.plan import plan_digest
+    from reconciler.plan import SAME_IN_BOTH, plan_digest, verdict
     from reconciler.planner import prune
     from reconciler.review import review_plan
 
@@ -216,7 +216,14 @@ def review_diff(compared: Compared, place: Place) -> "Review":
         ("Manifest digest", made.manifest_digest),
         ("Plan digest", plan_digest(made)),
     )
-    return review._replace(title="Diff", facts=facts)
+    said = verdict(made, same=SAME_IN_BOTH)
+    rows = tuple(
+        row._replace(reason=f"no longer declared in {after.name}", way_out="") if row.job in made.undeclared else row
+        for row in review.rows
+    )
+    return review._replace(
+        title="Diff", verdict=f"Refused. {said}" if compared.refusal else said, facts=facts, rows=rows
+    )
 
 
 def _as_applied(job: Job) -> Record:

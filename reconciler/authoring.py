@@ -96,8 +96,9 @@ def lay_out(place: Place, *, write: bool) -> tuple[list[Rewritten], ManifestErro
 def rerun(place: Place, world: World, name: str, token: str | None, today: str) -> Rerun:
     """Ask for one more run of a job: a new `runToken` in the file that declares it. Calls nothing.
 
-    `today` is the day in UTC, of which a token is made where none is given. Raises `Refused` for a job that
-    is not declared running, and for a token that would run nothing.
+    `today` is the day in UTC, of which a token is made where none is given. A token that the manifest asks for
+    already is left as it is. Raises `Refused` for a job that is not declared running, and for a token that
+    would run nothing.
     """
     from reconciler.edit import set_field
     from reconciler.manifest import job_fields, parse
@@ -116,14 +117,16 @@ def rerun(place: Place, world: World, name: str, token: str | None, today: str) 
     state = open_store(place, world).read(target)
     subjects = match_records(manifest.jobs, state.jobs if state else {}).subjects
     record = next(subject.record for subject in subjects if subject.job.name == name)
-    used = _tokens_of(job, record)
-    fresh = _fresh_token(today, used) if token is None else _checked_token(name, token, used)
-    file = manifest.documents[name].file
-    after = set_field(dict(sources)[file], file, name, "runToken", fresh, job_fields())
-    edited = parse([(each, after if each == file else content) for each, content in sources])
+    used = _tokens_of(record)
+    fresh = _fresh_token(today, used, job.run_token) if token is None else _checked_token(name, token, used)
     asked = job._replace(run_token=fresh)
-    _refuse_unmeant(edited, manifest, {name: asked})
-    replace_source(file, after)
+    edited = manifest
+    if asked != job:
+        file = manifest.documents[name].file
+        after = set_field(dict(sources)[file], file, name, "runToken", fresh, job_fields())
+        edited = parse([(each, after if each == file else content) for each, content in sources])
+        _refuse_unmeant(edited, manifest, {name: asked})
+        replace_source(file, after)
     position = edited.documents[name].position(("jobs", name, "runToken"), of_key=True)
     return Rerun(position, job.run_token, fresh, decide(Subject(asked, record), NOT_OBSERVED))
 
@@ -132,11 +135,14 @@ def take_over(place: Place, world: World, wanted: Wanted, options: ApplyOptions,
     """Write manifest entries and records for jobs that the service has. Reads them, and changes nothing there.
 
     The records are on disk before the entries are: an entry without a record asks for a run. With
-    `dry_run` nothing is written.
+    `dry_run` nothing is written. Raises `Usage` for a name or an id that no job can have.
     """
-    from reconciler.manifest import parse
+    from reconciler.manifest import job_fault, parse
     from reconciler.sources import read_sources, replace_source
 
+    for name, job_id in wanted.ids.items():
+        if fault := job_fault(name, {"id": job_id, "state": "running"}):
+            raise Usage(f"{name}={job_id}: {fault}")
     place, sources, file, is_new = _home(place)
     manifest = parse(sources, may_be_empty=True)
     target = target_of(manifest.target, place)
@@ -163,7 +169,8 @@ def take_over(place: Place, world: World, wanted: Wanted, options: ApplyOptions,
 def _home(place: Place) -> tuple[Place, Sources, str, bool]:
     """The manifest's files, the one that new entries go to, and whether that is new.
 
-    It is the first path; in a folder its one file, else imported.yaml.
+    It is the first path; in a folder its one file, else imported.yaml. Raises `ReconcilerError` for a new one
+    where neither other files nor --endpoint say which service it is for: the path may be a mistyped one.
     """
     from reconciler.sources import default_paths, files_at, read_sources
 
@@ -178,6 +185,11 @@ def _home(place: Place) -> tuple[Place, Sources, str, bool]:
         file = first
         is_new = first.endswith(ENDINGS) and not os.path.lexists(first)
         sources = read_sources(others if is_new else paths)
+    if is_new and not sources and not place.endpoint:
+        raise ReconcilerError(
+            f"{file} is not there, and nothing says which service a new manifest would be for",
+            "check the path; for a new manifest name the service: --endpoint URL",
+        )
     if is_new:
         sources.append((file, _opening(place, with_target=not sources).encode()))
     return place._replace(paths=paths), sources, file, is_new
@@ -269,23 +281,24 @@ def _declared(manifest: "Manifest", name: str) -> Job:
 
     near = get_close_matches(name, manifest.jobs, n=1)
     raise ReconcilerError(
-        f"no job {name} is declared", f"did you mean {near[0]}?" if near else "reconciler status shows the names"
+        f"no job {name} is declared",
+        f"did you mean {near[0]}?" if near else "reconciler plan --format json names all jobs",
     )
 
 
-def _tokens_of(job: Job, record: Record | None) -> set[str]:
-    """The tokens that a job was given already."""
-    used = {job.run_token} if job.run_token is not None else set()
+def _tokens_of(record: Record | None) -> set[str]:
+    """The tokens that are consumed on record, or in doubt."""
     if record is None:
-        return used
+        return set()
     in_doubt = record.doubt.run_token if record.doubt else None
-    return used | record.run_tokens | ({in_doubt} if in_doubt is not None else set())
+    return {*record.run_tokens, *([] if in_doubt is None else [in_doubt])}
 
 
-def _fresh_token(today: str, used: set[str]) -> str:
+def _fresh_token(today: str, used: set[str], asked: str | None) -> str:
     from itertools import count
 
-    return next(token for n in count(1) if (token := today if n == 1 else f"{today}.{n}") not in used)
+    tokens = (today if n == 1 else f"{today}.{n}" for n in count(1))
+    return next(token for token in tokens if token not in used and token != asked)
 
 
 def _checked_token(name: str, token: str, used: set[str]) -> str:

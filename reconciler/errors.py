@@ -65,9 +65,13 @@ class EngineError(ReconcilerError):
 
 
 class Refused(ReconcilerError):
-    """Nothing is wrong with the input, but doing it now is refused."""
+    """Nothing is wrong with the input, but doing it now is refused; `allow` is what else to say to pass, or empty."""
 
     exit_code = ExitCode.REFUSED
+
+    def __init__(self, message: str, hint: str = "", *, allow: str = "") -> None:
+        super().__init__(message, hint)
+        self.allow = allow
 
 
 class LockTaken(Refused):

@@ -39,6 +39,7 @@ def check(plan: Plan, guards: Mapping[str, int | str], recorded: int, done: Mapp
             f"refused by a guard: {'; '.join(exceeded)}",
             "check the plan; narrow it with --target or --exclude, raise the guard in the manifest, "
             f"or go past it this once: {' '.join(allow)}",
+            allow=" ".join(allow),
         )
 
 
@@ -63,6 +64,7 @@ def check_loss(plan: Plan, pruned: int, undeclared: int, recorded: int) -> None:
             f"refused: {lost}",
             "look for files that are missing, unnamed or badly merged; "
             f"if all of them are to go: --prune --allow delete={pruned}",
+            allow=f"--allow delete={pruned}",
         )
 
 

@@ -84,6 +84,9 @@ class Action(NamedTuple):
 AS_RECORDED = "as recorded"
 """The reason of a noop where nothing differs."""
 
+SAME_IN_BOTH = "the same in both"
+"""What is said of it where two manifests are compared."""
+
 
 class Actions(Sequence[Action]):
     """Actions in plan order. Those of jobs that are as recorded are made each time that they are asked for.
@@ -227,12 +230,17 @@ def summary(actions: Iterable[Action]) -> dict[str, int]:
     return {kind.value: count for kind, count in counts.items()}
 
 
-def verdict(plan: Plan, dress: Callable[[ActionKind, str], str] = lambda kind, words: words) -> str:
-    """The plan in one sentence: how many jobs of each kind; `dress` may mark each count."""
+def verdict(
+    plan: Plan, dress: Callable[[ActionKind, str], str] = lambda kind, words: words, same: str = AS_RECORDED
+) -> str:
+    """The plan in one sentence: how many jobs of each kind; `dress` may mark each count.
+
+    `same` is what is said of a job that is left as it is.
+    """
     suspended = len(plan.suspended)
     unchanged = plan.count_of(ActionKind.NOOP) - suspended
     if not plan.pending:
-        return f"No changes: {as_recorded(unchanged, suspended)}."
+        return f"No changes: {as_recorded(unchanged, suspended, same)}."
     parts = [
         dress(kind, f"{count} held" if kind is ActionKind.HOLD else f"{count} to {kind}")
         for kind in ActionKind
@@ -244,9 +252,9 @@ def verdict(plan: Plan, dress: Callable[[ActionKind, str], str] = lambda kind, w
     return f"Plan: {', '.join(parts)}{'; ' if left else ''}{', '.join(left)}."
 
 
-def as_recorded(unchanged: int, suspended: int) -> str:
+def as_recorded(unchanged: int, suspended: int, same: str = AS_RECORDED) -> str:
     """How many jobs are left as they are: "3 jobs are as recorded, 1 is suspended"."""
-    said = f"{'1 job is' if unchanged == 1 else f'{unchanged} jobs are'} as recorded"
+    said = f"{'1 job is' if unchanged == 1 else f'{unchanged} jobs are'} {same}"
     return f"{said}, {suspended} {'is' if suspended == 1 else 'are'} suspended" if suspended else said
 
 

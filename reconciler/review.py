@@ -17,8 +17,12 @@ from reconciler.planner import Order, Subject, decide
 
 
 class Weight(StrEnum):
-    """What a row means to whom it concerns; the order is that in which rows are shown."""
+    """What a row means to whom it concerns; the order is that in which rows are shown.
 
+    A fault is about a place in the manifest, all others are about a job.
+    """
+
+    FAULT = "fault"
     ENDS = "ends"
     STARTS = "starts"
     HELD = "held"
@@ -161,7 +165,7 @@ def review_plan(
 def review_error(title: str, fault: ReconcilerError, found: Iterable[Diagnostic], *, state_at: str) -> Review:
     """The review that could not be made: the error, and a row for each fault of the manifest."""
     rows = tuple(
-        Row(str(one.position), str(one.position), "error", Weight.HELD, one.message, wrong=True) for one in found
+        Row(str(one.position), str(one.position), "error", Weight.FAULT, one.message, wrong=True) for one in found
     )
     return Review(title, review_key(state_at), f"Error: {fault.message}", (), rows, advice=fault.hint)
 

@@ -62,6 +62,7 @@ _LINE_BREAK = r"\r\n?|\n"
 # YAML 1.1 ends a line at U+0085, U+2028 and U+2029, YAML 1.2 does not; a BOM stands at the start alone.
 _UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _DIRECTIVE = re.compile(r"(?:[ \t]*(?:#[^\r\n]*)?(?:\r\n?|\n))*%")
+_CONFLICT = r"(?m)^(?:<{7}|>{7}) "
 _SURROGATE = "[\ud800-\udfff]"
 _BAD_ESCAPE = "found invalid Unicode character escape code"
 _MISSING: Final = object()
@@ -96,8 +97,8 @@ def read(source: bytes, file: str, libyaml: bool = LIBYAML) -> Document:
         value = builder.stream()
     except yaml.MarkedYAMLError as error:
         value, whole = None, False
-        # libyaml counts a line more where the last one has no end.
-        faults.setdefault(min(_packed(error.problem_mark), _end_of(text)), _syntax_fault(error))
+        for place, message in _syntax_faults(error, text):
+            faults.setdefault(place, message)
     return Document(file, value, faults, lambda: Content(value, builder.positions), whole)
 
 
@@ -301,6 +302,32 @@ def events_of(text: str, libyaml: bool = LIBYAML) -> Callable[[], Any]:
             raise yaml.MarkedYAMLError(problem=_BAD_ESCAPE, problem_mark=parser.get_mark()) from error
 
     return next_pure_event
+
+
+def _syntax_faults(error: yaml.MarkedYAMLError, text: str) -> list[tuple[int, str]]:
+    """What ended the reading and where; a tab and the marks of a conflict are called what they are.
+
+    What a parser says from the first mark on comes of that.
+    """
+    # libyaml counts a line more where the last one has no end.
+    place = min(_packed(error.problem_mark), _end_of(text))
+    found = place, _syntax_fault(error)
+    if (tab := _tab_at(text, place)) is not None:
+        found = tab, "a tab: indent with spaces"
+    if mark := re.search(_CONFLICT, text):
+        conflict = _end_of(text[: mark.start()])
+        settle = conflict, "the marks of a git merge conflict; settle it first"
+        return [settle] if conflict <= found[0] else [found, settle]
+    return [found]
+
+
+def _tab_at(text: str, place: int) -> int | None:
+    """The first tab of a line's indentation, where the reading ended in that."""
+    line, column = place >> 32, place & 0xFFFFFFFF
+    indentation = re.match("[ \t]*", re.split(_LINE_BREAK, text)[line])
+    assert indentation is not None
+    tab = indentation[0].find("\t")
+    return packed(line, tab) if tab >= 0 and column <= indentation.end() else None
 
 
 def _syntax_fault(error: yaml.MarkedYAMLError) -> str:

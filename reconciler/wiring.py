@@ -308,19 +308,23 @@ def now() -> str:
 
 
 def _who(env: Mapping[str, str]) -> str:
-    return f"{user_of(env)} (process {os.getpid()})"
+    return f"{_user_of(env)} (process {os.getpid()})"
 
 
 def origin_of(place: Place, world: World, command: str) -> Origin:
-    """Who acts by a command, for the history: a CI run, else the git user, else user@host."""
+    """Who acts by a command, and at which commit, for the history."""
+    return Origin(who_acts(place, world), commit_of(place), command=command)
+
+
+def who_acts(place: Place, world: World) -> str:
+    """Who acts, as records and the history name them: a CI run, else the git user, else user@host."""
     from reconciler.identity import ci_identity
     from reconciler.revisions import git_user
 
-    who = ci_identity(world.env) or git_user(_manifest_folder(place)) or user_of(world.env)
-    return Origin(who, commit_of(place), command=command)
+    return ci_identity(world.env) or git_user(_manifest_folder(place)) or _user_of(world.env)
 
 
-def user_of(env: Mapping[str, str]) -> str:
+def _user_of(env: Mapping[str, str]) -> str:
     """Who runs the command: user@host."""
     user = env.get("USER") or env.get("LOGNAME") or f"user {os.getuid()}"
     return f"{user}@{os.uname().nodename}"

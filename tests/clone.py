@@ -1,7 +1,6 @@
 """A user's folder that is a git repository, on a server that stands outside of it."""
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,20 +9,17 @@ from typing import Any
 
 import jsonschema
 
-from project import TOKEN, Project, Run
+from project import NOBODY, TOKEN, Project, Run
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.schemas import schema_text
 from reconciler.state.history import ATTRIBUTE
 
-NOT_CI = dict.fromkeys(("CI", "GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "CIRCLECI", "TF_BUILD", "JENKINS_URL"), "")
 GIT = {
-    **NOT_CI,
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_CONFIG_NOSYSTEM": "1",
+    **NOBODY,
     "GIT_AUTHOR_DATE": "2026-11-21T10:00:00Z",
     "GIT_COMMITTER_DATE": "2026-11-21T10:00:00Z",
 }
-"""No one's configuration, and no pipeline's environment."""
+"""No one's configuration, no pipeline's environment, and one time."""
 
 
 class Clone(Project):

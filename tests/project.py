@@ -22,6 +22,14 @@ from reconciler.engines.sandbox.server import SandboxServer
 TOKEN = "an-access-token"
 
 
+NOBODY = {
+    **dict.fromkeys(("CI", "GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "CIRCLECI", "TF_BUILD", "JENKINS_URL"), ""),
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+}
+"""No one's configuration, and no pipeline's environment: what is recorded does not depend on who runs the tests."""
+
+
 class Run(NamedTuple):
     """What a command left: its exit code and what it printed."""
 
@@ -42,6 +50,7 @@ class Project:
         self.server = server
         self.env = {
             **os.environ,
+            **NOBODY,
             "XDG_STATE_HOME": str(folder / ".marks"),
             "XDG_CACHE_HOME": str(folder / ".cache"),
             "USER": "ada",

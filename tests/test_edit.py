@@ -183,6 +183,19 @@ def test_a_token_that_was_consumed_or_stands_there_is_not_taken_again(tmp_path: 
     assert "a had the runToken 2026-11-21 already: it would run nothing" in consumed.err
 
 
+def test_a_token_that_is_asked_for_already_and_not_consumed_is_no_fault(served: Project) -> None:
+    served.write("a: {state: running}")
+    assert served.run("apply", "--yes").code == 0
+    assert served.run("rerun", "a", "--token", "x").code == 0
+    before = served.files
+    again = served.run("rerun", "a", "--token", "x")
+    assert (again.code, again.out) == (0, 'jobs.yaml:5: a: the manifest asks for runToken "x" already\n')
+    assert again.err == "Nothing was written. `reconciler apply` runs it.\n"
+    assert served.files == before
+    assert served.run("apply", "--yes").code == 0
+    assert served.run("rerun", "a", "--token", "x").code == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -63,10 +63,10 @@ def review(said: str) -> Review:
     rows = [
         row._replace(weight=weight, word=word, job=f"{said}{number}")
         for number, (weight, word) in enumerate(
-            zip(Weight, ("delete", "run", "hold", "gone", "adopt", "left", "noop"), strict=True)
+            zip(Weight, ("error", "delete", "run", "hold", "gone", "adopt", "left", "noop"), strict=True)
         )
     ]
-    rows[2] = rows[2]._replace(wrong=True, record=record._replace(doubt=doubt))
+    rows[3] = rows[3]._replace(wrong=True, record=record._replace(doubt=doubt))
     facts = (("Manifest", said), ("Target", said), ("Observed", said), ("Commit", said), ("State", said))
     return Review("Plan", "0123456789abcdef", said, facts, sorted_rows(rows), said, said, scope=said)
 

@@ -130,7 +130,13 @@ def test_all_that_the_service_lists_comes_into_a_first_manifest(service: tuple[P
     assert sent(project) == before
     files = project.files
     again = project.run("import", "--all")
-    assert (again.code, again.out) == (0, "Imported: 0 jobs into jobs.yaml.\n")
+    said = "Nothing to import: the service lists no job that is not declared already.\n"
+    assert (again.code, again.out) == (0, said)
+    again = project.run("import", "active=active")
+    assert (again.code, again.out) == (0, "Nothing to import: all of them are declared and on record already.\n")
+    picked = project.run("import", "--all", "--id", "x*")
+    said = "Nothing to import: the service lists no job that matches and is not declared already.\n"
+    assert (picked.code, picked.out) == (0, said)
     assert project.files == files
 
 
@@ -238,7 +244,8 @@ def test_a_folder_of_several_files_gets_one_of_its_own(service: tuple[Project, S
         (["a=b", "--id", "x"], 64, "--id, --name and --status pick from --all"),
         (["other=x"], 4, "another job of this name is declared, with the id other"),
         (["x=other"], 4, "the manifest has it already, as other"),
-        (["a=.."], 4, "left out a"),
+        (["a=.."], 64, "a=..: id: expected 1 to 128 letters"),
+        (["x=../y"], 64, "x=../y: id: expected 1 to 128 letters"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_and_nothing_is_written(
@@ -251,6 +258,31 @@ def test_what_cannot_be_meant_is_refused_and_nothing_is_written(
     assert run.code == code, run.err
     assert said in run.err
     assert {name: content for name, content in project.files.items() if ".lock" not in name} == before
+
+
+@pytest.mark.parametrize("path", [(), ("jbos.yaml",), ("empty",)], ids=["none", "mistyped", "empty folder"])
+def test_a_path_that_is_not_there_is_no_new_manifest_unless_the_service_is_known(
+    service: tuple[Project, Service], path: tuple[str, ...]
+) -> None:
+    project, there = service
+    assert project.server is not None
+    there.run("a")
+    (project.folder / "empty").mkdir()
+    before = project.files
+    run = project.run("import", "a=a", *path)
+    assert run.code == 1
+    assert "nothing says which service a new manifest would be for" in run.err
+    assert "--endpoint URL" in run.err
+    assert project.files == before
+    assert project.run("import", "a=a", *path, "--endpoint", project.server.endpoint).code == 0
+
+
+def test_a_new_file_beside_others_is_for_their_service(service: tuple[Project, Service]) -> None:
+    project, there = service
+    there.run("a")
+    project.write("other: {state: aborted}")
+    assert project.run("import", "a=a", "new.yaml", "jobs.yaml").code == 0
+    assert (project.folder / "new.yaml").read_text() == "apiVersion: reconciler/v1\njobs:\n  a:\n    state: running\n"
 
 
 def test_an_import_killed_anywhere_leaves_no_entry_without_its_record() -> None:

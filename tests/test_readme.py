@@ -1,6 +1,7 @@
 """What the README shows is what happens."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -21,6 +22,24 @@ def shown(command: str) -> list[str]:
     return [block.split("\n", 1)[1] for block in blocks("console") if block.startswith(f"$ {command}\n")]
 
 
+def taken_by(group: click.Group, above: str) -> Iterator[tuple[str, set[str]]]:
+    """Each command, the options that it takes, the forms of --format, and "PATH" where it takes manifest paths."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from taken_by(command, f"{above}{name} ")
+            continue
+        words = {option for parameter in command.params for option in parameter.opts}
+        for parameter in command.params:
+            if parameter.name == "form" and isinstance(parameter.type, click.Choice):
+                words |= {str(form) for form in parameter.type.choices}
+            if "[PATH]..." in (parameter.metavar or ""):
+                words.add("PATH")
+        yield f"{above}{name}", words
+
+
 def test_the_manifest_and_both_plans_are_as_printed(tmp_path: Path) -> None:
     project = Project(tmp_path)
     [manifest] = blocks("yaml")
@@ -36,6 +55,19 @@ def test_every_command_stands_in_the_table_and_none_that_is_not_there() -> None:
     table = README.split("## The commands")[1]
     named = set(re.findall(r"^\| `reconciler (\w+)", table, re.MULTILINE))
     assert named == set(cli.list_commands(click.Context(cli)))
+
+
+def test_which_commands_take_what_is_as_it_says() -> None:
+    taking = dict(taken_by(cli, ""))
+    shared, documents, picking, pruning = re.findall(
+        r"(All but .*?) take manifest.*?`--format json`, (.*?) print.*?With (.*?), `--target.*?With (.*?), `--prune`",
+        README,
+        re.DOTALL,
+    )[0]
+    for sentence, option in ((documents, "json"), (picking, "--target"), (picking, "--exclude"), (pruning, "--prune")):
+        assert set(re.findall(r"`([^`]+)`", sentence)) == {name for name, words in taking.items() if option in words}
+    for option in ("PATH", "--state", "--endpoint", "--no-cache", "--verbose"):
+        assert set(re.findall(r"`([^`]+)`", shared)) == {name for name, words in taking.items() if option not in words}
 
 
 def test_every_exit_code_stands_in_the_table() -> None:

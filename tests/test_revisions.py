@@ -109,6 +109,20 @@ def test_diff_plans_one_commit_over_another_and_reads_nothing_else(served: Clone
     assert served.files == before
 
 
+def test_a_diff_speaks_of_two_manifests_and_not_of_a_record(served: Clone) -> None:
+    served.write("a: {state: running}\nb: {state: running}")
+    served.commit()
+    assert served.run("diff", "HEAD", "HEAD").out == "No changes: 2 jobs are the same in both.\n"
+    served.write("a: {state: running}")
+    served.commit()
+    said = "No changes: 1 job is the same in both."
+    run = served.run("diff", "HEAD~1", "HEAD")
+    assert run.out == f"{said}\n\nNo longer declared in HEAD, and left alone: b\n"
+    comment = served.run("diff", "HEAD~1", "HEAD", "--format", "markdown").out
+    assert comment.startswith(f"### {said}\n")
+    assert "- **left alone** `b`: no longer declared in HEAD\n" in comment
+
+
 def test_diff_takes_the_files_that_there_were_then(served: Clone) -> None:
     served.write("a: {state: running}")
     first = served.commit()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from project import done, served_project
+from project import Project, done, served_project
 from reconciler.plan import Outcome
 
 
@@ -79,3 +79,20 @@ def test_a_token_that_ends_between_the_two_looks_ends_no_record_of_what_was_done
         assert (run.code, "looking no further: the service rejected the access token" in run.err) == (5, True)
         outcomes = {one["job"]: one["outcome"] for one in run.json["actions"]}
         assert outcomes["b"] == Outcome.SUCCEEDED
+
+
+def test_the_second_round_misses_no_job_that_the_first_took_out(tmp_path: Path) -> None:
+    with served_project(tmp_path, "run:503:times=1:job=a", job_seconds=0.1) as project:
+        project.write("a: {state: running}\nold: {state: running}")
+        assert project.run("apply", "--yes").code == 5
+        project.write("a: {state: running}")
+        run = project.run("apply", "--yes", "--prune", "--target", "old", "--settle", "0")
+        assert (run.code, "matches no job" in run.err) == (0, False)
+        assert done(project)[-1] == ("delete", "old")
+
+
+def test_an_apply_whose_selection_leaves_no_job_says_so(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write("a: {state: running}")
+    run = project.run("apply", "--yes", "--exclude", "*")
+    assert (run.code, "--exclude * leaves no job" in run.err) == (1, True)

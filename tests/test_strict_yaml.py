@@ -129,6 +129,35 @@ def test_what_is_refused_and_where(libyaml: bool, text: str, expected: list[str]
     assert said == expected
 
 
+MARKS_LEFT = "the marks of a git merge conflict; settle it first"
+TAB = "a tab: indent with spaces"
+
+
+@both_parsers
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a:\n  b: 1\n<<<<<<< HEAD\n  c: 1\n=======\n  c: 2\n>>>>>>> ours\n", [f"f:3:1: {MARKS_LEFT}"]),
+        ("a: {\n  b: 1,\n<<<<<<< HEAD\n  c: 1\n=======\n  c: 2\n>>>>>>> ours\n}\n", [f"f:3:1: {MARKS_LEFT}"]),
+        ("<<<<<<< HEAD\r\na: 1\r\n=======\r\na: 2\r\n>>>>>>> ours\r\n", [f"f:1:1: {MARKS_LEFT}"]),
+        ("a: 1\n>>>>>>> ours\nb: 2\n", [f"f:2:1: {MARKS_LEFT}"]),
+        ("a:\n\tb: 1\nc: 2\n<<<<<<< HEAD\nb: 2\n=======\n", [f"f:2:1: {TAB}", f"f:4:1: {MARKS_LEFT}"]),
+        ("\ta: 1\n", [f"f:1:1: {TAB}"]),
+        ("a:\n\tb: 1\n", [f"f:2:1: {TAB}"]),
+        ("a:\n  b:\n  \tc: 1\n", [f"f:3:3: {TAB}"]),
+        ("a:\n  b: c\n\td: 1\n", [f"f:3:1: {TAB}"]),
+        ("a:\n  b: 1\n \tc: 1\n", [f"f:3:2: {TAB}"]),
+    ],
+)
+def test_marks_of_a_conflict_and_tabs_are_called_what_they_are(libyaml: bool, text: str, expected: list[str]) -> None:
+    assert faults(text, libyaml) == expected
+
+
+@both_parsers
+def test_a_text_that_holds_such_marks_or_tabs_is_a_text(libyaml: bool) -> None:
+    assert value("a: |\n  <<<<<<< HEAD\n  \tx\nb: 1\n", libyaml) == {"a": "<<<<<<< HEAD\n\tx\n", "b": 1}
+
+
 @both_parsers
 def test_all_faults_of_a_file_are_told_at_once(libyaml: bool) -> None:
     text = "a: &x yes\nb: {c: 1_0, c: 017, d: *x}\n? [on]\n: off\n---\ne: [2026-11-21, {f: 1, f: !t 1}]\n"

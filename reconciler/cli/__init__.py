@@ -2,6 +2,7 @@
 
 import importlib
 import keyword
+import os
 import sys
 import threading
 from typing import NoReturn
@@ -57,6 +58,10 @@ def main() -> NoReturn:
         code = ExitCode.INTERRUPTED
     except SystemExit:
         raise
+    except OSError as fault:
+        # The commands see to all others; what is printed without one, such as a help text, comes here.
+        sys.stderr.write(f"error: stdout can't be written: {fault.strerror}\n")
+        code = ExitCode.ERROR
     except BaseException as fault:  # noqa: BLE001  its own words may hold anything
         code = _fail(fault)
     sys.exit(int(code or 0))
@@ -75,12 +80,16 @@ def _fail(fault: BaseException | None) -> ExitCode:
 
 
 def _wrong_usage(fault: click.UsageError) -> ExitCode:
+    from reconciler.render import text
+    from reconciler.terminal import Terminal
+
+    command = fault.ctx.command_path if fault.ctx else "reconciler"
+    error = Usage(fault.format_message(), f"{command} --help shows how it is used")
     if "json" in sys.argv or "--format=json" in sys.argv:
         from reconciler.render import json
 
-        error = json.error(Usage(fault.format_message()), ())
-        sys.stdout.write(json.dumps(error))
-    fault.show()
+        sys.stdout.write(json.dumps(json.error(error, ())))
+    Terminal(sys.stdout, sys.stderr, os.environ, no_color="--no-color" in sys.argv).remark(text.error(error))
     return ExitCode.USAGE
 
 

@@ -91,7 +91,7 @@ def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
-        why = "" if text.strip() else "is empty"
+        why = "" if text.strip() else "is no saved plan: it is empty"
     except FileNotFoundError:
         why = "can't be read: there is no such file"
     except UnicodeDecodeError:

@@ -22,7 +22,7 @@ def diff(shell: Shell, before: str, after: str) -> ExitCode:
         case "text":
             from reconciler.render import text
 
-            shell.terminal.answer(text.plan(compared.plan, calls=shell.verbose))
+            shell.terminal.answer(text.plan(compared.plan, calls=shell.verbose, at=after))
         case "json":
             from reconciler.plan import plan_to_json
 

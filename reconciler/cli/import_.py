@@ -51,7 +51,10 @@ def import_(
     done = authoring.take_over(place, shell.world, wanted, options, dry_run=dry_run)
     if dry_run and done.taken:
         shell.terminal.answer(edits.diff(*done.rewritten) + "\n")
-    shell.terminal.answer(edits.taken(done.taken, done.rewritten.file, dry_run=dry_run))
+    if done.taken or done.left:
+        shell.terminal.answer(edits.taken(done.taken, done.rewritten.file, dry_run=dry_run))
+    else:
+        shell.terminal.answer(f"Nothing to import: {_why_none(every, bool(ids_like or names_like or statuses))}.")
     if done.left:
         shell.terminal.remark(edits.left_out(done.left))
     if dry_run:
@@ -59,6 +62,13 @@ def import_(
     elif done.taken:
         shell.terminal.remark("Nothing was sent. Review both files, and commit them.")
     return ExitCode.REFUSED if done.left else ExitCode.DONE
+
+
+def _why_none(every: bool, picked: bool) -> str:
+    """Why no job was even looked at."""
+    if not every:
+        return "all of them are declared and on record already"
+    return f"the service lists no job that {'matches and ' if picked else ''}is not declared already"
 
 
 def _is_pair(word: str) -> bool:

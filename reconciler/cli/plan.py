@@ -50,7 +50,8 @@ def plan(
 
             shell.terminal.answer(text.plan(made, calls=shell.verbose))
             if out is not None:
-                shell.terminal.remark(f"Saved. To do exactly this: reconciler apply --plan {out}")
+                allow = f" {refusal.allow}" if refusal else ""
+                shell.terminal.remark(f"Saved. To do exactly this: reconciler apply --plan {out}{allow}")
         case "json":
             shell.document(plan_to_json(made))
         case _:

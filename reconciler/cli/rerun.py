@@ -20,11 +20,15 @@ def rerun(shell: Shell, job: str, token: str | None) -> ExitCode:
     from reconciler.text import field
 
     asked = authoring.rerun(shell.place, shell.world, job, token, wiring.now()[:10])
-    before = "" if asked.before is None else f'"{asked.before}" → '
+    before, after = "" if asked.before is None else f'"{asked.before}" → ', f'"{asked.token}"'
     place = f"{asked.position.file}:{asked.position.line}"
-    shell.terminal.answer(field(f'{place}: {job}: runToken {before}"{asked.token}"'))
-    if asked.decision.kind is ActionKind.HOLD:
+    is_asked = asked.before == asked.token
+    said = f"the manifest asks for runToken {after} already" if is_asked else f"runToken {before}{after}"
+    shell.terminal.answer(field(f"{place}: {job}: {said}"))
+    if asked.decision.kind in (ActionKind.HOLD, ActionKind.NOOP):
         shell.terminal.remark(field(f"As it is recorded now, an apply holds it: {asked.decision.reason}"))
+    elif is_asked:
+        shell.terminal.remark("Nothing was written. `reconciler apply` runs it.")
     else:
         shell.terminal.remark("Nothing was sent. Review it, commit it, then: reconciler apply")
     return ExitCode.DONE

@@ -1,21 +1,38 @@
 """`reconciler sandbox`: the embedded server by itself."""
 
+import errno
 import os
 import signal
 import sys
 
 import click
 
+from reconciler.cli.shell import Number
 from reconciler.errors import ExitCode, ReconcilerError
 
 
-@click.command()
+class _Sandbox(click.Command):
+    """The command, with the whole grammar of faults below its help."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from textwrap import fill, indent
+
+        from reconciler.engines.sandbox import faults
+
+        kinds = ", ".join(kind for kind in faults.Kind if kind is not faults.Kind.STATUS)
+        words = fill(kinds, 96, initial_indent=" " * 36, subsequent_indent=" " * 7).strip()
+        _, _, grammar = (faults.__doc__ or "").partition("\n\n")
+        grammar = grammar.replace("a word of `Kind`", words)
+        formatter.write(f"\nRules:\n{indent(grammar.strip(), '  ')}\n")
+
+
+@click.command(cls=_Sandbox)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Port on 127.0.0.1 [a free one].")
 @click.option("--db", metavar="FILE", default="sandbox.db", show_default=True, help="Where its jobs live (SQLite).")
-@click.option("--latency", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Delay of every answer.")
-@click.option("--job-seconds", type=click.FloatRange(min=0), default=30.0, show_default=True, metavar="SECONDS",
+@click.option("--latency", type=Number(min=0), default=0.0, metavar="SECONDS", help="Delay of every answer.")
+@click.option("--job-seconds", type=Number(min=0), default=30.0, show_default=True, metavar="SECONDS",
               help="How long a job is active.")  # fmt: skip
-@click.option("--fault", "faults", multiple=True, metavar="RULE", help="Misbehave: VERB:KIND[:after][:key=value]...")
+@click.option("--fault", "faults", multiple=True, metavar="RULE", help="Misbehave; as often as wanted.")
 @click.option("--create-missing", is_flag=True, help="Treat an id that was never heard of as a draft.")
 @click.option("--no-color", is_flag=True, hidden=True)
 def sandbox(
@@ -35,7 +52,7 @@ def sandbox(
     sandbox-token and sandbox-key.
 
     \b
-    --fault RULE, as often as wanted, for example:
+    --fault RULE, for example:
       run:503               a 503 to every run, which is not done
       run:503:after         a 503 to every run, which is done
       run:reset:times=2     a reset connection for the first two runs
@@ -72,9 +89,14 @@ def sandbox(
     except ReconcilerError as fault:
         from reconciler.render import text
 
+        cause = fault.__cause__
+        if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
+            fault = ReconcilerError(
+                f"can't listen on 127.0.0.1:{port}: the port is taken", "give another --port, or 0 for a free one"
+            )
         terminal.remark(text.error(fault))
         return fault.exit_code
     except OSError as fault:
-        terminal.remark(f"error: the server can't start: {fault}")
+        terminal.remark(f"error: the server can't start: {fault.strerror or fault}")
         return ExitCode.ERROR
     return ExitCode.DONE

@@ -47,7 +47,8 @@ def review(review: Review) -> str:
         "</header>",
         "<main>",
         *_trouble(review),
-        *(_jobs(review.rows) if review.rows else ()),
+        *_faults([row for row in review.rows if row.weight is Weight.FAULT]),
+        *_jobs([row for row in review.rows if row.weight is not Weight.FAULT]),
         "</main>",
         "</html>",
     ]
@@ -71,7 +72,15 @@ def _trouble(review: Review) -> Iterator[str]:
         yield f'<div class="trouble">{said}</div>'
 
 
+def _faults(rows: Sequence[Row]) -> Iterator[str]:
+    if rows:
+        listed = (f"<dt>{_text(row.job)}</dt><dd>{_said(row.reason)}</dd>" for row in rows)
+        yield f'<h2>Faults</h2><dl class="facts">{"".join(listed)}</dl>'
+
+
 def _jobs(rows: Sequence[Row]) -> Iterator[str]:
+    if not rows:
+        return
     yield from _bar(rows)
     yield f'<table id="jobs"><thead><tr>{"".join(f"<th scope=col>{title}" for title in _COLUMNS)}</thead><tbody>'
     yield from map(_row, rows)

@@ -21,6 +21,7 @@ _FRAME = 600
 """What a section takes beside its rows and details, at most."""
 
 _TITLES = {
+    Weight.FAULT: "Faults",
     Weight.ENDS: "Stops or removes",
     Weight.STARTS: "Runs",
     Weight.HELD: "Held until somebody acts",

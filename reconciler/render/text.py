@@ -8,6 +8,8 @@ from reconciler.errors import ReconcilerError
 from reconciler.events import Finished
 from reconciler.jobs import Desired, Observation, Record, State, Status
 from reconciler.plan import (
+    AS_RECORDED,
+    SAME_IN_BOTH,
     Action,
     ActionKind,
     ActionOutcome,
@@ -51,11 +53,15 @@ class StatusRow(Protocol):
     def observed(self) -> Observation: ...
 
 
-def plan(plan: Plan, *, calls: bool = False) -> str:
-    """A plan: its counts, then every action but those without a word; with `calls`, the requests of each too."""
+def plan(plan: Plan, *, calls: bool = False, at: str = "") -> str:
+    """A plan: its counts, then every action but those without a word; with `calls`, the requests of each too.
+
+    `at` is the revision of the manifest where it is compared with that of another, and not with the state.
+    """
     shown = [action for action in plan.told if action.kind is not ActionKind.NOOP or action.suspended]
     lines = [f"{styled(Style.RED, 'Warning:')} {field(warning)}" for warning in plan.warnings]
-    lines += [verdict(plan, lambda kind, words: styled(_SIGNS[kind][1], words))]
+    same = SAME_IN_BOTH if at else AS_RECORDED
+    lines += [verdict(plan, lambda kind, words: styled(_SIGNS[kind][1], words), same)]
     if plan.narrowed:
         lines.append(styled(Style.YELLOW, f"{field(str(plan.narrowed))}."))
     if plan.allowed:
@@ -69,11 +75,14 @@ def plan(plan: Plan, *, calls: bool = False) -> str:
                 lines += [f"               {styled(Style.DIM, field(f'{c.method} {c.path}'))}" for c in action.calls]
     if plan.undeclared:
         names_left = ", ".join(field(name) for name in plan.undeclared)
-        lines += [
-            "",
-            f"Recorded but no longer declared, and left alone: {names_left}",
-            "(--prune deletes them, `reconciler state forget` drops their records)",
-        ]
+        if at:
+            lines += ["", f"No longer declared in {field(at)}, and left alone: {names_left}"]
+        else:
+            lines += [
+                "",
+                f"Recorded but no longer declared, and left alone: {names_left}",
+                "(--prune deletes them, `reconciler state forget` drops their records)",
+            ]
     return "\n".join(lines)
 
 
@@ -84,7 +93,8 @@ def finished(event: Finished, number: int, total: int, names: int) -> str:
     sign, style = _SIGNS[outcome.done]
     result = styled(_OUTCOMES[outcome.outcome], f"{outcome.outcome:<9}")
     digits = len(str(total))
-    text = field(outcome.error or outcome.note)
+    # What was skipped says so itself; the column before it does already.
+    text = field((outcome.error or outcome.note).removeprefix(f"{outcome.outcome}: "))
     took = f"{event.duration_s:6.2f} s" if event.duration_s else " " * 8
     done, name = styled(style, f"{sign} {outcome.done:<7}"), pad(field(action.job), names)
     line = f"{number:>{digits}}/{total} {done} {name} {result} {took}"
