@@ -134,12 +134,19 @@ def test_a_doubt_of_another_decade_is_settled_as_one_of_today(tmp_path: Path, cl
     assert recovery(tmp_path / "wrong", clock) == expected
 
 
-@pytest.mark.parametrize("submitted_at", ["1970-01-01T00:00:00Z", "2026-11-21T09:59:59Z", "2100-01-01T00:00:00Z"])
-def test_a_clock_of_the_service_that_jumps_hides_no_run(submitted_at: str) -> None:
-    """Times of the service are compared for being equal, never for being later."""
+@pytest.mark.parametrize(
+    ("submitted_at", "trace"),
+    [
+        ("1970-01-01T00:00:00Z", Trace.UNTOLD),
+        ("2026-11-21T09:59:59Z", Trace.UNTOLD),
+        ("2100-01-01T00:00:00Z", Trace.DONE),
+    ],
+)
+def test_a_clock_of_the_service_that_jumps_has_no_run_sent_again(submitted_at: str, trace: Trace) -> None:
+    """Back, it looks like a read of an older run: then a person is asked."""
     before = Evidence(Status.COMPLETE, "JOB_STATE_COMPLETE", "2026-11-21T10:00:00Z")
     now = Observation(Status.COMPLETE, "JOB_STATE_COMPLETE", submitted_at=submitted_at)
-    assert trace_of(Verb.RUN, before, now) is Trace.DONE
+    assert trace_of(Verb.RUN, before, now) is trace
 
 
 @pytest.mark.parametrize("now_s", [0.0, 2.0**31, 4102444800.0])
