@@ -112,7 +112,11 @@ def test_allow_is_on_record_in_plan_and_outcome(served: Project) -> None:
 def test_a_saved_plan_keeps_what_it_was_allowed(served: Project) -> None:
     three_running(served, "guards: {maxDelete: 0}")
     served.write("a: {state: absent}\nb: {state: running}\nc: {state: running}", more="guards: {maxDelete: 0}")
-    served.run("plan", "--out", "refused.json")
+    document = served.run("plan", "--out", "refused.json", "--format", "json").json
+    assert "1 to delete, and guards.maxDelete" in document["refused"]["message"]
+    assert document["refused"]["hint"].endswith("--allow delete=1")
+    jsonschema.validate(document, json.loads(schema_text("plan.schema.json")))
+    assert "refused" not in json.loads((served.folder / "refused.json").read_text())
     assert served.run("apply", "--plan", "refused.json", "--yes").code == 4
     comment = served.run("plan", "--out", "plan.json", "--allow", "delete=1", "--format", "markdown").out
     assert "allowed `delete up to 1`" in comment or "allowed delete up to 1" in comment

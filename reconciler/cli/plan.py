@@ -53,7 +53,8 @@ def plan(
                 allow = f" {refusal.allow}" if refusal else ""
                 shell.terminal.remark(f"Saved. To do exactly this: reconciler apply --plan {out}{allow}")
         case "json":
-            shell.document(plan_to_json(made))
+            refused = {"refused": {"message": refusal.message, "hint": refusal.hint}} if refusal else {}
+            shell.document(plan_to_json(made) | refused)
         case _:
             from reconciler import audit
             from reconciler.cli.forms import show_review
