@@ -1,36 +1,40 @@
 """The use cases. Nothing here prints or exits."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from reconciler.errors import CredentialsError, EngineError, ExitCode, ReconcilerError, Refused
+from reconciler.errors import EngineError, ExitCode, ReconcilerError, Refused
 from reconciler.history import APPLIED, NOT_APPLIED, Told
 from reconciler.jobs import (
     EMPTY,
     NOT_OBSERVED,
     Desired,
-    Evidence,
     Job,
     Observation,
     Record,
     State,
     Status,
-    Target,
     Verb,
 )
 from reconciler.plan import (
     STEPS,
-    Action,
     ActionKind,
     ActionOutcome,
-    Narrowed,
     Outcome,
     Plan,
-    plan_digest,
-    said_of_allowed,
     verdict,
+)
+from reconciler.planning import (
+    Selection,
+    allowing,
+    empty,
+    ids_to_read,
+    manifest_at,
+    picked,
+    plan_of,
+    refusal_of,
+    refuse_stale,
+    validate,
 )
 from reconciler.unchanged import remember
 from reconciler.wiring import (
@@ -39,16 +43,11 @@ from reconciler.wiring import (
     Place,
     World,
     commit_of,
-    fresh_id,
     manifest_paths,
-    memory_of,
-    now,
     open_engine,
     open_store,
     state_name,
-    target_of,
     who_acts,
-    wording_of,
 )
 
 if TYPE_CHECKING:
@@ -60,26 +59,6 @@ if TYPE_CHECKING:
     from reconciler.review import Review
     from reconciler.sources import Sources
     from reconciler.state.session import Session
-
-
-_ALL_NAMES = "reconciler plan --format json names all jobs"
-
-
-class Selection(NamedTuple):
-    """Which jobs, by globs over their names; without any `targets`, all. `prune` adds the undeclared."""
-
-    targets: tuple[str, ...] = ()
-    excludes: tuple[str, ...] = ()
-    prune: bool = False
-
-    def takes(self, name: str) -> bool:
-        """Whether the job is selected."""
-        if not self.targets and not self.excludes:
-            return True
-        from fnmatch import fnmatchcase
-
-        wanted = not self.targets or any(fnmatchcase(name, glob) for glob in self.targets)
-        return wanted and not any(fnmatchcase(name, glob) for glob in self.excludes)
 
 
 class Applied(NamedTuple):
@@ -135,16 +114,6 @@ class JobStatus(NamedTuple):
     observed: Observation
 
 
-def validate(place: Place, world: World, sources: "Sources | None" = None) -> "tuple[Manifest, int]":
-    """The manifest, and how many files it is made of; `sources` are they, once read. Raises `ManifestError`."""
-    from reconciler.manifest import parse
-    from reconciler.sources import read_sources
-
-    sources = read_sources(manifest_paths(place)) if sources is None else sources
-    manifest = parse(sources, memory_of(place, world))
-    return manifest._replace(target=target_of(manifest.target, place)), len(sources)
-
-
 def plan(
     place: Place,
     world: World,
@@ -162,19 +131,19 @@ def plan(
     `provenance` the plan does not say which manifest it was made from, which is quicker. `allowed` is as
     in `Plan`.
     """
-    manifest = _manifest(place, world, sources)
+    manifest = manifest_at(place, world, sources)
     seen = open_store(place, world).seen(manifest.target)
-    state = seen.state or _empty(manifest.target)
-    matching = _picked(manifest, state, selection)
+    state = seen.state or empty(manifest.target)
+    matching = picked(manifest, state, selection)
     observed: Mapping[str, Observation] = {}
     if refresh:
         from reconciler.refresh import observe_jobs
 
-        ids = _ids_to_read(matching, selection)
+        ids = ids_to_read(matching, selection)
         with open_engine(manifest.target, place, world, ApplyOptions(parallelism=parallelism)) as engine:
             observed = observe_jobs(engine, ids, parallelism)
-    made = _make_plan(place, manifest, state, matching, selection, observed, allowed, provenance=provenance)
-    refusal = _refusal(made, manifest, state)
+    made = plan_of(place, manifest, state, matching, selection, observed, allowed, provenance=provenance)
+    refusal = refusal_of(made, manifest, state)
     if made.says_nothing and not (refresh or provenance):
         remember(place, world, sources, seen, verdict(made))
     return Planned(made, refusal, manifest, state, matching, observed)
@@ -218,7 +187,7 @@ def apply(
 
     if saved is not None:
         place = place._replace(paths=saved.paths)
-    manifest = _manifest(place, world)
+    manifest = manifest_at(place, world)
     done: dict[str, ActionOutcome] = {}
     doubtful: frozenset[str] = frozenset()
     unwritten, unwritten_code = "", ExitCode.FAILED
@@ -227,9 +196,11 @@ def apply(
             open_store(place, world).open(manifest.target, "apply", options.lock_timeout_s) as session,
             LazyEngine(manifest.target, place, world, options) as engine,
         ):
-            work = _Work(place, world, options, manifest, session, engine, confirm, watch, remark)
-            for made in work.rounds(saved, selection):
-                done |= {outcome.action.job: outcome for outcome in made}
+            from reconciler.rounds import Rounds
+
+            rounds = Rounds(place, world, options, manifest, session, engine, confirm, watch, remark)
+            for ended in rounds.go(saved, selection):
+                done |= {outcome.action.job: outcome for outcome in ended}
             doubtful = session.doubtful
             for name in sorted(doubtful - done.keys()):
                 remark(f"{name}, which this apply was not about, has a call in doubt: reconciler state show {name}")
@@ -241,7 +212,9 @@ def apply(
         doubtful |= fault.doubtful
     actions = sorted((outcome.action for outcome in done.values()), key=lambda a: (STEPS[a.kind], a.job))
     outcomes = tuple(done[action.job] for action in actions)
-    return Applied(work.plan._replace(actions=tuple(actions)), outcomes, doubtful, unwritten, unwritten_code, manifest)
+    return Applied(
+        rounds.plan._replace(actions=tuple(actions)), outcomes, doubtful, unwritten, unwritten_code, manifest
+    )
 
 
 def dry_run(
@@ -250,13 +223,13 @@ def dry_run(
     """The plan that an apply would carry out, and the endpoint that its calls would go to. Sends nothing."""
     if saved is not None:
         place = place._replace(paths=saved.paths)
-    manifest = _manifest(place, world)
-    state = open_store(place, world).read(manifest.target) or _empty(manifest.target)
+    manifest = manifest_at(place, world)
+    state = open_store(place, world).read(manifest.target) or empty(manifest.target)
     if saved is not None:
-        _refuse_stale(saved, manifest, state)
-    matching = _picked(manifest, state, selection)
-    made = _allowing(saved or _make_plan(place, manifest, state, matching, selection, {}), allowed)
-    refusal = _refusal(made, manifest, state)
+        refuse_stale(saved, manifest, state)
+    matching = picked(manifest, state, selection)
+    made = allowing(saved or plan_of(place, manifest, state, matching, selection, {}), allowed)
+    refusal = refusal_of(made, manifest, state)
     if refusal is not None:
         raise refusal
     return made, manifest.target.endpoint or "http://127.0.0.1:PORT/v1/customer"
@@ -268,7 +241,7 @@ def status(place: Place, world: World, parallelism: int = 10) -> list[JobStatus]
     from reconciler.refresh import observe_jobs
 
     manifest, _ = validate(place, world)
-    state = open_store(place, world).read(manifest.target) or _empty(manifest.target)
+    state = open_store(place, world).read(manifest.target) or empty(manifest.target)
     matching = prune(match_records(manifest.jobs, state.jobs), state.jobs)
     ids = [subject.job.id for subject in matching.subjects]
     with open_engine(manifest.target, place, world, ApplyOptions(parallelism=parallelism)) as engine:
@@ -288,9 +261,9 @@ def drift(place: Place, world: World, selection: Selection, parallelism: int = 1
     from reconciler.drift import Drift, compare, in_order
     from reconciler.refresh import observe_jobs
 
-    manifest = _manifest(place, world)
-    state = open_store(place, world).read(manifest.target) or _empty(manifest.target)
-    matching = _picked(manifest, state, selection._replace(prune=True))
+    manifest = manifest_at(place, world)
+    state = open_store(place, world).read(manifest.target) or empty(manifest.target)
+    matching = picked(manifest, state, selection._replace(prune=True))
     subjects = [subject for subject in matching.subjects if selection.takes(subject.job.name)]
     with open_engine(manifest.target, place, world, ApplyOptions(parallelism=parallelism)) as engine:
         observed = observe_jobs(engine, [subject.job.id for subject in subjects], parallelism)
@@ -349,7 +322,7 @@ def push(place: Place, world: World, text: bytes, where: str, lock_timeout_s: fl
     """Record the state in a file's bytes in place of an older one. Returns it, and whether that changed anything."""
     from reconciler.state.codec import decode
 
-    manifest = _manifest(place, world)
+    manifest = manifest_at(place, world)
     state = decode(text, where)
     return state, open_store(place, world).put(state, manifest.target, lock_timeout_s)
 
@@ -430,354 +403,6 @@ def read_plan(text: str, where: str) -> Plan:
             "make one: reconciler plan --out FILE",
         )
     return plan_from_json(document)
-
-
-class _Work:
-    """One apply, its state locked."""
-
-    def __init__(
-        self,
-        place: Place,
-        world: World,
-        options: ApplyOptions,
-        manifest: "Manifest",
-        session: "Session",
-        engine: "LazyEngine",
-        confirm: Callable[[Plan], None],
-        watch: "Callable[[Plan, Sequence[Finished]], None]",
-        remark: Callable[[str], None],
-    ) -> None:
-        self._place = place
-        self._world = world
-        self._options = options
-        self._manifest = manifest
-        self._session = session
-        self._engine = engine
-        self._confirm = confirm
-        self._watch = watch
-        self._remark = remark
-        self._runs: dict[str, tuple[str, Evidence]] = {}
-        self._done: Counter[str] = Counter()
-        self._unwell = False
-        """Whether something failed, or is in doubt since it was sent."""
-        self._is_first = True
-        """Whether what stops it now stops it before anything was done; later that only ends it."""
-        self.plan: Plan
-
-    def rounds(self, saved: Plan | None, selection: Selection) -> Iterator[list[ActionOutcome]]:
-        """The outcomes of the plan, then those of the jobs whose doubt was settled, or whose turn came, meanwhile.
-
-        A doubt takes two looks, some time apart. The jobs without one do not wait for it.
-        """
-        made = []
-        for outcomes in self._without_waiting(saved, selection):
-            yield outcomes
-            made += outcomes
-        yield from self._in_turn([outcome for outcome in made if outcome.waits])
-
-    @property
-    def _goes_on(self) -> bool:
-        """Whether anything new may start."""
-        return not (self._world.stop.is_set() or (self._unwell and self._options.fail_fast))
-
-    def _without_waiting(self, saved: Plan | None, selection: Selection) -> Iterator[list[ActionOutcome]]:
-        import time
-
-        from reconciler.recover import look, look_again
-
-        doubtful = any(record.doubt for record in self._session.state.jobs.values())
-        pending = look(self._session, self._engine.open(), time.monotonic) if doubtful else []
-        matching = _picked(self._manifest, self._session.state, Selection(prune=True) if saved else selection)
-        if saved is not None:
-            _refuse_stale(saved, self._manifest, self._session.state)
-        self.plan = _allowing(saved or self._planned(matching, selection), self._options.allowed)
-        refusal = _refusal(self.plan, self._manifest, self._session.state)
-        if refusal is not None:
-            raise refusal
-        yield self._confirmed(self.plan, matching)
-        self._is_first = False
-        if not pending or not self._goes_on:
-            return
-        self._remark(f"{len(pending)} in doubt: looking again after {self._options.settle_s:g} s")
-        engine, settle_s, pause = self._engine.open(), self._options.settle_s, self._world.pause
-        settled: set[str] = set()
-        try:
-            for name in look_again(pending, self._session, engine, settle_s, time.monotonic, pause):
-                settled.add(name)
-        except (CredentialsError, EngineError) as fault:
-            self._remark(f"looking no further: {fault.message}")
-        again = self._matching(selection)
-        second = self._planned(again, selection)
-        actions = tuple(a for a in second.actions if a.job in settled)
-        if saved is None and actions and self._goes_on:
-            second = second._replace(actions=actions)
-            try:
-                refusal = _refusal(second, self._manifest, self._session.state, self._done)
-                if refusal is not None:
-                    raise refusal
-                yield self._confirmed(second, again)
-            except Refused as why:
-                yield _refused(second, why)
-
-    def _in_turn(self, waiting: Iterable[ActionOutcome]) -> Iterator[list[ActionOutcome]]:
-        """Wait for what has to complete first, and run what comes after it; no more than the plan showed."""
-        import time
-
-        left = {outcome.action.job: outcome.action for outcome in waiting}
-        ends_s, pause_s = time.monotonic() + self._options.wait_s, 0.5
-        while left and self._goes_on and (rest_s := ends_s - time.monotonic()) > 0:
-            self._remark(f"waiting, {rest_s:.0f} s at most, to run {', '.join(sorted(left))}")
-            try:
-                ready = self._await_turn(left, ends_s, pause_s)
-            except (CredentialsError, EngineError) as fault:
-                self._remark(f"waiting no longer: {fault.message}")
-                return
-            if not ready:
-                return
-            plan = self.plan._replace(actions=tuple(left.pop(name) for name in ready))
-            outcomes = self._carry_out(plan, self._matching(Selection(prune=True)))
-            left |= {outcome.action.job: outcome.action for outcome in outcomes if outcome.waits}
-            yield outcomes
-
-    def _await_turn(self, waiting: Mapping[str, Action], ends_s: float, pause_s: float) -> list[str]:
-        """The jobs whose turn has come, or can't come; none where time is up or a stop is asked for."""
-        import time
-
-        from reconciler.apply import is_stale, look_before
-        from reconciler.planner import Order, decide
-
-        engine = self._engine.open()
-        subjects = self._matching(Selection(prune=True)).by_name
-        while (rest_s := ends_s - time.monotonic()) > 0 and not self._world.pause(min(pause_s, rest_s)):
-            pause_s = min(10.0, pause_s * 1.5)
-            seen = look_before(engine, waiting, subjects, self._options.parallelism)
-            order = Order(subjects.values(), seen, waiting.__contains__, partial(is_stale, self._runs))
-            ready = [
-                name
-                for name in waiting
-                for subject in [subjects[name]]
-                if not order.defer(decide(subject, NOT_OBSERVED), subject).waits_for
-            ]
-            if ready:
-                return ready
-        return []
-
-    def _matching(self, selection: Selection) -> "Matching":
-        return _matching(self._manifest, self._session.state, selection)
-
-    def _planned(self, matching: "Matching", selection: Selection) -> Plan:
-        state, allowed = self._session.state, self._options.allowed
-        return _make_plan(self._place, self._manifest, state, matching, selection, {}, allowed)
-
-    def _confirmed(self, plan: Plan, matching: "Matching") -> list[ActionOutcome]:
-        from reconciler.apply import untouched
-        from reconciler.planner import protection
-
-        subjects = matching.by_name
-        unknown = [action.job for action in plan.actions if action.job not in subjects]
-        if unknown:
-            raise _stale(f"it names {unknown[0]}, which is neither declared nor recorded")
-        if plan.touches_anything:
-            self._engine.open()
-            self._confirm(plan)
-            self._session.rests_on(plan_digest(plan), said_of_allowed(plan))
-        self._session.move(matching.moves)
-        # What is held goes by its new name too, as `resolve` is told it, and is protected as it says.
-        held = [subjects[action.job] for action in plan.actions if action.kind is ActionKind.HOLD]
-        records = {name: record for subject in held for name, record in protection(subject).items()}
-        self._session.put_all(records, "protect", "as the manifest says")
-        if not plan.touches_anything:
-            return [untouched(action) for action in plan.actions]
-        self._session.drop_spent(matching.spent)
-        outcomes = self._carry_out(plan, matching)
-        self._done += Counter(o.done for o in outcomes if o.outcome is not Outcome.SKIPPED)
-        return outcomes
-
-    def _carry_out(self, plan: Plan, matching: "Matching") -> list[ActionOutcome]:
-        import time
-        from itertools import count
-
-        from reconciler.apply import Surroundings, carry_out, failed
-
-        subjects = matching.by_name
-        around = Surroundings(
-            engine=self._engine.open(),
-            session=self._session,
-            call_for=wording_of(self._manifest.target),
-            stop=self._world.stop,
-            pause=self._world.pause,
-            monotonic=time.monotonic,
-            now=now,
-            new_op=map(f"{fresh_id()}.{{}}".format, count()).__next__,
-            runs=self._runs,
-        )
-        outcomes: list[ActionOutcome] = []
-        options = self._options
-        try:
-            for ended in carry_out(
-                plan,
-                subjects,
-                around,
-                parallelism=options.parallelism,
-                fail_fast=options.fail_fast,
-                unwell=self._unwell,
-            ):
-                self._watch(plan, ended)
-                outcomes += [event.outcome for event in ended]
-        except (CredentialsError, EngineError) as fault:
-            if self._is_first:
-                raise
-            told = {outcome.action.job for outcome in outcomes}
-            outcomes += [failed(action, fault.message) for action in plan.actions if action.job not in told]
-        self._unwell |= any(outcome.outcome in (Outcome.FAILED, Outcome.IN_DOUBT) for outcome in outcomes)
-        return outcomes
-
-
-def _manifest(place: Place, world: World, sources: "Sources | None" = None) -> "Manifest":
-    """The manifest, with each suspension marked that is over by now. Raises `ManifestError`."""
-    import time
-
-    from reconciler.planner import lapsed
-
-    manifest, _ = validate(place, world, sources)
-    over = lapsed(manifest.jobs, time.time())
-    return manifest._replace(jobs={**manifest.jobs, **over}, over=tuple(over)) if over else manifest
-
-
-def _ids_to_read(matching: "Matching", selection: Selection) -> list[str]:
-    """The engine job ids of what is selected and, wherever it stands, of what that comes after."""
-    from reconciler.order import all_before
-
-    ids = {subject.job.name: subject.job.id for subject in matching.subjects}
-    after = {subject.job.name: subject.job.after for subject in matching.subjects if subject.job.after}
-    chosen = [name for name in ids if selection.takes(name)]
-    before = all_before(filter(after.__contains__, chosen), lambda name: after.get(name, ()))
-    return [ids[name] for name in dict.fromkeys((*chosen, *sorted(before)))]
-
-
-def _empty(target: Target) -> State:
-    return State("", 0, target, {})
-
-
-def _matching(manifest: "Manifest", state: State, selection: Selection) -> "Matching":
-    from reconciler.planner import match_records, prune
-
-    matching = match_records(manifest.jobs, state.jobs)
-    return prune(matching, state.jobs) if selection.prune else matching
-
-
-def _picked(manifest: "Manifest", state: State, selection: Selection) -> "Matching":
-    """The same. Raises `ReconcilerError` where a --target matches no job, or --exclude leaves none."""
-    matching = _matching(manifest, state, selection)
-    names = [subject.job.name for subject in matching.subjects]
-    for glob in selection.targets:
-        if not any(map(selection._replace(targets=(glob,), excludes=()).takes, names)):
-            raise ReconcilerError(f"--target {glob} matches no job", _ALL_NAMES)
-    if selection.excludes and not any(map(selection.takes, names)):
-        globs = " ".join(f"--exclude {glob}" for glob in selection.excludes)
-        raise ReconcilerError(f"{globs} leaves no job", _ALL_NAMES)
-    return matching
-
-
-def _make_plan(
-    place: Place,
-    manifest: "Manifest",
-    state: State,
-    matching: "Matching",
-    selection: Selection,
-    observed: Mapping[str, Observation],
-    allowed: Mapping[str, int] = EMPTY,
-    *,
-    provenance: bool = True,
-) -> Plan:
-    from reconciler.planner import make_plan
-
-    made = make_plan(
-        matching,
-        observed,
-        wording_of(manifest.target),
-        selection.takes,
-        state=state,
-        manifest_digest=manifest.digest if provenance else "",
-        commit=commit_of(place) if provenance else None,
-        paths=manifest_paths(place),
-    )
-    narrowed = _narrowed(selection, len(made.actions), len(matching.subjects))
-    return _allowing(made._replace(warnings=_warnings(made, manifest, state), narrowed=narrowed), allowed)
-
-
-def _narrowed(selection: Selection, jobs: int, of: int) -> Narrowed | None:
-    return Narrowed(jobs, of, selection.targets, selection.excludes) if jobs < of else None
-
-
-def _warnings(plan: Plan, manifest: "Manifest", state: State) -> tuple[str, ...]:
-    """What is said of a plan as a whole: suspensions that are over, and a manifest that lost most of its jobs."""
-    from reconciler.guards import loss
-
-    over = f"no longer suspended, for its time is over: {', '.join(manifest.over)}" if manifest.over else ""
-    lost = loss(len(plan.undeclared), _recorded(state)) if plan.undeclared else ""
-    return tuple(filter(None, (over, lost)))
-
-
-def _recorded(state: State) -> int:
-    """How many jobs are recorded and not gone for good."""
-    return sum(record.state is not Desired.ABSENT for record in state.jobs.values())
-
-
-def _allowing(plan: Plan, allowed: Mapping[str, int]) -> Plan:
-    """The plan with more of a kind allowed."""
-    if not allowed:
-        return plan
-    return plan._replace(allowed={**plan.allowed, **{k: max(n, plan.allowed.get(k, 0)) for k, n in allowed.items()}})
-
-
-def _refusal(plan: Plan, manifest: "Manifest", state: State, done: Mapping[str, int] = EMPTY) -> Refused | None:
-    """Why a guard refuses the plan, None where none does; `done` is what this apply did before."""
-    if not manifest.guards and not plan.count_of(ActionKind.DELETE) + plan.count_of(ActionKind.FORGET):
-        return None
-    from reconciler.guards import check, check_loss
-    from reconciler.planner import match_records
-
-    try:
-        check(plan, manifest.guards, len(state.jobs), done)
-        declared = {job.id for job in manifest.jobs.values()}
-        ends = (ActionKind.DELETE, ActionKind.FORGET)
-        pruned = sum(action.kind in ends and action.id not in declared for action in plan.actions)
-        if pruned:
-            undeclared = len(match_records(manifest.jobs, state.jobs).undeclared)
-            check_loss(plan, pruned, undeclared, _recorded(state))
-    except Refused as refusal:
-        return refusal
-    return None
-
-
-def _refused(plan: Plan, refusal: Refused) -> list[ActionOutcome]:
-    """What comes of a plan that a guard refuses once others were carried out."""
-    from reconciler.apply import untouched
-
-    held = ActionKind.HOLD
-    return [
-        untouched(action)
-        if action.kind in (ActionKind.HOLD, ActionKind.NOOP)
-        else ActionOutcome(action, Outcome.SKIPPED, held, refusal.message)
-        for action in plan.actions
-    ]
-
-
-def _refuse_stale(saved: Plan, manifest: "Manifest", state: State) -> None:
-    if saved.target != manifest.target:
-        raise _stale(f"it is for {saved.target}, and the manifest for {manifest.target}")
-    if saved.manifest_digest != manifest.digest:
-        raise _stale("the manifest is no longer the one that it was made from")
-    # Where nothing was ever applied, a plan has no lineage to name; it is made with the first apply.
-    if saved.lineage != (state.lineage if state.serial else ""):
-        raise _stale("it was made from another state (the lineage differs)")
-    if saved.serial != state.serial:
-        raise _stale(f"it was made from serial {saved.serial} of the state, which is at {state.serial} now")
-
-
-def _stale(why: str) -> Refused:
-    return Refused(f"the saved plan is stale: {why}", "make a new one, review it, and apply that")
 
 
 def _record_of(session: "Session", name: str) -> Record:

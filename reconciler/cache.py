@@ -23,7 +23,7 @@ _MAX_BYTES = 1 << 30
 _DAY_S = 86400
 _READERS = (
     *("manifest.py", "strict_yaml.py", "schemas.py", "jobs.py", os.path.join("state", "codec.py")),
-    *("app.py", "guards.py", "order.py", "plan.py", "planner.py", "unchanged.py"),
+    *("app.py", "guards.py", "order.py", "plan.py", "planner.py", "planning.py", "unchanged.py"),
 )
 
 

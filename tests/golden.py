@@ -7,13 +7,13 @@ and review the difference as if it were code.
 from collections.abc import Mapping
 from pathlib import Path
 
-from reconciler.app import Selection
 from reconciler.errors import ManifestError
 from reconciler.history import HistoryEntry
 from reconciler.jobs import Desired, Doubt, Observation, Record, State, Status, Target, Verb
 from reconciler.manifest import parse
 from reconciler.plan import Narrowed, Plan, plan_to_json
 from reconciler.planner import make_plan, match_records, prune
+from reconciler.planning import Selection
 from reconciler.render import github, html, json, junit, markdown, sarif, text
 from reconciler.review import Review, review_plan
 from reconciler.text import printable

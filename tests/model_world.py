@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from threading import Event as Flag
 from typing import Any, NamedTuple
 
-from reconciler import app, apply, refresh, sources, wiring
+from reconciler import app, apply, planning, refresh, sources, wiring
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.http import Reply
@@ -30,6 +30,7 @@ from reconciler.errors import ExitCode, ReconcilerError
 from reconciler.jobs import Config, Job, Record, State, Target, Verb
 from reconciler.manifest import Manifest
 from reconciler.plan import ActionKind, ActionOutcome, Outcome, Plan
+from reconciler.planning import Selection
 from reconciler.state import file, session
 from reconciler.state.file import FileStore, Surroundings
 from reconciler.state.journal import decode
@@ -396,11 +397,11 @@ class ModelWorld:
             )
 
         seams: list[tuple[Any, str, Any]] = [
-            (app, "validate", lambda place, world, *_: (self.manifest, 1)),
+            *((module, "validate", lambda place, world, *_: (self.manifest, 1)) for module in (app, planning)),
             (sources, "read_sources", lambda paths: []),
             (app, "open_store", lambda place, world: self.store()),
             (app, "open_engine", engine),
-            (app, "commit_of", lambda place: None),
+            (planning, "commit_of", lambda place: None),
             (wiring, "open_engine", engine),
             (service_module, "run", self._run),
             (time, "monotonic", self.clock),
@@ -421,7 +422,7 @@ class ModelWorld:
     def plan(self, *, refresh: bool, prune: bool = False) -> Plan:
         """The plan. Raises `ReconcilerError` as `app.plan` does."""
         with self.wired() as (place, world):
-            return app.plan(place, world, app.Selection(prune=prune), [], refresh=refresh, parallelism=1)[0]
+            return app.plan(place, world, Selection(prune=prune), [], refresh=refresh, parallelism=1)[0]
 
     def apply(self, how: How = HONEST, *, prune: bool = False, saved: Plan | None = None) -> Ended:
         """Apply under what goes wrong, and say how it ended."""
@@ -433,7 +434,7 @@ class ModelWorld:
                 applied = app.apply(
                     place,
                     world,
-                    app.Selection(prune=prune),
+                    Selection(prune=prune),
                     wiring.ApplyOptions(parallelism=1, settle_s=SETTLE_S),
                     saved=saved,
                     confirm=lambda plan: None,

@@ -51,7 +51,7 @@ MUTANTS = [
     Mutant("a killed push is undone by an older journal", "state/file.py", "            mark_held(disk, self._path, state, digest, was_sound=was_sound)\n", "", "test_state.py", "push_that_is_killed"),
     Mutant("an accept replays what the file holds", "state/session.py", "            entries = _lacking(entries, codec.stated_digest(content))\n", "            pass\n", "test_state.py", "accepted_edit"),
     Mutant("the second round deletes after a failure", "apply.py", "        self._unwell = unwell\n", "        self._unwell = False\n", "test_rounds.py", "second_round"),
-    Mutant("--fail-fast ends the first round alone", "app.py", "(self._unwell and self._options.fail_fast))\n", "False)\n", "test_rounds.py", "fail_fast_ends"),
+    Mutant("--fail-fast ends the first round alone", "rounds.py", "(self._unwell and self._options.fail_fast))\n", "False)\n", "test_rounds.py", "fail_fast_ends"),
     Mutant("a token is not consumed", "planner.py", "consumed = tokens | {job.run_token} if job.run_token is not None else tokens", "consumed = tokens", "test_commands.py", "run_token"),
     Mutant("a finished job without a record is run", "planner.py", "Status.COMPLETE: _row(Cell.ADOPT,", "Status.COMPLETE: _row(Cell.RUN,", "test_planner.py", "each_cell"),
     Mutant("a job in doubt is decided on", "planner.py", "if record is not None and record.doubt is not None:\n        return", "if False:\n        return", "test_planner.py", "in_doubt"),

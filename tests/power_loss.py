@@ -29,7 +29,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol, cast
 from unittest.mock import patch
 
 from lossy_disk import LossyDisk, PowerLoss
-from reconciler import app, apply, wiring
+from reconciler import app, apply, planning, wiring
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.http import Reply
@@ -42,6 +42,7 @@ from reconciler.history import Told
 from reconciler.jobs import Desired, Doubt, Evidence, Job, OnConfigChange, Record, Status, Target, Verb
 from reconciler.manifest import Manifest
 from reconciler.plan import ActionKind
+from reconciler.planning import Selection
 from reconciler.state import history, journal, session
 from reconciler.state.file import FileStore, Surroundings
 from reconciler.state.journal import JournalBroken
@@ -646,7 +647,7 @@ class Applies:
         """Apply; None where the power went, or the disk failed for good."""
         self.count += 1
         options = wiring.ApplyOptions(parallelism=1, settle_s=_SETTLE_S, fail_fast=self.random.random() < 0.1)
-        selection = app.Selection(prune=self.random.random() < 0.2)
+        selection = Selection(prune=self.random.random() < 0.2)
         try:
             done = app.apply(
                 self.place,
@@ -682,10 +683,14 @@ class Applies:
         def engine(*_: object) -> Iterator[ByteniteEngine]:
             yield self._engine()
 
+        def validate(*_: object) -> tuple[Manifest, int]:
+            return self.people.manifest(), 1
+
         with (
-            patch.object(app, "validate", lambda place, world, *_: (self.people.manifest(), 1)),
+            patch.object(app, "validate", validate),
+            patch.object(planning, "validate", validate),
             patch.object(app, "open_store", store),
-            patch.object(app, "commit_of", lambda place: None),
+            patch.object(planning, "commit_of", lambda place: None),
             patch.object(wiring, "open_engine", engine),
             patch.object(apply, "ThreadPoolExecutor", _InTurn),
         ):

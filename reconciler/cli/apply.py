@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from reconciler import app
     from reconciler.diagnostics import Position
     from reconciler.plan import Plan
+    from reconciler.planning import Selection
 
 
 @click.command()
@@ -54,11 +55,12 @@ def apply(
     after others is held until they have completed; the next apply goes on, or --wait waits.
     """
     from reconciler import app
+    from reconciler.planning import Selection
     from reconciler.wiring import ApplyOptions
 
     if saved is not None and (shell.place.paths or targets or excludes or prune):
         raise Usage("--plan says all by itself: give no PATH, --target, --exclude or --prune with it")
-    selection = app.Selection(targets, excludes, prune)
+    selection = Selection(targets, excludes, prune)
     saved_plan = None if saved is None else app.read_plan(_read(saved), saved)
     if dry_run:
         return _dry_run(shell, selection, saved_plan, allowed)
@@ -103,7 +105,7 @@ def _read(path: str) -> str:
     return text
 
 
-def _dry_run(shell: Shell, selection: "app.Selection", saved: "Plan | None", allowed: dict[str, int]) -> ExitCode:
+def _dry_run(shell: Shell, selection: "Selection", saved: "Plan | None", allowed: dict[str, int]) -> ExitCode:
     from reconciler import app
     from reconciler.plan import plan_to_json
     from reconciler.render import text

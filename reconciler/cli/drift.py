@@ -19,9 +19,10 @@ def drift(shell: Shell, parallelism: int, targets: tuple[str, ...], excludes: tu
     other differs, 5 where some call is in doubt and that is all.
     """
     from reconciler import app
+    from reconciler.planning import Selection
     from reconciler.render.drift import document, text
 
-    found, manifest = app.drift(shell.place, shell.world, app.Selection(targets, excludes), parallelism)
+    found, manifest = app.drift(shell.place, shell.world, Selection(targets, excludes), parallelism)
     match shell.form:
         case "text":
             shell.terminal.answer(text(found))

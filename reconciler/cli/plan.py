@@ -26,14 +26,15 @@ def plan(
     """Show what an apply would do. Writes nothing but --out."""
     from reconciler import app
     from reconciler.plan import plan_to_json
+    from reconciler.planning import Selection
     from reconciler.sources import read_sources
     from reconciler.unchanged import known_verdict
     from reconciler.wiring import manifest_paths
 
-    selection = app.Selection(targets, excludes, prune)
+    selection = Selection(targets, excludes, prune)
     provenance = out is not None or shell.form != "text"
     sources = read_sources(manifest_paths(shell.place))
-    if not (provenance or refresh or allowed) and selection == app.Selection():
+    if not (provenance or refresh or allowed) and selection == Selection():
         known = known_verdict(shell.place, shell.world, sources)
         if known is not None:
             shell.terminal.answer(known)

@@ -20,11 +20,11 @@ def validate(shell: Shell) -> ExitCode:
 
     Shows all faults at once, each with its place. Reads nothing else.
     """
-    from reconciler import app
+    from reconciler import planning
     from reconciler.render import text
 
     try:
-        manifest, files = app.validate(shell.place, shell.world)
+        manifest, files = planning.validate(shell.place, shell.world)
     except ManifestError as fault:
         if shell.form == "text":
             shell.terminal.answer(text.diagnostics(fault.diagnostics))

@@ -1,0 +1,182 @@
+"""From a manifest, a state and a selection to a plan, and what refuses it."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from reconciler.errors import ReconcilerError, Refused
+from reconciler.jobs import EMPTY, Desired, Observation, State, Target
+from reconciler.plan import ActionKind, Narrowed, Plan
+from reconciler.wiring import Place, World, commit_of, manifest_paths, memory_of, target_of, wording_of
+
+if TYPE_CHECKING:
+    from reconciler.manifest import Manifest
+    from reconciler.planner import Matching
+    from reconciler.sources import Sources
+
+_ALL_NAMES = "reconciler plan --format json names all jobs"
+
+
+class Selection(NamedTuple):
+    """Which jobs, by globs over their names; without any `targets`, all. `prune` adds the undeclared."""
+
+    targets: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
+    prune: bool = False
+
+    def takes(self, name: str) -> bool:
+        """Whether the job is selected."""
+        if not self.targets and not self.excludes:
+            return True
+        from fnmatch import fnmatchcase
+
+        wanted = not self.targets or any(fnmatchcase(name, glob) for glob in self.targets)
+        return wanted and not any(fnmatchcase(name, glob) for glob in self.excludes)
+
+
+def validate(place: Place, world: World, sources: "Sources | None" = None) -> "tuple[Manifest, int]":
+    """The manifest, and how many files it is made of; `sources` are they, once read. Raises `ManifestError`."""
+    from reconciler.manifest import parse
+    from reconciler.sources import read_sources
+
+    sources = read_sources(manifest_paths(place)) if sources is None else sources
+    manifest = parse(sources, memory_of(place, world))
+    return manifest._replace(target=target_of(manifest.target, place)), len(sources)
+
+
+def manifest_at(place: Place, world: World, sources: "Sources | None" = None) -> "Manifest":
+    """The manifest, with each suspension marked that is over by now. Raises `ManifestError`."""
+    import time
+
+    from reconciler.planner import lapsed
+
+    manifest, _ = validate(place, world, sources)
+    over = lapsed(manifest.jobs, time.time())
+    return manifest._replace(jobs={**manifest.jobs, **over}, over=tuple(over)) if over else manifest
+
+
+def ids_to_read(matching: "Matching", selection: Selection) -> list[str]:
+    """The engine job ids of what is selected and, wherever it stands, of what that comes after."""
+    from reconciler.order import all_before
+
+    ids = {subject.job.name: subject.job.id for subject in matching.subjects}
+    after = {subject.job.name: subject.job.after for subject in matching.subjects if subject.job.after}
+    chosen = [name for name in ids if selection.takes(name)]
+    before = all_before(filter(after.__contains__, chosen), lambda name: after.get(name, ()))
+    return [ids[name] for name in dict.fromkeys((*chosen, *sorted(before)))]
+
+
+def empty(target: Target) -> State:
+    """What is recorded where nothing was ever applied."""
+    return State("", 0, target, {})
+
+
+def matching_of(manifest: "Manifest", state: State, selection: Selection) -> "Matching":
+    """The manifest's jobs with the state's records, those that are no longer declared among them with `prune`."""
+    from reconciler.planner import match_records, prune
+
+    matching = match_records(manifest.jobs, state.jobs)
+    return prune(matching, state.jobs) if selection.prune else matching
+
+
+def picked(manifest: "Manifest", state: State, selection: Selection) -> "Matching":
+    """The same as `matching_of`. Raises `ReconcilerError` where a --target matches no job, or --exclude leaves none."""
+    matching = matching_of(manifest, state, selection)
+    names = [subject.job.name for subject in matching.subjects]
+    for glob in selection.targets:
+        if not any(map(selection._replace(targets=(glob,), excludes=()).takes, names)):
+            raise ReconcilerError(f"--target {glob} matches no job", _ALL_NAMES)
+    if selection.excludes and not any(map(selection.takes, names)):
+        globs = " ".join(f"--exclude {glob}" for glob in selection.excludes)
+        raise ReconcilerError(f"{globs} leaves no job", _ALL_NAMES)
+    return matching
+
+
+def plan_of(
+    place: Place,
+    manifest: "Manifest",
+    state: State,
+    matching: "Matching",
+    selection: Selection,
+    observed: Mapping[str, Observation],
+    allowed: Mapping[str, int] = EMPTY,
+    *,
+    provenance: bool = True,
+) -> Plan:
+    """The plan of what is selected, with what is to be said of it as a whole; arguments as in `app.plan`."""
+    from reconciler.planner import make_plan
+
+    made = make_plan(
+        matching,
+        observed,
+        wording_of(manifest.target),
+        selection.takes,
+        state=state,
+        manifest_digest=manifest.digest if provenance else "",
+        commit=commit_of(place) if provenance else None,
+        paths=manifest_paths(place),
+    )
+    narrowed = _narrowed(selection, len(made.actions), len(matching.subjects))
+    return allowing(made._replace(warnings=_warnings(made, manifest, state), narrowed=narrowed), allowed)
+
+
+def _narrowed(selection: Selection, jobs: int, of: int) -> Narrowed | None:
+    return Narrowed(jobs, of, selection.targets, selection.excludes) if jobs < of else None
+
+
+def _warnings(plan: Plan, manifest: "Manifest", state: State) -> tuple[str, ...]:
+    """What is said of a plan as a whole: suspensions that are over, and a manifest that lost most of its jobs."""
+    from reconciler.guards import loss
+
+    over = f"no longer suspended, for its time is over: {', '.join(manifest.over)}" if manifest.over else ""
+    lost = loss(len(plan.undeclared), _recorded(state)) if plan.undeclared else ""
+    return tuple(filter(None, (over, lost)))
+
+
+def _recorded(state: State) -> int:
+    """How many jobs are recorded and not gone for good."""
+    return sum(record.state is not Desired.ABSENT for record in state.jobs.values())
+
+
+def allowing(plan: Plan, allowed: Mapping[str, int]) -> Plan:
+    """The plan with more of a kind allowed."""
+    if not allowed:
+        return plan
+    return plan._replace(allowed={**plan.allowed, **{k: max(n, plan.allowed.get(k, 0)) for k, n in allowed.items()}})
+
+
+def refusal_of(plan: Plan, manifest: "Manifest", state: State, done: Mapping[str, int] = EMPTY) -> Refused | None:
+    """Why a guard refuses the plan, None where none does; `done` is what this apply did before."""
+    if not manifest.guards and not plan.count_of(ActionKind.DELETE) + plan.count_of(ActionKind.FORGET):
+        return None
+    from reconciler.guards import check, check_loss
+    from reconciler.planner import match_records
+
+    try:
+        check(plan, manifest.guards, len(state.jobs), done)
+        declared = {job.id for job in manifest.jobs.values()}
+        ends = (ActionKind.DELETE, ActionKind.FORGET)
+        pruned = sum(action.kind in ends and action.id not in declared for action in plan.actions)
+        if pruned:
+            undeclared = len(match_records(manifest.jobs, state.jobs).undeclared)
+            check_loss(plan, pruned, undeclared, _recorded(state))
+    except Refused as refusal:
+        return refusal
+    return None
+
+
+def refuse_stale(saved: Plan, manifest: "Manifest", state: State) -> None:
+    """Raise `Refused` where a saved plan was made from another manifest or another state."""
+    if saved.target != manifest.target:
+        raise stale(f"it is for {saved.target}, and the manifest for {manifest.target}")
+    if saved.manifest_digest != manifest.digest:
+        raise stale("the manifest is no longer the one that it was made from")
+    # Where nothing was ever applied, a plan has no lineage to name; it is made with the first apply.
+    if saved.lineage != (state.lineage if state.serial else ""):
+        raise stale("it was made from another state (the lineage differs)")
+    if saved.serial != state.serial:
+        raise stale(f"it was made from serial {saved.serial} of the state, which is at {state.serial} now")
+
+
+def stale(why: str) -> Refused:
+    """The refusal of a saved plan."""
+    return Refused(f"the saved plan is stale: {why}", "make a new one, review it, and apply that")

@@ -1,0 +1,216 @@
+"""The rounds of an apply: the plan, then the jobs whose doubt was settled, or whose turn came, meanwhile."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING
+
+from reconciler.apply import Surroundings, carry_out, failed, is_stale, look_before, untouched
+from reconciler.errors import CredentialsError, EngineError, Refused
+from reconciler.jobs import NOT_OBSERVED, Evidence
+from reconciler.plan import Action, ActionKind, ActionOutcome, Outcome, Plan, plan_digest, said_of_allowed
+from reconciler.planner import Order, decide, protection
+from reconciler.planning import Selection, allowing, matching_of, picked, plan_of, refusal_of, refuse_stale, stale
+from reconciler.recover import look, look_again
+from reconciler.wiring import ApplyOptions, LazyEngine, Place, World, fresh_id, now, wording_of
+
+if TYPE_CHECKING:
+    from reconciler.events import Finished
+    from reconciler.manifest import Manifest
+    from reconciler.planner import Matching
+    from reconciler.state.session import Session
+
+
+class Rounds:
+    """One apply, its state locked."""
+
+    def __init__(
+        self,
+        place: Place,
+        world: World,
+        options: ApplyOptions,
+        manifest: "Manifest",
+        session: "Session",
+        engine: "LazyEngine",
+        confirm: Callable[[Plan], None],
+        watch: "Callable[[Plan, Sequence[Finished]], None]",
+        remark: Callable[[str], None],
+    ) -> None:
+        self._place = place
+        self._world = world
+        self._options = options
+        self._manifest = manifest
+        self._session = session
+        self._engine = engine
+        self._confirm = confirm
+        self._watch = watch
+        self._remark = remark
+        self._runs: dict[str, tuple[str, Evidence]] = {}
+        self._done: Counter[str] = Counter()
+        self._unwell = False
+        """Whether something failed, or is in doubt since it was sent."""
+        self._is_first = True
+        """Whether what stops it now stops it before anything was done; later that only ends it."""
+        self.plan: Plan
+
+    def go(self, saved: Plan | None, selection: Selection) -> Iterator[list[ActionOutcome]]:
+        """The outcomes of the plan, then those of the jobs whose doubt was settled, or whose turn came, meanwhile.
+
+        A doubt takes two looks, some time apart. The jobs without one do not wait for it.
+        """
+        made = []
+        for outcomes in self._without_waiting(saved, selection):
+            yield outcomes
+            made += outcomes
+        yield from self._in_turn([outcome for outcome in made if outcome.waits])
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether anything new may start."""
+        return not (self._world.stop.is_set() or (self._unwell and self._options.fail_fast))
+
+    def _without_waiting(self, saved: Plan | None, selection: Selection) -> Iterator[list[ActionOutcome]]:
+        doubtful = any(record.doubt for record in self._session.state.jobs.values())
+        pending = look(self._session, self._engine.open(), time.monotonic) if doubtful else []
+        matching = picked(self._manifest, self._session.state, Selection(prune=True) if saved else selection)
+        if saved is not None:
+            refuse_stale(saved, self._manifest, self._session.state)
+        self.plan = allowing(saved or self._planned(matching, selection), self._options.allowed)
+        refusal = refusal_of(self.plan, self._manifest, self._session.state)
+        if refusal is not None:
+            raise refusal
+        yield self._confirmed(self.plan, matching)
+        self._is_first = False
+        if not pending or not self._goes_on:
+            return
+        self._remark(f"{len(pending)} in doubt: looking again after {self._options.settle_s:g} s")
+        engine, settle_s, pause = self._engine.open(), self._options.settle_s, self._world.pause
+        settled: set[str] = set()
+        try:
+            for name in look_again(pending, self._session, engine, settle_s, time.monotonic, pause):
+                settled.add(name)
+        except (CredentialsError, EngineError) as fault:
+            self._remark(f"looking no further: {fault.message}")
+        again = self._matching(selection)
+        second = self._planned(again, selection)
+        actions = tuple(a for a in second.actions if a.job in settled)
+        if saved is None and actions and self._goes_on:
+            second = second._replace(actions=actions)
+            try:
+                refusal = refusal_of(second, self._manifest, self._session.state, self._done)
+                if refusal is not None:
+                    raise refusal
+                yield self._confirmed(second, again)
+            except Refused as why:
+                yield _refused(second, why)
+
+    def _in_turn(self, waiting: Iterable[ActionOutcome]) -> Iterator[list[ActionOutcome]]:
+        """Wait for what has to complete first, and run what comes after it; no more than the plan showed."""
+        left = {outcome.action.job: outcome.action for outcome in waiting}
+        ends_s, pause_s = time.monotonic() + self._options.wait_s, 0.5
+        while left and self._goes_on and (rest_s := ends_s - time.monotonic()) > 0:
+            self._remark(f"waiting, {rest_s:.0f} s at most, to run {', '.join(sorted(left))}")
+            try:
+                ready = self._await_turn(left, ends_s, pause_s)
+            except (CredentialsError, EngineError) as fault:
+                self._remark(f"waiting no longer: {fault.message}")
+                return
+            if not ready:
+                return
+            plan = self.plan._replace(actions=tuple(left.pop(name) for name in ready))
+            outcomes = self._carry_out(plan, self._matching(Selection(prune=True)))
+            left |= {outcome.action.job: outcome.action for outcome in outcomes if outcome.waits}
+            yield outcomes
+
+    def _await_turn(self, waiting: Mapping[str, Action], ends_s: float, pause_s: float) -> list[str]:
+        """The jobs whose turn has come, or can't come; none where time is up or a stop is asked for."""
+        engine = self._engine.open()
+        subjects = self._matching(Selection(prune=True)).by_name
+        while (rest_s := ends_s - time.monotonic()) > 0 and not self._world.pause(min(pause_s, rest_s)):
+            pause_s = min(10.0, pause_s * 1.5)
+            seen = look_before(engine, waiting, subjects, self._options.parallelism)
+            order = Order(subjects.values(), seen, waiting.__contains__, partial(is_stale, self._runs))
+            ready = [
+                name
+                for name in waiting
+                for subject in [subjects[name]]
+                if not order.defer(decide(subject, NOT_OBSERVED), subject).waits_for
+            ]
+            if ready:
+                return ready
+        return []
+
+    def _matching(self, selection: Selection) -> "Matching":
+        return matching_of(self._manifest, self._session.state, selection)
+
+    def _planned(self, matching: "Matching", selection: Selection) -> Plan:
+        state, allowed = self._session.state, self._options.allowed
+        return plan_of(self._place, self._manifest, state, matching, selection, {}, allowed)
+
+    def _confirmed(self, plan: Plan, matching: "Matching") -> list[ActionOutcome]:
+        subjects = matching.by_name
+        unknown = [action.job for action in plan.actions if action.job not in subjects]
+        if unknown:
+            raise stale(f"it names {unknown[0]}, which is neither declared nor recorded")
+        if plan.touches_anything:
+            self._engine.open()
+            self._confirm(plan)
+            self._session.rests_on(plan_digest(plan), said_of_allowed(plan))
+        self._session.move(matching.moves)
+        # What is held goes by its new name too, as `resolve` is told it, and is protected as it says.
+        held = [subjects[action.job] for action in plan.actions if action.kind is ActionKind.HOLD]
+        records = {name: record for subject in held for name, record in protection(subject).items()}
+        self._session.put_all(records, "protect", "as the manifest says")
+        if not plan.touches_anything:
+            return [untouched(action) for action in plan.actions]
+        self._session.drop_spent(matching.spent)
+        outcomes = self._carry_out(plan, matching)
+        self._done += Counter(o.done for o in outcomes if o.outcome is not Outcome.SKIPPED)
+        return outcomes
+
+    def _carry_out(self, plan: Plan, matching: "Matching") -> list[ActionOutcome]:
+        subjects = matching.by_name
+        around = Surroundings(
+            engine=self._engine.open(),
+            session=self._session,
+            call_for=wording_of(self._manifest.target),
+            stop=self._world.stop,
+            pause=self._world.pause,
+            monotonic=time.monotonic,
+            now=now,
+            new_op=map(f"{fresh_id()}.{{}}".format, count()).__next__,
+            runs=self._runs,
+        )
+        outcomes: list[ActionOutcome] = []
+        options = self._options
+        try:
+            for ended in carry_out(
+                plan,
+                subjects,
+                around,
+                parallelism=options.parallelism,
+                fail_fast=options.fail_fast,
+                unwell=self._unwell,
+            ):
+                self._watch(plan, ended)
+                outcomes += [event.outcome for event in ended]
+        except (CredentialsError, EngineError) as fault:
+            if self._is_first:
+                raise
+            told = {outcome.action.job for outcome in outcomes}
+            outcomes += [failed(action, fault.message) for action in plan.actions if action.job not in told]
+        self._unwell |= any(outcome.outcome in (Outcome.FAILED, Outcome.IN_DOUBT) for outcome in outcomes)
+        return outcomes
+
+
+def _refused(plan: Plan, refusal: Refused) -> list[ActionOutcome]:
+    """What comes of a plan that a guard refuses once others were carried out."""
+    held = ActionKind.HOLD
+    return [
+        untouched(action)
+        if action.kind in (ActionKind.HOLD, ActionKind.NOOP)
+        else ActionOutcome(action, Outcome.SKIPPED, held, refusal.message)
+        for action in plan.actions
+    ]
