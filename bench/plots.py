@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 def draw(rows: "Sequence[Row]", title: str, label: str, value: "Callable[[Row], float]", path: Path) -> None:
     """Write what `value` says of the rows, a line for each name, as `path`.png and .svg: same rows, same bytes."""
     mpl.rcParams.update({"svg.hashsalt": "reconciler", "svg.fonttype": "none"})
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(10, 5), layout="constrained")
     for case in dict.fromkeys(row.name for row in rows):
         own = [row for row in rows if row.name == case]
         style = {"linewidth": 2.5} if case.startswith("reconciler") else {"linewidth": 1, "linestyle": "--"}
         axes.plot([row.jobs for row in own], [value(row) for row in own], marker="o", label=case, **style)
     axes.set(xscale="log", yscale="log", xlabel="jobs", ylabel=label, title=title)
     axes.grid(visible=True, which="both", alpha=0.3)
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     for ending, more in (("png", {"Software": None}), ("svg", {"Date": None})):
         figure.savefig(path.with_suffix(f".{ending}"), dpi=120, metadata=more)
     plt.close(figure)
