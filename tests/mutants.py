@@ -44,7 +44,7 @@ MUTANTS = [
     Mutant("the time of submission is no evidence", "evidence.py", "    if now.submitted_at is not None and now.submitted_at != before.submitted_at:", "    if False:", "test_evidence.py", "lost_run"),
     Mutant("a repeat may hit a newer run", "evidence.py", "    return now.is_of_other_run(before.submitted_at) or is_newer_run(before, now)", "    return False", "test_evidence.py", "newer or abort"),
     Mutant("one look is enough", "recover.py", "            case Trace.NOT_DONE:\n                pending.append(Pending(op, monotonic()))", "            case Trace.NOT_DONE:\n                _conclude(session, name, record, observed, was_applied=False)", "test_recover.py", ""),
-    Mutant("the second look goes by the name", "recover.py", "        name = names.get(one.op, \"\")\n", "        name = next(iter(session.doubtful), \"\")\n", "test_recover.py", "second_look_settles"),
+    Mutant("the second look goes by the name", "recover.py", "        name = names.get(one.op, \"\")\n", "        name = min(session.doubtful)\n", "test_recover.py", "second_look_settles"),
     Mutant("a read of an older run is evidence", "evidence.py", "        return Trace.UNTOLD if now.is_of_older_run(before.submitted_at) else Trace.DONE\n", "        return Trace.DONE\n", "test_evidence.py", "lost_run"),
     Mutant("a call in doubt is spent", "planner.py", "    return record.state is Desired.ABSENT and record.doubt is None\n", "    return record.state is Desired.ABSENT\n", "test_rounds.py", "went_missing"),
     Mutant("a connection that was given up is used again", "engines/transport.py", "            self._put_conn(None)\n", "            self._put_conn(connection)\n", "test_bytenite_engine.py", "given_up"),
