@@ -532,6 +532,9 @@ def test_an_attempt_to_connect_that_was_given_up_takes_no_socket_from_a_later_on
         [given_up] = [t for t in threading.enumerate() if t.name == "connect" and t not in before]
         over.set()
         given_up.join(SOON_S)
+        ends_s = time.monotonic() + SOON_S
+        while server.connections < 2 and time.monotonic() < ends_s:  # it is yet to be accepted
+            time.sleep(0.01)
         assert engine.send(RUN).kind is AnswerClass.APPLIED
         assert server.connections == 2
 
