@@ -56,10 +56,15 @@ def _terraform(program: str, folder: Path, count: int) -> Case:
     )
     (folder / "main.tf").write_text("".join(blocks))
     (folder / "terraform.tfstate").write_text(json.dumps(_terraform_state(count)))
+    words = ["plan", "-refresh=false", "-input=false", "-detailed-exitcode"]
+    return _initialised("terraform plan -refresh=false", program, words, folder)
+
+
+def _initialised(name: str, program: str, words: Sequence[str], folder: Path) -> Case:
+    """A command of Terraform in a folder that it has made its own."""
     environment = {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
     time_once(Case("terraform init", [program, "init", "-input=false"], folder, environment))
-    words = ["plan", "-refresh=false", "-input=false", "-detailed-exitcode"]
-    return Case("terraform plan -refresh=false", [program, *words], folder, environment)
+    return Case(name, [program, *words], folder, environment)
 
 
 def _terraform_state(count: int) -> dict[str, Any]:
@@ -132,10 +137,8 @@ def _terraform_curl(
         f'resource "terraform_data" "run" {{\n  for_each = toset({json.dumps(paths)})\n'
         f'  provisioner "local-exec" {{\n    command = {json.dumps(call)}\n  }}\n}}\n'
     )
-    environment = {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
-    time_once(Case("terraform init", [program, "init", "-input=false"], folder, environment))
     words = ["apply", "-auto-approve", "-input=false", f"-parallelism={parallelism}"]
-    return Case("terraform apply, a curl each", [program, *words], folder, environment)
+    return _initialised("terraform apply, a curl each", program, words, folder)
 
 
 def _ansible_uri(program: str, folder: Path, paths: Sequence[str], token: str, endpoint: str) -> Case:

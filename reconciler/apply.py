@@ -130,10 +130,10 @@ class _Apply:
         steps: dict[int, list[Action]] = {}
         left_alone: list[Finished] = []
         for action in self._plan.actions:
-            if action.kind in (ActionKind.HOLD, ActionKind.NOOP):
-                left_alone.append(Finished(untouched(action), 0.0))
-            else:
+            if action.touches:
                 steps.setdefault(STEPS[action.kind], []).append(action)
+            else:
+                left_alone.append(Finished(untouched(action), 0.0))
         yield left_alone
         self._look_before(parallelism)
         session = self._around.session

@@ -80,6 +80,11 @@ class Action(NamedTuple):
     error: str = ""
     suspended: bool = False
 
+    @property
+    def touches(self) -> bool:
+        """Whether it sends a call or changes a record."""
+        return self.kind not in (ActionKind.HOLD, ActionKind.NOOP)
+
 
 AS_RECORDED = "as recorded"
 """The reason of a noop where nothing differs."""
@@ -185,12 +190,12 @@ class Plan(NamedTuple):
     @property
     def touching(self) -> Sequence[Action]:
         """The actions that send a call or change a record."""
-        return [action for action in self.told if action.kind not in (ActionKind.HOLD, ActionKind.NOOP)]
+        return [action for action in self.told if action.touches]
 
     @property
     def touches_anything(self) -> bool:
         """Whether carrying it out sends a call or changes a record."""
-        return bool(self.touching)
+        return any(action.touches for action in self.told)
 
     @property
     def pending(self) -> bool:

@@ -209,8 +209,6 @@ def _refused(plan: Plan, refusal: Refused) -> list[ActionOutcome]:
     """What comes of a plan that a guard refuses once others were carried out."""
     held = ActionKind.HOLD
     return [
-        untouched(action)
-        if action.kind in (ActionKind.HOLD, ActionKind.NOOP)
-        else ActionOutcome(action, Outcome.SKIPPED, held, refusal.message)
+        ActionOutcome(action, Outcome.SKIPPED, held, refusal.message) if action.touches else untouched(action)
         for action in plan.actions
     ]

@@ -160,7 +160,7 @@ def _show_applied(shell: Shell, done: "app.Applied") -> None:
         _annotate(shell, done)
     else:
         held = [o for o in done.outcomes if o.action.kind.value == "hold"]
-        if held and not any(o.action.kind.value not in ("hold", "noop") for o in done.outcomes):
+        if held and not any(o.action.touches for o in done.outcomes):
             shell.terminal.answer(text.plan(done.plan))
         shell.terminal.answer(text.outcomes(done.outcomes, done.plan.narrowed))
     if done.unwritten:

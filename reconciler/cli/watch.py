@@ -26,8 +26,9 @@ class Watch:
 
         self.close()
         self._made = made
-        self._number, self._total = 0, len(made.touching)
-        self._names = max(width(field(action.job)) for action in made.touching)
+        touching = made.touching
+        self._number, self._total = 0, len(touching)
+        self._names = max(width(field(action.job)) for action in touching)
         self._progress = self._shell.terminal.progress(self._total)
         self._tell = self._progress.__enter__()
 
@@ -38,7 +39,7 @@ class Watch:
             self._begin(made)
         lines: list[str] = []
         for event in ended:
-            if event.outcome.action.kind.value not in ("hold", "noop"):
+            if event.outcome.action.touches:
                 self._number += 1
                 lines.append(text.finished(event, self._number, self._total, self._names))
         if lines and self._tell is not None:

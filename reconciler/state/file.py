@@ -128,7 +128,8 @@ class FileStore:
             digest = codec.stated_digest(content)
             self._marks.refuse_older(state.lineage, state.serial, digest, "the state to push")
             remarks = [f"serial {state.serial} was pushed"]
-            self._take("state push", state, content, digest, self.past().untold, remarks, was_sound=True)
+            untold = loaded.untold if loaded else ()
+            self._take("state push", state, content, digest, untold, remarks, was_sound=True)
         return True
 
     def _take(
@@ -155,9 +156,8 @@ class FileStore:
     def _drop_held(self, command: str, loaded: Loaded) -> None:
         """Remove a journal that says nothing which the file lacks: it was to go with the state before this one."""
         if loaded.entries is not None and not loaded.changed:
-            disk, path = self._around.disk, history.history_path(self._path)
             with self._writing(command):
-                history.append(disk, path, disk.mode(self._path) or 0o600, loaded.untold, again=True)
+                self._tell(loaded.untold)
                 self._remove_journal()
 
     def _remove_journal(self) -> None:
@@ -190,18 +190,20 @@ class FileStore:
         self, command: str, untold: Sequence[history.Line], state: State, digest: str, remarks: Sequence[str]
     ) -> None:
         """Tell the history of what the journal still held, and of who takes the state as it stands."""
-        disk, around = self._around.disk, self._around
         line = {
             **history.origin_to_json(self._origin(command)),
             "op": f"accept-{digest[:16]}",
-            "at": around.now(),
+            "at": self._around.now(),
             "verb": ACCEPT,
             "outcome": "succeeded",
             "reason": "; ".join(remarks),
         }
-        lines = [*untold, *history.stamped([line], state.lineage, state.serial)]
-        path = history.history_path(self._path)
-        history.append(disk, path, disk.mode(self._path) or 0o600, lines, again=True)
+        self._tell([*untold, *history.stamped([line], state.lineage, state.serial)])
+
+    def _tell(self, lines: Sequence[history.Line]) -> None:
+        """Append to the history what it lacks of these."""
+        disk = self._around.disk
+        history.append(disk, history.history_path(self._path), disk.mode(self._path) or 0o600, lines, again=True)
 
     def _origin(self, what: str) -> Origin:
         around = self._around
