@@ -142,7 +142,7 @@ def plan(
         ids = ids_to_read(matching, selection)
         with open_engine(manifest.target, place, world, ApplyOptions(parallelism=parallelism)) as engine:
             observed = observe_jobs(engine, ids, parallelism)
-    made = plan_of(place, manifest, state, matching, selection, observed, allowed, provenance=provenance)
+    made = plan_of(place, world, manifest, state, matching, selection, observed, allowed, provenance=provenance)
     refusal = refusal_of(made, manifest, state)
     if made.says_nothing and not (refresh or provenance):
         remember(place, world, sources, seen, verdict(made))
@@ -228,7 +228,7 @@ def dry_run(
     if saved is not None:
         refuse_stale(saved, manifest, state)
     matching = picked(manifest, state, selection)
-    made = allowing(saved or plan_of(place, manifest, state, matching, selection, {}), allowed)
+    made = allowing(saved or plan_of(place, world, manifest, state, matching, selection, {}), allowed)
     refusal = refusal_of(made, manifest, state)
     if refusal is not None:
         raise refusal
@@ -274,7 +274,7 @@ def drift(place: Place, world: World, selection: Selection, parallelism: int = 1
         )
     findings = in_order([compare(subject, observed[subject.job.id]) for subject in subjects])
     paths = manifest_paths(place)
-    return Drift(manifest.target, state.lineage, state.serial, commit_of(place), paths, findings), manifest
+    return Drift(manifest.target, state.lineage, state.serial, commit_of(place, world), paths, findings), manifest
 
 
 def review_of_drift(

@@ -93,6 +93,7 @@ def picked(manifest: "Manifest", state: State, selection: Selection) -> "Matchin
 
 def plan_of(
     place: Place,
+    world: World,
     manifest: "Manifest",
     state: State,
     matching: "Matching",
@@ -112,7 +113,7 @@ def plan_of(
         selection.takes,
         state=state,
         manifest_digest=manifest.digest if provenance else "",
-        commit=commit_of(place) if provenance else None,
+        commit=commit_of(place, world) if provenance else None,
         paths=manifest_paths(place),
     )
     narrowed = _narrowed(selection, len(made.actions), len(matching.subjects))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from reconciler.errors import ReconcilerError
+from reconciler.git_environment import git_environment
 from reconciler.sources import DEFAULTS, ENDINGS
 
 _WITHIN_S = 60.0
@@ -27,7 +28,9 @@ def revision(folder: str, name: str) -> Revision:
     if ended is not None and ended.code == 0:
         return Revision(name, ended.out.decode().strip(), folder)
     where = "the working directory" if folder in (".", "") else folder
-    if _git(folder, "rev-parse", "--git-dir").code != 0:
+    if why := _why_unreadable(folder):
+        raise ReconcilerError(f"git can't read the repository of {where}: {why}", "do as git says, and try again")
+    if not _is_repository(folder):
         raise ReconcilerError(f"{where} is in no git repository, so it has no {name}", "go to a clone of it")
     shallow = _git(folder, "rev-parse", "--is-shallow-repository").out.strip() == b"true"
     raise ReconcilerError(
@@ -76,6 +79,18 @@ def attribute(path: str, name: str) -> str | None:
     return ended.out.split(b"\0")[2].decode("utf-8", "replace") if ended.code == 0 and ended.out else None
 
 
+def commit_at(folder: str) -> tuple[str | None, str]:
+    """The commit that is checked out in a folder, None for none; and why git does not tell, "" where it does.
+
+    There is none outside of a repository, in one without a commit, and where git is not installed.
+    """
+    try:
+        found = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
+        return (found.out.decode().strip(), "") if found.code == 0 else (None, _why_unreadable(folder))
+    except ReconcilerError:
+        return None, ""
+
+
 def git_user(folder: str) -> str:
     """The user that git is configured with, "name <email>"; "" where there is none."""
     try:
@@ -92,6 +107,23 @@ class _Ended(NamedTuple):
     code: int
     out: bytes
     err: bytes
+
+    @property
+    def said(self) -> str:
+        """What git said, on one line."""
+        lines = self.err.decode("utf-8", "replace").split("\n")
+        return "; ".join(line.strip() for line in lines if line.strip())[:500]
+
+
+def _is_repository(folder: str) -> bool:
+    return _git(folder, "rev-parse", "--git-dir").code == 0
+
+
+def _why_unreadable(folder: str) -> str:
+    """Why git does not read the repository that a folder is in, in git's words; "" where it reads it, or is in none."""
+    ended = _git(folder, "rev-parse", "--git-dir")
+    is_outside = b"not a git repository" in ended.err
+    return "" if ended.code == 0 or is_outside else ended.said or f"it ended with {ended.code}"
 
 
 def _listed(at: Revision, path: str) -> list[tuple[str, str, str]]:
@@ -127,8 +159,7 @@ def _contents(at: Revision, blobs: Sequence[str]) -> list[bytes]:
 def _run(folder: str, *arguments: str, stdin: bytes = b"") -> _Ended:
     ended = _git(folder, *arguments, stdin=stdin)
     if ended.code != 0:
-        said = ended.err.decode("utf-8", "replace").strip().replace("\n", "; ")[:500]
-        raise ReconcilerError(f"git {arguments[0]} failed: {said}", "see that the repository is sound: git fsck")
+        raise ReconcilerError(f"git {arguments[0]} failed: {ended.said}", "see that the repository is sound: git fsck")
     return ended
 
 
@@ -137,11 +168,9 @@ def _git(folder: str, *arguments: str, stdin: bytes = b"") -> _Ended:
     import subprocess
 
     command = ["git", "--no-pager", "-C", folder or ".", *arguments]
-    settings = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_LITERAL_PATHSPECS": "1", "LC_ALL": "C"}
+    env = git_environment(os.environ)
     try:
-        ended = subprocess.run(
-            command, input=stdin, capture_output=True, env=os.environ | settings, timeout=_WITHIN_S, check=False
-        )
+        ended = subprocess.run(command, input=stdin, capture_output=True, env=env, timeout=_WITHIN_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as fault:
         raise ReconcilerError(f"git can't be run: {fault}", "install git, or see why it does not end") from fault
     return _Ended(ended.returncode, ended.stdout, ended.stderr)

@@ -147,7 +147,7 @@ class Rounds:
 
     def _planned(self, matching: "Matching", selection: Selection) -> Plan:
         state, allowed = self._session.state, self._options.allowed
-        return plan_of(self._place, self._manifest, state, matching, selection, {}, allowed)
+        return plan_of(self._place, self._world, self._manifest, state, matching, selection, {}, allowed)
 
     def _confirmed(self, plan: Plan, matching: "Matching") -> list[ActionOutcome]:
         subjects = matching.by_name

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.errors import Usage
@@ -193,7 +194,7 @@ def _surroundings(place: Place, world: World) -> "Surroundings":
     return Surroundings(
         disk=OsDisk(),
         memory=memory_of(place, world),
-        marks_folder=_own_folder(world, "XDG_STATE_HOME", ".local/state"),
+        marks_folder=_state_folder(world),
         who=_who(world.env),
         now=now,
         new_lineage=fresh_id,
@@ -215,7 +216,7 @@ def open_branch(place: Place, world: World) -> "BranchStore":
         remote = os.path.abspath(remote)
     means = Means(
         repository=repository.Repository(
-            _own_folder(world, "XDG_CACHE_HOME", ".cache"),
+            _cache_folder(world),
             remote,
             url.branch,
             env=env,
@@ -231,20 +232,48 @@ def open_branch(place: Place, world: World) -> "BranchStore":
 
 def memory_of(place: Place, world: World) -> "Memory":
     """What remembers the files that were read before."""
-    if not place.cache:
+    cache, keys = _cache_folder(world), _state_folder(world)
+    if not (place.cache and cache and keys):
         from reconciler.memory import FORGETFUL
 
         return FORGETFUL
     from reconciler.cache import FolderCache
 
-    key_path = os.path.join(_own_folder(world, "XDG_STATE_HOME", ".local/state"), "cache-key")
-    return FolderCache(_own_folder(world, "XDG_CACHE_HOME", ".cache"), key_path)
+    return FolderCache(cache, os.path.join(keys, "cache-key"))
 
 
-def _own_folder(world: World, variable: str, default: str) -> str:
-    """This tool's folder of a kind (XDG Base Directory Specification 0.8)."""
-    home = world.env.get(variable) or os.path.join(os.path.expanduser("~"), default)
-    return os.path.join(home, "reconciler")
+def _state_folder(world: World) -> str:
+    """Where marks, locks and keys are kept, which must outlive the cache; "" where this user has no such place."""
+    return _own_folder(world.env, "XDG_STATE_HOME", ".local/state")
+
+
+def _cache_folder(world: World) -> str:
+    """Where is kept what can be made again; "" where this user has no such place."""
+    return _own_folder(world.env, "XDG_CACHE_HOME", ".cache")
+
+
+def _own_folder(env: Mapping[str, str], variable: str, default: str) -> str:
+    """This tool's folder of a kind; "" where neither the environment nor the account names one.
+
+    A path that is not absolute counts for nothing, as the XDG Base Directory Specification 0.8 says of its own.
+    """
+    named = env.get(variable, "")
+    if not os.path.isabs(named):
+        home = env.get("HOME", "")
+        home = home if os.path.isabs(home) else _home_of_account()
+        named = os.path.join(home, default) if home else ""
+    return os.path.join(named, "reconciler") if named else ""
+
+
+def _home_of_account() -> str:
+    """The home folder of whoever runs this, "" where the uid is no account's, as in many containers."""
+    import pwd
+
+    try:
+        home = pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return ""
+    return home if os.path.isabs(home) else ""
 
 
 def wording_of(target: Target) -> Callable[[Verb, str, Config], Call]:
@@ -254,20 +283,20 @@ def wording_of(target: Target) -> Callable[[Verb, str, Config], Call]:
     return {"bytenite": call_for, "sandbox": call_for}[target.engine]
 
 
-def commit_of(place: Place) -> str | None:
-    """The commit that is checked out where the manifest lies, None outside git."""
-    import subprocess
+def commit_of(place: Place, world: World) -> str | None:
+    """The commit that is checked out where the manifest lies, None where git knows of none; why it does not is told."""
+    return _commit_at(_manifest_folder(place), world.tell)
 
-    try:
-        found = subprocess.run(
-            ["git", "-C", _manifest_folder(place), "rev-parse", "--verify", "--quiet", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:
-        return None
-    return found.stdout.strip() or None
+
+@lru_cache
+def _commit_at(folder: str, tell: Callable[[str], None]) -> str | None:
+    # Once a command: the plan names the same commit as the history does, and what is amiss is told once.
+    from reconciler.revisions import commit_at
+
+    commit, why = commit_at(folder)
+    if why:
+        tell(f"warning: the commit is not recorded, since git can't read the repository of {folder}: {why}")
+    return commit
 
 
 def _manifest_folder(place: Place) -> str:
@@ -313,7 +342,7 @@ def _who(env: Mapping[str, str]) -> str:
 
 def origin_of(place: Place, world: World, command: str) -> Origin:
     """Who acts by a command, and at which commit, for the history."""
-    return Origin(who_acts(place, world), commit_of(place), command=command)
+    return Origin(who_acts(place, world), commit_of(place, world), command=command)
 
 
 def who_acts(place: Place, world: World) -> str:

@@ -42,7 +42,7 @@ from reconciler.state.file import FileStore, HighWaterMarks, Surroundings
 from reconciler.state.history import Past
 from reconciler.state.journal import JournalBroken, Overtaken
 from reconciler.state.lock import locked
-from reconciler.state.repository import Author, Denied, Moved, Repository, Unreachable, make_own_folder
+from reconciler.state.repository import Author, Denied, Moved, NoOwnFolder, Repository, Unreachable, make_own_folder
 from reconciler.state.session import Session
 from reconciler.state.store import Seen
 
@@ -213,7 +213,7 @@ class BranchStore:
         """Let an error of the files say which branch they lie on, and what is done about it there."""
         try:
             yield
-        except (JournalBroken, Unreachable):
+        except (JournalBroken, NoOwnFolder, Unreachable):
             raise
         except StateError as fault:
             raise StateError(
@@ -635,7 +635,10 @@ class _MarksOfPublished(HighWaterMarks):
 
 
 class _Seen:
-    """The commit of a branch that was seen last from this machine, and the lock among commands on it."""
+    """The commit of a branch that was seen last from this machine, and the lock among commands on it.
+
+    Without a folder nothing was seen.
+    """
 
     def __init__(self, folder: str, branch: str) -> None:
         self._folder = folder
@@ -649,6 +652,8 @@ class _Seen:
 
     def read(self) -> str:
         """The commit, "" where none was seen."""
+        if not self._folder:
+            return ""
         try:
             return (OsDisk().read(self._path) or b"").decode("ascii", "replace").strip()
         except StateError:
@@ -656,7 +661,7 @@ class _Seen:
 
     def note(self, commit: str | None) -> None:
         """Remember it. Best effort, as all marks."""
-        if commit is not None and commit != self.read():
+        if self._folder and commit is not None and commit != self.read():
             with suppress(OSError):
                 replace(OsDisk(), self._path, f"{commit}\n".encode(), 0o600)
 

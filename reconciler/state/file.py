@@ -258,7 +258,8 @@ def _is_newer(state: State, recorded: State | None, where: str) -> bool:
 class HighWaterMarks:
     """The newest serial seen of each lineage, kept outside the checkout, so that a rolled-back state shows.
 
-    Best effort: a folder that can't be written is no reason to stop, since the engine is asked too.
+    Best effort: a folder that can't be written, or that there is none ("" for its path), is no reason to stop,
+    since the engine is asked too.
     """
 
     def __init__(self, disk: Disk, folder: str) -> None:
@@ -267,7 +268,7 @@ class HighWaterMarks:
 
     def note(self, state: State, digest: str) -> None:
         """Remember that this state was written, unless one as new is remembered."""
-        if state.serial <= self.serial_of(state.lineage):
+        if not self._folder or state.serial <= self.serial_of(state.lineage):
             return
         try:
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
@@ -300,6 +301,8 @@ class HighWaterMarks:
             )
 
     def _read(self, lineage: str) -> tuple[int, str]:
+        if not self._folder:
+            return 0, ""
         try:
             serial, digest = (self._disk.read(self._path(lineage)) or b"").decode().split()
             return int(serial), digest

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from reconciler.digests import sha256
 from reconciler.errors import StateError
+from reconciler.git_environment import git_environment
 from reconciler.state.branch_url import without_userinfo
 from reconciler.state.lock import locked
 
@@ -26,20 +27,19 @@ _REMOTE = "reconciler-state"
 
 _OPTIONS = {
     "core.hooksPath": os.devnull,
+    "core.ignoreCase": "false",
     "core.quotePath": "false",
     "fetch.recurseSubmodules": "no",
     "push.recurseSubmodules": "no",
     "push.followTags": "false",
+    "push.negotiate": "false",
+    "push.pushOption": "",
     "gc.autoDetach": "false",
     "gc.packRefs": "false",
     "maintenance.autoDetach": "false",
     "protocol.version": "2",
     f"remote.{_REMOTE}.mirror": "false",
 }
-_FOREIGN = re.compile(
-    r"GIT_(DIR|WORK_TREE|INDEX_FILE|OBJECT_DIRECTORY|ALTERNATE_OBJECT_DIRECTORIES|COMMON_DIR|NAMESPACE|PREFIX"
-    r"|QUARANTINE_PATH|TEMPLATE_DIR|EXTERNAL_DIFF|TRACE.*|CURL_VERBOSE|SHALLOW_FILE|REPLACE_REF_BASE|ATTR_SOURCE)"
-)
 _CREDENTIALS = r"^(http|credential|url)\.|^core\.sshcommand$|^ssh\.variant$"
 _SAID_BYTES = 4096
 
@@ -50,6 +50,14 @@ class Unreachable(StateError):
 
 class Denied(Unreachable):
     """The remote takes no such push, and would not take it a second time."""
+
+
+class _OtherHash(Unreachable):
+    """The remote names its objects by another hash, `remote`, than the private repository does."""
+
+    def __init__(self, remote: str, fault: Unreachable) -> None:
+        super().__init__(fault.message, fault.hint)
+        self.remote = remote
 
 
 class Moved(Exception):
@@ -63,14 +71,21 @@ class Author(NamedTuple):
     email: str
 
 
+class NoOwnFolder(StateError):
+    """There is no place for what this user's commands keep for themselves; the state has nothing to do with it."""
+
+
 def make_own_folder(path: str, variable: str) -> None:
-    """Make a folder of this user's alone, which a variable moves. Raises `StateError`."""
+    """Make a folder of this user's alone, which a variable moves. Raises `NoOwnFolder`."""
+    advice = f"set {variable} to a folder that can be written"
+    if not path:
+        raise NoOwnFolder("there is no home folder: HOME is not set, and this user has no account", advice)
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
     except OSError as fault:
-        raise StateError(
-            f"{path} can't be made: {fault.strerror}", f"set {variable} to a folder that can be written"
-        ) from fault
+        raise NoOwnFolder(f"{path} can't be made: {fault.strerror}", advice) from fault
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise NoOwnFolder(f"{path} can't be written to", advice)
 
 
 class Repository:
@@ -111,7 +126,7 @@ class Repository:
         with self._turn():
             is_new = self._prepare()
             try:
-                return self._fetch()
+                return self._fetch_by_its_hash()
             except Unreachable:
                 if is_new:
                     raise
@@ -119,7 +134,7 @@ class Repository:
             # Then it is the copy: a command that was killed leaves lock files and half an object behind.
             self._remove()
             self._prepare()
-            return self._fetch()
+            return self._fetch_by_its_hash()
 
     def tip(self) -> str | None:
         """The branch's last commit as the remote says, None where there is no such branch. Raises `Unreachable`."""
@@ -188,6 +203,8 @@ class Repository:
         lines.append(b"get-mark :1\ndone\n")
         arguments = ("fast-import", "--quiet", "--done", "--force", "--date-format=now")
         with self._turn():
+            if parent is None:
+                self._take_hash_of_empty()
             return self._run(*arguments, stdin=b"".join(lines)).out.decode().strip()
 
     def push(self, commit: str, expected: str | None) -> None:
@@ -215,6 +232,23 @@ class Repository:
                     raise Moved
             self._note_pushed(commit)
 
+    def _fetch_by_its_hash(self) -> str | None:
+        """Fetch; where the remote names objects by another hash than the copy does, into a copy made anew."""
+        try:
+            return self._fetch()
+        except _OtherHash as fault:
+            self._remove()
+            self._prepare(fault.remote)
+            return self._fetch()
+
+    def _take_hash_of_empty(self) -> None:
+        """Make the copy anew where the remote, which has no such branch yet, takes another hash alone."""
+        ended = self._attempt("push", "--dry-run", "--no-verify", _REMOTE, f":{self._ref}")
+        if "does not support this repository's hash algorithm" in ended.err:
+            ours = self._run("rev-parse", "--show-object-format").out.strip()
+            self._remove()
+            self._prepare("sha1" if ours == b"sha256" else "sha256")
+
     def _fetch(self) -> str | None:
         depth = ("--depth=1",) if self._fetched() is None else ()
         arguments = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", *depth)
@@ -223,7 +257,9 @@ class Repository:
             return self._fetched()
         if "couldn't find remote ref" in ended.err.lower():
             return None
-        raise self._fault("fetch", ended)
+        fault = self._fault("fetch", ended)
+        other = re.search(r"mismatched algorithms: client \w+; server (\w+)", ended.err)
+        raise _OtherHash(other[1], fault) if other else fault
 
     def _tip(self) -> str | None:
         listed = self._run("ls-remote", "--quiet", _REMOTE, self._ref).out.decode().split("\n")
@@ -245,14 +281,18 @@ class Repository:
     def _is_ancestor(self, commit: str) -> bool:
         return self._attempt("merge-base", "--is-ancestor", commit, _TIP).code == 0
 
-    def _prepare(self) -> bool:
-        """Make the private repository where it is not there; True where that was so."""
+    def _prepare(self, object_format: str = "sha1") -> bool:
+        """Make the private repository where it is not there; True where that was so.
+
+        `object_format` is the hash that the remote's objects are named by, which git does not translate.
+        """
         if os.path.exists(os.path.join(self._folder, "HEAD")):
             return False
         # In two steps, so that one which was killed half-way is made anew.
         self._remove()
         made = f"{self._folder}.new"
-        self._run("init", "--quiet", "--bare", "--template=", made, in_folder=False)
+        form = f"--object-format={object_format}"
+        self._run("init", "--quiet", "--bare", "--template=", form, made, in_folder=False)
         os.rename(made, self._folder)
         return True
 
@@ -309,7 +349,8 @@ class Repository:
         )
 
     def _attempt(self, *arguments: str, stdin: bytes = b"", in_folder: bool = True) -> "_Ended":
-        where = ["-C", self._folder] if in_folder else []
+        # Named as such, since `safe.bareRepository=explicit` lets git find no bare repository by itself.
+        where = ["-C", self._folder, "--git-dir=."] if in_folder else []
         return _git([*where, *arguments], self._env, stdin)
 
 
@@ -383,22 +424,10 @@ def _git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes = b"") -
 
 
 def _environment(env: Mapping[str, str], settings: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
-    """The environment of git: none of a repository around us, and our settings after those that it brings."""
-    kept = {name: value for name, value in env.items() if not _FOREIGN.fullmatch(name)}
-    try:
-        first = int(kept.get("GIT_CONFIG_COUNT", "0"))
-    except ValueError:
-        first = 0
-    for number, (name, value) in enumerate(settings, first):
-        kept[f"GIT_CONFIG_KEY_{number}"], kept[f"GIT_CONFIG_VALUE_{number}"] = name, value
-    return kept | {
-        "GIT_CONFIG_COUNT": str(first + len(settings)),
-        "GIT_TERMINAL_PROMPT": "0",
+    """The environment of git where it reaches remotes."""
+    return git_environment(env, settings) | {
         "GIT_ALLOW_PROTOCOL": "https:ssh:file:http:git",
-        "GIT_LITERAL_PATHSPECS": "1",
         "GIT_DEFAULT_REF_FORMAT": "files",
-        "LC_ALL": "C",
-        "LANGUAGE": "C",
     }
 
 

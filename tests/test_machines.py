@@ -1,0 +1,180 @@
+"""Machines as they are: odd homes, odd gits, odd mounts, and files that belong to somebody."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clone import Clone, served_clone
+from git_crash import git, tip
+from git_races import Team, applied, team
+from project import Project
+
+ONE = "a: {state: running}"
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[Team]:
+    with team(tmp_path, job_seconds=10_000) as made:
+        yield made
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Iterator[Clone]:
+    with served_clone(tmp_path) as made:
+        yield made
+
+
+def homeless(project: Project, **env: str) -> Project:
+    """The project of a user whose environment names no folder but these."""
+    kept = {name: value for name, value in project.env.items() if name not in ("HOME", "XDG_STATE_HOME")}
+    project.env = {name: value for name, value in kept.items() if name != "XDG_CACHE_HOME"} | env
+    return project
+
+
+# --- homes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"HOME": "relative"},
+        {"HOME": "~"},
+        {"HOME": "/dev/null", "XDG_STATE_HOME": "relative", "XDG_CACHE_HOME": "./relative"},
+    ],
+    ids=["home", "tilde", "xdg"],
+)
+def test_a_home_that_is_relative_makes_no_folder_in_the_working_directory(tmp_path: Path, env: dict[str, str]) -> None:
+    project = homeless(Project(tmp_path), **env)
+    project.write(ONE)
+    there = {path.name for path in tmp_path.iterdir()}
+    run = project.run("plan")
+    assert (run.code, run.err) == (0, "")
+    assert {path.name for path in tmp_path.iterdir()} == there
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can run a program as another user")
+def test_a_user_without_a_home_or_an_account_makes_no_folder_in_the_working_directory(tmp_path: Path) -> None:
+    project = homeless(Project(tmp_path))
+    project.write(ONE)
+    program = (
+        "import os, runpy, sys\n"
+        "sys.path[:0] = [path for path in os.environ['LIBRARIES'].split(os.pathsep) if path]\n"
+        "import reconciler.cli\n"
+        "os.setgroups([]); os.setgid(54321); os.setuid(54321)\n"
+        "from reconciler import wiring\n"
+        "from threading import Event\n"
+        "world = wiring.World(os.environ, Event())\n"
+        "print([wiring._state_folder(world), wiring._cache_folder(world)])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=project.env | {"LIBRARIES": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("['', '']\n", "")
+
+
+def test_state_in_git_without_a_home_names_what_is_missing_and_not_the_state(group: Team) -> None:
+    machine = group.machine()
+    machine.write(ONE)
+    homeless(machine, HOME="/dev/null")
+    for command in (["plan"], ["apply", "--yes"]):
+        run = machine.run(*command)
+        assert run.code == 1
+        assert "can't be made: Not a directory\n  set XDG_" in run.err
+        assert "_HOME to a folder that can be written\n" in run.err
+        assert "state accept" not in run.err
+    assert group.deeds() == []
+
+
+# --- gits --------------------------------------------------------------------------------------------------------
+
+
+def test_the_commit_on_record_is_that_of_the_manifest_whatever_git_dir_says(clone: Clone, tmp_path: Path) -> None:
+    clone.write(ONE)
+    commit = clone.commit()
+    other = tmp_path / "other"
+    subprocess.run(["git", "init", "-q", str(other)], env=clone.env, check=True)
+    git(other, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--allow-empty", "-qm", "one")
+    clone.env |= {
+        "GIT_DIR": str(other / ".git"),
+        "GIT_WORK_TREE": str(other),
+        "GIT_INDEX_FILE": str(other / ".git" / "index"),
+    }
+    assert clone.run("plan", "--format", "json").json["commit"] == commit
+    assert clone.run("diff", "HEAD", "HEAD", "--format", "json").json["commit"] == commit
+    assert clone.run("apply", "--yes").code == 0
+    entry = clone.told()[-1]
+    assert (entry["commit"], entry["who"]) == (commit, "Ada <ada@example.org>")
+
+
+def test_a_repository_that_git_distrusts_is_named_with_the_words_of_git(clone: Clone) -> None:
+    clone.write(ONE)
+    clone.commit()
+    clone.env["GIT_TEST_ASSUME_DIFFERENT_OWNER"] = "1"
+    said = "fatal: detected dubious ownership in repository at "
+    plan = clone.run("plan", "--format", "json")
+    assert (plan.code, plan.json["commit"]) == (0, None)
+    assert plan.err.startswith(f"warning: the commit is not recorded, since git can't read the repository of .: {said}")
+    assert "git config --global --add safe.directory" in plan.err
+    applied = clone.run("apply", "--yes")
+    assert applied.code == 0
+    assert applied.err.count(said) == 1
+    diff = clone.run("diff", "HEAD", "HEAD")
+    assert diff.code == 1
+    assert diff.err.startswith(f"error: git can't read the repository of the working directory: {said}")
+
+
+def test_outside_of_git_nothing_is_said_of_a_commit(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.env["GIT_CEILING_DIRECTORIES"] = str(tmp_path.parent)
+    project.write(ONE)
+    run = project.run("plan", "--format", "json")
+    assert (run.code, run.json["commit"], run.err) == (0, None, "")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("safe.bareRepository", "explicit"),
+        ("push.pushOption", "ci.skip"),
+        ("push.negotiate", "true"),
+        ("push.gpgSign", "true"),
+        ("push.useForceIfIncludes", "true"),
+        ("fetch.prune", "true"),
+        ("core.ignoreCase", "true"),
+    ],
+)
+def test_state_in_git_is_kept_whatever_the_user_has_configured(group: Team, setting: str, value: str) -> None:
+    machine = group.machine()
+    config = machine.folder / ".gitconfig"
+    subprocess.run(["git", "config", "--file", str(config), setting, value], check=True)
+    machine.env["GIT_CONFIG_GLOBAL"] = str(config)
+    run = applied(machine, ONE)
+    assert run.code == 0, run.err
+    assert machine.run("plan").out == "No changes: 1 job is as recorded.\n"
+    assert group.deeds() == [("run", "a")]
+
+
+@pytest.mark.parametrize("remote", ["sha1", "sha256"])
+@pytest.mark.parametrize("ours", ["", "sha1", "sha256"])
+def test_state_in_git_is_kept_by_the_hash_of_the_remote(group: Team, remote: str, ours: str) -> None:
+    bare = group.remote.with_name("hashed.git")
+    subprocess.run(["git", "init", "-q", "--bare", f"--object-format={remote}", str(bare)], check=True)
+    machines = [group.machine(f"git+file://{bare}") for _ in range(2)]
+    for machine in machines:
+        machine.env |= {"GIT_DEFAULT_HASH": ours} if ours else {}
+    run = applied(machines[0], ONE)
+    assert run.code == 0, run.err
+    assert len(str(tip(bare, "reconciler-state"))) == (40 if remote == "sha1" else 64)
+    again = applied(machines[1], ONE)
+    assert (again.code, again.out) == (0, "Nothing to do: 1 job is as recorded.\n"), again.err
+    shown = machines[1].run("state", "show", "a", "--at", "HEAD", "--format", "json")
+    assert (shown.code, shown.json["state"]) == (0, "running")
