@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from errno import EBUSY
 
 from reconciler.errors import ReconcilerError
 
@@ -40,15 +42,40 @@ def read_sources(paths: Sequence[str]) -> Sources:
 def replace_source(path: str, content: bytes) -> None:
     """Put new content in a file of a manifest, whole or not at all. Raises `ReconcilerError` where it can't be.
 
-    A link stays one: what it points to is replaced.
+    A link stays one: what it points to is replaced. The file keeps its owner and its permissions.
     """
-    from reconciler.state.disk import OsDisk, replace
-
-    real, disk = os.path.realpath(path), OsDisk()
+    real = os.path.realpath(path)
     try:
-        replace(disk, real, content, disk.mode(real) or 0o644)
+        _replace(real, content)
     except OSError as error:
-        raise ReconcilerError(f"{path} can't be written: {error.strerror}", "check its permissions") from error
+        hint = "check its permissions"
+        if error.errno == EBUSY:
+            hint = "it is a mount of its own (a container's volume, as it seems): mount the folder that it lies in"
+        raise ReconcilerError(f"{path} can't be written: {error.strerror}", hint) from error
+
+
+def _replace(path: str, content: bytes) -> None:
+    """Put a file in the place of another, by a name that no file of the user's has. Raises `OSError`."""
+    import tempfile
+
+    from reconciler.state.disk import OsDisk
+
+    disk = OsDisk()
+    folder, name = os.path.split(path)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(descriptor, disk.mode(path) or 0o644)
+            os.fsync(descriptor)
+        disk.rename(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    with suppress(OSError):  # the new content is in place; only a loss of power could take it back
+        disk.sync_folder(path)
 
 
 def default_paths(cwd: str) -> list[str]:

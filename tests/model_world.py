@@ -401,7 +401,7 @@ class ModelWorld:
             (sources, "read_sources", lambda paths: []),
             (app, "open_store", lambda place, world: self.store()),
             (app, "open_engine", engine),
-            (planning, "commit_of", lambda place: None),
+            (planning, "commit_of", lambda place, world: None),
             (wiring, "open_engine", engine),
             (service_module, "run", self._run),
             (time, "monotonic", self.clock),

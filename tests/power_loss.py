@@ -690,7 +690,7 @@ class Applies:
             patch.object(app, "validate", validate),
             patch.object(planning, "validate", validate),
             patch.object(app, "open_store", store),
-            patch.object(planning, "commit_of", lambda place: None),
+            patch.object(planning, "commit_of", lambda place, world: None),
             patch.object(wiring, "open_engine", engine),
             patch.object(apply, "ThreadPoolExecutor", _InTurn),
         ):

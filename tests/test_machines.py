@@ -178,3 +178,81 @@ def test_state_in_git_is_kept_by_the_hash_of_the_remote(group: Team, remote: str
     assert (again.code, again.out) == (0, "Nothing to do: 1 job is as recorded.\n"), again.err
     shown = machines[1].run("state", "show", "a", "--at", "HEAD", "--format", "json")
     assert (shown.code, shown.json["state"]) == (0, "running")
+
+
+# --- mounts ------------------------------------------------------------------------------------------------------
+
+
+def mounted(project: Project, name: str, *commands: str) -> "subprocess.CompletedProcess[str]":
+    """Run commands where a file of the project is a mount of its own, as `docker run -v FILE:FILE` makes one."""
+    (project.folder / "volume").write_bytes((project.folder / name).read_bytes())
+    script = " ".join(("set -e; mount --bind volume", name, "\n", *commands))
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script],
+        cwd=project.folder,
+        env=project.env | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(f"no mount can be made here: {done.stderr}")
+    return done
+
+
+def test_a_state_that_is_a_mount_of_its_own_is_refused_before_anything_is_sent(clone: Clone) -> None:
+    assert clone.apply(ONE).code == 0
+    clone.write("a: {state: running}\nb: {state: running}")
+    before = clone.files
+    done = mounted(clone, "jobs.state.json", sys.executable, "-m", "reconciler apply --yes")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: jobs.state.json is a mount of its own (a container's volume, as it seems), so it can't be replaced\n"
+        "  mount the folder that it lies in, and not the file; or name another place with --state\n"
+    )
+    assert {name: content for name, content in clone.files.items() if name != "volume"} == before
+    assert clone.run("plan").out.startswith("Plan: 1 to run; 1 unchanged.\n")
+
+
+def test_a_manifest_that_is_a_mount_of_its_own_is_named_as_that_and_leaves_nothing_behind(clone: Clone) -> None:
+    clone.write(ONE)
+    there = sorted(path.name for path in clone.folder.iterdir())
+    done = mounted(clone, "jobs.yaml", sys.executable, "-m", "reconciler rerun a")
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "error: jobs.yaml can't be written: Device or resource busy\n  it is a mount of its own"
+    )
+    assert sorted(path.name for path in clone.folder.iterdir() if path.name != "volume") == there
+
+
+# --- files that belong to somebody -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [["rerun", "a"], ["fmt"]], ids=["rerun", "fmt"])
+def test_a_file_of_the_user_s_beside_the_manifest_is_left_alone(clone: Clone, command: list[str]) -> None:
+    clone.write(ONE)
+    mine = clone.folder / "jobs.yaml.tmp"
+    mine.write_text("mine")
+    before = (clone.folder / "jobs.yaml").read_text()
+    assert clone.run(*command).code == 0
+    assert (clone.folder / "jobs.yaml").read_text() != before
+    assert mine.read_text() == "mine"
+    assert [path.name for path in clone.folder.iterdir() if path.name.endswith(".tmp")] == ["jobs.yaml.tmp"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_files_keep_their_owner_and_their_permissions_where_root_replaces_them(clone: Clone) -> None:
+    clone.env["GIT_CONFIG_COUNT"] = "0"
+    assert clone.apply(ONE).code == 0
+    for name, mode in (("jobs.yaml", 0o664), ("jobs.state.json", 0o640), ("jobs.history.jsonl", 0o640)):
+        os.chown(clone.folder / name, 4321, 5432)
+        (clone.folder / name).chmod(mode)
+    assert clone.run("fmt").out == "jobs.yaml\n"
+    assert clone.run("rerun", "a").code == 0
+    assert clone.run("apply", "--yes").code == 0
+    found = {name: (clone.folder / name).stat() for name in ("jobs.yaml", "jobs.state.json", "jobs.history.jsonl")}
+    assert {name: (s.st_uid, s.st_gid, oct(s.st_mode & 0o777)) for name, s in found.items()} == {
+        "jobs.yaml": (4321, 5432, "0o664"),
+        "jobs.state.json": (4321, 5432, "0o640"),
+        "jobs.history.jsonl": (4321, 5432, "0o640"),
+    }

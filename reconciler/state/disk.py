@@ -2,6 +2,7 @@
 
 import os
 import stat
+from contextlib import suppress
 from typing import Protocol
 
 from reconciler.errors import StateError
@@ -33,7 +34,7 @@ class Disk(Protocol):
         """A new empty file; one of that name is removed first."""
 
     def rename(self, old: str, new: str) -> None:
-        """Put `old` in the place of `new` in one step; durable once the folder is synced."""
+        """Put `old` in the place of `new` in one step, as its owner's; durable once the folder is synced."""
 
     def remove(self, path: str) -> None:
         """Remove a file that is there; durable once the folder is synced."""
@@ -50,12 +51,38 @@ def replace(disk: Disk, path: str, content: bytes, mode: int) -> None:
     temporary = f"{path}.tmp"
     file = disk.create(temporary, mode)
     try:
-        file.write(0, content)
-        file.sync()
-    finally:
-        file.close()
-    disk.rename(temporary, path)
+        try:
+            file.write(0, content)
+            file.sync()
+        finally:
+            file.close()
+        disk.rename(temporary, path)
+    except OSError:
+        with suppress(OSError):  # the disk is failing: what stays is removed by the next command
+            disk.remove(temporary)
+        raise
     disk.sync_folder(path)
+
+
+def is_mounted_alone(path: str) -> bool:
+    """Whether a file is a mount of its own, as a container's volume may be: then no other can take its place.
+
+    False where there is no such file, and where the system does not tell (only Linux does).
+    """
+    try:
+        return _mount_of(path, os.O_NOFOLLOW) != _mount_of(os.path.dirname(path) or ".", 0)
+    except OSError:
+        return False
+
+
+def _mount_of(path: str, flags: int) -> str:
+    """The mount that a path lies on, as proc(5) numbers them. Raises `OSError`."""
+    descriptor = os.open(path, getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_CLOEXEC | flags)
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:
+            return next((line for line in file if line.startswith("mnt_id:")), "")
+    finally:
+        os.close(descriptor)
 
 
 class OsDisk:
@@ -84,6 +111,7 @@ class OsDisk:
         return OsFile(descriptor)
 
     def rename(self, old: str, new: str) -> None:
+        _keep_owner(old, new)
         os.rename(old, new)
 
     def remove(self, path: str) -> None:
@@ -123,6 +151,20 @@ class OsFile:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def _keep_owner(path: str, replaced: str) -> None:
+    """Give a file the owner of the one that it is to replace, as far as that is allowed: root may."""
+    try:
+        before, now = os.lstat(replaced), os.lstat(path)
+    except FileNotFoundError:
+        return
+    if (before.st_uid, before.st_gid) != (now.st_uid, now.st_gid):
+        try:
+            os.chown(path, before.st_uid, before.st_gid, follow_symlinks=False)
+        except OSError:
+            with suppress(OSError):
+                os.chown(path, -1, before.st_gid, follow_symlinks=False)
 
 
 def _open_to_read(path: str, _flags: int) -> int:

@@ -10,7 +10,7 @@ from reconciler.history import ACCEPT, Origin
 from reconciler.jobs import State, Target
 from reconciler.memory import FORGETFUL, Memory
 from reconciler.state import codec, history
-from reconciler.state.disk import Disk, replace
+from reconciler.state.disk import Disk, is_mounted_alone, replace
 from reconciler.state.lock import locked
 from reconciler.state.session import (
     Loaded,
@@ -215,6 +215,11 @@ class FileStore:
         holder = {"who": around.who, "what": what, "since": around.now()}
         with locked(f"{self._path}.lock", holder, timeout_s, around.wait):
             self._clear()
+            if is_mounted_alone(self._path):
+                raise StateError(
+                    f"{self._path} is a mount of its own (a container's volume, as it seems), so it can't be replaced",
+                    "mount the folder that it lies in, and not the file; or name another place with --state",
+                )
             yield
 
     def _clear(self) -> None:
