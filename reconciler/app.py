@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from reconciler.errors import EngineError, ExitCode, ReconcilerError, Refused
+from reconciler.errors import EngineError, ExitCode, ReconcilerError, Refused, StateError
 from reconciler.history import APPLIED, NOT_APPLIED, Told
 from reconciler.jobs import (
     EMPTY,
@@ -44,6 +44,7 @@ from reconciler.wiring import (
     World,
     commit_of,
     manifest_paths,
+    open_checkout,
     open_engine,
     open_store,
     state_name,
@@ -66,6 +67,7 @@ class Applied(NamedTuple):
 
     `doubtful` are all recorded jobs that are in doubt now. `unwritten` says why the state file could
     not be written, "" where it was; the journal has it all. `unwritten_code` is what that ends with.
+    `unpushed` says why the files of the state could not be pushed, "" where they were, or were not to be.
     """
 
     plan: Plan
@@ -74,6 +76,7 @@ class Applied(NamedTuple):
     unwritten: str = ""
     unwritten_code: ExitCode = ExitCode.FAILED
     manifest: "Manifest | None" = None
+    unpushed: str = ""
 
     @property
     def exit_code(self) -> ExitCode:
@@ -85,6 +88,8 @@ class Applied(NamedTuple):
             return ExitCode.FAILED
         if self.unwritten:
             return self.unwritten_code
+        if self.unpushed:
+            return ExitCode.FAILED
         if any(outcome.done is ActionKind.HOLD for outcome in self.outcomes):
             return ExitCode.REFUSED
         return ExitCode.DONE
@@ -183,11 +188,46 @@ def apply(
     `watch` gets what has ended of a plan, as it ends, `remark` what else a person should know. Raises `Refused`
     (a guard, a stale plan, a taken lock) and the other errors of the tree only before the first call.
     """
-    from reconciler.state.journal import JournalBroken
-
     if saved is not None:
         place = place._replace(paths=saved.paths)
     manifest = manifest_at(place, world)
+    checkout = open_checkout(place, world, options.push) if options.push else None
+    if checkout is None:
+        return _apply(place, world, selection, options, manifest, saved, confirm, watch, remark)
+    checkout.check()
+
+    def announce(calls: int) -> None:
+        try:
+            checkout.announce(calls)
+        except StateError as fault:
+            raise type(fault)(f"nothing was sent: {fault.message}", fault.hint) from fault
+
+    try:
+        done = _apply(place, world, selection, options, manifest, saved, confirm, watch, remark, announce)
+    except ReconcilerError:
+        # What was found out on the way may have changed the state.
+        if trouble := checkout.conclude():
+            remark(f"the state could not be pushed: {trouble}")
+        raise
+    trouble = checkout.conclude()
+    return done._replace(unpushed=f"the state could not be pushed: {trouble}" if trouble else "")
+
+
+def _apply(
+    place: Place,
+    world: World,
+    selection: Selection,
+    options: ApplyOptions,
+    manifest: "Manifest",
+    saved: Plan | None,
+    confirm: Callable[[Plan], None],
+    watch: Callable[[Plan, "Sequence[Finished]"], None],
+    remark: Callable[[str], None],
+    announce: Callable[[int], None] | None = None,
+) -> Applied:
+    """Apply, with the state where it lives; `announce` is as in `Rounds`."""
+    from reconciler.state.journal import JournalBroken
+
     done: dict[str, ActionOutcome] = {}
     doubtful: frozenset[str] = frozenset()
     unwritten, unwritten_code = "", ExitCode.FAILED
@@ -198,7 +238,7 @@ def apply(
         ):
             from reconciler.rounds import Rounds
 
-            rounds = Rounds(place, world, options, manifest, session, engine, confirm, watch, remark)
+            rounds = Rounds(place, world, options, manifest, session, engine, confirm, watch, remark, announce)
             for ended in rounds.go(saved, selection):
                 done |= {outcome.action.job: outcome for outcome in ended}
             doubtful = session.doubtful

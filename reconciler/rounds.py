@@ -9,18 +9,28 @@ from typing import TYPE_CHECKING
 
 from reconciler.apply import Surroundings, carry_out, failed, is_stale, look_before, untouched
 from reconciler.errors import CredentialsError, EngineError, Refused
-from reconciler.jobs import NOT_OBSERVED, Evidence
+from reconciler.jobs import NOT_OBSERVED, Doubt, Evidence, Status, Verb
 from reconciler.plan import Action, ActionKind, ActionOutcome, Outcome, Plan, plan_digest, said_of_allowed
 from reconciler.planner import Order, decide, protection
 from reconciler.planning import Selection, allowing, matching_of, picked, plan_of, refusal_of, refuse_stale, stale
 from reconciler.recover import look, look_again
+from reconciler.refresh import observe_jobs
+from reconciler.state.session import Announced
 from reconciler.wiring import ApplyOptions, LazyEngine, Place, World, fresh_id, now, wording_of
 
 if TYPE_CHECKING:
     from reconciler.events import Finished
     from reconciler.manifest import Manifest
-    from reconciler.planner import Matching
+    from reconciler.planner import Matching, Subject
     from reconciler.state.session import Session
+
+_LAST_CALL = {
+    ActionKind.ABORT: Verb.ABORT,
+    ActionKind.RUN: Verb.RUN,
+    ActionKind.RESTART: Verb.RUN,
+    ActionKind.DELETE: Verb.DELETE,
+}
+"""The call that ends an action; the one before it leaves no trace of its own once this one was sent."""
 
 
 class Rounds:
@@ -37,7 +47,9 @@ class Rounds:
         confirm: Callable[[Plan], None],
         watch: "Callable[[Plan, Sequence[Finished]], None]",
         remark: Callable[[str], None],
+        announce: Callable[[int], None] | None = None,
     ) -> None:
+        """`announce` brings the journal to others, before so many calls may be sent; None where nobody needs it."""
         self._place = place
         self._world = world
         self._options = options
@@ -47,6 +59,7 @@ class Rounds:
         self._confirm = confirm
         self._watch = watch
         self._remark = remark
+        self._announce = announce
         self._runs: dict[str, tuple[str, Evidence]] = {}
         self._done: Counter[str] = Counter()
         self._unwell = False
@@ -166,9 +179,30 @@ class Rounds:
         if not plan.touches_anything:
             return [untouched(action) for action in plan.actions]
         self._session.drop_spent(matching.spent)
+        self._announce_calls(plan, subjects)
         outcomes = self._carry_out(plan, matching)
         self._done += Counter(o.done for o in outcomes if o.outcome is not Outcome.SKIPPED)
         return outcomes
+
+    def _announce_calls(self, plan: Plan, subjects: "Mapping[str, Subject]") -> None:
+        """Have others know of each job that may be called. Raises `StateError` where that can't be.
+
+        Each is observed for that, so that whoever finds the announcement can tell whether its call was sent. What
+        is done in the end is the plan or less of it, so the plan alone says which calls are announced.
+        """
+        calling = [action for action in plan.actions if action.calls]
+        if self._announce is None or not calling or not self._goes_on:
+            return
+        seen = observe_jobs(self._engine.open(), [action.id for action in calling], self._options.parallelism)
+        at, ops = now(), map(f"{fresh_id()}.{{}}".format, count())
+        calls = []
+        for action, op in zip(calling, ops, strict=False):
+            job, observed = subjects[action.job].job, seen[action.id]
+            before = None if observed.status is Status.NOT_OBSERVED else observed.evidence
+            doubt = Doubt(op, _LAST_CALL[action.kind], job.config, job.run_token, before, at, "")
+            calls.append(Announced(action.job, action.id, doubt, action.reason))
+        with self._session.announcing(calls):
+            self._announce(len(calls))
 
     def _carry_out(self, plan: Plan, matching: "Matching") -> list[ActionOutcome]:
         subjects = matching.by_name

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reconciler.engines.sandbox.server import SandboxServer
     from reconciler.memory import Memory
     from reconciler.state.branch import BranchStore
+    from reconciler.state.checkout import Checkout
     from reconciler.state.file import Surroundings
     from reconciler.state.store import Store
 
@@ -56,7 +57,8 @@ class World(NamedTuple):
 class ApplyOptions(NamedTuple):
     """How an apply goes about it. `max_rps` is in requests a second; times are in seconds.
 
-    `wait_s` is how long it waits for jobs that others come after. `allowed` is as in `Plan`.
+    `wait_s` is how long it waits for jobs that others come after. `allowed` is as in `Plan`. `push` is
+    `[REMOTE:]BRANCH` where the files of the state are to be pushed, "" where they are not.
     """
 
     parallelism: int = 10
@@ -66,6 +68,7 @@ class ApplyOptions(NamedTuple):
     lock_timeout_s: float = 0.0
     wait_s: float = 0.0
     allowed: Mapping[str, int] = EMPTY
+    push: str = ""
 
 
 class LazyEngine:
@@ -228,6 +231,45 @@ def open_branch(place: Place, world: World) -> "BranchStore":
         folder=around.marks_folder,
     )
     return BranchStore(url._replace(remote=remote), means, around)
+
+
+def open_checkout(place: Place, world: World, push: str) -> "Checkout | None":
+    """The files of the state, to be pushed as `--push` says; None where a branch of a remote holds the state itself."""
+    import time
+
+    from reconciler.state import checkout, repository
+    from reconciler.state.disk import OsDisk
+
+    to = checkout.parse_push(push)
+    if is_on_branch(place):
+        return None
+    path, env = state_path(place), world.env
+    folder = os.path.dirname(path) or "."
+
+    def open_repository(branch: str) -> repository.Repository:
+        remote = repository.url_of_remote(to.remote, folder, env)
+        if "://" not in remote and ":" not in remote.partition("/")[0]:
+            remote = os.path.join(repository.top_of_checkout(folder, env), remote)
+        return repository.Repository(
+            _cache_folder(world),
+            remote,
+            branch,
+            env=env,
+            settings=repository.settings_of_checkout(folder, env),
+            wait=world.pause,
+            trees_alone=True,
+        )
+
+    return checkout.Checkout(
+        path,
+        manifest_paths(place),
+        to,
+        disk=OsDisk(),
+        env=env,
+        open_repository=open_repository,
+        author=lambda: repository.author_of(origin_of(place, world, "").who, folder, env),
+        pause=time.sleep,
+    )
 
 
 def memory_of(place: Place, world: World) -> "Memory":

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 @click.option("--fail-fast", is_flag=True, help="Start nothing new once something failed.")
 @click.option("--wait", type=Number(min=0), default=0.0, metavar="SECONDS",
               help="How long to wait for jobs that others come after, to run those then [0].")  # fmt: skip
+@click.option("--push", metavar="[REMOTE:]BRANCH", default="",
+              help="Push state, journal and history to this branch, before the first call and at the end.")  # fmt: skip
 @lock_timeout
 @allow
 @selection
@@ -47,12 +49,16 @@ def apply(
     excludes: tuple[str, ...],
     prune: bool,
     wait: float,
+    push: str,
     allowed: dict[str, int],
 ) -> ExitCode:
     """Carry out the plan.
 
     Aborts first, then runs, then deletes; each call is on record before it is sent. A job that comes
     after others is held until they have completed; the next apply goes on, or --wait waits.
+
+    --push is for a checkout that is thrown away, as that of a CI runner. It has no effect where --state
+    names a branch of a remote: all is pushed there anyway.
     """
     from reconciler import app
     from reconciler.planning import Selection
@@ -64,7 +70,7 @@ def apply(
     saved_plan = None if saved is None else app.read_plan(_read(saved), saved)
     if dry_run:
         return _dry_run(shell, selection, saved_plan, allowed)
-    options = ApplyOptions(parallelism, max_rps, settle, fail_fast, lock_timeout, wait, allowed)
+    options = ApplyOptions(parallelism, max_rps, settle, fail_fast, lock_timeout, wait, allowed, push)
     with Interrupts(shell) as interrupts:
         watch = Watch(shell)
         try:
@@ -163,5 +169,10 @@ def _show_applied(shell: Shell, done: "app.Applied") -> None:
         if held and not any(o.action.touches for o in done.outcomes):
             shell.terminal.answer(text.plan(done.plan))
         shell.terminal.answer(text.outcomes(done.outcomes, done.plan.narrowed))
-    if done.unwritten:
-        shell.terminal.remark(text.error(StateError(done.unwritten)))
+    for trouble in filter(None, (done.unwritten, done.unpushed)):
+        fault = StateError(trouble)
+        if shell.form == "github":
+            from reconciler.cli.forms import show_fault
+
+            show_fault(shell, fault, ())
+        shell.terminal.remark(text.error(fault))

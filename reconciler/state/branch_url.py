@@ -53,6 +53,11 @@ def parse(url: str) -> BranchUrl:
     return found
 
 
+def is_branch_name(name: str) -> bool:
+    """Whether git takes it for the name of a branch."""
+    return bool(name) and not _BAD_BRANCH.search(name)
+
+
 def without_userinfo(text: str) -> str:
     """Text of git's, without what stands before the @ in its URLs."""
     return _USERINFO.sub("://", text)

@@ -12,7 +12,7 @@ sector, and older lines stand in it. It takes the time that git takes to add the
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reconciler.digests import checksum
@@ -269,7 +269,7 @@ def many_lines(entry: Entry) -> list[Line]:
     ]
 
 
-def lines_of(entries: Iterable[Entry], *, ended: bool) -> list[Line]:
+def lines_of(entries: Sequence[Entry], *, ended: bool) -> list[Line]:
     """The lines of these records of the journal; `ended` says that no more will come of an open intent.
 
     A record of before there were histories has none. Raises `KeyError`, `TypeError` or `ValueError` on
@@ -290,10 +290,16 @@ def lines_of(entries: Iterable[Entry], *, ended: bool) -> list[Line]:
             case "records" | "moves" if "op" in entry:
                 lines += many_lines(entry)
     if ended:
-        lines += [call_line(intent, None) for intent in intents.values()]
+        lines += [call_line(intent, None) for intent in [*intents.values(), *announced_in(entries)]]
     for line in lines:
         _key(line)
     return lines
+
+
+def announced_in(entries: Sequence[Entry]) -> list[Entry]:
+    """The intents of the last announcement of a journal; none once it is over."""
+    announced = [entry["intents"] for entry in entries if entry["type"] == "announced"]
+    return list(announced[-1]) if announced else []
 
 
 def stamped(lines: Sequence[Line], lineage: str, serial: int) -> list[Line]:

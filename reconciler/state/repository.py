@@ -104,13 +104,16 @@ class Repository:
         env: Mapping[str, str],
         settings: Sequence[tuple[str, str]],
         wait: Callable[[float], bool],
+        trees_alone: bool = False,
     ) -> None:
+        """`trees_alone` fetches no file before it is read, where the remote can: such a branch holds much else."""
+        self._filter = ("--filter=blob:none",) if trees_alone else ()
         self._cache = cache
         self._folder = os.path.join(cache, f"git-{sha256(f'{remote}#{branch}'.encode())[:32]}")
         self._branch = branch
         self._ref = f"refs/heads/{branch}"
         self._where = f"branch {branch} of {without_userinfo(remote)}"
-        self._env = _environment(env, [*settings, *_OPTIONS.items(), (f"remote.{_REMOTE}.url", remote)])
+        self._env = remote_environment(env, [*settings, *_OPTIONS.items(), (f"remote.{_REMOTE}.url", remote)])
         self._wait = wait
 
     @property
@@ -179,6 +182,17 @@ class Repository:
         lines = (line.split(b"\t", 1) for line in listed.split(b"\0") if line)
         return {os.fsdecode(path): (told.split()[0].decode(), told.split()[2].decode()) for told, path in lines}
 
+    def files(self, commit: str, paths: Sequence[str]) -> Mapping[str, str]:
+        """Path to blob id of each file at these paths of a commit, or in the folders that they name; "" is the root."""
+        with self._turn():
+            return listed_files(self._run(*listing(commit, paths)).out)
+
+    def blob_id(self, content: bytes) -> str:
+        """The id that a file of this content has."""
+        with self._turn():
+            self._prepare()
+            return self._run("hash-object", "--no-filters", "--stdin", stdin=content).out.decode().strip()
+
     def content(self, blob: str) -> bytes:
         """The bytes of a file by its id."""
         with self._turn():
@@ -223,7 +237,7 @@ class Repository:
                     found = self._tip()
                 except Unreachable as fault:
                     raise Unreachable(
-                        f"nobody knows whether a push to {self._where} arrived: {_said(ended)}; {fault.message}",
+                        f"nobody knows whether a push to {self._where} arrived: {said(ended)}; {fault.message}",
                         fault.hint,
                     ) from fault
                 if found == expected:
@@ -251,7 +265,7 @@ class Repository:
 
     def _fetch(self) -> str | None:
         depth = ("--depth=1",) if self._fetched() is None else ()
-        arguments = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", *depth)
+        arguments = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", *self._filter, *depth)
         ended = self._attempt(*arguments, _REMOTE, f"+{self._ref}:{_TIP}")
         if ended.code == 0:
             return self._fetched()
@@ -326,55 +340,83 @@ class Repository:
                 file.write(f"{commit}\n")
             os.replace(f"{ref}.new", ref)
 
-    def _refusal(self, ended: "_Ended") -> Unreachable:
+    def _refusal(self, ended: "Ended") -> Unreachable:
         told = re.search(r"^!\t[^\t]*\t\[(?:remote )?rejected\] \((.*)\)$", ended.out.decode("utf-8", "replace"), re.M)
         if told is None:
             return self._fault("push", ended)
         return Denied(
-            f"{self._where} takes no push: {told[1]}: {_said(ended)}",
+            f"{self._where} takes no push: {told[1]}: {said(ended)}",
             "let whoever runs this push to that branch (a rule or hook of the remote's forbids it), "
             "or name another branch with --state",
         )
 
-    def _run(self, *arguments: str, stdin: bytes = b"", in_folder: bool = True) -> "_Ended":
+    def _run(self, *arguments: str, stdin: bytes = b"", in_folder: bool = True) -> "Ended":
         ended = self._attempt(*arguments, stdin=stdin, in_folder=in_folder)
         if ended.code != 0:
             raise self._fault(arguments[0], ended)
         return ended
 
-    def _fault(self, command: str, ended: "_Ended") -> Unreachable:
+    def _fault(self, command: str, ended: "Ended") -> Unreachable:
         return Unreachable(
-            f"{self._where}: git {command} failed: {_said(ended)}",
+            f"{self._where}: git {command} failed: {said(ended)}",
             "see that the remote is right and reachable, and that git gets in without asking (a credential helper)",
         )
 
-    def _attempt(self, *arguments: str, stdin: bytes = b"", in_folder: bool = True) -> "_Ended":
+    def _attempt(self, *arguments: str, stdin: bytes = b"", in_folder: bool = True) -> "Ended":
         # Named as such, since `safe.bareRepository=explicit` lets git find no bare repository by itself.
         where = ["-C", self._folder, "--git-dir=."] if in_folder else []
-        return _git([*where, *arguments], self._env, stdin)
+        return run_git([*where, *arguments], self._env, stdin)
 
 
-class _Ended(NamedTuple):
+class Ended(NamedTuple):
+    """What a git command left: its exit code, its output, and what it said on stderr."""
+
     code: int
     out: bytes
     err: str
 
 
+def listing(commit: str, paths: Sequence[str]) -> Sequence[str]:
+    """The git command that lists all files at these paths of a commit; "" is the root."""
+    return ("ls-tree", "-r", "-z", "--full-tree", commit, *(["--", *paths] if all(paths) else []))
+
+
+def listed_files(output: bytes) -> Mapping[str, str]:
+    """Path to blob id, from what `listing` prints."""
+    lines = (line.split(b"\t", 1) for line in output.split(b"\0") if line)
+    return {os.fsdecode(path): told.split()[2].decode() for told, path in lines}
+
+
 def settings_of_checkout(folder: str, env: Mapping[str, str]) -> list[tuple[str, str]]:
     """What the checkout's own configuration says of reaching remotes: CI systems keep a token there."""
-    found = _git(
-        ["-C", folder, "config", "--local", "--includes", "-z", "--get-regexp", _CREDENTIALS], _environment(env)
+    found = run_git(
+        ["-C", folder, "config", "--local", "--includes", "-z", "--get-regexp", _CREDENTIALS], remote_environment(env)
     )
     pairs = (entry.partition("\n") for entry in found.out.decode("utf-8", "replace").split("\0") if entry)
     return [(name, value) for name, _, value in pairs] if found.code == 0 else []
 
 
+def top_of_checkout(folder: str, env: Mapping[str, str]) -> str:
+    """The top folder of the checkout that a folder lies in. Raises `StateError` where git knows of none."""
+    found = run_git(["-C", folder, "rev-parse", "--show-toplevel"], remote_environment(env))
+    if found.code != 0:
+        words = said(found)
+        own = "dubious ownership" in words
+        raise StateError(
+            f"{folder} can't be used as a git checkout: {words}",
+            "let git use it: git config --global --add safe.directory FOLDER; or check it out as this user"
+            if own
+            else "run this in a checkout of the repository, or keep state on a branch of its own: --state git+URL",
+        )
+    return found.out.decode("utf-8", "surrogateescape").rstrip("\n")
+
+
 def url_of_remote(name: str, folder: str, env: Mapping[str, str]) -> str:
     """The URL of a remote of the checkout, by its name. Raises `StateError` where there is none."""
-    found = _git(["-C", folder, "remote", "get-url", "--", name], _environment(env))
+    found = run_git(["-C", folder, "remote", "get-url", "--", name], remote_environment(env))
     if found.code != 0:
         raise StateError(
-            f"--state: there is no git remote named {name} here: {_said(found)}",
+            f"there is no git remote named {name} here: {said(found)}",
             "git remote -v shows the names; or give its URL, or a path such as ./repo.git",
         )
     return found.out.decode().strip()
@@ -385,11 +427,11 @@ def author_of(name: str, folder: str, env: Mapping[str, str]) -> Author:
     named = re.fullmatch(r"(.*?) <(.*)>", name)
     if named is not None:
         return Author(named[1], named[2])
-    found = _git(["-C", folder, "config", "--get", "user.email"], _environment(env))
+    found = run_git(["-C", folder, "config", "--get", "user.email"], remote_environment(env))
     return Author(name, found.out.decode("utf-8", "replace").strip() or "reconciler@localhost")
 
 
-def _git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes = b"") -> _Ended:
+def run_git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes = b"") -> Ended:
     """Run git to its end, or to the deadline."""
     import signal
     import subprocess
@@ -419,11 +461,11 @@ def _git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes = b"") -
                 child.wait()
         out.seek(0)
         err.seek(0)
-        said = err.read(64 * 1024).decode("utf-8", "replace")
-        return _Ended(code, out.read(), f"{said}\n{late}" if late else said)
+        words = err.read(64 * 1024).decode("utf-8", "replace")
+        return Ended(code, out.read(), f"{words}\n{late}" if late else words)
 
 
-def _environment(env: Mapping[str, str], settings: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
+def remote_environment(env: Mapping[str, str], settings: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
     """The environment of git where it reaches remotes."""
     return git_environment(env, settings) | {
         "GIT_ALLOW_PROTOCOL": "https:ssh:file:http:git",
@@ -431,7 +473,7 @@ def _environment(env: Mapping[str, str], settings: Sequence[tuple[str, str]] = (
     }
 
 
-def _said(ended: _Ended) -> str:
+def said(ended: Ended) -> str:
     """What git said, in one line, without credentials, and bounded."""
     lines = [line.strip() for line in without_userinfo(ended.err[-_SAID_BYTES:]).splitlines()]
     told = [line for line in lines if line and not line.startswith("hint:")]

@@ -42,6 +42,7 @@ _NO_FILE = "none"
 """In place of the digest of a file that a journal starts from: it fits none."""
 
 _NO_ANSWER = "no answer on record: the command ended before it came"
+_ANNOUNCED = "announced before an apply that left no more on record: it may have been sent, or not"
 
 
 class Loaded(NamedTuple):
@@ -185,6 +186,15 @@ def refuse_other_target(recorded: Target, target: Target, path: str) -> None:
         )
 
 
+class Announced(NamedTuple):
+    """A call that an apply may come to send: of which job, what stays in doubt of it, and why it is planned."""
+
+    job: str
+    job_id: str
+    doubt: Doubt
+    reason: str
+
+
 class _Open(NamedTuple):
     """A call without a result: its intent, and the bytes that the journal keeps for the result."""
 
@@ -285,16 +295,29 @@ class Session:
         """What is done from now on carries out this plan; `allowed` says in words what may go past its guards."""
         self._plan, self._allowed, self._signature = plan_digest, allowed, {}
 
+    @contextmanager
+    def announcing(self, calls: Sequence[Announced]) -> Iterator[None]:
+        """Have the journal on disk name all these calls as possibly sent, while the block runs.
+
+        Whoever is given a copy of the journal in the block, and nothing later, finds each call in doubt. After the
+        block the journal says that the announcement is over: from then on each call has an intent of its own.
+        """
+        intents = [
+            {"type": "intent", **_intent(call.job, call.job_id, call.doubt._replace(answer=_ANNOUNCED), call.reason)}
+            for call in calls
+        ]
+        by = self._by()
+        with self._writing() as journal:
+            journal.append(encoded({"type": "announced", "intents": [{**intent, "by": by} for intent in intents]}))
+        try:
+            yield
+        finally:
+            with self._writing() as journal:
+                journal.append(encoded({"type": "announced", "intents": []}))
+
     def intend(self, name: str, job_id: str, doubt: Doubt, reason: str = "") -> None:
         """Put on disk that a call is about to be sent; `doubt` is what stays if no result follows."""
-        entry = {
-            "type": "intent",
-            "job": name,
-            "id": job_id,
-            "doubt": codec.doubt_to_json(doubt),
-            "by": self._by(),
-            "reason": reason[:_LONGEST_REASON],
-        }
+        entry = {"type": "intent", **_intent(name, job_id, doubt, reason), "by": self._by()}
         content, before = encoded(entry), self._jobs.get(name)
         # All that the record may become is in this one and in the doubt.
         known_bytes = len(encoded(_record_entry(name, before))) if before is not None else 0
@@ -625,8 +648,15 @@ def _replayed(base: State, digest: str, entries: Sequence[Entry] | None) -> Load
 
 
 def _intents_open(entries: Sequence[Entry]) -> list[Entry]:
+    """The calls without a result; those that are only announced come last."""
     concluded = {entry["op"] for entry in entries if entry["type"] == "result"}
-    return [e for e in entries if e["type"] == "intent" and e["doubt"]["op"] not in concluded]
+    intents = [e for e in entries if e["type"] == "intent"] + history.announced_in(entries)
+    return [e for e in intents if e["doubt"]["op"] not in concluded]
+
+
+def _intent(name: str, job_id: str, doubt: Doubt, reason: str) -> dict[str, object]:
+    """What the journal says of a call before it is sent."""
+    return {"job": name, "id": job_id, "doubt": codec.doubt_to_json(doubt), "reason": reason[:_LONGEST_REASON]}
 
 
 def _doubtful(record: Record | None, intent: Entry) -> Record:
