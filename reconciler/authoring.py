@@ -26,6 +26,17 @@ class Rewritten(NamedTuple):
     after: bytes
 
 
+class LaidOut(NamedTuple):
+    """The files of a manifest, laid out: those that change, and the names of those whose lines end in CRLF.
+
+    `faults` are those of the files that are not valid, which are left as they are; None where all are valid.
+    """
+
+    changed: tuple[Rewritten, ...]
+    with_crlf: tuple[str, ...]
+    faults: ManifestError | None
+
+
 class Rerun(NamedTuple):
     """A run that is asked for: where, by which token in place of which, and what the next plan says of it."""
 
@@ -66,14 +77,11 @@ class Imported(NamedTuple):
     left: "tuple[LeftOut, ...]"
 
 
-def lay_out(place: Place, *, write: bool) -> tuple[list[Rewritten], ManifestError | None]:
-    """Lay out the files of a manifest, each by itself, and write those that change where `write` says so.
-
-    Returns those, and the faults of the files that are not valid, which are left as they are.
-    """
+def lay_out(place: Place, *, write: bool) -> LaidOut:
+    """Lay out the files of a manifest, each by itself, and write those that change where `write` says so."""
     import json
 
-    from reconciler.layout import canonical
+    from reconciler.layout import canonical, has_crlf
     from reconciler.manifest import faults_in
     from reconciler.schemas import schema_text
     from reconciler.sources import read_sources, replace_source
@@ -81,16 +89,19 @@ def lay_out(place: Place, *, write: bool) -> tuple[list[Rewritten], ManifestErro
 
     schema = json.loads(schema_text("manifest.schema.json"))
     faults: list[Diagnostic] = []
-    changed = []
+    changed: list[Rewritten] = []
+    with_crlf: list[str] = []
     for file, content in read_sources(manifest_paths(place)):
         found = sorted(faults_in(read(content, file)))
         faults += found
         if not found and (after := canonical(content, file, schema)) != content:
             changed.append(Rewritten(file, content, after))
+        if not found and has_crlf(content):
+            with_crlf.append(file)
     if write:
         for rewritten in changed:
             replace_source(rewritten.file, rewritten.after)
-    return changed, ManifestError(tuple(faults)) if faults else None
+    return LaidOut(tuple(changed), tuple(with_crlf), ManifestError(tuple(faults)) if faults else None)
 
 
 def rerun(place: Place, world: World, name: str, token: str | None, today: str) -> Rerun:

@@ -34,7 +34,7 @@ class _Line(NamedTuple):
 
 
 def canonical(source: bytes, file: str, schema: Schema) -> bytes:
-    """The canonical form of a file that is valid under this schema.
+    """The canonical form of a file that is valid under this schema, with the line ends that most of its lines have.
 
     Raises `ReconcilerError` where that would not say the same: nothing is lost by it.
     """
@@ -48,7 +48,12 @@ def canonical(source: bytes, file: str, schema: Schema) -> bytes:
         raise ReconcilerError(f"{file} can't be laid out so that it says the same: left as it is", why)
     if lost := Counter(comments) - Counter(comments_of(tree_of(made.decode()))):
         raise ReconcilerError(f"{file} can't be laid out with this comment: {next(iter(lost))}", "move it")
-    return made
+    return made.replace(b"\n", b"\r\n") if has_crlf(source) else made
+
+
+def has_crlf(source: bytes) -> bool:
+    """Whether most lines of a file end as those of Windows do."""
+    return 2 * source.count(b"\r\n") > source.count(b"\n")
 
 
 def meaning(value: Any) -> str:

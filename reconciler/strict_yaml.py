@@ -64,6 +64,11 @@ _UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff
 _DIRECTIVE = re.compile(r"(?:[ \t]*(?:#[^\r\n]*)?(?:\r\n?|\n))*%")
 _CONFLICT = r"(?m)^(?:<{7}|>{7}) "
 _SURROGATE = "[\ud800-\udfff]"
+_PAIR = "[\ud800-\udbff][\udc00-\udfff]"
+_ESCAPED_PAIR = r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_TAB_OR_QUOTED = r'\t|"(?:[^"\\]|\\.)*"'
+# What looks like a space, or like nothing, and is none to YAML: it would be part of a name or a word.
+_ODD_SPACE = "[\xa0\xad\u1680\u2000-\u200b\u202f\u205f\u2060\u3000]"
 _BAD_ESCAPE = "found invalid Unicode character escape code"
 _MISSING: Final = object()
 _DROPPED: Final = object()
@@ -210,7 +215,9 @@ class _Builder:
         self.positions.append(mark.line << 32 | mark.column)
         value = self.plain.get(text, _MISSING)
         if value is _MISSING:
-            value, fault = _resolve(text)
+            value, fault = (text, _odd_space_at_an_end(text)) if not text.isascii() else ("", "")
+            if not fault:
+                value, fault = _resolve(text)
             if fault:
                 self.refuse(_packed(event.start_mark), fault)
             else:
@@ -279,6 +286,22 @@ def _resolve(text: str) -> tuple[Any, str]:
     return text, ""
 
 
+def _odd_space_at_an_end(text: str) -> str:
+    """What is wrong with a plain scalar that begins or ends with what only looks like a space; "" where none does."""
+    found = re.match(_ODD_SPACE, text) or re.search(f"{_ODD_SPACE}$", text)
+    return _odd_space(found[0]) if found else ""
+
+
+def _odd_space(character: str) -> str:
+    """The fault of a character that looks like a space, which does not show in a message."""
+    from unicodedata import name
+
+    return (
+        f"{name(character).lower()} (U+{ord(character):04X}), which only looks like a space: "
+        "write a plain space in its place, or quote the text that it is part of"
+    )
+
+
 def _too_long(limit: int) -> str:
     return f"a number of more than {limit} digits is not read: quote it if it is text"
 
@@ -289,19 +312,35 @@ def meaning_of_plain(text: str) -> tuple[Any, str]:
 
 
 def events_of(text: str, libyaml: bool = LIBYAML) -> Callable[[], Any]:
-    """What gives the next event of a text at each call; raises `yaml.MarkedYAMLError`."""
-    if libyaml:
-        parser: Any = yaml.CLoader(text)
-        return cast("Callable[[], Any]", parser.get_event)
-    parser = yaml.Loader(text)
+    """What gives the next event of a text at each call; raises `yaml.MarkedYAMLError`.
+
+    Two escapes that are the halves of one character, as JSON writes what lies beyond U+FFFF, are read as that.
+    libyaml refuses these; PyYAML's own parser reads a text that has some.
+    """
+    has_pairs = "\\u" in text and re.search(_ESCAPED_PAIR, text) is not None
+    if libyaml and not has_pairs:
+        fast: Any = yaml.CLoader(text)
+        return cast("Callable[[], Any]", fast.get_event)
+    if has_pairs and re.match(r"\s*\{[^#']*\Z", text):
+        # In JSON, which has neither of the two, a tab between tokens is white space; PyYAML's own parser refuses it.
+        text = re.sub(_TAB_OR_QUOTED, lambda found: " " if found[0] == "\t" else found[0], text)
+    parser: Any = yaml.Loader(text)
 
     def next_pure_event() -> Any:
         try:
-            return parser.get_event()
+            event = parser.get_event()
         except (ValueError, OverflowError) as error:  # what chr() says of an escape beyond U+10FFFF
             raise yaml.MarkedYAMLError(problem=_BAD_ESCAPE, problem_mark=parser.get_mark()) from error
+        if has_pairs and type(event) is ScalarEvent and event.style == '"':
+            event.value = re.sub(_PAIR, _joined, event.value)
+        return event
 
     return next_pure_event
+
+
+def _joined(pair: re.Match[str]) -> str:
+    """The character that two surrogates stand for."""
+    return pair[0].encode("utf-16", "surrogatepass").decode("utf-16")
 
 
 def _syntax_faults(error: yaml.MarkedYAMLError, text: str) -> list[tuple[int, str]]:
@@ -312,8 +351,8 @@ def _syntax_faults(error: yaml.MarkedYAMLError, text: str) -> list[tuple[int, st
     # libyaml counts a line more where the last one has no end.
     place = min(_packed(error.problem_mark), _end_of(text))
     found = place, _syntax_fault(error)
-    if (tab := _tab_at(text, place)) is not None:
-        found = tab, "a tab: indent with spaces"
+    if (odd := _odd_indentation(text, place)) is not None:
+        found = odd
     if mark := re.search(_CONFLICT, text):
         conflict = _end_of(text[: mark.start()])
         settle = conflict, "the marks of a git merge conflict; settle it first"
@@ -321,13 +360,16 @@ def _syntax_faults(error: yaml.MarkedYAMLError, text: str) -> list[tuple[int, st
     return [found]
 
 
-def _tab_at(text: str, place: int) -> int | None:
-    """The first tab of a line's indentation, where the reading ended in that."""
+def _odd_indentation(text: str, place: int) -> tuple[int, str] | None:
+    """The first character of a line's indentation that is no space, where the reading ended in or right after that."""
     line, column = place >> 32, place & 0xFFFFFFFF
-    indentation = re.match("[ \t]*", re.split(_LINE_BREAK, text)[line])
+    indentation = re.match(f"(?:[ \t]|{_ODD_SPACE})*", re.split(_LINE_BREAK, text)[line])
     assert indentation is not None
-    tab = indentation[0].find("\t")
-    return packed(line, tab) if tab >= 0 and column <= indentation.end() else None
+    odd = indentation[0].lstrip(" ")
+    if not odd or column > indentation.end():
+        return None
+    fault = "a tab: indent with spaces" if odd[0] == "\t" else _odd_space(odd[0])
+    return packed(line, len(indentation[0]) - len(odd)), fault
 
 
 def _syntax_fault(error: yaml.MarkedYAMLError) -> str:

@@ -10,10 +10,11 @@ from enum import StrEnum
 _BEGIN, _END = "\x01", "\x02"
 
 # Patterns are compiled when first needed: most texts are plain, and these take as long as a small plan.
-# Controls, halves, what is no character, and what is not seen or turns text round (Cf, Zl, Zp and plane 14);
-# not U+200C and U+200D, which shape letters, nor the number and verse signs of Arabic, Syriac and Kaithi.
+# Controls, halves, what is no character, what is not seen or turns text round (Cf, Zl, Zp and plane 14), and what
+# looks like a space and is none (Zs); not U+200C and U+200D, which shape letters, nor the number and verse signs
+# of Arabic, Syriac and Kaithi, nor the space of ideographic scripts.
 _HARMFUL = (
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff"
+    "[\x00-\x1f\x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200b\u200e\u200f\u2028-\u202f\u205f-\u206f\ud800-\udfff"
     "\ufdd0-\ufdef\ufeff\ufff9-\ufffb\ufffe\uffff\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _COMMAND = r"##(?=\w*\[)"

@@ -30,7 +30,8 @@ def test_the_form_is_one_means_the_same_and_keeps_every_comment(written: Written
     after = parse([("f", made)])
     assert (after.digest, after.jobs) == (before.digest, before.jobs)
     assert canonical(made, "f", SCHEMA) == made
-    text = made.decode()
+    assert b"\r" not in made.replace(b"\r\n", b"" if b"\r\n" in written.source else b"\r\n")
+    text = made.decode().replace("\r\n", "\n")
     assert sorted(MARK.findall(text)) == sorted(MARK.findall(written.source.decode()))
     assert text.endswith("\n")
     assert [odd for odd in ("\r", "\n\n\n", " \n") if odd in f"{text}\n"] == []
@@ -169,8 +170,8 @@ def test_only_files_that_change_are_written_and_named(tmp_path: Path) -> None:
     assert (check.code, check.out) == (1, "jobs/b.yaml\n")
     assert untidy.read_bytes().endswith(b"}}")
     run = project.run("fmt")
-    assert (run.code, run.out, run.err) == (0, "jobs/b.yaml\n", "")
-    assert untidy.read_text() == "apiVersion: reconciler/v1\njobs:\n  b: {state: running}\n"
+    assert (run.code, run.out) == (0, "jobs/b.yaml\n")
+    assert untidy.read_bytes() == b"apiVersion: reconciler/v1\r\njobs:\r\n  b: {state: running}\r\n"
     assert untidy.stat().st_mode & 0o777 == 0o640
     assert (tidy.stat().st_ino, tidy.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert project.run("plan", "--format", "json").json["manifestDigest"] == digest
@@ -200,6 +201,26 @@ def test_a_file_by_itself_needs_nothing_of_the_others(tmp_path: Path) -> None:
         "part.yaml\n--- a/part.yaml\n+++ b/part.yaml\n@@ -1,2 +1,2 @@\n"
         "-apiVersion:  reconciler/v1\n+apiVersion: reconciler/v1\n jobs: {}\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "shows", "writes"),
+    [
+        ([], 0, False, True),
+        (["--diff"], 0, True, False),
+        (["--check"], 1, False, False),
+        (["--check", "--diff"], 1, True, False),
+    ],
+    ids=["fmt", "diff", "check", "check-diff"],
+)
+def test_only_fmt_by_itself_writes(tmp_path: Path, options: list[str], code: int, shows: bool, writes: bool) -> None:
+    path = tmp_path / "jobs.yaml"
+    path.write_text("apiVersion:  reconciler/v1\n")
+    run = Project(tmp_path).run("fmt", *options)
+    assert run.code == code
+    assert run.out.startswith("jobs.yaml\n")
+    assert ("+apiVersion: reconciler/v1\n" in run.out) is shows
+    assert (path.read_text() == "apiVersion: reconciler/v1\n") is writes
 
 
 def test_what_comes_with_it_is_in_the_form_already(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Machines as they are: odd homes, odd gits, odd mounts, and files that belong to somebody."""
 
+import json
 import os
 import subprocess
 import sys
@@ -256,3 +257,84 @@ def test_files_keep_their_owner_and_their_permissions_where_root_replaces_them(c
         "jobs.state.json": (4321, 5432, "0o640"),
         "jobs.history.jsonl": (4321, 5432, "0o640"),
     }
+
+
+# --- manifests from elsewhere ------------------------------------------------------------------------------------
+
+
+NO_BREAK = (
+    "no-break space (U+00A0), which only looks like a space: "
+    "write a plain space in its place, or quote the text that it is part of"
+)
+
+
+@pytest.mark.parametrize(
+    ("lines", "place", "said"),
+    [
+        ("jobs:\n\xa0\xa0a: {state: running}", "3:1", NO_BREAK),
+        ("jobs:\n  a:\n    state: running\n\xa0   id: b", "5:1", NO_BREAK),
+        ("jobs:\n  a:\n  \xa0 state: running", "4:3", NO_BREAK),
+        ("jobs:\n  a: {state: running\xa0}", "3:14", NO_BREAK),
+        ("jobs:\n  a: {state:\xa0running}", "3:7", "state:\\xa0running"),
+        ("jobs:\n  a:\n    state: \u3000running", "4:12", "ideographic space (U+3000)"),
+        ("jobs:\n  a\u200b: {state: running}", "3:3", "zero width space (U+200B)"),
+        ("jobs:\n\ta: {state: running}", "3:1", "a tab: indent with spaces"),
+    ],
+)
+def test_what_only_looks_like_a_space_is_called_by_its_name(tmp_path: Path, lines: str, place: str, said: str) -> None:
+    project = Project(tmp_path)
+    (tmp_path / "jobs.yaml").write_text(f"{{HEAD}}{lines}\n".replace("{HEAD}", "apiVersion: reconciler/v1\n"))
+    run = project.run("validate")
+    assert run.code == 1
+    assert f"jobs.yaml:{place}: " in run.out
+    assert said in run.out
+
+
+def test_what_only_looks_like_a_space_may_stand_within_a_text(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write('a: {state: running, labels: {cost: 50\xa0000 EUR, note: "\xa0x\xa0"}}')
+    assert project.run("validate").code == 0
+
+
+CRLF = b"apiVersion: reconciler/v1\r\ntarget: {engine: sandbox}\r\njobs:\r\n  a:\r\n    state: running # x\r\n"
+
+
+def test_a_file_with_the_line_ends_of_windows_keeps_them_and_fmt_says_so(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    path = tmp_path / "jobs.yaml"
+    path.write_bytes(CRLF)
+    said = "jobs.yaml: the lines end in CRLF, and are left so\n"
+    run = project.run("fmt")
+    assert (run.code, run.out, run.err) == (0, "jobs.yaml\n", said)
+    laid_out = CRLF.replace(b" # x", b"  # x")
+    assert path.read_bytes() == laid_out
+    assert project.run("fmt", "--check") == (0, "", said)
+    assert project.run("rerun", "a", "--token", "2").code == 0
+    assert path.read_bytes() == laid_out + b'    runToken: "2"\r\n'
+
+
+@pytest.mark.parametrize("indent", [None, 2, "\t"])
+def test_json_with_the_halves_of_an_emoji_is_read_as_that_emoji(tmp_path: Path, indent: int | str | None) -> None:
+    project = Project(tmp_path)
+    jobs = {"a": {"state": "running", "labels": {"mood": "\U0001f600 \U0001f680", "path": "\\ud83d\\ude00"}}}
+    document = {"apiVersion": "reconciler/v1", "target": {"engine": "sandbox"}, "jobs": jobs}
+    path = tmp_path / "jobs.yaml"
+    path.write_text(json.dumps(document, indent=indent))
+    assert "\\ud83d\\ude00 " in path.read_text()
+    assert project.run("validate").out == "Valid: 1 job in 1 file.\n"
+    assert project.run("rerun", "a", "--token", "2").code == 0
+    assert project.run("fmt").code == 0
+    laid_out = path.read_text()
+    assert 'mood: "\U0001f600 \U0001f680"' in laid_out or "mood: \U0001f600 \U0001f680" in laid_out
+    assert '"\\\\ud83d\\\\ude00"' in laid_out or "path: \\ud83d\\ude00" in laid_out
+    assert project.run("fmt", "--check").code == 0
+
+
+def test_faults_beside_an_emoji_of_json_stand_where_they_are(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    text = r'{"apiVersion": "reconciler/v1", "jobs": {"\ud83d\ude00": {"state": "wrong"}, "b": {"id": "\ud83d"}}}'
+    (tmp_path / "jobs.yaml").write_text(text)
+    run = project.run("validate")
+    assert run.code == 1
+    column = text.rindex('"\\ud83d"') + 1
+    assert f"jobs.yaml:1:{column}: " in run.out

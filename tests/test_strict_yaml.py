@@ -190,12 +190,30 @@ def test_faults_before_a_syntax_error_are_told_with_it(libyaml: bool) -> None:
 
 @both_parsers
 @pytest.mark.parametrize(
-    "escape", [r'"\ud800"', r'"\ud83d\ude00"', r'"\U00110000"', r'"\UFFFFFFFF"'], ids=["half", "pair", "beyond", "huge"]
+    "escape",
+    [r'"\ud800"', r'"\ude00\ud83d"', r'"\ud83d\ude00 \ude00"', r'"\U00110000"', r'"\UFFFFFFFF"'],
+    ids=["half", "turned", "pair and half", "beyond", "huge"],
 )
 def test_an_escape_that_names_no_character_is_refused(libyaml: bool, escape: str) -> None:
     document = read(f"a: {escape}".encode(), "f", libyaml)
     assert "found invalid Unicode character escape code" in document.faults[0].message
     assert not document.whole
+
+
+@both_parsers
+def test_two_escapes_for_the_halves_of_a_character_are_that_character_in_double_quotes_alone(libyaml: bool) -> None:
+    pair = r"\ud83d\ude00"
+    twice = pair.replace("\\", "\\\\")
+    text = f'a: "{pair} {pair}"\nb: \'{pair}\'\nc: {pair}\nd: "{twice}"\ne: |\n  {pair}\n'
+    document = read(text.encode(), "f", libyaml)
+    assert document.faults == ()
+    assert document.value == {
+        "a": "\U0001f600 \U0001f600",
+        "b": pair,
+        "c": pair,
+        "d": r"\ud83d\ude00",
+        "e": f"{pair}\n",
+    }
 
 
 @pytest.mark.parametrize(
