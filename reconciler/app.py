@@ -42,6 +42,7 @@ from reconciler.wiring import (
     LazyEngine,
     Place,
     World,
+    anchored,
     commit_of,
     manifest_paths,
     open_checkout,
@@ -228,6 +229,7 @@ def _apply(
     """Apply, with the state where it lives; `announce` is as in `Rounds`."""
     from reconciler.state.journal import JournalBroken
 
+    place = anchored(place)
     done: dict[str, ActionOutcome] = {}
     doubtful: frozenset[str] = frozenset()
     unwritten, unwritten_code = "", ExitCode.FAILED
@@ -246,9 +248,9 @@ def _apply(
                 remark(f"{name}, which this apply was not about, has a call in doubt: reconciler state show {name}")
     except JournalBroken as fault:
         if not done or fault.is_unsent:
-            raise type(fault)(f"nothing was sent: {fault}") from fault
+            raise fault.reworded(f"nothing was sent: {fault}") from fault
         named = f": {', '.join(sorted(fault.doubtful))}" if fault.doubtful else ""
-        unwritten, unwritten_code = f"{fault}; {fault.kept}{named}", max(fault.exit_code, ExitCode.FAILED)
+        unwritten, unwritten_code = f"{fault}; {fault.kept}{named}", fault.exit_code_once_sent
         doubtful |= fault.doubtful
     actions = sorted((outcome.action for outcome in done.values()), key=lambda a: (STEPS[a.kind], a.job))
     outcomes = tuple(done[action.job] for action in actions)

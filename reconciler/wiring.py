@@ -176,6 +176,23 @@ def state_path(place: Place) -> str:
     return url
 
 
+def anchored(place: Place) -> Place:
+    """The same place, with a state file's folder by its own name, if that leads through a symbolic link.
+
+    A link that is switched later then changes nothing: state and embedded sandbox stay in one folder.
+    """
+    if is_on_branch(place):
+        return place
+    path = state_path(place)
+    folder = os.path.dirname(path)
+    real = os.path.realpath(folder or ".")
+    return (
+        place
+        if real == os.path.abspath(folder or ".")
+        else place._replace(state_url=os.path.join(real, os.path.basename(path)))
+    )
+
+
 def is_on_branch(place: Place) -> bool:
     """Whether state is kept on a branch of a git remote, and not in a file."""
     return place.state_url.startswith("git+")

@@ -10,11 +10,13 @@ flushed by a later one, though it reads as written until the power goes.
 
 import errno
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from random import Random
 from typing import NamedTuple
 
 from reconciler.history import Origin
+from reconciler.state.disk import File
 from reconciler.state.session import Scribe
 
 SECTOR_BYTES = 512
@@ -122,6 +124,15 @@ class LossyDisk:
                 left.append(name)
         self._pending_names = left
 
+    def hold(self, path: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def stamp(self, path: str) -> object:
+        return self.read(path)
+
+    def is_at(self, path: str, file: File) -> bool:
+        return isinstance(file, LossyFile) and self._names.get(path) is file.inode
+
     def names(self) -> list[str]:
         """What is there, sorted."""
         return sorted(self._names)
@@ -202,22 +213,22 @@ class LossyFile:
     def __init__(self, disk: LossyDisk, path: str, inode: _Inode) -> None:
         self._disk = disk
         self._path = path
-        self._inode = inode
+        self.inode = inode
 
     def write(self, offset: int, content: bytes) -> None:
         self._disk.tick()
-        _stretch(self._inode.cached, offset + len(content))
-        self._inode.cached[offset : offset + len(content)] = content
-        self._inode.pending.append(_Write(offset, bytes(content)))
+        _stretch(self.inode.cached, offset + len(content))
+        self.inode.cached[offset : offset + len(content)] = content
+        self.inode.pending.append(_Write(offset, bytes(content)))
 
     def allocate(self, size_bytes: int) -> None:
         self._disk.tick()
-        if size_bytes > len(self._inode.cached):
-            _stretch(self._inode.cached, size_bytes)
-            self._inode.pending.append(_Grow(size_bytes))
+        if size_bytes > len(self.inode.cached):
+            _stretch(self.inode.cached, size_bytes)
+            self.inode.pending.append(_Grow(size_bytes))
 
     def sync(self) -> None:
-        inode = self._inode
+        inode = self.inode
         count = len(inode.pending)
         if self._disk.before_flush is not None and inode.durable and any(isinstance(c, _Write) for c in inode.pending):
             self._disk.before_flush(self._path)
@@ -235,6 +246,9 @@ class LossyFile:
                 case _Write(offset, content):
                     _stretch(inode.durable, offset + len(content))
                     inode.durable[offset : offset + len(content)] = content
+
+    def read(self) -> bytes:
+        return bytes(self.inode.cached)
 
     def close(self) -> None:
         pass

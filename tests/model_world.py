@@ -7,7 +7,7 @@ or the network; what was written by then stays.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import count
 from random import Random
@@ -32,6 +32,7 @@ from reconciler.manifest import Manifest
 from reconciler.plan import ActionKind, ActionOutcome, Outcome, Plan
 from reconciler.planning import Selection
 from reconciler.state import file, session
+from reconciler.state.disk import File
 from reconciler.state.file import FileStore, Surroundings
 from reconciler.state.journal import decode
 
@@ -129,13 +130,22 @@ class MemoryDisk:
     def mode(self, path: str) -> int | None:
         return 0o600 if path in self.files else None
 
+    def hold(self, path: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def stamp(self, path: str) -> object:
+        return self.read(path)
+
+    def is_at(self, path: str, file: File) -> bool:
+        return isinstance(file, MemoryFile) and self.files.get(path) is file.content
+
 
 class MemoryFile:
     """An open file of a `MemoryDisk`."""
 
     def __init__(self, disk: MemoryDisk, content: bytearray) -> None:
         self._disk = disk
-        self._content = content
+        self.content = content
 
     def write(self, offset: int, content: bytes) -> None:
         try:
@@ -149,17 +159,20 @@ class MemoryFile:
 
     def _put(self, offset: int, content: bytes) -> None:
         self.allocate_bytes(offset + len(content))
-        self._content[offset : offset + len(content)] = content
+        self.content[offset : offset + len(content)] = content
 
     def allocate(self, size_bytes: int) -> None:
         self._disk.change()
         self.allocate_bytes(size_bytes)
 
     def allocate_bytes(self, size_bytes: int) -> None:
-        self._content.extend(bytes(max(0, size_bytes - len(self._content))))
+        self.content.extend(bytes(max(0, size_bytes - len(self.content))))
 
     def sync(self) -> None:
         self._disk.fuse.pass_one()
+
+    def read(self) -> bytes:
+        return bytes(self.content)
 
     def close(self) -> None:
         pass
@@ -234,6 +247,13 @@ class WatchedTransport(DirectTransport):
         if not self._world.tells_config:
             return replace(reply, document={"job": {name: told for name, told in job.items() if name != "config"}})
         return reply
+
+
+class HeldLock:
+    """The lock of a world with one program at a time."""
+
+    def is_held(self) -> bool:
+        return True
 
 
 class SteppedFlag(Flag):
@@ -406,7 +426,7 @@ class ModelWorld:
             (service_module, "run", self._run),
             (time, "monotonic", self.clock),
             (session, "_CHECKPOINT_BYTES", 3000),  # after two or three calls, not after thousands
-            (file, "locked", lambda *_: nullcontext()),
+            (file, "locked", lambda *_: nullcontext(HeldLock())),
             (apply, "ThreadPoolExecutor", InlineExecutor),
             (refresh, "ThreadPoolExecutor", InlineExecutor),
         ]

@@ -69,7 +69,7 @@ MUTANTS = [
     Mutant("a stop starts new actions", "apply.py", "            if why := self._why_nothing_starts():", "            if why := \"\":", "test_signals.py", "waits_for_its_turn"),
     Mutant("a stop lets go what waits to be sent", "apply.py", "            held_back = held_back or (\"\" if self._may_be_sent() else _INTERRUPTED)\n", "            held_back = \"\"\n", "test_signals.py", "waits_for_its_turn"),
     Mutant("plain http goes anywhere", "endpoints.py", "if scheme == \"http\" and not (host", "if False and not (host", "test_manifest.py", "endpoint"),
-    Mutant("another thread goes on after a failed flush", "state/session.py", "        if self._broken is not None:\n            raise type(self._broken)(*self._broken.args) from self._broken\n", "        pass\n", "test_mending.py", "no_other_thread"),
+    Mutant("another thread goes on after a failed flush", "state/session.py", "        if self._broken is not None:\n            raise self._broken.reworded(self._broken.message) from self._broken\n", "        pass\n", "test_mending.py", "no_other_thread"),
     Mutant("a state that can't be read is a crash", "state/disk.py", "        except OSError as fault:\n            raise _unusable(path, fault) from fault\n", "", "test_mending.py", "can_not_be_read"),
     Mutant("a credential in another encoding is shown", "secrecy.py", "        return REDACTED if is_told else text\n", "        return text\n", "test_canary.py", "no_command"),
     Mutant("a bought token is shown", "engines/bytenite/auth.py", "        self._secrets.add(grant.token)\n", "", "test_canary.py", "no_command and key"),
@@ -99,6 +99,13 @@ MUTANTS = [
     Mutant("protection ends with its line in the manifest", "planner.py", "    return record is not None and record.protect\n", "    return False\n", "test_model.py", ""),
     Mutant("a plan is remembered whatever became of the state", "state/file.py", "if content is None or not codec.is_whole(content, digest) or disk.mode(journal_path(self._path)) is not None:", "if content is None:", "test_unchanged.py", "after_any_change"),
     Mutant("a remembered plan forgets the high-water mark", "state/file.py", "        self._marks.refuse_older(lineage, serial, digest, self._path)\n        return True\n", "        return True\n", "test_unchanged.py", "rolled_back"),
+    Mutant("a state file that was replaced is written over", "state/session.py", "            if stamp == self._stamp:\n                return \"\"\n", "            return \"\"\n", "test_displaced.py", "not_written_over"),
+    Mutant("a lock file that is gone is not missed", "state/session.py", "        if not self._is_locked():", "        if False:", "test_displaced.py", "without_its_lock and lock"),
+    Mutant("a journal that is gone is not missed", "state/session.py", "        if self._journal is not None and not self._journal.is_in_place:\n            return", "        if False:\n            return", "test_displaced.py", "without_its_lock and journal"),
+    Mutant("another's lock file is removed", "state/lock.py", "            if lock.is_held():\n", "            if True:\n", "test_displaced.py", "left_alone"),
+    Mutant("the folder is looked up by its name each time", "state/disk.py", "        return (name, held[-1]) if held else (path, None)", "        return path, None", "test_displaced.py", "renamed"),
+    Mutant("what was kept is not looked for", "state/file.py", "        kept = self._kept(loaded.state.lineage if loaded else \"\")\n", "        kept: list[tuple[str, Disk]] = []\n", "test_displaced.py", "second_apply"),
+    Mutant("pulled lines of the history are lost", "state/history.py", "        if disk.stamp(path) != stamp:", "        if False:", "test_displaced.py", "history_between"),
     Mutant("half a restart leaves its token to be spent", "planner.py", "            if job.state is Desired.RUNNING:\n                # Of a restart", "            if False:\n                # Of a restart", "test_commands.py", "half_way_through"),
 ]  # fmt: skip
 

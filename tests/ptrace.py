@@ -24,7 +24,12 @@ _BY_DESCRIPTOR = {
     1: "write", 18: "pwrite64", 42: "connect", 44: "sendto", 45: "recvfrom", 73: "flock", 74: "fsync",
     75: "fdatasync", 77: "ftruncate", 91: "fchmod", 285: "fallocate",
 }  # fmt: skip
-_BY_PATH = {82: ("rename", 0), 83: ("mkdir", 0), 87: ("unlink", 0), 257: ("openat", 1)}
+_BY_PATH = {
+    82: ("rename", 0), 83: ("mkdir", 0), 87: ("unlink", 0), 257: ("openat", 1), 263: ("unlink", 1), 264: ("rename", 1)
+}  # fmt: skip
+"""The name of a call, and which argument is its path; a second one is relative to the folder that the first names."""
+
+_WORKING_FOLDER = 0xFFFFFF9C  # AT_FDCWD
 _CARRIES_BYTES = ("write", "pwrite64", "sendto")
 
 
@@ -216,7 +221,9 @@ class _Tracer:
         if by_path is None or (by_path[0] == "openat" and not arguments[2] & _CREATES):
             return None
         name, at = by_path
-        path = os.path.join(os.readlink(f"/proc/{thread}/cwd"), self._text(thread, arguments[at]))
+        folder = arguments[0] & 0xFFFFFFFF if at else _WORKING_FOLDER
+        start = "cwd" if folder == _WORKING_FOLDER else f"fd/{folder}"
+        path = os.path.join(os.readlink(f"/proc/{thread}/{start}"), self._text(thread, arguments[at]))
         return Call(name, path) if self._is_below(path) else None
 
     def _is_below(self, path: str) -> bool:

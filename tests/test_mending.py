@@ -112,6 +112,7 @@ class FailsOnce(OsDisk):
     """The first flush of a file fails, and none after it."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._left = [OSError(5, "Input/output error")]
 
     def create(self, path: str, mode: int):  # type: ignore[no-untyped-def]

@@ -29,7 +29,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ from reconciler.errors import LockTaken, StateError
 from reconciler.jobs import Doubt, State, Target
 from reconciler.state import codec
 from reconciler.state.branch_url import BranchUrl
-from reconciler.state.disk import OsDisk, replace
+from reconciler.state.disk import File, OsDisk, replace
 from reconciler.state.file import FileStore, HighWaterMarks, Surroundings
 from reconciler.state.history import Past
 from reconciler.state.journal import JournalBroken, Overtaken
@@ -275,6 +275,16 @@ class BranchDisk:
     def mode(self, path: str) -> int | None:
         return None if self.read(path) is None else 0o644
 
+    def hold(self, path: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def stamp(self, path: str) -> object:
+        return self.read(path)
+
+    def is_at(self, path: str, file: File) -> bool:
+        with self._turn:
+            return self._files.get(path) is file
+
     def changes(self) -> dict[str, bytes | None]:
         """What differs from the branch, as it is at one moment: new content, None for what is to go."""
         with self._turn:
@@ -325,6 +335,9 @@ class BranchFile:
 
     def sync(self) -> None:
         return
+
+    def read(self) -> bytes:
+        return self.content
 
     def close(self) -> None:
         return
@@ -607,8 +620,8 @@ class _Files(FileStore):
             self._session = partial(PublishedSession, publisher)
 
     @contextmanager
-    def _locked(self, what: str, timeout_s: float) -> Iterator[None]:
-        yield
+    def _locked(self, what: str, timeout_s: float) -> Iterator[Callable[[], bool]]:
+        yield lambda: True
 
 
 class _MarksOfPublished(HighWaterMarks):

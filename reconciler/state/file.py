@@ -2,15 +2,17 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from typing import NamedTuple
 
-from reconciler.errors import Refused, StateError
+from reconciler.errors import LockTaken, Refused, StateError
 from reconciler.history import ACCEPT, Origin
 from reconciler.jobs import State, Target
 from reconciler.memory import FORGETFUL, Memory
 from reconciler.state import codec, history
-from reconciler.state.disk import Disk, is_mounted_alone, replace
+from reconciler.state.disk import Disk, OsDisk, is_mounted_alone, replace
+from reconciler.state.journal import Displaced, decode
 from reconciler.state.lock import locked
 from reconciler.state.session import (
     Loaded,
@@ -19,6 +21,7 @@ from reconciler.state.session import (
     journal_path,
     load,
     mark_held,
+    merged,
     refuse_other_target,
     salvage,
 )
@@ -61,28 +64,36 @@ class FileStore:
         return self.seen(target).state
 
     def seen(self, target: Target) -> Seen:
-        loaded = self._load(target)
+        with self._looking():
+            loaded = self._load(target)
         if loaded is None:
             return Seen(None, "")
         return Seen(loaded.state, loaded.digest if loaded.entries is None else "")
 
     def stands(self, lineage: str, serial: int, digest: str) -> bool:
-        disk = self._around.disk
-        content = disk.read(self._path)
-        if content is None or not codec.is_whole(content, digest) or disk.mode(journal_path(self._path)) is not None:
-            return False
-        self._marks.refuse_older(lineage, serial, digest, self._path)
-        return True
+        disk, journal = self._around.disk, journal_path(self._path)
+        with self._looking():
+            content = disk.read(self._path)
+            if content is None or not codec.is_whole(content, digest) or disk.mode(journal) is not None:
+                return False
+            self._marks.refuse_older(lineage, serial, digest, self._path)
+            return not self._kept(lineage)
 
     def _load(self, target: Target) -> Loaded | None:
         loaded = load(self._around.disk, self._path, target, self._around.memory)
+        kept = self._kept(loaded.state.lineage if loaded else "")
+        if kept:
+            raise StateError(
+                f"{kept[0][0]} holds calls of a command whose lock or journal was taken away while it was at work",
+                "look at the jobs that it names, and take them into the state: reconciler state accept",
+            )
         if loaded is not None:
             self._marks.refuse_older(loaded.state.lineage, loaded.serial_in_place, loaded.digest, self._path)
         return loaded
 
     @contextmanager
     def open(self, target: Target, what: str, timeout_s: float) -> Iterator[Session]:
-        with self._locked(what, timeout_s):
+        with self._locked(what, timeout_s) as is_locked:
             loaded = self._load(target)
             if loaded is not None and loaded.digest:
                 # Written elsewhere and pulled, or here by a command that ended before it could note so.
@@ -90,14 +101,20 @@ class FileStore:
                 self._marks.note_found(in_place, loaded.digest, self._path)
             scribe = Scribe(lambda: self._origin(what), self._around.now, self._around.new_lineage)
             disk, noted = self._around.disk, self._marks.note
-            session = self._session(disk, self._path, loaded, lambda: self._fresh(target), noted, scribe)
+            session = self._session(disk, self._path, loaded, lambda: self._fresh(target), noted, scribe, is_locked)
             try:
                 yield session
             finally:
-                session.close()
+                try:
+                    session.close()
+                except Displaced as fault:
+                    if session.is_stranded:
+                        self._rescue(session, fault, what, is_locked)
+                    raise
 
     def accept(self, target: Target, timeout_s: float) -> tuple[State, list[str]]:
-        with self._locked("state accept", timeout_s):
+        with self._locked("state accept", timeout_s) as is_locked:
+            refuse_displaced = self._witness(is_locked)
             trouble = ""
             try:
                 loaded = self._load(target)
@@ -107,17 +124,26 @@ class FileStore:
                 self._drop_held("state accept", loaded)
                 return loaded.state, []
             salvaged, remarks = salvage(self._around.disk, self._path, target, self._around.new_lineage())
+            kept = self._kept(salvaged.state.lineage)
+            for name, disk in kept:
+                salvaged = self._with_kept(salvaged, name, disk, remarks)
             remarks = remarks or [trouble]
             state = salvaged.state
             serial = max(state.serial, self._marks.serial_of(state.lineage)) + 1
             accepted = State(state.lineage, serial, target, state.jobs)
             content = codec.encode(accepted)
             digest = codec.stated_digest(content)
-            self._take("state accept", accepted, content, digest, salvaged.untold, remarks, was_sound=False)
+            untold = salvaged.untold
+            self._take("state accept", accepted, content, digest, untold, remarks, refuse_displaced, was_sound=False)
+            with self._writing("state accept"):
+                for name, disk in kept:
+                    disk.remove(name)
+                    disk.sync_folder(name)
         return accepted, remarks
 
     def put(self, state: State, target: Target, timeout_s: float) -> bool:
-        with self._locked("state push", timeout_s):
+        with self._locked("state push", timeout_s) as is_locked:
+            refuse_displaced = self._witness(is_locked)
             refuse_other_target(state.target, target, "the state to push")
             loaded = self._load(target)
             if not _is_newer(state, loaded.state if loaded else None, self.where):
@@ -129,7 +155,7 @@ class FileStore:
             self._marks.refuse_older(state.lineage, state.serial, digest, "the state to push")
             remarks = [f"serial {state.serial} was pushed"]
             untold = loaded.untold if loaded else ()
-            self._take("state push", state, content, digest, untold, remarks, was_sound=True)
+            self._take("state push", state, content, digest, untold, remarks, refuse_displaced, was_sound=True)
         return True
 
     def _take(
@@ -140,16 +166,21 @@ class FileStore:
         digest: str,
         untold: Sequence[history.Line],
         remarks: Sequence[str],
+        refuse_displaced: Callable[[], None],
         *,
         was_sound: bool,
     ) -> None:
-        """Put a state in place of the one there and of its journal; its lock is held. Raises `StateError`."""
+        """Put a state in place of the one there and of its journal; its lock is held.
+
+        Raises `StateError`, and `Displaced` where the files there are no longer those that were read.
+        """
         disk = self._around.disk
         with self._writing(command):
+            refuse_displaced()
             # First, as an intent is: a state is not to be taken with nobody's name to it.
             self._tell_taken(command, untold, state, digest, remarks)
             mark_held(disk, self._path, state, digest, was_sound=was_sound)
-            replace(disk, self._path, content, disk.mode(self._path) or 0o600)
+            replace(disk, self._path, content, disk.mode(self._path) or 0o600, refuse_displaced)
             self._marks.note(state, digest)
             self._remove_journal()
 
@@ -177,13 +208,80 @@ class FileStore:
                 f"make room or mend the disk, and again: reconciler {command}",
             ) from fault
 
+    def _witness(self, is_locked: Callable[[], bool]) -> Callable[[], None]:
+        """What raises `Displaced` once the state file is not the file that is there now, or the lock is lost."""
+        disk, path = self._around.disk, self._path
+        stamp = disk.stamp(path)
+
+        def refuse_displaced() -> None:
+            if not is_locked():
+                raise Displaced(f"{path}.lock was removed or replaced while this command was at work")
+            if disk.stamp(path) != stamp:
+                raise Displaced(f"another file took the place of {path} while this command was at work")
+
+        return refuse_displaced
+
+    def _rescue(self, session: Session, fault: Displaced, what: str, is_locked: Callable[[], bool]) -> None:
+        """Bring what a session did to a file again; `fault.kept` then says to which."""
+        with suppress(OSError, StateError, LockTaken), ExitStack() as stack:
+            if not is_locked():
+                is_locked = stack.enter_context(self._locked(what, 0.0))
+            session.restore(is_locked)
+            fault.kept = fault.hint = f"what was done is in {self._path} all the same: plan again, and apply"
+            return
+        kept = self._path_to_keep(session.state.lineage)
+        for path, disk in kept:
+            with suppress(OSError, StateError):
+                session.keep(path, disk)
+                fault.kept = fault.hint = (
+                    f"what was done is kept in {path}: look at it, and once no other command is at work take it into "
+                    "the state: reconciler state accept"
+                )
+                return
+        done = session.doubtful
+        fault.doubtful = done
+        fault.kept = fault.hint = "what was done could not be put on record: look at each job that was called"
+
+    def _path_to_keep(self, lineage: str) -> Iterator[tuple[str, Disk]]:
+        """Free paths for a journal that is kept: beside the state; where that folder is gone, with the marks."""
+        for path, disk in self._places_to_keep(lineage):
+            with suppress(OSError):
+                yield next((name, disk) for name in _numbered(path) if disk.mode(name) is None)
+
+    def _places_to_keep(self, lineage: str) -> Iterator[tuple[str, Disk]]:
+        yield f"{journal_path(self._path)}.kept", self._around.disk
+        if self._around.marks_folder:
+            yield self._marks.kept_path(lineage), OsDisk()
+
+    def _kept(self, lineage: str) -> list[tuple[str, Disk]]:
+        """The journals that were kept of sessions whose own journal was taken away."""
+        found: list[tuple[str, Disk]] = []
+        for path, disk in self._places_to_keep(lineage):
+            with suppress(OSError):  # best effort, as all marks
+                for name in _numbered(path):
+                    if disk.mode(name) is None:
+                        break
+                    found.append((name, disk))
+        return found
+
+    def _with_kept(self, salvaged: Loaded, path: str, disk: Disk, remarks: list[str]) -> Loaded:
+        """What was salvaged, with what a kept journal tells."""
+        header, *entries = decode(disk.read(path) or b"", path)
+        remarks.append(f"took {len(entries)} records of {path}")
+        state = salvaged.state
+        if not state.serial and not state.jobs:
+            state = state._replace(lineage=codec.text_from_json(header["lineage"]))
+        found = merged(state, entries, remarks)
+        return found._replace(untold=(*salvaged.untold, *found.untold))
+
     def past(self) -> history.Past:
         disk, path = self._around.disk, history.history_path(self._path)
-        content = disk.read(path) or b""
-        try:
-            loaded = load(disk, self._path, None, self._around.memory)
-        except StateError as fault:
-            return history.Past(path, content, trouble=fault.message)
+        with self._looking():
+            content = disk.read(path) or b""
+            try:
+                loaded = load(disk, self._path, None, self._around.memory)
+            except StateError as fault:
+                return history.Past(path, content, trouble=fault.message)
         return history.Past(path, content, *((loaded.untold, loaded.state) if loaded else ()))
 
     def _tell_taken(
@@ -210,27 +308,53 @@ class FileStore:
         return Origin(around.who, command=what) if around.origin is None else around.origin(what)
 
     @contextmanager
-    def _locked(self, what: str, timeout_s: float) -> Iterator[None]:
-        around = self._around
+    def _locked(self, what: str, timeout_s: float) -> Iterator[Callable[[], bool]]:
+        """Hold the state's folder, and the lock in it; yields what says whether the lock is still ours."""
+        around, lock_path = self._around, f"{self._path}.lock"
         holder = {"who": around.who, "what": what, "since": around.now()}
-        with locked(f"{self._path}.lock", holder, timeout_s, around.wait):
+        with ExitStack() as stack:
+            try:
+                folder = stack.enter_context(around.disk.hold(self._path))
+            except OSError as fault:
+                raise StateError(
+                    f"the lock file {lock_path} can't be made: {fault.strerror}",
+                    "state must lie in a folder that can be written to",
+                ) from fault
+            lock = stack.enter_context(locked(lock_path, holder, timeout_s, around.wait, folder))
             self._clear()
             if is_mounted_alone(self._path):
                 raise StateError(
                     f"{self._path} is a mount of its own (a container's volume, as it seems), so it can't be replaced",
                     "mount the folder that it lies in, and not the file; or name another place with --state",
                 )
+            yield lock.is_held
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Hold the state's folder while several of its files are read, so that all are of one folder."""
+        with ExitStack() as stack:
+            with suppress(OSError):  # what can't be held may still be read, or is not there
+                stack.enter_context(self._around.disk.hold(self._path))
             yield
 
     def _clear(self) -> None:
-        """Remove what a command left that ended while it made a new file; best effort, as nothing ever reads it."""
+        """Remove what a command left that ended while it made a new file; nothing ever reads it.
+
+        Raises `StateError` where something of that name can't be removed: no file could be replaced later.
+        """
         disk = self._around.disk
-        for path in (f"{self._path}.tmp", f"{journal_path(self._path)}.tmp"):
+        history_path = history.history_path(self._path)
+        for path in (f"{self._path}.tmp", f"{journal_path(self._path)}.tmp", f"{history_path}.tmp"):
             try:
                 if disk.mode(path) is not None:
                     disk.remove(path)
-            except (OSError, StateError):
-                pass
+            except FileNotFoundError:
+                continue
+            except OSError as fault:
+                raise StateError(
+                    f"{path} is in the way of new files and can't be removed: {fault.strerror}",
+                    "remove it, or name another place with --state",
+                ) from fault
 
     def _fresh(self, target: Target) -> State:
         return State(self._around.new_lineage(), 0, target, {})
@@ -258,6 +382,12 @@ def _is_newer(state: State, recorded: State | None, where: str) -> bool:
                 f"settle it first: apply, or reconciler resolve {name} --applied | --not-applied",
             )
     return True
+
+
+def _numbered(path: str) -> Iterator[str]:
+    """The path, and the path with a number at its end, from 2 on."""
+    yield path
+    yield from (f"{path}-{number}" for number in count(2))
 
 
 class HighWaterMarks:
@@ -304,6 +434,10 @@ class HighWaterMarks:
                 "bring the newer one back (git pull, git checkout); if the older one is meant, look it through "
                 "and take it: reconciler state accept",
             )
+
+    def kept_path(self, lineage: str) -> str:
+        """Where a journal of this lineage is kept whose own folder is gone."""
+        return f"{self._path(lineage)}.journal.kept"
 
     def _read(self, lineage: str) -> tuple[int, str]:
         if not self._folder:

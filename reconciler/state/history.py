@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reconciler.digests import checksum
+from reconciler.errors import StateError
 from reconciler.history import ACCEPT, NOTE, HistoryEntry, Origin, Told
 from reconciler.jobs import State
 from reconciler.state.disk import Disk, replace
@@ -32,6 +33,9 @@ _MOST_ENDS = 32
 
 _LATEST_BYTES = 1 << 20
 """The ends are looked for in this much of the file: some two thousand lines."""
+
+_MOST_REPLACEMENTS = 10
+"""So often a history that others replace is written anew before it is given up."""
 
 _TEXT_BYTES = 2048
 """Of a text in a result so much is kept: three of them, a request id and the names of all fields, twice, fit into
@@ -86,10 +90,32 @@ def history_path(state_path: str) -> str:
 def append(disk: Disk, path: str, mode: int, lines: Sequence[Line], *, again: bool = False) -> None:
     """Append lines, and return once they are on disk; with `again`, only those that are not there yet.
 
-    What cannot be read in the file stays as it is: no call waits for a history to be mended. Raises
-    `OSError`, and `StateError` where the file can't be read.
+    What cannot be read in the file stays as it is: no call waits for a history to be mended. If another program
+    replaces the file meanwhile, the lines are appended to the new file. Raises `OSError`, and `StateError` where
+    the file can't be read.
     """
+    for _ in range(_MOST_REPLACEMENTS):
+        try:
+            _append_once(disk, path, mode, lines, again=again)
+        except _Replaced:
+            again = True
+        else:
+            return
+    raise StateError(f"{path} is replaced all the time", "stop what replaces the file, and run the command again")
+
+
+class _Replaced(Exception):
+    """Another program replaced the history while it was written anew."""
+
+
+def _append_once(disk: Disk, path: str, mode: int, lines: Sequence[Line], *, again: bool) -> None:
+    stamp = disk.stamp(path)
     content = disk.read(path) or b""
+
+    def refuse_replaced() -> None:
+        if disk.stamp(path) != stamp:
+            raise _Replaced
+
     if again:
         keys = {one.key for one in read(content)[0]}
         lines = [line for line in lines if _key(line) not in keys]
@@ -103,7 +129,8 @@ def append(disk: Disk, path: str, mode: int, lines: Sequence[Line], *, again: bo
         new.append(text)
         after = [_checksum(text)]
     gap = b"\n" if content and not content.endswith(b"\n") else b""
-    replace(disk, path, content + gap + b"".join(text + b"\n" for text in new), disk.mode(path) or mode)
+    whole = content + gap + b"".join(text + b"\n" for text in new)
+    replace(disk, path, whole, disk.mode(path) or mode, refuse_replaced)
 
 
 def encode(line: Line, after: Sequence[str]) -> bytes:

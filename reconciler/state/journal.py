@@ -19,7 +19,7 @@ What a reader finds:
 import threading
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 from reconciler.digests import checksum
 from reconciler.errors import ExitCode, StateError
@@ -64,6 +64,9 @@ class JournalBroken(StateError):
     `is_unsent` is whether no call was sent at all. `kept` says what is on record all the same, and what to do.
     """
 
+    exit_code_once_sent = ExitCode.FAILED
+    """The exit code of an apply that sent calls before this error."""
+
     doubtful: frozenset[str] = frozenset()
     is_unsent = False
     kept = "the journal beside it has what was done: mend the disk, and apply again"
@@ -73,16 +76,33 @@ class JournalBroken(StateError):
             why, "make room or mend the disk, and run the command again; what was put on record before is kept"
         )
 
+    def reworded(self, why: str) -> Self:
+        """The same error with another message."""
+        other = type(self)(why)
+        other.__dict__.update({name: value for name, value in self.__dict__.items() if name != "message"})
+        return other
+
 
 class Overtaken(JournalBroken):
     """Someone else changed this state while we were at work on it: nothing more is written, or sent."""
 
     exit_code = ExitCode.REFUSED
+    exit_code_once_sent = ExitCode.REFUSED
     kept = "nothing more was sent: see what the other did (reconciler history), plan again, and apply"
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.hint = self.kept
+
+
+class Displaced(Overtaken):
+    """The state file, the journal or the lock file is no longer the file that this command opened.
+
+    What was done stays on record. `kept` says where, and what to do.
+    """
+
+    exit_code_once_sent = ExitCode.FAILED
+    kept = "nothing was written over: look at the state file, plan again, and apply"
 
 
 def encoded(entry: Entry) -> bytes:
@@ -125,13 +145,24 @@ def decode(content: bytes, where: str) -> list[Entry]:
 class Journal:
     """A journal that is being written. Safe for use by many threads; they share flushes (group commit)."""
 
-    def __init__(self, disk: Disk, path: str, mode: int, entries: list[Entry], *, reserve_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        path: str,
+        mode: int,
+        entries: list[Entry],
+        *,
+        reserve_bytes: int = 0,
+        before_rename: Callable[[], None] = lambda: None,
+    ) -> None:
         """Make the file in place of any that is there, with `entries` (the header first), all flushed.
 
-        `reserve_bytes` is as in `append`. Raises `OSError`; then the old file, if any, is still the one
-        in place or the new one is whole.
+        `reserve_bytes` is as in `append`. `before_rename` is called right before the file gets its name; what it
+        raises, this raises. Raises `OSError`; then the old file, if any, is still the one in place or the new
+        one is whole.
         """
         temporary = f"{path}.tmp"
+        self._disk = disk
         self._path = path
         self._turn = threading.Lock()
         self._waiting: list[_Waiter] = []
@@ -151,20 +182,35 @@ class Journal:
                 self._add(encoded({name: value for name, value in entry.items() if name not in _OWN}))
             self._write(*self._taken())
             self._file.sync()
+            before_rename()
             disk.rename(temporary, path)
             disk.sync_folder(path)
-        except OSError:
-            self._file.close()
+        except (OSError, StateError):
             try:
-                disk.remove(temporary)
-            except OSError:  # it has its name already, or stays for the next one to replace
+                # It may have its name already, and another command may have a file of this name by now.
+                if disk.is_at(temporary, self._file):
+                    disk.remove(temporary)
+            except OSError:  # it stays for the next one to replace
                 pass
+            self._file.close()
             raise
 
     @property
     def size_bytes(self) -> int:
         """What is written so far."""
         return self._offset
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file at the journal's path is this journal."""
+        return self._disk.is_at(self._path, self._file)
+
+    def entries(self) -> list[Entry]:
+        """The records so far, read back from the file, even if the file has no name any more.
+
+        Raises `OSError`, and `JournalDamaged`.
+        """
+        return decode(self._file.read(), self._path)
 
     def append(self, entry: bytes, *, reserve_bytes: int = 0) -> None:
         """Append one record, given as `encoded`, and return once it is on disk.

@@ -3,31 +3,67 @@
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 from reconciler.errors import LockTaken, StateError
 
 _POLL_S = 0.1
 
 
+class Lock:
+    """A lock that is held."""
+
+    def __init__(self, descriptor: int, name: str, folder: int | None) -> None:
+        found = os.fstat(descriptor)
+        self._identity = found.st_dev, found.st_ino
+        self._name, self._folder = name, folder
+
+    def is_held(self) -> bool:
+        """Whether the lock file is still the one that was locked.
+
+        If someone removed or replaced the file, another command can take the lock on the new file.
+        """
+        try:
+            there = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == self._identity
+
+
 @contextmanager
-def locked(path: str, holder: dict[str, str], timeout_s: float, wait: Callable[[float], bool]) -> Iterator[None]:
+def locked(
+    path: str,
+    holder: dict[str, str],
+    timeout_s: float,
+    wait: Callable[[float], bool],
+    folder: int | None = None,
+) -> Iterator[Lock]:
     """Hold the lock file at `path`; `holder` (who, what, since) is shown to whoever finds it taken.
 
-    Tries for `timeout_s`, pausing with `wait`, which returns True to give up early. Raises `LockTaken`
-    after that, `StateError` where the file can't be made.
+    Tries for `timeout_s`, pausing with `wait`, which returns True to give up early. `folder` is an open
+    descriptor of the folder that `path` stands in; without it the path is resolved each time. Raises `LockTaken`
+    after the timeout, `StateError` where the file can't be made.
     """
-    descriptor = _acquire(path, timeout_s, wait)
+    place = _Place(path, path if folder is None else os.path.basename(path), folder)
+    descriptor = _acquire(place, timeout_s, wait)
+    lock = Lock(descriptor, place.name, folder)
     try:
         _sign(descriptor, holder)
-        yield
+        yield lock
     finally:
         # Removed while still held: whoever waits on this file then finds that it is no longer the one at `path`.
-        try:
-            os.unlink(path)
-        except OSError:  # it stays, held by nobody, and serves the next
-            pass
+        # Another file at `path` is the lock of another command, and stays.
+        with suppress(OSError):  # it stays, held by nobody, and serves the next
+            if lock.is_held():
+                os.unlink(place.name, dir_fd=folder)
         os.close(descriptor)
+
+
+class _Place(NamedTuple):
+    path: str
+    name: str
+    folder: int | None
 
 
 def _sign(descriptor: int, holder: dict[str, str]) -> None:
@@ -41,10 +77,10 @@ def _sign(descriptor: int, holder: dict[str, str]) -> None:
         pass
 
 
-def _acquire(path: str, timeout_s: float, wait: Callable[[float], bool]) -> int:
+def _acquire(place: _Place, timeout_s: float, wait: Callable[[float], bool]) -> int:
     waited_s = 0.0
     while True:
-        descriptor = _open(path)
+        descriptor = _open(place)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -52,7 +88,7 @@ def _acquire(path: str, timeout_s: float, wait: Callable[[float], bool]) -> int:
             os.close(descriptor)
             if waited_s >= timeout_s or wait(_POLL_S):
                 raise LockTaken(
-                    f"the state is locked: {holder} ({path})",
+                    f"the state is locked: {holder} ({place.path})",
                     "wait for it to end and try again, or give --lock-timeout SECONDS",
                 ) from None
             waited_s += _POLL_S
@@ -60,30 +96,22 @@ def _acquire(path: str, timeout_s: float, wait: Callable[[float], bool]) -> int:
         except OSError as fault:
             os.close(descriptor)
             raise StateError(
-                f"{path} can't be locked: {fault.strerror}", "state must lie on a disk that has locks (flock)"
+                f"{place.path} can't be locked: {fault.strerror}", "state must lie on a disk that has locks (flock)"
             ) from fault
-        if _is_at(path, descriptor):
+        if Lock(descriptor, place.name, place.folder).is_held():
             return descriptor
         os.close(descriptor)
 
 
-def _open(path: str) -> int:
+def _open(place: _Place) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        return os.open(place.name, flags, 0o600, dir_fd=place.folder)
     except OSError as fault:
-        reason = "it is a symbolic link" if os.path.islink(path) else fault.strerror
+        reason = "it is a symbolic link" if os.path.islink(place.path) else fault.strerror
         raise StateError(
-            f"the lock file {path} can't be made: {reason}", "state must lie in a folder that can be written to"
+            f"the lock file {place.path} can't be made: {reason}", "state must lie in a folder that can be written to"
         ) from fault
-
-
-def _is_at(path: str, descriptor: int) -> bool:
-    try:
-        there = os.lstat(path)
-    except FileNotFoundError:
-        return False
-    held = os.fstat(descriptor)
-    return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
 
 
 def _holder(descriptor: int) -> str:

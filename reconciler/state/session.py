@@ -9,8 +9,8 @@ is told of what the journal holds after the file is in place, and before the jou
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
 
 from reconciler.errors import StateError
 from reconciler.history import Origin, Told
@@ -21,6 +21,7 @@ from reconciler.state.disk import Disk
 from reconciler.state.disk import replace as replace_file
 from reconciler.state.journal import (
     RESERVE_BYTES,
+    Displaced,
     Entry,
     Journal,
     JournalBroken,
@@ -50,7 +51,8 @@ class Loaded(NamedTuple):
 
     `entries` are the journal's records that the file lacks, None where there is no journal. `state`
     has them replayed; its serial counts the write that this still takes (`changed`). `untold` are the
-    lines of all deeds in the journal; the history may have some of them.
+    lines of all deeds in the journal; the history may have some of them. `stamp` is the state file's from right
+    before it was read.
     """
 
     state: State
@@ -58,6 +60,7 @@ class Loaded(NamedTuple):
     entries: tuple[Entry, ...] | None
     changed: bool
     untold: tuple[history.Line, ...] = ()
+    stamp: object = None
 
     @property
     def serial_in_place(self) -> int:
@@ -83,6 +86,7 @@ def load(disk: Disk, path: str, target: Target | None, memory: Memory = FORGETFU
     Raises `StateError` where they are damaged, do not belong together, or are for another target;
     without a `target` any will do.
     """
+    stamp = disk.stamp(path)
     content = disk.read(path)
     base = None if content is None else codec.decode(content, path, memory)
     digest = "" if content is None else codec.stated_digest(content)
@@ -98,15 +102,15 @@ def load(disk: Disk, path: str, target: Target | None, memory: Memory = FORGETFU
             refuse_other_target(base.target, target, path)
         loaded = _replayed(base, digest, entries)
         before = history.stamped(history.lines_of(folded, ended=False), base.lineage, base.serial)
-        return loaded._replace(untold=(*before, *loaded.untold))
+        return loaded._replace(untold=(*before, *loaded.untold), stamp=stamp)
 
 
 def salvage(disk: Disk, path: str, target: Target, lineage: str) -> tuple[Loaded, list[str]]:
     """What is on disk as `state accept` takes it: what can be read, whatever the digests say, and remarks on it.
 
-    The journal's records are replayed over the file wherever the journal says it started from, but for those that
-    it says the file holds.
-    Raises `StateError` where the file is no state at all.
+    The journal's records are replayed over the file, except those that the journal says the file holds. Where the
+    journal started from another file, the two are merged as in `merged`. Raises `StateError` where the file is no
+    state at all.
     """
     remarks: list[str] = []
     content = disk.read(path)
@@ -129,13 +133,58 @@ def salvage(disk: Disk, path: str, target: Target, lineage: str) -> tuple[Loaded
             remarks.append(fault.message)
             entries = fault.readable
     with _only_known_shapes(path):
+        starts_elsewhere = False
         if content is None and entries:
             base = base._replace(lineage=codec.text_from_json(entries[0].get("lineage", lineage)))
         elif content is not None and entries:
-            entries = _lacking(entries, codec.stated_digest(content))
+            digest = codec.stated_digest(content)
+            starts_elsewhere = entries[0].get("digest") != digest and not _held(entries, digest)
+            entries = _lacking(entries, digest)
+        base = base._replace(target=target)
         if entries is not None:
             remarks.append(f"replayed {len(entries)} journal records")
-        return _replayed(base._replace(target=target), "", entries), remarks
+        if starts_elsewhere:
+            assert entries is not None
+            return merged(base, entries, remarks), remarks
+        return _replayed(base, "", entries), remarks
+
+
+def merged(theirs: State, entries: Sequence[Entry], remarks: list[str]) -> Loaded:
+    """A state, and over it the records of a journal that started from another state.
+
+    A job that one side changed is recorded as that side has it. Where both sides changed a job, the record of the
+    state stays, with the run tokens of both, so that neither run is repeated; `remarks` get a line for each such
+    job. A journal that was not left in order does not say which jobs it changed: then its record counts.
+    Raises as `codec.record_from_json` does on records of another shape.
+    """
+    told = [entry["records"] for entry in entries if entry["type"] == "base"]
+    before_it: dict[str, Any] = told[-1] if told else {}
+    base = {name: None if found is None else codec.record_from_json(found) for name, found in before_it.items()}
+    start = {**theirs.jobs, **{name: record for name, record in base.items() if record is not None}}
+    for name, record in base.items():
+        if record is None:
+            start.pop(name, None)
+    ours = _replayed(theirs._replace(jobs=start), "", entries)
+    touched = base or {name: start.get(name) for name in {*ours.state.jobs, *start}}
+    settled = {entry["op"] for entry in entries if entry["type"] == "result"}
+    jobs = dict(theirs.jobs)
+    for name, before in touched.items():
+        their, our = theirs.jobs.get(name), ours.state.jobs.get(name)
+        if our in (before, their):
+            continue
+        if their is None or (their == before and told):
+            _set(jobs, name, our)
+        elif our is not None:
+            tokens, protect = their.run_tokens | our.run_tokens, their.protect or our.protect
+            if not told or (their.doubt is not None and their.doubt.op in settled):
+                jobs[name] = our._replace(run_tokens=tokens, protect=protect)
+                continue
+            jobs[name] = their._replace(run_tokens=tokens, protect=protect, doubt=their.doubt or our.doubt)
+            remarks.append(
+                f"{name}: the state file and the journal both tell of calls of it: its record is that of the file, "
+                f"with the run tokens of both; look at the job"
+            )
+    return ours._replace(state=ours.state._replace(jobs=jobs))
 
 
 def mark_held(disk: Disk, path: str, state: State, digest: str, *, was_sound: bool) -> None:
@@ -220,8 +269,12 @@ class Session:
         fresh: Callable[[], State],
         noted: Callable[[State, str], None],
         scribe: Scribe,
+        is_locked: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`fresh` makes an empty state, with a new lineage; `noted` is told of each state file written."""
+        """`fresh` makes an empty state, with a new lineage; `noted` is told of each state file written.
+
+        `is_locked` says whether the lock file is still the one that was locked.
+        """
         self._disk = disk
         self._path = path
         self._noted = noted
@@ -231,12 +284,17 @@ class Session:
         self._signature: dict[str, object] = {}
         self._lines: list[history.Line] = []
         self._mode = disk.mode(path) or 0o600
+        self._is_locked = is_locked
         self._digest = loaded.digest if loaded else ""
+        self._stamp: object = loaded.stamp if loaded else None
+        """The state file's, as it was read or written last."""
         self._written_bytes = 0
         state = loaded.state if loaded else fresh()
         self._target, self._lineage = state.target, state.lineage
         self._serial = loaded.serial_in_place if loaded else state.serial
         self._jobs = dict(state.jobs)
+        self._in_file: Mapping[str, Record] = state.jobs
+        """The records that the state file holds, once a journal that was found is folded."""
         self._changed = bool(loaded and loaded.changed)
         self._open: dict[str, _Open] = {}
         self._journal: Journal | None = None
@@ -246,6 +304,8 @@ class Session:
         self._writers = 0
         self._folding = False
         self._broken: JournalBroken | None = None
+        self._displaced: Displaced | None = None
+        self._has_intended = False
         if loaded and loaded.entries is not None:
             # Of the file that is to come, too: it comes out the same, whenever it is written.
             self._tell(loaded.untold, again=True)
@@ -284,11 +344,14 @@ class Session:
     def assure(self) -> bool:
         """Whether what was intended may still be sent: asked right before each call.
 
-        False where a stop was asked for. Raises `JournalBroken` where nothing may be sent any more.
+        False where a stop was asked for. Raises `JournalBroken` where nothing may be sent any more. Looks at three
+        files each time (lock, journal and state): some 10 µs.
         """
-        self._check()
-        if self._journal is not None:
-            self._journal.check()
+        with self._turn:
+            self._check()
+            if self._journal is not None:
+                self._journal.check()
+            self._refuse_displaced()
         return True
 
     def rests_on(self, plan_digest: str, allowed: str = "") -> None:
@@ -323,6 +386,7 @@ class Session:
         known_bytes = len(encoded(_record_entry(name, before))) if before is not None else 0
         room = RESERVE_BYTES + record_bytes(len(content) + known_bytes)
         with self._writing() as journal:
+            self._has_intended = True
             self._open[doubt.op] = _Open(entry, room)
             journal.append(content, reserve_bytes=room)
 
@@ -341,7 +405,8 @@ class Session:
             before = self._jobs.get(name)
             verb = before.doubt.verb if before is not None and before.doubt is not None else None
             entry |= {**self._signed(before or record), "verb": verb or "call", "op": op}
-        with self._writing() as journal:
+        # What became of a call of this session is kept whatever happened to the files.
+        with self._writing(is_result=call is not None) as journal:
             journal.append(encoded(entry), reserve_bytes=-call.room_bytes if call else 0)
             self._open.pop(op, None)
             self._put(name, record)
@@ -422,12 +487,81 @@ class Session:
             self._fold_alone()
 
     def close(self) -> None:
-        """The last checkpoint; a call without a result on record becomes a doubt in the state."""
+        """The last checkpoint; a call without a result on record becomes a doubt in the state.
+
+        Raises `Displaced` where the files are no longer those of this session. Then nothing was written over, and the
+        journal still has what was done.
+        """
         for op, (intent, _) in list(self._open.items()):
             self._open.pop(op)
             self._put(intent["job"], _doubtful(self._jobs.get(intent["job"]), intent))
             self._lines.append(history.call_line(intent, None))
-        self.checkpoint()
+        try:
+            self.checkpoint()
+            if self._displaced is not None:
+                raise self._displaced
+        except Displaced as fault:
+            fault.is_unsent = not self._has_intended
+            if self._journal is not None and not self.is_stranded:
+                self._leave(self._journal)
+                fault.kept = (
+                    f"what was done is in {journal_path(self._path)}: either put back the state file that was there "
+                    "before, and apply; or look at both, and take them together: reconciler state accept"
+                )
+                fault.hint = fault.kept
+            raise
+
+    @property
+    def is_stranded(self) -> bool:
+        """Whether there are records in a journal that is no longer at its path."""
+        return self._journal is not None and not self._journal.is_in_place
+
+    def restore(self, is_locked: Callable[[], bool]) -> None:
+        """Put what a stranded journal holds into the state file after all, under a lock that was taken anew.
+
+        Raises `Displaced` where the state file is not as this session knows it or another journal is there, and
+        `JournalBroken`.
+        """
+        stranded = self._journal
+        assert stranded is not None
+        with self._turn:
+            self._is_locked, self._journal, self._displaced = is_locked, None, None
+            try:
+                self._refuse_displaced()
+                if self._disk.mode(journal_path(self._path)) is not None:
+                    raise self._displace(f"{journal_path(self._path)} is there again")
+                self._journal = self._new_journal(stranded.entries()[1:])
+                self._fold_alone()
+            except (OSError, StateError):
+                self._journal = stranded
+                raise
+        stranded.close()
+
+    def keep(self, path: str, disk: Disk) -> None:
+        """Write what a stranded journal holds to a journal of another name. Raises `OSError` and `StateError`."""
+        stranded = self._journal
+        assert stranded is not None
+        self._leave(stranded)
+        Journal(disk, path, self._mode, stranded.entries()).close()
+        stranded.close()
+        self._journal = None
+
+    def _leave(self, journal: Journal) -> None:
+        """Say in a journal that stays which records its jobs had before, for a merge with another state."""
+        names = [name for name, record in self._jobs.items() if self._in_file.get(name) != record]
+        names += self._in_file.keys() - self._jobs.keys()
+        with suppress(JournalBroken):
+            journal.append(
+                encoded(
+                    {
+                        "type": "base",
+                        "records": {
+                            name: codec.record_to_json(record) if (record := self._in_file.get(name)) else None
+                            for name in names
+                        },
+                    }
+                )
+            )
 
     def _in_flight(self) -> set[str]:
         """The jobs of calls without a result; `_turn` is held."""
@@ -451,6 +585,7 @@ class Session:
             self._check()
             # One that failed stays: what it holds may be found again, whatever is done about it now.
             self._journal.check()
+            self._refuse_displaced()
             if self._changed:
                 self._write_state(self._journal)
             self._tell(history.stamped(self._lines, self._lineage, self._serial))
@@ -462,7 +597,9 @@ class Session:
         content = codec.encode(state)
         digest = codec.stated_digest(content)
         journal.append(encoded(_checkpoint(state.serial, digest)))
-        replace_file(self._disk, self._path, content, self._mode)
+        replace_file(self._disk, self._path, content, self._mode, self._refuse_displaced)
+        self._stamp = self._disk.stamp(self._path)
+        self._in_file = dict(self._jobs)
         self._serial, self._digest, self._changed = state.serial, digest, False
         self._written_bytes = len(content)
         self._noted(state, digest)
@@ -496,8 +633,9 @@ class Session:
             self._journal = self._new_journal([call.intent for call in self._open.values()])
         else:
             self._journal = None
-            self._disk.remove(journal_path(self._path))
-            self._disk.sync_folder(self._path)
+            if journal.is_in_place:
+                self._disk.remove(journal_path(self._path))
+                self._disk.sync_folder(self._path)
         journal.close()
 
     def _new_journal(self, entries: Iterable[Entry]) -> Journal:
@@ -509,6 +647,7 @@ class Session:
                 self._mode,
                 [header, *entries],
                 reserve_bytes=sum(call.room_bytes for call in self._open.values()),
+                before_rename=self._refuse_displaced,
             )
         except OSError as fault:
             raise self._fail(f"{journal_path(self._path)} could not be made: {fault.strerror}") from fault
@@ -520,9 +659,42 @@ class Session:
         except StateError as fault:
             raise JournalBroken(fault.message) from fault
 
+    def _refuse_displaced(self) -> None:
+        """Raise `Displaced` where the lock, the journal or the state file is not the file of this session.
+
+        `_turn` is held, so that no checkpoint replaces them meanwhile. Once that was so it stays so.
+        """
+        if self._displaced is None and (why := self._why_displaced()):
+            self._displace(why)
+        if self._displaced is not None:
+            raise self._displaced
+
+    def _displace(self, why: str) -> Displaced:
+        self._displaced = Displaced(f"{why} while this command was at work")
+        return self._displaced
+
+    def _why_displaced(self) -> str:
+        if not self._is_locked():
+            return f"{self._path}.lock was removed or replaced"
+        if self._journal is not None and not self._journal.is_in_place:
+            return f"{journal_path(self._path)} was removed or replaced"
+        try:
+            stamp = self._disk.stamp(self._path)
+            if stamp == self._stamp:
+                return ""
+            content = self._disk.read(self._path)
+        except (OSError, StateError):
+            return f"{self._path} can no longer be read"
+        if content is None and self._digest:
+            return f"{self._path} was removed"
+        if content is not None and not codec.is_whole(content, self._digest):
+            return f"another file took the place of {self._path}"
+        self._stamp = stamp
+        return ""
+
     def _check(self) -> None:
         if self._broken is not None:
-            raise type(self._broken)(*self._broken.args) from self._broken
+            raise self._broken.reworded(self._broken.message) from self._broken
 
     def _fail(self, why: str) -> JournalBroken:
         """The error to raise, now and whenever more is to be written, since nobody knows which file is in place."""
@@ -530,12 +702,14 @@ class Session:
         return self._broken
 
     @contextmanager
-    def _writing(self) -> Iterator[Journal]:
+    def _writing(self, *, is_result: bool = False) -> Iterator[Journal]:
         """Keep checkpoints out while a change goes to journal and memory; many may be under way."""
         with self._turn:
             while self._folding:
                 self._moved.wait()
             self._check()
+            if not is_result:
+                self._refuse_displaced()
             if self._journal is None:
                 self._refuse_unreadable_history()
                 self._journal = self._new_journal([])
@@ -558,7 +732,9 @@ class Session:
         if self._is_long():
             with self._turn:
                 if self._is_long() and not self._folding:
-                    self._fold_alone()
+                    # The change itself is in the journal. Whoever wants to send the next call is told.
+                    with suppress(Displaced):
+                        self._fold_alone()
 
     def _is_long(self) -> bool:
         journal = self._journal
