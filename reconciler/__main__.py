@@ -11,8 +11,10 @@ def main() -> NoReturn:
     # A command makes many objects, keeps most of them and ends: looking for garbage often only costs it time.
     gc.set_threshold(100_000, 50, 100)
     _open_closed_streams()
-    from reconciler.cli import main as run
-
+    try:
+        from reconciler.cli import main as run
+    except KeyboardInterrupt:  # before there is anyone to deal with it
+        sys.exit(130)
     run()
 
 

@@ -3,8 +3,8 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TextIO
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, TextIO, cast
 
 from reconciler.text import log_field, printable
 
@@ -55,10 +55,13 @@ class Terminal:
             pass
 
     def ask(self, question: str) -> str:
-        """One line from the person at the terminal, "" where they end the input."""
-        self._err.write(printable(question, color=self._color_err))
-        self._err.flush()
-        return sys.stdin.readline().strip()
+        """One line from the person at the terminal, "" where they end the input, or the terminal is gone."""
+        try:
+            self._err.write(printable(question, color=self._color_err))
+            self._err.flush()
+            return sys.stdin.readline().strip()
+        except OSError:
+            return ""
 
     @contextmanager
     def progress(self, total: int) -> Iterator[Callable[[Sequence[str], bool], None]]:
@@ -73,9 +76,12 @@ class Terminal:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
         from rich.text import Text
 
-        console = Console(file=self._err, no_color=not self._color_err, highlight=False)
+        console = Console(file=cast("TextIO", _Lossy(self._err)), no_color=not self._color_err, highlight=False)
         columns = (TextColumn("applying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
+        bar = Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+        with ExitStack() as stack:
+            with suppress(RuntimeError):  # without a thread of its own the bar moves only when a line is told
+                stack.enter_context(bar)
             task = bar.add_task("", total=total)
 
             def tell(lines: Sequence[str], to_answer: bool) -> None:
@@ -101,3 +107,22 @@ class Terminal:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         except UnicodeEncodeError:
             stream.write(text.encode("ascii", "backslashreplace").decode() + "\n")
+
+
+class _Lossy:
+    """A stream that loses what can't be written, as when the terminal is gone: that must not end an apply."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

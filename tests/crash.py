@@ -4,7 +4,7 @@
     python tests/crash.py --all               every crash point of every scenario
     python tests/crash.py --twice             the apply that recovers is killed too, at sampled pairs of points
     python tests/crash.py --faults            ENOSPC and EIO at each call on a file, once and for good
-    python tests/crash.py --signals           SIGINT and SIGTERM before each call, once and twice
+    python tests/crash.py --signals           SIGINT, SIGTERM and SIGHUP before each call, once and twice
     python tests/crash.py --scenario NAME --point K[,K]      one of them again
 
 What counts as a call: all that touch the user's folder, the high-water marks, or a socket. The program
@@ -215,7 +215,7 @@ class Verdict(NamedTuple):
     fault: str
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DISK_CALLS = ("write", "pwrite64", "fdatasync", "fsync", "rename", "fallocate", "ftruncate", "openat", "unlink",
                "mkdir", "flock", "fchmod")  # fmt: skip
 _TAKES_SPACE = ("write", "pwrite64", "fallocate", "openat", "rename", "mkdir")
@@ -591,8 +591,9 @@ def _break(history: History, broken: Break) -> bool:
     said = f"exit {ended.code}: {ended.out}{ended.err}"
     _require("Traceback" not in ended.err, f"a traceback: {said}")
     if reached and broken.number in _SIGNALS:
-        codes = {signal.SIGINT: {130}, signal.SIGTERM: {143, -signal.SIGTERM}}
-        allowed = codes[signal.SIGINT] | codes[signal.SIGTERM] if broken.again else codes[signal.Signals(broken.number)]
+        codes = {signal.SIGINT: {130}, signal.SIGTERM: {143, -signal.SIGTERM}, signal.SIGHUP: {143, -signal.SIGHUP}}
+        allowed = {*codes[signal.SIGINT], *codes[signal.SIGTERM]} if broken.again else set[int]()
+        allowed |= codes[signal.Signals(broken.number)]
         _require(ended.code in allowed, f"a signal's exit code is another: {said}")
     elif reached and broken.number:
         _require(ended.code in (0, 1, 3, 5), f"a fault of the disk ends in {said}")
@@ -616,8 +617,8 @@ def _decider(broken: Break, point: int) -> Callable[[int, ptrace.Call], ptrace.V
         if not broken.number:
             return ptrace.Kill()
         if broken.number in _SIGNALS:
-            other = {signal.SIGINT: signal.SIGTERM, signal.SIGTERM: signal.SIGINT}
-            return ptrace.Signal(broken.number if number == point else other[signal.Signals(broken.number)])
+            other = signal.SIGTERM if broken.number == signal.SIGINT else signal.SIGINT
+            return ptrace.Signal(broken.number if number == point else other)
         return ptrace.Fail(broken.number) if call.name in _failing(broken.number) and call.path != "socket" else None
 
     return decide

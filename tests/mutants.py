@@ -106,6 +106,9 @@ MUTANTS = [
     Mutant("the folder is looked up by its name each time", "state/disk.py", "        return (name, held[-1]) if held else (path, None)", "        return path, None", "test_displaced.py", "renamed"),
     Mutant("what was kept is not looked for", "state/file.py", "        kept = self._kept(loaded.state.lineage if loaded else \"\")\n", "        kept: list[tuple[str, Disk]] = []\n", "test_displaced.py", "second_apply"),
     Mutant("pulled lines of the history are lost", "state/history.py", "        if disk.stamp(path) != stamp:", "        if False:", "test_displaced.py", "history_between"),
+    Mutant("a signal at the question only sets the stop", "cli/interrupts.py", "        if self._is_asking:\n", "        if False:\n", "test_signals.py", "at_the_question"),
+    Mutant("the end of the terminal kills an apply", "cli/interrupts.py", "    signal.SIGHUP: ExitCode.TERMINATED,\n", "", "test_signals.py", "goes_away_in_the_midst"),
+    Mutant("nohup is overridden", "cli/interrupts.py", "if signal.getsignal(number) is not signal.SIG_IGN]", "if True]", "test_signals.py", "nohup"),
     Mutant("half a restart leaves its token to be spent", "planner.py", "            if job.state is Desired.RUNNING:\n                # Of a restart", "            if False:\n                # Of a restart", "test_commands.py", "half_way_through"),
 ]  # fmt: skip
 

@@ -21,7 +21,7 @@ Exit codes:
   4    refused: a guard, a hold, a stale plan, a lock, no --yes
   5    some call is in doubt
   64   wrong usage
-  130  interrupted (143 by SIGTERM); state holds what was done"""
+  130  interrupted (143 by SIGTERM or SIGHUP); state holds what was done"""
 
 _COMMANDS = (
     "apply",

@@ -137,7 +137,7 @@ def _confirm(shell: Shell, made: "Plan", yes: bool, interrupts: "Interrupts") ->
     if not yes:
         if not shell.terminal.interactive:
             raise Refused("nobody is there to say yes", "give --yes, or run it at a terminal")
-        with interrupts.suspended():
+        with interrupts.asking():
             answer = shell.terminal.ask("Carry this out? Only `yes` does: ")
         if answer != "yes":
             raise Refused("not carried out: the answer was not `yes`")

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from reconciler.cli.interrupts import heeded
 from reconciler.cli.shell import Number
 from reconciler.errors import ExitCode, ReconcilerError
 
@@ -81,7 +82,8 @@ def sandbox(
             faults=rules,
             create_missing=create_missing,
         )
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in heeded(signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler)
         terminal.answer(server.banner)
         server.serve_forever()
     except KeyboardInterrupt:
