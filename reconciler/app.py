@@ -146,7 +146,9 @@ def plan(
         from reconciler.refresh import observe_jobs
 
         ids = ids_to_read(matching, selection)
-        with open_engine(manifest.target, place, world, ApplyOptions(parallelism=parallelism)) as engine:
+        with open_engine(
+            manifest.target, manifest.access, place, world, ApplyOptions(parallelism=parallelism)
+        ) as engine:
             observed = observe_jobs(engine, ids, parallelism)
     made = plan_of(place, world, manifest, state, matching, selection, observed, allowed, provenance=provenance)
     refusal = refusal_of(made, manifest, state)
@@ -236,7 +238,7 @@ def _apply(
     try:
         with (
             open_store(place, world).open(manifest.target, "apply", options.lock_timeout_s) as session,
-            LazyEngine(manifest.target, place, world, options) as engine,
+            LazyEngine(manifest.target, manifest.access, place, world, options) as engine,
         ):
             from reconciler.rounds import Rounds
 
@@ -286,7 +288,7 @@ def status(place: Place, world: World, parallelism: int = 10) -> list[JobStatus]
     state = open_store(place, world).read(manifest.target) or empty(manifest.target)
     matching = prune(match_records(manifest.jobs, state.jobs), state.jobs)
     ids = [subject.job.id for subject in matching.subjects]
-    with open_engine(manifest.target, place, world, ApplyOptions(parallelism=parallelism)) as engine:
+    with open_engine(manifest.target, manifest.access, place, world, ApplyOptions(parallelism=parallelism)) as engine:
         observed = observe_jobs(engine, ids, parallelism)
     rows = [
         JobStatus(s.job.name, s.job.state if s.keep else None, s.record, observed.get(s.job.id, NOT_OBSERVED))
@@ -307,7 +309,7 @@ def drift(place: Place, world: World, selection: Selection, parallelism: int = 1
     state = open_store(place, world).read(manifest.target) or empty(manifest.target)
     matching = picked(manifest, state, selection._replace(prune=True))
     subjects = [subject for subject in matching.subjects if selection.takes(subject.job.name)]
-    with open_engine(manifest.target, place, world, ApplyOptions(parallelism=parallelism)) as engine:
+    with open_engine(manifest.target, manifest.access, place, world, ApplyOptions(parallelism=parallelism)) as engine:
         observed = observe_jobs(engine, [subject.job.id for subject in subjects], parallelism)
     if any(seen.status is Status.NOT_OBSERVED for seen in observed.values()):
         raise EngineError(
@@ -394,7 +396,7 @@ def resolve(place: Place, world: World, name: str, was_applied: bool, why: str, 
         record = _record_of(session, name)
         doubt = record.doubt
         if doubt is None:
-            with open_engine(manifest.target, place, world, ApplyOptions()) as engine:
+            with open_engine(manifest.target, manifest.access, place, world, ApplyOptions()) as engine:
                 observed = engine.observe(record.id)
             known, about = _resolved_run(name, record, manifest.jobs.get(name), observed, was_applied)
             said = f"{about} was {word}, {says}"

@@ -118,7 +118,7 @@ def rerun(place: Place, world: World, name: str, token: str | None, today: str) 
 
     sources = read_sources(manifest_paths(place))
     manifest = parse(sources)
-    target = target_of(manifest.target, place)
+    target = target_of(manifest.target, place, insecure=manifest.access.insecure)
     job = _declared(manifest, name)
     if job.state is not Desired.RUNNING:
         raise Refused(
@@ -156,12 +156,12 @@ def take_over(place: Place, world: World, wanted: Wanted, options: ApplyOptions,
             raise Usage(f"{name}={job_id}: {fault}")
     place, sources, file, is_new = _home(place)
     manifest = parse(sources, may_be_empty=True)
-    target = target_of(manifest.target, place)
+    target = target_of(manifest.target, place, insecure=manifest.access.insecure)
     store = open_store(place, world)
     with ExitStack() as stack:
         session = None if dry_run else stack.enter_context(store.open(target, "import", options.lock_timeout_s))
         state = session.state if session else store.read(target) or State("", 0, target, {})
-        with open_engine(target, place, world, options) as engine:
+        with open_engine(target, manifest.access, place, world, options) as engine:
             found = _found(engine, wanted, manifest, state, options.parallelism)
         rewritten, taken, left = _entries(found, sources, file, manifest, state)
         if session is not None and taken:

@@ -8,11 +8,11 @@ _PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 _DEFAULT_PORTS = {"https": "443", "http": "80"}
 
 
-def endpoint_fault(url: str) -> str:
+def endpoint_fault(url: str, *, insecure: bool = False) -> str:
     """What is wrong with an endpoint and what would be right, or "".
 
-    An endpoint is https, or http to loopback, where nobody listens in. It never quotes the URL:
-    what stands before an "@" in it may be a password.
+    An endpoint is https, or http to loopback, where nobody listens in; http to anywhere where the target says that
+    it is `insecure`. It never quotes the URL: what stands before an "@" in it may be a password.
     """
     if not all("!" <= character <= "~" for character in url):
         return "has white space, a control character or a character outside ASCII: remove it, or percent-encode it"
@@ -40,9 +40,27 @@ def endpoint_fault(url: str) -> str:
         return "has no valid port: use a number from 1 to 65535, or leave the colon out"
     if not _PATH.fullmatch(path):
         return "has a character in its path that a URL can't carry: percent-encode it"
-    if scheme == "http" and not (host == "[::1]" or _LOOPBACK.fullmatch(host)):
-        return "is http: use https; http is for localhost, 127.0.0.0/8 and [::1] alone"
+    if scheme == "http" and not insecure and not _is_loopback(host):
+        return "is http: use https; http is for localhost, 127.0.0.0/8, [::1], and a target that is `insecure: true`"
     return ""
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a valid endpoint is on this machine: localhost, 127.0.0.0/8 or [::1]."""
+    return _is_loopback(_split(url.partition("://")[2].partition("/")[0])[0])
+
+
+def is_in_clear(url: str) -> bool:
+    """Whether what goes to a valid endpoint can be read on the network on its way."""
+    return url.startswith("http://") and not is_loopback(url)
+
+
+def _is_loopback(host: str) -> bool:
+    if host.startswith("["):
+        from ipaddress import IPv6Address
+
+        return IPv6Address(host[1:-1]) == IPv6Address("::1")
+    return bool(_LOOPBACK.fullmatch(host))
 
 
 def normalize_endpoint(url: str) -> str:

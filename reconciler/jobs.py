@@ -63,6 +63,19 @@ class Target(NamedTuple):
         return f"{self.engine} at {self.endpoint}" if self.endpoint else f"{self.engine} (embedded)"
 
 
+class Access(NamedTuple):
+    """How a target's endpoint is reached, as the manifest says. No state and no plan is bound to it.
+
+    `ca` is a file or folder of certificates to trust, `certificate` and `key` the ones to show; "" stands for none.
+    `insecure` lets the endpoint be http beyond loopback.
+    """
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+    insecure: bool = False
+
+
 class Suspension(NamedTuple):
     """Why a job is left alone, and until when.
 

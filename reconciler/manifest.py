@@ -1,5 +1,6 @@
 """Text to manifest: what is desired, every value knowing its place."""
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from reconciler.diagnostics import Diagnostic, Position
 from reconciler.document import Content, Document
 from reconciler.errors import ManifestError
-from reconciler.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Suspension, Target
+from reconciler.jobs import EMPTY, Access, Config, Desired, Job, OnConfigChange, Suspension, Target
 from reconciler.memory import FORGETFUL, Memory
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Manifest(NamedTuple):
     """The file that each job stands in."""
     over: Collection[str] = ()
     """The jobs whose suspension has ended by now."""
+    access: Access = Access()
+    """How the target is reached; it is not part of what the manifest means."""
 
     @property
     def digest(self) -> str:
@@ -105,9 +108,12 @@ def _content(name: str, content: bytes) -> Content:
 def _build(documents: list[Document]) -> Manifest:
     """The manifest of documents without a fault."""
     once: dict[str, Any] = {}
+    files: dict[str, str] = {}
     for document in documents:
         once |= {block: document.value[block] for block in _ONCE if block in document.value}
+        files |= {block: document.file for block in _ONCE if block in document.value}
     target = _target(once["target"])
+    access = _access(once["target"], files["target"])
     guards = {name: _whole(limit) for name, limit in sorted(once.get("guards", {}).items())}
     builder = _JobBuilder(once.get("defaults", {}))
     jobs: dict[str, Job] = {}
@@ -119,7 +125,8 @@ def _build(documents: list[Document]) -> Manifest:
             jobs[name] = builder.job(name, block)
     names = list(jobs)
     in_order = sorted(names)
-    return Manifest(target, jobs if in_order == names else {name: jobs[name] for name in in_order}, guards, homes)
+    jobs = jobs if in_order == names else {name: jobs[name] for name in in_order}
+    return Manifest(target, jobs, guards, homes, access=access)
 
 
 def _target(block: Mapping[str, str]) -> Target:
@@ -129,6 +136,19 @@ def _target(block: Mapping[str, str]) -> Target:
     from reconciler.endpoints import normalize_endpoint
 
     return Target(block["engine"], normalize_endpoint(endpoint))
+
+
+def _access(block: Mapping[str, Any], file: str) -> Access:
+    """How the target is reached; paths that are relative are relative to the file that names them."""
+    if not block.keys() & {"ca", "clientCertificate", "insecure"}:
+        return Access()
+    folder = os.path.dirname(file)
+    shown = block.get("clientCertificate", "")
+    pair = (shown, "") if type(shown) is str else (shown["certificate"], shown["key"])
+    ca, certificate, key = [
+        path if path[:1] in ("", "~") else os.path.join(folder, path) for path in (block.get("ca", ""), *pair)
+    ]
+    return Access(ca, certificate, key, block.get("insecure", False))
 
 
 class _JobBuilder:
@@ -277,7 +297,9 @@ def _faults_within(document: Document) -> Iterator[Diagnostic]:
                 f'"{name}" is no valid job id: add an id to the job, or name it with letters, digits, ".", "_" and "-"',
             )
     target = _block(document, "target")
-    if type(endpoint := target.get("endpoint")) is str and (fault := endpoint_fault(endpoint)):
+    if type(endpoint := target.get("endpoint")) is str and (
+        fault := endpoint_fault(endpoint, insecure=target.get("insecure", False) is not False)
+    ):
         yield Diagnostic(document.position(("target", "endpoint")), f"the endpoint {fault}")
 
 

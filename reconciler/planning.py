@@ -40,7 +40,7 @@ def validate(place: Place, world: World, sources: "Sources | None" = None) -> "t
 
     sources = read_sources(manifest_paths(place)) if sources is None else sources
     manifest = parse(sources, memory_of(place, world))
-    return manifest._replace(target=target_of(manifest.target, place)), len(sources)
+    return manifest._replace(target=target_of(manifest.target, place, insecure=manifest.access.insecure)), len(sources)
 
 
 def manifest_at(place: Place, world: World, sources: "Sources | None" = None) -> "Manifest":
@@ -125,12 +125,15 @@ def _narrowed(selection: Selection, jobs: int, of: int) -> Narrowed | None:
 
 
 def _warnings(plan: Plan, manifest: "Manifest", state: State) -> tuple[str, ...]:
-    """What is said of a plan as a whole: suspensions that are over, and a manifest that lost most of its jobs."""
+    """What is said of a plan as a whole: a token sent in clear, suspensions that are over, a loss of most jobs."""
+    from reconciler.endpoints import is_in_clear
     from reconciler.guards import loss
 
+    endpoint = manifest.target.endpoint
+    clear = f"{endpoint} is http: the access token goes over the network in clear" if is_in_clear(endpoint) else ""
     over = f"no longer suspended, for its time is over: {', '.join(manifest.over)}" if manifest.over else ""
     lost = loss(len(plan.undeclared), _recorded(state)) if plan.undeclared else ""
-    return tuple(filter(None, (over, lost)))
+    return tuple(filter(None, (clear, over, lost)))
 
 
 def _recorded(state: State) -> int:

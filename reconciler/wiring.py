@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.errors import Usage
 from reconciler.history import Origin
-from reconciler.jobs import EMPTY, Config, Target, Verb
+from reconciler.jobs import EMPTY, Access, Config, Target, Verb
 from reconciler.plan import Call
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ class Place(NamedTuple):
 class World(NamedTuple):
     """What comes from outside: the environment, and the flag that is set once nothing new may start.
 
-    `tell` gets a remark for the person who waits, `noted` each access token that is lent to us.
+    `tell` gets a remark for the person who waits, `noted` each credential that comes to be known: an access token that
+    is lent to us, the password of a proxy.
     """
 
     env: Mapping[str, str]
@@ -74,8 +75,8 @@ class ApplyOptions(NamedTuple):
 class LazyEngine:
     """The engine of a target, opened when it is first needed: a plan of holds needs no credentials."""
 
-    def __init__(self, target: Target, place: Place, world: World, options: ApplyOptions) -> None:
-        self._arguments = (target, place, world, options)
+    def __init__(self, target: Target, access: Access, place: Place, world: World, options: ApplyOptions) -> None:
+        self._arguments = (target, access, place, world, options)
         self._stack = ExitStack()
         self._engine: Engine | None = None
 
@@ -92,12 +93,18 @@ class LazyEngine:
 
 
 @contextmanager
-def open_engine(target: Target, place: Place, world: World, options: ApplyOptions) -> "Iterator[Engine]":
-    """The target's engine, and, for an embedded sandbox, its server. Raises `CredentialsError` for want of them."""
+def open_engine(
+    target: Target, access: Access, place: Place, world: World, options: ApplyOptions
+) -> "Iterator[Engine]":
+    """The target's engine, and, for an embedded sandbox, its server. Raises `CredentialsError` for want of them.
+
+    Raises `EngineError` for a proxy or certificates that can't be used.
+    """
     from random import Random
 
     from reconciler.engines.bytenite.auth import Credentials
     from reconciler.engines.bytenite.engine import ByteniteEngine
+    from reconciler.engines.http.network import network_for
 
     with ExitStack() as stack:
         endpoint = target.endpoint
@@ -107,6 +114,9 @@ def open_engine(target: Target, place: Place, world: World, options: ApplyOption
             token = _fresh_token()
             credentials = Credentials(access_token=token)
             endpoint = stack.enter_context(_embedded_sandbox(place, token)).endpoint
+        network = network_for(endpoint, access, world.env)
+        for secret in network.proxy.secrets if network.proxy else ():
+            world.noted(secret)
         engine = ByteniteEngine(
             endpoint,
             credentials,
@@ -114,6 +124,8 @@ def open_engine(target: Target, place: Place, world: World, options: ApplyOption
             max_rps=options.max_rps,
             wait=world.pause,
             random=Random(),  # noqa: S311  jitter needs no cryptography
+            network=network,
+            insecure=access.insecure,
             noted=world.noted,
         )
         stack.callback(engine.close)
@@ -142,13 +154,13 @@ def manifest_paths(place: Place) -> tuple[str, ...]:
     return tuple(default_paths("."))
 
 
-def target_of(declared: Target, place: Place) -> Target:
-    """The target that the manifest names, with --endpoint in place of its endpoint."""
+def target_of(declared: Target, place: Place, *, insecure: bool = False) -> Target:
+    """The target that the manifest names, with --endpoint in place of its endpoint, `insecure` or not."""
     if not place.endpoint:
         return declared
     from reconciler.endpoints import endpoint_fault, normalize_endpoint
 
-    fault = endpoint_fault(place.endpoint)
+    fault = endpoint_fault(place.endpoint, insecure=insecure)
     if fault:
         raise Usage(f"--endpoint: {fault}")
     return Target(declared.engine, normalize_endpoint(place.endpoint))

@@ -21,8 +21,9 @@ from reconciler.engines.bytenite.answers import answer_from, may_repeat
 from reconciler.engines.bytenite.auth import Credentials, Grant, Tokens
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.bytenite.wire import DETAIL_LIMIT, call_for, observation_from
-from reconciler.engines.http import Reply, retry_after_s
-from reconciler.engines.transport import BODY_LIMIT_BYTES, _json
+from reconciler.engines.http.reply import Reply
+from reconciler.engines.http.retries import retry_after_s
+from reconciler.engines.http.transport import BODY_LIMIT_BYTES, _json
 from reconciler.errors import CredentialsError, EngineError, ManifestError, StateError
 from reconciler.evidence import Trace, trace_of
 from reconciler.jobs import Desired, Doubt, Evidence, Observation, Record, State, Status, Target, Verb

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from reconciler import app, apply, planning, refresh, sources, wiring
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
-from reconciler.engines.http import Reply
+from reconciler.engines.http.reply import Reply
 from reconciler.engines.sandbox import life
 from reconciler.engines.sandbox import service as service_module
 from reconciler.engines.sandbox.direct import DirectTransport

@@ -32,7 +32,7 @@ from lossy_disk import LossyDisk, PowerLoss
 from reconciler import app, apply, planning, wiring
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
-from reconciler.engines.http import Reply
+from reconciler.engines.http.reply import Reply
 from reconciler.engines.sandbox.faults import SILENT, Faults, Kind, parse_fault
 from reconciler.engines.sandbox.life import Book, Deed, Seen
 from reconciler.engines.sandbox.life import Job as RemoteJob

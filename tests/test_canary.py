@@ -240,10 +240,10 @@ cli.main()
 @pytest.mark.parametrize(
     ("base", "module", "name"),
     [
-        ("BaseException", "reconciler.engines.transport", "Transport.exchange"),
-        ("BaseException", "reconciler.engines.transport", "_head"),
+        ("BaseException", "reconciler.engines.http.transport", "Transport.exchange"),
+        ("BaseException", "reconciler.engines.http.transport", "_prepared"),
         ("RuntimeError", "reconciler.engines.bytenite.answers", "_row"),
-        ("RuntimeError", "reconciler.engines.transport", "_json"),
+        ("RuntimeError", "reconciler.engines.http.transport", "_json"),
         ("MemoryError", "reconciler.engines.bytenite.engine", "observation_from"),
     ],
 )
@@ -279,10 +279,10 @@ def test_an_error_of_the_library_that_quotes_a_header_is_not_quoted(scene: Scene
     """As http.client's own "Invalid header value" does."""
     declare(scene, "a")
     program = (
-        "from reconciler.engines import transport\n"
-        "def head(method, url, headers):\n"
+        "from reconciler.engines.http import transport\n"
+        "def prepared(method, url, headers, body):\n"
         "    raise ValueError('Invalid header value %r' % (headers,))\n"
-        "transport._head = head\n"
+        "transport._prepared = prepared\n"
         "from reconciler import cli; cli.main()"
     )
     child = crashing(scene, program, "status")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from project import TOKEN, Project
-from reconciler.engines.http import retry_after_s
+from reconciler.engines.http.retries import retry_after_s
 from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import ledger
 from reconciler.engines.sandbox.server import SandboxServer

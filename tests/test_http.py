@@ -6,7 +6,9 @@ from random import Random
 import pytest
 
 from raw_server import Pauses
-from reconciler.engines.http import RateLimiter, Reply, backoff_s, retry_after_s, send_with_retries
+from reconciler.engines.http.rate import RateLimiter
+from reconciler.engines.http.reply import Reply
+from reconciler.engines.http.retries import backoff_s, retry_after_s, send_with_retries
 
 NOW_S = 1_792_000_000.0  # Wed, 14 Oct 2026 17:46:40 GMT
 

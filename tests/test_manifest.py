@@ -342,19 +342,22 @@ def test_a_good_endpoint_has_no_fault(url: str) -> None:
     assert endpoint_fault(url) == ""
 
 
+HTTP = "is http: use https; http is for localhost, 127.0.0.0/8, [::1], and a target that is `insecure: true`"
+
+
 @pytest.mark.parametrize(
     ("url", "fault"),
     [
         ("", "is no URL: write it as https://HOST/PATH"),
         ("api.example.org/v1", "is no URL: write it as https://HOST/PATH"),
         ("ftp://example.org", "has another scheme than https: write it as https://HOST/PATH"),
-        ("http://example.org/v1", "is http: use https; http is for localhost, 127.0.0.0/8 and [::1] alone"),
-        ("http://127.0.0.1.example.org", "is http: use https; http is for localhost, 127.0.0.0/8 and [::1] alone"),
-        ("http://127.0.0.256", "is http: use https; http is for localhost, 127.0.0.0/8 and [::1] alone"),
-        ("http://127.example.0.0.1", "is http: use https; http is for localhost, 127.0.0.0/8 and [::1] alone"),
-        ("http://127.1", "is http: use https; http is for localhost, 127.0.0.0/8 and [::1] alone"),
-        ("http://localhost.example.org", "is http: use https; http is for localhost, 127.0.0.0/8 and [::1] alone"),
-        ("http://[::2]", "is http: use https; http is for localhost, 127.0.0.0/8 and [::1] alone"),
+        ("http://example.org/v1", HTTP),
+        ("http://127.0.0.1.example.org", HTTP),
+        ("http://127.0.0.256", HTTP),
+        ("http://127.example.0.0.1", HTTP),
+        ("http://127.1", HTTP),
+        ("http://localhost.example.org", HTTP),
+        ("http://[::2]", HTTP),
         ("https://", "has no host: write it as https://HOST/PATH"),
         ("https:///v1", "has no host: write it as https://HOST/PATH"),
         ("https://:443/v1", "has no host: write it as https://HOST/PATH"),

@@ -13,14 +13,14 @@ from reconciler.engines.base import AnswerClass
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.bytenite.wire import call_for
-from reconciler.engines.http import Reply
+from reconciler.engines.http.reply import Reply
+from reconciler.engines.http.transport import BODY_LIMIT_BYTES, Transport
 from reconciler.engines.sandbox import direct
 from reconciler.engines.sandbox.direct import DirectTransport
 from reconciler.engines.sandbox.faults import Faults, parse_fault
 from reconciler.engines.sandbox.life import Book, calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.engines.sandbox.service import Options, Service
-from reconciler.engines.transport import BODY_LIMIT_BYTES, Transport
 from reconciler.jobs import Status, Verb
 
 TOKEN = "an-access-token"
@@ -146,7 +146,7 @@ def test_a_lost_answer_was_sent_and_an_answer_too_late_costs_the_clock_its_deadl
     waits: list[float] = []
     transport, _ = directly("run:slow:seconds=30", options, waits.append)
     [reply] = replies(transport.exchange, "http://127.0.0.1:1/v1/customer", REQUESTS[1:2])
-    assert (reply.sent, reply.status, reply.fault) == (True, None, "no whole answer within 1 s")
+    assert (reply.sent, reply.status, reply.fault) == (True, None, "no whole answer within 1 s: its head did not end")
     assert waits == [1]
 
 

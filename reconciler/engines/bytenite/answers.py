@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from reconciler.engines.base import Answer, AnswerClass
 from reconciler.engines.bytenite.wire import DETAIL_LIMIT
-from reconciler.engines.http import Reply
+from reconciler.engines.http.reply import Reply
 
 
 class _Row(NamedTuple):
@@ -92,7 +92,7 @@ def _fields(reply: Reply) -> Mapping[str, object]:
 
 
 def _what_went_wrong(reply: Reply) -> str:
-    parts = [reply.fault, _said(reply), _asked_pause(reply)]
+    parts = [reply.fault, reply.remedy, _said(reply), _asked_pause(reply)]
     if reply.status is not None and 300 <= reply.status < 400:
         parts.insert(0, f"redirected to {reply.headers.get('location', 'nowhere')}, which is not followed")
     if _is_2xx(reply) and not reply.fault and not _tells_failure(reply):

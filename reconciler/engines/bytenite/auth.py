@@ -126,6 +126,10 @@ class Tokens:
                 self._renew()
             return self._token
 
+    def withhold(self, secret: str) -> None:
+        """Count another credential, such as a proxy's, among what no text may show."""
+        self._secrets.add(secret)
+
     def redact(self, text: str) -> str:
         """The text without any secret ever used here."""
         return self._secrets.redact(text)

@@ -25,7 +25,10 @@ from reconciler.engines.bytenite.auth import (
     token_url,
 )
 from reconciler.engines.bytenite.wire import job_path, observation_from, whole_number
-from reconciler.engines.http import BaseTransport, RateLimiter, Reply, Wait, send_with_retries
+from reconciler.engines.http.network import DIRECT, Network
+from reconciler.engines.http.rate import RateLimiter, Slots
+from reconciler.engines.http.reply import BaseTransport, Reply
+from reconciler.engines.http.retries import Wait, send_with_retries
 from reconciler.errors import CredentialsError, EngineError, ReconcilerError
 from reconciler.jobs import NOT_OBSERVED, Observation, Status
 from reconciler.plan import Call
@@ -43,10 +46,11 @@ class ByteniteEngine:
     `parallelism` is the number of requests at once, and of connections that are kept. `max_rps` is in
     requests a second, None for no limit. `timeout_s` bounds each attempt as a whole, `connect_timeout_s` the part
     before its first byte. `wait` returns True, at once, where a stop is asked for. `transport`
-    stands in for the network, and both timeouts are then its own. `noted` is told of each access token
-    that the API key is exchanged for.
+    stands in for the network, and both timeouts are then its own. `network` is the way to the endpoint, which may be
+    http beyond loopback only where it is `insecure`. `noted` is told of each access token that the API key is
+    exchanged for.
 
-    Raises `EngineError` for an endpoint that can't be used.
+    Raises `EngineError` for an endpoint, a proxy or certificates that can't be used.
     """
 
     def __init__(
@@ -63,13 +67,15 @@ class ByteniteEngine:
         timeout_s: float = 30.0,
         connect_timeout_s: float = 10.0,
         transport: BaseTransport | None = None,
+        network: Network = DIRECT,
+        insecure: bool = False,
         noted: Callable[[str], None] = lambda _: None,
     ) -> None:
-        if fault := endpoint_fault(endpoint):
+        if fault := endpoint_fault(endpoint, insecure=insecure):
             raise EngineError(f"the endpoint {fault}")
         self._endpoint = normalize_endpoint(endpoint)
         if transport is None:
-            from reconciler.engines.transport import Transport
+            from reconciler.engines.http.transport import Transport
 
             transport = Transport(
                 self._endpoint,
@@ -77,13 +83,16 @@ class ByteniteEngine:
                 timeout_s=timeout_s,
                 connect_timeout_s=connect_timeout_s,
                 clock=clock,
+                network=network,
             )
         self._transport = transport
         self._tokens = Tokens(credentials, self._grant, clock, noted)
+        for secret in network.proxy.secrets if network.proxy else ():
+            self._tokens.withhold(secret)
         self._limiter = RateLimiter(max_rps, clock=clock, wait=wait)
         self._retrying = partial(send_with_retries, wait=wait, random=random, wall_clock=wall_clock)
         self._parallelism = max(1, parallelism)
-        self._slots = threading.BoundedSemaphore(self._parallelism)
+        self._slots = Slots(self._parallelism)
         self._reads: bool | None = None
         self._reads_lock = threading.Lock()
 
@@ -222,7 +231,7 @@ class ByteniteEngine:
                 f"set {TOKEN_VARIABLE} to a fresh token, or {API_KEY_VARIABLE} to a valid API key",
             )
         if not reply.sent:
-            raise EngineError(reply.fault, "check the endpoint and the network, then try again")
+            raise EngineError(reply.fault, reply.remedy or "check the endpoint and the network, then try again")
         return reply
 
     def _ask(
@@ -283,12 +292,15 @@ class ByteniteEngine:
             headers["Authorization"] = token
         if content is not None:
             headers["Content-Type"] = "application/json"
-        with self._slots:
+        reply = Reply(sent=False, fault="stopped before it was sent")
+        self._slots.take()
+        try:
             started_s = self._limiter.started_s()
-            if not may_be_sent() or started_s is None:
-                return Reply(sent=False, fault="stopped before it was sent")
-            reply = self._transport.exchange(method, url, headers, content)
-            self._limiter.note(reply, started_s)
+            if may_be_sent() and started_s is not None:
+                reply = self._transport.exchange(method, url, headers, content)
+                self._limiter.note(reply, started_s)
+        finally:
+            self._slots.give_back(is_exhausted=reply.is_exhausted)
         return reply
 
     def _without_secrets(self, job: Mapping[str, object]) -> Mapping[str, object]:

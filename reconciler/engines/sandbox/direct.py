@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 
-from reconciler.engines.http import Reply
+from reconciler.engines.http.reply import Reply
 from reconciler.engines.sandbox.answers import Reply as Answer
 from reconciler.engines.sandbox.faults import Fault, Kind
 from reconciler.engines.sandbox.service import Request, Service
@@ -20,7 +20,7 @@ _KEPT_HEADERS = ("retry-after", "location")
 
 
 class DirectTransport:
-    """Carries requests to a `Service` as `engines.transport.Transport` would over loopback.
+    """Carries requests to a `Service` as `engines.http.transport.Transport` would over loopback.
 
     `clock` gives the seconds since 1970 of the answers' `Date`. `pause` takes the seconds that an
     answer is late. An answer that takes `timeout_s` or longer is lost as a whole; of one in drops
@@ -60,7 +60,7 @@ class DirectTransport:
             case Kind.HANG | Kind.SLOW | Kind.DRIP:
                 self._pause(min(fault.seconds, self._timeout_s))
                 if fault.seconds >= self._timeout_s:
-                    return _lost(f"no whole answer within {self._timeout_s:g} s")
+                    return _lost(f"no whole answer within {self._timeout_s:g} s: its head did not end")
                 if fault.kind is Kind.HANG:
                     return _lost("the connection was closed before an answer came")
                 return self._whole(answer)

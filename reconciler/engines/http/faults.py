@@ -1,0 +1,156 @@
+"""What went wrong with an exchange, for people: where, at which stage, and what to do about it."""
+
+import http.client
+import re
+import socket
+import ssl
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from requests import RequestException
+
+from reconciler.endpoints import is_loopback
+from reconciler.engines.http.exchange import Exchange, Stage
+from reconciler.engines.http.network import Network
+
+_UNKNOWN_CA, _NOT_VALID_NOW, _OTHER_NAME = (18, 19, 20, 21), (9, 10), (62, 64)
+"""OpenSSL's codes for what is wrong with a certificate (x509_vfy.h)."""
+
+_CLIENT_REFUSED = re.compile("ALERT_(CERTIFICATE_|BAD_CERTIFICATE|UNKNOWN_CA|UNSUPPORTED_CERTIFICATE|ACCESS_DENIED)")
+"""The alerts by which a server refuses the certificate of a client, or the lack of one."""
+
+
+class Fault(NamedTuple):
+    """What went wrong, and what to do about it, "" where nothing is known to help."""
+
+    text: str
+    remedy: str = ""
+
+
+class Way(NamedTuple):
+    """What the faults of one transport are about: the service's URL, the way to it, and its limits in seconds."""
+
+    url: str
+    network: Network
+    timeout_s: float
+    connect_timeout_s: float
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).netloc
+
+    def fault(self, exchange: Exchange, error: BaseException) -> Fault:
+        """What is said of an error. Never the error's own words: those of a library may quote a header."""
+        cause = _cause(error)
+        if exchange.is_sent:
+            text = _after_sending(cause, exchange.stage, self.timeout_s)
+            return Fault(f"{text} (through {self.network.proxy.shown})" if self.network.proxy else text)
+        return self._before_sending(cause, exchange.stage)
+
+    def _before_sending(self, cause: BaseException, stage: Stage) -> Fault:
+        proxy = self.network.proxy
+        nearest = proxy.shown if proxy else self.host
+        beyond = f"{self.host} (through {proxy.shown})" if proxy else self.host
+        mend = f"check {proxy.variable}" if proxy else "check the endpoint"
+        variable = f"{urlsplit(self.url).scheme}_proxy".upper()
+        more = "" if proxy or is_loopback(self.url) else f"; where a proxy leads out, name it with {variable}"
+        match cause, stage:
+            case socket.gaierror(), _:
+                return Fault(f"{nearest}: the host name does not resolve", f"{mend} and the name server{more}")
+            case TimeoutError(), _:
+                where = nearest if stage in (Stage.LOOK_UP, Stage.CONNECT, Stage.PROXY_TLS) else beyond
+                return Fault(
+                    f"{where}: no connection in time: {stage} took longer than {self.connect_timeout_s:g} s",
+                    f"{mend} and the network{more}",
+                )
+            case ConnectionRefusedError(), Stage.CONNECT:
+                return Fault(f"{nearest}: the host refused the connection", f"{mend}: nothing listens there")
+            case ssl.SSLError(), Stage.PROXY_TLS:
+                return self._tls(cause, nearest)
+            case _, Stage.TUNNEL:
+                return self._tunnel(cause, beyond)
+            case ssl.SSLError(), _:
+                return self._tls(cause, beyond)
+            case OSError(), Stage.CONNECT if proxy and proxy.scheme.startswith("socks"):
+                return Fault(f"{self.host}: {proxy.shown} makes no connection ({_word(cause)})", mend)
+            case OSError(), _:
+                where = nearest if stage in (Stage.LOOK_UP, Stage.CONNECT, Stage.PROXY_TLS) else beyond
+                return Fault(f"{where}: no connection: {stage}: {_word(cause)}", mend)
+            case _:
+                return Fault(f"{self.host}: the request could not be made ({type(cause).__name__})")
+
+    def _tls(self, cause: ssl.SSLError, where: str) -> Fault:
+        if not isinstance(cause, ssl.SSLCertVerificationError):
+            reason = getattr(cause, "reason", None) or ""
+            text = f"{where}: TLS failed: TLS handshake: {reason.replace('_', ' ').lower() or type(cause).__name__}"
+            if reason and _CLIENT_REFUSED.search(reason):
+                return Fault(text, "name a certificate that the server takes: target.clientCertificate")
+            return Fault(text, "see that the endpoint speaks TLS there")
+        text = f"{where}: TLS failed: the certificate is not accepted ({cause.verify_message})"
+        match cause.verify_code:
+            case code if code in _UNKNOWN_CA:
+                return Fault(
+                    f"{text} by {self.network.trusted}",
+                    "name the CA that signed it: target.ca, or REQUESTS_CA_BUNDLE",
+                )
+            case code if code in _NOT_VALID_NOW:
+                return Fault(text, "have the server's certificate renewed, and see that this machine's clock is right")
+            case code if code in _OTHER_NAME:
+                return Fault(text, "use a name that the certificate is for")
+        return Fault(f"{text} by {self.network.trusted}")
+
+    def _tunnel(self, cause: BaseException, where: str) -> Fault:
+        assert self.network.proxy
+        variable = self.network.proxy.variable
+        told = re.fullmatch(r"Tunnel connection failed: (\d{3}) ?(.*)", str(cause), re.DOTALL)
+        if told is None:
+            return Fault(f"{where}: no connection: {Stage.TUNNEL}: {_word(cause)}", f"check {variable}")
+        text = f"{where}: the proxy refuses the connection: {told[1]} {told[2]}".rstrip()
+        match told[1]:
+            case "407":
+                return Fault(text, f"put a user and a password into {variable}: http://USER:PASSWORD@HOST:PORT")
+            case "403" | "405":
+                return Fault(text, f"have the proxy allow {self.host}, or name the host in NO_PROXY")
+        return Fault(text, f"check the endpoint and {variable}")
+
+
+def is_refusal_of_client(error: BaseException, exchange: Exchange) -> bool:
+    """Whether the server ended the handshake over our certificate, or the lack of one, once the request had left.
+
+    In TLS 1.3 the client is through its handshake, and its request on its way, before the server has looked at
+    the certificate. Such an alert before any answer says that the server never came to read the request.
+    """
+    cause = _cause(error)
+    is_alert = isinstance(cause, ssl.SSLError) and _CLIENT_REFUSED.search(getattr(cause, "reason", None) or "")
+    return bool(is_alert) and exchange.is_new_tls_1_3 and exchange.stage is Stage.HEAD
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The innermost error of the network or of HTTP, below what the libraries wrap around it."""
+    cause, step = error, error.__cause__ or error.__context__
+    while step:
+        if isinstance(step, (OSError, http.client.HTTPException)) and not isinstance(step, RequestException):
+            cause = step
+        step = step.__cause__ or step.__context__
+    return cause
+
+
+def _after_sending(cause: BaseException, stage: Stage, timeout_s: float) -> str:
+    match cause:
+        case TimeoutError():
+            return f"no whole answer within {timeout_s:g} s: its {stage} did not end"
+        case http.client.RemoteDisconnected():
+            return "the connection was closed before an answer came"
+        case ConnectionError():
+            return "the connection was reset before the whole answer came"
+        case http.client.IncompleteRead():
+            return "the answer broke off before its end"
+        case _:
+            return f"what came back is no readable HTTP answer ({type(cause).__name__})"
+
+
+def _word(error: BaseException) -> str:
+    """What an error is, in the system's words; those of others are not taken."""
+    if isinstance(error, http.client.HTTPException):
+        return f"its answer is no HTTP ({type(error).__name__})"
+    return (error.strerror if isinstance(error, OSError) and error.errno else None) or type(error).__name__

@@ -1,0 +1,243 @@
+"""The way to a service: its proxy, the certificates that are trusted, and the one that is shown.
+
+Read from the environment by the names that requests and OpenSSL know, and from the manifest's target.
+"""
+
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from reconciler.endpoints import is_loopback
+from reconciler.engines.http.exchange import Stage, ongoing
+from reconciler.errors import EngineError
+from reconciler.jobs import Access
+
+_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h", "socks4", "socks4a")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_SOCKS_PORT = 1080
+_SHORTEST_USER, _SHORTEST_PASSWORD = 8, 4
+"""Shorter ones are parts of common words, and taking them out of texts would leave none of them readable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy, and the variable that names it. `url` holds its credentials; `shown` does not."""
+
+    url: str = field(repr=False)
+    variable: str
+
+    @property
+    def scheme(self) -> str:
+        return urlsplit(self.url).scheme
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port."""
+        parts = urlsplit(self.url)
+        return parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, _SOCKS_PORT)
+
+    @property
+    def shown(self) -> str:
+        """The proxy for people, such as "the proxy http://proxy.example:3128 (HTTPS_PROXY)"."""
+        parts = urlsplit(self.url)
+        return f"the proxy {parts.scheme}://{parts.netloc.rpartition('@')[2]} ({self.variable})"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no text may show: user and password together, and each alone where it is no common word."""
+        userinfo = urlsplit(self.url).netloc.rpartition("@")[0]
+        if not userinfo:
+            return ()
+        user, _, password = userinfo.partition(":")
+        texts = [userinfo, f"{unquote(user)}:{unquote(password)}"]
+        texts += [text for text in (user, unquote(user)) if len(text) >= _SHORTEST_USER]
+        texts += [text for text in (password, unquote(password)) if len(text) >= _SHORTEST_PASSWORD]
+        return tuple(texts)
+
+
+class Certificates(NamedTuple):
+    """The certificates of authorities that are trusted: a file, a folder or both, and the settings that name them.
+
+    Without either, those that come with `certifi` are trusted.
+    """
+
+    file: str = ""
+    folder: str = ""
+    named_by: str = ""
+
+    def __str__(self) -> str:
+        if not self.named_by:
+            return "the certificates that come with certifi"
+        return f"{' and '.join(filter(None, (self.file, self.folder)))} ({self.named_by})"
+
+
+class Network(NamedTuple):
+    """The way to one service. The default is straight to it, trusting what `certifi` trusts."""
+
+    proxy: Proxy | None = None
+    trusted: Certificates = Certificates()
+    certificate: str = ""
+    key: str = ""
+
+
+DIRECT = Network()
+
+
+def network_for(endpoint: str, access: Access, env: Mapping[str, str]) -> Network:
+    """The way to an endpoint. Raises `EngineError` for a proxy that can't be used."""
+    return Network(
+        proxy_for(endpoint, env),
+        _trusted(access, env),
+        os.path.expanduser(access.certificate),
+        os.path.expanduser(access.key),
+    )
+
+
+def proxy_for(url: str, env: Mapping[str, str]) -> Proxy | None:
+    """The proxy for a URL, None where none is set, NO_PROXY names its host, or the host is loopback.
+
+    A variable counts in lower case before upper case; HTTP_PROXY does not count where a web server may have made
+    it of a request (https://httpoxy.org). Raises `EngineError` for one that is no URL of a proxy.
+    """
+    parts = urlsplit(url)
+    if is_loopback(url):
+        return None
+    for name in (f"{parts.scheme}_proxy", "all_proxy"):
+        for variable in (name, name.upper()):
+            value = env.get(variable, "").strip()
+            if value and not (variable == "HTTP_PROXY" and "REQUEST_METHOD" in env):
+                return None if _is_exempt(url, env) else _checked(value, variable)
+    return None
+
+
+def _is_exempt(url: str, env: Mapping[str, str]) -> bool:
+    from requests.utils import should_bypass_proxies
+
+    exempt = env.get("no_proxy") or env.get("NO_PROXY") or ""
+    if "*" in exempt.replace(" ", "").split(","):
+        return True
+    return bool(exempt and should_bypass_proxies(url, exempt))
+
+
+def _checked(value: str, variable: str) -> Proxy:
+    """The proxy that a variable names; "host:port" is one of HTTP. No error quotes it: it may hold a password."""
+    url = value if "://" in value else f"http://{value}"
+    scheme, _, rest = url.partition("://")
+    proxy = Proxy(f"{scheme.lower()}://{rest}", variable)
+    hint = f"set {variable} to http://HOST:PORT, https://HOST:PORT or socks5h://HOST:PORT"
+    if proxy.scheme not in _PROXY_SCHEMES:
+        raise EngineError(f"{variable} names a proxy of an unknown kind", hint)
+    try:
+        host, _ = proxy.place
+    except ValueError:
+        host = ""
+    if not host or not all("!" <= character <= "~" for character in url):
+        raise EngineError(f"{variable} is no URL of a proxy", hint)
+    if proxy.scheme.startswith("socks"):
+        from importlib.util import find_spec
+
+        if find_spec("socks") is None:
+            raise EngineError(
+                f"{proxy.shown} speaks SOCKS, which needs PySocks, and that is not installed",
+                "pip install 'reconciler[socks]', or PySocks itself",
+            )
+    return proxy
+
+
+def _trusted(access: Access, env: Mapping[str, str]) -> Certificates:
+    for name, value in (("target.ca", access.ca), *((name, env.get(name, "")) for name in _CA_VARIABLES)):
+        if value:
+            path = os.path.expanduser(value)
+            return Certificates("", path, name) if os.path.isdir(path) else Certificates(path, "", name)
+    file, folder = env.get("SSL_CERT_FILE", ""), env.get("SSL_CERT_DIR", "")
+    named_by = " and ".join(name for name, path in (("SSL_CERT_FILE", file), ("SSL_CERT_DIR", folder)) if path)
+    return Certificates(file, folder, named_by)
+
+
+def tls_context(network: Network) -> ssl.SSLContext:
+    """The context of every TLS connection. Raises `EngineError` for files that can't be used."""
+    file, folder, named_by = network.trusted
+    if not named_by:
+        from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+        file = DEFAULT_CA_BUNDLE_PATH
+    try:
+        for part in folder.split(os.pathsep) if folder else ():
+            os.listdir(part)  # OpenSSL passes over a folder that is not there
+        context = ssl.create_default_context(cafile=file or None, capath=folder or None)
+    except OSError as error:
+        raise EngineError(
+            f"{network.trusted}: can't be read: {_said(error)}",
+            f"check {named_by}: it is to name certificates of authorities, in PEM",
+        ) from error
+    if network.certificate:
+        _show(context, network.certificate, network.key)
+    context.sslsocket_class = _Socket
+    context.sslobject_class = _Object
+    return context
+
+
+def proxy_tls_context(network: Network) -> ssl.SSLContext:
+    """The context for TLS with the proxy itself, which gets to see no certificate of ours."""
+    context = tls_context(network._replace(certificate="", key=""))
+    context.sslsocket_class = _ProxySocket
+    return context
+
+
+def _show(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    """Have a context show a certificate of ours. Raises `EngineError` for files that can't be used."""
+    files = f"{certificate} and {key}" if key else certificate
+    hint = "check target.clientCertificate: a certificate and its key without a passphrase, in PEM, in one file or two"
+    for file in filter(None, (certificate, key)):
+        try:
+            with open(file, "rb"):
+                pass
+        except OSError as error:
+            raise EngineError(f"{file} (target.clientCertificate): can't be read: {_said(error)}", hint) from error
+    try:
+        # Without a word for it OpenSSL would ask for a passphrase at the terminal.
+        context.load_cert_chain(certificate, key or None, password=_passphrase)
+    except (OSError, ValueError) as error:
+        words = str(error) if isinstance(error, ValueError) and not isinstance(error, OSError) else _said(error)
+        raise EngineError(f"{files} (target.clientCertificate): can't be used: {words}", hint) from error
+
+
+def _passphrase() -> str:
+    raise ValueError("the key is encrypted")
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "no certificate in PEM").replace("_", " ").lower()
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+
+
+class _Socket(ssl.SSLSocket):
+    """A TLS socket that the watchdog knows before its handshake."""
+
+    _stage = Stage.TLS
+
+    def do_handshake(self, block: bool = False) -> None:
+        exchange = ongoing.exchange
+        exchange.stage = self._stage
+        exchange.sock = self
+        if exchange.is_late:
+            raise TimeoutError
+        super().do_handshake(block)
+        exchange.is_new_tls_1_3 = self._stage is Stage.TLS and self.version() == "TLSv1.3"
+
+
+class _ProxySocket(_Socket):
+    _stage = Stage.PROXY_TLS
+
+
+class _Object(ssl.SSLObject):
+    """TLS within the TLS of a proxy, whose socket the watchdog knows."""
+
+    def do_handshake(self) -> None:
+        ongoing.exchange.stage = Stage.TLS
+        super().do_handshake()
