@@ -8,12 +8,14 @@ import argparse
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 
 from reconciler.errors import ReconcilerError
+from reconciler.planning import at_home
 from reconciler.state.history import history_path
 from reconciler.state.session import journal_path
-from reconciler.wiring import Place, state_path
+from reconciler.wiring import Place, World, is_on_branch, state_path
 
 _PUSHES = 5
 """How often a push that lost a race is merged and tried again."""
@@ -27,8 +29,6 @@ def commit_state(paths: Sequence[str], state: str, branch: str) -> str:
     `paths` and `state` are as reconciler takes them, "" and () for the defaults; `branch` is the one to
     push to, "" for the one that is checked out. Raises `subprocess.CalledProcessError` where git fails.
     """
-    if state.startswith("git+"):
-        return ""
     files = [file for file in _files(paths, state) if os.path.exists(file) or _git("ls-files", "--", file)]
     if not files or not _git("status", "--porcelain", "--", *files):
         return ""
@@ -49,7 +49,11 @@ def commit_state(paths: Sequence[str], state: str, branch: str) -> str:
 
 def _files(paths: Sequence[str], state: str) -> list[str]:
     """The state, its journal where an apply did not end, and the history."""
-    path = state_path(Place(tuple(paths), state))
+    world = World(os.environ, threading.Event())
+    place = at_home(Place(tuple(paths), state), world)
+    if is_on_branch(place):
+        return []
+    path = state_path(place)
     return [path, journal_path(path), history_path(path)]
 
 

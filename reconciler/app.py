@@ -28,8 +28,9 @@ from reconciler.planning import (
     Selection,
     allowing,
     empty,
+    head_at,
     ids_to_read,
-    manifest_at,
+    opened,
     picked,
     plan_of,
     refusal_of,
@@ -44,6 +45,7 @@ from reconciler.wiring import (
     World,
     anchored,
     commit_of,
+    located,
     manifest_paths,
     open_checkout,
     open_engine,
@@ -137,8 +139,9 @@ def plan(
     `provenance` the plan does not say which manifest it was made from, which is quicker. `allowed` is as
     in `Plan`.
     """
-    manifest = manifest_at(place, world, sources)
-    seen = open_store(place, world).seen(manifest.target)
+    place, manifest = opened(place, world, sources)
+    store = open_store(place, world)
+    seen = store.seen(manifest.target)
     state = seen.state or empty(manifest.target)
     matching = picked(manifest, state, selection)
     observed: Mapping[str, Observation] = {}
@@ -151,9 +154,11 @@ def plan(
         ) as engine:
             observed = observe_jobs(engine, ids, parallelism)
     made = plan_of(place, world, manifest, state, matching, selection, observed, allowed, provenance=provenance)
+    if store.warning:
+        made = made._replace(warnings=(store.warning, *made.warnings))
     refusal = refusal_of(made, manifest, state)
     if made.says_nothing and not (refresh or provenance):
-        remember(place, world, sources, seen, verdict(made))
+        remember(place, world, sources, manifest.state, seen, verdict(made))
     return Planned(made, refusal, manifest, state, matching, observed)
 
 
@@ -169,7 +174,7 @@ def review(planned: Planned, place: Place, histories: "Mapping[str, Sequence[His
         planned.observed,
         planned.manifest.position,
         histories,
-        state_at=state_name(place),
+        state_at=state_name(located(place, planned.manifest.state)),
         refusal=planned.refusal,
     )
 
@@ -193,7 +198,7 @@ def apply(
     """
     if saved is not None:
         place = place._replace(paths=saved.paths)
-    manifest = manifest_at(place, world)
+    place, manifest = opened(place, world)
     checkout = open_checkout(place, world, options.push) if options.push else None
     if checkout is None:
         return _apply(place, world, selection, options, manifest, saved, confirm, watch, remark)
@@ -267,7 +272,7 @@ def dry_run(
     """The plan that an apply would carry out, and the endpoint that its calls would go to. Sends nothing."""
     if saved is not None:
         place = place._replace(paths=saved.paths)
-    manifest = manifest_at(place, world)
+    place, manifest = opened(place, world)
     state = open_store(place, world).read(manifest.target) or empty(manifest.target)
     if saved is not None:
         refuse_stale(saved, manifest, state)
@@ -284,7 +289,7 @@ def status(place: Place, world: World, parallelism: int = 10) -> list[JobStatus]
     from reconciler.planner import match_records, prune
     from reconciler.refresh import observe_jobs
 
-    manifest, _ = validate(place, world)
+    place, manifest = opened(place, world)
     state = open_store(place, world).read(manifest.target) or empty(manifest.target)
     matching = prune(match_records(manifest.jobs, state.jobs), state.jobs)
     ids = [subject.job.id for subject in matching.subjects]
@@ -305,7 +310,7 @@ def drift(place: Place, world: World, selection: Selection, parallelism: int = 1
     from reconciler.drift import Drift, compare, in_order
     from reconciler.refresh import observe_jobs
 
-    manifest = manifest_at(place, world)
+    place, manifest = opened(place, world)
     state = open_store(place, world).read(manifest.target) or empty(manifest.target)
     matching = picked(manifest, state, selection._replace(prune=True))
     subjects = [subject for subject in matching.subjects if selection.takes(subject.job.name)]
@@ -327,13 +332,13 @@ def review_of_drift(
     """The drift with where each job is declared; `histories` is as in `review`."""
     from reconciler.drift import review_drift
 
-    return review_drift(found, manifest.position, histories, state_at=state_name(place))
+    return review_drift(found, manifest.position, histories, state_at=state_name(located(place, manifest.state)))
 
 
 def recorded(place: Place, world: World) -> State | None:
     """The state, its journal included; None where nothing was ever applied."""
-    manifest, _ = validate(place, world)
-    return open_store(place, world).read(manifest.target)
+    place, head = head_at(place, world)
+    return open_store(place, world).read(head.target)
 
 
 def forget(place: Place, world: World, name: str, lock_timeout_s: float) -> None:
@@ -341,8 +346,8 @@ def forget(place: Place, world: World, name: str, lock_timeout_s: float) -> None
 
     Raises `ReconcilerError` where it has none, `Refused` where a call is in doubt: no other record tells of that.
     """
-    manifest, _ = validate(place, world)
-    with open_store(place, world).open(manifest.target, "state forget", lock_timeout_s) as session:
+    place, head = head_at(place, world)
+    with open_store(place, world).open(head.target, "state forget", lock_timeout_s) as session:
         doubt = _record_of(session, name).doubt
         if doubt is not None:
             raise Refused(
@@ -354,8 +359,8 @@ def forget(place: Place, world: World, name: str, lock_timeout_s: float) -> None
 
 def move(place: Place, world: World, old: str, new: str, lock_timeout_s: float) -> None:
     """Give a record another name; calls nothing. Raises `ReconcilerError` where that can not be."""
-    manifest, _ = validate(place, world)
-    with open_store(place, world).open(manifest.target, "state mv", lock_timeout_s) as session:
+    place, head = head_at(place, world)
+    with open_store(place, world).open(head.target, "state mv", lock_timeout_s) as session:
         _record_of(session, old)
         if session.record_of(new) is not None:
             raise ReconcilerError(f"{new} is on record already", "reconciler state show tells what it is")
@@ -366,15 +371,15 @@ def push(place: Place, world: World, text: bytes, where: str, lock_timeout_s: fl
     """Record the state in a file's bytes in place of an older one. Returns it, and whether that changed anything."""
     from reconciler.state.codec import decode
 
-    manifest = manifest_at(place, world)
+    place, head = head_at(place, world)
     state = decode(text, where)
-    return state, open_store(place, world).put(state, manifest.target, lock_timeout_s)
+    return state, open_store(place, world).put(state, head.target, lock_timeout_s)
 
 
 def accept(place: Place, world: World, lock_timeout_s: float) -> tuple[State, list[str]]:
     """Take the state as it stands as true. Returns it, and what was accepted."""
-    manifest, _ = validate(place, world)
-    return open_store(place, world).accept(manifest.target, lock_timeout_s)
+    place, head = head_at(place, world)
+    return open_store(place, world).accept(head.target, lock_timeout_s)
 
 
 def resolve(place: Place, world: World, name: str, was_applied: bool, why: str, lock_timeout_s: float) -> str:
@@ -388,14 +393,15 @@ def resolve(place: Place, world: World, name: str, was_applied: bool, why: str, 
     """
     from reconciler.planner import settled
 
-    manifest, _ = validate(place, world)
+    place, head = head_at(place, world)
     says = f"says {who_acts(place, world)}" + (f": {why}" if why else "")
     word = "applied" if was_applied else "not applied"
     told = Told(APPLIED if was_applied else NOT_APPLIED, reason=why)
-    with open_store(place, world).open(manifest.target, "resolve", lock_timeout_s) as session:
+    with open_store(place, world).open(head.target, "resolve", lock_timeout_s) as session:
         record = _record_of(session, name)
         doubt = record.doubt
         if doubt is None:
+            manifest, _ = validate(place, world)
             with open_engine(manifest.target, manifest.access, place, world, ApplyOptions()) as engine:
                 observed = engine.observe(record.id)
             known, about = _resolved_run(name, record, manifest.jobs.get(name), observed, was_applied)

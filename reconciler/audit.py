@@ -12,6 +12,7 @@ from reconciler.errors import ReconcilerError, Refused, StateError, Usage
 from reconciler.history import HistoryEntry, of_job
 from reconciler.jobs import EMPTY, Desired, Job, Record, State, Verb
 from reconciler.plan import Plan
+from reconciler.planning import at_home
 from reconciler.sources import DEFAULTS
 from reconciler.wiring import (
     Place,
@@ -71,6 +72,7 @@ def history(place: Place, world: World, job: str = "", since: str = "") -> list[
     Since a commit, of the repository or branch that keeps the history, is what the file did not tell then.
     Raises `ReconcilerError` where nothing is told of the job, or there is no such commit.
     """
+    place = at_home(place, world)
     past = open_store(place, world).past()
     entries = past.entries
     if job:
@@ -93,6 +95,7 @@ def check(place: Place, world: World) -> Checked:
     from reconciler.revisions import attribute
     from reconciler.state.history import ATTRIBUTE, faults
 
+    place = at_home(place, world)
     past = open_store(place, world).past()
     remarks = []
     if past.untold:
@@ -106,7 +109,7 @@ def check(place: Place, world: World) -> Checked:
 def histories(place: Place, world: World) -> Mapping[str, Sequence[HistoryEntry]]:
     """The latest deeds of each job by name, oldest first; none where the history can't be read."""
     try:
-        entries = open_store(place, world).past().entries
+        entries = open_store(at_home(place, world), world).past().entries
     except StateError:  # a page is about what is planned
         return EMPTY
     of_id: dict[str, list[HistoryEntry]] = {}
@@ -125,6 +128,7 @@ def recorded_at(place: Place, world: World, revision: str) -> State:
 
     Raises `ReconcilerError` where there was none, or none that is sound.
     """
+    place = at_home(place, world)
     if is_on_branch(place):
         past = open_branch(place, world).past_at(revision)
         if past.trouble:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from reconciler.diagnostics import Diagnostic, Position
 from reconciler.errors import ManifestError, ReconcilerError, Refused, Usage
 from reconciler.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, State, Status
-from reconciler.sources import DEFAULTS, ENDINGS, Sources
-from reconciler.wiring import ApplyOptions, Place, World, manifest_paths, open_engine, open_store, target_of
+from reconciler.sources import DEFAULTS, Sources, is_manifest_name
+from reconciler.wiring import ApplyOptions, Place, World, located, manifest_paths, open_engine, open_store, target_of
 
 if TYPE_CHECKING:
     from reconciler.engines.base import Engine
@@ -119,6 +119,7 @@ def rerun(place: Place, world: World, name: str, token: str | None, today: str) 
     sources = read_sources(manifest_paths(place))
     manifest = parse(sources)
     target = target_of(manifest.target, place, insecure=manifest.access.insecure)
+    place = located(place, manifest.state)
     job = _declared(manifest, name)
     if job.state is not Desired.RUNNING:
         raise Refused(
@@ -157,6 +158,7 @@ def take_over(place: Place, world: World, wanted: Wanted, options: ApplyOptions,
     place, sources, file, is_new = _home(place)
     manifest = parse(sources, may_be_empty=True)
     target = target_of(manifest.target, place, insecure=manifest.access.insecure)
+    place = located(place, manifest.state)
     store = open_store(place, world)
     with ExitStack() as stack:
         session = None if dry_run else stack.enter_context(store.open(target, "import", options.lock_timeout_s))
@@ -194,7 +196,7 @@ def _home(place: Place) -> tuple[Place, Sources, str, bool]:
         sources = read_sources(paths if own else others)
     else:
         file = first
-        is_new = first.endswith(ENDINGS) and not os.path.lexists(first)
+        is_new = is_manifest_name(first) and not os.path.lexists(first)
         sources = read_sources(others if is_new else paths)
     if is_new and not sources and not place.endpoint:
         raise ReconcilerError(
@@ -279,9 +281,13 @@ def _entries(
 
 def _refuse_unmeant(edited: "Manifest", before: "Manifest", jobs: Mapping[str, Job]) -> None:
     """Raise `ReconcilerError` unless a manifest differs from the one before in these jobs alone."""
-    same = (edited.target, edited.guards) == (before.target, before.guards)
+    same = (edited.target, edited.guards, _url(edited)) == (before.target, before.guards, _url(before))
     if not same or dict(edited.jobs) != {**before.jobs, **jobs}:
         raise ReconcilerError("the edit would change more than these jobs: nothing is written")
+
+
+def _url(manifest: "Manifest") -> str:
+    return manifest.state.url if manifest.state else ""
 
 
 def _declared(manifest: "Manifest", name: str) -> Job:

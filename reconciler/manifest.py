@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DEFAULT_ENDPOINTS: Mapping[str, str] = {"bytenite": "https://api.bytenite.com/v1/customer", "sandbox": ""}
 """The endpoint of each engine where the manifest names none; "" is an embedded server."""
 
-_ONCE = ("target", "defaults", "guards")
+_ONCE = ("target", "state", "defaults", "guards")
 """What stands once in the whole manifest."""
 
 _HELD_BYTES = 1 << 20
@@ -26,11 +26,27 @@ _HELD_BYTES = 1 << 20
 _DESIRED = {state.value: state for state in Desired}
 
 
+class DeclaredState(NamedTuple):
+    """Where a manifest says that its state lives: the text of `state:`, and the place of that text."""
+
+    url: str
+    position: Position
+
+
+class Head(NamedTuple):
+    """What a manifest says of itself, apart from its jobs: the service, how it is reached, and where state lives."""
+
+    target: Target
+    access: Access
+    state: DeclaredState | None
+
+
 class Manifest(NamedTuple):
     """What is desired of all jobs of one target.
 
     `jobs` is sorted by name; jobs of one config share it. `guards` holds the limits that are set, each
-    a whole number or a percentage such as "10%".
+    a whole number or a percentage such as "10%". `state` is None where the manifest does not say where its
+    state lives.
     """
 
     target: Target
@@ -42,11 +58,17 @@ class Manifest(NamedTuple):
     """The jobs whose suspension has ended by now."""
     access: Access = Access()
     """How the target is reached; it is not part of what the manifest means."""
+    state: DeclaredState | None = None
 
     @property
     def digest(self) -> str:
         """ "sha256:<hex>" over what is meant; comments, order and the division into files do not change it."""
-        return _digest(self.target, self.guards, self.jobs)
+        return _digest(self)
+
+    @property
+    def head(self) -> Head:
+        """The part that is not about jobs."""
+        return Head(self.target, self.access, self.state)
 
     def position(self, job: str) -> Position:
         """Where a job is declared. Raises `KeyError` for a name that the manifest does not have."""
@@ -83,6 +105,110 @@ def parse(
     for document, read in long:
         document.let_go(read)
     return manifest
+
+
+def head_of(sources: Sequence[tuple[str, bytes]], memory: Memory = FORGETFUL) -> Head:
+    """The head of the manifest that these files make, whatever is wrong with the rest of them.
+
+    Raises `ManifestError`, as `parse` does, where a fault leaves open what the head is.
+    """
+    try:
+        return parse(sources, memory, may_be_empty=True).head
+    except ManifestError:
+        blocks = _blocks_in_spite_of_faults(sources, ("target", "state"))
+        if blocks is None or "target" not in blocks:
+            raise
+        document, target = blocks["target"]
+        return Head(_target(target), _access(target, document.file), _declared_in(blocks))
+
+
+def declared_state_of(sources: Sequence[tuple[str, bytes]], memory: Memory = FORGETFUL) -> DeclaredState | None:
+    """Where the manifest that these files make says that its state lives, whatever else is wrong with them.
+
+    Raises `ManifestError`, as `parse` does, where a fault leaves that open.
+    """
+    try:
+        return parse(sources, memory, may_be_empty=True).state
+    except ManifestError:
+        if (blocks := _blocks_in_spite_of_faults(sources, ("state",))) is None:
+            raise
+        return _declared_in(blocks)
+
+
+def _declared_in(blocks: "_Blocks") -> DeclaredState | None:
+    if "state" not in blocks:
+        return None
+    document, url = blocks["state"]
+    return DeclaredState(url, document.position(("state",)))
+
+
+_Blocks = dict[str, tuple[Document, Any]]
+"""Blocks at the top of a manifest: the file that each stands in, and its value."""
+
+
+def _blocks_in_spite_of_faults(sources: Sequence[tuple[str, bytes]], names: Collection[str]) -> _Blocks | None:
+    """Those of these blocks that there are, each once; None where a fault leaves it open what they say."""
+    from reconciler.strict_yaml import read
+
+    found: _Blocks = {}
+    for file, content in sources:
+        document = read(content, file)
+        blocks = _sound_blocks(document, names) if document.whole else _blocks_of_broken(file, content, names)
+        if blocks is None or found.keys() & blocks.keys():
+            return None
+        found |= blocks
+    return found
+
+
+def _sound_blocks(document: Document, names: Collection[str]) -> _Blocks | None:
+    """Those of these blocks that a file holds; None where a fault stands in one of them."""
+    if document.value is None:
+        return {}
+    if type(document.value) is not dict:
+        return None
+    blocks = {name: document.value[name] for name in names if name in document.value}
+    starts = sorted(document.position((name,), of_key=True) for name in document.value)
+    for name in blocks:
+        start = document.position((name,), of_key=True)
+        end = next((other for other in starts if other > start), None)
+        if any(start <= fault.position and (end is None or fault.position < end) for fault in document.faults):
+            return None
+    alone = Document(document.file, {"apiVersion": "reconciler/v1", **blocks}, {}, lambda: document.content)
+    return None if any(_faults_within(alone)) else {name: (document, value) for name, value in blocks.items()}
+
+
+def _blocks_of_broken(file: str, content: bytes, names: Collection[str]) -> _Blocks | None:
+    """The same for a file that is no YAML, such as one with the marks of a merge conflict.
+
+    Its top-level blocks are told apart by their lines alone: None where a line at the margin begins anything else,
+    and where one of these blocks stands between the marks of a conflict.
+    """
+    import re
+
+    from reconciler.strict_yaml import read
+
+    lines = content.decode("utf-8-sig", "replace").splitlines(keepends=True)
+    keys = [(at, line) for at, line in enumerate(lines) if line[:1] not in ("", " ", "\t", "#", "\r", "\n")]
+    if not keys or any(line[:1] in (" ", "\t") and line.strip() for line in lines[: keys[0][0]]):
+        return None
+    blocks: _Blocks = {}
+    in_conflict = False
+    for (at, line), end in zip(keys, [*(at for at, _ in keys[1:]), len(lines)], strict=True):
+        if mark := re.match(r"<{7}|={7}|>{7}|\|{7}", line):
+            in_conflict = mark[0][0] != ">"
+            continue
+        key = re.match(r"(apiVersion|target|state|defaults|guards|jobs)[ \t]*:(?=\s)|---\s*$", line)
+        if key is None:
+            return None
+        name = key[1]
+        if name in names:
+            # Empty lines before it keep its place in the file.
+            chunk = read(("\n" * at + "".join(lines[at:end])).encode(), file)
+            inner = _sound_blocks(chunk, names) if chunk.whole else None
+            if in_conflict or name in blocks or not inner:
+                return None
+            blocks |= inner
+    return blocks
 
 
 def _read(name: str, content: bytes, memory: Memory) -> tuple[Document, list[Diagnostic]]:
@@ -126,7 +252,15 @@ def _build(documents: list[Document]) -> Manifest:
     names = list(jobs)
     in_order = sorted(names)
     jobs = jobs if in_order == names else {name: jobs[name] for name in in_order}
-    return Manifest(target, jobs, guards, homes, access=access)
+    return Manifest(target, jobs, guards, homes, access=access, state=_declared_state(documents))
+
+
+def _declared_state(documents: list[Document]) -> DeclaredState | None:
+    """Where documents without a fault say that state lives."""
+    for document in documents:
+        if "state" in document.value:
+            return DeclaredState(document.value["state"], document.position(("state",)))
+    return None
 
 
 def _target(block: Mapping[str, str]) -> Target:
@@ -213,17 +347,20 @@ def _whole(value: Any) -> Any:
     return int(value) if type(value) is float else value
 
 
-def _digest(target: Target, guards: Mapping[str, int | str], jobs: Mapping[str, Job]) -> str:
-    """A digest over every field, defaults applied."""
+def _digest(manifest: Manifest) -> str:
+    """A digest over every field, defaults applied; `state:` counts as it is written, whatever --state says."""
     import json
 
     from reconciler.digests import sha256
 
-    content = [
+    target = manifest.target
+    content: list[object] = [
         [target.engine, target.endpoint],
-        guards,
-        [_meaning(job) for job in jobs.values()],
+        manifest.guards,
+        [_meaning(job) for job in manifest.jobs.values()],
     ]
+    if manifest.state is not None:
+        content.append(manifest.state.url)
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return f"sha256:{sha256(text.encode())}"
 

@@ -1,15 +1,16 @@
 """From a manifest, a state and a selection to a plan, and what refuses it."""
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.errors import ReconcilerError, Refused
 from reconciler.jobs import EMPTY, Desired, Observation, State, Target
 from reconciler.plan import ActionKind, Narrowed, Plan
-from reconciler.wiring import Place, World, commit_of, manifest_paths, memory_of, target_of, wording_of
+from reconciler.wiring import Place, World, commit_of, located, manifest_paths, memory_of, target_of, wording_of
 
 if TYPE_CHECKING:
-    from reconciler.manifest import Manifest
+    from reconciler.manifest import Head, Manifest
     from reconciler.planner import Matching
     from reconciler.sources import Sources
 
@@ -40,6 +41,10 @@ def validate(place: Place, world: World, sources: "Sources | None" = None) -> "t
 
     sources = read_sources(manifest_paths(place)) if sources is None else sources
     manifest = parse(sources, memory_of(place, world))
+    if manifest.state is not None:
+        from reconciler.homes import declared_home
+
+        declared_home(manifest.state)
     return manifest._replace(target=target_of(manifest.target, place, insecure=manifest.access.insecure)), len(sources)
 
 
@@ -52,6 +57,39 @@ def manifest_at(place: Place, world: World, sources: "Sources | None" = None) ->
     manifest, _ = validate(place, world, sources)
     over = lapsed(manifest.jobs, time.time())
     return manifest._replace(jobs={**manifest.jobs, **over}, over=tuple(over)) if over else manifest
+
+
+def opened(place: Place, world: World, sources: "Sources | None" = None) -> "tuple[Place, Manifest]":
+    """The manifest as of now, and the place with its state's home. Raises as `manifest_at` and `located` do."""
+    manifest = manifest_at(place, world, sources)
+    return located(place, manifest.state), manifest
+
+
+def head_at(place: Place, world: World) -> "tuple[Place, Head]":
+    """The manifest's head, and the place with its state's home, whatever is wrong with the rest of the manifest.
+
+    Raises `ManifestError` where a fault leaves the head open, and as `located` does.
+    """
+    from reconciler.manifest import head_of
+    from reconciler.sources import read_sources
+
+    head = head_of(read_sources(manifest_paths(place)), memory_of(place, world))
+    return located(place, head.state), head._replace(
+        target=target_of(head.target, place, insecure=head.access.insecure)
+    )
+
+
+def at_home(place: Place, world: World) -> Place:
+    """The place with its state's home. The manifest is asked for `state:` alone, and not where --state says it.
+
+    Raises `ManifestError` where a fault leaves `state:` open, and as `located` does.
+    """
+    if place.state_url or place.home is not None or not any(map(os.path.lexists, manifest_paths(place))):
+        return located(place, None)
+    from reconciler.manifest import declared_state_of
+    from reconciler.sources import read_sources
+
+    return located(place, declared_state_of(read_sources(manifest_paths(place)), memory_of(place, world)))
 
 
 def ids_to_read(matching: "Matching", selection: Selection) -> list[str]:

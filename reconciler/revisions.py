@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from reconciler.errors import ReconcilerError
 from reconciler.git_environment import git_environment
-from reconciler.sources import DEFAULTS, ENDINGS
+from reconciler.sources import DEFAULTS, is_manifest_name
 
 _WITHIN_S = 60.0
 
@@ -62,7 +62,7 @@ def sources_at(at: Revision, paths: Sequence[str]) -> list[tuple[str, bytes]]:
         inside = _inside(at, path)
         for mode, blob, name in sorted(listed, key=lambda one: one[2].split("/")):
             below = os.path.relpath(name, inside)  # "." is the file itself
-            if below != "." and ("/." in f"/{below}" or not below.endswith(ENDINGS)):
+            if below != "." and ("/." in f"/{below}" or not is_manifest_name(below)):
                 continue
             if not mode.startswith("100"):
                 raise ReconcilerError(f"{at.name}:{name} is a symbolic link", "name the file itself")

@@ -1,37 +1,61 @@
 """Finding and reading the files of a manifest."""
 
 import os
+import re
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from errno import EBUSY
+from typing import IO
 
 from reconciler.errors import ReconcilerError
 
-ENDINGS = (".yaml", ".yml")
 DEFAULTS = ("jobs.yaml", "jobs")
 """The manifest where no path is given: the first of these that is there."""
 
+LIMIT_BYTES = 1 << 28
+"""A longer file is not read: some three million jobs fit."""
+
+_ENDINGS = (".yaml", ".yml")
+_HEAD_BYTES = 4096
+"""So much of a file is looked at that may be a manifest under another name."""
+
+# What reconciler keeps beside a manifest; a manifest by its name, with something after it; and by how it begins, in
+# YAML or in JSON.
+_OWN_NAME = re.compile(r"\.(?:state\.json|history\.jsonl|sandbox\.db)")
+_ALMOST_NAMED = re.compile(r"\.ya?ml[^a-z0-9]", re.IGNORECASE)
+_BEGINS_AS_MANIFEST = re.compile(
+    rb"(?:\xef\xbb\xbf)?(?:[ \t]*(?:#[^\n]*)?\r?\n|---[^\n]*\n)*"
+    rb"(?:apiVersion[ \t]*:[ \t]*[\"']?reconciler/|[ \t]*\{[^}]*[\"']?apiVersion[\"']?\s*:\s*[\"']?reconciler/)"
+)
 
 Sources = list[tuple[str, bytes]]
 """Files of a manifest: (name as given, content)."""
+
+
+def is_manifest_name(name: str) -> bool:
+    """Whether a file of this name is read as part of a folder: *.yaml and *.yml, in letters of either case."""
+    return name.lower().endswith(_ENDINGS)
 
 
 def read_sources(paths: Sequence[str]) -> Sources:
     """The files at these paths, each file once, in the order given.
 
     A folder stands for all *.yaml and *.yml below it, sorted by name; names that start with "." are
-    passed over. Raises `ReconcilerError` for a path that matches nothing or can't be read.
+    passed over. What a person would take for a manifest and is none of these is refused, as its jobs would pass for
+    undeclared. Raises `ReconcilerError` for a path that matches nothing, can't be read or leads out of its repository.
     """
     sources = []
     seen: set[str] = set()
     for path in paths:
+        walk = _Walk()
         matched = False
-        for file in _files(path, frozenset()):
+        for file in walk.files(path):
             matched = True
             real = os.path.realpath(file)
             if real not in seen:
                 seen.add(real)
-                sources.append((file, _content(file)))
+                sources.append((file, _content(file, is_named=file == path)))
         if not matched:
             raise ReconcilerError(
                 f"{path}: no *.yaml or *.yml file in this folder", "name a file, or a folder that holds a manifest"
@@ -85,7 +109,7 @@ def default_paths(cwd: str) -> list[str]:
     """
     for name in DEFAULTS:
         path = os.path.normpath(os.path.join(cwd, name))
-        if os.path.exists(path):
+        if os.path.lexists(path):
             return [path]
     raise ReconcilerError(
         "found neither jobs.yaml nor jobs/ here", "run `reconciler init` to start a manifest, or name its path"
@@ -94,38 +118,171 @@ def default_paths(cwd: str) -> list[str]:
 
 def files_at(path: str) -> list[str]:
     """The files that a path stands for, as in `read_sources`; none for a folder without any."""
-    return list(_files(path, frozenset()))
+    return list(_Walk().files(path))
 
 
-def _files(path: str, above: frozenset[str]) -> Iterator[str]:
-    """The path itself, or the files of a manifest below it; `above` are the folders it stands in."""
-    if not os.path.isdir(path):
-        yield path
-        return
-    real = os.path.realpath(path)
-    if real in above:  # a link back up
-        return
+def repository_of(folder: str) -> str | None:
+    """The top of the git repository that a folder lies in, links resolved; None where it lies in none."""
+    folder = os.path.realpath(folder)
+    while not _is_top(folder):
+        above = os.path.dirname(folder)
+        if above == folder:
+            return None
+        folder = above
+    return folder
+
+
+def _is_top(folder: str) -> bool:
+    """Whether git keeps a repository here: in a folder of its own or, for a worktree and a submodule, elsewhere."""
+    there = os.path.join(folder, ".git")
+    return os.path.isfile(there) or os.path.lexists(os.path.join(there, "HEAD"))
+
+
+def is_within(path: str, folder: str) -> bool:
+    """Whether a path is a folder or lies below it; both with their links resolved."""
+    return path == folder or path.startswith(os.path.join(folder, ""))
+
+
+class _Walk:
+    """The files of a manifest at one path.
+
+    What is found in a folder stays within its repository or, where it lies in none, within the folder that was
+    named: a link that leads elsewhere is refused, as what it leads to would be shown in messages. A path that is named
+    may be a link out of no repository, and may be a pipe (`<(…)` of a shell).
+    """
+
+    def __init__(self) -> None:
+        self._visited: set[str] = set()
+        self._root: str | None = None
+
+    def files(self, path: str) -> Iterator[str]:
+        """The path itself, or the files of a manifest below it."""
+        real = os.path.realpath(path)
+        root = repository_of(os.path.dirname(os.path.abspath(path)))
+        if root is not None and not is_within(real, root):
+            raise _leads_out(path)
+        if not os.path.isdir(path):
+            yield path
+            return
+        self._root = repository_of(real) or real
+        yield from self._below(path)
+
+    def _below(self, folder: str) -> Iterator[str]:
+        real = os.path.realpath(folder)
+        if real in self._visited:  # by a link; each folder is read once, so that links can't multiply it
+            return
+        self._visited.add(real)
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError as error:
+            raise _unreadable(folder, error) from error
+        there = set(names)
+        for name in names:
+            if name.startswith("."):
+                continue
+            path = os.path.join(folder, name)
+            mode = self._mode(path, name)
+            if stat.S_ISDIR(mode):
+                yield from self._below(path)
+            elif is_manifest_name(name):
+                if not stat.S_ISREG(mode):
+                    raise _irregular(path)
+                yield path
+            elif stat.S_ISREG(mode) and _passes_for_manifest(path, name, there):
+                raise ReconcilerError(
+                    f"{path} looks like a manifest, and only *.yaml and *.yml are read: its jobs would be left out",
+                    'rename it; or, where it is none, move it out of the folder, or begin its name with "."',
+                )
+
+    def _mode(self, path: str, name: str) -> int:
+        """What stands at a path within the folder, links followed as far as they may lead; 0 for what is no matter.
+
+        No matter is a link that leads out, or to nothing, and that by its name is neither a file of a manifest nor
+        a folder of them.
+        """
+        assert self._root is not None
+        try:
+            if not os.path.islink(path):
+                return os.lstat(path).st_mode
+            if is_within(os.path.realpath(path, strict=True), self._root):
+                return os.stat(path).st_mode
+            if is_manifest_name(name) or os.path.isdir(path):
+                raise _leads_out(path)
+        except OSError as error:
+            if not os.path.islink(path) or is_manifest_name(name) or "." not in name:
+                raise _unreadable(path, error) from error
+        return 0
+
+
+def _passes_for_manifest(path: str, name: str, there: set[str]) -> bool:
+    """Whether a person would take a file that is not read for a manifest; a copy of one that is read is none."""
+    if _OWN_NAME.search(name):
+        return False
+    almost = _ALMOST_NAMED.search(name)
+    if almost and name[: almost.end() - 1].lstrip("#") in there:
+        return False
+    return almost is not None or _BEGINS_AS_MANIFEST.match(_head(path)) is not None
+
+
+def _head(path: str) -> bytes:
     try:
-        names = sorted(os.listdir(path))
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    for name in names:
-        inner = os.path.join(path, name)
-        if not name.startswith(".") and (name.endswith(ENDINGS) or os.path.isdir(inner)):
-            yield from _files(inner, above | {real})
+        with open(path, "rb", opener=_without_waiting) as file:
+            return file.read(_HEAD_BYTES)
+    except OSError:
+        return b""
 
 
-def _content(path: str) -> bytes:
+def _content(path: str, *, is_named: bool) -> bytes:
+    """What a file holds; one that was found in a folder is a regular one."""
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        with open(path, "rb", opener=None if is_named else _without_waiting) as file:
+            status = os.fstat(file.fileno())
+            is_regular = stat.S_ISREG(status.st_mode)
+            if not is_regular and not is_named:
+                raise _irregular(path)
+            content = b"" if status.st_size > LIMIT_BYTES else file.read() if is_regular else _bounded(file)
+            is_long = max(status.st_size, len(content)) > LIMIT_BYTES
     except FileNotFoundError:
+        why = "it is a link to what is not there" if os.path.islink(path) else "no such file or folder"
         raise ReconcilerError(
-            f"{path}: no such file or folder", "check the path, or run `reconciler init` to start a manifest"
+            f"{path}: {why}", "check the path, or run `reconciler init` to start a manifest"
         ) from None
     except OSError as error:
         raise _unreadable(path, error) from error
+    if is_long:
+        raise ReconcilerError(
+            f"{path} is longer than {LIMIT_BYTES >> 20} MiB, and is not read", "divide it into several files"
+        )
+    return content
+
+
+def _bounded(stream: IO[bytes]) -> bytes:
+    """What a pipe or a device gives, up to just beyond the limit."""
+    content = bytearray()
+    while len(content) <= LIMIT_BYTES and (part := stream.read(1 << 20)):
+        content += part
+    return bytes(content)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    # To open a pipe would otherwise wait for whoever writes to it.
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _leads_out(path: str) -> ReconcilerError:
+    return ReconcilerError(
+        f"{path} is a link that leads out of its repository, and is not followed",
+        "put the file itself there, or name it by its own path",
+    )
+
+
+def _irregular(path: str) -> ReconcilerError:
+    return ReconcilerError(
+        f"{path} is no regular file, and is not read", "move it out of the folder, or begin its name with a dot"
+    )
 
 
 def _unreadable(path: str, error: OSError) -> ReconcilerError:
+    if isinstance(error, FileNotFoundError) and os.path.islink(path):
+        return ReconcilerError(f"{path} is a link to what is not there", "mend the link, or remove it")
     return ReconcilerError(f"{path}: can't be read: {error.strerror}", "check its permissions, or name another path")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.errors import Usage
 from reconciler.history import Origin
+from reconciler.homes import CheckedStore, declared_home, default_home, default_state_path, given_home
 from reconciler.jobs import EMPTY, Access, Config, Target, Verb
 from reconciler.plan import Call
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from reconciler.engines.base import Engine
     from reconciler.engines.sandbox.server import SandboxServer
+    from reconciler.homes import Home
+    from reconciler.manifest import DeclaredState
     from reconciler.memory import Memory
     from reconciler.state.branch import BranchStore
     from reconciler.state.checkout import Checkout
@@ -29,13 +32,16 @@ _SANDBOX_JOB_S = 30.0
 class Place(NamedTuple):
     """Which manifest, state and service a command is about. "" and () stand for the defaults.
 
-    `cache` is whether what was read before may be remembered.
+    `cache` is whether what was read before may be remembered. `state_from` says what gave `state_url`, in words.
+    `home` is where the state lives, None until the manifest was asked too (`located`).
     """
 
     paths: tuple[str, ...] = ()
     state_url: str = ""
     endpoint: str = ""
     cache: bool = True
+    state_from: str = "--state"
+    home: "Home | None" = None
 
 
 class World(NamedTuple):
@@ -135,7 +141,9 @@ def open_engine(
 def _embedded_sandbox(place: Place, token: str) -> "SandboxServer":
     from reconciler.engines.sandbox.server import SandboxServer
 
-    db_path = f"{state_path(place).removesuffix('.state.json')}.sandbox.db"
+    home = _home(place)
+    state_path = default_state_path(manifest_paths(place)[0]) if home.is_on_branch else home.url
+    db_path = f"{state_path.removesuffix('.state.json')}.sandbox.db"
     return SandboxServer(db_path, access_token=token, create_missing=True, job_seconds=_SANDBOX_JOB_S)
 
 
@@ -166,26 +174,30 @@ def target_of(declared: Target, place: Place, *, insecure: bool = False) -> Targ
     return Target(declared.engine, normalize_endpoint(place.endpoint))
 
 
-def state_path(place: Place) -> str:
-    """Where the state file stands: beside the first path of the manifest, unless --state names it.
+def located(place: Place, declared: "DeclaredState | None") -> Place:
+    """The place with its state's home: --state or its variable, else what the manifest declares, else the default.
 
-    Where git keeps the state, it would stand there.
+    Raises `Usage` or `ManifestError` for a home that can't be, `Refused` where there is no default: for several paths.
     """
-    url = place.state_url
-    if not url or is_on_branch(place):
-        first = os.path.normpath(manifest_paths(place)[0])
-        if os.path.isdir(first) and os.path.basename(first) in ("", ".", ".."):
-            return os.path.join(first, "jobs.state.json")
-        stem, extension = os.path.splitext(first)
-        return f"{stem if extension in ('.yaml', '.yml') else first}.state.json"
-    if url.startswith("file:"):
-        return url.removeprefix("file://").removeprefix("file:")
-    if "://" in url:
-        raise Usage(
-            "--state: state is kept in a file, or on a branch of a git remote",
-            "give a path, or git+https://host/org/repo.git#reconciler-state:jobs.state.json",
-        )
-    return url
+    if place.home is not None:
+        return place
+    if place.state_url:
+        home = given_home(place.state_url, place.state_from, _manifest_folder(place))
+    elif declared is not None:
+        home = declared_home(declared)
+    else:
+        home = default_home(manifest_paths(place), place.endpoint)
+    return place._replace(home=home)
+
+
+def _home(place: Place) -> "Home":
+    assert place.home is not None, "the manifest was not asked where its state lives"
+    return place.home
+
+
+def state_path(place: Place) -> str:
+    """Where the state file of a located place stands; the state is in a file."""
+    return _home(place).url
 
 
 def anchored(place: Place) -> Place:
@@ -206,17 +218,20 @@ def anchored(place: Place) -> Place:
 
 
 def is_on_branch(place: Place) -> bool:
-    """Whether state is kept on a branch of a git remote, and not in a file."""
-    return place.state_url.startswith("git+")
+    """Whether the state of a located place is kept on a branch of a git remote, and not in a file."""
+    return _home(place).is_on_branch
 
 
-def open_store(place: Place, world: World) -> "Store":
-    """The store of the manifest's state. Raises `Usage` for a URL of a kind that there is not."""
+def open_store(place: Place, world: World) -> CheckedStore:
+    """The store of a located place's state. It refuses to be empty where something tells of records."""
+    store: Store
     if is_on_branch(place):
-        return open_branch(place, world)
-    from reconciler.state.file import FileStore
+        store = open_branch(place, world)
+    else:
+        from reconciler.state.file import FileStore
 
-    return FileStore(state_path(place), _surroundings(place, world))
+        store = FileStore(state_path(place), _surroundings(place, world))
+    return CheckedStore(store, _home(place), manifest_paths(place), place.endpoint, world.tell)
 
 
 def _surroundings(place: Place, world: World) -> "Surroundings":
@@ -236,16 +251,17 @@ def _surroundings(place: Place, world: World) -> "Surroundings":
 
 
 def open_branch(place: Place, world: World) -> "BranchStore":
-    """The store on the branch that --state names."""
+    """The store on the branch where a located place keeps its state."""
     from reconciler.state import repository
     from reconciler.state.branch import BranchStore, Means
     from reconciler.state.branch_url import parse
 
-    url, around = parse(place.state_url), _surroundings(place, world)
-    checkout, env = os.path.dirname(manifest_paths(place)[0]) or ".", world.env
+    home = _home(place)
+    url, around = parse(home.url), _surroundings(place, world)
+    checkout, env = home.checkout, world.env
     remote = repository.url_of_remote(url.remote, checkout, env) if url.is_name else url.remote
     if "://" not in remote and ":" not in remote.partition("/")[0]:
-        remote = os.path.abspath(remote)
+        remote = os.path.abspath(os.path.join(home.folder, remote))
     means = Means(
         repository=repository.Repository(
             _cache_folder(world),
@@ -376,12 +392,12 @@ def _manifest_folder(place: Place) -> str:
 
 
 def state_name(place: Place) -> str:
-    """Where state is kept, in the words that say so: what tells one plan's comment from another's."""
+    """Where a located place's state is kept, in the words that say so: what tells one plan's comment from another's."""
     if not is_on_branch(place):
-        return place.state_url or state_path(place)
+        return state_path(place)
     from reconciler.state.branch_url import parse
 
-    return str(parse(place.state_url))
+    return str(parse(state_path(place)))
 
 
 def repository_path(file: str, env: Mapping[str, str]) -> str:

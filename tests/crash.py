@@ -85,6 +85,9 @@ class Scenario(NamedTuple):
     job_seconds: float = 1000
 
 
+_AFRESH = (*APPLY, "--state", "jobs.state.json")
+"""An apply that takes a lost state at its word: without --state it is refused, as the history tells of one."""
+
 RUNNING, ABORTED, ABSENT = Desired.RUNNING, Desired.ABORTED, Desired.ABSENT
 _ONE = "a: {state: running}"
 _THREE = "a: {state: running}\nb: {state: running}\nc: {state: running}"
@@ -131,6 +134,8 @@ SCENARIOS: Mapping[str, Scenario] = {
         _THREE,
         {"a": 1, "b": 1, "c": 1},
         {"a": RUNNING, "b": RUNNING, "c": RUNNING},
+        arguments=_AFRESH,
+        again=_AFRESH,
         lose=("jobs.state.json",),
     ),
     "rename": Scenario(

@@ -27,7 +27,8 @@ WORLD = crash.Scenario(
     final={},
     lose=("jobs.state.json",),
 )
-IMPORT = ("import", "--all")
+AFRESH = ("--state", "jobs.state.json")
+IMPORT = ("import", "--all", *AFRESH)
 
 
 def judge(point: int) -> tuple[int, str]:
@@ -47,11 +48,11 @@ def judge(point: int) -> tuple[int, str]:
             declared = parse([("jobs.yaml", (Path(folder) / "project" / "jobs.yaml").read_bytes())]).jobs
             recorded = history._state().jobs
             assert set(declared) - {"z"} <= set(recorded), f"{sorted(declared)} declared, {sorted(recorded)} recorded"
-            applied = history.run("apply", "--yes")
+            applied = history.run("apply", "--yes", *AFRESH)
             assert applied.code == 0, applied.err
             again = history.run(*IMPORT)
             assert again.code == 0, again.err
-            plan = history.run("plan", "--refresh")
+            plan = history.run("plan", "--refresh", *AFRESH)
             assert plan.out == "No changes: 3 jobs are as recorded.\n", plan.out
             assert history._ledger() == runs, "an import or the apply after it did something"
         except (AssertionError, crash.Broken) as fault:

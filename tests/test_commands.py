@@ -354,7 +354,7 @@ def test_a_lost_state_runs_nothing_again(served: Project) -> None:
     served.write("a: {state: running}\nb: {state: running, runToken: t}")
     served.run("apply", "--yes")
     (served.folder / "jobs.state.json").unlink()
-    run = served.run("apply", "--yes")
+    run = served.run("apply", "--yes", "--state", "jobs.state.json")
     assert run.code == 0
     assert sorted(done(served)) == [("run", "a"), ("run", "b")]
     assert "Applied: 2 succeeded." in run.out

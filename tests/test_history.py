@@ -139,7 +139,8 @@ def test_a_call_that_is_rejected_is_told_though_the_state_stays_as_it_was(tmp_pa
 def test_records_that_change_without_a_call_are_told_as_what_they_are(served: Clone) -> None:
     served.apply("a: {state: running}\nb: {state: running}")
     (served.folder / "jobs.state.json").unlink()
-    served.apply("a: {state: running}\nb: {state: running}")
+    served.write("a: {state: running}\nb: {state: running}")
+    assert served.run("apply", "--yes", "--state", "jobs.state.json").code == 0
     served.apply("z: {id: a, state: running}\nb: {state: running}")
     assert served.run("state", "forget", "b").code == 0
     served.write("z: {id: a, state: running}")

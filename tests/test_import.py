@@ -281,7 +281,7 @@ def test_a_new_file_beside_others_is_for_their_service(service: tuple[Project, S
     project, there = service
     there.run("a")
     project.write("other: {state: aborted}")
-    assert project.run("import", "a=a", "new.yaml", "jobs.yaml").code == 0
+    assert project.run("import", "a=a", "new.yaml", "jobs.yaml", "--state", "jobs.state.json").code == 0
     assert (project.folder / "new.yaml").read_text() == "apiVersion: reconciler/v1\njobs:\n  a:\n    state: running\n"
 
 

@@ -447,6 +447,7 @@ def test_a_file_that_is_named_is_read_whatever_it_is_called(folder: Path) -> Non
 def test_a_file_that_is_reached_twice_is_read_once(folder: Path) -> None:
     (folder / "jobs" / "link.yaml").symlink_to("b.yaml")
     (folder / "jobs" / "up").symlink_to("..")
+    (folder / ".git").write_text("gitdir: elsewhere\n")
     names = [name for name, _ in read_sources(["./jobs/b.yaml", str(folder / "jobs"), "jobs"])]
     assert names == ["./jobs/b.yaml", f"{folder}/jobs/a/z.yaml", f"{folder}/jobs/a.yml"]
 
@@ -462,7 +463,7 @@ def test_a_path_that_matches_nothing_is_an_error(folder: Path) -> None:
     (folder / "loose.yaml").symlink_to("nowhere.yaml")
     for path, message in (
         ("nowhere.yaml", "nowhere.yaml: no such file or folder"),
-        ("loose.yaml", "loose.yaml: no such file or folder"),
+        ("loose.yaml", "loose.yaml: it is a link to what is not there"),
         ("empty", "empty: no *.yaml or *.yml file in this folder"),
         ("jobs/b.yaml/x", "jobs/b.yaml/x: can't be read: Not a directory"),
     ):

@@ -102,7 +102,27 @@ class _Commands(click.Group):
             return None
         name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
         command: click.Command = getattr(importlib.import_module(f"reconciler.cli.{name}"), name)
+        _read_variables(command, f"RECONCILER_{cmd_name.upper()}")
         return command
+
+
+def _read_variables(command: click.Command, prefix: str) -> None:
+    """Give each option of a command its environment variable, `RECONCILER_<COMMAND>_<OPTION>`.
+
+    --state, --endpoint and the paths have one beside it that holds for all commands. An empty variable counts for
+    nothing; where an option may be repeated, white space divides its values.
+    """
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            option = max(parameter.opts, key=len)
+            name = option.lstrip("-").upper().replace("-", "_")
+            shared = [f"RECONCILER_{name}"] if name in ("STATE", "ENDPOINT") else []
+            parameter.envvar = [f"{prefix}_{name}", *shared]
+        elif parameter.name == "paths":
+            parameter.envvar = "RECONCILER_PATHS"
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            _read_variables(inner, f"{prefix}_{name.upper()}")
 
 
 @click.command(
@@ -115,4 +135,7 @@ def cli() -> None:
     """Declare in YAML what each batch job should be, see the plan, apply it.
 
     PATH is a manifest file or a folder of them; without one, jobs.yaml, then jobs/.
+
+    RECONCILER_STATE, RECONCILER_ENDPOINT and RECONCILER_PATHS stand for --state, --endpoint and PATH of all commands,
+    RECONCILER_<COMMAND>_<OPTION> for any option of one, such as RECONCILER_APPLY_LOCK_TIMEOUT.
     """

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli.interrupts import Interrupts
-from reconciler.cli.shell import Number, Shell, allow, lock_timeout, options, selection, show_error
+from reconciler.cli.shell import Number, Shell, allow, is_given, lock_timeout, options, selection, show_error
 from reconciler.cli.watch import Watch
 from reconciler.errors import ExitCode, ReconcilerError, Refused, Usage
 
@@ -64,9 +64,11 @@ def apply(
     from reconciler.planning import Selection
     from reconciler.wiring import ApplyOptions
 
-    if saved is not None and (shell.place.paths or targets or excludes or prune):
-        raise Usage("--plan says all by itself: give no PATH, --target, --exclude or --prune with it")
     selection = Selection(targets, excludes, prune)
+    if saved is not None:
+        if any(map(is_given, ("paths", "targets", "excludes", "prune"))):
+            raise Usage("--plan says all by itself: give no PATH, --target, --exclude or --prune with it")
+        selection = Selection()
     saved_plan = None if saved is None else app.read_plan(_read(saved), saved)
     if dry_run:
         return _dry_run(shell, selection, saved_plan, allowed)

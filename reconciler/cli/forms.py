@@ -63,9 +63,10 @@ def annotate(shell: "Shell", annotations: "Sequence[Annotation]") -> None:
 
 def _state_at(shell: "Shell") -> str:
     from reconciler.errors import ReconcilerError
+    from reconciler.planning import at_home
     from reconciler.wiring import state_name
 
     try:
-        return state_name(shell.place)
-    except ReconcilerError:  # there is no manifest to keep a state for
+        return state_name(at_home(shell.place, shell.world))
+    except ReconcilerError:  # there is no manifest to keep a state for, or none that says where
         return ""

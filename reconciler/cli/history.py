@@ -4,7 +4,7 @@ import click
 
 from reconciler.cli.shell import Shell, options
 from reconciler.errors import ExitCode, Usage
-from reconciler.sources import ENDINGS
+from reconciler.sources import is_manifest_name
 
 
 @click.command()
@@ -21,8 +21,9 @@ def history(shell: Shell, words: tuple[str, ...], since: str, check: bool) -> Ex
     from reconciler import audit
     from reconciler.render import history as view
 
-    job = words[0] if words and not words[0].endswith((*ENDINGS, "/", ".")) else ""
-    place = shell.place._replace(paths=words[1:] if job else words)
+    job = words[0] if words and not (is_manifest_name(words[0]) or words[0].endswith(("/", "."))) else ""
+    paths = words[1:] if job else words
+    place = shell.place._replace(paths=paths or shell.place.paths)
     if not check:
         entries = audit.history(place, shell.world, job, since)
         if shell.form == "json":

@@ -45,7 +45,8 @@ def import_(
         raise Usage("give NAME=ID, or --all")
     if ids and (ids_like or names_like or statuses):
         raise Usage("--id, --name and --status pick from --all")
-    place = shell.place._replace(paths=tuple(word for word in words if not _is_pair(word)))
+    paths = tuple(word for word in words if not _is_pair(word))
+    place = shell.place._replace(paths=paths or shell.place.paths)
     wanted = authoring.Wanted(ids, ids_like, names_like, statuses)
     options = ApplyOptions(lock_timeout_s=lock_timeout)
     done = authoring.take_over(place, shell.world, wanted, options, dry_run=dry_run)

@@ -56,6 +56,11 @@ class Number(click.FloatRange):
         return number
 
 
+def is_given(parameter: str) -> bool:
+    """Whether a parameter stands on the command line, rather than in the environment or nowhere."""
+    return click.get_current_context().get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE
+
+
 def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
     """The options of every command; with `forms`, also --format. The command gets a `Shell` first."""
     has_paths = paths
@@ -74,14 +79,15 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
             from reconciler import wiring
             from reconciler.terminal import Terminal
 
-            place = wiring.Place(paths, state_url, endpoint, not no_cache)
+            state_from = "--state" if is_given("state_url") else "the environment's --state"
+            paths = paths if has_paths else tuple(os.environ.get("RECONCILER_PATHS", "").split())
+            place = wiring.Place(paths, state_url, endpoint, not no_cache, state_from)
             terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color)
             world = wiring.World(os.environ, threading.Event(), terminal.remark, SECRETS.add)
             shell = Shell(place, world, terminal, form, verbose, command.__name__)
             try:
                 if verbose and has_paths:
-                    manifest = ", ".join(wiring.manifest_paths(place))
-                    terminal.remark(f"manifest: {manifest}; state: {wiring.state_name(place)}")
+                    _say_where(shell)
                 code = ExitCode(command(shell, **rest))
                 if terminal.trouble:
                     terminal.remark(f"error: {terminal.trouble}\n  what was done is on record: reconciler history")
@@ -124,6 +130,20 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
         return wrapped  # type: ignore[no-any-return]
 
     return wrap
+
+
+def _say_where(shell: Shell) -> None:
+    """Remark which manifest and which state a command is about, as far as that can be told without a fault."""
+    from contextlib import suppress
+
+    from reconciler import wiring
+    from reconciler.planning import at_home
+
+    manifest = ", ".join(wiring.manifest_paths(shell.place))
+    where = f"manifest: {manifest}"
+    with suppress(ReconcilerError):  # the command says so itself, where it needs the state
+        where += f"; state: {wiring.state_name(at_home(shell.place, shell.world))}"
+    shell.terminal.remark(where)
 
 
 def selection(command: _Command) -> _Command:

@@ -44,13 +44,20 @@ class BranchUrl(NamedTuple):
 
 def parse(url: str) -> BranchUrl:
     """The parts of a URL that begins with `git+`. Raises `Usage`, which never shows what may be a password."""
+    if fault := fault_of(url):
+        raise Usage(f"--state: {fault[0]}", fault[1])
+    return _parts(url)
+
+
+def fault_of(url: str) -> tuple[str, str] | None:
+    """(what is wrong with a URL that begins with `git+`, what to do), None where it is sound; no password shows."""
+    return _fault(_parts(url))
+
+
+def _parts(url: str) -> BranchUrl:
     remote, _, place = url.removeprefix(SCHEME).partition("#")
     branch, _, path = place.partition(":")
-    found = BranchUrl(remote, branch or DEFAULT_BRANCH, path or DEFAULT_PATH)
-    fault = _fault(found)
-    if fault:
-        raise Usage(f"--state: {fault[0]}", fault[1])
-    return found
+    return BranchUrl(remote, branch or DEFAULT_BRANCH, path or DEFAULT_PATH)
 
 
 def is_branch_name(name: str) -> bool:
