@@ -23,7 +23,7 @@ from reconciler.history import NOTE, Told
 from reconciler.jobs import NOT_OBSERVED, Config, Doubt, Evidence, Observation, Record, Status, Verb
 from reconciler.order import all_before
 from reconciler.plan import STEPS, Action, ActionKind, ActionOutcome, Call, Outcome, Plan
-from reconciler.planner import Decision, Order, Subject, action_for, applied, decide, protection
+from reconciler.planner import Decision, Order, Subject, action_for, applied, decide, is_ending, protection
 from reconciler.refresh import observe_jobs
 from reconciler.state.journal import JournalBroken, Overtaken
 from reconciler.state.session import Session
@@ -238,6 +238,15 @@ class _Apply:
         observed = self._around.engine.observe(action.id)
         decision = self._order.defer(decide(subject, observed), subject)
         fresh = action_for(subject, decision, self._around.call_for)
+        if decision.once_over and _is_subsequence(fresh.calls, action.calls):
+            # What is observed once that run is over may ask for something else.
+            observed = self._wait_inactive(action.id, observed, _INACTIVE_WITHIN_S)
+            if why := self._why_nothing_starts():
+                return _skipped(action, why)
+            decision = self._order.defer(decide(subject, observed), subject)
+            fresh = action_for(subject, decision, self._around.call_for)
+            if decision.once_over:
+                return failed(action, _still_active(subject, observed))
         if decision.kind is ActionKind.HOLD:
             self._around.session.put_all(protection(subject), "protect", "as the manifest says")
             if decision.error:
@@ -257,7 +266,10 @@ class _Apply:
         """Send the decision's calls in order; an abort ahead of another call is waited for."""
         *before_last, last = decision.verbs
         for verb in before_last:
-            reply = self._call(subject, verb, observed, applied(subject.job, subject.record, verb), decision.reason)
+            # The record of an abort keeps which run it was sent to: that run may take long to end.
+            began = observed.run_began if observed.status is Status.ACTIVE else None
+            after = applied(subject.job, subject.record, verb, began)
+            reply = self._call(subject, verb, observed, after, decision.reason)
             if reply.held_back:
                 return _skipped(action, reply.held_back)
             not_running = reply.kind is AnswerClass.REJECTED and reply.answer.status == 400
@@ -295,7 +307,7 @@ class _Apply:
         if self._around.stop.is_set():
             return _STOPPED_MIDWAY
         if observed.status is Status.ACTIVE:
-            return f"it is still active ({observed.word}) after the abort; apply again once it has ended"
+            return _still_active(subject, observed)
         if observed.status is Status.UNREADABLE:
             return f"it can't be read after the abort ({observed.detail}); apply again once it can"
         if observed.status is Status.MISSING:
@@ -319,7 +331,7 @@ class _Apply:
         `is_new` is False for what follows an abort: that is brought to its end though others failed.
         """
         around, job = self._around, subject.job
-        before = None if observed.status is Status.NOT_OBSERVED else observed.evidence
+        before = None if observed.status is Status.NOT_OBSERVED else _baseline(verb, observed, subject.record)
         doubt = Doubt(around.new_op(), verb, job.config, job.run_token, before, around.now(), "")
         around.session.intend(job.name, job.id, doubt, reason)
         self._sent += 1
@@ -396,6 +408,28 @@ class _Apply:
     def _halt(self, reason: str) -> None:
         with self._turn:
             self._halted = self._halted or reason
+
+
+def _still_active(subject: Subject, observed: Observation) -> str:
+    """Why what follows the end of an aborted run was not sent, and what to do about it."""
+    said = f"it is still active ({observed.word}) after the abort; apply again once it has ended"
+    if is_ending(subject.record, observed):
+        return said
+    return (
+        f"{said}; or, if that is a run to keep, drop the record (reconciler state forget {subject.job.name}) "
+        "and apply: the run is then adopted"
+    )
+
+
+def _baseline(verb: Verb, observed: Observation, record: Record | None) -> Evidence:
+    """What tells a run before a call from the run that the call starts.
+
+    A read may be old, or may leave out when the last run began. The record still knows that.
+    """
+    evidence = observed.evidence
+    if verb is Verb.RUN and evidence.submitted_at is None and record is not None and record.submitted_at:
+        return evidence._replace(submitted_at=record.submitted_at)
+    return evidence
 
 
 @contextmanager

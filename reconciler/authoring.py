@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.diagnostics import Diagnostic, Position
-from reconciler.errors import ManifestError, ReconcilerError, Refused, Usage
+from reconciler.errors import ListIncomplete, ManifestError, ReconcilerError, Refused, Usage
 from reconciler.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, State, Status
 from reconciler.sources import DEFAULTS, Sources, is_manifest_name
 from reconciler.wiring import ApplyOptions, Place, World, located, manifest_paths, open_engine, open_store, target_of
@@ -70,11 +70,15 @@ class Wanted(NamedTuple):
 
 
 class Imported(NamedTuple):
-    """The end of an import: the file, the jobs that were taken over into it, and those that were left out."""
+    """The end of an import: the file, the jobs that were taken over into it, and those that were left out.
+
+    `unlisted` says why the service may have jobs that it did not list, "" where it has none.
+    """
 
     rewritten: Rewritten
     taken: "tuple[Taken, ...]"
     left: "tuple[LeftOut, ...]"
+    unlisted: str = ""
 
 
 def lay_out(place: Place, *, write: bool) -> LaidOut:
@@ -164,7 +168,7 @@ def take_over(place: Place, world: World, wanted: Wanted, options: ApplyOptions,
         session = None if dry_run else stack.enter_context(store.open(target, "import", options.lock_timeout_s))
         state = session.state if session else store.read(target) or State("", 0, target, {})
         with open_engine(target, manifest.access, place, world, options) as engine:
-            found = _found(engine, wanted, manifest, state, options.parallelism)
+            found, unlisted = _found(engine, wanted, manifest, state, options.parallelism)
         rewritten, taken, left = _entries(found, sources, file, manifest, state)
         if session is not None and taken:
             if not is_new and read_sources([file])[0][1] != rewritten.before:
@@ -176,7 +180,7 @@ def take_over(place: Place, world: World, wanted: Wanted, options: ApplyOptions,
             except ReconcilerError as error:
                 error.hint = "the records are in the state: once the file can be written, import again"
                 raise
-    return Imported(rewritten._replace(before=b"") if is_new else rewritten, tuple(taken), tuple(left))
+    return Imported(rewritten._replace(before=b"") if is_new else rewritten, tuple(taken), tuple(left), unlisted)
 
 
 def _home(place: Place) -> tuple[Place, Sources, str, bool]:
@@ -219,8 +223,13 @@ def _opening(place: Place, *, with_target: bool) -> str:
     return f"apiVersion: reconciler/v1\n{target}"
 
 
-def _found(engine: "Engine", wanted: Wanted, manifest: "Manifest", state: State, parallelism: int) -> "list[Found]":
-    """The jobs that are asked for, as they are now; those that are taken over already left out."""
+def _found(
+    engine: "Engine", wanted: Wanted, manifest: "Manifest", state: State, parallelism: int
+) -> "tuple[list[Found], str]":
+    """The jobs that are asked for, as they are now, and why some may be missing among them, "" where none is.
+
+    Those that are taken over already are left out.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
     from reconciler.manifest import job_fault
@@ -228,23 +237,28 @@ def _found(engine: "Engine", wanted: Wanted, manifest: "Manifest", state: State,
     from reconciler.takeover import Found, named
 
     ids = {name: job_id for name, job_id in wanted.ids.items() if not _is_taken(name, job_id, manifest, state)}
+    unlisted = ""
     if wanted.ids:
         jobs = list(observe_jobs(engine, list(ids.values()), parallelism).items())
     else:
         declared = {job.id for job in manifest.jobs.values()}
-        jobs = [
-            (job_id, observed)
-            for job_id, observed in engine.observe_all()
-            if job_id not in declared and observed.status is not Status.MISSING and wanted.takes(job_id, observed)
-        ]
+        jobs = []
+        try:
+            for job_id, observed in engine.observe_all():
+                is_new = job_id not in declared and observed.status is not Status.MISSING
+                if is_new and wanted.takes(job_id, observed):
+                    jobs.append((job_id, observed))
+        except ListIncomplete as fault:
+            unlisted = fault.message
     # A list may tell less of a job than the job itself does.
     with ThreadPoolExecutor(parallelism) as pool:
         whole = list(pool.map(lambda job: engine.observe(job[0]) if job[1].config is None else job[1], jobs))
     jobs = [(job_id, observed) for (job_id, _), observed in zip(jobs, whole, strict=True)]
     if wanted.ids:
         observed_as = dict(jobs)
-        return [Found(name, job_id, observed_as[job_id]) for name, job_id in ids.items()]
-    return list(named(jobs, manifest.jobs, state.jobs, lambda name: not job_fault(name, {"state": "running"})))
+        return [Found(name, job_id, observed_as[job_id]) for name, job_id in ids.items()], ""
+    found = named(jobs, manifest.jobs, state.jobs, lambda name: not job_fault(name, {"state": "running"}))
+    return list(found), unlisted
 
 
 def _is_taken(name: str, job_id: str, manifest: "Manifest", state: State) -> bool:

@@ -64,6 +64,10 @@ class EngineError(ReconcilerError):
     """The service can't be reached, or it does not keep to its contract at all."""
 
 
+class ListIncomplete(EngineError):
+    """The service's list of jobs was read, and may lack some."""
+
+
 class Refused(ReconcilerError):
     """Nothing is wrong with the input, but doing it now is refused; `allow` is what else to say to pass, or empty."""
 

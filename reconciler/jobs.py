@@ -9,6 +9,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from reconciler.times import TimeOrder, compare, is_other
+
 Config = Mapping[str, int | bool]
 """A job's config: field name to whole number or boolean, as the API's `jobJobConfig` has them."""
 
@@ -144,20 +146,13 @@ class Observation(NamedTuple):
         """When the last run began, in the engine's words: "" where there was none, None where that is not told."""
         return "" if self.status is Status.DRAFT else self.submitted_at
 
+    def stands_to(self, began: str | None) -> TimeOrder:
+        """When the run that this tells of began, compared with the time when another one did."""
+        return compare(self.submitted_at, began)
+
     def is_of_other_run(self, began: str | None) -> bool:
-        """Whether this tells of another run than the one that began then; False where either is not told."""
-        return None not in (began, self.submitted_at) and began != self.submitted_at
-
-    def is_of_older_run(self, began: str | None) -> bool | None:
-        """Whether this tells of a run before the one that began then; None where the two times can't be compared."""
-        from datetime import datetime
-
-        if not began or not self.submitted_at:
-            return None
-        try:
-            return datetime.fromisoformat(self.submitted_at) < datetime.fromisoformat(began)
-        except (ValueError, TypeError):  # words of the service's own, or a time with its offset beside one without
-            return None
+        """Whether this tells of another run than the one that began then; False where nobody can tell."""
+        return is_other(self.submitted_at, began)
 
     @property
     def evidence(self) -> Evidence:

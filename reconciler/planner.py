@@ -16,8 +16,10 @@ The decision table. Left: observed. Top: desired, then recorded (`Asked`).
     1  restart where it is recorded running, else run
     2  noop where the record says so already (an abort: also where it is recorded absent)
     3  adopt where its config agrees or is not told
-    4  recorded aborted: adopt where its config agrees
-    5  abort, wait, delete; where nothing is observed, so too if it is recorded running
+    4  recorded aborted: run once the active run is over, which is the one that was aborted, or nobody can tell;
+       where it began after that one: adopt where its config agrees
+    5  abort, wait, delete; where nothing is observed, so too if it is recorded running. No abort where the
+       active run is the one that was aborted
 
 "lost run", "gone" and "hold" hold; "no such job", "needs new id" and "error" hold with an error for
 that job alone. `onConfigChange` bends NEW_CONFIG: `next-run` makes all but the errors adopt, `hold`
@@ -58,6 +60,7 @@ from reconciler.jobs import (
     Verb,
 )
 from reconciler.plan import AS_RECORDED, STEPS, Action, ActionKind, Actions, Call, Change, Plan
+from reconciler.times import TimeOrder, compare
 
 
 class Asked(StrEnum):
@@ -79,7 +82,7 @@ class Cell(StrEnum):
     RESTART_OR_RUN = "restart if recorded running, else run"
     ADOPT = "adopt"
     ADOPT_OR_RESTART = "adopt if its config agrees, else restart"
-    RESTART_OR_ADOPT = "restart; if recorded aborted, adopt where the config agrees"
+    RESTART_OR_ADOPT = "restart; if recorded aborted, run once that is over, or adopt a later run whose config agrees"
     ABORT = "abort"
     DELETE = "delete"
     NOOP = "noop"
@@ -109,6 +112,7 @@ TABLE: Mapping[Status, Mapping[Asked, Cell]] = {
 }
 
 _ERRORS = frozenset({Cell.NO_SUCH_JOB, Cell.NEEDS_NEW_ID, Cell.UNREADABLE})
+_ONE = frozenset({TimeOrder.SAME, TimeOrder.CLOSE})
 _PROTECTED = frozenset({ActionKind.ABORT, ActionKind.RESTART, ActionKind.DELETE})
 
 
@@ -118,6 +122,7 @@ class Decision(NamedTuple):
     `verbs` are the calls in order. `record` is what to record once all of it is done, None for
     nothing. `error` is set where the job can't be acted on at all. `way_out` is the end of the reason
     of a hold: what unblocks it. `waits_for` names the jobs that it is held for and that may yet complete.
+    `once_over` says that the calls are only sent once the run that is active is over.
     """
 
     kind: ActionKind
@@ -129,6 +134,7 @@ class Decision(NamedTuple):
     way_out: str = ""
     waits_for: tuple[str, ...] = ()
     suspended: bool = False
+    once_over: bool = False
 
 
 class Subject(NamedTuple):
@@ -447,7 +453,7 @@ def _is_of_earlier_run(record: Record | None, observed: Observation) -> bool:
     """Whether a read tells of a run before the recorded one, or of one that can't be told from such."""
     if record is None or not record.submitted_at or not ran_since(record, observed):
         return False
-    return observed.is_of_older_run(record.submitted_at) is not False
+    return observed.stands_to(record.submitted_at) is not TimeOrder.LATER
 
 
 def _suspended(job: Job, record: Record | None, observed: Observation) -> Decision:
@@ -519,8 +525,11 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
                 return _adopt(subject, f"already {seen}; recorded without a call", observed)
             return _restart(job, record, column, observed)
         case Cell.RESTART_OR_ADOPT:
-            was_aborted = record is not None and record.state is Desired.ABORTED
-            if was_aborted and observed.config is not None and agrees(job.config, observed.config, job.ignore):
+            if record is None or record.state is not Desired.ABORTED:
+                return _restart(job, record, column, observed)
+            if observed.stands_to(record.submitted_at) is not TimeOrder.LATER:
+                return _run_once_over(job, record, column, observed)
+            if observed.config is not None and agrees(job.config, observed.config, job.ignore):
                 return _adopt(subject, f"already {seen} with this config; recorded without a call", observed)
             return _restart(job, record, column, observed)
         case Cell.ADOPT:
@@ -529,9 +538,10 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
             if observed.status is Status.NOT_OBSERVED and record is not None and record.state is not Desired.RUNNING:
                 return _noop(record, f"recorded {record.state}")
             changes = (Change("state", record.state if record else None, Desired.ABORTED),)
+            again = "; it was aborted already, and has yet to end" if is_ending(record, observed) else ""
             return Decision(
                 ActionKind.ABORT,
-                _reason("wanted aborted", seen),
+                _reason("wanted aborted", seen) + again,
                 applied(job, record, Verb.ABORT, observed.run_began),
                 (Verb.ABORT,),
                 changes,
@@ -563,6 +573,13 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
     assert_never(cell)
 
 
+def is_ending(record: Record | None, observed: Observation) -> bool:
+    """Whether the active run is certainly the one that was aborted: an abort takes time to show."""
+    if record is None or record.state is not Desired.ABORTED or observed.status is not Status.ACTIVE:
+        return False
+    return observed.stands_to(record.submitted_at) in _ONE
+
+
 def ran_since(record: Record | None, observed: Observation) -> bool:
     """Whether the job was run since it was recorded, where both tell when its run began."""
     return record is not None and observed.is_of_other_run(record.submitted_at)
@@ -580,8 +597,8 @@ def applied(job: Job, record: Record | None, verb: Verb, began: str | None = Non
         case Verb.RUN:
             return Record(job.id, Desired.RUNNING, dict(job.config), consumed, began, protect=protect)
         case Verb.ABORT:
-            if began is None and record is not None:
-                began = record.submitted_at
+            if record is not None and (began is None or compare(began, record.submitted_at) is TimeOrder.SAME):
+                began = record.submitted_at  # other words for one instant are no change
             if job.state is Desired.RUNNING:
                 # Of a restart: what runs it from here on is that it is aborted. Were its token kept for a run to come,
                 # a manifest that takes it back now and gives it again later would run the job once too often.
@@ -602,6 +619,8 @@ def settled(record: Record, was_applied: bool, began: str | None = None) -> Reco
         return record
     if not was_applied:
         return None if record.state is None else record._replace(doubt=None)
+    if doubt.verb is Verb.ABORT and began is None and doubt.before is not None:
+        began = doubt.before.submitted_at
     job = Job("", record.id, Desired.RUNNING, doubt.config, doubt.run_token)
     return applied(job, record, doubt.verb, began)
 
@@ -673,6 +692,19 @@ def _run(job: Job, record: Record | None, column: Asked, observed: Observation) 
     return _spend(ActionKind.RUN, (Verb.RUN,), job, record, column, observed)
 
 
+def _run_once_over(job: Job, record: Record, column: Asked, observed: Observation) -> Decision:
+    """A run beside an active one that is not known to have begun after the one that was aborted.
+
+    To adopt it would take the run that is ending for the one that is asked for, which would never be run.
+    """
+    decision = _run(job, record, column, observed)
+    if is_ending(record, observed):
+        why = "that is the run that was aborted, and the new one follows its end"
+    else:
+        why = "nobody can tell whether that is the run that was aborted, so the new one follows its end"
+    return decision._replace(reason=f"{decision.reason}; {why}", once_over=True)
+
+
 def _restart(job: Job, record: Record | None, column: Asked, observed: Observation) -> Decision:
     return _spend(ActionKind.RESTART, (Verb.ABORT, Verb.RUN), job, record, column, observed)
 
@@ -701,19 +733,23 @@ def _delete(subject: Subject, observed: Observation) -> Decision:
     if unseen and recorded is Desired.ABSENT:
         return _noop(record, "recorded absent")
     active = observed.status is Status.ACTIVE or (unseen and recorded is Desired.RUNNING)
-    verbs = (Verb.ABORT, Verb.DELETE) if active else (Verb.DELETE,)
+    was_aborted = is_ending(record, observed)
+    verbs = (Verb.ABORT, Verb.DELETE) if active and not was_aborted else (Verb.DELETE,)
     why = "wanted absent" if subject.keep else "no longer declared, and --prune was given"
     after = applied(job, record, Verb.DELETE) if subject.keep else None
     changes = (Change("state", recorded, Desired.ABSENT),)
-    return Decision(ActionKind.DELETE, _reason(why, words_of(observed)), after, verbs, changes)
+    reason = _reason(why, words_of(observed))
+    if was_aborted:
+        reason = f"{reason}; that is the run that was aborted, and the delete follows its end"
+    return Decision(ActionKind.DELETE, reason, after, verbs, changes, once_over=was_aborted)
 
 
 def _already_run(decision: Decision, column: Asked, subject: Subject, observed: Observation) -> Decision:
     job, record = subject.job, subject.record
     assert record is not None
-    since = (
-        f"run since this was recorded (at {observed.submitted_at}, recorded {record.submitted_at or 'as never run'})"
-    )
+    is_older = observed.stands_to(record.submitted_at) is TimeOrder.EARLIER
+    seen = "the service tells of an earlier run than the recorded one" if is_older else "run since this was recorded"
+    since = f"{seen} (at {observed.submitted_at}, recorded {record.submitted_at or 'as never run'})"
     if column is Asked.NEW_CONFIG and observed.config is not None and agrees(job.config, observed.config, job.ignore):
         return _adopt(subject, f"{since}, with this config; recorded without a call", observed)
     return _hold(

@@ -196,7 +196,7 @@ def fields(row: Row) -> tuple[Field, ...]:
         found.append(Field("runToken", job.run_token, job.run_token if used else None, None, not used))
     began = record.submitted_at if record else None
     if began or seen.submitted_at:
-        moved = None not in (began, seen.submitted_at) and began != seen.submitted_at
+        moved = seen.is_of_other_run(began)
         found.append(Field("submittedAt", None, began or None, seen.submitted_at, moved))
     runs = wanted is Desired.RUNNING
     git = job.config if job and runs else {}

@@ -21,9 +21,9 @@ from reconciler.engines.bytenite.answers import answer_from, may_repeat
 from reconciler.engines.bytenite.auth import Credentials, Grant, Tokens
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.bytenite.wire import DETAIL_LIMIT, call_for, observation_from
-from reconciler.engines.http.reply import Reply
+from reconciler.engines.http.reply import Reply, json_document
 from reconciler.engines.http.retries import retry_after_s
-from reconciler.engines.http.transport import BODY_LIMIT_BYTES, _json
+from reconciler.engines.http.transport import BODY_LIMIT_BYTES
 from reconciler.errors import CredentialsError, EngineError, ManifestError, StateError
 from reconciler.evidence import Trace, trace_of
 from reconciler.jobs import Desired, Doubt, Evidence, Observation, Record, State, Status, Target, Verb
@@ -34,6 +34,7 @@ from reconciler.state.journal import RESERVE_BYTES, JournalDamaged, decode
 from reconciler.state.session import Session, journal_path, load
 from reconciler.strict_yaml import LIBYAML, read
 from reconciler.text import Style, field, log_field, printable, styled, width
+from reconciler.times import is_zero
 
 CANARY = "canary/token+1"
 TARGET = Target("bytenite", "https://api.example/v1/customer")
@@ -223,7 +224,7 @@ def session(content: bytes) -> None:
 
     Replayed and folded alike, or refused.
     """
-    entries = [entry for line in content.split(b"\n") if isinstance(entry := _json(line), dict)]
+    entries = [entry for line in content.split(b"\n") if isinstance(entry := json_document(line), dict)]
     if not entries or entries[0].get("type") != "header":
         entries.insert(0, _HEADER)
     written = b"".join(encode_entry(entry, number) for number, entry in enumerate(entries)) + bytes(64)
@@ -275,7 +276,7 @@ def reply_from(content: bytes) -> Reply:
         status=_STATUSES[chosen % len(_STATUSES)] if sent and not flags & 2 else None,
         headers=dict(zip(names, told, strict=False)),
         text=body.decode(errors="replace"),
-        document=_json(body),
+        document=json_document(body),
         fault="the answer broke off before its end" if flags & 4 else "",
     )
 
@@ -299,7 +300,8 @@ def _assert_class(found: Answer, reply: Reply) -> None:
     fields = reply.document if isinstance(reply.document, dict) else None
     is_2xx = reply.status is not None and 200 <= reply.status < 300
     told = None if fields is None else fields.get("error")
-    is_error = any(value not in (None, "", 0, "0") for value in told.values()) if isinstance(told, dict) else bool(told)
+    nothing: tuple[object, ...] = (None, "", 0, "0", [], {})
+    is_error = any(value not in nothing for value in told.values()) if isinstance(told, dict) else bool(told)
     match found.kind:
         case AnswerClass.NOT_SENT:
             assert not reply.sent
@@ -312,7 +314,7 @@ def _assert_class(found: Answer, reply: Reply) -> None:
             assert is_2xx
             assert not reply.fault
             assert fields is not None
-            assert fields.get("ok") is True or (fields.get("ok") is None and told is None)
+            assert fields.get("ok") is True
             assert not is_error
         case AnswerClass.IN_DOUBT:
             assert reply.sent
@@ -363,7 +365,7 @@ def shows(secret: str, text: str) -> bool:
 
 def observation(content: bytes) -> None:
     """Any JSON as a job: an observation whose every part is bounded, and that a state can hold."""
-    job = _json(content)
+    job = json_document(content)
     if not isinstance(job, dict):
         return
     found = observation_from(job)
@@ -386,7 +388,10 @@ def observation(content: bytes) -> None:
 
 def _assert_status(found: Observation, job: Mapping[str, object]) -> None:
     word = job.get("state")
-    if job.get("deletedAt") not in (None, ""):
+    deleted_at = job.get("deletedAt")
+    if isinstance(deleted_at, str) and is_zero(deleted_at):
+        assert found.status is not Status.MISSING
+    elif deleted_at not in (None, ""):
         assert found.status is Status.MISSING
     elif not isinstance(word, str) or not word:
         assert found.status is Status.UNREADABLE

@@ -8,6 +8,7 @@ from reconciler.jobs import (
     NOT_OBSERVED,
     Desired,
     Doubt,
+    Evidence,
     Job,
     Observation,
     OnConfigChange,
@@ -116,7 +117,7 @@ CELLS: dict[Status, dict[str, str]] = {
         "same": "noop",
         "config changed": "restart",
         "new token": "restart",
-        "recorded aborted": "restart",
+        "recorded aborted": "run run: nobody can tell whether that is the run that was aborted",
         "recorded absent": "restart",
         "abort": "abort",
         "abort, no record": "abort",
@@ -237,8 +238,59 @@ def test_an_active_job_without_a_record_is_restarted_where_its_config_differs() 
 
 
 def test_an_active_job_recorded_aborted_is_adopted_only_where_its_config_is_told_and_agrees() -> None:
-    assert decided(job(), ABORTED, Observation(Status.ACTIVE, "X", config=CONFIG)).kind == "adopt"
-    assert decided(job(), ABORTED, Observation(Status.ACTIVE, "X", config={"taskTimeout": 5})).kind == "restart"
+    aborted = ABORTED._replace(submitted_at="")
+    later = Observation(Status.ACTIVE, "X", CONFIG, "2026-11-21T10:00:00Z")
+    assert decided(job(), aborted, later).kind == "adopt"
+    other_config = decided(job(), aborted, later._replace(config={"taskTimeout": 5}))
+    assert "run since this was recorded" in other_config.reason
+    assert other_config.kind == "hold"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "told", "why"),
+    [
+        ("2026-11-21T10:00:00Z", "2026-11-21T10:00:00Z", "that is the run that was aborted"),
+        ("2026-11-21T10:00:00Z", "2026-11-21T11:00:00.000+01:00", "that is the run that was aborted"),
+        ("2026-11-21T10:00:00Z", "2026-11-21T10:00:00.123Z", "that is the run that was aborted"),
+        ("2026-11-21T10:00:00Z", None, "nobody can tell whether that is the run that was aborted"),
+        (None, "2026-11-21T10:00:00Z", "nobody can tell whether that is the run that was aborted"),
+    ],
+)
+def test_a_run_that_was_aborted_and_is_active_still_is_never_adopted(
+    recorded: str | None, told: str | None, why: str
+) -> None:
+    decision = decided(job(), ABORTED._replace(submitted_at=recorded), Observation(Status.ACTIVE, "X", CONFIG, told))
+    assert (decision.kind, decision.verbs, decision.once_over) == ("run", (Verb.RUN,), True)
+    assert why in decision.reason
+    assert "the new one follows its end" in decision.reason
+
+
+def test_a_read_of_a_run_before_the_one_that_was_aborted_is_held() -> None:
+    aborted = ABORTED._replace(submitted_at="2026-11-21T10:00:00Z")
+    decision = decided(job(), aborted, Observation(Status.ACTIVE, "X", CONFIG, "2026-11-21T09:00:00Z"))
+    assert decision.kind == "hold"
+    assert "the service tells of an earlier run than the recorded one" in decision.reason
+
+
+def test_a_delete_of_a_job_whose_abort_has_yet_to_show_follows_its_end_without_another_abort() -> None:
+    aborted = ABORTED._replace(submitted_at="2026-11-21T10:00:00Z")
+    ending = Observation(Status.ACTIVE, "X", CONFIG, "2026-11-21T10:00:00.000Z")
+    decision = decided(job("absent"), aborted, ending)
+    assert (decision.kind, decision.verbs, decision.once_over) == ("delete", (Verb.DELETE,), True)
+    run_since = decided(job("absent"), aborted, ending._replace(submitted_at="2026-11-21T11:00:00Z"))
+    assert (run_since.verbs, run_since.once_over) == ((Verb.ABORT, Verb.DELETE), False)
+
+
+def test_an_abort_that_is_settled_keeps_the_run_that_it_was_sent_to() -> None:
+    before = Evidence(Status.ACTIVE, "X", "2026-11-21T10:00:00Z")
+    doubt = Doubt("op", Verb.ABORT, CONFIG, None, before, "then", "HTTP 503")
+    after = settled(RUNNING._replace(doubt=doubt), True)
+    assert after == ABORTED._replace(submitted_at="2026-11-21T10:00:00Z")
+
+
+def test_other_words_for_one_instant_change_no_record() -> None:
+    record = RUNNING._replace(submitted_at="2026-11-21T10:00:00Z")
+    assert applied(job("aborted"), record, Verb.ABORT, "2026-11-21T10:00:00.000Z").submitted_at == record.submitted_at
 
 
 def test_adopting_a_run_consumes_its_token() -> None:

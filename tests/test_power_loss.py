@@ -192,11 +192,12 @@ def test_a_call_in_doubt_weighs_more_than_a_failure_beside_it() -> None:
 
 def test_a_stale_read_of_an_abort_is_no_evidence_of_the_run_after_it() -> None:
     """The run was not done, and the read shows the old run as it was before the abort: active."""
-    times = {"JOB_STATE_NEW": "1", "JOB_STATE_RUNNING": "2"}
-    before = Evidence(Status.ABORTED, "JOB_STATE_ABORTED", "2", {**times, "JOB_STATE_ABORTED": "3"})
-    stale = Observation(Status.ACTIVE, "JOB_STATE_RUNNING", submitted_at="2", timestamps=times)
+    first, second, third, fourth = (f"2026-11-21T10:00:0{second}Z" for second in range(4))
+    times = {"JOB_STATE_NEW": first, "JOB_STATE_RUNNING": second}
+    before = Evidence(Status.ABORTED, "JOB_STATE_ABORTED", second, {**times, "JOB_STATE_ABORTED": third})
+    stale = Observation(Status.ACTIVE, "JOB_STATE_RUNNING", submitted_at=second, timestamps=times)
     assert trace_of(Verb.RUN, before, stale) is Trace.UNTOLD
-    newer = stale._replace(timestamps={**times, "JOB_STATE_RUNNING": "4"})
+    newer = stale._replace(submitted_at=fourth, timestamps={**times, "JOB_STATE_RUNNING": fourth})
     assert trace_of(Verb.RUN, before, newer) is Trace.DONE
 
 

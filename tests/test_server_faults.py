@@ -53,11 +53,16 @@ LOST = [
     "empty",
     "garbage",
     "wrong-type",
+    "no-ok",
+    "two-oks",
+    "rpc-status",
+    "other-job",
     "huge",
     "hang:seconds=3",
     "drip:seconds=3",
 ]
 LOST_AFTER = ["500", "502", "503", "504", "302", "204", "reset", "close", "truncated", "html", "empty", "garbage"]
+LOST_AFTER += ["no-ok", "two-oks", "rpc-status", "other-job"]
 ROWS = [
     *(Row(fault, lost=True) for fault in LOST),
     *(Row(f"{kind}:after", lost=True, done=True) for kind in LOST_AFTER),
@@ -185,7 +190,10 @@ def test_a_stale_read_after_a_lost_run_leaves_it_in_doubt_and_does_not_run_it_ag
     assert [deed.verb for deed in ledger(db)] == [Verb.RUN]
 
 
-@pytest.mark.parametrize("fault", ["500", "403", "html", "reset", "hang:seconds=3", "wrong-type"])
+@pytest.mark.parametrize(
+    "fault",
+    ["500", "403", "html", "reset", "hang:seconds=3", "wrong-type", "no-ok", "two-oks", "rpc-status", "other-job"],
+)
 def test_a_job_that_cannot_be_read_is_not_touched(tmp_path: Path, fault: str) -> None:
     db = tmp_path / "server.db"
     with SandboxServer(db, access_token=TOKEN, create_missing=True, faults=[parse_fault(f"read:{fault}")]) as server:

@@ -58,10 +58,17 @@ def import_(
         shell.terminal.answer(f"Nothing to import: {_why_none(every, bool(ids_like or names_like or statuses))}.")
     if done.left:
         shell.terminal.remark(edits.left_out(done.left))
+    if done.unlisted:
+        shell.terminal.remark(
+            f"warning: {done.unlisted}; import --all again, or name the jobs that are missing: "
+            "reconciler import NAME=ID"
+        )
     if dry_run:
         shell.terminal.remark("Dry run: nothing was written.")
     elif done.taken:
         shell.terminal.remark("Nothing was sent. Review both files, and commit them.")
+    if done.unlisted:
+        return ExitCode.FAILED
     return ExitCode.REFUSED if done.left else ExitCode.DONE
 
 

@@ -60,7 +60,8 @@ class Engine(Protocol):
         """Every job that the service lists, as (engine job id, observation), each id once.
 
         A job that is not listed is not thereby missing. Raises as `observe` does, and
-        `EngineError` where the service has no list.
+        `EngineError` where the service has no list; and, after the last job that was found,
+        `ListIncomplete` where the service may have more jobs than it listed.
         """
 
     def send(self, call: Call, may_be_sent: Callable[[], bool] = always) -> Answer:

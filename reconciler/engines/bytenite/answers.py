@@ -1,4 +1,9 @@
-"""What an answer of the jobs API means: the four classes, as a table, and the words for people."""
+"""What an answer of the jobs API means: the four classes, as tables, and the words for people.
+
+A call that changes a job and a read are answered in different documents, so there is one table for each. A
+call was applied only where the answer says so: `ok: true`, and no `error` that says anything. The API's
+JSON leaves out fields at their default, so a missing `ok` is no word for "done".
+"""
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -10,12 +15,11 @@ from reconciler.engines.http.reply import Reply
 
 
 class _Row(NamedTuple):
-    """One kind of answer: its class, and whether any call or only a read may be sent again."""
+    """One kind of answer: its class, and whether the same request may be sent again."""
 
     matches: Callable[[Reply], bool]
     kind: AnswerClass
     repeat: bool = False
-    repeat_read: bool = False
 
 
 def _is_2xx(reply: Reply) -> bool:
@@ -25,22 +29,40 @@ def _is_2xx(reply: Reply) -> bool:
 # The first row that matches counts. "Rejected" looks at the status alone: it was read, so it stands,
 # whatever became of the body. A status that is not named here is in doubt, 4xx or not: only these are
 # known to mean that nothing was done.
-_ROWS = (
-    _Row(lambda reply: not reply.sent, AnswerClass.NOT_SENT, repeat=True, repeat_read=True),
+_UNDONE_ROWS = (
+    _Row(lambda reply: not reply.sent, AnswerClass.NOT_SENT, repeat=True),
     _Row(lambda reply: reply.status in (400, 401, 403, 404), AnswerClass.REJECTED),
-    _Row(lambda reply: reply.status == 429, AnswerClass.REJECTED, repeat=True, repeat_read=True),
-    _Row(lambda reply: reply.status in (500, 502, 503, 504), AnswerClass.IN_DOUBT, repeat_read=True),
-    _Row(lambda reply: bool(reply.fault), AnswerClass.IN_DOUBT, repeat_read=True),
+    _Row(lambda reply: reply.status == 429, AnswerClass.REJECTED, repeat=True),
+)
+
+_CALL_ROWS = (
+    *_UNDONE_ROWS,
+    _Row(lambda reply: reply.status in (500, 502, 503, 504), AnswerClass.IN_DOUBT),
+    _Row(lambda reply: bool(reply.fault), AnswerClass.IN_DOUBT),
     _Row(lambda reply: _is_2xx(reply) and _tells_failure(reply), AnswerClass.REJECTED),
-    _Row(lambda reply: _is_2xx(reply) and _tells_success(reply), AnswerClass.APPLIED),
-    _Row(_is_2xx, AnswerClass.IN_DOUBT, repeat_read=True),
+    _Row(lambda reply: _is_2xx(reply) and _fields(reply).get("ok") is True, AnswerClass.APPLIED),
+    _Row(lambda _: True, AnswerClass.IN_DOUBT),
+)
+
+# A read changes nothing, so it may be sent again wherever a later answer may be another one. What the
+# document of a read has to hold is for the reader of that document to say.
+_READ_ROWS = (
+    *_UNDONE_ROWS,
+    _Row(lambda reply: reply.status in (500, 502, 503, 504), AnswerClass.IN_DOUBT, repeat=True),
+    _Row(lambda reply: bool(reply.fault), AnswerClass.IN_DOUBT, repeat=True),
+    _Row(lambda reply: _is_2xx(reply) and _tells_failure(reply), AnswerClass.REJECTED),
+    _Row(lambda reply: _is_2xx(reply) and isinstance(reply.document, dict), AnswerClass.APPLIED),
+    _Row(_is_2xx, AnswerClass.IN_DOUBT, repeat=True),
     _Row(lambda _: True, AnswerClass.IN_DOUBT),
 )
 
 
-def answer_from(reply: Reply, redact: Callable[[str], str]) -> Answer:
-    """The class of a reply, and what the service or the network said: without secrets, then bounded."""
-    kind = _row(reply).kind
+def answer_from(reply: Reply, redact: Callable[[str], str], *, is_read: bool = False) -> Answer:
+    """The class of a reply, and what the service or the network said: without secrets, then bounded.
+
+    A read is "applied" where its document came whole and tells no failure.
+    """
+    kind = _row(reply, is_read).kind
     message = _said(reply) if kind is AnswerClass.APPLIED else _what_went_wrong(reply)
     request_id = _fields(reply).get("requestId")
     return Answer(
@@ -53,12 +75,11 @@ def answer_from(reply: Reply, redact: Callable[[str], str]) -> Answer:
 
 def may_repeat(reply: Reply, *, is_read: bool) -> bool:
     """Whether the same request may be sent again without knowing more."""
-    row = _row(reply)
-    return row.repeat_read if is_read else row.repeat
+    return _row(reply, is_read).repeat
 
 
-def _row(reply: Reply) -> _Row:
-    for row in _ROWS:
+def _row(reply: Reply, is_read: bool) -> _Row:
+    for row in _READ_ROWS if is_read else _CALL_ROWS:
         if row.matches(reply):
             return row
     raise AssertionError("the last row matches any reply")
@@ -69,21 +90,10 @@ def _tells_failure(reply: Reply) -> bool:
     return fields.get("ok") is False or _says_anything(fields.get("error"))
 
 
-def _tells_success(reply: Reply) -> bool:
-    """Whether nothing speaks against success; a missing `ok` does not, as defaults may be left out.
-
-    An empty `error` beside `ok: true` is an error at its defaults, and says nothing. Without it
-    the answer could mean either, and counts as neither.
-    """
-    if not isinstance(reply.document, dict):
-        return False
-    ok, error = reply.document.get("ok"), reply.document.get("error")
-    return ok is True or (ok is None and error is None)
-
-
 def _says_anything(error: object) -> bool:
+    """Whether an `error` is more than an error at its defaults, which may stand beside `ok: true`."""
     if isinstance(error, dict):
-        return any(value not in (None, "", 0, "0") for value in error.values())
+        return any(value not in (None, "", 0, "0", [], {}) for value in error.values())
     return bool(error)
 
 
@@ -107,7 +117,7 @@ def _asked_pause(reply: Reply) -> str:
 
 def _what_is_unreadable(reply: Reply) -> str:
     if isinstance(reply.document, dict):
-        return "the answer says neither success nor failure"
+        return "the answer does not say that it was done (`ok: true`)"
     return "the answer is no JSON object" if reply.text.strip() else "the answer is empty"
 
 

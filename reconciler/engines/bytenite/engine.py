@@ -3,12 +3,9 @@
 import json
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from random import Random
 
 from reconciler.endpoints import endpoint_fault, normalize_endpoint
@@ -24,20 +21,15 @@ from reconciler.engines.bytenite.auth import (
     life_s,
     token_url,
 )
+from reconciler.engines.bytenite.listing import PAGE_SIZE, Page, read_list
 from reconciler.engines.bytenite.wire import job_path, observation_from, whole_number
 from reconciler.engines.http.network import DIRECT, Network
 from reconciler.engines.http.rate import RateLimiter, Slots
 from reconciler.engines.http.reply import BaseTransport, Reply
 from reconciler.engines.http.retries import Wait, send_with_retries
-from reconciler.errors import CredentialsError, EngineError, ReconcilerError
+from reconciler.errors import CredentialsError, EngineError, ListIncomplete, ReconcilerError
 from reconciler.jobs import NOT_OBSERVED, Observation, Status
 from reconciler.plan import Call
-
-PAGE_SIZE = 100
-PAGE_LIMIT = 10_000
-
-_Page = tuple[list[tuple[str, Mapping[str, object]]], Mapping[str, object]]
-"""Jobs by id, and `pagination`."""
 
 
 class ByteniteEngine:
@@ -105,7 +97,7 @@ class ByteniteEngine:
         if self._reads is False:
             return NOT_OBSERVED
         reply = self._read(job_path(job_id))
-        answer = answer_from(reply, self._tokens.redact)
+        answer = answer_from(reply, self._tokens.redact, is_read=True)
         if answer.kind is AnswerClass.APPLIED:
             return self._observation(job_id, reply)
         if reply.status == 404:
@@ -115,22 +107,12 @@ class ByteniteEngine:
         return _unreadable(f"{_status_of(answer)}: {answer.message}")
 
     def observe_all(self) -> Iterator[tuple[str, Observation]]:
-        """See `Engine.observe_all`. A page that brings nothing new ends the list."""
-        seen: set[str] = set()
-        offset = 0
-        for jobs, pagination in islice(self._pages(), PAGE_LIMIT):
-            new = {job_id: job for job_id, job in jobs if job_id not in seen}
-            for job_id, job in new.items():
+        """See `Engine.observe_all`."""
+        try:
+            for job_id, job in read_list(self._page, self._parallelism):
                 yield job_id, observation_from(self._without_secrets(job))
-            seen.update(new)
-            offset += len(jobs)
-            total = whole_number(pagination.get("total")) or 0
-            told = pagination.get("hasNext")
-            # A default may be left out: without `hasNext` there is more only where the total says so.
-            has_next = offset < total if told is None else told is True
-            if not new or not has_next or 0 < total <= offset:
-                return
-        raise EngineError(f"{self._endpoint}: the list of jobs does not end after {PAGE_LIMIT} pages")
+        except ListIncomplete as fault:
+            raise ListIncomplete(f"{self._endpoint}: {fault.message}", fault.hint) from fault
 
     def send(self, call: Call, may_be_sent: Callable[[], bool] = always) -> Answer:
         """See `Engine.send`."""
@@ -148,7 +130,8 @@ class ByteniteEngine:
     def _observation(self, job_id: str, reply: Reply) -> Observation:
         job = reply.document.get("job") if isinstance(reply.document, Mapping) else None
         if not isinstance(job, Mapping):
-            return _unreadable("the answer holds no job")
+            said = answer_from(reply, self._tokens.redact, is_read=True).message if reply.document else ""
+            return _unreadable(f"the answer holds no job{': ' if said else ''}{said}")
         if job.get("id", job_id) != job_id:
             return _unreadable("the answer is about another job")
         self._offers_reads(found=True)
@@ -159,15 +142,15 @@ class ByteniteEngine:
         with self._reads_lock:
             if self._reads is None:
                 reply = self._read("/jobs?pagination.limit=1")
-                probe = answer_from(reply, self._tokens.redact)
-                if probe.kind is AnswerClass.APPLIED:
-                    self._reads = True
-                elif probe.status in (404, 405, 501):
+                probe = answer_from(reply, self._tokens.redact, is_read=True)
+                if probe.status in (404, 405, 501):
                     self._reads = False
+                elif probe.kind is AnswerClass.APPLIED and _entries(reply.document) is not None:
+                    self._reads = True
                 else:
                     return _unreadable(
-                        f"404: {answer.message}; whether the service offers reads is not known: "
-                        f"its list answers {_status_of(probe)}: {probe.message}"
+                        f"404: {answer.message}; whether the service offers reads is not known: its list answers "
+                        f"{_status_of(probe)}: {probe.message or 'the answer holds no list of jobs'}"
                     )
             return Observation(Status.MISSING, detail=answer.message) if self._reads else NOT_OBSERVED
 
@@ -178,49 +161,31 @@ class ByteniteEngine:
                 self._reads = found
             return self._reads
 
-    def _pages(self) -> Iterator[_Page]:
-        """The pages without end, in order. Where the first says how many jobs there are, others are asked for ahead."""
-        page = self._page(0)
-        yield page
-        offset = step = len(page[0])
-        total = whole_number(page[1].get("total")) or 0
-        starts = iter(range(step, total, step)) if step else iter(())
-        ahead: deque[Future[_Page]] = deque()
-        pool = ThreadPoolExecutor(self._parallelism)
-        try:
-            while True:
-                ahead.extend(pool.submit(self._page, start) for start in islice(starts, self._parallelism - len(ahead)))
-                page = ahead.popleft().result() if ahead else self._page(offset)
-                yield page
-                offset += len(page[0])
-                if len(page[0]) != step:
-                    # The others do not begin where this one ends.
-                    ahead.clear()
-                    starts = iter(())
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _page(self, offset: int) -> _Page:
-        """The jobs of one page by id, and its `pagination`. Raises `EngineError` for any other answer."""
+    def _page(self, offset: int) -> Page:
+        """One page of the list. Raises `EngineError` for an answer that is none."""
         reply = self._read(f"/jobs?pagination.limit={PAGE_SIZE}&pagination.offset={offset}")
-        answer = answer_from(reply, self._tokens.redact)
+        answer = answer_from(reply, self._tokens.redact, is_read=True)
         where = f"{self._endpoint}/jobs"
         if answer.status in (404, 405, 501):
             raise EngineError(f"{where}: the service has no list of jobs ({answer.status})", "name the jobs one by one")
         if answer.kind is not AnswerClass.APPLIED or not isinstance(reply.document, Mapping):
             raise EngineError(f"{where}: the list of jobs can't be read: {_status_of(answer)}: {answer.message}")
         jobs: list[tuple[str, Mapping[str, object]]] = []
-        entries = reply.document.get("data") or []
-        if not isinstance(entries, list):
-            raise EngineError(f"{where}: the answer holds no list of jobs")
+        entries = _entries(reply.document)
+        if entries is None:
+            said = f": {answer.message}" if answer.message else ""
+            raise EngineError(f"{where}: the answer holds no list of jobs{said}")
         for job in entries:
             job_id = job.get("id") if isinstance(job, Mapping) else None
-            if not isinstance(job_id, str) or not job_id or self._tokens.redact(job_id) != job_id:
+            is_job = isinstance(job_id, str) and job_id and self._tokens.redact(job_id) == job_id
+            if not isinstance(job, Mapping) or not isinstance(job_id, str) or not is_job:
                 raise EngineError(f"{where}: the list holds an entry that is no job with an id")
             jobs.append((job_id, job))
         self._offers_reads(found=True)
-        pagination = reply.document.get("pagination")
-        return jobs, pagination if isinstance(pagination, Mapping) else {}
+        told = reply.document.get("pagination")
+        pagination = told if isinstance(told, Mapping) else {}
+        has_next = pagination.get("hasNext")
+        return Page(jobs, whole_number(pagination.get("total")), has_next if isinstance(has_next, bool) else None)
 
     def _read(self, path: str) -> Reply:
         """The reply to a GET. Raises `CredentialsError` for a 401, `EngineError` where it could not be sent."""
@@ -263,7 +228,7 @@ class ByteniteEngine:
         content = _compact({"apiKey": api_key})
         # A token that nobody got to see does no harm, so asking again is as safe as a read.
         reply = self._retrying(lambda: self._exchange("POST", url, None, content), partial(may_repeat, is_read=True))
-        answer = answer_from(reply, self._tokens.redact)
+        answer = answer_from(reply, self._tokens.redact, is_read=True)
         if answer.kind is AnswerClass.APPLIED:
             # No word of this answer is ever shown: it may hold a token in a place where none is looked for.
             fields = reply.document if isinstance(reply.document, Mapping) else {}
@@ -320,6 +285,20 @@ class ByteniteEngine:
 
 def _compact(body: Mapping[str, object]) -> bytes:
     return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _entries(document: object) -> list[object] | None:
+    """The entries of a page; None where the document is no page of the list.
+
+    What is at its default may be left out: an empty list, and then the whole document.
+    """
+    if not isinstance(document, Mapping):
+        return None
+    entries = document.get("data")
+    if entries is None:
+        is_page = not document or isinstance(document.get("pagination"), Mapping)
+        return [] if is_page else None
+    return entries if isinstance(entries, list) else None
 
 
 def _status_of(answer: Answer) -> str:

@@ -9,6 +9,7 @@ from typing import assert_never
 
 from reconciler.jobs import Config, Observation, Status, Verb
 from reconciler.plan import Call
+from reconciler.times import is_zero
 
 DETAIL_LIMIT = 500
 """Characters that are kept of a text which the service wrote."""
@@ -46,7 +47,8 @@ def job_path(job_id: str) -> str:
 def observation_from(job: Mapping[str, object]) -> Observation:
     """What one job of the service's says. The state's own word is kept beside what it is mapped to.
 
-    An unknown word is an active job: it is not one of the published ends.
+    An unknown word is an active job: it is not one of the published ends. So is a word for an abort that is
+    still going on, such as JOB_STATE_ABORTING.
     """
     word = job.get("state")
     submitted_at = job.get("submittedAt")
@@ -56,7 +58,7 @@ def observation_from(job: Mapping[str, object]) -> Observation:
         status=_status(word, job.get("deletedAt")),
         word=word[:DETAIL_LIMIT] if isinstance(word, str) else "",
         config=_config(job.get("config")),
-        submitted_at=submitted_at if isinstance(submitted_at, str) and submitted_at else None,
+        submitted_at=submitted_at if isinstance(submitted_at, str) and _is_set(submitted_at) else None,
         timestamps=_timestamps(timestamps),
         detail=_detail(word, job.get("errorMessage")),
         name=name[:DETAIL_LIMIT] if isinstance(name, str) else "",
@@ -64,14 +66,18 @@ def observation_from(job: Mapping[str, object]) -> Observation:
 
 
 def _status(word: object, deleted_at: object) -> Status:
-    # An empty time is a time that was left at its default: not set.
-    if deleted_at not in (None, ""):
+    if _is_set(deleted_at) if isinstance(deleted_at, str) else deleted_at is not None:
         return Status.MISSING
     if not isinstance(word, str) or not word:
         return Status.UNREADABLE
-    if "ABORT" in word or "CANCEL" in word:
+    if ("ABORT" in word or "CANCEL" in word) and not word.endswith("ING"):
         return Status.ABORTED
     return _STATUSES.get(word, Status.ACTIVE)
+
+
+def _is_set(time: str) -> bool:
+    """Whether a time was ever set: an empty one, and the first moment of the year 1, are times at their default."""
+    return bool(time) and not is_zero(time)
 
 
 def _config(told: object) -> Config | None:
@@ -108,7 +114,9 @@ def whole_number(value: object) -> int | None:
 def _timestamps(told: object) -> Mapping[str, str]:
     if not isinstance(told, Mapping):
         return {}
-    return {word: time for word, time in told.items() if isinstance(word, str) and isinstance(time, str)}
+    return {
+        word: time for word, time in told.items() if isinstance(word, str) and isinstance(time, str) and _is_set(time)
+    }
 
 
 def _detail(word: object, error_message: object) -> str:

@@ -5,7 +5,6 @@ It never reads netrc, keeps no cookie, follows no redirect and sends nothing a s
 """
 
 import errno
-import json
 import ssl
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -19,7 +18,7 @@ from reconciler.engines.http.dial import Dialer, SocksProxy
 from reconciler.engines.http.exchange import Exchange, Means, Watchdog, ongoing
 from reconciler.engines.http.faults import Fault, Way, is_refusal_of_client
 from reconciler.engines.http.network import DIRECT, Network, proxy_tls_context, tls_context
-from reconciler.engines.http.reply import Reply
+from reconciler.engines.http.reply import Reply, json_document
 
 if TYPE_CHECKING:
     from requests.structures import CaseInsensitiveDict
@@ -146,7 +145,7 @@ class Transport:
             status=response.status,
             headers={name: value for name in _KEPT_HEADERS if (value := told.get(name)) is not None},
             text=content[:BODY_LIMIT_BYTES].decode(errors="replace"),
-            document=_json(content),
+            document=json_document(content),
             fault=fault.text,
             remedy=fault.remedy,
         )
@@ -178,10 +177,3 @@ def _is_exhausted(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _json(content: bytes) -> object:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return None

@@ -4,11 +4,10 @@ Given to an engine in place of the network it makes the same answers and the sam
 where the wire would make one wait, `pause` is called, which may be a clock that is put forward.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 
-from reconciler.engines.http.reply import Reply
+from reconciler.engines.http.reply import Reply, json_document
 from reconciler.engines.sandbox.answers import Reply as Answer
 from reconciler.engines.sandbox.faults import Fault, Kind
 from reconciler.engines.sandbox.service import Request, Service
@@ -82,17 +81,10 @@ class DirectTransport:
             status=answer.status,
             headers={**headers, "date": formatdate(self._clock(), usegmt=True)},
             text=content.decode(errors="replace"),
-            document=None if fault else _json(content),
+            document=None if fault else json_document(content),
             fault=fault,
         )
 
 
 def _lost(fault: str) -> Reply:
     return Reply(sent=True, fault=fault)
-
-
-def _json(content: bytes) -> object:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return None

@@ -9,9 +9,22 @@ keys   times=N        the first N calls that match, then no more
        skip=N         let N calls that match pass first
        job=GLOB       calls on a job whose id matches, case and all
        p=PROBABILITY  each matching call with this chance, drawn from seed=N (default 0)
-       seconds=S      how long: hang (default: for ever), slow (default 5), drip (default 30)
+       seconds=S      how long: hang (default: for ever), slow (default 5), drip and drain (default 30)
+       format=F       with time-format: seconds, millis, nanos, offset or lower (default seconds)
+       jobs=N         with page-cap (default 50) and shift (default 5): so many jobs
        retry-after=T  with a status: the header, sent as it stands
        location=URL   with a 3xx: the header; by default a path here that runs the job if followed
+
+Some kinds imitate what honest servers do, and the work is done as ever:
+  abort:drain           the abort is accepted, and the job stays active for `seconds`
+  read:time-format      times are written in another way; also list:time-format
+  read:extra-time       `stateTimestamps` has one entry more, for the run that is over
+  list:page-cap         a page holds `jobs` at the most, whatever limit was asked for
+  list:no-pagination    the answer has no `pagination`
+  list:same-page        the offset is ignored: every page is the first one
+  list:shift            the page begins `jobs` later, as if so many earlier jobs had just been deleted
+The 200s `no-ok`, `two-oks`, `rpc-status` and `other-job` never say that a call was done: `ok` is left out, is
+there twice (false, then true), gives way to a `code`, or to the document of another job.
 
 Of several faults the first that matches applies, and the ones after it do not count the call.
 """
@@ -19,7 +32,7 @@ Of several faults the first that matches applies, and the ones after it do not c
 import math
 import random
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -58,8 +71,19 @@ class Kind(StrEnum):
     WRONG_TYPE = "wrong-type"  # 200 with JSON of the wrong shape
     NOT_OK = "not-ok"  # 200 with `ok` false and an `error`
     ERROR_IN_200 = "error-in-200"  # 200 with `ok` true and yet an `error`
+    NO_OK = "no-ok"  # 200 without `ok`, as of a server that leaves out defaults
+    TWO_OKS = "two-oks"  # 200 with `ok` false and then `ok` true
+    RPC_STATUS = "rpc-status"  # 200 with an error's code and message alone
+    OTHER_JOB = "other-job"  # 200 with the document of another job
     STALE = "stale"  # a read shows the job before its last change
     FAIL = "fail"  # the run is accepted and ends failed
+    DRAIN = "drain"  # the abort is accepted and shows `seconds` later
+    TIME_FORMAT = "time-format"  # times are written in another way
+    EXTRA_TIME = "extra-time"  # one entry more in `stateTimestamps`
+    PAGE_CAP = "page-cap"  # a page of the list holds so many jobs at the most
+    NO_PAGINATION = "no-pagination"  # a page of the list does not say how many there are
+    SAME_PAGE = "same-page"  # the list begins anew on every page
+    SHIFT = "shift"  # a page of the list begins so many jobs later
 
 
 HUGE_BYTES = 16 * 1024 * 1024
@@ -68,13 +92,30 @@ HUGE_BYTES = 16 * 1024 * 1024
 SILENT = (Kind.RESET, Kind.CLOSE, Kind.HANG)
 """The kinds that send no answer at all."""
 
-WORKING = (Kind.SLOW, Kind.STALE, Kind.FAIL)
+_HONEST: Mapping[Kind, tuple[Operation, ...]] = {
+    Kind.STALE: (Operation.READ,),
+    Kind.FAIL: (Operation.RUN,),
+    Kind.DRAIN: (Operation.ABORT,),
+    Kind.TIME_FORMAT: (Operation.READ, Operation.LIST),
+    Kind.EXTRA_TIME: (Operation.READ,),
+    Kind.PAGE_CAP: (Operation.LIST,),
+    Kind.NO_PAGINATION: (Operation.LIST,),
+    Kind.SAME_PAGE: (Operation.LIST,),
+    Kind.SHIFT: (Operation.LIST,),
+}
+"""The kinds that are part of how the work is done, and the operations that they go with."""
+
+WORKING = (Kind.SLOW, *_HONEST)
 """The kinds under which the work is done in any case."""
 
+TIME_FORMATS = ("seconds", "millis", "nanos", "offset", "lower")
+"""The ways of `time-format` to write a time: cut to whole or thousandth seconds, with nine digits, an hour east, in
+lower case."""
+
 VERBS = tuple(verb for verb in Operation if verb not in (Operation.DOCUMENT, Operation.FOLLOW))
-_ONLY = {Kind.STALE: Operation.READ, Kind.FAIL: Operation.RUN}
-_SECONDS = {Kind.HANG: math.inf, Kind.SLOW: 5.0, Kind.DRIP: 30.0}
-_KEYS = ("times", "skip", "job", "seconds", "retry-after", "location", "p", "seed")
+_SECONDS = {Kind.HANG: math.inf, Kind.SLOW: 5.0, Kind.DRIP: 30.0, Kind.DRAIN: 30.0}
+_JOBS = {Kind.PAGE_CAP: 50, Kind.SHIFT: 5}
+_KEYS = ("times", "skip", "job", "seconds", "retry-after", "location", "p", "seed", "format", "jobs")
 _WITH_COLONS = ("retry-after", "location")
 _WORDS = tuple(kind.value for kind in Kind if kind is not Kind.STATUS)
 _BODYLESS = (204, 205, 304)
@@ -97,6 +138,8 @@ class Fault:
     location: str | None = None
     p: float = 1.0
     seed: int = 0
+    time_format: str = ""
+    jobs: int = 0
 
     @property
     def works(self) -> bool:
@@ -111,7 +154,7 @@ class Fault:
     def may_match(self, operation: Operation, job_id: str) -> bool:
         """Whether it is meant for such a call, its counts and its chance aside."""
         meant = VERBS if self.operation is None else (self.operation,)
-        if operation not in meant or _ONLY.get(self.kind, operation) is not operation:
+        if operation not in meant or operation not in _HONEST.get(self.kind, meant):
             return False
         return self.job is None or (job_id != "" and fnmatchcase(job_id, self.job))
 
@@ -132,14 +175,16 @@ def parse_fault(text: str) -> Fault:
         kind, status = Kind(word), 200
     else:
         raise _wrong(text, f"{word!r} is no kind", f"a status from 200 to 599 or one of {', '.join(_WORDS)}")
-    if operation is not None and _ONLY.get(kind, operation) is not operation:
-        raise _wrong(text, f"{word} does not go with {verb}", f"{_ONLY[kind]}:{word}")
+    if operation is not None and operation not in _HONEST.get(kind, (operation,)):
+        raise _wrong(text, f"{word} does not go with {verb}", " or ".join(f"{one}:{word}" for one in _HONEST[kind]))
     after = parts[:1] == ["after"]
-    if after and kind in (Kind.STALE, Kind.FAIL):
+    if after and kind in _HONEST:
         raise _wrong(text, f"{word} has no 'after'", f"{verb}:{word}")
     keys = _keys(text, parts[1:] if after else parts)
     for key, fits, where in (
-        ("seconds", kind in _SECONDS, "hang, slow and drip"),
+        ("seconds", kind in _SECONDS, "hang, slow and drip, and with abort:drain"),
+        ("format", kind is Kind.TIME_FORMAT, "time-format"),
+        ("jobs", kind in _JOBS, "page-cap and shift"),
         ("retry-after", kind is Kind.STATUS, "a status"),
         ("location", kind is Kind.STATUS and 300 <= status < 400 and status != 304, "a 3xx status"),
         ("seed", "p" in keys, "p="),
@@ -147,6 +192,9 @@ def parse_fault(text: str) -> Fault:
     ):
         if key in keys and not fits:
             raise _wrong(text, f"{key}= means nothing here", f"{key}= only with {where}")
+    time_format = keys.get("format", TIME_FORMATS[0])
+    if time_format not in TIME_FORMATS:
+        raise _wrong(text, f"{time_format} is no format", f"one of {', '.join(TIME_FORMATS)}")
     return Fault(
         text=text,
         operation=operation,
@@ -161,6 +209,8 @@ def parse_fault(text: str) -> Fault:
         location=keys.get("location"),
         p=_decimal(text, keys, "p", 1.0, 1.0),
         seed=_whole(text, keys, "seed", 0),
+        time_format=time_format if kind is Kind.TIME_FORMAT else "",
+        jobs=_whole(text, keys, "jobs", 1) if "jobs" in keys else _JOBS.get(kind, 0),
     )
 
 
@@ -213,6 +263,14 @@ def spoil(fault: Fault, honest: Reply, request_id: str, trap: str, randbytes: Ca
             return json_reply({"ok": False, "requestId": request_id, "error": error})
         case Kind.ERROR_IN_200:
             return json_reply({"ok": True, "requestId": request_id, "message": "", "error": error})
+        case Kind.NO_OK:
+            return json_reply({"requestId": request_id, "message": "simulated"})
+        case Kind.TWO_OKS:
+            return Reply(200, b'{"ok": false, "requestId": "", "message": "simulated", "ok": true}')
+        case Kind.RPC_STATUS:
+            return json_reply({"code": 16, "message": "unauthenticated", "details": []})
+        case Kind.OTHER_JOB:
+            return json_reply({"job": {"id": "another-job", "state": "JOB_STATE_COMPLETE"}, "templateInfo": {}})
         case Kind.TRUNCATED if not fault.works:
             return done(request_id, "half of this answer is missing")
         case _:

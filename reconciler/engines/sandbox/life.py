@@ -1,7 +1,7 @@
 """The life of simulated jobs: what a call does to one, and the database that keeps them.
 
     draft ── run ──> active ── time passes ──> complete, or failed
-      │                └────── abort ────────> aborted
+      │                └────── abort ────────> aborted, at once or after a drain
       └── abort ──> deleted        complete, failed and aborted jobs run again
 
 A job's state is worked out from its times when it is read, so nothing has to tick. All times are
@@ -15,7 +15,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,8 +47,8 @@ class Job(NamedTuple):
     """One job, as the row of the database that it is; hence a tuple.
 
     `config` is the JSON of the last run's. `ends_at` is when the last run ends by itself, and
-    `failure` why it then counts as failed, "" where it completes. `created_at` is None for a draft
-    that is not stored.
+    `failure` why it then counts as failed, "" where it completes. `aborted_at` is when an abort shows, which
+    is later than the abort where the job drains. `created_at` is None for a draft that is not stored.
     """
 
     id: str
@@ -93,7 +93,7 @@ def state(job: Job, now: float) -> JobState:
     if job.ends_at is None:
         return JobState.NEW
     if job.aborted_at is not None:
-        return JobState.ABORTED
+        return JobState.ABORTED if job.aborted_at <= now else JobState.RUNNING
     if now < job.ends_at:
         return JobState.RUNNING
     return JobState.FAILED if job.failure else JobState.COMPLETE
@@ -120,16 +120,19 @@ def run(job: Job, config: Config, now: float, job_seconds: float, failure: str =
     )
 
 
-def abort(job: Job, now: float) -> Job:
+def abort(job: Job, now: float, drain_s: float = 0.0) -> Job:
     """The job aborted, or deleted where it was never run, as the contract says.
 
-    Raises `NotAllowed` where it is neither active nor a draft.
+    It stays active for `drain_s` seconds. Raises `NotAllowed` where it is neither active nor a draft, and
+    where an abort has yet to show.
     """
     match state(job, now):
         case JobState.NEW:
             return delete(job, now)
+        case JobState.RUNNING if job.aborted_at is not None:
+            raise NotAllowed("already being aborted", "The job was aborted and has yet to end.")
         case JobState.RUNNING:
-            return job._replace(aborted_at=now)
+            return job._replace(aborted_at=now + drain_s)
         case ended:
             raise NotAllowed("not running", f"The job is not running: its state is {ended}.")
 
@@ -141,8 +144,15 @@ def delete(job: Job, now: float) -> Job:
     return job._replace(created_at=now if job.created_at is None else job.created_at, deleted_at=now)
 
 
-def to_wire(job: Job, now: float) -> dict[str, Any]:
-    """The job as the API answers it; int64s are decimal strings, as protobuf's JSON mapping writes them."""
+def to_wire(job: Job, now: float, time_format: str = "") -> dict[str, Any]:
+    """The job as the API answers it; int64s are decimal strings, as protobuf's JSON mapping writes them.
+
+    `time_format` is one of `faults.TIME_FORMATS`, "" for microseconds.
+    """
+
+    def told(at: float | None) -> str | None:
+        return None if at is None else rfc3339(at, time_format)
+
     word = state(job, now)
     ended = job.aborted_at if word is JobState.ABORTED else job.ends_at if word is not JobState.RUNNING else None
     times = {JobState.NEW: job.created_at, JobState.RUNNING: job.submitted_at}
@@ -156,20 +166,32 @@ def to_wire(job: Job, now: float) -> dict[str, Any]:
         "description": job.description,
         "config": {key: value if isinstance(value, bool) else str(value) for key, value in config.items()},
         "state": word.value,
-        "createdAt": _rfc3339(job.created_at),
-        "submittedAt": _rfc3339(job.submitted_at),
-        "startedAt": _rfc3339(job.submitted_at),
-        "endedAt": _rfc3339(ended),
+        "createdAt": told(job.created_at),
+        "submittedAt": told(job.submitted_at),
+        "startedAt": told(job.submitted_at),
+        "endedAt": told(ended),
         "deletedAt": None,
         "errorMessage": job.failure if word is JobState.FAILED else "",
-        "stateTimestamps": {key.value: _rfc3339(at) for key, at in times.items() if at is not None},
+        "stateTimestamps": {key.value: told(at) for key, at in times.items() if at is not None},
     }
 
 
-def _rfc3339(at: float | None) -> str | None:
-    if at is None:
-        return None
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+def rfc3339(at: float, time_format: str = "") -> str:
+    """A time as the API writes it; `time_format` as in `to_wire`."""
+    when = datetime.fromtimestamp(at, UTC)
+    match time_format:
+        case "seconds":
+            return when.isoformat(timespec="seconds").replace("+00:00", "Z")
+        case "millis":
+            return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        case "nanos":
+            return when.isoformat(timespec="microseconds").replace("+00:00", "000Z")
+        case "offset":
+            return when.astimezone(timezone(timedelta(hours=1))).isoformat(timespec="microseconds")
+        case "lower":
+            return when.isoformat(timespec="microseconds").replace("+00:00", "z").replace("T", "t")
+        case _:
+            return when.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 _APPLICATION_ID = 0x5EC0_5A2D

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, quote, unquote
 
 from reconciler.engines.sandbox.answers import JSON, Rejection, Reply, done, failure, json_reply
 from reconciler.engines.sandbox.faults import SILENT, Fault, Faults, Kind, Operation, spoil
-from reconciler.engines.sandbox.life import Book, Deed, Job, NotAllowed, Seen, abort, delete, run, to_wire
+from reconciler.engines.sandbox.life import Book, Deed, Job, NotAllowed, Seen, abort, delete, rfc3339, run, to_wire
 from reconciler.engines.sandbox.openapi import DEFAULT_PAGE, INT32_MAX, INT64_MAX, MAX_PAGE, openapi_document
 from reconciler.jobs import Config, Verb
 
@@ -217,8 +217,11 @@ class Service:
 
     def _end(self, errand: _Errand) -> Reply:
         job, stored = self._find(errand.job_id)
+        fault = errand.fault
+        drain_s = fault.seconds if fault is not None and fault.kind is Kind.DRAIN else 0.0
         with _allowed():
-            after = (abort if errand.operation is Operation.ABORT else delete)(job, errand.now)
+            is_abort = errand.operation is Operation.ABORT
+            after = abort(job, errand.now, drain_s) if is_abort else delete(job, errand.now)
         return self._changed(errand, stored, after, Verb.ABORT if after.deleted_at is None else Verb.DELETE, {})
 
     def _changed(self, errand: _Errand, stored: Job | None, after: Job, verb: Verb, config: Config) -> Reply:
@@ -231,18 +234,27 @@ class Service:
 
     def _read(self, errand: _Errand) -> Reply:
         stored, before = self._book.find(errand.job_id)
-        stale = errand.fault is not None and errand.fault.kind is Kind.STALE
-        job = self._living(errand.job_id, before if stale else stored)
-        return json_reply({"job": to_wire(job, errand.now), "templateInfo": {}})
+        kind = None if errand.fault is None else errand.fault.kind
+        job = self._living(errand.job_id, before if kind is Kind.STALE else stored)
+        told = _to_wire(job, errand)
+        if kind is Kind.EXTRA_TIME:
+            told["stateTimestamps"]["JOB_STATE_ARCHIVED"] = rfc3339(errand.now)
+        return json_reply({"job": told, "templateInfo": {}})
 
     def _list(self, errand: _Errand) -> Reply:
         query = parse_qs(_split(errand.request.target)[1], keep_blank_values=True)
         limit = _query_number(query, "pagination.limit", DEFAULT_PAGE, 1, MAX_PAGE)
         offset = _query_number(query, "pagination.offset", 0, 0, INT32_MAX)
-        total, jobs = self._book.page(limit, offset)
+        kind, told = (None, 0) if errand.fault is None else (errand.fault.kind, errand.fault.jobs)
+        gone = told if kind is Kind.SHIFT else 0
+        if kind is Kind.SAME_PAGE:
+            offset = 0
+        total, jobs = self._book.page(min(limit, told) if kind is Kind.PAGE_CAP else limit, offset + gone)
+        total = max(0, total - gone)
         more = offset + len(jobs) < total
         pagination = {"total": total, "offset": offset, "hasPrevious": offset > 0, "hasNext": more}
-        return json_reply({"pagination": pagination, "data": [to_wire(job, errand.now) for job in jobs]})
+        data = [_to_wire(job, errand) for job in jobs]
+        return json_reply({"data": data} if kind is Kind.NO_PAGINATION else {"pagination": pagination, "data": data})
 
     def _create(self, errand: _Errand) -> Reply:
         body = _json_object(errand.request)
@@ -250,6 +262,11 @@ class Service:
         job = Job(self._new_id(), name, template_id, description, created_at=errand.now)
         self._book.keep(job, None)
         return json_reply({"job": to_wire(job, errand.now)})
+
+
+def _to_wire(job: Job, errand: _Errand) -> dict[str, Any]:
+    """The job as this request is answered with it."""
+    return to_wire(job, errand.now, "" if errand.fault is None else errand.fault.time_format)
 
 
 def _split(target: str) -> tuple[str, str]:

@@ -1,0 +1,172 @@
+"""The list of jobs, read page by page until it is known to be whole.
+
+A list is asked for by offset, and it may change between two pages: where a job is deleted, all jobs after it
+move up, and the job at the edge of the next page is on no page at all. So each page is asked to begin with
+the last job of the page before. Where it does not, the list has moved, and is read again. A service that
+turns offsets into pages of its own can't be read so. Its list is read by plain offsets, until two readings
+in a row agree.
+
+What a service says of the size of its list may be missing or wrong. The list is at its end where the service
+says so and nothing else that it says speaks against that, or where a page brings no new job.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from itertools import islice
+from typing import NamedTuple
+
+from reconciler.errors import EngineError, ListIncomplete
+
+PAGE_SIZE = 100
+PAGE_LIMIT = 10_000
+"""Pages that are asked for in one reading of the list."""
+
+_OVERLAPS = (1, 1, 0, 0, 0)
+"""How many jobs of a page the next page begins with, for each time that the list may be read."""
+
+_MOVED = "it changed while it was read"
+
+Job = Mapping[str, object]
+
+
+class Page(NamedTuple):
+    """One page. `total` and `has_next` are what the service says of the whole list, None where it says nothing."""
+
+    jobs: Sequence[tuple[str, Job]]
+    total: int | None = None
+    has_next: bool | None = None
+
+
+def read_list(fetch: Callable[[int], Page], parallelism: int) -> Iterator[tuple[str, Job]]:
+    """Every job that is listed, by id, each once, as soon as its page is there.
+
+    `fetch` gives the page at an offset, and is called from up to `parallelism` threads; what it raises, this
+    raises. Raises `ListIncomplete`, after all jobs that were found, where the list may not be whole.
+    """
+    given: set[str] = set()
+    before: list[str] | None = None
+    fault = _MOVED
+    for overlap in _OVERLAPS:
+        with closing(_Reading(fetch, parallelism, overlap)) as reading:
+            for job_id, job in reading.jobs():
+                if job_id not in given:
+                    given.add(job_id)
+                    yield job_id, job
+        ids = list(reading.ids)
+        agrees = ids == before
+        if not reading.fault and (reading.overlap or reading.filled <= 1 or agrees):
+            return
+        fault = reading.fault or _MOVED
+        if agrees:
+            break
+        before = None if overlap else ids
+    raise ListIncomplete(
+        f"the list of jobs may not be whole: {fault}", "try again later, or name the jobs that are missing"
+    )
+
+
+class _Reading:
+    """One reading of the list from its first page on.
+
+    `fault` says why the list may not be whole, and is "" where nothing speaks against it. `filled` counts the
+    pages that brought a new job.
+    """
+
+    def __init__(self, fetch: Callable[[int], Page], parallelism: int, overlap: int) -> None:
+        self._pages = _Pages(fetch, parallelism)
+        self.overlap = overlap
+        self.ids: dict[str, None] = {}
+        self.filled = 0
+        self.fault = ""
+        self._total: int | None = None
+        self._has_next: bool | None = None
+
+    def jobs(self) -> Iterator[tuple[str, Job]]:
+        """Each job as its page is read, until the end of the list or the first sign that it moved."""
+        tail = ""
+        for _ in range(PAGE_LIMIT):
+            shared = self.overlap if self.ids else 0
+            try:
+                page = self._pages.at(len(self.ids) - shared)
+            except EngineError as fault:
+                if not shared:
+                    raise
+                self.fault = fault.message
+                return
+            if page.total is not None:
+                self._total = page.total
+            fresh = {job_id: job for job_id, job in page.jobs if job_id not in self.ids}
+            if not fresh:
+                self.fault = self._fault_at_the_end(page, tail)
+                return
+            self.ids |= dict.fromkeys(fresh)
+            yield from fresh.items()
+            if len(fresh) != len(page.jobs) - shared or (shared and page.jobs[0][0] != tail):
+                self.fault = _MOVED
+                return
+            if not self.filled:
+                self._look_ahead(page)
+            self.filled += 1
+            tail = page.jobs[-1][0]
+            self._has_next = page.has_next
+            if page.has_next is False and (self._total is None or self._total <= len(self.ids)):
+                return
+        raise EngineError(f"the list of jobs does not end after {PAGE_LIMIT} pages")
+
+    def close(self) -> None:
+        """Drop the pages that were asked for ahead."""
+        self._pages.close()
+
+    def _look_ahead(self, first: Page) -> None:
+        if len(first.jobs) == 1:
+            self.overlap = 0  # a page of one job can't both repeat that job and bring another one
+        step = len(first.jobs) - self.overlap
+        self._pages.expect(range(step, first.total or 0, step))
+
+    def _fault_at_the_end(self, page: Page, tail: str) -> str:
+        """Why a page that brings nothing new may not be the end of the list, "" where it is."""
+        count, total = len(self.ids), self._total
+        if total == count:
+            return ""
+        if total is not None and total > count:
+            return f"the service says that it has {total} jobs, and lists {count}"
+        ids = [job_id for job_id, _ in page.jobs]
+        if page.has_next or (self._has_next and page.has_next is None and not ids):
+            return f"the service says that it has more jobs than the {count} that it lists"
+        if self.overlap and count and not ids:
+            return _MOVED
+        if ids not in ([], [tail]):
+            return "the service answers for another page with the same jobs"
+        return ""
+
+
+class _Pages:
+    """Pages by their offset. Those that are expected are asked for before their turn, up to `parallelism` at once."""
+
+    def __init__(self, fetch: Callable[[int], Page], parallelism: int) -> None:
+        self._fetch = fetch
+        self._parallelism = parallelism
+        self._pool = ThreadPoolExecutor(parallelism)
+        self._offsets: Iterator[int] = iter(())
+        self._ahead: deque[tuple[int, Future[Page]]] = deque()
+
+    def expect(self, offsets: Iterable[int]) -> None:
+        """Ask for these pages ahead, in this order."""
+        self._offsets = iter(offsets)
+
+    def at(self, offset: int) -> Page:
+        """The page that begins there."""
+        wanted = islice(self._offsets, self._parallelism - len(self._ahead))
+        self._ahead.extend((start, self._pool.submit(self._fetch, start)) for start in wanted)
+        if self._ahead and self._ahead[0][0] == offset:
+            return self._ahead.popleft()[1].result()
+        # The pages do not begin where they were expected to.
+        self._offsets = iter(())
+        self._ahead.clear()
+        return self._fetch(offset)
+
+    def close(self) -> None:
+        """Ask for nothing more, and wait for what was asked for."""
+        self._pool.shutdown(cancel_futures=True)
