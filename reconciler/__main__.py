@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from types import TracebackType
 from typing import NoReturn
 
 
@@ -11,11 +12,16 @@ def main() -> NoReturn:
     # A command makes many objects, keeps most of them and ends: looking for garbage often only costs it time.
     gc.set_threshold(100_000, 50, 100)
     _open_closed_streams()
-    try:
-        from reconciler.cli import main as run
-    except KeyboardInterrupt:  # before there is anyone to deal with it
-        sys.exit(130)
+    # Ctrl-C before the command line is loaded: Python ends by that signal, which a shell shows as 130.
+    sys.excepthook = _say_nothing_of_ctrl_c
+    from reconciler.cli import main as run
+
     run()
+
+
+def _say_nothing_of_ctrl_c(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, fault, trace)
 
 
 def _open_closed_streams() -> None:

@@ -12,7 +12,7 @@ from reconciler.state.session import Session
 
 
 class Pending(NamedTuple):
-    """A call in doubt, by its op, that left no trace at the first look, at `looked_at_s` on the monotonic clock.
+    """A call in doubt, by its op, that left no trace at the first look, at `looked_at_s` on the boot clock.
 
     By the time of the second its job may have another name, and the name another job.
     """

@@ -1,6 +1,5 @@
 """The rounds of an apply: the plan, then the jobs whose doubt was settled, or whose turn came, meanwhile."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -52,6 +51,7 @@ class Rounds:
         """`announce` brings the journal to others, before so many calls may be sent; None where nobody needs it."""
         self._place = place
         self._world = world
+        self._boot_s = world.clocks.boot_s
         self._options = options
         self._manifest = manifest
         self._session = session
@@ -86,7 +86,7 @@ class Rounds:
 
     def _without_waiting(self, saved: Plan | None, selection: Selection) -> Iterator[list[ActionOutcome]]:
         doubtful = any(record.doubt for record in self._session.state.jobs.values())
-        pending = look(self._session, self._engine.open(), time.monotonic) if doubtful else []
+        pending = look(self._session, self._engine.open(), self._boot_s) if doubtful else []
         matching = picked(self._manifest, self._session.state, Selection(prune=True) if saved else selection)
         if saved is not None:
             refuse_stale(saved, self._manifest, self._session.state)
@@ -102,7 +102,7 @@ class Rounds:
         engine, settle_s, pause = self._engine.open(), self._options.settle_s, self._world.pause
         settled: set[str] = set()
         try:
-            for name in look_again(pending, self._session, engine, settle_s, time.monotonic, pause):
+            for name in look_again(pending, self._session, engine, settle_s, self._boot_s, pause):
                 settled.add(name)
         except (CredentialsError, EngineError) as fault:
             self._remark(f"looking no further: {fault.message}")
@@ -122,8 +122,8 @@ class Rounds:
     def _in_turn(self, waiting: Iterable[ActionOutcome]) -> Iterator[list[ActionOutcome]]:
         """Wait for what has to complete first, and run what comes after it; no more than the plan showed."""
         left = {outcome.action.job: outcome.action for outcome in waiting}
-        ends_s, pause_s = time.monotonic() + self._options.wait_s, 0.5
-        while left and self._goes_on and (rest_s := ends_s - time.monotonic()) > 0:
+        ends_s, pause_s = self._boot_s() + self._options.wait_s, 0.5
+        while left and self._goes_on and (rest_s := ends_s - self._boot_s()) > 0:
             self._remark(f"waiting, {rest_s:.0f} s at most, to run {', '.join(sorted(left))}")
             try:
                 ready = self._await_turn(left, ends_s, pause_s)
@@ -141,7 +141,7 @@ class Rounds:
         """The jobs whose turn has come, or can't come; none where time is up or a stop is asked for."""
         engine = self._engine.open()
         subjects = self._matching(Selection(prune=True)).by_name
-        while (rest_s := ends_s - time.monotonic()) > 0 and not self._world.pause(min(pause_s, rest_s)):
+        while (rest_s := ends_s - self._boot_s()) > 0 and not self._world.pause(min(pause_s, rest_s)):
             pause_s = min(10.0, pause_s * 1.5)
             seen = look_before(engine, waiting, subjects, self._options.parallelism)
             order = Order(subjects.values(), seen, waiting.__contains__, partial(is_stale, self._runs))
@@ -212,7 +212,7 @@ class Rounds:
             call_for=wording_of(self._manifest.target),
             stop=self._world.stop,
             pause=self._world.pause,
-            monotonic=time.monotonic,
+            monotonic=self._boot_s,
             now=now,
             new_op=map(f"{fresh_id()}.{{}}".format, count()).__next__,
             runs=self._runs,

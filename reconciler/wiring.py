@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from reconciler.clocks import Clocks
 from reconciler.errors import Usage
 from reconciler.history import Origin
 from reconciler.homes import CheckedStore, declared_home, default_home, default_state_path, given_home
@@ -55,6 +56,7 @@ class World(NamedTuple):
     stop: "Flag"
     tell: Callable[[str], None] = lambda _: None
     noted: Callable[[str], None] = lambda _: None
+    clocks: Clocks = Clocks()
 
     def pause(self, seconds: float) -> bool:
         """Wait, and return True where a stop was asked for."""
@@ -133,6 +135,8 @@ def open_engine(
             network=network,
             insecure=access.insecure,
             noted=world.noted,
+            clock=world.clocks.boot_s,
+            wall_clock=world.clocks.wall_s,
         )
         stack.callback(engine.close)
         yield engine
@@ -274,6 +278,7 @@ def open_branch(place: Place, world: World) -> "BranchStore":
         author=lambda: repository.author_of(origin_of(place, world, "").who, checkout, env),
         tell=world.tell,
         folder=around.marks_folder,
+        clocks=world.clocks,
     )
     return BranchStore(url._replace(remote=remote), means, around)
 

@@ -4,7 +4,6 @@ Time goes forward only where something waits. A fuse ends the program at any ope
 or the network; what was written by then stays.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,6 +15,7 @@ from threading import Event as Flag
 from typing import Any, NamedTuple
 
 from reconciler import app, apply, planning, refresh, sources, wiring
+from reconciler.clocks import Clocks
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.http.reply import Reply
@@ -424,7 +424,6 @@ class ModelWorld:
             (planning, "commit_of", lambda place, world: None),
             (wiring, "open_engine", engine),
             (service_module, "run", self._run),
-            (time, "monotonic", self.clock),
             (session, "_CHECKPOINT_BYTES", 3000),  # after two or three calls, not after thousands
             (file, "locked", lambda *_: nullcontext(HeldLock())),
             (apply, "ThreadPoolExecutor", InlineExecutor),
@@ -434,7 +433,10 @@ class ModelWorld:
         try:
             for module, name, value in seams:
                 setattr(module, name, value)
-            yield wiring.Place(("jobs.yaml",)), wiring.World({"USER": "ada"}, self.stop)
+            yield (
+                wiring.Place(("jobs.yaml",)),
+                wiring.World({"USER": "ada"}, self.stop, clocks=Clocks(self.clock, self.clock)),
+            )
         finally:
             for module, name, value in real:
                 setattr(module, name, value)

@@ -117,6 +117,9 @@ MUTANTS = [
     Mutant("a signal at the question only sets the stop", "cli/interrupts.py", "        if self._is_asking:\n", "        if False:\n", "test_signals.py", "at_the_question"),
     Mutant("the end of the terminal kills an apply", "cli/interrupts.py", "    signal.SIGHUP: ExitCode.TERMINATED,\n", "", "test_signals.py", "goes_away_in_the_midst"),
     Mutant("nohup is overridden", "cli/interrupts.py", "if signal.getsignal(number) is not signal.SIG_IGN]", "if True]", "test_signals.py", "nohup"),
+    Mutant("a paused machine's push passes for fresh", "clocks.py", "        return max(self.boot_s() - then.boot_s, self.wall_s() - then.wall_s)", "        return self.boot_s() - then.boot_s", "test_suspended.py", "paused"),
+    Mutant("a suspended machine's push passes for fresh", "clocks.py", "        return max(self.boot_s() - then.boot_s, self.wall_s() - then.wall_s)", "        return 0.0", "test_suspended.py", "suspended"),
+    Mutant("suspension is not counted", "clocks.py", "getattr(time, \"CLOCK_BOOTTIME\", time.CLOCK_MONOTONIC)", "time.CLOCK_PROCESS_CPUTIME_ID", "test_suspended.py", "boot_clock"),
     Mutant("half a restart leaves its token to be spent", "planner.py", "            if job.state is Desired.RUNNING:\n                # Of a restart", "            if False:\n                # Of a restart", "test_commands.py", "half_way_through"),
 ]  # fmt: skip
 

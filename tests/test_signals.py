@@ -380,4 +380,4 @@ def test_ctrl_c_before_the_program_is_loaded_is_no_traceback(tmp_path: Path) -> 
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False
     )
-    assert (ended.returncode, ended.stderr) == (130, "")
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")

@@ -11,28 +11,31 @@ Why nothing runs twice, and nothing is lost:
     either no intent, and nothing was sent, or an intent without a result: a doubt, settled by two looks.
 2.  From its first intent to its last result a command keeps a lock file on the branch, and renews it with
     each push, every `RENEW_AFTER_S` at least. A call leaves only within `SEND_WITHIN_S` of the moment
-    at which the last push that arrived was begun; later, another push has to arrive first.
+    at which the last push that arrived was begun; later, another push has to arrive first. How long ago that
+    was is told by two clocks, of which the one that moved further counts (`reconciler.clocks`): a machine that was
+    suspended, or a virtual machine that was paused, asks the remote before it sends.
 3.  Another command that finds the lock file waits until it is gone, or until it has not changed for
-    `TAKE_OVER_AFTER_S` as measured here, by its own clock that only runs forward. Then the other one is
+    `TAKE_OVER_AFTER_S` as measured here, by a clock that never runs ahead of real time. Then the other one is
     dead, or may send no more: its right has run out, and the push that would renew it must follow a
     commit that is about to be followed by ours. If it gets through before ours does, ours is refused.
 4.  So the second look at a doubt is taken `--settle` after the last moment at which its call could have
     left, as with a lock that dies with its holder. What two looks led to is acted upon only after a
     push that follows the commit which told of the doubt.
 
-What can't be had: a machine that is stopped between the last check and the write to the socket for longer
-than `TAKE_OVER_AFTER_S` - `SEND_WITHIN_S`, less the 10 s that connecting may take, sends late.
+What can't be had: a machine that is stopped between the last check and the write to the socket sends late if that takes
+longer than `TAKE_OVER_AFTER_S` - `SEND_WITHIN_S`, less the 10 s that connecting may take. So does a virtual machine
+that was paused, until its wall clock is set again: neither of its clocks tells of the pause.
 """
 
 import json
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
+from reconciler.clocks import Clocks, Instant
 from reconciler.errors import LockTaken, StateError
 from reconciler.jobs import Doubt, State, Target
 from reconciler.state import codec
@@ -73,13 +76,14 @@ class Means(NamedTuple):
     """What a store on a branch takes from the world, beside what one in files does.
 
     `author` says who commits, and is asked when there is something to commit. `tell` gets a remark for
-    the person who waits. `folder` is where local locks and marks are kept.
+    the person who waits. `folder` is where local locks and marks are kept. `clocks` tell how long ago a push was.
     """
 
     repository: Repository
     author: Callable[[], Author]
     tell: Callable[[str], None]
     folder: str
+    clocks: Clocks = Clocks()
 
 
 class BranchStore:
@@ -154,7 +158,8 @@ class BranchStore:
     def _await_turn(self, timeout_s: float) -> "BranchDisk":
         """The branch's files once no other command is at work on this state. Raises `LockTaken`."""
         disk = self._disk()
-        began_s = since_s = time.monotonic()
+        boot_s = self._means.clocks.boot_s
+        began_s = since_s = boot_s()
         found = disk.read(_lock_path(self._path))
         if found is not None:
             self._means.tell(
@@ -162,7 +167,7 @@ class BranchStore:
                 f"moved for {TAKE_OVER_AFTER_S:g} s"
             )
         while found is not None:
-            left_s = since_s + TAKE_OVER_AFTER_S - time.monotonic()
+            left_s = since_s + TAKE_OVER_AFTER_S - boot_s()
             if left_s <= 0:
                 break
             if self._around.wait(min(_POLL_S, left_s)):
@@ -172,7 +177,7 @@ class BranchStore:
             disk = self._disk()
             before, found = found, disk.read(_lock_path(self._path))
             if found != before:
-                since_s = time.monotonic()
+                since_s = boot_s()
                 if found is not None and since_s - began_s >= timeout_s:
                     raise self._taken(found)
         return disk
@@ -354,6 +359,7 @@ class PublishedSession(Session):
 
     def __init__(self, publisher: "_Publisher", *arguments: Any) -> None:
         self._publisher = publisher
+        self._boot_s = publisher.clocks.boot_s
         self._gate = threading.Condition()
         self._unfinished = 0
         self._intended = 0
@@ -387,14 +393,14 @@ class PublishedSession(Session):
         with self._gate:
             self._unfinished -= 1
             if not self._unfinished:
-                self._results_at_s = time.monotonic() + _RESULTS_AFTER_S
+                self._results_at_s = self._boot_s() + _RESULTS_AFTER_S
             self._gate.notify_all()
 
     def intend(self, name: str, job_id: str, doubt: Doubt, *arguments: Any) -> None:
         super().intend(name, job_id, doubt, *arguments)
         with self._gate:
             if self._intended == self._told:
-                self._first_at_s = time.monotonic()
+                self._first_at_s = self._boot_s()
             self._intended += 1
             ticket = self._intended
             self._start()
@@ -409,7 +415,7 @@ class PublishedSession(Session):
                 return False
             with self._gate:
                 self._check()
-                if time.monotonic() - self._publisher.began_s <= SEND_WITHIN_S:
+                if self._publisher.may_send:
                     return True
                 before = self._rounds
                 self._renewal_wanted = True
@@ -440,14 +446,14 @@ class PublishedSession(Session):
     def _publish_when_due(self) -> None:
         while True:
             with self._gate:
-                while not self._closing and (left_s := self._due_in_s(time.monotonic())) > 0:
+                while not self._closing and (left_s := self._due_in_s(self._boot_s())) > 0:
                     self._gate.wait(left_s)
                 if self._closing or self._broken is not None:
                     return
                 is_needed = self._renewal_wanted or self._intended > self._told
                 upto = self._intended
                 self._renewal_wanted, self._results_at_s = False, None
-                self._first_at_s = time.monotonic()
+                self._first_at_s = self._boot_s()
             fault = self._published(is_needed)
             with self._gate:
                 if fault is not None:
@@ -484,7 +490,7 @@ class PublishedSession(Session):
         if self._results_at_s is not None:
             times_s.append(self._results_at_s)
         if self._publisher.is_open_there:
-            times_s.append(self._publisher.began_s + RENEW_AFTER_S)
+            times_s.append(self._publisher.began.boot_s + RENEW_AFTER_S)
         return min(times_s) - now_s
 
     @property
@@ -495,7 +501,7 @@ class PublishedSession(Session):
 class _Publisher:
     """Puts what was written to the disk of a branch on that branch, a commit at a time.
 
-    `began_s` is when the last push that arrived was begun. For one thread at a time.
+    `began` is when the last push that arrived was begun. For one thread at a time.
     """
 
     def __init__(
@@ -520,8 +526,14 @@ class _Publisher:
         self.tip = disk.tip
         self.where = where
         self.remarks = remarks
-        self.began_s = float("-inf")
+        self.clocks = means.clocks
+        self.began = Instant(float("-inf"), float("-inf"))
         self.is_open_there = False
+
+    @property
+    def may_send(self) -> bool:
+        """Whether a call may follow the last push that arrived, whichever clock is asked."""
+        return self.clocks.longest_since(self.began) <= SEND_WITHIN_S
 
     def stopped(self) -> bool:
         """Whether nothing new may start."""
@@ -533,7 +545,7 @@ class _Publisher:
         Raises `Overtaken` where someone else pushed to this state, `JournalBroken` where it is not
         known to have arrived.
         """
-        began_s = time.monotonic()
+        began = self.clocks.now()
         noted = self.marks.take()
         changes = {**self.disk.changes(), **self._lock_change(is_open)}
         if changes:
@@ -542,7 +554,7 @@ class _Publisher:
             except Unreachable as fault:
                 raise Unpublished(fault.message) from fault
             self.disk.published(changes)
-            self.began_s = began_s
+            self.began = began
             self.is_open_there = is_open
         if noted is not None:
             self.marks.keep(*noted)

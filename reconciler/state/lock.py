@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
+from reconciler.clocks import boot_s
 from reconciler.errors import LockTaken, StateError
 
 _POLL_S = 0.1
@@ -38,15 +39,16 @@ def locked(
     timeout_s: float,
     wait: Callable[[float], bool],
     folder: int | None = None,
+    clock: Callable[[], float] = boot_s,
 ) -> Iterator[Lock]:
     """Hold the lock file at `path`; `holder` (who, what, since) is shown to whoever finds it taken.
 
-    Tries for `timeout_s`, pausing with `wait`, which returns True to give up early. `folder` is an open
+    Tries for `timeout_s` by `clock`, pausing with `wait`, which returns True to give up early. `folder` is an open
     descriptor of the folder that `path` stands in; without it the path is resolved each time. Raises `LockTaken`
     after the timeout, `StateError` where the file can't be made.
     """
     place = _Place(path, path if folder is None else os.path.basename(path), folder)
-    descriptor = _acquire(place, timeout_s, wait)
+    descriptor = _acquire(place, timeout_s, wait, clock)
     lock = Lock(descriptor, place.name, folder)
     try:
         _sign(descriptor, holder)
@@ -77,8 +79,8 @@ def _sign(descriptor: int, holder: dict[str, str]) -> None:
         pass
 
 
-def _acquire(place: _Place, timeout_s: float, wait: Callable[[float], bool]) -> int:
-    waited_s = 0.0
+def _acquire(place: _Place, timeout_s: float, wait: Callable[[float], bool], clock: Callable[[], float]) -> int:
+    until_s = clock() + timeout_s
     while True:
         descriptor = _open(place)
         try:
@@ -86,12 +88,11 @@ def _acquire(place: _Place, timeout_s: float, wait: Callable[[float], bool]) -> 
         except BlockingIOError:
             holder = _holder(descriptor)
             os.close(descriptor)
-            if waited_s >= timeout_s or wait(_POLL_S):
+            if clock() >= until_s or wait(_POLL_S):
                 raise LockTaken(
                     f"the state is locked: {holder} ({place.path})",
                     "wait for it to end and try again, or give --lock-timeout SECONDS",
                 ) from None
-            waited_s += _POLL_S
             continue
         except OSError as fault:
             os.close(descriptor)

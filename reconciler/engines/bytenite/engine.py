@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from random import Random
 
+from reconciler.clocks import boot_s
 from reconciler.endpoints import endpoint_fault, normalize_endpoint
 from reconciler.engines.base import Answer, AnswerClass, always
 from reconciler.engines.bytenite.answers import answer_from, may_repeat
@@ -54,7 +55,7 @@ class ByteniteEngine:
         max_rps: float | None,
         wait: Wait,
         random: Random,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = boot_s,
         wall_clock: Callable[[], float] = time.time,
         timeout_s: float = 30.0,
         connect_timeout_s: float = 10.0,
