@@ -205,20 +205,16 @@ def state_path(place: Place) -> str:
 
 
 def anchored(place: Place) -> Place:
-    """The same place, with a state file's folder by its own name, if that leads through a symbolic link.
+    """A located place, with the state file's folder by its own name, if that leads through a symbolic link.
 
     A link that is switched later then changes nothing: state and embedded sandbox stay in one folder.
     """
-    if is_on_branch(place):
+    home = _home(place)
+    folder = os.path.dirname(home.url) or "."
+    real = os.path.realpath(folder)
+    if home.is_on_branch or real == os.path.abspath(folder):
         return place
-    path = state_path(place)
-    folder = os.path.dirname(path)
-    real = os.path.realpath(folder or ".")
-    return (
-        place
-        if real == os.path.abspath(folder or ".")
-        else place._replace(state_url=os.path.join(real, os.path.basename(path)))
-    )
+    return place._replace(home=home._replace(url=os.path.join(real, os.path.basename(home.url))))
 
 
 def is_on_branch(place: Place) -> bool:
