@@ -30,6 +30,7 @@ from reconciler.planning import (
     empty,
     head_at,
     ids_to_read,
+    names_of,
     opened,
     picked,
     plan_of,
@@ -313,7 +314,8 @@ def drift(place: Place, world: World, selection: Selection, parallelism: int = 1
     place, manifest = opened(place, world)
     state = open_store(place, world).read(manifest.target) or empty(manifest.target)
     matching = picked(manifest, state, selection._replace(prune=True))
-    subjects = [subject for subject in matching.subjects if selection.takes(subject.job.name)]
+    takes = selection.among(names_of(matching))
+    subjects = [subject for subject in matching.subjects if takes(subject.job.name)]
     with open_engine(manifest.target, manifest.access, place, world, ApplyOptions(parallelism=parallelism)) as engine:
         observed = observe_jobs(engine, [subject.job.id for subject in subjects], parallelism)
     if any(seen.status is Status.NOT_OBSERVED for seen in observed.values()):

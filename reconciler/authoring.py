@@ -50,7 +50,7 @@ class Wanted(NamedTuple):
     """Which jobs of the service's to take over: by name and id, or all that match.
 
     Globs are over ids and over the service's names, `statuses` over status or the service's own word;
-    where several of a kind are given, one has to match.
+    where several of a kind are given, one has to match. A glob that is a name itself means that name alone.
     """
 
     ids: Mapping[str, str]
@@ -58,15 +58,19 @@ class Wanted(NamedTuple):
     names_like: Sequence[str] = ()
     statuses: Sequence[str] = ()
 
-    def takes(self, job_id: str, observed: Observation) -> bool:
-        """Whether a listed job is asked for."""
-        from fnmatch import fnmatchcase
+    def among(self, listed: Mapping[str, Observation]) -> list[tuple[str, Observation]]:
+        """Those of the listed jobs that are asked for, by id."""
+        from reconciler.globs import matcher
 
-        return (
-            (not self.ids_like or any(fnmatchcase(job_id, glob) for glob in self.ids_like))
-            and (not self.names_like or any(fnmatchcase(observed.name, glob) for glob in self.names_like))
+        is_id = matcher(self.ids_like, listed)
+        is_name = matcher(self.names_like, {observed.name for observed in listed.values()})
+        return [
+            (job_id, observed)
+            for job_id, observed in listed.items()
+            if (not self.ids_like or is_id(job_id))
+            and (not self.names_like or is_name(observed.name))
             and (not self.statuses or observed.status in self.statuses or observed.word in self.statuses)
-        )
+        ]
 
 
 class Imported(NamedTuple):
@@ -242,14 +246,16 @@ def _found(
         jobs = list(observe_jobs(engine, list(ids.values()), parallelism).items())
     else:
         declared = {job.id for job in manifest.jobs.values()}
-        jobs = []
+        listed: dict[str, Observation] = {}
         try:
-            for job_id, observed in engine.observe_all():
-                is_new = job_id not in declared and observed.status is not Status.MISSING
-                if is_new and wanted.takes(job_id, observed):
-                    jobs.append((job_id, observed))
+            listed.update(engine.observe_all())  # what came before the list broke off stays
         except ListIncomplete as fault:
             unlisted = fault.message
+        jobs = [
+            (job_id, observed)
+            for job_id, observed in wanted.among(listed)
+            if job_id not in declared and observed.status is not Status.MISSING
+        ]
     # A list may tell less of a job than the job itself does.
     with ThreadPoolExecutor(parallelism) as pool:
         whole = list(pool.map(lambda job: engine.observe(job[0]) if job[1].config is None else job[1], jobs))

@@ -1,7 +1,7 @@
 """From a manifest, a state and a selection to a plan, and what refuses it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.errors import ReconcilerError, Refused
@@ -24,14 +24,15 @@ class Selection(NamedTuple):
     excludes: tuple[str, ...] = ()
     prune: bool = False
 
-    def takes(self, name: str) -> bool:
-        """Whether the job is selected."""
+    def among(self, names: Collection[str]) -> Callable[[str], bool]:
+        """What tells whether a job of these names is selected."""
         if not self.targets and not self.excludes:
-            return True
-        from fnmatch import fnmatchcase
+            return lambda name: True
+        from reconciler.globs import matcher
 
-        wanted = not self.targets or any(fnmatchcase(name, glob) for glob in self.targets)
-        return wanted and not any(fnmatchcase(name, glob) for glob in self.excludes)
+        wanted = matcher(self.targets, names) if self.targets else lambda name: True
+        unwanted = matcher(self.excludes, names)
+        return lambda name: wanted(name) and not unwanted(name)
 
 
 def validate(place: Place, world: World, sources: "Sources | None" = None) -> "tuple[Manifest, int]":
@@ -98,7 +99,7 @@ def ids_to_read(matching: "Matching", selection: Selection) -> list[str]:
 
     ids = {subject.job.name: subject.job.id for subject in matching.subjects}
     after = {subject.job.name: subject.job.after for subject in matching.subjects if subject.job.after}
-    chosen = [name for name in ids if selection.takes(name)]
+    chosen = list(filter(selection.among(ids), ids))
     before = all_before(filter(after.__contains__, chosen), lambda name: after.get(name, ()))
     return [ids[name] for name in dict.fromkeys((*chosen, *sorted(before)))]
 
@@ -119,14 +120,19 @@ def matching_of(manifest: "Manifest", state: State, selection: Selection) -> "Ma
 def picked(manifest: "Manifest", state: State, selection: Selection) -> "Matching":
     """The same as `matching_of`. Raises `ReconcilerError` where a --target matches no job, or --exclude leaves none."""
     matching = matching_of(manifest, state, selection)
-    names = [subject.job.name for subject in matching.subjects]
+    names = names_of(matching)
     for glob in selection.targets:
-        if not any(map(selection._replace(targets=(glob,), excludes=()).takes, names)):
+        if glob not in names and not any(map(Selection((glob,)).among(names), names)):
             raise ReconcilerError(f"--target {glob} matches no job", _ALL_NAMES)
-    if selection.excludes and not any(map(selection.takes, names)):
+    if selection.excludes and not any(map(selection.among(names), names)):
         globs = " ".join(f"--exclude {glob}" for glob in selection.excludes)
         raise ReconcilerError(f"{globs} leaves no job", _ALL_NAMES)
     return matching
+
+
+def names_of(matching: "Matching") -> Collection[str]:
+    """The names of the jobs that a plan may be about, in order."""
+    return {subject.job.name: None for subject in matching.subjects}.keys()
 
 
 def plan_of(
@@ -148,7 +154,7 @@ def plan_of(
         matching,
         observed,
         wording_of(manifest.target),
-        selection.takes,
+        selection.among(names_of(matching)),
         state=state,
         manifest_digest=manifest.digest if provenance else "",
         commit=commit_of(place, world) if provenance else None,

@@ -26,7 +26,8 @@ _OWN_NAME = re.compile(r"\.(?:state\.json|history\.jsonl|sandbox\.db)")
 _ALMOST_NAMED = re.compile(r"\.ya?ml[^a-z0-9]", re.IGNORECASE)
 _BEGINS_AS_MANIFEST = re.compile(
     rb"(?:\xef\xbb\xbf)?(?:[ \t]*(?:#[^\n]*)?\r?\n|---[^\n]*\n)*"
-    rb"(?:apiVersion[ \t]*:[ \t]*[\"']?reconciler/|[ \t]*\{[^}]*[\"']?apiVersion[\"']?\s*:\s*[\"']?reconciler/)"
+    rb"(?:apiVersion[ \t]*:[ \t]*[\"']?reconciler/"
+    rb"|[ \t]*\{(?:[^}]*,)?\s*[\"']?apiVersion[\"']?\s*:\s*[\"']?reconciler/)"
 )
 
 Sources = list[tuple[str, bytes]]

@@ -70,6 +70,7 @@ _TAB_OR_QUOTED = r'\t|"(?:[^"\\]|\\.)*"'
 # What looks like a space, or like nothing, and is none to YAML: it would be part of a name or a word.
 _ODD_SPACE = "[\xa0\xad\u1680\u2000-\u200b\u202f\u205f\u2060\u3000]"
 _BAD_ESCAPE = "found invalid Unicode character escape code"
+_INFINITY = float("inf")
 _MISSING: Final = object()
 _DROPPED: Final = object()
 
@@ -269,7 +270,7 @@ def _resolve(text: str) -> tuple[Any, str]:
         if _INT.fullmatch(text):
             return (text, _too_long(MAX_DIGITS)) if len(text) > MAX_DIGITS else (int(text), "")
         if _FLOAT.fullmatch(text):
-            return (text, _too_long(MAX_DIGITS)) if len(text) > MAX_DIGITS else (float(text), "")
+            return (text, _too_long(MAX_DIGITS)) if len(text) > MAX_DIGITS else _float(text)
         if re.fullmatch(_HEX, text):
             return (text, _too_long(_MAX_HEX_DIGITS)) if len(text) > _MAX_HEX_DIGITS else (int(text, 16), "")
         if re.fullmatch(_AMBIGUOUS_NUMBER, text):
@@ -300,6 +301,22 @@ def _odd_space(character: str) -> str:
         f"{name(character).lower()} (U+{ord(character):04X}), which only looks like a space: "
         "write a plain space in its place, or quote the text that it is part of"
     )
+
+
+def _float(text: str) -> tuple[Any, str]:
+    """The value of a float, and why it is refused: one that comes out whole is to be just what is written.
+
+    JSON Schema counts such a float as a whole number, and it would be sent as another one than the file says.
+    """
+    value = float(text)
+    if value in (_INFINITY, -_INFINITY):
+        return text, f"{_shown(text)} is larger than any number that is read"
+    if value.is_integer():
+        from decimal import Context, Decimal
+
+        if Decimal(text, Context(traps=[])) != value:
+            return text, f"{_shown(text)} can't be held exactly: write a whole number without a point"
+    return value, ""
 
 
 def _too_long(limit: int) -> str:

@@ -112,7 +112,7 @@ def _planned(selection: Selection) -> tuple[Plan, Review]:
         matching,
         OBSERVED,
         wording_of(STATE.target),
-        selection.takes,
+        selection.among([subject.job.name for subject in matching.subjects]),
         state=STATE,
         manifest_digest=manifest.digest,
         commit=COMMIT,

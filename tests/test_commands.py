@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from project import TOKEN, Project, done, served_project
 from reconciler.engines.sandbox.life import calls
 from reconciler.engines.sandbox.server import SandboxServer
+from reconciler.planning import Selection
 from reconciler.schemas import schema_text
 
 
@@ -221,6 +223,31 @@ def test_target_and_exclude_pick_jobs_by_glob(served: Project) -> None:
     missed = served.run("plan", "--target", "wbe-*")
     assert missed.code == 1
     assert "wbe-*" in missed.err
+
+
+def test_a_name_that_is_a_glob_too_means_that_job_alone(served: Project) -> None:
+    served.write('"nightly[1]": {id: n-1, state: running}\nnightly1: {state: running}\n"*": {id: star, state: running}')
+
+    def planned(*words: str) -> list[str]:
+        return sorted(action["job"] for action in served.run("plan", *words, "--format", "json").json["actions"])
+
+    assert planned("--target", "nightly[1]") == ["nightly[1]"]
+    assert planned("--target", "*") == ["*"]
+    assert planned("--target", "nightly?") == ["nightly1"]
+    assert planned("--target", "nightly[1]", "--target", "n*1") == ["nightly1", "nightly[1]"]
+    assert planned("--exclude", "nightly[1]") == ["*", "nightly1"]
+    assert planned("--target", "n*", "--exclude", "*") == ["nightly1", "nightly[1]"]
+    assert served.run("apply", "--yes", "--target", "nightly[1]").code == 0
+    assert done(served) == [("run", "n-1")]
+    drift = served.run("drift", "--target", "nightly[1]", "--format", "json").json
+    assert [found["job"] for found in drift["jobs"]] == ["nightly[1]"]
+
+
+def test_ten_thousand_targets_that_are_names_take_no_time_in_their_product() -> None:
+    names = [f"job-{number}" for number in range(10_000)]
+    took_s = -time.monotonic()
+    assert sum(map(Selection(tuple(names)).among(dict.fromkeys(names)), names)) == 10_000
+    assert took_s + time.monotonic() < 1
 
 
 def test_a_plan_that_is_not_about_all_jobs_says_so_also_once_it_is_saved_and_carried_out(served: Project) -> None:

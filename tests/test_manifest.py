@@ -135,6 +135,37 @@ def test_a_bad_manifest_is_refused_with_every_fault(name: str) -> None:
     assert said == (BAD / f"{name}.txt").read_text()
 
 
+@pytest.mark.parametrize(
+    ("until", "fault"),
+    [
+        ("2026-12-01T08:00:00+05:99", "until: expected a date such as"),
+        ("2026-12-01T08:00:00+24:00", "until: expected a date such as"),
+        ("2026-12-01T08:00:00", "until: expected a date such as"),
+        ("2026-12-01T24:00:00Z", "until: expected a date such as"),
+        ("2026-12-01T23:60:00Z", "until: expected a date such as"),
+        ("2026-12-01T23:59:60Z", "until: expected a date such as"),
+        ("2026-12-01 08:00:00Z", "until: expected a date such as"),
+        ("0000-01-01", "until: there is no such time: year 0 is out of range"),
+        ("2026-02-29", "until: there is no such time: day is out of range for month"),
+    ],
+)
+def test_a_time_that_there_is_not_is_refused_at_its_place(until: str, fault: str) -> None:
+    text = f"{HEAD}jobs: {{a: {{state: running, suspend: {{reason: r, until: '{until}'}}}}}}"
+    with pytest.raises(ManifestError) as caught:
+        manifest(text)
+    [diagnostic] = caught.value.diagnostics
+    assert diagnostic.message.startswith(fault)
+    assert str(diagnostic.position).startswith("1.yaml:3:")
+
+
+@pytest.mark.parametrize(
+    "until", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "2026-12-01T08:00:00.123456789-00:00"]
+)
+def test_a_time_at_the_edge_is_a_time(until: str) -> None:
+    text = f"{HEAD}jobs: {{a: {{state: running, suspend: {{reason: r, until: '{until}'}}}}}}"
+    assert manifest(text).jobs["a"].suspend is not None
+
+
 def test_what_stands_twice_across_files_is_refused_and_the_other_place_named() -> None:
     one = FULL
     two = """\

@@ -13,6 +13,7 @@ from reconciler.document import Document
 from reconciler.strict_yaml import LIBYAML, read
 
 PARSERS = [pytest.param(True, id="libyaml", marks=pytest.mark.skipif(not LIBYAML, reason="no libyaml")), False]
+INEXACT = "can't be held exactly: write a whole number without a point"
 both_parsers = pytest.mark.parametrize("libyaml", PARSERS)
 
 
@@ -45,6 +46,10 @@ def value(text: str, libyaml: bool = LIBYAML) -> Any:
         (".5", 0.5),
         ("600.0", 600.0),
         ("1.5e+3", 1500.0),
+        ("9007199254740992.0", 2.0**53),
+        ("1.0e+22", 1e22),
+        ("0.1", 0.1),
+        ("-0.0", 0.0),
         ("-.inf", -math.inf),
         ("tRUE", "tRUE"),
         ("yEs", "yEs"),
@@ -118,6 +123,13 @@ def test_a_plain_scalar_that_yaml_1_1_reads_differently_is_refused(libyaml: bool
         ("a: " + "9" * 4001, ["f:1:4: a number of more than 4000 digits is not read: quote it if it is text"]),
         ("a: 0x" + "f" * 3000, ["f:1:4: a number of more than 3000 digits is not read: quote it if it is text"]),
         ("a: 1." + "0" * 4000, ["f:1:4: a number of more than 4000 digits is not read: quote it if it is text"]),
+        ("a: 9007199254740993.0", [f"f:1:4: 9007199254740993.0 {INEXACT}"]),
+        ("a: 9007199254740992.5", [f"f:1:4: 9007199254740992.5 {INEXACT}"]),
+        ("a: 1.00000000000000000001", [f"f:1:4: 1.00000000000000000001 {INEXACT}"]),
+        ("a: 9223372036854775807.0", [f"f:1:4: 9223372036854775807.0 {INEXACT}"]),
+        ("a: 1.0e-400", [f"f:1:4: 1.0e-400 {INEXACT}"]),
+        ("a: 1.0e+400", ["f:1:4: 1.0e+400 is larger than any number that is read"]),
+        ("a: 1.0e-99999999999999999999", [f"f:1:4: 1.0e-99999999999999999999 {INEXACT}"]),
         ("a: " + "[" * 64, ["f:1:67: nested deeper than 64 levels: the file is not read any further"]),
         ("\n\na: b: c", ["f:3:5: mapping values are not allowed in this context"]),
     ],
