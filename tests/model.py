@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from model_world import HONEST, JOURNAL, MARKS, SETTLE_S, STATE, TARGET, Ended, How, ModelWorld
+from model_world import HISTORY, HONEST, JOURNAL, MARKS, SETTLE_S, STATE, TARGET, Ended, How, ModelWorld
 from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.engines.sandbox.life import JobState, to_wire
 from reconciler.engines.sandbox.life import state as server_state
@@ -329,11 +329,14 @@ class Months(RuleBasedStateMachine):
     def lose_the_state(self, journal_too: bool) -> None:
         before = self._state()
         disk = self.world.disk
+        was_there = STATE in disk.files
         disk.put(STATE, None)
         if journal_too:
             disk.put(JOURNAL, None)
         elif JOURNAL in disk.files:
             self._accept_after_refusal()
+        if was_there:
+            self._name_the_state_where_it_is_gone()
         # What comes is a new lineage; the old one is whole, and putting it back is no roll-back.
         self.versions = []
         self._believe(before)
@@ -481,6 +484,24 @@ class Months(RuleBasedStateMachine):
             assert isinstance(ended.refusal, StateError)
             assert not ended.changing
             self.world.accept()
+
+    def _name_the_state_where_it_is_gone(self) -> None:
+        """Where the history tells of a state that is gone, only a person's word begins another one."""
+        disk = self.world.disk
+        if self.world.names_state or STATE in disk.files or JOURNAL in disk.files or HISTORY not in disk.files:
+            return
+        for command in (self.world.apply, lambda: self.world.plan(refresh=False)):
+            try:
+                ended = command()
+            except Refused as refusal:
+                said = refusal.message
+            else:
+                assert isinstance(ended, Ended)
+                assert ended.refusal is not None, "a state that is gone was taken for one that never was"
+                assert not ended.changing
+                said = ended.refusal.message
+            assert "is gone" in said, said
+        self.world.names_state = True
 
     def _hear_all(self, prune: bool) -> None:
         state = self._state()

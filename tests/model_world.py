@@ -27,8 +27,9 @@ from reconciler.engines.sandbox.life import Book, Deed
 from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.engines.sandbox.service import Options, Request, Service
 from reconciler.errors import ExitCode, ReconcilerError
-from reconciler.jobs import Config, Job, Record, State, Target, Verb
-from reconciler.manifest import Manifest
+from reconciler.homes import CheckedStore, Home
+from reconciler.jobs import Access, Config, Job, Record, State, Target, Verb
+from reconciler.manifest import Head, Manifest
 from reconciler.plan import ActionKind, ActionOutcome, Outcome, Plan
 from reconciler.planning import Selection
 from reconciler.state import file, session
@@ -43,6 +44,7 @@ SETTLE_S = 60.0
 
 STATE = "jobs.state.json"
 JOURNAL = f"{STATE}.journal"
+HISTORY = "jobs.history.jsonl"
 # The folder of the marks is made on the real disk, and stays empty.
 _FOLDER = TemporaryDirectory(prefix="reconciler-model-")
 MARKS = _FOLDER.name
@@ -317,6 +319,8 @@ class ModelWorld:
         self.unreadable: frozenset[str] = frozenset()
         self.manifest = Manifest(TARGET, {}, {}, {})
         self.changing: list[tuple[str, str]] = []
+        self.names_state = False
+        """Whether commands name the state with --state, which takes an empty one at its word."""
         self.stop = SteppedFlag(self.forward)
         self.stop_at: int | None = None
         self._numbers = count(1)
@@ -354,6 +358,11 @@ class ModelWorld:
             wait=lambda seconds: False,
         )
         return FileStore(STATE, around)
+
+    def checked_store(self, place: wiring.Place, world: wiring.World) -> CheckedStore:
+        """The store as commands have it: it refuses to be empty where the history tells of records."""
+        home = Home(STATE, ".", ".", "--state" if self.names_state else "")
+        return CheckedStore(self.store(), home, place.paths, "", lambda _: None)
 
     @property
     def state(self) -> State:
@@ -419,7 +428,8 @@ class ModelWorld:
         seams: list[tuple[Any, str, Any]] = [
             *((module, "validate", lambda place, world, *_: (self.manifest, 1)) for module in (app, planning)),
             (sources, "read_sources", lambda paths: []),
-            (app, "open_store", lambda place, world: self.store()),
+            (app, "head_at", lambda place, world: (place, Head(TARGET, Access(), None))),
+            (app, "open_store", self.checked_store),
             (app, "open_engine", engine),
             (planning, "commit_of", lambda place, world: None),
             (wiring, "open_engine", engine),
@@ -469,6 +479,7 @@ class ModelWorld:
             ended = Ended(crashed=True)
         except ReconcilerError as refusal:
             ended = Ended(refusal=refusal)
+        self.names_state &= STATE not in self.disk.files
         self.fuse.set(None)
         self.stop.clear()
         self.stop_at = None
