@@ -157,7 +157,7 @@ def plan(
     made = plan_of(place, world, manifest, state, matching, selection, observed, allowed, provenance=provenance)
     if store.warning:
         made = made._replace(warnings=(store.warning, *made.warnings))
-    refusal = refusal_of(made, manifest, state)
+    refusal = refusal_of(made, manifest, state, is_read=refresh)
     if made.says_nothing and not (refresh or provenance):
         remember(place, world, sources, manifest.state, seen, verdict(made))
     return Planned(made, refusal, manifest, state, matching, observed)
@@ -279,7 +279,7 @@ def dry_run(
         refuse_stale(saved, manifest, state)
     matching = picked(manifest, state, selection)
     made = allowing(saved or plan_of(place, world, manifest, state, matching, selection, {}), allowed)
-    refusal = refusal_of(made, manifest, state)
+    refusal = refusal_of(made, manifest, state, is_read=False)
     if refusal is not None:
         raise refusal
     return made, manifest.target.endpoint or "http://127.0.0.1:PORT/v1/customer"

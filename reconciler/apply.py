@@ -253,13 +253,13 @@ class _Apply:
                 return failed(action, decision.error)
             held = _skipped(action, decision.reason, done=ActionKind.HOLD)
             return held._replace(waits=bool(decision.waits_for))
-        if not _is_subsequence(fresh.calls, action.calls):
+        if not is_within(fresh.calls, action.calls):
             note = f"held, since the plan shows no such {decision.kind}: {decision.reason}; plan again to see it"
             return _skipped(action, note, done=ActionKind.HOLD)
         if not decision.verbs:
             self._around.session.put(name, decision.record, told=Told(reason=decision.reason))
             note = "" if decision.kind is action.kind else decision.reason
-            return ActionOutcome(action, Outcome.SUCCEEDED, decision.kind, note)
+            return ActionOutcome(action, Outcome.RECORDED, decision.kind, note)
         return self._send_all(action, subject, decision, observed)
 
     def _send_all(self, action: Action, subject: Subject, decision: Decision, observed: Observation) -> ActionOutcome:
@@ -452,7 +452,8 @@ def one_core(threads: int) -> Iterator[None]:
             os.sched_setaffinity(0, cores)
 
 
-def _is_subsequence(calls: Sequence[Call], shown: Sequence[Call]) -> bool:
+def is_within(calls: Sequence[Call], shown: Sequence[Call]) -> bool:
+    """Whether these calls are among those shown, in the same order."""
     left = iter(shown)
     return all(call in left for call in calls)
 

@@ -192,7 +192,7 @@ def diff(place: Place, before: str, after: str) -> Compared:
     kept = sum(record.state is not Desired.ABSENT for record in records.values())
     lost = loss(len(made.undeclared), kept)
     made = made._replace(warnings=(lost,) if lost else ())
-    return Compared(made, _refusal(made, manifest, len(records)), then, at, manifest, matching, records)
+    return Compared(made, _refusal(made, manifest, len(records), kept), then, at, manifest, matching, records)
 
 
 def review_diff(compared: Compared, place: Place) -> "Review":
@@ -238,11 +238,11 @@ def _as_applied(job: Job) -> Record:
     return protection(Subject(job, record)).get(job.name, record)
 
 
-def _refusal(plan: Plan, manifest: "Manifest", recorded: int) -> Refused | None:
+def _refusal(plan: Plan, manifest: "Manifest", recorded: int, present: int) -> Refused | None:
     from reconciler.guards import check as check_guards
 
     try:
-        check_guards(plan, manifest.guards, recorded)
+        check_guards(plan, manifest.guards, recorded, present=present)
     except Refused as refusal:
         return refusal
     return None

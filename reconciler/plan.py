@@ -40,9 +40,10 @@ STEPS: Mapping[ActionKind, int] = {
 
 
 class Outcome(StrEnum):
-    """What became of an action."""
+    """What became of an action; one that needed no call is recorded."""
 
     SUCCEEDED = "succeeded"
+    RECORDED = "recorded"
     FAILED = "failed"
     SKIPPED = "skipped"
     IN_DOUBT = "in-doubt"

@@ -234,15 +234,17 @@ def make_plan(
     manifest_digest: str,
     commit: str | None,
     paths: Iterable[str],
+    holds_for_others: bool = True,
 ) -> Plan:
     """The plan for the selected jobs: sorted by step, then name; same inputs, same bytes.
 
     `observed` maps engine job ids to observations; an id that is not there was not observed.
-    `selected` says of a job's name whether the plan is about it.
+    `selected` says of a job's name whether the plan is about it. Without `holds_for_others` a run that comes after
+    other jobs is planned, and says so, whatever was observed of these: an apply looks at them once more, and waits.
     """
     steps: dict[int, list[Action]] = {step: [] for step in sorted(set(STEPS.values()))}
     as_recorded: list[Job] = []
-    order = Order(matching.subjects, observed, selected)
+    order = Order(matching.subjects, observed if holds_for_others else {}, selected)
     for subject in sorted([one for one in matching.subjects if selected(one.job.name)], key=_name_of):
         seen = observed.get(subject.job.id, NOT_OBSERVED)
         if _is_as_recorded(subject, seen):

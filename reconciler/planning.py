@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from reconciler.planner import Matching
     from reconciler.sources import Sources
 
+_GUARDED = frozenset({ActionKind.ABORT, ActionKind.RESTART, ActionKind.DELETE, ActionKind.FORGET})
+"""What a manifest without guards may still do too much of."""
+
 _ALL_NAMES = "reconciler plan --format json names all jobs"
 
 
@@ -146,8 +149,12 @@ def plan_of(
     allowed: Mapping[str, int] = EMPTY,
     *,
     provenance: bool = True,
+    holds_for_others: bool = True,
 ) -> Plan:
-    """The plan of what is selected, with what is to be said of it as a whole; arguments as in `app.plan`."""
+    """The plan of what is selected, with what is to be said of it as a whole; arguments as in `app.plan`.
+
+    `holds_for_others` is as in `make_plan`.
+    """
     from reconciler.planner import make_plan
 
     made = make_plan(
@@ -159,6 +166,7 @@ def plan_of(
         manifest_digest=manifest.digest if provenance else "",
         commit=commit_of(place, world) if provenance else None,
         paths=manifest_paths(place),
+        holds_for_others=holds_for_others,
     )
     narrowed = _narrowed(selection, len(made.actions), len(matching.subjects))
     return allowing(made._replace(warnings=_warnings(made, manifest, state), narrowed=narrowed), allowed)
@@ -192,21 +200,26 @@ def allowing(plan: Plan, allowed: Mapping[str, int]) -> Plan:
     return plan._replace(allowed={**plan.allowed, **{k: max(n, plan.allowed.get(k, 0)) for k, n in allowed.items()}})
 
 
-def refusal_of(plan: Plan, manifest: "Manifest", state: State, done: Mapping[str, int] = EMPTY) -> Refused | None:
-    """Why a guard refuses the plan, None where none does; `done` is what this apply did before."""
-    if not manifest.guards and not plan.count_of(ActionKind.DELETE) + plan.count_of(ActionKind.FORGET):
+def refusal_of(
+    plan: Plan, manifest: "Manifest", state: State, done: Mapping[str, int] = EMPTY, *, is_read: bool = True
+) -> Refused | None:
+    """Why a guard refuses the plan, None where none does.
+
+    `done` is what this apply did before; `is_read` is whether the jobs were read before the plan was made.
+    """
+    if not manifest.guards and not any(action.kind in _GUARDED for action in plan.told):
         return None
     from reconciler.guards import check, check_loss
     from reconciler.planner import match_records
 
     try:
-        check(plan, manifest.guards, len(state.jobs), done)
         declared = {job.id for job in manifest.jobs.values()}
         ends = (ActionKind.DELETE, ActionKind.FORGET)
-        pruned = sum(action.kind in ends and action.id not in declared for action in plan.actions)
+        pruned = sum(action.kind in ends and action.id not in declared for action in plan.told)
         if pruned:
             undeclared = len(match_records(manifest.jobs, state.jobs).undeclared)
             check_loss(plan, pruned, undeclared, _recorded(state))
+        check(plan, manifest.guards, len(state.jobs), done, present=_recorded(state), is_read=is_read)
     except Refused as refusal:
         return refusal
     return None

@@ -6,11 +6,11 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
-from reconciler.apply import Surroundings, carry_out, failed, is_stale, look_before, untouched
+from reconciler.apply import Surroundings, carry_out, failed, is_stale, is_within, look_before, untouched
 from reconciler.errors import CredentialsError, EngineError, Refused
-from reconciler.jobs import NOT_OBSERVED, Doubt, Evidence, Status, Verb
-from reconciler.plan import Action, ActionKind, ActionOutcome, Outcome, Plan, plan_digest, said_of_allowed
-from reconciler.planner import Order, decide, protection
+from reconciler.jobs import NOT_OBSERVED, Doubt, Evidence, Observation, Status, Verb
+from reconciler.plan import STEPS, Action, ActionKind, ActionOutcome, Outcome, Plan, plan_digest, said_of_allowed
+from reconciler.planner import Order, action_for, decide, protection
 from reconciler.planning import Selection, allowing, matching_of, picked, plan_of, refusal_of, refuse_stale, stale
 from reconciler.recover import look, look_again
 from reconciler.refresh import observe_jobs
@@ -90,11 +90,12 @@ class Rounds:
         matching = picked(self._manifest, self._session.state, Selection(prune=True) if saved else selection)
         if saved is not None:
             refuse_stale(saved, self._manifest, self._session.state)
-        self.plan = allowing(saved or self._planned(matching, selection), self._options.allowed)
+        made = self._planned(matching, selection) if saved is None else self._as_read(saved, matching)
+        self.plan = allowing(made, self._options.allowed)
         refusal = refusal_of(self.plan, self._manifest, self._session.state)
         if refusal is not None:
             raise refusal
-        yield self._confirmed(self.plan, matching)
+        yield self._confirmed(self.plan, matching, saved)
         self._is_first = False
         if not pending or not self._goes_on:
             return
@@ -159,10 +160,41 @@ class Rounds:
         return matching_of(self._manifest, self._session.state, selection)
 
     def _planned(self, matching: "Matching", selection: Selection) -> Plan:
-        state, allowed = self._session.state, self._options.allowed
-        return plan_of(self._place, self._world, self._manifest, state, matching, selection, {}, allowed)
+        """The plan, made once more after the jobs that it would touch were read, where there are any."""
+        made = self._plan_of(matching, selection, {})
+        seen = self._read(made, matching)
+        return self._plan_of(matching, selection, seen) if seen else made
 
-    def _confirmed(self, plan: Plan, matching: "Matching") -> list[ActionOutcome]:
+    def _plan_of(self, matching: "Matching", selection: Selection, seen: Mapping[str, Observation]) -> Plan:
+        state, allowed = self._session.state, self._options.allowed
+        place, world, manifest = self._place, self._world, self._manifest
+        return plan_of(place, world, manifest, state, matching, selection, seen, allowed, holds_for_others=False)
+
+    def _as_read(self, saved: Plan, matching: "Matching") -> Plan:
+        """A saved plan, with less in the place of each action for which the job, as it is now, calls for less."""
+        seen = self._read(saved, matching)
+        subjects, call_for = matching.by_name, wording_of(self._manifest.target)
+
+        def as_read(action: Action) -> Action:
+            subject = subjects.get(action.job)
+            if subject is None or action.id not in seen or subject.job.id != action.id:
+                return action
+            decision = decide(subject, seen[action.id])
+            fresh = action_for(subject, decision, call_for)
+            is_less = fresh.touches and len(fresh.calls) < len(action.calls) and is_within(fresh.calls, action.calls)
+            return fresh if is_less else action
+
+        actions = sorted(map(as_read, saved.actions), key=lambda action: (STEPS[action.kind], action.job))
+        return saved._replace(actions=tuple(actions))
+
+    def _read(self, plan: Plan, matching: "Matching") -> Mapping[str, Observation]:
+        """What the service says now of the jobs that a plan touches, by engine job id."""
+        known = {subject.job.id for subject in matching.subjects}
+        ids = [action.id for action in plan.touching if action.id in known]
+        return observe_jobs(self._engine.open(), ids, self._options.parallelism) if ids else {}
+
+    def _confirmed(self, plan: Plan, matching: "Matching", saved: Plan | None = None) -> list[ActionOutcome]:
+        """Carry out a plan once a person has agreed; `saved` is the reviewed one that it rests on, if any."""
         subjects = matching.by_name
         unknown = [action.job for action in plan.actions if action.job not in subjects]
         if unknown:
@@ -170,7 +202,7 @@ class Rounds:
         if plan.touches_anything:
             self._engine.open()
             self._confirm(plan)
-            self._session.rests_on(plan_digest(plan), said_of_allowed(plan))
+            self._session.rests_on(plan_digest(saved or plan), said_of_allowed(plan))
         self._session.move(matching.moves)
         # What is held goes by its new name too, as `resolve` is told it, and is protected as it says.
         held = [subjects[action.job] for action in plan.actions if action.kind is ActionKind.HOLD]

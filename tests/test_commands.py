@@ -161,7 +161,7 @@ def test_the_outcome_keeps_to_its_schema(served: Project) -> None:
     run = served.run("apply", "--yes", "--format", "json")
     jsonschema.validate(run.json, json.loads(schema_text("outcome.schema.json")))
     outcomes = {action["job"]: action["outcome"] for action in run.json["actions"]}
-    assert outcomes == dict.fromkeys("abc", "succeeded")
+    assert outcomes == {"a": "succeeded", "b": "recorded", "c": "succeeded"}
     assert all(action["requestId"] for action in run.json["actions"] if action.get("done", action["action"]) == "run")
 
 
@@ -384,7 +384,8 @@ def test_a_lost_state_runs_nothing_again(served: Project) -> None:
     run = served.run("apply", "--yes", "--state", "jobs.state.json")
     assert run.code == 0
     assert sorted(done(served)) == [("run", "a"), ("run", "b")]
-    assert "Applied: 2 succeeded." in run.out
+    assert run.out.startswith("Plan: 2 to adopt.\n")
+    assert run.out.endswith("Applied: 2 recorded, no call was needed.\n")
 
 
 def test_what_apply_finds_active_already_is_adopted_in_place_of_a_run(served: Project) -> None:
@@ -393,14 +394,15 @@ def test_what_apply_finds_active_already_is_adopted_in_place_of_a_run(served: Pr
     run = served.run("apply", "--yes", "--format", "json")
     assert run.code == 0
     [action] = run.json["actions"]
-    assert (action["action"], action["done"], action["outcome"]) == ("run", "adopt", "succeeded")
+    assert (action["action"], action["outcome"]) == ("adopt", "recorded")
     assert done(served) == [("run", "a")]
 
 
 def test_a_restart_that_the_plan_did_not_show_is_held(served: Project) -> None:
     served.write("a: {state: running, config: {jobTimeout: 9000}}")
+    assert served.run("plan", "--out", "plan.json").code == 0
     by_hand(served, "POST", "/jobs/a/run", '{"config": {"jobTimeout": 5000}}')
-    run = served.run("apply", "--yes")
+    run = served.run("apply", "--plan", "plan.json", "--yes")
     assert run.code == 4
     assert "the plan shows no such restart" in run.out
     assert done(served) == [("run", "a")]
@@ -408,6 +410,56 @@ def test_a_restart_that_the_plan_did_not_show_is_held(served: Project) -> None:
     assert "config.jobTimeout 5000 → 9000" in shown.out
     assert served.run("apply", "--plan", "plan.json", "--yes").code == 0
     assert done(served) == [("run", "a"), ("abort", "a"), ("run", "a")]
+
+
+def completed(project: Project, jobs: int, **more: str) -> None:
+    """So many jobs that were run by an apply, and have completed since."""
+    project.write("\n".join(f"j{n:02}: {{state: running, config: {{jobTimeout: 1}}}}" for n in range(jobs)), **more)
+    assert project.run("apply", "--yes").code == 0
+    while project.run("status").out.count("complete") < jobs:
+        pass
+
+
+@pytest.mark.parametrize("is_saved", [False, True], ids=["apply", "saved"])
+def test_a_new_config_of_completed_jobs_is_shown_and_counted_as_what_it_is(tmp_path: Path, is_saved: bool) -> None:
+    with served_project(tmp_path, job_seconds=0.2) as project:
+        completed(project, 25)
+        made = len(done(project))
+        path = tmp_path / "jobs.yaml"
+        path.write_text(path.read_text().replace("jobTimeout: 1", "jobTimeout: 2"))
+        refused = project.run("plan", "--out", "plan.json")
+        assert (refused.code, refused.out.splitlines()[0]) == (4, "Plan: 25 to restart.")
+        assert "read the jobs first (plan --refresh)" in refused.err
+        run = project.run("apply", "--yes", *(["--plan", "plan.json"] if is_saved else []))
+        assert run.code == 0, run.err
+        assert run.out.splitlines()[0] == "Plan: 25 to adopt."
+        assert "to restart" not in run.out
+        assert run.out.splitlines()[-1] == "Applied: 25 recorded, no call was needed."
+        assert len(done(project)) == made
+        assert {record["config"]["jobTimeout"] for record in project.state["jobs"].values()} == {2}
+
+
+def test_what_an_apply_did_and_what_it_recorded_are_counted_apart(tmp_path: Path) -> None:
+    with served_project(tmp_path) as project:
+        project.write("a: {state: running}\nb: {state: aborted}")
+        assert project.run("apply", "--yes").out.endswith("Applied: 1 succeeded; 1 recorded, no call was needed.\n")
+
+
+def test_a_service_without_reads_is_applied_to_as_before(tmp_path: Path) -> None:
+    with served_project(tmp_path, "read:404", "list:404") as project:
+        project.write("a: {state: running}")
+        assert project.run("apply", "--yes").code == 0
+        project.write("a: {state: running, config: {jobTimeout: 9}}")
+        run = project.run("apply", "--yes")
+        assert (run.code, run.out.splitlines()[0]) == (0, "Plan: 1 to restart.")
+        assert done(project) == [("run", "a"), ("abort", "a"), ("run", "a")]
+
+
+def test_a_service_that_can_t_be_reached_ends_an_apply_before_its_question(served: Project) -> None:
+    served.write("a: {state: running}")
+    run = served.run("apply", "--endpoint", "http://127.0.0.1:9/v1", BYTENITE_ACCESS_TOKEN="token")
+    assert (run.code, run.out) == (1, "")
+    assert "127.0.0.1:9" in run.err
 
 
 def test_a_foreign_state_is_refused_before_any_call(served: Project) -> None:

@@ -91,6 +91,69 @@ def test_what_the_same_apply_did_before_counts() -> None:
     check(plan_of(delete=1), guards, 0, {"run": 9})
 
 
+def test_kinds_without_a_guard_share_thirty_percent_of_ten_jobs_or_more() -> None:
+    check(plan_of(abort=1, restart=1, delete=1), {}, 10, present=10)
+    check(plan_of(delete=9), {}, 9, present=9)
+    check(plan_of(run=10), {}, 10, present=10)
+    with pytest.raises(Refused) as refused:
+        check(plan_of(abort=1, restart=1, delete=2, run=5), {}, 12, present=10)
+    assert refused.value.message == (
+        "refused by a guard: 1 to abort, 1 to restart, 2 to delete, of 10 recorded jobs: without a guard of their own, "
+        "no more than 30 % (3) may be aborted, restarted or deleted at once"
+    )
+    assert refused.value.allow == "--allow abort=1 --allow restart=1 --allow delete=2"
+
+
+@pytest.mark.parametrize(
+    ("guards", "allowed"),
+    [
+        ({"maxDelete": "100%"}, {}),
+        ({"maxDelete": 40}, {}),
+        ({}, {"delete": 40}),
+        ({"maxAbort": "100%", "maxRestart": "100%", "maxDelete": "100%"}, {}),
+    ],
+)
+def test_a_guard_of_its_own_and_what_is_allowed_take_a_kind_out_of_what_is_shared(
+    guards: dict[str, int | str], allowed: dict[str, int]
+) -> None:
+    check(plan_of(allowed, delete=40, restart=12), guards, 40, present=40)
+    with pytest.raises(Refused):
+        check(plan_of(delete=40, restart=12), {}, 40, present=40)
+
+
+def test_what_is_allowed_of_a_shared_kind_is_a_limit() -> None:
+    with pytest.raises(Refused, match="5 to delete, of 10 recorded jobs"):
+        check(plan_of({"delete": 4}, delete=5), {}, 10, present=10)
+
+
+def test_what_the_same_apply_did_before_counts_among_what_is_shared() -> None:
+    check(plan_of(restart=1), {}, 10, {"abort": 2}, present=10)
+    with pytest.raises(Refused, match="3 to abort, 1 to restart, with what this apply did before, of 10 recorded jobs"):
+        check(plan_of(restart=1), {}, 10, {"abort": 3}, present=10)
+    check(plan_of(run=1), {}, 10, {"abort": 9}, present=10)
+
+
+def test_one_word_changed_under_defaults_does_not_end_all(served: Project) -> None:
+    jobs = "\n".join(f"j{n:02}: {{state: running}}" for n in range(40))
+    served.write(jobs)
+    assert served.run("apply", "--yes").code == 0
+    made = len(done(served))
+    for change in (jobs.replace("running", "absent"), jobs.replace("running", "aborted")):
+        served.write(change)
+        run = served.run("apply", "--yes")
+        assert (run.code, run.out, len(done(served))) == (4, "", made)
+        assert "of 40 recorded jobs: without a guard of their own, no more than 30 % (12)" in run.err
+    served.write(jobs, more="defaults: {config: {jobTimeout: 9}}")
+    run = served.run("apply", "--yes")
+    assert (run.code, len(done(served))) == (4, made)
+    assert "or go past it this once: --allow restart=40" in run.err
+    assert served.run("apply", "--yes", "--target", "j0*").code == 0
+    assert served.run("apply", "--yes", "--allow", "restart=30").code == 0
+    assert len(done(served)) == made + 80
+    served.write(jobs.replace("running", "absent"), more="guards: {maxDelete: 100%}")
+    assert served.run("apply", "--yes").code == 0
+
+
 def test_allow_is_on_record_in_plan_and_outcome(served: Project) -> None:
     three_running(served, "guards: {maxDelete: 1}")
     served.write("a: {state: absent}\nb: {state: absent}\nc: {state: running}", more="guards: {maxDelete: 1}")

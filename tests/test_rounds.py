@@ -71,7 +71,7 @@ def test_fail_fast_ends_the_waves_of_a_wait_too(tmp_path: Path) -> None:
 
 
 def test_a_token_that_ends_between_the_two_looks_ends_no_record_of_what_was_done(tmp_path: Path) -> None:
-    with served_project(tmp_path, "run:503:times=1:job=a", "read:401:skip=5") as project:
+    with served_project(tmp_path, "run:503:times=1:job=a", "read:401:skip=6") as project:
         project.write("a: {state: running}")
         assert project.run("apply", "--yes").code == 5
         project.write("a: {state: running}\nb: {state: running}")

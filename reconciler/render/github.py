@@ -100,7 +100,7 @@ def _of_row(row: Row) -> Annotation:
 def _level_of(outcome: ActionOutcome) -> Level | None:
     if outcome.outcome in (Outcome.FAILED, Outcome.IN_DOUBT) or outcome.action.error:
         return Level.ERROR
-    if outcome.done is ActionKind.NOOP or outcome.outcome is Outcome.SUCCEEDED:
+    if outcome.done is ActionKind.NOOP or outcome.outcome in (Outcome.SUCCEEDED, Outcome.RECORDED):
         return None
     return Level.WARNING
 

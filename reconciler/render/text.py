@@ -1,5 +1,6 @@
 """Plans, outcomes and states as text for people: counts first, then what is to be looked at, aligned."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -34,6 +35,7 @@ _SIGNS: Mapping[ActionKind, tuple[str, Style]] = {
 }
 _OUTCOMES: Mapping[Outcome, Style] = {
     Outcome.SUCCEEDED: Style.GREEN,
+    Outcome.RECORDED: Style.CYAN,
     Outcome.FAILED: Style.RED,
     Outcome.SKIPPED: Style.DIM,
     Outcome.IN_DOUBT: Style.MAGENTA,
@@ -111,15 +113,19 @@ def outcomes(outcomes: Sequence[ActionOutcome], narrowed: Narrowed | None = None
         of_some = f"\n{field(str(narrowed))}." if narrowed else ""
         return f"Nothing to do: {as_recorded(len(outcomes) - suspended, suspended)}.{of_some}"
     held = [o for o in acted if o.done is ActionKind.HOLD and o.outcome is Outcome.SKIPPED]
+    counts = Counter(o.outcome for o in acted)
+    counts[Outcome.SKIPPED] -= len(held)
     parts = [
-        styled(_OUTCOMES[outcome], f"{count} {outcome.replace('-', ' ')}")
-        for outcome in Outcome
-        for count in [sum(o.outcome is outcome for o in acted) - (len(held) if outcome is Outcome.SKIPPED else 0)]
-        if count
+        styled(style, f"{counts[outcome]} {outcome.replace('-', ' ')}")
+        for outcome, style in _OUTCOMES.items()
+        if counts[outcome] and outcome is not Outcome.RECORDED
     ]
     if held:
         parts.append(styled(Style.MAGENTA, f"{len(held)} held"))
-    return f"Applied: {', '.join(parts)}."
+    called = [", ".join(parts)] if parts else []
+    if recorded := counts[Outcome.RECORDED]:
+        called.append(styled(_OUTCOMES[Outcome.RECORDED], f"{recorded} recorded") + ", no call was needed")
+    return f"Applied: {'; '.join(called)}."
 
 
 def requests(plan: Plan, endpoint: str) -> str:
