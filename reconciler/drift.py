@@ -161,6 +161,7 @@ def review_drift(
             observed=one.observed,
             place=place_of(one.name) if one.job is not None else None,
             history=histories.get(one.name, ()),
+            differing=frozenset(change.path for change in one.changes),
         )
         for one in drift.findings
     ]

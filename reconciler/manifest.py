@@ -84,7 +84,7 @@ def parse(
     """The manifest that these files make, given as (name, content).
 
     Raises `ManifestError` with every fault of every file, in the order of files and lines. A manifest without
-    jobs has one, unless it `may_be_empty`.
+    jobs has one, even if that is empty, unless it `may_be_empty`.
     """
     documents = []
     faults: list[Diagnostic] = []
@@ -482,8 +482,9 @@ def _faults_across(documents: list[Document], may_be_empty: bool) -> Iterator[Di
         start = Position(documents[0].file if documents else "manifest", 1, 1)
         if "target" not in blocks:
             yield Diagnostic(start, 'the manifest has no target: add "target: {engine: bytenite}" to one of its files')
-        if not may_be_empty and all(document.value.get("jobs", {}) == {} for document in documents):
-            yield Diagnostic(start, 'the manifest has no jobs: add one under "jobs" in one of its files')
+        if not may_be_empty and not any("jobs" in document.value for document in documents):
+            advice = 'add one under "jobs" in one of its files, or write "jobs: {}" where there are none'
+            yield Diagnostic(start, f"the manifest has no jobs: {advice}")
 
 
 def _order_faults(documents: list[Document]) -> Iterator[Diagnostic]:

@@ -3,6 +3,7 @@
 The forms are those of `schemas/plan.schema.json` and `schemas/outcome.schema.json`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from operator import attrgetter
@@ -69,7 +70,8 @@ class Action(NamedTuple):
     """What is planned for one job, why, and the calls it takes, in order.
 
     `error` says what is wrong with the job where it can't be acted on at all, else it is "".
-    `suspended` is a noop that the manifest asks for, whatever else it says of the job.
+    `suspended` is a noop that the manifest asks for, whatever else it says of the job. `drift` is what `drift` finds
+    of a job that is not as recorded and for which there is nothing to do, else it is "".
     """
 
     job: str
@@ -80,6 +82,7 @@ class Action(NamedTuple):
     calls: tuple[Call, ...] = ()
     error: str = ""
     suspended: bool = False
+    drift: str = ""
 
     @property
     def touches(self) -> bool:
@@ -199,9 +202,14 @@ class Plan(NamedTuple):
         return any(action.touches for action in self.told)
 
     @property
+    def drifted(self) -> Mapping[str, int]:
+        """How many jobs that are not as recorded, and for which there is nothing to do, are what."""
+        return Counter(action.drift for action in self.told if action.drift)
+
+    @property
     def pending(self) -> bool:
-        """Whether anything is left to do, a hold included."""
-        return self.count_of(ActionKind.NOOP) < len(self.actions)
+        """Whether anything is left for an apply or for a person to do: a hold and a drift included."""
+        return self.count_of(ActionKind.NOOP) < len(self.actions) or any(action.drift for action in self.told)
 
     @property
     def says_nothing(self) -> bool:
@@ -243,8 +251,8 @@ def verdict(
 
     `same` is what is said of a job that is left as it is.
     """
-    suspended = len(plan.suspended)
-    unchanged = plan.count_of(ActionKind.NOOP) - suspended
+    suspended, drifted = len(plan.suspended), plan.drifted
+    unchanged = plan.count_of(ActionKind.NOOP) - suspended - sum(drifted.values())
     if not plan.pending:
         return f"No changes: {as_recorded(unchanged, suspended, same)}."
     parts = [
@@ -253,6 +261,7 @@ def verdict(
         for count in [plan.count_of(kind)]
         if count and kind is not ActionKind.NOOP
     ]
+    parts += [dress(ActionKind.HOLD, f"{count} {word}") for word, count in sorted(drifted.items())]
     left = [f"{unchanged} unchanged"] if unchanged else []
     left += [f"{suspended} suspended"] if suspended else []
     return f"Plan: {', '.join(parts)}{'; ' if left else ''}{', '.join(left)}."
@@ -370,6 +379,8 @@ def _action_to_json(action: Action) -> dict[str, Any]:
         document["error"] = action.error
     if action.suspended:
         document["suspended"] = True
+    if action.drift:
+        document["drift"] = action.drift
     return document
 
 
@@ -383,6 +394,7 @@ def _action_from_json(document: Mapping[str, Any]) -> Action:
         calls=tuple(Call(c["method"], c["path"], c["body"]) for c in document["calls"]),
         error=document.get("error", ""),
         suspended=document.get("suspended", False),
+        drift=document.get("drift", ""),
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.errors import ReconcilerError, Refused
 from reconciler.jobs import EMPTY, Desired, Observation, State, Target
-from reconciler.plan import ActionKind, Narrowed, Plan
+from reconciler.plan import Action, ActionKind, Actions, Narrowed, Plan
 from reconciler.wiring import Place, World, commit_of, located, manifest_paths, memory_of, target_of, wording_of
 
 if TYPE_CHECKING:
@@ -168,8 +168,27 @@ def plan_of(
         paths=manifest_paths(place),
         holds_for_others=holds_for_others,
     )
+    if observed:
+        made = made._replace(actions=_with_drift(made, matching, observed))
     narrowed = _narrowed(selection, len(made.actions), len(matching.subjects))
     return allowing(made._replace(warnings=_warnings(made, manifest, state), narrowed=narrowed), allowed)
+
+
+def _with_drift(plan: Plan, matching: "Matching", observed: Mapping[str, Observation]) -> Actions:
+    """The actions, with what `drift` finds of each job that was read and for which there is nothing to do."""
+    from reconciler.drift import DIFFERS, compare
+
+    of_name = matching.by_name
+
+    def judged(action: Action) -> Action:
+        if action.kind is not ActionKind.NOOP or action.suspended or action.id not in observed:
+            return action
+        found = compare(of_name[action.job], observed[action.id])
+        reason = f"{found.reason}: {found.way_out}" if found.way_out else found.reason
+        return action._replace(reason=reason, drift=found.kind.value) if found.kind in DIFFERS else action
+
+    as_recorded = plan.actions.as_recorded if isinstance(plan.actions, Actions) else ()
+    return Actions(map(judged, plan.told), as_recorded)
 
 
 def _narrowed(selection: Selection, jobs: int, of: int) -> Narrowed | None:

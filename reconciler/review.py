@@ -37,7 +37,8 @@ class Row(NamedTuple):
 
     `word` is the action, or whatever else is said of the job in a word. `reason` ends before `way_out`,
     which says what unblocks the job where it is held. `wrong` is set where it can't be acted on at all.
-    `desired` is None where no manifest declares the job, and so is `place`.
+    `desired` is None where no manifest declares the job, and so is `place`. `differing` are the paths of the fields
+    that are not as recorded, where the row is about that; None where it is about what is asked for.
     """
 
     job: str
@@ -54,6 +55,17 @@ class Row(NamedTuple):
     observed: Observation = NOT_OBSERVED
     place: Position | None = None
     history: Sequence[HistoryEntry] = ()
+    differing: frozenset[str] | None = None
+
+    @property
+    def is_change(self) -> bool:
+        """Whether an apply would do something about the job, or record something of it."""
+        return self.weight in (Weight.ENDS, Weight.STARTS, Weight.RECORDS)
+
+    @property
+    def is_noted(self) -> bool:
+        """Whether there is anything to say of the job."""
+        return self.weight is not Weight.QUIET
 
     @property
     def is_problem(self) -> bool:
@@ -122,13 +134,12 @@ def review_plan(
     def row(action: Action) -> Row:
         subject = of_name[action.job]
         seen = observed.get(action.id, NOT_OBSERVED)
-        held = action.kind is ActionKind.HOLD
-        way_out = order.defer(decide(subject, seen), subject).way_out if held else ""
+        way_out = order.defer(decide(subject, seen), subject).way_out if action.kind is ActionKind.HOLD else ""
         return Row(
             action.job,
             action.id,
-            "error" if action.error else "suspended" if action.suspended else action.kind.value,
-            Weight.LEFT if action.suspended else _weight(action.kind),
+            "error" if action.error else "suspended" if action.suspended else action.drift or action.kind.value,
+            Weight.LEFT if action.suspended else Weight.DRIFTED if action.drift else _weight(action.kind),
             action.reason.removeprefix("error: ").removesuffix(way_out).rstrip(" :;"),
             way_out,
             bool(action.error),
@@ -183,7 +194,8 @@ def fields(row: Row) -> tuple[Field, ...]:
     """The fields of a job side by side: state, runToken, submittedAt, then its config by name.
 
     The config is compared where the job is to run; elsewhere it is shown as it is. A boolean that is
-    left out is false; what is not asked for is the service's own choice.
+    left out is false; what is not asked for is the service's own choice. Of a job about which there is nothing to
+    say no field differs, and of one that is compared with its record those do that the row names.
     """
     job, record, seen = row.desired, row.record, row.observed
     said = f"{seen.status} ({seen.word})" if seen.word else str(seen.status)
@@ -199,7 +211,7 @@ def fields(row: Row) -> tuple[Field, ...]:
         moved = seen.is_of_other_run(began)
         found.append(Field("submittedAt", None, began or None, seen.submitted_at, moved))
     runs = wanted is Desired.RUNNING
-    git = job.config if job and runs else {}
+    git = job.config if job else {}
     state = record.config if record else {}
     live = seen.config or {}
     for name in sorted({*git, *state, *live}):
@@ -209,6 +221,8 @@ def fields(row: Row) -> tuple[Field, ...]:
         is_told = asked is not None and seen.config is not None and not (job and path in job.ignore)
         differs = runs and (asked != kept or (is_told and asked != told))
         found.append(Field(path, *values, differs))
+    if row.differing is not None or not row.is_noted:
+        return tuple([one._replace(differs=one.path in (row.differing or ())) for one in found])
     return tuple(found)
 
 

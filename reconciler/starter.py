@@ -7,10 +7,13 @@ ATTRIBUTES = """\
 """
 
 IGNORED = """\
-# What reconciler keeps for itself: locks, the journal of an apply that is under way, the jobs of the sandbox.
+# What reconciler keeps for itself: locks, the journal of an apply that is under way, the jobs of the sandbox; and
+# saved plans, which hold for one state alone.
 *.state.json.lock
 *.state.json.journal
 *.sandbox.db*
+sandbox.db*
+plan.json
 """
 
 MANIFEST = """\

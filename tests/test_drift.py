@@ -241,6 +241,36 @@ def test_drift_is_found_of_jobs_that_are_no_longer_declared(served: Project) -> 
     ]
 
 
+def test_a_refreshed_plan_judges_as_drift_does(served: Project) -> None:
+    drifted(served)
+    manifest = served.folder / "jobs.yaml"
+    manifest.write_text(manifest.read_text() + "  short: {state: running, config: {jobTimeout: 1}}\n")
+    assert served.run("apply", "--yes", "--target", "short").code == 0
+    while "failed" not in served.run("status").out:
+        pass
+    drift = served.run("drift")
+    assert drift.out.splitlines()[0] == (
+        "Drift: 1 gone, 1 aborted by someone else, 1 run by someone else, 1 failed; 2 as recorded."
+    )
+    plan = served.run("plan", "--refresh", "--detailed-exitcode")
+    assert (plan.code, drift.code) == (2, 2)
+    assert plan.out.splitlines()[0] == "Plan: 2 held, 1 failed, 1 run by someone else; 2 unchanged."
+    only = ("--target", "s*")
+    assert served.run("drift", *only).out.splitlines()[0] == "Drift: 1 failed; 1 as recorded."
+    run = served.run("plan", "--refresh", "--detailed-exitcode", *only)
+    assert (run.code, run.out.splitlines()[0]) == (2, "Plan: 1 failed; 1 unchanged.")
+    assert "  ! drift    short  failed: recorded running, it is failed (JOB_STATE_FAILED)" in run.out
+    assert "a new runToken or config runs it again, `state: aborted` accepts it" in run.out
+    document = served.run("plan", "--refresh", "--format", "json", *only).json
+    jsonschema.validate(document, json.loads(schema_text("plan.schema.json")))
+    assert [(one["action"], one.get("drift")) for one in document["actions"]] == [("noop", None), ("noop", "failed")]
+    comment = served.run("plan", "--refresh", "--format", "markdown", *only).out
+    assert comment.startswith("### Plan: 1 failed; 1 unchanged.\n")
+    assert "#### To be looked at (1)\n\n- **failed** `short`: recorded running" in comment
+    assert "::warning title=short%3A failed" in served.run("plan", "--refresh", "--format", "github", *only).out
+    assert served.run("plan", "--detailed-exitcode", *only).code == 0
+
+
 def test_every_form_tells_the_same(served: Project) -> None:
     drifted(served)
     runs = {form: served.run("drift", "--format", form) for form in ("json", "markdown", "html", "github")}
@@ -252,7 +282,7 @@ def test_every_form_tells_the_same(served: Project) -> None:
     assert comment.startswith("### Drift: 1 gone, 1 aborted by someone else, 1 run by someone else; 2 as recorded.\n")
     assert "#### To be looked at (3)" in comment
     assert comment.splitlines()[-1].startswith("<!-- reconciler:drift:")
-    assert '<tr id="job-gone" class="drifted w-gone change problem">' in runs["html"].out
+    assert '<tr id="job-gone" class="drifted w-gone note problem">' in runs["html"].out
     assert "::warning title=gone%3A gone,file=jobs.yaml" in runs["github"].out
 
 

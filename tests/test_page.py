@@ -148,10 +148,12 @@ def test_hostile_texts_stand_on_the_page_as_text(browser: Browser, tmp_path: Pat
     assert reached
 
 
-def test_it_opens_on_the_changes_and_filters_to_problems(browser: Browser, tmp_path: Path) -> None:
+def test_it_opens_on_what_is_of_note_and_filters_to_changes_and_problems(browser: Browser, tmp_path: Path) -> None:
     browser.open(page(tmp_path))
     assert "weekly-digest" not in shown(browser)
     assert len(shown(browser)) == 9
+    browser.js("document.querySelector('[value=change]').click()")
+    assert shown(browser) == ["archive-2025", "old-report", "live-ladder", "thumbnails"]
     browser.js("document.querySelector('[value=problem]').click()")
     assert shown(browser) == ["vanished", "caption-backfill", "nightly-transcode", "payroll-export", "weekly-digest"]
     assert browser.js("document.querySelector('output').value") == "5 of 10 jobs"
@@ -174,6 +176,7 @@ def test_a_keyboard_is_enough(browser: Browser, tmp_path: Path) -> None:
     browser.press("Escape", 27)
     assert len(shown(browser)) == 9
     browser.js("document.querySelector(':checked').focus()")
+    browser.press("ArrowRight", 39)
     browser.press("ArrowRight", 39)
     assert browser.js("document.querySelector(':checked').value") == "problem"
     assert len(shown(browser)) == 5
@@ -233,7 +236,7 @@ def test_ten_thousand_jobs_are_shown_filtered_and_found_without_a_wait(browser: 
         for act in (
             "document.querySelector('[value=all]').click()",
             "document.querySelector('[value=problem]').click()",
-            "document.querySelector('[value=change]').click()",
+            "document.querySelector('[value=note]').click()",
             "document.querySelector('[type=search]').focus(); document.execCommand('insertText', false, 'render-04')",
         )
     ]

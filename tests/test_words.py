@@ -1,6 +1,7 @@
 """What commands say where something is amiss: in words of ours, once, and with a next step that can be taken."""
 
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,12 @@ def test_a_saved_plan_that_is_none_is_called_what_it_is(tmp_path: Path, content:
     [
         (["nope"], "No such command 'nope'", "reconciler"),
         (["plan", "--nope"], "No such option '--nope'", "reconciler plan"),
-        (["state", "show"], "Missing argument 'JOB'", "reconciler state show"),
+        (["state", "show", "--verbose"], "Missing argument 'JOB'", "reconciler state show"),
+        (["aply"], "No such command 'aply'. Did you mean 'reconciler apply'?", "reconciler"),
+        (["imprt", "a=b"], "No such command 'imprt'. Did you mean 'reconciler import'?", "reconciler"),
+        (["state", "lst"], "No such command 'lst'. Did you mean 'reconciler state list'?", "reconciler state"),
+        (["show", "a"], "No such command 'show'. Did you mean 'reconciler state show'?", "reconciler"),
+        (["plan", "--refrsh"], "No such option '--refrsh'. Did you mean '--refresh'?", "reconciler plan"),
     ],
 )
 def test_wrong_usage_is_an_error_like_all_others(tmp_path: Path, arguments: list[str], said: str, command: str) -> None:
@@ -39,6 +45,27 @@ def test_wrong_usage_is_an_error_like_all_others(tmp_path: Path, arguments: list
     assert (run.code, run.out) == (64, "")
     assert run.err.startswith(f"error: {said}")
     assert run.err.endswith(f"\n  {command} --help shows how it is used\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first", "lists"),
+    [
+        ([], "Usage: reconciler [OPTIONS] COMMAND [ARGS]...", "  apply       Carry out the plan."),
+        (["state"], "Usage: reconciler state [OPTIONS] COMMAND [ARGS]...", "  accept  "),
+        (["rerun"], "Usage: reconciler rerun [OPTIONS] JOB [PATH]...", "  --token TEXT"),
+        (["diff"], "Usage: reconciler diff [OPTIONS] REV1 REV2 [PATH]...", "  --format"),
+        (["state", "mv"], "Usage: reconciler state mv [OPTIONS] OLD NEW [PATH]...", "  --lock-timeout"),
+        (["completion"], "Usage: reconciler completion [OPTIONS] bash|zsh|fish", '  To use it: eval "$(recon'),
+    ],
+)
+def test_a_command_without_the_arguments_that_it_needs_prints_its_help(
+    tmp_path: Path, arguments: list[str], first: str, lists: str
+) -> None:
+    run = Project(tmp_path).run(*arguments)
+    assert (run.code, run.err) == (64, "")
+    lines = run.out.splitlines()
+    assert lines[0] == first
+    assert any(line.startswith(lists) for line in lines)
 
 
 def test_the_sandbox_says_which_faults_there_are(tmp_path: Path) -> None:
@@ -111,3 +138,78 @@ def test_a_person_who_resolves_is_the_one_that_the_history_names(tmp_path: Path)
         assert clone.apply("a: {state: running}").code == 5
         assert clone.run("resolve", "a", "--applied").out.endswith(" was applied, says Ada <ada@example.org>\n")
         assert clone.told()[-1]["who"] == "Ada <ada@example.org>"
+
+
+def test_a_state_file_that_can_t_be_accepted_is_not_advised_to_be(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write("a: {state: running}")
+    for content, why in (
+        (b"", "it is empty"),
+        (b"{", "Expecting property name"),
+        (b"[]\n", "list indices must be"),
+    ):
+        (tmp_path / "jobs.state.json").write_bytes(content)
+        for command in (["plan"], ["state", "accept"], ["apply", "--yes"]):
+            run = project.run(*command)
+            assert run.code == 1
+            assert why in run.err or "it does not begin with its digest" in run.err
+            assert "state accept" not in run.err
+            assert "git checkout -- jobs.state.json" in run.err
+            assert "reconciler import" in run.err
+
+
+def test_a_manifest_may_say_that_there_are_no_jobs(tmp_path: Path) -> None:
+    with served_project(tmp_path) as project:
+        project.write("a: {state: running}\nb: {state: running}")
+        assert project.run("apply", "--yes").code == 0
+        path = tmp_path / "jobs.yaml"
+        head = path.read_text().partition("jobs:")[0]
+        path.write_text(f"{head}jobs: {{}}\n")
+        assert project.run("validate").out == "Valid: 0 jobs in 1 file.\n"
+        plan = project.run("plan")
+        assert plan.code == 0
+        assert plan.out.startswith("No changes: 0 jobs are as recorded.\n")
+        assert "left alone: a, b" in plan.out
+        assert project.run("apply", "--yes").code == 0
+        assert project.run("apply", "--yes", "--prune").code == 0
+        assert project.state["jobs"] == {}
+        path.write_text(head)
+        run = project.run("plan", "--prune")
+        assert run.code == 1
+        assert 'or write "jobs: {}" where there are none' in run.err
+
+
+def test_init_has_git_ignore_what_is_not_to_be_committed(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    git = ["git", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "-q"], check=True, env=project.env)
+    assert project.run("init").code == 0
+    names = ("plan.json", "sandbox.db", "sandbox.db-wal", "jobs.sandbox.db", "jobs.state.json.lock")
+    found = subprocess.run([*git, "check-ignore", *names], capture_output=True, text=True, check=False, env=project.env)
+    assert found.stdout.split() == list(names)
+    kept = subprocess.run([*git, "check-ignore", "jobs.state.json", "jobs.yaml"], check=False, env=project.env)
+    assert kept.returncode == 1
+
+
+def test_the_page_shows_the_config_that_is_in_the_file_and_counts_no_hold_among_the_changes(tmp_path: Path) -> None:
+    with served_project(tmp_path) as project:
+        project.write("a: {state: running}\nb: {state: running}\nc: {state: running}")
+        assert project.run("apply", "--yes").code == 0
+        config = "config: {jobTimeout: 7200}"
+        held = f"b: {{state: running, {config}, onConfigChange: hold}}"
+        project.write(f"a: {{state: aborted, {config}}}\n{held}\nc: {{state: running}}")
+        page = project.run("plan", "--format", "html").out
+        assert "<th scope=row>config.jobTimeout<td>7200<td>&#8211;<td>&#8211;" in page
+        assert "<span>All <b>3</b>" in page
+        assert "<span>Noteworthy <b>2</b>" in page
+        assert "<span>Changes <b>1</b>" in page
+
+
+def test_the_page_of_drift_finds_no_difference_where_there_is_no_drift(tmp_path: Path) -> None:
+    with served_project(tmp_path) as project:
+        project.write("a: {state: running}")
+        assert project.run("apply", "--yes").code == 0
+        project.write("a: {state: aborted, config: {jobTimeout: 7}}\nb: {state: running, runToken: x}")
+        page = project.run("drift", "--format", "html").out
+        assert "<h1>No drift: 1 job is as recorded, 1 not recorded.</h1>" in page
+        assert "difference" not in page.partition("<body>")[2]

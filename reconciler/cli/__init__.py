@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 from reconciler import __version__
+from reconciler.cli.groups import Suggesting
 from reconciler.errors import ExitCode, Usage
 
 _EXIT_CODES = """\b
@@ -84,6 +85,10 @@ def _wrong_usage(fault: click.UsageError) -> ExitCode:
     from reconciler.terminal import Terminal
 
     command = fault.ctx.command_path if fault.ctx else "reconciler"
+    if fault.ctx is not None and sys.argv[1:] == command.split()[1:]:
+        # A command that needs arguments, and was given none: its help says which.
+        click.echo(fault.ctx.get_help())
+        return ExitCode.USAGE
     error = Usage(fault.format_message(), f"{command} --help shows how it is used")
     if "json" in sys.argv or "--format=json" in sys.argv:
         from reconciler.render import json
@@ -93,7 +98,7 @@ def _wrong_usage(fault: click.UsageError) -> ExitCode:
     return ExitCode.USAGE
 
 
-class _Commands(click.Group):
+class _Commands(Suggesting):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 

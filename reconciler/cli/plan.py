@@ -9,7 +9,11 @@ from reconciler.errors import ExitCode, ReconcilerError
 @click.command()
 @click.option("--refresh", is_flag=True, help="Read the jobs from the service first; needs credentials.")
 @click.option("--out", metavar="FILE", help="Save the plan, for apply --plan.")
-@click.option("--detailed-exitcode", is_flag=True, help="Exit 2 where changes are pending.")
+@click.option(
+    "--detailed-exitcode",
+    is_flag=True,
+    help="Exit 2 where changes are pending, or, with --refresh, a job is not as recorded.",
+)
 @allow
 @selection
 @options("json", "markdown", "html", "github")

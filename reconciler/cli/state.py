@@ -2,11 +2,12 @@
 
 import click
 
+from reconciler.cli.groups import Suggesting
 from reconciler.cli.shell import Shell, lock_timeout, options
 from reconciler.errors import ExitCode, ReconcilerError
 
 
-@click.group()
+@click.group(cls=Suggesting)
 def state() -> None:
     """Look at the state, and mend it."""
 

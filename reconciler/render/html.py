@@ -89,12 +89,14 @@ def _jobs(rows: Sequence[Row]) -> Iterator[str]:
 
 def _bar(rows: Sequence[Row]) -> Iterator[str]:
     """The choice of what is shown, each with its count."""
-    changes = sum(row.weight is not Weight.QUIET for row in rows)
+    noted, changes = sum(row.is_noted for row in rows), sum(row.is_change for row in rows)
     problems = sum(row.is_problem for row in rows)
     words = Counter((row.word, row.weight) for row in rows)
     yield '<div class="bar" role="search" hidden><fieldset><legend>Show</legend>'
     yield _chip("All", "all", len(rows), " checked")
-    yield _chip("Changes", "change", changes)
+    yield _chip("Noteworthy", "note", noted)
+    if changes:
+        yield _chip("Changes", "change", changes)
     yield _chip("Problems", "problem", problems)
     for (word, weight), count in words.items():
         yield _chip(word, _slug(word), count, tone=weight)
@@ -111,12 +113,13 @@ def _row(row: Row) -> str:
     """One job. Cells are not closed, which HTML allows: a row that says little takes few bytes."""
     link = anchor(row.job)
     kinds = [row.weight.value, _slug(row.word)]
-    kinds += ["change"] if row.weight is not Weight.QUIET else []
+    kinds += ["note"] if row.is_noted else []
+    kinds += ["change"] if row.is_change else []
     kinds += ["problem"] if row.is_problem else []
     name = f'<a href="#{link}">{_text(row.job)}</a>'
     if row.id != row.job:
         name += f'<small class="id">{_text(row.id)}</small>'
-    if row.place is not None and row.weight is not Weight.QUIET:
+    if row.place is not None and row.is_noted:
         name += f"<small>{_text(f'{row.place.file}:{row.place.line}')}</small>"
     cells = (
         row.desired.state if row.desired else _NONE,

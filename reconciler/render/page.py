@@ -125,7 +125,7 @@ SCRIPT = """
     row.scrollIntoView();
   };
   bar.hidden = false;
-  if (rows.some((row) => row.classList.contains("change"))) choose("change");
+  if (rows.some((row) => row.classList.contains("note"))) choose("note");
   show();
   reach();
   addEventListener("hashchange", reach);

@@ -60,7 +60,7 @@ def plan(plan: Plan, *, calls: bool = False, at: str = "") -> str:
 
     `at` is the revision of the manifest where it is compared with that of another, and not with the state.
     """
-    shown = [action for action in plan.told if action.kind is not ActionKind.NOOP or action.suspended]
+    shown = [a for a in plan.told if a.kind is not ActionKind.NOOP or a.suspended or a.drift]
     lines = [f"{styled(Style.RED, 'Warning:')} {field(warning)}" for warning in plan.warnings]
     same = SAME_IN_BOTH if at else AS_RECORDED
     lines += [verdict(plan, lambda kind, words: styled(_SIGNS[kind][1], words), same)]
@@ -186,11 +186,12 @@ def error(fault: ReconcilerError) -> str:
 
 
 def _action(action: Action, names: int) -> str:
-    sign, style = _SIGNS[action.kind]
-    reason = field(action.reason)
+    sign, style = _SIGNS[ActionKind.HOLD if action.drift else action.kind]
+    word = "drift" if action.drift else action.kind
+    reason = field(f"{action.drift}: {action.reason}" if action.drift else action.reason)
     if action.error:
         reason = styled(Style.RED, reason)
-    return f"  {styled(style, f'{sign} {action.kind:<7}')}  {pad(field(action.job), names)}  {reason}"
+    return f"  {styled(style, f'{sign} {word:<7}')}  {pad(field(action.job), names)}  {reason}"
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:

@@ -45,7 +45,16 @@ from reconciler.state.file import FileStore, HighWaterMarks, Surroundings
 from reconciler.state.history import Past
 from reconciler.state.journal import JournalBroken, Overtaken
 from reconciler.state.lock import locked
-from reconciler.state.repository import Author, Denied, Moved, NoOwnFolder, Repository, Unreachable, make_own_folder
+from reconciler.state.repository import (
+    Author,
+    Denied,
+    Moved,
+    NoOwnFolder,
+    Remade,
+    Repository,
+    Unreachable,
+    make_own_folder,
+)
 from reconciler.state.session import Session
 from reconciler.state.store import Seen
 
@@ -573,6 +582,8 @@ class _Publisher:
             commit = self._repository.commit(self.tip, changes, self._message(is_open), self._means.author())
             try:
                 self._insist(commit)
+            except Remade:
+                continue
             except Moved:
                 if self._follow(commit, changes):
                     return

@@ -48,7 +48,7 @@ def decode(content: bytes, where: str, memory: Memory = FORGETFUL) -> State:
     _refuse_conflict(content, where)
     digest = stated_digest(content)
     if not is_whole(content, digest):
-        raise StateError(f"{where} is damaged: {_damage(content, digest)}", _restore(where))
+        raise StateError(f"{where} is damaged: {_damage(content, digest)}", _way_out(content, where))
     state, document = _parse(content, where)
     memory.remember("state", content, document)
     return state
@@ -235,7 +235,7 @@ def _parse(content: bytes, where: str) -> tuple[State, Any]:
         return _state_from_json(document), document
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
         raise StateError(
-            f"{where} is no state file: {type(fault).__name__}: {str(fault)[:200]}", _restore(where)
+            f"{where} is no state file: {_damage(content, '') if not content else str(fault)[:200]}", _restore(where)
         ) from fault
 
 
@@ -269,5 +269,17 @@ def _damage(content: bytes, digest: str) -> str:
     return "its content does not match its digest, so it was edited or merged by hand"
 
 
+def _way_out(content: bytes, where: str) -> str:
+    """What to do about a file whose digest does not match: it may be accepted only where it can be read."""
+    try:
+        _parse(content, where)
+    except StateError as fault:
+        return fault.hint
+    return f"restore it (git checkout -- {where}), or look it through and accept it as it is: reconciler state accept"
+
+
 def _restore(where: str) -> str:
-    return f"restore it (git checkout -- {where}), or look it through and take it as it is: reconciler state accept"
+    return (
+        f"restore the last one that was whole (git checkout -- {where}; git log -- {where} shows which there are), "
+        "or move this file away and take the jobs over anew: reconciler import"
+    )

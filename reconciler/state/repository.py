@@ -64,6 +64,10 @@ class Moved(Exception):
     """The branch is not where it was expected: someone else pushed."""
 
 
+class Remade(Moved):
+    """The branch is not there yet, and the copy of it was made anew: a commit in it has to be made again."""
+
+
 class Author(NamedTuple):
     """Who commits."""
 
@@ -217,21 +221,26 @@ class Repository:
         lines.append(b"get-mark :1\ndone\n")
         arguments = ("fast-import", "--quiet", "--done", "--force", "--date-format=now")
         with self._turn():
-            if parent is None:
-                self._take_hash_of_empty()
             return self._run(*arguments, stdin=b"".join(lines)).out.decode().strip()
 
     def push(self, commit: str, expected: str | None) -> None:
         """Put a commit at the end of the branch, which must still be at `expected` (None: not be there).
 
-        Returns once it is known to be there, also where the answer was lost. Raises `Moved` where the
-        branch is elsewhere, `Unreachable` where it is known not to have moved or where nothing is known.
+        Returns once it is known to be there, also where the answer was lost. Raises `Remade` where the commit
+        has to be made again, `Moved` where the branch is elsewhere, `Unreachable` where it is known not to have
+        moved or where nothing is known.
         """
         with self._turn():
             lease = f"--force-with-lease={self._ref}:{expected or ''}"
             options = ("--porcelain", "--no-verify", "--no-signed", lease)
             ended = self._attempt("push", *options, _REMOTE, f"{commit}:{self._ref}")
             if ended.code != 0:
+                if expected is None and "does not support this repository's hash algorithm" in ended.err:
+                    # A remote without a branch to fetch tells only now by which hash it names its objects.
+                    ours = self._run("rev-parse", "--show-object-format").out.strip()
+                    self._remove()
+                    self._prepare("sha1" if ours == b"sha256" else "sha256")
+                    raise Remade
                 # Whatever git says, the branch itself is asked: an answer that was lost says nothing.
                 try:
                     found = self._tip()
@@ -254,14 +263,6 @@ class Repository:
             self._remove()
             self._prepare(fault.remote)
             return self._fetch()
-
-    def _take_hash_of_empty(self) -> None:
-        """Make the copy anew where the remote, which has no such branch yet, takes another hash alone."""
-        ended = self._attempt("push", "--dry-run", "--no-verify", _REMOTE, f":{self._ref}")
-        if "does not support this repository's hash algorithm" in ended.err:
-            ours = self._run("rev-parse", "--show-object-format").out.strip()
-            self._remove()
-            self._prepare("sha1" if ours == b"sha256" else "sha256")
 
     def _fetch(self) -> str | None:
         depth = ("--depth=1",) if self._fetched() is None else ()

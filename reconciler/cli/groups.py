@@ -1,0 +1,29 @@
+"""Groups of commands: a misspelt one gets a suggestion."""
+
+import click
+
+
+class Suggesting(click.Group):
+    """A group that names the command that was probably meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name[:1] != "-" and self.get_command(ctx, name) is None and not ctx.resilient_parsing:
+            ctx.fail(f"No such command '{name}'.{self._suggestion(ctx, name)}")
+        return super().resolve_command(ctx, args)
+
+    def _suggestion(self, ctx: click.Context, name: str) -> str:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, self.list_commands(ctx), n=1)
+        inner = [group for group in self.list_commands(ctx) if name in _commands_of(self.get_command(ctx, group), ctx)]
+        meant = [f"{ctx.command_path} {group} {name}" for group in inner] + [
+            f"{ctx.command_path} {one}" for one in near
+        ]
+        return f" Did you mean '{meant[0]}'?" if meant else ""
+
+
+def _commands_of(command: click.Command | None, ctx: click.Context) -> list[str]:
+    return command.list_commands(ctx) if isinstance(command, click.Group) else []
