@@ -15,7 +15,8 @@
 
 A config is compared while a run of it is active: a job that is adopted once it has ended, or with
 `onConfigChange: next-run`, is recorded with the config of the run to come. A call in doubt comes before
-all of it: nobody knows what is recorded then. A suspended job that differs is shown, and is no drift.
+all of it: nobody knows what is recorded then. While the command that sent the call is still at work, the call is
+under way, which is no drift. A suspended job that differs is shown, and is no drift.
 """
 
 from collections import Counter
@@ -44,6 +45,7 @@ class Kind(StrEnum):
     CONFIG = "config differs"
     UNREADABLE = "unreadable"
     IN_DOUBT = "in doubt"
+    UNDER_WAY = "under way"
     SUSPENDED = "suspended"
     NOT_RECORDED = "not recorded"
     SAME = "as recorded"
@@ -96,8 +98,9 @@ def compare(subject: Subject, observed: Observation) -> Finding:
     job, record = subject.job, subject.record
     if record is not None and record.doubt is not None:
         held = decide(subject, NOT_OBSERVED)
-        reason = held.reason.removesuffix(held.way_out).rstrip(" ;").removeprefix("in doubt: ")
-        return _finding(subject, observed, Kind.IN_DOUBT, reason, held.way_out)
+        kind = Kind.UNDER_WAY if record.doubt.holder else Kind.IN_DOUBT
+        reason = held.reason.removesuffix(held.way_out).rstrip(" ;").removeprefix(f"{kind}: ")
+        return _finding(subject, observed, kind, reason, held.way_out)
     kind = _kind(subject, observed)
     changes = _changes(subject, observed, kind)
     reason = _reason(subject, observed, kind)
@@ -290,7 +293,7 @@ def _way_out(subject: Subject, observed: Observation, kind: Kind) -> str:
             return "a new runToken runs it with the recorded config, `ignore` in the manifest accepts this one"
         case Kind.UNREADABLE:
             return "look again once it can be read"
-        case Kind.IN_DOUBT | Kind.SUSPENDED | Kind.NOT_RECORDED | Kind.SAME:
+        case Kind.IN_DOUBT | Kind.UNDER_WAY | Kind.SUSPENDED | Kind.NOT_RECORDED | Kind.SAME:
             return ""
     assert_never(kind)
 
@@ -298,4 +301,4 @@ def _way_out(subject: Subject, observed: Observation, kind: Kind) -> str:
 def _weight(kind: Kind) -> Weight:
     if kind in QUIET:
         return Weight.QUIET
-    return Weight.LEFT if kind is Kind.SUSPENDED else Weight.DRIFTED
+    return Weight.LEFT if kind in (Kind.UNDER_WAY, Kind.SUSPENDED) else Weight.DRIFTED

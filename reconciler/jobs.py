@@ -167,7 +167,8 @@ class Doubt(NamedTuple):
     """A call that was sent, or may have been, and nobody knows what became of it.
 
     `before` is what was observed just before the call, None where nothing could be read.
-    `sent_at` is RFC 3339 and for people only: no decision rests on it.
+    `sent_at` is RFC 3339 and for people only: no decision rests on it. `holder` says which command sent the call,
+    and is still at work, so that it may yet be answered; "" where none is. It is not kept with the rest.
     """
 
     op: str
@@ -177,6 +178,7 @@ class Doubt(NamedTuple):
     before: Evidence | None
     sent_at: str
     answer: str
+    holder: str = ""
 
 
 class Record(NamedTuple):

@@ -421,6 +421,8 @@ class Order:
         if seen is None:
             return Standing.UNSEEN, ""
         if record is not None and record.doubt is not None:
+            if record.doubt.holder:
+                return Standing.UNDERWAY, f"a call is under way: {record.doubt.holder}"
             return Standing.STUCK, f"has a call in doubt (reconciler resolve {job.name} --applied | --not-applied)"
         decision = self.defer(decide(subject, seen), subject)
         if decision.waits_for:
@@ -820,6 +822,11 @@ def _why_adopt(job: Job, column: Asked, observed: Observation) -> str:
 def _in_doubt(job: Job, record: Record) -> tuple[str, str]:
     doubt = record.doubt
     assert doubt is not None
+    if doubt.holder:
+        return (
+            f"under way: {doubt.verb} was sent at {doubt.sent_at}, and may still be answered: {doubt.holder}; ",
+            "wait for that command to end, and look again",
+        )
     return (
         f"in doubt: {doubt.verb} was sent at {doubt.sent_at} and nobody knows what became of it ({doubt.answer}); ",
         f"the next apply looks again, or settle it: reconciler resolve {job.name} --applied | --not-applied",

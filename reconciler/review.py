@@ -70,7 +70,7 @@ class Row(NamedTuple):
     @property
     def is_problem(self) -> bool:
         """Whether somebody has to look at it."""
-        doubtful = self.record is not None and self.record.doubt is not None
+        doubtful = self.record is not None and self.record.doubt is not None and not self.record.doubt.holder
         return (
             self.weight in (Weight.HELD, Weight.DRIFTED)
             or doubtful

@@ -64,10 +64,10 @@ def test_a_user_without_a_home_or_an_account_makes_no_folder_in_the_working_dire
     program = (
         "import os, runpy, sys\n"
         "sys.path[:0] = [path for path in os.environ['LIBRARIES'].split(os.pathsep) if path]\n"
-        "import reconciler.cli\n"
-        "os.setgroups([]); os.setgid(54321); os.setuid(54321)\n"
         "from reconciler import wiring\n"
         "from threading import Event\n"
+        "import pwd\n"
+        "os.setgroups([]); os.setgid(54321); os.setuid(54321)\n"
         "world = wiring.World(os.environ, Event())\n"
         "print([wiring._state_folder(world), wiring._cache_folder(world)])\n"
     )

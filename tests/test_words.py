@@ -1,12 +1,16 @@
 """What commands say where something is amiss: in words of ours, once, and with a next step that can be taken."""
 
+import os
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from clone import served_clone
+from git_races import team
 from project import Project, served_project
 from reconciler.engines.sandbox.faults import VERBS, Kind, parse_fault
 
@@ -138,6 +142,70 @@ def test_a_person_who_resolves_is_the_one_that_the_history_names(tmp_path: Path)
         assert clone.apply("a: {state: running}").code == 5
         assert clone.run("resolve", "a", "--applied").out.endswith(" was applied, says Ada <ada@example.org>\n")
         assert clone.told()[-1]["who"] == "Ada <ada@example.org>"
+
+
+@contextmanager
+def at_work(project: Project) -> "Iterator[subprocess.Popen[str]]":
+    """An apply whose call is answered after a long while; it is killed at the end."""
+    child = project.start("apply", "--yes")
+    try:
+        while not (project.folder / "jobs.state.json.journal").exists() or "intent" not in (
+            project.folder / "jobs.state.json.journal"
+        ).read_text(errors="replace"):
+            assert child.poll() is None
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_while_an_apply_is_at_work_its_calls_are_under_way_and_not_in_doubt(tmp_path: Path) -> None:
+    with served_project(tmp_path, "run:slow:seconds=60:job=a") as project:
+        project.write("a: {state: running}\nb: {state: running, after: [a]}")
+        with at_work(project) as child:
+            holder = f"ada@{os.uname().nodename} (process {child.pid}) has been running `apply` since 2"
+            shown = {
+                "plan": project.run("plan"),
+                "list": project.run("state", "list"),
+                "status": project.run("status"),
+                "show": project.run("state", "show", "a"),
+                "rerun": project.run("rerun", "a"),
+                "drift": project.run("drift"),
+                "page": project.run("plan", "--format", "html"),
+                "comment": project.run("plan", "--refresh", "--format", "markdown"),
+            }
+            for name, run in shown.items():
+                said = run.out + run.err
+                plain = said.replace("<code>", "`").replace("</code>", "`")
+                assert holder in plain or name == "comment", f"{name}: {said}"
+                assert "has been running" in said
+                assert "may still be answered" in said
+                assert "in doubt" not in said
+                assert "resolve" not in said
+                assert run.code == 0
+            assert "  ! hold     a  under way: run was sent at 2" in shown["plan"].out
+            row = project.run("status", "--format", "json").json["jobs"][0]
+            assert row["inDoubt"] is False
+            assert row["underWay"].startswith(holder)
+            refused = project.run("resolve", "a", "--applied")
+            assert refused.code == 4
+            assert holder in refused.err
+        assert "in doubt: run was sent at" in project.run("plan").out
+
+
+def test_on_a_branch_too_the_calls_of_a_command_at_work_are_under_way(tmp_path: Path) -> None:
+    with team(tmp_path, job_seconds=10_000) as group:
+        busy, other = group.machine(), group.machine()
+        busy.write("a: {state: running}\nb: {state: running}")
+        child = busy.start("apply", "--yes", "--max-rps", "0.4")
+        while not group.intents:
+            assert child.poll() is None
+        other.write("a: {state: running}\nb: {state: running}")
+        run = other.run("plan")
+        assert "may still be answered: machine-1@" in run.out
+        assert "resolve" not in run.out
+        child.kill()
+        child.communicate()
 
 
 def test_a_state_file_that_can_t_be_accepted_is_not_advised_to_be(tmp_path: Path) -> None:

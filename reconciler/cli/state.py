@@ -48,6 +48,9 @@ def state_show(shell: Shell, job: str, revision: str) -> ExitCode:
         shell.document({"job": job, **document})
     else:
         shell.terminal.answer(text.record(job, document))
+    doubt = found.jobs[job].doubt
+    if doubt is not None and doubt.holder:
+        shell.terminal.remark(f"The {doubt.verb} is under way, and may still be answered: {doubt.holder}")
     return ExitCode.DONE
 
 

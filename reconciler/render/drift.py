@@ -16,7 +16,9 @@ def text(drift: Drift) -> str:
         words = max(len(finding.kind) for finding in shown)
         lines.append("")
         for one in shown:
-            sign = styled(Style.DIM if one.kind is Kind.SUSPENDED else Style.MAGENTA, f"! {one.kind:<{words}}")
+            sign = styled(
+                Style.DIM if one.kind in (Kind.UNDER_WAY, Kind.SUSPENDED) else Style.MAGENTA, f"! {one.kind:<{words}}"
+            )
             way_out = f": {field(one.way_out)}" if one.way_out else ""
             lines.append(f"  {sign}  {pad(field(one.name), names)}  {field(one.reason)}{way_out}")
     return "\n".join(lines)

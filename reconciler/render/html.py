@@ -138,7 +138,10 @@ def _recorded(row: Row) -> str:
     if row.record is None:
         return _NONE
     said = row.record.state or _NONE
-    return f'{said}<small class="bad">in doubt</small>' if row.record.doubt else said
+    doubt = row.record.doubt
+    if doubt is None:
+        return said
+    return f"{said}<small>under way</small>" if doubt.holder else f'{said}<small class="bad">in doubt</small>'
 
 
 def _observed(row: Row) -> str:

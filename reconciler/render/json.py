@@ -6,7 +6,7 @@ from typing import Any
 
 from reconciler.diagnostics import Diagnostic
 from reconciler.errors import ReconcilerError
-from reconciler.jobs import State
+from reconciler.jobs import Record, State
 from reconciler.plan import FORMAT_VERSION, target_to_json
 from reconciler.render.text import StatusRow
 
@@ -46,7 +46,7 @@ def status(rows: Iterable[StatusRow]) -> dict[str, Any]:
                 "job": row.name,
                 "desired": row.desired,
                 "recorded": None if row.record is None else row.record.state,
-                "inDoubt": row.record is not None and row.record.doubt is not None,
+                **_doubt(row.record),
                 "observed": row.observed.status,
                 "observedWord": row.observed.word,
                 "detail": row.observed.detail,
@@ -54,6 +54,13 @@ def status(rows: Iterable[StatusRow]) -> dict[str, Any]:
             for row in rows
         ],
     }
+
+
+def _doubt(record: Record | None) -> dict[str, Any]:
+    doubt = None if record is None else record.doubt
+    if doubt is None or not doubt.holder:
+        return {"inDoubt": doubt is not None}
+    return {"inDoubt": False, "underWay": doubt.holder}
 
 
 def records(state: State | None, record_to_json: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

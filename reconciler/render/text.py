@@ -147,8 +147,8 @@ def status(rows: Iterable[StatusRow]) -> str:
         seen = row.observed
         said = f"{seen.status} ({seen.word})" if seen.word else str(seen.status)
         recorded = "–" if row.record is None or row.record.state is None else row.record.state.value
-        doubtful = row.record is not None and row.record.doubt is not None
-        note = "in doubt" if doubtful else seen.detail if seen.status in (Status.FAILED, Status.UNREADABLE) else ""
+        detail = seen.detail if seen.status in (Status.FAILED, Status.UNREADABLE) else ""
+        note = (_said_of_doubt(row.record) if row.record else "") or detail
         rows_shown.append((row.name, "–" if row.desired is None else row.desired.value, recorded, said, note))
     return table(rows_shown)
 
@@ -159,8 +159,17 @@ def records(state: State | None) -> str:
         return "Nothing is recorded."
     rows = [("JOB", "STATE", "ID", "")]
     for name, record in sorted(state.jobs.items()):
-        rows.append((name, record.state or "–", record.id, "in doubt" if record.doubt else ""))
+        rows.append((name, record.state or "–", record.id, _said_of_doubt(record)))
     return table(rows)
+
+
+def _said_of_doubt(record: Record) -> str:
+    """What is said of a call without an answer, "" where there is none."""
+    if record.doubt is None:
+        return ""
+    if record.doubt.holder:
+        return f"{record.doubt.verb} under way, may still be answered: {record.doubt.holder}"
+    return "in doubt"
 
 
 def record(name: str, document: Mapping[str, Any]) -> str:

@@ -642,6 +642,10 @@ class _Files(FileStore):
         if publisher is not None:
             self._session = partial(PublishedSession, publisher)
 
+    def _at_work(self, folder: int | None) -> str:
+        lock = self._around.disk.read(_lock_path(self._path))
+        return _holder(lock) if lock else ""
+
     @contextmanager
     def _locked(self, what: str, timeout_s: float) -> Iterator[Callable[[], bool]]:
         yield lambda: True

@@ -13,7 +13,7 @@ from reconciler.memory import FORGETFUL, Memory
 from reconciler.state import codec, history
 from reconciler.state.disk import Disk, OsDisk, is_mounted_alone, replace
 from reconciler.state.journal import Displaced, decode
-from reconciler.state.lock import locked
+from reconciler.state.lock import holder_of, locked
 from reconciler.state.session import (
     Loaded,
     Scribe,
@@ -64,11 +64,16 @@ class FileStore:
         return self.seen(target).state
 
     def seen(self, target: Target) -> Seen:
-        with self._looking():
+        with self._looking() as folder:
             loaded = self._load(target)
+            holder = self._at_work(folder) if loaded and loaded.in_flight else ""
+            if loaded and loaded.in_flight and not holder:
+                # The command may have ended meanwhile; then its calls were answered.
+                loaded = self._load(target)
         if loaded is None:
             return Seen(None, "")
-        return Seen(loaded.state, loaded.digest if loaded.entries is None else "")
+        state = _under_way(loaded, holder) if holder else loaded.state
+        return Seen(state, loaded.digest if loaded.entries is None else "")
 
     def stands(self, lineage: str, serial: int, digest: str) -> bool:
         disk, journal = self._around.disk, journal_path(self._path)
@@ -330,12 +335,17 @@ class FileStore:
             yield lock.is_held
 
     @contextmanager
-    def _looking(self) -> Iterator[None]:
-        """Hold the state's folder while several of its files are read, so that all are of one folder."""
+    def _looking(self) -> Iterator[int | None]:
+        """Hold the state's folder while several of its files are read, so that all are of one folder; yields that."""
         with ExitStack() as stack:
+            folder = None
             with suppress(OSError):  # what can't be held may still be read, or is not there
-                stack.enter_context(self._around.disk.hold(self._path))
-            yield
+                folder = stack.enter_context(self._around.disk.hold(self._path))
+            yield folder
+
+    def _at_work(self, folder: int | None) -> str:
+        """Which command is at work on this state, and since when, "" where none is."""
+        return holder_of(f"{self._path}.lock", folder)
 
     def _clear(self) -> None:
         """Remove what a command left that ended while it made a new file; nothing ever reads it.
@@ -388,6 +398,16 @@ def _numbered(path: str) -> Iterator[str]:
     """The path, and the path with a number at its end, from 2 on."""
     yield path
     yield from (f"{path}-{number}" for number in count(2))
+
+
+def _under_way(loaded: Loaded, holder: str) -> State:
+    """The state, with the command that is at work named in each doubt that is about a call of its own."""
+    jobs = dict(loaded.state.jobs)
+    for name in loaded.in_flight:
+        record = jobs[name]
+        if record.doubt is not None:
+            jobs[name] = record._replace(doubt=record.doubt._replace(holder=holder))
+    return loaded.state._replace(jobs=jobs)
 
 
 class HighWaterMarks:

@@ -52,7 +52,7 @@ class Loaded(NamedTuple):
     `entries` are the journal's records that the file lacks, None where there is no journal. `state`
     has them replayed; its serial counts the write that this still takes (`changed`). `untold` are the
     lines of all deeds in the journal; the history may have some of them. `stamp` is the state file's from right
-    before it was read.
+    before it was read. `in_flight` are the jobs of the calls without a result in the journal.
     """
 
     state: State
@@ -61,6 +61,7 @@ class Loaded(NamedTuple):
     changed: bool
     untold: tuple[history.Line, ...] = ()
     stamp: object = None
+    in_flight: frozenset[str] = frozenset()
 
     @property
     def serial_in_place(self) -> int:
@@ -811,7 +812,8 @@ def _replayed(base: State, digest: str, entries: Sequence[Entry] | None) -> Load
             jobs |= {name: codec.record_from_json(record) for name, record in entry["records"].items()}
         elif entry["type"] == "moves":
             jobs = _moved(jobs, entry["moves"])
-    for entry in _intents_open(entries or ()):
+    unanswered = _intents_open(entries or ())
+    for entry in unanswered:
         jobs[entry["job"]] = _doubtful(jobs.get(entry["job"]), entry)
     if entries:
         for name in jobs:
@@ -820,7 +822,8 @@ def _replayed(base: State, digest: str, entries: Sequence[Entry] | None) -> Load
     kept = None if entries is None else tuple(entries)
     state = base._replace(jobs=jobs, serial=base.serial + changed)
     untold = history.stamped(history.lines_of(entries or (), ended=True), state.lineage, state.serial)
-    return Loaded(state, digest, kept, changed, tuple(untold))
+    in_flight = frozenset(entry["job"] for entry in unanswered)
+    return Loaded(state, digest, kept, changed, tuple(untold), in_flight=in_flight)
 
 
 def _intents_open(entries: Sequence[Entry]) -> list[Entry]:
