@@ -238,7 +238,7 @@ class _Apply:
         observed = self._around.engine.observe(action.id)
         decision = self._order.defer(decide(subject, observed), subject)
         fresh = action_for(subject, decision, self._around.call_for)
-        if decision.once_over and _is_subsequence(fresh.calls, action.calls):
+        if decision.once_over and is_within(fresh.calls, action.calls):
             # What is observed once that run is over may ask for something else.
             observed = self._wait_inactive(action.id, observed, _INACTIVE_WITHIN_S)
             if why := self._why_nothing_starts():
