@@ -31,7 +31,8 @@ def _is_2xx(reply: Reply) -> bool:
 # known to mean that nothing was done.
 _UNDONE_ROWS = (
     _Row(lambda reply: not reply.sent, AnswerClass.NOT_SENT, repeat=True),
-    _Row(lambda reply: reply.status in (400, 401, 403, 404), AnswerClass.REJECTED),
+    # A 407 is a proxy's, which passed nothing on (RFC 9110, 15.5.8).
+    _Row(lambda reply: reply.status in (400, 401, 403, 404, 407), AnswerClass.REJECTED),
     _Row(lambda reply: reply.status == 429, AnswerClass.REJECTED, repeat=True),
 )
 

@@ -24,6 +24,9 @@ A server may be closing it at this moment, and a `run` on it would be in doubt. 
 close after two seconds or more.
 """
 
+_RECORD_BYTES = 16384
+"""The most that one record of TLS holds (RFC 8446, 5.1)."""
+
 
 class _Source(io.RawIOBase):
     """The bytes of a socket, counted."""
@@ -85,7 +88,7 @@ class _Response(http.client.HTTPResponse):
         while 100 <= self.status < 200 and self.status != HTTPStatus.SWITCHING_PROTOCOLS:
             self.headers = None  # type: ignore[assignment]  # else `begin` takes the head for read
             super().begin()
-        ongoing.exchange.stage = Stage.BODY
+        ongoing.exchange.reach(Stage.BODY)
         self.fp.begin_body()  # type: ignore[attr-defined]
 
 
@@ -99,7 +102,7 @@ class Connection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         exchange = ongoing.exchange
         sock = exchange.means.dialer.dial(exchange, self.socket_options or ())
-        exchange.stage = Stage.TUNNEL if self.proxy_is_tunneling else Stage.TLS
+        exchange.reach(Stage.TUNNEL if self.proxy_is_tunneling else Stage.TLS)
         sock.settimeout(None)  # the watchdog ends what waits on it
         return sock
 
@@ -137,7 +140,14 @@ class Connection(HTTPConnection):
         if isinstance(self.sock, socket.socket):  # else TLS within TLS, whose outer socket is known already
             exchange.sock = self.sock
         exchange.means.watchdog.begin_sending(exchange)
-        super().send(content)
+        try:
+            count = self.sock.send(content)
+        except OSError:
+            # Nothing of it was taken (POSIX, send), or of TLS a part of one record, which nobody can decrypt.
+            exchange.is_sent = type(self.sock) is not socket.socket and len(content) > _RECORD_BYTES
+            raise
+        if count < len(content):
+            super().send(content[count:])
 
     def send(self, data: Any) -> None:
         if self._gathered is None:  # to the proxy, while it connects

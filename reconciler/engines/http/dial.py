@@ -95,12 +95,12 @@ class Dialer:
 
     def dial(self, exchange: Exchange, options: Iterable[tuple[Any, ...]]) -> socket.socket:
         """A connected socket. Raises `OSError`; a `TimeoutError` where the exchange's deadline is over."""
-        exchange.stage = Stage.LOOK_UP
+        exchange.reach(Stage.LOOK_UP)
         addresses = self._look_up.addresses(self._left_s(exchange))
         beyond = self._beyond
         if self._look_up_beyond:
             beyond = self._look_up_beyond.addresses(self._left_s(exchange))[0][4][:2]
-        exchange.stage = Stage.CONNECT
+        exchange.reach(Stage.CONNECT)
         fault: OSError | None = None
         for tried, (family, kind, protocol, _, address) in enumerate(addresses):
             # An address that nobody answers at leaves their share of the time to those after it.

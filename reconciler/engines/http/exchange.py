@@ -60,7 +60,7 @@ class Watchdog:
             if exchange.is_late or self._clock() >= exchange.until_s:
                 raise TimeoutError
             exchange.is_sent = True
-            exchange.stage = Stage.HEAD
+            exchange.reach(Stage.HEAD)
 
     def leave(self, exchange: "Exchange") -> bool:
         """Watch an exchange no more; its socket is not touched from here on. Returns whether it was in time."""
@@ -117,6 +117,11 @@ class Exchange:
         self.is_sent = False
         self.is_late = False
         self.is_new_tls_1_3 = False
+
+    def reach(self, stage: Stage) -> None:
+        """Note how far it has come. Once it is late, that stays where it was: what is cut off can look complete."""
+        if not self.is_late:
+            self.stage = stage
 
 
 class Ongoing(threading.local):

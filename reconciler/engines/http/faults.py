@@ -67,6 +67,8 @@ class Way(NamedTuple):
                 return Fault(f"{nearest}: the host refused the connection", f"{mend}: nothing listens there")
             case ssl.SSLError(), Stage.PROXY_TLS:
                 return self._tls(cause, nearest)
+            case OSError(), Stage.HEAD if not isinstance(cause, ssl.SSLError) or "EOF" in type(cause).__name__:
+                return Fault(f"{beyond}: the connection was closed before the request left")
             case _, Stage.TUNNEL:
                 return self._tunnel(cause, beyond)
             case ssl.SSLError(), _:
@@ -83,7 +85,7 @@ class Way(NamedTuple):
         if not isinstance(cause, ssl.SSLCertVerificationError):
             reason = getattr(cause, "reason", None) or ""
             text = f"{where}: TLS failed: TLS handshake: {reason.replace('_', ' ').lower() or type(cause).__name__}"
-            if reason and _CLIENT_REFUSED.search(reason):
+            if "ALERT_HANDSHAKE_FAILURE" in reason or _CLIENT_REFUSED.search(reason):
                 return Fault(text, "name a certificate that the server takes: target.clientCertificate")
             return Fault(text, "see that the endpoint speaks TLS there")
         text = f"{where}: TLS failed: the certificate is not accepted ({cause.verify_message})"
@@ -126,12 +128,15 @@ def is_refusal_of_client(error: BaseException, exchange: Exchange) -> bool:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The innermost error of the network or of HTTP, below what the libraries wrap around it."""
-    cause, step = error, error.__cause__ or error.__context__
-    while step:
+    """The innermost error of the network or of HTTP, below what the libraries wrap around it, each in its own way."""
+    cause, steps, seen = error, [error], set[int]()
+    while steps:
+        step = steps.pop(0)
         if isinstance(step, (OSError, http.client.HTTPException)) and not isinstance(step, RequestException):
             cause = step
-        step = step.__cause__ or step.__context__
+        seen.add(id(step))
+        within = (step.__cause__, step.__context__, *step.args)
+        steps += [each for each in within if isinstance(each, BaseException) and id(each) not in seen]
     return cause
 
 

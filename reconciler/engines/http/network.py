@@ -223,7 +223,7 @@ class _Socket(ssl.SSLSocket):
 
     def do_handshake(self, block: bool = False) -> None:
         exchange = ongoing.exchange
-        exchange.stage = self._stage
+        exchange.reach(self._stage)
         exchange.sock = self
         if exchange.is_late:
             raise TimeoutError
@@ -239,5 +239,5 @@ class _Object(ssl.SSLObject):
     """TLS within the TLS of a proxy, whose socket the watchdog knows."""
 
     def do_handshake(self) -> None:
-        ongoing.exchange.stage = Stage.TLS
+        ongoing.exchange.reach(Stage.TLS)
         super().do_handshake()

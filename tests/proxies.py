@@ -1,0 +1,215 @@
+"""Proxies on 127.0.0.1: HTTP ones that forward or tunnel, and SOCKS5; each may cut or hang at any stage.
+
+A proxy leads every name to one port of this machine, so that a test may call a service by a name that nobody knows.
+"""
+
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from raw_server import reset
+
+DRIP_S = 0.02
+
+
+class Proxy:
+    """Where it listens, and the heads that it was sent.
+
+    `stage` is where it misbehaves, "" nowhere:
+
+    "accept"      it closes each connection at once
+    "silent"      it reads the request and never answers
+    "drip"        its answer to a CONNECT comes a byte at a time, and without end
+    "garbage"     it answers with no HTTP
+    "half"        it closes in the middle of its answer's head
+    "407" "502"   it answers so
+    "opened"      it closes once the tunnel is open, before a byte went through
+    "handshake"   it closes after the first bytes of the server's
+    "stalled"     it lets the first bytes of the server's through, and then no more
+    "unforwarded" it reads a request that it is to forward, and closes
+    "forwarded"   it forwards a request, and closes once the service has answered
+    """
+
+    def __init__(self, port: int, stage: str = "", tls: ssl.SSLContext | None = None) -> None:
+        self._to = ("127.0.0.1", port)
+        self.stage = stage
+        self._tls = tls
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._closing = threading.Event()
+        self._open: list[socket.socket] = []
+        self.heads: list[str] = []
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._open:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._open.append(connection)
+            threading.Thread(target=self._serve_safely, args=(connection,), daemon=True).start()
+
+    def _serve_safely(self, connection: socket.socket) -> None:
+        try:
+            if self._tls:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+                self._open.append(connection)
+            if self.stage != "accept":
+                self.serve(connection)
+        except (OSError, ValueError):
+            pass  # one of the two went away, which many of these tests are about
+        finally:
+            connection.close()
+
+    def serve(self, connection: socket.socket) -> None:
+        head = _head(connection)
+        self.heads.append(head)
+        method, target, _ = head.split(" ", 2)
+        if self.stage == "silent":
+            self._closing.wait()
+        elif self.stage == "garbage":
+            connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
+        elif self.stage == "half":
+            connection.sendall(b"HTTP/1.1 200 Conn")
+        elif self.stage.isdigit():
+            connection.sendall(f"HTTP/1.1 {self.stage} No way\r\nContent-Length: 0\r\n\r\n".encode())
+        elif self.stage == "drip":
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-")
+            while not self._closing.wait(DRIP_S):
+                connection.sendall(b"x")
+        elif method == "CONNECT":
+            connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            self.tunnel(connection)
+        else:
+            self._forward(connection, method, target, head)
+
+    def tunnel(self, connection: socket.socket) -> None:
+        """Carry bytes both ways, as far as the stage lets it."""
+        if self.stage == "opened":
+            return
+        with socket.create_connection(self._to) as server:
+            self._open.append(server)
+            while True:
+                pending = isinstance(connection, ssl.SSLSocket) and connection.pending()
+                ready = [connection] if pending else select.select([connection, server], [], [])[0]
+                for source in ready:
+                    data = source.recv(65536)
+                    if not data:
+                        return
+                    if source is server and self.stage in ("handshake", "stalled"):
+                        connection.sendall(data[:60])
+                        if self.stage == "stalled":
+                            self._closing.wait()
+                        return
+                    (server if source is connection else connection).sendall(data)
+
+    def _forward(self, connection: socket.socket, method: str, target: str, head: str) -> None:
+        """Forward one request with the path alone and without what is for the proxy, and close."""
+        lines = [line for line in head.split("\r\n")[1:] if not line.lower().startswith("proxy-")]
+        length = next((int(line[15:]) for line in lines if line.lower().startswith("content-length:")), 0)
+        body = b""
+        while len(body) < length:
+            body += connection.recv(65536)
+        if self.stage == "unforwarded":
+            return
+        parts = urlsplit(target)
+        path = parts.path + (f"?{parts.query}" if parts.query else "")
+        with socket.create_connection(self._to) as server:
+            server.sendall(f"{method} {path} HTTP/1.1\r\n".encode() + "\r\n".join(lines).encode() + body)
+            answer = server.recv(65536)
+        if self.stage == "forwarded":
+            reset(connection)
+            return
+        connection.sendall(answer)
+
+
+class SocksProxy(Proxy):
+    """SOCKS5, with a user and a password where one is set. `asked` is what it was asked to connect to."""
+
+    def __init__(self, port: int, stage: str = "", credentials: tuple[str, str] | None = None) -> None:
+        self._credentials = credentials
+        self.asked: list[str] = []
+        super().__init__(port, stage)
+
+    def serve(self, connection: socket.socket) -> None:
+        _, count = _exactly(connection, 2)
+        methods = _exactly(connection, count)
+        if self.stage == "silent":
+            self._closing.wait()
+        if self.stage == "half":
+            connection.sendall(b"\x05")
+            return
+        wanted = 2 if self._credentials else 0
+        connection.sendall(bytes([5, wanted if wanted in methods else 0xFF]))
+        if self._credentials:
+            user = _exactly(connection, _exactly(connection, 2)[1]).decode()
+            password = _exactly(connection, _exactly(connection, 1)[0]).decode()
+            connection.sendall(bytes([1, 0 if (user, password) == self._credentials else 1]))
+        kind = _exactly(connection, 4)[3]
+        if kind == 3:
+            host = _exactly(connection, _exactly(connection, 1)[0]).decode()
+        else:
+            host = socket.inet_ntoa(_exactly(connection, 4))
+        port = int.from_bytes(_exactly(connection, 2), "big")
+        self.asked.append(f"{host}:{port}")
+        connection.sendall(bytes([5, 5 if self.stage == "502" else 0, 0, 1, 0, 0, 0, 0, 0, 0]))
+        if self.stage != "502":
+            self.tunnel(connection)
+
+
+@contextmanager
+def running(proxy: Proxy) -> Iterator[Proxy]:
+    """A proxy for the length of the block."""
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+
+
+def dripping(source: bytes) -> Callable[[socket.socket], None]:
+    """Sends bytes over and over, one at a time, for half a minute at most."""
+
+    def drip(connection: socket.socket) -> None:
+        ends_s = time.monotonic() + 30
+        while time.monotonic() < ends_s:
+            for byte in source:
+                connection.sendall(bytes([byte]))
+                time.sleep(DRIP_S)
+
+    return drip
+
+
+def _head(connection: socket.socket) -> str:
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        byte = connection.recv(1)
+        if not byte:
+            raise OSError
+        head += byte
+    return head.decode()
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    found = b""
+    while len(found) < count:
+        more = connection.recv(count - len(found))
+        if not more:
+            raise OSError
+        found += more
+    return found
