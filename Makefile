@@ -47,6 +47,7 @@ crash: $(VENV)/.wheel $(VENV)/.dev  ## break applies in every way, for hours: cr
 	@PYTHONPATH=tests $(BIN)/python tests/git_crash.py --all
 	@PYTHONPATH=tests $(BIN)/python tests/git_crash.py --twice --sample 20
 	@PYTHONPATH=tests $(BIN)/python tests/git_races.py --all
+	@PYTHONPATH=tests $(BIN)/python tests/ci_ends.py --moments 200
 	@PYTHONPATH=tests $(BIN)/python tests/import_crash.py
 	@PYTHONPATH=tests $(BIN)/python tests/power_loss.py --histories 100000 --seed 1 --jobs 2
 	@PYTHONPATH=tests $(BIN)/python tests/many_hands.py --rounds 50

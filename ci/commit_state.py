@@ -1,8 +1,13 @@
-"""Commit the state that an apply wrote, and push it: `commit_state.py [--state PATH] [--branch NAME] [PATH...]`.
+"""Commit what an apply left, and push it: `commit_state.py [--state PATH] [--branch NAME] [--plan FILE] [PATH...]`.
 
-A push that loses the race is merged and tried again, never forced. A state that two applies wrote at
-once is for a person to merge: no machine can say which calls were made.
+`reconciler apply --push` does so by itself. This is for one that was killed: state, journal and history are pushed
+as they are on disk, whatever .gitignore says. Where the branch takes no push, or holds another state by now, that
+is said and the exit code is 1.
 """
+
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # a step that is cancelled while this loads just ends
 
 import argparse
 import os
@@ -10,76 +15,60 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
+from reconciler import app
+from reconciler.cli.apply import apply as apply_command
 from reconciler.errors import ReconcilerError
 from reconciler.planning import at_home
-from reconciler.state.history import history_path
-from reconciler.state.session import journal_path
-from reconciler.wiring import Place, World, is_on_branch, state_path
-
-_PUSHES = 5
-"""How often a push that lost a race is merged and tried again."""
-
-_IDENTITY = ("-c", "user.name=reconciler", "-c", "user.email=reconciler@users.noreply.invalid")
+from reconciler.wiring import Place, World, open_checkout
 
 
-def commit_state(paths: Sequence[str], state: str, branch: str) -> str:
-    """Commit and push what changed of state, journal and history; returns what went wrong, "" where nothing did.
+def place_of(words: Sequence[str]) -> Place:
+    """The manifest and the state that `reconciler apply` with these words is about. Raises `ReconcilerError`."""
+    given = apply_command.make_context("apply", list(words), resilient_parsing=True).params
+    place = Place(tuple(given["paths"]), given["state_url"] or "", given["endpoint"] or "")
+    saved = given["saved"]
+    if saved is not None:
+        place = place._replace(paths=app.read_plan(Path(saved).read_text(), saved).paths)
+    return at_home(place, World(os.environ, threading.Event()))
 
-    `paths` and `state` are as reconciler takes them, "" and () for the defaults; `branch` is the one to
-    push to, "" for the one that is checked out. Raises `subprocess.CalledProcessError` where git fails.
-    """
-    files = [file for file in _files(paths, state) if os.path.exists(file) or _git("ls-files", "--", file)]
-    if not files or not _git("status", "--porcelain", "--", *files):
-        return ""
-    branch = branch or _git("branch", "--show-current")
-    _git("add", "--all", "--", *files)
-    _git(*_IDENTITY, "commit", "--quiet", "-m", "State after an apply [skip ci]", "--", *files)
-    for _ in range(_PUSHES):
-        if _try("push", "--quiet", "origin", f"HEAD:refs/heads/{branch}"):
+
+def commit_state(place: Place, branch: str) -> str:
+    """Push the files of a state to a branch, as `--push` takes it; returns what went wrong, "" where nothing did."""
+    try:
+        checkout = open_checkout(place, World(os.environ, threading.Event()), branch)
+        if checkout is None:
             return ""
-        depth = "--unshallow" if _git("rev-parse", "--is-shallow-repository") == "true" else "--no-tags"
-        _git("fetch", "--quiet", depth, "origin", f"refs/heads/{branch}")
-        merged = ("merge", "--quiet", "-m", "Merge before the state [skip ci]", "FETCH_HEAD")
-        if not _try(*_IDENTITY, *merged):
-            _try("merge", "--abort")
-            return "the state was changed elsewhere meanwhile: it is committed here only; merge it by hand"
-    return f"the state could not be pushed in {_PUSHES} tries: it is committed here only"
+        checkout.find()
+    except ReconcilerError as fault:
+        return fault.message
+    return checkout.conclude()
 
 
-def _files(paths: Sequence[str], state: str) -> list[str]:
-    """The state, its journal where an apply did not end, and the history."""
-    world = World(os.environ, threading.Event())
-    place = at_home(Place(tuple(paths), state), world)
-    if is_on_branch(place):
-        return []
-    path = state_path(place)
-    return [path, journal_path(path), history_path(path)]
-
-
-def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-
-
-def _try(*words: str) -> bool:
-    return subprocess.run(["git", *words], stdout=sys.stderr, check=False).returncode == 0
+def _branch_of_checkout() -> str:
+    found = subprocess.run(["git", "branch", "--show-current"], stdout=subprocess.PIPE, text=True, check=False)
+    return found.stdout.strip()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--state", default="")
     parser.add_argument("--branch", default="")
+    parser.add_argument("--plan", default="")
     parser.add_argument("paths", nargs="*")
     given = parser.parse_args()
+    plan = [f"--plan={given.plan}"] if given.plan else []
     try:
-        fault = commit_state(given.paths, given.state, given.branch)
-    except subprocess.CalledProcessError as error:
-        fault = f"git failed: {' '.join(error.cmd)}"
-    except ReconcilerError as error:
-        fault = error.message
-    if fault:
+        place = place_of([f"--state={given.state}", *plan, "--", *given.paths])
+    except (ReconcilerError, OSError) as fault:
         sys.stdout.write(f"{fault}\n")
-    return 1 if fault else 0
+        return 1
+    branch = given.branch or _branch_of_checkout()
+    trouble = commit_state(place, branch) if branch else "no branch is checked out: name one with --branch"
+    if trouble:
+        sys.stdout.write(f"{trouble}\n")
+    return 1 if trouble else 0
 
 
 if __name__ == "__main__":

@@ -5,21 +5,43 @@ and the action's inputs as RECONCILER_* variables. Everything that is not GitHub
 `reconciler` and `git`, which stand on the PATH.
 """
 
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # a step that is cancelled while this loads just ends
+
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import requests
+# Also where PYTHONSAFEPATH is set.
+sys.path.insert(0, str(Path(__file__).parent))
 
-_PAGE = 100
+from apply import run_apply
+from at_work import why_not_to_judge
+from commit_state import place_of
+from github_api import Api, ApiError, fitted
+from reconciler.errors import ReconcilerError
+from reconciler.render.github import Annotation, Level, commands
+from reviewed import Reviewed, differences, reviewed_plan
+
 _SUMMARY_LIMIT_BYTES = 1024 * 1024 - 1024
 """GitHub's bound on a step's summary is 1 MiB."""
 
 _DRIFT_TITLE = "Jobs have drifted"
+_MARKER = re.compile(r"<!-- reconciler:[a-z]+:([0-9A-Za-z_-]+) -->")
+_SHOWN = 10
+"""How many differences between two plans are shown."""
+
+_REFUSED = 4
+_PENDING = 2
+_USAGE = 64
 
 
 class Step(NamedTuple):
@@ -31,20 +53,23 @@ class Step(NamedTuple):
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> "Step":
-        options = []
-        if state := env.get("RECONCILER_STATE"):
-            options.append(f"--state={state}")
-        return cls(env, env.get("RECONCILER_PATHS", "").split(), [*options, *env.get("RECONCILER_ARGS", "").split()])
+        """Raises `ValueError` where a quotation mark in the options has no other."""
+        options = [f"--state={state}"] if (state := env.get("RECONCILER_STATE")) else []
+        return cls(env, shlex.split(env.get("RECONCILER_PATHS", "")), [*options, *_words(env)])
+
+    @property
+    def token(self) -> str:
+        return self.env.get("RECONCILER_TOKEN", "")
+
+    @property
+    def ref(self) -> str:
+        """The full name of what the run is for, such as refs/heads/main."""
+        return self.env.get("GITHUB_REF") or self.env.get("GITHUB_REF_NAME", "")
 
     def reconciler(self, command: str, *options: str) -> "subprocess.CompletedProcess[str]":
         """Run reconciler; what it says on stderr goes on to the log, stdout is returned."""
         words = ["reconciler", command, *options, *self.options, "--", *self.paths]
         return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
-
-    def script(self, name: str, *words: str) -> "subprocess.CompletedProcess[str]":
-        """Run a script that stands beside this one."""
-        path = Path(__file__).with_name(name)
-        return subprocess.run([sys.executable, str(path), *words], stdout=subprocess.PIPE, text=True, check=False)
 
     def tell(self, name: str, value: str) -> None:
         """Set an output of the step; its value is one line."""
@@ -57,44 +82,9 @@ class Step(NamedTuple):
             markdown = f"The summary of {size_bytes} bytes is too long to be shown here.\n"
         _append(self.env.get("GITHUB_STEP_SUMMARY"), markdown)
 
-
-class Api:
-    """GitHub's REST API for one repository (https://docs.github.com/rest). Raises `requests.RequestException`."""
-
-    def __init__(self, env: Mapping[str, str], token: str) -> None:
-        self._base = env.get("GITHUB_API_URL", "https://api.github.com")
-        self._repository = env["GITHUB_REPOSITORY"]
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.headers.update(
-            {
-                "Accept": "application/vnd.github+json",
-                "Authorization": f"Bearer {token}",
-                "X-GitHub-Api-Version": "2022-11-28",
-            }
-        )
-
-    def login(self) -> str:
-        """Whose token it is; that of a workflow may not ask, and is the Actions app's."""
-        answer = self._session.get(f"{self._base}/user", timeout=30, allow_redirects=False)
-        return str(answer.json()["login"]) if answer.status_code == 200 else "github-actions[bot]"
-
-    def all(self, path: str, **query: str | int) -> list[dict[str, Any]]:
-        """Every entry of a list."""
-        found: list[dict[str, Any]] = []
-        for page in range(1, 101):
-            entries = self.send("GET", path, params={**query, "per_page": _PAGE, "page": page})
-            found += entries
-            if len(entries) < _PAGE:
-                break
-        return found
-
-    def send(self, method: str, path: str, **options: Any) -> Any:
-        """One call below the repository."""
-        url = f"{self._base}/repos/{self._repository}/{path}"
-        answer = self._session.request(method, url, timeout=30, allow_redirects=False, **options)
-        answer.raise_for_status()
-        return answer.json()
+    def fresh_file(self, name: str) -> Path:
+        """A file that no other step of this job has."""
+        return Path(tempfile.mkdtemp(prefix="reconciler-", dir=self.env.get("RUNNER_TEMP"))) / name
 
 
 def validate(step: Step) -> int:
@@ -109,80 +99,170 @@ def plan(step: Step) -> int:
 
     From a fork there is no token that may comment; the plan is on the run's page then.
     """
-    saved = Path(step.env.get("RUNNER_TEMP", ".")) / "reconciler-plan.json"
+    saved = step.fresh_file("plan.json")
     done = step.reconciler("plan", "--format=markdown", "--detailed-exitcode", f"--out={saved}")
     _print(step.reconciler("plan", "--format=github").stdout)
     step.summarize(done.stdout)
-    step.tell("changes", str(done.returncode == 2).lower())
+    step.tell("changes", str(done.returncode == _PENDING).lower())
     step.tell("plan", str(saved) if saved.exists() else "")
+    step.tell("plan-name", _plan_name(done.stdout) if saved.exists() else "")
     number = _pull_request(step.env)
-    token = step.env.get("RECONCILER_TOKEN", "")
-    if number and token and done.stdout:
+    if number and step.token and done.stdout:
         try:
-            _comment(Api(step.env, token), number, done.stdout)
-        except requests.RequestException as fault:
-            _note(f"the plan could not be put on the pull request ({_kind(fault)}): it is in the summary of this run")
-    return 0 if done.returncode == 2 else done.returncode
+            _comment(Api(step.env, step.token), number, done.stdout)
+        except ApiError as fault:
+            _note(f"the plan could not be put on the pull request ({fault}): it is in the summary of this run")
+    return 0 if done.returncode == _PENDING else done.returncode
 
 
 def apply(step: Step) -> int:
-    """Apply, and commit the state back whatever came of it."""
-    done = step.reconciler("apply", "--yes", "--format=github")
-    _print(done.stdout)
-    committed = step.script(
-        "commit_state.py",
-        f"--state={step.env.get('RECONCILER_STATE', '')}",
-        f"--branch={step.env.get('GITHUB_REF_NAME', '')}",
-        *step.paths,
+    """Apply, the plan that was reviewed where it still is the plan, and push the state to the branch."""
+    if step.ref.startswith("refs/pull/"):
+        _note(f"{step.ref} is a pull request: apply runs on a branch, once it is merged", Level.ERROR)
+        return 1
+    if not step.ref:
+        _note("GITHUB_REF is not set: nothing says which branch this is for", Level.ERROR)
+        return 1
+    reviewed = _plan_to_apply(step)
+    words = ["--yes", "--format=github", f"--push={step.ref}"]
+    words += (
+        [*_without_selection(step.options), f"--plan={reviewed}"] if reviewed else [*step.options, "--", *step.paths]
     )
-    if committed.returncode:
-        _note(committed.stdout.strip() or "the state could not be committed", "error")
-    return done.returncode or committed.returncode
+    return run_apply(words, branch=step.ref, tell=lambda text: _note(text, Level.ERROR))
 
 
 def drift(step: Step) -> int:
-    """Look for drift; an issue says so while there is some, and is closed when there is none."""
+    """Look for drift; an issue says so while there is some, and is closed when there is none.
+
+    While an apply is at work, what differs is not drift: nothing is said then.
+    """
     done = step.reconciler("drift", "--format=markdown")
+    if done.returncode == _PENDING:
+        try:
+            why = why_not_to_judge(place_of([*step.options, "--", *step.paths]), step.ref, step.env)
+        except (ReconcilerError, OSError) as fault:
+            why = ""
+            _note(f"it is not known whether an apply is at work: {fault}")
+        if why:
+            _note(f"drift is not judged now: {why}", Level.NOTICE)
+            step.tell("changes", "false")
+            return 0
     step.summarize(done.stdout)
-    step.tell("changes", str(done.returncode == 2).lower())
-    token = step.env.get("RECONCILER_TOKEN", "")
-    if done.returncode in (0, 2) and token:
-        _issue(Api(step.env, token), done.stdout, drifted=done.returncode == 2)
-    return 0 if done.returncode == 2 else done.returncode
+    step.tell("changes", str(done.returncode == _PENDING).lower())
+    if done.returncode in (0, _PENDING) and step.token:
+        _issue(Api(step.env, step.token), done.stdout, drifted=done.returncode == _PENDING)
+    return 0 if done.returncode == _PENDING else done.returncode
+
+
+# --- the plan that was reviewed --------------------------------------------------------------------------------------
+
+
+def _plan_to_apply(step: Step) -> str:
+    """The file of a plan that is made now and is the one that was reviewed; "" where there is none.
+
+    What a run for a pull request uploaded is compared and never applied: whoever opened it may have written it.
+    """
+    if not step.token or any(word.startswith("--plan") for word in step.options):
+        return ""
+    saved = step.fresh_file("plan.json")
+    options = _options_of_plan(step.options)
+    if options is None:
+        return ""
+    words = ["reconciler", "plan", "--format=markdown", f"--out={saved}", *options, "--", *step.paths]
+    made = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    if made.returncode not in (0, _REFUSED) or not saved.exists():
+        return ""
+    ours = json.loads(saved.read_text())
+    if not any(action["action"] != "noop" for action in ours["actions"]):
+        return ""
+    try:
+        found = reviewed_plan(Api(step.env, step.token), step.env.get("GITHUB_SHA", ""), _plan_name(made.stdout))
+    except ApiError as fault:
+        _note(f"planned anew: the plan that was reviewed could not be had ({fault})")
+        return ""
+    if isinstance(found, str):
+        _note(f"planned anew: {found}", Level.NOTICE)
+        return ""
+    return str(saved) if _is_the_same(found, ours) else ""
+
+
+def _is_the_same(found: Reviewed, ours: Mapping[str, Any]) -> bool:
+    differing = differences(found.plan, ours)
+    if not differing:
+        _note(f"this is the plan that was reviewed in #{found.number}", Level.NOTICE)
+        return True
+    shown = [*differing[:_SHOWN], *([f"and {len(differing) - _SHOWN} more"] if len(differing) > _SHOWN else [])]
+    _note(f"planned anew: the plan that was reviewed in #{found.number} no longer fits. {'; '.join(shown)}")
+    return False
+
+
+def _options_of_plan(options: Sequence[str]) -> list[str] | None:
+    """The options that `plan` takes too; None where paths are among them, which have an input of their own."""
+    from reconciler.cli.apply import apply as apply_command
+
+    given = apply_command.make_context("apply", [*options], resilient_parsing=True).params
+    words = [f"--state={given['state_url']}"] if given["state_url"] else []
+    words += [f"--endpoint={given['endpoint']}"] if given["endpoint"] else []
+    words += [f"--target={glob}" for glob in given["targets"] or ()]
+    words += [f"--exclude={glob}" for glob in given["excludes"] or ()]
+    words += [f"--allow={kind}={count}" for kind, count in (given["allowed"] or {}).items()]
+    words += ["--prune"] if given["prune"] else []
+    return None if given["paths"] else words
+
+
+def _without_selection(options: Sequence[str]) -> list[str]:
+    """The options that may stand beside a saved plan, which says by itself which jobs it is about."""
+    left, words = [], iter(options)
+    for word in words:
+        if word in ("--target", "--exclude"):
+            next(words, None)
+        elif word != "--prune" and not word.startswith(("--target=", "--exclude=")):
+            left.append(word)
+    return left
+
+
+def _plan_name(markdown: str) -> str:
+    """What the artifact is called that keeps a plan: the same for each plan of one state, and for no other."""
+    found = _MARKER.findall(markdown)
+    return f"reconciler-plan-{found[-1]}" if found else "reconciler-plan"
+
+
+# --- what is said on GitHub ------------------------------------------------------------------------------------------
 
 
 def _comment(api: Api, number: int, text: str) -> None:
     """Write the one comment, or renew it. Whoever else writes the marker does not get the plan into their comment."""
-    marker, login = _marker(text), api.login()
+    marker, text = _marker(text), fitted(text)
     for comment in api.all(f"issues/{number}/comments"):
-        if comment["user"]["login"] == login and _marker(comment["body"]) == marker:
-            if comment["body"].split() != text.split():
-                api.send("PATCH", f"issues/comments/{comment['id']}", json={"body": text})
+        if _marker(comment.get("body")) == marker and api.is_own(comment):
+            if str(comment.get("body")).split() != text.split():
+                api.send("PATCH", f"issues/comments/{comment['id']}", {"body": text})
             return
-    api.send("POST", f"issues/{number}/comments", json={"body": text})
+    api.send("POST", f"issues/{number}/comments", {"body": text})
 
 
 def _issue(api: Api, text: str, *, drifted: bool) -> None:
-    marker, login = _marker(text), api.login()
-    # Pull requests are listed among the issues.
-    mine = [
+    marker, text = _marker(text), fitted(text)
+    # Pull requests are listed among the issues. Ours was renewed by the last run that found drift.
+    listed = api.all("issues", state="open", sort="updated", direction="desc")
+    mine: Iterator[dict[str, Any]] = (
         issue
-        for issue in api.all("issues", state="open", creator=login)
-        if "pull_request" not in issue and _marker(issue["body"] or "") == marker
-    ]
+        for issue in listed
+        if "pull_request" not in issue and _marker(issue.get("body")) == marker and api.is_own(issue)
+    )
     if not drifted:
         for issue in mine:
-            api.send("POST", f"issues/{issue['number']}/comments", json={"body": "No drift any more."})
-            api.send("PATCH", f"issues/{issue['number']}", json={"state": "closed"})
-    elif mine:
-        api.send("PATCH", f"issues/{mine[0]['number']}", json={"body": text})
+            api.send("POST", f"issues/{issue['number']}/comments", {"body": "No drift any more."})
+            api.send("PATCH", f"issues/{issue['number']}", {"state": "closed"})
+    elif open_one := next(mine, None):
+        api.send("PATCH", f"issues/{open_one['number']}", {"body": text})
     else:
-        api.send("POST", "issues", json={"title": _DRIFT_TITLE, "body": text})
+        api.send("POST", "issues", {"title": _DRIFT_TITLE, "body": text})
 
 
-def _marker(text: str) -> str:
+def _marker(text: object) -> str:
     """The hidden last line of what reconciler wrote, "" where there is none."""
-    lines = text.strip().splitlines()
+    lines = text.strip().splitlines() if isinstance(text, str) else []
     return lines[-1] if lines and lines[-1].startswith("<!-- reconciler:") else ""
 
 
@@ -195,13 +275,12 @@ def _pull_request(env: Mapping[str, str]) -> int:
         return 0
 
 
-def _kind(fault: requests.RequestException) -> str:
-    """What went wrong, without the request, which holds the token."""
-    return f"HTTP {fault.response.status_code}" if fault.response is not None else type(fault).__name__
+def _words(env: Mapping[str, str]) -> list[str]:
+    return shlex.split(env.get("RECONCILER_ARGS", ""))
 
 
-def _note(text: str, level: str = "warning") -> None:
-    _print(f"::{level} title=reconciler::{text}\n")
+def _note(text: str, level: Level = Level.WARNING) -> None:
+    _print("".join(f"{line}\n" for line in commands([Annotation(level, "reconciler", text)])))
 
 
 def _append(path: str | None, text: str) -> None:
@@ -221,14 +300,16 @@ STEPS = {"validate": validate, "plan": plan, "apply": apply, "drift": drift}
 def main() -> int:
     name = sys.argv[1] if len(sys.argv) == 2 else ""
     if name not in STEPS:
-        _note(f"command must be one of {', '.join(STEPS)}, and is {name!r}", "error")
-        return 64
+        _note(f"command must be one of {', '.join(STEPS)}, and is {name!r}", Level.ERROR)
+        return _USAGE
     try:
         return STEPS[name](Step.from_environment(os.environ))
-    except requests.RequestException as fault:
-        _note(f"GitHub's API can't be used: {_kind(fault)}", "error")
+    except ApiError as fault:
+        _note(f"GitHub's API can't be used: {fault}", Level.ERROR)
+    except ValueError as fault:
+        _note(f"args and paths can't be read: {fault}", Level.ERROR)
     except FileNotFoundError as fault:
-        _note(f"{fault.filename} is not there", "error")
+        _note(f"{fault.filename} is not there", Level.ERROR)
     return 1
 
 

@@ -119,6 +119,13 @@ class Checkout:
 
         Writes nothing. Whether the branch takes pushes shows only when something is pushed.
         """
+        self.find()
+        tip = self._tip()
+        self._manifest_known = self._manifest_in_checkout()
+        self._refuse_moved(tip)
+
+    def find(self) -> None:
+        """Find the files in the repository; all else that `check` does, but for what takes the remote."""
         if self._to.branch.startswith(("refs/", "gh-readonly-queue/")):
             raise StateError(
                 f"{self._to.branch} is no branch that the state can be pushed to: nobody would find it there",
@@ -126,9 +133,6 @@ class Checkout:
             )
         self._find_files()
         self._refuse_hidden()
-        tip = self._tip()
-        self._manifest_known = self._manifest_in_checkout()
-        self._refuse_moved(tip)
 
     def announce(self, calls: int) -> None:
         """Push the journal, which names all calls that may be sent. Raises `StateError` where it did not arrive.

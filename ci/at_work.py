@@ -1,0 +1,49 @@
+"""Whether an apply is at work on a state, so that what differs just now is no drift."""
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+
+from reconciler.state.checkout import Elsewhere
+from reconciler.state.session import journal_path
+from reconciler.wiring import Place, World, is_on_branch, open_branch, open_checkout, state_path
+
+_LOOK_AGAIN_AFTER_S = 15.0
+"""A command at work renews its claim more often than this."""
+
+_LONGEST_RUN_S = 6 * 3600.0
+"""No job of a hosted runner takes longer; what was announced before that was announced by one that died."""
+
+
+def why_not_to_judge(place: Place, ref: str, env: Mapping[str, str]) -> str:
+    """Why what differs may be an apply's doing, "" where no apply is at work.
+
+    `ref` is the branch that is checked out. Raises `ReconcilerError` where that can't be found out.
+    """
+    world = World(env, threading.Event())
+    if is_on_branch(place):
+        store = open_branch(place, world)
+        claim = store.claim()
+        if claim is None:
+            return ""
+        time.sleep(_LOOK_AGAIN_AFTER_S)
+        return "" if store.claim() == claim else f"an apply is at work on {store.where}"
+    checkout = open_checkout(place, world, ref)
+    assert checkout is not None, "the state is in files"
+    try:
+        checkout.check()
+    except Elsewhere as fault:
+        return fault.message
+    if not os.path.exists(journal_path(state_path(place))):
+        return ""
+    age_s = time.time() - _committed_at_s(os.path.dirname(state_path(place)) or ".")
+    return "an apply has announced its calls and not ended yet" if age_s < _LONGEST_RUN_S else ""
+
+
+def _committed_at_s(folder: str) -> float:
+    """When the commit that is checked out was made; of a journal in it, that is its latest date."""
+    words = ["git", "-C", folder, "log", "-1", "--format=%ct"]
+    found = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
+    return float(found) if found.isdigit() else 0.0

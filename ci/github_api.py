@@ -1,0 +1,219 @@
+"""GitHub's REST API for one repository (https://docs.github.com/rest), as far as the Action needs it.
+
+Nothing here trusts an answer to have the form that the documentation shows: users can be deleted (`user: null`),
+bodies empty, repositories renamed (301), and answers limited in rate.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlencode, urljoin, urlsplit
+
+import requests
+
+BODY_LIMIT = 65_536
+"""GitHub's bound on a comment and on an issue, in characters."""
+
+_PAGE = 100
+_MOST_PAGES = 50
+_MOST_HOPS = 5
+_TIMEOUT_S = 30
+_TRIES = 4
+_LONGEST_WAIT_S = 90.0
+"""A limit that lasts longer than this is not waited for."""
+
+_REDIRECTS = (301, 302, 307, 308)
+_UNWELL = (500, 502, 503, 504)
+_CHUNK_BYTES = 64 * 1024
+
+
+class ApiError(Exception):
+    """GitHub could not do what it was asked for; the words hold neither the request nor its token.
+
+    `status` is the answer's, 0 where there was none.
+    """
+
+    def __init__(self, words: str, status: int = 0) -> None:
+        super().__init__(words)
+        self.status = status
+
+
+class Api:
+    """One repository. Every method raises `ApiError`."""
+
+    def __init__(self, env: Mapping[str, str], token: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._base = f"{env.get('GITHUB_API_URL') or 'https://api.github.com'}".rstrip("/")
+        self._repository = env.get("GITHUB_REPOSITORY", "")
+        self._token = token
+        self._sleep = sleep
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._login: str | None = None
+
+    def all(self, path: str, entries: str = "", **query: str | int) -> Iterator[dict[str, Any]]:
+        """Every entry of a list below the repository; `entries` names the field that holds it, "" for none.
+
+        Raises `ApiError` where the list is longer than fifty pages.
+        """
+        first = self._url(path)
+        url = f"{first}?{urlencode({**query, 'per_page': _PAGE, 'page': 1})}"
+        for page in range(2, _MOST_PAGES + 2):
+            answer = self._answer("GET", url)
+            document = _json(answer)
+            found = document.get(entries) if entries and isinstance(document, dict) else document
+            if not isinstance(found, list):
+                raise ApiError(f"{path} is no list")
+            yield from (entry for entry in found if isinstance(entry, dict))
+            following = answer.links.get("next", {}).get("url")
+            if following is None and len(found) < _PAGE:
+                return
+            # Not every server that speaks this API names the next page.
+            url = urljoin(url, following or f"{first}?{urlencode({**query, 'per_page': _PAGE, 'page': page})}")
+        raise ApiError(f"{path} has more than {_MOST_PAGES * _PAGE} entries")
+
+    def get(self, path: str) -> dict[str, Any]:
+        """One document below the repository."""
+        return _document(self._answer("GET", self._url(path)))
+
+    def send(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Change something below the repository; returns what it is then."""
+        return _document(self._answer(method, self._url(path), body))
+
+    def download(self, path: str, limit_bytes: int) -> bytes:
+        """The bytes of a file below the repository; wherever GitHub sends us for it, the token stays here."""
+        answer = self._answer("GET", self._url(path), may_leave=True)
+        content = bytearray()
+        try:
+            for chunk in answer.iter_content(_CHUNK_BYTES):
+                content += chunk
+                if len(content) > limit_bytes:
+                    raise ApiError(f"{path} is longer than {limit_bytes} bytes")
+        except requests.RequestException as fault:
+            raise ApiError(type(fault).__name__) from None
+        finally:
+            answer.close()
+        return bytes(content)
+
+    def is_own(self, entry: Mapping[str, Any]) -> bool:
+        """Whether a comment or an issue was written by a program, or by whoever the token belongs to.
+
+        The token of a workflow or of an App may not ask whose it is. What an App writes is marked as a bot's, and no
+        person's name ends as a bot's does.
+        """
+        user = entry.get("user")
+        if not isinstance(user, dict):
+            return False
+        login = str(user.get("login", ""))
+        return user.get("type") == "Bot" or login.endswith("[bot]") or (login != "" and login == self.login())
+
+    def login(self) -> str:
+        """Whose token it is, "" where it may not ask."""
+        if self._login is None:
+            try:
+                self._login = str(_document(self._answer("GET", f"{self._base}/user")).get("login", ""))
+            except ApiError:
+                self._login = ""
+        return self._login
+
+    def _url(self, path: str) -> str:
+        return f"{self._base}/repos/{self._repository}/{path}"
+
+    def _answer(
+        self, method: str, url: str, body: Mapping[str, Any] | None = None, *, may_leave: bool = False
+    ) -> requests.Response:
+        """The answer to a request that GitHub took, redirects followed and limits of its rate waited for."""
+        for number in range(1, _TRIES + 1):
+            answer = self._follow(method, url, body, may_leave=may_leave)
+            if answer.ok:
+                return answer
+            wait_s = _wait_s(answer, number) if _is_limited(answer) else float(2**number) / 2
+            # What was sent to be made anew may be made in spite of a 5xx.
+            may_repeat = _is_limited(answer) or (answer.status_code in _UNWELL and method != "POST")
+            if not may_repeat or number == _TRIES or wait_s > _LONGEST_WAIT_S:
+                raise ApiError(_words(answer), answer.status_code)
+            answer.close()
+            self._sleep(wait_s)
+        raise AssertionError("the last try returns or raises")
+
+    def _follow(self, method: str, url: str, body: Mapping[str, Any] | None, *, may_leave: bool) -> requests.Response:
+        """One request, sent again as it is to wherever a renamed repository is by now."""
+        for _ in range(_MOST_HOPS):
+            answer = self._exchange(method, url, body)
+            location = answer.headers.get("Location", "")
+            if answer.status_code not in _REDIRECTS or not location:
+                return answer
+            answer.close()
+            url = urljoin(url, location)
+            if not self._is_at_home(url) and not may_leave:
+                raise ApiError("GitHub sends us to another host", answer.status_code)
+        raise ApiError("GitHub sends us around in a circle")
+
+    def _exchange(self, method: str, url: str, body: Mapping[str, Any] | None) -> requests.Response:
+        """One request and its answer, whose content is read when it is asked for. The token goes to GitHub alone."""
+        headers = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
+        if self._is_at_home(url):
+            headers["Authorization"] = f"Bearer {self._token}"
+        try:
+            return self._session.request(
+                method, url, json=body, headers=headers, timeout=_TIMEOUT_S, allow_redirects=False, stream=True
+            )
+        except requests.RequestException as fault:
+            raise ApiError(type(fault).__name__) from None
+
+    def _is_at_home(self, url: str) -> bool:
+        ours, theirs = urlsplit(self._base), urlsplit(url)
+        return (ours.scheme, ours.netloc) == (theirs.scheme, theirs.netloc)
+
+
+def fitted(text: str) -> str:
+    """A body that GitHub takes: where it is too long its end goes, but for the last line, which it is found by."""
+    if len(text) <= BODY_LIMIT:
+        return text
+    last = text.strip().splitlines()[-1]
+    gone = "\n\n*…cut: the whole text is in the summary of the workflow run.*\n\n"
+    return f"{text[: BODY_LIMIT - len(gone) - len(last)]}{gone}{last}"
+
+
+def _is_limited(answer: requests.Response) -> bool:
+    """Whether the answer is about how often we ask (https://docs.github.com/rest/using-the-rest-api/rate-limits)."""
+    if answer.status_code not in (403, 429):
+        return False
+    spent = answer.headers.get("X-RateLimit-Remaining") == "0"
+    return spent or "Retry-After" in answer.headers or "rate limit" in _message(answer).lower()
+
+
+def _wait_s(answer: requests.Response, number: int) -> float:
+    """How long GitHub asks us to wait."""
+    try:
+        if "Retry-After" in answer.headers:
+            wait_s = float(answer.headers["Retry-After"])
+        else:
+            wait_s = float(answer.headers["X-RateLimit-Reset"]) - time.time()
+    except (KeyError, ValueError):
+        wait_s = 10.0 * 2**number
+    return max(0.0, wait_s)
+
+
+def _message(answer: requests.Response) -> str:
+    try:
+        document = answer.json()
+    except (ValueError, requests.RequestException):
+        return ""
+    return str(document.get("message", ""))[:200] if isinstance(document, dict) else ""
+
+
+def _words(answer: requests.Response) -> str:
+    message = _message(answer)
+    return f"HTTP {answer.status_code}: {message}" if message else f"HTTP {answer.status_code}"
+
+
+def _json(answer: requests.Response) -> Any:
+    try:
+        return answer.json()
+    except (ValueError, requests.RequestException):
+        raise ApiError("the answer is no JSON", answer.status_code) from None
+
+
+def _document(answer: requests.Response) -> dict[str, Any]:
+    document = _json(answer)
+    return document if isinstance(document, dict) else {}
