@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from reconciler.commands import command, settling
 from reconciler.errors import EngineError, ExitCode, ReconcilerError, Refused, StateError
 from reconciler.history import APPLIED, NOT_APPLIED, Told
 from reconciler.jobs import (
@@ -15,6 +16,7 @@ from reconciler.jobs import (
     State,
     Status,
     Verb,
+    title,
 )
 from reconciler.plan import (
     STEPS,
@@ -27,6 +29,7 @@ from reconciler.plan import (
 from reconciler.planning import (
     Selection,
     allowing,
+    declared_at,
     empty,
     head_at,
     ids_to_read,
@@ -60,10 +63,13 @@ if TYPE_CHECKING:
     from reconciler.events import Finished
     from reconciler.history import HistoryEntry
     from reconciler.manifest import Manifest
+    from reconciler.naming import Meant
     from reconciler.planner import Matching
     from reconciler.review import Review
     from reconciler.sources import Sources
-    from reconciler.state.session import Session
+
+
+_MAKE_A_PLAN = f"make one: {command('plan', options=['--out', 'FILE'])}"
 
 
 class Applied(NamedTuple):
@@ -164,7 +170,7 @@ def plan(
 
 
 def review(planned: Planned, place: Place, histories: "Mapping[str, Sequence[HistoryEntry]]" = EMPTY) -> "Review":
-    """The plan with all that is known of its jobs; `histories` holds what was done before, by job."""
+    """The plan with all that is known of its jobs; `histories` holds what was done before, by engine job id."""
     from reconciler.planner import prune
     from reconciler.review import review_plan
 
@@ -253,7 +259,8 @@ def _apply(
                 done |= {outcome.action.job: outcome for outcome in ended}
             doubtful = session.doubtful
             for name in sorted(doubtful - done.keys()):
-                remark(f"{name}, which this apply was not about, has a call in doubt: reconciler state show {name}")
+                look = command("state show", name)
+                remark(f"{title(name)}, which this apply was not about, has a call in doubt: {look}")
     except JournalBroken as fault:
         if not done or fault.is_unsent:
             raise fault.reworded(f"nothing was sent: {fault}") from fault
@@ -321,7 +328,7 @@ def drift(place: Place, world: World, selection: Selection, parallelism: int = 1
     if any(seen.status is Status.NOT_OBSERVED for seen in observed.values()):
         raise EngineError(
             f"{manifest.target} offers no reads, so nobody can tell what differs from the record",
-            "look there by other means; `reconciler state list` shows what is recorded",
+            f"look there by other means; {command('state list')} shows what is recorded",
         )
     findings = in_order([compare(subject, observed[subject.job.id]) for subject in subjects])
     paths = manifest_paths(place)
@@ -338,35 +345,79 @@ def review_of_drift(
 
 
 def recorded(place: Place, world: World) -> State | None:
-    """The state, its journal included; None where nothing was ever applied."""
+    """The state as it stands, its journal included; None where nothing was ever applied."""
     place, head = head_at(place, world)
     return open_store(place, world).read(head.target)
 
 
-def forget(place: Place, world: World, name: str, lock_timeout_s: float) -> None:
-    """Drop the record of a job; calls nothing.
+def listed(place: Place, world: World) -> State | None:
+    """The same, its records by the names that a plan gives them; each that the state has under another is told of."""
+    from reconciler.naming import named
+
+    place, declared = declared_at(place, world)
+    state = open_store(place, world).read(declared.target)
+    if state is None:
+        return None
+    found = named(declared.ids or {}, state.jobs)
+    for meant in found.values():
+        _remark(world, meant)
+    return state._replace(jobs={name: meant.record for name, meant in found.items()})
+
+
+def forget(place: Place, world: World, job: str, lock_timeout_s: float) -> "Meant":
+    """Drop the record of a job, and return it; calls nothing.
 
     Raises `ReconcilerError` where it has none, `Refused` where a call is in doubt: no other record tells of that.
     """
-    place, head = head_at(place, world)
-    with open_store(place, world).open(head.target, "state forget", lock_timeout_s) as session:
-        doubt = _record_of(session, name).doubt
+    from reconciler.naming import meant_by
+
+    place, declared = declared_at(place, world)
+    with open_store(place, world).open(declared.target, "state forget", lock_timeout_s) as session:
+        meant = meant_by(job, declared.ids, session.state.jobs)
+        _remark(world, meant)
+        doubt = meant.record.doubt
         if doubt is not None:
             raise Refused(
-                f"{name} has a call in doubt, which would be lost: {doubt.verb}, sent at {doubt.sent_at}",
-                f"settle it first: apply, or reconciler resolve {name} --applied | --not-applied",
+                f"{title(meant.name)} has a call in doubt, which would be lost: {_call_of(meant)}",
+                f"settle it first: {command('apply')}, or {settling(meant.name)}",
             )
-        session.put(name, None)
+        session.put(meant.key, None)
+    return meant
 
 
-def move(place: Place, world: World, old: str, new: str, lock_timeout_s: float) -> None:
-    """Give a record another name; calls nothing. Raises `ReconcilerError` where that can not be."""
-    place, head = head_at(place, world)
-    with open_store(place, world).open(head.target, "state mv", lock_timeout_s) as session:
-        _record_of(session, old)
-        if session.record_of(new) is not None:
-            raise ReconcilerError(f"{new} is on record already", "reconciler state show tells what it is")
-        session.move({old: new})
+def move(place: Place, world: World, old: str, new: str, lock_timeout_s: float) -> "Meant":
+    """Give a record another name, and return what it was; calls nothing.
+
+    Raises `ReconcilerError` where it has none, or where the name is none, or that of another record.
+    """
+    from reconciler.manifest import job_fault
+    from reconciler.naming import meant_by, named
+
+    place, declared = declared_at(place, world)
+    with open_store(place, world).open(declared.target, "state mv", lock_timeout_s) as session:
+        records = session.state.jobs
+        meant = meant_by(old, declared.ids, records)
+        _remark(world, meant)
+        if fault := job_fault(new, {"id": meant.record.id, "state": "running"}):
+            raise ReconcilerError(f'no job can be called "{new}": {fault}', "give it another name")
+        taken = new in records or new in named(declared.ids or {}, records).keys() - {meant.name}
+        if taken:
+            raise ReconcilerError(f"{new} is on record already", f"{command('state show', new)} tells what it is")
+        session.move({meant.key: new})
+    return meant
+
+
+def _remark(world: World, meant: "Meant") -> None:
+    """Say so where the state knows the record by another name than a plan does."""
+    if meant.remark:
+        world.tell(meant.remark)
+
+
+def _call_of(meant: "Meant") -> str:
+    """The call in doubt in words: what was sent, about which engine job, when."""
+    doubt = meant.record.doubt
+    assert doubt is not None
+    return f"{doubt.verb} of the engine job {meant.record.id}, sent at {doubt.sent_at}"
 
 
 def push(place: Place, world: World, text: bytes, where: str, lock_timeout_s: float) -> tuple[State, bool]:
@@ -384,53 +435,63 @@ def accept(place: Place, world: World, lock_timeout_s: float) -> tuple[State, li
     return open_store(place, world).accept(head.target, lock_timeout_s)
 
 
-def resolve(place: Place, world: World, name: str, was_applied: bool, why: str, lock_timeout_s: float) -> str:
+def resolve(place: Place, world: World, job: str, was_applied: bool, why: str, lock_timeout_s: float) -> str:
     """Settle a call in doubt on a person's word. Returns what is then on record, in words.
 
+    The job is the one that a plan calls so; which call it is about is told before anything is written.
     Without a call in doubt it is about a run that the record does not know: whether that was the
     one which the manifest asks for. The job is observed for that, which takes credentials.
 
     Who said it and why stays in the record until the next call. A first run that was not applied
     leaves no record to keep it in.
     """
+    from reconciler.naming import meant_by, refuse_guess
     from reconciler.planner import settled
 
-    place, head = head_at(place, world)
+    place, declared = declared_at(place, world)
     says = f"says {who_acts(place, world)}" + (f": {why}" if why else "")
     word = "applied" if was_applied else "not applied"
     told = Told(APPLIED if was_applied else NOT_APPLIED, reason=why)
-    with open_store(place, world).open(head.target, "resolve", lock_timeout_s) as session:
-        record = _record_of(session, name)
-        doubt = record.doubt
+    with open_store(place, world).open(declared.target, "resolve", lock_timeout_s) as session:
+        records = session.state.jobs
+        meant = meant_by(job, declared.ids, records)
+        if declared.ids is None:
+            refuse_guess(job, meant, records)
+        _remark(world, meant)
+        doubt = meant.record.doubt
         if doubt is None:
             manifest, _ = validate(place, world)
             with open_engine(manifest.target, manifest.access, place, world, ApplyOptions()) as engine:
-                observed = engine.observe(record.id)
-            known, about = _resolved_run(name, record, manifest.jobs.get(name), observed, was_applied)
+                observed = engine.observe(meant.record.id)
+            known, about = _resolved_run(meant, manifest.jobs.get(meant.name), observed, was_applied)
             said = f"{about} was {word}, {says}"
+            world.tell(f"settling {about} of {title(meant.name)} (engine job {meant.record.id})")
             about_it = told._replace(reason=f"{about}: {why}" if why else about)
-            session.put(name, known._replace(resolved=said), "resolve", about_it)
-            return f"{name}: {said}"
+            session.put(meant.key, known._replace(resolved=said), "resolve", about_it)
+            return f"{title(meant.name)}: {said}"
         said = f"{doubt.verb} sent at {doubt.sent_at} was {word}, {says}"
-        after = settled(record, was_applied)
-        session.conclude(doubt.op, name, after._replace(resolved=said) if after else None, said, told)
-        return f"{name}: {said}"
+        world.tell(f"settling the call in doubt of {title(meant.name)}: {_call_of(meant)}")
+        after = settled(meant.record, was_applied)
+        session.conclude(doubt.op, meant.key, after._replace(resolved=said) if after else None, said, told)
+        return f"{title(meant.name)}: {said}"
 
 
-def _resolved_run(
-    name: str, record: Record, job: Job | None, observed: Observation, was_applied: bool
-) -> tuple[Record, str]:
+def _resolved_run(meant: "Meant", job: Job | None, observed: Observation, was_applied: bool) -> tuple[Record, str]:
     """The record once it knows of the job's last run, and that run in words."""
     from reconciler.planner import applied, ran_since
 
+    record = meant.record
     if not ran_since(record, observed):
-        raise ReconcilerError(f"{name} has no call in doubt", "reconciler state list shows which have")
+        raise ReconcilerError(
+            f"{title(meant.name)} (engine job {record.id}) has no call in doubt",
+            f"{command('state list')} shows which have",
+        )
     about = f"the run that began at {observed.submitted_at}"
     if not was_applied:
         return record._replace(submitted_at=observed.run_began), about
     if job is None or job.id != record.id or job.state is not Desired.RUNNING:
         raise ReconcilerError(
-            f"no run of {name} is asked for in the manifest, so none can have been applied",
+            f"no run of {title(meant.name)} is asked for in the manifest, so none can have been applied",
             "--not-applied records the run without counting it",
         )
     return applied(job, record, Verb.RUN, observed.run_began), about
@@ -446,19 +507,12 @@ def read_plan(text: str, where: str) -> Plan:
     try:
         document = json.loads(text)
     except ValueError as fault:
-        raise ReconcilerError(f"{where} is no saved plan: {fault}", "make one: reconciler plan --out FILE") from fault
+        raise ReconcilerError(f"{where} is no saved plan: {fault}", _MAKE_A_PLAN) from fault
     faults = list(explain(json.loads(schema_text("plan.schema.json")), document))
     if faults:
         path, _, message = faults[0]
         raise ReconcilerError(
             f"{where} is no saved plan: {'.'.join(map(str, path)) or 'the document'}: {message}",
-            "make one: reconciler plan --out FILE",
+            _MAKE_A_PLAN,
         )
     return plan_from_json(document)
-
-
-def _record_of(session: "Session", name: str) -> Record:
-    record = session.record_of(name)
-    if record is None:
-        raise ReconcilerError(f"nothing is recorded of {name}", "reconciler state list shows the names")
-    return record

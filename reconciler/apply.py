@@ -14,6 +14,7 @@ from threading import Event as Flag
 from threading import Lock
 from typing import NamedTuple, assert_never
 
+from reconciler.commands import command, settling
 from reconciler.engines.base import Answer, AnswerClass, Engine
 from reconciler.errors import CredentialsError, EngineError, ReconcilerError
 from reconciler.events import Finished
@@ -415,10 +416,8 @@ def _still_active(subject: Subject, observed: Observation) -> str:
     said = f"it is still active ({observed.word}) after the abort; apply again once it has ended"
     if is_ending(subject.record, observed):
         return said
-    return (
-        f"{said}; or, if that is a run to keep, drop the record (reconciler state forget {subject.job.name}) "
-        "and apply: the run is then adopted"
-    )
+    forget = command("state forget", subject.job.name)
+    return f"{said}; or, if that is a run to keep, drop the record ({forget}) and apply: the run is then adopted"
 
 
 def _baseline(verb: Verb, observed: Observation, record: Record | None) -> Evidence:
@@ -488,7 +487,7 @@ def _outcome(action: Action, done: ActionKind, verb: Verb, reply: _Reply) -> Act
             outcome = Outcome.IN_DOUBT
             error = (
                 f"{verb} was sent and nobody knows what became of it: {_words(answer)}; the next apply looks again, "
-                f"or settle it: reconciler resolve {action.job} --applied | --not-applied"
+                f"or settle it: {settling(action.job)}"
             )
         case _:
             assert_never(reply.kind)

@@ -8,11 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from reconciler.commands import command
 from reconciler.errors import ReconcilerError, Refused, StateError, Usage
 from reconciler.history import HistoryEntry, of_job
-from reconciler.jobs import EMPTY, Desired, Job, Record, State, Verb
+from reconciler.jobs import EMPTY, Desired, Job, Record, State, Verb, title
 from reconciler.plan import Plan
-from reconciler.planning import at_home
+from reconciler.planning import at_home, declared_at
 from reconciler.sources import DEFAULTS
 from reconciler.wiring import (
     Place,
@@ -28,9 +29,11 @@ from reconciler.wiring import (
 
 if TYPE_CHECKING:
     from reconciler.manifest import Manifest
+    from reconciler.naming import Meant
     from reconciler.planner import Matching
     from reconciler.review import Review
     from reconciler.revisions import Revision
+    from reconciler.state.history import Past
 
 _LATEST = 20
 """So many deeds of each job a page shows."""
@@ -69,6 +72,7 @@ class Compared(NamedTuple):
 def history(place: Place, world: World, job: str = "", since: str = "") -> list[HistoryEntry]:
     """What was done, newest first: to one job, by name or id, and since a date or a commit, where these are given.
 
+    A name means the engine job that a plan means by it; one that a plan does not have means all that ever had it.
     Since a commit, of the repository or branch that keeps the history, is what the file did not tell then.
     Raises `ReconcilerError` where nothing is told of the job, or there is no such commit.
     """
@@ -76,9 +80,7 @@ def history(place: Place, world: World, job: str = "", since: str = "") -> list[
     past = open_store(place, world).past()
     entries = past.entries
     if job:
-        entries = of_job(entries, job)
-        if not entries:
-            raise ReconcilerError(f"{past.where} tells nothing of {job}", "reconciler history shows what it tells of")
+        entries = _entries_of(job, entries, past, place, world)
     if re.fullmatch(_DATE, since):
         start_s = _seconds(since)
         entries = [entry for entry in entries if _seconds(entry.at) >= start_s]
@@ -88,6 +90,31 @@ def history(place: Place, world: World, job: str = "", since: str = "") -> list[
         before = {one.key for one in read(_history_at(place, world, since))[0]}
         entries = [entry for entry in entries if (entry.op, entry.settles) not in before]
     return entries[::-1]
+
+
+def _entries_of(job: str, entries: list[HistoryEntry], past: "Past", place: Place, world: World) -> list[HistoryEntry]:
+    """What was done to one job. Others that had its name are told of. Raises `ReconcilerError` where nothing was."""
+    from reconciler.naming import meant_by
+
+    place, declared = declared_at(place, world)
+    job_id = (declared.ids or {}).get(job, "")
+    if not job_id and past.state is not None:
+        try:
+            job_id = meant_by(job, declared.ids, past.state.jobs).record.id
+        except ReconcilerError:  # it was on record before, or its id was given
+            pass
+    found = of_job(entries, job) if not job_id else [entry for entry in entries if entry.id == job_id]
+    others = sorted({entry.id for entry in entries if entry.job == job and entry.id} - {entry.id for entry in found})
+    named = ", ".join(command("history", other) for other in others)
+    if not found:
+        said = title(job) if job_id in ("", job) else f"{title(job)} (id {job_id})"
+        raise ReconcilerError(
+            f"{past.where} tells nothing of {said}",
+            f"other jobs had that name before: {named}" if others else f"{command('history')} shows what it tells of",
+        )
+    if others:
+        world.tell(f"{title(job)} is the engine job {job_id}; other jobs had that name before: {named}")
+    return found
 
 
 def check(place: Place, world: World) -> Checked:
@@ -107,20 +134,15 @@ def check(place: Place, world: World) -> Checked:
 
 
 def histories(place: Place, world: World) -> Mapping[str, Sequence[HistoryEntry]]:
-    """The latest deeds of each job by name, oldest first; none where the history can't be read."""
+    """The latest deeds of each job by engine job id, oldest first; none where the history can't be read."""
     try:
         entries = open_store(at_home(place, world), world).past().entries
     except StateError:  # a page is about what is planned
         return EMPTY
     of_id: dict[str, list[HistoryEntry]] = {}
-    ids: dict[str, dict[str, None]] = {}
     for entry in entries:
         of_id.setdefault(entry.id, []).append(entry)
-        ids.setdefault(entry.job, {})[entry.id] = None
-    return {
-        job: sorted((entry for job_id in own for entry in of_id[job_id]), key=lambda entry: entry.at)[-_LATEST:]
-        for job, own in ids.items()
-    }
+    return {job_id: own[-_LATEST:] for job_id, own in of_id.items() if job_id}
 
 
 def recorded_at(place: Place, world: World, revision: str) -> State:
@@ -147,6 +169,21 @@ def recorded_at(place: Place, world: World, revision: str) -> State:
         return decode(content, f"{revision}:{path}")
     except StateError as fault:
         raise StateError(fault.message, "look at another revision") from fault
+
+
+def record_of(place: Place, world: World, job: str, revision: str = "") -> "Meant":
+    """The record of a job, as a plan of the manifest means it; with a `revision`, as it was committed to git then.
+
+    Raises `ReconcilerError` where it has none.
+    """
+    from reconciler.naming import meant_by
+
+    place, declared = declared_at(place, world)
+    state = recorded_at(place, world, revision) if revision else open_store(place, world).read(declared.target)
+    meant = meant_by(job, declared.ids, state.jobs if state else {})
+    if meant.remark:
+        world.tell(meant.remark)
+    return meant
 
 
 def diff(place: Place, before: str, after: str) -> Compared:
@@ -221,8 +258,9 @@ def review_diff(compared: Compared, place: Place) -> "Review":
         ("Plan digest", plan_digest(made)),
     )
     said = verdict(made, same=SAME_IN_BOTH)
+    undeclared = set(map(title, made.undeclared))
     rows = tuple(
-        row._replace(reason=f"no longer declared in {after.name}", way_out="") if row.job in made.undeclared else row
+        row._replace(reason=f"no longer declared in {after.name}", way_out="") if row.job in undeclared else row
         for row in review.rows
     )
     return review._replace(

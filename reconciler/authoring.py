@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
+from reconciler.commands import command
 from reconciler.diagnostics import Diagnostic, Position
 from reconciler.errors import ListIncomplete, ManifestError, ReconcilerError, Refused, Usage
 from reconciler.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, State, Status
@@ -121,6 +122,7 @@ def rerun(place: Place, world: World, name: str, token: str | None, today: str) 
     """
     from reconciler.edit import set_field
     from reconciler.manifest import job_fields, parse
+    from reconciler.naming import Meant
     from reconciler.planner import Subject, decide, match_records
     from reconciler.sources import read_sources, replace_source
 
@@ -135,8 +137,10 @@ def rerun(place: Place, world: World, name: str, token: str | None, today: str) 
             "declare it `state: running`: that change runs it",
         )
     state = open_store(place, world).read(target)
-    subjects = match_records(manifest.jobs, state.jobs if state else {}).subjects
-    record = next(subject.record for subject in subjects if subject.job.name == name)
+    subject = match_records(manifest.jobs, state.jobs if state else {}).by_name[name]
+    record = subject.record
+    if record is not None and subject.renamed_from:
+        world.tell(Meant(name, subject.renamed_from, record).remark)
     used = _tokens_of(record)
     fresh = _fresh_token(today, used, job.run_token) if token is None else _checked_token(name, token, used)
     asked = job._replace(run_token=fresh)
@@ -319,7 +323,7 @@ def _declared(manifest: "Manifest", name: str) -> Job:
     near = get_close_matches(name, manifest.jobs, n=1)
     raise ReconcilerError(
         f"no job {name} is declared",
-        f"did you mean {near[0]}?" if near else "reconciler plan --format json names all jobs",
+        f"did you mean {near[0]}?" if near else f"{command('plan', options=['--format', 'json'])} names all jobs",
     )
 
 

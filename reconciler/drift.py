@@ -24,10 +24,11 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple, assert_never
 
+from reconciler.commands import command
 from reconciler.diagnostics import Position
 from reconciler.errors import ExitCode
 from reconciler.history import HistoryEntry
-from reconciler.jobs import NOT_OBSERVED, Desired, Job, Observation, OnConfigChange, Record, Status, Target
+from reconciler.jobs import NOT_OBSERVED, Desired, Job, Observation, OnConfigChange, Record, Status, Target, title
 from reconciler.plan import Change
 from reconciler.planner import Subject, decide, drifted_fields, ran_since, words_of
 from reconciler.review import Review, Row, Weight, review_key, sorted_rows
@@ -151,7 +152,7 @@ def review_drift(
     kept = f"serial {drift.serial}, lineage {drift.lineage}" if drift.serial else "none yet: nothing was ever applied"
     rows = [
         Row(
-            one.name,
+            title(one.name),
             one.id,
             one.kind.value,
             _weight(one.kind),
@@ -163,7 +164,7 @@ def review_drift(
             record=one.record,
             observed=one.observed,
             place=place_of(one.name) if one.job is not None else None,
-            history=histories.get(one.name, ()),
+            history=histories.get(one.id, ()),
             differing=frozenset(change.path for change in one.changes),
         )
         for one in drift.findings
@@ -276,13 +277,13 @@ def _way_out(subject: Subject, observed: Observation, kind: Kind) -> str:
     refreshed = "`plan --refresh --out FILE`, then `apply --plan FILE`"
     match kind:
         case Kind.GONE:
-            return f"give it a new id, declare it absent, or drop its record (`reconciler state forget {job.name}`)"
+            return f"give it a new id, declare it absent, or drop its record ({command('state forget', job.name)})"
         case Kind.LOST:
             return "a new runToken runs it"
         case Kind.ABORTED:
             return "a new runToken runs it again, `state: aborted` accepts it"
         case Kind.RUN if ran_since(subject.record, observed):
-            return f"`reconciler resolve {job.name} --not-applied` puts that run on record"
+            return f"{command('resolve', job.name, options=['--not-applied'])} puts that run on record"
         case Kind.RUN:
             return f"{refreshed} aborts it; `state: running` takes it over"
         case Kind.THERE:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
+from reconciler.commands import command
 from reconciler.errors import ReconcilerError
 from reconciler.layout import INDENT, WIDTH, flow, meaning, quoted, scalar
 from reconciler.strict_yaml import read
@@ -91,7 +92,7 @@ def _edited(source: bytes, file: str, splices: Sequence[_Splice], change: Callab
     else:
         return made
     raise ReconcilerError(
-        f"{file} can't be edited as it is laid out: {why}", f"lay it out anew (reconciler fmt {file}), and try again"
+        f"{file} can't be edited as it is laid out: {why}", f"lay it out anew ({command('fmt', file)}), and try again"
     )
 
 

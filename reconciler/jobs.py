@@ -116,6 +116,27 @@ class Job(NamedTuple):
     after: tuple[str, ...] = ()
 
 
+def displaced_key(name: str, job_id: str) -> str:
+    """The key of a record whose name the manifest gave to another engine job: `" NAME@ID"`.
+
+    No manifest permits a name that begins with a space, so that no job can be called like that.
+    """
+    return f" {name}@{job_id}"
+
+
+def is_displaced(key: str) -> bool:
+    """Whether a record's key is one that `displaced_key` made, and no name."""
+    return key.startswith(" ")
+
+
+def title(key: str) -> str:
+    """A record's key as people read it: its name, or `NAME (id ID)` where another job has the name."""
+    if not is_displaced(key):
+        return key
+    name, _, job_id = key[1:].rpartition("@")
+    return f"{name} (id {job_id})"
+
+
 class Evidence(NamedTuple):
     """What tells one run of a job from the next: the engine's words and times, as they came."""
 

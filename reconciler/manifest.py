@@ -122,6 +122,23 @@ def head_of(sources: Sequence[tuple[str, bytes]], memory: Memory = FORGETFUL) ->
         return Head(_target(target), _access(target, document.file), _declared_in(blocks))
 
 
+def ids_in_spite_of_faults(sources: Sequence[tuple[str, bytes]]) -> Mapping[str, str] | None:
+    """The engine job id of each job by its name, whatever else is wrong with it; None where faults leave them open."""
+    from reconciler.strict_yaml import read
+
+    ids: dict[str, str] = {}
+    for file, content in sources:
+        document = read(content, file)
+        if not document.whole or type(document.value) is not dict:
+            return None
+        for name, block in _jobs(document).items():
+            job_id = block.get("id", name) if type(block) is dict else name
+            if type(name) is not str or type(job_id) is not str or name in ids:
+                return None
+            ids[name] = job_id
+    return ids if len(set(ids.values())) == len(ids) else None
+
+
 def declared_state_of(sources: Sequence[tuple[str, bytes]], memory: Memory = FORGETFUL) -> DeclaredState | None:
     """Where the manifest that these files make says that its state lives, whatever else is wrong with them.
 

@@ -47,6 +47,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple, assert_never
 
+from reconciler.commands import command, settling
 from reconciler.jobs import (
     NOT_OBSERVED,
     Config,
@@ -58,6 +59,8 @@ from reconciler.jobs import (
     State,
     Status,
     Verb,
+    displaced_key,
+    title,
 )
 from reconciler.plan import AS_RECORDED, STEPS, Action, ActionKind, Actions, Call, Change, Plan
 from reconciler.times import TimeOrder, compare
@@ -158,7 +161,8 @@ class Matching(NamedTuple):
     """The manifest's jobs matched with the state's records.
 
     `moves` maps a record's key in the state to its new key: a renamed job's, and, where a name was
-    given a new id, the old engine job's record, which stays on record as undeclared.
+    given a new id, the old engine job's record, which stays on record as undeclared, under a key that
+    is no name (`displaced_key`).
     `undeclared` are the keys (after the moves) of records that no job claims; `spent` those of them
     that are recorded absent with no call in doubt, which have nothing more to say and may be dropped.
     """
@@ -200,7 +204,7 @@ def match_records(jobs: Mapping[str, Job], records: Mapping[str, Record]) -> Mat
                 moves[key] = name
                 subjects.append(Subject(job, records[key], renamed_from=key))
         for name in strangers & records.keys() - claimed:
-            moves[name] = f"{name}@{records[name].id}"
+            moves[name] = displaced_key(name, records[name].id)
         declared = jobs.keys() - strangers | set(moves.values()) & strangers
         undeclared = {moves.get(key, key) for key in records} - declared
     origin = {new: old for old, new in moves.items()}
@@ -304,7 +308,7 @@ def decide(subject: Subject, observed: Observation) -> Decision:
     if new_protect is not None and record is not None:
         decision = _protecting(decision, record, new_protect)
     if subject.renamed_from:
-        reason = f"renamed from {subject.renamed_from}"
+        reason = f"renamed from {title(subject.renamed_from)}"
         if decision.kind is ActionKind.NOOP:
             return _only_recorded(decision, reason)
         return decision._replace(reason=f"{reason}; {decision.reason}")
@@ -423,7 +427,7 @@ class Order:
         if record is not None and record.doubt is not None:
             if record.doubt.holder:
                 return Standing.UNDERWAY, f"a call is under way: {record.doubt.holder}"
-            return Standing.STUCK, f"has a call in doubt (reconciler resolve {job.name} --applied | --not-applied)"
+            return Standing.STUCK, f"has a call in doubt ({settling(job.name)})"
         decision = self.defer(decide(subject, seen), subject)
         if decision.waits_for:
             return Standing.UNDERWAY, "itself waiting"
@@ -505,7 +509,7 @@ def _decide_asked(column: Asked, subject: Subject, observed: Observation) -> Dec
         if not subject.keep:
             way_out = (
                 "declare it again with `protect: false`, or leave it be and drop its record "
-                f"(`reconciler state forget {job.name}`)"
+                f"({command('state forget', job.name)})"
             )
         why = f"protected, so no {decision.kind} ({decision.reason}): "
         return _hold(record, why, way_out, decision.changes)
@@ -759,8 +763,8 @@ def _already_run(decision: Decision, column: Asked, subject: Subject, observed: 
     return _hold(
         record,
         f"{since}: ",
-        f"`reconciler resolve {job.name} --applied` if that run is the one wanted here, "
-        f"--not-applied if one more is ({decision.reason})",
+        f"{command('resolve', job.name, options=['--applied'])} if that run is the one wanted here, "
+        f"the same with `--not-applied` if one more is ({decision.reason})",
         decision.changes,
     )
 
@@ -829,7 +833,7 @@ def _in_doubt(job: Job, record: Record) -> tuple[str, str]:
         )
     return (
         f"in doubt: {doubt.verb} was sent at {doubt.sent_at} and nobody knows what became of it ({doubt.answer}); ",
-        f"the next apply looks again, or settle it: reconciler resolve {job.name} --applied | --not-applied",
+        f"the next apply looks again, or settle it: {settling(job.name)}",
     )
 
 

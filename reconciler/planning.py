@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from reconciler.errors import ReconcilerError, Refused
+from reconciler.commands import command
+from reconciler.errors import ManifestError, ReconcilerError, Refused
 from reconciler.jobs import EMPTY, Desired, Observation, State, Target
 from reconciler.plan import Action, ActionKind, Actions, Narrowed, Plan
 from reconciler.wiring import Place, World, commit_of, located, manifest_paths, memory_of, target_of, wording_of
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _GUARDED = frozenset({ActionKind.ABORT, ActionKind.RESTART, ActionKind.DELETE, ActionKind.FORGET})
 """What a manifest without guards may still do too much of."""
 
-_ALL_NAMES = "reconciler plan --format json names all jobs"
+_ALL_NAMES = f"{command('plan', options=['--format', 'json'])} names all jobs"
 
 
 class Selection(NamedTuple):
@@ -94,6 +95,35 @@ def at_home(place: Place, world: World) -> Place:
     from reconciler.sources import read_sources
 
     return located(place, declared_state_of(read_sources(manifest_paths(place)), memory_of(place, world)))
+
+
+class Declared(NamedTuple):
+    """What a manifest says, as far as commands that are about records need it.
+
+    `ids` are the engine job ids of its jobs by name, None where faults leave them open.
+    """
+
+    target: Target
+    ids: Mapping[str, str] | None
+
+
+def declared_at(place: Place, world: World) -> tuple[Place, Declared]:
+    """What the manifest declares, in spite of faults, and the place with its state's home.
+
+    It is told where faults leave the names of jobs open. Raises as `head_at` does.
+    """
+    from reconciler.manifest import ids_in_spite_of_faults
+    from reconciler.sources import read_sources
+
+    try:
+        place, manifest = opened(place, world)
+    except ManifestError as fault:
+        place, head = head_at(place, world)
+        ids = ids_in_spite_of_faults(read_sources(manifest_paths(place)))
+        if ids is None:
+            world.tell(f"{fault.message}, so names are those of the state: {command('validate')} shows what is wrong")
+        return place, Declared(head.target, ids)
+    return place, Declared(manifest.target, {name: job.id for name, job in manifest.jobs.items()})
 
 
 def ids_to_read(matching: "Matching", selection: Selection) -> list[str]:

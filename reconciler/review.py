@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, assert_never
 
+from reconciler.commands import command
 from reconciler.diagnostics import Diagnostic, Position
 from reconciler.digests import sha256
 from reconciler.errors import ReconcilerError
 from reconciler.history import HistoryEntry
-from reconciler.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, Status
+from reconciler.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, Status, title
 from reconciler.plan import Action, ActionKind, Call, Change, Plan, plan_digest, said_of_allowed, verdict
 from reconciler.planner import Order, Subject, decide
 
@@ -123,8 +124,8 @@ def review_plan(
 ) -> Review:
     """The review of a plan.
 
-    `subjects` hold every job that the plan names, the undeclared too. `observed` maps engine job ids,
-    `histories` names of jobs. `place_of` is asked for declared jobs alone. `state_at` is where the
+    `subjects` hold every job that the plan names, the undeclared too. `observed` and
+    `histories` map engine job ids. `place_of` is asked for declared jobs alone. `state_at` is where the
     state is kept: it tells one review from another, since a state has one target.
     """
     of_name = {subject.job.name: subject for subject in subjects}
@@ -136,7 +137,7 @@ def review_plan(
         seen = observed.get(action.id, NOT_OBSERVED)
         way_out = order.defer(decide(subject, seen), subject).way_out if action.kind is ActionKind.HOLD else ""
         return Row(
-            action.job,
+            title(action.job),
             action.id,
             "error" if action.error else "suspended" if action.suspended else action.drift or action.kind.value,
             Weight.LEFT if action.suspended else Weight.DRIFTED if action.drift else _weight(action.kind),
@@ -149,14 +150,14 @@ def review_plan(
             subject.record,
             seen,
             place_of(action.job) if subject.keep else None,
-            histories.get(action.job, ()),
+            histories.get(action.id, ()),
         )
 
     left = [
         row(Action(name, of_name[name].job.id, ActionKind.NOOP, "recorded, but no longer declared"))._replace(
             word="left alone",
             weight=Weight.LEFT,
-            way_out="--prune deletes it, `reconciler state forget` drops its record",
+            way_out=f"--prune deletes it, {command('state forget', name)} drops its record",
         )
         for name in plan.undeclared
     ]

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, assert_never
 
+from reconciler.commands import command, settling
 from reconciler.jobs import NOT_OBSERVED, Config, Desired, Job, Observation, Record, Status, Verb
 from reconciler.plan import ActionKind
 from reconciler.planner import Subject, applied, config_changes, decide, same_config, show_changes
@@ -89,16 +90,17 @@ def take(
         record = records.get(key)
         asked = _asked(observed)
         if job_id in declared_as:
-            why = f"the manifest has it already, as {declared_as[job_id]}: reconciler plan --refresh looks at it"
+            look = command("plan", options=["--refresh"])
+            why = f"the manifest has it already, as {declared_as[job_id]}: {look} looks at it"
         elif name in declared:
             why = f"another job of this name is declared, with the id {declared[name].id}: choose another name"
         elif name in records and key != name:
             why = (
                 f"another job is recorded by this name, with the id {records[name].id}: choose another name, "
-                f"or drop that record (reconciler state forget {name})"
+                f"or drop that record ({command('state forget', name)})"
             )
         elif record is not None and record.doubt is not None:
-            why = f"a call is in doubt: settle it first (reconciler resolve {key} --applied | --not-applied)"
+            why = f"a call is in doubt: settle it first ({settling(key)})"
         elif not isinstance(asked, Desired):
             why = asked
         else:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TextIO, cast
 
+from reconciler.commands import Given, with_place
 from reconciler.text import log_field, printable
 
 
 class Terminal:
     """The answer goes to stdout, the commentary to stderr. A closed pipe is no error.
 
+    Commands that a text names get what the command line said of where this one is about (`given`).
     Where a stream can't be written, `trouble` says why from then on, and what goes there is lost: that
     must not end an apply in its midst.
     """
@@ -24,6 +26,7 @@ class Terminal:
         self._color_err = not plain and err.isatty()
         self._bar = err.isatty() and env.get("TERM") != "dumb"
         self.trouble = ""
+        self.given = Given()
 
     @property
     def interactive(self) -> bool:
@@ -32,7 +35,7 @@ class Terminal:
 
     def answer(self, text: str) -> None:
         """Write to stdout, with a line end."""
-        self._write(self._out, printable(text, color=self._color_out))
+        self._write(self._out, printable(with_place(text, self.given), color=self._color_out))
 
     def document(self, text: str) -> None:
         """Write a document for a machine to stdout; its own form keeps it harmless."""
@@ -45,7 +48,7 @@ class Terminal:
 
     def remark(self, text: str) -> None:
         """Write to stderr, with a line end."""
-        self._write(self._err, printable(text, color=self._color_err))
+        self._write(self._err, printable(with_place(text, self.given), color=self._color_err))
 
     def urgent(self, text: str) -> None:
         """Write to stderr past its buffer: a signal may come while that is being written."""
@@ -89,7 +92,8 @@ class Terminal:
                 if to_answer and not self._out.isatty():
                     self.answer(text)
                 else:
-                    console.print(Text.from_ansi(printable(text, color=self._color_err)), soft_wrap=True)
+                    placed = with_place(text, self.given)
+                    console.print(Text.from_ansi(printable(placed, color=self._color_err)), soft_wrap=True)
                 bar.advance(task, len(lines))
 
             yield tell

@@ -61,7 +61,7 @@ OBSERVED = {
     "weekly-digest": Observation(Status.FAILED, "JOB_STATE_FAILED", detail="out of memory | exit 137"),
 }
 HISTORIES = {
-    "live-ladder": [
+    "0a4be0c1-58b1-4a35-8a55-1f0d9f4b1101": [
         HistoryEntry("2026-11-19T02:00:03Z", "ci@example.org", COMMIT, "run", "succeeded", 200, "req-8c1"),
         HistoryEntry("2026-11-20T02:00:07Z", "ada@example.org", None, "abort", "failed", 503, "req-9d2"),
     ],

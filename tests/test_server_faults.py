@@ -159,7 +159,7 @@ def test_a_misbehaving_service(tmp_path: Path, row: Row, verb: Verb, reads: bool
     assert trial.record is not None
     assert trial.record.doubt is not None
     assert trial.record.doubt.verb is verb
-    assert "reconciler resolve a --applied | --not-applied" in trial.outcome.error
+    assert "`reconciler resolve a --applied`, or the same with `--not-applied`" in trial.outcome.error
 
 
 def test_a_slow_answer_within_the_deadline_is_an_answer(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from reconciler.state.session import Session
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")
 RECORD = Record("id-a", Desired.RUNNING, {"taskTimeout": 600}, frozenset({"t"}))
+OTHER = RECORD._replace(id="id-b")
 DOUBT = Doubt(
     "op-1", Verb.RUN, {"taskTimeout": 600}, "t", Evidence(Status.DRAFT, "JOB_STATE_NEW"), "2026-11-21T10:00:00Z", ""
 )
@@ -106,8 +107,8 @@ def test_a_session_that_changes_nothing_leaves_every_byte_and_no_other_file(tmp_
 def test_the_serial_counts_changed_writes_and_the_lineage_stays(tmp_path: Path) -> None:
     applied_once(tmp_path)
     with store(tmp_path).open(TARGET, "apply", 0) as session:
-        session.put("b", RECORD)
-        session.put("c", RECORD)
+        session.put("b", OTHER)
+        session.put("c", RECORD._replace(id="id-c"))
     state = store(tmp_path).read(TARGET)
     assert state is not None
     assert (state.lineage, state.serial, sorted(state.jobs)) == ("lineage-1", 2, ["a", "b", "c"])
@@ -168,7 +169,7 @@ def test_a_rolled_back_state_is_refused_and_accept_takes_it_with_a_newer_serial(
     path = applied_once(tmp_path)
     old = path.read_bytes()
     with store(tmp_path).open(TARGET, "apply", 0) as session:
-        session.put("b", RECORD)
+        session.put("b", OTHER)
     path.write_bytes(old)
     with pytest.raises(StateError, match="was rolled back: it is at serial 1, and serial 2"):
         store(tmp_path).read(TARGET)
@@ -182,7 +183,7 @@ def test_a_state_whose_writer_was_killed_before_its_mark_is_marked_by_the_next_c
     old = path.read_bytes()
     with pytest.raises(KeyboardInterrupt), store(tmp_path).open(TARGET, "apply", 0) as session:
         session._noted = lambda state, digest: (_ for _ in ()).throw(KeyboardInterrupt)
-        session.put("b", RECORD)
+        session.put("b", OTHER)
     with store(tmp_path).open(TARGET, "apply", 0) as session:
         assert session.state.serial == 2
     path.write_bytes(old)
@@ -194,7 +195,7 @@ def test_two_clones_with_one_state_and_the_later_one_is_refused(tmp_path: Path) 
     path = applied_once(tmp_path)
     (tmp_path / "clone.state.json").write_bytes(path.read_bytes())
     with store(tmp_path).open(TARGET, "apply", 0) as session:
-        session.put("b", RECORD)
+        session.put("b", OTHER)
     with (
         pytest.raises(StateError, match="rolled back"),
         store(tmp_path, "clone.state.json").open(TARGET, "apply", 0) as session,
@@ -243,7 +244,7 @@ def test_a_journal_whose_state_moved_away_is_refused(tmp_path: Path) -> None:
     crash(tmp_path, concluded=True)
     journal = (tmp_path / "jobs.state.json.journal").read_bytes()
     with store(tmp_path).open(TARGET, "apply", 0) as session:
-        session.put("b", RECORD)
+        session.put("b", OTHER)
     (tmp_path / "jobs.state.json.journal").write_bytes(journal)
     with pytest.raises(StateError, match="unfinished apply that started from serial 1"):
         store(tmp_path).read(TARGET)
@@ -262,14 +263,14 @@ def test_a_state_file_that_is_gone_while_its_journal_is_there_is_refused(tmp_pat
 
 def test_a_checkpoint_in_the_midst_of_calls_keeps_their_intents(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), store(tmp_path).open(TARGET, "apply", 0) as session:
-        session.put("b", RECORD)
+        session.put("b", OTHER)
         session.intend("a", "id-a", DOUBT)
         session.checkpoint()
         session.close = lambda: None  # type: ignore[method-assign]
         raise KeyboardInterrupt
     state = store(tmp_path).read(TARGET)
     assert state is not None
-    assert state.jobs["b"] == RECORD
+    assert state.jobs["b"] == OTHER
     assert state.jobs["a"].doubt is not None
 
 
@@ -350,7 +351,7 @@ def test_new_files_are_private_and_later_ones_follow_the_states_mode(tmp_path: P
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o644)
     with store(tmp_path).open(TARGET, "apply", 0) as session:
-        session.put("b", RECORD)
+        session.put("b", OTHER)
         assert (tmp_path / "jobs.state.json.journal").stat().st_mode & 0o777 == 0o644
     assert path.stat().st_mode & 0o777 == 0o644
 

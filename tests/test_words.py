@@ -112,7 +112,7 @@ def test_a_choice_that_leaves_no_job_is_an_error(tmp_path: Path, command: str, a
     project = Project(tmp_path)
     project.write("a: {state: running}\nb: {state: running}")
     run = project.run(command, *arguments)
-    assert (run.code, run.err) == (1, f"error: {said}\n  reconciler plan --format json names all jobs\n")
+    assert (run.code, run.err) == (1, f"error: {said}\n  `reconciler plan --format json` names all jobs\n")
 
 
 def test_a_saved_plan_that_a_guard_refuses_says_how_it_can_be_applied(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import click
 from reconciler.cli.interrupts import Interrupts
 from reconciler.cli.shell import Number, Shell, allow, is_given, lock_timeout, options, selection, show_error
 from reconciler.cli.watch import Watch
+from reconciler.commands import command
 from reconciler.errors import ExitCode, ReconcilerError, Refused, Usage
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _read(path: str) -> str:
     except OSError as fault:
         why = f"can't be read: {fault.strerror}"
     if why:
-        raise ReconcilerError(f"--plan {path} {why}", "make one: reconciler plan --out FILE")
+        raise ReconcilerError(f"--plan {path} {why}", f"make one: {command('plan', options=['--out', 'FILE'])}")
     return text
 
 
@@ -120,7 +121,7 @@ def _dry_run(shell: Shell, selection: "Selection", saved: "Plan | None", allowed
 
     made, endpoint = app.dry_run(shell.place, shell.world, selection, saved, allowed)
     if shell.form == "json":
-        shell.document(plan_to_json(made))
+        shell.document(plan_to_json(made), is_plan=True)
     elif requests := text.requests(made, endpoint):
         shell.terminal.answer(requests)
     shell.terminal.remark("Dry run: nothing was sent.")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 def show_review(shell: "Shell", review: "Review") -> None:
     """Print a review as Markdown, HTML or annotations; in any other form nothing."""
+    review = _placed(review, shell)
     match shell.form:
         case "markdown":
             from reconciler.render import markdown
@@ -53,11 +54,18 @@ def show_fault(shell: "Shell", fault: "ReconcilerError", found: "Sequence[Diagno
             show_review(shell, review_error(shell.command.capitalize(), fault, found, state_at=_state_at(shell)))
 
 
+def _placed(review: "Review", shell: "Shell") -> "Review":
+    """The review, the commands in it with what was given of where this one is about."""
+    rows = tuple(row._replace(reason=shell.text(row.reason), way_out=shell.text(row.way_out)) for row in review.rows)
+    return review._replace(trouble=shell.text(review.trouble), advice=shell.text(review.advice), rows=rows)
+
+
 def annotate(shell: "Shell", annotations: "Sequence[Annotation]") -> None:
     """Print annotations for GitHub, their files as the repository names them."""
     from reconciler.render import github
     from reconciler.wiring import repository_path
 
+    annotations = [one._replace(message=shell.text(one.message), advice=shell.text(one.advice)) for one in annotations]
     shell.terminal.commands(github.commands(annotations, lambda file: repository_path(file, shell.world.env)))
 
 

@@ -23,7 +23,8 @@ def history(shell: Shell, words: tuple[str, ...], since: str, check: bool) -> Ex
 
     job = words[0] if words and not (is_manifest_name(words[0]) or words[0].endswith(("/", "."))) else ""
     paths = words[1:] if job else words
-    place = shell.place._replace(paths=paths or shell.place.paths)
+    shell.is_about(shell.place._replace(paths=paths or shell.place.paths))
+    place = shell.place
     if not check:
         entries = audit.history(place, shell.world, job, since)
         if shell.form == "json":

@@ -46,10 +46,10 @@ def import_(
     if ids and (ids_like or names_like or statuses):
         raise Usage("--id, --name and --status pick from --all")
     paths = tuple(word for word in words if not _is_pair(word))
-    place = shell.place._replace(paths=paths or shell.place.paths)
+    shell.is_about(shell.place._replace(paths=paths or shell.place.paths))
     wanted = authoring.Wanted(ids, ids_like, names_like, statuses)
     options = ApplyOptions(lock_timeout_s=lock_timeout)
-    done = authoring.take_over(place, shell.world, wanted, options, dry_run=dry_run)
+    done = authoring.take_over(shell.place, shell.world, wanted, options, dry_run=dry_run)
     if dry_run and done.taken:
         shell.terminal.answer(edits.diff(*done.rewritten) + "\n")
     if done.taken or done.left:

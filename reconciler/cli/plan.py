@@ -58,8 +58,8 @@ def plan(
                 allow = f" {refusal.allow}" if refusal else ""
                 shell.terminal.remark(f"Saved. To do exactly this: reconciler apply --plan {out}{allow}")
         case "json":
-            refused = {"refused": {"message": refusal.message, "hint": refusal.hint}} if refusal else {}
-            shell.document(plan_to_json(made) | refused)
+            refused = {"refused": {"message": refusal.message, "hint": shell.text(refusal.hint)}} if refusal else {}
+            shell.document(plan_to_json(made) | refused, is_plan=True)
         case _:
             from reconciler import audit
             from reconciler.cli.forms import show_review

@@ -3,6 +3,7 @@
 import click
 
 from reconciler.cli.shell import Shell, options
+from reconciler.commands import command
 from reconciler.errors import ExitCode
 
 
@@ -28,7 +29,7 @@ def rerun(shell: Shell, job: str, token: str | None) -> ExitCode:
     if asked.decision.kind in (ActionKind.HOLD, ActionKind.NOOP):
         shell.terminal.remark(field(f"As it is recorded now, an apply holds it: {asked.decision.reason}"))
     elif is_asked:
-        shell.terminal.remark("Nothing was written. `reconciler apply` runs it.")
+        shell.terminal.remark(f"Nothing was written. {command('apply')} runs it.")
     else:
-        shell.terminal.remark("Nothing was sent. Review it, commit it, then: reconciler apply")
+        shell.terminal.remark(f"Nothing was sent. Review it, commit it, then: {command('apply')}")
     return ExitCode.DONE

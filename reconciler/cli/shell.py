@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from reconciler.cli.failure import HINT, SECRETS, traceback_of
+from reconciler.commands import Given, command, with_place
 from reconciler.errors import ExitCode, ManifestError, ReconcilerError
 
 if TYPE_CHECKING:
@@ -39,11 +40,30 @@ class Shell:
         self.verbose = verbose
         self.command = command
 
-    def document(self, document: object) -> None:
-        """Print a document for a machine."""
+    def is_about(self, place: "wiring.Place") -> None:
+        """Take this for what the command is about; the commands that its messages name are about the same."""
+        self.place = place
+        self.terminal.given = Given(place.paths, place.state_url, place.endpoint)
+
+    def document(self, document: object, *, is_plan: bool = False) -> None:
+        """Print a document for a machine. A plan holds the bare commands, so that it can be applied."""
         from reconciler.render import json
 
-        self.terminal.document(json.dumps(document))
+        self.terminal.document(json.dumps(document if is_plan else self._placed(document)))
+
+    def text(self, text: str) -> str:
+        """The text, each command in it with what was given of where this one is about."""
+        return with_place(text, self.terminal.given)
+
+    def _placed(self, document: object) -> object:
+        match document:
+            case str():
+                return self.text(document)
+            case dict():
+                return {key: self._placed(value) for key, value in document.items()}
+            case list() | tuple():
+                return [self._placed(value) for value in document]
+        return document
 
 
 class Number(click.FloatRange):
@@ -65,7 +85,7 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
     """The options of every command; with `forms`, also --format. The command gets a `Shell` first."""
     has_paths = paths
 
-    def wrap(command: _Command) -> _Command:
+    def wrap(body: _Command) -> _Command:
         def run(
             state_url: str,
             endpoint: str,
@@ -84,13 +104,14 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
             place = wiring.Place(paths, state_url, endpoint, not no_cache, state_from)
             terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color)
             world = wiring.World(os.environ, threading.Event(), terminal.remark, SECRETS.add)
-            shell = Shell(place, world, terminal, form, verbose, command.__name__)
+            shell = Shell(place, world, terminal, form, verbose, body.__name__)
+            shell.is_about(place)
             try:
                 if verbose and has_paths:
                     _say_where(shell)
-                code = ExitCode(command(shell, **rest))
+                code = ExitCode(body(shell, **rest))
                 if terminal.trouble:
-                    terminal.remark(f"error: {terminal.trouble}\n  what was done is on record: reconciler history")
+                    terminal.remark(f"error: {terminal.trouble}\n  what was done is on record: {command('history')}")
                     return code or ExitCode.ERROR
                 return code
             except ReconcilerError as fault:
@@ -106,7 +127,7 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
                     terminal.remark(traceback_of(fault))
                 return ExitCode.ERROR
 
-        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__name__, run.__doc__ = body.__name__, body.__doc__
         decorators = [
             click.option(
                 "--state", "state_url", metavar="URL", default="", help="Where state lives [beside the manifest]."
@@ -126,7 +147,7 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
         for decorator in decorators:
             wrapped = decorator(wrapped)
         # Click reads this list from its end: what is the command's own comes first in its help.
-        wrapped.__click_params__ += getattr(command, "__click_params__", [])
+        wrapped.__click_params__ += getattr(body, "__click_params__", [])
         return wrapped  # type: ignore[no-any-return]
 
     return wrap
@@ -146,20 +167,20 @@ def _say_where(shell: Shell) -> None:
     shell.terminal.remark(where)
 
 
-def selection(command: _Command) -> _Command:
+def selection(body: _Command) -> _Command:
     """--target, --exclude and --prune."""
     prune = click.option("--prune", is_flag=True, help="Treat recorded jobs that are no longer declared as absent.")
-    return picking(prune(command))
+    return picking(prune(body))
 
 
-def picking(command: _Command) -> _Command:
+def picking(body: _Command) -> _Command:
     """--target and --exclude."""
     for decorator in (
         click.option("--exclude", "excludes", multiple=True, metavar="GLOB", help="Leave out jobs by name."),
         click.option("--target", "targets", multiple=True, metavar="GLOB", help="Take only jobs by name."),
     ):
-        command = decorator(command)
-    return command
+        body = decorator(body)
+    return body
 
 
 def _allowances(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, int]:
@@ -194,6 +215,7 @@ def show_error(shell: Shell, fault: ReconcilerError) -> None:
     """Print an error: to stderr, and to stdout where that holds a document."""
     from reconciler.render import text
 
+    fault.message, fault.hint = shell.text(fault.message), shell.text(fault.hint)
     found = fault.diagnostics if isinstance(fault, ManifestError) else ()
     if shell.form != "text":
         from reconciler.cli.forms import show_fault

@@ -4,6 +4,7 @@ import click
 
 from reconciler.cli.groups import Suggesting
 from reconciler.cli.shell import Shell, lock_timeout, options
+from reconciler.commands import command
 from reconciler.errors import ExitCode, ReconcilerError
 
 
@@ -20,7 +21,7 @@ def state_list(shell: Shell) -> ExitCode:
     from reconciler.render import json, text
     from reconciler.state.codec import record_to_json
 
-    found = app.recorded(shell.place, shell.world)
+    found = app.listed(shell.place, shell.world)
     if shell.form == "json":
         documents = {} if found is None else {name: record_to_json(record) for name, record in found.jobs.items()}
         shell.document(json.records(found, documents))
@@ -35,20 +36,17 @@ def state_list(shell: Shell) -> ExitCode:
 @options("json")
 def state_show(shell: Shell, job: str, revision: str) -> ExitCode:
     """Show what is recorded of one job."""
-    from reconciler import app, audit
+    from reconciler import audit
     from reconciler.render import text
     from reconciler.state.codec import record_to_json
 
-    place, world = shell.place, shell.world
-    found = audit.recorded_at(place, world, revision) if revision else app.recorded(place, world)
-    if found is None or job not in found.jobs:
-        raise ReconcilerError(f"nothing is recorded of {job}", "reconciler state list shows the names")
-    document = record_to_json(found.jobs[job])
+    found = audit.record_of(shell.place, shell.world, job, revision)
+    document = record_to_json(found.record)
     if shell.form == "json":
-        shell.document({"job": job, **document})
+        shell.document({"job": found.name, **document})
     else:
-        shell.terminal.answer(text.record(job, document))
-    doubt = found.jobs[job].doubt
+        shell.terminal.answer(text.record(found.name, document))
+    doubt = found.record.doubt
     if doubt is not None and doubt.holder:
         shell.terminal.remark(f"The {doubt.verb} is under way, and may still be answered: {doubt.holder}")
     return ExitCode.DONE
@@ -61,9 +59,11 @@ def state_show(shell: Shell, job: str, revision: str) -> ExitCode:
 def state_forget(shell: Shell, job: str, lock_timeout: float) -> ExitCode:
     """Drop a record. Calls nothing: the job stays as it is at the service."""
     from reconciler import app
+    from reconciler.jobs import title
 
-    app.forget(shell.place, shell.world, job, lock_timeout)
-    shell.terminal.answer(f"Forgotten: {job}. It stays as it is at the service.")
+    gone = app.forget(shell.place, shell.world, job, lock_timeout)
+    by_id = "" if gone.name == gone.record.id else f" (engine job {gone.record.id})"
+    shell.terminal.answer(f"Forgotten: {title(gone.name)}{by_id}. It stays as it is at the service.")
     return ExitCode.DONE
 
 
@@ -78,9 +78,10 @@ def state_mv(shell: Shell, old: str, new: str, lock_timeout: float) -> ExitCode:
     Where a job is renamed in the manifest and keeps its id, the next apply does so by itself.
     """
     from reconciler import app
+    from reconciler.jobs import title
 
-    app.move(shell.place, shell.world, old, new, lock_timeout)
-    shell.terminal.answer(f"Moved: {old} is recorded as {new} now.")
+    moved = app.move(shell.place, shell.world, old, new, lock_timeout)
+    shell.terminal.answer(f"Moved: {title(moved.name)} (engine job {moved.record.id}) is recorded as {new} now.")
     return ExitCode.DONE
 
 
@@ -113,7 +114,7 @@ def state_pull(shell: Shell, path: str) -> ExitCode:
 
     found = app.recorded(shell.place, shell.world)
     if found is None:
-        raise ReconcilerError("nothing was ever applied, so there is no state", "reconciler apply makes one")
+        raise ReconcilerError("nothing was ever applied, so there is no state", f"{command('apply')} makes one")
     text = encode(found)
     if path == "-":
         shell.terminal.answer(text.decode().removesuffix("\n"))
@@ -138,7 +139,9 @@ def state_push(shell: Shell, file: str, lock_timeout: float) -> ExitCode:
         with open(file, "rb") as source:
             content = source.read()
     except OSError as fault:
-        raise ReconcilerError(f"{file} can't be read: {fault.strerror}", "reconciler state pull --out FILE") from fault
+        raise ReconcilerError(
+            f"{file} can't be read: {fault.strerror}", command("state pull", options=["--out", "FILE"])
+        ) from fault
     pushed, changed = app.push(shell.place, shell.world, content, file, lock_timeout)
     jobs = "1 job" if len(pushed.jobs) == 1 else f"{len(pushed.jobs)} jobs"
     verb = "Pushed" if changed else "Nothing to push: it is recorded already"

@@ -22,13 +22,14 @@ class Watch:
 
     def _begin(self, made: "Plan") -> None:
         """Start the bar for a plan."""
+        from reconciler.jobs import title
         from reconciler.text import field, width
 
         self.close()
         self._made = made
         touching = made.touching
         self._number, self._total = 0, len(touching)
-        self._names = max(width(field(action.job)) for action in touching)
+        self._names = max(width(field(title(action.job))) for action in touching)
         self._progress = self._shell.terminal.progress(self._total)
         self._tell = self._progress.__enter__()
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from reconciler.drift import DIFFERS, QUIET, Drift, Finding, Kind, summary, verdict
+from reconciler.jobs import title
 from reconciler.plan import FORMAT_VERSION, target_to_json
 from reconciler.text import Style, field, pad, styled, width
 
@@ -12,7 +13,7 @@ def text(drift: Drift) -> str:
     shown = [finding for finding in drift.findings if finding.kind not in QUIET]
     lines = [verdict(drift, lambda words: styled(Style.MAGENTA, words))]
     if shown:
-        names = max(width(field(finding.name)) for finding in shown)
+        names = max(width(field(title(finding.name))) for finding in shown)
         words = max(len(finding.kind) for finding in shown)
         lines.append("")
         for one in shown:
@@ -20,7 +21,7 @@ def text(drift: Drift) -> str:
                 Style.DIM if one.kind in (Kind.UNDER_WAY, Kind.SUSPENDED) else Style.MAGENTA, f"! {one.kind:<{words}}"
             )
             way_out = f": {field(one.way_out)}" if one.way_out else ""
-            lines.append(f"  {sign}  {pad(field(one.name), names)}  {field(one.reason)}{way_out}")
+            lines.append(f"  {sign}  {pad(field(title(one.name)), names)}  {field(one.reason)}{way_out}")
     return "\n".join(lines)
 
 

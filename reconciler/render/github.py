@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from reconciler.diagnostics import Diagnostic, Position
 from reconciler.errors import ReconcilerError
+from reconciler.jobs import title
 from reconciler.plan import ActionKind, ActionOutcome, Outcome
 from reconciler.review import Review, Row, Weight
 from reconciler.text import field
@@ -66,7 +67,7 @@ def outcomes(found: Iterable[ActionOutcome], place_of: Callable[[str], Position 
             word = "held" if outcome.done is ActionKind.HOLD else f"{outcome.done} {outcome.outcome.replace('-', ' ')}"
             said = outcome.error or outcome.note or action.reason
             request = f" (request {outcome.request_id})" if outcome.request_id else ""
-            made.append(Annotation(level, f"{action.job}: {word}", said + request, place=place_of(action.job)))
+            made.append(Annotation(level, f"{title(action.job)}: {word}", said + request, place=place_of(action.job)))
     return made
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from reconciler.history import HistoryEntry
+from reconciler.jobs import title
 from reconciler.render.text import table
 from reconciler.text import Style, field, styled
 
@@ -36,7 +37,7 @@ def _row(entry: HistoryEntry) -> tuple[str, ...]:
     request = f"request {entry.request_id}" if entry.request_id else ""
     return (
         entry.at,
-        entry.job or "–",
+        title(entry.job) or "–",
         entry.verb,
         entry.outcome.replace("-", " "),
         "" if entry.status is None else str(entry.status),

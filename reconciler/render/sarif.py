@@ -37,7 +37,7 @@ def _log(results: list[dict[str, Any]], invocation: dict[str, Any]) -> dict[str,
         "name": "ManifestFault",
         "shortDescription": {"text": "A fault in the manifest"},
         "fullDescription": {"text": "The manifest can't be used as it stands: nothing is planned and nothing applied."},
-        "help": {"text": "The message says what would be right. reconciler schema prints the manifest's schema."},
+        "help": {"text": "The message says what would be right. `reconciler schema` prints the manifest's schema."},
         "defaultConfiguration": {"level": "error"},
     }
     run = {

@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from reconciler.commands import command
 from reconciler.diagnostics import Diagnostic
 from reconciler.errors import ReconcilerError
 from reconciler.events import Finished
-from reconciler.jobs import Desired, Observation, Record, State, Status
+from reconciler.jobs import Desired, Observation, Record, State, Status, title
 from reconciler.plan import (
     AS_RECORDED,
     SAME_IN_BOTH,
@@ -70,20 +71,20 @@ def plan(plan: Plan, *, calls: bool = False, at: str = "") -> str:
         lines.append(f"Allowed past the guards: {said_of_allowed(plan)}.")
     if shown:
         lines.append("")
-        names = max(width(field(action.job)) for action in shown)
+        names = max(width(field(title(action.job))) for action in shown)
         for action in shown:
             lines.append(_action(action, names))
             if calls:
                 lines += [f"               {styled(Style.DIM, field(f'{c.method} {c.path}'))}" for c in action.calls]
     if plan.undeclared:
-        names_left = ", ".join(field(name) for name in plan.undeclared)
+        names_left = ", ".join(field(title(name)) for name in plan.undeclared)
         if at:
             lines += ["", f"No longer declared in {field(at)}, and left alone: {names_left}"]
         else:
             lines += [
                 "",
                 f"Recorded but no longer declared, and left alone: {names_left}",
-                "(--prune deletes them, `reconciler state forget` drops their records)",
+                f"(--prune deletes them, {command('state forget', 'JOB')} drops the record of one)",
             ]
     return "\n".join(lines)
 
@@ -98,7 +99,7 @@ def finished(event: Finished, number: int, total: int, names: int) -> str:
     # What was skipped says so itself; the column before it does already.
     text = field((outcome.error or outcome.note).removeprefix(f"{outcome.outcome}: "))
     took = f"{event.duration_s:6.2f} s" if event.duration_s else " " * 8
-    done, name = styled(style, f"{sign} {outcome.done:<7}"), pad(field(action.job), names)
+    done, name = styled(style, f"{sign} {outcome.done:<7}"), pad(field(title(action.job)), names)
     line = f"{number:>{digits}}/{total} {done} {name} {result} {took}"
     tail = f"  {text}" if text else ""
     request = f" (request {field(outcome.request_id)})" if outcome.request_id and outcome.error else ""
@@ -149,7 +150,7 @@ def status(rows: Iterable[StatusRow]) -> str:
         recorded = "–" if row.record is None or row.record.state is None else row.record.state.value
         detail = seen.detail if seen.status in (Status.FAILED, Status.UNREADABLE) else ""
         note = (_said_of_doubt(row.record) if row.record else "") or detail
-        rows_shown.append((row.name, "–" if row.desired is None else row.desired.value, recorded, said, note))
+        rows_shown.append((title(row.name), "–" if row.desired is None else row.desired.value, recorded, said, note))
     return table(rows_shown)
 
 
@@ -159,7 +160,7 @@ def records(state: State | None) -> str:
         return "Nothing is recorded."
     rows = [("JOB", "STATE", "ID", "")]
     for name, record in sorted(state.jobs.items()):
-        rows.append((name, record.state or "–", record.id, _said_of_doubt(record)))
+        rows.append((title(name), record.state or "–", record.id, _said_of_doubt(record)))
     return table(rows)
 
 
@@ -176,7 +177,7 @@ def record(name: str, document: Mapping[str, Any]) -> str:
     """One record, a field a line."""
     import json
 
-    lines = [styled(Style.BOLD, field(name))]
+    lines = [styled(Style.BOLD, field(title(name)))]
     for key, value in document.items():
         shown = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
         lines.append(f"  {key}: {field(shown)}")
@@ -200,7 +201,7 @@ def _action(action: Action, names: int) -> str:
     reason = field(f"{action.drift}: {action.reason}" if action.drift else action.reason)
     if action.error:
         reason = styled(Style.RED, reason)
-    return f"  {styled(style, f'{sign} {word:<7}')}  {pad(field(action.job), names)}  {reason}"
+    return f"  {styled(style, f'{sign} {word:<7}')}  {pad(field(title(action.job)), names)}  {reason}"
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:

@@ -237,7 +237,7 @@ class BranchStore:
             raise StateError(
                 f"{fault.message} ({self._repository.where})",
                 "put a sound commit on top of that branch (git log shows what was there, git revert makes one), or "
-                f"look it through and take it as it is: reconciler state accept --state {self._url}",
+                "look it through and take it as it is: `reconciler state accept`",
             ) from fault
 
 
@@ -726,5 +726,5 @@ def _refusal(why: str) -> StateError:
     return StateError(
         why,
         "push that commit to the branch again, from a clone that has it; or, if the branch is meant to be as it is, "
-        "look it through and take it: reconciler state accept",
+        "look it through and take it: `reconciler state accept`",
     )

@@ -9,7 +9,19 @@ from typing import Any
 
 from reconciler.digests import sha256
 from reconciler.errors import StateError
-from reconciler.jobs import Config, Desired, Doubt, Evidence, Record, State, Status, Target, Verb
+from reconciler.jobs import (
+    Config,
+    Desired,
+    Doubt,
+    Evidence,
+    Record,
+    State,
+    Status,
+    Target,
+    Verb,
+    is_displaced,
+    title,
+)
 from reconciler.memory import FORGETFUL, Memory
 
 FORMAT_VERSION = 1
@@ -55,9 +67,43 @@ def decode(content: bytes, where: str, memory: Memory = FORGETFUL) -> State:
 
 
 def decode_unchecked(content: bytes, where: str) -> State:
-    """The state in a file whose digest is not to be believed; raises `StateError` where it is no state at all."""
+    """The state in a file whose digest is not to be believed.
+
+    Raises `StateError` where it is no state at all, or one that nobody could tell the jobs of: see `refuse_ambiguous`.
+    """
     _refuse_conflict(content, where)
-    return _parse(content, where)[0]
+    return _parse(content, where, pairs=_each_key_once)[0]
+
+
+def refuse_ambiguous(jobs: Mapping[str, Record], where: str) -> None:
+    """Raise `StateError` where two records are about one engine job, or a key is neither a name nor one of ours."""
+    if len({record.id for record in jobs.values()}) < len(jobs):
+        key_of: dict[str, str] = {}
+        for key, record in jobs.items():
+            if record.id in key_of:
+                raise StateError(
+                    f"{where} has the engine job {record.id} under two names, {title(key_of[record.id])} and "
+                    f"{title(key)}: nobody can tell which record is true",
+                    "a merge by hand does that: take one side whole, or remove one of the two records; "
+                    "then: `reconciler state accept`",
+                )
+            key_of[record.id] = key
+    for key, record in jobs.items():
+        if is_displaced(key) and not key.endswith(f"@{record.id}"):
+            raise StateError(
+                f'{where} has a record under "{key}", which is neither a name that a manifest permits nor the key '
+                f"of the engine job {record.id}",
+                "give it a name without a space at its beginning, then: `reconciler state accept`",
+            )
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. A key that a merge doubled would hide a record: `ValueError`."""
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f'"{next(key for key in document if keys.count(key) > 1)}" stands there twice')
+    return document
 
 
 def stated_digest(content: bytes) -> str:
@@ -221,22 +267,26 @@ def _indented(value: Any, margin: str, scalar: Callable[[Any], str]) -> str:
     return f"{opening}\n{deeper}" + f",\n{deeper}".join(items) + f"\n{margin}{closing}"
 
 
-def _parse(content: bytes, where: str) -> tuple[State, Any]:
+def _parse(
+    content: bytes, where: str, pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None
+) -> tuple[State, Any]:
     import json
 
     try:
-        document = json.loads(content)
+        document = json.loads(content, object_pairs_hook=pairs)
         version = document["formatVersion"]
         if version != FORMAT_VERSION:
             raise StateError(
                 f"{where} has format version {version}, and this reconciler reads {FORMAT_VERSION}",
                 "use the version of reconciler that wrote it, or a later one",
             )
-        return _state_from_json(document), document
+        state = _state_from_json(document)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
         raise StateError(
             f"{where} is no state file: {_damage(content, '') if not content else str(fault)[:200]}", _restore(where)
         ) from fault
+    refuse_ambiguous(state.jobs, where)
+    return state, document
 
 
 def _state_from_json(document: Mapping[str, Any]) -> State:
@@ -253,7 +303,7 @@ def _refuse_conflict(content: bytes, where: str) -> None:
     if any(content.startswith(mark) or b"\n" + mark in content for mark in (b"<<<<<<< ", b">>>>>>> ", b"||||||| ")):
         raise StateError(
             f"{where} holds the marks of a git merge conflict",
-            "take one side whole (git checkout --ours or --theirs), then: reconciler state accept",
+            "take one side whole (git checkout --ours or --theirs), then: `reconciler state accept`",
         )
 
 
@@ -275,11 +325,11 @@ def _way_out(content: bytes, where: str) -> str:
         _parse(content, where)
     except StateError as fault:
         return fault.hint
-    return f"restore it (git checkout -- {where}), or look it through and accept it as it is: reconciler state accept"
+    return f"restore it (git checkout -- {where}), or look it through and accept it as it is: `reconciler state accept`"
 
 
 def _restore(where: str) -> str:
     return (
         f"restore the last one that was whole (git checkout -- {where}; git log -- {where} shows which there are), "
-        "or move this file away and take the jobs over anew: reconciler import"
+        "or move this file away and take the jobs over anew: `reconciler import`"
     )

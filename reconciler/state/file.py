@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from typing import NamedTuple
 
+from reconciler.commands import command, settling
 from reconciler.errors import LockTaken, Refused, StateError
 from reconciler.history import ACCEPT, Origin
 from reconciler.jobs import State, Target
@@ -90,7 +91,7 @@ class FileStore:
         if kept:
             raise StateError(
                 f"{kept[0][0]} holds calls of a command whose lock or journal was taken away while it was at work",
-                "look at the jobs that it names, and take them into the state: reconciler state accept",
+                "look at the jobs that it names, and take them into the state: `reconciler state accept`",
             )
         if loaded is not None:
             self._marks.refuse_older(loaded.state.lineage, loaded.serial_in_place, loaded.digest, self._path)
@@ -134,6 +135,7 @@ class FileStore:
                 salvaged = self._with_kept(salvaged, name, disk, remarks)
             remarks = remarks or [trouble]
             state = salvaged.state
+            codec.refuse_ambiguous(state.jobs, f"{self._path}, with the journal beside it,")
             serial = max(state.serial, self._marks.serial_of(state.lineage)) + 1
             accepted = State(state.lineage, serial, target, state.jobs)
             content = codec.encode(accepted)
@@ -203,14 +205,15 @@ class FileStore:
             disk.sync_folder(self._path)
 
     @contextmanager
-    def _writing(self, command: str) -> Iterator[None]:
+    def _writing(self, name: str) -> Iterator[None]:
         """Turn the failure of a write into a `StateError`."""
         try:
             yield
         except OSError as fault:
+            words = command(name, "FILE") if name == "state push" else command(name)
             raise StateError(
                 f"{self._path} could not be written: {fault.strerror}",
-                f"make room or mend the disk, and again: reconciler {command}",
+                f"make room or mend the disk, and again: {words}",
             ) from fault
 
     def _witness(self, is_locked: Callable[[], bool]) -> Callable[[], None]:
@@ -240,7 +243,7 @@ class FileStore:
                 session.keep(path, disk)
                 fault.kept = fault.hint = (
                     f"what was done is kept in {path}: look at it, and once no other command is at work take it into "
-                    "the state: reconciler state accept"
+                    "the state: `reconciler state accept`"
                 )
                 return
         done = session.doubtful
@@ -377,7 +380,7 @@ def _is_newer(state: State, recorded: State | None, where: str) -> bool:
     """
     if recorded is None or state == recorded:
         return recorded is None
-    look = "look at both: reconciler state pull writes the one that is there to a file"
+    look = f"look at both: {command('state pull', options=['--out', 'FILE'])} writes the one that is there to a file"
     if state.lineage != recorded.lineage:
         raise Refused(f"{where} is of lineage {recorded.lineage}, and the state to push of {state.lineage}", look)
     if state.serial <= recorded.serial:
@@ -389,7 +392,7 @@ def _is_newer(state: State, recorded: State | None, where: str) -> bool:
         if record.doubt is not None and (pushed is None or pushed.doubt != record.doubt):
             raise Refused(
                 f"{where} has a call in doubt of {name}, which the state to push lacks",
-                f"settle it first: apply, or reconciler resolve {name} --applied | --not-applied",
+                f"settle it first: {command('apply')}, or {settling(name)}",
             )
     return True
 
@@ -452,7 +455,7 @@ class HighWaterMarks:
             raise StateError(
                 f"{path} was {was}: it is at serial {serial}, and serial {newest} was written from this machine before",
                 "bring the newer one back (git pull, git checkout); if the older one is meant, look it through "
-                "and take it: reconciler state accept",
+                f"and take it: {command('state accept')}",
             )
 
     def kept_path(self, lineage: str) -> str:

@@ -52,7 +52,7 @@ class JournalDamaged(StateError):
         super().__init__(
             f"{where} is damaged: {why}",
             "restore it from a backup; or take what can be read, knowing that a call may be missing, "
-            "check the jobs by hand, and: reconciler state accept",
+            "check the jobs by hand, and: `reconciler state accept`",
         )
         self.readable = readable
 
@@ -88,7 +88,7 @@ class Overtaken(JournalBroken):
 
     exit_code = ExitCode.REFUSED
     exit_code_once_sent = ExitCode.REFUSED
-    kept = "nothing more was sent: see what the other did (reconciler history), plan again, and apply"
+    kept = "nothing more was sent: see what the other did (`reconciler history`), plan again, and apply"
 
     def __init__(self, why: str) -> None:
         super().__init__(why)

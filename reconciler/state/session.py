@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from reconciler.errors import StateError
 from reconciler.history import Origin, Told
-from reconciler.jobs import Doubt, Record, State, Target
+from reconciler.jobs import Doubt, Record, State, Target, displaced_key, title
 from reconciler.memory import FORGETFUL, Memory
 from reconciler.state import codec, history
 from reconciler.state.disk import Disk
@@ -102,6 +102,8 @@ def load(disk: Disk, path: str, target: Target | None, memory: Memory = FORGETFU
         if target is not None:
             refuse_other_target(base.target, target, path)
         loaded = _replayed(base, digest, entries)
+        if entries:
+            codec.refuse_ambiguous(loaded.state.jobs, f"{path}, with the journal beside it,")
         before = history.stamped(history.lines_of(folded, ended=False), base.lineage, base.serial)
         return loaded._replace(untold=(*before, *loaded.untold), stamp=stamp)
 
@@ -165,25 +167,31 @@ def merged(theirs: State, entries: Sequence[Entry], remarks: list[str]) -> Loade
     for name, record in base.items():
         if record is None:
             start.pop(name, None)
-    ours = _replayed(theirs._replace(jobs=start), "", entries)
+    ours = _replayed(theirs._replace(jobs=start), "", entries, moved=_moved_aside)
     touched = base or {name: start.get(name) for name in {*ours.state.jobs, *start}}
     settled = {entry["op"] for entry in entries if entry["type"] == "result"}
     jobs = dict(theirs.jobs)
+    name_of = {record.id: name for name, record in theirs.jobs.items()}
     for name, before in touched.items():
         their, our = theirs.jobs.get(name), ours.state.jobs.get(name)
         if our in (before, their):
             continue
+        key = name
+        if our is not None and (their is None or their.id != our.id):
+            # The state file has this engine job under another name, or another engine job under this name.
+            key = name_of.get(our.id) or (name if their is None else displaced_key(name, our.id))
+            their = theirs.jobs.get(key)
         if their is None or (their == before and told):
-            _set(jobs, name, our)
+            _set(jobs, key, our)
         elif our is not None:
             tokens, protect = their.run_tokens | our.run_tokens, their.protect or our.protect
             if not told or (their.doubt is not None and their.doubt.op in settled):
-                jobs[name] = our._replace(run_tokens=tokens, protect=protect)
+                jobs[key] = our._replace(run_tokens=tokens, protect=protect)
                 continue
-            jobs[name] = their._replace(run_tokens=tokens, protect=protect, doubt=their.doubt or our.doubt)
+            jobs[key] = their._replace(run_tokens=tokens, protect=protect, doubt=their.doubt or our.doubt)
             remarks.append(
-                f"{name}: the state file and the journal both tell of calls of it: its record is that of the file, "
-                f"with the run tokens of both; look at the job"
+                f"{title(key)}: the state file and the journal both tell of calls of it: its record is that of the "
+                "file, with the run tokens of both; look at the job"
             )
     return ours._replace(state=ours.state._replace(jobs=jobs))
 
@@ -218,7 +226,7 @@ def _only_known_shapes(path: str) -> Iterator[None]:
             f"{journal_path(path)} holds a record that this reconciler can't read: "
             f"{type(fault).__name__}: {str(fault)[:200]}",
             "finish its apply with the version of reconciler that began it; or move it away, knowing that a call "
-            "may be missing, check the jobs by hand, and: reconciler state accept",
+            "may be missing, check the jobs by hand, and: `reconciler state accept`",
         ) from fault
 
 
@@ -232,7 +240,7 @@ def refuse_other_target(recorded: Target, target: Target, path: str) -> None:
     if recorded != target:
         raise StateError(
             f"{path} is for {recorded}, and the manifest for {target}",
-            "name another state with --state, or, if the service itself moved: reconciler state accept",
+            "name another state with --state, or, if the service itself moved: `reconciler state accept`",
         )
 
 
@@ -457,13 +465,14 @@ class Session:
     def move(self, moves: Mapping[str, str]) -> None:
         """Give records new names, all in one step."""
         if moves:
+            _moved(self._jobs, moves)  # raises before anything is written
             entry = {
                 **self._signed(None),
                 "type": "moves",
                 "moves": dict(moves),
                 "verb": "rename",
                 "lines": {
-                    new: {"id": self._jobs[old].id, "outcome": "succeeded", "reason": f"was {old}"}
+                    new: {"id": self._jobs[old].id, "outcome": "succeeded", "reason": f"was {title(old)}"}
                     for old, new in moves.items()
                 },
             }
@@ -507,7 +516,7 @@ class Session:
                 self._leave(self._journal)
                 fault.kept = (
                     f"what was done is in {journal_path(self._path)}: either put back the state file that was there "
-                    "before, and apply; or look at both, and take them together: reconciler state accept"
+                    "before, and apply; or look at both, and take them together: `reconciler state accept`"
                 )
                 fault.hint = fault.kept
             raise
@@ -768,7 +777,7 @@ def _fit(base: State | None, digest: str, entries: list[Entry], path: str) -> tu
         f"{journal_path(path)} holds calls of an unfinished apply that started from serial {header['serial']} "
         f"of lineage {header['lineage']}, but {path} {found}",
         "restore the state file that it started from (git log shows it) and apply again; "
-        "or take the file as it is with the journal's records over it: reconciler state accept",
+        "or take the file as it is with the journal's records over it: `reconciler state accept`",
     )
 
 
@@ -802,7 +811,12 @@ def _checkpoint(serial: int, digest: str) -> dict[str, object]:
     return {"type": "checkpoint", "serial": serial, "digest": digest}
 
 
-def _replayed(base: State, digest: str, entries: Sequence[Entry] | None) -> Loaded:
+def _replayed(
+    base: State,
+    digest: str,
+    entries: Sequence[Entry] | None,
+    moved: Callable[[Mapping[str, Record], Mapping[str, str]], dict[str, Record]] | None = None,
+) -> Loaded:
     jobs = dict(base.jobs)
     for entry in entries or ():
         if entry["type"] in ("result", "record"):
@@ -811,7 +825,7 @@ def _replayed(base: State, digest: str, entries: Sequence[Entry] | None) -> Load
         elif entry["type"] == "records":
             jobs |= {name: codec.record_from_json(record) for name, record in entry["records"].items()}
         elif entry["type"] == "moves":
-            jobs = _moved(jobs, entry["moves"])
+            jobs = (moved or _moved)(jobs, entry["moves"])
     unanswered = _intents_open(entries or ())
     for entry in unanswered:
         jobs[entry["job"]] = _doubtful(jobs.get(entry["job"]), entry)
@@ -844,7 +858,22 @@ def _doubtful(record: Record | None, intent: Entry) -> Record:
 
 
 def _moved(jobs: Mapping[str, Record], moves: Mapping[str, str]) -> dict[str, Record]:
-    return {moves.get(name, name): record for name, record in jobs.items()}
+    """The records under their new names, all at once, as names may be swapped. `ValueError` where one would be lost."""
+    moved = {moves.get(name, name): record for name, record in jobs.items()}
+    if len(moved) < len(jobs):
+        raise ValueError("a record would be moved on top of another")
+    return moved
+
+
+def _moved_aside(jobs: Mapping[str, Record], moves: Mapping[str, str]) -> dict[str, Record]:
+    """The same, where the records may be others than the moves were made for: who stands in the way is displaced."""
+    goals = {moves[name] for name in moves if name in jobs}
+    kept = {
+        displaced_key(name, record.id) if name in goals else name: record
+        for name, record in jobs.items()
+        if name not in moves
+    }
+    return kept | {moves[name]: jobs[name] for name in moves if name in jobs}
 
 
 def _set(jobs: dict[str, Record], name: str, record: Record | None) -> None:

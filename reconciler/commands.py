@@ -1,0 +1,102 @@
+"""The commands of this tool that a message names, and what makes them work where they are pasted.
+
+A message has a command between backticks, as `command` writes it. Whoever prints the message knows what the command
+line said of paths, state and service, and passes the message through `with_place`: the same then holds for the command
+that the message names. Plans and other documents for machines keep the bare command, so that they do not depend on
+where they were made.
+"""
+
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from typing import NamedTuple
+
+_COMMAND = re.compile(
+    r"""`reconciler (?P<verb>(?:state )?[a-z]+)(?P<rest>(?:[^`'"]|'[^']*'|"[^"]*")*)`(?P<end>$)?""", re.MULTILINE
+)
+"""A command between backticks. A backtick that is quoted for the shell is part of the command."""
+
+_OPERANDS = {"diff": 2, "history": 1, "rerun": 1, "resolve": 1}
+_OPERANDS |= {"state forget": 1, "state mv": 2, "state push": 1, "state show": 1}
+"""How many words a command takes before the paths of the manifest; the others take none."""
+
+_WITH_PATHS = {*_OPERANDS, "apply", "drift", "fmt", "import", "plan", "status", "validate"}
+_WITH_PATHS |= {"state accept", "state list", "state pull"}
+_WITHOUT_STATE = {"fmt", "validate"}
+
+_VALUED = {"--allow", "--at", "--format", "--out", "--plan"}
+"""Of the options that a message may name, those that take a value."""
+
+
+class Given(NamedTuple):
+    """What a command line said of where its command is about; () and "" where it said nothing."""
+
+    paths: Sequence[str] = ()
+    state_url: str = ""
+    endpoint: str = ""
+
+
+def command(verb: str, *operands: str, options: Sequence[str] = ()) -> str:
+    """A command of this tool as messages name it: between backticks, its words quoted for a POSIX shell.
+
+    `command("state show", "a job")` gives "`reconciler state show 'a job'`".
+    """
+    dashed = any(word.startswith("-") for word in operands)
+    words = [*options, "--", *operands] if dashed else [*operands, *options]
+    return f"`reconciler {' '.join([verb, *map(shlex.quote, words)])}`"
+
+
+def settling(job: str) -> str:
+    """How a person settles what is in doubt about a job: one command, and what to say in it otherwise."""
+    return f"{command('resolve', job, options=['--applied'])}, or the same with `--not-applied`"
+
+
+def with_place(text: str, given: Given) -> str:
+    """The text, each command in it with the paths, the --state and the --endpoint that were given.
+
+    A command that ends a line loses its backticks, so that the end of the line can be pasted as it is.
+    """
+    return _COMMAND.sub(lambda found: _placed(found, given), text) if "`reconciler " in text else text
+
+
+def _placed(found: "re.Match[str]", given: Given) -> str:
+    verb, rest, ends_line = found["verb"], found["rest"], found["end"] is not None
+    try:
+        words = shlex.split(rest)
+    except ValueError:  # a text that only looks like a command of ours
+        return found[0]
+    if verb in _WITH_PATHS and "--help" not in words:
+        rest = _with_given(verb, rest, words, given)
+    return f"reconciler {verb}{rest}" if ends_line else f"`reconciler {verb}{rest}`"
+
+
+def _with_given(verb: str, rest: str, words: Sequence[str], given: Given) -> str:
+    options = [] if verb in _WITHOUT_STATE or not given.state_url else ["--state", given.state_url]
+    options += [] if verb in _WITHOUT_STATE or not given.endpoint else ["--endpoint", given.endpoint]
+    paths = [] if "--plan" in words or _names_a_path(verb, words) else [_as_path(path) for path in given.paths]
+    if verb == "history" and not _operands(words) and paths and os.path.isdir(paths[0]):
+        paths[0] = os.path.join(paths[0], "")  # else it would be taken for a job
+    before, dashes, operands = rest.partition(" -- ")
+    tail = "".join(f" {shlex.quote(path)}" for path in paths)
+    added = "".join(f" {shlex.quote(word)}" for word in options)
+    return f"{before}{added}{dashes}{operands}{tail}" if dashes else f"{rest}{tail}{added}"
+
+
+def _names_a_path(verb: str, words: Sequence[str]) -> bool:
+    """Whether a command names a path of its own."""
+    operands = [word for word in _operands(words) if verb != "import" or "=" not in word]
+    return len(operands) > _OPERANDS.get(verb, 0)
+
+
+def _operands(words: Sequence[str]) -> list[str]:
+    """The words of a command that are no options, nor values of such."""
+    after = list(words[words.index("--") + 1 :]) if "--" in words else []
+    before = words[: words.index("--")] if "--" in words else words
+    valued = {at + 1 for at, word in enumerate(before) if word in _VALUED}
+    return [word for at, word in enumerate(before) if not word.startswith("-") and at not in valued] + after
+
+
+def _as_path(path: str) -> str:
+    """A path that no command takes for an option."""
+    return os.path.join(".", path) if path.startswith("-") else path
