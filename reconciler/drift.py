@@ -3,7 +3,7 @@
     observed      recorded running           recorded aborted      recorded absent
     ------------  -------------------------  --------------------  ---------------
     draft         lost run                   as recorded           there again
-    active        as recorded 1 2            run by someone else   there again
+    active        as recorded 1 2            run by someone else 3 there again
     complete      as recorded 1              as recorded 1         there again
     failed        failed 1                   as recorded 1         there again
     aborted       aborted by someone else    as recorded 1         there again
@@ -12,6 +12,7 @@
 
     1  run by someone else where its run began at another time than is recorded
     2  config differs where its run has another config than is recorded
+    3  not ended yet where its run is the one that was aborted
 
 A config is compared while a run of it is active: a job that is adopted once it has ended, or with
 `onConfigChange: next-run`, is recorded with the config of the run to come. A call in doubt comes before
@@ -30,7 +31,7 @@ from reconciler.errors import ExitCode
 from reconciler.history import HistoryEntry
 from reconciler.jobs import NOT_OBSERVED, Desired, Job, Observation, OnConfigChange, Record, Status, Target, title
 from reconciler.plan import Change
-from reconciler.planner import Subject, decide, drifted_fields, ran_since, words_of
+from reconciler.planner import Subject, decide, drifted_fields, is_ending, ran_since, words_of
 from reconciler.review import Review, Row, Weight, review_key, sorted_rows
 
 
@@ -41,6 +42,7 @@ class Kind(StrEnum):
     LOST = "lost run"
     ABORTED = "aborted by someone else"
     RUN = "run by someone else"
+    ENDING = "not ended yet"
     THERE = "there again"
     FAILED = "failed"
     CONFIG = "config differs"
@@ -52,7 +54,7 @@ class Kind(StrEnum):
     SAME = "as recorded"
 
 
-DIFFERS = frozenset({Kind.GONE, Kind.LOST, Kind.ABORTED, Kind.RUN, Kind.THERE, Kind.FAILED, Kind.CONFIG})
+DIFFERS = frozenset({Kind.GONE, Kind.LOST, Kind.ABORTED, Kind.RUN, Kind.ENDING, Kind.THERE, Kind.FAILED, Kind.CONFIG})
 """What is drift."""
 
 QUIET = frozenset({Kind.SAME, Kind.NOT_RECORDED})
@@ -210,6 +212,8 @@ def _kind(subject: Subject, observed: Observation) -> Kind:
         case Desired.ABORTED:
             if observed.status is Status.MISSING:
                 return Kind.GONE
+            if is_ending(record, observed):
+                return Kind.ENDING
             ran = observed.status is Status.ACTIVE or ran_since(record, observed)
             return Kind.RUN if ran else Kind.SAME
         case Desired.ABSENT:
@@ -286,6 +290,8 @@ def _way_out(subject: Subject, observed: Observation, kind: Kind) -> str:
             return f"{command('resolve', job.name, options=['--not-applied'])} puts that run on record"
         case Kind.RUN:
             return f"{refreshed} aborts it; `state: running` takes it over"
+        case Kind.ENDING:
+            return f"look again once the aborted run has ended; if it does not end, {refreshed} aborts it once more"
         case Kind.THERE:
             return f"{refreshed} deletes it, where it is declared absent"
         case Kind.FAILED:

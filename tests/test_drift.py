@@ -41,7 +41,7 @@ ABSENT = Record("a", Desired.ABSENT)
 
 TABLE = {
     Status.DRAFT: (Kind.LOST, Kind.SAME, Kind.THERE),
-    Status.ACTIVE: (Kind.SAME, Kind.RUN, Kind.THERE),
+    Status.ACTIVE: (Kind.SAME, Kind.ENDING, Kind.THERE),
     Status.COMPLETE: (Kind.SAME, Kind.SAME, Kind.THERE),
     Status.FAILED: (Kind.FAILED, Kind.SAME, Kind.THERE),
     Status.ABORTED: (Kind.ABORTED, Kind.SAME, Kind.THERE),
@@ -78,6 +78,18 @@ def test_a_run_that_began_at_another_time_is_someone_elses(status: Status, recor
 
 def test_a_run_of_a_job_that_was_never_run_is_someone_elses() -> None:
     assert found(ABORTED._replace(submitted_at=""), seen(Status.COMPLETE)).kind is Kind.RUN
+
+
+def test_an_aborted_run_that_has_yet_to_end_is_no_run_by_someone_else() -> None:
+    finding = found(ABORTED._replace(submitted_at=BEGAN), seen(Status.ACTIVE))
+    assert finding.kind is Kind.ENDING
+    assert "look again once the aborted run has ended" in finding.way_out
+    assert found(ABORTED._replace(submitted_at=BEGAN), seen(Status.ACTIVE, began=LATER)).kind is Kind.RUN
+
+
+def test_a_begin_that_is_written_in_another_way_is_no_drift() -> None:
+    same = found(RUNNING, seen(Status.ACTIVE, began=BEGAN.replace("Z", ".000+00:00")))
+    assert (same.kind, same.changes) == (Kind.SAME, ())
 
 
 def test_a_time_that_is_not_on_record_or_not_told_says_nothing() -> None:

@@ -1,13 +1,14 @@
 """Jobs that the service has already are taken over: the next plan is empty, and nothing is run."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
 
-from project import TOKEN, Project, no_fault_in
+from project import TOKEN, Project, Run, no_fault_in
 from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import calls
 from reconciler.engines.sandbox.server import SandboxServer
@@ -337,3 +338,91 @@ def test_a_name_that_would_mislead_gives_way_to_the_id() -> None:
     records = {"recorded": Record("r", Desired.RUNNING), "known": Record("x-5", Desired.RUNNING)}
     found = [made.name for made in named(jobs, {"declared"}, records, bool)]
     assert found == ["right", "x-1", "x-2", "x-3", "x-4", "known", "x-6", "x-7"]
+
+
+LISTED = 250
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[Callable[..., Project]]:
+    """A project on a server that has run 250 jobs and lists them under some faults."""
+    with ExitStack() as stack:
+
+        def served(*faults: str) -> Project:
+            clock = Clock()
+            server = stack.enter_context(
+                SandboxServer(
+                    tmp_path / "server.db",
+                    access_token=TOKEN,
+                    create_missing=True,
+                    job_seconds=JOB_S,
+                    clock=clock,
+                    faults=[parse_fault(fault) for fault in faults],
+                )
+            )
+            there = Service(server, clock)
+            for number in range(LISTED):
+                clock.now_s += 1
+                there.run(f"job-{number:03}")
+            clock.now_s += JOB_S
+            return Project(tmp_path, server)
+
+        yield served
+
+
+def import_all(project: Project) -> Run:
+    assert project.server is not None
+    return project.run("import", "--all", "--endpoint", project.server.endpoint)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        ("list:no-pagination",),
+        ("list:page-cap:jobs=40",),
+        ("list:page-cap:jobs=1",),
+        ("list:shift:skip=1:times=1",),
+        ("list:shift:skip=1:times=2",),
+        ("list:shift:skip=5:times=1",),
+        ("list:same-page:skip=1:times=1",),
+    ],
+)
+def test_all_jobs_are_imported_however_the_service_lists_them(full: Callable[..., Project], faults: tuple[str]) -> None:
+    """Before, a list without `pagination` ended after 100 jobs, and one that shrank lacked some, without a word."""
+    run = import_all(full(*faults))
+    assert (run.code, run.out) == (0, run.out), run.err
+    assert "Imported: 250 jobs into jobs.yaml." in run.out
+    assert "may not be whole" not in run.err
+
+
+def test_a_list_that_may_not_be_whole_is_said_to_be_that(full: Callable[..., Project]) -> None:
+    run = import_all(full("list:same-page"))
+    assert run.code == 3
+    assert "Imported: 100 jobs into jobs.yaml." in run.out
+    assert "the list of jobs may not be whole: the service says that it has 250 jobs, and lists 100" in run.err
+    assert "reconciler import NAME=ID" in run.err
+
+
+@pytest.mark.parametrize(
+    "fault", ["list:same-page", "list:shift:skip=1", "list:no-pagination", "list:page-cap:jobs=7", "list:rpc-status"]
+)
+def test_a_job_that_an_odd_list_lacks_is_never_missing(full: Callable[..., Project], fault: str) -> None:
+    project = full(fault)
+    names = [f"job-{number:03}" for number in range(100, 160)]
+    project.write("\n".join(f"{name}: {{state: running}}" for name in names))
+    assert project.run("apply", "--yes").code == 0
+    assert project.run("drift").out == "No drift: 60 jobs are as recorded.\n"
+    assert project.run("plan", "--refresh").out == "No changes: 60 jobs are as recorded.\n"
+    assert "missing" not in project.run("status").out
+
+
+def test_a_list_that_writes_times_in_another_way_holds_no_rerun(full: Callable[..., Project]) -> None:
+    """Before, each rerun was held as "run since this was recorded"."""
+    project = full("list:time-format:format=millis")
+    names = [f"job-{number:03}" for number in range(30)]
+    project.write("\n".join(f"{name}: {{state: running}}" for name in names))
+    assert project.run("apply", "--yes").code == 0
+    assert "submittedAt" in project.state["jobs"]["job-000"]
+    project.write("\n".join(f'{name}: {{state: running, runToken: "2"}}' for name in names))
+    run = project.run("plan", "--refresh", "--format", "json")
+    assert {action["action"] for action in run.json["actions"]} == {"run"}

@@ -52,10 +52,16 @@ REQUESTS: list[tuple[str, str, str, bytes | None]] = [
 
 FAULTS = [
     *(f"any:{status}{when}" for status in (200, 204, 302, 400, 429, 503, 599) for when in ("", ":after")),
-    *(f"any:{kind}" for kind in ("slow:seconds=0.02", "drip:seconds=0.02", "stale", "fail")),
+    *(
+        f"any:{kind}"
+        for kind in ("slow:seconds=0.02", "drip:seconds=0.02", "stale", "fail", "time-format", "extra-time")
+    ),
     *(
         f"any:{kind}{when}"
-        for kind in ("reset", "close", "truncated", "html", "empty", "garbage", "huge", "wrong-type", "not-ok")
+        for kind in (
+            *("reset", "close", "truncated", "html", "empty", "garbage", "huge", "wrong-type", "not-ok"),
+            *("no-ok", "two-oks", "rpc-status", "other-job"),
+        )
         for when in ("", ":after")
     ),
     "any:error-in-200",

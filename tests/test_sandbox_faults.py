@@ -238,7 +238,13 @@ def test_a_truncated_answer_promises_more_than_it_sends(serve: Serve, db: Path, 
 
 
 @AFTER
-@pytest.mark.parametrize("kind", ["html", "empty", "garbage", "huge", "wrong-type", "not-ok", "error-in-200"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("html", "empty", "garbage", "huge", "wrong-type", "not-ok", "error-in-200"),
+        *("no-ok", "two-oks", "rpc-status", "other-job"),
+    ],
+)
 def test_a_200_that_is_no_plain_success(serve: Serve, db: Path, kind: str, after: str, done: int) -> None:
     answer = send(serve(f"run:{kind}{after}"), run_request())
     body = body_of(answer)
@@ -263,6 +269,15 @@ def test_a_200_that_is_no_plain_success(serve: Serve, db: Path, kind: str, after
         case "error-in-200":
             document = json.loads(body)
             assert (document["ok"], document["error"]["message"]) == (True, "simulated fault")
+        case "no-ok":
+            assert set(json.loads(body)) == {"requestId", "message"}
+        case "two-oks":
+            pairs = json.loads(body, object_pairs_hook=list)
+            assert [value for name, value in pairs if name == "ok"] == [False, True]
+        case "rpc-status":
+            assert json.loads(body) == {"code": 16, "message": "unauthenticated", "details": []}
+        case "other-job":
+            assert json.loads(body)["job"]["id"] == "another-job"
     assert runs(db) == done
 
 
@@ -300,6 +315,78 @@ def test_a_run_may_be_made_to_fail(serve: Serve, db: Path) -> None:
     assert run(server) == 200
     assert state(server) == "JOB_STATE_COMPLETE"
     assert runs(db) == 2
+
+
+def abort(server: SandboxServer) -> int:
+    return status_of(send(server, request("POST", f"{JOBS}/a/abort")))
+
+
+def test_an_abort_that_drains_is_accepted_and_shows_later(serve: Serve, db: Path) -> None:
+    now = [1_700_000_000.0]
+    server = serve("abort:drain:seconds=30", clock=lambda: now[0])
+    assert (run(server), abort(server)) == (200, 200)
+    assert (state(server), run(server), abort(server)) == ("JOB_STATE_RUNNING", 400, 400)
+    now[0] += 30
+    job = json.loads(body_of(send(server, request("GET", f"{JOBS}/a"))))["job"]
+    assert (job["state"], job["endedAt"]) == ("JOB_STATE_ABORTED", "2023-11-14T22:13:50.000000Z")
+    assert run(server) == 200
+    assert [deed.verb for deed in ledger(db)] == ["run", "abort", "run"]
+
+
+def test_a_job_that_drains_is_aborted_though_its_run_would_have_been_over_by_then(serve: Serve) -> None:
+    now = [1_700_000_000.0]
+    server = serve("abort:drain:seconds=30", clock=lambda: now[0], job_seconds=10)
+    assert (run(server), abort(server)) == (200, 200)
+    now[0] += 20
+    assert state(server) == "JOB_STATE_RUNNING"
+    now[0] += 20
+    assert state(server) == "JOB_STATE_ABORTED"
+
+
+@pytest.mark.parametrize(
+    ("time_format", "told"),
+    [
+        ("seconds", "2023-11-14T22:13:20Z"),
+        ("millis", "2023-11-14T22:13:20.250Z"),
+        ("nanos", "2023-11-14T22:13:20.250000000Z"),
+        ("offset", "2023-11-14T23:13:20.250000+01:00"),
+        ("lower", "2023-11-14t22:13:20.250000z"),
+    ],
+)
+@pytest.mark.parametrize(("verb", "path"), [("read", f"{JOBS}/a"), ("list", JOBS)])
+def test_times_may_be_written_in_another_way(serve: Serve, verb: str, path: str, time_format: str, told: str) -> None:
+    server = serve(f"{verb}:time-format:format={time_format}", clock=lambda: 1_700_000_000.25)
+    run(server)
+    document = json.loads(body_of(send(server, request("GET", path))))
+    [job] = document.get("data", [document.get("job")])
+    assert (job["submittedAt"], job["stateTimestamps"]["JOB_STATE_RUNNING"]) == (told, told)
+
+
+def test_a_read_may_tell_one_more_time_of_the_run_that_is_over(serve: Serve) -> None:
+    server = serve("read:extra-time:skip=1", job_seconds=0)
+    run(server)
+    told, more = (json.loads(body_of(send(server, request("GET", f"{JOBS}/a"))))["job"] for _ in range(2))
+    assert set(more["stateTimestamps"]) - set(told["stateTimestamps"]) == {"JOB_STATE_ARCHIVED"}
+    assert more["submittedAt"] == told["submittedAt"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "ids", "pagination"),
+    [
+        ("list:page-cap:jobs=2", ["2", "3"], {"total": 6, "offset": 2, "hasPrevious": True, "hasNext": True}),
+        ("list:no-pagination", ["2", "3", "4"], None),
+        ("list:same-page", ["0", "1", "2"], {"total": 6, "offset": 0, "hasPrevious": False, "hasNext": True}),
+        ("list:shift:jobs=1", ["3", "4", "5"], {"total": 5, "offset": 2, "hasPrevious": True, "hasNext": False}),
+    ],
+)
+def test_a_list_may_be_odd(serve: Serve, fault: str, ids: list[str], pagination: dict[str, object] | None) -> None:
+    times = iter(range(10**6))
+    server = serve(fault, clock=lambda: float(next(times)))
+    for number in range(6):
+        run(server, str(number))
+    answer = send(server, request("GET", f"{JOBS}?pagination.limit=3&pagination.offset=2"))
+    document = json.loads(body_of(answer))
+    assert ([job["id"] for job in document["data"]], document.get("pagination")) == (ids, pagination)
 
 
 def test_the_work_under_after_is_honest(serve: Serve, db: Path) -> None:
@@ -430,6 +517,14 @@ def test_a_fault_is_read_in_full() -> None:
         ("run:stale", "stale does not go with run; right would be: read:stale"),
         ("abort:fail", "fail does not go with abort; right would be: run:fail"),
         ("run:fail:after", "fail has no 'after'"),
+        ("abort:drain:after", "drain has no 'after'"),
+        ("run:drain", "drain does not go with run; right would be: abort:drain"),
+        ("run:time-format", "time-format does not go with run; right would be: read:time-format or list:time-format"),
+        ("read:page-cap", "page-cap does not go with read; right would be: list:page-cap"),
+        ("read:time-format:format=iso", "iso is no format; right would be: one of seconds, millis, nanos"),
+        ("read:503:format=nanos", "format= only with time-format"),
+        ("list:503:jobs=3", "jobs= only with page-cap and shift"),
+        ("list:shift:jobs=0", "jobs=0 is out of range"),
     ],
 )
 def test_a_fault_that_makes_no_sense_is_refused_with_what_would(text: str, says: str) -> None:
