@@ -243,7 +243,7 @@ cli.main()
         ("BaseException", "reconciler.engines.http.transport", "Transport.exchange"),
         ("BaseException", "reconciler.engines.http.transport", "_prepared"),
         ("RuntimeError", "reconciler.engines.bytenite.answers", "_row"),
-        ("RuntimeError", "reconciler.engines.http.transport", "_json"),
+        ("RuntimeError", "reconciler.engines.http.transport", "json_document"),
         ("MemoryError", "reconciler.engines.bytenite.engine", "observation_from"),
     ],
 )
