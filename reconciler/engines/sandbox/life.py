@@ -151,7 +151,7 @@ def to_wire(job: Job, now: float, time_format: str = "") -> dict[str, Any]:
     """
 
     def told(at: float | None) -> str | None:
-        return None if at is None else rfc3339(at, time_format)
+        return None if at is None else _rfc3339(at, time_format)
 
     word = state(job, now)
     ended = job.aborted_at if word is JobState.ABORTED else job.ends_at if word is not JobState.RUNNING else None
@@ -176,8 +176,7 @@ def to_wire(job: Job, now: float, time_format: str = "") -> dict[str, Any]:
     }
 
 
-def rfc3339(at: float, time_format: str = "") -> str:
-    """A time as the API writes it; `time_format` as in `to_wire`."""
+def _rfc3339(at: float, time_format: str) -> str:
     when = datetime.fromtimestamp(at, UTC)
     match time_format:
         case "seconds":

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, quote, unquote
 
 from reconciler.engines.sandbox.answers import JSON, Rejection, Reply, done, failure, json_reply
 from reconciler.engines.sandbox.faults import SILENT, Fault, Faults, Kind, Operation, spoil
-from reconciler.engines.sandbox.life import Book, Deed, Job, NotAllowed, Seen, abort, delete, rfc3339, run, to_wire
+from reconciler.engines.sandbox.life import Book, Deed, Job, NotAllowed, Seen, abort, delete, run, to_wire
 from reconciler.engines.sandbox.openapi import DEFAULT_PAGE, INT32_MAX, INT64_MAX, MAX_PAGE, openapi_document
 from reconciler.jobs import Config, Verb
 
@@ -237,8 +237,8 @@ class Service:
         kind = None if errand.fault is None else errand.fault.kind
         job = self._living(errand.job_id, before if kind is Kind.STALE else stored)
         told = _to_wire(job, errand)
-        if kind is Kind.EXTRA_TIME:
-            told["stateTimestamps"]["JOB_STATE_ARCHIVED"] = rfc3339(errand.now)
+        if kind is Kind.EXTRA_TIME and told["endedAt"] is not None:
+            told["stateTimestamps"]["JOB_STATE_ARCHIVED"] = told["endedAt"]
         return json_reply({"job": told, "templateInfo": {}})
 
     def _list(self, errand: _Errand) -> Reply:
