@@ -8,10 +8,7 @@ from collections.abc import Mapping
 
 from reconciler.state.checkout import Elsewhere
 from reconciler.state.session import journal_path
-from reconciler.wiring import Place, World, is_on_branch, open_branch, open_checkout, state_path
-
-_LOOK_AGAIN_AFTER_S = 15.0
-"""A command at work renews its claim more often than this."""
+from reconciler.wiring import Place, World, open_checkout, state_path
 
 _LONGEST_RUN_S = 6 * 3600.0
 """No job of a hosted runner takes longer; what was announced before that was announced by one that died."""
@@ -23,15 +20,9 @@ def why_not_to_judge(place: Place, ref: str, env: Mapping[str, str]) -> str:
     `ref` is the branch that is checked out. Raises `ReconcilerError` where that can't be found out.
     """
     world = World(env, threading.Event())
-    if is_on_branch(place):
-        store = open_branch(place, world)
-        claim = store.claim()
-        if claim is None:
-            return ""
-        time.sleep(_LOOK_AGAIN_AFTER_S)
-        return "" if store.claim() == claim else f"an apply is at work on {store.where}"
     checkout = open_checkout(place, world, ref)
-    assert checkout is not None, "the state is in files"
+    if checkout is None:  # on a branch of its own the state itself says which calls are under way
+        return ""
     try:
         checkout.check()
     except Elsewhere as fault:

@@ -41,6 +41,7 @@ _SHOWN = 10
 
 _REFUSED = 4
 _PENDING = 2
+_IN_DOUBT = 5
 _USAGE = 64
 
 
@@ -137,7 +138,8 @@ def drift(step: Step) -> int:
     While an apply is at work, what differs is not drift: nothing is said then.
     """
     done = step.reconciler("drift", "--format=markdown")
-    if done.returncode == _PENDING:
+    found = done.returncode in (_PENDING, _IN_DOUBT)
+    if found:
         try:
             why = why_not_to_judge(place_of([*step.options, "--", *step.paths]), step.ref, step.env)
         except (ReconcilerError, OSError) as fault:
@@ -148,9 +150,9 @@ def drift(step: Step) -> int:
             step.tell("changes", "false")
             return 0
     step.summarize(done.stdout)
-    step.tell("changes", str(done.returncode == _PENDING).lower())
-    if done.returncode in (0, _PENDING) and step.token:
-        _issue(Api(step.env, step.token), done.stdout, drifted=done.returncode == _PENDING)
+    step.tell("changes", str(found).lower())
+    if (found or done.returncode == 0) and step.token:
+        _issue(Api(step.env, step.token), done.stdout, drifted=found)
     return 0 if done.returncode == _PENDING else done.returncode
 
 

@@ -5,101 +5,26 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
 
+from github_server import API_TOKEN, GitHub, served_github
 from project import TOKEN
 from reconciler.engines.sandbox.life import ledger
 from reconciler.engines.sandbox.server import SandboxServer
 
 ROOT = Path(__file__).parent.parent
 CI = ROOT / "ci"
-API_TOKEN = "a-made-up-token"
-BOT = "github-actions[bot]"
-
-
-class GitHub(ThreadingHTTPServer):
-    """As much of GitHub's REST API as the action asks for; `refuse` answers every change with that status."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.comments: dict[int, dict[str, Any]] = {}
-        self.issues: dict[int, dict[str, Any]] = {}
-        self.refuse = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def comment(self, login: str, body: str) -> int:
-        number = len(self.comments) + 1
-        self.comments[number] = {"id": number, "user": {"login": login}, "body": body}
-        return number
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: GitHub
-
-    def do_GET(self) -> None:
-        url = urlsplit(self.path)
-        if url.path == "/user":
-            return self._answer(403, {})
-        query = {name: values[0] for name, values in parse_qs(url.query).items()}
-        first, size = (int(query["page"]) - 1) * int(query["per_page"]), int(query["per_page"])
-        found = list(self.server.comments.values()) if url.path.endswith("/comments") else self._issues(query)
-        return self._answer(200, found[first : first + size])
-
-    def do_POST(self) -> None:
-        body = self._body()
-        if self.server.refuse:
-            return self._answer(self.server.refuse, {})
-        if self.path.endswith("/comments"):
-            return self._answer(201, self.server.comments[self.server.comment(BOT, body["body"])])
-        number = len(self.server.issues) + 1
-        self.server.issues[number] = {"number": number, "state": "open", "user": {"login": BOT}, **body}
-        return self._answer(201, self.server.issues[number])
-
-    def do_PATCH(self) -> None:
-        body, number = self._body(), int(self.path.rsplit("/", 1)[1])
-        if self.server.refuse:
-            return self._answer(self.server.refuse, {})
-        entry = (self.server.comments if "/comments/" in self.path else self.server.issues)[number]
-        entry.update(body)
-        return self._answer(200, entry)
-
-    def log_message(self, format: str, *args: object) -> None:
-        return
-
-    def _issues(self, query: dict[str, str]) -> list[dict[str, Any]]:
-        return [issue for issue in self.server.issues.values() if issue["state"] == query["state"]]
-
-    def _body(self) -> Any:
-        assert self.headers["Authorization"] == f"Bearer {API_TOKEN}"
-        return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-
-    def _answer(self, status: int, document: object) -> None:
-        content = json.dumps(document).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
 
 
 @pytest.fixture
 def github() -> Iterator[GitHub]:
-    with GitHub() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with served_github() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -164,10 +164,6 @@ class BranchStore:
             about = {**holder, "nonce": around.new_lineage(), "path": self._path}
             yield _Publisher(self._means, around, self._seen, marks, disk, about, self.where, remarks)
 
-    def claim(self) -> bytes | None:
-        """The lock file on the branch, which changes while a command is at work; None where there is none."""
-        return self._disk().read(_lock_path(self._path))
-
     def _await_turn(self, timeout_s: float) -> "BranchDisk":
         """The branch's files once no other command is at work on this state. Raises `LockTaken`."""
         disk = self._disk()
