@@ -290,8 +290,10 @@ def _way_out(subject: Subject, observed: Observation, kind: Kind) -> str:
             return f"{command('resolve', job.name, options=['--not-applied'])} puts that run on record"
         case Kind.RUN:
             return f"{refreshed} aborts it; `state: running` takes it over"
-        case Kind.ENDING:
+        case Kind.ENDING if job.state is Desired.ABORTED and subject.keep:
             return f"look again once the aborted run has ended; if it does not end, {refreshed} aborts it once more"
+        case Kind.ENDING:
+            return "look again once the aborted run has ended; an apply waits for its end"
         case Kind.THERE:
             return f"{refreshed} deletes it, where it is declared absent"
         case Kind.FAILED:

@@ -5,13 +5,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 from reconciler.engines.base import Engine
 from reconciler.errors import EngineError, ListIncomplete
-from reconciler.jobs import Observation
+from reconciler.jobs import Observation, Status
 
 _LIST_FROM = 20
 """From so many jobs on, the list is asked first: a page of it holds more than that."""
 
 _LIST_PER_JOB = 50
 """A service that lists more jobs than this for each that is asked for is better asked one by one."""
+
+
+_READ_ITSELF = frozenset({Status.MISSING, Status.UNREADABLE})
+"""Where a list says this of a job, the job is read by itself: a list may be old, and may tell less than that read."""
 
 
 def observe_jobs(engine: Engine, job_ids: Sequence[str], parallelism: int) -> Mapping[str, Observation]:
@@ -34,7 +38,7 @@ def _listed(engine: Engine, wanted: frozenset[str]) -> dict[str, Observation]:
     found: dict[str, Observation] = {}
     try:
         for seen, (job_id, observation) in enumerate(engine.observe_all()):
-            if job_id in wanted:
+            if job_id in wanted and observation.status not in _READ_ITSELF:
                 found[job_id] = observation
             if len(found) == len(wanted) or seen >= _LIST_PER_JOB * len(wanted):
                 break

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, assert_never
 from reconciler.commands import command, settling
 from reconciler.jobs import NOT_OBSERVED, Config, Desired, Job, Observation, Record, Status, Verb
 from reconciler.plan import ActionKind
-from reconciler.planner import Subject, applied, config_changes, decide, same_config, show_changes
+from reconciler.planner import Subject, applied, config_changes, decide, is_ending, same_config, show_changes
 
 
 class Found(NamedTuple):
@@ -88,7 +88,8 @@ def take(
     for name, job_id, observed in found:
         key = recorded_as.get(job_id, "")
         record = records.get(key)
-        asked = _asked(observed)
+        # The run of an abort that has yet to show is not the run that the job is taken over for.
+        asked = Desired.ABORTED if is_ending(record, observed) else _asked(observed)
         if job_id in declared_as:
             look = command("plan", options=["--refresh"])
             why = f"the manifest has it already, as {declared_as[job_id]}: {look} looks at it"

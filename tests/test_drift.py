@@ -83,7 +83,9 @@ def test_a_run_of_a_job_that_was_never_run_is_someone_elses() -> None:
 def test_an_aborted_run_that_has_yet_to_end_is_no_run_by_someone_else() -> None:
     finding = found(ABORTED._replace(submitted_at=BEGAN), seen(Status.ACTIVE))
     assert finding.kind is Kind.ENDING
-    assert "look again once the aborted run has ended" in finding.way_out
+    assert finding.way_out == "look again once the aborted run has ended; an apply waits for its end"
+    wanted = found(ABORTED._replace(submitted_at=BEGAN), seen(Status.ACTIVE), JOB._replace(state=Desired.ABORTED))
+    assert "aborts it once more" in wanted.way_out
     assert found(ABORTED._replace(submitted_at=BEGAN), seen(Status.ACTIVE, began=LATER)).kind is Kind.RUN
 
 

@@ -340,6 +340,16 @@ def test_a_name_that_would_mislead_gives_way_to_the_id() -> None:
     assert found == ["right", "x-1", "x-2", "x-3", "x-4", "known", "x-6", "x-7"]
 
 
+def test_a_job_whose_abort_has_yet_to_show_is_taken_over_as_aborted() -> None:
+    record = Record("a", Desired.ABORTED, {}, submitted_at="2026-11-21T10:00:00Z")
+    ending = Observation(Status.ACTIVE, "JOB_STATE_RUNNING", {}, "2026-11-21T10:00:00.000Z")
+    taken, _ = take([Found("a", "a", ending)], {}, {"a": record}, lambda name, fields: "")
+    assert [one.record.state for one in taken] == [Desired.ABORTED]
+    later = ending._replace(submitted_at="2026-11-21T11:00:00Z")
+    taken, _ = take([Found("a", "a", later)], {}, {"a": record}, lambda name, fields: "")
+    assert [one.record.state for one in taken] == [Desired.RUNNING]
+
+
 LISTED = 250
 
 

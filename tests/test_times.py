@@ -1,6 +1,10 @@
 """Times as services write them: what is one instant, what is later, and what nobody can tell."""
 
+from datetime import UTC, datetime, timedelta, timezone
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reconciler.times import TimeOrder, compare, instant, is_other, is_zero
 
@@ -109,3 +113,25 @@ def test_the_zero_time_of_go_was_never_set(text: str) -> None:
     assert not is_zero(TEN)
     assert not is_zero("0001-01-01T00:00:01Z")
     assert not is_zero("")
+
+
+ANY_TIME = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
+OFFSET = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+
+
+@settings(deadline=None)
+@given(ANY_TIME, ANY_TIME, OFFSET, OFFSET)
+def test_times_are_ordered_as_the_calendar_has_them(
+    left: datetime, right: datetime, east: timezone, west: timezone
+) -> None:
+    texts = [at.astimezone(zone).isoformat(timespec="microseconds") for at, zone in ((left, east), (right, west))]
+    expected = TimeOrder.SAME if left == right else TimeOrder.LATER if left > right else TimeOrder.EARLIER
+    assert compare(*texts) is expected
+
+
+@settings(deadline=None)
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_any_two_texts_are_compared_both_ways_alike(left: str, right: str) -> None:
+    mirrored = {TimeOrder.LATER: TimeOrder.EARLIER, TimeOrder.EARLIER: TimeOrder.LATER}
+    order = compare(left, right)
+    assert compare(right, left) is mirrored.get(order, order)
