@@ -121,6 +121,14 @@ MUTANTS = [
     Mutant("a suspended machine's push passes for fresh", "clocks.py", "        return max(self.boot_s() - then.boot_s, self.wall_s() - then.wall_s)", "        return 0.0", "test_suspended.py", "suspended"),
     Mutant("suspension is not counted", "clocks.py", "getattr(time, \"CLOCK_BOOTTIME\", time.CLOCK_MONOTONIC)", "time.CLOCK_PROCESS_CPUTIME_ID", "test_suspended.py", "boot_clock"),
     Mutant("half a restart leaves its token to be spent", "planner.py", "            if job.state is Desired.RUNNING:\n                # Of a restart", "            if False:\n                # Of a restart", "test_commands.py", "half_way_through"),
+    Mutant("each call asks for a token that is not to be had", "engines/bytenite/auth.py", "                self._refusal_ends_s = self._clock() + _REFUSAL_HOLDS_S\n", "", "test_bytenite_auth.py", "down_one"),
+    Mutant("a token that was sent to a proxy", "engines/http/transport.py", "        manager = super().proxy_manager_for(proxy, **options, **self._tls)\n", "        manager = super().proxy_manager_for(proxy, **options, **self._tls)\n        manager.proxy_headers[\"Authorization\"] = \"canary-token\"\n", "test_network.py", "sees_no_token"),
+    Mutant("the deadline of an exchange is not kept", "engines/http/exchange.py", "                            socket.socket.shutdown(exchange.sock, socket.SHUT_RDWR)\n", "                            pass\n", "test_network.py", "does_not_end"),
+    Mutant("a CONNECT counts as the request", "engines/http/connection.py", "        if self._gathered is None:  # to the proxy, while it connects\n", "        if self._gathered is None:  # to the proxy, while it connects\n            ongoing.exchange.is_sent = True\n", "test_network.py", "before_the_request"),
+    Mutant("what a proxy got of a request does not count as sent", "engines/http/exchange.py", "            exchange.is_sent = True\n", "            exchange.is_sent = False\n", "test_network.py", "counts_as_sent"),
+    Mutant("what lies decrypted within TLS is not looked at", "engines/http/connection.py", "not self.sock.pending()", "True", "test_network.py", "longer_than_a_buffer"),
+    Mutant("what lies in the reader's buffer is not looked at", "engines/http/connection.py", "has_body and self.raw.tell() == self.tell()", "has_body", "test_network.py", "stray"),
+    Mutant("loopback goes through a proxy", "engines/http/network.py", "    if is_loopback(url):\n        return None\n", "", "test_network.py", "which_proxy"),
 ]  # fmt: skip
 
 

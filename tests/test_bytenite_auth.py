@@ -6,7 +6,8 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from random import Random
 
 import pytest
@@ -245,6 +246,76 @@ def test_a_storm_of_401s_renews_the_token_once() -> None:
     assert answers == [AnswerClass.APPLIED] * 16
     assert service.sold == 1
     assert sorted(sent(server)) == [CANARY] * 16 + [f"{CANARY}-1"] * 16 + ["exchange"]
+
+
+def test_while_the_exchange_is_down_one_thread_asks_and_all_share_the_verdict() -> None:
+    """Sixty-four at a time, two hundred calls, and a service that asks for five seconds before each next try."""
+    expired = threading.Barrier(64)
+    pauses = Pauses()
+
+    def answering(request: Request, _connection: socket.socket) -> bytes:
+        if request.path.endswith("access_token"):
+            return answer(503, "down", "Retry-After: 5")
+        with suppress(threading.BrokenBarrierError):  # once all were there together it stays open
+            expired.wait(10)
+            expired.abort()
+        return answer(401, "expired")
+
+    with raw_server(answering) as server:
+        engine = ByteniteEngine(
+            server.url,
+            Credentials(CANARY, KEY_CANARY),
+            parallelism=64,
+            max_rps=None,
+            wait=pauses,
+            random=Random(1),
+            clock=lambda: 0.0,
+        )
+        with ThreadPoolExecutor(64) as pool:
+            given = list(pool.map(lambda _: engine.send(RUN), range(200)))
+        engine.close()
+    assert {(each.kind, each.status) for each in given} == {(AnswerClass.REJECTED, 401)}
+    assert all("could not be renewed" in each.message and ": 503: down" in each.message for each in given)
+    assert sent(server).count("exchange") == 4
+    assert pauses.count(5.0) == 3
+
+
+def test_a_verdict_holds_for_a_minute_and_then_the_key_is_tried_again() -> None:
+    now_s, down = 0.0, True
+    up = Service()
+
+    def answering(request: Request, connection: socket.socket) -> bytes:
+        return answer(503) if down and request.path.endswith("access_token") else up(request, connection)
+
+    with engine_for(answering, Credentials(api_key=KEY_CANARY), lambda: now_s) as (server, engine):
+        assert engine.send(RUN).kind is AnswerClass.NOT_SENT
+        down, now_s = False, 59.0
+        assert engine.send(RUN).kind is AnswerClass.NOT_SENT
+        now_s = 60.0
+        assert engine.send(RUN).kind is AnswerClass.APPLIED
+    assert sent(server) == [*["exchange"] * 5, f"{CANARY}-1"]
+
+
+def test_a_token_that_still_lives_is_used_while_another_thread_renews_it() -> None:
+    now_s, asked, over = 0.0, threading.Event(), threading.Event()
+    service = Service(expires_in=1000)
+
+    def answering(request: Request, connection: socket.socket) -> bytes:
+        if request.path.endswith("access_token") and service.sold:
+            asked.set()
+            over.wait(10)
+        return service(request, connection)
+
+    credentials = Credentials(api_key=KEY_CANARY)
+    with engine_for(answering, credentials, lambda: now_s) as (server, engine), ThreadPoolExecutor(1) as pool:
+        engine.send(RUN)
+        now_s = 900.0
+        renewing = pool.submit(engine.send, RUN)
+        assert asked.wait(10)
+        assert engine.send(RUN).kind is AnswerClass.APPLIED
+        over.set()
+        assert renewing.result().kind is AnswerClass.APPLIED
+    assert sent(server) == ["exchange", f"{CANARY}-1", "exchange", f"{CANARY}-1", f"{CANARY}-2"]
 
 
 def test_a_key_that_is_rejected_is_not_tried_again() -> None:

@@ -3,8 +3,10 @@
 What holds a secret shows none: not in `repr`, not in an error.
 """
 
+import math
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from reconciler.errors import CredentialsError, ReconcilerError
@@ -13,6 +15,7 @@ from reconciler.secrecy import Secrets
 TOKEN_VARIABLE = "BYTENITE_ACCESS_TOKEN"
 API_KEY_VARIABLE = "BYTENITE_API_KEY"
 _LIFE_LIMIT_S = 10 * 365 * 86400
+_REFUSAL_HOLDS_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +83,13 @@ def renew_after_s(life_s: float) -> float:
 
 
 class Tokens:
-    """The access token in use, shared by all threads; one of them renews it while the others wait.
+    """The access token in use, shared by all threads.
 
-    `exchange` turns the API key into a grant; what it raises goes to the caller. An API key that
-    the service rejects is not tried again. `noted` is told of each token that is granted.
+    One thread renews the token, and every other thread that needs a new one meanwhile waits for the same verdict.
+    The verdict that there is none holds for a minute: a service that is down is asked once, and not by each call.
+
+    `exchange` turns the API key into a grant; what it raises goes to the callers. An API key that the service
+    rejects is not tried again. `noted` is told of each token that is granted.
     """
 
     def __init__(
@@ -98,32 +104,57 @@ class Tokens:
         self._clock = clock
         self._lock = threading.Lock()
         self._token = credentials.access_token
-        self._renew_at_s: float | None = None
-        self._rejected: CredentialsError | None = None
+        self._renew_at_s = math.inf
+        self._renewal: Future[None] | None = None
+        self._refusal: ReconcilerError | None = None
+        self._refusal_ends_s = 0.0
         self._noted = noted
         self._secrets = Secrets((credentials.access_token, credentials.api_key))
 
     def token(self) -> str:
         """The token to send next, renewed where its time has come."""
         with self._lock:
-            if self._token is None:
-                self._renew()
-            elif self._renew_at_s is not None and self._clock() >= self._renew_at_s:
-                try:
-                    self._renew()
-                except ReconcilerError:
-                    # The token still lives. From here on only a 401 renews it, so that not every call waits for this.
-                    self._renew_at_s = None
-            assert self._token is not None
-            return self._token
+            token = self._token
+            # A token that still lives is good enough while another thread renews it.
+            if token is not None and (self._clock() < self._renew_at_s or self._renewal is not None):
+                return token
+        try:
+            token = self.renewed(token)
+        except ReconcilerError:
+            if token is None:
+                raise
+            with self._lock:
+                # The token still lives. From here on only a 401 renews it, so that not every call waits for this.
+                self._renew_at_s = math.inf
+                self._refusal_ends_s = self._clock()
+        assert token is not None
+        return token
 
-    def renewed(self, rejected: str) -> str | None:
-        """A token other than the one that was rejected; None where there is no API key to get it with."""
+    def renewed(self, outdated: str | None) -> str | None:
+        """A token other than the outdated one; None where there is no API key to get it with.
+
+        Raises what came of the exchange: `CredentialsError` or `EngineError`.
+        """
         with self._lock:
-            if self._token == rejected:
-                if self._api_key is None:
-                    return None
-                self._renew()
+            if self._token != outdated:
+                return self._token
+            if self._api_key is None:
+                return None
+            renewal, is_ours = self._renewal, self._renewal is None
+            if renewal is None:
+                self._raise_refusal()
+                renewal = self._renewal = Future()
+        if is_ours:
+            try:
+                self._renew(self._api_key)
+            finally:
+                with self._lock:
+                    self._renewal = None
+                renewal.set_result(None)
+        renewal.result()
+        with self._lock:
+            if self._token == outdated:
+                self._raise_refusal()
             return self._token
 
     def withhold(self, secret: str) -> None:
@@ -134,16 +165,24 @@ class Tokens:
         """The text without any secret ever used here."""
         return self._secrets.redact(text)
 
-    def _renew(self) -> None:
-        assert self._api_key is not None
-        if self._rejected is not None:
-            raise CredentialsError(self._rejected.message, self._rejected.hint)
+    def _raise_refusal(self) -> None:
+        """Raise the last refusal while it holds; that of the key itself holds for good."""
+        told = self._refusal
+        if told is not None and (isinstance(told, CredentialsError) or self._clock() < self._refusal_ends_s):
+            raise type(told)(told.message, told.hint)
+
+    def _renew(self, api_key: str) -> None:
         try:
-            grant = self._exchange(self._api_key)
-        except CredentialsError as error:
-            self._rejected = error
-            raise
+            grant = self._exchange(api_key)
+        except ReconcilerError as error:
+            with self._lock:
+                # Without its traceback, whose frames hold the key.
+                self._refusal = type(error)(error.message, error.hint)
+                self._refusal_ends_s = self._clock() + _REFUSAL_HOLDS_S
+            return
         self._secrets.add(grant.token)
         self._noted(grant.token)
-        self._renew_at_s = None if grant.life_s is None else self._clock() + renew_after_s(grant.life_s)
-        self._token = grant.token
+        with self._lock:
+            self._refusal = None
+            self._renew_at_s = math.inf if grant.life_s is None else self._clock() + renew_after_s(grant.life_s)
+            self._token = grant.token
