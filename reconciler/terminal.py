@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TextIO, cast
 
 from reconciler.commands import Given, with_place
-from reconciler.text import log_field, printable
+from reconciler.text import clip, log_field, printable
 
 
 class Terminal:
@@ -66,14 +66,40 @@ class Terminal:
         except OSError:
             return ""
 
+    def columns(self, *, to_answer: bool) -> int | None:
+        """How many columns a line of stdout, or else of stderr, may take; None where that is no terminal."""
+        stream = self._out if to_answer else self._err
+        try:
+            return os.get_terminal_size(stream.fileno()).columns or None if stream.isatty() else None
+        except (OSError, ValueError):
+            return None
+
+    def fitting(self, line: str, *, to_answer: bool) -> tuple[str, bool]:
+        """What may be written of a line so that it takes one line of the terminal, and whether that is all of it.
+
+        The commands in it have their place then, and are not to get it once more.
+        """
+        placed = with_place(line, self.given)
+        columns = self.columns(to_answer=to_answer)
+        clipped = placed if columns is None else clip(placed, columns)
+        return clipped, clipped == placed
+
     @contextmanager
-    def progress(self, total: int) -> Iterator[Callable[[Sequence[str], bool], None]]:
+    def progress(self, total: int) -> Iterator[Callable[[Sequence[str], int, bool], None]]:
         """Lines that come bit by bit, with a bar of `total` below them where a person looks on.
 
-        Yields `tell(lines, to_answer)`: lines for stdout or else stderr, each a step of the bar.
+        Yields `tell(lines, steps, to_answer)`: lines as `fitting` gives them, for stdout or else stderr, after so
+        many steps of the bar.
         """
         if not self._bar or total < 2:
-            yield lambda lines, to_answer: (self.answer if to_answer else self.remark)("\n".join(lines))
+
+            def say(lines: Sequence[str], steps: int, to_answer: bool) -> None:
+                if lines and to_answer:
+                    self._write(self._out, printable("\n".join(lines), color=self._color_out))
+                elif lines:
+                    self._write(self._err, printable("\n".join(lines), color=self._color_err))
+
+            yield say
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -87,14 +113,13 @@ class Terminal:
                 stack.enter_context(bar)
             task = bar.add_task("", total=total)
 
-            def tell(lines: Sequence[str], to_answer: bool) -> None:
+            def tell(lines: Sequence[str], steps: int, to_answer: bool) -> None:
                 text = "\n".join(lines)
-                if to_answer and not self._out.isatty():
-                    self.answer(text)
-                else:
-                    placed = with_place(text, self.given)
-                    console.print(Text.from_ansi(printable(placed, color=self._color_err)), soft_wrap=True)
-                bar.advance(task, len(lines))
+                if text and to_answer and not self._out.isatty():
+                    self._write(self._out, printable(text, color=self._color_out))
+                elif text:
+                    console.print(Text.from_ansi(printable(text, color=self._color_err)), soft_wrap=True)
+                bar.advance(task, steps)
 
             yield tell
 

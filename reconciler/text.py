@@ -47,13 +47,40 @@ def styled(style: Style, text: str) -> str:
 
 
 def width(text: str) -> int:
-    """How many columns the text takes, marks not counted."""
+    """How many columns the text takes at most, marks not counted."""
     bare = re.sub(_MARKS, "", text) if _BEGIN in text or _END in text else text
-    if bare.isascii():
-        return len(bare)
+    return len(bare) if bare.isascii() else sum(map(_columns_of, bare))
+
+
+def clip(text: str, columns: int) -> str:
+    """The text, with an ellipsis in the place of what goes beyond so many columns; a mark that is open is closed."""
+    if width(text) <= columns:
+        return text
+    parts: list[str] = []
+    left, is_open = columns - 1, False
+    for found in re.finditer(f"(?s){_MARKS}|.", text):
+        piece = found[0]
+        if piece[0] in (_BEGIN, _END):
+            is_open = piece[0] == _BEGIN
+        else:
+            left -= _columns_of(piece)
+            if left < 0:
+                break
+        parts.append(piece)
+    return "".join(parts) + "…" + (_END if is_open else "")
+
+
+def _columns_of(character: str) -> int:
+    """How many columns a character takes; terminals differ on some, and none takes more."""
+    if character.isascii():
+        return 1
     import unicodedata
 
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in bare)
+    if character == "\ufe0f":  # makes an emoji of the character before it, which may then be wide
+        return 1
+    if unicodedata.category(character) in ("Mn", "Me", "Cf") or "\u1160" <= character <= "\u11ff":
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def pad(text: str, columns: int) -> str:

@@ -94,7 +94,7 @@ def apply(
             return interrupts.exit_code
         finally:
             watch.close()
-    _show_applied(shell, done)
+    _show_applied(shell, done, told_whole=watch.is_whole)
     return interrupts.exit_code or done.exit_code
 
 
@@ -141,7 +141,7 @@ def _confirm(shell: Shell, made: "Plan", yes: bool, interrupts: "Interrupts") ->
         if not shell.terminal.interactive:
             raise Refused("nobody is there to say yes", "give --yes, or run it at a terminal")
         with interrupts.asking():
-            answer = shell.terminal.ask("Carry this out? Only `yes` does: ")
+            answer = shell.terminal.ask(text.question(made))
         if answer != "yes":
             raise Refused("not carried out: the answer was not `yes`")
 
@@ -157,9 +157,15 @@ def _annotate(shell: Shell, done: "app.Applied") -> None:
     annotate(shell, github.outcomes(done.outcomes, place_of))
 
 
-def _show_applied(shell: Shell, done: "app.Applied") -> None:
+def _show_applied(shell: Shell, done: "app.Applied", *, told_whole: bool) -> None:
+    """Show the end of an apply, and what was not done where it was not told whole as it went on."""
     from reconciler.errors import StateError
     from reconciler.render import text
+
+    if not told_whole:
+        (shell.terminal.answer if shell.form == "text" else shell.terminal.remark)(
+            text.left_undone(done.outcomes, whole=shell.verbose)
+        )
 
     if shell.form == "json":
         from reconciler.plan import outcomes_to_json
@@ -170,7 +176,7 @@ def _show_applied(shell: Shell, done: "app.Applied") -> None:
     else:
         held = [o for o in done.outcomes if o.action.kind.value == "hold"]
         if held and not any(o.action.touches for o in done.outcomes):
-            shell.terminal.answer(text.plan(done.plan))
+            shell.terminal.answer(text.plan(done.plan, calls=shell.verbose))
         shell.terminal.answer(text.outcomes(done.outcomes, done.plan.narrowed))
     for trouble in filter(None, (done.unwritten, done.unpushed)):
         fault = StateError(trouble)

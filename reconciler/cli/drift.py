@@ -25,7 +25,7 @@ def drift(shell: Shell, parallelism: int, targets: tuple[str, ...], excludes: tu
     found, manifest = app.drift(shell.place, shell.world, Selection(targets, excludes), parallelism)
     match shell.form:
         case "text":
-            shell.terminal.answer(text(found))
+            shell.terminal.answer(text(found, whole=shell.verbose))
         case "json":
             shell.document(document(found))
         case _:

@@ -5,23 +5,27 @@ from typing import Any
 from reconciler.drift import DIFFERS, QUIET, Drift, Finding, Kind, summary, verdict
 from reconciler.jobs import title
 from reconciler.plan import FORMAT_VERSION, target_to_json
-from reconciler.text import Style, field, pad, styled, width
+from reconciler.render.text import Line, listed
+from reconciler.text import Style, field, styled
 
 
-def text(drift: Drift) -> str:
-    """What differs from what is recorded: counts, then all but the quiet jobs."""
+def text(drift: Drift, *, whole: bool = False) -> str:
+    """What differs from what is recorded: counts, then all but the quiet jobs.
+
+    More than `MANY` that say the same are one line, unless the list is to be `whole`.
+    """
     shown = [finding for finding in drift.findings if finding.kind not in QUIET]
     lines = [verdict(drift, lambda words: styled(Style.MAGENTA, words))]
     if shown:
-        names = max(width(field(title(finding.name))) for finding in shown)
         words = max(len(finding.kind) for finding in shown)
-        lines.append("")
+        said = []
         for one in shown:
             sign = styled(
                 Style.DIM if one.kind in (Kind.UNDER_WAY, Kind.SUSPENDED) else Style.MAGENTA, f"! {one.kind:<{words}}"
             )
             way_out = f": {field(one.way_out)}" if one.way_out else ""
-            lines.append(f"  {sign}  {pad(field(title(one.name)), names)}  {field(one.reason)}{way_out}")
+            said.append(Line(sign, field(title(one.name)), f"{field(one.reason)}{way_out}"))
+        lines += ["", *listed(said, whole=whole)]
     return "\n".join(lines)
 
 

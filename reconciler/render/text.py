@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from reconciler.commands import command
 from reconciler.diagnostics import Diagnostic
@@ -15,6 +15,7 @@ from reconciler.plan import (
     Action,
     ActionKind,
     ActionOutcome,
+    Call,
     Narrowed,
     Outcome,
     Plan,
@@ -57,27 +58,29 @@ class StatusRow(Protocol):
 
 
 def plan(plan: Plan, *, calls: bool = False, at: str = "") -> str:
-    """A plan: its counts, then every action but those without a word; with `calls`, the requests of each too.
+    """A plan: its counts, its target, then every action but those without a word; at the end of a long one the counts.
 
+    More than `MANY` jobs of one action and reason are one line. With `calls` each is listed, with its requests.
     `at` is the revision of the manifest where it is compared with that of another, and not with the state.
     """
     shown = [a for a in plan.told if a.kind is not ActionKind.NOOP or a.suspended or a.drift]
     lines = [f"{styled(Style.RED, 'Warning:')} {field(warning)}" for warning in plan.warnings]
-    same = SAME_IN_BOTH if at else AS_RECORDED
-    lines += [verdict(plan, lambda kind, words: styled(_SIGNS[kind][1], words), same)]
+    said = verdict(plan, lambda kind, words: styled(_SIGNS[kind][1], words), SAME_IN_BOTH if at else AS_RECORDED)
+    lines += [said]
+    if plan.pending:
+        lines.append(f"Target: {field(str(plan.target))}.")
     if plan.narrowed:
         lines.append(styled(Style.YELLOW, f"{field(str(plan.narrowed))}."))
     if plan.allowed:
         lines.append(f"Allowed past the guards: {said_of_allowed(plan)}.")
     if shown:
-        lines.append("")
-        names = max(width(field(title(action.job))) for action in shown)
-        for action in shown:
-            lines.append(_action(action, names))
-            if calls:
-                lines += [f"               {styled(Style.DIM, field(f'{c.method} {c.path}'))}" for c in action.calls]
+        lines += ["", *listed(map(_action, shown), calls=[action.calls for action in shown] if calls else None)]
     if plan.undeclared:
-        names_left = ", ".join(field(title(name)) for name in plan.undeclared)
+        names_left = (
+            several([field(title(name)) for name in plan.undeclared])
+            if len(plan.undeclared) > MANY and not calls
+            else ", ".join(field(title(name)) for name in plan.undeclared)
+        )
         if at:
             lines += ["", f"No longer declared in {field(at)}, and left alone: {names_left}"]
         else:
@@ -86,7 +89,58 @@ def plan(plan: Plan, *, calls: bool = False, at: str = "") -> str:
                 f"Recorded but no longer declared, and left alone: {names_left}",
                 f"(--prune deletes them, {command('state forget', 'JOB')} drops the record of one)",
             ]
+    if len(lines) > MANY:
+        lines += ["", said]
     return "\n".join(lines)
+
+
+def question(plan: Plan) -> str:
+    """What a person is asked before a plan is carried out: how much of it there is, and where."""
+    counts = verdict(plan).removeprefix("Plan: ").removesuffix(".")
+    return f"{counts}, on {field(str(plan.target))}.\nCarry this out? Only `yes` does: "
+
+
+MANY = 20
+"""More lines than this that say the same are one line, with a count and the first names."""
+
+_FIRST = 3
+
+
+class Line(NamedTuple):
+    """What is said of one job: a sign and a word, as wide as all others, the job's name, and why; each safe to show."""
+
+    head: str
+    name: str
+    reason: str
+
+
+def listed(lines: Iterable[Line], *, whole: bool = False, calls: Sequence[Sequence[Call]] | None = None) -> list[str]:
+    """A line for each job, aligned; more than `MANY` that say the same are one, at the place of the first.
+
+    All are listed where the list is to be `whole`, and with `calls`, one sequence for each line: the job's requests.
+    """
+    alike: dict[tuple[str, str], list[str]] = {}
+    all_lines = list(lines)
+    for line in all_lines:
+        alike.setdefault((line.head, line.reason), []).append(line.name)
+    many = {same: names for same, names in alike.items() if len(names) > MANY} if calls is None and not whole else {}
+    single = [line.name for line in all_lines if (line.head, line.reason) not in many]
+    names_width = max((width(name) for name in single), default=0)
+    shown: list[str] = []
+    for at, (head, name, reason) in enumerate(all_lines):
+        if (head, reason) not in many:
+            shown.append(f"  {head}  {pad(name, names_width)}  {reason}".rstrip())
+        elif names := many[head, reason]:
+            shown.append(f"  {head}  {several(names)}  {reason}".rstrip())
+            many[head, reason] = []
+        if calls is not None:
+            shown += [f"               {styled(Style.DIM, field(f'{c.method} {c.path}'))}" for c in calls[at]]
+    return [*shown, "  (--verbose lists them all)"] if many else shown
+
+
+def several(names: Sequence[str]) -> str:
+    """So many jobs, by their number and the names, safe to show, of the first."""
+    return f"{len(names)} jobs ({', '.join(names[:_FIRST])}, …)"
 
 
 def finished(event: Finished, number: int, total: int, names: int) -> str:
@@ -96,14 +150,43 @@ def finished(event: Finished, number: int, total: int, names: int) -> str:
     sign, style = _SIGNS[outcome.done]
     result = styled(_OUTCOMES[outcome.outcome], f"{outcome.outcome:<9}")
     digits = len(str(total))
-    # What was skipped says so itself; the column before it does already.
-    text = field((outcome.error or outcome.note).removeprefix(f"{outcome.outcome}: "))
+    text = said_of(outcome)
     took = f"{event.duration_s:6.2f} s" if event.duration_s else " " * 8
     done, name = styled(style, f"{sign} {outcome.done:<7}"), pad(field(title(action.job)), names)
     line = f"{number:>{digits}}/{total} {done} {name} {result} {took}"
-    tail = f"  {text}" if text else ""
-    request = f" (request {field(outcome.request_id)})" if outcome.request_id and outcome.error else ""
-    return f"{line}{tail}{request}".rstrip()
+    return f"{line}  {text}".rstrip() if text else line.rstrip()
+
+
+def said_of(outcome: ActionOutcome) -> str:
+    """Why an action ended as it did, "" where there is no more to say."""
+    # What was skipped says so itself; the column before it does already.
+    text = field((outcome.error or outcome.note).removeprefix(f"{outcome.outcome}: "))
+    return f"{text} (request {field(outcome.request_id)})" if outcome.request_id and outcome.error else text
+
+
+def tally(ended: Mapping[Outcome, int], total: int) -> str:
+    """How far an apply has come."""
+    parts = [f"{ended[outcome]} {outcome.replace('-', ' ')}" for outcome in Outcome if ended.get(outcome)]
+    return f"{sum(ended.values())}/{total}: {', '.join(parts)}"
+
+
+def left_undone(outcomes: Iterable[ActionOutcome], *, whole: bool = False) -> str:
+    """The actions that failed, are in doubt, were held or skipped, each with all that is said of it; "" for none."""
+    lines = [
+        Line(
+            styled(_OUTCOMES[one.outcome], f"! {'held' if one.done is ActionKind.HOLD else one.outcome:<9}"),
+            field(title(one.action.job)),
+            said_of(one),
+        )
+        for one in outcomes
+        if one.action.touches and is_undone(one)
+    ]
+    return "\n".join(["Not done:", *listed(lines, whole=whole)]) if lines else ""
+
+
+def is_undone(outcome: ActionOutcome) -> bool:
+    """Whether an action did not come to the end that was planned for it."""
+    return outcome.outcome not in (Outcome.SUCCEEDED, Outcome.RECORDED)
 
 
 def outcomes(outcomes: Sequence[ActionOutcome], narrowed: Narrowed | None = None) -> str:
@@ -195,13 +278,12 @@ def error(fault: ReconcilerError) -> str:
     return f"{head}\n  {field(fault.hint)}" if fault.hint else head
 
 
-def _action(action: Action, names: int) -> str:
+def _action(action: Action) -> Line:
     sign, style = _SIGNS[ActionKind.HOLD if action.drift else action.kind]
     word = "drift" if action.drift else action.kind
     reason = field(f"{action.drift}: {action.reason}" if action.drift else action.reason)
-    if action.error:
-        reason = styled(Style.RED, reason)
-    return f"  {styled(style, f'{sign} {word:<7}')}  {pad(field(title(action.job)), names)}  {reason}"
+    shown = styled(Style.RED, reason) if action.error else reason
+    return Line(styled(style, f"{sign} {word:<7}"), field(title(action.job)), shown)
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:

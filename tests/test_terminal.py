@@ -1,0 +1,200 @@
+"""What a person sees at a terminal, and what a long apply leaves in a log."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import termios
+import time
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from project import Project, served_project
+from reconciler.text import Style, clip, styled, width
+
+ROWS, COLUMNS = 24, 80
+WAIT_S = 120
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def at_terminal(project: Project, *arguments: str, answer: str = "", columns: int = COLUMNS) -> tuple[int, str, str]:
+    """Run a command at a terminal: its exit code, what was there when it asked, and all that it wrote."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
+    child = subprocess.Popen(
+        project.command(*arguments),
+        cwd=project.folder,
+        env=project.env | {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(ROWS)},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    written, asked = b"", ""
+    until_s = time.monotonic() + WAIT_S
+    while time.monotonic() < until_s:
+        if select.select([ours], [], [], 1)[0]:
+            try:
+                more = os.read(ours, 65536)
+            except OSError:
+                break
+            if not more:
+                break
+            written += more
+            if answer and not asked and written.endswith(b"Only `yes` does: "):
+                asked = written.decode()
+                os.write(ours, f"{answer}\n".encode())
+    os.close(ours)
+    return child.wait(WAIT_S), asked, written.decode()
+
+
+def screen(written: str, columns: int = COLUMNS) -> list[str]:
+    """The last lines that are in sight, long ones broken as a terminal does."""
+    rows: list[str] = []
+    for line in _CONTROL.sub("", written).replace("\r\n", "\n").split("\n"):
+        rows += [line[at : at + columns] for at in range(0, len(line), columns)] or [""]
+    return rows[-ROWS:]
+
+
+def numbered(count: int, timeout: str = "7200") -> str:
+    return "\n".join(f"job-{n:05}: {{state: running, config: {{jobTimeout: {timeout}}}}}" for n in range(count))
+
+
+# The question
+
+
+def test_the_question_shows_how_much_is_done_and_where_whatever_has_scrolled_off(tmp_path: Path) -> None:
+    with served_project(tmp_path) as project:
+        project.write(numbered(60))
+        assert project.run("apply", "--yes").code == 0
+        project.write("\n".join(f"job-{n:05}: {{state: running, runToken: t{n}}}" for n in range(60)))
+        code, asked, written = at_terminal(project, "apply", "--allow", "restart=60", answer="no")
+        assert code == 4, written
+        assert project.server is not None
+        target = f"bytenite at {project.server.endpoint}"
+        first = _CONTROL.sub("", asked).replace("\r\n", "\n").splitlines()[:2]
+        assert first == ["Plan: 60 to restart.", f"Target: {target}."]
+        seen = screen(asked)
+        assert "Plan: 60 to restart." in seen
+        assert seen[-1] == "Carry this out? Only `yes` does: "
+        assert seen[-2] == f"60 to restart, on {target}."
+
+
+def test_a_short_plan_says_its_counts_once_before_the_question(tmp_path: Path) -> None:
+    with served_project(tmp_path) as project:
+        project.write("a: {state: running}")
+        code, asked, written = at_terminal(project, "apply", answer="yes")
+        assert code == 0, written
+        assert asked.count("Plan: ") == 1
+        assert "Applied: 1 succeeded." in written
+
+
+# Many jobs
+
+
+def test_more_than_twenty_jobs_of_one_action_and_reason_are_one_line(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write(numbered(21) + "\nlast: {state: absent}")
+    run = project.run("plan")
+    assert run.out == (
+        "Plan: 21 to run, 1 to delete.\n"
+        "Target: sandbox (embedded).\n"
+        "\n"
+        "  + run      21 jobs (job-00000, job-00001, job-00002, …)  first run\n"
+        "  × delete   last  wanted absent\n"
+        "  (--verbose lists them all)\n"
+    )
+    assert project.run("plan", "--verbose").out.count("  + run      job-") == 21
+    assert len(project.run("plan", "--format", "json").json["actions"]) == 22
+    project.write(numbered(20))
+    assert project.run("plan").out.count("  + run      job-") == 20
+
+
+def test_many_jobs_that_are_no_longer_declared_are_counted_too(tmp_path: Path) -> None:
+    with served_project(tmp_path) as project:
+        project.write(numbered(25))
+        assert project.run("apply", "--yes").code == 0
+        project.write("other: {state: running}")
+        assert "left alone: 25 jobs (job-00000, job-00001, job-00002, …)\n" in project.run("plan").out
+        assert "job-00024" in project.run("plan", "--verbose").out
+
+
+def test_many_jobs_that_drifted_alike_are_counted_too(tmp_path: Path) -> None:
+    with served_project(tmp_path) as project:
+        project.write(numbered(25, "1"))
+        assert project.run("apply", "--yes").code == 0
+        while (run := project.run("drift")).out.splitlines()[0] != "Drift: 25 failed.":
+            pass
+        assert len(run.out.splitlines()) == 4
+        assert len(project.run("drift", "--verbose").out.splitlines()) == 27
+
+
+def test_an_apply_of_many_prints_few_lines_in_a_pipe(tmp_path: Path) -> None:
+    with served_project(tmp_path, "run:403:job=job-000?3") as project:
+        project.write(numbered(300))
+        run = project.run("apply", "--yes", "--parallelism", "32")
+        assert run.code == 3
+        lines = run.out.splitlines()
+        assert len(lines) < 60
+        assert lines[-1] == "Applied: 290 succeeded, 10 failed."
+        tallies = [line for line in lines if re.match(r"\d+/300: ", line)]
+        assert len(tallies) == 10
+        assert tallies[-1] == "300/300: 290 succeeded, 10 failed"
+        assert sum("403" in line for line in lines) == 10
+
+
+def test_many_that_fail_alike_are_listed_up_to_twenty_and_counted_at_the_end(tmp_path: Path) -> None:
+    with served_project(tmp_path, "read:403") as project:
+        project.write(numbered(60))
+        assert project.run("plan", "--refresh").out.count("unreadable") == 1
+        run = project.run("apply", "--yes")
+        assert run.code == 3
+        assert run.out.count("unreadable") <= 1 + 20
+        verbose = project.run("apply", "--yes", "--verbose")
+        assert verbose.out.count("unreadable") >= 60
+
+
+# Lines and their width
+
+
+NAMES = [
+    "plain",
+    "日本語のジョブ名前は長いです",
+    "emoji-😀😀😀😀",
+    "family-👨‍👩‍👧‍👦",
+    "heart-❤️❤️❤️❤️❤️❤️❤️❤️",
+    "flag-🇨🇭🇯🇵",
+    "한국어-작업-이름",
+    "combining-ééé",
+    "long-" + "x" * 90,
+]
+
+
+def test_no_line_of_an_apply_is_wider_than_the_terminal_and_what_is_cut_is_told_at_the_end(tmp_path: Path) -> None:
+    with served_project(tmp_path, "run:403:job=j1") as project:
+        project.write("\n".join(f'"{name}": {{id: j{n}, state: running}}' for n, name in enumerate(NAMES)))
+        code, _, written = at_terminal(project, "apply", "--yes")
+        assert code == 3, written
+        progress = written.partition("1/9")[2].rpartition("Not done:")[0]
+        shown = re.split(r"[\r\n]+", _CONTROL.sub("", progress))
+        assert sum("run" in line for line in shown) >= 8
+        assert [line for line in shown if cell_len(line) > COLUMNS] == []
+        rest = _CONTROL.sub("", written.rpartition("Not done:")[2]).replace("\r\n", "\n")
+        assert "  ! failed     日本語のジョブ名前は長いです  run was rejected: " in rest
+        assert rest.endswith("Applied: 8 succeeded, 1 failed.\n")
+
+
+@pytest.mark.parametrize("text", [*NAMES, styled(Style.RED, "red 日本語") + " plain " + styled(Style.BOLD, "b" * 99)])
+@pytest.mark.parametrize("columns", [1, 5, 20, 80])
+def test_a_text_is_clipped_to_its_columns_and_its_marks_stay_in_pairs(text: str, columns: int) -> None:
+    made = clip(text, columns)
+    assert width(made) <= columns
+    assert cell_len(re.sub("\x01.|\x02", "", made)) <= columns
+    assert made.count("\x01") == made.count("\x02")
+    assert (made == text) is (width(text) <= columns)
