@@ -34,7 +34,9 @@ def served(tmp_path: Path) -> Iterator[Project]:
 def test_a_first_manifest_validates_plans_and_applies(project: Project) -> None:
     assert project.run("init").code == 0
     assert project.run("validate").out == "Valid: 1 job in 1 file.\n"
-    assert project.run("plan").out == "Plan: 1 to run.\n\n  + run      nightly-transcode  first run\n"
+    assert project.run("plan").out == (
+        "Plan: 1 to run.\nTarget: sandbox (embedded).\n\n  + run      nightly-transcode  first run\n"
+    )
     applied = project.run("apply", "--yes")
     assert applied.code == 0
     assert "created it as a draft" in applied.out

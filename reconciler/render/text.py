@@ -67,12 +67,12 @@ def plan(plan: Plan, *, calls: bool = False, at: str = "") -> str:
     lines = [f"{styled(Style.RED, 'Warning:')} {field(warning)}" for warning in plan.warnings]
     said = verdict(plan, lambda kind, words: styled(_SIGNS[kind][1], words), SAME_IN_BOTH if at else AS_RECORDED)
     lines += [said]
-    if plan.pending:
-        lines.append(f"Target: {field(str(plan.target))}.")
     if plan.narrowed:
         lines.append(styled(Style.YELLOW, f"{field(str(plan.narrowed))}."))
     if plan.allowed:
         lines.append(f"Allowed past the guards: {said_of_allowed(plan)}.")
+    if plan.pending:
+        lines.append(f"Target: {field(str(plan.target))}.")
     if shown:
         lines += ["", *listed(map(_action, shown), calls=[action.calls for action in shown] if calls else None)]
     if plan.undeclared:

@@ -16,15 +16,15 @@ keys   times=N        the first N calls that match, then no more
        location=URL   with a 3xx: the header; by default a path here that runs the job if followed
 
 Some kinds imitate what honest servers do, and the work is done as ever:
-  abort:drain           the abort is accepted, and the job stays active for `seconds`
+  abort:drain           the abort is accepted, and the job stays active for seconds
   read:time-format      times are written in another way; also list:time-format
-  read:extra-time       `stateTimestamps` has one entry more, for the run that is over
-  list:page-cap         a page holds `jobs` at the most, whatever limit was asked for
-  list:no-pagination    the answer has no `pagination`
+  read:extra-time       stateTimestamps has one entry more, for the run that is over
+  list:page-cap         a page holds jobs at the most, whatever limit was asked for
+  list:no-pagination    the answer has no pagination
   list:same-page        the offset is ignored: every page is the first one
-  list:shift            the page begins `jobs` later, as if so many earlier jobs had just been deleted
-The 200s `no-ok`, `two-oks`, `rpc-status` and `other-job` never say that a call was done: `ok` is left out, is
-there twice (false, then true), gives way to a `code`, or to the document of another job.
+  list:shift            the page begins jobs later, as if so many earlier jobs had just been deleted
+The 200s no-ok, two-oks, rpc-status and other-job never say that a call was done: ok is left out, is
+there twice (false, then true), gives way to a code, or to the document of another job.
 
 Of several faults the first that matches applies, and the ones after it do not count the call.
 """
