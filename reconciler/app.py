@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.commands import command, settling
-from reconciler.errors import EngineError, ExitCode, ReconcilerError, Refused, StateError
+from reconciler.errors import EngineError, ExitCode, Halted, ReconcilerError, Refused, StateError
+from reconciler.failure import said_of
 from reconciler.history import APPLIED, NOT_APPLIED, Told
 from reconciler.jobs import (
     EMPTY,
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from reconciler.planner import Matching
     from reconciler.review import Review
     from reconciler.sources import Sources
+    from reconciler.state.session import Session
 
 
 _MAKE_A_PLAN = f"make one: {command('plan', options=['--out', 'FILE'])}"
@@ -247,6 +249,7 @@ def _apply(
     done: dict[str, ActionOutcome] = {}
     doubtful: frozenset[str] = frozenset()
     unwritten, unwritten_code = "", ExitCode.FAILED
+    session: Session | None = None
     try:
         with (
             open_store(place, world).open(manifest.target, "apply", options.lock_timeout_s) as session,
@@ -262,11 +265,18 @@ def _apply(
                 look = command("state show", name)
                 remark(f"{title(name)}, which this apply was not about, has a call in doubt: {look}")
     except JournalBroken as fault:
+        if not done and session is not None and session.has_sent and not fault.is_unsent:
+            raise Halted(f"{fault}; {fault.kept}", is_in_doubt=bool(fault.doubtful)) from fault
         if not done or fault.is_unsent:
             raise fault.reworded(f"nothing was sent: {fault}") from fault
         named = f": {', '.join(sorted(fault.doubtful))}" if fault.doubtful else ""
         unwritten, unwritten_code = f"{fault}; {fault.kept}{named}", fault.exit_code_once_sent
         doubtful |= fault.doubtful
+    except Exception as fault:
+        if session is None or not session.has_sent:
+            raise
+        words = fault.message if isinstance(fault, ReconcilerError) else said_of(fault)
+        raise Halted(words, is_in_doubt=bool(session.doubtful)) from fault
     actions = sorted((outcome.action for outcome in done.values()), key=lambda a: (STEPS[a.kind], a.job))
     outcomes = tuple(done[action.job] for action in actions)
     return Applied(

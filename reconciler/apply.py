@@ -7,7 +7,6 @@ plan shows or less: a call that the plan does not show is held, not sent.
 import os
 import queue
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from threading import Event as Flag
@@ -28,6 +27,7 @@ from reconciler.planner import Decision, Order, Subject, action_for, applied, de
 from reconciler.refresh import observe_jobs
 from reconciler.state.journal import JournalBroken, Overtaken
 from reconciler.state.session import Session
+from reconciler.threads import Crew
 
 _SENDS = 3
 """How often an abort or delete whose answer was lost may be sent in all."""
@@ -142,9 +142,9 @@ class _Apply:
         place = one_core(parallelism) if session.is_local else nullcontext()
         # Where nothing new is to start after a failure, none may stand ready.
         threads = parallelism if self._fail_fast and session.is_local else session.threads(parallelism)
-        with place, ThreadPoolExecutor(threads) as pool:
+        with place, Crew(threads) as crew:
             for step, actions in sorted(steps.items()):
-                yield from self._step(step, actions, pool)
+                yield from self._step(step, actions, crew)
         self._note_runs(parallelism)
         if self._fatal is not None and not self._sent:
             raise self._fatal
@@ -186,7 +186,7 @@ class _Apply:
             # The results are on record. A journal that broke is told of when the state is written.
             return
 
-    def _step(self, step: int, actions: Sequence[Action], pool: ThreadPoolExecutor) -> Iterator[Sequence[Finished]]:
+    def _step(self, step: int, actions: Sequence[Action], crew: Crew) -> Iterator[Sequence[Finished]]:
         if step == _DELETE_STEP and self._unwell:
             why = "skipped: nothing is deleted after something before it failed"
             yield [Finished(_skipped(action, why), 0.0) for action in actions]
@@ -194,9 +194,10 @@ class _Apply:
         events: queue.SimpleQueue[Finished] = queue.SimpleQueue()
         self._around.session.begin(len(actions))
         for action in actions:
-            pool.submit(self._run_one, action, events)
+            crew.submit(self._run_one, action, events)
         left = len(actions)
         while left:
+            crew.help()
             ended = [events.get()]
             with suppress(queue.Empty):
                 while True:

@@ -238,11 +238,10 @@ def _found(
 
     Those that are taken over already are left out.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     from reconciler.manifest import job_fault
     from reconciler.refresh import observe_jobs
     from reconciler.takeover import Found, named
+    from reconciler.threads import each
 
     ids = {name: job_id for name, job_id in wanted.ids.items() if not _is_taken(name, job_id, manifest, state)}
     unlisted = ""
@@ -261,8 +260,7 @@ def _found(
             if job_id not in declared and observed.status is not Status.MISSING
         ]
     # A list may tell less of a job than the job itself does.
-    with ThreadPoolExecutor(parallelism) as pool:
-        whole = list(pool.map(lambda job: engine.observe(job[0]) if job[1].config is None else job[1], jobs))
+    whole = each(lambda job: engine.observe(job[0]) if job[1].config is None else job[1], jobs, parallelism)
     jobs = [(job_id, observed) for (job_id, _), observed in zip(jobs, whole, strict=True)]
     if wanted.ids:
         observed_as = dict(jobs)

@@ -7,6 +7,7 @@
     ├── EngineError                 1   the service can't be reached or breaks its contract
     ├── Refused                     4   a guard, a stale plan, no `yes`
     │   └── LockTaken               4   another command holds the state
+    ├── Halted                   3, 5   an apply that ended in its midst, after calls were sent
     └── Usage                      64   wrong words on the command line
 
 What becomes of single actions (exit 3 and 5) and of signals (130, 143) is no error of the command:
@@ -80,6 +81,17 @@ class Refused(ReconcilerError):
 
 class LockTaken(Refused):
     """Another command holds the lock; the message says who, what and since when."""
+
+
+class Halted(ReconcilerError):
+    """Something ended an apply after it had sent calls. Their results are on record."""
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, message: str, *, is_in_doubt: bool) -> None:
+        super().__init__(message, "what was done is on record (reconciler history); to go on, plan again and apply")
+        if is_in_doubt:
+            self.exit_code = ExitCode.IN_DOUBT
 
 
 class Usage(ReconcilerError):

@@ -1,11 +1,11 @@
 """Observe many jobs: by the service's list where that takes fewer calls, else one by one."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from reconciler.engines.base import Engine
 from reconciler.errors import EngineError, ListIncomplete
 from reconciler.jobs import Observation, Status
+from reconciler.threads import each
 
 _LIST_FROM = 20
 """From so many jobs on, the list is asked first: a page of it holds more than that."""
@@ -28,8 +28,7 @@ def observe_jobs(engine: Engine, job_ids: Sequence[str], parallelism: int) -> Ma
     if len(job_ids) >= _LIST_FROM:
         found = _listed(engine, frozenset(job_ids))
     left = [job_id for job_id in job_ids if job_id not in found]
-    with ThreadPoolExecutor(max(1, parallelism)) as pool:
-        found.update(zip(left, pool.map(engine.observe, left), strict=True))
+    found.update(zip(left, each(engine.observe, left, parallelism), strict=True))
     return found
 
 

@@ -113,6 +113,7 @@ def open_engine(
     from reconciler.engines.bytenite.auth import Credentials
     from reconciler.engines.bytenite.engine import ByteniteEngine
     from reconciler.engines.http.network import network_for
+    from reconciler.threads import affordable
 
     with ExitStack() as stack:
         endpoint = target.endpoint
@@ -122,13 +123,15 @@ def open_engine(
             token = _fresh_token()
             credentials = Credentials(access_token=token)
             endpoint = stack.enter_context(_embedded_sandbox(place, token)).endpoint
+        # The embedded server has the other end of each connection.
+        connections = affordable(options.parallelism, 1 if target.endpoint else 2)
         network = network_for(endpoint, access, world.env)
         for secret in network.proxy.secrets if network.proxy else ():
             world.noted(secret)
         engine = ByteniteEngine(
             endpoint,
             credentials,
-            parallelism=options.parallelism,
+            parallelism=connections,
             max_rps=options.max_rps,
             wait=world.pause,
             random=Random(),  # noqa: S311  jitter needs no cryptography

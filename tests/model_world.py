@@ -5,7 +5,6 @@ or the network; what was written by then stays.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import count
@@ -14,7 +13,7 @@ from tempfile import TemporaryDirectory
 from threading import Event as Flag
 from typing import Any, NamedTuple
 
-from reconciler import app, apply, planning, refresh, sources, wiring
+from reconciler import app, planning, sources, threads, wiring
 from reconciler.clocks import Clocks
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
@@ -74,19 +73,14 @@ class Fuse:
             self.left -= 1
 
 
-class InlineExecutor(Executor):
-    """Does what is submitted at once, in the thread that submits it: starting threads would take most of the time."""
+class NoThread:
+    """A thread that can't be had, so that all is done in one: starting threads would take most of the time."""
 
-    def __init__(self, max_workers: int) -> None:
-        assert max_workers == 1
+    def __init__(self, **_: Any) -> None:
+        pass
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
-        done: Future[Any] = Future()
-        try:
-            done.set_result(fn(*args, **kwargs))
-        except Exception as fault:  # noqa: BLE001  raised again where the result is asked for; a crash goes through
-            done.set_exception(fault)
-        return done
+    def start(self) -> None:
+        raise RuntimeError("can't start new thread")
 
 
 class MemoryDisk:
@@ -436,8 +430,7 @@ class ModelWorld:
             (service_module, "run", self._run),
             (session, "_CHECKPOINT_BYTES", 3000),  # after two or three calls, not after thousands
             (file, "locked", lambda *_: nullcontext(HeldLock())),
-            (apply, "ThreadPoolExecutor", InlineExecutor),
-            (refresh, "ThreadPoolExecutor", InlineExecutor),
+            (threads, "Thread", NoThread),
         ]
         real = [(module, name, getattr(module, name)) for module, name, _ in seams]
         try:

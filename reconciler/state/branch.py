@@ -36,7 +36,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from reconciler.clocks import Clocks, Instant
-from reconciler.errors import LockTaken, StateError
+from reconciler.errors import LockTaken, ReconcilerError, StateError
 from reconciler.jobs import Doubt, State, Target
 from reconciler.state import codec
 from reconciler.state.branch_url import BranchUrl
@@ -57,6 +57,7 @@ from reconciler.state.repository import (
 )
 from reconciler.state.session import Session
 from reconciler.state.store import Seen
+from reconciler.threads import is_exhaustion
 
 RENEW_AFTER_S = 10.0
 """A command whose intents are on the branch pushes at least so often, which also brings the results."""
@@ -397,6 +398,13 @@ class PublishedSession(Session):
     def begin(self, actions: int) -> None:
         with self._gate:
             self._unfinished += actions
+        # Ahead of the threads that send, and before anything is sent: without it nothing would be published.
+        try:
+            self._start()
+        except RuntimeError as fault:
+            with self._gate:
+                self._unfinished -= actions
+            raise Unpublished(is_exhaustion(fault)) from fault
 
     def end(self) -> None:
         with self._gate:
@@ -412,7 +420,6 @@ class PublishedSession(Session):
                 self._first_at_s = self._boot_s()
             self._intended += 1
             ticket = self._intended
-            self._start()
             self._gate.notify_all()
             while self._told < ticket and self._broken is None and not self._publisher.stopped():
                 self._gate.wait(0.1)  # a signal sets the stop, and wakes nobody
@@ -449,8 +456,9 @@ class PublishedSession(Session):
 
     def _start(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._publish_when_due, name="publish", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._publish_when_due, name="publish", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def _publish_when_due(self) -> None:
         while True:
@@ -483,6 +491,8 @@ class PublishedSession(Session):
             return fault
         except JournalBroken as fault:
             return fault if is_needed else None
+        except ReconcilerError as fault:
+            return JournalBroken(f"{self._publisher.where} can't be pushed to: {fault.message}")
         except Exception as fault:  # noqa: BLE001  whoever waits for the push must not wait for ever
             return JournalBroken(f"{self._publisher.where} can't be pushed to: {type(fault).__name__}")
         self._doubtful_there = open_jobs

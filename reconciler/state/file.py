@@ -23,6 +23,7 @@ from reconciler.state.session import (
     load,
     mark_held,
     merged,
+    only_known_shapes,
     refuse_other_target,
     salvage,
 )
@@ -277,9 +278,10 @@ class FileStore:
         header, *entries = decode(disk.read(path) or b"", path)
         remarks.append(f"took {len(entries)} records of {path}")
         state = salvaged.state
-        if not state.serial and not state.jobs:
-            state = state._replace(lineage=codec.text_from_json(header["lineage"]))
-        found = merged(state, entries, remarks)
+        with only_known_shapes(self._path):
+            if not state.serial and not state.jobs:
+                state = state._replace(lineage=codec.text_from_json(header["lineage"]))
+            found = merged(state, entries, remarks)
         return found._replace(untold=(*salvaged.untold, *found.untold))
 
     def past(self) -> history.Past:

@@ -16,6 +16,7 @@ from reconciler.errors import StateError
 from reconciler.git_environment import git_environment
 from reconciler.state.branch_url import without_userinfo
 from reconciler.state.lock import locked
+from reconciler.threads import is_exhaustion
 
 COMMAND_WITHIN_S = 60.0
 """The deadline of one git command."""
@@ -42,6 +43,8 @@ _OPTIONS = {
 }
 _CREDENTIALS = r"^(http|credential|url)\.|^core\.sshcommand$|^ssh\.variant$"
 _SAID_BYTES = 4096
+_EXHAUSTED_PAUSES_S = (0.1, 0.3, 1.0, 2.0)
+"""So long git waits for a process to be had, or an open file: others may end meanwhile."""
 
 
 class Unreachable(StateError):
@@ -58,6 +61,10 @@ class _OtherHash(Unreachable):
     def __init__(self, remote: str, fault: Unreachable) -> None:
         super().__init__(fault.message, fault.hint)
         self.remote = remote
+
+
+class Exhausted(Unreachable):
+    """This machine has no processes, or no open files, left to run git with."""
 
 
 class Moved(Exception):
@@ -366,6 +373,12 @@ class Repository:
     def _attempt(self, *arguments: str, stdin: bytes = b"", in_folder: bool = True) -> "Ended":
         # Named as such, since `safe.bareRepository=explicit` lets git find no bare repository by itself.
         where = ["-C", self._folder, "--git-dir=."] if in_folder else []
+        pause = _never(self._wait)
+        for pause_s in _EXHAUSTED_PAUSES_S:
+            try:
+                return run_git([*where, *arguments], self._env, stdin)
+            except Exhausted:
+                pause(pause_s)
         return run_git([*where, *arguments], self._env, stdin)
 
 
@@ -433,7 +446,21 @@ def author_of(name: str, folder: str, env: Mapping[str, str]) -> Author:
 
 
 def run_git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes = b"") -> Ended:
-    """Run git to its end, or to the deadline."""
+    """Run git to its end, or to the deadline.
+
+    Raises `Exhausted` where no process or open file can be had for it, `StateError` where it can't be run at all.
+    """
+    try:
+        return _run_git(arguments, env, stdin)
+    except FileNotFoundError as fault:
+        raise StateError("git is not installed", "install git 2.31 or later, or keep state in a file") from fault
+    except OSError as fault:
+        if exhausted := is_exhaustion(fault):
+            raise Exhausted(f"git can't be run: {fault.strerror}", exhausted) from fault
+        raise StateError(f"git can't be run: {fault.strerror}", "mend that, or keep state in a file") from fault
+
+
+def _run_git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes) -> Ended:
     import signal
     import subprocess
     import tempfile
@@ -441,14 +468,9 @@ def run_git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes = b""
     with tempfile.TemporaryFile() as into, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         into.write(stdin)
         into.seek(0)
-        try:
-            child = subprocess.Popen(
-                ["git", *arguments], stdin=into, stdout=out, stderr=err, env=env, start_new_session=True
-            )
-        except FileNotFoundError as fault:
-            raise StateError("git is not installed", "install git 2.31 or later, or keep state in a file") from fault
-        except OSError as fault:
-            raise StateError(f"git can't be run: {fault.strerror}", "mend that, or keep state in a file") from fault
+        child = subprocess.Popen(
+            ["git", *arguments], stdin=into, stdout=out, stderr=err, env=env, start_new_session=True
+        )
         late = ""
         try:
             code = child.wait(COMMAND_WITHIN_S)

@@ -94,7 +94,7 @@ def load(disk: Disk, path: str, target: Target | None, memory: Memory = FORGETFU
     journal = disk.read(journal_path(path))
     entries = None
     folded: list[Entry] = []
-    with _only_known_shapes(path):
+    with only_known_shapes(path):
         if journal is not None:
             base, folded, entries = _fit(base, digest, decode(journal, journal_path(path)), path)
         if base is None:
@@ -135,7 +135,7 @@ def salvage(disk: Disk, path: str, target: Target, lineage: str) -> tuple[Loaded
         except JournalDamaged as fault:
             remarks.append(fault.message)
             entries = fault.readable
-    with _only_known_shapes(path):
+    with only_known_shapes(path):
         starts_elsewhere = False
         if content is None and entries:
             base = base._replace(lineage=codec.text_from_json(entries[0].get("lineage", lineage)))
@@ -217,7 +217,7 @@ def mark_held(disk: Disk, path: str, state: State, digest: str, *, was_sound: bo
 
 
 @contextmanager
-def _only_known_shapes(path: str) -> Iterator[None]:
+def only_known_shapes(path: str) -> Iterator[None]:
     """Turn what a record of another shape than ours makes the block raise into a `StateError`."""
     try:
         yield
@@ -332,6 +332,11 @@ class Session:
         """The jobs of which nobody knows what became of their last call, those in flight included."""
         with self._turn:
             return frozenset(self._in_flight() | {name for name, record in self._jobs.items() if record.doubt})
+
+    @property
+    def has_sent(self) -> bool:
+        """Whether this session intended any call, each of which may have been sent."""
+        return self._has_intended
 
     def record_of(self, name: str) -> Record | None:
         """What is recorded of one job now."""

@@ -12,12 +12,13 @@ says so and nothing else that it says speaks against that, or where a page bring
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing
 from itertools import islice
 from typing import NamedTuple
 
 from reconciler.errors import EngineError, ListIncomplete
+from reconciler.threads import Crew
 
 PAGE_SIZE = 100
 PAGE_LIMIT = 10_000
@@ -148,7 +149,7 @@ class _Pages:
     def __init__(self, fetch: Callable[[int], Page], parallelism: int) -> None:
         self._fetch = fetch
         self._parallelism = parallelism
-        self._pool = ThreadPoolExecutor(parallelism)
+        self._crew = Crew(parallelism)
         self._offsets: Iterator[int] = iter(())
         self._ahead: deque[tuple[int, Future[Page]]] = deque()
 
@@ -159,9 +160,9 @@ class _Pages:
     def at(self, offset: int) -> Page:
         """The page that begins there."""
         wanted = islice(self._offsets, self._parallelism - len(self._ahead))
-        self._ahead.extend((start, self._pool.submit(self._fetch, start)) for start in wanted)
+        self._ahead.extend((start, self._crew.submit(self._fetch, start)) for start in wanted)
         if self._ahead and self._ahead[0][0] == offset:
-            return self._ahead.popleft()[1].result()
+            return self._crew.result(self._ahead.popleft()[1])
         # The pages do not begin where they were expected to.
         self._offsets = iter(())
         self._ahead.clear()
@@ -169,4 +170,4 @@ class _Pages:
 
     def close(self) -> None:
         """Ask for nothing more, and wait for what was asked for."""
-        self._pool.shutdown(cancel_futures=True)
+        self._crew.close(cancel=True)

@@ -12,6 +12,7 @@ from requests import RequestException
 from reconciler.endpoints import is_loopback
 from reconciler.engines.http.exchange import Exchange, Stage
 from reconciler.engines.http.network import Network
+from reconciler.threads import is_exhaustion
 
 _UNKNOWN_CA, _NOT_VALID_NOW, _OTHER_NAME = (18, 19, 20, 21), (9, 10), (62, 64)
 """OpenSSL's codes for what is wrong with a certificate (x509_vfy.h)."""
@@ -79,6 +80,8 @@ class Way(NamedTuple):
                 where = nearest if stage in (Stage.LOOK_UP, Stage.CONNECT, Stage.PROXY_TLS) else beyond
                 return Fault(f"{where}: no connection: {stage}: {_word(cause)}", mend)
             case _:
+                if exhausted := is_exhaustion(cause):
+                    return Fault(f"{self.host}: {exhausted}")
                 return Fault(f"{self.host}: the request could not be made ({type(cause).__name__})")
 
     def _tls(self, cause: ssl.SSLError, where: str) -> Fault:

@@ -138,7 +138,20 @@ class _Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.clock = clock
         self.stopping = threading.Event()
         self.connections: dict[threading.Thread, socket.socket] = {}
+        self.is_alone = False
+        """Whether the thread that accepts connections is answering on one."""
         super().__init__((HOST, port), _Connection)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:
+            # No thread can be had: one request is answered here, and the connection closed.
+            self.is_alone = True
+            try:
+                super().process_request_thread(request, client_address)
+            finally:
+                self.is_alone = False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         # To the thread's hook: what `socketserver` would print quotes the error, and so what a request held.
@@ -170,6 +183,7 @@ class _Connection(socketserver.StreamRequestHandler):
         super().setup()
         self._listener = cast(_Listener, self.server)
         self._listener.connections[threading.current_thread()] = self.connection
+        self._is_alone = self._listener.is_alone
 
     def handle(self) -> None:
         # Looked at after `setup` has made the connection known: `stop` cuts it, or this sees it.
@@ -228,7 +242,7 @@ class _Connection(socketserver.StreamRequestHandler):
         if len(body) < int(length):
             raise ConnectionError("the client left in the middle of its body")
         options = headers.get("connection", "").lower().replace(" ", "").split(",")
-        self._closing = is_old or "close" in options
+        self._closing = is_old or "close" in options or self._is_alone
         authorization, content_type = headers.get("authorization", ""), headers.get("content-type", "")
         return Request(self._method, self._target, authorization, content_type, body)
 
