@@ -1,7 +1,7 @@
 """The use cases. Nothing here prints or exits."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reconciler.commands import command, settling
 from reconciler.errors import EngineError, ExitCode, Halted, ReconcilerError, Refused, StateError
@@ -34,12 +34,14 @@ from reconciler.planning import (
     empty,
     head_at,
     ids_to_read,
+    made_again,
     names_of,
     opened,
     picked,
+    place_of,
     plan_of,
     refusal_of,
-    refuse_stale,
+    stale,
     validate,
 )
 from reconciler.unchanged import remember
@@ -206,7 +208,7 @@ def apply(
     (a guard, a stale plan, a taken lock) and the other errors of the tree only before the first call.
     """
     if saved is not None:
-        place = place._replace(paths=saved.paths)
+        place = place_of(saved, place, world)
     place, manifest = opened(place, world)
     checkout = open_checkout(place, world, options.push) if options.push else None
     if checkout is None:
@@ -289,13 +291,15 @@ def dry_run(
 ) -> tuple[Plan, str]:
     """The plan that an apply would carry out, and the endpoint that its calls would go to. Sends nothing."""
     if saved is not None:
-        place = place._replace(paths=saved.paths)
+        place = place_of(saved, place, world)
     place, manifest = opened(place, world)
     state = open_store(place, world).read(manifest.target) or empty(manifest.target)
     if saved is not None:
-        refuse_stale(saved, manifest, state)
-    matching = picked(manifest, state, selection)
-    made = allowing(saved or plan_of(place, world, manifest, state, matching, selection, {}), allowed)
+        made = made_again(place, world, manifest, state, saved)
+    else:
+        matching = picked(manifest, state, selection)
+        made = plan_of(place, world, manifest, state, matching, selection, {})
+    made = allowing(made, allowed)
     refusal = refusal_of(made, manifest, state, is_read=False)
     if refusal is not None:
         raise refusal
@@ -511,11 +515,11 @@ def read_plan(text: str, where: str) -> Plan:
     """The saved plan in a file. Raises `ReconcilerError` where it is none."""
     import json
 
-    from reconciler.plan import plan_from_json
+    from reconciler.plan import plan_from_json, plan_to_json
     from reconciler.schemas import explain, schema_text
 
     try:
-        document = json.loads(text)
+        document = json.loads(text, object_pairs_hook=_each_key_once)
     except ValueError as fault:
         raise ReconcilerError(f"{where} is no saved plan: {fault}", _MAKE_A_PLAN) from fault
     faults = list(explain(json.loads(schema_text("plan.schema.json")), document))
@@ -525,4 +529,16 @@ def read_plan(text: str, where: str) -> Plan:
             f"{where} is no saved plan: {'.'.join(map(str, path)) or 'the document'}: {message}",
             _MAKE_A_PLAN,
         )
-    return plan_from_json(document)
+    plan = plan_from_json(document)
+    document.pop("refused", None)
+    if json.dumps(plan_to_json(plan), sort_keys=True) != json.dumps(document, sort_keys=True):
+        raise stale(f"{where} was edited: its parts contradict each other")
+    return plan
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Of a key that stands there twice, one reader sees the first value and another the last."""
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        raise ValueError("a field stands there twice")
+    return document

@@ -9,7 +9,7 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import Any, NamedTuple, overload
 
-from reconciler.jobs import EMPTY, Job, Target
+from reconciler.jobs import EMPTY, NOT_OBSERVED, Job, Observation, Status, Target, title
 
 FORMAT_VERSION = 1
 
@@ -161,7 +161,9 @@ class Plan(NamedTuple):
     `paths` are the manifest paths as given. `undeclared` names the recorded jobs that no manifest
     declares. `commit` is shown and not compared: a merge makes a new one of the same content.
     `warnings` are about the plan as a whole. `allowed` says how many of a kind (`run`, `abort`,
-    `restart`, `delete`) may be done past the guards. `narrowed` is None where the plan is about all jobs.
+    `restart`, `delete`) may be done past the guards; in a saved plan it only tells what was allowed when it was made.
+    `narrowed` is None where the plan is about all jobs. `prune` is whether undeclared jobs count as absent, `state` the
+    address of the state, "" where that does not matter. `observed` maps engine job ids to what was read of the jobs.
     """
 
     target: Target
@@ -175,6 +177,9 @@ class Plan(NamedTuple):
     warnings: tuple[str, ...] = ()
     allowed: Mapping[str, int] = EMPTY
     narrowed: Narrowed | None = None
+    prune: bool = False
+    state: str = ""
+    observed: Mapping[str, Observation] = EMPTY
 
     def count_of(self, kind: ActionKind) -> int:
         """How many actions are of this kind."""
@@ -281,14 +286,14 @@ def said_of_allowed(plan: Plan) -> str:
 def plan_digest(plan: Plan) -> str:
     """What two plans have in common where they do the same: "sha256:<hex>".
 
-    Over the bytes of the plan's JSON without its `commit`, since a merge makes a new one of the same
-    content: keys sorted, no white space, all but ASCII escaped.
+    Over the bytes of the plan's JSON: keys sorted, no white space, all but ASCII escaped. Without its `commit`, since a
+    merge makes a new one of the same content, and without what was read of the jobs, which its actions tell.
     """
     import json
 
     from reconciler.digests import sha256
 
-    document = plan_to_json(plan)
+    document = plan_to_json(plan._replace(observed=EMPTY))
     del document["commit"]
     text = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return f"sha256:{sha256(text.encode())}"
@@ -296,11 +301,40 @@ def plan_digest(plan: Plan) -> str:
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
     """The plan as JSON values, keys in the order in which they are printed."""
-    return {
+    document = {
         **_header(plan),
         "actions": [_action_to_json(action) for action in plan.actions],
         **_footer(plan),
     }
+    if plan.prune:
+        document["prune"] = True
+    if plan.state:
+        document["state"] = plan.state
+    if plan.observed:
+        document["observed"] = {id_: _observation_to_json(seen) for id_, seen in sorted(plan.observed.items())}
+    return document
+
+
+def what_differs(plan: Plan, other: Plan) -> str:
+    """The first field of a plan that is not the same in another, or the job whose action is not; "" where none is.
+
+    Every byte of their JSON is compared, but for `commit`, `allowed` and `warnings`: those only tell.
+    """
+    import json
+
+    left, right = (plan_to_json(one._replace(commit=None, allowed=EMPTY, warnings=())) for one in (plan, other))
+
+    def said(value: Any) -> str:
+        return json.dumps(value, sort_keys=True)
+
+    if said(left) == said(right):
+        return ""
+    for name in dict.fromkeys([*left, *right]):
+        if name not in ("actions", "summary") and said(left.get(name)) != said(right.get(name)):
+            return f"`{name}`"
+    actions = zip(left["actions"], right["actions"], strict=False)
+    job = next((one["job"] for one, two in actions if said(one) != said(two)), "")
+    return f"what is planned of {title(job)}" if job else "the number of its actions"
 
 
 def outcomes_to_json(plan: Plan, outcomes: Iterable[ActionOutcome]) -> dict[str, Any]:
@@ -326,6 +360,9 @@ def plan_from_json(document: Mapping[str, Any]) -> Plan:
         warnings=tuple(document.get("warnings", ())),
         allowed=document.get("allowed", EMPTY),
         narrowed=_narrowed_from_json(document.get("narrowed")),
+        prune=document.get("prune", False),
+        state=document.get("state", ""),
+        observed={id_: _observation_from_json(seen) for id_, seen in document.get("observed", {}).items()},
     )
 
 
@@ -395,6 +432,31 @@ def _action_from_json(document: Mapping[str, Any]) -> Action:
         error=document.get("error", ""),
         suspended=document.get("suspended", False),
         drift=document.get("drift", ""),
+    )
+
+
+def _observation_to_json(seen: Observation) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "status": seen.status.value,
+        "word": seen.word,
+        "config": None if seen.config is None else dict(seen.config),
+        "submittedAt": seen.submitted_at,
+        "timestamps": dict(seen.timestamps) or None,
+        "detail": seen.detail,
+    }
+    return {key: value for key, value in document.items() if value not in ("", None)}
+
+
+def _observation_from_json(document: Mapping[str, Any]) -> Observation:
+    if document["status"] == Status.NOT_OBSERVED:
+        return NOT_OBSERVED
+    return Observation(
+        Status(document["status"]),
+        document.get("word", ""),
+        document.get("config"),
+        document.get("submittedAt"),
+        document.get("timestamps", EMPTY),
+        document.get("detail", ""),
     )
 
 

@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, NamedTuple
 from reconciler.commands import command
 from reconciler.errors import ManifestError, ReconcilerError, Refused
 from reconciler.jobs import EMPTY, Desired, Observation, State, Target
-from reconciler.plan import Action, ActionKind, Actions, Narrowed, Plan
-from reconciler.wiring import Place, World, commit_of, located, manifest_paths, memory_of, target_of, wording_of
+from reconciler.plan import Action, ActionKind, Actions, Narrowed, Plan, what_differs
+from reconciler.wiring import (
+    Place,
+    World,
+    commit_of,
+    located,
+    manifest_paths,
+    memory_of,
+    state_address,
+    target_of,
+    wording_of,
+)
 
 if TYPE_CHECKING:
     from reconciler.manifest import Head, Manifest
@@ -201,7 +211,64 @@ def plan_of(
     if observed:
         made = made._replace(actions=_with_drift(made, matching, observed))
     narrowed = _narrowed(selection, len(made.actions), len(matching.subjects))
-    return allowing(made._replace(warnings=_warnings(made, manifest, state), narrowed=narrowed), allowed)
+    made = made._replace(warnings=_warnings(made, manifest, state), narrowed=narrowed)
+    if provenance:
+        # What a job is called there decides nothing.
+        seen = {job_id: one._replace(name="") for job_id, one in observed.items()}
+        made = made._replace(prune=selection.prune, state=state_address(place), observed=seen)
+    return allowing(made, allowed)
+
+
+def selection_of(saved: Plan) -> Selection:
+    """The selection that a plan was made with."""
+    narrowed = saved.narrowed
+    return Selection(narrowed.targets, narrowed.excludes, saved.prune) if narrowed else Selection(prune=saved.prune)
+
+
+def made_again(place: Place, world: World, manifest: "Manifest", state: State, saved: Plan) -> Plan:
+    """The plan that a saved one is, made anew from manifest and state, and from what the saved one tells was read.
+
+    That one is carried out, and nothing that only a file says: it allows nothing past the guards. Raises `Refused`
+    where the two differ.
+    """
+    if not state.serial:  # a lineage is made with the first apply, which is under way
+        state = state._replace(lineage="")
+    refuse_stale(saved, manifest, state)
+    selection = selection_of(saved)
+    try:
+        matching = picked(manifest, state, selection)
+    except Refused:
+        raise
+    except ReconcilerError as fault:
+        raise stale(f"it was edited: {fault.message}") from fault
+    made = plan_of(place, world, manifest, state, matching, selection, saved.observed)
+    if differs := what_differs(saved, made):
+        raise stale(f"{differs} is not what manifest and state come to now, or it was edited")
+    return made
+
+
+def place_of(saved: Plan, place: Place, world: World) -> Place:
+    """The place that a saved plan is about: its manifest, its state, and its service.
+
+    What the command line says counts; where that says nothing the plan is taken at its word. It is not for a service
+    beyond this machine that the manifest does not name: credentials would go there. Raises `Refused` where they differ.
+    """
+    from reconciler.endpoints import is_loopback
+
+    place = place._replace(paths=saved.paths)
+    manifest, _ = validate(place, world)
+    endpoint = saved.target.endpoint
+    if not place.endpoint and saved.target != manifest.target and endpoint and is_loopback(endpoint):
+        place = place._replace(endpoint=endpoint)
+    try:
+        home = located(place, manifest.state).home
+    except Refused:  # of several paths none says where their state lives
+        home = None
+    if not saved.state or (home is not None and home.url == saved.state):
+        return place
+    if place.state_url:
+        raise stale(f"it was made from the state at {saved.state}, and {place.state_from} names {place.state_url}")
+    return place._replace(state_url=saved.state, state_from="the saved plan")
 
 
 def _with_drift(plan: Plan, matching: "Matching", observed: Mapping[str, Observation]) -> Actions:
@@ -277,16 +344,20 @@ def refusal_of(
 def refuse_stale(saved: Plan, manifest: "Manifest", state: State) -> None:
     """Raise `Refused` where a saved plan was made from another manifest or another state."""
     if saved.target != manifest.target:
-        raise stale(f"it is for {saved.target}, and the manifest for {manifest.target}")
+        raise stale(
+            f"it is for {saved.target}, and the manifest for {manifest.target}",
+            f"make a new one; or, where that service is meant, name it: --endpoint {saved.target.endpoint}"
+            if saved.target.endpoint
+            else "",
+        )
     if saved.manifest_digest != manifest.digest:
         raise stale("the manifest is no longer the one that it was made from")
-    # Where nothing was ever applied, a plan has no lineage to name; it is made with the first apply.
-    if saved.lineage != (state.lineage if state.serial else ""):
+    if saved.lineage != state.lineage:
         raise stale("it was made from another state (the lineage differs)")
     if saved.serial != state.serial:
         raise stale(f"it was made from serial {saved.serial} of the state, which is at {state.serial} now")
 
 
-def stale(why: str) -> Refused:
+def stale(why: str, hint: str = "") -> Refused:
     """The refusal of a saved plan."""
-    return Refused(f"the saved plan is stale: {why}", "make a new one, review it, and apply that")
+    return Refused(f"the saved plan is stale: {why}", hint or "make a new one, review it, and apply that")

@@ -11,7 +11,7 @@ from reconciler.errors import CredentialsError, EngineError, Refused
 from reconciler.jobs import NOT_OBSERVED, Doubt, Evidence, Observation, Status, Verb
 from reconciler.plan import STEPS, Action, ActionKind, ActionOutcome, Outcome, Plan, plan_digest, said_of_allowed
 from reconciler.planner import Order, action_for, decide, protection
-from reconciler.planning import Selection, allowing, matching_of, picked, plan_of, refusal_of, refuse_stale, stale
+from reconciler.planning import Selection, allowing, made_again, matching_of, picked, plan_of, refusal_of, selection_of
 from reconciler.recover import look, look_again
 from reconciler.refresh import observe_jobs
 from reconciler.state.session import Announced
@@ -85,11 +85,12 @@ class Rounds:
         return not (self._world.stop.is_set() or (self._unwell and self._options.fail_fast))
 
     def _without_waiting(self, saved: Plan | None, selection: Selection) -> Iterator[list[ActionOutcome]]:
+        if saved is not None:
+            selection = selection_of(saved)
+            saved = made_again(self._place, self._world, self._manifest, self._session.state, saved)
         doubtful = any(record.doubt for record in self._session.state.jobs.values())
         pending = look(self._session, self._engine.open(), self._boot_s) if doubtful else []
-        matching = picked(self._manifest, self._session.state, Selection(prune=True) if saved else selection)
-        if saved is not None:
-            refuse_stale(saved, self._manifest, self._session.state)
+        matching = picked(self._manifest, self._session.state, selection)
         made = self._planned(matching, selection) if saved is None else self._as_read(saved, matching)
         self.plan = allowing(made, self._options.allowed)
         refusal = refusal_of(self.plan, self._manifest, self._session.state)
@@ -196,9 +197,6 @@ class Rounds:
     def _confirmed(self, plan: Plan, matching: "Matching", saved: Plan | None = None) -> list[ActionOutcome]:
         """Carry out a plan once a person has agreed; `saved` is the reviewed one that it rests on, if any."""
         subjects = matching.by_name
-        unknown = [action.job for action in plan.actions if action.job not in subjects]
-        if unknown:
-            raise stale(f"it names {unknown[0]}, which is neither declared nor recorded")
         if plan.touches_anything:
             self._engine.open()
             self._confirm(plan)

@@ -202,6 +202,11 @@ def _home(place: Place) -> "Home":
     return place.home
 
 
+def state_address(place: Place) -> str:
+    """Where the state of a located place lives, as it is named."""
+    return _home(place).url
+
+
 def state_path(place: Place) -> str:
     """Where the state file of a located place stands; the state is in a file."""
     return _home(place).url

@@ -172,7 +172,7 @@ def test_allow_is_on_record_in_plan_and_outcome(served: Project) -> None:
     jsonschema.validate(run.json, json.loads(schema_text("outcome.schema.json")))
 
 
-def test_a_saved_plan_keeps_what_it_was_allowed(served: Project) -> None:
+def test_what_a_saved_plan_was_allowed_is_shown_and_counts_for_nothing(served: Project) -> None:
     three_running(served, "guards: {maxDelete: 0}")
     served.write("a: {state: absent}\nb: {state: running}\nc: {state: running}", more="guards: {maxDelete: 0}")
     document = served.run("plan", "--out", "refused.json", "--format", "json").json
@@ -186,7 +186,11 @@ def test_a_saved_plan_keeps_what_it_was_allowed(served: Project) -> None:
     jsonschema.validate(
         json.loads((served.folder / "plan.json").read_text()), json.loads(schema_text("plan.schema.json"))
     )
-    assert served.run("apply", "--plan", "plan.json", "--yes").code == 0
+    assert served.run("apply", "--plan", "plan.json", "--yes").code == 4
+    assert served.run("apply", "--plan", "plan.json", "--dry-run").code == 4
+    assert ("delete", "a") not in done(served)
+    run = served.run("apply", "--plan", "plan.json", "--yes", "--allow", "delete=1", "--format", "json")
+    assert (run.code, run.json["allowed"]) == (0, {"delete": 1})
     assert ("delete", "a") in done(served)
 
 

@@ -62,7 +62,7 @@ def apply(
     names a branch of a remote: all is pushed there anyway.
     """
     from reconciler import app
-    from reconciler.planning import Selection
+    from reconciler.planning import Selection, place_of
     from reconciler.wiring import ApplyOptions
 
     selection = Selection(targets, excludes, prune)
@@ -70,7 +70,10 @@ def apply(
         if any(map(is_given, ("paths", "targets", "excludes", "prune"))):
             raise Usage("--plan says all by itself: give no PATH, --target, --exclude or --prune with it")
         selection = Selection()
-    saved_plan = None if saved is None else app.read_plan(_read(saved), saved)
+    saved_plan = None
+    if saved is not None:
+        saved_plan = app.read_plan(_read(saved), saved)
+        shell.is_about(place_of(saved_plan, shell.place, shell.world))
     if dry_run:
         return _dry_run(shell, selection, saved_plan, allowed)
     options = ApplyOptions(parallelism, max_rps, settle, fail_fast, lock_timeout, wait, allowed, push)

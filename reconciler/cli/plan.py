@@ -3,6 +3,7 @@
 import click
 
 from reconciler.cli.shell import Shell, allow, options, selection
+from reconciler.commands import command
 from reconciler.errors import ExitCode, ReconcilerError
 
 
@@ -55,8 +56,10 @@ def plan(
 
             shell.terminal.answer(text.plan(made, calls=shell.verbose))
             if out is not None:
-                allow = f" {refusal.allow}" if refusal else ""
-                shell.terminal.remark(f"Saved. To do exactly this: reconciler apply --plan {out}{allow}")
+                words = [word for kind, count in sorted(allowed.items()) for word in ("--allow", f"{kind}={count}")]
+                words += refusal.allow.split() if refusal else []
+                again = command("apply", options=["--plan", out, *words])
+                shell.terminal.remark(f"Saved. To do exactly this: {again}")
         case "json":
             refused = {"refused": {"message": refusal.message, "hint": shell.text(refusal.hint)}} if refusal else {}
             shell.document(plan_to_json(made) | refused, is_plan=True)

@@ -42,8 +42,12 @@ class Shell:
 
     def is_about(self, place: "wiring.Place") -> None:
         """Take this for what the command is about; the commands that its messages name are about the same."""
+        from reconciler.sources import DEFAULTS
+
         self.place = place
-        self.terminal.given = Given(place.paths, place.state_url, place.endpoint)
+        by_default = next(filter(os.path.exists, DEFAULTS), "")
+        paths = () if list(place.paths) == [by_default] else place.paths
+        self.terminal.given = Given(paths, place.state_url, place.endpoint)
 
     def document(self, document: object, *, is_plan: bool = False) -> None:
         """Print a document for a machine. A plan holds the bare commands, so that it can be applied."""
