@@ -601,12 +601,14 @@ def applied(job: Job, record: Record | None, verb: Verb, began: str | None = Non
     tokens = record.run_tokens if record else frozenset[str]()
     consumed = tokens | {job.run_token} if job.run_token is not None else tokens
     protect = is_protected(job, record)
+    if record is not None and compare(began, record.submitted_at) is TimeOrder.SAME:
+        began = record.submitted_at  # other words for one instant are no change
     match verb:
         case Verb.RUN:
             return Record(job.id, Desired.RUNNING, dict(job.config), consumed, began, protect=protect)
         case Verb.ABORT:
-            if record is not None and (began is None or compare(began, record.submitted_at) is TimeOrder.SAME):
-                began = record.submitted_at  # other words for one instant are no change
+            if began is None and record is not None:
+                began = record.submitted_at
             if job.state is Desired.RUNNING:
                 # Of a restart: what runs it from here on is that it is aborted. Were its token kept for a run to come,
                 # a manifest that takes it back now and gives it again later would run the job once too often.

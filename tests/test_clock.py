@@ -112,7 +112,7 @@ def test_a_wrong_clock_changes_no_plan_no_outcome_no_record_and_no_call(
 def recovery(folder: Path, clock: str) -> list[Any]:
     """A doubt that is sent under the right clock, and settled by several applies under another."""
     told: list[Any] = []
-    with served(folder, "read:403:skip=1:times=4", "run:reset:after:times=1") as project:
+    with served(folder, "read:403:skip=2:times=4", "run:reset:after:times=1") as project:
         project.write("a: {state: running}")
         assert project.run("apply", "--yes").code == 5
         sent_at = project.state["jobs"]["a"]["inDoubt"]["sentAt"]

@@ -290,7 +290,11 @@ def test_an_abort_that_is_settled_keeps_the_run_that_it_was_sent_to() -> None:
 
 def test_other_words_for_one_instant_change_no_record() -> None:
     record = RUNNING._replace(submitted_at="2026-11-21T10:00:00Z")
-    assert applied(job("aborted"), record, Verb.ABORT, "2026-11-21T10:00:00.000Z").submitted_at == record.submitted_at
+    for verb in (Verb.ABORT, Verb.RUN):
+        assert applied(job(), record, verb, "2026-11-21T10:00:00.000Z").submitted_at == record.submitted_at
+    observed = Observation(Status.COMPLETE, "X", CONFIG, "2026-11-21T11:00:00+01:00")
+    assert decided(job(), record, observed).kind == "noop"
+    assert decided(job("aborted"), record, observed).record == record._replace(state=Desired.ABORTED)
 
 
 def test_adopting_a_run_consumes_its_token() -> None:
