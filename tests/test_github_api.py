@@ -329,7 +329,10 @@ def test_two_fleets_in_one_repository_push_at_once(place: Forge, hub: GitHub) ->
     first.write("z: {state: running}", name="audio.yaml")
     (first.folder / "jobs.yaml").unlink()
     first.commit("Two fleets")
-    jobs = [Job(place, hub, RECONCILER_PATHS=f"{fleet}.yaml") for fleet in ("media", "audio")]
+    jobs = [
+        Job(place, hub, RECONCILER_PATHS=f"{fleet}.yaml", RECONCILER_STATE=f"{fleet}.state.json")
+        for fleet in ("media", "audio")
+    ]
     children = [
         subprocess.Popen(
             [sys.executable, str(CI / "github.py"), "apply"],

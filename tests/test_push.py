@@ -74,6 +74,21 @@ def test_what_a_killed_runner_announced_is_in_doubt_and_settled_by_the_next(plac
     assert place.checkout().run("plan", "--detailed-exitcode").code == 0
 
 
+def test_a_runner_that_goes_on_where_it_was_killed_right_after_its_push_is_not_refused(place: Forge) -> None:
+    """As on a machine that keeps its checkout: what was pushed could not be noted, and is what lies there."""
+    checkout = place.checkout()
+    pid = place.folder / "pid"
+    hook = place.hook("post-receive", f"kill -KILL $(cat {pid})")
+    words = ["sh", "-c", f'echo $$ > {pid}; exec "$@"', "sh", *checkout.command(*APPLY)]
+    child = subprocess.Popen(words, cwd=checkout.folder, env=checkout.env, stdout=subprocess.DEVNULL)
+    assert child.wait(60) == -9
+    hook.unlink()
+    run = checkout.run(*APPLY)
+    assert run.code == 0, run.out + run.err
+    assert sorted(place.done) == [("run", "a"), ("run", "b")]
+    assert place.files == ["jobs.history.jsonl", "jobs.state.json", "jobs.yaml"]
+
+
 def test_an_announcement_is_over_once_it_is_pushed_so_that_a_kill_later_leaves_only_what_was_sent(
     tmp_path: Path,
 ) -> None:

@@ -257,16 +257,23 @@ class Checkout:
     def _refuse_moved(self, tip: str) -> Mapping[str, str]:
         """The blob ids of the state's files at the tip of the branch.
 
-        Raises `Elsewhere` where they are not those that were known, or where the manifest differs there.
+        Raises `Elsewhere` where they are neither those that were known nor those on disk, or where the manifest
+        differs.
         """
         found = self._repository.files(tip, list(self._names))
-        if found != self._known:
-            changed = sorted(name for name in self._names if found.get(name) != self._known.get(name))
+        # A command that was killed right after its push could not note what it had pushed: it is what is here.
+        changed = sorted(
+            name
+            for name in self._names
+            if found.get(name) != self._known.get(name) and found.get(name, "") != self._blob_id(name)
+        )
+        if changed:
             raise Elsewhere(
                 f"the state was changed elsewhere meanwhile: {', '.join(changed)} on {self.where} is not what this "
                 "checkout has",
                 f"check out the last commit of {self._to.branch}, plan again, and apply",
             )
+        self._known = found
         if self._manifest_known is not None:
             there = self._manifest_at(tip)
             changed = sorted(
