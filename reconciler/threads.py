@@ -4,7 +4,6 @@ import resource
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
-from errno import EAGAIN, EMFILE, ENFILE, ENOMEM
 from os import listdir
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -132,17 +131,3 @@ def affordable(wanted: int, files_each: int) -> int:
     except OSError:
         used = 0
     return max(1, min(wanted, (soft - used - _SPARE_FILES) // files_each))
-
-
-def is_exhaustion(fault: BaseException) -> str:
-    """What this machine has no more of, in words, with what to do; "" where an error is about something else."""
-    if isinstance(fault, RuntimeError) and "can't start new thread" in str(fault):
-        return "no more threads can be had here: raise the limit (ulimit -u), or give a lower --parallelism"
-    if isinstance(fault, MemoryError):
-        return "no more memory can be had here"
-    if isinstance(fault, OSError):
-        if fault.errno in (EMFILE, ENFILE):
-            return "no more files can be opened here: raise the limit (ulimit -n), or give a lower --parallelism"
-        if fault.errno in (EAGAIN, ENOMEM):
-            return "no more processes or memory can be had here: raise the limit (ulimit -u)"
-    return ""

@@ -36,7 +36,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from reconciler.clocks import Clocks, Instant
-from reconciler.errors import LockTaken, ReconcilerError, StateError
+from reconciler.errors import LockTaken, ReconcilerError, Refused, StateError
+from reconciler.failure import is_exhaustion
 from reconciler.jobs import Doubt, State, Target
 from reconciler.state import codec
 from reconciler.state.branch_url import BranchUrl
@@ -57,7 +58,6 @@ from reconciler.state.repository import (
 )
 from reconciler.state.session import Session
 from reconciler.state.store import Seen
-from reconciler.threads import is_exhaustion
 
 RENEW_AFTER_S = 10.0
 """A command whose intents are on the branch pushes at least so often, which also brings the results."""
@@ -257,6 +257,8 @@ class BranchDisk:
     def __init__(self, repository: Repository, tip: str | None, path: str) -> None:
         self.tip = tip
         self._repository = repository
+        if tip is not None and (file := repository.file_above(tip, path)):
+            raise _clash(path, file, "file", repository.where)
         self._entries = {} if tip is None else repository.entries(tip, os.path.dirname(path))
         self._turn = threading.RLock()
         self._base: dict[str, bytes | None] = {}
@@ -324,6 +326,8 @@ class BranchDisk:
     def _read_base(self, path: str) -> bytes | None:
         if path not in self._base:
             mode, blob = self._entries.get(path, ("", ""))
+            if mode == "040000":
+                raise _clash(path, path, "folder", self._repository.where)
             if blob and mode not in ("100644", "100755"):
                 raise StateError(f"{path} is no regular file", "remove it from the branch, or name another --state")
             self._base[path] = self._repository.content(blob) if blob else None
@@ -589,6 +593,8 @@ class _Publisher:
 
     def _push(self, changes: Mapping[str, bytes | None], is_open: bool) -> None:
         for _ in range(_REBASES):
+            if self.tip not in (None, self.disk.tip):
+                self._refuse_clash(self.tip)
             commit = self._repository.commit(self.tip, changes, self._message(is_open), self._means.author())
             try:
                 self._insist(commit)
@@ -603,6 +609,15 @@ class _Publisher:
         raise JournalBroken(
             f"{self.where}: others push to that branch all the time; give this state a branch of its own"
         )
+
+    def _refuse_clash(self, tip: str) -> None:
+        """Raise `Overtaken` where someone else's commit has a file in place of a folder of ours.
+
+        A commit of ours on top of it would remove that file.
+        """
+        file = self._repository.file_above(tip, self._about["path"])
+        if file:
+            raise Overtaken(_clash(self._about["path"], file, "file", self._repository.where).message)
 
     def _insist(self, commit: str) -> None:
         """Push one commit, and where the network fails push the same again. Raises as `Repository.push` does."""
@@ -726,6 +741,13 @@ def _holder(lock: bytes) -> str:
         return f"{holder['who']} has been running `{holder['what']}` since {holder['since']}"
     except (ValueError, KeyError, TypeError):
         return "another command holds it"
+
+
+def _clash(path: str, there: str, kind: str, where: str) -> Refused:
+    return Refused(
+        f"{path} can't be on {where}: {there} is a {kind} there, and git has no file and folder of one name",
+        "name another path with --state; what is there belongs to another state, as it seems",
+    )
 
 
 def _refusal(why: str) -> StateError:

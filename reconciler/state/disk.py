@@ -254,6 +254,8 @@ def _open_to_read(name: str, folder: int | None) -> int:
 
 
 def _irregular(path: str) -> StateError:
+    if os.path.isdir(path):
+        return StateError(f"{path} is a folder", "name a file in it, or another place, with --state")
     return StateError(f"{path} is no regular file", "remove it, or name another place with --state")
 
 

@@ -48,12 +48,17 @@ class Surroundings(NamedTuple):
     origin: Callable[[str], Origin] | None = None
 
 
+_OWN_SUFFIXES = (".journal", ".journal.kept", ".lock", ".tmp", ".history.jsonl")
+
+
 class FileStore:
     """A `Store` on the local disk."""
 
     _session: Callable[..., Session] = Session
 
     def __init__(self, path: str, around: Surroundings) -> None:
+        """Raises `Refused` for a path that a state's own files may have."""
+        _refuse_own_name(path)
         self._path = path
         self._around = around
         self._marks = HighWaterMarks(around.disk, around.marks_folder)
@@ -87,6 +92,7 @@ class FileStore:
             return not self._kept(lineage)
 
     def _load(self, target: Target) -> Loaded | None:
+        self._refuse_shared_history()
         loaded = load(self._around.disk, self._path, target, self._around.memory)
         kept = self._kept(loaded.state.lineage if loaded else "")
         if kept:
@@ -262,6 +268,19 @@ class FileStore:
         if self._around.marks_folder:
             yield self._marks.kept_path(lineage), OsDisk()
 
+    def _refuse_shared_history(self) -> None:
+        """Raise `Refused` where another state keeps its history in the same file: `prod` and `prod.state.json`."""
+        stem = self._path.removesuffix(".state.json")
+        other = stem if stem != self._path else f"{self._path}.state.json"
+        content = None
+        with suppress(StateError, Refused):  # a folder, such as that of the manifest
+            content = self._around.disk.read(other)
+        if content is not None and codec.stated_digest(content):
+            raise Refused(
+                f"{self._path} and {other} would share one history, {history.history_path(self._path)}",
+                "name another place with --state",
+            )
+
     def _kept(self, lineage: str) -> list[tuple[str, Disk]]:
         """The journals that were kept of sessions whose own journal was taken away."""
         found: list[tuple[str, Disk]] = []
@@ -397,6 +416,15 @@ def _is_newer(state: State, recorded: State | None, where: str) -> bool:
                 f"settle it first: {command('apply')}, or {settling(name)}",
             )
     return True
+
+
+def _refuse_own_name(path: str) -> None:
+    found = next((suffix for suffix in _OWN_SUFFIXES if path.endswith(suffix)), "")
+    if found:
+        raise Refused(
+            f"{path}: a state can't have a name that ends in {found}, as files beside a state do",
+            "name another place with --state",
+        )
 
 
 def _numbered(path: str) -> Iterator[str]:

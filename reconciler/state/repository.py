@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from reconciler.digests import sha256
 from reconciler.errors import StateError
+from reconciler.failure import is_exhaustion
 from reconciler.git_environment import git_environment
 from reconciler.state.branch_url import without_userinfo
 from reconciler.state.lock import locked
-from reconciler.threads import is_exhaustion
 
 COMMAND_WITHIN_S = 60.0
 """The deadline of one git command."""
@@ -203,6 +203,17 @@ class Repository:
         with self._turn():
             self._prepare()
             return self._run("hash-object", "--no-filters", "--stdin", stdin=content).out.decode().strip()
+
+    def file_above(self, commit: str, path: str) -> str:
+        """The file of a commit that stands where a folder of this path is to be, "" where there is none."""
+        parts = path.split("/")
+        folders = ["/".join(parts[:count]) for count in range(1, len(parts))]
+        if not folders:
+            return ""
+        with self._turn():
+            listed = self._run("ls-tree", "-z", "--full-tree", commit, "--", *folders).out
+        found = [line.split(b"\t", 1) for line in listed.split(b"\0") if line]
+        return next((os.fsdecode(name) for about, name in found if about.split()[1] != b"tree"), "")
 
     def content(self, blob: str) -> bytes:
         """The bytes of a file by its id."""

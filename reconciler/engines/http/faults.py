@@ -12,7 +12,7 @@ from requests import RequestException
 from reconciler.endpoints import is_loopback
 from reconciler.engines.http.exchange import Exchange, Stage
 from reconciler.engines.http.network import Network
-from reconciler.threads import is_exhaustion
+from reconciler.failure import is_exhaustion
 
 _UNKNOWN_CA, _NOT_VALID_NOW, _OTHER_NAME = (18, 19, 20, 21), (9, 10), (62, 64)
 """OpenSSL's codes for what is wrong with a certificate (x509_vfy.h)."""
