@@ -70,8 +70,8 @@ def test_a_state_has_no_name_that_files_beside_a_state_have(group: Team, suffix:
 
 @pytest.mark.parametrize(("first", "second"), [("prod", "prod.state.json"), ("prod.state.json", "prod")])
 def test_two_states_with_one_history_are_refused(group: Team, first: str, second: str) -> None:
-    for place in (lambda path: url(group, path), lambda path: str(group.folder / path)):
-        one, two = group.machine(place(first)), group.machine(place(second))
+    for places in ([url(group, first), url(group, second)], [str(group.folder / name) for name in (first, second)]):
+        one, two = map(group.machine, places)
         one.write("x: {state: aborted}")
         assert one.run("apply", "--yes").code == 0
         two.write(ONE)
