@@ -520,11 +520,10 @@ def read_plan(text: str, where: str) -> Plan:
 
     try:
         document = json.loads(text, object_pairs_hook=_each_key_once)
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise ReconcilerError(f"{where} is no saved plan: {fault}", _MAKE_A_PLAN) from fault
-    faults = list(explain(json.loads(schema_text("plan.schema.json")), document))
-    if faults:
-        path, _, message = faults[0]
+    if refusal := next(explain(json.loads(schema_text("plan.schema.json")), document), None):
+        path, _, message = refusal
         raise ReconcilerError(
             f"{where} is no saved plan: {'.'.join(map(str, path)) or 'the document'}: {message}",
             _MAKE_A_PLAN,

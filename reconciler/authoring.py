@@ -316,12 +316,12 @@ def _declared(manifest: "Manifest", name: str) -> Job:
     """The job of a name. Raises `ReconcilerError` where there is none."""
     if name in manifest.jobs:
         return manifest.jobs[name]
-    from difflib import get_close_matches
+    from reconciler.suggestions import Suggestions
 
-    near = get_close_matches(name, manifest.jobs, n=1)
+    near = Suggestions().nearest(name, manifest.jobs)
     raise ReconcilerError(
         f"no job {name} is declared",
-        f"did you mean {near[0]}?" if near else f"{command('plan', options=['--format', 'json'])} names all jobs",
+        f"did you mean {near}?" if near else f"{command('plan', options=['--format', 'json'])} names all jobs",
     )
 
 

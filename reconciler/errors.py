@@ -44,13 +44,24 @@ class ReconcilerError(Exception):
         self.hint = hint
 
 
+MOST_DIAGNOSTICS = 1000
+"""So many faults of a manifest are shown, in each form: more are of one kind, and would fill a log."""
+
+
 class ManifestError(ReconcilerError):
-    """The manifest can't be used; every fault found is in `diagnostics`, in file order."""
+    """The manifest can't be used. The faults found are in `diagnostics`, in file order; of many the first.
+
+    `more` counts those that are left out.
+    """
 
     def __init__(self, diagnostics: tuple[Diagnostic, ...]) -> None:
         count = len(diagnostics)
-        super().__init__(f"the manifest has {count} {'fault' if count == 1 else 'faults'}")
-        self.diagnostics = diagnostics
+        self.diagnostics = diagnostics[:MOST_DIAGNOSTICS]
+        self.more = count - len(self.diagnostics)
+        faults = f"{count} {'fault' if count == 1 else 'faults'}"
+        # Of a great many, not each is looked for.
+        said = f"at least {faults}, of which the first {len(self.diagnostics)} are shown" if self.more else faults
+        super().__init__(f"the manifest has {said}")
 
 
 class StateError(ReconcilerError):

@@ -3,11 +3,12 @@
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reconciler.diagnostics import Diagnostic, Position
 from reconciler.document import Content, Document
-from reconciler.errors import ManifestError
+from reconciler.errors import MOST_DIAGNOSTICS, ManifestError
 from reconciler.jobs import EMPTY, Access, Config, Desired, Job, OnConfigChange, Suspension, Target
 from reconciler.memory import FORGETFUL, Memory
 
@@ -22,6 +23,10 @@ _ONCE = ("target", "state", "defaults", "guards")
 
 _HELD_BYTES = 1 << 20
 """A longer file is read again for a place in it: its values take six times its size, and are not held."""
+
+_MOST_CIRCLES = 100
+_MOST_STEPS = 10
+"""So many circles of `after` are shown, and so many steps of each."""
 
 _DESIRED = {state.value: state for state in Desired}
 
@@ -433,13 +438,10 @@ def _faults_within(document: Document) -> Iterator[Diagnostic]:
         yield Diagnostic(document.position(()), message)
         return
     from reconciler.endpoints import endpoint_fault
-    from reconciler.schemas import explain
 
-    schema, file_check, name_check, job_check, id_check = _checks()
+    _, file_check, name_check, _, id_check = _checks()
     if not file_check(document.value):
-        for path, of_key, message in explain(schema, _without_valid_jobs(document, name_check, job_check)):
-            label = "" if of_key or not path or type(path[-1]) is int else f"{path[-1]}: "
-            yield Diagnostic(document.position(path, of_key), label + message)
+        yield from _schema_faults(document)
     for name, job in _jobs(document).items():
         if type(job) is not dict:
             continue
@@ -467,15 +469,29 @@ def _until_fault(suspend: Any) -> str:
     return ""
 
 
-def _without_valid_jobs(document: Document, name_check: "Check", job_check: "Check") -> Any:
-    """The document with those jobs alone that are to be explained: one fault among many jobs costs little."""
-    jobs = _jobs(document)
-    if not jobs:
-        return document.value
-    return {
-        **document.value,
-        "jobs": {name: job for name, job in jobs.items() if not (name_check(name) and job_check(job))},
-    }
+def _schema_faults(document: Document) -> Iterator[Diagnostic]:
+    """What the schema refuses in one file.
+
+    Only the jobs that are at fault are explained: one fault among many jobs costs little. Of a great many such jobs
+    the later ones count as one fault each, as no more than the first are shown.
+    """
+    from reconciler.schemas import explain
+    from reconciler.suggestions import Suggestions
+
+    schema, _, name_check, job_check, _ = _checks()
+    jobs, suggestion, told = _jobs(document), Suggestions(), 0
+    parts = [{**document.value, "jobs": {}} if jobs else document.value]
+    wrong = [name for name, job in jobs.items() if not (name_check(name) and job_check(job))]
+    # Job by job: jsonschema goes through them in no order, and the same names are to be suggested each time.
+    for part in chain(parts, ({"apiVersion": "reconciler/v1", "jobs": {name: jobs[name]}} for name in wrong)):
+        if told >= MOST_DIAGNOSTICS:
+            [name] = part["jobs"]
+            yield Diagnostic(document.position(("jobs", name), of_key=True), "the job is at fault")
+            continue
+        for path, of_key, message in explain(schema, part, suggestion):
+            told += 1
+            label = "" if of_key or not path or type(path[-1]) is int else f"{path[-1]}: "
+            yield Diagnostic(document.position(path, of_key), label + message)
 
 
 def _faults_across(documents: list[Document], may_be_empty: bool) -> Iterator[Diagnostic]:
@@ -514,30 +530,35 @@ def _order_faults(documents: list[Document]) -> Iterator[Diagnostic]:
     }
     if not ordered:
         return
-    from reconciler.order import circles_in
+    from itertools import islice
 
-    declared = {name for document in documents for name in _jobs(document)}
+    from reconciler.order import circles_in
+    from reconciler.suggestions import Suggestions
+
+    declared = {name: None for document in documents for name in _jobs(document)}
+    in_order, suggestion = sorted(declared), Suggestions()
     for name, (document, others) in ordered.items():
         for at, other in enumerate(others):
             if type(other) is str and other not in declared:
                 place = document.position(("jobs", name, "after", at))
-                yield Diagnostic(place, f'no job "{other}" is declared{_nearest(other, declared)}')
+                yield Diagnostic(place, f'no job "{other}" is declared{suggestion(other, in_order)}')
     after = {name: [each for each in others if type(each) is str] for name, (_, others) in ordered.items()}
-    for circle in circles_in(after):
+    for number, circle in enumerate(islice(circles_in(after), _MOST_CIRCLES + 1)):
         first, last = circle[0], circle[-1]
         document, others = ordered[last]
-        steps = ", ".join(f'"{name}" after "{other}"' for name, other in zip(circle, (*circle[1:], first), strict=True))
-        yield Diagnostic(
-            document.position(("jobs", last, "after", others.index(first))),
-            f"what comes after itself is never run: {steps}; take one of them out",
-        )
+        what = f"what comes after itself is never run: {_steps_of(circle)}; take one of them out"
+        more = "there are more circles than are shown: take those out first"
+        place = document.position(("jobs", last, "after", others.index(first)))
+        yield Diagnostic(place, what if number < _MOST_CIRCLES else more)
 
 
-def _nearest(name: str, names: Iterable[str]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, sorted(names), n=1)
-    return f'; did you mean "{near[0]}"?' if near else ""
+def _steps_of(circle: Sequence[str]) -> str:
+    """A circle in words; of a long one its two ends."""
+    steps = [f'"{name}" after "{other}"' for name, other in zip(circle, (*circle[1:], circle[0]), strict=True)]
+    if len(steps) > _MOST_STEPS:
+        half = _MOST_STEPS // 2
+        steps[half:-half] = [f"… {len(steps) - 2 * half} more …"]
+    return ", ".join(steps)
 
 
 def _any_twice(documents: list[Document]) -> bool:

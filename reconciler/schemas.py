@@ -7,7 +7,10 @@ a plan takes to make; a property test holds that the two agree.
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reconciler.suggestions import Suggestions
 
 Check = Callable[[Any], bool]
 Schema = Mapping[str, Any]
@@ -56,8 +59,11 @@ def compile_check(schema: Schema, root: Schema | None = None) -> Check:
     return _compile(schema, schema if root is None else root, {})
 
 
-def explain(schema: Schema, document: Any) -> Iterator[Refusal]:
-    """Every fault that jsonschema finds in a document, in plain words; none where it is valid."""
+def explain(schema: Schema, document: Any, suggestion: "Suggestions | None" = None) -> Iterator[Refusal]:
+    """Every fault that jsonschema finds in a document, in plain words; none where it is valid.
+
+    `suggestion` is shared by the parts of one document, so that all of them together take a bounded time.
+    """
     from jsonschema import Draft202012Validator
     from referencing import Registry
     from referencing.exceptions import NoSuchResource
@@ -66,9 +72,13 @@ def explain(schema: Schema, document: Any) -> Iterator[Refusal]:
         raise NoSuchResource(ref=uri)  # type: ignore[call-arg]
 
     validator = Draft202012Validator(schema, registry=Registry(retrieve=refuse))  # type: ignore[call-arg]
+    if suggestion is None:
+        from reconciler.suggestions import Suggestions
+
+        suggestion = Suggestions()
     seen = set()
     for error in validator.iter_errors(document):
-        for refusal in _refusals(error, schema):
+        for refusal in _refusals(error, schema, suggestion):
             if refusal not in seen:
                 seen.add(refusal)
                 yield refusal
@@ -210,12 +220,12 @@ _LEAVES: dict[str, Callable[[Any], Check]] = {
 }
 
 
-def _refusals(error: Any, root: Schema) -> Iterator[Refusal]:
+def _refusals(error: Any, root: Schema, suggestion: "Suggestions") -> Iterator[Refusal]:
     """What one error of jsonschema says, in plain words."""
     path = tuple(error.absolute_path)
     value, argument = error.instance, error.validator_value
     if "propertyNames" in error.absolute_schema_path:
-        yield (*path, value), True, _wording(error)
+        yield (*path, value), True, _wording(error, suggestion)
     elif error.validator == "required":
         for name in argument:
             if name not in value:
@@ -224,12 +234,13 @@ def _refusals(error: Any, root: Schema) -> Iterator[Refusal]:
         known = error.schema.get("properties", {})
         for name in value:
             if name not in known:
-                yield (*path, name), True, f'unknown field "{_shown(name)}"{_instead(name, known, value, root)}'
+                instead = _instead(name, known, value, root, suggestion)
+                yield (*path, name), True, f'unknown field "{_shown(name)}"{instead}'
     else:
-        yield path, False, _wording(error)
+        yield path, False, _wording(error, suggestion)
 
 
-def _wording(error: Any) -> str:
+def _wording(error: Any, suggestion: "Suggestions") -> str:
     """What is expected, and what is found."""
     value, argument, schema = error.instance, error.validator_value, error.schema
     match error.validator:
@@ -238,9 +249,9 @@ def _wording(error: Any) -> str:
             expected = schema.get("errorMessage") or "expected " + " or ".join(_TYPE_WORDS[name] for name in names)
             return f"{expected}, found {_found(value)}{_quoting(names, value)}"
         case "const":
-            return f"expected {_plain(argument)}, found {_found(value)}{_nearest(value, [argument])}"
+            return f"expected {_plain(argument)}, found {_found(value)}{_nearest(value, [argument], suggestion)}"
         case "enum":
-            return f"expected {_alternatives(argument)}, found {_found(value)}{_nearest(value, argument)}"
+            return f"expected {_alternatives(argument)}, found {_found(value)}{_nearest(value, argument, suggestion)}"
         case "minimum":
             return f"expected {argument} or more, found {_found(value)}"
         case "maximum":
@@ -295,21 +306,18 @@ def _alternatives(values: list[Any]) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def _nearest(value: Any, allowed: list[Any]) -> str:
-    from difflib import get_close_matches
-
+def _nearest(value: Any, allowed: list[Any], suggestion: "Suggestions") -> str:
     texts = [each for each in allowed if isinstance(each, str)]
-    near = get_close_matches(value[:200], texts, n=1) if isinstance(value, str) else []
-    return f'; did you mean "{near[0]}"?' if near else ""
+    return suggestion(value, texts) if isinstance(value, str) else ""
 
 
-def _instead(name: str, known: Schema, present: Mapping[str, Any], root: Schema) -> str:
+def _instead(name: str, known: Schema, present: Mapping[str, Any], root: Schema, suggestion: "Suggestions") -> str:
     """What to write for an unknown field: the nearest one that is not there yet, or where it belongs."""
     for field, schema in known.items():
         inner = _resolve(schema["$ref"], root) if "$ref" in schema else schema
         if name in inner.get("properties", {}):
             return f': it belongs under "{field}"'
-    near = _nearest(name, [field for field in known if field not in present])
+    near = suggestion(name, [field for field in known if field not in present])
     return near or (f": expected {_alternatives(list(known))}" if known else "")
 
 

@@ -5,7 +5,7 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from errno import EBUSY
+from errno import EBUSY, EFBIG
 from typing import IO
 
 from reconciler.errors import ReconcilerError
@@ -233,16 +233,25 @@ def _head(path: str) -> bytes:
         return b""
 
 
+def content_of(path: str, *, is_named: bool = True) -> bytes:
+    """What a file holds: a pipe or a device too, where it `is_named` by a person and not found in a folder.
+
+    Raises `OSError`, with EFBIG for what is longer than `LIMIT_BYTES`, `ReconcilerError` for what is no regular file.
+    """
+    with open(path, "rb", opener=None if is_named else _without_waiting) as file:
+        status = os.fstat(file.fileno())
+        is_regular = stat.S_ISREG(status.st_mode)
+        if not is_regular and not is_named:
+            raise _irregular(path)
+        content = b"" if status.st_size > LIMIT_BYTES else file.read() if is_regular else _bounded(file)
+    if max(status.st_size, len(content)) > LIMIT_BYTES:
+        raise OSError(EFBIG, f"it is longer than {LIMIT_BYTES >> 20} MiB")
+    return content
+
+
 def _content(path: str, *, is_named: bool) -> bytes:
-    """What a file holds; one that was found in a folder is a regular one."""
     try:
-        with open(path, "rb", opener=None if is_named else _without_waiting) as file:
-            status = os.fstat(file.fileno())
-            is_regular = stat.S_ISREG(status.st_mode)
-            if not is_regular and not is_named:
-                raise _irregular(path)
-            content = b"" if status.st_size > LIMIT_BYTES else file.read() if is_regular else _bounded(file)
-            is_long = max(status.st_size, len(content)) > LIMIT_BYTES
+        return content_of(path, is_named=is_named)
     except FileNotFoundError:
         why = "it is a link to what is not there" if os.path.islink(path) else "no such file or folder"
         raise ReconcilerError(
@@ -250,11 +259,6 @@ def _content(path: str, *, is_named: bool) -> bytes:
         ) from None
     except OSError as error:
         raise _unreadable(path, error) from error
-    if is_long:
-        raise ReconcilerError(
-            f"{path} is longer than {LIMIT_BYTES >> 20} MiB, and is not read", "divide it into several files"
-        )
-    return content
 
 
 def _bounded(stream: IO[bytes]) -> bytes:
@@ -286,4 +290,5 @@ def _irregular(path: str) -> ReconcilerError:
 def _unreadable(path: str, error: OSError) -> ReconcilerError:
     if isinstance(error, FileNotFoundError) and os.path.islink(path):
         return ReconcilerError(f"{path} is a link to what is not there", "mend the link, or remove it")
-    return ReconcilerError(f"{path}: can't be read: {error.strerror}", "check its permissions, or name another path")
+    hint = "divide it into several" if error.errno == EFBIG else "check its permissions, or name another path"
+    return ReconcilerError(f"{path}: can't be read: {error.strerror}", hint)

@@ -223,12 +223,12 @@ def test_a_file_that_is_too_long_is_not_read(folder: Path) -> None:
     path = folder / "jobs" / "b.yaml"
     with path.open("wb") as file:
         file.truncate(sources.LIMIT_BYTES + 1)
-    assert refusal() == "jobs/b.yaml is longer than 256 MiB, and is not read"
+    assert refusal() == "jobs/b.yaml: can't be read: it is longer than 256 MiB"
 
 
 def test_a_device_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "LIMIT_BYTES", 1 << 22)
-    with pytest.raises(ReconcilerError, match="is longer than 4 MiB"):
+    with pytest.raises(ReconcilerError, match="it is longer than 4 MiB"):
         read_sources(["/dev/zero"])
 
 

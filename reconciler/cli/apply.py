@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli.interrupts import Interrupts
-from reconciler.cli.shell import Number, Shell, allow, is_given, lock_timeout, options, selection, show_error
+from reconciler.cli.shell import SECONDS, Number, Shell, allow, is_given, lock_timeout, options, selection, show_error
 from reconciler.cli.watch import Watch
 from reconciler.commands import command
 from reconciler.errors import ExitCode, ReconcilerError, Refused, Usage
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 @click.option(
     "--parallelism", type=click.IntRange(1, 256), default=10, show_default=True, metavar="N", help="Calls at once."
 )
-@click.option("--max-rps", type=Number(min=0, min_open=True), metavar="N", help="Requests a second at most.")
-@click.option("--settle", type=Number(min=0), default=60.0, show_default=True, metavar="SECONDS",
+@click.option("--max-rps", type=Number(min=0.001, max=1_000_000), metavar="N", help="Requests a second at most.")
+@click.option("--settle", type=SECONDS, default=60.0, show_default=True, metavar="SECONDS",
               help="Time between the two looks at a call in doubt.")  # fmt: skip
 @click.option("--fail-fast", is_flag=True, help="Start nothing new once something failed.")
-@click.option("--wait", type=Number(min=0), default=0.0, metavar="SECONDS",
+@click.option("--wait", type=SECONDS, default=0.0, metavar="SECONDS",
               help="How long to wait for jobs that others come after, to run those then [0].")  # fmt: skip
 @click.option("--push", metavar="[REMOTE:]BRANCH", default="",
               help="Push state, journal and history to this branch, before the first call and at the end.")  # fmt: skip
@@ -102,9 +102,10 @@ def apply(
 
 
 def _read(path: str) -> str:
+    from reconciler.sources import content_of
+
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        text = content_of(path).decode()
         why = "" if text.strip() else "is no saved plan: it is empty"
     except FileNotFoundError:
         why = "can't be read: there is no such file"

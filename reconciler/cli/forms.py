@@ -31,11 +31,13 @@ def show_review(shell: "Shell", review: "Review") -> None:
 
 def show_fault(shell: "Shell", fault: "ReconcilerError", found: "Sequence[Diagnostic]") -> None:
     """Print what ended a command, where stdout is to hold a document."""
+    from reconciler.errors import ManifestError
+
     match shell.form:
         case "json":
             from reconciler.render import json
 
-            shell.document(json.error(fault, found))
+            shell.document(json.error(fault, found, fault.more if isinstance(fault, ManifestError) else 0))
         case "junit":
             from reconciler.render import junit
 

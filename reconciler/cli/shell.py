@@ -80,6 +80,10 @@ class Number(click.FloatRange):
         return number
 
 
+SECONDS = Number(min=0, max=31_536_000)
+"""A time in seconds, a year at most: no wait of the operating system takes much longer ones."""
+
+
 def is_given(parameter: str) -> bool:
     """Whether a parameter stands on the command line, rather than in the environment or nowhere."""
     return click.get_current_context().get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE
@@ -111,6 +115,7 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
             shell = Shell(place, world, terminal, form, verbose, body.__name__)
             shell.is_about(place)
             try:
+                _refuse_lost_folder()
                 if verbose and has_paths:
                     _say_where(shell)
                 code = ExitCode(body(shell, **rest))
@@ -155,6 +160,14 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
         return wrapped  # type: ignore[no-any-return]
 
     return wrap
+
+
+def _refuse_lost_folder() -> None:
+    """Raise `ReconcilerError` where the working directory was removed: nothing can be told relative to it."""
+    try:
+        os.getcwd()
+    except OSError as fault:
+        raise ReconcilerError("the working directory is gone", "go to one that is there: cd FOLDER") from fault
 
 
 def _say_where(shell: Shell) -> None:
@@ -208,7 +221,7 @@ allow = click.option(
 
 lock_timeout = click.option(
     "--lock-timeout",
-    type=Number(min=0),
+    type=SECONDS,
     default=0.0,
     metavar="SECONDS",
     help="How long to wait for the lock [0].",

@@ -134,10 +134,10 @@ def state_push(shell: Shell, file: str, lock_timeout: float) -> ExitCode:
     Only over an older one of the same lineage, or where there is none: so that it moves from one place to another.
     """
     from reconciler import app
+    from reconciler.sources import content_of
 
     try:
-        with open(file, "rb") as source:
-            content = source.read()
+        content = content_of(file)
     except OSError as fault:
         raise ReconcilerError(
             f"{file} can't be read: {fault.strerror}", command("state pull", options=["--out", "FILE"])

@@ -29,7 +29,7 @@ def validate(shell: Shell) -> ExitCode:
         if shell.form == "text":
             shell.terminal.answer(text.diagnostics(fault.diagnostics))
         else:
-            _document(shell, fault.diagnostics, 0, 0)
+            _document(shell, fault.diagnostics, 0, 0, fault.more)
         if shell.form in ("text", "github"):
             shell.terminal.remark(text.error(fault))
         return ExitCode.ERROR
@@ -41,23 +41,26 @@ def validate(shell: Shell) -> ExitCode:
     return ExitCode.DONE
 
 
-def _document(shell: Shell, found: "Sequence[Diagnostic]", jobs: int, files: int) -> None:
-    """Print the check's result for a machine; `jobs` and `files` are those of a manifest without a fault."""
+def _document(shell: Shell, found: "Sequence[Diagnostic]", jobs: int, files: int, more: int = 0) -> None:
+    """Print the check's result for a machine.
+
+    `jobs` and `files` are those of a manifest without a fault, `more` counts the faults that are not among `found`.
+    """
     match shell.form:
         case "json":
             from reconciler.render import json
 
-            result = {"valid": not found, "diagnostics": json.diagnostics(found)}
+            result = {"valid": not found, "diagnostics": json.diagnostics(found), **json.left_out(more)}
             shell.document(result if found else {**result, "jobs": jobs, "files": files})
         case "junit":
             from reconciler.render import junit
 
-            shell.terminal.document(junit.report(found, jobs=jobs))
+            shell.terminal.document(junit.report(found, jobs=jobs, more=more))
         case "sarif":
             from reconciler.render import sarif
             from reconciler.wiring import repository_path
 
-            shell.document(sarif.report(found, lambda file: repository_path(file, shell.world.env)))
+            shell.document(sarif.report(found, lambda file: repository_path(file, shell.world.env), more=more))
         case "github":
             from reconciler.cli.forms import annotate
             from reconciler.render import github

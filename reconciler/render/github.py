@@ -39,7 +39,7 @@ class Annotation(NamedTuple):
 
 
 def diagnostics(found: Iterable[Diagnostic]) -> list[Annotation]:
-    """An error for each fault of a manifest."""
+    """An error for each fault of a manifest that is shown; the log of the step says how many there are."""
     return [Annotation(Level.ERROR, "Manifest", fault.message, place=fault.position) for fault in found]
 
 

@@ -17,16 +17,22 @@ def dumps(document: object) -> str:
     return json.dumps(document, indent=2).replace("##", "#\\u0023") + "\n"
 
 
-def error(fault: ReconcilerError, found: Iterable[Diagnostic]) -> dict[str, Any]:
-    """An error that ended a command before it had another document to show."""
+def error(fault: ReconcilerError, found: Iterable[Diagnostic], more: int = 0) -> dict[str, Any]:
+    """An error that ended a command before it had another document to show; `more` faults are not in it."""
     return {
         "error": {
             "exitCode": int(fault.exit_code),
             "message": fault.message,
             "hint": fault.hint,
             "diagnostics": diagnostics(found),
+            **left_out(more),
         }
     }
+
+
+def left_out(more: int) -> dict[str, int]:
+    """How many faults a document does not hold, where there are any."""
+    return {"more": more} if more else {}
 
 
 def diagnostics(found: Iterable[Diagnostic]) -> list[dict[str, Any]]:

@@ -11,8 +11,8 @@ from reconciler.errors import ReconcilerError
 from reconciler.text import field
 
 
-def report(found: Sequence[Diagnostic], *, jobs: int = 0) -> str:
-    """The report of a check; `jobs` are those of a manifest without a fault."""
+def report(found: Sequence[Diagnostic], *, jobs: int = 0, more: int = 0) -> str:
+    """The report of a check; `jobs` are those of a manifest without a fault, `more` the faults that are left out."""
     if not found:
         word = "job" if jobs == 1 else "jobs"
         return _document([f'    <testcase classname="manifest" name={_attribute(f"{jobs} {word} valid")}/>'], 0, 0)
@@ -25,7 +25,14 @@ def report(found: Sequence[Diagnostic], *, jobs: int = 0) -> str:
             f'      <failure type="fault" message={_attribute(one.message)}>{_text(str(one))}</failure>',
             "    </testcase>",
         ]
-    return _document(cases, len(found), 0)
+    if more:
+        said = _attribute(f"{more} more faults are not shown")
+        cases += [
+            f'    <testcase classname="manifest" name={said}>',
+            f'      <failure type="fault" message={said}/>',
+            "    </testcase>",
+        ]
+    return _document(cases, len(found) + bool(more), 0)
 
 
 def error(fault: ReconcilerError) -> str:

@@ -16,12 +16,16 @@ from reconciler.text import field
 _RULE = "manifest"
 
 
-def report(found: Iterable[Diagnostic], file_of: Callable[[str], str] = str) -> dict[str, Any]:
+def report(found: Iterable[Diagnostic], file_of: Callable[[str], str] = str, *, more: int = 0) -> dict[str, Any]:
     """The log of a check: a result for each fault.
 
-    `file_of` turns a file as the command names it into its path in the repository.
+    `file_of` turns a file as the command names it into its path in the repository. `more` faults are left out.
     """
-    return _log([_result(one, file_of) for one in found], {"executionSuccessful": True})
+    invocation: dict[str, Any] = {"executionSuccessful": True}
+    if more:
+        notification = {"level": "warning", "message": {"text": f"{more} more faults are not shown"}}
+        invocation["toolExecutionNotifications"] = [notification]
+    return _log([_result(one, file_of) for one in found], invocation)
 
 
 def error(fault: ReconcilerError) -> dict[str, Any]:
