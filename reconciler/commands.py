@@ -25,7 +25,7 @@ _WITH_PATHS = {*_OPERANDS, "apply", "drift", "fmt", "import", "plan", "status", 
 _WITH_PATHS |= {"state accept", "state list", "state pull"}
 _WITHOUT_STATE = {"fmt", "validate"}
 
-_VALUED = {"--allow", "--at", "--format", "--out", "--plan"}
+_VALUED = {"--allow", "--at", "--endpoint", "--format", "--out", "--plan", "--state"}
 """Of the options that a message may name, those that take a value."""
 
 
@@ -72,7 +72,8 @@ def _placed(found: "re.Match[str]", given: Given) -> str:
 
 
 def _with_given(verb: str, rest: str, words: Sequence[str], given: Given) -> str:
-    options = [] if verb in _WITHOUT_STATE or not given.state_url else ["--state", given.state_url]
+    has_state = verb in _WITHOUT_STATE or "--state" in words
+    options = [] if has_state or not given.state_url else ["--state", given.state_url]
     options += [] if verb in _WITHOUT_STATE or not given.endpoint else ["--endpoint", given.endpoint]
     paths = [] if "--plan" in words or _names_a_path(verb, words) else [_as_path(path) for path in given.paths]
     if verb == "history" and not _operands(words) and paths and os.path.isdir(paths[0]):

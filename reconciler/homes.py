@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from reconciler.commands import command
 from reconciler.errors import ManifestError, Refused, StateError, Usage
 from reconciler.jobs import State, Target
 from reconciler.sources import is_manifest_name, is_within, repository_of
@@ -89,11 +90,10 @@ def declared_home(declared: "DeclaredState") -> Home:
     return Home(os.path.relpath(whole, os.path.realpath(".")), folder, folder, str(position))
 
 
-def default_home(paths: Sequence[str], endpoint: str) -> Home:
+def default_home(paths: Sequence[str]) -> Home:
     """The home beside the manifest at `paths`. Raises `Refused` for several paths.
 
-    Which of several paths sorts first must not decide which state is meant. `endpoint` is that of the command, for
-    the command that the refusal names.
+    Which of several paths sorts first must not decide which state is meant.
     """
     paths = tuple(dict.fromkeys(map(os.path.normpath, paths)))
     if len(paths) > 1:
@@ -104,8 +104,7 @@ def default_home(paths: Sequence[str], endpoint: str) -> Home:
         path = there[0] if there else os.path.join(os.path.dirname(paths[0]), _FOLDER_STATE)
         raise Refused(
             f"{len(paths)} paths are given, and nothing says where their state lives{found}",
-            f"name it: {command('plan', paths, endpoint, path)}; "
-            f"or for good, in one of the files: state: {os.path.basename(path)}",
+            f"name it: {_with_state('plan', path)}; or for good, in one of the files: state: {os.path.basename(path)}",
         )
     return Home(default_state_path(paths[0]), ".", os.path.dirname(paths[0]) or ".", "")
 
@@ -119,12 +118,9 @@ def default_state_path(path: str) -> str:
     return f"{stem}{STATE_SUFFIX}"
 
 
-def command(verb: str, paths: Sequence[str], endpoint: str, state: str = "") -> str:
-    """A command as it can be pasted into a shell."""
-    words = ["reconciler", *verb.split(), *paths]
-    words += ["--state", state] if state else []
-    words += ["--endpoint", endpoint] if endpoint else []
-    return shlex.join(words)
+def _with_state(verb: str, state: str, *operands: str) -> str:
+    """A command as messages name it, about another state than the one that its manifest says."""
+    return command(verb, *operands, options=["--state", state] if state else [])
 
 
 class CheckedStore:
@@ -134,13 +130,10 @@ class CheckedStore:
     that a state is gone is then only remarked, with `tell`.
     """
 
-    def __init__(
-        self, store: "Store", home: Home, paths: Sequence[str], endpoint: str, tell: Callable[[str], None]
-    ) -> None:
+    def __init__(self, store: "Store", home: Home, paths: Sequence[str], tell: Callable[[str], None]) -> None:
         self._store = store
         self._home = home
         self._paths = paths
-        self._endpoint = endpoint
         self._tell = tell
         self.warning = ""
         """Of what was seen last: that it is empty, and that there were records; else ""."""
@@ -203,11 +196,9 @@ class CheckedStore:
             back = (
                 f"`git log -- {path}` shows the commits that had it, `git checkout COMMIT -- {path}` brings it back; "
             )
-        push = self._command("state push FILE", where if self._home.named_by else "")
-        again = self._command("plan", where)
-        return Refused(
-            loss, f"{back}`{push}` takes a copy of it; if a first run of every job is meant, name it: {again}"
-        )
+        push = _with_state("state push", where if self._home.named_by else "", "FILE")
+        again = _with_state("plan", where)
+        return Refused(loss, f"{back}{push} takes a copy of it; if a first run of every job is meant, name it: {again}")
 
     def _refuse_beside_another(self, target: Target) -> None:
         """Raise `Refused` where an empty default is near a state of this target, or a history without its state."""
@@ -218,14 +209,14 @@ class CheckedStore:
                 raise Refused(
                     f"nothing is recorded of {path} by itself, and it is part of {whole}, which was applied as a "
                     f"whole: {state_path} {said}",
-                    f"go on with the whole: {command('plan', [whole], self._endpoint)}; {self._apart()}",
+                    f"go on with the whole: {command('plan', whole)}; {self._apart()}",
                 )
         for folder in _folders_of([path]):
             for state_path in _states_in([folder]):
                 if os.path.realpath(state_path) != own and (said := _said_of(state_path, target)):
                     raise Refused(
                         f"nothing is recorded in {self.where}, and beside it {state_path} {said}",
-                        f"go on with that one: {self._command('plan', state_path)}; {self._apart()}",
+                        f"go on with that one: {_with_state('plan', state_path)}; {self._apart()}",
                     )
             for history_path in _histories_without_state(folder):
                 if history_path == f"{self._home.url.removesuffix(STATE_SUFFIX)}{_HISTORY_SUFFIX}":
@@ -233,14 +224,11 @@ class CheckedStore:
                 stem = history_path.removesuffix(_HISTORY_SUFFIX)
                 raise Refused(
                     f"nothing is recorded in {self.where}, and beside it {history_path} tells of a state that is gone",
-                    f"bring {stem}{STATE_SUFFIX} back, or name the state: {self._command('plan', self._home.url)}",
+                    f"bring {stem}{STATE_SUFFIX} back, or name the state: {_with_state('plan', self._home.url)}",
                 )
 
     def _apart(self) -> str:
-        return f"if its state is meant to stand apart: {self._command('plan', self._home.url)}"
-
-    def _command(self, verb: str, state: str) -> str:
-        return command(verb, self._paths, self._endpoint, state)
+        return f"if its state is meant to stand apart: {_with_state('plan', self._home.url)}"
 
     def stands(self, lineage: str, serial: int, digest: str) -> bool:
         return self._store.stands(lineage, serial, digest)

@@ -193,7 +193,7 @@ def located(place: Place, declared: "DeclaredState | None") -> Place:
     elif declared is not None:
         home = declared_home(declared)
     else:
-        home = default_home(manifest_paths(place), place.endpoint)
+        home = default_home(manifest_paths(place))
     return place._replace(home=home)
 
 
@@ -239,7 +239,7 @@ def open_store(place: Place, world: World) -> CheckedStore:
         from reconciler.state.file import FileStore
 
         store = FileStore(state_path(place), _surroundings(place, world))
-    return CheckedStore(store, _home(place), manifest_paths(place), place.endpoint, world.tell)
+    return CheckedStore(store, _home(place), manifest_paths(place), world.tell)
 
 
 def _surroundings(place: Place, world: World) -> "Surroundings":

@@ -356,7 +356,7 @@ class ModelWorld:
     def checked_store(self, place: wiring.Place, world: wiring.World) -> CheckedStore:
         """The store as commands have it: it refuses to be empty where the history tells of records."""
         home = Home(STATE, ".", ".", "--state" if self.names_state else "")
-        return CheckedStore(self.store(), home, place.paths, "", lambda _: None)
+        return CheckedStore(self.store(), home, place.paths, lambda _: None)
 
     @property
     def state(self) -> State:

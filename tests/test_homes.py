@@ -188,8 +188,8 @@ def test_a_copy_can_be_pushed_where_the_state_is_gone(served: Project) -> None:
     assert served.run("apply", "--yes").code == 0
     (served.folder / "jobs.state.json").rename(served.folder / "copy.json")
     run = served.run("plan")
-    assert "`reconciler state push FILE jobs.yaml`" in run.err
-    assert served.run("state", "push", "copy.json", "jobs.yaml").code == 0
+    assert "`reconciler state push FILE` takes a copy of it" in run.err
+    assert served.run("state", "push", "copy.json").code == 0
     assert served.run("plan").out == "No changes: 1 job is as recorded.\n"
 
 

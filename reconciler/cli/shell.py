@@ -74,9 +74,9 @@ class Number(click.FloatRange):
     """A float within a range, and a number: `nan` and `inf` lie within any."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
+        if not math.isfinite(click.FLOAT.convert(value, param, ctx)):
             self.fail(f"{value} is not a number of use here", param, ctx)
+        number: float = super().convert(value, param, ctx)
         return number
 
 
