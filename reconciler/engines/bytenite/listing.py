@@ -124,7 +124,7 @@ class _Reading:
         if len(first.jobs) == 1:
             self.overlap = 0  # a page of one job can't both repeat that job and bring another one
         step = len(first.jobs) - self.overlap
-        self._pages.expect(range(step, first.total or 0, step))
+        self._pages.expect(range(step, (first.total or 0) - self.overlap, step))
 
     def _fault_at_the_end(self, page: Page, tail: str) -> str:
         """Why a page that brings nothing new may not be the end of the list, "" where it is."""
