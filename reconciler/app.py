@@ -443,10 +443,24 @@ def push(place: Place, world: World, text: bytes, where: str, lock_timeout_s: fl
     return state, open_store(place, world).put(state, head.target, lock_timeout_s)
 
 
-def accept(place: Place, world: World, lock_timeout_s: float) -> tuple[State, list[str]]:
-    """Take the state as it stands as true. Returns it, and what was accepted."""
+def accept(place: Place, world: World, lock_timeout_s: float, moved_to: str | None = None) -> tuple[State, list[str]]:
+    """Take the state as it stands as true. Returns it, and what was accepted.
+
+    `moved_to` is the address of the service that the state is for from now on, said by a person who knows that the
+    service moved there; for an embedded sandbox it is `sandbox`. Raises `StateError` where the state is for another
+    target and nothing is said, `Refused` where what is said is not the target of the manifest.
+    """
+    from reconciler.endpoints import normalize_endpoint
+
     place, head = head_at(place, world)
-    return open_store(place, world).accept(head.target, lock_timeout_s)
+    target = head.target
+    address = target.endpoint or target.engine
+    if moved_to is not None and address not in (moved_to, normalize_endpoint(moved_to)):
+        raise Refused(
+            f"--moved-to names {moved_to}, and the manifest is for {target}",
+            "name the service in the manifest first, or with --endpoint",
+        )
+    return open_store(place, world).accept(target, lock_timeout_s, has_moved=moved_to is not None)
 
 
 def resolve(place: Place, world: World, job: str, was_applied: bool, why: str, lock_timeout_s: float) -> str:

@@ -239,8 +239,8 @@ class CheckedStore:
     def put(self, state: State, target: Target, timeout_s: float) -> bool:
         return self._store.put(state, target, timeout_s)
 
-    def accept(self, target: Target, timeout_s: float) -> tuple[State, list[str]]:
-        return self._store.accept(target, timeout_s)
+    def accept(self, target: Target, timeout_s: float, *, has_moved: bool = False) -> tuple[State, list[str]]:
+        return self._store.accept(target, timeout_s, has_moved=has_moved)
 
 
 def _without_file_scheme(url: str) -> str:

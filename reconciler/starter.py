@@ -8,12 +8,13 @@ ATTRIBUTES = """\
 
 IGNORED = """\
 # What reconciler keeps for itself: locks, the journal of an apply that is under way, the jobs of the sandbox; and
-# saved plans, which hold for one state alone.
+# saved plans, which hold for one state alone, and rehearsals, which have a state of their own.
 *.state.json.lock
 *.state.json.journal
 *.sandbox.db*
 sandbox.db*
 plan.json
+rehearsal.*
 """
 
 MANIFEST = """\

@@ -86,16 +86,21 @@ def state_mv(shell: Shell, old: str, new: str, lock_timeout: float) -> ExitCode:
 
 
 @state.command("accept")
+@click.option("--moved-to", metavar="ADDRESS", help="The service that the state is for from now on, by its address.")
 @lock_timeout
 @options()
-def state_accept(shell: Shell, lock_timeout: float) -> ExitCode:
+def state_accept(shell: Shell, moved_to: str | None, lock_timeout: float) -> ExitCode:
     """Take the state file as it stands as true.
 
-    For one that was edited, merged or rolled back on purpose, or whose service moved.
+    For one that was edited, merged or rolled back on purpose.
+
+    A state is for one service. Where that moved for good to another address, its jobs and their ids with it, name
+    the new address with --moved-to; it is the one that the manifest or --endpoint says. For a rehearsal, or another
+    environment, name a state of its own with --state instead.
     """
     from reconciler import app
 
-    accepted, remarks = app.accept(shell.place, shell.world, lock_timeout)
+    accepted, remarks = app.accept(shell.place, shell.world, lock_timeout, moved_to)
     for remark in remarks:
         shell.terminal.remark(f"accepted: {remark}")
     jobs = "1 job" if len(accepted.jobs) == 1 else f"{len(accepted.jobs)} jobs"

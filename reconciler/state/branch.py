@@ -56,7 +56,7 @@ from reconciler.state.repository import (
     Unreachable,
     make_own_folder,
 )
-from reconciler.state.session import Session
+from reconciler.state.session import OtherTarget, Session
 from reconciler.state.store import Seen
 
 RENEW_AFTER_S = 10.0
@@ -129,10 +129,11 @@ class BranchStore:
                 session = stack.enter_context(files.open(target, what, timeout_s))
             yield session
 
-    def accept(self, target: Target, timeout_s: float) -> tuple[State, list[str]]:
+    def accept(self, target: Target, timeout_s: float, *, has_moved: bool = False) -> tuple[State, list[str]]:
         with self._opened("state accept", timeout_s, takes_rewritten=True) as publisher:
             with self._worded():
-                accepted, remarks = self._files(publisher.disk, publisher.marks).accept(target, timeout_s)
+                files = self._files(publisher.disk, publisher.marks)
+                accepted, remarks = files.accept(target, timeout_s, has_moved=has_moved)
             publisher.publish(is_open=False)
             self._seen.note(publisher.tip)
         return accepted, [*publisher.remarks, *remarks]
@@ -228,7 +229,7 @@ class BranchStore:
         """Let an error of the files say which branch they lie on, and what is done about it there."""
         try:
             yield
-        except (JournalBroken, NoOwnFolder, Unreachable):
+        except (JournalBroken, NoOwnFolder, OtherTarget, Unreachable):
             raise
         except StateError as fault:
             raise StateError(

@@ -125,7 +125,7 @@ class FileStore:
                         self._rescue(session, fault, what, is_locked)
                     raise
 
-    def accept(self, target: Target, timeout_s: float) -> tuple[State, list[str]]:
+    def accept(self, target: Target, timeout_s: float, *, has_moved: bool = False) -> tuple[State, list[str]]:
         with self._locked("state accept", timeout_s) as is_locked:
             refuse_displaced = self._witness(is_locked)
             trouble = ""
@@ -136,7 +136,9 @@ class FileStore:
             if loaded is not None:
                 self._drop_held("state accept", loaded)
                 return loaded.state, []
-            salvaged, remarks = salvage(self._around.disk, self._path, target, self._around.new_lineage())
+            salvaged, remarks = salvage(
+                self._around.disk, self._path, target, self._around.new_lineage(), has_moved=has_moved
+            )
             kept = self._kept(salvaged.state.lineage)
             for name, disk in kept:
                 salvaged = self._with_kept(salvaged, name, disk, remarks)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
+from reconciler.commands import command
 from reconciler.errors import StateError
 from reconciler.history import Origin, Told
 from reconciler.jobs import Doubt, Record, State, Target, displaced_key, title
@@ -108,12 +109,14 @@ def load(disk: Disk, path: str, target: Target | None, memory: Memory = FORGETFU
         return loaded._replace(untold=(*before, *loaded.untold), stamp=stamp)
 
 
-def salvage(disk: Disk, path: str, target: Target, lineage: str) -> tuple[Loaded, list[str]]:
+def salvage(
+    disk: Disk, path: str, target: Target, lineage: str, *, has_moved: bool = False
+) -> tuple[Loaded, list[str]]:
     """What is on disk as `state accept` takes it: what can be read, whatever the digests say, and remarks on it.
 
     The journal's records are replayed over the file, except those that the journal says the file holds. Where the
     journal started from another file, the two are merged as in `merged`. Raises `StateError` where the file is no
-    state at all.
+    state at all, and `OtherTarget` where it is for another target, unless the service `has_moved`.
     """
     remarks: list[str] = []
     content = disk.read(path)
@@ -125,8 +128,6 @@ def salvage(disk: Disk, path: str, target: Target, lineage: str) -> tuple[Loaded
             codec.decode(content, path)
         except StateError as fault:
             remarks.append(fault.message)
-    if base.target != target:
-        remarks.append(f"it was for {base.target}, and is taken for {target}")
     journal = disk.read(journal_path(path))
     entries: list[Entry] | None = None
     if journal is not None:
@@ -138,11 +139,20 @@ def salvage(disk: Disk, path: str, target: Target, lineage: str) -> tuple[Loaded
     with only_known_shapes(path):
         starts_elsewhere = False
         if content is None and entries:
-            base = base._replace(lineage=codec.text_from_json(entries[0].get("lineage", lineage)))
+            header = entries[0]
+            engine, endpoint = (codec.text_from_json(header.get(name, "")) for name in ("engine", "endpoint"))
+            base = base._replace(
+                lineage=codec.text_from_json(header.get("lineage", lineage)),
+                target=Target(engine, endpoint) if engine else target,
+            )
         elif content is not None and entries:
             digest = codec.stated_digest(content)
             starts_elsewhere = entries[0].get("digest") != digest and not _held(entries, digest)
             entries = _lacking(entries, digest)
+        if base.target != target:
+            if not has_moved:
+                refuse_other_target(base.target, target, path)
+            remarks.append(f"it was for {base.target}, and is taken for {target}")
         base = base._replace(target=target)
         if entries is not None:
             remarks.append(f"replayed {len(entries)} journal records")
@@ -235,12 +245,21 @@ def journal_path(path: str) -> str:
     return f"{path}.journal"
 
 
+class OtherTarget(StateError):
+    """A state is for another target than the manifest: nothing of the one may be done to the other."""
+
+
 def refuse_other_target(recorded: Target, target: Target, path: str) -> None:
-    """Raise `StateError` where a state is for another target than the manifest."""
+    """Raise `OtherTarget` where a state is for another target than the manifest.
+
+    What it says leads to a state of its own for a rehearsal. It names no command that binds this state to another
+    target: that takes the address of the target, from the hand of a person.
+    """
     if recorded != target:
-        raise StateError(
+        raise OtherTarget(
             f"{path} is for {recorded}, and the manifest for {target}",
-            "name another state with --state, or, if the service itself moved: `reconciler state accept`",
+            "for a rehearsal, or another environment, give it a state of its own: add --state rehearsal.state.json; "
+            f"if the service itself moved for good, see {command('state accept', options=['--help'])}",
         )
 
 

@@ -56,9 +56,10 @@ class Store(Protocol):
         Raises `Refused` where it is not newer than what is recorded, of another lineage, or lacks a call in doubt.
         """
 
-    def accept(self, target: Target, timeout_s: float) -> tuple[State, list[str]]:
-        """Take the state as it stands as true: edited, merged, rolled back, or for another target.
+    def accept(self, target: Target, timeout_s: float, *, has_moved: bool = False) -> tuple[State, list[str]]:
+        """Take the state as it stands as true, whether it was edited, merged or rolled back.
 
-        Returns it with remarks on what was accepted, none where it was sound already. Raises `StateError`
-        where it is no state at all.
+        A state of another target is taken only where the service `has_moved` to this one. Returns it with remarks on
+        what was accepted, none where it was sound already. Raises `StateError` where it is no state at all, or is for
+        another target.
         """
