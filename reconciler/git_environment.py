@@ -3,6 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from reconciler.secrecy import without_credentials
+
 # `git rev-parse --local-env-vars` lists those that name a repository; a hook, or an editor, sets them for its own.
 # GIT_CONFIG_* stay: they hold the user's own settings.
 _OF_A_REPOSITORY = re.compile(
@@ -18,7 +20,8 @@ def git_environment(env: Mapping[str, str], settings: Sequence[tuple[str, str]] 
     `settings` are entries of git's configuration; they win over those that `env` brings. Git asks nothing, and
     its messages are in English.
     """
-    kept = {name: value for name, value in env.items() if not _OF_A_REPOSITORY.fullmatch(name)}
+    own = without_credentials(env)  # git hands its environment on to helpers, hooks and GIT_ASKPASS
+    kept = {name: value for name, value in own.items() if not _OF_A_REPOSITORY.fullmatch(name)}
     try:
         first = int(kept.get("GIT_CONFIG_COUNT", "0"))
     except ValueError:

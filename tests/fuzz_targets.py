@@ -6,6 +6,7 @@ A target is a pure function of its input, so that a saved input shows the same a
 import json
 import re
 import unicodedata
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import unescape
 from pathlib import Path
@@ -358,8 +359,14 @@ def _ask_all(reply: Reply) -> None:
 
 def shows(secret: str, text: str) -> bool:
     """Whether a text gives a secret away, as it is or in an encoding that any reader undoes."""
-    plain = re.sub(r"\\u([0-9A-Fa-f]{4})", lambda found: chr(int(found[1], 16)), text)
-    forms = (text, unquote(text), unescape(text), plain)
+    forms = [text, unquote(text), unescape(text)]
+    for _ in range(3):
+        units = re.sub(r"\\u([0-9A-Fa-f]{4})", lambda found: chr(int(found[1], 16)), forms[-1])
+        forms.append(re.sub(r"\\(.)", r"\1", units))
+    for packed in re.findall("[A-Za-z0-9+/_-]{12,}", text):
+        for cut in range(4):
+            part = packed[cut : cut + (len(packed) - cut) // 4 * 4].translate(str.maketrans("-_", "+/"))
+            forms.append(b64decode(part).decode("utf-8", "replace"))
     return any(secret in form.replace("\\/", "/") for form in forms)
 
 

@@ -134,6 +134,10 @@ MUTANTS = [
     Mutant("what lies decrypted within TLS is not looked at", "engines/http/connection.py", "not self.sock.pending()", "True", "test_network.py", "longer_than_a_buffer"),
     Mutant("what lies in the reader's buffer is not looked at", "engines/http/connection.py", "has_body and self.raw.tell() == self.tell()", "has_body", "test_network.py", "stray"),
     Mutant("loopback goes through a proxy", "engines/http/network.py", "    if is_loopback(url):\n        return None\n", "", "test_network.py", "which_proxy"),
+    Mutant("a credential in base64 is shown", "secrecy.py", "        return any(form in packed for form in self._encoded)\n", "        return False\n", "test_canary.py", "no_command"),
+    Mutant("a credential in JSON inside JSON is shown", "secrecy.py", "_DEEPEST = 6\n", "_DEEPEST = 1\n", "test_canary.py", "no_command"),
+    Mutant("git gets the service's credentials", "git_environment.py", "own = without_credentials(env)", "own = env", "test_canary.py", "no_child_program"),
+    Mutant("a proxy's password is shown", "engines/bytenite/engine.py", "            self._tokens.withhold(secret)\n", "            pass\n", "test_canary.py", "credentials_of_a_proxy"),
 ]  # fmt: skip
 
 

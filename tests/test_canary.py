@@ -7,11 +7,13 @@ user's files, the high-water marks, and what went to stdout and stderr.
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping
 from html import escape
 from itertools import product
@@ -23,6 +25,7 @@ import pytest
 
 from fuzz_targets import shows
 from project import Project, Run
+from proxies import Proxy, running
 from raw_server import RawServer, Request, answer, raw_server
 
 TOKEN, KEY, EXCHANGED = "canaryTaken/+&1", "canaryKept/+&2", "canaryBought/+&3"
@@ -38,6 +41,11 @@ ENCODINGS: Mapping[str, Callable[[str], str]] = {
     "twice": lambda secret: quote(quote(secret, safe=""), safe=""),
     "html": lambda secret: escape(secret).replace("/", "&#x2F;"),
     "units": lambda secret: "".join(f"\\u{ord(c):04x}" for c in secret),
+    "quoted": lambda secret: json.dumps({"said": json.dumps({"token": secret}).replace("/", "\\/")}),
+    "nested": lambda secret: "".join(f"\\\\u{ord(c):04x}" for c in secret),
+    "base64": lambda secret: b64encode(secret.encode()).decode(),
+    "inside": lambda secret: b64encode(f'{{"token":"{secret}"}}'.encode()).decode(),
+    "urlsafe": lambda secret: urlsafe_b64encode(f"?>{secret}?>".encode()).decode(),
 }
 
 Shape = Callable[[str], bytes]
@@ -188,6 +196,75 @@ def test_the_journal_of_a_killed_apply_holds_no_credential(scene: Scene) -> None
     assert scene.run("state", "show", "hang").code == 0
     scene.run("status", "--verbose", "--format", "json")
     assert_none(scene.seen())
+
+
+def test_no_child_program_gets_the_services_credentials(tmp_path: Path) -> None:
+    """Git hands its environment on, to GIT_ASKPASS, helpers and hooks; here a program in its place writes it down."""
+    git = shutil.which("git")
+    if git is None:
+        pytest.skip("git is not installed")
+    seen, programs = tmp_path / "seen", tmp_path / "programs"
+    programs.mkdir()
+    (programs / "git").write_text(f'#!/bin/sh\nenv >> "{seen}"\nexec "{git}" "$@"\n')
+    (programs / "git").chmod(0o755)
+    folder, remote = tmp_path / "work", tmp_path / "remote.git"
+    folder.mkdir()
+    subprocess.run([git, "init", "-q", "--bare", str(remote)], check=True)
+    subprocess.run([git, "init", "-q", str(folder)], check=True)
+    with raw_server(Echo()) as server:
+        project = Project(folder)
+        project.env |= {"BYTENITE_ACCESS_TOKEN": TOKEN, "BYTENITE_API_KEY": KEY, "KEPT": "kept"}
+        project.env["PATH"] = f"{programs}{os.pathsep}{project.env['PATH']}"
+        project.write("a: {state: running}")
+        for command in (
+            f"apply --yes --state git+{remote}#state:jobs.state.json",
+            f"history --state git+{remote}#state:jobs.state.json",
+            "apply --yes",
+            "plan --format json",
+        ):
+            project.run(*command.split(), "--endpoint", server.url)
+    told = seen.read_text()
+    assert told.count("KEPT=kept\n") > 20
+    assert_none(told)
+
+
+def test_netrc_is_not_read(scene: Scene, tmp_path: Path) -> None:
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("default login canaryNet password canaryNet\n")
+    netrc.chmod(0o600)
+    scene.project.env |= {"HOME": str(tmp_path), "NETRC": str(netrc)}
+    declare(scene, "a")
+    scene.run("status")
+    assert scene.echo.sent
+    assert set(scene.echo.sent) <= {*SECRETS}
+
+
+@pytest.mark.parametrize("stage", ["", "407", "502", "garbage"])
+def test_no_command_prints_or_leaves_the_credentials_of_a_proxy(tmp_path: Path, stage: str) -> None:
+    def echo(request: Request, _connection: socket.socket) -> bytes:
+        return answer(500, f"{request.headers} {b64encode(PROXY_USERINFO.encode()).decode()} canaryProxyPass%2F")
+
+    with raw_server(echo) as server, running(Proxy(server.port, stage)) as proxy:
+        project = Project(tmp_path)
+        project.env |= {"BYTENITE_ACCESS_TOKEN": TOKEN}
+        project.env |= {"HTTP_PROXY": f"http://canaryProxyUser:canaryProxyPass%2F@127.0.0.1:{proxy.port}"}
+        project.write("a: {state: running}")
+        manifest = tmp_path / "jobs.yaml"
+        target = "target: {engine: bytenite, endpoint: 'http://jobs.example.test/v1', insecure: true}"
+        manifest.write_text(re.sub("target: .*", target, manifest.read_text()))
+        runs = [
+            project.run(*command.split(), "--verbose")
+            for command in ("status", "apply --yes --settle 0", "state list", "history", "plan --format json")
+        ]
+    assert proxy.heads
+    assert not any(TOKEN in head for head in proxy.heads if head.startswith("CONNECT"))
+    text = "\n".join([run.out + run.err for run in runs] + [str(content) for content in project.files.values()])
+    assert "canaryProxy" not in text
+    assert_none(text)
+    assert not shows(PROXY_USERINFO, text)
+
+
+PROXY_USERINFO = "canaryProxyUser:canaryProxyPass/"
 
 
 @pytest.mark.parametrize("status", [200, 401, 500])

@@ -2,7 +2,7 @@
 
 import os
 
-from reconciler.secrecy import Secrets
+from reconciler.secrecy import CREDENTIAL_VARIABLES, Secrets, proxy_secrets
 
 SECRETS = Secrets()
 """The credentials that this program came to know; those of the environment are read where they are needed."""
@@ -17,9 +17,9 @@ def traceback_of(fault: BaseException) -> str:
     """The whole traceback, without credentials."""
     from traceback import format_exception
 
-    from reconciler.engines.bytenite.auth import API_KEY_VARIABLE, TOKEN_VARIABLE
-
-    for value in (os.environ.get(TOKEN_VARIABLE, ""), os.environ.get(API_KEY_VARIABLE, "")):
+    for secret in proxy_secrets(os.environ):
+        SECRETS.add(secret)
+    for value in (os.environ.get(name, "") for name in CREDENTIAL_VARIABLES):
         parts = value.split()
         for part in parts if len(parts) == 1 else [part for part in parts if len(part) >= _SHORTEST_PART]:
             SECRETS.add(part)

@@ -10,10 +10,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from reconciler.errors import CredentialsError, ReconcilerError
-from reconciler.secrecy import Secrets
+from reconciler.secrecy import CREDENTIAL_VARIABLES, Secrets
 
-TOKEN_VARIABLE = "BYTENITE_ACCESS_TOKEN"
-API_KEY_VARIABLE = "BYTENITE_API_KEY"
+TOKEN_VARIABLE, API_KEY_VARIABLE = CREDENTIAL_VARIABLES
 _LIFE_LIMIT_S = 10 * 365 * 86400
 _REFUSAL_HOLDS_S = 60.0
 

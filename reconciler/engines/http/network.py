@@ -8,19 +8,18 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from reconciler.endpoints import is_loopback
 from reconciler.engines.http.exchange import Stage, ongoing
 from reconciler.errors import EngineError
 from reconciler.jobs import Access
+from reconciler.secrecy import secrets_in_url
 
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h", "socks4", "socks4a")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SOCKS_PORT = 1080
-_SHORTEST_USER, _SHORTEST_PASSWORD = 8, 4
-"""Shorter ones are parts of common words, and taking them out of texts would leave none of them readable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +47,8 @@ class Proxy:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What no text may show: user and password together, and each alone where it is no common word."""
-        userinfo = urlsplit(self.url).netloc.rpartition("@")[0]
-        if not userinfo:
-            return ()
-        user, _, password = userinfo.partition(":")
-        texts = [userinfo, f"{unquote(user)}:{unquote(password)}"]
-        texts += [text for text in (user, unquote(user)) if len(text) >= _SHORTEST_USER]
-        texts += [text for text in (password, unquote(password)) if len(text) >= _SHORTEST_PASSWORD]
-        return tuple(texts)
+        """What no text may show of its URL."""
+        return secrets_in_url(self.url)
 
 
 class Certificates(NamedTuple):
