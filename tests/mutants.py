@@ -79,7 +79,7 @@ MUTANTS = [
     Mutant("plain http goes anywhere", "endpoints.py", "if scheme == \"http\" and not insecure", "if False and not insecure", "test_manifest.py", "endpoint"),
     Mutant("another thread goes on after a failed flush", "state/session.py", "        if self._broken is not None:\n            raise self._broken.reworded(self._broken.message) from self._broken\n", "        pass\n", "test_mending.py", "no_other_thread"),
     Mutant("a state that can't be read is a crash", "state/disk.py", "        except OSError as fault:\n            raise _unusable(path, fault) from fault\n", "", "test_mending.py", "can_not_be_read"),
-    Mutant("a credential in another encoding is shown", "secrecy.py", "        return REDACTED if is_told else text\n", "        return text\n", "test_canary.py", "no_command"),
+    Mutant("a credential in another encoding is shown", "secrecy.py", "        return REDACTED if any(map(self._is_told, _decoded(text))) else text\n", "        return text\n", "test_canary.py", "no_command"),
     Mutant("a bought token is shown", "engines/bytenite/auth.py", "        self._secrets.add(grant.token)\n", "", "test_canary.py", "no_command and key"),
     Mutant("a job's words are shown with what they hold", "engines/bytenite/engine.py", "        return {name: self._redacted(value) for name, value in job.items()}", "        return job", "test_canary.py", "no_command"),
     Mutant("a request's id is shown with what it holds", "engines/bytenite/answers.py", "_bounded(redact(request_id))", "_bounded(request_id)", "test_canary.py", "no_command"),
