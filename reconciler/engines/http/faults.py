@@ -22,10 +22,14 @@ _CLIENT_REFUSED = re.compile("ALERT_(CERTIFICATE_|BAD_CERTIFICATE|UNKNOWN_CA|UNS
 
 
 class Fault(NamedTuple):
-    """What went wrong, and what to do about it, "" where nothing is known to help."""
+    """What went wrong, and what to do about it, "" where nothing is known to help.
+
+    `is_exhausted` is whether this machine has no room for another connection.
+    """
 
     text: str
     remedy: str = ""
+    is_exhausted: bool = False
 
 
 class Way(NamedTuple):
@@ -46,6 +50,8 @@ class Way(NamedTuple):
         if exchange.is_sent:
             text = _after_sending(cause, exchange.stage, self.timeout_s)
             return Fault(f"{text} (through {self.network.proxy.shown})" if self.network.proxy else text)
+        if exhausted := is_exhaustion(cause):
+            return Fault(f"{self.host}: {exhausted}", is_exhausted=True)
         return self._before_sending(cause, exchange.stage)
 
     def _before_sending(self, cause: BaseException, stage: Stage) -> Fault:
@@ -80,8 +86,6 @@ class Way(NamedTuple):
                 where = nearest if stage in (Stage.LOOK_UP, Stage.CONNECT, Stage.PROXY_TLS) else beyond
                 return Fault(f"{where}: no connection: {stage}: {_word(cause)}", mend)
             case _:
-                if exhausted := is_exhaustion(cause):
-                    return Fault(f"{self.host}: {exhausted}")
                 return Fault(f"{self.host}: the request could not be made ({type(cause).__name__})")
 
     def _tls(self, cause: ssl.SSLError, where: str) -> Fault:

@@ -4,7 +4,6 @@ The adapter takes a prepared request, and does with it what requests' users know
 It never reads netrc, keeps no cookie, follows no redirect and sends nothing a second time.
 """
 
-import errno
 import ssl
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 BODY_LIMIT_BYTES = 1024 * 1024
 
 _KEPT_HEADERS = ("retry-after", "date", "location")
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class _Adapter(HTTPAdapter):
@@ -133,7 +131,7 @@ class Transport:
                 exchange.is_sent = False
             fault = self._way.fault(exchange, error)
         if response is None:
-            return Reply(exchange.is_sent, fault=fault.text, remedy=fault.remedy, is_exhausted=_is_exhausted(error))
+            return Reply(exchange.is_sent, fault=fault.text, remedy=fault.remedy, is_exhausted=fault.is_exhausted)
         content, told = b"".join(pieces), response.headers
         encoding = told.get("content-encoding", "identity")
         if len(content) > BODY_LIMIT_BYTES:
@@ -166,14 +164,3 @@ def _prepared(method: str, url: str, headers: Mapping[str, str], body: bytes | N
     # A plain mapping serves as well, and spares two copies of the other.
     request.headers = cast("CaseInsensitiveDict[str]", {**own, **headers, **framing})
     return request
-
-
-def _is_exhausted(error: BaseException | None) -> bool:
-    """Whether this machine has no room for another connection: no descriptor, no memory, no thread to look up in."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _EXHAUSTED:
-            return True
-        if type(error) is RuntimeError and "can't start new thread" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
