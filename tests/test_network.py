@@ -17,6 +17,7 @@ from random import Random
 import pytest
 
 from certificates import NAME, Authority, authority
+from project import Project
 from proxies import DRIP_S, Proxy, SocksProxy, dripping, running
 from raw_server import Pauses, Request, always, answer, raw_server
 from reconciler.engines.base import Answer, AnswerClass
@@ -601,3 +602,182 @@ def test_a_stray_answer_that_is_longer_than_a_buffer_is_seen(ours: Authority, se
     ):
         assert [engine.send(RUN).request_id for _ in range(4)] == ["r-1", "r-2", "r-3", "r-4"]
     assert server.connections == 4
+
+
+# A machine with no room for more connections
+
+
+_FULL = """
+import resource, socket, sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+from reconciler.engines.bytenite.auth import Credentials
+from reconciler.engines.bytenite.engine import ByteniteEngine
+from reconciler.engines.bytenite.wire import call_for
+from reconciler.jobs import Verb
+
+engine = ByteniteEngine(
+    sys.argv[1], Credentials("canary-token"), parallelism=32, max_rps=None, wait=lambda _: False, random=Random(1)
+)
+engine.send(call_for(Verb.RUN, "warm-up", {}))  # what is imported on the way is open by now
+taken = []
+try:
+    while True:
+        taken.append(socket.socket())
+except OSError:
+    for each in taken[:5]:
+        each.close()
+with ThreadPoolExecutor(32) as pool:
+    given = list(pool.map(lambda number: engine.send(call_for(Verb.RUN, f"j-{number}", {})), range(200)))
+print(sorted({f"{each.kind}: {each.message}" for each in given}))
+"""
+
+
+def test_with_no_room_for_more_connections_those_that_there_are_carry_all() -> None:
+    """Each call is told that it was not sent, and is sent once on another's connection."""
+
+    def answering(_request: Request, _connection: socket.socket) -> bytes:
+        time.sleep(0.01)
+        return OK
+
+    with raw_server(answering) as server:
+        run = subprocess.run(
+            ["prlimit", "--nofile=64:64", sys.executable, "-c", _FULL, server.url],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert run.stdout == "['applied: ']\n", run
+    assert len(server.requests) == 201
+    assert server.connections < 12
+
+
+# By the manifest
+
+
+def test_a_manifest_names_authority_and_certificate_relative_to_itself(ours: Authority, tmp_path: Path) -> None:
+    folder = tmp_path / "jobs" / "media"
+    folder.mkdir(parents=True)
+    certificate, key, _ = ours.client(folder)
+    (folder / "ca.pem").write_bytes(ours.file.read_bytes())
+    project = Project(tmp_path)
+    project.env |= {"BYTENITE_ACCESS_TOKEN": TOKEN, "REQUESTS_CA_BUNDLE": "/nowhere"}
+    draft = answer(200, '{"job": {"id": "a", "state": "JOB_STATE_NEW"}}')
+    with raw_server(
+        lambda request, _: draft if request.method == "GET" else OK, ours.server(asks_client=True)
+    ) as server:
+        (folder / "target.yaml").write_text(
+            "apiVersion: reconciler/v1\n"
+            f"target:\n  engine: bytenite\n  endpoint: https://localhost:{server.port}\n  ca: ca.pem\n"
+            f"  clientCertificate: {{certificate: {certificate.name}, key: {key.name}}}\n"
+        )
+        (tmp_path / "jobs" / "jobs.yaml").write_text("apiVersion: reconciler/v1\njobs:\n  a: {state: running}\n")
+        run = project.run("apply", "--yes", "jobs")
+    assert run.code == 0, run
+    # What is recorded tells neither: the service is the same by whatever certificate it is reached.
+    state = (tmp_path / "jobs.state.json").read_text()
+    assert "ca.pem" not in state
+    assert json.loads(state)["target"] == {"engine": "bytenite", "endpoint": f"https://localhost:{server.port}"}
+
+
+@pytest.mark.parametrize(
+    ("field", "fault"),
+    [
+        ("ca: 3", "ca: expected text, found 3"),
+        ("ca: ''", "ca: "),
+        ("insecure: 'yes'", "insecure: expected true or false"),
+        ("clientCertificate: {certificate: a}", '"key"'),
+        ("clientCertificate: {certificate: a, key: b, passphrase: c}", "passphrase"),
+    ],
+)
+def test_a_field_of_the_way_that_is_wrong_is_refused_at_its_place(tmp_path: Path, field: str, fault: str) -> None:
+    project = Project(tmp_path)
+    (tmp_path / "jobs.yaml").write_text(
+        f"apiVersion: reconciler/v1\ntarget:\n  engine: bytenite\n  {field}\njobs:\n  a: {{state: running}}\n"
+    )
+    run = project.run("validate")
+    assert run.code == 1
+    assert "jobs.yaml:4:" in run.out
+    assert fault in run.out
+
+
+def test_a_token_in_clear_is_said_in_every_view(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    (tmp_path / "jobs.yaml").write_text(
+        "apiVersion: reconciler/v1\n"
+        f"target: {{engine: bytenite, endpoint: 'http://{NAME}/v1', insecure: true}}\njobs:\n  a: {{state: running}}\n"
+    )
+    said = "is http: the access token goes over the network in clear"
+    views = ["text", "json", "markdown", "html", "github"]
+    assert [said in project.run("plan", "--format", view).out for view in views] == [True] * 5
+    assert f"Warning: http://{NAME}/v1 {said}" in project.run("apply", "--dry-run").err
+    project.run("plan", "--out", "plan.json")
+    assert said in (tmp_path / "plan.json").read_text()
+
+
+def test_another_endpoint_is_reached_as_the_target_says(tmp_path: Path) -> None:
+    """`--endpoint` replaces the endpoint alone."""
+    project = Project(tmp_path)
+    project.write("a: {state: running}")
+    refused = project.run("plan", "--endpoint", f"http://{NAME}/v1")
+    assert (refused.code, "is http: use https" in refused.err) == (64, True)
+    manifest = tmp_path / "jobs.yaml"
+    manifest.write_text(manifest.read_text().replace("{engine: sandbox}", "{engine: bytenite, insecure: true}"))
+    assert f"http://{NAME}/v1 is http: " in project.run("plan", "--endpoint", f"http://{NAME}/v1").out
+
+
+# A name server that keeps silent
+
+
+_NAMESPACE = """
+import ctypes, fcntl, os, socket, struct, subprocess, sys, threading
+resolv = sys.argv[1]
+CLONE_NEWNS, CLONE_NEWNET, MS_REC, MS_PRIVATE, MS_BIND = 0x20000, 0x40000000, 0x4000, 0x40000, 0x1000
+libc = ctypes.CDLL(None, use_errno=True)
+for done in (
+    libc.unshare(CLONE_NEWNS | CLONE_NEWNET),
+    libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None),
+    libc.mount(resolv.encode(), b"/etc/resolv.conf", None, MS_BIND, None),
+):
+    if done:
+        sys.exit(77)
+with socket.socket() as any_socket:  # the loopback interface of the new network, up
+    fcntl.ioctl(any_socket, 0x8914, struct.pack("16sH14x", b"lo", 0x49))
+names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+names.bind(("127.0.0.1", 53))
+asked = []
+def serve():
+    while True:
+        asked.append(names.recvfrom(512))  # and no answer
+threading.Thread(target=serve, daemon=True).start()
+run = subprocess.run(sys.argv[2:], capture_output=True, text=True)
+sys.stdout.write(run.stdout)
+sys.stderr.write(run.stderr)
+sys.exit(run.returncode if asked else 78)
+"""
+
+
+def test_a_name_server_that_keeps_silent_is_waited_for_no_longer_than_for_a_connection(tmp_path: Path) -> None:
+    """A real one, where this machine lets us have a network of our own."""
+    resolv = tmp_path / "resolv.conf"
+    resolv.write_text("nameserver 127.0.0.1\noptions timeout:30 attempts:5\n")
+    program = (
+        "import sys, time\n"
+        "from random import Random\n"
+        "from reconciler.engines.bytenite.auth import Credentials\n"
+        "from reconciler.engines.bytenite.engine import ByteniteEngine\n"
+        "from reconciler.engines.bytenite.wire import call_for\n"
+        "from reconciler.jobs import Verb\n"
+        f"engine = ByteniteEngine('https://{NAME}', Credentials('canary-token'), parallelism=1, max_rps=None,\n"
+        "    wait=lambda _: True, random=Random(1), connect_timeout_s=0.5)\n"
+        "began_s = time.monotonic()\n"
+        "given = engine.send(call_for(Verb.RUN, 'j', {}))\n"
+        "print(given.kind, time.monotonic() - began_s < 5, given.message)\n"
+    )
+    command = [sys.executable, "-c", _NAMESPACE, str(resolv), sys.executable, "-c", program]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if run.returncode == 77:
+        pytest.skip("only root may have a network of its own")
+    assert run.returncode == 0, run
+    assert run.stdout.startswith(f"not sent True {NAME}: no connection in time: name look-up took longer than 0.5 s")

@@ -128,6 +128,8 @@ def _dry_run(shell: Shell, selection: "Selection", saved: "Plan | None", allowed
         shell.document(plan_to_json(made), is_plan=True)
     elif requests := text.requests(made, endpoint):
         shell.terminal.answer(requests)
+    for warning in made.warnings:
+        shell.terminal.remark(f"Warning: {warning}")
     shell.terminal.remark("Dry run: nothing was sent.")
     return ExitCode.DONE
 
