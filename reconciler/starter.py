@@ -25,6 +25,7 @@ apiVersion: reconciler/v1
 
 target:
   engine: sandbox  # simulates, on this machine; for the real service: bytenite
+# state: git+origin  # where the state lives; by default in a file beside this one
 
 defaults:
   config: {taskTimeout: 3600}  # seconds

@@ -138,6 +138,18 @@ MUTANTS = [
     Mutant("a credential in JSON inside JSON is shown", "secrecy.py", "_DEEPEST = 6\n", "_DEEPEST = 1\n", "test_canary.py", "no_command"),
     Mutant("git gets the service's credentials", "git_environment.py", "own = without_credentials(env)", "own = env", "test_canary.py", "no_child_program"),
     Mutant("a proxy's password is shown", "engines/bytenite/engine.py", "            self._tokens.withhold(secret)\n", "            pass\n", "test_canary.py", "credentials_of_a_proxy"),
+    Mutant("the path that sorts first decides where state lives", "homes.py", "    if len(paths) > 1:\n", "    if False:\n", "test_homes.py", "sorts_first"),
+    Mutant("an empty state beside another is taken", "homes.py", "        if not self._home.named_by:\n            self._refuse_beside_another(target)\n", "", "test_homes.py", "same_target or applied_as_a_folder"),
+    Mutant("a state that is gone is a first run", "homes.py", "        if self.warning and self._home.named_by != \"--state\":\n", "        if False:\n", "test_homes.py", "is_gone"),
+    Mutant("a state's variable counts as the command's word", "cli/shell.py", "            state_from = \"--state\" if is_given(\"state_url\") else \"--state, from the environment\"\n", "            state_from = \"--state\"\n", "test_homes.py", "until_the_command_names_it"),
+    Mutant("a declared state leads out of the repository", "homes.py", "    if not is_within(real, root or folder) or path.endswith(\"/\") or real == (root or folder):\n", "    if False:\n", "test_homes.py", "can_not_be_is_refused"),
+    Mutant("a head is guessed between the marks of a conflict", "manifest.py", "            if in_conflict or name in blocks or not inner:\n", "            if not inner:\n", "test_homes.py", "is_not_guessed"),
+    Mutant("an ending in capitals is passed over", "sources.py", "    return name.lower().endswith(_ENDINGS)\n", "    return name.endswith(_ENDINGS)\n", "test_sources.py", "capitals"),
+    Mutant("a link out of the repository is followed", "sources.py", "            if is_within(os.path.realpath(path, strict=True), self._root):\n", "            if os.path.realpath(path, strict=True):\n", "test_sources.py", "leads_out"),
+    Mutant("what looks like a manifest is passed over", "sources.py", "            elif stat.S_ISREG(mode) and _passes_for_manifest(path, name, there):\n", "            elif False:\n", "test_sources.py", "looks_like or before_prune"),
+    Mutant("a glob wins over the name that it is", "globs.py", "    exact = frozenset(glob for glob in globs if glob in names)\n", "    exact = frozenset[str]()\n", "test_commands.py", "glob_too"),
+    Mutant("a float is rounded in silence", "strict_yaml.py", "        if Decimal(text, Context(traps=[])) != value:\n", "        if Decimal(text, Context(traps=[])).is_nan():\n", "test_strict_yaml.py", "refused_and_where"),
+    Mutant("each undeclared name is compared with every declared one", "suggestions.py", "        self._left -= len(known)\n", "", "test_bounds.py", "two_thousand"),
 ]  # fmt: skip
 
 

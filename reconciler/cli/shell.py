@@ -107,7 +107,7 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
             from reconciler import wiring
             from reconciler.terminal import Terminal
 
-            state_from = "--state" if is_given("state_url") else "the environment's --state"
+            state_from = "--state" if is_given("state_url") else "--state, from the environment"
             paths = paths if has_paths else tuple(os.environ.get("RECONCILER_PATHS", "").split())
             place = wiring.Place(paths, state_url, endpoint, not no_cache, state_from)
             terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color)
