@@ -33,9 +33,9 @@ def refused(text: str) -> ManifestError:
 def test_two_thousand_undeclared_names_beside_ten_thousand_declared_ones_take_seconds() -> None:
     jobs = "".join(f"  job-{n:05}: {{state: running}}\n" for n in range(10_000))
     after = ", ".join(f"jab-{n:05}" for n in range(2_000))
-    took_s = -time.monotonic()
+    took_s = -time.process_time()
     fault = refused(f"{HEAD}{jobs}  z: {{state: running, after: [{after}]}}\n")
-    assert took_s + time.monotonic() < 20
+    assert took_s + time.process_time() < 20
     assert fault.diagnostics[0].message == 'no job "jab-00000" is declared; did you mean "job-00000"?'
     assert fault.message == "the manifest has at least 2000 faults, of which the first 1000 are shown"
 
@@ -55,16 +55,14 @@ def test_two_thousand_undeclared_names_beside_ten_thousand_declared_ones_take_se
     ids=["fields", "fields of one", "states", "names twice", "ids twice", "yaml", "labels", "after"],
 )
 def test_many_faults_take_a_time_in_their_number_and_the_first_are_shown(jobs: Jobs) -> None:
-    took_s = []
     for number in (2_000, 8_000):
-        took_s.append(-time.monotonic())
+        took_s = -time.process_time()
         fault = refused(HEAD + jobs(number))
-        took_s[-1] += time.monotonic()
+        assert took_s + time.process_time() < number / 200
         assert fault.message == f"the manifest has at least {number} faults, of which the first 1000 are shown"
         assert len(fault.diagnostics) == MOST_DIAGNOSTICS
         assert fault.more == number - MOST_DIAGNOSTICS
         assert fault.diagnostics == tuple(sorted(fault.diagnostics))
-    assert took_s[1] < 10 * took_s[0] + 1
 
 
 def test_the_same_faults_are_shown_each_time(tmp_path: Path) -> None:
