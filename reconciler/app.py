@@ -341,7 +341,7 @@ def drift(place: Place, world: World, selection: Selection, parallelism: int = 1
         observed = observe_jobs(engine, [subject.job.id for subject in subjects], parallelism)
     if any(seen.status is Status.NOT_OBSERVED for seen in observed.values()):
         raise EngineError(
-            f"{manifest.target} offers no reads, so nobody can tell what differs from the record",
+            f"{manifest.target} offers no reads, so what differs from the record can't be told",
             f"look there by other means; {command('state list')} shows what is recorded",
         )
     findings = in_order([compare(subject, observed[subject.job.id]) for subject in subjects])
@@ -416,7 +416,7 @@ def move(place: Place, world: World, old: str, new: str, lock_timeout_s: float) 
             raise ReconcilerError(f'no job can be called "{new}": {fault}', "give it another name")
         taken = new in records or new in named(declared.ids or {}, records).keys() - {meant.name}
         if taken:
-            raise ReconcilerError(f"{new} is on record already", f"{command('state show', new)} tells what it is")
+            raise ReconcilerError(f"{new} is recorded already", f"{command('state show', new)} tells what it is")
         session.move({meant.key: new})
     return meant
 

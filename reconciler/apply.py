@@ -188,7 +188,7 @@ class _Apply:
 
     def _step(self, step: int, actions: Sequence[Action], crew: Crew) -> Iterator[Sequence[Finished]]:
         if step == _DELETE_STEP and self._unwell:
-            why = "skipped: nothing is deleted after something before it failed"
+            why = "skipped: nothing is deleted once another action has failed"
             yield [Finished(_skipped(action, why), 0.0) for action in actions]
             return
         events: queue.SimpleQueue[Finished] = queue.SimpleQueue()
@@ -230,7 +230,7 @@ class _Apply:
             if outcome.outcome in (Outcome.FAILED, Outcome.IN_DOUBT):
                 self._unwell = True
                 if self._fail_fast:
-                    self._halt("skipped: something failed, and --fail-fast was given")
+                    self._halt("skipped: another action failed, and --fail-fast was given")
             self._around.session.end()
             events.put(Finished(outcome, self._around.monotonic() - started_s))
 
@@ -256,7 +256,8 @@ class _Apply:
             held = _skipped(action, decision.reason, done=ActionKind.HOLD)
             return held._replace(waits=bool(decision.waits_for))
         if not is_within(fresh.calls, action.calls):
-            note = f"held, since the plan shows no such {decision.kind}: {decision.reason}; plan again to see it"
+            said = f"held, because the plan shows no {decision.kind} of this job: {decision.reason}"
+            note = f"{said}; make a new plan to see it"
             return _skipped(action, note, done=ActionKind.HOLD)
         if not decision.verbs:
             self._around.session.put(name, decision.record, told=Told(reason=decision.reason))
@@ -280,7 +281,7 @@ class _Apply:
             subject = subject._replace(record=self._around.session.record_of(action.job))
             observed = self._wait_inactive(action.id, observed, 0.0 if not_running else _INACTIVE_WITHIN_S)
             if observed.status is Status.MISSING and last is Verb.DELETE:
-                note = "it was gone once it was aborted"
+                note = "the job was gone once it was aborted"
                 self._around.session.put(action.job, decision.record, told=Told(reason=note))
                 return ActionOutcome(action, Outcome.SUCCEEDED, decision.kind, note)
             stuck = self._why_stuck(subject, observed)
@@ -311,7 +312,7 @@ class _Apply:
         if observed.status is Status.ACTIVE:
             return _still_active(subject, observed)
         if observed.status is Status.UNREADABLE:
-            return f"it can't be read after the abort ({observed.detail}); apply again once it can"
+            return f"the job can't be read after the abort ({observed.detail}); apply again once it can"
         if observed.status is Status.MISSING:
             gone = applied(subject.job, subject.record, Verb.DELETE)
             self._around.session.put(subject.job.name, gone, told=Told(reason="the abort deleted it"))
@@ -353,7 +354,7 @@ class _Apply:
             around.session.conclude(doubt.op, job.name, record, reply.note or words, told)
         except JournalBroken as fault:
             self._halt("skipped: the journal can't be written")
-            return _Reply(AnswerClass.IN_DOUBT, reply.answer, f"the result could not be put on record: {fault}")
+            return _Reply(AnswerClass.IN_DOUBT, reply.answer, f"the result could not be recorded: {fault}")
         if (reply.kind is AnswerClass.NOT_SENT and not reply.held_back) or reply.answer.status == 401:
             self._halt(f"skipped: {words}")
         return reply
@@ -380,7 +381,7 @@ class _Apply:
             now = NOT_OBSERVED if before is None else self._look(job_id)
             if trace_of(verb, before, now) is Trace.DONE:
                 return _Reply(
-                    AnswerClass.APPLIED, answer, f"the answer was lost ({_words(answer)}), but it is {now.status}"
+                    AnswerClass.APPLIED, answer, f"the answer was lost ({_words(answer)}), but the job is {now.status}"
                 )
             may_hit_other_run = before is not None and (
                 now.status is Status.UNREADABLE or may_be_other_run(before, now)
@@ -414,7 +415,7 @@ class _Apply:
 
 def _still_active(subject: Subject, observed: Observation) -> str:
     """Why what follows the end of an aborted run was not sent, and what to do about it."""
-    said = f"it is still active ({observed.word}) after the abort; apply again once it has ended"
+    said = f"the job is still active ({observed.word}) after the abort; apply again once it has ended"
     if is_ending(subject.record, observed):
         return said
     forget = command("state forget", subject.job.name)
@@ -487,8 +488,8 @@ def _outcome(action: Action, done: ActionKind, verb: Verb, reply: _Reply) -> Act
         case AnswerClass.IN_DOUBT:
             outcome = Outcome.IN_DOUBT
             error = (
-                f"{verb} was sent and nobody knows what became of it: {_words(answer)}; the next apply looks again, "
-                f"or settle it: {settling(action.job)}"
+                f"{verb} was sent, and it is not known whether it was carried out: {_words(answer)}; "
+                f"the next apply checks again, or settle it: {settling(action.job)}"
             )
         case _:
             assert_never(reply.kind)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from reconciler.state.history import Past
 
 _LATEST = 20
-"""So many deeds of each job a page shows."""
+"""So many entries of each job a page shows."""
 
 _DATE = r"\d{4}-\d{2}-\d{2}([T ].*)?"
 _VERBS: Mapping[Desired, Verb] = {
@@ -47,9 +47,9 @@ _VERBS: Mapping[Desired, Verb] = {
 
 
 class Checked(NamedTuple):
-    """What a look through the history found: how many deeds it tells of, its faults, and what else to know."""
+    """What a look through the history found: how many entries it has, its faults, and what else to know."""
 
-    deeds: int
+    entries: int
     faults: list[str]
     remarks: list[str]
 
@@ -109,8 +109,8 @@ def _entries_of(job: str, entries: list[HistoryEntry], past: "Past", place: Plac
     if not found:
         said = title(job) if job_id in ("", job) else f"{title(job)} (id {job_id})"
         raise ReconcilerError(
-            f"{past.where} tells nothing of {said}",
-            f"other jobs had that name before: {named}" if others else f"{command('history')} shows what it tells of",
+            f"{past.where} has no entry for {said}",
+            f"other jobs had that name before: {named}" if others else f"{command('history')} shows all of its entries",
         )
     if others:
         world.tell(f"{title(job)} is the engine job {job_id}; other jobs had that name before: {named}")
@@ -126,7 +126,7 @@ def check(place: Place, world: World) -> Checked:
     past = open_store(place, world).past()
     remarks = []
     if past.untold:
-        remarks.append("a command ended before its end: the next one adds to the history what its journal holds")
+        remarks.append("a command was killed: the next command adds to the history what the journal holds")
     is_file = not is_on_branch(place) and os.path.exists(past.where)
     if is_file and attribute(past.where, "merge") not in (None, "union"):
         remarks.append(f"git does not merge it by lines: add `{ATTRIBUTE}` to .gitattributes")
@@ -134,7 +134,7 @@ def check(place: Place, world: World) -> Checked:
 
 
 def histories(place: Place, world: World) -> Mapping[str, Sequence[HistoryEntry]]:
-    """The latest deeds of each job by engine job id, oldest first; none where the history can't be read."""
+    """The latest entries of each job by engine job id, oldest first; none where the history can't be read."""
     try:
         entries = open_store(at_home(place, world), world).past().entries
     except StateError:  # a page is about what is planned

@@ -133,7 +133,8 @@ def rerun(place: Place, world: World, name: str, token: str | None, today: str) 
     job = _declared(manifest, name)
     if job.state is not Desired.RUNNING:
         raise Refused(
-            f"{manifest.position(name)}: {name} is declared {job.state}, and a runToken runs a running one alone",
+            f"{manifest.position(name)}: {name} is declared {job.state}, and a runToken "
+            "runs only a job that is declared running",
             "declare it `state: running`: that change runs it",
         )
     state = open_store(place, world).read(target)
@@ -346,5 +347,7 @@ def _checked_token(name: str, token: str, used: set[str]) -> str:
     if fault := job_fault(name, {"state": "running", "runToken": token}):
         raise Usage(f"--token: {fault}")
     if token in used:
-        raise Refused(f"{name} had the runToken {token} already: it would run nothing", "give another one, or none")
+        raise Refused(
+            f"{name} has used the runToken {token} already: it would run nothing", "give another one, or none"
+        )
     return token

@@ -267,13 +267,13 @@ def _reason(subject: Subject, observed: Observation, kind: Kind) -> str:
     if kind is Kind.UNREADABLE:
         return f"{observed.detail or 'no reason given'}{gone}"
     if record is None or record.state is None:
-        return f"declared, and never applied; it is {seen}"
+        return f"declared, and never applied; the job is {seen}"
     since = ""
     if ran_since(record, observed):
         since = f"; its run began at {observed.submitted_at}, recorded {record.submitted_at or 'as never run'}"
     fields = ", ".join(change.path for change in _config_changes(subject, observed)) if kind in DIFFERS else ""
     differs = f"; {fields} not as recorded" if fields else ""
-    return f"recorded {record.state}, it is {seen}{since}{differs}{gone}"
+    return f"recorded {record.state}, and the job is {seen}{since}{differs}{gone}"
 
 
 def _way_out(subject: Subject, observed: Observation, kind: Kind) -> str:
@@ -287,7 +287,7 @@ def _way_out(subject: Subject, observed: Observation, kind: Kind) -> str:
         case Kind.ABORTED:
             return "a new runToken runs it again, `state: aborted` accepts it"
         case Kind.RUN if ran_since(subject.record, observed):
-            return f"{command('resolve', job.name, options=['--not-applied'])} puts that run on record"
+            return f"{command('resolve', job.name, options=['--not-applied'])} records that run"
         case Kind.RUN:
             return f"{refreshed} aborts it; `state: running` takes it over"
         case Kind.ENDING if job.state is Desired.ABORTED and subject.keep:

@@ -100,7 +100,7 @@ class Halted(ReconcilerError):
     exit_code = ExitCode.FAILED
 
     def __init__(self, message: str, *, is_in_doubt: bool) -> None:
-        super().__init__(message, "what was done is on record (reconciler history); to go on, plan again and apply")
+        super().__init__(message, "`reconciler history` shows what was done; to go on, plan again and apply")
         if is_in_doubt:
             self.exit_code = ExitCode.IN_DOUBT
 

@@ -13,7 +13,7 @@ APPLIED, NOT_APPLIED = "applied", "not-applied"
 
 
 class Origin(NamedTuple):
-    """Whose word a deed rests on.
+    """Whose word an entry rests on.
 
     `who` is a CI identity, a git user or user@host; `commit` is the one that was checked out, None
     outside git; `plan` the digest of the plan, "" where there was none; `command` is that of the tool;
@@ -28,7 +28,7 @@ class Origin(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What there is to tell of a deed once it came to its end.
+    """What there is to say of a call, or of a change of a record, once it came to its end.
 
     `outcome` is succeeded, failed or in-doubt for a call, applied or not-applied for what settles one.
     `status` is the HTTP status of the last answer, None where none was read; `seconds` is how long it
@@ -43,7 +43,7 @@ class Told(NamedTuple):
 
 
 class HistoryEntry(NamedTuple):
-    """One deed: a call that was sent, what settled one that was in doubt, or a record that changed without a call.
+    """One entry of the history: a call, what settled one that was in doubt, or a record that changed without a call.
 
     `at` is RFC 3339 in UTC: when the call was sent, or the record changed. `who` is a CI identity, a git
     user or user@host. `commit` is None where there was none. `status` is the HTTP status of the last

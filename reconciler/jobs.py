@@ -185,7 +185,7 @@ NOT_OBSERVED = Observation(Status.NOT_OBSERVED)
 
 
 class Doubt(NamedTuple):
-    """A call that was sent, or may have been, and nobody knows what became of it.
+    """A call that was sent, or may have been,, and it is not known whether it was carried out.
 
     `before` is what was observed just before the call, None where nothing could be read.
     `sent_at` is RFC 3339 and for people only: no decision rests on it. `holder` says which command sent the call,

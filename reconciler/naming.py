@@ -86,8 +86,8 @@ def refuse_guess(word: str, meant: Meant, records: Mapping[str, Record]) -> None
     doubtful = [key for key, record in records.items() if record.doubt is not None]
     if word == meant.key and len(doubtful) > 1:
         raise Refused(
-            f"{len(doubtful)} jobs have calls in doubt, and the manifest can't be read: nobody knows which of them it "
-            f"means by {word}; the state has the engine job {meant.record.id} under that name",
+            f"{len(doubtful)} jobs have calls in doubt, and the manifest can't be read: it is not known which of "
+            f"them it means by {word}; the state has the engine job {meant.record.id} under that name",
             f"mend the manifest ({command('validate')} shows what is wrong), or name the job with its id: "
             f"{command('resolve', displaced_key(meant.key, meant.record.id), options=['--applied'])}, "
             "or the same with `--not-applied`",

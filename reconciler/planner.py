@@ -124,7 +124,7 @@ class Decision(NamedTuple):
 
     `verbs` are the calls in order. `record` is what to record once all of it is done, None for
     nothing. `error` is set where the job can't be acted on at all. `way_out` is the end of the reason
-    of a hold: what unblocks it. `waits_for` names the jobs that it is held for and that may yet complete.
+    of a hold: what to do about it. `waits_for` names the jobs that it is held for and that may yet complete.
     `once_over` says that the calls are only sent once the run that is active is over.
     """
 
@@ -430,11 +430,11 @@ class Order:
             return Standing.STUCK, f"has a call in doubt ({settling(job.name)})"
         decision = self.defer(decide(subject, seen), subject)
         if decision.waits_for:
-            return Standing.UNDERWAY, "itself waiting"
+            return Standing.UNDERWAY, "which is itself waiting"
         if Verb.RUN in decision.verbs:
             if self._acts(job.name):
                 return Standing.UNDERWAY, "to be run first"
-            return Standing.STUCK, "is to be run first, and this plan is not about it"
+            return Standing.STUCK, "has to be run first, and this plan does not include it"
         if decision.kind is ActionKind.HOLD and asked(job, record) in (Asked.RERUN, Asked.FIRST_RUN):
             return Standing.STUCK, f"is held: {decision.reason}"
         said = words_of(seen)
@@ -445,9 +445,9 @@ class Order:
                 return Standing.COMPLETE, ""
             case Status.ACTIVE:
                 ends = decision.kind in (ActionKind.ABORT, ActionKind.DELETE)
-                return (Standing.STUCK, f"is wanted {job.state}") if ends else (Standing.UNDERWAY, said)
+                return (Standing.STUCK, f"is declared {job.state}") if ends else (Standing.UNDERWAY, said)
             case Status.NOT_OBSERVED:
-                return Standing.STUCK, "nobody can look at, for the service offers no reads"
+                return Standing.STUCK, "can't be read, because the service offers no reads"
             case Status.DRAFT:
                 return Standing.STUCK, f"was not run ({said})"
             case Status.UNREADABLE:
@@ -549,7 +549,7 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
             again = "; it was aborted already, and has yet to end" if is_ending(record, observed) else ""
             return Decision(
                 ActionKind.ABORT,
-                _reason("wanted aborted", seen) + again,
+                _reason("declared aborted", seen) + again,
                 applied(job, record, Verb.ABORT, observed.run_began),
                 (Verb.ABORT,),
                 changes,
@@ -561,7 +561,7 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
                 return _noop(record, _reason("a new runToken or config runs it again", seen))
             return _noop(record, _reason(AS_RECORDED, seen))
         case Cell.LOST_RUN:
-            return _hold(record, f"lost run: recorded as running, but it is {seen}; ", "a new runToken runs it")
+            return _hold(record, f"lost run: the job is recorded as running, and is {seen}; ", "a new runToken runs it")
         case Cell.ABORTED_ELSEWHERE:
             if record is None or record.state is None:
                 way_out = "apply it once as `state: aborted`, then a change to `running` runs it"
@@ -569,11 +569,15 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
                 way_out = "a new runToken runs it again, `state: aborted` accepts it"
             return _hold(record, f"aborted by someone else ({seen}): ", way_out)
         case Cell.GONE:
-            return _hold(record, f"gone: recorded as running, but {seen}; ", "give it a new id, or declare it absent")
+            return _hold(
+                record,
+                f"gone: the job is recorded as running, and is {seen}; ",
+                "give the job a new id, or declare it absent",
+            )
         case Cell.NO_SUCH_JOB:
-            return _error(record, f"no such job: {seen}; ", "create it there, or correct its id")
+            return _error(record, f"no such job: it is {seen} at the service; ", "create it there, or correct its id")
         case Cell.NEEDS_NEW_ID:
-            return _error(record, f"needs a new id: {seen}; ", "create a job there and give its id")
+            return _error(record, f"needs a new id: the job is {seen}; ", "create a job there and give its id")
         case Cell.UNREADABLE:
             return _error(
                 record, f"unreadable: {observed.detail or 'no reason given'}; ", "left alone until it can be read"
@@ -711,7 +715,7 @@ def _run_once_over(job: Job, record: Record, column: Asked, observed: Observatio
     if is_ending(record, observed):
         why = "that is the run that was aborted, and the new one follows its end"
     else:
-        why = "nobody can tell whether that is the run that was aborted, so the new one follows its end"
+        why = "it is not known whether that is the run that was aborted, so the new one follows its end"
     return decision._replace(reason=f"{decision.reason}; {why}", once_over=True)
 
 
@@ -745,7 +749,7 @@ def _delete(subject: Subject, observed: Observation) -> Decision:
     active = observed.status is Status.ACTIVE or (unseen and recorded is Desired.RUNNING)
     was_aborted = is_ending(record, observed)
     verbs = (Verb.ABORT, Verb.DELETE) if active and not was_aborted else (Verb.DELETE,)
-    why = "wanted absent" if subject.keep else "no longer declared, and --prune was given"
+    why = "declared absent" if subject.keep else "no longer declared, and --prune was given"
     after = applied(job, record, Verb.DELETE) if subject.keep else None
     changes = (Change("state", recorded, Desired.ABSENT),)
     reason = _reason(why, words_of(observed))
@@ -810,7 +814,7 @@ def _why(job: Job, record: Record | None, column: Asked, before: Config | None =
                 return f"state {record.state} → running"
             return f"new runToken {_show(job.run_token)}"
         case Asked.SAME | Asked.ABORTED | Asked.ABSENT:
-            return f"wanted {job.state}"
+            return f"declared {job.state}"
     assert_never(column)
 
 
@@ -833,9 +837,10 @@ def _in_doubt(job: Job, record: Record) -> tuple[str, str]:
             f"under way: {doubt.verb} was sent at {doubt.sent_at}, and may still be answered: {doubt.holder}; ",
             "wait for that command to end, and look again",
         )
+    sent = f"{doubt.verb} was sent at {doubt.sent_at}"
     return (
-        f"in doubt: {doubt.verb} was sent at {doubt.sent_at} and nobody knows what became of it ({doubt.answer}); ",
-        f"the next apply looks again, or settle it: {settling(job.name)}",
+        f"in doubt: {sent}, and it is not known whether it was carried out ({doubt.answer}); ",
+        f"the next apply checks again, or settle it: {settling(job.name)}",
     )
 
 
@@ -848,7 +853,7 @@ def words_of(observed: Observation) -> str:
 
 
 def _reason(why: str, seen: str) -> str:
-    return f"{why}; it is {seen}" if seen else why
+    return f"{why}; the job is {seen}" if seen else why
 
 
 def _show(value: Any) -> str:

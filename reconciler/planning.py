@@ -351,11 +351,11 @@ def refuse_stale(saved: Plan, manifest: "Manifest", state: State) -> None:
             else "",
         )
     if saved.manifest_digest != manifest.digest:
-        raise stale("the manifest is no longer the one that it was made from")
+        raise stale("the manifest is not the one that the plan was made from")
     if saved.lineage != state.lineage:
-        raise stale("it was made from another state (the lineage differs)")
+        raise stale("the plan was made from another state (the lineage differs)")
     if saved.serial != state.serial:
-        raise stale(f"it was made from serial {saved.serial} of the state, which is at {state.serial} now")
+        raise stale(f"the plan was made from serial {saved.serial} of the state, which is at {state.serial} now")
 
 
 def stale(why: str, hint: str = "") -> Refused:

@@ -87,6 +87,10 @@ def _trace(record: Record, observed: Observation) -> Trace:
 def _conclude(session: Session, name: str, record: Record, observed: Observation, *, was_applied: bool) -> None:
     doubt: Doubt | None = record.doubt
     assert doubt is not None
-    words = "its work shows at the service" if was_applied else "it left no trace in two looks"
+    words = (
+        "the service shows that it was carried out"
+        if was_applied
+        else "two checks, some time apart, found no trace of it"
+    )
     told = Told(APPLIED if was_applied else NOT_APPLIED, reason=OBSERVED + words)
     session.conclude(doubt.op, name, settled(record, was_applied, observed.run_began), words, told)

@@ -37,7 +37,7 @@ class Row(NamedTuple):
     """One job: what is asked, recorded and observed, what is to be done, and what was done before.
 
     `word` is the action, or whatever else is said of the job in a word. `reason` ends before `way_out`,
-    which says what unblocks the job where it is held. `wrong` is set where it can't be acted on at all.
+    which says what to do about a job that is held. `wrong` is set where it can't be acted on at all.
     `desired` is None where no manifest declares the job, and so is `place`. `differing` are the paths of the fields
     that are not as recorded, where the row is about that; None where it is about what is asked for.
     """

@@ -100,14 +100,14 @@ class Rounds:
         self._is_first = False
         if not pending or not self._goes_on:
             return
-        self._remark(f"{len(pending)} in doubt: looking again after {self._options.settle_s:g} s")
+        self._remark(f"{len(pending)} in doubt: checking again after {self._options.settle_s:g} s")
         engine, settle_s, pause = self._engine.open(), self._options.settle_s, self._world.pause
         settled: set[str] = set()
         try:
             for name in look_again(pending, self._session, engine, settle_s, self._boot_s, pause):
                 settled.add(name)
         except (CredentialsError, EngineError) as fault:
-            self._remark(f"looking no further: {fault.message}")
+            self._remark(f"stopped checking: {fault.message}")
         again = self._matching(selection)
         second = self._planned(again, selection)
         actions = tuple(a for a in second.actions if a.job in settled)
@@ -126,11 +126,11 @@ class Rounds:
         left = {outcome.action.job: outcome.action for outcome in waiting}
         ends_s, pause_s = self._boot_s() + self._options.wait_s, 0.5
         while left and self._goes_on and (rest_s := ends_s - self._boot_s()) > 0:
-            self._remark(f"waiting, {rest_s:.0f} s at most, to run {', '.join(sorted(left))}")
+            self._remark(f"waiting up to {rest_s:.0f} s to run {', '.join(sorted(left))}")
             try:
                 ready = self._await_turn(left, ends_s, pause_s)
             except (CredentialsError, EngineError) as fault:
-                self._remark(f"waiting no longer: {fault.message}")
+                self._remark(f"stopped waiting: {fault.message}")
                 return
             if not ready:
                 return

@@ -165,5 +165,5 @@ def _asked(observed: Observation) -> Desired | str:
         case Status.UNREADABLE:
             return f"it can't be read: {observed.detail}"
         case Status.NOT_OBSERVED:
-            return "the service offers no reads, so nobody knows what the job is"
+            return "the service offers no reads, so the state of the job is not known"
     assert_never(observed.status)

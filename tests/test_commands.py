@@ -314,7 +314,7 @@ def test_a_saved_plan_is_refused_once_the_manifest_means_something_else(served: 
     )
     run = served.run("apply", "--plan", "plan.json", "--yes")
     assert run.code == 4
-    assert "the manifest is no longer the one that it was made from" in run.err
+    assert "the manifest is not the one that the plan was made from" in run.err
     (served.folder / "jobs.yaml").write_text("# a comment means nothing\n" + text)
     assert served.run("apply", "--plan", "plan.json", "--yes").code == 0
 
@@ -406,7 +406,7 @@ def test_a_restart_that_the_plan_did_not_show_is_held(served: Project) -> None:
     by_hand(served, "POST", "/jobs/a/run", '{"config": {"jobTimeout": 5000}}')
     run = served.run("apply", "--plan", "plan.json", "--yes")
     assert run.code == 4
-    assert "the plan shows no such restart" in run.out
+    assert "the plan shows no restart of this job" in run.out
     assert done(served) == [("run", "a")]
     shown = served.run("plan", "--refresh", "--out", "plan.json")
     assert "config.jobTimeout 5000 → 9000" in shown.out

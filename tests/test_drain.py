@@ -66,7 +66,7 @@ def test_an_apply_beside_a_drain_that_does_not_end_sends_nothing_and_says_so_eac
     for _ in range(3):
         ended = world.apply()
         assert (ended.exit_code, ended.changing) == (ExitCode.FAILED, ())
-        assert "it is still active (JOB_STATE_RUNNING) after the abort" in ended.outcomes[0].error
+        assert "the job is still active (JOB_STATE_RUNNING) after the abort" in ended.outcomes[0].error
     world.forward(1000)
     assert world.apply().exit_code is ExitCode.DONE
     assert deeds(world) == [Verb.RUN, Verb.ABORT, Verb.RUN]

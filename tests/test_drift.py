@@ -73,7 +73,7 @@ def test_a_run_that_began_at_another_time_is_someone_elses(status: Status, recor
     finding = found(record, seen(status, began=LATER))
     assert finding.kind is Kind.RUN
     assert Change("submittedAt", BEGAN, LATER) in finding.changes
-    assert finding.way_out == "`reconciler resolve a --not-applied` puts that run on record"
+    assert finding.way_out == "`reconciler resolve a --not-applied` records that run"
 
 
 def test_a_run_of_a_job_that_was_never_run_is_someone_elses() -> None:
@@ -102,7 +102,7 @@ def test_a_time_that_is_not_on_record_or_not_told_says_nothing() -> None:
 def test_a_run_with_another_config_differs_and_says_in_what() -> None:
     finding = found(RUNNING, seen(Status.ACTIVE, config={"jobTimeout": 60, "taskTimeout": 5}))
     assert (finding.kind, finding.changes) == (Kind.CONFIG, (Change("config.jobTimeout", 3600, 60),))
-    assert finding.reason == "recorded running, it is active (ACTIVE); config.jobTimeout not as recorded"
+    assert finding.reason == "recorded running, and the job is active (ACTIVE); config.jobTimeout not as recorded"
 
 
 def test_the_config_of_a_run_that_has_ended_is_not_compared() -> None:
@@ -140,7 +140,7 @@ def test_a_call_in_doubt_comes_before_all_else() -> None:
     doubtful = RUNNING._replace(doubt=Doubt("op", Verb.RUN, {}, None, None, "then", "HTTP 503"))
     finding = found(doubtful, seen(Status.MISSING))
     assert finding.kind is Kind.IN_DOUBT
-    assert finding.reason == "run was sent at then and nobody knows what became of it (HTTP 503)"
+    assert finding.reason == "run was sent at then, and it is not known whether it was carried out (HTTP 503)"
     assert "reconciler resolve a" in finding.way_out
 
 
@@ -229,7 +229,7 @@ def test_each_kind_is_named_with_what_ends_it(served: Project) -> None:
     assert run.code == 2
     lines = run.out.splitlines()
     assert lines[0] == "Drift: 1 gone, 1 aborted by someone else, 1 run by someone else; 2 as recorded."
-    assert lines[2].startswith("  ! gone                     gone     recorded running, it is missing")
+    assert lines[2].startswith("  ! gone                     gone     recorded running, and the job is missing")
     assert "a new runToken runs it again, `state: aborted` accepts it" in lines[3]
     assert "reconciler resolve again --not-applied" in lines[4]
     assert len(lines) == 5
@@ -273,7 +273,7 @@ def test_a_refreshed_plan_judges_as_drift_does(served: Project) -> None:
     assert served.run("drift", *only).out.splitlines()[0] == "Drift: 1 failed; 1 as recorded."
     run = served.run("plan", "--refresh", "--detailed-exitcode", *only)
     assert (run.code, run.out.splitlines()[0]) == (2, "Plan: 1 failed; 1 unchanged.")
-    assert "  ! drift    short  failed: recorded running, it is failed (JOB_STATE_FAILED)" in run.out
+    assert "  ! drift    short  failed: recorded running, and the job is failed (JOB_STATE_FAILED)" in run.out
     assert "a new runToken or config runs it again, `state: aborted` accepts it" in run.out
     document = served.run("plan", "--refresh", "--format", "json", *only).json
     jsonschema.validate(document, json.loads(schema_text("plan.schema.json")))

@@ -180,7 +180,7 @@ def test_a_token_that_was_consumed_or_stands_there_is_not_taken_again(tmp_path: 
     assert tokens == ["2026-11-21.2", "2026-11-21.3", "2026-11-21.2"]
     consumed = project.run("rerun", "a", "--token", "2026-11-21")
     assert consumed.code == 4
-    assert "a had the runToken 2026-11-21 already: it would run nothing" in consumed.err
+    assert "a has used the runToken 2026-11-21 already: it would run nothing" in consumed.err
 
 
 def test_a_token_that_is_asked_for_already_and_not_consumed_is_no_fault(served: Project) -> None:
@@ -201,7 +201,7 @@ def test_a_token_that_is_asked_for_already_and_not_consumed_is_no_fault(served: 
     [
         (["idle"], 4, "jobs.yaml:4:3: idle is declared aborted"),
         (["idel"], 1, "did you mean idle?"),
-        (["busy"], 0, "an apply holds it: protected"),
+        (["busy"], 0, "An apply would not run it yet: protected"),
         (["busy", "--token", "a\nb"], 64, "--token: runToken: expected text without control characters"),
     ],
 )

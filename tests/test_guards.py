@@ -493,7 +493,7 @@ def test_a_suspended_job_is_left_alone_shown_and_no_reason_to_exit_2_or_4(served
     served.write('a: {state: absent, suspend: {reason: an audit, until: "2001-01-01"}}\nb: {state: running}')
     over = served.run("plan")
     assert over.out.startswith("Warning: no longer suspended, for its time is over: a\n")
-    assert "× delete   a  wanted absent" in over.out
+    assert "× delete   a  declared absent" in over.out
 
 
 def test_plans_with_all_of_it_come_back_from_json_equal() -> None:

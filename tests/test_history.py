@@ -64,7 +64,7 @@ def test_a_call_is_told_with_who_why_from_which_commit_and_plan_and_what_the_ser
         "verb": "run",
         "outcome": "succeeded",
         "status": 200,
-        "reason": "first run; it is draft (JOB_STATE_NEW)",
+        "reason": "first run; the job is draft (JOB_STATE_NEW)",
         "answer": "the sandbox had never heard of this job and created it as a draft; run (simulated)",
         "who": "grace, GitHub Actions run 7 attempt 2",
         "command": "apply",
@@ -107,7 +107,7 @@ def test_the_newest_stands_first_and_columns_are_aligned(served: Clone) -> None:
     served.apply("a: {state: running}")
     served.apply("a: {state: running, runToken: again}")
     head, *rows = served.run("history").out.splitlines()
-    assert [row[head.index("DEED") :].split()[:3] for row in rows] == [
+    assert [row[head.index("ACTION") :].split()[:3] for row in rows] == [
         ["run", "succeeded", "200"],
         ["abort", "succeeded", "200"],
         ["run", "succeeded", "200"],
@@ -133,7 +133,7 @@ def test_a_call_that_is_rejected_is_told_though_the_state_stays_as_it_was(tmp_pa
             ("run", "failed", 403, 0),
         ]
         assert not (project.folder / "jobs.state.json").exists()
-        assert check(project) == (0, "The history is whole: 2 deeds.\n")
+        assert check(project) == (0, "The history is whole: 2 entries.\n")
 
 
 def test_records_that_change_without_a_call_are_told_as_what_they_are(served: Clone) -> None:
@@ -163,7 +163,7 @@ def test_a_job_is_followed_through_its_names_and_found_by_its_id(served: Clone) 
     assert served.deeds("z", "jobs.yaml") == own
     assert len(served.deeds("jobs.yaml")) == 4
     nobody = served.run("history", "nobody")
-    assert (nobody.code, "tells nothing of nobody" in nobody.err) == (1, True)
+    assert (nobody.code, "has no entry for nobody" in nobody.err) == (1, True)
 
 
 def test_a_call_in_doubt_and_what_settled_it_are_told_apart(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_call_in_doubt_and_what_settled_it_are_told_apart(tmp_path: Path) -> N
         assert (settled["outcome"], settled["verb"], settled["command"]) == ("applied", "run", "resolve")
         assert (settled["who"], settled["reason"]) == ("grace, GitHub Actions run 7 attempt 2", "seen in the console")
         assert settled["op"] == call["op"]
-        assert check(project) == (0, "The history is whole: 2 deeds.\n")
+        assert check(project) == (0, "The history is whole: 2 entries.\n")
 
 
 def test_a_doubt_that_is_settled_by_looking_says_so(tmp_path: Path) -> None:
@@ -184,9 +184,9 @@ def test_a_doubt_that_is_settled_by_looking_says_so(tmp_path: Path) -> None:
         assert project.apply("a: {state: running}").code == 5
         assert project.apply("a: {state: running}").code == 0
         assert [(e["outcome"], e["reason"]) for e in project.told()] == [
-            ("in-doubt", "first run; it is draft (JOB_STATE_NEW)"),
-            ("not-applied", "observed: it left no trace in two looks"),
-            ("succeeded", "first run; it is draft (JOB_STATE_NEW)"),
+            ("in-doubt", "first run; the job is draft (JOB_STATE_NEW)"),
+            ("not-applied", "observed: two checks, some time apart, found no trace of it"),
+            ("succeeded", "first run; the job is draft (JOB_STATE_NEW)"),
         ]
 
 
@@ -396,7 +396,7 @@ def test_two_branches_are_merged_by_git_without_a_conflict_and_every_deed_is_the
         ("b", "run", "succeeded"),
         ("c", "run", "succeeded"),
     ]
-    assert check(served) == (0, "The history is whole: 4 deeds.\n")
+    assert check(served) == (0, "The history is whole: 4 entries.\n")
 
 
 def test_the_line_after_a_merge_follows_both_branches_so_a_loss_from_either_shows(served: Clone) -> None:
@@ -407,7 +407,7 @@ def test_the_line_after_a_merge_follows_both_branches_so_a_loss_from_either_show
         path.write_text("".join(f"{line}\n" for number, line in enumerate(whole) if number != gone))
         code, out = check(served)
         assert code == 1, gone
-        assert "changed or taken out" in out or "the history ends with serial" in out
+        assert "changed or removed" in out or "the history ends with serial" in out
     path.write_text("".join(f"{line}\n" for line in reversed(whole)))
     assert check(served)[0] == 0, "the order of the lines means nothing"
 
@@ -418,9 +418,9 @@ def test_a_changed_line_shows_and_so_does_one_that_was_written_twice(served: Clo
     path = served.folder / "jobs.history.jsonl"
     first, second = lines(served)
     path.write_text(f"{first.replace('Ada', 'Eve')}\n{second}\n")
-    assert check(served) == (1, "fault: line 2: the line that it follows was changed or taken out\n")
+    assert check(served) == (1, "fault: line 2: the line before it was changed or removed\n")
     path.write_text(f"{first}\n{second}\n{first}\n")
-    assert check(served) == (1, "fault: line 3: it tells again what line 1 tells\n")
+    assert check(served) == (1, "fault: line 3: it repeats line 1\n")
     assert len(served.told()) == 2
     path.write_text(first.replace('"seconds":', '"seconds":NaN,"x":'))
     assert served.told()[0]["seconds"] is None, "JSON has no such number"
@@ -437,15 +437,15 @@ def test_a_history_that_lost_its_beginning_or_its_end_shows(served: Clone) -> No
     path.write_text(f"{lines(served)[0]}\n")
     assert check(served) == (1, "fault: the state is at serial 2, and the history ends with serial 1\n")
     path.unlink()
-    assert check(served) == (1, "fault: the state is at serial 2, and the history tells nothing of it\n")
+    assert check(served) == (1, "fault: the state is at serial 2, and the history has nothing of it\n")
     served.apply("a: {state: absent}")
-    assert check(served) == (1, "fault: line 1: it follows no other, and the state was at serial 2 before\n")
+    assert check(served) == (1, "fault: line 1: no line comes before it, and the state was at serial 2 before\n")
 
 
 def test_no_history_is_no_fault_where_nothing_was_ever_applied(served: Clone) -> None:
     served.write("a: {state: running}")
-    assert check(served) == (0, "The history is whole: 0 deeds.\n")
-    assert served.run("history").out == "Nothing was done.\n"
+    assert check(served) == (0, "The history is whole: 0 entries.\n")
+    assert served.run("history").out == "The history is empty.\n"
 
 
 def test_what_a_killed_command_left_is_told_at_once_and_stays(tmp_path: Path) -> None:
@@ -463,7 +463,7 @@ def test_what_the_check_finds_has_a_schema(served: Clone) -> None:
     schema = json.loads(schema_text("history-check.schema.json"))
     whole = served.run("history", "--check", "--format", "json")
     jsonschema.validate(whole.json, schema)
-    assert (whole.code, whole.json["deeds"], whole.json["faults"]) == (0, 1, [])
+    assert (whole.code, whole.json["entries"], whole.json["faults"]) == (0, 1, [])
     with (served.folder / "jobs.history.jsonl").open("a") as file:
         file.write("<<<<<<< ours\n")
     damaged = served.run("history", "--check", "--format", "json")
@@ -492,7 +492,7 @@ def test_init_tells_git_what_to_merge_and_to_ignore_and_leaves_a_file_that_is_th
     (served.folder / ".gitignore").write_text("*.sandbox.db*\n*.state.json.lock\n")
     said = served.run("init", "three.yaml").err.splitlines()
     assert said[0].startswith(".gitattributes is there already: let it have *.history.jsonl merge=union")
-    assert said[1:] == [".gitignore is there already: let it have *.state.json.journal"]
+    assert said[1:] == [".gitignore is there already: let it have *.state.json.journal, sandbox.db*, plan.json"]
     assert (served.folder / ".gitattributes").read_text() == "* text=auto\n"
 
 

@@ -135,8 +135,8 @@ def test_state_mv_takes_no_name_that_is_taken_or_that_no_job_can_have(tmp_path: 
     assert project.run("apply", "--yes").code == 0
     project.write("a: {id: one, state: running}\nz: {id: two, state: running}")
     for new, said in (
-        ("b", "b is on record already"),
-        ("z", "z is on record already"),
+        ("b", "b is recorded already"),
+        ("z", "z is recorded already"),
         (" a@one", 'no job can be called " a@one"'),
         ("", 'no job can be called ""'),
     ):
@@ -240,7 +240,10 @@ def test_where_nobody_knows_what_a_name_means_it_settles_none_of_several_calls(t
         with (project.folder / "jobs.yaml").open("a") as manifest:
             manifest.write("<<<<<<< ours\n  c: {state: running}\n=======\n>>>>>>> theirs\n")
         run = project.run("resolve", "a", "--applied")
-        assert (run.code, "nobody knows which of them it means by a; the state has the engine job id1" in run.err) == (
+        assert (
+            run.code,
+            "it is not known which of them it means by a; the state has the engine job id1" in run.err,
+        ) == (
             4,
             True,
         )
@@ -274,7 +277,7 @@ def test_rerun_and_history_follow_the_engine_job_and_not_the_name(tmp_path: Path
         assert "a is the engine job id2" in told.err
         assert {entry["id"] for entry in project.run("history", "id1", "--format", "json").json["entries"]} == {"id1"}
         run = project.run("rerun", "a", "--token", "t1")
-        assert (run.code, "a had the runToken t1 already" in run.err) == (4, True)
+        assert (run.code, "a has used the runToken t1 already" in run.err) == (4, True)
         run = project.run("rerun", "a")
         assert (run.code, "a is the engine job id2, recorded as b until the next apply" in run.err) == (0, True)
 

@@ -62,7 +62,7 @@ def test_a_job_waits_for_one_that_is_to_be_run_first(job: Job, record: Record | 
 def test_one_that_is_to_be_run_first_and_is_not_selected_is_not_waited_for() -> None:
     decision = load_after(EXTRACT, None, seen(Status.DRAFT, None), acts=False)
     assert (decision.kind, decision.waits_for) == ("hold", ())
-    assert "comes after extract, which is to be run first, and this plan is not about it" in decision.reason
+    assert "comes after extract, which has to be run first, and this plan does not include it" in decision.reason
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_one_that_is_to_be_run_first_and_is_not_selected_is_not_waited_for() -> 
         (RECORDED, seen(Status.MISSING), "is missing"),
         (RECORDED, seen(Status.DRAFT, None), "was not run (draft"),
         (RECORDED, Observation(Status.UNREADABLE, detail="HTTP 500"), "can't be read: HTTP 500"),
-        (RECORDED, Observation(Status.NOT_OBSERVED), "nobody can look at, for the service offers no reads"),
+        (RECORDED, Observation(Status.NOT_OBSERVED), "can't be read, because the service offers no reads"),
         (
             RECORDED._replace(doubt=Doubt("op", Verb.RUN, {}, None, None, "then", "HTTP 503")),
             seen(Status.COMPLETE),
@@ -95,7 +95,7 @@ def test_what_does_not_complete_by_itself_holds_what_comes_after(
 def test_an_active_job_that_is_to_be_stopped_is_not_waited_for(state: Desired) -> None:
     decision = load_after(EXTRACT._replace(state=state), RECORDED, seen(Status.ACTIVE))
     assert (decision.kind, decision.waits_for) == ("hold", ())
-    assert f"is wanted {state}" in decision.reason
+    assert f"is declared {state}" in decision.reason
 
 
 def test_a_run_that_completed_before_the_recorded_one_began_does_not_count() -> None:
@@ -135,7 +135,7 @@ def test_a_completed_job_that_holds_a_rerun_holds_what_comes_after() -> None:
 
 def test_a_plan_that_looks_at_nothing_says_what_it_comes_after() -> None:
     decision = load_after(EXTRACT, RECORDED, None)
-    assert (decision.kind, decision.reason) == ("run", "first run; it is draft (JOB_STATE_DRAFT); after extract")
+    assert (decision.kind, decision.reason) == ("run", "first run; the job is draft (JOB_STATE_DRAFT); after extract")
 
 
 def test_what_is_not_run_waits_for_nothing() -> None:
@@ -150,7 +150,10 @@ def test_a_chain_of_ten_thousand_jobs_is_judged() -> None:
     subjects = [Subject(job, None) for job in jobs]
     order = Order(subjects, {job.id: seen(Status.DRAFT, None) for job in jobs}, lambda name: True)
     last = subjects[-1]
-    assert "waiting for j9998 (itself waiting)" in order.defer(decide(last, seen(Status.DRAFT, None)), last).reason
+    assert (
+        "waiting for j9998 (which is itself waiting)"
+        in order.defer(decide(last, seen(Status.DRAFT, None)), last).reason
+    )
 
 
 def test_circles_are_found_once_each_however_long_the_way_to_them() -> None:
@@ -237,7 +240,7 @@ def test_wait_goes_on_within_one_apply_through_a_whole_chain(quick: Project) -> 
     assert run.code == 0, run.out + run.err
     assert done(quick) == [("run", "extract"), ("run", "load"), ("run", "report")]
     assert run.out.splitlines()[-1] == "Applied: 3 succeeded."
-    assert "waiting, 60 s at most, to run load, report" in run.err
+    assert "waiting up to 60 s to run load, report" in run.err
 
 
 def test_a_wait_ends_at_its_deadline(slow: Project) -> None:
@@ -256,7 +259,7 @@ def test_a_wait_ends_where_what_is_waited_for_fails(tmp_path: Path) -> None:
         assert notes["load"].startswith("comes after extract, which is failed")
         assert notes["report"].startswith("comes after load, which is held: comes after extract") or notes[
             "report"
-        ].startswith("comes after load, which is to be run first, and this plan is not about it")
+        ].startswith("comes after load, which has to be run first, and this plan does not include it")
         assert done(project) == [("run", "extract")]
 
 
@@ -289,10 +292,10 @@ def test_what_comes_before_is_looked_at_outside_the_selection_too(quick: Project
     quick.write(PIPELINE)
     held = quick.run("apply", "--yes", "--target", "load")
     assert held.code == 4
-    assert "extract, which is to be run first, and this plan is not about it" in held.out
+    assert "extract, which has to be run first, and this plan does not include it" in held.out
     assert done(quick) == []
     refreshed = quick.run("plan", "--refresh", "--target", "load")
-    assert "comes after extract, which is to be run first" in refreshed.out
+    assert "comes after extract, which has to be run first, and this plan does not include it" in refreshed.out
     assert quick.run("apply", "--yes", "--target", "extract").code == 0
     assert quick.run("apply", "--yes", "--target", "load", "--wait", "60").code in (0, 4)
     while quick.run("status", "--format", "json").json["jobs"][0]["observed"] != "complete":

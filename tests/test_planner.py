@@ -117,7 +117,7 @@ CELLS: dict[Status, dict[str, str]] = {
         "same": "noop",
         "config changed": "restart",
         "new token": "restart",
-        "recorded aborted": "run run: nobody can tell whether that is the run that was aborted",
+        "recorded aborted": "run run: it is not known whether that is the run that was aborted",
         "recorded absent": "restart",
         "abort": "abort",
         "abort, no record": "abort",
@@ -252,8 +252,8 @@ def test_an_active_job_recorded_aborted_is_adopted_only_where_its_config_is_told
         ("2026-11-21T10:00:00Z", "2026-11-21T10:00:00Z", "that is the run that was aborted"),
         ("2026-11-21T10:00:00Z", "2026-11-21T11:00:00.000+01:00", "that is the run that was aborted"),
         ("2026-11-21T10:00:00Z", "2026-11-21T10:00:00.123Z", "that is the run that was aborted"),
-        ("2026-11-21T10:00:00Z", None, "nobody can tell whether that is the run that was aborted"),
-        (None, "2026-11-21T10:00:00Z", "nobody can tell whether that is the run that was aborted"),
+        ("2026-11-21T10:00:00Z", None, "it is not known whether that is the run that was aborted"),
+        (None, "2026-11-21T10:00:00Z", "it is not known whether that is the run that was aborted"),
     ],
 )
 def test_a_run_that_was_aborted_and_is_active_still_is_never_adopted(

@@ -280,7 +280,10 @@ def test_an_apply_that_is_refused_is_annotated(served: Project) -> None:
     served.write("good: {state: running}")
     run = served.run("apply", "--format", "github")
     assert run.code == 4
-    assert run.out == "::error title=reconciler::nobody is there to say yes%0Agive --yes, or run it at a terminal\n"
+    assert (
+        run.out == "::error title=reconciler::nobody can be asked, and --yes was not given%0A"
+        "give --yes, or run the command at a terminal\n"
+    )
 
 
 @pytest.mark.parametrize("form", ["github", "junit", "sarif"])

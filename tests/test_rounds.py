@@ -76,7 +76,7 @@ def test_a_token_that_ends_between_the_two_looks_ends_no_record_of_what_was_done
         assert project.run("apply", "--yes").code == 5
         project.write("a: {state: running}\nb: {state: running}")
         run = project.run("apply", "--yes", "--settle", "0", "--format", "json")
-        assert (run.code, "looking no further: the service rejected the access token" in run.err) == (5, True)
+        assert (run.code, "stopped checking: the service rejected the access token" in run.err) == (5, True)
         outcomes = {one["job"]: one["outcome"] for one in run.json["actions"]}
         assert outcomes["b"] == Outcome.SUCCEEDED
 

@@ -228,7 +228,7 @@ def test_an_intent_without_a_result_becomes_a_doubt(tmp_path: Path) -> None:
         doubt = session.state.jobs["a"].doubt
     assert doubt is not None
     assert (doubt.op, doubt.verb, doubt.before) == ("op-1", Verb.RUN, DOUBT.before)
-    assert doubt.answer == "no answer on record: the command ended before it came"
+    assert doubt.answer == "no answer is recorded: the command ended before the answer came"
 
 
 def test_reading_after_a_crash_writes_nothing(tmp_path: Path) -> None:

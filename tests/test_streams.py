@@ -37,7 +37,7 @@ def test_an_apply_whose_output_finds_no_room_goes_on_and_says_so(tmp_path: Path)
     with served_project(tmp_path) as project:
         project.write("a: {state: running}\nb: {state: running}")
         run = in_shell(project, ">/dev/full", "apply", "--yes")
-        words = [FULL, "  what was done is on record: reconciler history"]
+        words = [FULL, "  what was done is recorded: reconciler history"]
         assert (run.returncode, run.stderr.splitlines()[-2:]) == (1, words)
         assert sorted(done(project)) == [("run", "a"), ("run", "b")]
         assert project.run("plan", "--detailed-exitcode").code == 0

@@ -107,7 +107,7 @@ def test_more_than_twenty_jobs_of_one_action_and_reason_are_one_line(tmp_path: P
         "Target: sandbox (embedded).\n"
         "\n"
         "  + run      21 jobs (job-00000, job-00001, job-00002, …)  first run\n"
-        "  × delete   last  wanted absent\n"
+        "  × delete   last  declared absent\n"
         "  (--verbose lists them all)\n"
     )
     assert project.run("plan", "--verbose").out.count("  + run      job-") == 21

@@ -97,7 +97,7 @@ def test_what_is_skipped_says_so_once(tmp_path: Path) -> None:
         project.write("old: {state: absent}\nbad: {state: running}")
         run = project.run("apply", "--yes")
         assert run.code == 3
-        assert "skipped             nothing is deleted after something before it failed\n" in run.out
+        assert "skipped             nothing is deleted once another action has failed\n" in run.out
 
 
 @pytest.mark.parametrize("command", ["plan", "drift"])

@@ -18,18 +18,28 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--plan", "saved", metavar="FILE", help="Do exactly what this plan shows.")
+@click.option("--plan", "saved", metavar="FILE", help="Carry out this saved plan.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Print the exact requests, in order, and send none.")
 @click.option(
-    "--parallelism", type=click.IntRange(1, 256), default=10, show_default=True, metavar="N", help="Calls at once."
+    "--parallelism",
+    type=click.IntRange(1, 256),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="How many calls to have under way at a time.",
 )
-@click.option("--max-rps", type=Number(min=0.001, max=1_000_000), metavar="N", help="Requests a second at most.")
+@click.option(
+    "--max-rps", type=Number(min=0, min_open=True), metavar="N", help="The most requests to send in a second."
+)
+@click.option(
+    "--max-rps", type=Number(min=0.001, max=1_000_000), metavar="N", help="The most requests to send in a second."
+)
 @click.option("--settle", type=SECONDS, default=60.0, show_default=True, metavar="SECONDS",
-              help="Time between the two looks at a call in doubt.")  # fmt: skip
+              help="Time between the two checks of a call in doubt.")  # fmt: skip
 @click.option("--fail-fast", is_flag=True, help="Start nothing new once something failed.")
 @click.option("--wait", type=SECONDS, default=0.0, metavar="SECONDS",
-              help="How long to wait for jobs that others come after, to run those then [0].")  # fmt: skip
+              help="How long to wait for jobs to complete that others run after [0].")  # fmt: skip
 @click.option("--push", metavar="[REMOTE:]BRANCH", default="",
               help="Push state, journal and history to this branch, before the first call and at the end.")  # fmt: skip
 @lock_timeout
@@ -55,7 +65,7 @@ def apply(
 ) -> ExitCode:
     """Carry out the plan.
 
-    Aborts first, then runs, then deletes; each call is on record before it is sent. A job that comes
+    Aborts first, then runs, then deletes; each call is recorded before it is sent. A job that comes
     after others is held until they have completed; the next apply goes on, or --wait waits.
 
     --push is for a checkout that is thrown away, as that of a CI runner. It has no effect where --state
@@ -68,7 +78,7 @@ def apply(
     selection = Selection(targets, excludes, prune)
     if saved is not None:
         if any(map(is_given, ("paths", "targets", "excludes", "prune"))):
-            raise Usage("--plan says all by itself: give no PATH, --target, --exclude or --prune with it")
+            raise Usage("--plan FILE already says which jobs: give no PATH, --target, --exclude or --prune with it")
         selection = Selection()
     saved_plan = None
     if saved is not None:
@@ -145,7 +155,9 @@ def _confirm(shell: Shell, made: "Plan", yes: bool, interrupts: "Interrupts") ->
         shell.terminal.remark(shown)
     if not yes:
         if not shell.terminal.interactive:
-            raise Refused("nobody is there to say yes", "give --yes, or run it at a terminal")
+            raise Refused(
+                "nobody can be asked, and --yes was not given", "give --yes, or run the command at a terminal"
+            )
         with interrupts.asking():
             answer = shell.terminal.ask(text.question(made))
         if answer != "yes":

@@ -8,7 +8,12 @@ from reconciler.errors import ExitCode
 
 @click.command()
 @click.option(
-    "--parallelism", type=click.IntRange(1, 256), default=10, show_default=True, metavar="N", help="Reads at once."
+    "--parallelism",
+    type=click.IntRange(1, 256),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="How many reads to have under way at a time.",
 )
 @picking
 @options("json", "markdown", "html", "github")

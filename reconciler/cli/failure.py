@@ -7,7 +7,7 @@ from reconciler.secrecy import CREDENTIAL_VARIABLES, Secrets, proxy_secrets
 SECRETS = Secrets()
 """The credentials that this program came to know; those of the environment are read where they are needed."""
 
-HINT = "what was done before is on record: `reconciler history`; --verbose shows the traceback, without credentials"
+HINT = "`reconciler history` shows what was done before; --verbose shows the traceback, without credentials"
 
 _SHORTEST_PART = 8
 """Of a variable that holds more than a credential, parts as long as this are taken for one."""

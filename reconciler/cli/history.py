@@ -9,8 +9,12 @@ from reconciler.sources import is_manifest_name
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[JOB] [PATH]...")
-@click.option("--since", metavar="REV|DATE", default="", help="Only what came after a commit, or from a date (UTC) on.")
-@click.option("--check", is_flag=True, help="Look for what is missing, told twice or damaged; exit 1 where there is.")
+@click.option(
+    "--since", metavar="REV|DATE", default="", help="Only what was done after a commit, or from a date (UTC) on."
+)
+@click.option(
+    "--check", is_flag=True, help="Look for missing, repeated and damaged entries; exit 1 where there are any."
+)
 @options("json", paths=False)
 def history(shell: Shell, words: tuple[str, ...], since: str, check: bool) -> ExitCode:
     """Show who did what, when, from which commit, and what the service answered; newest first.
@@ -38,7 +42,7 @@ def history(shell: Shell, words: tuple[str, ...], since: str, check: bool) -> Ex
     if shell.form == "json":
         shell.document(view.checked_document(*found))
     else:
-        shell.terminal.answer(view.checked(found.deeds, found.faults))
+        shell.terminal.answer(view.checked(found.entries, found.faults))
     for remark in found.remarks:
         shell.terminal.remark(remark)
     if not found.faults:

@@ -75,7 +75,7 @@ def import_(
 def _why_none(every: bool, picked: bool) -> str:
     """Why no job was even looked at."""
     if not every:
-        return "all of them are declared and on record already"
+        return "all of them are declared and recorded already"
     return f"the service lists no job that {'matches and ' if picked else ''}is not declared already"
 
 

@@ -61,7 +61,8 @@ class Interrupts:
             self._leave(code)
         self._shell.world.stop.set()
         self._shell.terminal.urgent(
-            "Stopping: nothing new starts, what is in flight is put on record. Again to leave at once."
+            "Stopping: no new call starts, and each call under way is recorded once it is answered. "
+            "Repeat to leave at once."
         )
 
     def _leave(self, code: ExitCode) -> NoReturn:

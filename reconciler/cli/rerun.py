@@ -27,7 +27,7 @@ def rerun(shell: Shell, job: str, token: str | None) -> ExitCode:
     said = f"the manifest asks for runToken {after} already" if is_asked else f"runToken {before}{after}"
     shell.terminal.answer(field(f"{place}: {job}: {said}"))
     if asked.decision.kind in (ActionKind.HOLD, ActionKind.NOOP):
-        shell.terminal.remark(field(f"As it is recorded now, an apply holds it: {asked.decision.reason}"))
+        shell.terminal.remark(field(f"An apply would not run it yet: {asked.decision.reason}"))
     elif is_asked:
         shell.terminal.remark(f"Nothing was written. {command('apply')} runs it.")
     else:

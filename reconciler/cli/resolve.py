@@ -9,7 +9,9 @@ from reconciler.errors import ExitCode, Usage
 @click.command()
 @click.argument("job")
 @click.option("--applied/--not-applied", "was_applied", default=None, help="What you found out about the call.")
-@click.option("--reason", "why", default="", metavar="TEXT", help="How you know; kept on record.")
+@click.option(
+    "--reason", "why", default="", metavar="TEXT", help="How you know; kept in the record and in the history."
+)
 @lock_timeout
 @options()
 def resolve(shell: Shell, job: str, was_applied: bool | None, why: str, lock_timeout: float) -> ExitCode:

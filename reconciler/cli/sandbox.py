@@ -29,12 +29,16 @@ class _Sandbox(click.Command):
 
 @click.command(cls=_Sandbox)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Port on 127.0.0.1 [a free one].")
-@click.option("--db", metavar="FILE", default="sandbox.db", show_default=True, help="Where its jobs live (SQLite).")
+@click.option(
+    "--db", metavar="FILE", default="sandbox.db", show_default=True, help="The SQLite file that its jobs are kept in."
+)
 @click.option("--latency", type=SECONDS, default=0.0, metavar="SECONDS", help="Delay of every answer.")
 @click.option("--job-seconds", type=SECONDS, default=30.0, show_default=True, metavar="SECONDS",
               help="How long a job is active.")  # fmt: skip
-@click.option("--fault", "faults", multiple=True, metavar="RULE", help="Misbehave; as often as wanted.")
-@click.option("--create-missing", is_flag=True, help="Treat an id that was never heard of as a draft.")
+@click.option(
+    "--fault", "faults", multiple=True, metavar="RULE", help="A fault to simulate; may be given several times."
+)
+@click.option("--create-missing", is_flag=True, help="Create a draft for an id that is not known.")
 @click.option("--no-color", is_flag=True, hidden=True)
 def sandbox(
     port: int,

@@ -75,7 +75,7 @@ class Number(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if not math.isfinite(click.FLOAT.convert(value, param, ctx)):
-            self.fail(f"{value} is not a number of use here", param, ctx)
+            self.fail(f"{value} is not a finite number", param, ctx)
         number: float = super().convert(value, param, ctx)
         return number
 
@@ -120,7 +120,7 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
                     _say_where(shell)
                 code = ExitCode(body(shell, **rest))
                 if terminal.trouble:
-                    terminal.remark(f"error: {terminal.trouble}\n  what was done is on record: {command('history')}")
+                    terminal.remark(f"error: {terminal.trouble}\n  what was done is recorded: {command('history')}")
                     return code or ExitCode.ERROR
                 return code
             except ReconcilerError as fault:
@@ -139,12 +139,14 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
         run.__name__, run.__doc__ = body.__name__, body.__doc__
         decorators = [
             click.option(
-                "--state", "state_url", metavar="URL", default="", help="Where state lives [beside the manifest]."
+                "--state", "state_url", metavar="URL", default="", help="Where the state is kept [beside the manifest]."
             ),
-            click.option("--endpoint", metavar="URL", default="", help="The service, in place of the manifest's."),
-            click.option("--no-cache", is_flag=True, help="Read every file anew, and remember none."),
+            click.option(
+                "--endpoint", metavar="URL", default="", help="The address of the service, in place of the manifest's."
+            ),
+            click.option("--no-cache", is_flag=True, help="Neither use nor write the cache."),
             click.option("--no-color", is_flag=True, help="No colours (as with NO_COLOR)."),
-            click.option("--verbose", is_flag=True, help="Say where things stand, and show the calls."),
+            click.option("--verbose", is_flag=True, help="Show where manifest and state are, each job, and its calls."),
         ]
         if forms:
             decorators.append(

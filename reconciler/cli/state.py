@@ -32,7 +32,9 @@ def state_list(shell: Shell) -> ExitCode:
 
 @state.command("show")
 @click.argument("job")
-@click.option("--at", "revision", metavar="REV", default="", help="As it was committed to git then.")
+@click.option(
+    "--at", "revision", metavar="REV", default="", help="The state as it was committed to git at this revision."
+)
 @options("json")
 def state_show(shell: Shell, job: str, revision: str) -> ExitCode:
     """Show what is recorded of one job."""
@@ -63,7 +65,7 @@ def state_forget(shell: Shell, job: str, lock_timeout: float) -> ExitCode:
 
     gone = app.forget(shell.place, shell.world, job, lock_timeout)
     by_id = "" if gone.name == gone.record.id else f" (engine job {gone.record.id})"
-    shell.terminal.answer(f"Forgotten: {title(gone.name)}{by_id}. It stays as it is at the service.")
+    shell.terminal.answer(f"Forgotten: {title(gone.name)}{by_id}. The job itself is left as it is at the service.")
     return ExitCode.DONE
 
 

@@ -15,7 +15,7 @@ class AnswerClass(StrEnum):
     NOT_SENT   no byte of the request left: any call may be tried again
     REJECTED   the service says that it did not do it
     APPLIED    the service says that it did it
-    IN_DOUBT   a call was sent and nobody knows what became of it
+    IN_DOUBT   a call was sent, and it is not known whether it was carried out
     """
 
     NOT_SENT = "not sent"

@@ -8,16 +8,16 @@ from reconciler.jobs import title
 from reconciler.render.text import table
 from reconciler.text import Style, field, styled
 
-_HEAD = ("WHEN", "JOB", "DEED", "OUTCOME", "HTTP", "TOOK", "BY", "COMMIT", "WHY, AND WHAT WAS SAID")
+_HEAD = ("WHEN", "JOB", "ACTION", "OUTCOME", "HTTP", "TOOK", "BY", "COMMIT", "REASON, AND THE ANSWER")
 
 
 def text(entries: Sequence[HistoryEntry]) -> str:
-    """The deeds in the order given, one a line."""
-    return table([_HEAD, *map(_row, entries)]) if entries else "Nothing was done."
+    """The entries in the order given, one a line."""
+    return table([_HEAD, *map(_row, entries)]) if entries else "The history is empty."
 
 
 def document(entries: Iterable[HistoryEntry]) -> dict[str, Any]:
-    """The deeds in the order given, all that is known of each; the form is that of `schemas/history.schema.json`."""
+    """The entries in the order given, all that is known of each; the form is that of `schemas/history.schema.json`."""
     return {"formatVersion": 1, "entries": [_entry(entry) for entry in entries]}
 
 
@@ -25,12 +25,12 @@ def checked(count: int, faults: Sequence[str]) -> str:
     """What a look through a history found."""
     if faults:
         return "\n".join(f"{styled(Style.RED, 'fault:')} {field(fault)}" for fault in faults)
-    return f"The history is whole: {'1 deed' if count == 1 else f'{count} deeds'}."
+    return f"The history is whole: {'1 entry' if count == 1 else f'{count} entries'}."
 
 
 def checked_document(count: int, faults: Sequence[str], remarks: Sequence[str]) -> dict[str, Any]:
     """The same with `remarks`, in the form of `schemas/history-check.schema.json`."""
-    return {"formatVersion": 1, "deeds": count, "faults": list(faults), "remarks": list(remarks)}
+    return {"formatVersion": 1, "entries": count, "faults": list(faults), "remarks": list(remarks)}
 
 
 def _row(entry: HistoryEntry) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from reconciler.render.page import SCRIPT, STYLE
 from reconciler.review import Field, Review, Row, Weight, fields, shown
 from reconciler.text import field
 
-_COLUMNS = ("Job", "Desired", "Recorded", "Observed", "Action", "Calls", "Reason", "What unblocks it")
+_COLUMNS = ("Job", "Desired", "Recorded", "Observed", "Action", "Calls", "Reason", "What to do")
 _NONE = "&#8211;"
 _BAD = (Status.FAILED, Status.UNREADABLE, Status.MISSING)
 

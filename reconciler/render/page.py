@@ -86,7 +86,7 @@ background:var(--soft)}
 #jobs>tbody>tr>td:nth-child(5)::before{content:"Action"}
 #jobs>tbody>tr>td:nth-child(6)::before{content:"Calls"}
 #jobs>tbody>tr>td:nth-child(7)::before{content:"Reason"}
-#jobs>tbody>tr>td:nth-child(8)::before{content:"Unblocks it"}
+#jobs>tbody>tr>td:nth-child(8)::before{content:"What to do"}
 #jobs .fields th,#jobs .fields td{padding:.15rem .35rem;min-width:4.5rem}
 .facts{grid-template-columns:1fr;gap:0}.facts dd{margin-bottom:.4rem}}
 @media print{:root{--ink:#000;--soft:#444;--line:#bbb;--page:#fff;--panel:#fff;--link:#000;--ends:#8f1d17;

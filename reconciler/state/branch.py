@@ -174,7 +174,7 @@ class BranchStore:
         found = disk.read(_lock_path(self._path))
         if found is not None:
             self._means.tell(
-                f"{_holder(found)}, and has not ended it: going on once {self._repository.where} has not "
+                f"{_holder(found)}, and has not ended: going on once {self._repository.where} has not "
                 f"moved for {TAKE_OVER_AFTER_S:g} s"
             )
         while found is not None:
@@ -196,7 +196,7 @@ class BranchStore:
     def _taken(self, lock: bytes) -> LockTaken:
         return LockTaken(
             f"the state is locked: {_holder(lock)} ({self.where})",
-            "wait for it to end and try again, or give --lock-timeout SECONDS",
+            "wait for that command to end and try again, or give --lock-timeout SECONDS",
         )
 
     def _disk(self) -> "BranchDisk":
@@ -235,7 +235,7 @@ class BranchStore:
             raise StateError(
                 f"{fault.message} ({self._repository.where})",
                 "put a sound commit on top of that branch (git log shows what was there, git revert makes one), or "
-                "look it through and take it as it is: `reconciler state accept`",
+                "look it through and accept it as it is: `reconciler state accept`",
             ) from fault
 
 
@@ -755,5 +755,5 @@ def _refusal(why: str) -> StateError:
     return StateError(
         why,
         "push that commit to the branch again, from a clone that has it; or, if the branch is meant to be as it is, "
-        "look it through and take it: `reconciler state accept`",
+        "look it through and accept it: `reconciler state accept`",
     )

@@ -83,7 +83,7 @@ def refuse_ambiguous(jobs: Mapping[str, Record], where: str) -> None:
             if record.id in key_of:
                 raise StateError(
                     f"{where} has the engine job {record.id} under two names, {title(key_of[record.id])} and "
-                    f"{title(key)}: nobody can tell which record is true",
+                    f"{title(key)}: it is not known which record is true",
                     "a merge by hand does that: take one side whole, or remove one of the two records; "
                     "then: `reconciler state accept`",
                 )

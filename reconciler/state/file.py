@@ -98,7 +98,7 @@ class FileStore:
         if kept:
             raise StateError(
                 f"{kept[0][0]} holds calls of a command whose lock or journal was taken away while it was at work",
-                "look at the jobs that it names, and take them into the state: `reconciler state accept`",
+                "look at the jobs that it names, and accept them into the state: `reconciler state accept`",
             )
         if loaded is not None:
             self._marks.refuse_older(loaded.state.lineage, loaded.serial_in_place, loaded.digest, self._path)
@@ -257,7 +257,7 @@ class FileStore:
                 return
         done = session.doubtful
         fault.doubtful = done
-        fault.kept = fault.hint = "what was done could not be put on record: look at each job that was called"
+        fault.kept = fault.hint = "what was done could not be recorded: look at each job that was called"
 
     def _path_to_keep(self, lineage: str) -> Iterator[tuple[str, Disk]]:
         """Free paths for a journal that is kept: beside the state; where that folder is gone, with the marks."""

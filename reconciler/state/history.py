@@ -1,7 +1,7 @@
-"""The history beside the state: one line of JSON for each deed, appended whenever the journal is folded.
+"""The history beside the state: one line of JSON for each entry, appended whenever the journal is folded.
 
 The journal holds all that a line needs, and is cut only once the lines are on disk; after a crash, those
-that are there already are known by their `op`. So each deed is told once, whatever happens.
+that are there already are known by their `op`. So each entry is there once, whatever happens.
 
 A line names those that it follows by a checksum (`after`), as a commit names its parents: whatever the
 order of the lines, one that was taken out or changed is missed by the next. Two branches that were
@@ -73,7 +73,7 @@ class Past(NamedTuple):
 
     @property
     def entries(self) -> list[HistoryEntry]:
-        """What can be read of it, each deed once, oldest first."""
+        """What can be read of it, each entry once, oldest first."""
         found = {one.key: one.entry for one in read(self.content)[0]}
         for line in self.untold:
             entry = entry_of(line)
@@ -164,7 +164,7 @@ def read(content: bytes) -> tuple[list[Written], list[int]]:
 
 
 def entry_of(document: object) -> HistoryEntry | None:
-    """The deed that a line tells of, None where it tells of none."""
+    """The entry that a line holds, None where it holds none."""
     if not isinstance(document, dict):
         return None
 
@@ -209,23 +209,23 @@ def faults(past: Past) -> list[str]:
     for one in written:
         known = first.setdefault(one.key, one)
         if known is not one:
-            how = "" if known.checksum == one.checksum else ", in other words"
-            found.append((one.number, f"it tells again what line {known.number} tells{how}"))
+            how = "" if known.checksum == one.checksum else ", with other content"
+            found.append((one.number, f"it repeats line {known.number}{how}"))
     there = {one.checksum for one in written}
     for one in written:
         lost = sum(checksum not in there for checksum in one.after)
         if lost:
-            lines = "the line that it follows was" if lost == 1 else f"{lost} lines that it follows were"
-            found.append((one.number, f"{lines} changed or taken out"))
+            lines = "the line before it was" if lost == 1 else f"{lost} lines before it were"
+            found.append((one.number, f"{lines} changed or removed"))
         if not one.after and one.entry.serial > 1 and one.entry.verb != ACCEPT:
             found.append(
-                (one.number, f"it follows no other, and the state was at serial {one.entry.serial - 1} before")
+                (one.number, f"no line comes before it, and the state was at serial {one.entry.serial - 1} before")
             )
     said = [f"line {number}: {what}" for number, what in sorted(found)]
     if past.state is not None:
         told = [entry.serial for entry in past.entries if entry.lineage == past.state.lineage]
         if max(told, default=0) < past.state.serial:
-            end = f"ends with serial {max(told)}" if told else "tells nothing of it"
+            end = f"ends with serial {max(told)}" if told else "has nothing of it"
             said.append(f"the state is at serial {past.state.serial}, and the history {end}")
     if past.trouble:
         said.append(f"how it ends can't be checked: {past.trouble}")
@@ -351,7 +351,7 @@ def _own(entry: Entry, name: str) -> dict[str, Any]:
 def _key(line: Line) -> tuple[str, bool]:
     entry = entry_of(line)
     if entry is None:
-        raise ValueError("a record tells of no deed")
+        raise ValueError("a record of the journal is about no call")
     return entry.op, entry.settles
 
 

@@ -72,9 +72,7 @@ class JournalBroken(StateError):
     kept = "the journal beside it has what was done: mend the disk, and apply again"
 
     def __init__(self, why: str) -> None:
-        super().__init__(
-            why, "make room or mend the disk, and run the command again; what was put on record before is kept"
-        )
+        super().__init__(why, "make room or mend the disk, and run the command again; what was recorded before is kept")
 
     def reworded(self, why: str) -> Self:
         """The same error with another message."""

@@ -92,7 +92,7 @@ def _acquire(place: _Place, timeout_s: float, wait: Callable[[float], bool], clo
             if clock() >= until_s or wait(_POLL_S):
                 raise LockTaken(
                     f"the state is locked: {holder} ({place.path})",
-                    "wait for it to end and try again, or give --lock-timeout SECONDS",
+                    "wait for that command to end and try again, or give --lock-timeout SECONDS",
                 ) from None
             continue
         except OSError as fault:

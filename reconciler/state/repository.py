@@ -264,7 +264,7 @@ class Repository:
                     found = self._tip()
                 except Unreachable as fault:
                     raise Unreachable(
-                        f"nobody knows whether a push to {self._where} arrived: {said(ended)}; {fault.message}",
+                        f"it is not known whether a push to {self._where} arrived: {said(ended)}; {fault.message}",
                         fault.hint,
                     ) from fault
                 if found == expected:

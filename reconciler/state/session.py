@@ -43,8 +43,8 @@ _LONGEST_REASON = 500
 _NO_FILE = "none"
 """In place of the digest of a file that a journal starts from: it fits none."""
 
-_NO_ANSWER = "no answer on record: the command ended before it came"
-_ANNOUNCED = "announced before an apply that left no more on record: it may have been sent, or not"
+_NO_ANSWER = "no answer is recorded: the command ended before the answer came"
+_ANNOUNCED = "announced before an apply that recorded nothing more: it may have been sent, or not"
 
 
 class Loaded(NamedTuple):
@@ -52,8 +52,8 @@ class Loaded(NamedTuple):
 
     `entries` are the journal's records that the file lacks, None where there is no journal. `state`
     has them replayed; its serial counts the write that this still takes (`changed`). `untold` are the
-    lines of all deeds in the journal; the history may have some of them. `stamp` is the state file's from right
-    before it was read. `in_flight` are the jobs of the calls without a result in the journal.
+    lines for the history of all that the journal holds; the history may have some of them. `stamp` is the
+    state file's from right before it was read. `in_flight` are the jobs of the calls without a result in the journal.
     """
 
     state: State
@@ -651,7 +651,7 @@ class Session:
             raise self._fail(f"{path} could not be written: {fault.strerror}") from fault
 
     def _signed(self, record: Record | None) -> dict[str, object]:
-        """What a record of the journal says of a deed that is done now: which, when, by whom, to which job."""
+        """What a record of the journal says of what is done now: which, when, by whom, to which job."""
         own = {} if record is None else {"id": record.id}
         return {**own, "op": self._scribe.new_id(), "at": self._scribe.now(), "by": self._by()}
 
