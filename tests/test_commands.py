@@ -488,7 +488,7 @@ def test_a_job_with_a_call_in_doubt_is_not_forgotten(tmp_path: Path) -> None:
 def test_seconds_and_rates_are_numbers(project: Project, option: str, number: str) -> None:
     project.write("a: {state: running}")
     run = project.run("apply", "--yes", option, number)
-    assert (run.code, f"'{option}': {number} is not a number" in run.err) == (64, True)
+    assert (run.code, f"'{option}': {number} is not a finite number" in run.err) == (64, True)
     assert project.run("state", "list").out == "Nothing is recorded.\n"
 
 

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     help="How many calls to have under way at a time.",
 )
 @click.option(
-    "--max-rps", type=Number(min=0, min_open=True), metavar="N", help="The most requests to send in a second."
-)
-@click.option(
     "--max-rps", type=Number(min=0.001, max=1_000_000), metavar="N", help="The most requests to send in a second."
 )
 @click.option("--settle", type=SECONDS, default=60.0, show_default=True, metavar="SECONDS",
