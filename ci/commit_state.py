@@ -21,6 +21,7 @@ from reconciler import app
 from reconciler.cli.apply import apply as apply_command
 from reconciler.errors import ReconcilerError
 from reconciler.planning import at_home
+from reconciler.planning import place_of as place_of_plan
 from reconciler.wiring import Place, World, open_checkout
 
 
@@ -29,9 +30,10 @@ def place_of(words: Sequence[str]) -> Place:
     given = apply_command.make_context("apply", list(words), resilient_parsing=True).params
     place = Place(tuple(given["paths"]), given["state_url"] or "", given["endpoint"] or "")
     saved = given["saved"]
+    world = World(os.environ, threading.Event())
     if saved is not None:
-        place = place._replace(paths=app.read_plan(Path(saved).read_text(), saved).paths)
-    return at_home(place, World(os.environ, threading.Event()))
+        place = place_of_plan(app.read_plan(Path(saved).read_text(), saved), place, world)
+    return at_home(place, world)
 
 
 def commit_state(place: Place, branch: str) -> str:

@@ -4,6 +4,7 @@ ATTRIBUTES = """\
 # What reconciler keeps beside a manifest. Of two histories git takes the lines of both; a state is taken whole.
 *.history.jsonl merge=union -text
 *.state.json -text
+*.state.json.journal binary
 """
 
 IGNORED = """\

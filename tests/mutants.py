@@ -150,6 +150,12 @@ MUTANTS = [
     Mutant("a glob wins over the name that it is", "globs.py", "    exact = frozenset(glob for glob in globs if glob in names)\n", "    exact = frozenset[str]()\n", "test_commands.py", "glob_too"),
     Mutant("a float is rounded in silence", "strict_yaml.py", "        if Decimal(text, Context(traps=[])) != value:\n", "        if Decimal(text, Context(traps=[])).is_nan():\n", "test_strict_yaml.py", "refused_and_where"),
     Mutant("each undeclared name is compared with every declared one", "suggestions.py", "        self._left -= len(known)\n", "", "test_bounds.py", "two_thousand"),
+    Mutant("a journal that was published before the first call names no call", "state/session.py", "    intents = [e for e in entries if e[\"type\"] == \"intent\"] + history.announced_in(entries)\n", "    intents = [e for e in entries if e[\"type\"] == \"intent\"]\n", "test_push.py", "killed_runner_announced"),
+    Mutant("an announcement is never over", "state/session.py", "                journal.append(encoded({\"type\": \"announced\", \"intents\": []}))", "                pass", "test_push.py", "announcement_is_over"),
+    Mutant("calls are sent before they are announced", "rounds.py", "        with self._session.announcing(calls):\n            self._announce(len(calls))\n", "        pass\n", "test_push.py", "announced_on_the_branch or takes_no_push"),
+    Mutant("an older commit is applied", "state/checkout.py", "        if self._manifest_known is not None:\n            there", "        if False:\n            there", "test_push.py", "older_commit"),
+    Mutant("a state that others changed is overwritten", "state/checkout.py", "        if changed:\n            raise Elsewhere(\n                f\"the state", "        if False:\n            raise Elsewhere(\n                f\"the state", "test_push.py", "others_changed or older_state"),
+    Mutant("a state that is left out of the checkout is taken for none", "state/checkout.py", "            if tag in \"Ss\" or tag.islower():", "            if False:", "test_push.py", "sparse"),
 ]  # fmt: skip
 
 
