@@ -11,9 +11,10 @@ from reconciler.errors import ExitCode
 @click.argument("after", metavar="REV2")
 @options("json", "markdown")
 def diff(shell: Shell, before: str, after: str) -> ExitCode:
-    """Show what it meant to apply the manifest of REV2 over that of REV1.
+    """Compare the manifests of two revisions.
 
-    It takes all of REV1 as applied. Reads git alone: neither the state nor the service.
+    Shows the plan that an apply of the manifest at REV2 has where the manifest at REV1 was applied. Reads git
+    alone: neither the state nor the service.
     """
     from reconciler import audit
 

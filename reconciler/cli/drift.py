@@ -18,10 +18,10 @@ from reconciler.errors import ExitCode
 @picking
 @options("json", "markdown", "html", "github")
 def drift(shell: Shell, parallelism: int, targets: tuple[str, ...], excludes: tuple[str, ...]) -> ExitCode:
-    """Compare what the service says of the jobs with what is recorded.
+    """Compare the jobs with what is recorded.
 
-    Changes nothing. Exits 2 where any differs and 0 where none does; 3 where some can't be read and no
-    other differs, 5 where some call is in doubt and that is all.
+    Reads the jobs from the service, and changes nothing. Exits 2 where a job differs, else 3 where a job can't be
+    read, else 5 where a call is in doubt, else 0.
     """
     from reconciler import app
     from reconciler.planning import Selection

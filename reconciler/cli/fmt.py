@@ -11,7 +11,7 @@ from reconciler.errors import ExitCode
 @click.option("--diff", "with_diff", is_flag=True, help="Show what would change, and write nothing.")
 @options()
 def fmt(shell: Shell, check: bool, with_diff: bool) -> ExitCode:
-    """Lay out manifest files in the one canonical form.
+    """Lay out manifest files in the canonical form.
 
     Comments, the order of the jobs and the line ends stay. What the manifest means does not change: that is
     checked. Prints the names of the files that change.

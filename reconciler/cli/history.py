@@ -17,10 +17,10 @@ from reconciler.sources import is_manifest_name
 )
 @options("json", paths=False)
 def history(shell: Shell, words: tuple[str, ...], since: str, check: bool) -> ExitCode:
-    """Show who did what, when, from which commit, and what the service answered; newest first.
+    """Show what was done, by whom and when.
 
-    JOB is a name or the service's id; what was done under former names is shown too. A first word that ends in
-    .yaml, .yml or / is a PATH.
+    The newest entry comes first. Each has the commit, and what the service answered. JOB is a name or the service's
+    id; what was done under former names is shown too. A first word that ends in .yaml, .yml or / is a PATH.
     """
     from reconciler import audit
     from reconciler.render import history as view

@@ -15,9 +15,9 @@ from reconciler.errors import ExitCode, Usage
 @lock_timeout
 @options()
 def resolve(shell: Shell, job: str, was_applied: bool | None, why: str, lock_timeout: float) -> ExitCode:
-    """Settle a call in doubt on your word.
+    """Settle a call in doubt yourself.
 
-    JOB's last call was applied, or it was not: you found out at the service.
+    Say whether JOB's last call was applied, once you have found that out at the service.
     """
     from reconciler import app
 

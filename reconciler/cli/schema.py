@@ -10,7 +10,10 @@ SCHEMAS = ("manifest", "plan", "outcome", "drift", "status", "history", "history
 @click.command()
 @click.argument("name", type=click.Choice(SCHEMAS), default="manifest")
 def schema(name: str) -> ExitCode:
-    """Print a JSON Schema: that of manifests, or of what a command prints with --format json."""
+    """Print a JSON Schema.
+
+    The schema of manifests, or of what a command prints with --format json.
+    """
     from reconciler.schemas import schema_text
 
     click.echo(schema_text(f"{name}.schema.json"), nl=False)

@@ -195,8 +195,8 @@ def selection(body: _Command) -> _Command:
 def picking(body: _Command) -> _Command:
     """--target and --exclude."""
     for decorator in (
-        click.option("--exclude", "excludes", multiple=True, metavar="GLOB", help="Leave out jobs by name."),
-        click.option("--target", "targets", multiple=True, metavar="GLOB", help="Take only jobs by name."),
+        click.option("--exclude", "excludes", multiple=True, metavar="GLOB", help="Leave out jobs whose names match."),
+        click.option("--target", "targets", multiple=True, metavar="GLOB", help="Only jobs whose names match."),
     ):
         body = decorator(body)
     return body

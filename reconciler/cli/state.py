@@ -10,7 +10,7 @@ from reconciler.errors import ExitCode, ReconcilerError
 
 @click.group(cls=Suggesting)
 def state() -> None:
-    """Look at the state, and mend it."""
+    """Look at the state, and repair it."""
 
 
 @state.command("list")
@@ -92,7 +92,7 @@ def state_mv(shell: Shell, old: str, new: str, lock_timeout: float) -> ExitCode:
 @lock_timeout
 @options()
 def state_accept(shell: Shell, moved_to: str | None, lock_timeout: float) -> ExitCode:
-    """Take the state file as it stands as true.
+    """Accept the state file as it is.
 
     For one that was edited, merged or rolled back on purpose.
 
@@ -112,10 +112,13 @@ def state_accept(shell: Shell, moved_to: str | None, lock_timeout: float) -> Exi
 
 
 @state.command("pull")
-@click.option("--out", "path", metavar="FILE", default="-", help="Write it there [to stdout].")
+@click.option("--out", "path", metavar="FILE", default="-", help="Write the state to this file [to stdout].")
 @options()
 def state_pull(shell: Shell, path: str) -> ExitCode:
-    """Fetch the state from where it lives, what an unfinished apply left included."""
+    """Fetch the state.
+
+    From where it is kept, with what an unfinished apply left in its journal.
+    """
     from reconciler import app
     from reconciler.state.codec import encode
 
@@ -136,9 +139,10 @@ def state_pull(shell: Shell, path: str) -> ExitCode:
 @lock_timeout
 @options()
 def state_push(shell: Shell, file: str, lock_timeout: float) -> ExitCode:
-    """Record the state in FILE, such as one that `pull` wrote, where state lives.
+    """Store the state in FILE.
 
-    Only over an older one of the same lineage, or where there is none: so that it moves from one place to another.
+    FILE is one that `pull` wrote. Its state is stored where the state is kept: over an older one of the same
+    lineage, or where there is none. So a state moves from one place to another.
     """
     from reconciler import app
     from reconciler.sources import content_of

@@ -15,7 +15,7 @@ keys   times=N        the first N calls that match, then no more
        retry-after=T  with a status: the header, sent as it stands
        location=URL   with a 3xx: the header; by default a path here that runs the job if followed
 
-Some kinds imitate what honest servers do, and the work is done as ever:
+Some kinds imitate what honest servers do, and the work is done as usual:
   abort:drain           the abort is accepted, and the job stays active for seconds
   read:time-format      times are written in another way; also list:time-format
   read:extra-time       stateTimestamps has one entry more, for the run that is over
