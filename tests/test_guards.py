@@ -511,8 +511,8 @@ def test_an_ignored_field_that_differs_lets_an_active_job_be_adopted() -> None:
     ignoring = job(ignore=("config.taskTimeout",))
     assert decided(job(), None, observed).kind == "restart"
     assert decided(ignoring, None, observed).kind == "adopt"
-    aborted = Record("a", Desired.ABORTED, CONFIG)
-    assert decided(ignoring, aborted, observed).kind == "adopt"
+    aborted = Record("a", Desired.ABORTED, CONFIG, submitted_at="2026-11-21T10:00:00Z")
+    assert decided(ignoring, aborted, observed._replace(submitted_at="2026-11-21T11:00:00Z")).kind == "adopt"
     ran = Record("a", Desired.RUNNING, {"taskTimeout": 1}, submitted_at="10:00")
     assert decided(ignoring, ran, observed._replace(submitted_at="11:00")).kind == "adopt"
 
