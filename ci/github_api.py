@@ -11,6 +11,10 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
 
+from reconciler.engines.http.network import network_for
+from reconciler.errors import ReconcilerError
+from reconciler.jobs import Access
+
 BODY_LIMIT = 65_536
 """GitHub's bound on a comment and on an issue, in characters."""
 
@@ -46,8 +50,9 @@ class Api:
         self._repository = env.get("GITHUB_REPOSITORY", "")
         self._token = token
         self._sleep = sleep
+        self._env = env
         self._session = requests.Session()
-        self._session.trust_env = False
+        self._session.trust_env = False  # it would send what a netrc holds; proxies and certificates are set below
         self._login: str | None = None
 
     def all(self, path: str, entries: str = "", **query: str | int) -> Iterator[dict[str, Any]]:
@@ -154,11 +159,25 @@ class Api:
         if self._is_at_home(url):
             headers["Authorization"] = f"Bearer {self._token}"
         try:
+            way = network_for(url, Access(), self._env)
+        except ReconcilerError as fault:
+            raise ApiError(f"{fault.message}: {fault.hint}") from None
+        try:
             return self._session.request(
-                method, url, json=body, headers=headers, timeout=_TIMEOUT_S, allow_redirects=False, stream=True
+                method,
+                url,
+                json=body,
+                headers=headers,
+                timeout=_TIMEOUT_S,
+                allow_redirects=False,
+                stream=True,
+                proxies={urlsplit(url).scheme: way.proxy.url} if way.proxy else {},
+                verify=way.trusted.file or way.trusted.folder or True,
             )
-        except requests.RequestException as fault:
-            raise ApiError(type(fault).__name__) from None
+        except (requests.RequestException, OSError) as fault:
+            through = f" through {way.proxy.shown}" if way.proxy else ""
+            trusting = f", trusting {way.trusted}" if isinstance(fault, requests.exceptions.SSLError) else ""
+            raise ApiError(f"{type(fault).__name__}{through}{trusting}") from None
 
     def _is_at_home(self, url: str) -> bool:
         ours, theirs = urlsplit(self._base), urlsplit(url)

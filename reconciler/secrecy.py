@@ -6,7 +6,10 @@ from threading import Lock
 
 REDACTED = "[redacted]"
 CREDENTIAL_VARIABLES = ("BYTENITE_ACCESS_TOKEN", "BYTENITE_API_KEY")
-"""The variables of the environment that hold a credential of the service, and that no child program gets."""
+"""The variables of the environment that hold a credential of the service."""
+
+_NO_CHILDS = (*CREDENTIAL_VARIABLES, "RECONCILER_TOKEN")
+"""What no child program has a need of; the last one is the Action's, for the forge."""
 
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 _SHORTEST_USER, _SHORTEST_PASSWORD, _SHORTEST_ENCODED = 8, 4, 8
@@ -19,8 +22,8 @@ _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
 def without_credentials(env: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a child program: without the service's credentials, of which no child has any need."""
-    return {name: value for name, value in env.items() if name not in CREDENTIAL_VARIABLES}
+    """The environment for a child program, without the credentials that it has no need of."""
+    return {name: value for name, value in env.items() if name not in _NO_CHILDS}
 
 
 def proxy_secrets(env: Mapping[str, str]) -> Iterator[str]:

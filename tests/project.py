@@ -24,10 +24,12 @@ TOKEN = "an-access-token"
 
 NOBODY = {
     **dict.fromkeys(("CI", "GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "CIRCLECI", "TF_BUILD", "JENKINS_URL"), ""),
+    **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"), ""),
+    **dict.fromkeys(("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"), ""),
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
 }
-"""No one's configuration, and no pipeline's environment: what is recorded does not depend on who runs the tests."""
+"""No one's configuration, network or pipeline: what is recorded does not depend on who runs the tests."""
 
 
 class Run(NamedTuple):

@@ -1,6 +1,7 @@
 """The way to a service: proxies, certificates, and what counts as sent wherever the way ends."""
 
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -17,7 +18,7 @@ from random import Random
 import pytest
 
 from certificates import NAME, Authority, authority
-from project import Project
+from project import NOBODY, Project
 from proxies import DRIP_S, Proxy, SocksProxy, dripping, running
 from raw_server import Pauses, Request, always, answer, raw_server
 from reconciler.engines.base import Answer, AnswerClass
@@ -27,6 +28,7 @@ from reconciler.engines.bytenite.wire import call_for
 from reconciler.engines.http.network import Network, network_for, proxy_for
 from reconciler.errors import EngineError
 from reconciler.jobs import Access, Verb
+from runner import CI
 
 TOKEN = "canary-token"
 USER, PASSWORD = "proxyUser", "proxy/Pass+1"
@@ -781,3 +783,59 @@ def test_a_name_server_that_keeps_silent_is_waited_for_no_longer_than_for_a_conn
         pytest.skip("only root may have a network of its own")
     assert run.returncode == 0, run
     assert run.stdout.startswith(f"not sent True {NAME}: no connection in time: name look-up took longer than 0.5 s")
+
+
+# The Action, on a GitHub of one's own
+
+
+_ASKS_GITHUB = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from github_api import Api, ApiError
+try:
+    print(Api(os.environ, "canary-token").get("issues/1"))
+except ApiError as fault:
+    print("fault:", fault)
+"""
+
+
+def asked_of_github(env: Mapping[str, str], port: int = 443) -> str:
+    url = f"https://{NAME}:{port}/api/v3"
+    own = {"GITHUB_API_URL": url, "GITHUB_REPOSITORY": "o/r"}
+    run = subprocess.run(
+        [sys.executable, "-c", _ASKS_GITHUB, str(CI)],
+        env={**os.environ, **NOBODY, **own, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, run
+    return run.stdout.strip()
+
+
+def test_the_action_reaches_a_github_behind_a_proxy_and_a_private_authority(
+    ours: Authority, server_tls: ssl.SSLContext, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login canaryNet password canaryNet\n")
+    with raw_server(always(answer(200, '{"number": 1}')), server_tls) as server, running(Proxy(server.port)) as proxy:
+        through = {"HTTPS_PROXY": f"http://{USERINFO}@127.0.0.1:{proxy.port}", "NETRC": str(netrc)}
+        assert asked_of_github(trusting(ours, **through)) == "{'number': 1}"
+        assert asked_of_github({**through, "SSL_CERT_FILE": str(ours.file)}) == "{'number': 1}"
+        [head, _] = proxy.heads
+        shown = f"through the proxy http://127.0.0.1:{proxy.port} (HTTPS_PROXY)"
+        assert asked_of_github(through) == (
+            f"fault: SSLError {shown}, trusting the certificates that come with certifi"
+        )
+        proxy.stage = "407"
+        assert asked_of_github(trusting(ours, **through)) == f"fault: ProxyError {shown}"
+    assert {request.headers["authorization"] for request in server.requests} == {"Bearer canary-token"}
+    assert "Proxy-Authorization: Basic cHJveHlVc2VyOnByb3h5L1Bhc3MrMQ==\r\n" in head
+    assert "canary" not in head
+
+
+def test_the_action_says_what_is_wrong_with_a_proxy() -> None:
+    said = asked_of_github({"HTTPS_PROXY": "ftp://user:canary@p:1"})
+    assert said.startswith("fault: HTTPS_PROXY names a proxy of an unknown kind: set HTTPS_PROXY to ")
+    assert "canary" not in said

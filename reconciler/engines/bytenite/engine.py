@@ -258,16 +258,18 @@ class ByteniteEngine:
             headers["Authorization"] = token
         if content is not None:
             headers["Content-Type"] = "application/json"
-        reply = Reply(sent=False, fault="stopped before it was sent")
-        self._slots.take()
-        try:
-            started_s = self._limiter.started_s()
-            if may_be_sent() and started_s is not None:
-                reply = self._transport.exchange(method, url, headers, content)
-                self._limiter.note(reply, started_s)
-        finally:
-            self._slots.give_back(is_exhausted=reply.is_exhausted)
-        return reply
+        while True:
+            reply = Reply(sent=False, fault="stopped before it was sent")
+            self._slots.take()
+            try:
+                started_s = self._limiter.started_s()
+                if may_be_sent() and started_s is not None:
+                    reply = self._transport.exchange(method, url, headers, content)
+                    self._limiter.note(reply, started_s)
+            finally:
+                is_fewer = self._slots.give_back(is_exhausted=reply.is_exhausted)
+            if not is_fewer:
+                return reply
 
     def _without_secrets(self, job: Mapping[str, object]) -> Mapping[str, object]:
         """The job without any secret that the service may have echoed into it; its words are shown and recorded."""

@@ -28,13 +28,17 @@ class Slots:
         """Wait for a free slot."""
         self._free.acquire()
 
-    def give_back(self, *, is_exhausted: bool = False) -> None:
-        """Free a slot; where the machine is exhausted, drop the slot instead. The last slot is never dropped."""
+    def give_back(self, *, is_exhausted: bool = False) -> bool:
+        """Free a slot; where the machine is exhausted, drop the slot instead. The last slot is never dropped.
+
+        Returns whether the slot was dropped: the request is then worth another try, in its turn.
+        """
         with self._lock:
             drops = is_exhausted and self._count > 1
             self._count -= drops
         if not drops:
             self._free.release()
+        return drops
 
 
 class RateLimiter:
