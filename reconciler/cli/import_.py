@@ -61,7 +61,7 @@ def import_(
     if done.unlisted:
         shell.terminal.remark(
             f"warning: {done.unlisted}; import --all again, or name the jobs that are missing: "
-            "reconciler import NAME=ID"
+            "`reconciler import NAME=ID`"
         )
     if dry_run:
         shell.terminal.remark("Dry run: nothing was written.")

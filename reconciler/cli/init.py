@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from shlex import quote
 
 import click
 
@@ -30,7 +31,7 @@ def init(path: str) -> ExitCode:
     for name, content in ((".gitattributes", ATTRIBUTES), (".gitignore", IGNORED)):
         if missing := _lacking(os.path.join(os.path.dirname(path), name), content):
             click.echo(f"{name} is there already: let it have {missing}", err=True)
-    click.echo(f"Wrote {path}. Next: reconciler plan{'' if path == 'jobs.yaml' else f' {path}'}")
+    click.echo(f"Wrote {path}. Next: reconciler plan{'' if path == 'jobs.yaml' else f' {quote(path)}'}")
     return ExitCode.DONE
 
 
