@@ -156,6 +156,18 @@ MUTANTS = [
     Mutant("an older commit is applied", "state/checkout.py", "        if self._manifest_known is not None:\n            there", "        if False:\n            there", "test_push.py", "older_commit"),
     Mutant("a state that others changed is overwritten", "state/checkout.py", "        if changed:\n            raise Elsewhere(\n                f\"the state", "        if False:\n            raise Elsewhere(\n                f\"the state", "test_push.py", "others_changed or older_state"),
     Mutant("a state that is left out of the checkout is taken for none", "state/checkout.py", "            if tag in \"Ss\" or tag.islower():", "            if False:", "test_push.py", "sparse"),
+    Mutant("git is told of another repository by the environment", "git_environment.py", 'r"GIT_(DIR|WORK_TREE', 'r"GIT_(NONE|WORK_TREE', "test_machines.py", "git_dir"),
+    Mutant("an apply shows its plan before it reads", "rounds.py", "        seen = self._read(made, matching)\n        return self._plan_of(", "        seen = {}\n        return self._plan_of(", "test_commands.py", "completed_jobs"),
+    Mutant("a saved plan is judged before the jobs are read", "rounds.py", "            return fresh if is_less else action", "            return action", "test_commands.py", "completed_jobs"),
+    Mutant("kinds without a guard share none", "guards.py", "    if present >= _SHARED_FROM and", "    if False and", "test_guards.py", "share or defaults"),
+    Mutant("a refreshed plan keeps quiet about drift", "planning.py", "    if observed:\n        made = made._replace(actions=_with_drift", "    if False:\n        made = made._replace(actions=_with_drift", "test_drift.py", "judges_as_drift"),
+    Mutant("a call under way counts as in doubt", "state/file.py", "            holder = self._at_work(folder) if loaded and loaded.in_flight else \"\"", "            holder = \"\"", "test_words.py", "under_way"),
+    Mutant("a state that is a mount is found out too late", "state/file.py", "            if is_mounted_alone(self._path):", "            if False:", "test_machines.py", "mount"),
+    Mutant("a file that root replaces is root's", "state/disk.py", "        self._keep_owner(old, new)\n", "", "test_machines.py", "owner"),
+    Mutant("two halves of an emoji stay halves", "strict_yaml.py", "        if has_pairs and type(event) is ScalarEvent", "        if False and type(event) is ScalarEvent", "test_machines.py", "emoji"),
+    Mutant("a line wraps", "terminal.py", "clipped = placed if columns is None else clip(placed, columns)", "clipped = placed", "test_terminal.py", "wider"),
+    Mutant("many that say the same are listed", "render/text.py", "if len(names) > MANY} if calls is None and not whole else {}", "if False}", "test_terminal.py", "twenty"),
+    Mutant("fmt --diff writes", "cli/fmt.py", "write=not (check or with_diff)", "write=not check", "test_layout.py", "only_fmt"),
 ]  # fmt: skip
 
 
