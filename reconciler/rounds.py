@@ -203,7 +203,9 @@ class Rounds:
             self._session.rests_on(plan_digest(saved or plan), said_of_allowed(plan))
         self._session.move(matching.moves)
         # What is held goes by its new name too, as `resolve` is told it, and is protected as it says.
-        held = [subjects[action.job] for action in plan.actions if action.kind is ActionKind.HOLD]
+        holds = [action.job for action in plan.actions if action.kind is ActionKind.HOLD]
+        # A refreshed plan also holds a job that is on record alone and differs from it; no manifest protects that one.
+        held = [subjects[name] for name in holds if name in subjects]
         records = {name: record for subject in held for name, record in protection(subject).items()}
         self._session.put_all(records, "protect", "as the manifest says")
         if not plan.touches_anything:
