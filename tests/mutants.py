@@ -168,6 +168,15 @@ MUTANTS = [
     Mutant("a line wraps", "terminal.py", "clipped = placed if columns is None else clip(placed, columns)", "clipped = placed", "test_terminal.py", "wider"),
     Mutant("many that say the same are listed", "render/text.py", "if len(names) > MANY} if calls is None and not whole else {}", "if False}", "test_terminal.py", "twenty"),
     Mutant("fmt --diff writes", "cli/fmt.py", "write=not (check or with_diff)", "write=not check", "test_layout.py", "only_fmt"),
+    Mutant("a displaced record takes a name that people use", "jobs.py", "    return f\" {name}@{job_id}\"\n", "    return f\"{name}@{job_id}\"\n", "test_names.py", "displaces_no_job"),
+    Mutant("a state with one id under two names is accepted", "state/codec.py", "    if len({record.id for record in jobs.values()}) < len(jobs):\n", "    if False:\n", "test_names.py", "accepted_by_nobody"),
+    Mutant("a name is looked up as the state has it", "naming.py", "    found = {moves.get(key, key): key for key in records}\n", "    found = {key: key for key in records}\n", "test_names.py", "swap_of_names"),
+    Mutant("a guess settles one of several calls", "naming.py", "    if word == meant.key and len(doubtful) > 1:\n", "    if False:\n", "test_names.py", "settles_none_of_several"),
+    Mutant("a saved plan is taken as it stands", "planning.py", "    if differs := what_differs(saved, made):\n", "    if differs := \"\":\n", "test_saved_plans.py", "edited_is_refused"),
+    Mutant("a saved plan allows itself", "planning.py", "    made = plan_of(place, world, manifest, state, matching, selection, saved.observed)\n", "    made = plan_of(place, world, manifest, state, matching, selection, saved.observed, saved.allowed)\n", "test_saved_plans.py", "goes_past_no_guard"),
+    Mutant("a saved plan sends credentials anywhere", "planning.py", " and endpoint and is_loopback(endpoint):\n", " and endpoint:\n", "test_saved_plans.py", "beyond_it"),
+    Mutant("accept binds a state to any service", "state/session.py", "            if not has_moved:\n", "            if False:\n", "test_rehearsal.py", "unless_that_is_named"),
+    Mutant("a named command loses its state", "commands.py", "    options = [] if has_state or not given.state_url else", "    options = [] if True else", "test_named_commands.py", "about_the_same"),
 ]  # fmt: skip
 
 
