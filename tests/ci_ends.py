@@ -2,7 +2,8 @@
 
     python tests/ci_ends.py [--moments N] [--ways NAME...] [--in-turn] [--jobs N]
 
-The moments lie evenly over the time that an undisturbed step takes. After each end the runner's disk is thrown away.
+The moments lie evenly over the time before the first call, and then over the calls. After each end the runner's disk is
+thrown away.
 What is judged is the remote, as the next runner reads it: of each call that the server received, the state on the
 branch holds the result, or the journal beside it holds the call as in doubt. Then the next runner applies, and each
 job must have been run exactly as often as was asked.
@@ -31,6 +32,12 @@ STEADY = "abcdef"
 """These are run again in each round: where one is active it is aborted first."""
 
 LATENCY_S = 0.1
+_BY_TIME = 0.25
+"""This share of the moments lies in the time before the first call, and shortly after."""
+
+_CALLS = 16
+"""So many calls a round takes."""
+
 DEADLINE_S = 60.0
 APPLY = ("apply", "--yes", "--push", "main", "--settle", "0.1")
 
@@ -123,14 +130,26 @@ class Rounds:
         _expect(step.wait(DEADLINE_S) and step.child.returncode == 0, step.said)
         return time.monotonic() - started_s
 
-    def end_once(self, way: str, after_s: float) -> str:
-        """One step, ended in this way after that time. Raises `Broken`; returns what the end was like."""
+    def _await_moment(self, step: Step, share: float, took_s: float, before: int) -> bool:
+        """Wait for a moment: first by time, then by how many calls were carried out. Whether the step ended by then."""
+        if share < _BY_TIME:
+            return step.wait(share * took_s)
+        wanted = (share - _BY_TIME) / (1 - _BY_TIME) * (_CALLS + 1)
+        deadline_s = time.monotonic() + DEADLINE_S
+        while len(self._place.done) - before < min(int(wanted), _CALLS) and time.monotonic() < deadline_s:
+            if step.wait(0.002):
+                return True
+        # Between two calls, or between the last one and the end.
+        return step.wait((wanted % 1) * (LATENCY_S if wanted < _CALLS else took_s / 4))
+
+    def end_once(self, way: str, share: float, took_s: float) -> str:
+        """One step, ended in this way at that moment. Raises `Broken`; returns what the end was like."""
         place = self._place
         self.ask()
         before = len(place.done)
         checkout = place.checkout()
         step = self._start(way, checkout)
-        by_itself = step.wait(after_s)
+        by_itself = self._await_moment(step, share, took_s, before)
         WAYS[way][1](step)
         step.end_all()
         said, sent = step.said, place.done[before:]
@@ -139,15 +158,33 @@ class Rounds:
         _expect("Traceback" not in said or (said.endswith("KeyboardInterrupt\n") and not started), said)
         self._judge(sent, said)
         thrown_away(checkout)
-        run = place.checkout().run(*APPLY)
-        _expect(run.code == 0, f"the next apply exits {run.code}: {run.out}{run.err}\n{said}")
+        settled = self._go_on(before, said)
         runs = Counter(job for verb, job in place.done if verb == "run")
         asked = {**dict.fromkeys(STEADY, self._round), "g": (self._round + 1) // 2}
         asked |= {f"x{number}": 1 for number in range(1, self._round + 1)}
         _expect(dict(runs) == asked, f"runs are {dict(runs)} and were to be {asked}: {said}")
+        if settled:
+            return "midway, and a person settled what the service can't tell"
         if by_itself:
             return "had ended"
         return "before the first call" if not sent else f"after {len(sent)} calls"
+
+    def _go_on(self, before: int, said: str) -> bool:
+        """Apply from another machine; where that names calls in doubt, settle them by the ledger. Whether it did."""
+        checkout = self._place.checkout()
+        run = checkout.run(*APPLY)
+        if run.code == 5:
+            jobs = checkout.run("state", "list", "--format", "json").json["jobs"]
+            doubtful = {name: record["inDoubt"]["verb"] for name, record in jobs.items() if "inDoubt" in record}
+            for job, verb in doubtful.items():
+                _expect(f"resolve {job}" in run.out + run.err, f"{job} is not named: {run.out}{run.err}")
+                word = "--applied" if (verb, job) in self._place.done[before:] else "--not-applied"
+                _expect(checkout.run("resolve", job, word).code == 0, f"{job} can't be settled")
+            again = checkout.run(*APPLY)
+            _expect(bool(doubtful) and again.code == 0, f"{again.out}{again.err}\n{said}")
+            return True
+        _expect(run.code == 0, f"the next apply exits {run.code}: {run.out}{run.err}\n{said}")
+        return False
 
     def _start(self, way: str, checkout: Checkout) -> Step:
         return WAYS[way][0](checkout, RECONCILER_ARGS="--settle 0.1 --parallelism 2")
@@ -204,7 +241,7 @@ def _some(ends: Sequence[tuple[str, float]]) -> list[tuple[str, float, str, str]
                     slow = [f"{verb}:slow:seconds={LATENCY_S}" for verb in ("run", "abort", "delete")]
                     rounds = Rounds(stack.enter_context(forge(Path(folder), *slow)))
                 took_s[way] = took_s.get(way) or rounds.undisturbed_s(way)
-                found.append((way, share, rounds.end_once(way, share * took_s[way]), ""))
+                found.append((way, share, rounds.end_once(way, share, took_s[way]), ""))
             except Exception:  # noqa: BLE001  all that goes wrong is shown at the end
                 found.append((way, share, "broken", traceback.format_exc()))
                 rounds = None

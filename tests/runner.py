@@ -19,7 +19,7 @@ MARK = "RUNNER_TRACKING_ID"
 """By this variable GitHub's runner finds what a job left running."""
 
 GITHUB_STEP = f'exec "{sys.executable}" "{CI}/github.py" apply\n'
-GITLAB_STEP = f'exec "{sys.executable}" "{CI}/apply.py" --yes --push "$CI_COMMIT_BRANCH" --settle 0.1\n'
+GITLAB_STEP = f'exec "{sys.executable}" "{CI}/apply.py" --yes --push "$CI_COMMIT_BRANCH" $RECONCILER_ARGS\n'
 
 
 class Step:
@@ -116,7 +116,11 @@ def github_step(checkout: Checkout, **env: str) -> Step:
 
 def gitlab_step(checkout: Checkout, **env: str) -> Step:
     """The last line of the GitLab job that applies."""
-    return Step(checkout, GITLAB_STEP, {"GITLAB_CI": "true", "CI_COMMIT_BRANCH": BRANCH, "CI_JOB_ID": "7"} | env)
+    return Step(
+        checkout,
+        GITLAB_STEP,
+        {"GITLAB_CI": "true", "CI_COMMIT_BRANCH": BRANCH, "RECONCILER_ARGS": "--settle 0.1"} | env,
+    )
 
 
 def thrown_away(checkout: Checkout) -> None:
