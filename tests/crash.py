@@ -5,6 +5,7 @@
     python tests/crash.py --twice             the apply that recovers is killed too, at sampled pairs of points
     python tests/crash.py --faults            ENOSPC and EIO at each call on a file, once and for good
     python tests/crash.py --signals           SIGINT, SIGTERM and SIGHUP before each call, once and twice
+    python tests/crash.py --cleaned           lock and journal are removed before each call, as by `git clean -ffdx`
     python tests/crash.py --scenario NAME --point K[,K]      one of them again
 
 What counts as a call: all that touch the user's folder, the high-water marks, or a socket. The program
@@ -206,6 +207,7 @@ class Break(NamedTuple):
 
     def __str__(self) -> str:
         what = "--signals" if self.number in _SIGNALS else "--faults" if self.number else ""
+        what = "--cleaned" if self.number == _CLEAN else what
         if self.number:
             what += f" --number {self.number}" + (" --again" if self.again else "")
         return f"--scenario {self.scenario} --point {','.join(map(str, self.points))} {what}".strip()
@@ -221,6 +223,12 @@ class Verdict(NamedTuple):
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_TAKES_THE_LOCK = 4
+"""So many calls take the lock."""
+
+_CLEAN = -1
+"""In place of a number: the files that git does not track are removed."""
+
 _DISK_CALLS = ("write", "pwrite64", "fdatasync", "fsync", "rename", "fallocate", "ftruncate", "openat", "unlink",
                "mkdir", "flock", "fchmod")  # fmt: skip
 _TAKES_SPACE = ("write", "pwrite64", "fallocate", "openat", "rename", "mkdir")
@@ -359,6 +367,16 @@ class History:
             time.sleep(0.001)
         _require(not witness.faults, "; ".join(witness.faults))
         return self._ended(code), witness
+
+    def clean(self) -> None:
+        """Remove what git does not track."""
+        for name in ("jobs.state.json.lock", "jobs.state.json.journal"):
+            (self._folder / name).unlink(missing_ok=True)
+
+    @property
+    def has_kept(self) -> bool:
+        """Whether a journal was kept for a person to take in."""
+        return any(self._folder.glob("*.kept*"))
 
     def check_record(self) -> None:
         """Every execution since the preparation has a result or an intent on record."""
@@ -591,7 +609,7 @@ def judge(broken: Break, *, fresh_program: bool = False) -> Verdict:
 def _break(history: History, broken: Break) -> bool:
     scenario = SCENARIOS[broken.scenario]
     first, *others = broken.points
-    ended, witness = history.trace(scenario.arguments, _decider(broken, first))
+    ended, witness = history.trace(scenario.arguments, _decider(broken, first, history))
     reached = witness.reached
     said = f"exit {ended.code}: {ended.out}{ended.err}"
     _require("Traceback" not in ended.err, f"a traceback: {said}")
@@ -600,6 +618,11 @@ def _break(history: History, broken: Break) -> bool:
         allowed = {*codes[signal.SIGINT], *codes[signal.SIGTERM]} if broken.again else set[int]()
         allowed |= codes[signal.Signals(broken.number)]
         _require(ended.code in allowed, f"a signal's exit code is another: {said}")
+    elif reached and broken.number == _CLEAN:
+        _require(ended.code in (0, 1, 3, 4, 5), f"without lock and journal it ends in {said}")
+        if history.has_kept:
+            accepted = history.run("state", "accept")
+            _require(accepted.code == 0, f"what was kept is not taken: {accepted.err}")
     elif reached and broken.number:
         _require(ended.code in (0, 1, 3, 5), f"a fault of the disk ends in {said}")
         _require(ended.code == 0 or ended.out + ended.err != "", "it fails without a word")
@@ -607,14 +630,19 @@ def _break(history: History, broken: Break) -> bool:
         _require(ended.code == -signal.SIGKILL, f"it was to be killed: {said}")
     history.check_record()
     for point in others:
-        _, witness = history.trace(scenario.again, _decider(broken, point))
+        _, witness = history.trace(scenario.again, _decider(broken, point, history))
         reached = witness.reached
         history.check_record()
     return reached
 
 
-def _decider(broken: Break, point: int) -> Callable[[int, ptrace.Call], ptrace.Verdict]:
+def _decider(broken: Break, point: int, history: History) -> Callable[[int, ptrace.Call], ptrace.Verdict]:
     def decide(number: int, call: ptrace.Call) -> ptrace.Verdict:
+        if broken.number == _CLEAN:
+            if number != point:
+                return None
+            history.clean()
+            return ptrace.Signal(0)  # which asks whether the program is there, and does nothing to it
         if number < point or (number > point and not broken.again):
             return None
         if number > point + 1 and broken.number in _SIGNALS:
@@ -658,6 +686,10 @@ def breaks(kind: str, name: str, found: Sequence[ptrace.Call], sample: int, chan
             every = [
                 Break(name, (at,), number, again) for at in points for number in _SIGNALS for again in (False, True)
             ]
+        case "cleaned":
+            # Until the lock is taken, nobody has read the journal that a killed apply left: it is the only copy.
+            first = _TAKES_THE_LOCK if SCENARIOS[name].killed_after else 0
+            every = [Break(name, (at,), _CLEAN) for at in points[first:]]
         case _:
             every = [
                 Break(name, (at,), number, again)
@@ -684,7 +716,7 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="every one of them")
     parser.add_argument("--seed", type=int, default=None, metavar="S", help="of the sample; a new one is printed")
     kind = parser.add_mutually_exclusive_group()
-    for word in ("twice", "faults", "signals"):
+    for word in ("twice", "faults", "signals", "cleaned"):
         kind.add_argument(f"--{word}", dest="kind", action="store_const", const=word, default="kill")
     parser.add_argument("--point", metavar="K[,K]", help="this break alone")
     parser.add_argument("--number", type=int, default=0, help="with --point: the error's or signal's number")

@@ -146,7 +146,9 @@ class Patient:
         return ""
 
     def _judge(self, broken: Break) -> None:
-        ended, witness = self._history.trace(self._case.command, crash._decider(broken, broken.points[0]))
+        ended, witness = self._history.trace(
+            self._case.command, crash._decider(broken, broken.points[0], self._history)
+        )
         said = f"exit {ended.code}: {ended.out}{ended.err}"
         _require(witness.reached, "its point was not reached")
         _require("Traceback" not in said, said)

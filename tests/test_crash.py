@@ -179,3 +179,7 @@ def test_a_read_only_folder_is_said_as_such_and_nothing_is_sent(served: Project,
     disk.turn("rw")
     assert served.run("apply", "--yes").code == 0
     assert done(served) == [("run", "a"), ("abort", "a")]
+
+
+def test_without_lock_and_journal_from_any_call_on_nothing_is_lost() -> None:
+    no_fault_in(TESTS / "crash.py", "--cleaned", "--scenario", "mixed", "--scenario", "recovery", "--sample", "3")

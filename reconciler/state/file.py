@@ -116,6 +116,7 @@ class FileStore:
             disk, noted = self._around.disk, self._marks.note
             session = self._session(disk, self._path, loaded, lambda: self._fresh(target), noted, scribe, is_locked)
             try:
+                session.refuse_displaced()
                 yield session
             finally:
                 try:

@@ -333,12 +333,18 @@ class Session:
         self._folding = False
         self._broken: JournalBroken | None = None
         self._displaced: Displaced | None = None
+        self._unplaced: tuple[Entry, ...] = ()
+        """The records of a journal that was found, and that went away before a new journal had them."""
         self._has_intended = False
         if loaded and loaded.entries is not None:
             # Of the file that is to come, too: it comes out the same, whenever it is written.
-            self._tell(loaded.untold, again=True)
-            self._journal = self._new_journal(loaded.entries)
-            self.checkpoint()
+            try:
+                self._tell(loaded.untold, again=True)
+                self._journal = self._new_journal(loaded.entries)
+                self.checkpoint()
+            except Displaced:
+                # Whoever closes the session is told, and can bring what was found to a file again.
+                self._unplaced = () if self._journal is not None else loaded.entries
 
     @property
     def state(self) -> State:
@@ -548,7 +554,9 @@ class Session:
     @property
     def is_stranded(self) -> bool:
         """Whether there are records in a journal that is no longer at its path."""
-        return self._journal is not None and not self._journal.is_in_place
+        if self._journal is None:
+            return bool(self._unplaced) and self._disk.mode(journal_path(self._path)) is None
+        return not self._journal.is_in_place
 
     def restore(self, is_locked: Callable[[], bool]) -> None:
         """Put what a stranded journal holds into the state file after all, under a lock that was taken anew.
@@ -556,29 +564,38 @@ class Session:
         Raises `Displaced` where the state file is not as this session knows it or another journal is there, and
         `JournalBroken`.
         """
-        stranded = self._journal
-        assert stranded is not None
+        stranded, entries = self._journal, self._stranded()
         with self._turn:
             self._is_locked, self._journal, self._displaced = is_locked, None, None
             try:
                 self._refuse_displaced()
                 if self._disk.mode(journal_path(self._path)) is not None:
                     raise self._displace(f"{journal_path(self._path)} is there again")
-                self._journal = self._new_journal(stranded.entries()[1:])
+                self._journal = self._new_journal(entries)
                 self._fold_alone()
             except (OSError, StateError):
                 self._journal = stranded
                 raise
-        stranded.close()
+        if stranded is not None:
+            stranded.close()
 
     def keep(self, path: str, disk: Disk) -> None:
         """Write what a stranded journal holds to a journal of another name. Raises `OSError` and `StateError`."""
-        stranded = self._journal
-        assert stranded is not None
-        self._leave(stranded)
-        Journal(disk, path, self._mode, stranded.entries()).close()
-        stranded.close()
-        self._journal = None
+        if self._journal is not None:
+            self._leave(self._journal)
+        header = _header(State(self._lineage, self._serial, self._target, {}), self._digest)
+        Journal(disk, path, self._mode, [header, *self._stranded()]).close()
+        if self._journal is not None:
+            self._journal.close()
+        self._journal, self._unplaced = None, ()
+
+    def refuse_displaced(self) -> None:
+        """Raise `Displaced` where the files went away while the session was opened."""
+        if self._displaced is not None:
+            raise self._displaced
+
+    def _stranded(self) -> list[Entry]:
+        return list(self._unplaced) if self._journal is None else self._journal.entries()[1:]
 
     def _leave(self, journal: Journal) -> None:
         """Say in a journal that stays which records its jobs had before, for a merge with another state."""
