@@ -182,4 +182,6 @@ def test_a_read_only_folder_is_said_as_such_and_nothing_is_sent(served: Project,
 
 
 def test_without_lock_and_journal_from_any_call_on_nothing_is_lost() -> None:
-    no_fault_in(TESTS / "crash.py", "--cleaned", "--scenario", "mixed", "--scenario", "recovery", "--sample", "3")
+    no_fault_in(
+        HARNESS, "--workers", "4", "--cleaned", "--scenario", "mixed", "--scenario", "recovery", "--sample", "3"
+    )
