@@ -16,18 +16,28 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import click
 
 from reconciler import app
-from reconciler.cli.apply import apply as apply_command
+from reconciler.cli import cli
 from reconciler.errors import ReconcilerError
 from reconciler.planning import at_home
 from reconciler.planning import place_of as place_of_plan
 from reconciler.wiring import Place, World, open_checkout
 
 
+def given_to_apply(words: Sequence[str]) -> dict[str, Any]:
+    """What `reconciler apply` takes from these words and, where they say nothing, from its environment."""
+    command = cli.get_command(click.Context(cli), "apply")
+    assert command is not None
+    return command.make_context("apply", list(words), resilient_parsing=True).params
+
+
 def place_of(words: Sequence[str]) -> Place:
     """The manifest and the state that `reconciler apply` with these words is about. Raises `ReconcilerError`."""
-    given = apply_command.make_context("apply", list(words), resilient_parsing=True).params
+    given = given_to_apply(words)
     place = Place(tuple(given["paths"]), given["state_url"] or "", given["endpoint"] or "")
     saved = given["saved"]
     world = World(os.environ, threading.Event())

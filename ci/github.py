@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from apply import run_apply
 from at_work import why_not_to_judge
-from commit_state import place_of
+from commit_state import given_to_apply, place_of
 from github_api import Api, ApiError, fitted
 from reconciler.errors import ReconcilerError
 from reconciler.render.github import Annotation, Level, commands
@@ -55,8 +55,8 @@ class Step(NamedTuple):
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> "Step":
         """Raises `ValueError` where a quotation mark in the options has no other."""
-        options = [f"--state={state}"] if (state := env.get("RECONCILER_STATE")) else []
-        return cls(env, shlex.split(env.get("RECONCILER_PATHS", "")), [*options, *_words(env)])
+        # RECONCILER_STATE is left to reconciler: as an option it would say that a state that is gone is to begin anew.
+        return cls(env, shlex.split(env.get("RECONCILER_PATHS", "")), _words(env))
 
     @property
     def token(self) -> str:
@@ -200,9 +200,7 @@ def _is_the_same(found: Reviewed, ours: Mapping[str, Any]) -> bool:
 
 def _options_of_plan(options: Sequence[str]) -> list[str] | None:
     """The options that `plan` takes too; None where paths are among them, which have an input of their own."""
-    from reconciler.cli.apply import apply as apply_command
-
-    given = apply_command.make_context("apply", [*options], resilient_parsing=True).params
+    given = given_to_apply(options)
     words = [f"--state={given['state_url']}"] if given["state_url"] else []
     words += [f"--endpoint={given['endpoint']}"] if given["endpoint"] else []
     words += [f"--target={glob}" for glob in given["targets"] or ()]

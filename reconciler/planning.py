@@ -264,7 +264,7 @@ def place_of(saved: Plan, place: Place, world: World) -> Place:
         home = located(place, manifest.state).home
     except Refused:  # of several paths none says where their state lives
         home = None
-    if not saved.state or (home is not None and home.url == saved.state):
+    if not saved.state or (home is not None and home.url == saved.state and home.named_by):
         return place
     if place.state_url:
         raise stale(f"it was made from the state at {saved.state}, and {place.state_from} names {place.state_url}")

@@ -428,6 +428,28 @@ def test_every_option_has_a_variable(
     assert (run.code, said in run.out + run.err) == (code, True), run
 
 
+def test_a_variable_holds_several_words_as_a_shell_has_them(served: Project) -> None:
+    served.write("a b: {id: ab, state: running}\nc: {state: running}", name="my jobs.yaml")
+    run = served.run("plan", RECONCILER_PATHS="'my jobs.yaml'", RECONCILER_PLAN_TARGET="'a b'")
+    assert run.out.startswith("Plan: 1 to run.")
+    assert served.run("history", RECONCILER_PATHS="'my jobs.yaml'").code == 0
+    for command in ("plan", "history"):
+        torn = served.run(command, RECONCILER_PATHS="'my jobs.yaml")
+        assert (torn.code, "from the environment: No closing quotation" in torn.err) == (64, True)
+    assert "is not one of" in served.run("plan", RECONCILER_PLAN_FORMAT="bogus").err
+
+
+def test_a_saved_plan_of_a_named_empty_state_is_carried_out_as_it_was_made(served: Project) -> None:
+    served.write("z: {id: other, state: running}", name="old.yaml")
+    assert served.run("apply", "--yes", "old.yaml").code == 0
+    served.write(ONE, name="new.yaml")
+    made = served.run("plan", "new.yaml", "--state", "new.state.json", "--out", "plan.json")
+    assert made.code == 0, made.err
+    run = served.run("apply", "--yes", "--plan", "plan.json")
+    assert run.code == 0, run.err
+    assert (served.folder / "new.state.json").exists()
+
+
 def test_a_saved_plan_is_not_narrowed_by_the_environment(served: Project) -> None:
     served.write("a: {state: running}\nb: {state: running}")
     assert served.run("plan", "--out", "plan.json").code == 0

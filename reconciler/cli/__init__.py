@@ -85,7 +85,8 @@ def _wrong_usage(fault: click.UsageError) -> ExitCode:
     from reconciler.terminal import Terminal
 
     command = fault.ctx.command_path if fault.ctx else "reconciler"
-    if fault.ctx is not None and sys.argv[1:] == command.split()[1:]:
+    is_of_a_variable = isinstance(fault, click.BadParameter) and not isinstance(fault, click.MissingParameter)
+    if fault.ctx is not None and sys.argv[1:] == command.split()[1:] and not is_of_a_variable:
         # A command that needs arguments, and was given none: its help says which.
         click.echo(fault.ctx.get_help())
         return ExitCode.USAGE
@@ -96,6 +97,18 @@ def _wrong_usage(fault: click.UsageError) -> ExitCode:
         sys.stdout.write(json.dumps(json.error(error, ())))
     Terminal(sys.stdout, sys.stderr, os.environ, no_color="--no-color" in sys.argv).remark(text.error(error))
     return ExitCode.USAGE
+
+
+class _Words(click.types.StringParamType):
+    """Text, of which a variable holds several as a shell has them: white space divides, quotes hold together."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        import shlex
+
+        try:
+            return shlex.split(rv)
+        except ValueError as fault:
+            raise click.BadParameter(f"{rv!r}, from the environment: {fault}") from fault
 
 
 class _Commands(Suggesting):
@@ -115,9 +128,11 @@ def _read_variables(command: click.Command, prefix: str) -> None:
     """Give each option of a command its environment variable, `RECONCILER_<COMMAND>_<OPTION>`.
 
     --state, --endpoint and the paths have one beside it that holds for all commands. An empty variable counts for
-    nothing; where an option may be repeated, white space divides its values.
+    nothing; where an option may be repeated, white space divides its values, and quotes hold one together.
     """
     for parameter in command.params:
+        if isinstance(parameter.type, click.types.StringParamType):
+            parameter.type = _Words()
         if isinstance(parameter, click.Option):
             option = max(parameter.opts, key=len)
             name = option.lstrip("-").upper().replace("-", "_")

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import shlex
 import sys
 import threading
 from collections.abc import Callable
@@ -84,6 +85,15 @@ SECONDS = Number(min=0, max=31_536_000)
 """A time in seconds, a year at most: no wait of the operating system takes much longer ones."""
 
 
+def _paths_of_environment() -> tuple[str, ...]:
+    """The paths that `RECONCILER_PATHS` names, for a command that tells paths from other words by itself."""
+    words = os.environ.get("RECONCILER_PATHS", "")
+    try:
+        return tuple(shlex.split(words))
+    except ValueError as fault:
+        raise click.BadParameter(f"{words!r}, from the environment: {fault}", param_hint="PATH") from fault
+
+
 def is_given(parameter: str) -> bool:
     """Whether a parameter stands on the command line, rather than in the environment or nowhere."""
     return click.get_current_context().get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE
@@ -108,7 +118,7 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
             from reconciler.terminal import Terminal
 
             state_from = "--state" if is_given("state_url") else "--state, from the environment"
-            paths = paths if has_paths else tuple(os.environ.get("RECONCILER_PATHS", "").split())
+            paths = paths if has_paths else _paths_of_environment()
             place = wiring.Place(paths, state_url, endpoint, not no_cache, state_from)
             terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color)
             world = wiring.World(os.environ, threading.Event(), terminal.remark, SECRETS.add)
