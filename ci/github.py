@@ -112,7 +112,10 @@ def plan(step: Step) -> int:
         try:
             _comment(Api(step.env, step.token), number, done.stdout)
         except ApiError as fault:
-            _note(f"the plan could not be put on the pull request ({fault}): it is in the summary of this run")
+            said = f" (GitHub says: {fault.said})" if fault.said else ""
+            _note(
+                f"the plan could not be put on the pull request ({fault.kind}): it is in the summary of this run{said}"
+            )
     return 0 if done.returncode == _PENDING else done.returncode
 
 

@@ -34,12 +34,13 @@ _CHUNK_BYTES = 64 * 1024
 class ApiError(Exception):
     """GitHub could not do what it was asked for; the words hold neither the request nor its token.
 
-    `status` is the answer's, 0 where there was none.
+    `kind` is the status of the answer, or what went wrong; `said` is what GitHub said of it, "" where it said nothing.
     """
 
-    def __init__(self, words: str, status: int = 0) -> None:
-        super().__init__(words)
-        self.status = status
+    def __init__(self, kind: str, said: str = "") -> None:
+        super().__init__(f"{kind}: {said}" if said else kind)
+        self.kind = kind
+        self.said = said
 
 
 class Api:
@@ -135,7 +136,7 @@ class Api:
             # What was sent to be made anew may be made in spite of a 5xx.
             may_repeat = _is_limited(answer) or (answer.status_code in _UNWELL and method != "POST")
             if not may_repeat or number == _TRIES or wait_s > _LONGEST_WAIT_S:
-                raise ApiError(_words(answer), answer.status_code)
+                raise ApiError(f"HTTP {answer.status_code}", _message(answer))
             answer.close()
             self._sleep(wait_s)
         raise AssertionError("the last try returns or raises")
@@ -150,7 +151,7 @@ class Api:
             answer.close()
             url = urljoin(url, location)
             if not self._is_at_home(url) and not may_leave:
-                raise ApiError("GitHub sends us to another host", answer.status_code)
+                raise ApiError("GitHub sends us to another host")
         raise ApiError("GitHub sends us around in a circle")
 
     def _exchange(self, method: str, url: str, body: Mapping[str, Any] | None) -> requests.Response:
@@ -221,16 +222,11 @@ def _message(answer: requests.Response) -> str:
     return str(document.get("message", ""))[:200] if isinstance(document, dict) else ""
 
 
-def _words(answer: requests.Response) -> str:
-    message = _message(answer)
-    return f"HTTP {answer.status_code}: {message}" if message else f"HTTP {answer.status_code}"
-
-
 def _json(answer: requests.Response) -> Any:
     try:
         return answer.json()
     except (ValueError, requests.RequestException):
-        raise ApiError("the answer is no JSON", answer.status_code) from None
+        raise ApiError("the answer is no JSON") from None
 
 
 def _document(answer: requests.Response) -> dict[str, Any]:

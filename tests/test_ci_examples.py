@@ -155,7 +155,7 @@ def test_the_workflow_for_a_merge_queue_reports_on_each_group_and_applies_once_i
 def test_a_pull_request_of_a_fork_gets_its_plan_without_credentials_or_a_comment(place: Forge, hub: GitHub) -> None:
     hub.refuse = 403
     said = well(Team("github.yml", place, hub).propose({"jobs.yaml": f"{ONE}\nb: {{state: running}}"}), "plan")
-    assert "the plan could not be put on the pull request (HTTP 403" in said
+    assert "the plan could not be put on the pull request (HTTP 403)" in said
     assert hub.comments == {}
 
 

@@ -142,7 +142,8 @@ def test_a_limit_of_the_rate_is_waited_for_and_a_token_that_may_not_write_is_sai
     job.checkout.write(f"{ONE}\nb: {{state: running}}")
     done = job.step("plan")
     assert done.returncode == 0
-    assert "(HTTP 403: Resource not accessible by integration)" in done.stdout
+    assert "(HTTP 403): it is in the summary of this run" in done.stdout
+    assert "Resource not accessible by integration" in done.stdout
     assert "2 to run" in Path(job.env["GITHUB_STEP_SUMMARY"]).read_text()
 
 
