@@ -51,6 +51,7 @@ crash: $(VENV)/.wheel $(VENV)/.dev  ## break applies in every way, for hours: cr
 	@PYTHONPATH=tests $(BIN)/python tests/import_crash.py
 	@PYTHONPATH=tests $(BIN)/python tests/power_loss.py --histories 100000 --seed 1 --jobs 2
 	@PYTHONPATH=tests $(BIN)/python tests/many_hands.py --rounds 50
+	@PYTHONPATH=tests $(BIN)/python tests/scarce.py
 	@PYTHONPATH=tests $(BIN)/python tests/model.py --sequences 100000 --jobs 2
 
 fuzz: $(VENV)/.wheel $(VENV)/.dev  ## feed each reader of untrusted bytes what atheris makes up (SECONDS=600 each)

@@ -260,9 +260,12 @@ def _apply(
             from reconciler.rounds import Rounds
 
             rounds = Rounds(place, world, options, manifest, session, engine, confirm, watch, remark, announce)
-            for ended in rounds.go(saved, selection):
-                done |= {outcome.action.job: outcome for outcome in ended}
-            doubtful = session.doubtful
+            try:
+                for ended in rounds.go(saved, selection):
+                    done |= {outcome.action.job: outcome for outcome in ended}
+            finally:
+                # The exit code tells of each call in doubt, also where the journal can't be written any more.
+                doubtful = session.doubtful
             for name in sorted(doubtful - done.keys()):
                 look = command("state show", name)
                 remark(f"{title(name)}, which this apply was not about, has a call in doubt: {look}")

@@ -121,6 +121,16 @@ SCENARIOS: Mapping[str, Scenario] = {
         {"a": 2},
         {"a": RUNNING},
     ),
+    "restart-with-a-drain": Scenario(
+        (Step('a: {state: running, runToken: "1"}'),),
+        'a: {state: running, runToken: "2"}',
+        {"a": 2},
+        {"a": RUNNING},
+        faults=("abort:drain:seconds=0.3",),
+    ),
+    "run-within-the-drain": Scenario(
+        (Step(_ONE), Step("a: {state: aborted}")), _ONE, {"a": 2}, {"a": RUNNING}, faults=("abort:drain:seconds=0.5",)
+    ),
     "abort": Scenario((Step(_ONE),), "a: {state: aborted}", {"a": 1}, {"a": ABORTED}),
     "delete-running": Scenario((Step(_ONE),), "a: {state: absent}", {"a": 1}, {"a": ABSENT}),
     "mixed": Scenario((Step(_THREE),), _MIXED, _MIXED_RUNS, _MIXED_FINAL, (*APPLY, "--parallelism", "1")),

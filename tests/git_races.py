@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,14 +29,15 @@ from typing import NamedTuple
 from git_crash import BRANCH, PATH, files_of, open_intents
 from project import TOKEN, Project, Run
 from reconciler.engines.sandbox.faults import parse_fault
-from reconciler.engines.sandbox.life import ledger
+from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.jobs import Verb
 
 JOBS = ("a", "b", "c")
+SEND_WITHIN_S = 3.0
 WAITS = {
     "TAKE_OVER_AFTER_S": 6.0,
-    "SEND_WITHIN_S": 3.0,
+    "SEND_WITHIN_S": SEND_WITHIN_S,
     "RENEW_AFTER_S": 1.0,
     "_POLL_S": 0.1,
     "_TRY_AGAIN_AFTER_S": [0.1],
@@ -145,6 +147,10 @@ class Team:
         """(verb, job) of all that was done, by the ledger."""
         return [(deed.verb, deed.job_id) for deed in ledger(self.folder / "server.db")]
 
+    def received(self) -> int:
+        """How many calls that change a job were received."""
+        return sum(call.method != "GET" for call in calls(self.folder / "server.db"))
+
     @property
     def files(self) -> Mapping[str, bytes]:
         """What lies beside the state on the branch."""
@@ -237,6 +243,45 @@ def rounds(
             tell(number, one_round(made, number, hands, tricks))
 
 
+def suspended_round(team: Team, number: int, chance: random.Random) -> Round:
+    """Suspend a machine while it waits for an answer, until another one has taken over and is done; then wake it up.
+
+    Its monotonic clock stands still meanwhile. Raises `AssertionError` where a promise is broken.
+    """
+    jobs = "\n".join(f'{job}: {{state: running, runToken: "{number}"}}' for job in JOBS)
+    before, received = team.runs(), team.received()
+    sleeper = team.machine(suspends=True)
+    sleeper.write(jobs)
+    child = sleeper.start("apply", "--yes", "--settle", "0.1", "--parallelism", str(chance.choice((1, 1, 2))))
+    calls_until = received + chance.randint(1, len(JOBS) - 1)
+    until_s = time.monotonic() + 60
+    while team.received() < calls_until and child.poll() is None:
+        assert time.monotonic() < until_s, "it sends nothing"
+        time.sleep(0.01)
+    child.send_signal(signal.SIGSTOP)
+    other = team.machine(TAKE_OVER_AFTER_S=2 * SEND_WITHIN_S)
+    taken_over = applied(other, jobs)
+    child.send_signal(signal.SIGCONT)
+    out, err = child.communicate(timeout=240)
+    assert "Traceback" not in err, err
+    assert child.returncode in (0, 3, 4, 5), (child.returncode, out, err)
+    assert taken_over.code in (0, 3, 4, 5), taken_over
+    team.rest(jobs)
+    runs = team.runs()
+    runs.subtract(before)
+    assert runs == dict.fromkeys(JOBS, 1), (runs, out, err, taken_over)
+    return Round(int(taken_over.code == 0), int(child.returncode == 4), int(child.returncode == 0), 0)
+
+
+def suspended_rounds(
+    folder: Path, count: int, tell: Callable[[int, Round], None], chance: random.Random, job_seconds: float = 0.0
+) -> None:
+    """Many such rounds on one remote, and a server that takes its time to answer."""
+    with team(folder, job_seconds=job_seconds, faults=("run:slow:seconds=1",)) as made:
+        for number in range(1, count + 1):
+            tell(number, suspended_round(made, number, chance))
+
+
 _MOMENTS = (*(("any", number) for number in range(1, 45)), *(("push", number) for number in (1, 1, 1, 2, 2, 3)))
 
 
@@ -244,7 +289,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="without kills, for two and for eight")
     parser.add_argument("--kills", type=int, default=20, metavar="N", help="rounds with kills, for two and for eight")
-    parser.add_argument("--all", action="store_true", help="50 rounds and 200 with kills, each for two and for eight")
+    parser.add_argument("--suspended", type=int, default=5, metavar="N", help="machines that are suspended midway")
+    parser.add_argument("--all", action="store_true", help="50 rounds, 200 with kills, for two and eight; 50 suspended")
     parser.add_argument("--seed", type=int, default=None, metavar="S")
     given = parser.parse_args()
     seed = random.randrange(10**6) if given.seed is None else given.seed
@@ -263,6 +309,12 @@ def main() -> int:
             words = ", ".join(f"{number} {kind}" for kind, number in sums.items())
             print(f"{count} rounds of {hands} machines: {words}; no run twice, none lost; "
                   f"{time.monotonic() - started_s:.0f} s", flush=True)  # fmt: skip
+    sums, started_s = Counter(), time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        count = 50 if given.all else given.suspended
+        suspended_rounds(Path(folder), count, tell, random.Random(f"{seed}/suspended"))
+    print(f"{count} machines that were suspended: {sums['refused']} found that they were overtaken; no run twice, none "
+          f"lost; {time.monotonic() - started_s:.0f} s", flush=True)  # fmt: skip
     return 0
 
 

@@ -9,15 +9,20 @@ service in memory.
 """
 
 import argparse
+import json
+import re
+import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from random import SystemRandom
 from time import monotonic
 from traceback import format_exc
-from typing import Any, NamedTuple
+from typing import Any
 
 if __name__ == "__main__":  # beside this file, as pytest has it
     sys.path.insert(0, str(Path(__file__).parent))
@@ -26,20 +31,40 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from model_world import HISTORY, HONEST, JOURNAL, MARKS, SETTLE_S, STATE, TARGET, Ended, How, ModelWorld
+from model_account import Account
+from model_world import (
+    HISTORY,
+    HONEST,
+    JOURNAL,
+    LOCK,
+    MARKS,
+    SETTLE_S,
+    STATE,
+    TARGET,
+    Done,
+    Ended,
+    How,
+    ModelWorld,
+    OddAnswer,
+)
 from reconciler.engines.sandbox.life import Job as ServerJob
-from reconciler.engines.sandbox.life import JobState, to_wire
-from reconciler.engines.sandbox.life import state as server_state
-from reconciler.errors import ExitCode, Refused, StateError
+from reconciler.engines.sandbox.life import JobState
+from reconciler.errors import ExitCode, ReconcilerError, Refused, StateError
 from reconciler.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Record, State, Suspension, Verb
 from reconciler.order import circles_in
-from reconciler.plan import Outcome, Plan
+from reconciler.plan import Action, ActionKind, ActionOutcome, Call, Outcome, Plan
 from reconciler.planner import agrees, same_config
 
 STEPS = 10
+INSTANT_S = 0.0001
+"""Two times that differ by less are the same, as they were written with microseconds and read again."""
 
-NAMES = ("a", "a", "a", "b", "c")
-IDS = tuple(f"{name}{number}" for name in NAMES for number in (1, 2))
+NAMES = ("a", "a", "a", "b", "c", "a@a1", "a@a2", "b@b1")
+IDS_OF = {name: (f"{name}1", f"{name}2") for name in "abcd"} | {
+    name: (f"q{number}", f"r{number}") for number, name in enumerate(("a@a1", "a@a2", "b@b1"))
+}
+"""The ids that a job of each name has by turns. Some names look like a name and an id, as a person may choose them."""
+IDS = tuple(job_id for name in dict.fromkeys(NAMES) for job_id in IDS_OF[name])
 CONFIGS: tuple[Config, ...] = ({"taskTimeout": 60}, {"taskTimeout": 90, "isTestJob": False}, {"jobTimeout": 20})
 
 # Edits of one job's block: what, and to which value.
@@ -64,11 +89,41 @@ EDITS: tuple[Edit, ...] = (
     ("remove", None),
     ("rename", "a"),
     ("rename", "d"),
+    ("rename", "a@a1"),
+    ("id", 0),
     ("id", 1),
-    ("id", 2),
+    ("swap-names", ""),
+    ("swap-ids", ""),
+    ("turn-names", 1),
+    ("turn-names", 2),
     ("revert", 1),
     ("revert", 3),
 )
+
+NAMING: tuple[Edit, ...] = (
+    *(("rename", name) for name in ("d", "a@a1", "a@a2", "b@b1")),
+    ("id", 0),
+    ("id", 1),
+    ("swap-names", ""),
+    ("swap-ids", ""),
+    ("turn-names", 1),
+    ("revert", 1),
+)
+"""What gives records other names, and names other records."""
+
+SAY_NOTHING: tuple[bytes, ...] = (
+    b"{}",
+    b'{"code":16,"message":"unauthenticated"}',
+    b'{"errors":[{"message":"no"}]}',
+    b'{"success":false}',
+    b'{"ok":null,"requestId":"1"}',
+    b'{"requestId":"1","message":"queued"}',
+    b'{"job":{"id":"another","state":"JOB_STATE_RUNNING"}}',
+    b'{"ok":"true"}',
+    b'{"ok":1}',
+    b'{"ok":false,"ok":true}',
+)
+"""Bodies of a 200 that do not say that the call was carried out."""
 
 UNDOING: tuple[Edit, ...] = (
     ("state", Desired.ABORTED),
@@ -78,6 +133,48 @@ UNDOING: tuple[Edit, ...] = (
     ("remove", None),
 )
 """What an abort, a restart or a delete comes of."""
+
+TAKEN_AWAY: tuple[tuple[str, ...], ...] = (
+    (LOCK,),
+    (JOURNAL,),
+    (LOCK, JOURNAL),
+    (STATE,),
+    (STATE, JOURNAL, LOCK),
+)
+"""What someone removes from the folder of a state."""
+
+Doctoring = Callable[[Plan], Plan]
+"""What someone makes of a plan file with an editor."""
+
+
+def _with_calls(plan: Plan) -> Plan:
+    """Every action is to run its job, and to delete it."""
+    return _each(
+        plan,
+        lambda action: action._replace(
+            kind=ActionKind.RUN, calls=(Call("POST", f"/jobs/{action.id}/run", {"config": {}}),), error=""
+        ),
+    )
+
+
+def _with_other_jobs(plan: Plan) -> Plan:
+    """Every action stands at the job of the one after it."""
+    of = plan.actions
+    turned = {action.job: of[(at + 1) % len(of)] for at, action in enumerate(of)}
+    return _each(plan, lambda action: action._replace(job=turned[action.job].job))
+
+
+def _each(plan: Plan, edited: Callable[[Action], Action]) -> Plan:
+    return plan._replace(actions=tuple(map(edited, plan.actions)))
+
+
+DOCTORING: tuple[Doctoring, ...] = (
+    lambda plan: plan._replace(allowed={"delete": 99, "abort": 99, "restart": 99}),
+    lambda plan: plan._replace(allowed={"delete": 99, "abort": 99}, narrowed=None, undeclared=()),
+    lambda plan: _each(plan, lambda action: action._replace(kind=ActionKind.RUN)),
+    _with_calls,
+    _with_other_jobs,
+)
 
 # What may go wrong at the service. None of it is a lie: no "done" that was not, no "not done" that was.
 _LOST = ("500", "502", "503", "504", "reset", "close", "truncated", "html", "empty", "garbage", "wrong-type", "302")
@@ -97,92 +194,6 @@ FAULTS: tuple[str, ...] = (
 TIMES = (1, 2, 3, 9)
 
 
-class Word(NamedTuple):
-    """The last that a person asked of an engine job, as far as an apply was told of it.
-
-    `config` is the one that was last let through; `spent` the tokens that bought something, `given`
-    those that have yet to. One that is taken back before it does is given anew where it comes after another execution.
-    """
-
-    state: Desired
-    config: Config = EMPTY
-    spent: frozenset[str] = frozenset()
-    given: frozenset[str] = frozenset()
-    forgotten: bool = False
-
-
-class Account:
-    """What a person asked for: how many executions of each engine job, and in which words."""
-
-    def __init__(self) -> None:
-        self.asks: Counter[str] = Counter()
-        self.words: dict[str, Word] = {}
-
-    def hear(self, job: Job, active_otherwise: bool) -> None:
-        """An apply is told of a job. `active_otherwise`: no record, and it is active with a config not asked for."""
-        word = self.words.get(job.id)
-        if job.state is not Desired.RUNNING:
-            self.words[job.id] = word._replace(state=job.state) if word else Word(job.state)
-            return
-        asked = word is None or word.state is not Desired.RUNNING
-        word = word or Word(Desired.RUNNING, job.config)
-        if job.run_token is not None and job.run_token not in word.spent | word.given:
-            asked, word = True, word._replace(given=word.given | {job.run_token})
-        if job.on_config_change is OnConfigChange.RESTART:
-            asked |= active_otherwise or not same_config(word.config, job.config)
-        self.asks[job.id] += asked
-        self.words[job.id] = word._replace(state=Desired.RUNNING, config=job.config if asked else word.config)
-
-    def spend(self, job_id: str, token: str | None) -> None:
-        """The job was executed, or taken as executed, or aborted to be, while the manifest gave it this token."""
-        word = self.words.get(job_id)
-        if word is not None:
-            spent = frozenset[str]() if token is None else frozenset({token})
-            before = frozenset[str]() if word.forgotten else word.spent
-            self.words[job_id] = word._replace(spent=before | spent, given=frozenset(), forgotten=False)
-
-    def close(self, job_id: str, executed: int) -> None:
-        """All that was asked of this job is done: the next execution takes a new word."""
-        self.asks[job_id] = executed
-        word = self.words.get(job_id)
-        if word is not None:
-            spent = frozenset[str]() if word.forgotten else word.spent
-            self.words[job_id] = word._replace(spent=spent, given=frozenset(), forgotten=False)
-
-    def adopted(self, job_id: str, record: Record) -> None:
-        """A job whose record a person dropped has one again: what it says is spent is."""
-        word = self.words.get(job_id)
-        if word is not None and word.forgotten and record.state is not None:
-            self.words[job_id] = word._replace(spent=record.run_tokens, forgotten=False)
-
-    def take_config(self, job: Job) -> None:
-        """The config is on record as taken, for the next run."""
-        if job.id in self.words:
-            self.words[job.id] = self.words[job.id]._replace(config=job.config)
-
-    def believe(self, job_id: str, record: Record | None, wanted: Config, *, reads: bool) -> None:
-        """A person accepts what is on record now as the truth.
-
-        Of a run in doubt the person accepts that it was done or not: a config that is `wanted` and
-        that either of the two lacks is asked for anew. With no record, a service that can be read
-        tells that a job was run already; one that can't does not, so that a manifest that says
-        `running` asks for a run.
-        """
-        if record is not None:
-            config = record.config
-            if (
-                record.doubt is not None
-                and record.doubt.verb is Verb.RUN
-                and not same_config(record.doubt.config, wanted)
-            ):
-                config = record.doubt.config
-            self.words[job_id] = Word(record.state or Desired.RUNNING, config, record.run_tokens)
-        elif not reads:
-            self.words.pop(job_id, None)
-        elif job_id in self.words:
-            self.words[job_id] = self.words[job_id]._replace(given=frozenset(), forgotten=True)
-
-
 class Months(RuleBasedStateMachine):
     """The state machine; one instance is one history."""
 
@@ -197,6 +208,7 @@ class Months(RuleBasedStateMachine):
         self.seen_done = 0
         self.doubts: dict[str, Record] = {}
         self.disturbed: set[str] = set()
+        self.lagged: set[str] = set()
 
     # The steps
 
@@ -205,9 +217,14 @@ class Months(RuleBasedStateMachine):
         create_missing=st.booleans(),
         job_seconds=st.sampled_from((30.0, 5000.0)),
         lenient=st.booleans(),
+        drain_s=st.sampled_from((0.0, 0.0, 20.0, 200.0)),
+        notes_after_s=st.sampled_from((None, None, 0.5, 70.0)),
+        wordings=st.booleans(),
+        lists=st.booleans(),
     )
-    def start(self, reads: bool, create_missing: bool, job_seconds: float, lenient: bool) -> None:
-        self.world = ModelWorld(reads=reads, create_missing=create_missing, job_seconds=job_seconds, lenient=lenient)
+    def start(self, **service: Any) -> None:
+        self.world = ModelWorld(**service)
+        create_missing = service["create_missing"]
         if not create_missing:
             for job_id in IDS[:-1]:
                 self.world.add_job(ServerJob(job_id, created_at=self.world.clock()))
@@ -261,6 +278,64 @@ class Months(RuleBasedStateMachine):
             self._edit("a", ("token", value))
             self._apply()
 
+    @rule(token=st.sampled_from(("monday", "tuesday")), stop_at=st.integers(0, 8))
+    def ask_again_and_stop_midway(self, token: str, stop_at: int) -> None:
+        self._edit("a", ("token", token))
+        self._apply(How(stop_at=stop_at))
+        self._apply()
+
+    @rule(name=st.sampled_from(NAMES), seconds=st.sampled_from((0.0, 0.0, 100.0)))
+    def stop_a_job_and_run_it_soon_after(self, name: str, seconds: float) -> None:
+        self._edit(name, ("state", Desired.ABORTED))
+        self._apply()
+        self.world.forward(seconds)
+        self._edit(name, ("state", Desired.RUNNING))
+        self._apply()
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        edit=st.sampled_from(EDITS),
+        verb=st.sampled_from((Verb.RUN, Verb.RUN, Verb.ABORT, Verb.DELETE)),
+        body=st.sampled_from(SAY_NOTHING),
+        after=st.booleans(),
+        skip=st.sampled_from((0, 0, 1)),
+    )
+    def edit_and_be_told_nothing(self, name: str, edit: Edit, verb: Verb, body: bytes, after: bool, skip: int) -> None:
+        self._edit(name, edit)
+        self._apply(How(odd=OddAnswer(verb, body, after, skip)))
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        first=st.sampled_from(NAMING),
+        second=st.sampled_from(NAMING),
+        crash_at=st.sampled_from((None, None, 3, 9, 15)),
+    )
+    def give_names_around(self, name: str, first: Edit, second: Edit, crash_at: int | None) -> None:
+        for edit in (first, second):
+            self._edit(name, edit)
+            self._apply(How(crash_at=crash_at))
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        naming=st.sampled_from(NAMING),
+        kind=st.sampled_from(_LOST),
+        done=st.booleans(),
+        crash_at=st.integers(3, 30),
+        apply=st.booleans(),
+    )
+    def be_in_doubt_and_give_names_around_and_resolve(
+        self, name: str, naming: Edit, kind: str, done: bool, crash_at: int, apply: bool
+    ) -> None:
+        for one in self.jobs:
+            self._edit(one, ("token", "monday"))
+        reads = self.world.options.reads
+        lost = f"run:{kind}{':after' if done else ''}:times=2"
+        self._apply(How(crash_at=crash_at) if reads else How(faults=(lost,)))
+        self._edit(name, naming)
+        if apply and not reads:
+            self._apply()
+        self.resolve_as_the_plan_says()
+
     @rule(prune=st.booleans())
     def apply(self, prune: bool) -> None:
         self._apply(prune=prune)
@@ -310,6 +385,124 @@ class Months(RuleBasedStateMachine):
     @rule(crash_at=st.sampled_from((None, None, 3, 9, 15)))
     def apply_the_saved_plan(self, crash_at: int | None) -> None:
         self._apply(How(crash_at=crash_at), saved=self.saved)
+
+    @precondition(lambda self: JOURNAL not in self.world.disk.files)
+    @rule(
+        name=st.sampled_from(NAMES),
+        edit=st.sampled_from(EDITS),
+        gone=st.sampled_from(TAKEN_AWAY),
+        at=st.integers(0, 40),
+        other_begins=st.booleans(),
+    )
+    def lose_files_under_an_apply(
+        self, name: str, edit: Edit, gone: tuple[str, ...], at: int, other_begins: bool
+    ) -> None:
+        """`git clean`, or `rm`; and as the lock may be gone, someone else begins. A state that is gone is put back."""
+        disk = self.world.disk
+        before = disk.read(STATE)
+        self._edit(name, edit)
+        reads = disk.reads[STATE]
+
+        def clean() -> None:
+            # What is gone before it is loaded, or once it was written anew, is a lost state, and another story.
+            if STATE not in gone or (disk.reads[STATE] > reads and disk.read(STATE) == before):
+                for path in gone:
+                    disk.put(path, None)
+            # Where a call was sent already, or the state is gone too, nothing here tells the other of it.
+            if other_begins and not self.world.changing and STATE not in gone:
+                self.world.beside(self.world.apply)
+
+        def put_back() -> None:
+            if STATE not in disk.files and before is not None:
+                disk.put(STATE, before)
+
+        self._apply(How(meanwhile=clean, meanwhile_at=at), mended_by=put_back)
+
+    @precondition(lambda self: JOURNAL not in self.world.disk.files)
+    @rule(
+        name=st.sampled_from(NAMES),
+        edit=st.sampled_from(EDITS),
+        other=st.sampled_from(NAMES),
+        other_edit=st.sampled_from((("token", "friday"), ("token", "friday"), *NAMING)),
+        at=st.integers(0, 40),
+    )
+    def pull_a_newer_state_under_an_apply(self, name: str, edit: Edit, other: str, other_edit: Edit, at: int) -> None:
+        """Another clone applies and commits, and `git pull` brings what it wrote while an apply is at work here."""
+        world = self.world
+        self._apply()
+        if name == other or any(action.kind is not ActionKind.NOOP for action in world.plan(refresh=False).actions):
+            return
+        ours, first, disk = self.jobs, len(world.book.done), world.disk
+        versions, old = self.versions, disk.read(STATE)
+        self._edit(other, other_edit)
+        theirs = self.jobs
+        if _wishes(theirs) | _wishes(ours) != _wishes(theirs):
+            # Clones that ask opposite things of a job, each with a state of its own, are another story.
+            self._declare(ours)
+            return
+        with world.another_clone() as clone:
+            theirs_ended = self._apply()
+            pulled = {path: bytes(clone.files[path]) for path in (STATE, HISTORY) if path in clone.files}
+        self.versions, taken = versions, []
+
+        def pull() -> None:
+            # Git takes the place of a file that is as it was committed, and of no other.
+            if disk.read(STATE) == old:
+                taken.append(True)
+                self.seen_done = first  # what the other clone ran is to be on record here from now on
+                for path, content in pulled.items():
+                    disk.put(path, content)
+
+        if theirs_ended.exit_code is not ExitCode.DONE:
+            pull()  # what is not done yet goes on from there alone
+            return
+        self._declare(ours)
+        self._edit(name, edit)
+        self.doubts = {}
+        self._apply(How(meanwhile=pull, meanwhile_at=at), pulls=taken)
+        self._declare(theirs)
+        self._edit(name, edit)
+        if not taken:
+            # The two have gone apart, and a person takes one side.
+            before = self._state()
+            for path, content in pulled.items():
+                disk.put(path, content)
+            disk.put(JOURNAL, None)
+            world.accept()
+            self._believe(before)
+        self.versions = []
+
+    @rule(name=st.sampled_from(NAMES), edit=st.sampled_from(EDITS), at=st.integers(0, 40))
+    def switch_the_folder_under_an_apply(self, name: str, edit: Edit, at: int) -> None:
+        """A link is led to another release, whose folder holds the same files; later it is led back."""
+        disk = self.world.disk
+        release = disk.files
+        copies = {path: bytes(release[path]) for path in (STATE, HISTORY) if path in release}
+        other = {path: bytearray(content) for path, content in copies.items()}
+        self._edit(name, edit)
+        reads = disk.reads[STATE]
+
+        def switch() -> None:
+            if disk.reads[STATE] > reads:
+                disk.lead_to(other)
+
+        self._apply(How(meanwhile=switch, meanwhile_at=at), mended_by=lambda: disk.lead_to(release))
+        assert {path: bytes(content) for path, content in other.items()} == copies, "it wrote into another folder"
+
+    @rule(name=st.sampled_from(NAMES), edit=st.sampled_from(UNDOING), how=st.sampled_from(DOCTORING))
+    def apply_a_saved_plan_that_was_edited(self, name: str, edit: Edit, how: Doctoring) -> None:
+        """A plan file lies about for days, and anyone may edit it: it does no more than what the tool would plan."""
+        self._edit(name, edit)
+        self.world.set_guards({"maxDelete": 0, "maxAbort": 0})
+        plan = self.world.plan(refresh=False, prune=True)
+        shown = {(call.method, call.path) for action in plan.actions for call in action.calls}
+        at = len(self.world.book.done)
+        ended = self._apply(saved=how(plan))
+        assert shown.issuperset(ended.changing), f"the tool plans no {set(ended.changing) - shown}"
+        guarded = [done for done in self.world.book.done[at:] if done.by_us and done.deed.verb is not Verb.RUN]
+        alone = [done for done in guarded if done.deed.job_id not in {a.id for a in plan.actions if len(a.calls) > 1}]
+        assert not alone, f"a guard was passed on the word of a plan file: {alone}"
+        self.world.set_guards({})
 
     @rule(job_id=st.sampled_from(IDS), verb=st.sampled_from((Verb.RUN, Verb.RUN, Verb.ABORT, Verb.DELETE)))
     def someone_else_acts(self, job_id: str, verb: Verb) -> None:
@@ -380,12 +573,56 @@ class Months(RuleBasedStateMachine):
             there = self.world.server_job(record.id)
             if there is None or there.submitted_at is None or record.submitted_at is None:
                 continue
-            if to_wire(there, self.world.clock())["submittedAt"] != record.submitted_at:
+            began_s = datetime.fromisoformat(record.submitted_at).timestamp() if record.submitted_at else 0
+            if abs(there.submitted_at - began_s) > INSTANT_S:
                 ran_since.add(record.id)
         at = len(self.world.book.done)
         self._apply()
         for done in self.world.book.done[at:]:
             assert not (done.by_us and done.deed.verb is Verb.RUN and done.deed.job_id in ran_since), done
+
+    @precondition(lambda self: self.doubts)
+    @rule()
+    def resolve_as_the_plan_says(self) -> None:
+        """A person pastes the command that the plan shows: it settles that call, and no other."""
+        for action in self.world.plan(refresh=False).actions:
+            record = self.world.record_of(action.id)
+            if record is None or record.doubt is None:
+                continue
+            told = re.search(r"reconciler resolve (.+?) --applied", action.reason)
+            assert told is not None, f"{action.job} is in doubt, and no command settles it: {action.reason}"
+            (name,) = [word for word in shlex.split(told[1]) if not word.startswith("--")]
+            others = {one.id: one for one in self._state().jobs.values() if one.id != action.id}
+            said = self.world.settle_doubt(name, applied=self._worked(record.doubt.op))
+            after = self.world.record_of(action.id)
+            assert after is None or after.doubt is None, f"`resolve {name}` left the doubt of {action.id}: {said}"
+            left = {one.id: one for one in self._state().jobs.values() if one.id != action.id}
+            assert left == others, f"`resolve {name}` was to settle {action.id}, and touched others: {said}"
+            assert record.doubt.verb in said, said
+            assert action.id in said, f"it does not say of which job: {said}"
+        self._check()
+
+    @precondition(lambda self: STATE in self.world.disk.files and JOURNAL not in self.world.disk.files)
+    @rule(other=st.sampled_from(NAMES), back=st.sampled_from((1, 2)), whole=st.booleans())
+    def merge_the_state_by_hand(self, other: str, back: int, whole: bool) -> None:
+        """Git merges two branches, one of which renamed a job: no person's word makes two records of one job true."""
+        content = bytes(self.world.disk.files[STATE])
+        merged, names = with_two_records(content, (self.versions or [content])[-back:][0], other)
+        if not names:
+            return
+        try:
+            if whole:
+                self.world.push(merged)
+            else:
+                self.world.disk.put(STATE, merged)
+                self.world.accept()
+        except ReconcilerError as refusal:
+            said = f"{refusal.message} {refusal.hint}"
+            assert all(name in said for name in names) or whole, f"it names not both of {names}: {said}"
+        else:
+            raise AssertionError(f"one id under two names was taken: {names}")
+        finally:
+            self.world.disk.put(STATE, content)
 
     @precondition(lambda self: self.doubts)
     @rule()
@@ -397,15 +634,18 @@ class Months(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES))
     def forget(self, name: str) -> None:
+        """A name is that of the manifest, and of the state alone where the manifest has none of it."""
         before = self._state()
-        if name in before.jobs and before.jobs[name].doubt is None:
+        record = self.world.record_of(self.jobs[name].id) if name in self.jobs else before.jobs.get(name)
+        if record is not None and record.doubt is None:
             self.world.forget(name)
+            assert self.world.record_of(record.id) is None, f"`state forget {name}` dropped another record"
             self._believe(before)
 
     @rule()
     def settle(self) -> None:
         """Applied again and again with nothing going wrong, it comes to rest."""
-        self.world.come_to_rest(self._apply)
+        self._check_nothing_is_owed(self.world.come_to_rest(self._apply))
 
     def teardown(self) -> None:
         if sys.exc_info()[0] is None and self.jobs:
@@ -415,6 +655,25 @@ class Months(RuleBasedStateMachine):
 
     def _state(self) -> State:
         return self.world.state
+
+    def _executed(self, until: Done | None = None) -> Counter[str]:
+        """How often each engine job was run by us, by the ledger; before one of its lines, where that is given."""
+        runs: Counter[str] = Counter()
+        for done in self.world.book.done:
+            if done is until:
+                break
+            runs[done.deed.job_id] += done.by_us and done.deed.verb is Verb.RUN
+        return runs
+
+    def _excuse_what_others_did(self) -> None:
+        """A job that someone else did something to since our last run of it owes nothing: it may be their run."""
+        left: dict[str, bool] = {}
+        for done in self.world.book.done:
+            if not done.by_us:
+                left[done.deed.job_id] = True
+            elif done.deed.verb is Verb.RUN:
+                left[done.deed.job_id] = False
+        self.account.excuse([job_id for job_id, touched in left.items() if touched])
 
     def _worked(self, op: str) -> bool:
         return any(done.op == op for done in self.world.book.done)
@@ -426,7 +685,7 @@ class Months(RuleBasedStateMachine):
         if what == "revert":
             jobs = dict((self.drafts[-value:] or [jobs])[0])
         elif job is None:
-            job_id = next((one for one in (f"{name}1", f"{name}2") if self._is_free(one)), None)
+            job_id = next((one for one in IDS_OF[name] if self._is_free(one)), None)
             if job_id is None:
                 return
             jobs[name] = Job(name, job_id, Desired.RUNNING, CONFIGS[0])
@@ -451,12 +710,17 @@ class Months(RuleBasedStateMachine):
                     del jobs[name]
                     jobs[value] = job._replace(name=value)
                     jobs = {other: one._replace(after=_without(one.after, name, value)) for other, one in jobs.items()}
-                case "id" if self._is_free(f"{name}{value}"):
-                    jobs[name] = job._replace(id=f"{name}{value}")
+                case "id" if self._is_free(IDS_OF[name][value]):
+                    jobs[name] = job._replace(id=IDS_OF[name][value])
+                case "swap-names" | "swap-ids" | "turn-names":
+                    jobs = _turned(jobs, name, what, value or 1)
         if jobs != self.jobs and not any(circles_in({one.name: one.after for one in jobs.values()})):
             self.drafts.append(self.jobs or jobs)
-            self.jobs = jobs
-            self.world.declare(jobs)
+            self._declare(jobs)
+
+    def _declare(self, jobs: dict[str, Job]) -> None:
+        self.jobs = jobs
+        self.world.declare(jobs)
 
     def _is_free(self, job_id: str) -> bool:
         return all(job.id != job_id for job in self.jobs.values())
@@ -506,44 +770,72 @@ class Months(RuleBasedStateMachine):
     def _hear_all(self, prune: bool) -> None:
         state = self._state()
         recorded = {record.id: record for record in state.jobs.values()}
+        executed = self._executed()
         for job in self.jobs.values():
             if job.suspend is not None:
                 continue
-            self.account.hear(job, job.id not in recorded and self._is_active_otherwise(job))
+            self.account.hear(job, job.id not in recorded and self._is_active_otherwise(job), executed[job.id])
         if prune:
             declared = {job.id for job in self.jobs.values()}
             for record in state.jobs.values():
                 if record.id not in declared:
-                    self.account.hear(Job("", record.id, Desired.ABSENT, {}), False)
+                    self.account.hear(Job("", record.id, Desired.ABSENT, {}), False, executed[record.id])
 
     def _is_active_otherwise(self, job: Job) -> bool:
-        import json
-
         there = self.world.server_job(job.id)
         return (
             there is not None
             and there.deleted_at is None
-            and server_state(there, self.world.clock()) is JobState.RUNNING
+            and self.world.life_of(job.id) is JobState.RUNNING
             and not agrees(job.config, json.loads(there.config))
         )
 
-    def _apply(self, how: How = HONEST, *, prune: bool = False, saved: Plan | None = None) -> Ended:
-        before = Account()
-        before.asks, before.words = self.account.asks.copy(), dict(self.account.words)
+    def _apply(
+        self,
+        how: How = HONEST,
+        *,
+        prune: bool = False,
+        saved: Plan | None = None,
+        mended_by: Callable[[], None] = lambda: None,
+        pulls: Sequence[bool] = (),
+    ) -> Ended:
+        """Apply, and judge. `mended_by` is what a person does after it; `pulls` has entries once another state came."""
+        before, state = self.account.copy(), self._state()
         self._hear_all(prune or (saved is not None and bool({a.job for a in saved.actions} - set(self.jobs))))
         if any("stale" in fault for fault in how.faults):
             self.disturbed.update(IDS)
-        records, at = self._state().jobs.values(), len(self.world.book.done)
+            self.lagged.update(IDS)
+        records, at = state.jobs.values(), len(self.world.book.done)
         ended = self.world.apply(how, prune=prune, saved=saved)
         self._check_protected({record.id for record in records if record.protect}, at)
         if ended.refusal is not None:
             # A saved plan that no longer fits, or a service that was never reached or rejects the token.
-            assert not ended.changing or how.faults, ended.refusal
-            assert how.faults or isinstance(ended.refusal, Refused), ended.refusal
-            if not how.faults:
+            assert not ended.changing or not how.is_honest, ended.refusal
+            assert not how.is_honest or isinstance(ended.refusal, Refused), ended.refusal
+            if how.is_honest:
                 self.account = before
-        self._check(ended)
+        if how.meanwhile is None:
+            self._check(ended)
+        else:
+            mended_by()
+            is_taken = self._accept_where_files_do_not_fit(ended)
+            self._check(ended)
+            if is_taken or pulls:
+                self.versions = []
+                self._believe(state)
         return ended
+
+    def _accept_where_files_do_not_fit(self, ended: Ended) -> bool:
+        """A person takes the files as they are where others had a hand in them, once told. Whether that was so."""
+        try:
+            self.world.store().read(TARGET)
+        except StateError as fault:
+            trouble = fault.message
+        else:
+            return False
+        assert ended.crashed or ended.exit_code is not ExitCode.DONE, f"exit 0, and then: {trouble}"
+        self.world.accept()
+        return True
 
     # What must hold
 
@@ -552,10 +844,10 @@ class Months(RuleBasedStateMachine):
         records = {record.id: record for record in state.jobs.values()}
         assert len(records) == len(state.jobs), f"one engine job has two records: {state.jobs}"
         book = self.world.book.done
-        ours = [done for done in book if done.by_us and done.deed.verb is Verb.RUN]
         for done in book:
             assert not done.by_us or done.op is not None, f"sent without an intent on disk: {done}"
-        executed = Counter(done.deed.job_id for done in ours)
+        executed = self._executed()
+        self._excuse_what_others_did()
         for job_id, times in executed.items():
             assert times <= self.account.asks[job_id], f"{job_id} was run {times} times: {self.account.asks[job_id]}"
         newest = {d.deed.job_id: d for d in book[self.seen_done :] if d.by_us and d.deed.verb is Verb.RUN}
@@ -565,6 +857,8 @@ class Months(RuleBasedStateMachine):
             is_restarted = done.deed.verb is Verb.ABORT and job is not None and job.state is Desired.RUNNING
             if done.by_us and (done.deed.verb is Verb.RUN or is_restarted):
                 self.account.spend(done.deed.job_id, job.run_token if job else None)
+            if done.by_us and is_restarted:
+                self.account.aborted_to_run(done.deed.job_id, self._executed(until=done)[done.deed.job_id])
         for job_id, done in newest.items():
             record = records.get(job_id)
             assert record is not None, f"a run of {job_id} is not on record"
@@ -583,6 +877,26 @@ class Months(RuleBasedStateMachine):
         if content is not None and (not self.versions or self.versions[-1] != content):
             self.versions.append(bytes(content))
 
+    def _check_paid(self, outcome: ActionOutcome, executed: int) -> None:
+        """What an apply is done with was run as often as it had to be, as far as no read lagged."""
+        job_id = outcome.action.id
+        unpaid = self.account.unpaid(job_id, executed) if job_id not in self.lagged else []
+        assert not unpaid, f"{job_id} was not run, though {unpaid}: {outcome}"
+
+    def _check_nothing_is_owed(self, last: Ended) -> None:
+        """At rest, with nothing going wrong, whatever was to be run was run, or what stands in its way is plain."""
+        executed = self._executed()
+        for outcome in last.outcomes:
+            job, job_id = self.jobs.get(outcome.action.job), outcome.action.id
+            if job is None or job.state is not Desired.RUNNING or job.suspend is not None or job_id in self.lagged:
+                continue
+            record = self.world.record_of(job_id)
+            in_doubt = record is not None and record.doubt is not None
+            protected = job.protect if job.protect is not None else record is not None and record.protect
+            excused = in_doubt or protected or bool(job.after) or self.world.is_out_of_reach(outcome)
+            unpaid = [] if excused else self.account.unpaid(job_id, executed[job_id])
+            assert not unpaid, f"{job_id} is not run, though {unpaid}: {outcome}"
+
     def _check_protected(self, protected: set[str], at: int) -> None:
         """What was recorded as protected was neither aborted nor deleted, unless the manifest lifted that."""
         says = {job.id: job.protect for job in self.jobs.values() if job.protect is not None}
@@ -599,7 +913,7 @@ class Months(RuleBasedStateMachine):
                 first = self.world.server_job(self.jobs[other].id)
                 if first is None or first.id in self.disturbed:
                     continue
-                state = server_state(first, self.world.clock())
+                state = self.world.life_of(first.id)
                 assert state is JobState.COMPLETE, f"{job_id} was run, and {other}, which comes first, is {state}"
 
     def _note_doubts(self) -> None:
@@ -636,14 +950,17 @@ class Months(RuleBasedStateMachine):
             assert (outcome.outcome is Outcome.IN_DOUBT) <= doubtful, outcome
             if doubtful:
                 said = f"{outcome.error} {outcome.note} {outcome.action.reason}"
-                assert f"reconciler resolve {outcome.action.job}" in said or "skipped" in said, outcome
+                words = (f"reconciler resolve {outcome.action.job}", "skipped", "not sent")
+                assert any(word in said for word in words), outcome
             if outcome.outcome is Outcome.SUCCEEDED and not doubtful:
                 job = self.jobs.get(outcome.action.job)
                 if job and job.suspend is not None:
                     continue
                 if job and job.state is Desired.RUNNING:
+                    self._check_paid(outcome, executed[job_id])
                     self.account.spend(job_id, job.run_token)
-                self.account.close(job_id, executed[job_id])
+                is_running = job is not None and job.state is Desired.RUNNING
+                self.account.close(job_id, executed[job_id], running=is_running)
                 if job and record and record.state is Desired.RUNNING and same_config(record.config, job.config):
                     self.account.take_config(job)
         if ended.exit_code is not None:
@@ -651,6 +968,41 @@ class Months(RuleBasedStateMachine):
             assert shown.issuperset(ended.changing), f"no plan showed {set(ended.changing) - shown}"
         if ended.exit_code is not None and in_doubt:
             assert ended.exit_code is ExitCode.IN_DOUBT, f"exit {ended.exit_code} with a call in doubt"
+
+
+def _turned(jobs: dict[str, Job], name: str, what: str, by: int) -> dict[str, Job]:
+    """The jobs with some names, or ids, handed on: two that swap them, or all that pass them round."""
+    names = sorted(jobs)
+    if what != "turn-names":
+        names = [name, names[(names.index(name) + 1) % len(names)]]
+    if len(set(names)) < 2:
+        return jobs
+    turned = dict(jobs)
+    for at, old in enumerate(names):
+        giver = jobs[names[(at + by) % len(names)]]
+        turned[old] = jobs[old]._replace(id=giver.id) if what == "swap-ids" else giver._replace(name=old)
+    return {old: job._replace(after=()) for old, job in turned.items()}
+
+
+def _wishes(jobs: dict[str, Job]) -> dict[str, Job]:
+    """What is asked of each engine job, whatever its name, and one more run aside."""
+    return {job.id: job._replace(name="", run_token=None, after=()) for job in jobs.values()}
+
+
+def with_two_records(content: bytes, older: bytes, other: str) -> tuple[bytes, tuple[str, ...]]:
+    """A state file in which the record of one job stands under another name too, as it was written before; and both."""
+    document, before = json.loads(content), json.loads(older)
+    names = sorted(document.get("jobs", {}))
+    if not names or other in names:
+        return b"", ()
+    first = names[0]
+    job_id = document["jobs"][first]["id"]
+    records = [record for record in before["jobs"].values() if record["id"] == job_id]
+    document["jobs"][other] = (records or [document["jobs"][first]])[0]
+    document["serial"] += 1
+    del document["digest"]
+    rest = (json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False).removeprefix("{\n") + "\n").encode()
+    return b'{\n  "digest": "sha256:' + sha256(rest).hexdigest().encode() + b'",\n' + rest, (first, other)
 
 
 def _without(names: tuple[str, ...], gone: str, new: str = "") -> tuple[str, ...]:

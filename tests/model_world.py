@@ -4,35 +4,38 @@ Time goes forward only where something waits. A fuse ends the program at any ope
 or the network; what was written by then stays.
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
-from itertools import count
+from datetime import UTC, datetime, timedelta, timezone
+from errno import ENOENT
+from itertools import count, cycle
 from random import Random
 from tempfile import TemporaryDirectory
 from threading import Event as Flag
 from typing import Any, NamedTuple
 
-from reconciler import app, planning, sources, threads, wiring
+from reconciler import app, planning, refresh, sources, threads, wiring
 from reconciler.clocks import Clocks
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.http.reply import Reply
-from reconciler.engines.sandbox import life
+from reconciler.engines.sandbox import answers, life
 from reconciler.engines.sandbox import service as service_module
 from reconciler.engines.sandbox.direct import DirectTransport
 from reconciler.engines.sandbox.faults import Faults, parse_fault
 from reconciler.engines.sandbox.life import Book, Deed
 from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.engines.sandbox.service import Options, Request, Service
-from reconciler.errors import ExitCode, ReconcilerError
+from reconciler.errors import ExitCode, LockTaken, ReconcilerError
 from reconciler.homes import CheckedStore, Home
 from reconciler.jobs import Access, Config, Job, Record, State, Target, Verb
 from reconciler.manifest import Head, Manifest
 from reconciler.plan import ActionKind, ActionOutcome, Outcome, Plan
 from reconciler.planning import Selection
 from reconciler.state import file, session
-from reconciler.state.disk import File
 from reconciler.state.file import FileStore, Surroundings
 from reconciler.state.journal import decode
 
@@ -43,6 +46,7 @@ SETTLE_S = 60.0
 
 STATE = "jobs.state.json"
 JOURNAL = f"{STATE}.journal"
+LOCK = f"{STATE}.lock"
 HISTORY = "jobs.history.jsonl"
 # The folder of the marks is made on the real disk, and stays empty.
 _FOLDER = TemporaryDirectory(prefix="reconciler-model-")
@@ -54,17 +58,28 @@ class Crash(BaseException):
 
 
 class Fuse:
-    """Ends the program ahead of its n-th operation, and at every one after that."""
+    """Ends the program ahead of its n-th operation, and at every one after that; and lets others act ahead of one."""
 
     def __init__(self) -> None:
         self.left: int | None = None
         self.burnt = False
+        self._meanwhile: Callable[[], object] | None = None
+        self._before = 0
+
+    def meanwhile(self, operations: int, act: Callable[[], object] | None) -> None:
+        """Call `act` ahead of the operation that comes after so many."""
+        self._before, self._meanwhile = operations, act
 
     def set(self, operations: int | None) -> None:
         """Burn after so many operations; None never does."""
         self.left, self.burnt = operations, False
 
-    def pass_one(self) -> None:
+    def pass_one(self, *, alone: bool = False) -> None:
+        """The next operation begins. Nobody else acts ahead of one that is `alone`, but ahead of the one after it."""
+        self._before -= 1
+        if self._before < 0 and not alone and self._meanwhile is not None:
+            act, self._meanwhile = self._meanwhile, None
+            act()
         if self.left == 0:
             self.burnt = True
         if self.burnt:
@@ -83,13 +98,28 @@ class NoThread:
         raise RuntimeError("can't start new thread")
 
 
+Files = dict[str, bytearray]
+"""A folder: file names and contents. An open file is the content itself, whatever stands at its name by then."""
+
+
 class MemoryDisk:
-    """A `Disk` that forgets nothing. `changes` counts what was done to it; a torn write leaves its first half."""
+    """A `Disk` that forgets nothing. `changes` counts what was done to it; a torn write leaves its first half.
+
+    `files` is the folder that its name leads to. Somebody else may have the name lead to another one meanwhile;
+    whoever holds the folder stays with it.
+    """
 
     def __init__(self, fuse: Fuse) -> None:
         self.fuse = fuse
-        self.files: dict[str, bytearray] = {}
+        self.files: Files = {}
         self.changes = 0
+        self.held: list[Files] = []
+        self.reads: Counter[str] = Counter()
+        self._locks: list[bytearray] = []
+
+    @property
+    def _there(self) -> Files:
+        return self.held[-1] if self.held else self.files
 
     def change(self) -> None:
         self.fuse.pass_one()
@@ -103,37 +133,82 @@ class MemoryDisk:
         else:
             self.files[path] = bytearray(content)
 
+    def lead_to(self, files: Files) -> None:
+        """The name of the folder leads to another one from now on."""
+        self.changes += 1
+        self.files = files
+
     def read(self, path: str) -> bytes | None:
-        found = self.files.get(path)
+        self.reads[path] += 1
+        found = self._there.get(path)
         return None if found is None else bytes(found)
 
     def create(self, path: str, mode: int) -> "MemoryFile":
         self.change()
-        self.files[path] = bytearray()
-        return MemoryFile(self, self.files[path])
+        self._there[path] = bytearray()
+        return MemoryFile(self, self._there[path])
 
     def rename(self, old: str, new: str) -> None:
-        self.change()
-        self.files[new] = self.files.pop(old)
+        # No one can look and rename in one step: what others do at this moment they do after it.
+        self.fuse.pass_one(alone=True)
+        self.changes += 1
+        if old not in self._there:
+            raise FileNotFoundError(ENOENT, "No such file or directory")
+        self._there[new] = self._there.pop(old)
 
     def remove(self, path: str) -> None:
-        self.change()
-        del self.files[path]
+        self.fuse.pass_one(alone=True)
+        self.changes += 1
+        if self._there.pop(path, None) is None:
+            raise FileNotFoundError(ENOENT, "No such file or directory")
 
     def sync_folder(self, path: str) -> None:
         self.fuse.pass_one()
 
     def mode(self, path: str) -> int | None:
-        return 0o600 if path in self.files else None
+        return 0o600 if path in self._there else None
 
-    def hold(self, path: str) -> AbstractContextManager[None]:
-        return nullcontext()
+    @contextmanager
+    def hold(self, path: str) -> Iterator[None]:
+        self.held.append(self._there)
+        try:
+            yield
+        finally:
+            self.held.pop()
 
     def stamp(self, path: str) -> object:
-        return self.read(path)
+        content = self._there.get(path)
+        return None if content is None else (id(content), bytes(content))
 
-    def is_at(self, path: str, file: File) -> bool:
-        return isinstance(file, MemoryFile) and self.files.get(path) is file.content
+    def is_at(self, path: str, file: object) -> bool:
+        return isinstance(file, MemoryFile) and self._there.get(path) is file.content
+
+    @contextmanager
+    def locked(self, path: str, *_: object) -> "Iterator[HeldLock]":
+        """What `state.lock.locked` does: the lock is on the file, and goes with it."""
+        there = self._there
+        content = there.setdefault(path, bytearray(b"{}"))
+        if any(content is held for held in self._locks):
+            raise LockTaken(f"the state is locked ({path})", "wait for it to end and try again")
+        self._locks.append(content)
+        try:
+            yield HeldLock(there, path, content)
+        finally:
+            self._locks = [held for held in self._locks if held is not content]
+            if not self.fuse.burnt and there.get(path) is content:
+                del there[path]
+
+
+class HeldLock(NamedTuple):
+    """A lock that is held on a file of a `MemoryDisk`."""
+
+    files: Files
+    path: str
+    content: bytearray
+
+    def is_held(self) -> bool:
+        """Whether the lock file is still the one that was locked."""
+        return self.files.get(self.path) is self.content
 
 
 class MemoryFile:
@@ -220,36 +295,38 @@ class WatchedTransport(DirectTransport):
 
     def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
         world = self._world
-        world.fuse.pass_one()
+        # What others do between the last look at the files and the request, nobody can see.
+        world.fuse.pass_one(alone=method != "GET")
         world.count_request()
         book = world.book
         book.by_us, book.op = True, None if method == "GET" else world.intent_of(method, url.removeprefix(ENDPOINT))
         if method != "GET":
             world.changing.append((method, url.removeprefix(ENDPOINT)))
+        odd = world.next_odd_answer(method, url)
         try:
-            reply = self._as_told(super().exchange(method, url, headers, body))
+            if odd is None or odd.after:
+                reply = self._as_told(super().exchange(method, url, headers, body))
+            if odd is not None:
+                reply = self._whole(answers.Reply(200, odd.body))
         finally:
             book.by_us, book.op = False, None
         world.fuse.pass_one()
         return reply
 
     def _as_told(self, reply: Reply) -> Reply:
-        """The reply of a service that leaves out what it does not tell."""
-        job = reply.document.get("job") if isinstance(reply.document, dict) else None
+        """The reply of a service that leaves out what it does not tell, and words its times as it likes."""
+        world, document = self._world, reply.document
+        if not isinstance(document, dict):
+            return reply
+        if "data" in document:
+            worded = next(world.list_wordings)
+            return replace(reply, document={**document, "data": [world.told(job, worded) for job in document["data"]]})
+        job = document.get("job")
         if job is None:
             return reply
-        if job["id"] in self._world.unreadable:
+        if job["id"] in world.unreadable:
             return Reply(sent=True, status=500)
-        if not self._world.tells_config:
-            return replace(reply, document={"job": {name: told for name, told in job.items() if name != "config"}})
-        return reply
-
-
-class HeldLock:
-    """The lock of a world with one program at a time."""
-
-    def is_held(self) -> bool:
-        return True
+        return replace(reply, document={"job": world.told(job, next(world.read_wordings))})
 
 
 class SteppedFlag(Flag):
@@ -265,12 +342,30 @@ class SteppedFlag(Flag):
         return self.is_set()
 
 
+class OddAnswer(NamedTuple):
+    """A 200 that does not say that anything was done: to which call, and whether it was done all the same.
+
+    `verb` is that of the call, `skip` how many of them are answered honestly first.
+    """
+
+    verb: Verb
+    body: bytes
+    after: bool
+    skip: int = 0
+
+
 class How(NamedTuple):
-    """What goes wrong during a command: a crash, an interruption, or a fault of the service."""
+    """What goes wrong during a command: a crash, an interruption, a fault of the service, an odd answer.
+
+    `meanwhile` is what others do ahead of the operation (of the disk or the network) of number `meanwhile_at`.
+    """
 
     crash_at: int | None = None
     stop_at: int | None = None
     faults: tuple[str, ...] = ()
+    odd: OddAnswer | None = None
+    meanwhile: Callable[[], object] | None = None
+    meanwhile_at: int = 0
 
     @property
     def is_honest(self) -> bool:
@@ -290,20 +385,76 @@ class Ended(NamedTuple):
     changing: tuple[tuple[str, str], ...] = ()
 
 
+Wording = Callable[[datetime], str]
+"""One of the ways in which RFC 3339 words an instant."""
+
+
+def _in_zone(moment: datetime) -> str:
+    return moment.astimezone(timezone(timedelta(hours=2))).isoformat(timespec="microseconds")
+
+
+WORDINGS: tuple[Wording, ...] = (
+    lambda moment: moment.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+    lambda moment: moment.isoformat(timespec="microseconds"),
+    lambda moment: moment.isoformat(timespec="microseconds").replace("+00:00", "000Z"),
+    _in_zone,
+)
+"""How a service may word one and the same instant."""
+
+
 def _run_anew(job: ServerJob, config: Config, now: float, job_seconds: float, failure: str = "") -> ServerJob:
     if life.state(job, now) is life.JobState.RUNNING:
-        job = life.abort(job, now)
+        job = job._replace(ends_at=now, aborted_at=None)
     return life.run(job, config, now, job_seconds, failure)
+
+
+_Seam = tuple[Any, str, Any]
+"""A module, a name in it, and what stands for that in this world."""
+
+
+@contextmanager
+def _with(seams: Sequence[_Seam]) -> Iterator[None]:
+    real = [(module, name, getattr(module, name)) for module, name, _ in seams]
+    try:
+        for module, name, value in seams:
+            setattr(module, name, value)
+        yield
+    finally:
+        for module, name, value in real:
+            setattr(module, name, value)
 
 
 class ModelWorld:
     """One user's disk and one service. All commands go through `app`."""
 
     def __init__(
-        self, *, reads: bool = True, create_missing: bool = False, job_seconds: float = 1000.0, lenient: bool = False
+        self,
+        *,
+        reads: bool = True,
+        create_missing: bool = False,
+        job_seconds: float = 1000.0,
+        lenient: bool = False,
+        drain_s: float = 0.0,
+        notes_after_s: float | None = None,
+        wordings: bool = False,
+        lists: bool = False,
     ) -> None:
-        """`lenient`: a run of a job that is active is no error, and starts another one."""
+        """`lenient`: a run of a job that is active is no error, and starts another one.
+
+        An aborted job is active for `drain_s` more. So many seconds after the end of a run, `notes_after_s`, the
+        service adds a word of its own to that run's times. With `wordings` no two reads word a time in the same way;
+        with `lists` the list is read ahead of single jobs, as where there are many.
+        """
         self._run = _run_anew if lenient else life.run
+        self._drain_s = drain_s
+        self._drain = (f"abort:drain:seconds={drain_s:g}",) if drain_s else ()
+        self._notes_after_s = notes_after_s
+        self._lists = lists
+        self.read_wordings: Iterator[Wording] = cycle(WORDINGS[::-1] if wordings else WORDINGS[:1])
+        self.list_wordings: Iterator[Wording] = cycle(WORDINGS if wordings else WORDINGS[:1])
+        self._odd: OddAnswer | None = None
+        self.remarks: list[str] = []
+        self.guards: Mapping[str, int | str] = {}
         self.fuse = Fuse()
         self.disk = MemoryDisk(self.fuse)
         self._now = 1_800_000_000.0
@@ -339,7 +490,7 @@ class ModelWorld:
         return next(self._numbers).to_bytes(size, "big")
 
     def service(self, faults: Iterable[str] = ()) -> Service:
-        parsed = Faults([parse_fault(text) for text in faults])
+        parsed = Faults([parse_fault(text) for text in (*faults, *self._drain)])
         return Service(self.book, parsed, self.options, self.clock, self.randbytes)
 
     def store(self) -> FileStore:
@@ -369,7 +520,38 @@ class ModelWorld:
     def declare(self, jobs: Mapping[str, Job]) -> None:
         """Write the manifest."""
         jobs = dict(sorted(jobs.items()))
-        self.manifest = Manifest(TARGET, jobs, {}, {})
+        self.manifest = Manifest(TARGET, jobs, self.guards, {})
+
+    def set_guards(self, guards: Mapping[str, int | str]) -> None:
+        """Write the manifest with these guards."""
+        self.guards = guards
+        self.declare(self.manifest.jobs)
+
+    def told(self, job: Mapping[str, Any], wording: Wording) -> dict[str, Any]:
+        """What the service tells of a job at this moment, with its times in these words."""
+
+        def worded(value: str | None) -> str | None:
+            return None if value is None else wording(datetime.fromisoformat(value))
+
+        told = {name: worded(value) if name.endswith("At") else value for name, value in job.items()}
+        stamps = {word: worded(value) for word, value in job["stateTimestamps"].items()}
+        if self._notes_after_s is not None and job["endedAt"] is not None:
+            noted_s = datetime.fromisoformat(job["endedAt"]).timestamp() + self._notes_after_s
+            if noted_s <= self._now:
+                stamps["JOB_STATE_ARCHIVED"] = wording(datetime.fromtimestamp(noted_s, UTC))
+        told["stateTimestamps"] = stamps
+        if not self.tells_config:
+            del told["config"]
+        return told
+
+    def next_odd_answer(self, method: str, url: str) -> OddAnswer | None:
+        """The odd answer that this call gets, None where it gets an honest one."""
+        odd = self._odd
+        verb = Verb.DELETE if method == "DELETE" else url.rpartition("/")[2]
+        if odd is None or method == "GET" or verb != odd.verb:
+            return None
+        self._odd = odd._replace(skip=odd.skip - 1) if odd.skip else None
+        return None if odd.skip else odd
 
     def add_job(self, job: ServerJob) -> None:
         """Put a job on the server as if it had always been there."""
@@ -381,7 +563,8 @@ class ModelWorld:
         path = f"/v1/customer/jobs/{job_id}" + ("" if verb is Verb.DELETE else f"/{verb}")
         method = "DELETE" if verb is Verb.DELETE else "POST"
         request = Request(method, path, TOKEN, "application/json", body if verb is Verb.RUN else b"")
-        return self.service([fault] if fault else []).answer(request)[0].status
+        with _with([(service_module, "run", self._run)]):
+            return self.service([fault] if fault else []).answer(request)[0].status
 
     def intent_of(self, method: str, path: str) -> str | None:
         """The op of the open intent on disk that such a call needs; None where there is none."""
@@ -419,7 +602,7 @@ class ModelWorld:
                 transport=WatchedTransport(self, asked),
             )
 
-        seams: list[tuple[Any, str, Any]] = [
+        seams: list[_Seam] = [
             *((module, "validate", lambda place, world, *_: (self.manifest, 1)) for module in (app, planning)),
             (sources, "read_sources", lambda paths: []),
             (app, "head_at", lambda place, world: (place, Head(TARGET, Access(), None))),
@@ -428,21 +611,17 @@ class ModelWorld:
             (planning, "commit_of", lambda place, world: None),
             (wiring, "open_engine", engine),
             (service_module, "run", self._run),
+            *([(refresh, "_LIST_FROM", 1)] if self._lists else []),
             (session, "_CHECKPOINT_BYTES", 3000),  # after two or three calls, not after thousands
-            (file, "locked", lambda *_: nullcontext(HeldLock())),
+            (file, "locked", self.disk.locked),
             (threads, "Thread", NoThread),
         ]
-        real = [(module, name, getattr(module, name)) for module, name, _ in seams]
-        try:
-            for module, name, value in seams:
-                setattr(module, name, value)
+        with _with(seams):
+            clocks = Clocks(self.clock, self.clock)
             yield (
                 wiring.Place(("jobs.yaml",)),
-                wiring.World({"USER": "ada"}, self.stop, clocks=Clocks(self.clock, self.clock)),
+                wiring.World({"USER": "ada"}, self.stop, self.remarks.append, clocks=clocks),
             )
-        finally:
-            for module, name, value in real:
-                setattr(module, name, value)
 
     def plan(self, *, refresh: bool, prune: bool = False) -> Plan:
         """The plan. Raises `ReconcilerError` as `app.plan` does."""
@@ -452,7 +631,9 @@ class ModelWorld:
     def apply(self, how: How = HONEST, *, prune: bool = False, saved: Plan | None = None) -> Ended:
         """Apply under what goes wrong, and say how it ended."""
         self.fuse.set(how.crash_at)
+        self.fuse.meanwhile(how.meanwhile_at, how.meanwhile)
         self.stop_at = how.stop_at
+        self._odd = how.odd
         self.changing = []
         try:
             with self.wired(how.faults) as (place, world):
@@ -474,17 +655,51 @@ class ModelWorld:
             ended = Ended(refusal=refusal)
         self.names_state &= STATE not in self.disk.files
         self.fuse.set(None)
+        self.fuse.meanwhile(0, None)
         self.stop.clear()
-        self.stop_at = None
+        self.stop_at = self._odd = None
         return ended._replace(changing=tuple(self.changing))
 
-    def settle_doubt(self, name: str, *, applied: bool) -> None:
+    @contextmanager
+    def another_clone(self) -> Iterator[MemoryDisk]:
+        """Be at another clone of the same repository, on another machine, with what is committed."""
+        here = self.disk
+        self.disk = MemoryDisk(self.fuse)
+        for path in (STATE, HISTORY):
+            if path in here.files:
+                self.disk.put(path, bytes(here.files[path]))
+        self._read_at = -1
+        try:
+            yield self.disk
+        finally:
+            self.disk, self._read_at = here, -1
+
+    def beside(self, act: Callable[[], object]) -> None:
+        """Do something as another program does while one is at work here."""
+        fuse, book = self.fuse, self.book
+        here = fuse.left, fuse.burnt, self.stop_at, self._odd, self.changing, book.by_us, book.op
+        held, self.disk.held = self.disk.held, []
+        fuse.set(None)
+        try:
+            act()
+        finally:
+            fuse.left, fuse.burnt, self.stop_at, self._odd, self.changing, book.by_us, book.op = here
+            self.disk.held = held
+
+    def settle_doubt(self, name: str, *, applied: bool) -> str:
+        """Settle a call in doubt on a person's word; returns what the command says, before it does so and after."""
+        self.remarks.clear()
         with self.wired() as (place, world):
-            app.resolve(place, world, name, applied, "it was looked up", 0)
+            said = app.resolve(place, world, name, applied, "it was looked up", 0)
+        return "\n".join([*self.remarks, said])
 
     def forget(self, name: str) -> None:
         with self.wired() as (place, world):
             app.forget(place, world, name, 0)
+
+    def push(self, content: bytes) -> None:
+        with self.wired() as (place, world):
+            app.push(place, world, content, "pushed.json", 0)
 
     def accept(self) -> None:
         with self.wired() as (place, world):
@@ -497,6 +712,11 @@ class ModelWorld:
         with self.book.transaction():
             return self.book.find(job_id)[0]
 
+    def life_of(self, job_id: str) -> life.JobState | None:
+        """What the job is at this moment, None where it is not there."""
+        there = self.server_job(job_id)
+        return None if there is None or there.deleted_at is not None else life.state(there, self.clock())
+
     def is_gone(self, job_id: str) -> bool:
         """Whether the service says that there is no such job."""
         there = self.server_job(job_id)
@@ -508,8 +728,8 @@ class ModelWorld:
         for _ in range(4):
             if all(outcome.done is ActionKind.NOOP for outcome in ended.outcomes):
                 break
-            # A settle time, and the end of a run of someone else's that something was held for.
-            self.forward(max(SETTLE_S, self.options.job_seconds))
+            # A settle time, and the end of a run that something was held for or that was aborted.
+            self.forward(max(SETTLE_S, self.options.job_seconds, self._drain_s))
             ended = apply()
         before = self.disk.changes
         last = apply()
@@ -567,4 +787,11 @@ _DRIFT = (ActionKind.ABORT, ActionKind.DELETE, ActionKind.ADOPT)
 
 
 def _plainly(ended: Ended) -> list[tuple[str, Outcome, ActionKind, str]]:
-    return [(o.action.job, o.outcome, o.done, o.action.reason) for o in ended.outcomes]
+    return [(o.action.job, o.outcome, o.done, _TIME.sub(_instant, o.action.reason)) for o in ended.outcomes]
+
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)")
+
+
+def _instant(told: re.Match[str]) -> str:
+    return str(datetime.fromisoformat(told[0]).timestamp())
