@@ -155,6 +155,22 @@ SCENARIOS: Mapping[str, Scenario] = {
         {"a": 2},
         {"z": RUNNING},
     ),
+    "new-id-on-a-name": Scenario(
+        (Step('a: {id: a1, state: running}\na@a1: {id: q, state: running}'),),
+        'a: {id: a2, state: running}\na@a1: {id: q, state: running, runToken: "2"}',
+        {"a1": 1, "a2": 1, "q": 2},
+        {"a": RUNNING, "a@a1": RUNNING, " a@a1": RUNNING},
+    ),
+    "swap-under-doubt": Scenario(
+        (
+            Step(_ONE + "\nb: {state: running}"),
+            Step('a: {state: running, runToken: "2"}\nb: {state: aborted}', (*APPLY, "--parallelism", "1")),
+        ),
+        'b: {id: a, state: running, runToken: "2"}\na: {id: b, state: aborted}',
+        {"a": 2, "b": 1},
+        {"b": RUNNING, "a": ABORTED},
+        killed_after=Verb.RUN,
+    ),
     "fails-before": Scenario((), _THREE, dict.fromkeys("abc", 1), dict.fromkeys("abc", RUNNING),
                              faults=("run:503:times=2",)),
     "fails-after": Scenario((), _THREE, dict.fromkeys("abc", 1), dict.fromkeys("abc", RUNNING),

@@ -1,4 +1,4 @@
-"""Break the commands that mend a state before each of their system calls: resolve, and state forget, accept and push.
+"""Break the commands that mend a state before each of their system calls: resolve, and state mv, forget, accept and push.
 
     python tests/mending.py                     every break of every case
     python tests/mending.py --sample 10         so many of each case
@@ -36,7 +36,8 @@ class Case(NamedTuple):
     """A state that wants mending, the command, and what is recorded of each job after it.
 
     `applies` prepare it; `killed` kills the last of them once the server has run its first job, before the result is on
-    record. `spoil` then damages the files.
+    record. `then` is what the manifest says by the time of the command, where that is something else; `spoil` damages
+    the files.
     """
 
     command: tuple[str, ...]
@@ -44,6 +45,7 @@ class Case(NamedTuple):
     applies: tuple[str, ...] = ("a: {state: running}\nb: {state: aborted}",)
     faults: tuple[str, ...] = ()
     killed: bool = False
+    then: str = ""
     spoil: Callable[[Path], None] = lambda folder: None
 
 
@@ -79,6 +81,28 @@ CASES: Mapping[str, Case] = {
     "resolve-applied": Case(("resolve", "a", "--applied"), {"a": _RUNNING, "b": _ABORTED}, faults=_LOST),
     "resolve-not-applied": Case(("resolve", "a", "--not-applied"), {"b": _ABORTED}, faults=_LOST),
     "resolve-after-a-kill": Case(("resolve", "a", "--applied"), {"a": _RUNNING, "b": _ABORTED}, killed=True),
+    "resolve-after-a-swap": Case(
+        ("resolve", "a", "--applied"),
+        {"b": _RUNNING},
+        applies=("a: {state: running}\nb: {state: running}",),
+        faults=(*CANNOT_READ, "run:503:after:times=2"),
+        then="a: {id: b, state: running}\nb: {id: a, state: running}",
+    ),
+    "resolve-displaced": Case(
+        ("resolve", "a (id a1)", "--applied"),
+        {"a": _RUNNING, "b": _ABORTED},
+        applies=("a: {id: a1, state: running}\nb: {state: aborted}",),
+        faults=_LOST,
+        then="a: {id: a2, state: running}\nb: {state: aborted}",
+    ),
+    "mv-displaced": Case(
+        ("state", "mv", "a (id a1)", "c"),
+        {"a": _RUNNING, "b": _ABORTED, "c": _RUNNING},
+        applies=(
+            "a: {id: a1, state: running}\nb: {state: aborted}",
+            "a: {id: a2, state: running}\nb: {state: aborted}",
+        ),
+    ),
     "forget": Case(("state", "forget", "b"), {"a": _RUNNING}),
     "forget-after-a-kill": Case(("state", "forget", "b"), {}, killed=True),
     "accept-an-edit": Case(("state", "accept"), {"a": _RUNNING, "b": _ABSENT}, spoil=_edit),
@@ -120,6 +144,8 @@ class Patient:
             else:
                 ended = history.run(*APPLY)
                 _require(ended.code == (5 if case.faults else 0), f"the preparation: {ended}")
+        if case.then:
+            history._write(case.then)
         case.spoil(self._project)
         self._files = {path: path.read_bytes() for path in self._project.rglob("*") if path.is_file()}
         self._sent = self._changes()
