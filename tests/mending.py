@@ -1,4 +1,4 @@
-"""Break the commands that mend a state before each of their system calls: resolve, and state mv, forget, accept and push.
+"""Break the commands that mend a state before each of their system calls: resolve, state mv, forget, accept and push.
 
     python tests/mending.py                     every break of every case
     python tests/mending.py --sample 10         so many of each case
