@@ -15,7 +15,7 @@ The decision table. Left: observed. Top: desired, then recorded (`Asked`).
 
     1  restart where it is recorded running, else run
     2  noop where the record says so already (an abort: also where it is recorded absent)
-    3  adopt where its config agrees or is not told
+    3  adopt where its config agrees or is not told; else as `onConfigChange` says of a new config
     4  recorded aborted: run once the active run is over, which is the one that was aborted, or nobody can tell;
        where it began after that one: adopt where its config agrees
     5  abort, wait, delete; where nothing is observed, so too if it is recorded running. No abort where the
@@ -531,6 +531,15 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
         case Cell.ADOPT_OR_RESTART:
             if agrees(job.config, observed.config, job.ignore):
                 return _adopt(subject, f"already {seen}; recorded without a call", observed)
+            if job.on_config_change is OnConfigChange.NEXT_RUN:
+                why = f"already {seen} with another config, and the new one counts from the next run"
+                return _adopt(subject, f"{why}; recorded without a call", observed)
+            if job.on_config_change is OnConfigChange.HOLD:
+                return _hold(
+                    record,
+                    f"already {seen} with another config, and onConfigChange is hold: ",
+                    "onConfigChange: restart runs it with this config, next-run lets it through",
+                )
             return _restart(job, record, column, observed)
         case Cell.RESTART_OR_ADOPT:
             if record is None or record.state is not Desired.ABORTED:

@@ -220,7 +220,7 @@ def test_two_clones_on_two_machines_and_the_later_one_adopts_then_the_push_confl
     assert first.apply() == 0
     run = second.run("apply", "--yes", "--format", "json")
     assert run.code == 0, run.err
-    assert {action["job"]: action["done"] for action in run.json["actions"]} == {"new": "adopt", "old": "adopt"}
+    assert {action["job"]: action["action"] for action in run.json["actions"]} == {"new": "adopt", "old": "adopt"}
     assert done(tmp_path) == [("run", "old"), ("abort", "old"), ("run", "new")]
     for clone in (first, second):
         clone.write("old: {state: aborted}\nnew: {state: aborted}")

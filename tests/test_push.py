@@ -68,7 +68,7 @@ def test_what_a_killed_runner_announced_is_in_doubt_and_settled_by_the_next(plac
     assert {name: record.doubt.verb for name, record in state.jobs.items() if record.doubt} == {"a": "run", "b": "run"}
     run = place.checkout().run(*APPLY)
     assert run.code == 0, run.out + run.err
-    assert "2 in doubt: looking again" in run.err
+    assert "2 in doubt: checking again" in run.err
     assert sorted(place.done) == [("run", "a"), ("run", "b")]
     assert place.files == ["jobs.history.jsonl", "jobs.state.json", "jobs.yaml"]
     assert place.checkout().run("plan", "--detailed-exitcode").code == 0

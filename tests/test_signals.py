@@ -87,7 +87,7 @@ def test_the_first_signal_starts_nothing_new_and_records_what_is_in_flight(
         code, out, err = end_of(child)
         assert code == CODES[number]
         assert time.time() - (sent(project)[-1] + 1.0) < GRACE_S
-        assert "nothing new starts" in err
+        assert "no new call starts" in err
         assert sorted(done(project)) == [("run", "a"), ("run", "b")]
         recorded = {name: record["state"] for name, record in project.state["jobs"].items()}
         assert recorded == {"a": "running", "b": "running"}
@@ -182,7 +182,7 @@ def test_an_interrupt_ends_the_wait_between_two_looks_and_keeps_the_doubt(tmp_pa
         project.write("a: {state: running}")
         assert project.run("apply", "--yes").code == 5
         child = project.start("apply", "--yes", "--settle", "50")
-        wait_for_word(child, "looking again")
+        wait_for_word(child, "checking again")
         asked_s = time.monotonic()
         child.send_signal(signal.SIGINT)
         assert end_of(child)[0] == 130
