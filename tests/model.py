@@ -627,9 +627,11 @@ class Months(RuleBasedStateMachine):
     @precondition(lambda self: self.doubts)
     @rule()
     def resolve_truthfully(self) -> None:
-        for name, record in self._state().jobs.items():
+        for key, record in self._state().jobs.items():
             if record.doubt is not None:
-                self.world.settle_doubt(name, applied=self._worked(record.doubt.op))
+                self.world.settle_doubt(self._named(key, record), applied=self._worked(record.doubt.op))
+                after = self.world.record_of(record.id)
+                assert after is None or after.doubt is None, f"the doubt of {record.id} was left"
         self._check()
 
     @rule(name=st.sampled_from(NAMES))
@@ -721,6 +723,11 @@ class Months(RuleBasedStateMachine):
     def _declare(self, jobs: dict[str, Job]) -> None:
         self.jobs = jobs
         self.world.declare(jobs)
+
+    def _named(self, key: str, record: Record) -> str:
+        """How a person names a record: as the manifest does; with its id where the name is another job's by now."""
+        declared = [job.name for job in self.jobs.values() if job.id == record.id]
+        return declared[0] if declared else f"{key} (id {record.id})" if key in self.jobs else key
 
     def _is_free(self, job_id: str) -> bool:
         return all(job.id != job_id for job in self.jobs.values())
