@@ -74,13 +74,18 @@ def _make_newer(folder: Path) -> None:
     (folder.parent / "newer.json").write_bytes(encode(newer))
 
 
+_STOPPED_FIRST = ("b: {state: running}", "a: {state: running}\nb: {state: aborted}")
+"""An apply that aborts one job and then runs the other: where it is killed after the run, its journal holds both."""
+
 _LOST = (*CANNOT_READ, "run:503:after:times=1")
 _RUNNING, _ABORTED, _ABSENT = Desired.RUNNING, Desired.ABORTED, Desired.ABSENT
 
 CASES: Mapping[str, Case] = {
     "resolve-applied": Case(("resolve", "a", "--applied"), {"a": _RUNNING, "b": _ABORTED}, faults=_LOST),
     "resolve-not-applied": Case(("resolve", "a", "--not-applied"), {"b": _ABORTED}, faults=_LOST),
-    "resolve-after-a-kill": Case(("resolve", "a", "--applied"), {"a": _RUNNING, "b": _ABORTED}, killed=True),
+    "resolve-after-a-kill": Case(
+        ("resolve", "a", "--applied"), {"a": _RUNNING, "b": _ABORTED}, applies=_STOPPED_FIRST, killed=True
+    ),
     "resolve-after-a-swap": Case(
         ("resolve", "a", "--applied"),
         {"b": _RUNNING},
@@ -104,7 +109,7 @@ CASES: Mapping[str, Case] = {
         ),
     ),
     "forget": Case(("state", "forget", "b"), {"a": _RUNNING}),
-    "forget-after-a-kill": Case(("state", "forget", "b"), {}, killed=True),
+    "forget-after-a-kill": Case(("state", "forget", "b"), {}, applies=_STOPPED_FIRST, killed=True),
     "accept-an-edit": Case(("state", "accept"), {"a": _RUNNING, "b": _ABSENT}, spoil=_edit),
     "accept-an-older-one": Case(
         ("state", "accept"),
@@ -112,7 +117,9 @@ CASES: Mapping[str, Case] = {
         ("a: {state: running}\nb: {state: aborted}", "a: {state: running}\nb: {state: absent}"),
         spoil=_roll_back,
     ),
-    "accept-a-cut-journal": Case(("state", "accept"), {"b": _ABORTED}, killed=True, spoil=_cut_journal),
+    "accept-a-cut-journal": Case(
+        ("state", "accept"), {"b": _ABORTED}, applies=_STOPPED_FIRST, killed=True, spoil=_cut_journal
+    ),
     "accept-a-cut-journal-that-swaps-names": Case(
         ("state", "accept"),
         {"a": _ABORTED},
@@ -123,7 +130,9 @@ CASES: Mapping[str, Case] = {
         killed=True,
         spoil=_cut_journal,
     ),
-    "push-after-a-kill": Case(("state", "push", "../newer.json"), {"b": _ABSENT}, killed=True, spoil=_make_newer),
+    "push-after-a-kill": Case(
+        ("state", "push", "../newer.json"), {"b": _ABSENT}, applies=_STOPPED_FIRST, killed=True, spoil=_make_newer
+    ),
 }
 
 
