@@ -216,7 +216,7 @@ def test_a_page_is_made_where_the_history_cannot_be_read(served: Clone) -> None:
     path.unlink()
     path.mkdir()
     assert served.run("plan", "--format", "html").code == 0
-    assert "is no regular file" in served.run("history").err
+    assert "is a folder" in served.run("history").err
 
 
 # --- told once ---------------------------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ def test_a_history_that_cannot_be_read_ends_an_apply_before_its_first_call(serve
     served.write("a: {state: running}")
     run = served.run("apply", "--yes")
     assert run.code == 3
-    assert ("symbolic link" if kind == "link" else "no regular file") in run.out
+    assert ("symbolic link" if kind == "link" else "is a folder") in run.out
     assert ledger(served.folder.parent / "server.db") == []
 
 

@@ -372,5 +372,7 @@ def test_a_state_that_is_lost_with_its_mark_runs_nothing_again(tmp_path: Path, s
     assert clone.apply() == 0
     (clone.folder / "jobs.state.json").unlink()
     clone.env["XDG_STATE_HOME"] = str(tmp_path / "another machine")
-    assert clone.apply() == 0
+    refused = clone.run("apply", "--yes")
+    assert (refused.code, "the state is gone" in refused.err) == (4, True)
+    assert clone.run("apply", "--yes", "--state", "jobs.state.json").code == 0
     assert sorted(done(tmp_path)) == [("run", "a"), ("run", "b")]

@@ -101,7 +101,7 @@ def test_what_is_no_file_in_the_place_of_one_is_refused_and_not_waited_for(
     for command in (("plan",), ("apply", "--yes"), ("state", "accept")):
         run = doubtful.run(*command)
         assert run.code == 1
-        assert f"{name} is no regular file" in run.err
+        assert f"{name} is {'a folder' if kind == 'folder' else 'no regular file'}" in run.err
     assert calls(doubtful.folder / "server.db") == seen
 
 
