@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from forge import Checkout, Forge, forge, git
+from project import TOKEN
 from reconciler.errors import Usage
 from reconciler.state.checkout import PushTo, parse_push
 
@@ -72,6 +74,32 @@ def test_what_a_killed_runner_announced_is_in_doubt_and_settled_by_the_next(plac
     assert sorted(place.done) == [("run", "a"), ("run", "b")]
     assert place.files == ["jobs.history.jsonl", "jobs.state.json", "jobs.yaml"]
     assert place.checkout().run("plan", "--detailed-exitcode").code == 0
+
+
+def test_a_restart_that_was_cut_off_after_its_abort_is_named_beside_what_went_on(place: Forge) -> None:
+    """Nothing tells whether its run was sent too, so that a person settles it; the others are not held up."""
+    first = place.checkout()
+    assert first.run(*APPLY).code == 0
+    git(first.folder, "pull", "-q", "--ff-only")
+    first.write('a: {state: running, runToken: "2"}\nb: {state: running, runToken: "2"}')
+    first.commit("Again")
+    checkout, pid = place.checkout(), place.folder / "pid"
+    hook = place.hook("post-receive", f"kill -KILL $(cat {pid})")
+    words = ["sh", "-c", f'echo $$ > {pid}; exec "$@"', "sh", *checkout.command(*APPLY)]
+    child = subprocess.Popen(words, cwd=checkout.folder, env=checkout.env, stdout=subprocess.DEVNULL)
+    assert child.wait(60) == -9
+    hook.unlink()
+    # What the apply would have sent next, had it lived a moment longer.
+    headers = {"Authorization": TOKEN}
+    assert requests.post(f"{place.server.endpoint}/jobs/a/abort", headers=headers, timeout=10).ok
+    following = place.checkout()
+    run = following.run(*APPLY)
+    assert run.code == 5, run.out + run.err
+    assert "reconciler resolve a --applied" in run.out
+    assert place.done.count(("run", "b")) == 2
+    assert following.run("resolve", "a", "--not-applied").code == 0
+    assert following.run(*APPLY).code == 0
+    assert place.done.count(("run", "a")) == 2
 
 
 def test_a_runner_that_goes_on_where_it_was_killed_right_after_its_push_is_not_refused(place: Forge) -> None:

@@ -192,6 +192,9 @@ def _show_applied(shell: Shell, done: "app.Applied", *, told_whole: bool) -> Non
         held = [o for o in done.outcomes if o.action.kind.value == "hold"]
         if held and not any(o.action.touches for o in done.outcomes):
             shell.terminal.answer(text.plan(done.plan, calls=shell.verbose))
+        elif in_doubt := tuple(o.action for o in held if o.action.job in done.doubtful):
+            # No plan that was shown on the way had them: their calls were in doubt before this apply.
+            shell.terminal.answer(text.plan(done.plan._replace(actions=in_doubt)))
         shell.terminal.answer(text.outcomes(done.outcomes, done.plan.narrowed))
     for trouble in filter(None, (done.unwritten, done.unpushed)):
         fault = StateError(trouble)
