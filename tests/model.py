@@ -209,6 +209,7 @@ class Months(RuleBasedStateMachine):
         self.doubts: dict[str, Record] = {}
         self.disturbed: set[str] = set()
         self.lagged: set[str] = set()
+        """Jobs that may be held for what a read or a record lacks: that one more run has to follow is not asked."""
 
     # The steps
 
@@ -740,6 +741,8 @@ class Months(RuleBasedStateMachine):
         earlier = {record.id: record for record in before.jobs.values()}
         for job_id in earlier.keys() | records.keys():
             if records.get(job_id) != earlier.get(job_id):
+                # A run that the record does not know of any more is a reason to hold the job.
+                self.lagged.add(job_id)
                 config = wanted.get(job_id, EMPTY)
                 self.account.believe(job_id, records.get(job_id), config, reads=self.world.options.reads)
         self.doubts = {}
