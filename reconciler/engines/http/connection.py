@@ -40,6 +40,8 @@ class _Source(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         read = self._source.readinto(buffer)
+        if ongoing.exchange.is_late:  # what had arrived by then can still be read, and may take long to be
+            raise TimeoutError
         self._count += read or 0
         return read
 

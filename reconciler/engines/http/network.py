@@ -7,7 +7,7 @@ import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from reconciler.endpoints import is_loopback
@@ -221,6 +221,15 @@ class _Socket(ssl.SSLSocket):
             raise TimeoutError
         super().do_handshake(block)
         exchange.is_new_tls_1_3 = self._stage is Stage.TLS and self.version() == "TLSv1.3"
+
+    def recv(self, *arguments: Any, **options: Any) -> bytes:
+        try:
+            return super().recv(*arguments, **options)
+        except OSError:
+            # Python looks for bytes before it makes TLS of a connection that was reset, and leaves that one open.
+            if self.version() is None:
+                self.close()
+            raise
 
 
 class _ProxySocket(_Socket):
