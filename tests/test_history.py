@@ -492,7 +492,8 @@ def test_init_tells_git_what_to_merge_and_to_ignore_and_leaves_a_file_that_is_th
     (served.folder / ".gitignore").write_text("*.sandbox.db*\n*.state.json.lock\n")
     said = served.run("init", "three.yaml").err.splitlines()
     assert said[0].startswith(".gitattributes is there already: let it have *.history.jsonl merge=union")
-    assert said[1:] == [".gitignore is there already: let it have *.state.json.journal, sandbox.db*, plan.json"]
+    missing = "*.state.json.journal, sandbox.db*, plan.json, rehearsal.*"
+    assert said[1:] == [f".gitignore is there already: let it have {missing}"]
     assert (served.folder / ".gitattributes").read_text() == "* text=auto\n"
 
 

@@ -43,6 +43,12 @@ _LONGEST_REASON = 500
 _NO_FILE = "none"
 """In place of the digest of a file that a journal starts from: it fits none."""
 
+_BEGAN_FROM = "began"
+"""The field of a header that keeps the digest of the file which the journal started from, beside `_NO_FILE`.
+
+Where the state could not be put in place, the command that is given again takes the same records from the journal.
+"""
+
 _NO_ANSWER = "no answer is recorded: the command ended before the answer came"
 _ANNOUNCED = "announced before an apply that recorded nothing more: it may have been sent, or not"
 
@@ -147,7 +153,7 @@ def salvage(
             )
         elif content is not None and entries:
             digest = codec.stated_digest(content)
-            starts_elsewhere = entries[0].get("digest") != digest and not _held(entries, digest)
+            starts_elsewhere = _started_from(entries[0]) != digest and not _held(entries, digest)
             entries = _lacking(entries, digest)
         if base.target != target:
             if not has_moved:
@@ -219,8 +225,9 @@ def mark_held(disk: Disk, path: str, state: State, digest: str, *, was_sound: bo
     try:
         header, *rest = decode(content, journal_path(path))
     except JournalDamaged as fault:
-        header, rest = {}, [entry for entry in fault.readable if entry.get("type") != "header"]
-    started = header if was_sound else _header(state, _NO_FILE)
+        header = next((entry for entry in fault.readable if entry.get("type") == "header"), {})
+        rest = [entry for entry in fault.readable if entry.get("type") != "header"]
+    started = header if was_sound else {**_header(state, _NO_FILE), _BEGAN_FROM: _started_from(header)}
     Journal(
         disk, journal_path(path), disk.mode(path) or 0o600, [started, *rest, _checkpoint(state.serial, digest)]
     ).close()
@@ -845,6 +852,11 @@ def _header(state: State, digest: str) -> dict[str, object]:
         "engine": state.target.engine,
         "endpoint": state.target.endpoint,
     }
+
+
+def _started_from(header: Entry) -> object:
+    """The digest of the state file that a journal started from, also once `mark_held` has written its header anew."""
+    return header.get(_BEGAN_FROM, header.get("digest"))
 
 
 def _checkpoint(serial: int, digest: str) -> dict[str, object]:

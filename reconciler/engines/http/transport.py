@@ -16,8 +16,9 @@ from reconciler.engines.http.connection import Pool, TlsPool
 from reconciler.engines.http.dial import Dialer, SocksProxy
 from reconciler.engines.http.exchange import Exchange, Means, Watchdog, ongoing
 from reconciler.engines.http.faults import Fault, Way, is_refusal_of_client
-from reconciler.engines.http.network import DIRECT, Network, proxy_tls_context, tls_context
+from reconciler.engines.http.network import DIRECT, Network
 from reconciler.engines.http.reply import Reply, json_document
+from reconciler.engines.http.tls import proxy_tls_context, tls_context
 
 if TYPE_CHECKING:
     from requests.structures import CaseInsensitiveDict

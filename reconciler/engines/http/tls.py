@@ -1,0 +1,103 @@
+"""The TLS of the transport: whom it trusts, what it shows, and sockets that the watchdog knows before a handshake."""
+
+import os
+import ssl
+from typing import Any
+
+from reconciler.engines.http.exchange import Stage, ongoing
+from reconciler.engines.http.network import Network
+from reconciler.errors import EngineError
+
+
+def tls_context(network: Network) -> ssl.SSLContext:
+    """The context of every TLS connection. Raises `EngineError` for files that can't be used."""
+    file, folder, named_by = network.trusted
+    if not named_by:
+        from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+        file = DEFAULT_CA_BUNDLE_PATH
+    try:
+        for part in folder.split(os.pathsep) if folder else ():
+            os.listdir(part)  # OpenSSL passes over a folder that is not there
+        context = ssl.create_default_context(cafile=file or None, capath=folder or None)
+    except OSError as error:
+        raise EngineError(
+            f"{network.trusted}: can't be read: {_said(error)}",
+            f"check {named_by}: it is to name certificates of authorities, in PEM",
+        ) from error
+    if network.certificate:
+        _show(context, network.certificate, network.key)
+    context.sslsocket_class = _Socket
+    context.sslobject_class = _Object
+    return context
+
+
+def proxy_tls_context(network: Network) -> ssl.SSLContext:
+    """The context for TLS with the proxy itself, which gets to see no certificate of ours."""
+    context = tls_context(network._replace(certificate="", key=""))
+    context.sslsocket_class = _ProxySocket
+    return context
+
+
+def _show(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    """Have a context show a certificate of ours. Raises `EngineError` for files that can't be used."""
+    files = f"{certificate} and {key}" if key else certificate
+    hint = "check target.clientCertificate: a certificate and its key without a passphrase, in PEM, in one file or two"
+    for file in filter(None, (certificate, key)):
+        try:
+            with open(file, "rb"):
+                pass
+        except OSError as error:
+            raise EngineError(f"{file} (target.clientCertificate): can't be read: {_said(error)}", hint) from error
+    try:
+        # Without a word for it OpenSSL would ask for a passphrase at the terminal.
+        context.load_cert_chain(certificate, key or None, password=_passphrase)
+    except (OSError, ValueError) as error:
+        words = str(error) if isinstance(error, ValueError) and not isinstance(error, OSError) else _said(error)
+        raise EngineError(f"{files} (target.clientCertificate): can't be used: {words}", hint) from error
+
+
+def _passphrase() -> str:
+    raise ValueError("the key is encrypted")
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "no certificate in PEM").replace("_", " ").lower()
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+
+
+class _Socket(ssl.SSLSocket):
+    """A TLS socket that the watchdog knows before its handshake."""
+
+    _stage = Stage.TLS
+
+    def do_handshake(self, block: bool = False) -> None:
+        exchange = ongoing.exchange
+        exchange.reach(self._stage)
+        exchange.sock = self
+        if exchange.is_late:
+            raise TimeoutError
+        super().do_handshake(block)
+        exchange.is_new_tls_1_3 = self._stage is Stage.TLS and self.version() == "TLSv1.3"
+
+    def recv(self, *arguments: Any, **options: Any) -> bytes:
+        try:
+            return super().recv(*arguments, **options)
+        except OSError:
+            # Python looks for bytes before it makes TLS of a connection that was reset, and leaves that one open.
+            if self.version() is None:
+                self.close()
+            raise
+
+
+class _ProxySocket(_Socket):
+    _stage = Stage.PROXY_TLS
+
+
+class _Object(ssl.SSLObject):
+    """TLS within the TLS of a proxy, whose socket the watchdog knows."""
+
+    def do_handshake(self) -> None:
+        ongoing.exchange.reach(Stage.TLS)
+        super().do_handshake()
