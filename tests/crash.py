@@ -478,6 +478,10 @@ class History:
             if settled.get(line["op"], line["outcome"]) in ("succeeded", "applied")
         )
         done = Counter((deed.job_id, deed.verb is Verb.RUN) for deed in deeds)  # to abort a draft deletes it
+        if any("drain" in fault for fault in self._scenario.faults):
+            # Two looks during a drain find no trace of an abort. It is then told as not done, and sent again.
+            _require(told <= done, f"the history tells {told}, and the ledger {done}: {text}")
+            told, done = (Counter({key: n for key, n in each.items() if key[1]}) for each in (told, done))
         _require(told == done, f"the history tells {told}, and the ledger {done}: {text}")
         checked = self.run("history", "--check")
         _require(checked.code == 0, f"the history is not whole: {checked.out}")
