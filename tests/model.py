@@ -50,7 +50,7 @@ from model_world import (
 from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.engines.sandbox.life import JobState
 from reconciler.errors import ExitCode, ReconcilerError, Refused, StateError
-from reconciler.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Record, State, Suspension, Verb
+from reconciler.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Record, State, Suspension, Verb, title
 from reconciler.order import circles_in
 from reconciler.plan import Action, ActionKind, ActionOutcome, Call, Outcome, Plan
 from reconciler.planner import agrees, same_config
@@ -619,7 +619,7 @@ class Months(RuleBasedStateMachine):
                 self.world.accept()
         except ReconcilerError as refusal:
             said = f"{refusal.message} {refusal.hint}"
-            assert all(name in said for name in names) or whole, f"it names not both of {names}: {said}"
+            assert all(title(name) in said for name in names) or whole, f"it names not both of {names}: {said}"
         else:
             raise AssertionError(f"one id under two names was taken: {names}")
         finally:
