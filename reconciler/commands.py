@@ -74,7 +74,8 @@ def _placed(found: "re.Match[str]", given: Given) -> str:
 def _with_given(verb: str, rest: str, words: Sequence[str], given: Given) -> str:
     has_state = verb in _WITHOUT_STATE or "--state" in words
     options = [] if has_state or not given.state_url else ["--state", given.state_url]
-    options += [] if verb in _WITHOUT_STATE or not given.endpoint else ["--endpoint", given.endpoint]
+    has_endpoint = verb in _WITHOUT_STATE or "--endpoint" in words
+    options += [] if has_endpoint or not given.endpoint else ["--endpoint", given.endpoint]
     paths = [] if "--plan" in words or _names_a_path(verb, words) else [_as_path(path) for path in given.paths]
     if verb == "history" and not _operands(words) and paths and os.path.isdir(paths[0]):
         paths[0] = os.path.join(paths[0], "")  # else it would be taken for a job

@@ -450,6 +450,7 @@ class ModelWorld:
         self._drain = (f"abort:drain:seconds={drain_s:g}",) if drain_s else ()
         self._notes_after_s = notes_after_s
         self._lists = lists
+        self._words_times = wordings
         self.read_wordings: Iterator[Wording] = cycle(WORDINGS[::-1] if wordings else WORDINGS[:1])
         self.list_wordings: Iterator[Wording] = cycle(WORDINGS if wordings else WORDINGS[:1])
         self._odd: OddAnswer | None = None
@@ -531,7 +532,8 @@ class ModelWorld:
         """What the service tells of a job at this moment, with its times in these words."""
 
         def worded(value: str | None) -> str | None:
-            return None if value is None else wording(datetime.fromisoformat(value))
+            # Without wordings of its own the world leaves a time as the service wrote it, in odd digits too.
+            return value if value is None or not self._words_times else wording(datetime.fromisoformat(value))
 
         told = {name: worded(value) if name.endswith("At") else value for name, value in job.items()}
         stamps = {word: worded(value) for word, value in job["stateTimestamps"].items()}

@@ -359,3 +359,25 @@ def test_a_name_that_a_merge_doubled_in_the_file_hides_no_record(tmp_path: Path)
     path.write_text(path.read_text().replace('"jobs": {', '"jobs": {\n    "a": {"id": "id2", "state": "running"},'))
     run = project.run("state", "accept")
     assert (run.code, '"a" stands there twice' in run.err) == (1, True)
+
+
+def test_resolve_takes_no_two_words_for_one_call(tmp_path: Path) -> None:
+    """The last one counted once, so that the record of a run that was done could be dropped by a slip."""
+    with served_project(tmp_path, "run:503:after", "read:404", "list:404") as project:
+        project.write("a: {state: running}")
+        assert project.run("apply", "--yes").code == 5
+        before = project.state
+        for words in (["--applied", "--not-applied"], ["--not-applied", "--applied"]):
+            run = project.run("resolve", "a", *words)
+            assert (run.code, "contradict" in run.err) == (64, True), run
+        assert project.state == before
+        assert project.run("resolve", "a", "--applied").code == 0
+
+
+def test_the_endpoint_is_named_once_in_a_command(tmp_path: Path) -> None:
+    with served_project(tmp_path) as project:
+        project.write("a: {state: running}")
+        run = project.run("resolve", "a", "--applied", "--state", "q.json", "--endpoint", "http://127.0.0.1:1/v1")
+        assert run.code == 1
+        assert run.err.count("--endpoint") == 1, run.err
+        assert run.err.count("--state") == 1, run.err

@@ -212,3 +212,31 @@ def test_a_plan_for_another_service_on_this_machine_needs_no_word_and_for_one_be
         run = project.run("apply", "--plan", "plan.json", "--yes")
         assert run.code == 4
         assert f"name it: --endpoint {beyond}" in run.err
+
+
+@pytest.mark.parametrize(
+    "out", ["jobs.yaml", "jobs.state.json", "jobs.state.json.journal", "jobs.state.json.lock", "jobs.history.jsonl"]
+)
+def test_a_plan_is_not_saved_over_a_file_that_holds_something_else(tmp_path: Path, out: str) -> None:
+    """Once the intent of a killed apply was written over so, and its job ran twice."""
+    with served_project(tmp_path) as project:
+        project.write("a: {state: running}")
+        assert project.run("apply", "--yes").code == 0
+        before = {path.name: path.read_bytes() for path in project.folder.iterdir() if path.is_file()}
+        (project.folder / "link").symlink_to(out)
+        for name in (out, "link", f"./{out}"):
+            run = project.run("plan", "--out", name)
+            assert (run.code, "a file of another kind" in run.err) == (4, True), run
+        (project.folder / "link").unlink()
+        assert {path.name: path.read_bytes() for path in project.folder.iterdir() if path.is_file()} == before
+
+
+def test_a_saved_plan_is_saved_anew_and_other_files_stay(tmp_path: Path) -> None:
+    with served_project(tmp_path) as project:
+        project.write("a: {state: running}")
+        (project.folder / "empty").touch()
+        (project.folder / "notes").write_text("mine")
+        for out in ("plan.json", "plan.json", "empty", "/dev/null"):
+            assert project.run("plan", "--out", out).code == 0
+        assert project.run("plan", "--out", "notes").code == 4
+        assert (project.folder / "notes").read_text() == "mine"

@@ -69,6 +69,7 @@ def apply(
     names a branch of a remote: all is pushed there anyway.
     """
     from reconciler import app
+    from reconciler.homes import default_state_path
     from reconciler.planning import Selection, place_of
     from reconciler.wiring import ApplyOptions
 
@@ -80,7 +81,10 @@ def apply(
     saved_plan = None
     if saved is not None:
         saved_plan = app.read_plan(_read(saved), saved)
-        shell.is_about(place_of(saved_plan, shell.place, shell.world))
+        place = place_of(saved_plan, shell.place, shell.world)
+        # A command that a message names finds the default state by itself.
+        is_default = len(place.paths) == 1 and place.state_url == default_state_path(place.paths[0])
+        shell.is_about(place, state_url=shell.place.state_url if is_default else place.state_url)
     if dry_run:
         return _dry_run(shell, selection, saved_plan, allowed)
     options = ApplyOptions(parallelism, max_rps, settle, fail_fast, lock_timeout, wait, allowed, push)

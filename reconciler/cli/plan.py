@@ -1,10 +1,15 @@
 """`reconciler plan`."""
 
+import os
+
 import click
 
 from reconciler.cli.shell import Shell, allow, options, selection
 from reconciler.commands import command
-from reconciler.errors import ExitCode, ReconcilerError
+from reconciler.errors import ExitCode, ReconcilerError, Refused
+
+_NO_PLANS = (".yaml", ".yml", ".state.json", ".journal", ".lock", ".history.jsonl", ".tmp")
+"""The ends of names that manifests, states and what stands beside a state have."""
 
 
 @click.command()
@@ -78,10 +83,33 @@ def plan(
 
 
 def _save(path: str, document: object) -> None:
+    """Write a saved plan. Raises `Refused` where another file would be lost, `ReconcilerError` where it can't be."""
     from reconciler.render import json
 
     try:
+        if _is_of_another_kind(os.path.realpath(path)):
+            raise Refused(
+                f"--out {path}: a file of another kind is there, or has such a name",
+                "name a file that is not there yet, such as plan.json",
+            )
         with open(path, "w", encoding="utf-8") as file:
             file.write(json.dumps(document))
     except OSError as fault:
         raise ReconcilerError(f"--out {path}: {fault.strerror}", "name a file that can be written") from fault
+
+
+def _is_of_another_kind(path: str) -> bool:
+    """Whether a saved plan would take the place of something else: a state, a journal, a history, a manifest."""
+    import json
+
+    if path.endswith(_NO_PLANS):
+        return True
+    if not os.path.isfile(path):  # nothing is there, or what keeps nothing, such as /dev/stdout
+        return False
+    with open(path, "rb") as file:
+        content = file.read()
+    try:
+        found = json.loads(content) if content.strip() else {"actions": []}
+    except ValueError:
+        return True
+    return not (isinstance(found, dict) and "actions" in found)

@@ -41,14 +41,17 @@ class Shell:
         self.verbose = verbose
         self.command = command
 
-    def is_about(self, place: "wiring.Place") -> None:
-        """Take this for what the command is about; the commands that its messages name are about the same."""
+    def is_about(self, place: "wiring.Place", state_url: str | None = None) -> None:
+        """Take this for what the command is about; the commands that its messages name are about the same.
+
+        `state_url` is what those commands name as --state, by default that of the place.
+        """
         from reconciler.sources import DEFAULTS
 
         self.place = place
         by_default = next(filter(os.path.exists, DEFAULTS), "")
         paths = () if list(place.paths) == [by_default] else place.paths
-        self.terminal.given = Given(paths, place.state_url, place.endpoint)
+        self.terminal.given = Given(paths, place.state_url if state_url is None else state_url, place.endpoint)
 
     def document(self, document: object, *, is_plan: bool = False) -> None:
         """Print a document for a machine. A plan holds the bare commands, so that it can be applied."""
