@@ -197,8 +197,12 @@ class CheckedStore:
                 f"`git log -- {path}` shows the commits that had it, `git checkout COMMIT -- {path}` brings it back; "
             )
         push = _with_state("state push", where if self._home.named_by else "", "FILE")
-        again = _with_state("plan", where)
-        return Refused(loss, f"{back}{push} takes a copy of it; if a first run of every job is meant, name it: {again}")
+        again = command("plan", options=["--refresh", "--state", where])
+        return Refused(
+            loss,
+            f"{back}{push} takes a copy of it; or begin anew, and see first which jobs would be taken over, "
+            f"and which run: {again}",
+        )
 
     def _refuse_beside_another(self, target: Target) -> None:
         """Raise `Refused` where an empty default is near a state of this target, or a history without its state."""

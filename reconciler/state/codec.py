@@ -7,6 +7,7 @@ so that any edit, merge or truncation shows. It holds no time of writing, no ver
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from reconciler.commands import command
 from reconciler.digests import sha256
 from reconciler.errors import StateError
 from reconciler.jobs import (
@@ -331,5 +332,6 @@ def _way_out(content: bytes, where: str) -> str:
 def _restore(where: str) -> str:
     return (
         f"restore the last one that was whole (git checkout -- {where}; git log -- {where} shows which there are), "
-        "or move this file away and take the jobs over anew: `reconciler import`"
+        "or move this file away, and see which jobs an apply without it would take over, and which it would run: "
+        f"{command('plan', options=['--refresh', '--state', where])}"
     )
