@@ -170,8 +170,9 @@ def _plan_to_apply(step: Step) -> str:
     if not step.token or any(word.startswith("--plan") for word in step.options):
         return ""
     saved = step.fresh_file("plan.json")
-    options = _options_of_plan(step.options)
+    options = _options_of_plan(step)
     if options is None:
+        _note("planned anew: args names paths. Give them as the input paths, to apply the plan that was reviewed")
         return ""
     words = ["reconciler", "plan", "--format=markdown", f"--out={saved}", *options, "--", *step.paths]
     made = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
@@ -201,16 +202,18 @@ def _is_the_same(found: Reviewed, ours: Mapping[str, Any]) -> bool:
     return False
 
 
-def _options_of_plan(options: Sequence[str]) -> list[str] | None:
+def _options_of_plan(step: Step) -> list[str] | None:
     """The options that `plan` takes too; None where paths are among them, which have an input of their own."""
-    given = given_to_apply(options)
+    # The paths of the input are among the words: without them, RECONCILER_PATHS would stand in for them, and would look
+    # like paths that the options name.
+    given = given_to_apply([*step.options, "--", *step.paths])
     words = [f"--state={given['state_url']}"] if given["state_url"] else []
     words += [f"--endpoint={given['endpoint']}"] if given["endpoint"] else []
     words += [f"--target={glob}" for glob in given["targets"] or ()]
     words += [f"--exclude={glob}" for glob in given["excludes"] or ()]
     words += [f"--allow={kind}={count}" for kind, count in (given["allowed"] or {}).items()]
     words += ["--prune"] if given["prune"] else []
-    return None if given["paths"] else words
+    return words if tuple(given["paths"]) == tuple(step.paths) else None
 
 
 def _without_selection(options: Sequence[str]) -> list[str]:

@@ -258,6 +258,26 @@ def test_a_selection_in_args_is_part_of_the_plan_that_was_reviewed(place: Forge,
     assert place.done == [("run", "b")]
 
 
+def test_the_plan_that_was_reviewed_is_found_where_the_input_names_paths(place: Forge, hub: GitHub) -> None:
+    job = for_pull_request(place, hub)
+    assert job.step("plan", RECONCILER_PATHS="jobs.yaml").returncode == 0
+    hub.keep(job.outputs["plan-name"], "2" * 40, Path(job.outputs["plan"]).read_text())
+    hub.merged(place.tip, "2" * 40)
+    done = Job(place, hub).step("apply", RECONCILER_PATHS="jobs.yaml")
+    assert "this is the plan that was reviewed in #7" in done.stdout, done.stdout + done.stderr
+    assert place.done == [("run", "a")]
+
+
+def test_paths_in_args_are_planned_anew_whatever_was_reviewed_and_it_is_said(place: Forge, hub: GitHub) -> None:
+    name, plan = reviewed(place, hub)
+    hub.keep(name, "2" * 40, plan)
+    hub.merged(place.tip, "2" * 40)
+    done = Job(place, hub).step("apply", RECONCILER_ARGS="jobs.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "planned anew: args names paths. Give them as the input paths" in done.stdout
+    assert place.done == [("run", "a")]
+
+
 def test_a_plan_in_args_is_applied_and_its_state_pushed(place: Forge, hub: GitHub) -> None:
     job = Job(place, hub)
     assert job.checkout.run("plan", "--out", "plan.json").code == 0
