@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from forge import Checkout, Forge, forge
+from forge import Checkout, Forge, forge, git
 from github_server import API_TOKEN, BODY_LIMIT, GitHub, served_github
 from runner import CI, github_env
 
@@ -266,6 +266,27 @@ def test_the_plan_that_was_reviewed_is_found_where_the_input_names_paths(place: 
     done = Job(place, hub).step("apply", RECONCILER_PATHS="jobs.yaml")
     assert "this is the plan that was reviewed in #7" in done.stdout, done.stdout + done.stderr
     assert place.done == [("run", "a")]
+
+
+def test_a_first_plan_that_was_reviewed_is_not_applied_again_once_its_state_is_gone(tmp_path: Path, hub: GitHub) -> None:
+    """A variable that names the state is no word that a state which is gone is to begin anew."""
+    named = {"RECONCILER_STATE": "jobs.state.json"}
+    with forge(tmp_path, "read:404", "list:404", jobs=ONE) as place:
+        job = for_pull_request(place, hub)
+        assert job.step("plan", **named).returncode == 0
+        hub.keep(job.outputs["plan-name"], "2" * 40, Path(job.outputs["plan"]).read_text())
+        hub.merged(place.tip, "2" * 40)
+        assert Job(place, hub).step("apply", **named).returncode == 0
+        assert place.done == [("run", "a")]
+        lost = Job(place, hub)
+        git(lost.checkout.folder, "rm", "-q", "jobs.state.json")
+        lost.checkout.commit("The state is lost")
+        git(lost.checkout.folder, "push", "-q", "origin", "HEAD:main")
+        hub.merged(place.tip, "2" * 40)
+        again = Job(place, hub).step("apply", **named)
+        assert again.returncode == 4, again.stdout + again.stderr
+        assert "the state is gone" in again.stdout + again.stderr
+        assert place.done == [("run", "a")]
 
 
 def test_paths_in_args_are_planned_anew_whatever_was_reviewed_and_it_is_said(place: Forge, hub: GitHub) -> None:
