@@ -268,7 +268,7 @@ def test_the_plan_that_was_reviewed_is_found_where_the_input_names_paths(place: 
     assert place.done == [("run", "a")]
 
 
-def test_a_first_plan_that_was_reviewed_is_not_applied_again_once_its_state_is_gone(tmp_path: Path, hub: GitHub) -> None:
+def test_a_reviewed_first_plan_is_not_applied_again_once_its_state_is_gone(tmp_path: Path, hub: GitHub) -> None:
     """A variable that names the state is no word that a state which is gone is to begin anew."""
     named = {"RECONCILER_STATE": "jobs.state.json"}
     with forge(tmp_path, "read:404", "list:404", jobs=ONE) as place:
