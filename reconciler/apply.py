@@ -25,7 +25,7 @@ from reconciler.order import all_before
 from reconciler.plan import STEPS, Action, ActionKind, ActionOutcome, Call, Outcome, Plan
 from reconciler.planner import Decision, Order, Subject, action_for, applied, decide, is_ending, protection
 from reconciler.refresh import observe_jobs
-from reconciler.state.journal import Displaced, JournalBroken, Overtaken
+from reconciler.state.journal import JournalBroken, Overtaken
 from reconciler.state.session import Session
 from reconciler.threads import Crew
 
@@ -44,7 +44,6 @@ _OUTCOMES: Mapping[AnswerClass, Outcome] = {
     AnswerClass.IN_DOUBT: Outcome.IN_DOUBT,
 }
 _INTERRUPTED = "skipped: interrupted before it began"
-_OTHERS_CHANGED = "skipped: someone else changed the state"
 _STOPPED_MIDWAY = "interrupted after the abort; the next apply goes on from there"
 _RUNS = frozenset({ActionKind.RUN, ActionKind.RESTART})
 _DELETE_STEP = STEPS[ActionKind.DELETE]
@@ -219,7 +218,7 @@ class _Apply:
             self._fatal = fault
             outcome = failed(action, fault.message)
         except Overtaken as fault:
-            self._halt(_OTHERS_CHANGED)
+            self._halt("skipped: someone else changed the state")
             outcome = _skipped(action, f"not sent: {fault}")
         except JournalBroken as fault:
             self._halt("skipped: the journal can't be written")
@@ -369,12 +368,7 @@ class _Apply:
             # Others may have failed while this one waited for its turn.
             nonlocal held_back
             held_back = self._why_nothing_starts() if is_new else ""
-            try:
-                held_back = held_back or ("" if self._may_be_sent() else _INTERRUPTED)
-            except Displaced as fault:
-                # Nothing of the call left, so that its intent gets a result: nobody has to settle it.
-                held_back = f"not sent: {fault}"
-                self._halt(_OTHERS_CHANGED)
+            held_back = held_back or ("" if self._may_be_sent() else _INTERRUPTED)
             return not held_back
 
         answer = engine.send(call, may_start)

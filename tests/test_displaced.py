@@ -92,26 +92,6 @@ def test_a_state_file_that_was_replaced_under_an_apply_is_not_written_over(proje
     assert sorted(done(project)) == sorted([("run", "z"), ("run", "p"), *RUNS])
 
 
-def test_a_call_that_was_announced_and_not_sent_is_not_in_doubt(project: Project) -> None:
-    """Some intents are on disk ahead of their calls. Without reads a person would have to settle them."""
-    jobs = [f"job-{number}" for number in range(24)]
-    state = project.folder / "jobs.state.json"
-    project.write("z: {state: running}")
-    assert project.run("apply", "--yes").code == 0
-    theirs, ours = other_state(state), state.read_bytes()
-    project.write("\n".join(f"{name}: {{state: running}}" for name in ("z", *jobs)))
-    child = project.start("apply", "--yes", "--parallelism", "8")
-    until(lambda: len(done(project)) >= 2)
-    state.unlink()
-    state.write_bytes(theirs)
-    run = end_of(child)
-    assert run.code == 3, run
-    assert len(done(project)) < 20
-    state.write_bytes(ours)
-    assert project.run("apply", "--yes").code == 0
-    assert sorted(done(project)) == sorted(("run", name) for name in ("z", *jobs))
-
-
 def test_both_are_taken_together_by_accept_and_nothing_runs_twice(project: Project) -> None:
     state = project.folder / "jobs.state.json"
     project.write("z: {state: running}")
