@@ -9,7 +9,6 @@ import queue
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
-from threading import Event as Flag
 from threading import Lock
 from typing import NamedTuple, assert_never
 
@@ -27,6 +26,7 @@ from reconciler.planner import Decision, Order, Subject, action_for, applied, de
 from reconciler.refresh import observe_jobs
 from reconciler.state.journal import JournalBroken, Overtaken
 from reconciler.state.session import Session
+from reconciler.stop import Flag
 from reconciler.threads import Crew
 
 _SENDS = 3

@@ -14,8 +14,6 @@ from reconciler.jobs import EMPTY, Access, Config, Target, Verb
 from reconciler.plan import Call
 
 if TYPE_CHECKING:
-    from threading import Event as Flag
-
     from reconciler.engines.base import Engine
     from reconciler.engines.sandbox.server import SandboxServer
     from reconciler.homes import Home
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from reconciler.state.checkout import Checkout
     from reconciler.state.file import Surroundings
     from reconciler.state.store import Store
+    from reconciler.stop import Flag
 
 _SANDBOX_JOB_S = 30.0
 """How long a job of the embedded sandbox is active."""

@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import sys
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -118,13 +117,14 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
             **rest: Any,
         ) -> ExitCode:
             from reconciler import wiring
+            from reconciler.stop import Stop
             from reconciler.terminal import Terminal
 
             state_from = "--state" if is_given("state_url") else "--state, from the environment"
             paths = paths if has_paths else _paths_of_environment()
             place = wiring.Place(paths, state_url, endpoint, not no_cache, state_from)
             terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color)
-            world = wiring.World(os.environ, threading.Event(), terminal.remark, SECRETS.add)
+            world = wiring.World(os.environ, Stop(), terminal.remark, SECRETS.add)
             shell = Shell(place, world, terminal, form, verbose, body.__name__)
             shell.is_about(place)
             try:

@@ -18,6 +18,7 @@ from reconciler.engines.sandbox.faults import Fault, Faults, Kind
 from reconciler.engines.sandbox.life import Book
 from reconciler.engines.sandbox.service import Options, Request, Service
 from reconciler.errors import EngineError
+from reconciler.stop import Stop
 
 SERVER_NAME = "reconciler-sandbox (simulated)"
 HOST = "127.0.0.1"
@@ -136,7 +137,7 @@ class _Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.service = service
         self.latency_s = latency_s
         self.clock = clock
-        self.stopping = threading.Event()
+        self.stopping = Stop()
         self.connections: dict[threading.Thread, socket.socket] = {}
         self.is_alone = False
         """Whether the thread that accepts connections is answering on one."""
