@@ -223,7 +223,7 @@ def test_a_state_file_that_can_t_be_accepted_is_not_advised_to_be(tmp_path: Path
             assert why in run.err or "it does not begin with its digest" in run.err
             assert "state accept" not in run.err
             assert "git checkout -- jobs.state.json" in run.err
-            assert "reconciler import" in run.err
+            assert "reconciler plan --refresh --state jobs.state.json" in run.err
 
 
 def test_a_manifest_may_say_that_there_are_no_jobs(tmp_path: Path) -> None:
