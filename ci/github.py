@@ -28,7 +28,7 @@ from at_work import why_not_to_judge
 from commit_state import given_to_apply, place_of
 from github_api import Api, ApiError, fitted
 from reconciler.errors import ReconcilerError
-from reconciler.render.github import Annotation, Level, commands
+from reconciler.views.github import Annotation, Level, commands
 from reviewed import Reviewed, differences, reviewed_plan
 
 _SUMMARY_LIMIT_BYTES = 1024 * 1024 - 1024

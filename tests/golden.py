@@ -14,9 +14,9 @@ from reconciler.manifest import parse
 from reconciler.plan import Narrowed, Plan, plan_to_json
 from reconciler.planner import make_plan, match_records, prune
 from reconciler.planning import Selection
-from reconciler.render import github, html, json, junit, markdown, sarif, text
 from reconciler.review import Review, review_plan
 from reconciler.text import printable
+from reconciler.views import github, html, json, junit, markdown, sarif, text
 from reconciler.wiring import wording_of
 
 FOLDER = Path(__file__).parent / "golden"

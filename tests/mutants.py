@@ -166,7 +166,7 @@ MUTANTS = [
     Mutant("a file that root replaces is root's", "state/disk.py", "        self._keep_owner(old, new)\n", "", "test_machines.py", "owner"),
     Mutant("two halves of an emoji stay halves", "strict_yaml.py", "        if has_pairs and type(event) is ScalarEvent", "        if False and type(event) is ScalarEvent", "test_machines.py", "emoji"),
     Mutant("a line wraps", "terminal.py", "clipped = placed if columns is None else clip(placed, columns)", "clipped = placed", "test_terminal.py", "wider"),
-    Mutant("many that say the same are listed", "render/text.py", "if len(names) > MANY} if calls is None and not whole else {}", "if False}", "test_terminal.py", "twenty"),
+    Mutant("many that say the same are listed", "views/text.py", "if len(names) > MANY} if calls is None and not whole else {}", "if False}", "test_terminal.py", "twenty"),
     Mutant("fmt --diff writes", "cli/fmt.py", "write=not (check or with_diff)", "write=not check", "test_layout.py", "only_fmt"),
     Mutant("a displaced record takes a name that people use", "jobs.py", "    return f\" {name}@{job_id}\"\n", "    return f\"{name}@{job_id}\"\n", "test_names.py", "displaces_no_job"),
     Mutant("a state with one id under two names is accepted", "state/codec.py", "    if len({record.id for record in jobs.values()}) < len(jobs):\n", "    if False:\n", "test_names.py", "accepted_by_nobody"),

@@ -27,9 +27,9 @@ from reconciler.jobs import (
 )
 from reconciler.plan import Change
 from reconciler.planner import Subject
-from reconciler.render import html, markdown
-from reconciler.render.drift import document, text
 from reconciler.schemas import schema_text
+from reconciler.views import html, markdown
+from reconciler.views.drift import document, text
 
 BEGAN = "2026-11-21T02:00:00Z"
 LATER = "2026-11-21T09:00:00Z"

@@ -97,7 +97,7 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
         ("reconciler.jobs", "from reconciler import plan"),
         ("reconciler.engines.bytenite.client", "from reconciler.engines.sandbox import server"),
         ("reconciler.state.file", "from reconciler.engines import base"),
-        ("reconciler.render.text", "from reconciler.app import plan"),
+        ("reconciler.views.text", "from reconciler.app import plan"),
     ],
 )
 def test_an_import_from_above_or_beside_is_found(module: str, source: str) -> None:

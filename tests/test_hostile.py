@@ -29,10 +29,10 @@ from reconciler.plan import (
     plan_from_json,
     plan_to_json,
 )
-from reconciler.render import github, html, junit, markdown, sarif, text
-from reconciler.render import json as render_json
 from reconciler.review import Review, Row, Weight, sorted_rows
 from reconciler.text import field, log_field, printable
+from reconciler.views import github, html, junit, markdown, sarif, text
+from reconciler.views import json as render_json
 
 OURS = {"<sub>", "</sub>"}
 FOLDS = re.compile(r"</?details>|<details><summary>[\w ]+</summary>|<!-- reconciler:plan:[0-9a-f]{16} -->")

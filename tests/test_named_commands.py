@@ -85,7 +85,7 @@ def literals() -> Iterator[tuple[str, str]]:
 
 def test_no_message_names_a_command_in_words_of_its_own() -> None:
     """A command stands between backticks, where it gets paths, --state and --endpoint; `command` writes it so."""
-    own = {"starter.py", "commands.py", "cli/init.py", "engines/sandbox/server.py", "render/junit.py"}
+    own = {"starter.py", "commands.py", "cli/init.py", "engines/sandbox/server.py", "views/junit.py"}
     bare = [
         (where, text)
         for where, text in literals()

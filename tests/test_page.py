@@ -16,9 +16,9 @@ from reconciler.diagnostics import Position
 from reconciler.history import HistoryEntry
 from reconciler.jobs import Desired, Job, Observation, Record, Status
 from reconciler.plan import Call, Change
-from reconciler.render import html
 from reconciler.review import Review, Row, Weight, sorted_rows
 from reconciler.text import field
+from reconciler.views import html
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
 

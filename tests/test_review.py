@@ -19,9 +19,9 @@ from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.jobs import Desired, Job, Observation, Record, Status
 from reconciler.plan import Call, Change, plan_digest, plan_to_json
-from reconciler.render import github, html, markdown
 from reconciler.review import Field, Review, Row, Weight, fields, sorted_rows
 from reconciler.terminal import Terminal
+from reconciler.views import github, html, markdown
 
 JUNIT: dict[str, tuple[set[str], set[str]]] = {
     "testsuites": ({"name", "tests", "failures", "errors"}, {"testsuite"}),

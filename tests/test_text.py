@@ -4,10 +4,10 @@ import io
 
 import pytest
 
-from reconciler.render import json as render_json
-from reconciler.render import text
 from reconciler.terminal import Terminal
 from reconciler.text import Style, field, pad, printable, styled, width
+from reconciler.views import json as render_json
+from reconciler.views import text
 
 HOSTILE = {
     "a\x1b[31mred": "a\\x1b[31mred",

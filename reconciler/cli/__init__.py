@@ -81,8 +81,8 @@ def _fail(fault: BaseException | None) -> ExitCode:
 
 
 def _wrong_usage(fault: click.UsageError) -> ExitCode:
-    from reconciler.render import text
     from reconciler.terminal import Terminal
+    from reconciler.views import text
 
     command = fault.ctx.command_path if fault.ctx else "reconciler"
     is_of_a_variable = isinstance(fault, click.BadParameter) and not isinstance(fault, click.MissingParameter)
@@ -92,7 +92,7 @@ def _wrong_usage(fault: click.UsageError) -> ExitCode:
         return ExitCode.USAGE
     error = Usage(fault.format_message(), f"{command} --help shows how it is used")
     if "json" in sys.argv or "--format=json" in sys.argv:
-        from reconciler.render import json
+        from reconciler.views import json
 
         sys.stdout.write(json.dumps(json.error(error, ())))
     Terminal(sys.stdout, sys.stderr, os.environ, no_color="--no-color" in sys.argv).remark(text.error(error))

@@ -132,7 +132,7 @@ def _read(path: str) -> str:
 def _dry_run(shell: Shell, selection: "Selection", saved: "Plan | None", allowed: dict[str, int]) -> ExitCode:
     from reconciler import app
     from reconciler.plan import plan_to_json
-    from reconciler.render import text
+    from reconciler.views import text
 
     made, endpoint = app.dry_run(shell.place, shell.world, selection, saved, allowed)
     if shell.form == "json":
@@ -146,7 +146,7 @@ def _dry_run(shell: Shell, selection: "Selection", saved: "Plan | None", allowed
 
 
 def _confirm(shell: Shell, made: "Plan", yes: bool, interrupts: "Interrupts") -> None:
-    from reconciler.render import text
+    from reconciler.views import text
 
     shown = text.plan(made, calls=shell.verbose)
     if shell.form == "text":
@@ -167,7 +167,7 @@ def _confirm(shell: Shell, made: "Plan", yes: bool, interrupts: "Interrupts") ->
 
 def _annotate(shell: Shell, done: "app.Applied") -> None:
     from reconciler.cli.forms import annotate
-    from reconciler.render import github, text
+    from reconciler.views import github, text
 
     def place_of(job: str) -> "Position | None":
         return done.manifest.position(job) if done.manifest and job in done.manifest.jobs else None
@@ -179,7 +179,7 @@ def _annotate(shell: Shell, done: "app.Applied") -> None:
 def _show_applied(shell: Shell, done: "app.Applied", *, told_whole: bool) -> None:
     """Show the end of an apply, and what was not done where it was not told whole as it went on."""
     from reconciler.errors import StateError
-    from reconciler.render import text
+    from reconciler.views import text
 
     if not told_whole:
         (shell.terminal.answer if shell.form == "text" else shell.terminal.remark)(

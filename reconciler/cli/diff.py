@@ -21,7 +21,7 @@ def diff(shell: Shell, before: str, after: str) -> ExitCode:
     compared = audit.diff(shell.place, before, after)
     match shell.form:
         case "text":
-            from reconciler.render import text
+            from reconciler.views import text
 
             shell.terminal.answer(text.plan(compared.plan, calls=shell.verbose, at=after))
         case "json":
@@ -33,7 +33,7 @@ def diff(shell: Shell, before: str, after: str) -> ExitCode:
 
             show_review(shell, audit.review_diff(compared, shell.place))
     if compared.refusal is not None:
-        from reconciler.render import text
+        from reconciler.views import text
 
         shell.terminal.remark(text.error(compared.refusal))
         return compared.refusal.exit_code

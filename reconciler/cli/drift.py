@@ -25,7 +25,7 @@ def drift(shell: Shell, parallelism: int, targets: tuple[str, ...], excludes: tu
     """
     from reconciler import app
     from reconciler.planning import Selection
-    from reconciler.render.drift import document, text
+    from reconciler.views.drift import document, text
 
     found, manifest = app.drift(shell.place, shell.world, Selection(targets, excludes), parallelism)
     match shell.form:

@@ -17,8 +17,8 @@ def fmt(shell: Shell, check: bool, with_diff: bool) -> ExitCode:
     checked. Prints the names of the files that change.
     """
     from reconciler import authoring
-    from reconciler.render import edits
     from reconciler.text import field
+    from reconciler.views import edits
 
     laid_out = authoring.lay_out(shell.place, write=not (check or with_diff))
     for file, before, after in laid_out.changed:

@@ -7,8 +7,8 @@ if TYPE_CHECKING:
     from reconciler.cli.shell import Shell
     from reconciler.diagnostics import Diagnostic
     from reconciler.errors import ReconcilerError
-    from reconciler.render.github import Annotation
     from reconciler.review import Review
+    from reconciler.views.github import Annotation
 
 
 def show_review(shell: "Shell", review: "Review") -> None:
@@ -16,15 +16,15 @@ def show_review(shell: "Shell", review: "Review") -> None:
     review = _placed(review, shell)
     match shell.form:
         case "markdown":
-            from reconciler.render import markdown
+            from reconciler.views import markdown
 
             shell.terminal.document(markdown.review(review))
         case "html":
-            from reconciler.render import html
+            from reconciler.views import html
 
             shell.terminal.document(html.review(review))
         case "github":
-            from reconciler.render import github
+            from reconciler.views import github
 
             annotate(shell, github.review(review))
 
@@ -35,19 +35,19 @@ def show_fault(shell: "Shell", fault: "ReconcilerError", found: "Sequence[Diagno
 
     match shell.form:
         case "json":
-            from reconciler.render import json
+            from reconciler.views import json
 
             shell.document(json.error(fault, found, fault.more if isinstance(fault, ManifestError) else 0))
         case "junit":
-            from reconciler.render import junit
+            from reconciler.views import junit
 
             shell.terminal.document(junit.error(fault))
         case "sarif":
-            from reconciler.render import sarif
+            from reconciler.views import sarif
 
             shell.document(sarif.error(fault))
         case "github":
-            from reconciler.render import github
+            from reconciler.views import github
 
             annotate(shell, github.diagnostics(found) or [github.error(fault)])
         case "markdown" | "html":
@@ -64,7 +64,7 @@ def _placed(review: "Review", shell: "Shell") -> "Review":
 
 def annotate(shell: "Shell", annotations: "Sequence[Annotation]") -> None:
     """Print annotations for GitHub, their files as the repository names them."""
-    from reconciler.render import github
+    from reconciler.views import github
     from reconciler.wiring import repository_path
 
     annotations = [one._replace(message=shell.text(one.message), advice=shell.text(one.advice)) for one in annotations]

@@ -23,7 +23,7 @@ def history(shell: Shell, words: tuple[str, ...], since: str, check: bool) -> Ex
     id; what was done under former names is shown too. A first word that ends in .yaml, .yml or / is a PATH.
     """
     from reconciler import audit
-    from reconciler.render import history as view
+    from reconciler.views import history as view
 
     job = words[0] if words and not (is_manifest_name(words[0]) or words[0].endswith(("/", "."))) else ""
     paths = words[1:] if job else words

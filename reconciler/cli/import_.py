@@ -34,7 +34,7 @@ def import_(
     the next plan is empty. PATH is the file that the entries go to; in a folder of several it is imported.yaml.
     """
     from reconciler import authoring
-    from reconciler.render import edits
+    from reconciler.views import edits
     from reconciler.wiring import ApplyOptions
 
     pairs = [word.rpartition("=") for word in words if _is_pair(word)]

@@ -57,7 +57,7 @@ def plan(
         _save(out, plan_to_json(made))
     match shell.form:
         case "text":
-            from reconciler.render import text
+            from reconciler.views import text
 
             shell.terminal.answer(text.plan(made, calls=shell.verbose))
             if out is not None:
@@ -75,7 +75,7 @@ def plan(
             histories = audit.histories(shell.place, shell.world) if shell.form == "html" else {}
             show_review(shell, app.review(planned, shell.place, histories))
     if refusal is not None:
-        from reconciler.render import text
+        from reconciler.views import text
 
         shell.terminal.remark(text.error(refusal))
         return refusal.exit_code
@@ -84,7 +84,7 @@ def plan(
 
 def _save(path: str, document: object) -> None:
     """Write a saved plan. Raises `Refused` where another file would be lost, `ReconcilerError` where it can't be."""
-    from reconciler.render import json
+    from reconciler.views import json
 
     try:
         if _is_of_another_kind(os.path.realpath(path)):

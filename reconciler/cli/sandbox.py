@@ -93,7 +93,7 @@ def sandbox(
     except KeyboardInterrupt:
         return ExitCode.DONE
     except ReconcilerError as fault:
-        from reconciler.render import text
+        from reconciler.views import text
 
         cause = fault.__cause__
         if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:

@@ -54,7 +54,7 @@ class Shell:
 
     def document(self, document: object, *, is_plan: bool = False) -> None:
         """Print a document for a machine. A plan holds the bare commands, so that it can be applied."""
-        from reconciler.render import json
+        from reconciler.views import json
 
         self.terminal.document(json.dumps(document if is_plan else self._placed(document)))
 
@@ -245,7 +245,7 @@ lock_timeout = click.option(
 
 def show_error(shell: Shell, fault: ReconcilerError) -> None:
     """Print an error: to stderr, and to stdout where that holds a document."""
-    from reconciler.render import text
+    from reconciler.views import text
 
     fault.message, fault.hint = shell.text(fault.message), shell.text(fault.hint)
     found = fault.diagnostics if isinstance(fault, ManifestError) else ()

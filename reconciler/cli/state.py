@@ -18,8 +18,8 @@ def state() -> None:
 def state_list(shell: Shell) -> ExitCode:
     """List the recorded jobs."""
     from reconciler import app
-    from reconciler.render import json, text
     from reconciler.state.codec import record_to_json
+    from reconciler.views import json, text
 
     found = app.listed(shell.place, shell.world)
     if shell.form == "json":
@@ -39,8 +39,8 @@ def state_list(shell: Shell) -> ExitCode:
 def state_show(shell: Shell, job: str, revision: str) -> ExitCode:
     """Show what is recorded of one job."""
     from reconciler import audit
-    from reconciler.render import text
     from reconciler.state.codec import record_to_json
+    from reconciler.views import text
 
     found = audit.record_of(shell.place, shell.world, job, revision)
     document = record_to_json(found.record)

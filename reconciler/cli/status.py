@@ -14,11 +14,11 @@ def status(shell: Shell) -> ExitCode:
 
     rows = app.status(shell.place, shell.world)
     if shell.form == "json":
-        from reconciler.render import json
+        from reconciler.views import json
 
         shell.document(json.status(rows))
     else:
-        from reconciler.render import text
+        from reconciler.views import text
 
         shell.terminal.answer(text.status(rows))
     return ExitCode.DONE

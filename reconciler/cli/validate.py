@@ -21,7 +21,7 @@ def validate(shell: Shell) -> ExitCode:
     Shows all faults at once, each with its place. Reads nothing else.
     """
     from reconciler import planning
-    from reconciler.render import text
+    from reconciler.views import text
 
     try:
         manifest, files = planning.validate(shell.place, shell.world)
@@ -48,21 +48,21 @@ def _document(shell: Shell, found: "Sequence[Diagnostic]", jobs: int, files: int
     """
     match shell.form:
         case "json":
-            from reconciler.render import json
+            from reconciler.views import json
 
             result = {"valid": not found, "diagnostics": json.diagnostics(found), **json.left_out(more)}
             shell.document(result if found else {**result, "jobs": jobs, "files": files})
         case "junit":
-            from reconciler.render import junit
+            from reconciler.views import junit
 
             shell.terminal.document(junit.report(found, jobs=jobs, more=more))
         case "sarif":
-            from reconciler.render import sarif
+            from reconciler.views import sarif
             from reconciler.wiring import repository_path
 
             shell.document(sarif.report(found, lambda file: repository_path(file, shell.world.env), more=more))
         case "github":
             from reconciler.cli.forms import annotate
-            from reconciler.render import github
+            from reconciler.views import github
 
             annotate(shell, github.diagnostics(found))

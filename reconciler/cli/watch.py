@@ -61,7 +61,7 @@ class Watch:
             self._tell(lines, steps, self._to_answer)
 
     def _lines(self, event: "Finished") -> list[str]:
-        from reconciler.render import text
+        from reconciler.views import text
 
         number = sum(self._ended.values())
         lines = []
@@ -77,12 +77,12 @@ class Watch:
 
     @property
     def _is_long(self) -> bool:
-        from reconciler.render.text import MANY
+        from reconciler.views.text import MANY
 
         return self._total > MANY and not self._shell.verbose
 
     def _is_shown(self, outcome: "ActionOutcome") -> bool:
-        from reconciler.render import text
+        from reconciler.views import text
 
         if not self._is_long:
             return True

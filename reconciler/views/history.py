@@ -5,8 +5,8 @@ from typing import Any
 
 from reconciler.history import HistoryEntry
 from reconciler.jobs import title
-from reconciler.render.text import table
 from reconciler.text import Style, field, styled
+from reconciler.views.text import table
 
 _HEAD = ("WHEN", "JOB", "ACTION", "OUTCOME", "HTTP", "TOOK", "BY", "COMMIT", "REASON, AND THE ANSWER")
 

@@ -5,8 +5,8 @@ from typing import Any
 from reconciler.drift import DIFFERS, QUIET, Drift, Finding, Kind, summary, verdict
 from reconciler.jobs import title
 from reconciler.plan import FORMAT_VERSION, target_to_json
-from reconciler.render.text import Line, listed
 from reconciler.text import Style, field, styled
+from reconciler.views.text import Line, listed
 
 
 def text(drift: Drift, *, whole: bool = False) -> str:

@@ -14,9 +14,9 @@ from urllib.parse import quote
 from reconciler.history import APPLIED, HistoryEntry
 from reconciler.jobs import Status
 from reconciler.plan import Outcome
-from reconciler.render.page import SCRIPT, STYLE
 from reconciler.review import Field, Review, Row, Weight, fields, shown
 from reconciler.text import field
+from reconciler.views.page import SCRIPT, STYLE
 
 _COLUMNS = ("Job", "Desired", "Recorded", "Observed", "Action", "Calls", "Reason", "What to do")
 _NONE = "&#8211;"

@@ -8,7 +8,7 @@ from reconciler.diagnostics import Diagnostic
 from reconciler.errors import ReconcilerError
 from reconciler.jobs import Record, State
 from reconciler.plan import FORMAT_VERSION, target_to_json
-from reconciler.render.text import StatusRow
+from reconciler.views.text import StatusRow
 
 
 def dumps(document: object) -> str:
