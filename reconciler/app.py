@@ -407,7 +407,7 @@ def move(place: Place, world: World, old: str, new: str, lock_timeout_s: float) 
 
     Raises `ReconcilerError` where it has none, or where the name is none, or that of another record.
     """
-    from reconciler.manifest import job_fault
+    from reconciler.manifest.faults import job_fault
     from reconciler.naming import meant_by, named
 
     place, declared = declared_at(place, world)
@@ -532,8 +532,8 @@ def read_plan(text: str, where: str) -> Plan:
     """The saved plan in a file. Raises `ReconcilerError` where it is none."""
     import json
 
+    from reconciler.manifest.schema import explain, schema_text
     from reconciler.plan import plan_from_json, plan_to_json
-    from reconciler.schemas import explain, schema_text
 
     try:
         document = json.loads(text, object_pairs_hook=_each_key_once)

@@ -194,7 +194,7 @@ def diff(place: Place, before: str, after: str) -> Compared:
     import time
 
     from reconciler.guards import loss
-    from reconciler.manifest import parse
+    from reconciler.manifest.parse import parse
     from reconciler.planner import lapsed, make_plan, match_records
     from reconciler.revisions import revision, sources_at
 

@@ -90,11 +90,11 @@ def lay_out(place: Place, *, write: bool) -> LaidOut:
     """Lay out the files of a manifest, each by itself, and write those that change where `write` says so."""
     import json
 
-    from reconciler.layout import canonical, has_crlf
-    from reconciler.manifest import faults_in
-    from reconciler.schemas import schema_text
+    from reconciler.manifest.faults import faults_in
+    from reconciler.manifest.layout import canonical, has_crlf
+    from reconciler.manifest.schema import schema_text
+    from reconciler.manifest.yaml import read
     from reconciler.sources import read_sources, replace_source
-    from reconciler.strict_yaml import read
 
     schema = json.loads(schema_text("manifest.schema.json"))
     faults: list[Diagnostic] = []
@@ -120,8 +120,9 @@ def rerun(place: Place, world: World, name: str, token: str | None, today: str) 
     already is left as it is. Raises `Refused` for a job that is not declared running, and for a token that
     would run nothing.
     """
-    from reconciler.edit import set_field
-    from reconciler.manifest import job_fields, parse
+    from reconciler.manifest.edit import set_field
+    from reconciler.manifest.faults import job_fields
+    from reconciler.manifest.parse import parse
     from reconciler.naming import Meant
     from reconciler.planner import Subject, decide, match_records
     from reconciler.sources import read_sources, replace_source
@@ -162,7 +163,8 @@ def take_over(place: Place, world: World, wanted: Wanted, options: ApplyOptions,
     The records are on disk before the entries are: an entry without a record asks for a run. With
     `dry_run` nothing is written. Raises `Usage` for a name or an id that no job can have.
     """
-    from reconciler.manifest import job_fault, parse
+    from reconciler.manifest.faults import job_fault
+    from reconciler.manifest.parse import parse
     from reconciler.sources import read_sources, replace_source
 
     for name, job_id in wanted.ids.items():
@@ -223,7 +225,7 @@ def _home(place: Place) -> tuple[Place, Sources, str, bool]:
 
 def _opening(place: Place, *, with_target: bool) -> str:
     """How a new file of a manifest begins."""
-    from reconciler.layout import scalar
+    from reconciler.manifest.layout import scalar
 
     target = ""
     if with_target:
@@ -239,7 +241,7 @@ def _found(
 
     Those that are taken over already are left out.
     """
-    from reconciler.manifest import job_fault
+    from reconciler.manifest.faults import job_fault
     from reconciler.refresh import observe_jobs
     from reconciler.takeover import Found, named
     from reconciler.threads import each
@@ -283,8 +285,9 @@ def _entries(
 
     An entry means what the manifest's defaults make of it, so it is read back before it is judged.
     """
-    from reconciler.edit import add_jobs
-    from reconciler.manifest import job_fault, parse
+    from reconciler.manifest.edit import add_jobs
+    from reconciler.manifest.faults import job_fault
+    from reconciler.manifest.parse import parse
     from reconciler.takeover import LeftOut, Taken, settled, take
 
     before = dict(sources)[file]
@@ -342,7 +345,7 @@ def _fresh_token(today: str, used: set[str], asked: str | None) -> str:
 
 
 def _checked_token(name: str, token: str, used: set[str]) -> str:
-    from reconciler.manifest import job_fault
+    from reconciler.manifest.faults import job_fault
 
     if fault := job_fault(name, {"state": "running", "runToken": token}):
         raise Usage(f"--token: {fault}")

@@ -22,7 +22,8 @@ _MAX_ENTRIES = 4096
 _MAX_BYTES = 1 << 30
 _DAY_S = 86400
 _READERS = (
-    *("manifest.py", "strict_yaml.py", "schemas.py", "jobs.py", os.path.join("state", "codec.py")),
+    *(os.path.join("manifest", name) for name in ("parse.py", "faults.py", "build.py", "yaml.py", "schema.py")),
+    *("jobs.py", os.path.join("state", "codec.py")),
     *("app.py", "guards.py", "order.py", "plan.py", "planner.py", "planning.py", "unchanged.py"),
 )
 

@@ -51,7 +51,7 @@ class Selection(NamedTuple):
 
 def validate(place: Place, world: World, sources: "Sources | None" = None) -> "tuple[Manifest, int]":
     """The manifest, and how many files it is made of; `sources` are they, once read. Raises `ManifestError`."""
-    from reconciler.manifest import parse
+    from reconciler.manifest.parse import parse
     from reconciler.sources import read_sources
 
     sources = read_sources(manifest_paths(place)) if sources is None else sources
@@ -85,7 +85,7 @@ def head_at(place: Place, world: World) -> "tuple[Place, Head]":
 
     Raises `ManifestError` where a fault leaves the head open, and as `located` does.
     """
-    from reconciler.manifest import head_of
+    from reconciler.manifest.salvage import head_of
     from reconciler.sources import read_sources
 
     head = head_of(read_sources(manifest_paths(place)), memory_of(place, world))
@@ -101,7 +101,7 @@ def at_home(place: Place, world: World) -> Place:
     """
     if place.state_url or place.home is not None or not any(map(os.path.lexists, manifest_paths(place))):
         return located(place, None)
-    from reconciler.manifest import declared_state_of
+    from reconciler.manifest.salvage import declared_state_of
     from reconciler.sources import read_sources
 
     return located(place, declared_state_of(read_sources(manifest_paths(place)), memory_of(place, world)))
@@ -122,7 +122,7 @@ def declared_at(place: Place, world: World) -> tuple[Place, Declared]:
 
     It is told where faults leave the names of jobs open. Raises as `head_at` does.
     """
-    from reconciler.manifest import ids_in_spite_of_faults
+    from reconciler.manifest.salvage import ids_in_spite_of_faults
     from reconciler.sources import read_sources
 
     try:

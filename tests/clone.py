@@ -11,7 +11,7 @@ import jsonschema
 
 from project import NOBODY, TOKEN, Project, Run
 from reconciler.engines.sandbox.server import SandboxServer
-from reconciler.schemas import schema_text
+from reconciler.manifest.schema import schema_text
 from reconciler.state.history import ATTRIBUTE
 
 GIT = {

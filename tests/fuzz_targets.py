@@ -16,7 +16,6 @@ from urllib.parse import unquote
 
 from journals import encode_entry
 from lossy_disk import SCRIBE, LossyDisk
-from reconciler.document import Document
 from reconciler.engines.base import Answer, AnswerClass
 from reconciler.engines.bytenite.answers import answer_from, may_repeat
 from reconciler.engines.bytenite.auth import Credentials, Grant, Tokens
@@ -28,12 +27,13 @@ from reconciler.engines.http.transport import BODY_LIMIT_BYTES
 from reconciler.errors import CredentialsError, EngineError, ManifestError, StateError
 from reconciler.evidence import Trace, trace_of
 from reconciler.jobs import Desired, Doubt, Evidence, Observation, Record, State, Status, Target, Verb
-from reconciler.manifest import parse
+from reconciler.manifest.document import Document
+from reconciler.manifest.parse import parse
+from reconciler.manifest.yaml import LIBYAML, read
 from reconciler.starter import MANIFEST
 from reconciler.state import codec
 from reconciler.state.journal import RESERVE_BYTES, JournalDamaged, decode
 from reconciler.state.session import Session, journal_path, load
-from reconciler.strict_yaml import LIBYAML, read
 from reconciler.text import Style, field, log_field, printable, styled, width
 from reconciler.times import is_zero
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from reconciler.errors import ManifestError
 from reconciler.history import HistoryEntry
 from reconciler.jobs import Desired, Doubt, Observation, Record, State, Status, Target, Verb
-from reconciler.manifest import parse
+from reconciler.manifest.parse import parse
 from reconciler.plan import Narrowed, Plan, plan_to_json
 from reconciler.planner import make_plan, match_records, prune
 from reconciler.planning import Selection

@@ -18,7 +18,7 @@ from pathlib import Path
 import crash
 import fork_server
 import ptrace
-from reconciler.manifest import parse
+from reconciler.manifest.parse import parse
 
 WORLD = crash.Scenario(
     before=(crash.Step("a: {state: running}\nb: {state: running}"),),

@@ -14,7 +14,7 @@ from typing import Any
 
 import reconciler
 from reconciler.cli.schema import SCHEMAS
-from reconciler.schemas import schema_text
+from reconciler.manifest.schema import schema_text
 
 ROOT = Path(reconciler.__file__).parent
 _NO_MESSAGE = re.compile(r"(CREATE|SELECT|INSERT|PRAGMA|BEGIN)\b|[\w.]+\[.*\]$")

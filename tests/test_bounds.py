@@ -12,7 +12,7 @@ import pytest
 
 from project import Project
 from reconciler.errors import MOST_DIAGNOSTICS, ManifestError
-from reconciler.manifest import parse
+from reconciler.manifest.parse import parse
 
 HEAD = "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\njobs:\n"
 

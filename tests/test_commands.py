@@ -14,8 +14,8 @@ import pytest
 from project import TOKEN, Project, done, served_project
 from reconciler.engines.sandbox.life import calls
 from reconciler.engines.sandbox.server import SandboxServer
+from reconciler.manifest.schema import schema_text
 from reconciler.planning import Selection
-from reconciler.schemas import schema_text
 
 
 @pytest.fixture

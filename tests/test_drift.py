@@ -25,9 +25,9 @@ from reconciler.jobs import (
     Target,
     Verb,
 )
+from reconciler.manifest.schema import schema_text
 from reconciler.plan import Change
 from reconciler.planner import Subject
-from reconciler.schemas import schema_text
 from reconciler.views import html, markdown
 from reconciler.views.drift import document, text
 

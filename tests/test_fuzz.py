@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from fuzz import NAMES
 from fuzz_targets import CANARY, TARGETS, shows
+from reconciler.manifest.yaml import read
 from reconciler.state.journal import JournalDamaged, decode
-from reconciler.strict_yaml import read
 
 FUZZ = Path(__file__).with_name("fuzz.py")
 

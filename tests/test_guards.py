@@ -16,7 +16,8 @@ from reconciler.engines.sandbox.life import calls
 from reconciler.errors import ManifestError, Refused
 from reconciler.guards import check, check_loss, loss
 from reconciler.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, Status, Suspension, Target, Verb
-from reconciler.manifest import parse
+from reconciler.manifest.parse import parse
+from reconciler.manifest.schema import schema_text
 from reconciler.plan import Action, ActionKind, Plan, plan_from_json, plan_to_json, verdict
 from reconciler.planner import (
     Decision,
@@ -30,7 +31,6 @@ from reconciler.planner import (
     prune,
     settled,
 )
-from reconciler.schemas import schema_text
 from reconciler.state.codec import record_from_json, record_to_json
 
 CONFIG = {"taskTimeout": 600}

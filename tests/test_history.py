@@ -17,7 +17,7 @@ from reconciler.engines.sandbox.life import ledger
 from reconciler.history import Origin, Told
 from reconciler.identity import ci_identity
 from reconciler.jobs import Desired, Doubt, Record, Target, Verb
-from reconciler.schemas import schema_text
+from reconciler.manifest.schema import schema_text
 from reconciler.state import history
 from reconciler.state.disk import File, OsDisk
 from reconciler.state.file import FileStore, Surroundings

@@ -10,7 +10,8 @@ import pytest
 
 from project import Project, Run, done, served_project
 from reconciler.errors import ManifestError
-from reconciler.manifest import head_of, parse
+from reconciler.manifest.parse import parse
+from reconciler.manifest.salvage import head_of
 
 ONE = "a: {state: running}"
 READING = (["plan"], ["status"], ["drift"], ["state", "list"], ["apply", "--dry-run"])

@@ -13,7 +13,7 @@ from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import calls
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.jobs import NOT_OBSERVED, Config, Desired, Job, Observation, Record, Status
-from reconciler.manifest import job_fault
+from reconciler.manifest.faults import job_fault
 from reconciler.planner import Subject, decide
 from reconciler.takeover import Found, LeftOut, Taken, named, settled, take
 

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 
 from manifests import MARK, Written, manifests
 from project import Project
-from reconciler.layout import canonical, scalar
-from reconciler.manifest import parse
-from reconciler.schemas import schema_text
-from reconciler.strict_yaml import LIBYAML, read
-from reconciler.syntax import tree_of
+from reconciler.manifest.layout import canonical, scalar
+from reconciler.manifest.parse import parse
+from reconciler.manifest.schema import schema_text
+from reconciler.manifest.syntax import tree_of
+from reconciler.manifest.yaml import LIBYAML, read
 
 SCHEMA = json.loads(schema_text("manifest.schema.json"))
 HEAD = "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\n"

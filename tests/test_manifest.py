@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler import manifest as manifests
+import reconciler.manifest.parse as parsing
 from reconciler.diagnostics import Position
 from reconciler.endpoints import endpoint_fault, normalize_endpoint
 from reconciler.errors import ManifestError, ReconcilerError
 from reconciler.jobs import Desired, Job, OnConfigChange, Target
-from reconciler.manifest import Manifest, parse
+from reconciler.manifest import Manifest
+from reconciler.manifest.parse import parse
+from reconciler.manifest.yaml import LIBYAML
 from reconciler.sources import default_paths, read_sources
-from reconciler.strict_yaml import LIBYAML
 
 HEAD = "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\n"
 BAD = Path(__file__).parent / "example-files" / "bad-manifests"
@@ -90,7 +91,7 @@ def test_a_job_knows_where_it_is_declared() -> None:
 
 
 def test_a_long_file_is_not_held_and_read_again_for_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifests, "_HELD_BYTES", 100)
+    monkeypatch.setattr(parsing, "_HELD_BYTES", 100)
     made = manifest(FULL, "apiVersion: reconciler/v1\njobs: {m: {state: running}}\n")
     short, long = made.documents["m"], made.documents["old-report"]
     assert (short.value is None, long.value) == (False, None)

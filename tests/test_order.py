@@ -10,7 +10,7 @@ from project import Project, done, served_project
 from reconciler.apply import is_stale
 from reconciler.errors import ManifestError
 from reconciler.jobs import Desired, Doubt, Job, Observation, Record, Status, Verb
-from reconciler.manifest import parse
+from reconciler.manifest.parse import parse
 from reconciler.order import all_before, circles_in
 from reconciler.planner import Decision, Order, Subject, decide
 

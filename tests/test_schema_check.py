@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from reconciler.cli.schema import SCHEMAS
-from reconciler.schemas import compile_check, explain, schema_text
+from reconciler.manifest.schema import compile_check, explain, schema_text
 
 FOLDER = Path(__file__).parent.parent / "schemas"
 MANIFEST = json.loads(schema_text("manifest.schema.json"))
@@ -225,7 +225,7 @@ def test_nothing_is_fetched_for_a_reference_to_elsewhere() -> None:
 def test_a_valid_document_needs_no_jsonschema() -> None:
     code = """
 import json, sys
-from reconciler.manifest import parse
+from reconciler.manifest.parse import parse
 parse([("f", b"apiVersion: reconciler/v1\\ntarget: {engine: sandbox}\\njobs: {a: {state: running}}")])
 print(sorted({"jsonschema", "referencing", "difflib", "urllib.parse", "ipaddress"} & set(sys.modules)))
 """

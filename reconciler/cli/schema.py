@@ -14,7 +14,7 @@ def schema(name: str) -> ExitCode:
 
     The schema of manifests, or of what a command prints with --format json.
     """
-    from reconciler.schemas import schema_text
+    from reconciler.manifest.schema import schema_text
 
     click.echo(schema_text(f"{name}.schema.json"), nl=False)
     return ExitCode.DONE

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reconciler.errors import ReconcilerError
-from reconciler.strict_yaml import meaning_of_plain, read
-from reconciler.syntax import Collection, Comment, Entry, Scalar, Tree, comments_of, tree_of
+from reconciler.manifest.syntax import Collection, Comment, Entry, Scalar, Tree, comments_of, tree_of
+from reconciler.manifest.yaml import meaning_of_plain, read
 
 WIDTH = 100
 """Columns that a collection in flow style may take with its key; a comment after it is not counted."""

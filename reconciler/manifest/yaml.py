@@ -23,7 +23,7 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from reconciler.document import Content, Document, packed, position_of
+from reconciler.manifest.document import Content, Document, packed, position_of
 
 LIBYAML: Final[bool] = yaml.__with_libyaml__
 """Whether libyaml parses; PyYAML's own parser does where it is missing, some ten times slower."""

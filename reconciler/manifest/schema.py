@@ -42,7 +42,7 @@ _TYPE_WORDS = {
 
 def schema_text(name: str) -> str:
     """The text of a schema that comes with this package, such as "manifest.schema.json"."""
-    package = os.path.dirname(os.path.abspath(__file__))
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     path = os.path.join(package, "schemas", name)
     if not os.path.exists(path):  # a checkout has them beside the package
         path = os.path.join(os.path.dirname(package), "schemas", name)

@@ -54,6 +54,16 @@ class Document:
             self._content = self._read()
         return self._content
 
+    @property
+    def jobs(self) -> Mapping[str, Any]:
+        """The block of each job by name; empty where there are no jobs, or where `jobs` is no mapping."""
+        return self.block("jobs")
+
+    def block(self, name: str) -> Mapping[str, Any]:
+        """A mapping at the top of the file; empty where there is none of this name."""
+        block = self.value.get(name) if type(self.value) is dict else None
+        return block if type(block) is dict else {}
+
     def position(self, path: Path, of_key: bool = False) -> Position:
         """The place of the value at `path`, or of its key. Raises `KeyError` where there is none.
 

@@ -1,6 +1,6 @@
 """A YAML file as it was written: its nodes with their places in the text, and its comments.
 
-For text in which `strict_yaml.read` finds no fault. Places are counted in characters from the start.
+For text in which `yaml.read` finds no fault. Places are counted in characters from the start.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from yaml.events import MappingEndEvent, MappingStartEvent, ScalarEvent, SequenceEndEvent
 
-from reconciler.strict_yaml import LIBYAML, events_of, meaning_of_plain
+from reconciler.manifest.yaml import LIBYAML, events_of, meaning_of_plain
 
 _COMMENT = re.compile(r"#[^\r\n]*")
 _BLANK_LINE = re.compile(r"(?:\r\n?|\n)[ \t]*(?:\r\n?|\n)")

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from reconciler.commands import command
 from reconciler.errors import ReconcilerError
-from reconciler.layout import INDENT, WIDTH, flow, meaning, quoted, scalar
-from reconciler.strict_yaml import read
-from reconciler.syntax import Collection, Entry, Scalar, comments_of, tree_of
+from reconciler.manifest.layout import INDENT, WIDTH, flow, meaning, quoted, scalar
+from reconciler.manifest.syntax import Collection, Entry, Scalar, comments_of, tree_of
+from reconciler.manifest.yaml import read
 
 _ENCODING = "utf-8-sig"  # a byte order mark is no part of the text, and stays
 _BREAK = re.compile(r"\r\n?|\n")

@@ -1,0 +1,131 @@
+"""Documents without a fault become a manifest: defaults are merged, numbers and times are made plain."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reconciler.jobs import EMPTY, Access, Config, Desired, Job, OnConfigChange, Suspension, Target
+from reconciler.manifest.document import Document
+from reconciler.manifest.model import DeclaredState, Manifest
+
+SINGLE_BLOCKS = ("target", "state", "defaults", "guards")
+"""The blocks that stand once in the whole manifest, in any of its files."""
+
+_DEFAULT_ENDPOINTS: Mapping[str, str] = {"bytenite": "https://api.bytenite.com/v1/customer", "sandbox": ""}
+"""The endpoint of each engine for a manifest that names none; "" stands for the embedded server."""
+
+_DESIRED = {state.value: state for state in Desired}
+
+
+def build(documents: Sequence[Document]) -> Manifest:
+    """The manifest that these documents make; neither one of them nor all together have a fault."""
+    blocks = {name: (document, document.value[name]) for document in documents for name in document.value}
+    target_file, target = blocks["target"]
+    _, guards = blocks.get("guards", (None, {}))
+    _, defaults = blocks.get("defaults", (None, {}))
+    builder = _JobBuilder(defaults)
+    jobs: dict[str, Job] = {}
+    homes: dict[str, Document] = {}
+    for document in documents:
+        homes.update(dict.fromkeys(document.jobs, document))
+        for name, block in document.jobs.items():
+            jobs[name] = builder.job(name, block)
+    return Manifest(
+        target_of(target),
+        {name: jobs[name] for name in sorted(jobs)},
+        {name: _whole(limit) for name, limit in sorted(guards.items())},
+        homes,
+        access=access_of(target, target_file.file),
+        state=declared_state_in(blocks["state"][0]) if "state" in blocks else None,
+    )
+
+
+def declared_state_in(document: Document) -> DeclaredState:
+    """The place of the state that this document names; its `state:` has no fault."""
+    return DeclaredState(document.value["state"], document.position(("state",)))
+
+
+def target_of(block: Mapping[str, Any]) -> Target:
+    """The target that a `target:` block without a fault names."""
+    endpoint = block.get("endpoint", _DEFAULT_ENDPOINTS[block["engine"]])
+    if not endpoint:
+        return Target(block["engine"], "")
+    from reconciler.endpoints import normalize_endpoint
+
+    return Target(block["engine"], normalize_endpoint(endpoint))
+
+
+def access_of(block: Mapping[str, Any], file: str) -> Access:
+    """How the target of a `target:` block is reached. Relative paths are relative to the file that holds the block."""
+    if not block.keys() & {"ca", "clientCertificate", "insecure"}:
+        return Access()
+    folder = os.path.dirname(file)
+    shown = block.get("clientCertificate", "")
+    pair = (shown, "") if type(shown) is str else (shown["certificate"], shown["key"])
+    ca, certificate, key = [
+        path if path[:1] in ("", "~") else os.path.join(folder, path) for path in (block.get("ca", ""), *pair)
+    ]
+    return Access(ca, certificate, key, block.get("insecure", False))
+
+
+def suspension_of(block: Mapping[str, str]) -> Suspension:
+    """The suspension that a `suspend:` block names. Raises `ValueError` where `until` is no time of the calendar."""
+    until = block.get("until", "")
+    return Suspension(block["reason"], until, _seconds(until)) if until else Suspension(block["reason"])
+
+
+class _JobBuilder:
+    """Makes jobs of their blocks and the manifest's defaults. Jobs of equal config or labels share one object."""
+
+    def __init__(self, defaults: Mapping[str, Any]) -> None:
+        self._config = defaults.get("config", {})
+        self._labels = defaults.get("labels", {})
+        self._change = OnConfigChange(defaults.get("onConfigChange", OnConfigChange.RESTART))
+        self._configs: dict[tuple[tuple[str, Any], ...], Config] = {}
+        self._labelings: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
+
+    def job(self, name: str, block: Mapping[str, Any]) -> Job:
+        field = block.get
+        change = field("onConfigChange")
+        job = Job(
+            name,
+            field("id", name),
+            _DESIRED[block["state"]],
+            self._merged(field("config", EMPTY)),
+            field("runToken"),
+            OnConfigChange(change) if change else self._change,
+            field("protect"),
+            self._labelled(field("labels", EMPTY)),
+        )
+        if "after" in block or "suspend" in block or "ignore" in block:
+            suspend = suspension_of(block["suspend"]) if "suspend" in block else None
+            return job._replace(suspend=suspend, ignore=tuple(field("ignore", ())), after=tuple(field("after", ())))
+        return job
+
+    def _merged(self, own: Config) -> Config:
+        key = tuple(own.items())
+        found = self._configs.get(key)
+        if found is None:
+            found = {field: _whole(value) for field, value in sorted({**self._config, **own}.items())}
+            self._configs[key] = found
+        return found
+
+    def _labelled(self, own: Mapping[str, str]) -> Mapping[str, str]:
+        key = tuple(own.items())
+        found = self._labelings.get(key)
+        if found is None:
+            found = self._labelings[key] = dict(sorted({**self._labels, **own}.items()))
+        return found
+
+
+def _seconds(until: str) -> float:
+    """A date or an RFC 3339 time in seconds since 1970. A date means its first second in UTC. Raises `ValueError`."""
+    from datetime import UTC, datetime
+
+    when = datetime.fromisoformat(until)
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+
+
+def _whole(value: Any) -> Any:
+    """A float that is a whole number as an int: JSON Schema accepts 600.0 as an integer too."""
+    return int(value) if type(value) is float else value

@@ -1,0 +1,271 @@
+"""Everything that is wrong with the files of a manifest: with each file alone, and with all files together."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from reconciler.diagnostics import Diagnostic, Position
+from reconciler.errors import MOST_DIAGNOSTICS
+from reconciler.manifest.build import SINGLE_BLOCKS, suspension_of
+from reconciler.manifest.document import Document
+
+if TYPE_CHECKING:
+    from reconciler.manifest.schema import Check, Schema
+
+_MOST_CIRCLES = 100
+"""The number of `after` circles that are reported. One more message says that there are others."""
+
+_MOST_STEPS = 10
+"""The number of steps that are shown of one circle."""
+
+
+def faults_in(document: Document) -> Iterator[Diagnostic]:
+    """The faults of one file. Blocks that other files must bring are not missed here."""
+    refused = {fault.position for fault in document.faults}
+    yield from document.faults
+    # The strict reader puts a stand-in where it refuses a value. The schema must not judge the stand-in as well.
+    yield from (fault for fault in faults_beside_yaml(document) if fault.position not in refused)
+
+
+def faults_beside_yaml(document: Document) -> Iterator[Diagnostic]:
+    """The faults of one file except those that the strict reader found."""
+    if not document.whole:
+        return
+    if document.value is None:
+        message = "is empty: remove the file, or start it with apiVersion: reconciler/v1"
+        yield Diagnostic(document.position(()), message)
+        return
+    _, file_check, name_check, _, id_check = _checks()
+    if not file_check(document.value):
+        yield from _schema_faults(document)
+    for name, job in document.jobs.items():
+        if type(job) is not dict:
+            continue
+        if "suspend" in job and (fault := _until_fault(job["suspend"])):
+            yield Diagnostic(document.position(("jobs", name, "suspend", "until")), fault)
+        if "id" not in job and name_check(name) and not id_check(name):
+            yield Diagnostic(
+                document.position(("jobs", name), of_key=True),
+                f'"{name}" is no valid job id: add an id to the job, or name it with letters, digits, ".", "_" and "-"',
+            )
+    yield from _endpoint_faults(document)
+
+
+def job_fault(name: str, fields: Mapping[str, Any]) -> str:
+    """The first reason why a job of this name and these fields can't be declared, or ""."""
+    schema, _, name_check, job_check, _ = _checks()
+    if name_check(name) and job_check(fields):
+        return ""
+    from reconciler.manifest.schema import explain
+
+    path, _, message = next(explain(schema, {"apiVersion": "reconciler/v1", "jobs": {name: fields}}))
+    return ".".join(map(str, path[2:])) + (": " if path[2:] else "") + message
+
+
+def job_fields() -> Sequence[str]:
+    """The names of a job's fields, in the order of the schema."""
+    return tuple(_checks()[0]["$defs"]["job"]["properties"])
+
+
+def faults_across(documents: Sequence[Document], *, may_be_empty: bool) -> Iterator[Diagnostic]:
+    """The faults of all files together. A manifest that says nothing of jobs has a fault, unless it `may_be_empty`."""
+    yield from _repeated_blocks(documents)
+    if _may_repeat_jobs(documents):
+        yield from _repeated_jobs(documents)
+    # A file that can't be read may hold what seems to be missing.
+    if not all(type(document.value) is dict for document in documents):
+        return
+    yield from _order_faults(documents)
+    start = Position(documents[0].file if documents else "manifest", 1, 1)
+    if not any("target" in document.value for document in documents):
+        yield Diagnostic(start, 'the manifest has no target: add "target: {engine: bytenite}" to one of its files')
+    if not may_be_empty and not any("jobs" in document.value for document in documents):
+        advice = 'add one under "jobs" in one of its files, or write "jobs: {}" where there are none'
+        yield Diagnostic(start, f"the manifest has no jobs: {advice}")
+
+
+def _endpoint_faults(document: Document) -> Iterator[Diagnostic]:
+    from reconciler.endpoints import endpoint_fault
+
+    target = document.block("target")
+    endpoint, insecure = target.get("endpoint"), target.get("insecure", False) is not False
+    if type(endpoint) is str and (fault := endpoint_fault(endpoint, insecure=insecure)):
+        yield Diagnostic(document.position(("target", "endpoint")), f"the endpoint {fault}")
+
+
+def _until_fault(suspend: Any) -> str:
+    """The fault of an `until` that has the form of a time and is none, such as the 30th of February; else ""."""
+    try:
+        if _suspend_check()(suspend):
+            suspension_of(suspend)
+    except ValueError as fault:
+        return f"until: there is no such time: {fault}"
+    return ""
+
+
+def _schema_faults(document: Document) -> Iterator[Diagnostic]:
+    """The faults that the schema finds in one file.
+
+    Only the jobs that are at fault are explained, so that one fault among many jobs takes little time. Once
+    `MOST_DIAGNOSTICS` faults are found, each further job counts as one fault: no message shows more of them.
+    """
+    from reconciler.manifest.schema import explain
+    from reconciler.suggestions import Suggestions
+
+    schema, _, name_check, job_check, _ = _checks()
+    jobs, suggestion, count = document.jobs, Suggestions(), 0
+    parts = [{**document.value, "jobs": {}} if jobs else document.value]
+    wrong = [name for name, job in jobs.items() if not (name_check(name) and job_check(job))]
+    # Job by job, since jsonschema goes through jobs in no fixed order and suggestions must not change between runs.
+    for part in chain(parts, ({"apiVersion": "reconciler/v1", "jobs": {name: jobs[name]}} for name in wrong)):
+        if count >= MOST_DIAGNOSTICS:
+            [name] = part["jobs"]
+            yield Diagnostic(document.position(("jobs", name), of_key=True), "the job is at fault")
+            continue
+        for path, of_key, message in explain(schema, part, suggestion):
+            count += 1
+            label = "" if of_key or not path or type(path[-1]) is int else f"{path[-1]}: "
+            yield Diagnostic(document.position(path, of_key), label + message)
+
+
+def _repeated_blocks(documents: Sequence[Document]) -> Iterator[Diagnostic]:
+    """Each block that stands in a second file though it may stand in one file only."""
+    first: dict[str, Document] = {}
+    for document in documents:
+        for block in SINGLE_BLOCKS:
+            if type(document.value) is not dict or block not in document.value:
+                continue
+            if block in first:
+                already = first[block].position((block,), of_key=True)
+                yield Diagnostic(
+                    document.position((block,), of_key=True),
+                    f'"{block}" stands once in the whole manifest: it is already at {already}',
+                )
+            first.setdefault(block, document)
+
+
+def _order_faults(documents: Sequence[Document]) -> Iterator[Diagnostic]:
+    """Each name below `after` that no job has, and each circle of jobs that wait for each other."""
+    ordered = {
+        name: (document, job["after"])
+        for document in documents
+        for name, job in document.jobs.items()
+        if type(job) is dict and "after" in job and type(job["after"]) is list
+    }
+    if not ordered:
+        return
+    from reconciler.suggestions import Suggestions
+
+    declared = {name for document in documents for name in document.jobs}
+    in_order, suggestion = sorted(declared), Suggestions()
+    for name, (document, others) in ordered.items():
+        for at, other in enumerate(others):
+            if type(other) is str and other not in declared:
+                place = document.position(("jobs", name, "after", at))
+                yield Diagnostic(place, f'no job "{other}" is declared{suggestion(other, in_order)}')
+    yield from _circles(ordered)
+
+
+def _circles(ordered: Mapping[str, tuple[Document, list[Any]]]) -> Iterator[Diagnostic]:
+    """Each circle of jobs that wait for each other, given each job's file and its `after`."""
+    from itertools import islice
+
+    from reconciler.order import circles_in
+
+    after = {name: [each for each in others if type(each) is str] for name, (_, others) in ordered.items()}
+    for number, circle in enumerate(islice(circles_in(after), _MOST_CIRCLES + 1)):
+        first, last = circle[0], circle[-1]
+        document, others = ordered[last]
+        what = f"what comes after itself is never run: {_steps_of(circle)}; take one of them out"
+        more = "there are more circles than are shown: take those out first"
+        place = document.position(("jobs", last, "after", others.index(first)))
+        yield Diagnostic(place, what if number < _MOST_CIRCLES else more)
+
+
+def _steps_of(circle: Sequence[str]) -> str:
+    """A circle in words. The middle of a long circle is left out."""
+    steps = [f'"{name}" after "{other}"' for name, other in zip(circle, (*circle[1:], circle[0]), strict=True)]
+    if len(steps) > _MOST_STEPS:
+        half = _MOST_STEPS // 2
+        steps[half:-half] = [f"… {len(steps) - 2 * half} more …"]
+    return ", ".join(steps)
+
+
+def _may_repeat_jobs(documents: Sequence[Document]) -> bool:
+    """Whether two jobs may have one name or one id. False is certain, and quickly found."""
+    names: set[str] = set()
+    ids: set[str] = set()
+    count = 0
+    for document in documents:
+        count += len(document.jobs)
+        names.update(document.jobs)
+        try:
+            ids.update([job.get("id", name) for name, job in document.jobs.items()])
+        except (AttributeError, TypeError):  # the block of a job is no mapping, or its id is no text
+            return True
+    return not len(names) == len(ids) == count
+
+
+def _repeated_jobs(documents: Sequence[Document]) -> Iterator[Diagnostic]:
+    """Each job whose name or id another job has already."""
+    names: dict[str, Document] = {}
+    ids: dict[str, tuple[Document, str]] = {}
+    for document in documents:
+        for name, job in document.jobs.items():
+            if name in names:
+                first = names[name].position(("jobs", name), of_key=True)
+                yield Diagnostic(
+                    document.position(("jobs", name), of_key=True),
+                    f'the job "{name}" is already declared at {first}: rename or remove one of the two',
+                )
+                continue
+            names[name] = document
+            job_id = job.get("id", name) if type(job) is dict else name
+            if type(job_id) is not str:
+                continue
+            if job_id in ids:
+                yield _same_id(document, name, job_id, *ids[job_id])
+            ids.setdefault(job_id, (document, name))
+
+
+def _same_id(document: Document, name: str, job_id: str, other_document: Document, other: str) -> Diagnostic:
+    """The fault of the second of two jobs with one id. The fault stands at its id, or at its name without an id."""
+    return Diagnostic(
+        _id_position(document, name),
+        f'the id "{job_id}" is already that of "{other}" at {_id_position(other_document, other)}: '
+        "one engine job is declared once",
+    )
+
+
+def _id_position(document: Document, name: str) -> Position:
+    if "id" in document.value["jobs"][name]:
+        return document.position(("jobs", name, "id"))
+    return document.position(("jobs", name), of_key=True)
+
+
+@cache
+def _checks() -> "tuple[Schema, Check, Check, Check, Check]":
+    """The schema, and the quick checks of a file, a job's name, a job, and a job's id."""
+    import json
+
+    from reconciler.manifest.schema import compile_check, schema_text
+
+    schema: Schema = json.loads(schema_text("manifest.schema.json"))
+    parts = schema["$defs"]
+    name, job, job_id = parts["jobName"], parts["job"], parts["job"]["properties"]["id"]
+    return (
+        schema,
+        compile_check(schema),
+        compile_check(name, schema),
+        compile_check(job, schema),
+        compile_check(job_id, schema),
+    )
+
+
+@cache
+def _suspend_check() -> "Check":
+    from reconciler.manifest.schema import compile_check
+
+    schema = _checks()[0]
+    return compile_check(schema["$defs"]["suspend"], schema)

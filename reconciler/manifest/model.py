@@ -1,0 +1,81 @@
+"""A manifest as a value: what people want of all jobs of one target."""
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from reconciler.diagnostics import Position
+from reconciler.jobs import Access, Job, Target
+from reconciler.manifest.document import Document
+
+
+class DeclaredState(NamedTuple):
+    """The place of the state that a manifest names: the text of its `state:`, and where that text stands."""
+
+    url: str
+    position: Position
+
+
+class Head(NamedTuple):
+    """The part of a manifest that is not about jobs: the target, how it is reached, and the place of the state."""
+
+    target: Target
+    access: Access
+    state: DeclaredState | None
+
+
+class Manifest(NamedTuple):
+    """What people want of all jobs of one target.
+
+    `jobs` is sorted by name, and jobs of equal config share one object. `guards` holds the limits that the
+    manifest sets; a limit is a whole number or a percentage such as "10%". `documents` holds the file of each
+    job. `over` names the jobs whose suspension has ended. `access` is how the target is reached, which is no
+    part of what the manifest means. `state` is None where the manifest does not name a place for its state.
+    """
+
+    target: Target
+    jobs: Mapping[str, Job]
+    guards: Mapping[str, int | str]
+    documents: Mapping[str, Document]
+    over: Collection[str] = ()
+    access: Access = Access()
+    state: DeclaredState | None = None
+
+    @property
+    def digest(self) -> str:
+        """ "sha256:" and a hexadecimal digest of what the manifest means.
+
+        Comments, the order of fields and the division into files do not change the digest. Every field counts, with
+        its default where a file leaves it out. `state:` counts as it is written, whatever `--state` says.
+        """
+        import json
+
+        from reconciler.digests import sha256
+
+        jobs = [_meaning(job) for job in self.jobs.values()]
+        content: list[object] = [[self.target.engine, self.target.endpoint], self.guards, jobs]
+        if self.state is not None:
+            content.append(self.state.url)
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return f"sha256:{sha256(text.encode())}"
+
+    @property
+    def head(self) -> Head:
+        """The part that is not about jobs."""
+        return Head(self.target, self.access, self.state)
+
+    def position(self, job: str) -> Position:
+        """The place where a job is declared. Raises `KeyError` for a name that the manifest does not have."""
+        return self.documents[job].position(("jobs", job), of_key=True)
+
+
+def _meaning(job: Job) -> list[object]:
+    """The fields of a job in the form that its digest is made of."""
+    config, labels = dict(job.config), dict(job.labels)
+    meaning: list[object] = [
+        *(job.name, job.id, job.state, config),
+        *(job.run_token, job.on_config_change, job.protect, labels),
+    ]
+    if job.suspend or job.ignore or job.after:
+        suspend = [job.suspend.reason, job.suspend.until] if job.suspend else []
+        meaning += [suspend, sorted(set(job.ignore)), sorted(set(job.after))]
+    return meaning

@@ -1,0 +1,65 @@
+"""The files of a manifest become a manifest, or the faults of all of them."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from reconciler.diagnostics import Diagnostic
+from reconciler.errors import ManifestError
+from reconciler.manifest.build import build
+from reconciler.manifest.document import Content, Document
+from reconciler.manifest.faults import faults_across, faults_in
+from reconciler.manifest.model import Manifest
+from reconciler.memory import FORGETFUL, Memory
+
+_HELD_BYTES = 1 << 20
+"""A longer file is read again for a place in it: its values take six times its size, and are not held."""
+
+
+def parse(
+    sources: Iterable[tuple[str, bytes]],
+    memory: Memory = FORGETFUL,
+    *,
+    may_be_empty: bool = False,
+) -> Manifest:
+    """The manifest that these files make, given as (name, content).
+
+    Raises `ManifestError` with every fault of every file, in the order of files and lines. A manifest needs a `jobs`
+    block, which may be empty, unless the manifest itself `may_be_empty`.
+    """
+    documents = []
+    faults: list[Diagnostic] = []
+    long: list[tuple[Document, Callable[[], Content]]] = []
+    for name, content in sources:
+        document, found = _read(name, content, memory)
+        documents.append(document)
+        faults += found
+        if len(content) > _HELD_BYTES:
+            long.append((document, partial(_content, name, content)))
+    faults += faults_across(documents, may_be_empty=may_be_empty)
+    if faults:
+        number = {document.file: at for at, document in enumerate(documents)}
+        raise ManifestError(tuple(sorted(faults, key=lambda f: (number.get(f.position.file, 0), *f.position[1:]))))
+    manifest = build(documents)
+    for document, read in long:
+        document.let_go(read)
+    return manifest
+
+
+def _read(name: str, content: bytes, memory: Memory) -> tuple[Document, list[Diagnostic]]:
+    """One file, and what is wrong with it by itself."""
+    value = memory.recall("manifest", content)
+    if value is not None:
+        return Document(name, value, {}, partial(_content, name, content)), []
+    from reconciler.manifest.yaml import read
+
+    document = read(content, name)
+    faults = list(faults_in(document))
+    if not faults:
+        memory.remember("manifest", content, document.value)
+    return document, faults
+
+
+def _content(name: str, content: bytes) -> Content:
+    from reconciler.manifest.yaml import read_content
+
+    return read_content(content, name)

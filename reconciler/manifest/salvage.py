@@ -1,0 +1,130 @@
+"""What can be learnt of a manifest though some of its files have faults.
+
+Commands that look back, such as `history` and `state`, need the target and the place of the state. These commands must
+work during a merge conflict, and while a job of the manifest is at fault.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from reconciler.errors import ManifestError
+from reconciler.manifest.build import access_of, declared_state_in, target_of
+from reconciler.manifest.document import Document
+from reconciler.manifest.faults import faults_beside_yaml
+from reconciler.manifest.model import DeclaredState, Head
+from reconciler.manifest.parse import parse
+from reconciler.manifest.yaml import read
+from reconciler.memory import FORGETFUL, Memory
+
+_Blocks = dict[str, tuple[Document, Any]]
+"""Blocks at the top of a manifest by name: the file that holds the block, and the block's value."""
+
+_BLOCK_START = re.compile(r"(apiVersion|target|state|defaults|guards|jobs)[ \t]*:(?=\s)|---\s*$")
+_CONFLICT_MARK = re.compile(r"<{7}|={7}|>{7}|\|{7}")
+
+
+def head_of(sources: Sequence[tuple[str, bytes]], memory: Memory = FORGETFUL) -> Head:
+    """The head of the manifest in these files, given as (name, content), whatever is wrong with the rest of them.
+
+    Raises `ManifestError`, as `parse` does, where a fault leaves it open what the head is.
+    """
+    try:
+        return parse(sources, memory, may_be_empty=True).head
+    except ManifestError:
+        blocks = _blocks_in(sources, ("target", "state"))
+        if blocks is None or "target" not in blocks:
+            raise
+        document, target = blocks["target"]
+        return Head(target_of(target), access_of(target, document.file), _declared_in(blocks))
+
+
+def declared_state_of(sources: Sequence[tuple[str, bytes]], memory: Memory = FORGETFUL) -> DeclaredState | None:
+    """The place of the state that these files name, given as (name, content), whatever is wrong with the rest of them.
+
+    Raises `ManifestError`, as `parse` does, where a fault leaves it open what that place is.
+    """
+    try:
+        return parse(sources, memory, may_be_empty=True).state
+    except ManifestError:
+        if (blocks := _blocks_in(sources, ("state",))) is None:
+            raise
+        return _declared_in(blocks)
+
+
+def ids_in_spite_of_faults(sources: Sequence[tuple[str, bytes]]) -> Mapping[str, str] | None:
+    """The engine job id of each job by the job's name, whatever else is wrong; None where a fault leaves an id open."""
+    ids: dict[str, str] = {}
+    for file, content in sources:
+        document = read(content, file)
+        if not document.whole or type(document.value) is not dict:
+            return None
+        for name, block in document.jobs.items():
+            job_id = block.get("id", name) if type(block) is dict else name
+            if type(name) is not str or type(job_id) is not str or name in ids:
+                return None
+            ids[name] = job_id
+    return ids if len(set(ids.values())) == len(ids) else None
+
+
+def _declared_in(blocks: _Blocks) -> DeclaredState | None:
+    return declared_state_in(blocks["state"][0]) if "state" in blocks else None
+
+
+def _blocks_in(sources: Sequence[tuple[str, bytes]], names: Collection[str]) -> _Blocks | None:
+    """The blocks of these names that the files hold; None where a fault leaves it open what such a block says."""
+    found: _Blocks = {}
+    for file, content in sources:
+        document = read(content, file)
+        blocks = _sound_blocks(document, names) if document.whole else _blocks_of_broken(file, content, names)
+        if blocks is None or found.keys() & blocks.keys():
+            return None
+        found |= blocks
+    return found
+
+
+def _sound_blocks(document: Document, names: Collection[str]) -> _Blocks | None:
+    """The blocks of these names that one document holds; None where such a block has a fault."""
+    if document.value is None:
+        return {}
+    if type(document.value) is not dict:
+        return None
+    blocks = {name: document.value[name] for name in names if name in document.value}
+    starts = sorted(document.position((name,), of_key=True) for name in document.value)
+    for name in blocks:
+        start = document.position((name,), of_key=True)
+        end = next((other for other in starts if other > start), None)
+        if any(start <= fault.position and (end is None or fault.position < end) for fault in document.faults):
+            return None
+    alone = Document(document.file, {"apiVersion": "reconciler/v1", **blocks}, {}, lambda: document.content)
+    return None if any(faults_beside_yaml(alone)) else {name: (document, value) for name, value in blocks.items()}
+
+
+def _blocks_of_broken(file: str, content: bytes, names: Collection[str]) -> _Blocks | None:
+    """The blocks of these names in a file that is not YAML, such as one with the marks of a merge conflict.
+
+    The lines at the margin alone tell where a block begins. The answer is None where such a line begins anything but
+    a known block, and where one of the blocks stands between the marks of a conflict.
+    """
+    lines = content.decode("utf-8-sig", "replace").splitlines(keepends=True)
+    keys = [(at, line) for at, line in enumerate(lines) if line[:1] not in ("", " ", "\t", "#", "\r", "\n")]
+    if not keys or any(line[:1] in (" ", "\t") and line.strip() for line in lines[: keys[0][0]]):
+        return None
+    blocks: _Blocks = {}
+    in_conflict = False
+    for (at, line), end in zip(keys, [*(at for at, _ in keys[1:]), len(lines)], strict=True):
+        if mark := _CONFLICT_MARK.match(line):
+            in_conflict = mark[0][0] != ">"
+            continue
+        key = _BLOCK_START.match(line)
+        if key is None:
+            return None
+        name = key[1]
+        if name in names:
+            # Empty lines before the block keep its place in the file.
+            chunk = read(("\n" * at + "".join(lines[at:end])).encode(), file)
+            inner = _sound_blocks(chunk, names) if chunk.whole else None
+            if in_conflict or name in blocks or not inner:
+                return None
+            blocks |= inner
+    return blocks
