@@ -16,7 +16,7 @@ export PYTHONSAFEPATH = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench bench-quick crash fuzz mutants golden wheel lock clean FORCE
+.PHONY: help demo test lint bench bench-quick crash fuzz mutants pages golden wheel lock clean FORCE
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## */\1|/p' Makefile | while IFS='|' read -r name text; do printf 'make %-12s%s\n' "$$name" "$$text"; done
@@ -59,6 +59,9 @@ fuzz: $(VENV)/.wheel $(VENV)/.dev  ## feed each reader of untrusted bytes what a
 
 mutants: $(VENV)/.wheel $(VENV)/.dev  ## seed one bug at a time and see the test that is named for it fail
 	@PYTHONPATH=tests $(BIN)/python tests/mutants.py
+
+pages: $(VENV)/.wheel $(VENV)/.dev  ## run the commands of the pages, and write what they print into the pages
+	@PYTHONPATH=tests $(BIN)/python tests/pages.py $(ARGS)
 
 golden: $(VENV)/.wheel $(VENV)/.dev  ## write tests/golden anew, after a change of form that is meant
 	@PYTHONPATH=tests $(BIN)/python tests/golden.py

@@ -1,4 +1,4 @@
-"""What the README shows is what happens."""
+"""What the README says of commands, options, exit codes and figures is so; `test_pages.py` follows what it shows."""
 
 import re
 from collections.abc import Iterator
@@ -6,20 +6,11 @@ from pathlib import Path
 
 import click
 
-from project import Project
 from reconciler.cli import cli
 from reconciler.errors import ExitCode
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-def shown(command: str) -> list[str]:
-    """What the README prints after a command, each time that it shows it."""
-    return [block.split("\n", 1)[1] for block in blocks("console") if block.startswith(f"$ {command}\n")]
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 
 
 def taken_by(group: click.Group, above: str) -> Iterator[tuple[str, set[str]]]:
@@ -38,17 +29,6 @@ def taken_by(group: click.Group, above: str) -> Iterator[tuple[str, set[str]]]:
             if "[PATH]..." in (parameter.metavar or ""):
                 words.add("PATH")
         yield f"{above}{name}", words
-
-
-def test_the_manifest_and_both_plans_are_as_printed(tmp_path: Path) -> None:
-    project = Project(tmp_path)
-    [manifest] = blocks("yaml")
-    (tmp_path / "jobs.yaml").write_text(manifest)
-    first, second = shown("reconciler plan")
-    assert project.run("plan").out == first
-    assert project.run("apply", "--yes").code == 0
-    (tmp_path / "jobs.yaml").write_text(manifest.replace("7200", "10800"))
-    assert project.run("plan").out == second
 
 
 def test_every_command_stands_in_the_table_and_none_that_is_not_there() -> None:
@@ -78,9 +58,19 @@ def test_every_exit_code_stands_in_the_table() -> None:
     assert codes == {int(code) for code in ExitCode}
 
 
-def test_every_file_that_is_linked_is_there() -> None:
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (Path(__file__).parent.parent / link).exists(), link
+def test_the_figures_are_those_that_were_measured() -> None:
+    """The sentences of "Speed" against the table that `make bench` writes."""
+    [sentences] = re.findall("## Speed\n\n(.*?)\n\n", README, re.DOTALL)
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    [rows] = re.findall(r"^\| no-op plan, 10,000 jobs( .*?)^\| \w", page, re.DOTALL | re.MULTILINE)
+    cells = [[cell.strip() for cell in row.split("|")] for row in rows.splitlines()]
+    ratio = {row[-8]: float(row[-4]) for row in cells}
+    ours, unchanged = ratio["reconciler plan, nothing remembered"], ratio["reconciler plan, files unchanged"]
+    times, terraform = (int(number) for number in re.findall(r"(?:less|more) than (\d+) times", sentences))
+    assert ours < times
+    assert "less than\nlibyaml where the files have not changed" in sentences
+    assert unchanged < 1
+    assert ratio["terraform plan -refresh=false"] > terraform * ours
 
 
 def test_the_server_command_that_is_shown_is_understood() -> None:

@@ -86,9 +86,9 @@ def test_a_journal_without_its_state_is_for_one_service_too(real: Project, rehea
 
 def test_the_rehearsal_of_the_readme_leaves_the_real_state_alone(real: Project, rehearsal: str) -> None:
     readme = (Path(__file__).parent.parent / "README.md").read_text()
-    (words,) = re.findall(r"^\$ reconciler (apply --state rehearsal\.state\.json .*)$", readme, re.MULTILINE)
+    (words,) = re.findall(r"^reconciler (apply --yes --state rehearsal\.state\.json .*)$", readme, re.MULTILINE)
     before = (real.folder / "jobs.state.json").read_bytes()
-    run = real.run(*words.replace("http://127.0.0.1:8080/v1/customer", rehearsal).split(), "--yes")
+    run = real.run(*words.replace("http://127.0.0.1:8080/v1/customer", rehearsal).split())
     assert run.code == 0, run.err
     assert (real.folder / "rehearsal.state.json").exists()
     assert (real.folder / "jobs.state.json").read_bytes() == before

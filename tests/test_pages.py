@@ -1,0 +1,137 @@
+"""The pages of the documentation: what they show is what is printed, and what they name exists."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pages import DOCS, FOLLOWED, ROOT, Block, a_reader, blocks, is_shown, untrue
+from project import Project
+
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+NOT_FOLLOWED = {("README.md", "Two commands"), ("README.md", "Install")}
+"""The sections whose commands are not run here: they build the project, and run these tests."""
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def fenced(page: Path) -> Iterator[tuple[str, str, str]]:
+    """Each block of a page: the section that it stands in, its language, its text."""
+    for section in re.split("^## ", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        for _, language, text in re.findall(r"^(`{3,})([a-z]*)\n(.*?)^\1$", section, re.DOTALL | re.MULTILINE):
+            yield section.partition("\n")[0], language, text
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", FOLLOWED)
+def test_what_a_page_shows_is_what_is_printed(page: str, tmp_path: Path) -> None:
+    found = blocks((ROOT / page).read_text(encoding="utf-8"), FOLLOWED[page])
+    assert found
+    with a_reader(tmp_path) as reader:
+        wrong = [
+            f"{page}:{block.line}: prints something else than is shown:\n{block.commands}\n--\n{printed}"
+            for block, printed in untrue(page, reader, found)
+        ]
+    assert not wrong, "\n\n".join(wrong) + "\n\nRead it, and if it is meant: make pages"
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "is_so"),
+    [
+        ("a\n\nb", "a\n\nb\n", True),
+        ("a\nb", "a\nb\nc\n", False),
+        ("a\nc", "a\nb\nc\n", False),
+        ("a", "a b\n", False),
+        ("", "a\n", False),
+        ("a", "", False),
+        ("run at 2026-11-28T14:00:00Z", "run at 2026-11-29T15:01:02.123456Z\n", True),
+        ("run at 2026-11-28T14:00:00Z", "ran at 2026-11-28T14:00:00Z\n", False),
+        ("1/2 + run  b 0.01 s\n2/2 + run  a 0.02 s", "1/2 + run  a 0.03 s\n2/2 + run  b 10.04 s\n", True),
+        ("1/2 + run  b 0.01 s\n2/2 + run  a 0.02 s", "1/2 + run  a 0.03 s\n2/2 + run  c 0.04 s\n", False),
+    ],
+)
+def test_a_page_shows_all_that_is_printed_but_for_times_ids_and_order(shown: str, printed: str, is_so: bool) -> None:
+    assert is_shown(shown, printed) is is_so
+
+
+def test_the_blocks_of_a_page_are_read_with_what_they_print() -> None:
+    page = """# A page
+
+The manifest, `jobs.yaml`:
+
+```yaml
+jobs: {}
+```
+
+```sh
+one
+two
+```
+
+````text
+```
+shown
+````
+
+## Another
+
+```sh
+three
+```
+
+Not what it prints:
+
+```text
+four
+```
+"""
+    assert blocks(page) == [
+        Block(6, "cat > jobs.yaml <<'EOF'\njobs: {}\nEOF", "", (7, 7)),
+        Block(10, "one\ntwo", "```\nshown", (14, 16)),
+        Block(22, "three", "", (23, 23)),
+    ]
+    assert blocks(page, ("Another",)) == [Block(22, "three", "", (23, 23))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_command_of_a_page_is_followed_and_can_be_pasted(page: Path) -> None:
+    for section, language, text in fenced(page):
+        assert language in {"sh", "text", "yaml"}, f"{name_of(page)}: a block of {language!r}"
+        if language == "sh":
+            assert not re.search(r"^[$>] ", text, re.MULTILINE), f"{name_of(page)}: a prompt can't be pasted: {text}"
+            sections = FOLLOWED.get(name_of(page))
+            is_followed = sections is not None and (not sections or section in sections)
+            assert is_followed or (name_of(page), section) in NOT_FOLLOWED, f"{name_of(page)}: not followed: {text}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_piece_of_a_manifest_on_a_page_is_accepted(page: Path, tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    for _, language, text in fenced(page):
+        if language == "yaml":
+            missing = {"apiVersion": "reconciler/v1", "target": "{engine: sandbox}", "jobs": "{a: {state: running}}"}
+            added = "".join(f"{field}: {value}\n" for field, value in missing.items() if f"{field}:" not in text)
+            (tmp_path / "jobs.yaml").write_text(text + added)
+            assert project.run("validate").code == 0, f"{name_of(page)}: {project.run('validate').err}{text}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=name_of)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), f"{name_of(page)}: {link}"
+        assert not anchor or anchor in anchors(there), f"{name_of(page)}: {link}"
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert {name_of(page) for page in PAGES} - {"README.md"} <= set(re.findall(r"\]\(([\w/-]+\.md)", readme))
