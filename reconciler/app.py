@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reconciler.commands import command, settling
-from reconciler.errors import EngineError, ExitCode, Halted, ReconcilerError, Refused, StateError
+from reconciler.errors import EngineError, ExitCode, Halted, ManifestError, ReconcilerError, Refused, StateError, Usage
 from reconciler.failure import said_of
 from reconciler.history import APPLIED, NOT_APPLIED, Told
 from reconciler.jobs import (
@@ -200,10 +200,12 @@ def apply(
     confirm: Callable[[Plan], None],
     watch: Callable[[Plan, "Sequence[Finished]"], None],
     remark: Callable[[str], None],
+    show_refused: Callable[[Plan], None] = lambda _: None,
 ) -> Applied:
     """Carry out the manifest's plan, or a saved one that still fits.
 
-    `confirm` is shown each plan that calls anything and raises `Refused` where the answer is no;
+    `confirm` is shown each plan that calls anything and raises `Refused` where the answer is no; `show_refused` is
+    shown the plan that a guard refuses, before that is raised;
     `watch` gets what has ended of a plan, as it ends, `remark` what else a person should know. Raises `Refused`
     (a guard, a stale plan, a taken lock) and the other errors of the tree only before the first call.
     """
@@ -212,7 +214,7 @@ def apply(
     place, manifest = opened(place, world)
     checkout = open_checkout(place, world, options.push) if options.push else None
     if checkout is None:
-        return _apply(place, world, selection, options, manifest, saved, confirm, watch, remark)
+        return _apply(place, world, selection, options, manifest, saved, confirm, watch, remark, show_refused)
     checkout.check()
 
     def announce(calls: int) -> None:
@@ -222,7 +224,7 @@ def apply(
             raise type(fault)(f"nothing was sent: {fault.message}", fault.hint) from fault
 
     try:
-        done = _apply(place, world, selection, options, manifest, saved, confirm, watch, remark, announce)
+        done = _apply(place, world, selection, options, manifest, saved, confirm, watch, remark, show_refused, announce)
     except ReconcilerError:
         # What was found out on the way may have changed the state.
         if trouble := checkout.conclude():
@@ -242,6 +244,7 @@ def _apply(
     confirm: Callable[[Plan], None],
     watch: Callable[[Plan, "Sequence[Finished]"], None],
     remark: Callable[[str], None],
+    show_refused: Callable[[Plan], None],
     announce: Callable[[int], None] | None = None,
 ) -> Applied:
     """Apply, with the state where it lives; `announce` is as in `Rounds`."""
@@ -263,6 +266,10 @@ def _apply(
             try:
                 for ended in rounds.go(saved, selection):
                     done |= {outcome.action.job: outcome for outcome in ended}
+            except Refused as fault:
+                if fault.allow and not done:
+                    show_refused(rounds.plan)
+                raise
             finally:
                 # The exit code tells of each call in doubt, also where the journal can't be written any more.
                 doubtful = session.doubtful
@@ -291,8 +298,11 @@ def _apply(
 
 def dry_run(
     place: Place, world: World, selection: Selection, saved: Plan | None, allowed: Mapping[str, int] = EMPTY
-) -> tuple[Plan, str]:
-    """The plan that an apply would carry out, and the endpoint that its calls would go to. Sends nothing."""
+) -> tuple[Plan, str, Refused | None]:
+    """The plan that an apply would carry out, the endpoint that its calls would go to, and why a guard refuses it.
+
+    Sends nothing.
+    """
     if saved is not None:
         place = place_of(saved, place, world)
     place, manifest = opened(place, world)
@@ -304,9 +314,7 @@ def dry_run(
         made = plan_of(place, world, manifest, state, matching, selection, {})
     made = allowing(made, allowed)
     refusal = refusal_of(made, manifest, state, is_read=False)
-    if refusal is not None:
-        raise refusal
-    return made, manifest.target.endpoint or "http://127.0.0.1:PORT/v1/customer"
+    return made, manifest.target.endpoint or "http://127.0.0.1:PORT/v1/customer", refusal
 
 
 def status(place: Place, world: World, parallelism: int = 10) -> list[JobStatus]:
@@ -381,8 +389,10 @@ def listed(place: Place, world: World) -> State | None:
     return state._replace(jobs={name: meant.record for name, meant in found.items()})
 
 
-def forget(place: Place, world: World, job: str, lock_timeout_s: float) -> "Meant":
-    """Drop the record of a job, and return it; calls nothing.
+def forget(place: Place, world: World, job: str, lock_timeout_s: float) -> "tuple[Meant, str]":
+    """Drop the record of a job; calls nothing. Returns it, and what the next plan does as the job is still declared.
+
+    The latter is "" for a job that is not declared, or where the manifest can't be read.
 
     Raises `ReconcilerError` where it has none, `Refused` where a call is in doubt: no other record tells of that.
     """
@@ -399,7 +409,23 @@ def forget(place: Place, world: World, job: str, lock_timeout_s: float) -> "Mean
                 f"settle it first: {command('apply')}, or {settling(meant.name)}",
             )
         session.put(meant.key, None)
-    return meant
+    return meant, _planned_unrecorded(place, world, meant.name)
+
+
+def _planned_unrecorded(place: Place, world: World, name: str) -> str:
+    """What a plan does about a declared job without a record, in words; "" where it is not declared."""
+    from reconciler.planner import Subject, decide
+
+    try:
+        manifest, _ = validate(place, world)
+    except ManifestError:
+        return ""
+    if name not in manifest.jobs:
+        return ""
+    job = manifest.jobs[name]
+    kind = decide(Subject(job, None), NOT_OBSERVED).kind
+    planned = "leaves it alone" if kind is ActionKind.NOOP else f"is to {kind} it"
+    return f"{manifest.position(name)}: {title(name)} is still declared {job.state}: the next plan {planned}"
 
 
 def move(place: Place, world: World, old: str, new: str, lock_timeout_s: float) -> "Meant":
@@ -451,7 +477,8 @@ def accept(place: Place, world: World, lock_timeout_s: float, moved_to: str | No
 
     `moved_to` is the address of the service that the state is for from now on, said by a person who knows that the
     service moved there; for an embedded sandbox it is `sandbox`. Raises `StateError` where the state is for another
-    target and nothing is said, `Refused` where what is said is not the target of the manifest.
+    target and nothing is said, `Refused` where what is said is not the target of the manifest, `Usage` where there is
+    nothing to accept.
     """
     from reconciler.endpoints import normalize_endpoint
 
@@ -463,7 +490,14 @@ def accept(place: Place, world: World, lock_timeout_s: float, moved_to: str | No
             f"--moved-to names {moved_to}, and the manifest is for {target}",
             "name the service in the manifest first, or with --endpoint",
         )
-    return open_store(place, world).accept(target, lock_timeout_s, has_moved=moved_to is not None)
+    store = open_store(place, world)
+    try:
+        is_empty = store.read(target) is None
+    except ReconcilerError:  # what is wrong there is what may be accepted
+        is_empty = False
+    if is_empty:
+        raise Usage(f"{store.where} is not there, so there is nothing to accept", f"{command('apply')} makes a state")
+    return store.accept(target, lock_timeout_s, has_moved=moved_to is not None)
 
 
 def resolve(place: Place, world: World, job: str, was_applied: bool, why: str, lock_timeout_s: float) -> str:

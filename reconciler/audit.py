@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.commands import command
-from reconciler.errors import ReconcilerError, Refused, StateError, Usage
+from reconciler.errors import ReconcilerError, Refused, StateError, UnknownJob, Usage
 from reconciler.history import HistoryEntry, of_job
 from reconciler.jobs import EMPTY, Desired, Job, Record, State, Verb, title
 from reconciler.plan import Plan
 from reconciler.planning import at_home, declared_at
-from reconciler.sources import DEFAULTS
+from reconciler.sources import DEFAULTS, repository_of
 from reconciler.wiring import (
     Place,
     World,
@@ -39,6 +39,9 @@ _LATEST = 20
 """So many entries of each job a page shows."""
 
 _DATE = r"\d{4}-\d{2}-\d{2}([T ].*)?"
+_SINCE = "give a date or a time in UTC, such as 2026-11-28 or 2026-11-28T14:30, or a commit"
+"""The forms that --since takes."""
+
 _VERBS: Mapping[Desired, Verb] = {
     Desired.RUNNING: Verb.RUN,
     Desired.ABORTED: Verb.ABORT,
@@ -87,7 +90,14 @@ def history(place: Place, world: World, job: str = "", since: str = "") -> list[
     elif since:
         from reconciler.state.history import read
 
-        before = {one.key for one in read(_history_at(place, world, since))[0]}
+        try:
+            content = _history_at(place, world, since)
+        except ReconcilerError as fault:
+            fault.message = f"--since {since} is neither a date nor a commit: {fault.message}"
+            has_commits = is_on_branch(place) or repository_of(os.path.dirname(os.path.abspath(state_path(place))))
+            fault.hint = f"{_SINCE}; {fault.hint}" if has_commits else _SINCE
+            raise
+        before = {one.key for one in read(content)[0]}
         entries = [entry for entry in entries if (entry.op, entry.settles) not in before]
     return entries[::-1]
 
@@ -108,9 +118,14 @@ def _entries_of(job: str, entries: list[HistoryEntry], past: "Past", place: Plac
     named = ", ".join(command("history", other) for other in others)
     if not found:
         said = title(job) if job_id in ("", job) else f"{title(job)} (id {job_id})"
-        raise ReconcilerError(
+        from reconciler.suggestions import Suggestions
+
+        near = Suggestions().nearest(job, sorted({entry.job for entry in entries if entry.job}))
+        shows_all = f"{command('history')} shows all of its entries"
+        hint = f"did you mean {command('history', near)}? {shows_all}" if near else shows_all
+        raise UnknownJob(
             f"{past.where} has no entry for {said}",
-            f"other jobs had that name before: {named}" if others else f"{command('history')} shows all of its entries",
+            f"other jobs had that name before: {named}" if others else hint,
         )
     if others:
         world.tell(f"{title(job)} is the engine job {job_id}; other jobs had that name before: {named}")
@@ -312,5 +327,5 @@ def _seconds(text: str) -> float:
     try:
         found = datetime.fromisoformat(text)
     except ValueError as fault:
-        raise Usage(f"{text} is no date: {fault}") from fault
+        raise Usage(f"{text} is no date: {fault}", _SINCE) from fault
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()

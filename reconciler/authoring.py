@@ -1,19 +1,20 @@
 """The use cases that write manifest files: laying them out, asking for a run, taking over jobs. Nothing here prints."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.commands import command
 from reconciler.diagnostics import Diagnostic, Position
-from reconciler.errors import ListIncomplete, ManifestError, ReconcilerError, Refused, Usage
+from reconciler.errors import ListIncomplete, ManifestError, ReconcilerError, Refused, UnknownJob, Usage
 from reconciler.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, State, Status
 from reconciler.sources import DEFAULTS, Sources, is_manifest_name
 from reconciler.wiring import ApplyOptions, Place, World, located, manifest_paths, open_engine, open_store, target_of
 
 if TYPE_CHECKING:
     from reconciler.engines.base import Engine
+    from reconciler.history import HistoryEntry
     from reconciler.manifest import Manifest
     from reconciler.planner import Decision
     from reconciler.takeover import Found, LeftOut, Taken
@@ -90,10 +91,9 @@ def lay_out(place: Place, *, write: bool) -> LaidOut:
     """Lay out the files of a manifest, each by itself, and write those that change where `write` says so."""
     import json
 
-    from reconciler.manifest.faults import faults_in
     from reconciler.manifest.layout import canonical, has_crlf
+    from reconciler.manifest.parse import read_file
     from reconciler.manifest.schema import schema_text
-    from reconciler.manifest.yaml import read
     from reconciler.sources import read_sources, replace_source
 
     schema = json.loads(schema_text("manifest.schema.json"))
@@ -101,7 +101,8 @@ def lay_out(place: Place, *, write: bool) -> LaidOut:
     changed: list[Rewritten] = []
     with_crlf: list[str] = []
     for file, content in read_sources(manifest_paths(place)):
-        found = sorted(faults_in(read(content, file)))
+        _, faults_found = read_file(file, content)
+        found = sorted(faults_found)
         faults += found
         if not found and (after := canonical(content, file, schema)) != content:
             changed.append(Rewritten(file, content, after))
@@ -138,13 +139,17 @@ def rerun(place: Place, world: World, name: str, token: str | None, today: str) 
             "runs only a job that is declared running",
             "declare it `state: running`: that change runs it",
         )
-    state = open_store(place, world).read(target)
+    store = open_store(place, world)
+    state = store.read(target)
     subject = match_records(manifest.jobs, state.jobs if state else {}).by_name[name]
     record = subject.record
     if record is not None and subject.renamed_from:
         world.tell(Meant(name, subject.renamed_from, record).remark)
-    used = _tokens_of(record)
-    fresh = _fresh_token(today, used, job.run_token) if token is None else _checked_token(name, token, used)
+    used, told = _tokens_of(record), _tokens_in(store.past().entries, job)
+    if token is None:
+        fresh = _fresh_token(today, used | told | ({job.run_token} if job.run_token else set()))
+    else:
+        fresh = _checked_token(name, token, used, told)
     asked = job._replace(run_token=fresh)
     edited = manifest
     if asked != job:
@@ -323,7 +328,7 @@ def _declared(manifest: "Manifest", name: str) -> Job:
     from reconciler.suggestions import Suggestions
 
     near = Suggestions().nearest(name, manifest.jobs)
-    raise ReconcilerError(
+    raise UnknownJob(
         f"no job {name} is declared",
         f"did you mean {near}?" if near else f"{command('plan', options=['--format', 'json'])} names all jobs",
     )
@@ -337,14 +342,25 @@ def _tokens_of(record: Record | None) -> set[str]:
     return {*record.run_tokens, *([] if in_doubt is None else [in_doubt])}
 
 
-def _fresh_token(today: str, used: set[str], asked: str | None) -> str:
-    from itertools import count
+def _tokens_in(entries: "Iterable[HistoryEntry]", job: Job) -> set[str]:
+    """The tokens by which a job was run, as far as a history tells them: the state forgets a record that is dropped."""
+    import re
 
-    tokens = (today if n == 1 else f"{today}.{n}" for n in count(1))
-    return next(token for token in tokens if token not in used and token != asked)
+    found = (re.search(r'\brunToken [^"]*"([^"]+)"', entry.reason) for entry in entries if entry.id == job.id)
+    return {match[1] for match in found if match}
 
 
-def _checked_token(name: str, token: str, used: set[str]) -> str:
+def _fresh_token(today: str, used: set[str]) -> str:
+    """The token of a day: the date, or `DATE.N`, where N is higher than that of each token of the day so far."""
+    numbers = []
+    for token in used:
+        date, dot, number = token.partition(".")
+        if date == today and (not dot or (number.isascii() and number.isdecimal())):
+            numbers.append(int(number) if dot else 1)
+    return f"{today}.{max(numbers) + 1}" if numbers else today
+
+
+def _checked_token(name: str, token: str, used: set[str], told: set[str]) -> str:
     from reconciler.manifest.faults import job_fault
 
     if fault := job_fault(name, {"state": "running", "runToken": token}):
@@ -353,4 +369,6 @@ def _checked_token(name: str, token: str, used: set[str]) -> str:
         raise Refused(
             f"{name} has used the runToken {token} already: it would run nothing", "give another one, or none"
         )
+    if token in told:
+        raise Refused(f"the history tells of a run of {name} by the runToken {token}", "give another one, or none")
     return token

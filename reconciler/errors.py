@@ -5,6 +5,8 @@
     ├── StateError                  1   damaged, foreign or rolled-back state or journal
     ├── CredentialsError            1   none found, malformed, or rejected by the service
     ├── EngineError                 1   the service can't be reached or breaks its contract
+    ├── MissingPath                 1   a path of a manifest where nothing is
+    ├── UnknownJob                  1   a job that is neither declared nor recorded
     ├── Refused                     4   a guard, a stale plan, no `yes`
     │   └── LockTaken               4   another command holds the state
     ├── Halted                   3, 5   an apply that ended in its midst, after calls were sent
@@ -54,14 +56,14 @@ class ManifestError(ReconcilerError):
     `more` counts those that are left out.
     """
 
-    def __init__(self, diagnostics: tuple[Diagnostic, ...]) -> None:
+    def __init__(self, diagnostics: tuple[Diagnostic, ...], hint: str = "") -> None:
         count = len(diagnostics)
         self.diagnostics = diagnostics[:MOST_DIAGNOSTICS]
         self.more = count - len(self.diagnostics)
         faults = f"{count} {'fault' if count == 1 else 'faults'}"
         # Of a great many, not each is looked for.
         said = f"at least {faults}, of which the first {len(self.diagnostics)} are shown" if self.more else faults
-        super().__init__(f"the manifest has {said}")
+        super().__init__(f"the manifest has {said}", hint)
 
 
 class StateError(ReconcilerError):
@@ -74,6 +76,18 @@ class CredentialsError(ReconcilerError):
 
 class EngineError(ReconcilerError):
     """The service can't be reached, or it does not keep to its contract at all."""
+
+
+class MissingPath(ReconcilerError):
+    """At a `path` that was given there is neither a file nor a folder."""
+
+    def __init__(self, path: str, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.path = path
+
+
+class UnknownJob(ReconcilerError):
+    """A job was named of which neither manifest nor state knows, as far as the command needs them."""
 
 
 class ListIncomplete(EngineError):

@@ -1,13 +1,15 @@
 """Which record a person means by the name of a job: the one that a plan of the same manifest calls so."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from reconciler.commands import command
-from reconciler.errors import ReconcilerError, Refused
+from reconciler.errors import ReconcilerError, Refused, UnknownJob
 from reconciler.jobs import Desired, Job, Record, displaced_key, title
 from reconciler.planner import match_records
+from reconciler.suggestions import Suggestions
 
 _WITH_ID = re.compile(r"(?: (?P<key>.+)@(?P<key_id>[^@]+)|(?P<name>.+) \(id (?P<id>[^()]+)\))", re.DOTALL)
 """A record that is named together with its engine job id: as a key of a displaced record, or as people read it."""
@@ -54,7 +56,7 @@ def meant_by(word: str, ids: Mapping[str, str] | None, records: Mapping[str, Rec
         return next(meant for meant in known.values() if meant.key == word)
     with_id = _named_with_id(word, known)
     if with_id is None:
-        raise _unknown(word, (ids or {}).get(word, ""), records.get(word))
+        raise _unknown(word, (ids or {}).get(word, ""), records.get(word), known)
     return with_id
 
 
@@ -70,11 +72,13 @@ def _named_with_id(word: str, known: Mapping[str, Meant]) -> Meant | None:
     return None
 
 
-def _unknown(word: str, job_id: str, record: Record | None) -> ReconcilerError:
+def _unknown(word: str, job_id: str, record: Record | None, known: Mapping[str, Meant]) -> ReconcilerError:
     """The error for a name by which a plan means no record; the state may have that of another engine job there."""
     said = f"nothing is recorded of {title(word)}" + (f" (id {job_id})" if job_id not in ("", word) else "")
     if record is None:
-        return ReconcilerError(said, f"{command('state list')} shows the names")
+        near = "" if job_id else Suggestions().nearest(word, tuple(known))
+        listed = f"{command('state list')} shows the names"
+        return UnknownJob(said, f"did you mean {shlex.quote(near)}? {listed}" if near else listed)
     return ReconcilerError(
         f"{said}: what the state has under that name is the engine job {record.id}",
         f"look whether that is the one: {command('state show', displaced_key(word, record.id))}",

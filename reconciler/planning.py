@@ -1,17 +1,18 @@
 """From a manifest, a state and a selection to a plan, and what refuses it."""
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.commands import command
-from reconciler.errors import ManifestError, ReconcilerError, Refused
+from reconciler.errors import ManifestError, ReconcilerError, Refused, UnknownJob
 from reconciler.jobs import EMPTY, Desired, Observation, State, Target
 from reconciler.plan import Action, ActionKind, Actions, Narrowed, Plan, what_differs
 from reconciler.wiring import (
     Place,
     World,
     commit_of,
+    is_on_branch,
     located,
     manifest_paths,
     memory_of,
@@ -136,6 +137,35 @@ def declared_at(place: Place, world: World) -> tuple[Place, Declared]:
     return place, Declared(manifest.target, {name: job.id for name, job in manifest.jobs.items()})
 
 
+def declared_names(place: Place, world: World) -> Sequence[str]:
+    """The names of the jobs that the manifest declares, as far as it can be read; none where it can't."""
+    from reconciler.manifest.parse import parse
+    from reconciler.manifest.salvage import ids_in_spite_of_faults
+    from reconciler.sources import read_sources
+
+    try:
+        sources = read_sources(manifest_paths(place))
+    except ReconcilerError:
+        return ()
+    try:
+        return tuple(parse(sources, memory_of(place, world)).jobs)
+    except ManifestError:
+        return tuple(ids_in_spite_of_faults(sources) or ())
+
+
+def endpoint_of_state(place: Place, world: World) -> str:
+    """The endpoint that a state in a file is for, if it has one and is of the manifest's engine; else ""."""
+    from reconciler.state.disk import OsDisk
+    from reconciler.state.session import load
+
+    place, manifest = opened(place, world)
+    if is_on_branch(place):
+        return ""
+    loaded = load(OsDisk(), state_address(place), None)
+    recorded = loaded.state.target if loaded else manifest.target
+    return recorded.endpoint if recorded.engine == manifest.target.engine else ""
+
+
 def ids_to_read(matching: "Matching", selection: Selection) -> list[str]:
     """The engine job ids of what is selected and, wherever it stands, of what that comes after."""
     from reconciler.order import all_before
@@ -166,7 +196,10 @@ def picked(manifest: "Manifest", state: State, selection: Selection) -> "Matchin
     names = names_of(matching)
     for glob in selection.targets:
         if glob not in names and not any(map(Selection((glob,)).among(names), names)):
-            raise ReconcilerError(f"--target {glob} matches no job", _ALL_NAMES)
+            from reconciler.suggestions import Suggestions
+
+            near = Suggestions().nearest(glob, tuple(names))
+            raise UnknownJob(f"--target {glob} matches no job", f"did you mean {near}?" if near else _ALL_NAMES)
     if selection.excludes and not any(map(selection.among(names), names)):
         globs = " ".join(f"--exclude {glob}" for glob in selection.excludes)
         raise ReconcilerError(f"{globs} leaves no job", _ALL_NAMES)
@@ -337,8 +370,21 @@ def refusal_of(
             check_loss(plan, pruned, undeclared, _recorded(state))
         check(plan, manifest.guards, len(state.jobs), done, present=_recorded(state), is_read=is_read)
     except Refused as refusal:
+        if too_few := _too_few(plan, refusal):
+            refusal.message = f"{refusal.message}; {too_few}"
         return refusal
     return None
+
+
+def _too_few(plan: Plan, refusal: Refused) -> str:
+    """That what was allowed past the guards is less than what the refused plan needs, in words; else ""."""
+    pairs = [word.partition("=") for word in refusal.allow.split() if "=" in word]
+    needed = {kind: int(number) for kind, _, number in pairs}
+    return ", ".join(
+        f"--allow {kind}={allowed} is too little: {needed[kind]} are needed"
+        for kind, allowed in sorted(plan.allowed.items())
+        if kind in needed and allowed < needed[kind]
+    )
 
 
 def refuse_stale(saved: Plan, manifest: "Manifest", state: State) -> None:

@@ -8,7 +8,8 @@ from contextlib import suppress
 from errno import EBUSY, EFBIG
 from typing import IO
 
-from reconciler.errors import ReconcilerError
+from reconciler.errors import MissingPath, ReconcilerError
+from reconciler.kinds import HEAD_BYTES, begins_as_manifest
 
 DEFAULTS = ("jobs.yaml", "jobs")
 """The manifest where no path is given: the first of these that is there."""
@@ -17,18 +18,9 @@ LIMIT_BYTES = 1 << 28
 """A longer file is not read: some three million jobs fit."""
 
 _ENDINGS = (".yaml", ".yml")
-_HEAD_BYTES = 4096
-"""So much of a file is looked at that may be a manifest under another name."""
-
-# What reconciler keeps beside a manifest; a manifest by its name, with something after it; and by how it begins, in
-# YAML or in JSON.
+# What reconciler keeps beside a manifest; and a manifest by its name, with something after it.
 _OWN_NAME = re.compile(r"\.(?:state\.json|history\.jsonl|sandbox\.db)")
 _ALMOST_NAMED = re.compile(r"\.ya?ml[^a-z0-9]", re.IGNORECASE)
-_BEGINS_AS_MANIFEST = re.compile(
-    rb"(?:\xef\xbb\xbf)?(?:[ \t]*(?:#[^\n]*)?\r?\n|---[^\n]*\n)*"
-    rb"(?:apiVersion[ \t]*:[ \t]*[\"']?reconciler/"
-    rb"|[ \t]*\{(?:[^}]*,)?\s*[\"']?apiVersion[\"']?\s*:\s*[\"']?reconciler/)"
-)
 
 Sources = list[tuple[str, bytes]]
 """Files of a manifest: (name as given, content)."""
@@ -112,9 +104,35 @@ def default_paths(cwd: str) -> list[str]:
         path = os.path.normpath(os.path.join(cwd, name))
         if os.path.lexists(path):
             return [path]
-    raise ReconcilerError(
-        "found neither jobs.yaml nor jobs/ here", "run `reconciler init` to start a manifest, or name its path"
-    )
+    hint = "run `reconciler init` to start a manifest, or name its path"
+    if there := _manifests_in(cwd):
+        hint = f"{there[0]} looks like a manifest: name its path; or run `reconciler init` to start another one"
+    raise ReconcilerError("found neither jobs.yaml nor jobs/ here", hint)
+
+
+def passed_over(cwd: str) -> str:
+    """The default manifest that is not read, since another one is there that comes first; "" where there is none.
+
+    A folder counts where a file that begins as a manifest lies in it or below it.
+    """
+    first, second = (os.path.normpath(os.path.join(cwd, name)) for name in DEFAULTS)
+    if not (os.path.isdir(second) and os.path.lexists(first)):
+        return ""
+    for folder, folders, names in os.walk(second):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if _manifests_in(folder, names):
+            return second
+    return ""
+
+
+def _manifests_in(folder: str, names: Sequence[str] | None = None) -> list[str]:
+    """The files of a folder that are read as manifests by their names, and begin as such; sorted."""
+    try:
+        names = os.listdir(folder) if names is None else names
+    except OSError:
+        return []
+    paths = [os.path.normpath(os.path.join(folder, name)) for name in sorted(names) if not name.startswith(".")]
+    return [path for path in paths if is_manifest_name(path) and begins_as_manifest(_head(path))]
 
 
 def files_at(path: str) -> list[str]:
@@ -222,13 +240,13 @@ def _passes_for_manifest(path: str, name: str, there: set[str]) -> bool:
     almost = _ALMOST_NAMED.search(name)
     if almost and name[: almost.end() - 1].lstrip("#") in there:
         return False
-    return almost is not None or _BEGINS_AS_MANIFEST.match(_head(path)) is not None
+    return almost is not None or begins_as_manifest(_head(path))
 
 
 def _head(path: str) -> bytes:
     try:
         with open(path, "rb", opener=_without_waiting) as file:
-            return file.read(_HEAD_BYTES)
+            return file.read(HEAD_BYTES)
     except OSError:
         return b""
 
@@ -254,8 +272,8 @@ def _content(path: str, *, is_named: bool) -> bytes:
         return content_of(path, is_named=is_named)
     except FileNotFoundError:
         why = "it is a link to what is not there" if os.path.islink(path) else "no such file or folder"
-        raise ReconcilerError(
-            f"{path}: {why}", "check the path, or run `reconciler init` to start a manifest"
+        raise MissingPath(
+            path, f"{path}: {why}", "check the path, or run `reconciler init` to start a manifest"
         ) from None
     except OSError as error:
         raise _unreadable(path, error) from error

@@ -4,10 +4,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
+from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.clocks import Clocks
-from reconciler.errors import Usage
+from reconciler.errors import ReconcilerError, Usage
 from reconciler.history import Origin
 from reconciler.homes import CheckedStore, declared_home, default_home, default_state_path, given_home
 from reconciler.jobs import EMPTY, Access, Config, Target, Verb
@@ -32,7 +33,8 @@ _SANDBOX_JOB_S = 30.0
 class Place(NamedTuple):
     """Which manifest, state and service a command is about. "" and () stand for the defaults.
 
-    `cache` is whether what was read before may be remembered. `state_from` says what gave `state_url`, in words.
+    `cache` is whether what was read before may be remembered. `state_from` says what gave `state_url`: "--state", an
+    environment variable, or what else a message calls it; `endpoint_from` says the same of `endpoint`.
     `home` is where the state lives, None until the manifest was asked too (`located`).
     """
 
@@ -42,6 +44,7 @@ class Place(NamedTuple):
     cache: bool = True
     state_from: str = "--state"
     home: "Home | None" = None
+    endpoint_from: str = "--endpoint"
 
 
 class World(NamedTuple):
@@ -176,7 +179,7 @@ def target_of(declared: Target, place: Place, *, insecure: bool = False) -> Targ
 
     fault = endpoint_fault(place.endpoint, insecure=insecure)
     if fault:
-        raise Usage(f"--endpoint: {fault}")
+        raise Usage(f"{place.endpoint_from} {fault}")
     return Target(declared.engine, normalize_endpoint(place.endpoint))
 
 
@@ -237,8 +240,32 @@ def open_store(place: Place, world: World) -> CheckedStore:
     else:
         from reconciler.state.file import FileStore
 
+        _refuse_other_file(_home(place))
         store = FileStore(state_path(place), _surroundings(place, world))
     return CheckedStore(store, _home(place), manifest_paths(place), world.tell)
+
+
+def _refuse_other_file(home: "Home") -> None:
+    """Raise `ReconcilerError` where a state is to be kept in a file of another kind, or in a folder that is not there.
+
+    A state that is not there yet is no fault, and what is wrong with one that is there is for the store to say.
+    """
+    from reconciler.kinds import FileKind, kind_at
+
+    if not home.named_by:
+        return
+    folder = os.path.dirname(home.url)
+    if folder and not os.path.isdir(folder):
+        raise ReconcilerError(
+            f"{home.named_by}: {home.url} can't be a state: there is no folder {folder}",
+            f"check the path, or make the folder: mkdir -p {quote(folder)}",
+        )
+    kind = kind_at(home.url)
+    if kind is not None and kind is not FileKind.STATE:
+        raise ReconcilerError(
+            f"{home.named_by}: {home.url} is {kind}, not a state",
+            f"name the state, such as jobs.state.json; {kind.place}",
+        )
 
 
 def _surroundings(place: Place, world: World) -> "Surroundings":

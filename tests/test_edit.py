@@ -179,7 +179,7 @@ def test_a_token_that_was_consumed_or_stands_there_is_not_taken_again(tmp_path: 
     assert project.run("apply", "--yes").code == 0
     place, world = Place((str(tmp_path / "jobs.yaml"),)), World(project.env, Event())
     tokens = [rerun(place, world, "a", None, "2026-11-21").token for _ in range(3)]
-    assert tokens == ["2026-11-21.2", "2026-11-21.3", "2026-11-21.2"]
+    assert tokens == ["2026-11-21.2", "2026-11-21.3", "2026-11-21.4"]
     consumed = project.run("rerun", "a", "--token", "2026-11-21")
     assert consumed.code == 4
     assert "a has used the runToken 2026-11-21 already: it would run nothing" in consumed.err
@@ -217,3 +217,26 @@ def test_a_rerun_says_what_stands_in_its_way(tmp_path: Path, arguments: list[str
     assert run.code == code
     assert said in run.err
     assert ((tmp_path / "jobs.yaml").read_text() == text) == (code != 0)
+
+
+def test_a_new_token_is_higher_than_all_that_manifest_state_and_history_know(served: Project) -> None:
+    place, world = Place((str(served.folder / "jobs.yaml"),)), World(served.env, Event())
+
+    def asked() -> str:
+        return rerun(place, world, "a", None, "2026-11-21").token
+
+    served.write('a: {state: running, runToken: "2026-11-21.2"}')
+    assert asked() == "2026-11-21.3"
+    assert served.run("apply", "--yes").code == 0
+    served.write("a: {state: running}")
+    assert asked() == "2026-11-21.4"
+    assert asked() == "2026-11-21.5"
+    assert served.run("apply", "--yes").code == 0
+    assert served.run("state", "forget", "a").code == 0
+    served.write("a: {state: running}")
+    assert asked() == "2026-11-21.6", "the history tells of .5"
+    served.write('a: {state: running, runToken: "2026-11-21.x"}')
+    assert served.run("rerun", "a", "--token", "2026-11-21.5").err.startswith(
+        "error: the history tells of a run of a by the runToken 2026-11-21.5\n"
+    )
+    assert asked() == "2026-11-21.6"

@@ -1,6 +1,7 @@
 """What commands say where something is amiss: in words of ours, once, and with a next step that can be taken."""
 
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -281,3 +282,161 @@ def test_the_page_of_drift_finds_no_difference_where_there_is_no_drift(tmp_path:
         page = project.run("drift", "--format", "html").out
         assert "<h1>No drift: 1 job is as recorded, 1 not recorded.</h1>" in page
         assert "difference" not in page.partition("<body>")[2]
+
+
+# What was probably meant
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "command"),
+    [
+        (["plan", "--state"], "Option '--state' requires an argument.", "plan"),
+        (["state", "show", "--at"], "Option '--at' requires an argument.", "state show"),
+        (["diff", "HEAD"], "Missing argument 'REV2'.", "diff"),
+        (["state", "mv", "a"], "Missing argument 'NEW'.", "state mv"),
+        (["import", "--dry-run"], "Missing argument 'NAME=ID'. Say which jobs, or give --all.", "import"),
+        (["import", "--name", "x"], "--name picks from all jobs of the service: give --all", "import"),
+        (["import", "--all", "a=b"], "--all takes every job: give no NAME=ID with it", "import"),
+        (["resolve", "a"], "Missing option '--applied' / '--not-applied'.", "resolve"),
+        (["resolve", "a", "--applied", "--not-applied"], "--applied and --not-applied contradict", "resolve"),
+        (["history", "--check", "--since", "2026-01-01"], "--check looks through all of the history", "history"),
+    ],
+)
+def test_wrong_usage_names_the_help_of_its_own_command(
+    tmp_path: Path, arguments: list[str], said: str, command: str
+) -> None:
+    project = Project(tmp_path)
+    project.write("a: {state: running}")
+    run = project.run(*arguments)
+    assert (run.code, run.out) == (64, "")
+    assert run.err.startswith(f"error: {said}")
+    assert run.err.endswith(f"\n  reconciler {command} --help shows how it is used\n")
+
+
+def test_an_import_without_a_word_prints_its_help(tmp_path: Path) -> None:
+    run = Project(tmp_path).run("import")
+    assert (run.code, run.err, run.out.startswith("Usage: reconciler import ")) == (64, "", True)
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("1h", "3600"), ("90s", "90"), ("1h30m", "5400"), ("1.5m", "90"), ("2d", "172800")]
+)
+def test_a_time_with_a_unit_is_answered_with_the_number_of_seconds(tmp_path: Path, given: str, seconds: str) -> None:
+    project = Project(tmp_path)
+    for command, option in (("apply", "--wait"), ("apply", "--lock-timeout"), ("sandbox", "--latency")):
+        run = project.run(command, option, given)
+        said = f"Invalid value for '{option}': '{given}' has a unit, and this is a number of seconds: give {seconds}\n"
+        assert (run.code, said in run.err) == (64, True), run.err
+
+
+@pytest.mark.parametrize("since", ["yesterday", "2026-13-01", "3 days ago"])
+def test_a_time_of_another_form_is_answered_with_the_forms_that_are_taken(tmp_path: Path, since: str) -> None:
+    project = Project(tmp_path)
+    project.write("a: {state: running}")
+    for _ in range(2):
+        run = project.run("history", "--since", since)
+        assert run.code in (1, 64)
+        assert since in run.err.splitlines()[0]
+        assert "  give a date or a time in UTC, such as 2026-11-28 or 2026-11-28T14:30, or a commit" in run.err
+        subprocess.run(["git", "init", "-q", str(tmp_path)], check=True, env=project.env)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "command", "said"),
+    [
+        ("RECONCILER_APPLY_PARALLELISM", "x", ["apply"], "Invalid value for RECONCILER_APPLY_PARALLELISM: 'x'"),
+        ("RECONCILER_APPLY_WAIT", "1h", ["apply"], "Invalid value for RECONCILER_APPLY_WAIT: '1h' has a unit"),
+        ("RECONCILER_APPLY_ALLOW", "x", ["apply"], "Invalid value for RECONCILER_APPLY_ALLOW: 'x'"),
+        ("RECONCILER_ENDPOINT", "x", ["plan"], "RECONCILER_ENDPOINT is no URL"),
+        ("RECONCILER_STATE", "x://y", ["plan"], "RECONCILER_STATE: state is kept in a file"),
+        ("RECONCILER_PLAN_STATE", "jobs.yaml", ["plan"], "RECONCILER_PLAN_STATE: jobs.yaml is a manifest"),
+        ("RECONCILER_PLAN_TARGET", "x", ["plan"], "--target x matches no job (--target has its value from RECONC"),
+        ("RECONCILER_APPLY_PLAN", "x", ["apply"], "--plan x can't be read: there is no such file (--plan has its"),
+        ("RECONCILER_PLAN_OUT", "no/x", ["plan"], "--out no/x: No such file or directory (--out has its value"),
+    ],
+)
+def test_an_error_about_a_variable_names_the_variable(
+    tmp_path: Path, variable: str, value: str, command: list[str], said: str
+) -> None:
+    project = Project(tmp_path)
+    project.write("a: {state: running}")
+    run = project.run(*command, **{variable: value})
+    assert run.code in (1, 64)
+    assert run.err.startswith(f"error: {said}"), run.err
+    assert variable in run.err
+
+
+def test_a_variable_that_no_command_reads_is_named_with_the_one_that_was_meant(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write("a: {state: running}")
+    env = {"RECONCILER_STAT": "x", "RECONCILER_APPLY_LOCKTIMEOUT": "3", "RECONCILER_ZZ": "1", "RECONCILER_NIL": ""}
+    run = project.run("plan", "--format", "json", **env)
+    assert (run.code, run.json["formatVersion"]) == (0, 1)
+    warning = "warning: {} has no effect: no command reads it; {}"
+    assert run.err.splitlines() == [
+        warning.format("RECONCILER_APPLY_LOCKTIMEOUT", "did you mean RECONCILER_APPLY_LOCK_TIMEOUT?"),
+        warning.format("RECONCILER_STAT", "did you mean RECONCILER_STATE?"),
+        warning.format("RECONCILER_ZZ", "the variables are RECONCILER_<COMMAND>_<OPTION>"),
+    ]
+    known = {"RECONCILER_STATE_LIST_FORMAT": "text", "RECONCILER_APPLY_WAIT": "3", "RECONCILER_PATHS": "jobs.yaml"}
+    assert project.run("plan", **known).err == ""
+
+
+def test_the_variables_of_the_ci_files_are_known(tmp_path: Path) -> None:
+    root = Path(__file__).parent.parent
+    files = [root / "action.yml", *(root / "ci").iterdir()]
+    found = {name for file in files for name in re.findall(r"\bRECONCILER_[A-Z][A-Z_]*[A-Z]", file.read_text())}
+    assert len(found) > 6
+    project = Project(tmp_path)
+    project.write("a: {state: running}")
+    env = dict.fromkeys(found - {"RECONCILER_STATE", "RECONCILER_PATHS"}, "x")
+    assert project.run("plan", **env).err == ""
+
+
+# What is said where nothing was to be done, or too much
+
+
+def test_there_is_nothing_to_accept_where_nothing_was_applied(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write("a: {state: running}")
+    for words in ([], ["--state", "other.state.json"], ["--moved-to", "sandbox"]):
+        run = project.run("state", "accept", *words)
+        assert (run.code, run.out) == (64, "")
+        assert " is not there, so there is nothing to accept\n" in run.err
+    assert list(tmp_path.glob("*.state.json*")) == []
+    assert project.run("apply", "--yes").code == 0
+    assert project.run("state", "accept").out.startswith("Nothing to accept: the state is sound")
+
+
+def test_what_a_plan_does_about_a_forgotten_job_that_is_still_declared_is_said(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write("a: {state: running}\nb: {state: aborted}")
+    assert project.run("apply", "--yes").code == 0
+    run = project.run("state", "forget", "a")
+    said = "jobs.yaml:5:3: a is still declared running: the next plan is to run it; "
+    assert run.err == f"{said}`reconciler plan --refresh` shows what the service says of it\n"
+    assert "  + run      a  first run" in project.run("plan").out
+    assert "b is still declared aborted: the next plan is to " in project.run("state", "forget", "b").err
+    project.write("b: {state: running}")
+    assert project.run("apply", "--yes").code == 0
+    project.write("c: {state: running}")
+    assert project.run("state", "forget", "b").err == ""
+
+
+def test_an_apply_that_a_guard_refuses_shows_what_was_refused(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write("a: {state: running}\nb: {state: running}", more="guards: {maxRun: 0}")
+    for words in (["--yes"], ["--dry-run"], ["--yes", "--allow", "run=1"]):
+        run = project.run("apply", *words)
+        assert run.code == 4
+        assert run.out.startswith("Plan: 2 to run.\n")
+        assert "  + run      a  first run" in run.out
+        assert "error: refused by a guard: 2 to run, and guards.maxRun is 0" in run.err
+        too_little = "; --allow run=1 is too little: 2 are needed\n" in run.err
+        assert too_little is ("--allow" in words)
+    run = project.run("apply", "--yes", "--format", "json")
+    assert (run.code, "refused by a guard" in run.json["error"]["message"]) == (4, True)
+    assert "  + run      a  first run" in run.err
+    assert project.run("plan", "--out", "plan.json").code == 4
+    saved = project.run("apply", "--plan", "plan.json", "--yes")
+    assert (saved.code, "  + run      a  first run" in saved.out) == (4, True)

@@ -5,11 +5,13 @@ import keyword
 import os
 import sys
 import threading
-from typing import NoReturn
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn, cast
 
 import click
 
 from reconciler import __version__
+from reconciler.cli.advice import variable_of
 from reconciler.cli.groups import Suggesting
 from reconciler.errors import ExitCode, Usage
 
@@ -84,9 +86,11 @@ def _wrong_usage(fault: click.UsageError) -> ExitCode:
     from reconciler.terminal import Terminal
     from reconciler.views import text
 
-    command = fault.ctx.command_path if fault.ctx else "reconciler"
-    is_of_a_variable = isinstance(fault, click.BadParameter) and not isinstance(fault, click.MissingParameter)
-    if fault.ctx is not None and sys.argv[1:] == command.split()[1:] and not is_of_a_variable:
+    command = fault.ctx.command_path if fault.ctx else _command_in(sys.argv[1:])
+    is_of_a_value = isinstance(fault, click.BadParameter) and not isinstance(fault, click.MissingParameter)
+    if isinstance(fault, click.BadParameter) and fault.ctx and fault.param:
+        fault.param_hint = variable_of(fault.ctx, fault.param) or fault.param_hint
+    if fault.ctx is not None and sys.argv[1:] == command.split()[1:] and not is_of_a_value:
         # A command that needs arguments, and was given none: its help says which.
         click.echo(fault.ctx.get_help())
         return ExitCode.USAGE
@@ -99,6 +103,21 @@ def _wrong_usage(fault: click.UsageError) -> ExitCode:
     return ExitCode.USAGE
 
 
+def _command_in(words: Sequence[str]) -> str:
+    """The command that the words of a command line begin with, as its help calls it."""
+    ctx = click.Context(cli, info_name="reconciler")
+    found, group = ["reconciler"], cast("click.Group", cli)
+    for word in words:
+        inner = None if word.startswith("-") else group.get_command(ctx, word)
+        if inner is None:
+            break
+        found.append(word)
+        if not isinstance(inner, click.Group):
+            break
+        group = inner
+    return " ".join(found)
+
+
 class _Words(click.types.StringParamType):
     """Text, of which a variable holds several as a shell has them: white space divides, quotes hold together."""
 
@@ -108,10 +127,54 @@ class _Words(click.types.StringParamType):
         try:
             return shlex.split(rv)
         except ValueError as fault:
-            raise click.BadParameter(f"{rv!r}, from the environment: {fault}") from fault
+            raise click.BadParameter(f"{rv!r}: {fault}") from fault
+
+
+_SHARED = ("STATE", "ENDPOINT", "PATHS")
+"""The variables of this prefix that hold for all commands."""
+
+_OF_CI = ("ARGS", "COMMAND", "PUSH_TOKEN", "PYTHON", "REF", "SOURCE", "TOKEN")
+"""Those that the GitHub Action and the GitLab component give to their own steps."""
+
+_PREFIX = "RECONCILER_"
+
+
+def _warn_of_unknown_variables(group: "_Commands", ctx: click.Context) -> None:
+    """Warn of each variable that looks like one of this tool's, and that no command reads."""
+    from reconciler.terminal import Terminal
+
+    quick = {f"{_PREFIX}{name}" for name in (*_SHARED, *_OF_CI)}
+    unknown = sorted(name for name in os.environ if name.startswith(_PREFIX) and name not in quick)
+    if not any(os.environ[name] for name in unknown):
+        return
+    from reconciler.suggestions import Suggestions
+
+    known = sorted({name.removeprefix(_PREFIX) for name in _variables_of(group, ctx)} | {*_SHARED})
+    terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color="--no-color" in sys.argv)
+    suggestion = Suggestions()
+    for name in unknown:
+        word = name.removeprefix(_PREFIX)
+        if os.environ[name] and word not in known:
+            meant = suggestion.nearest(word, known)
+            rest = f"did you mean {_PREFIX}{meant}?" if meant else f"the variables are {_PREFIX}<COMMAND>_<OPTION>"
+            terminal.remark(f"warning: {name} has no effect: no command reads it; {rest}")
+
+
+def _variables_of(group: click.Group, ctx: click.Context) -> Iterator[str]:
+    """The environment variables of all options of all commands below a group."""
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        if isinstance(command, click.Group):
+            yield from _variables_of(command, ctx)
+        for parameter in command.params if command else ():
+            yield from [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar or ()
 
 
 class _Commands(Suggesting):
+    def invoke(self, ctx: click.Context) -> Any:
+        _warn_of_unknown_variables(self, ctx)
+        return super().invoke(ctx)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -120,7 +183,7 @@ class _Commands(Suggesting):
             return None
         name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
         command: click.Command = getattr(importlib.import_module(f"reconciler.cli.{name}"), name)
-        _read_variables(command, f"RECONCILER_{cmd_name.upper()}")
+        _read_variables(command, f"{_PREFIX}{cmd_name.upper()}")
         return command
 
 
@@ -136,10 +199,10 @@ def _read_variables(command: click.Command, prefix: str) -> None:
         if isinstance(parameter, click.Option):
             option = max(parameter.opts, key=len)
             name = option.lstrip("-").upper().replace("-", "_")
-            shared = [f"RECONCILER_{name}"] if name in ("STATE", "ENDPOINT") else []
+            shared = [f"{_PREFIX}{name}"] if name in _SHARED else []
             parameter.envvar = [f"{prefix}_{name}", *shared]
         elif parameter.name == "paths":
-            parameter.envvar = "RECONCILER_PATHS"
+            parameter.envvar = f"{_PREFIX}PATHS"
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():
             _read_variables(inner, f"{prefix}_{name.upper()}")

@@ -100,6 +100,7 @@ def apply(
                 confirm=lambda made: _confirm(shell, made, yes, interrupts),
                 watch=watch,
                 remark=shell.terminal.remark,
+                show_refused=lambda made: _show_plan(shell, made),
             )
         except ReconcilerError as fault:
             if interrupts.exit_code is None:
@@ -113,10 +114,16 @@ def apply(
 
 
 def _read(path: str) -> str:
+    from reconciler.kinds import FileKind, kind_of
     from reconciler.sources import content_of
 
     try:
-        text = content_of(path).decode()
+        content = content_of(path)
+        if (kind := kind_of(content)) not in (None, FileKind.PLAN):
+            raise ReconcilerError(
+                f"--plan {path} is {kind}, not a saved plan", f"make one: {command('plan', options=['--out', 'FILE'])}"
+            )
+        text = content.decode()
         why = "" if text.strip() else "is no saved plan: it is empty"
     except FileNotFoundError:
         why = "can't be read: there is no such file"
@@ -134,7 +141,10 @@ def _dry_run(shell: Shell, selection: "Selection", saved: "Plan | None", allowed
     from reconciler.plan import plan_to_json
     from reconciler.views import text
 
-    made, endpoint = app.dry_run(shell.place, shell.world, selection, saved, allowed)
+    made, endpoint, refusal = app.dry_run(shell.place, shell.world, selection, saved, allowed)
+    if refusal is not None:
+        _show_plan(shell, made)
+        raise refusal
     if shell.form == "json":
         shell.document(plan_to_json(made), is_plan=True)
     elif requests := text.requests(made, endpoint):
@@ -148,12 +158,8 @@ def _dry_run(shell: Shell, selection: "Selection", saved: "Plan | None", allowed
 def _confirm(shell: Shell, made: "Plan", yes: bool, interrupts: "Interrupts") -> None:
     from reconciler.views import text
 
-    shown = text.plan(made, calls=shell.verbose)
-    if shell.form == "text":
-        shell.terminal.answer(shown)
-        shell.terminal.answer("")
-    elif not yes:
-        shell.terminal.remark(shown)
+    if shell.form == "text" or not yes:
+        _show_plan(shell, made)
     if not yes:
         if not shell.terminal.interactive:
             raise Refused(
@@ -163,6 +169,18 @@ def _confirm(shell: Shell, made: "Plan", yes: bool, interrupts: "Interrupts") ->
             answer = shell.terminal.ask(text.question(made))
         if answer != "yes":
             raise Refused("not carried out: the answer was not `yes`")
+
+
+def _show_plan(shell: Shell, made: "Plan") -> None:
+    """Show a plan to the person who looks on: on stdout, or on stderr where stdout holds a document."""
+    from reconciler.views import text
+
+    shown = text.plan(made, calls=shell.verbose)
+    if shell.form == "text":
+        shell.terminal.answer(shown)
+        shell.terminal.answer("")
+    else:
+        shell.terminal.remark(shown)
 
 
 def _annotate(shell: Shell, done: "app.Applied") -> None:

@@ -2,7 +2,7 @@
 
 import click
 
-from reconciler.cli.shell import Shell, options
+from reconciler.cli.shell import Shell, options, say_what_is_passed_over
 from reconciler.errors import ExitCode, Usage
 from reconciler.sources import is_manifest_name
 
@@ -29,6 +29,8 @@ def history(shell: Shell, words: tuple[str, ...], since: str, check: bool) -> Ex
     paths = words[1:] if job else words
     shell.is_about(shell.place._replace(paths=paths or shell.place.paths))
     place = shell.place
+    if not place.paths:
+        say_what_is_passed_over(shell)
     if not check:
         entries = audit.history(place, shell.world, job, since)
         if shell.form == "json":

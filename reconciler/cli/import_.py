@@ -4,8 +4,11 @@ import os
 
 import click
 
-from reconciler.cli.shell import Shell, lock_timeout, options
+from reconciler.cli.shell import Shell, lock_timeout, options, say_what_is_passed_over
 from reconciler.errors import ExitCode, Usage
+
+_PICKING = ("--id", "--name", "--status")
+"""The options that pick some of all jobs."""
 
 
 @click.command("import")
@@ -41,12 +44,17 @@ def import_(
     ids = {name: job_id for name, _, job_id in pairs}
     if len(ids) < len(pairs) or len(set(ids.values())) < len(pairs):
         raise Usage("a name or an id is given twice")
-    if every == bool(ids):
-        raise Usage("give NAME=ID, or --all")
-    if ids and (ids_like or names_like or statuses):
-        raise Usage("--id, --name and --status pick from --all")
+    picking = [option for option, given in zip(_PICKING, (ids_like, names_like, statuses), strict=True) if given]
+    if picking and not every:
+        raise Usage(f"{' and '.join(picking)} picks from all jobs of the service: give --all too, and no NAME=ID")
+    if every and ids:
+        raise Usage("--all takes every job: give no NAME=ID with it")
+    if not every and not ids:
+        raise click.MissingParameter("Say which jobs, or give --all.", param_hint="'NAME=ID'", param_type="argument")
     paths = tuple(word for word in words if not _is_pair(word))
     shell.is_about(shell.place._replace(paths=paths or shell.place.paths))
+    if not shell.place.paths:
+        say_what_is_passed_over(shell)
     wanted = authoring.Wanted(ids, ids_like, names_like, statuses)
     options = ApplyOptions(lock_timeout_s=lock_timeout)
     done = authoring.take_over(shell.place, shell.world, wanted, options, dry_run=dry_run)

@@ -84,12 +84,16 @@ def plan(
 
 def _save(path: str, document: object) -> None:
     """Write a saved plan. Raises `Refused` where another file would be lost, `ReconcilerError` where it can't be."""
+    from reconciler.kinds import kind_at
     from reconciler.views import json
 
     try:
-        if _is_of_another_kind(os.path.realpath(path)):
+        real = os.path.realpath(path)
+        if _is_of_another_kind(real):
+            kind = kind_at(real)
+            there = f"{kind} is there" if kind else "a file of another kind is there, or has such a name"
             raise Refused(
-                f"--out {path}: a file of another kind is there, or has such a name",
+                f"--out {path}: {there}",
                 "name a file that is not there yet, such as plan.json",
             )
         with open(path, "w", encoding="utf-8") as file:

@@ -22,7 +22,9 @@ def resolve(shell: Shell, job: str, words: tuple[bool, ...], why: str, lock_time
     from reconciler import app
 
     if not words:
-        raise Usage("say --applied or --not-applied")
+        raise click.MissingParameter(
+            "Say what became of the call.", param_hint="'--applied' / '--not-applied'", param_type="option"
+        )
     if len(set(words)) > 1:
         raise Usage("--applied and --not-applied contradict each other: say one of them")
     was_applied = words[0]

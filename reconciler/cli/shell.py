@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from reconciler.cli.advice import advise, variable_of
 from reconciler.cli.failure import HINT, SECRETS, traceback_of
 from reconciler.commands import Given, command, with_place
 from reconciler.errors import ExitCode, ManifestError, ReconcilerError
@@ -32,13 +33,16 @@ class Shell:
         form: str,
         verbose: bool,
         command: str,
+        verb: str,
     ) -> None:
+        """`command` is the name of the command's function, `verb` its words on the command line: "state show"."""
         self.place = place
         self.world = world
         self.terminal = terminal
         self.form = form
         self.verbose = verbose
         self.command = command
+        self.verb = verb
 
     def is_about(self, place: "wiring.Place", state_url: str | None = None) -> None:
         """Take this for what the command is about; the commands that its messages name are about the same.
@@ -83,7 +87,25 @@ class Number(click.FloatRange):
         return number
 
 
-SECONDS = Number(min=0, max=31_536_000)
+def _seconds_of(value: Any) -> str:
+    """The seconds of a time that was written with a unit, such as 90s, 1h or 1h30m; "" for any other text."""
+    if not isinstance(value, str) or not re.fullmatch(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))+", value):
+        return ""
+    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)", value)
+    return f"{sum(float(number) * units[unit] for number, unit in parts):g}"
+
+
+class Seconds(Number):
+    """A number of seconds; for a time with a unit the message says the number."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if seconds := _seconds_of(value):
+            self.fail(f"{value!r} has a unit, and this is a number of seconds: give {seconds}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+SECONDS = Seconds(min=0, max=31_536_000)
 """A time in seconds, a year at most: no wait of the operating system takes much longer ones."""
 
 
@@ -93,7 +115,7 @@ def _paths_of_environment() -> tuple[str, ...]:
     try:
         return tuple(shlex.split(words))
     except ValueError as fault:
-        raise click.BadParameter(f"{words!r}, from the environment: {fault}", param_hint="PATH") from fault
+        raise click.BadParameter(f"{words!r}: {fault}", param_hint="RECONCILER_PATHS") from fault
 
 
 def is_given(parameter: str) -> bool:
@@ -120,15 +142,22 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
             from reconciler.stop import Stop
             from reconciler.terminal import Terminal
 
-            state_from = "--state" if is_given("state_url") else "--state, from the environment"
+            ctx = click.get_current_context()
+            state_option, endpoint_option = (
+                next(one for one in ctx.command.params if one.name == name) for name in ("state_url", "endpoint")
+            )
+            state_from = variable_of(ctx, state_option) or "--state"
             paths = paths if has_paths else _paths_of_environment()
-            place = wiring.Place(paths, state_url, endpoint, not no_cache, state_from)
+            endpoint_from = variable_of(ctx, endpoint_option) or "--endpoint"
+            place = wiring.Place(paths, state_url, endpoint, not no_cache, state_from, endpoint_from=endpoint_from)
             terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color)
             world = wiring.World(os.environ, Stop(), terminal.remark, SECRETS.add)
-            shell = Shell(place, world, terminal, form, verbose, body.__name__)
+            shell = Shell(place, world, terminal, form, verbose, body.__name__, ctx.command_path.partition(" ")[2])
             shell.is_about(place)
             try:
                 _refuse_lost_folder()
+                if has_paths and not (paths or rest.get("saved")):
+                    say_what_is_passed_over(shell)
                 if verbose and has_paths:
                     _say_where(shell)
                 code = ExitCode(body(shell, **rest))
@@ -137,6 +166,7 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
                     return code or ExitCode.ERROR
                 return code
             except ReconcilerError as fault:
+                advise(shell, ctx, fault, rest)
                 show_error(shell, fault)
                 return fault.exit_code
             except (click.ClickException, click.exceptions.Exit, click.Abort, KeyboardInterrupt, SystemExit):
@@ -183,6 +213,16 @@ def _refuse_lost_folder() -> None:
         os.getcwd()
     except OSError as fault:
         raise ReconcilerError("the working directory is gone", "go to one that is there: cd FOLDER") from fault
+
+
+def say_what_is_passed_over(shell: Shell) -> None:
+    """Remark that a second manifest lies where no path was given, and is not read."""
+    from reconciler.sources import DEFAULTS, passed_over
+
+    if other := passed_over("."):
+        shell.terminal.remark(
+            f"warning: {DEFAULTS[0]} is read, and {other}/ beside it is not: name the paths that are meant"
+        )
 
 
 def _say_where(shell: Shell) -> None:

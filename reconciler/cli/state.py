@@ -63,9 +63,11 @@ def state_forget(shell: Shell, job: str, lock_timeout: float) -> ExitCode:
     from reconciler import app
     from reconciler.jobs import title
 
-    gone = app.forget(shell.place, shell.world, job, lock_timeout)
+    gone, planned = app.forget(shell.place, shell.world, job, lock_timeout)
     by_id = "" if gone.name == gone.record.id else f" (engine job {gone.record.id})"
     shell.terminal.answer(f"Forgotten: {title(gone.name)}{by_id}. The job itself is left as it is at the service.")
+    if planned:
+        shell.terminal.remark(f"{planned}; {command('plan', options=['--refresh'])} shows what the service says of it")
     return ExitCode.DONE
 
 
@@ -145,6 +147,7 @@ def state_push(shell: Shell, file: str, lock_timeout: float) -> ExitCode:
     lineage, or where there is none. So a state moves from one place to another.
     """
     from reconciler import app
+    from reconciler.kinds import FileKind, kind_of
     from reconciler.sources import content_of
 
     try:
@@ -153,6 +156,11 @@ def state_push(shell: Shell, file: str, lock_timeout: float) -> ExitCode:
         raise ReconcilerError(
             f"{file} can't be read: {fault.strerror}", command("state pull", options=["--out", "FILE"])
         ) from fault
+    if (kind := kind_of(content)) not in (None, FileKind.STATE):
+        raise ReconcilerError(
+            f"{file} is {kind}, not a state",
+            f"name the file that {command('state pull', options=['--out', 'FILE'])} wrote",
+        )
     pushed, changed = app.push(shell.place, shell.world, content, file, lock_timeout)
     jobs = "1 job" if len(pushed.jobs) == 1 else f"{len(pushed.jobs)} jobs"
     verb = "Pushed" if changed else "Nothing to push: it is recorded already"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.diagnostics import Diagnostic, Position
 from reconciler.errors import MOST_DIAGNOSTICS
+from reconciler.kinds import FileKind, kind_of
 from reconciler.manifest.build import SINGLE_BLOCKS, suspension_of
 from reconciler.manifest.document import Document
 
@@ -26,6 +27,37 @@ def faults_in(document: Document) -> Iterator[Diagnostic]:
     yield from document.faults
     # The strict reader puts a stand-in where it refuses a value. The schema must not judge the stand-in as well.
     yield from (fault for fault in faults_beside_yaml(document) if fault.position not in refused)
+
+
+def fault_of_kind(file: str, content: bytes) -> Diagnostic | None:
+    """The fault of a file that this tool wrote and that is not a manifest, such as a state; None for other files."""
+    kind = kind_of(content)
+    if kind is None or kind is FileKind.MANIFEST:
+        return None
+    return Diagnostic(Position(file, 1, 1), f"this is {kind}, not a manifest; {kind.place}")
+
+
+def is_of_another_tool(document: Document) -> bool:
+    """Whether a file is YAML of another tool: the file names no version of ours, and has fields that are not ours."""
+    block = document.value
+    if type(block) is not dict:
+        return False
+    version = block.get("apiVersion")
+    if (type(version) is str and version.startswith("reconciler/")) or block.keys() & {"target", "defaults", "guards"}:
+        return False
+    from reconciler.suggestions import Suggestions
+
+    known = tuple(_checks()[0]["properties"])
+    nearest = Suggestions().nearest
+    return any(type(key) is str and key not in known and not nearest(key, known) for key in block)
+
+
+def advice_for(documents: Sequence[Document]) -> str:
+    """What to do where the faults come of several files that are each a whole manifest; else ""."""
+    wholes = [document.file for document in documents if type(document.value) is dict and "target" in document.value]
+    if len(wholes) < 2:
+        return ""
+    return f"{len(wholes)} of these files each have a target, as a whole manifest has: name one, such as {wholes[0]}"
 
 
 def faults_beside_yaml(document: Document) -> Iterator[Diagnostic]:

@@ -1,5 +1,6 @@
 """The files of a manifest become a manifest, or the faults of all of them."""
 
+from array import array
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -7,7 +8,7 @@ from reconciler.diagnostics import Diagnostic
 from reconciler.errors import ManifestError
 from reconciler.manifest.build import build
 from reconciler.manifest.document import Content, Document
-from reconciler.manifest.faults import faults_across, faults_in
+from reconciler.manifest.faults import advice_for, fault_of_kind, faults_across, faults_in, is_of_another_tool
 from reconciler.manifest.model import Manifest
 from reconciler.memory import FORGETFUL, Memory
 
@@ -38,7 +39,8 @@ def parse(
     faults += faults_across(documents, may_be_empty=may_be_empty)
     if faults:
         number = {document.file: at for at, document in enumerate(documents)}
-        raise ManifestError(tuple(sorted(faults, key=lambda f: (number.get(f.position.file, 0), *f.position[1:]))))
+        in_order = sorted(faults, key=lambda f: (number.get(f.position.file, 0), *f.position[1:]))
+        raise ManifestError(tuple(in_order), advice_for(documents))
     manifest = build(documents)
     for document, read in long:
         document.let_go(read)
@@ -50,13 +52,35 @@ def _read(name: str, content: bytes, memory: Memory) -> tuple[Document, list[Dia
     value = memory.recall("manifest", content)
     if value is not None:
         return Document(name, value, {}, partial(_content, name, content)), []
-    from reconciler.manifest.yaml import read
-
-    document = read(content, name)
-    faults = list(faults_in(document))
+    document, faults = read_file(name, content)
     if not faults:
         memory.remember("manifest", content, document.value)
     return document, faults
+
+
+def read_file(name: str, content: bytes) -> tuple[Document, list[Diagnostic]]:
+    """One file, and its faults in no order; blocks that other files must bring are not missed.
+
+    A file that is not a manifest at all has one fault, which says what the file is. The document of such a file is
+    not `whole`.
+    """
+    from reconciler.manifest.yaml import read
+
+    if fault := fault_of_kind(name, content):
+        return _unread(name), [fault]
+    document = read(content, name)
+    if is_of_another_tool(document):
+        message = (
+            "this is a file of another tool, not a manifest: keep it out of the paths that are read; "
+            "if it is meant as a manifest, begin it with apiVersion: reconciler/v1"
+        )
+        return _unread(name), [Diagnostic(document.position(()), message)]
+    return document, list(faults_in(document))
+
+
+def _unread(name: str) -> Document:
+    """The document of a file whose content is not looked at."""
+    return Document(name, None, {}, lambda: Content(None, array("Q")), whole=False)
 
 
 def _content(name: str, content: bytes) -> Content:

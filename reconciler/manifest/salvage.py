@@ -11,7 +11,7 @@ from typing import Any
 from reconciler.errors import ManifestError
 from reconciler.manifest.build import access_of, declared_state_in, target_of
 from reconciler.manifest.document import Document
-from reconciler.manifest.faults import faults_beside_yaml
+from reconciler.manifest.faults import fault_of_kind, faults_beside_yaml
 from reconciler.manifest.model import DeclaredState, Head
 from reconciler.manifest.parse import parse
 from reconciler.manifest.yaml import read
@@ -75,6 +75,8 @@ def _blocks_in(sources: Sequence[tuple[str, bytes]], names: Collection[str]) -> 
     """The blocks of these names that the files hold; None where a fault leaves it open what such a block says."""
     found: _Blocks = {}
     for file, content in sources:
+        if fault_of_kind(file, content):
+            return None
         document = read(content, file)
         blocks = _sound_blocks(document, names) if document.whole else _blocks_of_broken(file, content, names)
         if blocks is None or found.keys() & blocks.keys():

@@ -1,0 +1,91 @@
+"""What is added to an error: where a value came from, and what was probably meant."""
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.commands import command
+from reconciler.errors import MissingPath, ReconcilerError, UnknownJob, Usage
+
+if TYPE_CHECKING:
+    from reconciler.cli.shell import Shell
+
+_JOB_OPERANDS = ("job", "old")
+"""How the parameters are called that name a job."""
+
+
+def variable_of(ctx: click.Context, parameter: click.Parameter) -> str:
+    """The environment variable that a parameter has its value from, "" where it has it from elsewhere."""
+    # There is no source yet where the text of a variable can't even be divided into words.
+    if ctx.get_parameter_source(parameter.name or "") not in (click.core.ParameterSource.ENVIRONMENT, None):
+        return ""
+    named = [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar or ()
+    return next((name for name in named if os.environ.get(name)), "")
+
+
+def advise(shell: "Shell", ctx: click.Context, fault: ReconcilerError, operands: Mapping[str, Any]) -> None:
+    """Add to an error what a person at the command line needs to know beside it."""
+    job = next((operands[name] for name in _JOB_OPERANDS if name in operands), "")
+    if isinstance(fault, MissingPath):
+        _advise_on_path(shell, ctx, fault, job)
+    elif isinstance(fault, UnknownJob) and job and os.path.exists(job):
+        fault.hint = f"{job} is a path, and the job comes before the path: {command(shell.verb, 'JOB', job)}"
+        shell.is_about(shell.place._replace(paths=()))
+    else:
+        _advise_on_service(shell, fault)
+    for parameter in ctx.command.params:
+        option = max(parameter.opts, key=len)
+        if option.startswith("--") and option in fault.message and (variable := variable_of(ctx, parameter)):
+            fault.message = f"{fault.message} ({option} has its value from {variable})"
+    if isinstance(fault, Usage) and not fault.hint:
+        fault.hint = f"{ctx.command_path} --help shows how it is used"
+
+
+def _advise_on_path(shell: "Shell", ctx: click.Context, fault: MissingPath, job: str) -> None:
+    """Say what was meant by a path where nothing is: a job, the job that a path was given for, or another path."""
+    from reconciler.planning import declared_names
+    from reconciler.suggestions import Suggestions
+
+    path, place, verb = fault.path, shell.place, shell.verb
+    if job and os.path.exists(job):
+        shell.is_about(place._replace(paths=()))
+        fault.hint = f"the job comes before the path: {command(verb, path, job)}"
+        return
+    others = tuple(other for other in place.paths if os.path.exists(other))
+    if path in declared_names(place._replace(paths=others), shell.world):
+        shell.is_about(place._replace(paths=others))
+        takes_target = any(parameter.name == "targets" for parameter in ctx.command.params)
+        way = command(verb if takes_target else "plan", options=["--target", path])
+        fault.hint = f"{path} is a job, and PATH is for manifests; to pick a job: {way}"
+        return
+    folder = os.path.dirname(path)
+    near = Suggestions().nearest(os.path.basename(path), _manifests_in(folder))
+    if near:
+        fault.hint = f"did you mean {os.path.join(folder, near)}?"
+
+
+def _manifests_in(folder: str) -> list[str]:
+    from reconciler.sources import is_manifest_name
+
+    try:
+        names = sorted(os.listdir(folder or "."))
+    except OSError:
+        return []
+    return [name for name in names if is_manifest_name(name) or os.path.isdir(os.path.join(folder, name))]
+
+
+def _advise_on_service(shell: "Shell", fault: ReconcilerError) -> None:
+    """Where a state that is named is for another service than the manifest, say with which --endpoint it goes."""
+    place = shell.place
+    if not place.state_url or place.endpoint:
+        return
+    from reconciler.state.session import OtherTarget
+
+    if not isinstance(fault, OtherTarget):
+        return
+    from reconciler.planning import endpoint_of_state
+
+    if endpoint := endpoint_of_state(place, shell.world):
+        fault.hint = f"add the service that this state is for: --endpoint {endpoint}; or name another --state"
