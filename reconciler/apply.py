@@ -18,11 +18,11 @@ from reconciler.errors import CredentialsError, EngineError, ReconcilerError
 from reconciler.events import Finished
 from reconciler.evidence import Trace, is_newer_run, may_be_other_run, trace_of
 from reconciler.failure import said_of
-from reconciler.history import NOTE, Told
+from reconciler.history import APPLIED, NOTE, OBSERVED, Told
 from reconciler.jobs import NOT_OBSERVED, Config, Doubt, Evidence, Observation, Record, Status, Verb
 from reconciler.order import all_before
 from reconciler.plan import STEPS, Action, ActionKind, ActionOutcome, Call, Outcome, Plan
-from reconciler.planner import Decision, Order, Subject, action_for, applied, decide, is_ending, protection
+from reconciler.planner import Decision, Order, Subject, action_for, applied, decide, is_ending, protection, settled
 from reconciler.refresh import observe_jobs
 from reconciler.state.journal import JournalBroken, Overtaken
 from reconciler.state.session import Session
@@ -278,6 +278,8 @@ class _Apply:
             not_running = reply.kind is AnswerClass.REJECTED and reply.answer.status == 400
             if reply.kind is not AnswerClass.APPLIED and not not_running:
                 return _outcome(action, decision.kind, verb, reply)
+            if not_running:
+                self._settle_abort(subject)
             subject = subject._replace(record=self._around.session.record_of(action.job))
             observed = self._wait_inactive(action.id, observed, 0.0 if not_running else _INACTIVE_WITHIN_S)
             if observed.status is Status.MISSING and last is Verb.DELETE:
@@ -291,6 +293,15 @@ class _Apply:
         if not reply.held_back:
             return _outcome(action, decision.kind, last, reply)
         return failed(action, _STOPPED_MIDWAY) if before_last else _skipped(action, reply.held_back)
+
+    def _settle_abort(self, subject: Subject) -> None:
+        """Settle an abort that was in doubt, once the service says that the job it was sent to does not run."""
+        record = subject.record
+        if record is not None and record.doubt is not None and record.doubt.verb is Verb.ABORT:
+            words = "the service says that the job does not run"
+            told = Told(APPLIED, reason=OBSERVED + words)
+            after = settled(record, was_applied=True)
+            self._around.session.conclude(record.doubt.op, subject.job.name, after, words, told)
 
     def _wait_inactive(self, job_id: str, observed: Observation, within_s: float) -> Observation:
         """Observe until the job is no longer active, for `within_s` at most; where nothing can be read, don't."""

@@ -48,6 +48,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple, assert_never
 
 from reconciler.commands import command, settling
+from reconciler.evidence import Trace, trace_of
 from reconciler.jobs import (
     NOT_OBSERVED,
     Config,
@@ -298,7 +299,7 @@ def decide(subject: Subject, observed: Observation) -> Decision:
     """What to do about one job: the decision table, then what bends it."""
     job, record = subject.job, subject.record
     if record is not None and record.doubt is not None:
-        return _hold(record, *_in_doubt(job, record))
+        return _once_more(subject, observed) or _hold(record, *_in_doubt(job, record))
     if _is_as_recorded(subject, observed):
         return _noop(record, AS_RECORDED)
     column = asked(job, record)
@@ -313,6 +314,26 @@ def decide(subject: Subject, observed: Observation) -> Decision:
             return _only_recorded(decision, reason)
         return decision._replace(reason=f"{reason}; {decision.reason}")
     return decision
+
+
+def _once_more(subject: Subject, observed: Observation) -> Decision | None:
+    """To send an abort or a delete again whose answer was lost, if that is still asked for; None to hold the job.
+
+    Such a call may take effect long after the service took it, so that a job that is as it was before the call says
+    nothing of what became of it. It may be sent twice to the same run. Where it is not asked for any more, nobody
+    knows whether that run goes on.
+    """
+    record = subject.record
+    doubt = None if record is None else record.doubt
+    if record is None or doubt is None:
+        return None
+    if doubt.verb is Verb.RUN or doubt.holder or trace_of(doubt.verb, doubt.before, observed) is not Trace.NOT_DONE:
+        return None
+    decision = decide(subject._replace(record=settled(record, was_applied=False)), observed)
+    if doubt.verb not in decision.verbs:
+        return None
+    sent = f"the {doubt.verb} that was sent at {doubt.sent_at} got no answer, and is sent again"
+    return decision._replace(reason=f"{decision.reason}; {sent}")
 
 
 def _is_as_recorded(subject: Subject, observed: Observation) -> bool:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from reconciler.engines.base import Engine
 from reconciler.evidence import Trace, trace_of
 from reconciler.history import APPLIED, NOT_APPLIED, OBSERVED, Told
-from reconciler.jobs import Doubt, Observation, Record, Status
+from reconciler.jobs import Doubt, Observation, Record, Status, Verb
 from reconciler.planner import settled
 from reconciler.state.session import Session
 
@@ -50,10 +50,10 @@ def look_again(
     monotonic: Callable[[], float],
     pause: Callable[[float], bool],
 ) -> Iterator[str]:
-    """Observe a second time, `settle_s` after the first look; yields the jobs as they are settled.
+    """Observe a second time, `settle_s` after the first look; yields the jobs that may be acted on anew.
 
-    A call that left no trace in either look was not done: the job may be acted on anew. Stops
-    early where `pause` says so. Raises as `look` does.
+    A run that left no trace in either look was not done. An abort or a delete stays in doubt then, since it may take
+    long to show. It may be sent again. Stops early where `pause` says so. Raises as `look` does.
     """
     names = _in_doubt(session)
     for one in sorted(pending, key=lambda p: p.looked_at_s):
@@ -66,9 +66,11 @@ def look_again(
             continue
         observed = engine.observe(record.id)
         trace = _trace(record, observed)
-        if trace is not Trace.UNTOLD:
+        if trace is Trace.UNTOLD:
+            continue
+        if trace is Trace.DONE or (record.doubt is not None and record.doubt.verb is Verb.RUN):
             _conclude(session, name, record, observed, was_applied=trace is Trace.DONE)
-            yield name
+        yield name
 
 
 def _in_doubt(session: Session) -> Mapping[str, str]:

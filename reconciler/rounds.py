@@ -1,7 +1,7 @@
 """The rounds of an apply: the plan, then the jobs whose doubt was settled, or whose turn came, meanwhile."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
@@ -102,15 +102,16 @@ class Rounds:
             return
         self._remark(f"{len(pending)} in doubt: checking again after {self._options.settle_s:g} s")
         engine, settle_s, pause = self._engine.open(), self._options.settle_s, self._world.pause
-        settled: set[str] = set()
+        ready: set[str] = set()
         try:
             for name in look_again(pending, self._session, engine, settle_s, self._boot_s, pause):
-                settled.add(name)
+                ready.add(name)
         except (CredentialsError, EngineError) as fault:
             self._remark(f"stopped checking: {fault.message}")
         again = self._matching(selection)
-        second = self._planned(again, selection)
-        actions = tuple(a for a in second.actions if a.job in settled)
+        records = self._session.state.jobs
+        second = self._planned(again, selection, {n for n in ready if n in records and records[n].doubt is not None})
+        actions = tuple(a for a in second.actions if a.job in ready)
         if saved is None and actions and self._goes_on:
             second = second._replace(actions=actions)
             try:
@@ -160,10 +161,10 @@ class Rounds:
     def _matching(self, selection: Selection) -> "Matching":
         return matching_of(self._manifest, self._session.state, selection)
 
-    def _planned(self, matching: "Matching", selection: Selection) -> Plan:
-        """The plan, made once more after the jobs that it would touch were read, where there are any."""
+    def _planned(self, matching: "Matching", selection: Selection, others: Collection[str] = ()) -> Plan:
+        """The plan, made once more after the jobs that it would touch, and the `others`, were read."""
         made = self._plan_of(matching, selection, {})
-        seen = self._read(made, matching)
+        seen = self._read(made, matching, others)
         return self._plan_of(matching, selection, seen) if seen else made
 
     def _plan_of(self, matching: "Matching", selection: Selection, seen: Mapping[str, Observation]) -> Plan:
@@ -188,10 +189,10 @@ class Rounds:
         actions = sorted(map(as_read, saved.actions), key=lambda action: (STEPS[action.kind], action.job))
         return saved._replace(actions=tuple(actions))
 
-    def _read(self, plan: Plan, matching: "Matching") -> Mapping[str, Observation]:
-        """What the service says now of the jobs that a plan touches, by engine job id."""
+    def _read(self, plan: Plan, matching: "Matching", others: Collection[str] = ()) -> Mapping[str, Observation]:
+        """What the service says now of the jobs that a plan touches, and of these others in it, by engine job id."""
         known = {subject.job.id for subject in matching.subjects}
-        ids = [action.id for action in plan.touching if action.id in known]
+        ids = [a.id for a in plan.actions if (a.touches or a.job in others) and a.id in known]
         return observe_jobs(self._engine.open(), ids, self._options.parallelism) if ids else {}
 
     def _confirmed(self, plan: Plan, matching: "Matching", saved: Plan | None = None) -> list[ActionOutcome]:

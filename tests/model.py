@@ -206,6 +206,8 @@ class Months(RuleBasedStateMachine):
         self.versions: list[bytes] = []
         self.saved: Plan | None = None
         self.seen_done = 0
+        self.counted_done = 0
+        """What stands in the account already, also where a pull has earlier calls looked at once more."""
         self.doubts: dict[str, Record] = {}
         self.disturbed: set[str] = set()
         self.lagged: set[str] = set()
@@ -862,7 +864,7 @@ class Months(RuleBasedStateMachine):
             assert times <= self.account.asks[job_id], f"{job_id} was run {times} times: {self.account.asks[job_id]}"
         newest = {d.deed.job_id: d for d in book[self.seen_done :] if d.by_us and d.deed.verb is Verb.RUN}
         wanted = {job.id: job for job in self.jobs.values()}
-        for done in book[self.seen_done :]:
+        for done in book[max(self.seen_done, self.counted_done) :]:
             job = wanted.get(done.deed.job_id)
             is_restarted = done.deed.verb is Verb.ABORT and job is not None and job.state is Desired.RUNNING
             if done.by_us and (done.deed.verb is Verb.RUN or is_restarted):
@@ -877,7 +879,7 @@ class Months(RuleBasedStateMachine):
             ), f"a run of {job_id} is on record as {record}"
         for job_id, record in records.items():
             self.account.adopted(job_id, record)
-        self.seen_done = len(book)
+        self.seen_done = self.counted_done = len(book)
         self._check_order(newest)
         self._check_settled(records)
         self._note_doubts()

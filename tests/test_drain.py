@@ -171,3 +171,41 @@ def test_a_restart_stopped_between_its_abort_and_its_run_runs_at_the_next_apply(
         assert again.code == 0, again.out + again.err
         assert done(project) == [("run", "a"), ("abort", "a"), ("run", "a")]
         assert project.run("plan", "--detailed-exitcode").code == 0
+
+
+def world_with_an_abort_in_doubt(wanted: Job) -> ModelWorld:
+    """One in which an apply was killed once the service had taken its abort, which takes very long to show."""
+    for crash_at in range(60):
+        world = world_with_a_run()
+        ended = apply(world, wanted, How(crash_at=crash_at, faults=("abort:drain:seconds=10000",)))
+        doubt = world.state.jobs["a"].doubt
+        if ended.crashed and doubt is not None and deeds(world) == [Verb.RUN, Verb.ABORT]:
+            return world
+    pytest.fail("no crash leaves the abort in doubt")
+
+
+@pytest.mark.parametrize("asked", [running("again"), running(taskTimeout=60), aborted(), absent()], ids=str)
+def test_an_abort_in_doubt_that_is_not_asked_for_any_more_stays_in_doubt_while_the_run_goes_on(asked: Job) -> None:
+    world = world_with_an_abort_in_doubt(asked)
+    before = world.state.jobs["a"]
+    ended = apply(world, running())
+    assert ended.exit_code is ExitCode.IN_DOUBT
+    assert not ended.changing
+    assert world.state.jobs["a"] == before
+    assert "reconciler resolve a" in ended.outcomes[-1].action.reason
+    world.forward(10000)
+    assert world.apply().exit_code is ExitCode.DONE
+    assert deeds(world).count(Verb.RUN) == 2
+    assert rests(world)
+
+
+@pytest.mark.parametrize("asked", [running("again"), running(taskTimeout=60)], ids=str)
+def test_an_abort_in_doubt_that_is_still_asked_for_is_sent_again(asked: Job) -> None:
+    world = world_with_an_abort_in_doubt(asked)
+    ended = world.apply()
+    assert "got no answer, and is sent again" in ended.outcomes[-1].action.reason
+    assert world.state.jobs["a"].doubt is None
+    world.forward(10000)
+    assert world.apply().exit_code is ExitCode.DONE
+    assert deeds(world).count(Verb.RUN) == 2
+    assert rests(world)

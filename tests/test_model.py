@@ -144,3 +144,13 @@ def test_an_apply_that_loses_its_lock_tells_of_a_doubt_from_before_by_its_exit_c
         months.lose_files_under_an_apply(at=10, edit=RUN, gone=(LOCK,), name="a", other_begins=False)
 
     played(steps)
+
+
+def test_an_abort_that_drains_while_its_answer_is_lost_stays_in_doubt_until_the_job_shows_it() -> None:
+    def steps(months: Months) -> None:
+        months.stop_a_job_and_run_it_soon_after(name="b", seconds=0.0)
+        months.give_names_around(crash_at=None, first=("rename", "d"), name="a", second=("rename", "d"))
+        months.edit(edit=("turn-names", 1), name="a")
+        months.ask_again_and_crash_and_take_it_back_and_ask_once_more(crash_at=19, token="monday")
+
+    played(steps, drain_s=200.0)
