@@ -33,6 +33,7 @@ PROGRESS = re.compile(r" *\d+/(\d+) ")
 FOLLOWED: Mapping[str, tuple[str, ...]] = {
     "README.md": ("What you see", "Rehearse a bad day"),
     "docs/git-state.md": ("Try it", "Look back", "Move a state there, and back"),
+    "docs/concepts.md": (),
     **{f"docs/how-to/{page.name}": () for page in sorted((DOCS / "how-to").glob("*.md"))},
 }
 """The pages by path, each with the sections that are followed, in order; none stands for the whole page."""

@@ -8,6 +8,9 @@ import pytest
 
 from pages import DOCS, FOLLOWED, ROOT, Block, a_reader, blocks, is_shown, untrue
 from project import Project
+from reconciler.jobs import Status
+from reconciler.plan import ActionKind
+from reconciler.planner import TABLE, Asked, Cell
 
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 NOT_FOLLOWED = {("README.md", "Two commands"), ("README.md", "Install")}
@@ -135,3 +138,59 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
 def test_every_page_is_linked_from_the_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert {name_of(page) for page in PAGES} - {"README.md"} <= set(re.findall(r"\]\(([\w/-]+\.md)", readme))
+
+
+def rows(page: str, header: str) -> list[list[str]]:
+    """The cells of the table with this header, without the header."""
+    lines = (ROOT / page).read_text(encoding="utf-8").split(f"| {header} |")[1].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_what_running_means_is_what_the_planner_decides() -> None:
+    words = {
+        Cell.NOOP: "nothing",
+        Cell.ABORTED_ELSEWHERE: "hold",
+        Cell.RESTART_OR_ADOPT: "restart",  # The job is recorded as running.
+    }
+    asked = {
+        "the same as before": Asked.SAME,
+        "a new config": Asked.NEW_CONFIG,
+        "a new `runToken`": Asked.RERUN,
+        "`aborted`": Asked.ABORTED,
+        "`absent`": Asked.ABSENT,
+    }
+    header = "the manifest asks for | active | complete | failed | aborted by someone else"
+    columns = (Status.ACTIVE, Status.COMPLETE, Status.FAILED, Status.ABORTED)
+    shown = {row[0]: row[1:] for row in rows("docs/concepts.md", header)}
+    assert shown == {
+        row: [words.get(cell, str(cell)) for cell in (TABLE[status][column] for status in columns)]
+        for row, column in asked.items()
+    }
+
+
+def test_every_action_of_a_plan_is_explained() -> None:
+    explained = [row[1].strip("`") for row in rows("docs/concepts.md", "sign | action | what an apply does")]
+    assert sorted(explained) == sorted(kind for kind in ActionKind if kind is not ActionKind.NOOP)
+
+
+def test_the_map_of_the_code_holds_every_module_once_and_no_other() -> None:
+    mapped = [
+        name
+        for row in rows("docs/architecture.md", "floor | holds | modules")
+        for name in re.findall(r"`(\w+)`", row[2])
+    ]
+    there = {path.stem for path in (ROOT / "reconciler").iterdir() if path.suffix in {"", ".py"}}
+    assert sorted(mapped) == sorted(there - {"__init__", "__pycache__"})
+
+
+def test_the_way_of_a_job_names_functions_that_exist() -> None:
+    for step, file, function in rows("docs/architecture.md", "step | file | function"):
+        source = (ROOT / "reconciler" / file.strip("`")).read_text(encoding="utf-8")
+        assert re.search(rf"^ *def {function.strip('`')}\(", source, re.MULTILINE), f"{step} {file} {function}"
+
+
+def test_every_file_that_the_map_of_the_code_names_exists() -> None:
+    named = re.findall(r"`([\w/]+(?:/|\.py|\.json))`", (DOCS / "architecture.md").read_text(encoding="utf-8"))
+    assert named
+    for name in named:
+        assert (ROOT / "reconciler" / name).exists() or (ROOT / name).exists(), name
