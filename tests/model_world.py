@@ -5,6 +5,7 @@ or the network; what was written by then stays.
 """
 
 import re
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from reconciler.errors import ExitCode, LockTaken, ReconcilerError
 from reconciler.homes import CheckedStore, Home
 from reconciler.jobs import Access, Config, Job, Record, State, Target, Verb
 from reconciler.manifest import Head, Manifest
+from reconciler.manifest.document import Content, Document
 from reconciler.plan import ActionKind, ActionOutcome, Outcome, Plan
 from reconciler.planning import Selection
 from reconciler.state import file, session
@@ -521,7 +523,9 @@ class ModelWorld:
     def declare(self, jobs: Mapping[str, Job]) -> None:
         """Write the manifest."""
         jobs = dict(sorted(jobs.items()))
-        self.manifest = Manifest(TARGET, jobs, self.guards, {})
+        content = Content({"jobs": dict.fromkeys(jobs)}, array("Q"))
+        document = Document("jobs.yaml", content.value, {}, lambda: content)
+        self.manifest = Manifest(TARGET, jobs, self.guards, dict.fromkeys(jobs, document))
 
     def set_guards(self, guards: Mapping[str, int | str]) -> None:
         """Write the manifest with these guards."""
