@@ -33,8 +33,7 @@ TOOL = str(Path(sys.executable).with_name("reconciler"))
 DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 _BEGIN, _END = "<!-- figures -->\n", "<!-- end of figures -->\n"
 
-COLD, WARM = "reconciler plan, nothing remembered", "reconciler plan, files unchanged"
-APPLY = "reconciler apply"
+NO_OP, APPLY = "reconciler plan", "reconciler apply"
 START_UP, PLAN, APPLYING = (
     "start-up, nothing to do",
     "no-op plan",
@@ -53,14 +52,11 @@ FLOORS = {
 # What each is to keep to, in seconds and as a ratio to the first row of its group, which is what holds on any machine.
 GOALS = {
     (START_UP, 10, "reconciler --help"): "0.1 s, 5 ×",
-    (START_UP, 10, COLD): "0.15 s, 6 ×",
-    (START_UP, 10, WARM): "0.1 s, 5 ×",
-    (PLAN, 1_000, COLD): "0.15 s, 4.3 ×",
-    (PLAN, 10_000, COLD): "0.6 s, 3.6 ×, 80 MB",
-    (PLAN, 100_000, COLD): "5 s, 3.5 ×, 400 MB",
-    (PLAN, 100_000, WARM): "1 s, 0.7 ×",
-    (PLAN, 1_000_000, COLD): "60 s, 4.3 ×, 3,000 MB",
-    (PLAN, 1_000_000, WARM): "10 s, 0.7 ×",
+    (START_UP, 10, NO_OP): "0.15 s, 6 ×",
+    (PLAN, 1_000, NO_OP): "0.15 s, 4.3 ×",
+    (PLAN, 10_000, NO_OP): "0.6 s, 2.6 ×, 80 MB",
+    (PLAN, 100_000, NO_OP): "5 s, 2.6 ×, 400 MB",
+    (PLAN, 1_000_000, NO_OP): "60 s, 4.3 ×, 3,000 MB",
     (APPLYING.format(10), 1_000, APPLY): "95 % of the bound",
     (APPLYING.format(64), 1_000, APPLY): "85 % of the bound",
     (APPLYING.format(64), 2_000, APPLY): "75 % of the bound",
@@ -119,10 +115,10 @@ def bench_start_up(root: Path, rounds: int, *, peers: bool) -> Iterator[Row]:
         Case("python -c pass", [sys.executable, "-c", "pass"], folder),
         *(Case(line, [sys.executable, "-c", line], folder) for line in IMPORTS),
         Case("reconciler --help", [TOOL, "--help"], folder),
-        *_plans(folder),
+        _plan(folder),
         *(no_op_plans(root, 10) if peers else ()),
     ]
-    time_once(_plans(folder)[1])
+    time_once(_plan(folder))
     yield from _rows(START_UP, 10, measure(cases, rounds))
 
 
@@ -131,15 +127,14 @@ def bench_plan(root: Path, count: int, rounds: int, *, peers: bool) -> Iterator[
     floors = [Case(name, [sys.executable, "-c", program], folder) for name, program in FLOORS.items()]
     if count > 100_000:
         floors = [floor for floor in floors if floor.name != LOAD]
-    cases = [*floors, *_plans(folder), *(no_op_plans(root, count) if peers else ())]
-    time_once(_plans(folder)[1])
+    cases = [*floors, _plan(folder), *(no_op_plans(root, count) if peers else ())]
+    time_once(_plan(folder))
     yield from _rows(PLAN, count, measure(cases, rounds))
 
 
-def _plans(folder: Path) -> list[Case]:
+def _plan(folder: Path) -> Case:
     own = {"XDG_CACHE_HOME": str(folder / "cache"), "XDG_STATE_HOME": str(folder / "state")}
-    words = [TOOL, "plan", "--detailed-exitcode"]
-    return [Case(COLD, [*words, "--no-cache"], folder, own), Case(WARM, words, folder, own)]
+    return Case(NO_OP, [TOOL, "plan", "--detailed-exitcode"], folder, own)
 
 
 def _rows(group: str, count: int, timings: dict[str, Timing]) -> Iterator[Row]:

@@ -25,7 +25,6 @@ from reconciler.plan import (
     ActionOutcome,
     Outcome,
     Plan,
-    verdict,
 )
 from reconciler.planning import (
     Selection,
@@ -44,7 +43,6 @@ from reconciler.planning import (
     stale,
     validate,
 )
-from reconciler.unchanged import remember
 from reconciler.wiring import (
     ApplyOptions,
     LazyEngine,
@@ -69,7 +67,6 @@ if TYPE_CHECKING:
     from reconciler.naming import Meant
     from reconciler.planner import Matching
     from reconciler.review import Review
-    from reconciler.sources import Sources
     from reconciler.state.session import Session
 
 
@@ -137,23 +134,21 @@ def plan(
     place: Place,
     world: World,
     selection: Selection,
-    sources: "Sources",
     *,
     refresh: bool,
     parallelism: int = 10,
     provenance: bool = True,
     allowed: Mapping[str, int] = EMPTY,
 ) -> Planned:
-    """The plan of the manifest that these files make, and what it was made from. Writes nothing.
+    """The plan of the manifest, and what it was made from. Writes nothing.
 
     Without `refresh` nothing is read from the service and no credentials are needed. Without
     `provenance` the plan does not say which manifest it was made from, which is quicker. `allowed` is as
     in `Plan`.
     """
-    place, manifest = opened(place, world, sources)
+    place, manifest = opened(place, world)
     store = open_store(place, world)
-    seen = store.seen(manifest.target)
-    state = seen.state or empty(manifest.target)
+    state = store.seen(manifest.target).state or empty(manifest.target)
     matching = picked(manifest, state, selection)
     observed: Mapping[str, Observation] = {}
     if refresh:
@@ -168,8 +163,6 @@ def plan(
     if store.warning:
         made = made._replace(warnings=(store.warning, *made.warnings))
     refusal = refusal_of(made, manifest, state, is_read=refresh)
-    if made.says_nothing and not (refresh or provenance):
-        remember(place, world, sources, manifest.state, seen, verdict(made))
     return Planned(made, refusal, manifest, state, matching, observed)
 
 

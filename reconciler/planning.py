@@ -15,7 +15,6 @@ from reconciler.wiring import (
     is_on_branch,
     located,
     manifest_paths,
-    memory_of,
     state_address,
     target_of,
     wording_of,
@@ -24,7 +23,6 @@ from reconciler.wiring import (
 if TYPE_CHECKING:
     from reconciler.manifest import Head, Manifest
     from reconciler.planner import Matching
-    from reconciler.sources import Sources
 
 _GUARDED = frozenset({ActionKind.ABORT, ActionKind.RESTART, ActionKind.DELETE, ActionKind.FORGET})
 """What a manifest without guards may still do too much of."""
@@ -50,13 +48,13 @@ class Selection(NamedTuple):
         return lambda name: wanted(name) and not unwanted(name)
 
 
-def validate(place: Place, world: World, sources: "Sources | None" = None) -> "tuple[Manifest, int]":
-    """The manifest, and how many files it is made of; `sources` are they, once read. Raises `ManifestError`."""
+def validate(place: Place, world: World) -> "tuple[Manifest, int]":
+    """The manifest, and how many files it is made of. Raises `ManifestError`."""
     from reconciler.manifest.parse import parse
     from reconciler.sources import read_sources
 
-    sources = read_sources(manifest_paths(place)) if sources is None else sources
-    manifest = parse(sources, memory_of(place, world))
+    sources = read_sources(manifest_paths(place))
+    manifest = parse(sources)
     if manifest.state is not None:
         from reconciler.homes import declared_home
 
@@ -64,20 +62,20 @@ def validate(place: Place, world: World, sources: "Sources | None" = None) -> "t
     return manifest._replace(target=target_of(manifest.target, place, insecure=manifest.access.insecure)), len(sources)
 
 
-def manifest_at(place: Place, world: World, sources: "Sources | None" = None) -> "Manifest":
+def manifest_at(place: Place, world: World) -> "Manifest":
     """The manifest, with each suspension marked that is over by now. Raises `ManifestError`."""
     import time
 
     from reconciler.planner import lapsed
 
-    manifest, _ = validate(place, world, sources)
+    manifest, _ = validate(place, world)
     over = lapsed(manifest.jobs, time.time())
     return manifest._replace(jobs={**manifest.jobs, **over}, over=tuple(over)) if over else manifest
 
 
-def opened(place: Place, world: World, sources: "Sources | None" = None) -> "tuple[Place, Manifest]":
+def opened(place: Place, world: World) -> "tuple[Place, Manifest]":
     """The manifest as of now, and the place with its state's home. Raises as `manifest_at` and `located` do."""
-    manifest = manifest_at(place, world, sources)
+    manifest = manifest_at(place, world)
     return located(place, manifest.state), manifest
 
 
@@ -89,7 +87,7 @@ def head_at(place: Place, world: World) -> "tuple[Place, Head]":
     from reconciler.manifest.salvage import head_of
     from reconciler.sources import read_sources
 
-    head = head_of(read_sources(manifest_paths(place)), memory_of(place, world))
+    head = head_of(read_sources(manifest_paths(place)))
     return located(place, head.state), head._replace(
         target=target_of(head.target, place, insecure=head.access.insecure)
     )
@@ -105,7 +103,7 @@ def at_home(place: Place, world: World) -> Place:
     from reconciler.manifest.salvage import declared_state_of
     from reconciler.sources import read_sources
 
-    return located(place, declared_state_of(read_sources(manifest_paths(place)), memory_of(place, world)))
+    return located(place, declared_state_of(read_sources(manifest_paths(place))))
 
 
 class Declared(NamedTuple):

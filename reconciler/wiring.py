@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from reconciler.engines.sandbox.server import SandboxServer
     from reconciler.homes import Home
     from reconciler.manifest import DeclaredState
-    from reconciler.memory import Memory
     from reconciler.state.branch import BranchStore
     from reconciler.state.checkout import Checkout
     from reconciler.state.file import Surroundings
@@ -33,15 +32,14 @@ _SANDBOX_JOB_S = 30.0
 class Place(NamedTuple):
     """Which manifest, state and service a command is about. "" and () stand for the defaults.
 
-    `cache` is whether what was read before may be remembered. `state_from` says what gave `state_url`: "--state", an
-    environment variable, or what else a message calls it; `endpoint_from` says the same of `endpoint`.
-    `home` is where the state lives, None until the manifest was asked too (`located`).
+    `state_from` says what gave `state_url`: "--state", an environment variable, or what else a message calls it;
+    `endpoint_from` says the same of `endpoint`. `home` is where the state lives, None until the manifest was asked too
+    (`located`).
     """
 
     paths: tuple[str, ...] = ()
     state_url: str = ""
     endpoint: str = ""
-    cache: bool = True
     state_from: str = "--state"
     home: "Home | None" = None
     endpoint_from: str = "--endpoint"
@@ -274,7 +272,6 @@ def _surroundings(place: Place, world: World) -> "Surroundings":
 
     return Surroundings(
         disk=OsDisk(),
-        memory=memory_of(place, world),
         marks_folder=_state_folder(world),
         who=_who(world.env),
         now=now,
@@ -352,20 +349,8 @@ def open_checkout(place: Place, world: World, push: str) -> "Checkout | None":
     )
 
 
-def memory_of(place: Place, world: World) -> "Memory":
-    """What remembers the files that were read before."""
-    cache, keys = _cache_folder(world), _state_folder(world)
-    if not (place.cache and cache and keys):
-        from reconciler.memory import FORGETFUL
-
-        return FORGETFUL
-    from reconciler.cache import FolderCache
-
-    return FolderCache(cache, os.path.join(keys, "cache-key"))
-
-
 def _state_folder(world: World) -> str:
-    """Where marks, locks and keys are kept, which must outlive the cache; "" where this user has no such place."""
+    """Where marks and locks are kept, which must outlive the cache; "" where this user has no such place."""
     return _own_folder(world.env, "XDG_STATE_HOME", ".local/state")
 
 

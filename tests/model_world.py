@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from threading import Event as Flag
 from typing import Any, NamedTuple
 
-from reconciler import app, planning, refresh, sources, threads, wiring
+from reconciler import app, planning, refresh, threads, wiring
 from reconciler.clocks import Clocks
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
@@ -609,8 +609,7 @@ class ModelWorld:
             )
 
         seams: list[_Seam] = [
-            *((module, "validate", lambda place, world, *_: (self.manifest, 1)) for module in (app, planning)),
-            (sources, "read_sources", lambda paths: []),
+            *((module, "validate", lambda place, world: (self.manifest, 1)) for module in (app, planning)),
             (app, "head_at", lambda place, world: (place, Head(TARGET, Access(), None))),
             (app, "open_store", self.checked_store),
             (app, "open_engine", engine),
@@ -632,7 +631,7 @@ class ModelWorld:
     def plan(self, *, refresh: bool, prune: bool = False) -> Plan:
         """The plan. Raises `ReconcilerError` as `app.plan` does."""
         with self.wired() as (place, world):
-            return app.plan(place, world, Selection(prune=prune), [], refresh=refresh, parallelism=1)[0]
+            return app.plan(place, world, Selection(prune=prune), refresh=refresh, parallelism=1)[0]
 
     def apply(self, how: How = HONEST, *, prune: bool = False, saved: Plan | None = None) -> Ended:
         """Apply under what goes wrong, and say how it ended."""

@@ -103,11 +103,11 @@ class Project:
 
     @property
     def files(self) -> dict[str, bytes]:
-        """Every file of the user's; the server's own and what is remembered of files are left out."""
+        """Every file of the user's; the server's own, and what the tool can make again, are left out."""
         return {
             str(path.relative_to(self.folder)): path.read_bytes()
             for path in sorted(self.folder.rglob("*"))
-            if path.is_file() and ".db" not in path.name and ".cache" not in path.parts and path.name != "cache-key"
+            if path.is_file() and ".db" not in path.name and ".cache" not in path.parts
         }
 
 

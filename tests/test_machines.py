@@ -57,6 +57,15 @@ def test_a_home_that_is_relative_makes_no_folder_in_the_working_directory(tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == there
 
 
+@pytest.mark.parametrize("variable", ["XDG_CACHE_HOME", "XDG_STATE_HOME"])
+def test_a_plan_needs_no_folder_of_its_own(tmp_path: Path, variable: str) -> None:
+    project = Project(tmp_path)
+    project.write(ONE)
+    (tmp_path / "file").write_text("")
+    project.env[variable] = str(tmp_path / "file")
+    assert [project.run("plan").code for _ in range(2)] == [0, 0]
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can run a program as another user")
 def test_a_user_without_a_home_or_an_account_makes_no_folder_in_the_working_directory(tmp_path: Path) -> None:
     project = homeless(Project(tmp_path))

@@ -46,7 +46,7 @@ def test_which_commands_take_what_is_as_it_says() -> None:
     )[0]
     for sentence, option in ((documents, "json"), (picking, "--target"), (picking, "--exclude"), (pruning, "--prune")):
         assert set(re.findall(r"`([^`]+)`", sentence)) == {name for name, words in taking.items() if option in words}
-    for option in ("PATH", "--state", "--endpoint", "--no-cache", "--verbose"):
+    for option in ("PATH", "--state", "--endpoint", "--verbose"):
         assert set(re.findall(r"`([^`]+)`", shared)) == {name for name, words in taking.items() if option not in words}
 
 

@@ -37,21 +37,10 @@ def plan(
     from reconciler import app
     from reconciler.plan import plan_to_json
     from reconciler.planning import Selection
-    from reconciler.sources import read_sources
-    from reconciler.unchanged import known_verdict
-    from reconciler.wiring import manifest_paths
 
     selection = Selection(targets, excludes, prune)
     provenance = out is not None or shell.form != "text"
-    sources = read_sources(manifest_paths(shell.place))
-    if not (provenance or refresh or allowed) and selection == Selection():
-        known = known_verdict(shell.place, shell.world, sources)
-        if known is not None:
-            shell.terminal.answer(known)
-            return ExitCode.DONE
-    planned = app.plan(
-        shell.place, shell.world, selection, sources, refresh=refresh, provenance=provenance, allowed=allowed
-    )
+    planned = app.plan(shell.place, shell.world, selection, refresh=refresh, provenance=provenance, allowed=allowed)
     made, refusal = planned.plan, planned.refusal
     if out is not None:
         _save(out, plan_to_json(made))

@@ -133,7 +133,6 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
             endpoint: str,
             no_color: bool,
             verbose: bool,
-            no_cache: bool,
             paths: tuple[str, ...] = (),
             form: str = "text",
             **rest: Any,
@@ -149,7 +148,7 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
             state_from = variable_of(ctx, state_option) or "--state"
             paths = paths if has_paths else _paths_of_environment()
             endpoint_from = variable_of(ctx, endpoint_option) or "--endpoint"
-            place = wiring.Place(paths, state_url, endpoint, not no_cache, state_from, endpoint_from=endpoint_from)
+            place = wiring.Place(paths, state_url, endpoint, state_from, endpoint_from=endpoint_from)
             terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color)
             world = wiring.World(os.environ, Stop(), terminal.remark, SECRETS.add)
             shell = Shell(place, world, terminal, form, verbose, body.__name__, ctx.command_path.partition(" ")[2])
@@ -187,7 +186,6 @@ def options(*forms: str, paths: bool = True) -> Callable[[_Command], _Command]:
             click.option(
                 "--endpoint", metavar="URL", default="", help="The address of the service, in place of the manifest's."
             ),
-            click.option("--no-cache", is_flag=True, help="Neither use nor write the cache."),
             click.option("--no-color", is_flag=True, help="No colours (as with NO_COLOR)."),
             click.option("--verbose", is_flag=True, help="Show where manifest and state are, each job, and its calls."),
         ]

@@ -10,18 +10,13 @@ from reconciler.manifest.build import build
 from reconciler.manifest.document import Content, Document
 from reconciler.manifest.faults import advice_for, fault_of_kind, faults_across, faults_in, is_of_another_tool
 from reconciler.manifest.model import Manifest
-from reconciler.memory import FORGETFUL, Memory
+from reconciler.manifest.yaml import read, read_content
 
 _HELD_BYTES = 1 << 20
 """A longer file is read again for a place in it: its values take six times its size, and are not held."""
 
 
-def parse(
-    sources: Iterable[tuple[str, bytes]],
-    memory: Memory = FORGETFUL,
-    *,
-    may_be_empty: bool = False,
-) -> Manifest:
+def parse(sources: Iterable[tuple[str, bytes]], *, may_be_empty: bool = False) -> Manifest:
     """The manifest that these files make, given as (name, content).
 
     Raises `ManifestError` with every fault of every file, in the order of files and lines. A manifest needs a `jobs`
@@ -31,31 +26,20 @@ def parse(
     faults: list[Diagnostic] = []
     long: list[tuple[Document, Callable[[], Content]]] = []
     for name, content in sources:
-        document, found = _read(name, content, memory)
+        document, found = read_file(name, content)
         documents.append(document)
         faults += found
         if len(content) > _HELD_BYTES:
-            long.append((document, partial(_content, name, content)))
+            long.append((document, partial(read_content, content, name)))
     faults += faults_across(documents, may_be_empty=may_be_empty)
     if faults:
         number = {document.file: at for at, document in enumerate(documents)}
         in_order = sorted(faults, key=lambda f: (number.get(f.position.file, 0), *f.position[1:]))
         raise ManifestError(tuple(in_order), advice_for(documents))
     manifest = build(documents)
-    for document, read in long:
-        document.let_go(read)
+    for document, again in long:
+        document.let_go(again)
     return manifest
-
-
-def _read(name: str, content: bytes, memory: Memory) -> tuple[Document, list[Diagnostic]]:
-    """One file, and what is wrong with it by itself."""
-    value = memory.recall("manifest", content)
-    if value is not None:
-        return Document(name, value, {}, partial(_content, name, content)), []
-    document, faults = read_file(name, content)
-    if not faults:
-        memory.remember("manifest", content, document.value)
-    return document, faults
 
 
 def read_file(name: str, content: bytes) -> tuple[Document, list[Diagnostic]]:
@@ -64,8 +48,6 @@ def read_file(name: str, content: bytes) -> tuple[Document, list[Diagnostic]]:
     A file that is not a manifest at all has one fault, which says what the file is. The document of such a file is
     not `whole`.
     """
-    from reconciler.manifest.yaml import read
-
     if fault := fault_of_kind(name, content):
         return _unread(name), [fault]
     document = read(content, name)
@@ -81,9 +63,3 @@ def read_file(name: str, content: bytes) -> tuple[Document, list[Diagnostic]]:
 def _unread(name: str) -> Document:
     """The document of a file whose content is not looked at."""
     return Document(name, None, {}, lambda: Content(None, array("Q")), whole=False)
-
-
-def _content(name: str, content: bytes) -> Content:
-    from reconciler.manifest.yaml import read_content
-
-    return read_content(content, name)

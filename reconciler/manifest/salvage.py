@@ -15,7 +15,6 @@ from reconciler.manifest.faults import fault_of_kind, faults_beside_yaml
 from reconciler.manifest.model import DeclaredState, Head
 from reconciler.manifest.parse import parse
 from reconciler.manifest.yaml import read
-from reconciler.memory import FORGETFUL, Memory
 
 _Blocks = dict[str, tuple[Document, Any]]
 """Blocks at the top of a manifest by name: the file that holds the block, and the block's value."""
@@ -24,13 +23,13 @@ _BLOCK_START = re.compile(r"(apiVersion|target|state|defaults|guards|jobs)[ \t]*
 _CONFLICT_MARK = re.compile(r"<{7}|={7}|>{7}|\|{7}")
 
 
-def head_of(sources: Sequence[tuple[str, bytes]], memory: Memory = FORGETFUL) -> Head:
+def head_of(sources: Sequence[tuple[str, bytes]]) -> Head:
     """The head of the manifest in these files, given as (name, content), whatever is wrong with the rest of them.
 
     Raises `ManifestError`, as `parse` does, where a fault leaves it open what the head is.
     """
     try:
-        return parse(sources, memory, may_be_empty=True).head
+        return parse(sources, may_be_empty=True).head
     except ManifestError:
         blocks = _blocks_in(sources, ("target", "state"))
         if blocks is None or "target" not in blocks:
@@ -39,13 +38,13 @@ def head_of(sources: Sequence[tuple[str, bytes]], memory: Memory = FORGETFUL) ->
         return Head(target_of(target), access_of(target, document.file), _declared_in(blocks))
 
 
-def declared_state_of(sources: Sequence[tuple[str, bytes]], memory: Memory = FORGETFUL) -> DeclaredState | None:
+def declared_state_of(sources: Sequence[tuple[str, bytes]]) -> DeclaredState | None:
     """The place of the state that these files name, given as (name, content), whatever is wrong with the rest of them.
 
     Raises `ManifestError`, as `parse` does, where a fault leaves it open what that place is.
     """
     try:
-        return parse(sources, memory, may_be_empty=True).state
+        return parse(sources, may_be_empty=True).state
     except ManifestError:
         if (blocks := _blocks_in(sources, ("state",))) is None:
             raise
