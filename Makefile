@@ -68,10 +68,11 @@ golden: $(VENV)/.wheel $(VENV)/.dev  ## write tests/golden anew, after a change 
 
 wheel: $(VENV)/.wheel  ## build dist/*.whl
 
+# What is tested is what ships: the tools of development may keep a package back, and then the tool has the same version.
 lock: $(VENV)/.dev  ## renew requirements/*.txt from pyproject.toml
-	@$(COMPILE_LOCK) pyproject.toml -o requirements/run.txt >/dev/null
-	@$(COMPILE_LOCK) --group build -o requirements/build.txt >/dev/null
 	@$(COMPILE_LOCK) pyproject.toml --group dev -o requirements/dev.txt >/dev/null
+	@$(COMPILE_LOCK) pyproject.toml -c requirements/dev.txt -o requirements/run.txt >/dev/null
+	@$(COMPILE_LOCK) --group build -c requirements/dev.txt -o requirements/build.txt >/dev/null
 
 clean:  ## remove all that make has made
 	@rm -rf $(VENV) dist .fuzz .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis

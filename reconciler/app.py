@@ -559,15 +559,14 @@ def read_plan(text: str, where: str) -> Plan:
     """The saved plan in a file. Raises `ReconcilerError` where it is none."""
     import json
 
-    from reconciler.manifest.schema import explain, schema_text
+    from reconciler.manifest.schema import Validator, schema_text
     from reconciler.plan import plan_from_json, plan_to_json
 
     try:
         document = json.loads(text, object_pairs_hook=_each_key_once)
     except (ValueError, RecursionError) as fault:
         raise ReconcilerError(f"{where} is no saved plan: {fault}", _MAKE_A_PLAN) from fault
-    if refusal := next(explain(json.loads(schema_text("plan.schema.json")), document), None):
-        path, _, message = refusal
+    for path, _, message in Validator(json.loads(schema_text("plan.schema.json"))).refusals(document):
         raise ReconcilerError(
             f"{where} is no saved plan: {'.'.join(map(str, path)) or 'the document'}: {message}",
             _MAKE_A_PLAN,

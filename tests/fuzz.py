@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-NAMES = ("manifest", "state", "journal", "session", "answer", "observation", "text")
+NAMES = ("manifest", "schema", "state", "journal", "session", "answer", "observation", "text")
 INSTRUMENTED = ["reconciler"]
 SLOW_S = 20
 """An input that takes longer is a finding too."""

@@ -14,6 +14,8 @@ from random import Random
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from jsonschema import Draft202012Validator
+
 from journals import encode_entry
 from lossy_disk import SCRIBE, LossyDisk
 from reconciler.engines.base import Answer, AnswerClass
@@ -29,6 +31,7 @@ from reconciler.evidence import Trace, trace_of
 from reconciler.jobs import Desired, Doubt, Evidence, Observation, Record, State, Status, Target, Verb
 from reconciler.manifest.document import Document
 from reconciler.manifest.parse import parse
+from reconciler.manifest.schema import Validator, schema_text
 from reconciler.manifest.yaml import LIBYAML, read
 from reconciler.starter import MANIFEST
 from reconciler.state import codec
@@ -61,6 +64,27 @@ class FuzzTarget(NamedTuple):
     seeds: Sequence[bytes]
     words: Sequence[str] = ()
     max_bytes: int = 2000
+
+
+# --- schemas -----------------------------------------------------------------------------------------------------
+
+_SCHEMAS = [json.loads(schema_text(f"{name}.schema.json")) for name in ("manifest", "plan")]
+_JUDGES = [(Validator(schema), Draft202012Validator(schema)) for schema in _SCHEMAS]
+
+
+def schema(content: bytes) -> None:
+    """jsonschema-rs and jsonschema agree on a value; what both refuse has a reason, and jsonschema gives its place."""
+    document = read(content, "f")
+    if not document.whole or document.faults:
+        return
+    for ours, theirs in _JUDGES:
+        is_valid = ours.is_valid(document.value)
+        assert theirs.is_valid(document.value) is is_valid
+        refusals = list(ours.refusals(document.value))
+        assert (refusals == []) is is_valid
+        for path, of_key, message in refusals:
+            assert message
+            document.position(path, of_key)
 
 
 # --- the manifest ------------------------------------------------------------------------------------------------
@@ -478,6 +502,12 @@ _JOB = {
 }
 
 
+def _small_plan() -> dict[str, Any]:
+    """A saved plan of one action."""
+    plan: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "plan.json").read_text())
+    return plan | {"actions": plan["actions"][:1]}
+
+
 def _replies() -> Iterator[bytes]:
     bodies: list[object] = [
         {"ok": True, "requestId": "r", "message": "started"},
@@ -505,6 +535,13 @@ TARGETS: Mapping[str, FuzzTarget] = {
         [MANIFEST.encode(), _ODD_MANIFEST, *([_EXAMPLE.read_bytes()] if _EXAMPLE.exists() else [])],
         ["apiVersion: reconciler/v1", "target:", "engine: sandbox", "jobs:", "state: running", "state: absent",
          "config: {", "runToken: ", "labels: {", "? ", "- ", "|2-", ">+", "&a", "*a", "!!str", "<<", "---", "...", "'"],
+    ),
+    "schema": FuzzTarget(
+        schema,
+        [MANIFEST.encode(), _ODD_MANIFEST, json.dumps(_small_plan()).encode()],
+        ["apiVersion: reconciler/v1", "state: running", "config: {", "labels: {", '"id": ', '"kind": "run"', "600.0",
+         "9223372036854775808", "9223372036854775807.5", "-0.0", ".inf", "true", "null", '"10%"', r'"\ufeff"',
+         r'"\x85"', r'"a\n"', "\u00a0", "[", "]", "{}", "{"],
     ),
     "state": FuzzTarget(
         state,

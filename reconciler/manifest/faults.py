@@ -12,7 +12,7 @@ from reconciler.manifest.build import SINGLE_BLOCKS, suspension_of
 from reconciler.manifest.document import Document
 
 if TYPE_CHECKING:
-    from reconciler.manifest.schema import Check, Schema
+    from reconciler.manifest.schema import Schema, Validator
 
 _MOST_CIRCLES = 100
 """The number of `after` circles that are reported. One more message says that there are others."""
@@ -68,36 +68,23 @@ def faults_beside_yaml(document: Document) -> Iterator[Diagnostic]:
         message = "is empty: remove the file, or start it with apiVersion: reconciler/v1"
         yield Diagnostic(document.position(()), message)
         return
-    _, file_check, name_check, _, id_check = _checks()
-    if not file_check(document.value):
+    if not _validator().is_valid(document.value):
         yield from _schema_faults(document)
-    for name, job in document.jobs.items():
-        if type(job) is not dict:
-            continue
-        if "suspend" in job and (fault := _until_fault(job["suspend"])):
-            yield Diagnostic(document.position(("jobs", name, "suspend", "until")), fault)
-        if "id" not in job and name_check(name) and not id_check(name):
-            yield Diagnostic(
-                document.position(("jobs", name), of_key=True),
-                f'"{name}" is no valid job id: add an id to the job, or name it with letters, digits, ".", "_" and "-"',
-            )
+    yield from _until_faults(document)
+    yield from _id_faults(document)
     yield from _endpoint_faults(document)
 
 
 def job_fault(name: str, fields: Mapping[str, Any]) -> str:
     """The first reason why a job of this name and these fields can't be declared, or ""."""
-    schema, _, name_check, job_check, _ = _checks()
-    if name_check(name) and job_check(fields):
-        return ""
-    from reconciler.manifest.schema import explain
-
-    path, _, message = next(explain(schema, {"apiVersion": "reconciler/v1", "jobs": {name: fields}}))
-    return ".".join(map(str, path[2:])) + (": " if path[2:] else "") + message
+    for path, _, message in _validator().refusals(_with_job(name, fields)):
+        return ".".join(map(str, path[2:])) + (": " if path[2:] else "") + message
+    return ""
 
 
 def job_fields() -> Sequence[str]:
     """The names of a job's fields, in the order of the schema."""
-    return tuple(_checks()[0]["$defs"]["job"]["properties"])
+    return tuple(_schema()["$defs"]["job"]["properties"])
 
 
 def faults_across(documents: Sequence[Document], *, may_be_empty: bool) -> Iterator[Diagnostic]:
@@ -117,6 +104,29 @@ def faults_across(documents: Sequence[Document], *, may_be_empty: bool) -> Itera
         yield Diagnostic(start, f"the manifest has no jobs: {advice}")
 
 
+def _until_faults(document: Document) -> Iterator[Diagnostic]:
+    """Each `until` that has the form of a time and is none, such as the 30th of February."""
+    for name, job in document.jobs.items():
+        if type(job) is dict and "suspend" in job and _validator("suspend").is_valid(job["suspend"]):
+            try:
+                suspension_of(job["suspend"])
+            except ValueError as fault:
+                place = document.position(("jobs", name, "suspend", "until"))
+                yield Diagnostic(place, f"until: there is no such time: {fault}")
+
+
+def _id_faults(document: Document) -> Iterator[Diagnostic]:
+    """Each name that is to be the id of its job, and can't be one."""
+    names = [name for name, job in document.jobs.items() if type(job) is dict and "id" not in job]
+    is_name, is_id = _validator("jobName").is_valid, _validator("jobId").is_valid
+    for name in names:
+        if not is_id(name) and is_name(name):
+            yield Diagnostic(
+                document.position(("jobs", name), of_key=True),
+                f'"{name}" is no valid job id: add an id to the job, or name it with letters, digits, ".", "_" and "-"',
+            )
+
+
 def _endpoint_faults(document: Document) -> Iterator[Diagnostic]:
     from reconciler.endpoints import endpoint_fault
 
@@ -126,39 +136,33 @@ def _endpoint_faults(document: Document) -> Iterator[Diagnostic]:
         yield Diagnostic(document.position(("target", "endpoint")), f"the endpoint {fault}")
 
 
-def _until_fault(suspend: Any) -> str:
-    """The fault of an `until` that has the form of a time and is none, such as the 30th of February; else ""."""
-    try:
-        if _suspend_check()(suspend):
-            suspension_of(suspend)
-    except ValueError as fault:
-        return f"until: there is no such time: {fault}"
-    return ""
-
-
 def _schema_faults(document: Document) -> Iterator[Diagnostic]:
     """The faults that the schema finds in one file.
 
     Only the jobs that are at fault are explained, so that one fault among many jobs takes little time. Once
     `MOST_DIAGNOSTICS` faults are found, each further job counts as one fault: no message shows more of them.
     """
-    from reconciler.manifest.schema import explain
     from reconciler.suggestions import Suggestions
 
-    schema, _, name_check, job_check, _ = _checks()
+    validator = _validator()
     jobs, suggestion, count = document.jobs, Suggestions(), 0
-    parts = [{**document.value, "jobs": {}} if jobs else document.value]
-    wrong = [name for name, job in jobs.items() if not (name_check(name) and job_check(job))]
+    rest = {**document.value, "jobs": {}} if jobs else document.value
     # Job by job, since jsonschema goes through jobs in no fixed order and suggestions must not change between runs.
-    for part in chain(parts, ({"apiVersion": "reconciler/v1", "jobs": {name: jobs[name]}} for name in wrong)):
+    alone = (_with_job(name, job) for name, job in jobs.items())
+    for part in chain([rest], (job for job in alone if not validator.is_valid(job))):
         if count >= MOST_DIAGNOSTICS:
             [name] = part["jobs"]
             yield Diagnostic(document.position(("jobs", name), of_key=True), "the job is at fault")
             continue
-        for path, of_key, message in explain(schema, part, suggestion):
+        for path, of_key, message in validator.refusals(part, suggestion):
             count += 1
             label = "" if of_key or not path or type(path[-1]) is int else f"{path[-1]}: "
             yield Diagnostic(document.position(path, of_key), label + message)
+
+
+def _with_job(name: str, fields: Any) -> dict[str, Any]:
+    """A whole file that holds one job and nothing else."""
+    return {"apiVersion": "reconciler/v1", "jobs": {name: fields}}
 
 
 def _repeated_blocks(documents: Sequence[Document]) -> Iterator[Diagnostic]:
@@ -277,27 +281,18 @@ def _id_position(document: Document, name: str) -> Position:
 
 
 @cache
-def _checks() -> "tuple[Schema, Check, Check, Check, Check]":
-    """The schema, and the quick checks of a file, a job's name, a job, and a job's id."""
+def _schema() -> "Schema":
     import json
 
-    from reconciler.manifest.schema import compile_check, schema_text
+    from reconciler.manifest.schema import schema_text
 
     schema: Schema = json.loads(schema_text("manifest.schema.json"))
-    parts = schema["$defs"]
-    name, job, job_id = parts["jobName"], parts["job"], parts["job"]["properties"]["id"]
-    return (
-        schema,
-        compile_check(schema),
-        compile_check(name, schema),
-        compile_check(job, schema),
-        compile_check(job_id, schema),
-    )
+    return schema
 
 
 @cache
-def _suspend_check() -> "Check":
-    from reconciler.manifest.schema import compile_check
+def _validator(part: str = "") -> "Validator":
+    """What validates a whole file, or the part of it that stands below `$defs` under this name."""
+    from reconciler.manifest.schema import Validator, part_of
 
-    schema = _checks()[0]
-    return compile_check(schema["$defs"]["suspend"], schema)
+    return Validator(part_of(_schema(), part) if part else _schema())

@@ -1,34 +1,23 @@
-"""JSON Schema: a quick check that settles the valid case, and jsonschema to word a refusal.
+"""JSON Schema, without a network: jsonschema-rs decides whether a value is valid, jsonschema says what is wrong.
 
-jsonschema decides. It is imported where the quick check says no, for it takes longer to load than
-a plan takes to make; a property test holds that the two agree.
+jsonschema takes too long to decide about many jobs. jsonschema-rs does not give the part of the schema that refuses a
+value, which the words of a refusal are made of. A property test and a fuzz target hold that both agree.
 """
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reconciler.suggestions import Suggestions
 
-Check = Callable[[Any], bool]
 Schema = Mapping[str, Any]
 Refusal = tuple[tuple[str | int, ...], bool, str]
-"""A path from the top of the document, whether its last key is at fault rather than the value, and what is wrong."""
+"""A fault: the path from the top of the document, whether the last key of the path is at fault rather than the value
+there, and what is wrong.
+"""
 
-_ANNOTATIONS = frozenset(
-    ("$schema", "$id", "$defs", "$comment", "title", "description", "default", "examples")  # the standard's
-).union(("errorMessage", "patternErrorMessage"))  # what editors show, and `explain`
-_TYPES: dict[str, Check] = {
-    "object": lambda value: type(value) is dict,
-    "array": lambda value: type(value) is list,
-    "string": lambda value: type(value) is str,
-    "integer": lambda value: type(value) is int or (type(value) is float and value.is_integer()),
-    "number": lambda value: type(value) is int or type(value) is float,
-    "boolean": lambda value: type(value) is bool,
-    "null": lambda value: value is None,
-}
 _TYPE_WORDS = {
     "object": "a mapping",
     "array": "a list",
@@ -50,174 +39,69 @@ def schema_text(name: str) -> str:
         return file.read()
 
 
-def compile_check(schema: Schema, root: Schema | None = None) -> Check:
-    """A function that says whether a document is valid; its values are those of JSON or YAML.
+def part_of(schema: Schema, name: str) -> Schema:
+    """The schema that stands below `$defs` under this name, as a schema of its own."""
+    return {"$ref": f"#/$defs/{name}", "$defs": schema["$defs"]}
 
-    References are resolved in `root`, by default the schema itself. Raises `ValueError` for a
-    keyword, reference or type that it does not know.
+
+class Validator:
+    """A schema of draft 2020-12, ready to be applied to values of JSON or YAML.
+
+    Nothing is fetched: to make one raises `ValueError` for a schema that refers to another document.
     """
-    return _compile(schema, schema if root is None else root, {})
+
+    def __init__(self, schema: Schema) -> None:
+        from jsonschema_rs import Draft202012Validator
+
+        self._schema = schema
+        self._validator = Draft202012Validator(dict(schema), offline=True)
+
+    def is_valid(self, value: Any) -> bool:
+        """Whether the value is valid. No text is valid that UTF-8 can't encode, with half of a surrogate pair."""
+        try:
+            return self._validator.is_valid(value)
+        except UnicodeEncodeError:
+            return False
+
+    def refusals(self, document: Any, suggestion: "Suggestions | None" = None) -> Iterator[Refusal]:
+        """Every fault of a document, in plain words; none where the document is valid.
+
+        `suggestion` is shared by the parts of one document, so that the search for suggestions takes a bounded time.
+        """
+        if self.is_valid(document):
+            return
+        is_explained = False
+        for refusal in _explained(self._schema, document, suggestion):
+            is_explained = True
+            yield refusal
+        if not is_explained:
+            yield from self._unexplained(document)
+
+    def _unexplained(self, document: Any) -> Iterator[Refusal]:
+        """The faults in the words of jsonschema-rs, for a document that jsonschema takes for valid."""
+        try:
+            for error in self._validator.iter_errors(document):
+                yield tuple(error.instance_path), False, _shown(error.message, 200)
+        except UnicodeEncodeError:
+            yield (), False, "has text with half of a surrogate pair: write whole characters"
 
 
-def explain(schema: Schema, document: Any, suggestion: "Suggestions | None" = None) -> Iterator[Refusal]:
-    """Every fault that jsonschema finds in a document, in plain words; none where it is valid.
-
-    `suggestion` is shared by the parts of one document, so that all of them together take a bounded time.
-    """
+def _explained(schema: Schema, document: Any, suggestion: "Suggestions | None") -> Iterator[Refusal]:
+    """Every fault that jsonschema finds, in plain words, each once."""
     from jsonschema import Draft202012Validator
     from referencing import Registry
-    from referencing.exceptions import NoSuchResource
 
-    def refuse(uri: str) -> Any:
-        raise NoSuchResource(ref=uri)  # type: ignore[call-arg]
-
-    validator = Draft202012Validator(schema, registry=Registry(retrieve=refuse))  # type: ignore[call-arg]
     if suggestion is None:
         from reconciler.suggestions import Suggestions
 
         suggestion = Suggestions()
     seen = set()
-    for error in validator.iter_errors(document):
+    # The registry is empty: without it, jsonschema would fetch a schema from the network.
+    for error in Draft202012Validator(schema, registry=Registry()).iter_errors(document):
         for refusal in _refusals(error, schema, suggestion):
             if refusal not in seen:
                 seen.add(refusal)
                 yield refusal
-
-
-def _compile(schema: Schema, root: Schema, compiled: dict[str, Check]) -> Check:
-    checks = []
-    for keyword, argument in schema.items():
-        if keyword in _ANNOTATIONS:
-            continue
-        if keyword == "$ref":
-            checks.append(_compile_ref(argument, root, compiled))
-        elif keyword in _LEAVES:
-            checks.append(_LEAVES[keyword](argument))
-        elif keyword not in ("properties", "additionalProperties", "propertyNames", "items"):
-            raise ValueError(f"the keyword {keyword!r} is not supported")
-    if "items" in schema:
-        checks.append(_items(_compile(schema["items"], root, compiled)))
-    if schema.keys() & {"properties", "additionalProperties"}:
-        properties = {name: _compile(sub, root, compiled) for name, sub in schema.get("properties", {}).items()}
-        rest = schema.get("additionalProperties", True)
-        checks.append(_fields(properties, rest if isinstance(rest, bool) else _compile(rest, root, compiled)))
-    if "propertyNames" in schema:
-        checks.append(_names(_compile(schema["propertyNames"], root, compiled)))
-    first, *others = checks or [_anything]
-    for other in others:
-        first = _both(first, other)
-    return first
-
-
-def _anything(_: Any) -> bool:
-    return True
-
-
-def _both(first: Check, second: Check) -> Check:
-    return lambda value: first(value) and second(value)
-
-
-def _compile_ref(ref: str, root: Schema, compiled: dict[str, Check]) -> Check:
-    if ref not in compiled:
-
-        def itself(value: Any) -> bool:
-            return compiled[ref](value)
-
-        compiled[ref] = itself  # a schema may refer to itself
-        compiled[ref] = _compile(_resolve(ref, root), root, compiled)
-    return compiled[ref]
-
-
-def _resolve(ref: str, root: Schema) -> Schema:
-    prefix, name = ref[:8], ref[8:]
-    if prefix != "#/$defs/" or name not in root.get("$defs", {}):
-        raise ValueError(f"the reference {ref!r} is not supported")
-    schema: Schema = root["$defs"][name]
-    return schema
-
-
-def _type(names: str | list[str]) -> Check:
-    try:
-        first, *others = [_TYPES[name] for name in ([names] if isinstance(names, str) else names)]
-    except KeyError as error:
-        raise ValueError(f"the type {error} is not supported") from None
-    return (lambda value: first(value) or any(other(value) for other in others)) if others else first
-
-
-def _enum(allowed: list[Any]) -> Check:
-    if not all(type(each) in (str, int, bool) or each is None for each in allowed):
-        raise ValueError("an enum or const of other than text, whole numbers, true, false and null is not supported")
-    # 1 equals 1.0 and does not equal true.
-    keys = {(type(each) is bool, each) for each in allowed}
-    return lambda value: not isinstance(value, dict | list) and (type(value) is bool, value) in keys
-
-
-def _required(names: list[str]) -> Check:
-    wanted = frozenset(names)
-    return lambda value: type(value) is not dict or wanted <= value.keys()
-
-
-def _minimum(limit: float) -> Check:
-    return lambda value: type(value) not in (int, float) or not value < limit
-
-
-def _maximum(limit: float) -> Check:
-    return lambda value: type(value) not in (int, float) or not value > limit
-
-
-def _min_length(limit: int) -> Check:
-    return lambda value: type(value) is not str or len(value) >= limit
-
-
-def _max_length(limit: int) -> Check:
-    return lambda value: type(value) is not str or len(value) <= limit
-
-
-def _min_items(limit: int) -> Check:
-    return lambda value: type(value) is not list or len(value) >= limit
-
-
-def _pattern(pattern: str) -> Check:
-    search = re.compile(pattern).search
-    return lambda value: type(value) is not str or search(value) is not None
-
-
-def _items(item: Check) -> Check:
-    return lambda value: type(value) is not list or all(map(item, value))
-
-
-def _names(name: Check) -> Check:
-    return lambda value: type(value) is not dict or all(map(name, value))
-
-
-def _fields(properties: dict[str, Check], rest: bool | Check) -> Check:
-    def check(value: Any) -> bool:
-        if type(value) is not dict:
-            return True
-        for name, field in value.items():
-            known = properties.get(name)
-            if known is not None:
-                if not known(field):
-                    return False
-            elif rest is not True and (rest is False or not rest(field)):
-                return False
-        return True
-
-    return check
-
-
-_LEAVES: dict[str, Callable[[Any], Check]] = {
-    "type": _type,
-    "enum": _enum,
-    "const": lambda value: _enum([value]),
-    "required": _required,
-    "minimum": _minimum,
-    "maximum": _maximum,
-    "minLength": _min_length,
-    "maxLength": _max_length,
-    "minItems": _min_items,
-    "pattern": _pattern,
-}
 
 
 def _refusals(error: Any, root: Schema, suggestion: "Suggestions") -> Iterator[Refusal]:
@@ -314,7 +198,7 @@ def _nearest(value: Any, allowed: list[Any], suggestion: "Suggestions") -> str:
 def _instead(name: str, known: Schema, present: Mapping[str, Any], root: Schema, suggestion: "Suggestions") -> str:
     """What to write for an unknown field: the nearest one that is not there yet, or where it belongs."""
     for field, schema in known.items():
-        inner = _resolve(schema["$ref"], root) if "$ref" in schema else schema
+        inner = root["$defs"][schema["$ref"].removeprefix("#/$defs/")] if "$ref" in schema else schema
         if name in inner.get("properties", {}):
             return f': it belongs under "{field}"'
     near = suggestion(name, [field for field in known if field not in present])
