@@ -146,7 +146,7 @@ def declared_names(place: Place, world: World) -> Sequence[str]:
     except ReconcilerError:
         return ()
     try:
-        return tuple(parse(sources, memory_of(place, world)).jobs)
+        return tuple(parse(sources).jobs)
     except ManifestError:
         return tuple(ids_in_spite_of_faults(sources) or ())
 

@@ -47,7 +47,7 @@ def is_of_another_tool(document: Document) -> bool:
         return False
     from reconciler.suggestions import Suggestions
 
-    known = tuple(_checks()[0]["properties"])
+    known = tuple(_schema()["properties"])
     nearest = Suggestions().nearest
     return any(type(key) is str and key not in known and not nearest(key, known) for key in block)
 
