@@ -28,8 +28,8 @@ from reconciler.jobs import (
 from reconciler.manifest.schema import schema_text
 from reconciler.plan import Change
 from reconciler.planner import Subject
-from reconciler.views import html, markdown
-from reconciler.views.drift import document, text
+from reconciler.views import html, markdown, text
+from reconciler.views import json as json_view
 
 BEGAN = "2026-11-21T02:00:00Z"
 LATER = "2026-11-21T09:00:00Z"
@@ -181,8 +181,8 @@ def test_whatever_is_said_stays_where_it_is_shown(said: str) -> None:
     assert comment.count("<!--") == 1
     assert comment.splitlines()[-1] == f"<!-- reconciler:drift:{review.key} -->"
     assert html.review(review).isascii()
-    assert len(text(drift).splitlines()) == 4
-    jsonschema.validate(json.loads(json.dumps(document(drift))), json.loads(schema_text("drift.schema.json")))
+    assert len(text.drift(drift).splitlines()) == 4
+    jsonschema.validate(json.loads(json.dumps(json_view.drift(drift))), json.loads(schema_text("drift.schema.json")))
 
 
 # Whole commands

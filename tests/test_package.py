@@ -26,7 +26,7 @@ def pins(lock: str) -> dict[str, str]:
 
 def shipped() -> dict[str, bytes]:
     """What belongs into the wheel: its path there, and its bytes in the checkout."""
-    modules = [path for path in (ROOT / "reconciler").rglob("*") if path.suffix in {".py", ".typed"}]
+    modules = [path for path in (ROOT / "reconciler").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     schemas = [path for path in (ROOT / "schemas").rglob("*") if path.is_file()]
     return {str(path.relative_to(ROOT)): path.read_bytes() for path in modules} | {
         f"reconciler/{path.relative_to(ROOT)}": path.read_bytes() for path in schemas

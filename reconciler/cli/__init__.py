@@ -1,4 +1,4 @@
-"""The command line: parse, call, print, exit."""
+"""The command line: each command parses its words, calls a use case, prints the answer and exits."""
 
 import importlib
 import keyword
@@ -44,7 +44,7 @@ _COMMANDS = (
     "status",
     "validate",
 )
-"""Each is in the module of its name; a command does not pay for the others' options."""
+"""Each command is in the module of its name. Only the module of the command that was asked for is imported."""
 
 
 def main() -> NoReturn:
@@ -62,16 +62,16 @@ def main() -> NoReturn:
     except SystemExit:
         raise
     except OSError as fault:
-        # The commands see to all others; what is printed without one, such as a help text, comes here.
+        # A command reports its own errors. This is about text that no command prints, such as a help text.
         sys.stderr.write(f"error: stdout can't be written: {fault.strerror}\n")
         code = ExitCode.ERROR
-    except BaseException as fault:  # noqa: BLE001  its own words may hold anything
+    except BaseException as fault:  # noqa: BLE001  its message may hold anything
         code = _fail(fault)
     sys.exit(int(code or 0))
 
 
 def _fail(fault: BaseException | None) -> ExitCode:
-    """Say that reconciler itself failed, outside of any command or in a thread."""
+    """Report that reconciler itself failed, outside of any command or in a thread."""
     if fault is not None:
         from reconciler.cli.failure import HINT, traceback_of
         from reconciler.failure import said_of
@@ -83,24 +83,41 @@ def _fail(fault: BaseException | None) -> ExitCode:
 
 
 def _wrong_usage(fault: click.UsageError) -> ExitCode:
-    from reconciler.terminal import Terminal
+    """Report wrong words on the command line. A command that needs arguments and was given none prints its help."""
+    from reconciler.cli.shell import open_shell
     from reconciler.views import text
+    from reconciler.views.answers import FailureAnswer
+    from reconciler.wiring import Place
 
     command = fault.ctx.command_path if fault.ctx else _command_in(sys.argv[1:])
     is_of_a_value = isinstance(fault, click.BadParameter) and not isinstance(fault, click.MissingParameter)
     if isinstance(fault, click.BadParameter) and fault.ctx and fault.param:
         fault.param_hint = variable_of(fault.ctx, fault.param) or fault.param_hint
     if fault.ctx is not None and sys.argv[1:] == command.split()[1:] and not is_of_a_value:
-        # A command that needs arguments, and was given none: its help says which.
         click.echo(fault.ctx.get_help())
         return ExitCode.USAGE
     error = Usage(fault.format_message(), f"{command} --help shows how it is used")
-    if "json" in sys.argv or "--format=json" in sys.argv:
-        from reconciler.views import json
-
-        sys.stdout.write(json.dumps(json.error(error, ())))
-    Terminal(sys.stdout, sys.stderr, os.environ, no_color="--no-color" in sys.argv).remark(text.error(error))
+    verb = command.partition(" ")[2]
+    shell = open_shell(
+        Place(), no_color="--no-color" in sys.argv, format_name=_format_name(command), verbose=False, verb=verb
+    )
+    param = fault.param if isinstance(fault, click.BadParameter) else None
+    is_of_the_format = param is not None and param.name == "format_name"
+    if shell.format.can_show(FailureAnswer) and not is_of_the_format:
+        shell.show(FailureAnswer(verb.capitalize(), error))
+    shell.terminal.remark(text.error(error))
     return ExitCode.USAGE
+
+
+def _format_name(command: str) -> str:
+    """The format that the words on the command line ask for, or the environment, though the words are wrong."""
+    from reconciler.views.formats import find
+
+    name = os.environ.get("_".join([*command.upper().split(), "FORMAT"]), "text")
+    for word, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
+        if word == "--format" or word.startswith("--format="):
+            name = following if word == "--format" else word.partition("=")[2]
+    return "text" if find(name) is None else name
 
 
 def _command_in(words: Sequence[str]) -> str:
@@ -119,7 +136,7 @@ def _command_in(words: Sequence[str]) -> str:
 
 
 class _Words(click.types.StringParamType):
-    """Text, of which a variable holds several as a shell has them: white space divides, quotes hold together."""
+    """Text. An environment variable holds several texts as a shell does: white space divides them, quotes hold."""
 
     def split_envvar_value(self, rv: str) -> list[str]:
         import shlex
@@ -190,8 +207,8 @@ class _Commands(Suggesting):
 def _read_variables(command: click.Command, prefix: str) -> None:
     """Give each option of a command its environment variable, `RECONCILER_<COMMAND>_<OPTION>`.
 
-    --state, --endpoint and the paths have one beside it that holds for all commands. An empty variable counts for
-    nothing; where an option may be repeated, white space divides its values, and quotes hold one together.
+    --state, --endpoint and the paths also have a variable for all commands. An empty variable counts as not set. Where
+    an option may be repeated, white space divides the values in its variable, and quotes hold one value together.
     """
     for parameter in command.params:
         if isinstance(parameter.type, click.types.StringParamType):

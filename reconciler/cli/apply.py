@@ -5,16 +5,20 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli.interrupts import Interrupts
-from reconciler.cli.shell import SECONDS, Number, Shell, allow, is_given, lock_timeout, options, selection, show_error
+from reconciler.cli.options import SECONDS, Number, allow, is_given, lock_timeout, options, selection
+from reconciler.cli.shell import Shell, show_error
 from reconciler.cli.watch import Watch
 from reconciler.commands import command
 from reconciler.errors import ExitCode, ReconcilerError, Refused, Usage
+from reconciler.views.answers import OutcomeAnswer, RequestsAnswer
+from reconciler.views.formats import Channel
 
 if TYPE_CHECKING:
     from reconciler import app
     from reconciler.diagnostics import Position
     from reconciler.plan import Plan
     from reconciler.planning import Selection
+    from reconciler.wiring import ApplyOptions
 
 
 @click.command()
@@ -42,7 +46,7 @@ if TYPE_CHECKING:
 @lock_timeout
 @allow
 @selection
-@options("json", "github")
+@options(OutcomeAnswer, RequestsAnswer)
 def apply(
     shell: Shell,
     saved: str | None,
@@ -68,26 +72,41 @@ def apply(
     --push is for a checkout that is thrown away, as that of a CI runner. It has no effect where --state
     names a branch of a remote: all is pushed there anyway.
     """
-    from reconciler import app
-    from reconciler.homes import default_state_path
-    from reconciler.planning import Selection, place_of
+    from reconciler.planning import Selection
     from reconciler.wiring import ApplyOptions
 
-    selection = Selection(targets, excludes, prune)
-    if saved is not None:
-        if any(map(is_given, ("paths", "targets", "excludes", "prune"))):
-            raise Usage("--plan FILE already says which jobs: give no PATH, --target, --exclude or --prune with it")
-        selection = Selection()
-    saved_plan = None
-    if saved is not None:
-        saved_plan = app.read_plan(_read(saved), saved)
-        place = place_of(saved_plan, shell.place, shell.world)
-        # A command that a message names finds the default state by itself.
-        is_default = len(place.paths) == 1 and place.state_url == default_state_path(place.paths[0])
-        shell.is_about(place, state_url=shell.place.state_url if is_default else place.state_url)
+    saved_plan = None if saved is None else _saved_plan(shell, saved)
+    selection = Selection(targets, excludes, prune) if saved is None else Selection()
     if dry_run:
         return _dry_run(shell, selection, saved_plan, allowed)
     options = ApplyOptions(parallelism, max_rps, settle, fail_fast, lock_timeout, wait, allowed, push)
+    return _carry_out(shell, selection, saved_plan, options, yes=yes)
+
+
+def _saved_plan(shell: Shell, path: str) -> "Plan":
+    """The plan in a file. Sets the place of the command to the place that the plan was made for.
+
+    Raises `Usage` where the command line says which jobs, since the plan does.
+    """
+    from reconciler import app
+    from reconciler.homes import default_state_path
+    from reconciler.planning import place_of
+
+    if any(map(is_given, ("paths", "targets", "excludes", "prune"))):
+        raise Usage("--plan FILE already says which jobs: give no PATH, --target, --exclude or --prune with it")
+    plan = app.read_plan(_read(path), path)
+    place = place_of(plan, shell.place, shell.world)
+    # Messages need not name the default state, since every command finds it by itself.
+    is_default = len(place.paths) == 1 and place.state_url == default_state_path(place.paths[0])
+    shell.is_about(place, state_url=shell.place.state_url if is_default else place.state_url)
+    return plan
+
+
+def _carry_out(
+    shell: Shell, selection: "Selection", saved: "Plan | None", options: "ApplyOptions", *, yes: bool
+) -> ExitCode:
+    from reconciler import app
+
     with Interrupts(shell) as interrupts:
         watch = Watch(shell)
         try:
@@ -96,7 +115,7 @@ def apply(
                 shell.world,
                 selection,
                 options,
-                saved=saved_plan,
+                saved=saved,
                 confirm=lambda made: _confirm(shell, made, yes, interrupts),
                 watch=watch,
                 remark=shell.terminal.remark,
@@ -109,11 +128,12 @@ def apply(
             return interrupts.exit_code
         finally:
             watch.close()
-    _show_applied(shell, done, told_whole=watch.is_whole)
+    _show_applied(shell, done, was_shown=watch.is_whole)
     return interrupts.exit_code or done.exit_code
 
 
 def _read(path: str) -> str:
+    """The text of a saved plan. Raises `ReconcilerError` where it can't be read."""
     from reconciler.kinds import FileKind, kind_of
     from reconciler.sources import content_of
 
@@ -138,17 +158,12 @@ def _read(path: str) -> str:
 
 def _dry_run(shell: Shell, selection: "Selection", saved: "Plan | None", allowed: dict[str, int]) -> ExitCode:
     from reconciler import app
-    from reconciler.plan import plan_to_json
-    from reconciler.views import text
 
     made, endpoint, refusal = app.dry_run(shell.place, shell.world, selection, saved, allowed)
     if refusal is not None:
         _show_plan(shell, made)
         raise refusal
-    if shell.form == "json":
-        shell.document(plan_to_json(made), is_plan=True)
-    elif requests := text.requests(made, endpoint):
-        shell.terminal.answer(requests)
+    shell.show(RequestsAnswer(made, endpoint))
     for warning in made.warnings:
         shell.terminal.remark(f"Warning: {warning}")
     shell.terminal.remark("Dry run: nothing was sent.")
@@ -156,9 +171,10 @@ def _dry_run(shell: Shell, selection: "Selection", saved: "Plan | None", allowed
 
 
 def _confirm(shell: Shell, made: "Plan", yes: bool, interrupts: "Interrupts") -> None:
+    """Show the plan, and ask for a yes unless it was given. Raises `Refused` where the answer is another."""
     from reconciler.views import text
 
-    if shell.form == "text" or not yes:
+    if shell.is_text or not yes:
         _show_plan(shell, made)
     if not yes:
         if not shell.terminal.interactive:
@@ -172,56 +188,32 @@ def _confirm(shell: Shell, made: "Plan", yes: bool, interrupts: "Interrupts") ->
 
 
 def _show_plan(shell: Shell, made: "Plan") -> None:
-    """Show a plan to the person who looks on: on stdout, or on stderr where stdout holds a document."""
+    """Show a plan as text for people, whatever the format of the answer. Another format leaves stdout to its answer."""
     from reconciler.views import text
 
     shown = text.plan(made, calls=shell.verbose)
-    if shell.form == "text":
+    if shell.is_text:
         shell.terminal.answer(shown)
         shell.terminal.answer("")
     else:
         shell.terminal.remark(shown)
 
 
-def _annotate(shell: Shell, done: "app.Applied") -> None:
-    from reconciler.cli.forms import annotate
-    from reconciler.views import github, text
-
-    def place_of(job: str) -> "Position | None":
-        return done.manifest.position(job) if done.manifest and job in done.manifest.jobs else None
-
-    shell.terminal.remark(text.outcomes(done.outcomes, done.plan.narrowed))
-    annotate(shell, github.outcomes(done.outcomes, place_of))
-
-
-def _show_applied(shell: Shell, done: "app.Applied", *, told_whole: bool) -> None:
-    """Show the end of an apply, and what was not done where it was not told whole as it went on."""
+def _show_applied(shell: Shell, done: "app.Applied", *, was_shown: bool) -> None:
+    """Show the end of an apply. `was_shown` is whether everything that was not done was printed on the way."""
     from reconciler.errors import StateError
     from reconciler.views import text
 
-    if not told_whole:
-        (shell.terminal.answer if shell.form == "text" else shell.terminal.remark)(
-            text.left_undone(done.outcomes, whole=shell.verbose)
-        )
+    def position_of(job: str) -> "Position | None":
+        return done.manifest.position(job) if done.manifest and job in done.manifest.jobs else None
 
-    if shell.form == "json":
-        from reconciler.plan import outcomes_to_json
-
-        shell.document(outcomes_to_json(done.plan, done.outcomes))
-    elif shell.form == "github":
-        _annotate(shell, done)
-    else:
-        held = [o for o in done.outcomes if o.action.kind.value == "hold"]
-        if held and not any(o.action.touches for o in done.outcomes):
-            shell.terminal.answer(text.plan(done.plan, calls=shell.verbose))
-        elif in_doubt := tuple(o.action for o in held if o.action.job in done.doubtful):
-            # No plan that was shown on the way had them: their calls were in doubt before this apply.
-            shell.terminal.answer(text.plan(done.plan._replace(actions=in_doubt)))
-        shell.terminal.answer(text.outcomes(done.outcomes, done.plan.narrowed))
+    if not was_shown and not shell.is_text:
+        shell.terminal.remark(text.left_undone(done.outcomes, whole=shell.verbose))
+    if shell.format.channel is Channel.COMMANDS:  # annotations tell only what was not done
+        shell.terminal.remark(text.outcomes(done.outcomes, done.plan.narrowed))
+    shell.show(OutcomeAnswer(done.plan, done.outcomes, done.doubtful, was_shown, position_of))
     for trouble in filter(None, (done.unwritten, done.unpushed)):
         fault = StateError(trouble)
-        if shell.form == "github":
-            from reconciler.cli.forms import show_fault
-
-            show_fault(shell, fault, ())
+        if shell.format.channel is Channel.COMMANDS:  # a document on stdout is complete already
+            shell.show_fault(fault)
         shell.terminal.remark(text.error(fault))

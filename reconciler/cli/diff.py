@@ -2,14 +2,16 @@
 
 import click
 
-from reconciler.cli.shell import Shell, options
+from reconciler.cli.options import options
+from reconciler.cli.shell import Shell
 from reconciler.errors import ExitCode
+from reconciler.views.answers import DiffAnswer
 
 
 @click.command()
 @click.argument("before", metavar="REV1")
 @click.argument("after", metavar="REV2")
-@options("json", "markdown")
+@options(DiffAnswer)
 def diff(shell: Shell, before: str, after: str) -> ExitCode:
     """Compare the manifests of two revisions.
 
@@ -19,19 +21,7 @@ def diff(shell: Shell, before: str, after: str) -> ExitCode:
     from reconciler import audit
 
     compared = audit.diff(shell.place, before, after)
-    match shell.form:
-        case "text":
-            from reconciler.views import text
-
-            shell.terminal.answer(text.plan(compared.plan, calls=shell.verbose, at=after))
-        case "json":
-            from reconciler.plan import plan_to_json
-
-            shell.document(plan_to_json(compared.plan))
-        case _:
-            from reconciler.cli.forms import show_review
-
-            show_review(shell, audit.review_diff(compared, shell.place))
+    shell.show(DiffAnswer(compared.plan, after, lambda with_history=False: audit.review_diff(compared, shell.place)))
     if compared.refusal is not None:
         from reconciler.views import text
 

@@ -2,8 +2,10 @@
 
 import click
 
-from reconciler.cli.shell import Shell, options, picking
+from reconciler.cli.options import options, picking
+from reconciler.cli.shell import Shell
 from reconciler.errors import ExitCode
+from reconciler.views.answers import DriftAnswer
 
 
 @click.command()
@@ -16,7 +18,7 @@ from reconciler.errors import ExitCode
     help="How many reads to have under way at a time.",
 )
 @picking
-@options("json", "markdown", "html", "github")
+@options(DriftAnswer)
 def drift(shell: Shell, parallelism: int, targets: tuple[str, ...], excludes: tuple[str, ...]) -> ExitCode:
     """Compare the jobs with what is recorded.
 
@@ -25,16 +27,7 @@ def drift(shell: Shell, parallelism: int, targets: tuple[str, ...], excludes: tu
     """
     from reconciler import app
     from reconciler.planning import Selection
-    from reconciler.views.drift import document, text
 
     found, manifest = app.drift(shell.place, shell.world, Selection(targets, excludes), parallelism)
-    match shell.form:
-        case "text":
-            shell.terminal.answer(text(found, whole=shell.verbose))
-        case "json":
-            shell.document(document(found))
-        case _:
-            from reconciler.cli.forms import show_review
-
-            show_review(shell, app.review_of_drift(found, manifest, shell.place))
+    shell.show(DriftAnswer(found, lambda with_history=False: app.review_of_drift(found, manifest, shell.place)))
     return found.exit_code

@@ -1,20 +1,20 @@
-"""What a command says where reconciler itself failed."""
+"""The message about a failure of reconciler itself."""
 
 import os
 
 from reconciler.secrecy import CREDENTIAL_VARIABLES, Secrets, proxy_secrets
 
 SECRETS = Secrets()
-"""The credentials that this program came to know; those of the environment are read where they are needed."""
+"""The credentials that the engines reported. `traceback_of` adds those of the environment."""
 
 HINT = "`reconciler history` shows what was done before; --verbose shows the traceback, without credentials"
 
 _SHORTEST_PART = 8
-"""Of a variable that holds more than a credential, parts as long as this are taken for one."""
+"""In a variable of several words, each word of at least this many characters counts as a credential."""
 
 
 def traceback_of(fault: BaseException) -> str:
-    """The whole traceback, without credentials."""
+    """The traceback of an exception, without credentials."""
     from traceback import format_exception
 
     for secret in proxy_secrets(os.environ):
@@ -23,5 +23,5 @@ def traceback_of(fault: BaseException) -> str:
         parts = value.split()
         for part in parts if len(parts) == 1 else [part for part in parts if len(part) >= _SHORTEST_PART]:
             SECRETS.add(part)
-    # Line by line: one that holds a credential in an encoding goes as a whole.
+    # Line by line, since a line that holds an encoded credential is dropped as a whole.
     return "\n".join(map(SECRETS.redact, "".join(format_exception(fault)).splitlines()))

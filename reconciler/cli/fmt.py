@@ -2,7 +2,8 @@
 
 import click
 
-from reconciler.cli.shell import Shell, options
+from reconciler.cli.options import options
+from reconciler.cli.shell import Shell
 from reconciler.errors import ExitCode
 
 

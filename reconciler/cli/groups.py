@@ -1,10 +1,10 @@
-"""Groups of commands: a misspelt one gets a suggestion."""
+"""Groups of commands that suggest a command where one is misspelt."""
 
 import click
 
 
 class Suggesting(click.Group):
-    """A group that names the command that was probably meant."""
+    """A group that names the command that was probably meant: its own, or one of a group in it."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -2,9 +2,11 @@
 
 import click
 
-from reconciler.cli.shell import Shell, options, say_what_is_passed_over
+from reconciler.cli.options import options
+from reconciler.cli.shell import Shell, say_what_is_passed_over
 from reconciler.errors import ExitCode, Usage
 from reconciler.sources import is_manifest_name
+from reconciler.views.answers import HistoryAnswer, HistoryCheckAnswer
 
 
 @click.command()
@@ -15,7 +17,7 @@ from reconciler.sources import is_manifest_name
 @click.option(
     "--check", is_flag=True, help="Look for missing, repeated and damaged entries; exit 1 where there are any."
 )
-@options("json", paths=False)
+@options(HistoryAnswer, HistoryCheckAnswer, paths=False)
 def history(shell: Shell, words: tuple[str, ...], since: str, check: bool) -> ExitCode:
     """Show what was done, by whom and when.
 
@@ -23,28 +25,19 @@ def history(shell: Shell, words: tuple[str, ...], since: str, check: bool) -> Ex
     id; what was done under former names is shown too. A first word that ends in .yaml, .yml or / is a PATH.
     """
     from reconciler import audit
-    from reconciler.views import history as view
 
     job = words[0] if words and not (is_manifest_name(words[0]) or words[0].endswith(("/", "."))) else ""
     paths = words[1:] if job else words
     shell.is_about(shell.place._replace(paths=paths or shell.place.paths))
-    place = shell.place
-    if not place.paths:
+    if not shell.place.paths:
         say_what_is_passed_over(shell)
     if not check:
-        entries = audit.history(place, shell.world, job, since)
-        if shell.form == "json":
-            shell.document(view.document(entries))
-        else:
-            shell.terminal.answer(view.text(entries))
+        shell.show(HistoryAnswer(audit.history(shell.place, shell.world, job, since)))
         return ExitCode.DONE
     if job or since:
         raise Usage("--check looks through all of the history: give no JOB and no --since with it")
-    found = audit.check(place, shell.world)
-    if shell.form == "json":
-        shell.document(view.checked_document(*found))
-    else:
-        shell.terminal.answer(view.checked(found.entries, found.faults))
+    found = audit.check(shell.place, shell.world)
+    shell.show(HistoryCheckAnswer(*found))
     for remark in found.remarks:
         shell.terminal.remark(remark)
     if not found.faults:

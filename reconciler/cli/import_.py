@@ -4,7 +4,8 @@ import os
 
 import click
 
-from reconciler.cli.shell import Shell, lock_timeout, options, say_what_is_passed_over
+from reconciler.cli.options import lock_timeout, options
+from reconciler.cli.shell import Shell, say_what_is_passed_over
 from reconciler.errors import ExitCode, Usage
 
 _PICKING = ("--id", "--name", "--status")

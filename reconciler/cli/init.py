@@ -36,12 +36,12 @@ def init(path: str) -> ExitCode:
 
 
 def _lacking(path: str, content: str) -> str:
-    """Write a file for git where there is none; the lines that one which is there lacks."""
+    """Write a file for git where there is none. Returns the lines that a file which is there already lacks."""
     try:
         with open(path, "x", encoding="utf-8") as file:
             file.write(content)
         return ""
-    except OSError:  # mostly since it is there already
+    except OSError:  # mostly because it is there already
         there: list[str] = []
     with suppress(OSError, UnicodeDecodeError), open(path, encoding="utf-8") as file:
         there = file.read().splitlines()

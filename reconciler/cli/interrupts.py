@@ -1,4 +1,4 @@
-"""What Ctrl-C, SIGTERM and the end of the terminal (SIGHUP) do to an apply."""
+"""How Ctrl-C (SIGINT), SIGTERM and the end of the terminal (SIGHUP) end an apply."""
 
 import os
 import signal
@@ -17,13 +17,16 @@ _CODES = {
     signal.SIGTERM: ExitCode.TERMINATED,
     signal.SIGHUP: ExitCode.TERMINATED,
 }
-"""A terminal that went away asks for the same as SIGTERM does, and ends with the same exit code."""
+"""SIGHUP asks for the same as SIGTERM, and has the same exit code."""
 
 
 class Interrupts:
-    """The first signal starts nothing new and lets what is in flight end; the second one leaves at once.
+    """Handles the signals that end an apply, as a context manager.
 
-    A signal that whoever started the command had it ignore (`nohup`, a job in the background) stays ignored.
+    After the first signal no new call starts, and the calls under way are recorded. The second signal ends the process
+    at once. A signal that the process was started to ignore (`nohup`, a job in the background) stays ignored.
+
+    `exit_code` is the exit code of the first signal, None before it.
     """
 
     def __init__(self, shell: Shell) -> None:
@@ -43,10 +46,10 @@ class Interrupts:
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """While a person is asked, a signal ends the command: nothing is in flight, and the lock is given back."""
+        """A context in which a signal ends the command at once, since no call is under way while a person is asked."""
         self._is_asking = True
         try:
-            if self.exit_code is not None:  # it came before the question
+            if self.exit_code is not None:  # the signal came before the question
                 self._leave(self.exit_code)
             yield
         finally:
@@ -71,5 +74,5 @@ class Interrupts:
 
 
 def heeded(*numbers: signal.Signals) -> list[signal.Signals]:
-    """Those signals that whoever started this program did not have it ignore."""
+    """Those of the signals that this process was not started to ignore."""
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]

@@ -1,15 +1,23 @@
 """`reconciler plan`."""
 
 import os
+from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
-from reconciler.cli.shell import Shell, allow, options, selection
+from reconciler.cli.options import allow, options, selection
+from reconciler.cli.shell import Shell
 from reconciler.commands import command
 from reconciler.errors import ExitCode, ReconcilerError, Refused
+from reconciler.views.answers import PlanAnswer
+
+if TYPE_CHECKING:
+    from reconciler import app
+    from reconciler.review import Review
 
 _NO_PLANS = (".yaml", ".yml", ".state.json", ".journal", ".lock", ".history.jsonl", ".tmp")
-"""The ends of names that manifests, states and what stands beside a state have."""
+"""The endings of the names of manifests, of states, and of the files beside a state."""
 
 
 @click.command()
@@ -22,7 +30,7 @@ _NO_PLANS = (".yaml", ".yml", ".state.json", ".journal", ".lock", ".history.json
 )
 @allow
 @selection
-@options("json", "markdown", "html", "github")
+@options(PlanAnswer)
 def plan(
     shell: Shell,
     refresh: bool,
@@ -35,45 +43,38 @@ def plan(
 ) -> ExitCode:
     """Show what an apply would do. Writes nothing but --out."""
     from reconciler import app
-    from reconciler.plan import plan_to_json
     from reconciler.planning import Selection
 
     selection = Selection(targets, excludes, prune)
-    provenance = out is not None or shell.form != "text"
+    provenance = out is not None or not shell.is_text
     planned = app.plan(shell.place, shell.world, selection, refresh=refresh, provenance=provenance, allowed=allowed)
-    made, refusal = planned.plan, planned.refusal
     if out is not None:
-        _save(out, plan_to_json(made))
-    match shell.form:
-        case "text":
-            from reconciler.views import text
-
-            shell.terminal.answer(text.plan(made, calls=shell.verbose))
-            if out is not None:
-                words = [word for kind, count in sorted(allowed.items()) for word in ("--allow", f"{kind}={count}")]
-                words += refusal.allow.split() if refusal else []
-                again = command("apply", options=["--plan", out, *words])
-                shell.terminal.remark(f"Saved. To do exactly this: {again}")
-        case "json":
-            refused = {"refused": {"message": refusal.message, "hint": shell.text(refusal.hint)}} if refusal else {}
-            shell.document(plan_to_json(made) | refused, is_plan=True)
-        case _:
-            from reconciler import audit
-            from reconciler.cli.forms import show_review
-
-            histories = audit.histories(shell.place, shell.world) if shell.form == "html" else {}
-            show_review(shell, app.review(planned, shell.place, histories))
-    if refusal is not None:
+        _save(out, planned)
+    shell.show(PlanAnswer(planned.plan, planned.refusal, partial(_review, shell, planned)))
+    if out is not None and shell.is_text:
+        _say_saved(shell, out, allowed, planned)
+    if planned.refusal is not None:
         from reconciler.views import text
 
-        shell.terminal.remark(text.error(refusal))
-        return refusal.exit_code
-    return ExitCode.PENDING if detailed_exitcode and made.pending else ExitCode.DONE
+        shell.terminal.remark(text.error(planned.refusal))
+        return planned.refusal.exit_code
+    return ExitCode.PENDING if detailed_exitcode and planned.plan.pending else ExitCode.DONE
 
 
-def _save(path: str, document: object) -> None:
-    """Write a saved plan. Raises `Refused` where another file would be lost, `ReconcilerError` where it can't be."""
+def _review(shell: Shell, planned: "app.Planned", *, with_history: bool = False) -> "Review":
+    from reconciler import app, audit
+
+    histories = audit.histories(shell.place, shell.world) if with_history else {}
+    return app.review(planned, shell.place, histories)
+
+
+def _save(path: str, planned: "app.Planned") -> None:
+    """Write a saved plan. Raises `Refused` where the plan would overwrite a file of another kind.
+
+    Raises `ReconcilerError` where the file can't be written.
+    """
     from reconciler.kinds import kind_at
+    from reconciler.plan import plan_to_json
     from reconciler.views import json
 
     try:
@@ -86,18 +87,25 @@ def _save(path: str, document: object) -> None:
                 "name a file that is not there yet, such as plan.json",
             )
         with open(path, "w", encoding="utf-8") as file:
-            file.write(json.dumps(document))
+            file.write(json.dumps(plan_to_json(planned.plan)))
     except OSError as fault:
         raise ReconcilerError(f"--out {path}: {fault.strerror}", "name a file that can be written") from fault
 
 
+def _say_saved(shell: Shell, path: str, allowed: dict[str, int], planned: "app.Planned") -> None:
+    """Remark the command that applies a saved plan, with each --allow that the plan needs."""
+    words = [word for kind, count in sorted(allowed.items()) for word in ("--allow", f"{kind}={count}")]
+    words += planned.refusal.allow.split() if planned.refusal else []
+    shell.terminal.remark(f"Saved. To do exactly this: {command('apply', options=['--plan', path, *words])}")
+
+
 def _is_of_another_kind(path: str) -> bool:
-    """Whether a saved plan would take the place of something else: a state, a journal, a history, a manifest."""
+    """Whether the file is, or is named like, a state, a journal, a history or a manifest."""
     import json
 
     if path.endswith(_NO_PLANS):
         return True
-    if not os.path.isfile(path):  # nothing is there, or what keeps nothing, such as /dev/stdout
+    if not os.path.isfile(path):  # there is no file, or a device such as /dev/stdout
         return False
     with open(path, "rb") as file:
         content = file.read()

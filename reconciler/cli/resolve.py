@@ -2,7 +2,8 @@
 
 import click
 
-from reconciler.cli.shell import Shell, lock_timeout, options
+from reconciler.cli.options import lock_timeout, options
+from reconciler.cli.shell import Shell
 from reconciler.errors import ExitCode, Usage
 
 

@@ -8,7 +8,7 @@ import sys
 import click
 
 from reconciler.cli.interrupts import heeded
-from reconciler.cli.shell import SECONDS
+from reconciler.cli.options import SECONDS
 from reconciler.errors import ExitCode, ReconcilerError
 
 

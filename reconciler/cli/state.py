@@ -3,9 +3,11 @@
 import click
 
 from reconciler.cli.groups import Suggesting
-from reconciler.cli.shell import Shell, lock_timeout, options
+from reconciler.cli.options import lock_timeout, options
+from reconciler.cli.shell import Shell
 from reconciler.commands import command
 from reconciler.errors import ExitCode, ReconcilerError
+from reconciler.views.answers import RecordAnswer, RecordsAnswer
 
 
 @click.group(cls=Suggesting)
@@ -14,19 +16,12 @@ def state() -> None:
 
 
 @state.command("list")
-@options("json")
+@options(RecordsAnswer)
 def state_list(shell: Shell) -> ExitCode:
     """List the recorded jobs."""
     from reconciler import app
-    from reconciler.state.codec import record_to_json
-    from reconciler.views import json, text
 
-    found = app.listed(shell.place, shell.world)
-    if shell.form == "json":
-        documents = {} if found is None else {name: record_to_json(record) for name, record in found.jobs.items()}
-        shell.document(json.records(found, documents))
-    else:
-        shell.terminal.answer(text.records(found))
+    shell.show(RecordsAnswer(app.listed(shell.place, shell.world)))
     return ExitCode.DONE
 
 
@@ -35,19 +30,13 @@ def state_list(shell: Shell) -> ExitCode:
 @click.option(
     "--at", "revision", metavar="REV", default="", help="The state as it was committed to git at this revision."
 )
-@options("json")
+@options(RecordAnswer)
 def state_show(shell: Shell, job: str, revision: str) -> ExitCode:
     """Show what is recorded of one job."""
     from reconciler import audit
-    from reconciler.state.codec import record_to_json
-    from reconciler.views import text
 
     found = audit.record_of(shell.place, shell.world, job, revision)
-    document = record_to_json(found.record)
-    if shell.form == "json":
-        shell.document({"job": found.name, **document})
-    else:
-        shell.terminal.answer(text.record(found.name, document))
+    shell.show(RecordAnswer(found.name, found.record))
     doubt = found.record.doubt
     if doubt is not None and doubt.holder:
         shell.terminal.remark(f"The {doubt.verb} is under way, and may still be answered: {doubt.holder}")

@@ -2,23 +2,17 @@
 
 import click
 
-from reconciler.cli.shell import Shell, options
+from reconciler.cli.options import options
+from reconciler.cli.shell import Shell
 from reconciler.errors import ExitCode
+from reconciler.views.answers import StatusAnswer
 
 
 @click.command()
-@options("json")
+@options(StatusAnswer)
 def status(shell: Shell) -> ExitCode:
     """Show desired, recorded and observed side by side. Reads the service."""
     from reconciler import app
 
-    rows = app.status(shell.place, shell.world)
-    if shell.form == "json":
-        from reconciler.views import json
-
-        shell.document(json.status(rows))
-    else:
-        from reconciler.views import text
-
-        shell.terminal.answer(text.status(rows))
+    shell.show(StatusAnswer(app.status(shell.place, shell.world)))
     return ExitCode.DONE

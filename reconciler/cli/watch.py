@@ -1,55 +1,48 @@
-"""An apply as it is seen at a terminal or in a log."""
+"""The lines of an apply while it goes on, at a terminal or in a log."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from reconciler.cli.shell import Shell
+from reconciler.jobs import title
+from reconciler.plan import ActionOutcome, Outcome, Plan
+from reconciler.text import field, width
+from reconciler.views import text
+from reconciler.views.columns import MANY
+from reconciler.views.phrases import explanation, is_undone
 
 if TYPE_CHECKING:
     from reconciler.events import Finished
-    from reconciler.plan import ActionOutcome, Outcome, Plan
 
 _TALLIES = 10
-"""How often a long apply says how far it has come."""
+"""How often a long apply prints how many of its actions have ended."""
 
 
 class Watch:
-    """Shows the actions of an apply as they end.
+    """Prints the actions of an apply as they end, with a progress bar at a terminal.
 
-    Of a long apply only those are shown that did not do what was planned, and of these only some that say the same;
-    the others are counted. On a terminal no line is longer than that is wide. `is_whole` is whether all that there
-    is to say was shown so.
+    An apply of more than `MANY` actions prints only those that did not end as planned, and at most `MANY` of them that
+    have the same outcome for the same reason. It counts the others. At a terminal no line is wider than the terminal.
+
+    `is_whole` is whether everything that was not done was printed, and no line of it was cut.
     """
 
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
-        self._to_answer = shell.form == "text"
-        self._progress: Any = None
-        self._tell: Callable[[Sequence[str], int, bool], None] | None = None
-        self._total = self._names = self._tallied = 0
-        self._made: Plan | None = None
+        self._progress = ExitStack()
+        self._write: Callable[[Sequence[str], int, bool], None] = lambda lines, steps, to_answer: None
+        self._plan: Plan | None = None
+        self._total = self._names_width = self._tallied = 0
         self._ended: Counter[Outcome] = Counter()
-        self._alike: Counter[tuple[str, str]] = Counter()
+        self._alike: Counter[tuple[Outcome, str]] = Counter()
         self.is_whole = True
 
-    def _begin(self, made: "Plan") -> None:
-        """Start the bar for a plan."""
-        from reconciler.jobs import title
-        from reconciler.text import field, width
-
-        self.close()
-        self._made = made
-        touching = made.touching
-        self._total, self._tallied = len(touching), 0
-        self._ended.clear()
-        self._names = max(width(field(title(action.job))) for action in touching)
-        self._progress = self._shell.terminal.progress(self._total)
-        self._tell = self._progress.__enter__()
-
-    def __call__(self, made: "Plan", ended: "Sequence[Finished]") -> None:
-        if made is not self._made:
-            self._begin(made)
+    def __call__(self, plan: Plan, ended: "Sequence[Finished]") -> None:
+        """Print the actions of the plan that have ended since the last call."""
+        if plan is not self._plan:
+            self._begin(plan)
         lines: list[str] = []
         steps = 0
         for event in ended:
@@ -57,18 +50,31 @@ class Watch:
                 steps += 1
                 self._ended[event.outcome.outcome] += 1
                 lines += self._lines(event)
-        if steps and self._tell is not None:
-            self._tell(lines, steps, self._to_answer)
+        if steps:
+            self._write(lines, steps, self._shell.is_text)
+
+    def close(self) -> None:
+        """End the progress bar."""
+        self._progress.close()
+
+    def _begin(self, plan: Plan) -> None:
+        """Start a progress bar for the plan. An apply that makes another plan on the way has a bar for each."""
+        self.close()
+        self._plan = plan
+        touching = plan.touching
+        self._total, self._tallied = len(touching), 0
+        self._ended.clear()
+        self._names_width = max(width(field(title(action.job))) for action in touching)
+        self._write = self._progress.enter_context(self._shell.terminal.progress(self._total))
 
     def _lines(self, event: "Finished") -> list[str]:
-        from reconciler.views import text
-
+        """The lines about an action that ended: its own, and now and then a tally."""
         number = sum(self._ended.values())
         lines = []
         if self._is_shown(event.outcome):
-            line = text.finished(event, number, self._total, self._names)
-            fitting, is_all = self._shell.terminal.fitting(line, to_answer=self._to_answer)
-            self.is_whole &= is_all or not text.is_undone(event.outcome)
+            line = text.finished(event, number, self._total, self._names_width)
+            fitting, is_all = self._shell.terminal.fitting(line, to_answer=self._shell.is_text)
+            self.is_whole &= is_all or not is_undone(event.outcome)
             lines.append(fitting)
         if self._is_long and number * _TALLIES // self._total > self._tallied:
             self._tallied = number * _TALLIES // self._total
@@ -77,24 +83,14 @@ class Watch:
 
     @property
     def _is_long(self) -> bool:
-        from reconciler.views.text import MANY
-
         return self._total > MANY and not self._shell.verbose
 
-    def _is_shown(self, outcome: "ActionOutcome") -> bool:
-        from reconciler.views import text
-
+    def _is_shown(self, outcome: ActionOutcome) -> bool:
         if not self._is_long:
             return True
-        if not text.is_undone(outcome):
+        if not is_undone(outcome):
             return False
-        same = outcome.outcome.value, text.said_of(outcome)
+        same = outcome.outcome, explanation(outcome)
         self._alike[same] += 1
-        self.is_whole &= self._alike[same] <= text.MANY
-        return self._alike[same] <= text.MANY
-
-    def close(self) -> None:
-        """End the bar."""
-        if self._progress is not None:
-            self._progress.__exit__(None, None, None)
-            self._progress = None
+        self.is_whole &= self._alike[same] <= MANY
+        return self._alike[same] <= MANY

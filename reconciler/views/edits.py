@@ -1,13 +1,14 @@
-"""Edits of manifest files as text for people."""
+"""Changes of manifest files, as text for people."""
 
 from collections.abc import Sequence
 
 from reconciler.takeover import LeftOut, Taken
 from reconciler.text import Style, field, pad, styled, width
+from reconciler.views.phrases import counted, observed
 
 
 def diff(file: str, before: bytes, after: bytes) -> str:
-    """A unified diff of one file; its line ends are not shown."""
+    """A unified diff of one file. It does not show line ends."""
     from difflib import unified_diff
 
     old, new = (content.decode("utf-8-sig", "replace").splitlines() for content in (before, after))
@@ -15,21 +16,19 @@ def diff(file: str, before: bytes, after: bytes) -> str:
 
 
 def taken(jobs: Sequence[Taken], file: str, *, dry_run: bool) -> str:
-    """The jobs that were taken over, one a line, and their number."""
-    lines = []
+    """The jobs that were imported into `file`, one a line, then their number."""
     names = max((width(field(job.name)) for job in jobs), default=0)
+    lines = []
     for job in jobs:
         state = styled(Style.CYAN, f"{job.record.state or '':<8}")
-        seen = job.observed
-        word = f" ({field(seen.word)})" if seen.word else ""
-        lines.append(f"  = {state} {pad(field(job.name), names)}  {field(job.record.id)}  {seen.status}{word}")
-    count = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
-    said = "To import" if dry_run else "Imported"
-    return "\n".join([*lines, *([""] if lines else []), f"{said}: {count} into {field(file)}."])
+        seen = field(observed(job.observed))
+        lines.append(f"  = {state} {pad(field(job.name), names)}  {field(job.record.id)}  {seen}")
+    verb = "To import" if dry_run else "Imported"
+    return "\n".join([*lines, *([""] if lines else []), f"{verb}: {counted(len(jobs), 'job')} into {field(file)}."])
 
 
 def left_out(jobs: Sequence[LeftOut]) -> str:
-    """The jobs that were not taken over, and why."""
+    """The jobs that were not imported, one a line, each with the reason."""
     return "\n".join(f"{styled(Style.MAGENTA, 'left out')} {_named(job)}: {field(job.why)}" for job in jobs)
 
 

@@ -1,7 +1,7 @@
-"""Workflow commands of GitHub Actions: annotations at the file and line that they are about.
+"""Workflow commands of GitHub Actions: annotations at the file and the line that they are about.
 
-They are escaped by the rules of `@actions/core` (its `command.ts`). The runner shows ten annotations of
-a level for one step: of more, nine are written here, and how many there are beside.
+They are escaped by the rules of `@actions/core` (its `command.ts`). The runner shows ten annotations of a level for
+each step. Where there are more, nine are written here, and the tenth tells how many are left.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,6 +14,19 @@ from reconciler.jobs import title
 from reconciler.plan import ActionKind, ActionOutcome, Outcome
 from reconciler.review import Review, Row, Weight
 from reconciler.text import field
+from reconciler.views import text
+from reconciler.views.answers import (
+    DriftAnswer,
+    FailureAnswer,
+    OutcomeAnswer,
+    PlanAnswer,
+    RequestsAnswer,
+    ValidationAnswer,
+)
+from reconciler.views.formats import Channel, Format, ViewContext
+from reconciler.views.phrases import explanation, is_held, is_undone, spoken
+
+FORMAT = Format(Channel.COMMANDS)
 
 _SHOWN = 10
 _CLIP = 1000
@@ -21,7 +34,7 @@ _CLIP = 1000
 
 
 class Level(StrEnum):
-    """How grave an annotation is, gravest first."""
+    """The level of an annotation, gravest first."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -29,7 +42,7 @@ class Level(StrEnum):
 
 
 class Annotation(NamedTuple):
-    """One thing to be seen, and what to do about it; `place` is None where it is about no line."""
+    """A message, and what to do about it. `place` is None where the message is not about a line of a file."""
 
     level: Level
     title: str
@@ -38,18 +51,46 @@ class Annotation(NamedTuple):
     place: Position | None = None
 
 
+def _review(answer: PlanAnswer | DriftAnswer, context: ViewContext) -> str:
+    return _lines(review(answer.review()), context)
+
+
+FORMAT.shows(PlanAnswer)(_review)
+FORMAT.shows(DriftAnswer)(_review)
+
+
+@FORMAT.shows(OutcomeAnswer)
+def _(answer: OutcomeAnswer, context: ViewContext) -> str:
+    return _lines(outcomes(answer.outcomes, answer.position_of), context)
+
+
+@FORMAT.shows(RequestsAnswer)
+def _(answer: RequestsAnswer, context: ViewContext) -> str:
+    return text.requests(answer.plan, answer.endpoint)
+
+
+@FORMAT.shows(ValidationAnswer)
+def _(answer: ValidationAnswer, context: ViewContext) -> str:
+    return _lines(diagnostics(answer.diagnostics), context)
+
+
+@FORMAT.shows(FailureAnswer)
+def _(answer: FailureAnswer, context: ViewContext) -> str:
+    return _lines(diagnostics(answer.diagnostics) or [error(answer.fault)], context)
+
+
 def diagnostics(found: Iterable[Diagnostic]) -> list[Annotation]:
-    """An error for each fault of a manifest that is shown; the log of the step says how many there are."""
+    """An error for each fault of a manifest."""
     return [Annotation(Level.ERROR, "Manifest", fault.message, place=fault.position) for fault in found]
 
 
 def error(fault: ReconcilerError) -> Annotation:
-    """An error that ended a command."""
+    """The error that ended a command."""
     return Annotation(Level.ERROR, "reconciler", fault.message, fault.hint)
 
 
 def review(review: Review) -> list[Annotation]:
-    """An annotation for each row but the quiet ones, and the verdict."""
+    """The verdict, and an annotation for each row but the quiet ones."""
     made = [_of_row(row) for row in review.rows if row.weight is not Weight.QUIET]
     made = [*(Annotation(Level.WARNING, review.title, warning) for warning in review.warnings), *made]
     if review.trouble:
@@ -58,23 +99,25 @@ def review(review: Review) -> list[Annotation]:
 
 
 def outcomes(found: Iterable[ActionOutcome], place_of: Callable[[str], Position | None]) -> list[Annotation]:
-    """An annotation for each action of an apply that was not carried out as planned."""
+    """An annotation for each action of an apply that was not carried out as planned.
+
+    `place_of` returns where a job is declared, or None.
+    """
     made = []
     for outcome in found:
         level = _level_of(outcome)
         if level is not None:
             action = outcome.action
-            word = "held" if outcome.done is ActionKind.HOLD else f"{outcome.done} {outcome.outcome.replace('-', ' ')}"
-            said = outcome.error or outcome.note or action.reason
-            request = f" (request {outcome.request_id})" if outcome.request_id else ""
-            made.append(Annotation(level, f"{title(action.job)}: {word}", said + request, place=place_of(action.job)))
+            word = "held" if is_held(outcome) else f"{outcome.done} {spoken(outcome.outcome)}"
+            message = explanation(outcome) or action.reason
+            made.append(Annotation(level, f"{title(action.job)}: {word}", message, place=place_of(action.job)))
     return made
 
 
 def commands(annotations: Iterable[Annotation], file_of: Callable[[str], str] = str) -> list[str]:
-    """The annotations as workflow commands, one a line, gravest first, ten of a level at most.
+    """The annotations as workflow commands, one a line, gravest first, at most ten of each level.
 
-    `file_of` turns a file as the command names it into its path in the repository.
+    `file_of` turns a file as the command line names it into its path in the repository.
     """
     lines = []
     given = list(annotations)
@@ -87,21 +130,27 @@ def commands(annotations: Iterable[Annotation], file_of: Callable[[str], str] = 
     return lines
 
 
+def _lines(annotations: Iterable[Annotation], context: ViewContext) -> str:
+    completed = [
+        one._replace(message=context.complete(one.message), advice=context.complete(one.advice)) for one in annotations
+    ]
+    return "\n".join(commands(completed, context.repository_path))
+
+
 def _of_row(row: Row) -> Annotation:
-    level = (
-        Level.ERROR
-        if row.wrong
-        else Level.WARNING
-        if row.weight in (Weight.ENDS, Weight.HELD, Weight.DRIFTED)
-        else Level.NOTICE
-    )
+    if row.wrong:
+        level = Level.ERROR
+    elif row.weight in (Weight.ENDS, Weight.HELD, Weight.DRIFTED):
+        level = Level.WARNING
+    else:
+        level = Level.NOTICE
     return Annotation(level, f"{row.job}: {row.word}", row.reason, row.way_out, row.place)
 
 
 def _level_of(outcome: ActionOutcome) -> Level | None:
     if outcome.outcome in (Outcome.FAILED, Outcome.IN_DOUBT) or outcome.action.error:
         return Level.ERROR
-    if outcome.done is ActionKind.NOOP or outcome.outcome in (Outcome.SUCCEEDED, Outcome.RECORDED):
+    if outcome.done is ActionKind.NOOP or not is_undone(outcome):
         return None
     return Level.WARNING
 

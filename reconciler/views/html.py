@@ -1,6 +1,7 @@
-"""A review as one page that holds all it needs: it loads nothing, and nothing in it runs but its own script.
+"""A review as one HTML page, which loads nothing from elsewhere and runs no script but its own.
 
-The page is ASCII, so that no terminal, locale or mail changes it. Without a script it shows every job.
+The style and the script stand in `html.css` and `html.js`. The page allows each by its digest, and nothing else. The
+page is ASCII, so that no terminal, locale or mail changes it. Where scripts are off, the page shows every job.
 """
 
 import base64
@@ -8,7 +9,9 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from html import escape
+from importlib import resources
 from urllib.parse import quote
 
 from reconciler.history import APPLIED, HistoryEntry
@@ -16,17 +19,35 @@ from reconciler.jobs import Status
 from reconciler.plan import Outcome
 from reconciler.review import Field, Review, Row, Weight, fields, shown
 from reconciler.text import field
-from reconciler.views.page import SCRIPT, STYLE
+from reconciler.views.answers import DriftAnswer, FailureAnswer, PlanAnswer, complete_review
+from reconciler.views.formats import Channel, Format, ViewContext
+from reconciler.views.phrases import commit, counted, doubt_state, request
+
+FORMAT = Format(Channel.DOCUMENT)
 
 _COLUMNS = ("Job", "Desired", "Recorded", "Observed", "Action", "Calls", "Reason", "What to do")
 _NONE = "&#8211;"
 _BAD = (Status.FAILED, Status.UNREADABLE, Status.MISSING)
 
 
+@FORMAT.shows(PlanAnswer)
+def _(answer: PlanAnswer, context: ViewContext) -> str:
+    return review(complete_review(answer.review(with_history=True), context.complete))
+
+
+def _without_history(answer: DriftAnswer | FailureAnswer, context: ViewContext) -> str:
+    return review(complete_review(answer.review(), context.complete))
+
+
+FORMAT.shows(DriftAnswer)(_without_history)
+FORMAT.shows(FailureAnswer)(_without_history)
+
+
 def review(review: Review) -> str:
-    """The page. A job's anchor is `#job-` and its name, percent-encoded."""
+    """The page. The anchor of a job is `#job-` and its name, percent-encoded."""
+    style, script = _content("html.css"), _content("html.js")
     policy = (
-        f"default-src 'none'; style-src '{_digest(STYLE)}'; script-src '{_digest(SCRIPT)}'; "
+        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
     parts = [
@@ -38,7 +59,7 @@ def review(review: Review) -> str:
         '<meta name="color-scheme" content="light dark">',
         '<meta name="robots" content="noindex">',
         f"<title>{_text(review.verdict)}</title>",
-        f"<style>{STYLE}</style>",
+        f"<style>{style}</style>",
         "<body>",
         "<header>",
         f"<h1>{_text(review.verdict)}</h1>",
@@ -48,7 +69,7 @@ def review(review: Review) -> str:
         "<main>",
         *_trouble(review),
         *_faults([row for row in review.rows if row.weight is Weight.FAULT]),
-        *_jobs([row for row in review.rows if row.weight is not Weight.FAULT]),
+        *_jobs([row for row in review.rows if row.weight is not Weight.FAULT], script),
         "</main>",
         "</html>",
     ]
@@ -56,8 +77,14 @@ def review(review: Review) -> str:
 
 
 def anchor(job: str) -> str:
-    """The id of a job's row; no two names share one."""
+    """The id of the row of a job. No two jobs have the same."""
     return f"job-{quote(job, safe='', errors='surrogatepass')}"
+
+
+@cache
+def _content(name: str) -> str:
+    """The content of a file beside this module, as it stands between a start tag and an end tag."""
+    return "\n" + resources.files("reconciler.views").joinpath(name).read_text("ascii")
 
 
 def _facts(review: Review) -> Iterator[str]:
@@ -78,17 +105,17 @@ def _faults(rows: Sequence[Row]) -> Iterator[str]:
         yield f'<h2>Faults</h2><dl class="facts">{"".join(listed)}</dl>'
 
 
-def _jobs(rows: Sequence[Row]) -> Iterator[str]:
+def _jobs(rows: Sequence[Row], script: str) -> Iterator[str]:
     if not rows:
         return
     yield from _bar(rows)
     yield f'<table id="jobs"><thead><tr>{"".join(f"<th scope=col>{title}" for title in _COLUMNS)}</thead><tbody>'
     yield from map(_row, rows)
-    yield f"</tbody></table><script>{SCRIPT}</script>"
+    yield f"</tbody></table><script>{script}</script>"
 
 
 def _bar(rows: Sequence[Row]) -> Iterator[str]:
-    """The choice of what is shown, each with its count."""
+    """The buttons that choose which rows are shown, each with the number of its rows."""
     noted, changes = sum(row.is_noted for row in rows), sum(row.is_change for row in rows)
     problems = sum(row.is_problem for row in rows)
     words = Counter((row.word, row.weight) for row in rows)
@@ -110,7 +137,7 @@ def _chip(label: str, value: str, count: int, checked: str = "", *, tone: str = 
 
 
 def _row(row: Row) -> str:
-    """One job. Cells are not closed, which HTML allows: a row that says little takes few bytes."""
+    """One job. No cell has an end tag, as HTML allows, so that the row of a job as recorded takes few bytes."""
     link = anchor(row.job)
     kinds = [row.weight.value, _slug(row.word)]
     kinds += ["note"] if row.is_noted else []
@@ -141,7 +168,8 @@ def _recorded(row: Row) -> str:
     doubt = row.record.doubt
     if doubt is None:
         return said
-    return f"{said}<small>under way</small>" if doubt.holder else f'{said}<small class="bad">in doubt</small>'
+    marked = "" if doubt.holder else ' class="bad"'
+    return f"{said}<small{marked}>{doubt_state(doubt)}</small>"
 
 
 def _observed(row: Row) -> str:
@@ -153,11 +181,11 @@ def _observed(row: Row) -> str:
 
 
 def _details(row: Row) -> str:
-    """What is folded away: fields, calls and what was done before; "" where there is nothing to tell."""
+    """The folded part of a row: fields, calls and history; "" where there are none."""
     compared = fields(row)
     differing = sum(one.differs for one in compared)
     counts = ((differing, "difference"), (len(row.calls), "call"), (len(row.history), "earlier action"))
-    summary = ", ".join(f"{count} {word}{'s' if count > 1 else ''}" for count, word in counts if count)
+    summary = ", ".join(counted(count, word) for count, word in counts if count)
     if not summary:
         return ""
     parts = []
@@ -184,8 +212,8 @@ def _entry(entry: HistoryEntry) -> str:
         entry.outcome,
         f"HTTP {entry.status}" if entry.status is not None else "",
         f"by {entry.who}",
-        f"commit {entry.commit[:12]}" if entry.commit else "",
-        f"request {entry.request_id}" if entry.request_id else "",
+        f"commit {commit(entry)}" if entry.commit else "",
+        request(entry.request_id),
     ]
     at = _text(entry.at)
     wrong = "" if entry.outcome in (Outcome.SUCCEEDED, APPLIED) else ' class="wrong"'
@@ -193,20 +221,20 @@ def _entry(entry: HistoryEntry) -> str:
 
 
 def _said(text: str) -> str:
-    """A sentence, with what stands in backticks as code."""
+    """A sentence. Text between backticks becomes code."""
     parts = _text(text).split("`")
-    if len(parts) % 2 == 0:  # one without its pair
+    if len(parts) % 2 == 0:  # a backtick without its pair
         return "`".join(parts)
     return "".join(f"<code>{part}</code>" if at % 2 else part for at, part in enumerate(parts))
 
 
 def _text(text: str) -> str:
-    """Text that others may have written; "##[" begins a command in some CI logs."""
+    """Any text, made harmless for HTML and for the CI logs that read "##[" as the start of a command."""
     return escape(field(text)).replace("##", "#&#35;")
 
 
 def _slug(word: str) -> str:
-    """A word as the name of a class, apart from all other classes."""
+    """The name of the class of a word. No other class of the page has it."""
     return "w-" + re.sub("[^a-z]+", "-", word)
 
 

@@ -1,42 +1,147 @@
-"""Documents for machines. One form for all: indented, ASCII, nothing that a CI log reads as a command."""
+"""Documents for machines. All are indented and ASCII, and hold nothing that a CI log reads as a command.
+
+The form of each document is that of its schema in `schemas/`.
+"""
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from reconciler.diagnostics import Diagnostic
 from reconciler.errors import ReconcilerError
+from reconciler.history import HistoryEntry
 from reconciler.jobs import Record, State
-from reconciler.plan import FORMAT_VERSION, target_to_json
-from reconciler.views.text import StatusRow
+from reconciler.plan import FORMAT_VERSION, Change, outcomes_to_json, plan_to_json, target_to_json
+from reconciler.views.answers import (
+    DiffAnswer,
+    DriftAnswer,
+    FailureAnswer,
+    HistoryAnswer,
+    HistoryCheckAnswer,
+    OutcomeAnswer,
+    PlanAnswer,
+    RecordAnswer,
+    RecordsAnswer,
+    RequestsAnswer,
+    StatusAnswer,
+    StatusRow,
+    ValidationAnswer,
+)
+from reconciler.views.formats import Channel, Format, ViewContext
+
+if TYPE_CHECKING:
+    from reconciler.drift import Drift, Finding
+
+FORMAT = Format(Channel.DOCUMENT)
+
+
+@FORMAT.shows(PlanAnswer)
+def _(answer: PlanAnswer, context: ViewContext) -> str:
+    # A plan can be saved and applied, so its reasons must not depend on the command line: only the refusal does.
+    document = plan_to_json(answer.plan)
+    if answer.refusal is not None:
+        document["refused"] = {"message": answer.refusal.message, "hint": context.complete(answer.refusal.hint)}
+    return dumps(document)
+
+
+@FORMAT.shows(RequestsAnswer)
+def _(answer: RequestsAnswer, context: ViewContext) -> str:
+    return dumps(plan_to_json(answer.plan))
+
+
+@FORMAT.shows(DiffAnswer)
+def _(answer: DiffAnswer, context: ViewContext) -> str:
+    return dumps(completed(plan_to_json(answer.plan), context))
+
+
+@FORMAT.shows(OutcomeAnswer)
+def _(answer: OutcomeAnswer, context: ViewContext) -> str:
+    return dumps(completed(outcomes_to_json(answer.plan, answer.outcomes), context))
+
+
+@FORMAT.shows(DriftAnswer)
+def _(answer: DriftAnswer, context: ViewContext) -> str:
+    return dumps(completed(drift(answer.drift), context))
+
+
+@FORMAT.shows(StatusAnswer)
+def _(answer: StatusAnswer, context: ViewContext) -> str:
+    return dumps(completed(status(answer.rows), context))
+
+
+@FORMAT.shows(HistoryAnswer)
+def _(answer: HistoryAnswer, context: ViewContext) -> str:
+    return dumps(completed({"formatVersion": 1, "entries": [_entry(entry) for entry in answer.entries]}, context))
+
+
+@FORMAT.shows(HistoryCheckAnswer)
+def _(answer: HistoryCheckAnswer, context: ViewContext) -> str:
+    found = {"entries": answer.entries, "faults": list(answer.faults), "remarks": list(answer.remarks)}
+    return dumps(completed({"formatVersion": 1, **found}, context))
+
+
+@FORMAT.shows(RecordsAnswer)
+def _(answer: RecordsAnswer, context: ViewContext) -> str:
+    return dumps(completed(records(answer.state), context))
+
+
+@FORMAT.shows(RecordAnswer)
+def _(answer: RecordAnswer, context: ViewContext) -> str:
+    from reconciler.state.codec import record_to_json
+
+    return dumps(completed({"job": answer.name, **record_to_json(answer.record)}, context))
+
+
+@FORMAT.shows(ValidationAnswer)
+def _(answer: ValidationAnswer, context: ViewContext) -> str:
+    document: dict[str, Any] = {
+        "valid": answer.fault is None,
+        "diagnostics": diagnostics(answer.diagnostics),
+        **_left_out(answer.more),
+    }
+    if answer.fault is None:
+        document |= {"jobs": answer.jobs, "files": answer.files}
+    return dumps(completed(document, context))
+
+
+@FORMAT.shows(FailureAnswer)
+def _(answer: FailureAnswer, context: ViewContext) -> str:
+    return dumps(completed(error(answer.fault, answer.diagnostics, answer.more), context))
 
 
 def dumps(document: object) -> str:
-    """The document as text that ends with a line end; equal documents give equal bytes."""
-    # "##[" begins a command in some CI logs. "#" stands only in strings here, where it may be escaped.
+    """The document as text that ends with a newline. Equal documents give equal bytes."""
+    # Some CI logs read "##[" as the start of a command. In JSON a "#" stands in strings only, where it can be escaped.
     return json.dumps(document, indent=2).replace("##", "#\\u0023") + "\n"
 
 
-def error(fault: ReconcilerError, found: Iterable[Diagnostic], more: int = 0) -> dict[str, Any]:
-    """An error that ended a command before it had another document to show; `more` faults are not in it."""
+def completed(document: object, context: ViewContext) -> object:
+    """The document with each command in its texts as `context.complete` returns it."""
+    match document:
+        case str():
+            return context.complete(document)
+        case dict():
+            return {key: completed(value, context) for key, value in document.items()}
+        case list() | tuple():
+            return [completed(value, context) for value in document]
+    return document
+
+
+def error(fault: ReconcilerError, found: Iterable[Diagnostic] = (), more: int = 0) -> dict[str, Any]:
+    """An error that ended a command. `more` is the number of faults of the manifest that are not in `found`."""
     return {
         "error": {
             "exitCode": int(fault.exit_code),
             "message": fault.message,
             "hint": fault.hint,
             "diagnostics": diagnostics(found),
-            **left_out(more),
+            **_left_out(more),
         }
     }
 
 
-def left_out(more: int) -> dict[str, int]:
-    """How many faults a document does not hold, where there are any."""
-    return {"more": more} if more else {}
-
-
 def diagnostics(found: Iterable[Diagnostic]) -> list[dict[str, Any]]:
-    """Faults, in file order."""
+    """Faults of a manifest, in the order given."""
     return [
         {"file": d.position.file, "line": d.position.line, "column": d.position.column, "message": d.message}
         for d in found
@@ -44,7 +149,7 @@ def diagnostics(found: Iterable[Diagnostic]) -> list[dict[str, Any]]:
 
 
 def status(rows: Iterable[StatusRow]) -> dict[str, Any]:
-    """Desired, recorded and observed of each job; the form is that of `schemas/status.schema.json`."""
+    """Desired, recorded and observed of each job, in the order given."""
     return {
         "formatVersion": FORMAT_VERSION,
         "jobs": [
@@ -62,6 +167,58 @@ def status(rows: Iterable[StatusRow]) -> dict[str, Any]:
     }
 
 
+def records(state: State | None) -> dict[str, Any]:
+    """The records of a state, sorted by name. Where `state` is None, those of an empty state."""
+    from reconciler.state.codec import record_to_json
+
+    if state is None:
+        return {"lineage": "", "serial": 0, "target": None, "jobs": {}}
+    return {
+        "lineage": state.lineage,
+        "serial": state.serial,
+        "target": target_to_json(state.target),
+        "jobs": {name: record_to_json(record) for name, record in sorted(state.jobs.items())},
+    }
+
+
+def drift(drift: "Drift") -> dict[str, Any]:
+    """The findings about each job, gravest first."""
+    from reconciler.drift import summary
+
+    return {
+        "formatVersion": FORMAT_VERSION,
+        "target": target_to_json(drift.target),
+        "lineage": drift.lineage,
+        "serial": drift.serial,
+        "commit": drift.commit,
+        "paths": list(drift.paths),
+        "summary": {kind.value: count for kind, count in summary(drift).items()},
+        "jobs": [_finding(finding) for finding in drift.findings],
+    }
+
+
+def _finding(finding: "Finding") -> dict[str, Any]:
+    from reconciler.drift import DIFFERS
+
+    return {
+        "job": finding.name,
+        "id": finding.id,
+        "found": finding.kind.value,
+        "differs": finding.kind in DIFFERS,
+        "reason": finding.reason,
+        "wayOut": finding.way_out,
+        "declared": finding.job is not None,
+        "recorded": None if finding.record is None else finding.record.state,
+        "observed": finding.observed.status.value,
+        "observedWord": finding.observed.word,
+        "changes": _changes(finding.changes),
+    }
+
+
+def _changes(changes: Sequence[Change]) -> list[dict[str, Any]]:
+    return [{"path": change.path, "before": change.before, "after": change.after} for change in changes]
+
+
 def _doubt(record: Record | None) -> dict[str, Any]:
     doubt = None if record is None else record.doubt
     if doubt is None or not doubt.holder:
@@ -69,13 +226,29 @@ def _doubt(record: Record | None) -> dict[str, Any]:
     return {"inDoubt": False, "underWay": doubt.holder}
 
 
-def records(state: State | None, record_to_json: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The recorded jobs, sorted by name."""
-    if state is None:
-        return {"lineage": "", "serial": 0, "target": None, "jobs": {}}
+def _left_out(more: int) -> dict[str, int]:
+    """How many faults the document does not hold; nothing where it holds all of them."""
+    return {"more": more} if more else {}
+
+
+def _entry(entry: HistoryEntry) -> dict[str, Any]:
     return {
-        "lineage": state.lineage,
-        "serial": state.serial,
-        "target": target_to_json(state.target),
-        "jobs": dict(sorted(record_to_json.items())),
+        "at": entry.at,
+        "job": entry.job,
+        "id": entry.id,
+        "verb": entry.verb,
+        "outcome": entry.outcome,
+        "status": entry.status,
+        "requestId": entry.request_id,
+        "seconds": entry.seconds,
+        "reason": entry.reason,
+        "answer": entry.answer,
+        "who": entry.who,
+        "command": entry.command,
+        "commit": entry.commit,
+        "plan": entry.plan,
+        "allowed": entry.allowed,
+        "op": entry.op,
+        "lineage": entry.lineage,
+        "serial": entry.serial,
     }

@@ -1,71 +1,75 @@
 """The check of a manifest as a JUnit report: one test case for each fault, or one that passed.
 
-XML 1.0 has no way to write some characters, not even as a reference: `field` makes visible escapes of them.
+XML 1.0 cannot hold some characters, not even as references. `field` replaces each of them by a visible escape.
 """
 
 from collections.abc import Sequence
-from xml.sax.saxutils import escape, quoteattr
+from xml.etree import ElementTree
 
 from reconciler.diagnostics import Diagnostic
 from reconciler.errors import ReconcilerError
 from reconciler.text import field
+from reconciler.views.answers import FailureAnswer, ValidationAnswer
+from reconciler.views.formats import Channel, Format, ViewContext
+from reconciler.views.phrases import counted, not_shown
+
+FORMAT = Format(Channel.DOCUMENT)
+
+
+@FORMAT.shows(ValidationAnswer)
+def _(answer: ValidationAnswer, context: ViewContext) -> str:
+    return report(answer.diagnostics, jobs=answer.jobs, more=answer.more)
+
+
+@FORMAT.shows(FailureAnswer)
+def _(answer: FailureAnswer, context: ViewContext) -> str:
+    return error(answer.fault)
 
 
 def report(found: Sequence[Diagnostic], *, jobs: int = 0, more: int = 0) -> str:
-    """The report of a check; `jobs` are those of a manifest without a fault, `more` the faults that are left out."""
-    if not found:
-        word = "job" if jobs == 1 else "jobs"
-        return _document([f'    <testcase classname="manifest" name={_attribute(f"{jobs} {word} valid")}/>'], 0, 0)
+    """The report of a check.
+
+    `jobs` is the number of jobs in a manifest without a fault. `more` is the number of faults that are not in `found`.
+    """
     cases = []
     for one in found:
         where = one.position
-        named = f"classname={_attribute(where.file)} name={_attribute(f'{where}: {one.message}')}"
-        cases += [
-            f'    <testcase {named} file={_attribute(where.file)} line="{where.line}">',
-            f'      <failure type="fault" message={_attribute(one.message)}>{_text(str(one))}</failure>',
-            "    </testcase>",
-        ]
+        place = {"file": where.file, "line": str(where.line)}
+        cases.append(_case(where.file, f"{where}: {one.message}", place))
+        _add(cases[-1], "failure", {"type": "fault", "message": one.message}, str(one))
     if more:
-        said = _attribute(f"{more} more faults are not shown")
-        cases += [
-            f'    <testcase classname="manifest" name={said}>',
-            f'      <failure type="fault" message={said}/>',
-            "    </testcase>",
-        ]
-    return _document(cases, len(found) + bool(more), 0)
+        cases.append(_case("manifest", not_shown(more)))
+        _add(cases[-1], "failure", {"type": "fault", "message": not_shown(more)})
+    if not cases:
+        return _document([_case("manifest", f"{counted(jobs, 'job')} valid")])
+    return _document(cases, failures=len(cases))
 
 
 def error(fault: ReconcilerError) -> str:
-    """The report of a check that did not come to an end."""
-    said = "\n".join(_text(text) for text in (fault.message, fault.hint) if text)
-    return _document(
-        [
-            '    <testcase classname="manifest" name="can be read">',
-            f'      <error type="{type(fault).__name__}" message={_attribute(fault.message)}>{said}</error>',
-            "    </testcase>",
-        ],
-        0,
-        1,
-    )
+    """The report of a check that could not be completed."""
+    case = _case("manifest", "can be read")
+    attributes = {"type": type(fault).__name__, "message": fault.message}
+    _add(case, "error", attributes, *filter(None, (fault.message, fault.hint)))
+    return _document([case], errors=1)
 
 
-def _document(cases: Sequence[str], failures: int, errors: int) -> str:
-    counts = f'tests="{max(1, failures)}" failures="{failures}" errors="{errors}"'
-    lines = [
-        '<?xml version="1.0" encoding="UTF-8"?>',
-        f'<testsuites name="reconciler" {counts}>',
-        f'  <testsuite name="reconciler validate" {counts} skipped="0">',
-        *cases,
-        "  </testsuite>",
-        "</testsuites>",
-    ]
-    # ASCII, so that no terminal and no locale changes it; "##[" begins a command in some CI logs.
-    return "\n".join(lines).encode("ascii", "xmlcharrefreplace").decode().replace("##", "#&#35;") + "\n"
+def _case(class_name: str, name: str, attributes: dict[str, str] | None = None) -> ElementTree.Element:
+    named = {"classname": class_name, "name": name, **(attributes or {})}
+    return ElementTree.Element("testcase", {key: field(text) for key, text in named.items()})
 
 
-def _attribute(text: str) -> str:
-    return quoteattr(field(text))
+def _add(case: ElementTree.Element, tag: str, attributes: dict[str, str], *lines: str) -> None:
+    """Add an element with these lines as its text to a test case."""
+    element = ElementTree.SubElement(case, tag, {key: field(value) for key, value in attributes.items()})
+    element.text = "\n".join(map(field, lines)) or None
 
 
-def _text(text: str) -> str:
-    return escape(field(text))
+def _document(cases: Sequence[ElementTree.Element], *, failures: int = 0, errors: int = 0) -> str:
+    counts = {"tests": str(len(cases)), "failures": str(failures), "errors": str(errors)}
+    root = ElementTree.Element("testsuites", {"name": "reconciler", **counts})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": "reconciler validate", **counts, "skipped": "0"})
+    suite.extend(cases)
+    ElementTree.indent(root)
+    # ASCII, so that no terminal and no locale changes it. Some CI logs read "##[" as the start of a command.
+    xml = ElementTree.tostring(root, encoding="us-ascii").decode("ascii").replace("##", "#&#35;")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{xml}\n'

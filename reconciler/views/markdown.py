@@ -1,7 +1,7 @@
-"""A review as a comment on a pull request: the verdict first, then what is graver, the rest folded or counted.
+"""A review as a comment on a pull request: the verdict, then the rows, gravest first. Long lists are folded, or cut.
 
-What others wrote stands in code, or as text in which no character means anything to Markdown, and never
-at the start of a line: bots and GitLab's quick actions read commands there.
+Text from manifests and from the service stands in code, or is escaped for Markdown. It never begins a line, since bots
+and GitLab's quick actions read commands there.
 """
 
 import re
@@ -9,16 +9,21 @@ from collections.abc import Iterable, Sequence
 
 from reconciler.review import Review, Row, Weight, shown
 from reconciler.text import log_field
+from reconciler.views.answers import DiffAnswer, DriftAnswer, FailureAnswer, PlanAnswer, complete_review
+from reconciler.views.formats import Channel, Format, ViewContext
+
+FORMAT = Format(Channel.DOCUMENT)
 
 LIMIT = 65_536
-"""GitHub's bound on a comment, in characters; kept in the dearest way to count: UTF-8 bytes, line ends twice."""
+"""GitHub's limit on the length of a comment, in characters. It is compared with the largest count that anybody could
+take: UTF-8 bytes, with two bytes for each newline."""
 
 _IN_SIGHT = 25
 """How many rows of a section are not folded."""
 _CLIP = 300
 """How many characters of one text are shown."""
 _FRAME = 600
-"""What a section takes beside its rows and details, at most."""
+"""The most that a section takes beside its rows and its details, counted as `LIMIT` is."""
 
 _TITLES = {
     Weight.FAULT: "Faults",
@@ -29,15 +34,25 @@ _TITLES = {
     Weight.RECORDS: "Recorded without a call",
     Weight.LEFT: "Left alone",
 }
-# An underscore between letters or digits says nothing.
+# An underscore between letters or digits has no meaning in Markdown.
 _SPECIAL = re.compile(r"[!#$&*<>@\[\\\]^`~]|(?<![^\W_])_|_(?![^\W_])")
-# What GitHub and GitLab find in plain text: mentions, references, links and emoji.
+# GitHub and GitLab find mentions, references, links and emoji in plain text.
 _LIVE = re.compile(r"[@#!$%&~^]\w|://|www\.|\bgh-\d|:[a-z+-][\w+-]*:", re.IGNORECASE)
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
+def _view(answer: PlanAnswer | DiffAnswer | DriftAnswer | FailureAnswer, context: ViewContext) -> str:
+    return review(complete_review(answer.review(), context.complete))
+
+
+FORMAT.shows(PlanAnswer)(_view)
+FORMAT.shows(DiffAnswer)(_view)
+FORMAT.shows(DriftAnswer)(_view)
+FORMAT.shows(FailureAnswer)(_view)
+
+
 def review(review: Review) -> str:
-    """The comment, at most `LIMIT` long whatever the review; its last line is a marker to find it again by."""
+    """The comment, at most `LIMIT` long. Its last line is the marker by which the comment is found again."""
     caution = [f"**Warning:** {_said(warning)}" for warning in review.warnings]
     caution += [f"**Refused:** {_said(review.trouble)}."] if review.trouble else []
     caution += [f"**Next:** {_said(review.advice)}."] if review.advice else []
@@ -72,7 +87,7 @@ def review(review: Review) -> str:
 
 
 def marker(review: Review) -> str:
-    """The hidden line that tells this review's comment from all others, the same for the next one of it."""
+    """A hidden line, which the comment of the next review of the same state has too, and no other comment."""
     return f"<!-- reconciler:{review.title.lower()}:{review.key} -->"
 
 
@@ -98,7 +113,7 @@ def _item(row: Row) -> str:
 
 
 def _details(row: Row) -> str:
-    """What changes and what is called, as the lines of a diff: none can end the block that it stands in."""
+    """The changes and the calls of a job, as lines of a diff. No line can end the code block around it."""
     name = row.id if row.id == row.job else f"{row.job} ({row.id})"
     lines = [f"@@ {row.word} {_plain(name)} @@"]
     for change in row.changes:
@@ -109,7 +124,7 @@ def _details(row: Row) -> str:
 
 
 def _ends(rows: Iterable[Row]) -> list[str]:
-    """What is stopped or removed, in a sentence; none where nothing is."""
+    """A sentence that counts the jobs to be stopped or removed; nothing where there are none."""
     words = [row.word for row in rows if row.weight is Weight.ENDS]
     counts = ", ".join(f"{words.count(word)} to {word}" for word in dict.fromkeys(words))
     return [f"**This stops or removes jobs:** {counts}."] if counts else []
@@ -128,7 +143,7 @@ def _provenance(review: Review) -> str:
 
 
 def _fit(lines: Iterable[str], room: int) -> tuple[list[str], int]:
-    """As many lines as there is room for, from the first on, and what they take."""
+    """The first lines that fit into `room`, and their size. Both are counted as `LIMIT` is."""
     fitting: list[str] = []
     used = 0
     for line in lines:
@@ -145,13 +160,13 @@ def _size(lines: Iterable[str]) -> int:
 
 
 def _plain(text: str) -> str:
-    """The text on one line, clipped, without what opens a hidden comment: no other marker can be forged."""
+    """The text on one line, clipped. It cannot open a hidden comment, so that nobody can forge a marker."""
     line = log_field(text[: _CLIP + 1]).replace("<!--", "\\x3c!--")
     return f"{line[:_CLIP]}…" if len(line) > _CLIP else line
 
 
 def _code(text: str) -> str:
-    """The text as code: the fence is longer than any run of backticks in it."""
+    """The text as code. No run of backticks in the text is as long as its fence."""
     line = _plain(text)
     runs = {len(run) for run in re.findall("`+", line)}
     fence = "`" * next(length for length in range(1, len(runs) + 2) if length not in runs)
@@ -160,9 +175,9 @@ def _code(text: str) -> str:
 
 
 def _said(text: str) -> str:
-    """A sentence: `words in backticks` as code, the rest as text, or as code where it would come alive."""
+    """A sentence. Text between backticks becomes code, and so does text that would become a mention or a link."""
     parts = _plain(text).split("`")
-    if len(parts) % 2 == 0:  # one without its pair
+    if len(parts) % 2 == 0:  # a backtick without its pair
         return _words("`".join(parts))
     return "".join(_code(part) if at % 2 else _words(part) for at, part in enumerate(parts) if part)
 

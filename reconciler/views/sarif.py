@@ -1,4 +1,4 @@
-"""The check of a manifest as SARIF 2.1.0, which code scanning and editors read.
+"""The check of a manifest as SARIF 2.1.0, which code scanning services and editors read.
 
 https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html
 """
@@ -12,25 +12,42 @@ from urllib.parse import quote
 from reconciler.diagnostics import Diagnostic
 from reconciler.errors import ReconcilerError
 from reconciler.text import field
+from reconciler.views.answers import FailureAnswer, ValidationAnswer
+from reconciler.views.formats import Channel, Format, ViewContext
+from reconciler.views.json import completed, dumps
+from reconciler.views.phrases import not_shown
+
+FORMAT = Format(Channel.DOCUMENT)
 
 _RULE = "manifest"
 
 
-def report(found: Iterable[Diagnostic], file_of: Callable[[str], str] = str, *, more: int = 0) -> dict[str, Any]:
-    """The log of a check: a result for each fault.
+@FORMAT.shows(ValidationAnswer)
+def _(answer: ValidationAnswer, context: ViewContext) -> str:
+    return dumps(completed(report(answer.diagnostics, context.repository_path, more=answer.more), context))
 
-    `file_of` turns a file as the command names it into its path in the repository. `more` faults are left out.
+
+@FORMAT.shows(FailureAnswer)
+def _(answer: FailureAnswer, context: ViewContext) -> str:
+    return dumps(completed(error(answer.fault), context))
+
+
+def report(found: Iterable[Diagnostic], file_of: Callable[[str], str] = str, *, more: int = 0) -> dict[str, Any]:
+    """The log of a check, with one result for each fault.
+
+    `file_of` turns a file as the command line names it into its path in the repository. `more` is the number of
+    faults that are not in `found`.
     """
     invocation: dict[str, Any] = {"executionSuccessful": True}
     if more:
-        notification = {"level": "warning", "message": {"text": f"{more} more faults are not shown"}}
+        notification = {"level": "warning", "message": {"text": not_shown(more)}}
         invocation["toolExecutionNotifications"] = [notification]
     return _log([_result(one, file_of) for one in found], invocation)
 
 
 def error(fault: ReconcilerError) -> dict[str, Any]:
-    """The log of a check that did not come to an end."""
-    text = _message(fault.message) + (f"\n{_message(fault.hint)}" if fault.hint else "")
+    """The log of a check that could not be completed."""
+    text = "\n".join(_message(part) for part in (fault.message, fault.hint) if part)
     notification = {"level": "error", "message": {"text": text}}
     return _log([], {"executionSuccessful": False, "toolExecutionNotifications": [notification]})
 
@@ -72,11 +89,11 @@ def _result(one: Diagnostic, file_of: Callable[[str], str]) -> dict[str, Any]:
 
 
 def _message(text: str) -> str:
-    """Text in which a viewer finds neither a link nor a place for an argument (sections 3.11.5 and 3.11.6)."""
+    """Text in which a viewer finds no link (section 3.11.6) and no placeholder (section 3.11.5)."""
     return re.sub(r"\{(\d+)\}", r"{{\1}}", field(text).replace("](", "] ("))
 
 
 def _uri(path: str) -> str:
-    """A path as a URI: relative where it is, a `file:` one where it is absolute."""
+    """A relative path as a relative URI, an absolute path as a `file:` URI."""
     encoded = quote(os.path.normpath(path).replace(os.sep, "/"), safe="/", errors="surrogateescape")
     return f"file://{encoded}" if encoded.startswith("/") else encoded

@@ -1,21 +1,24 @@
-"""Plans, outcomes and states as text for people: counts first, then what is to be looked at, aligned."""
+"""Answers as text for people: counts first, then what somebody has to look at, aligned.
+
+The functions without an underscore also write what goes to stderr, whatever the format on stdout.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 from reconciler.commands import command
 from reconciler.diagnostics import Diagnostic
 from reconciler.errors import ReconcilerError
 from reconciler.events import Finished
-from reconciler.jobs import Desired, Observation, Record, State, Status, title
+from reconciler.history import HistoryEntry
+from reconciler.jobs import Record, State, Status, title
 from reconciler.plan import (
     AS_RECORDED,
     SAME_IN_BOTH,
     Action,
     ActionKind,
     ActionOutcome,
-    Call,
     Narrowed,
     Outcome,
     Plan,
@@ -23,7 +26,40 @@ from reconciler.plan import (
     said_of_allowed,
     verdict,
 )
-from reconciler.text import Style, field, pad, styled, width
+from reconciler.text import Style, field, pad, styled
+from reconciler.views.answers import (
+    DiffAnswer,
+    DriftAnswer,
+    HistoryAnswer,
+    HistoryCheckAnswer,
+    OutcomeAnswer,
+    PlanAnswer,
+    RecordAnswer,
+    RecordsAnswer,
+    RequestsAnswer,
+    StatusAnswer,
+    StatusRow,
+    ValidationAnswer,
+)
+from reconciler.views.columns import MANY, Line, listed, several, table
+from reconciler.views.formats import Channel, Format, ViewContext
+from reconciler.views.phrases import (
+    NONE,
+    commit,
+    counted,
+    doubt_state,
+    explanation,
+    is_held,
+    is_undone,
+    observed,
+    request,
+    spoken,
+)
+
+if TYPE_CHECKING:
+    from reconciler.drift import Drift, Finding
+
+FORMAT = Format(Channel.TEXT)
 
 _SIGNS: Mapping[ActionKind, tuple[str, Style]] = {
     ActionKind.ABORT: ("-", Style.RED),
@@ -42,31 +78,95 @@ _OUTCOMES: Mapping[Outcome, Style] = {
     Outcome.SKIPPED: Style.DIM,
     Outcome.IN_DOUBT: Style.MAGENTA,
 }
+_HISTORY_HEAD = ("WHEN", "JOB", "ACTION", "OUTCOME", "HTTP", "TOOK", "BY", "COMMIT", "REASON, AND THE ANSWER")
 
 
-class StatusRow(Protocol):
-    """What `status` shows of one job."""
+# One view for each kind of answer
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def desired(self) -> Desired | None: ...
-    @property
-    def record(self) -> Record | None: ...
-    @property
-    def observed(self) -> Observation: ...
+
+@FORMAT.shows(PlanAnswer)
+def _(answer: PlanAnswer, context: ViewContext) -> str:
+    return plan(answer.plan, calls=context.verbose)
+
+
+@FORMAT.shows(DiffAnswer)
+def _(answer: DiffAnswer, context: ViewContext) -> str:
+    return plan(answer.plan, calls=context.verbose, at=answer.revision)
+
+
+@FORMAT.shows(OutcomeAnswer)
+def _(answer: OutcomeAnswer, context: ViewContext) -> str:
+    parts = [] if answer.was_shown else [left_undone(answer.outcomes, whole=context.verbose)]
+    held = [one.action for one in answer.outcomes if one.action.kind is ActionKind.HOLD]
+    if held and not any(one.action.touches for one in answer.outcomes):
+        parts.append(plan(answer.plan, calls=context.verbose))
+    elif in_doubt := tuple(action for action in held if action.job in answer.in_doubt):
+        # Their calls were in doubt before this apply, so no plan that was shown on the way had them.
+        parts.append(plan(answer.plan._replace(actions=in_doubt)))
+    return "\n".join([*filter(None, parts), outcomes(answer.outcomes, answer.plan.narrowed)])
+
+
+@FORMAT.shows(RequestsAnswer)
+def _(answer: RequestsAnswer, context: ViewContext) -> str:
+    return requests(answer.plan, answer.endpoint)
+
+
+@FORMAT.shows(DriftAnswer)
+def _(answer: DriftAnswer, context: ViewContext) -> str:
+    return drift(answer.drift, whole=context.verbose)
+
+
+@FORMAT.shows(StatusAnswer)
+def _(answer: StatusAnswer, context: ViewContext) -> str:
+    head = ("JOB", "DESIRED", "RECORDED", "OBSERVED", "")
+    return table([head, *map(_status_row, answer.rows)])
+
+
+@FORMAT.shows(HistoryAnswer)
+def _(answer: HistoryAnswer, context: ViewContext) -> str:
+    return table([_HISTORY_HEAD, *map(_entry, answer.entries)]) if answer.entries else "The history is empty."
+
+
+@FORMAT.shows(HistoryCheckAnswer)
+def _(answer: HistoryCheckAnswer, context: ViewContext) -> str:
+    if answer.faults:
+        return "\n".join(f"{styled(Style.RED, 'fault:')} {field(fault)}" for fault in answer.faults)
+    return f"The history is whole: {counted(answer.entries, 'entry', 'entries')}."
+
+
+@FORMAT.shows(RecordsAnswer)
+def _(answer: RecordsAnswer, context: ViewContext) -> str:
+    return records(answer.state)
+
+
+@FORMAT.shows(RecordAnswer)
+def _(answer: RecordAnswer, context: ViewContext) -> str:
+    from reconciler.state.codec import record_to_json
+
+    return record(answer.name, record_to_json(answer.record))
+
+
+@FORMAT.shows(ValidationAnswer)
+def _(answer: ValidationAnswer, context: ViewContext) -> str:
+    if answer.fault is not None:
+        return diagnostics(answer.diagnostics)
+    return f"Valid: {counted(answer.jobs, 'job')} in {counted(answer.files, 'file')}."
+
+
+# Plans
 
 
 def plan(plan: Plan, *, calls: bool = False, at: str = "") -> str:
-    """A plan: its counts, its target, then every action but those without a word; at the end of a long one the counts.
+    """A plan: the counts, the target, then every action but the jobs that are as recorded. A long plan ends with the
+    counts once more.
 
-    More than `MANY` jobs of one action and reason are one line. With `calls` each is listed, with its requests.
-    `at` is the revision of the manifest where it is compared with that of another, and not with the state.
+    With `calls` every job has a line of its own, with its requests below it. Where the plan compares the manifests of
+    two revisions, `at` is the later one.
     """
     shown = [a for a in plan.told if a.kind is not ActionKind.NOOP or a.suspended or a.drift]
+    counts = verdict(plan, lambda kind, words: styled(_SIGNS[kind][1], words), SAME_IN_BOTH if at else AS_RECORDED)
     lines = [f"{styled(Style.RED, 'Warning:')} {field(warning)}" for warning in plan.warnings]
-    said = verdict(plan, lambda kind, words: styled(_SIGNS[kind][1], words), SAME_IN_BOTH if at else AS_RECORDED)
-    lines += [said]
+    lines += [counts]
     if plan.narrowed:
         lines.append(styled(Style.YELLOW, f"{field(str(plan.narrowed))}."))
     if plan.allowed:
@@ -76,144 +176,20 @@ def plan(plan: Plan, *, calls: bool = False, at: str = "") -> str:
     if shown:
         lines += ["", *listed(map(_action, shown), calls=[action.calls for action in shown] if calls else None)]
     if plan.undeclared:
-        names_left = (
-            several([field(title(name)) for name in plan.undeclared])
-            if len(plan.undeclared) > MANY and not calls
-            else ", ".join(field(title(name)) for name in plan.undeclared)
-        )
-        if at:
-            lines += ["", f"No longer declared in {field(at)}, and left alone: {names_left}"]
-        else:
-            lines += [
-                "",
-                f"Recorded but no longer declared, and left alone: {names_left}",
-                f"(--prune deletes them, {command('state forget', 'JOB')} drops the record of one)",
-            ]
+        lines += _undeclared(plan, whole=calls, at=at)
     if len(lines) > MANY:
-        lines += ["", said]
+        lines += ["", counts]
     return "\n".join(lines)
 
 
 def question(plan: Plan) -> str:
-    """What a person is asked before a plan is carried out: how much of it there is, and where."""
+    """The question before an apply: how much it does, and where."""
     counts = verdict(plan).removeprefix("Plan: ").removesuffix(".")
     return f"{counts}, on {field(str(plan.target))}.\nCarry this out? Only `yes` does: "
 
 
-MANY = 20
-"""More lines than this that say the same are one line, with a count and the first names."""
-
-_FIRST = 3
-
-
-class Line(NamedTuple):
-    """What is said of one job: a sign and a word, as wide as all others, the job's name, and why; each safe to show."""
-
-    head: str
-    name: str
-    reason: str
-
-
-def listed(lines: Iterable[Line], *, whole: bool = False, calls: Sequence[Sequence[Call]] | None = None) -> list[str]:
-    """A line for each job, aligned; more than `MANY` that say the same are one, at the place of the first.
-
-    All are listed where the list is to be `whole`, and with `calls`, one sequence for each line: the job's requests.
-    """
-    alike: dict[tuple[str, str], list[str]] = {}
-    all_lines = list(lines)
-    for line in all_lines:
-        alike.setdefault((line.head, line.reason), []).append(line.name)
-    many = {same: names for same, names in alike.items() if len(names) > MANY} if calls is None and not whole else {}
-    single = [line.name for line in all_lines if (line.head, line.reason) not in many]
-    names_width = max((width(name) for name in single), default=0)
-    shown: list[str] = []
-    for at, (head, name, reason) in enumerate(all_lines):
-        if (head, reason) not in many:
-            shown.append(f"  {head}  {pad(name, names_width)}  {reason}".rstrip())
-        elif names := many[head, reason]:
-            shown.append(f"  {head}  {several(names)}  {reason}".rstrip())
-            many[head, reason] = []
-        if calls is not None:
-            shown += [f"               {styled(Style.DIM, field(f'{c.method} {c.path}'))}" for c in calls[at]]
-    return [*shown, "  (--verbose lists them all)"] if many else shown
-
-
-def several(names: Sequence[str]) -> str:
-    """So many jobs, by their number and the names, safe to show, of the first."""
-    return f"{len(names)} jobs ({', '.join(names[:_FIRST])}, …)"
-
-
-def finished(event: Finished, number: int, total: int, names: int) -> str:
-    """One action of an apply, once it has ended."""
-    outcome = event.outcome
-    action = outcome.action
-    sign, style = _SIGNS[outcome.done]
-    result = styled(_OUTCOMES[outcome.outcome], f"{outcome.outcome:<9}")
-    digits = len(str(total))
-    text = said_of(outcome)
-    took = f"{event.duration_s:6.2f} s" if event.duration_s else " " * 8
-    done, name = styled(style, f"{sign} {outcome.done:<7}"), pad(field(title(action.job)), names)
-    line = f"{number:>{digits}}/{total} {done} {name} {result} {took}"
-    return f"{line}  {text}".rstrip() if text else line.rstrip()
-
-
-def said_of(outcome: ActionOutcome) -> str:
-    """Why an action ended as it did, "" where there is no more to say."""
-    # What was skipped says so itself; the column before it does already.
-    text = field((outcome.error or outcome.note).removeprefix(f"{outcome.outcome}: "))
-    return f"{text} (request {field(outcome.request_id)})" if outcome.request_id and outcome.error else text
-
-
-def tally(ended: Mapping[Outcome, int], total: int) -> str:
-    """How far an apply has come."""
-    parts = [f"{ended[outcome]} {outcome.replace('-', ' ')}" for outcome in Outcome if ended.get(outcome)]
-    return f"{sum(ended.values())}/{total}: {', '.join(parts)}"
-
-
-def left_undone(outcomes: Iterable[ActionOutcome], *, whole: bool = False) -> str:
-    """The actions that failed, are in doubt, were held or skipped, each with all that is said of it; "" for none."""
-    lines = [
-        Line(
-            styled(_OUTCOMES[one.outcome], f"! {'held' if one.done is ActionKind.HOLD else one.outcome:<9}"),
-            field(title(one.action.job)),
-            said_of(one),
-        )
-        for one in outcomes
-        if one.action.touches and is_undone(one)
-    ]
-    return "\n".join(["Not done:", *listed(lines, whole=whole)]) if lines else ""
-
-
-def is_undone(outcome: ActionOutcome) -> bool:
-    """Whether an action did not come to the end that was planned for it."""
-    return outcome.outcome not in (Outcome.SUCCEEDED, Outcome.RECORDED)
-
-
-def outcomes(outcomes: Sequence[ActionOutcome], narrowed: Narrowed | None = None) -> str:
-    """The closing line of an apply, and, where there was nothing to do, whether it was about all jobs."""
-    acted = [o for o in outcomes if o.action.kind is not ActionKind.NOOP]
-    if not acted:
-        suspended = sum(o.action.suspended for o in outcomes)
-        of_some = f"\n{field(str(narrowed))}." if narrowed else ""
-        return f"Nothing to do: {as_recorded(len(outcomes) - suspended, suspended)}.{of_some}"
-    held = [o for o in acted if o.done is ActionKind.HOLD and o.outcome is Outcome.SKIPPED]
-    counts = Counter(o.outcome for o in acted)
-    counts[Outcome.SKIPPED] -= len(held)
-    parts = [
-        styled(style, f"{counts[outcome]} {outcome.replace('-', ' ')}")
-        for outcome, style in _OUTCOMES.items()
-        if counts[outcome] and outcome is not Outcome.RECORDED
-    ]
-    if held:
-        parts.append(styled(Style.MAGENTA, f"{len(held)} held"))
-    called = [", ".join(parts)] if parts else []
-    if recorded := counts[Outcome.RECORDED]:
-        called.append(styled(_OUTCOMES[Outcome.RECORDED], f"{recorded} recorded") + ", no call was needed")
-    return f"Applied: {'; '.join(called)}."
-
-
 def requests(plan: Plan, endpoint: str) -> str:
-    """The exact requests of a plan, in order: method, URL and JSON body, one a line."""
+    """The exact requests of a plan, in order, one a line: method, URL and JSON body."""
     import json
 
     return "\n".join(
@@ -224,58 +200,17 @@ def requests(plan: Plan, endpoint: str) -> str:
     )
 
 
-def status(rows: Iterable[StatusRow]) -> str:
-    """Desired, recorded and observed side by side, in the order given."""
-    rows_shown = [("JOB", "DESIRED", "RECORDED", "OBSERVED", "")]
-    for row in rows:
-        seen = row.observed
-        said = f"{seen.status} ({seen.word})" if seen.word else str(seen.status)
-        recorded = "–" if row.record is None or row.record.state is None else row.record.state.value
-        detail = seen.detail if seen.status in (Status.FAILED, Status.UNREADABLE) else ""
-        note = (_said_of_doubt(row.record) if row.record else "") or detail
-        rows_shown.append((title(row.name), "–" if row.desired is None else row.desired.value, recorded, said, note))
-    return table(rows_shown)
-
-
-def records(state: State | None) -> str:
-    """The recorded jobs, sorted by name."""
-    if state is None or not state.jobs:
-        return "Nothing is recorded."
-    rows = [("JOB", "STATE", "ID", "")]
-    for name, record in sorted(state.jobs.items()):
-        rows.append((title(name), record.state or "–", record.id, _said_of_doubt(record)))
-    return table(rows)
-
-
-def _said_of_doubt(record: Record) -> str:
-    """What is said of a call without an answer, "" where there is none."""
-    if record.doubt is None:
-        return ""
-    if record.doubt.holder:
-        return f"{record.doubt.verb} under way, may still be answered: {record.doubt.holder}"
-    return "in doubt"
-
-
-def record(name: str, document: Mapping[str, Any]) -> str:
-    """One record, a field a line."""
-    import json
-
-    lines = [styled(Style.BOLD, field(title(name)))]
-    for key, value in document.items():
-        shown = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
-        lines.append(f"  {key}: {field(shown)}")
-    return "\n".join(lines)
-
-
-def diagnostics(found: Iterable[Diagnostic]) -> str:
-    """Faults, one a line: `file:line:column: what is wrong`."""
-    return "\n".join(f"{styled(Style.BOLD, field(str(one.position)))}: {field(one.message)}" for one in found)
-
-
-def error(fault: ReconcilerError) -> str:
-    """An error and what to do next."""
-    head = f"{styled(Style.RED, 'error:')} {field(fault.message)}"
-    return f"{head}\n  {field(fault.hint)}" if fault.hint else head
+def _undeclared(plan: Plan, *, whole: bool, at: str) -> list[str]:
+    """The jobs that have a record, and that no manifest declares any more."""
+    names = [field(title(name)) for name in plan.undeclared]
+    named = several(names) if len(names) > MANY and not whole else ", ".join(names)
+    if at:
+        return ["", f"No longer declared in {field(at)}, and left alone: {named}"]
+    return [
+        "",
+        f"Recorded but no longer declared, and left alone: {named}",
+        f"(--prune deletes them, {command('state forget', 'JOB')} drops the record of one)",
+    ]
 
 
 def _action(action: Action) -> Line:
@@ -286,9 +221,154 @@ def _action(action: Action) -> Line:
     return Line(styled(style, f"{sign} {word:<7}"), field(title(action.job)), shown)
 
 
-def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows of equal length, aligned; the first is the head."""
-    shown = [tuple(field(cell) for cell in row) for row in rows]
-    columns = [max(width(row[at]) for row in shown) for at in range(len(shown[0]))]
-    lines = ["  ".join(pad(cell, columns[at]) for at, cell in enumerate(row)).rstrip() for row in shown]
-    return "\n".join([styled(Style.BOLD, lines[0]), *lines[1:]])
+# Applies
+
+
+def finished(event: Finished, number: int, total: int, names: int) -> str:
+    """One action that ended, as the `number`th of `total`. `names` is the width of the longest job name, in columns."""
+    outcome = event.outcome
+    sign, style = _SIGNS[outcome.done]
+    result = styled(_OUTCOMES[outcome.outcome], f"{outcome.outcome:<9}")
+    digits = len(str(total))
+    took = f"{event.duration_s:6.2f} s" if event.duration_s else " " * 8
+    done, name = styled(style, f"{sign} {outcome.done:<7}"), pad(field(title(outcome.action.job)), names)
+    line = f"{number:>{digits}}/{total} {done} {name} {result} {took}"
+    return f"{line}  {field(explanation(outcome))}".rstrip()
+
+
+def tally(ended: Mapping[Outcome, int], total: int) -> str:
+    """How many of the actions of an apply have ended, and how."""
+    parts = [f"{ended[outcome]} {spoken(outcome)}" for outcome in Outcome if ended.get(outcome)]
+    return f"{sum(ended.values())}/{total}: {', '.join(parts)}"
+
+
+def left_undone(outcomes: Iterable[ActionOutcome], *, whole: bool = False) -> str:
+    """The actions that did not end as planned, each with its outcome and the reason; "" where there are none."""
+    lines = [
+        Line(
+            styled(_OUTCOMES[one.outcome], f"! {'held' if is_held(one) else one.outcome:<9}"),
+            field(title(one.action.job)),
+            field(explanation(one)),
+        )
+        for one in outcomes
+        if one.action.touches and is_undone(one)
+    ]
+    return "\n".join(["Not done:", *listed(lines, whole=whole)]) if lines else ""
+
+
+def outcomes(outcomes: Sequence[ActionOutcome], narrowed: Narrowed | None = None) -> str:
+    """The closing line of an apply. Where there was nothing to do, it also tells whether the apply was of all jobs."""
+    acted = [o for o in outcomes if o.action.kind is not ActionKind.NOOP]
+    if not acted:
+        suspended = sum(o.action.suspended for o in outcomes)
+        of_some = f"\n{field(str(narrowed))}." if narrowed else ""
+        return f"Nothing to do: {as_recorded(len(outcomes) - suspended, suspended)}.{of_some}"
+    held = sum(is_held(one) and one.outcome is Outcome.SKIPPED for one in acted)
+    counts = Counter(one.outcome for one in acted)
+    counts[Outcome.SKIPPED] -= held
+    parts = [
+        styled(style, f"{counts[outcome]} {spoken(outcome)}")
+        for outcome, style in _OUTCOMES.items()
+        if counts[outcome] and outcome is not Outcome.RECORDED
+    ]
+    if held:
+        parts.append(styled(Style.MAGENTA, f"{held} held"))
+    called = [", ".join(parts)] if parts else []
+    if recorded := counts[Outcome.RECORDED]:
+        called.append(styled(_OUTCOMES[Outcome.RECORDED], f"{recorded} recorded") + ", no call was needed")
+    return f"Applied: {'; '.join(called)}."
+
+
+# Drift, status, history and records
+
+
+def drift(drift: "Drift", *, whole: bool = False) -> str:
+    """The counts, then each job that somebody has to look at. With `whole` every job has a line of its own."""
+    from reconciler.drift import QUIET
+    from reconciler.drift import verdict as verdict_on
+
+    shown = [finding for finding in drift.findings if finding.kind not in QUIET]
+    lines = [verdict_on(drift, lambda words: styled(Style.MAGENTA, words))]
+    if shown:
+        columns = max(len(finding.kind) for finding in shown)
+        lines += ["", *listed([_finding(finding, columns) for finding in shown], whole=whole)]
+    return "\n".join(lines)
+
+
+def _finding(finding: "Finding", columns: int) -> Line:
+    from reconciler.drift import Kind
+
+    style = Style.DIM if finding.kind in (Kind.UNDER_WAY, Kind.SUSPENDED) else Style.MAGENTA
+    way_out = f": {field(finding.way_out)}" if finding.way_out else ""
+    head = styled(style, f"! {finding.kind:<{columns}}")
+    return Line(head, field(title(finding.name)), f"{field(finding.reason)}{way_out}")
+
+
+def _status_row(row: StatusRow) -> tuple[str, ...]:
+    seen = row.observed
+    detail = seen.detail if seen.status in (Status.FAILED, Status.UNREADABLE) else ""
+    return (
+        title(row.name),
+        NONE if row.desired is None else row.desired.value,
+        NONE if row.record is None or row.record.state is None else row.record.state.value,
+        observed(seen),
+        (_doubt(row.record) if row.record else "") or detail,
+    )
+
+
+def _entry(entry: HistoryEntry) -> tuple[str, ...]:
+    return (
+        entry.at,
+        title(entry.job) or NONE,
+        entry.verb,
+        spoken(entry.outcome),
+        "" if entry.status is None else str(entry.status),
+        "" if entry.seconds is None else f"{entry.seconds:.2f} s",
+        entry.who,
+        commit(entry) or NONE,
+        "; ".join(filter(None, (entry.reason, entry.answer, request(entry.request_id)))),
+    )
+
+
+def records(state: State | None) -> str:
+    """The recorded jobs, sorted by name."""
+    if state is None or not state.jobs:
+        return "Nothing is recorded."
+    rows = [("JOB", "STATE", "ID", "")]
+    for name, record in sorted(state.jobs.items()):
+        rows.append((title(name), record.state or NONE, record.id, _doubt(record)))
+    return table(rows)
+
+
+def record(name: str, document: Mapping[str, Any]) -> str:
+    """One record, given as its JSON document, with one field a line."""
+    import json
+
+    lines = [styled(Style.BOLD, field(title(name)))]
+    for key, value in document.items():
+        shown = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
+        lines.append(f"  {key}: {field(shown)}")
+    return "\n".join(lines)
+
+
+def _doubt(record: Record) -> str:
+    """The state of a call that has no answer, or ""."""
+    if record.doubt is None:
+        return ""
+    if record.doubt.holder:
+        return f"{record.doubt.verb} {doubt_state(record.doubt)}, may still be answered: {record.doubt.holder}"
+    return doubt_state(record.doubt)
+
+
+# Errors
+
+
+def diagnostics(found: Iterable[Diagnostic]) -> str:
+    """Faults of a manifest, one a line: `file:line:column: fault`."""
+    return "\n".join(f"{styled(Style.BOLD, field(str(one.position)))}: {field(one.message)}" for one in found)
+
+
+def error(fault: ReconcilerError) -> str:
+    """An error, and on a second line what to do next."""
+    head = f"{styled(Style.RED, 'error:')} {field(fault.message)}"
+    return f"{head}\n  {field(fault.hint)}" if fault.hint else head
