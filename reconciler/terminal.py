@@ -1,21 +1,25 @@
-"""The one place that reaches the terminal: what is written there is made harmless first."""
+"""The only module that writes to the terminal. It makes text harmless before it writes it."""
 
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, TextIO, cast
+from contextlib import contextmanager, suppress
+from typing import TextIO, cast
 
 from reconciler.commands import Given, with_place
 from reconciler.text import clip, log_field, printable
 
+_BAR_COLUMNS = 36
+_BESIDE_BAR_COLUMNS = 44
+"""The most columns that the label, the count and the remaining time take beside a bar."""
+_ERASE_LINE = "\r\x1b[K"
+
 
 class Terminal:
-    """The answer goes to stdout, the commentary to stderr. A closed pipe is no error.
+    """Writes answers to stdout, and remarks to stderr.
 
-    Commands that a text names get what the command line said of where this one is about (`given`).
-    Where a stream can't be written, `trouble` says why from then on, and what goes there is lost: that
-    must not end an apply in its midst.
+    Each command that a text names gets the paths and the options in `given`. Where a stream can't be written, which
+    must not end an apply that has begun, its text is lost, and `trouble` is the reason. A closed pipe is no trouble.
     """
 
     def __init__(self, out: TextIO, err: TextIO, env: Mapping[str, str], *, no_color: bool) -> None:
@@ -24,7 +28,8 @@ class Terminal:
         self._err = err
         self._color_out = not plain and out.isatty()
         self._color_err = not plain and err.isatty()
-        self._bar = err.isatty() and env.get("TERM") != "dumb"
+        self._can_have_bar = err.isatty() and env.get("TERM") != "dumb"
+        self._has_bar = False
         self.trouble = ""
         self.given = Given()
 
@@ -34,31 +39,30 @@ class Terminal:
         return sys.stdin is not None and sys.stdin.isatty() and self._err.isatty()
 
     def answer(self, text: str) -> None:
-        """Write to stdout, with a line end."""
+        """Write text for people to stdout, and a newline."""
         self._write(self._out, printable(with_place(text, self.given), color=self._color_out))
 
     def document(self, text: str) -> None:
-        """Write a document for a machine to stdout; its own form keeps it harmless."""
+        """Write a document to stdout as it is. Its format must have made it harmless."""
         self._write(self._out, text)
 
     def commands(self, lines: Iterable[str]) -> None:
-        """Write workflow commands to stdout, one a line: the only way by which a line may begin with `::`."""
+        """Write workflow commands to stdout, one a line. No other method writes a line that begins with `::`."""
         if text := "\n".join(map(log_field, lines)):
             self._write(self._out, text)
 
     def remark(self, text: str) -> None:
-        """Write to stderr, with a line end."""
+        """Write text for people to stderr, and a newline."""
         self._write(self._err, printable(with_place(text, self.given), color=self._color_err))
 
     def urgent(self, text: str) -> None:
-        """Write to stderr past its buffer: a signal may come while that is being written."""
-        try:
-            os.write(self._err.fileno(), (printable(text, color=False) + "\n").encode())
-        except OSError:
-            pass
+        """Write to stderr, not through its buffer, which a signal may have interrupted in the middle of a write."""
+        start = _ERASE_LINE if self._has_bar else ""
+        with suppress(OSError):
+            os.write(self._err.fileno(), f"{start}{printable(text, color=False)}\n".encode())
 
     def ask(self, question: str) -> str:
-        """One line from the person at the terminal, "" where they end the input, or the terminal is gone."""
+        """Ask on stderr and read a line from stdin. Returns "" where the input ends or the terminal is gone."""
         try:
             self._err.write(printable(question, color=self._color_err))
             self._err.flush()
@@ -67,7 +71,7 @@ class Terminal:
             return ""
 
     def columns(self, *, to_answer: bool) -> int | None:
-        """How many columns a line of stdout, or else of stderr, may take; None where that is no terminal."""
+        """The width of the terminal behind stdout, or else behind stderr; None where the stream is no terminal."""
         stream = self._out if to_answer else self._err
         try:
             return os.get_terminal_size(stream.fileno()).columns or None if stream.isatty() else None
@@ -75,71 +79,69 @@ class Terminal:
             return None
 
     def fitting(self, line: str, *, to_answer: bool) -> tuple[str, bool]:
-        """What may be written of a line so that it takes one line of the terminal, and whether that is all of it.
+        """The line, cut to the width of the terminal, and whether nothing was cut.
 
-        The commands in it have their place then, and are not to get it once more.
+        Its commands have the paths and the options in `given`, so pass it to `progress` and not to `answer`.
         """
-        placed = with_place(line, self.given)
+        completed = with_place(line, self.given)
         columns = self.columns(to_answer=to_answer)
-        clipped = placed if columns is None else clip(placed, columns)
-        return clipped, clipped == placed
+        clipped = completed if columns is None else clip(completed, columns)
+        return clipped, clipped == completed
 
     @contextmanager
     def progress(self, total: int) -> Iterator[Callable[[Sequence[str], int, bool], None]]:
-        """Lines that come bit by bit, with a bar of `total` below them where a person looks on.
+        """Show lines as they come. At a terminal, a bar of `total` steps stands below them.
 
-        Yields `tell(lines, steps, to_answer)`: lines as `fitting` gives them, for stdout or else stderr, after so
-        many steps of the bar.
+        Yields `tell(lines, steps, to_answer)`, which writes lines to stdout, or else to stderr, and advances the bar.
+        The lines must be as `fitting` returns them.
         """
-        if not self._bar or total < 2:
 
-            def say(lines: Sequence[str], steps: int, to_answer: bool) -> None:
-                if lines and to_answer:
-                    self._write(self._out, printable("\n".join(lines), color=self._color_out))
-                elif lines:
-                    self._write(self._err, printable("\n".join(lines), color=self._color_err))
+        def write(lines: Sequence[str], to_answer: bool) -> None:
+            stream, color = (self._out, self._color_out) if to_answer else (self._err, self._color_err)
+            if lines:
+                self._write(stream, printable("\n".join(lines), color=color))
 
-            yield say
+        room = (self.columns(to_answer=False) or 0) - _BESIDE_BAR_COLUMNS
+        if not self._can_have_bar or total < 2 or room < 1:
+            yield lambda lines, steps, to_answer: write(lines, to_answer)
             return
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-        from rich.text import Text
+        import click
 
-        console = Console(file=cast("TextIO", _Lossy(self._err)), no_color=not self._color_err, highlight=False)
-        columns = (TextColumn("applying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        bar = Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
-        with ExitStack() as stack:
-            with suppress(RuntimeError):  # without a thread of its own the bar moves only when a line is told
-                stack.enter_context(bar)
-            task = bar.add_task("", total=total)
+        file = cast("TextIO", _Lossy(self._err))
+        # With `color` click would hide the cursor, and a command that is killed could not show it again.
+        bar = click.progressbar(
+            length=total, label="applying", show_pos=True, file=file, color=False, width=min(room, _BAR_COLUMNS)
+        )
+        with bar:
+            self._has_bar = True
 
             def tell(lines: Sequence[str], steps: int, to_answer: bool) -> None:
-                text = "\n".join(lines)
-                if text and to_answer and not self._out.isatty():
-                    self._write(self._out, printable(text, color=self._color_out))
-                elif text:
-                    console.print(Text.from_ansi(printable(text, color=self._color_err)), soft_wrap=True)
-                bar.advance(task, steps)
+                if lines:
+                    file.write(_ERASE_LINE)
+                    file.flush()
+                    write(lines, to_answer)
+                bar.update(steps)
 
             yield tell
+        self._has_bar = False
 
     def _write(self, stream: TextIO, text: str) -> None:
         try:
             stream.write(text if text.endswith("\n") else text + "\n")
             stream.flush()
         except OSError as fault:
-            # Whoever read a pipe that is closed has enough.
+            # A reader that closed the pipe, such as `head`, has read enough.
             if not isinstance(fault, BrokenPipeError):
                 name = "stdout" if stream is self._out else "stderr"
                 self.trouble = self.trouble or f"{name} can't be written: {fault.strerror}"
-            # Point the stream elsewhere, so that what is left in its buffer makes no trouble at the exit.
+            # The rest of the buffer is written at the exit, which must not fail then.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         except UnicodeEncodeError:
             stream.write(text.encode("ascii", "backslashreplace").decode() + "\n")
 
 
 class _Lossy:
-    """A stream that loses what can't be written, as when the terminal is gone: that must not end an apply."""
+    """A stream that drops what can't be written, since a terminal that went away must not end an apply."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -153,5 +155,5 @@ class _Lossy:
         with suppress(OSError):
             self._stream.flush()
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+    def isatty(self) -> bool:
+        return self._stream.isatty()

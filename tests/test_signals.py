@@ -1,13 +1,16 @@
 """Ctrl-C, SIGTERM and SIGHUP during an apply: what is in flight is recorded, nothing new starts, nothing is lost."""
 
+import fcntl
 import json
 import os
 import pty
 import select
 import shlex
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -227,6 +230,7 @@ class AtTerminal:
         self._project = project
         self.pid, self._terminal = pty.fork()
         if not self.pid:
+            fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
             os.chdir(project.folder)
             os.execve(sys.executable, project.command(*arguments), project.env)
         self.shown = ""

@@ -19,6 +19,7 @@ from reconciler.text import Style, clip, styled, width
 
 ROWS, COLUMNS = 24, 80
 WAIT_S = 120
+_STYLE = re.compile(r"\x1b\[[0-9;?]*[A-JL-Za-z]")
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -188,6 +189,40 @@ def test_no_line_of_an_apply_is_wider_than_the_terminal_and_what_is_cut_is_told_
         rest = _CONTROL.sub("", written.rpartition("Not done:")[2]).replace("\r\n", "\n")
         assert "  ! failed     日本語のジョブ名前は長いです  run was rejected: " in rest
         assert rest.endswith("Applied: 8 succeeded, 1 failed.\n")
+
+
+@pytest.mark.parametrize("columns", [30, 60, 80, 200])
+def test_an_apply_at_a_terminal_has_a_bar_below_its_lines_where_there_is_room(tmp_path: Path, columns: int) -> None:
+    with served_project(tmp_path) as project:
+        project.write("\n".join(f"{name}: {{state: running}}" for name in "abcdef"))
+        code, _, written = at_terminal(project, "apply", "--yes", columns=columns)
+        assert code == 0, written
+        assert "\x1b[?25l" not in written  # a command that is killed could not show the cursor again
+        states = written.replace("\r\n", "\n").split("\n")
+        bars = [_CONTROL.sub("", bar) for line in states for bar in line.split("\r") if bar.startswith("applying")]
+        assert [bar for bar in bars if cell_len(bar) > columns] == []
+        assert ([bar.rpartition("]")[2].split()[0] for bar in bars][-1:] == ["6/6"]) is (columns > 44)
+        # What is in sight of a line in the end: it was erased before, whatever stood there.
+        ended = [line for line in on_screen(states) if re.match(r".*\d/6 \+ run ", line)]
+        assert [line.split("/")[0] for line in ended] == list("123456")
+        assert [line for line in ended if "applying" in line] == []
+
+
+def on_screen(lines: list[str]) -> list[str]:
+    """Lines as a terminal shows them in the end, where \\r leads back to their start and \\x1b[K erases the rest."""
+    shown = []
+    for line in lines:
+        cells, at = "", 0
+        for part in re.split("(\r|\x1b\\[K)", _STYLE.sub("", line)):
+            if part == "\r":
+                at = 0
+            elif part == "\x1b[K":
+                cells = cells[:at]
+            else:
+                cells = cells[:at] + part + cells[at + len(part) :]
+                at += len(part)
+        shown.append(cells)
+    return shown
 
 
 @pytest.mark.parametrize("text", [*NAMES, styled(Style.RED, "red 日本語") + " plain " + styled(Style.BOLD, "b" * 99)])
