@@ -43,6 +43,7 @@ crash: $(VENV)/.wheel $(VENV)/.dev  ## break applies in every way, for hours: cr
 	@PYTHONPATH=tests $(BIN)/python tests/crash.py --twice --sample 60
 	@PYTHONPATH=tests $(BIN)/python tests/crash.py --faults --all
 	@PYTHONPATH=tests $(BIN)/python tests/crash.py --signals --all
+	@PYTHONPATH=tests $(BIN)/python tests/crash.py --cleaned --all
 	@PYTHONPATH=tests $(BIN)/python tests/mending.py
 	@PYTHONPATH=tests $(BIN)/python tests/git_crash.py --all
 	@PYTHONPATH=tests $(BIN)/python tests/git_crash.py --twice --sample 20

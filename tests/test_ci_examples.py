@@ -185,20 +185,54 @@ def test_the_script_for_cron_goes_on_from_where_it_was_killed(place: Forge) -> N
     (tools / "reconciler").chmod(0o755)
     clones = machine.home / "clones"
     clones.mkdir()
-    env = {**machine.env, "PATH": f"{tools}:{os.environ['PATH']}", "JOBS_REMOTE": f"file://{place.remote}"}
-    env["TMPDIR"] = str(clones)
+    settings = machine.home / ".config" / "jobs.env"
+    settings.parent.mkdir()
+    given = {
+        "JOBS_REMOTE": f"file://{place.remote}",
+        "BYTENITE_ACCESS_TOKEN": machine.env["BYTENITE_ACCESS_TOKEN"],
+        "TMPDIR": str(clones),
+    }
+    settings.write_text("".join(f"export {name}={value}\n" for name, value in given.items()))
+    # All that cron gives to a job, with the line PATH of its table.
+    env = {"HOME": str(machine.home), "LOGNAME": "ada", "SHELL": "/bin/sh", "PATH": f"{tools}:{os.environ['PATH']}"}
     hook = place.hook("post-receive", f"kill -KILL -$(cat {place.folder}/pid)")
     command = ["sh", "-c", f"echo $$ > {place.folder}/pid; exec sh {EXAMPLES / 'cron.sh'}"]
     child = subprocess.Popen(command, env=env, start_new_session=True, stderr=subprocess.DEVNULL)
     assert child.wait(60) == -9
     hook.unlink()
     assert len(list(clones.iterdir())) == 1
+    mails = []
     for _ in range(2):
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+        mails.append(done.stdout + done.stderr)
     assert place.done == [("run", "a")]
     assert "jobs.state.json.journal" not in place.files
     assert len(list(clones.iterdir())) == 1
+    assert "Applied: 1 succeeded." in mails[0]
+    assert mails[1] == "", "cron would mail it each time"
+
+
+def test_what_fails_under_cron_is_mailed_and_keeps_its_clone(place: Forge) -> None:
+    machine = place.checkout()
+    (machine.home / ".config").mkdir()
+    (machine.home / ".config" / "jobs.env").write_text(
+        f"export JOBS_REMOTE=file://{place.remote} TMPDIR={machine.home}\n"
+    )
+    (machine.home / "reconciler").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m reconciler "$@"\n')
+    (machine.home / "reconciler").chmod(0o755)
+    env = {
+        "HOME": str(machine.home),
+        "LOGNAME": "ada",
+        "SHELL": "/bin/sh",
+        "PATH": f"{machine.home}:{os.environ['PATH']}",
+    }
+    command = ["sh", str(EXAMPLES / "cron.sh")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "BYTENITE_API_KEY" in done.stdout
+    [clone] = machine.home.glob("tmp.*")
+    assert (clone / "jobs.yaml").exists()
 
 
 def test_the_lines_for_jenkins_and_forgejo_start_what_is_there() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from pages import DOCS, FOLLOWED, ROOT, Block, a_reader, blocks, is_shown, untrue
 from project import Project
-from reconciler.jobs import Status
+from reconciler.jobs import Status, Verb
 from reconciler.plan import ActionKind
 from reconciler.planner import TABLE, Asked, Cell
 
@@ -194,3 +194,40 @@ def test_every_file_that_the_map_of_the_code_names_exists() -> None:
     assert named
     for name in named:
         assert (ROOT / "reconciler" / name).exists() or (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=name_of)
+def test_every_test_and_harness_that_a_page_names_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"\btest_\w+\.py", text):
+        assert (ROOT / "tests" / name).exists(), f"{name_of(page)}: {name}"
+    for name, fragments in re.findall(r"`(test_\w+\.py)` \(((?:`…_\w+(?:_…)?`(?:, )?)+)\)", text):
+        source = (ROOT / "tests" / name).read_text(encoding="utf-8")
+        for fragment in re.findall(r"…_(\w+?)(?:_…)?`", fragments):
+            assert re.search(rf"def test_\w*{fragment}", source), f"{name_of(page)}: {name}: {fragment}"
+    for script, options in re.findall(r"\b(?:python )?((?:tests/)?[a-z_]+\.py)((?: --[^`|]*)?)`", text):
+        harness = ROOT / "tests" / script.removeprefix("tests/")
+        if options:
+            # The harness for state in git takes the options of the one for files.
+            source = harness.read_text(encoding="utf-8") + (ROOT / "tests" / "crash.py").read_text(encoding="utf-8")
+            for option in re.findall(r"--[a-z-]+", options):
+                assert option in source, f"{name_of(page)}: {script} {option}"
+    for target in re.findall(r"`make ([a-z-]+)", text):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), target
+
+
+def test_the_numbers_of_cases_are_those_of_the_harnesses() -> None:
+    import crash
+    import fuzz_targets
+    import git_crash
+    import scarce
+    import test_server_faults
+
+    reliability, git_state = ((DOCS / name).read_text(encoding="utf-8") for name in ("reliability.md", "git-state.md"))
+    faults, verbs = len(test_server_faults.ROWS), len(Verb)
+    assert f"in {len(crash.SCENARIOS)} scenarios; then applied again |" in reliability
+    assert f"{faults} kinds × {verbs} verbs, with reads and without: {faults * verbs * 2} cases" in reliability
+    assert f"{len(scarce.CASES)} cases" in reliability
+    assert len(fuzz_targets.TARGETS) == 7
+    assert "seven readers" in reliability
+    assert f"in {len(crash.SCENARIOS) - len(git_crash.LEFT_OUT)} scenarios" in git_state
