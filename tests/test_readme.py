@@ -65,11 +65,9 @@ def test_the_figures_are_those_that_were_measured() -> None:
     [rows] = re.findall(r"^\| no-op plan, 10,000 jobs( .*?)^\| \w", page, re.DOTALL | re.MULTILINE)
     cells = [[cell.strip() for cell in row.split("|")] for row in rows.splitlines()]
     ratio = {row[-8]: float(row[-4]) for row in cells}
-    ours, unchanged = ratio["reconciler plan, nothing remembered"], ratio["reconciler plan, files unchanged"]
+    ours = max(one for row, one in ratio.items() if row.startswith("reconciler plan"))
     times, terraform = (int(number) for number in re.findall(r"(?:less|more) than (\d+) times", sentences))
     assert ours < times
-    assert "less than\nlibyaml where the files have not changed" in sentences
-    assert unchanged < 1
     assert ratio["terraform plan -refresh=false"] > terraform * ours
 
 
