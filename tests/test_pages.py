@@ -228,6 +228,6 @@ def test_the_numbers_of_cases_are_those_of_the_harnesses() -> None:
     assert f"in {len(crash.SCENARIOS)} scenarios; then applied again |" in reliability
     assert f"{faults} kinds × {verbs} verbs, with reads and without: {faults * verbs * 2} cases" in reliability
     assert f"{len(scarce.CASES)} cases" in reliability
-    assert len(fuzz_targets.TARGETS) == 7
-    assert "seven readers" in reliability
+    assert len(fuzz_targets.TARGETS) == 8
+    assert "eight readers of untrusted bytes under atheris" in reliability
     assert f"in {len(crash.SCENARIOS) - len(git_crash.LEFT_OUT)} scenarios" in git_state
