@@ -159,7 +159,7 @@ MUTANTS = [
     Mutant("a state that others changed is overwritten", "state/checkout.py", "        if changed:\n            raise Elsewhere(\n                f\"the state", "        if False:\n            raise Elsewhere(\n                f\"the state", "test_push.py", "others_changed or older_state"),
     Mutant("a state that is left out of the checkout is taken for none", "state/checkout.py", "            if tag in \"Ss\" or tag.islower():", "            if False:", "test_push.py", "sparse"),
     Mutant("git is told of another repository by the environment", "git_environment.py", 'r"GIT_(DIR|WORK_TREE', 'r"GIT_(NONE|WORK_TREE', "test_machines.py", "git_dir"),
-    Mutant("an apply shows its plan before it reads", "rounds.py", "        seen = self._read(made, matching)\n        return self._plan_of(", "        seen = {}\n        return self._plan_of(", "test_commands.py", "completed_jobs"),
+    Mutant("an apply shows its plan before it reads", "rounds.py", "        seen = self._read(made, matching, others)\n        return self._plan_of(", "        seen = {}\n        return self._plan_of(", "test_commands.py", "completed_jobs"),
     Mutant("a saved plan is judged before the jobs are read", "rounds.py", "            return fresh if is_less else action", "            return action", "test_commands.py", "completed_jobs"),
     Mutant("kinds without a guard share none", "guards.py", "    if present >= _SHARED_FROM and", "    if False and", "test_guards.py", "share or defaults"),
     Mutant("a refreshed plan keeps quiet about drift", "planning.py", "    if observed:\n        made = made._replace(actions=_with_drift", "    if False:\n        made = made._replace(actions=_with_drift", "test_drift.py", "judges_as_drift"),

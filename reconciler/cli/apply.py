@@ -7,7 +7,6 @@ import click
 from reconciler.cli.interrupts import Interrupts
 from reconciler.cli.options import SECONDS, Number, allow, is_given, lock_timeout, options, selection
 from reconciler.cli.shell import Shell, show_error
-from reconciler.cli.watch import Watch
 from reconciler.commands import command
 from reconciler.errors import ExitCode, ReconcilerError, Refused, Usage
 from reconciler.views.answers import OutcomeAnswer, RequestsAnswer
@@ -106,6 +105,7 @@ def _carry_out(
     shell: Shell, selection: "Selection", saved: "Plan | None", options: "ApplyOptions", *, yes: bool
 ) -> ExitCode:
     from reconciler import app
+    from reconciler.cli.watch import Watch
 
     with Interrupts(shell) as interrupts:
         watch = Watch(shell)

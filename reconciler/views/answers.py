@@ -7,14 +7,14 @@ view calls.
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from reconciler.diagnostics import Diagnostic, Position
 from reconciler.errors import ManifestError, ReconcilerError
-from reconciler.history import HistoryEntry
-from reconciler.jobs import Desired, Observation, Record, State
-from reconciler.plan import ActionOutcome, Plan
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # every command imports this module, also to print its help
+    from reconciler.diagnostics import Diagnostic, Position
     from reconciler.drift import Drift
+    from reconciler.history import HistoryEntry
+    from reconciler.jobs import Desired, Observation, Record, State
+    from reconciler.plan import ActionOutcome, Plan
     from reconciler.review import Review
 
 
@@ -27,7 +27,7 @@ class MakeReview(Protocol):
 class PlanAnswer(NamedTuple):
     """A plan. `refusal` is the error of the guard that refuses the plan, or None."""
 
-    plan: Plan
+    plan: "Plan"
     refusal: ReconcilerError | None
     review: MakeReview
 
@@ -35,7 +35,7 @@ class PlanAnswer(NamedTuple):
 class DiffAnswer(NamedTuple):
     """The plan that leads from the manifest of one revision to the manifest of another, `revision`."""
 
-    plan: Plan
+    plan: "Plan"
     revision: str
     review: MakeReview
 
@@ -54,17 +54,17 @@ class OutcomeAnswer(NamedTuple):
     done was printed while the apply went on. `position_of` returns where a job is declared, or None.
     """
 
-    plan: Plan
-    outcomes: tuple[ActionOutcome, ...]
+    plan: "Plan"
+    outcomes: "tuple[ActionOutcome, ...]"
     in_doubt: frozenset[str]
     was_shown: bool
-    position_of: Callable[[str], Position | None]
+    position_of: "Callable[[str], Position | None]"
 
 
 class RequestsAnswer(NamedTuple):
     """The requests that an apply of a plan would send to `endpoint`."""
 
-    plan: Plan
+    plan: "Plan"
     endpoint: str
 
 
@@ -74,11 +74,11 @@ class StatusRow(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def desired(self) -> Desired | None: ...
+    def desired(self) -> "Desired | None": ...
     @property
-    def record(self) -> Record | None: ...
+    def record(self) -> "Record | None": ...
     @property
-    def observed(self) -> Observation: ...
+    def observed(self) -> "Observation": ...
 
 
 class StatusAnswer(NamedTuple):
@@ -90,7 +90,7 @@ class StatusAnswer(NamedTuple):
 class HistoryAnswer(NamedTuple):
     """Entries of the history, in the order in which they are shown."""
 
-    entries: Sequence[HistoryEntry]
+    entries: "Sequence[HistoryEntry]"
 
 
 class HistoryCheckAnswer(NamedTuple):
@@ -104,14 +104,14 @@ class HistoryCheckAnswer(NamedTuple):
 class RecordsAnswer(NamedTuple):
     """The records of a state; None where nothing was ever applied."""
 
-    state: State | None
+    state: "State | None"
 
 
 class RecordAnswer(NamedTuple):
     """The record of one job."""
 
     name: str
-    record: Record
+    record: "Record"
 
 
 class ValidationAnswer(NamedTuple):
@@ -125,7 +125,7 @@ class ValidationAnswer(NamedTuple):
     files: int = 0
 
     @property
-    def diagnostics(self) -> Sequence[Diagnostic]:
+    def diagnostics(self) -> "Sequence[Diagnostic]":
         """The faults, in file order, at most `MOST_DIAGNOSTICS` of them."""
         return self.fault.diagnostics if self.fault else ()
 
@@ -147,7 +147,7 @@ class FailureAnswer(NamedTuple):
     state_at: Callable[[], str] = lambda: ""
 
     @property
-    def diagnostics(self) -> Sequence[Diagnostic]:
+    def diagnostics(self) -> "Sequence[Diagnostic]":
         """The faults of the manifest, in file order; empty for any other error."""
         return self.fault.diagnostics if isinstance(self.fault, ManifestError) else ()
 
