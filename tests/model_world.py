@@ -34,7 +34,7 @@ from reconciler.errors import ExitCode, LockTaken, ReconcilerError
 from reconciler.homes import CheckedStore, Home
 from reconciler.jobs import Access, Config, Job, Record, State, Target, Verb
 from reconciler.manifest import Head, Manifest
-from reconciler.manifest.document import Content, Document
+from reconciler.manifest.document import Document
 from reconciler.plan import ActionKind, ActionOutcome, Outcome, Plan
 from reconciler.planning import Selection
 from reconciler.state import file, session
@@ -523,8 +523,7 @@ class ModelWorld:
     def declare(self, jobs: Mapping[str, Job]) -> None:
         """Write the manifest."""
         jobs = dict(sorted(jobs.items()))
-        content = Content({"jobs": dict.fromkeys(jobs)}, array("Q"))
-        document = Document("jobs.yaml", content.value, {}, lambda: content)
+        document = Document("jobs.yaml", {"jobs": dict.fromkeys(jobs)}, array("Q"), {})
         self.manifest = Manifest(TARGET, jobs, self.guards, dict.fromkeys(jobs, document))
 
     def set_guards(self, guards: Mapping[str, int | str]) -> None:

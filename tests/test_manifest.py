@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import reconciler.manifest.parse as parsing
 from reconciler.diagnostics import Position
 from reconciler.endpoints import endpoint_fault, normalize_endpoint
 from reconciler.errors import ManifestError, ReconcilerError
@@ -88,14 +87,6 @@ def test_a_job_knows_where_it_is_declared() -> None:
     assert made.position("mine") == Position("2.yaml", 4, 3)
     with pytest.raises(KeyError):
         made.position("theirs")
-
-
-def test_a_long_file_is_not_held_and_read_again_for_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parsing, "_HELD_BYTES", 100)
-    made = manifest(FULL, "apiVersion: reconciler/v1\njobs: {m: {state: running}}\n")
-    short, long = made.documents["m"], made.documents["old-report"]
-    assert (short.value is None, long.value) == (False, None)
-    assert made.position("nightly-transcode") == Position("1.yaml", 15, 3)
 
 
 def test_a_whole_float_counts_as_the_whole_number_that_it_is() -> None:

@@ -1,58 +1,41 @@
-"""What one file of a manifest says, every value knowing its place."""
+"""One file of a manifest as a value, whose every key and value knows its place in the file."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from reconciler.diagnostics import Diagnostic, Position
 
-if TYPE_CHECKING:
-    from array import array
-
 Path = Sequence[str | int]
-"""Keys and list indices from the top of a document to a value."""
-
-
-class Content(NamedTuple):
-    """A document's value, and the place of each key and value, in document order (`packed`)."""
-
-    value: Any
-    places: "array[int]"
+"""Keys and list indices that lead from the top of a document to a value."""
 
 
 class Document:
     """What one file says.
 
-    `value` is built of dict, list, str, int, float, bool and None; it is None for an empty file.
-    A refused scalar stands in it as its text, an alias as None; the second of two equal keys does
-    not. `faults` are in line order, one for each place. `whole` is False where the text could not
-    be read to its end; `value` is None then.
+    `value` is built of dict, list, str, int, float, bool and None; an empty file has the value None. Where the strict
+    reader refuses a scalar, the text of the scalar stands in the value; where it refuses an alias, None does. The
+    second of two equal keys is left out. `faults` are what the strict reader refuses, in the order of lines, one for
+    each place. `whole` is False for a file that could not be read to its end; its value is None.
     """
 
-    __slots__ = ("_children", "_content", "_read", "faults", "file", "value", "whole")
+    __slots__ = ("_children", "_places", "faults", "file", "value", "whole")
 
     def __init__(
-        self, file: str, value: Any, faults: Mapping[int, str], read: Callable[[], Content], whole: bool = True
+        self, file: str, value: Any, places: "array[int]", faults: Mapping[int, str], *, whole: bool = True
     ) -> None:
-        """`read` gives the content again; it is called when a place is first asked for."""
+        """`places` holds the packed place of each key and value in document order, or nothing if they are not known."""
         self.file = file
         self.value: Any = value if whole else None
         self.whole = whole
         self.faults = tuple(Diagnostic(position_of(file, place), faults[place]) for place in sorted(faults))
-        self._read = read
-        self._content: Content | None = None
+        self._places = places
         self._children: dict[tuple[str | int, ...], dict[str | int, int]] = {}
 
-    def let_go(self, read: Callable[[], Content]) -> None:
-        """Keep neither value nor places, which `read` gives again where a place is asked for."""
-        self.value, self._content, self._read = None, None, read
-        self._children.clear()
-
-    @property
-    def content(self) -> Content:
-        """The value with all its places."""
-        if self._content is None:
-            self._content = self._read()
-        return self._content
+    @classmethod
+    def unread(cls, file: str, faults: Mapping[int, str]) -> "Document":
+        """The document of a file whose content is not known."""
+        return cls(file, None, array("Q"), faults, whole=False)
 
     @property
     def jobs(self) -> Mapping[str, Any]:
@@ -65,29 +48,29 @@ class Document:
         return block if type(block) is dict else {}
 
     def position(self, path: Path, of_key: bool = False) -> Position:
-        """The place of the value at `path`, or of its key. Raises `KeyError` where there is none.
+        """The place of the value at `path`, or of its key. An empty value has the place of its key.
 
-        The first question about a collection takes time in its size, all later ones do not. An
-        empty value stands where its key stands.
+        The first question about a collection takes time that grows with the size of the document; later questions
+        about the same collection are quick. Raises `KeyError` for a path that leads to nothing.
         """
-        value, places = self.content
-        index = self._index(tuple(path), value)
+        index = self._index(tuple(path))
         if of_key and path and isinstance(path[-1], str):
             index -= 1
-        return position_of(self.file, places[index] if places else 0)
+        return position_of(self.file, self._places[index] if self._places else 0)
 
-    def _index(self, path: tuple[str | int, ...], value: Any) -> int:
+    def _index(self, path: tuple[str | int, ...]) -> int:
         """The index of a value in document order."""
         if not path:
             return 0
         *parent, last = path
-        return self._indices(tuple(parent), value)[last]
+        return self._indices(tuple(parent))[last]
 
-    def _indices(self, path: tuple[str | int, ...], collection: Any) -> dict[str | int, int]:
-        """The index of each value of the collection at `path`."""
+    def _indices(self, path: tuple[str | int, ...]) -> dict[str | int, int]:
+        """The index in document order of each value of the collection at `path`, by key or list index."""
         if path not in self._children:
             indices: dict[str | int, int] = {}
-            index = self._index(path, collection) + 1
+            index = self._index(path) + 1
+            collection = self.value
             for step in path:
                 collection = collection[step]
             keyed = isinstance(collection, dict)
@@ -100,17 +83,17 @@ class Document:
 
 
 def packed(line: int, column: int) -> int:
-    """A place, both counted from 0, in one number; places compare as their numbers do."""
+    """A line and a column, both counted from 0, as one number; packed places compare as places do."""
     return line << 32 | column
 
 
 def position_of(file: str, place: int) -> Position:
-    """A packed place in words, counted from 1."""
+    """A packed place as a position, whose line and column count from 1."""
     return Position(file, (place >> 32) + 1, (place & 0xFFFFFFFF) + 1)
 
 
 def _count(value: Any) -> int:
-    """How many keys and values a value is made of, itself included."""
+    """The number of keys and values that a value is made of, itself included."""
     if type(value) is dict:
         return 1 + len(value) + sum(map(_count, value.values()))
     if type(value) is list:

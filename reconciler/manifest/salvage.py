@@ -5,6 +5,7 @@ work during a merge conflict, and while a job of the manifest is at fault.
 """
 
 import re
+from array import array
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -97,7 +98,7 @@ def _sound_blocks(document: Document, names: Collection[str]) -> _Blocks | None:
         end = next((other for other in starts if other > start), None)
         if any(start <= fault.position and (end is None or fault.position < end) for fault in document.faults):
             return None
-    alone = Document(document.file, {"apiVersion": "reconciler/v1", **blocks}, {}, lambda: document.content)
+    alone = Document(document.file, {"apiVersion": "reconciler/v1", **blocks}, array("Q"), {})
     return None if any(faults_beside_yaml(alone)) else {name: (document, value) for name, value in blocks.items()}
 
 

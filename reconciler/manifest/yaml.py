@@ -23,7 +23,7 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from reconciler.manifest.document import Content, Document, packed, position_of
+from reconciler.manifest.document import Document, packed, position_of
 
 LIBYAML: Final[bool] = yaml.__with_libyaml__
 """Whether libyaml parses; PyYAML's own parser does where it is missing, some ten times slower."""
@@ -87,16 +87,16 @@ def read(source: bytes, file: str, libyaml: bool = LIBYAML) -> Document:
     except UnicodeDecodeError as error:
         before = str(source[: error.start], "utf-8").removeprefix("\ufeff")
         faults[_end_of(before)] = f"byte 0x{source[error.start]:02x} is no UTF-8: save the file as UTF-8"
-        return _unread(file, faults)
+        return Document.unread(file, faults)
     if unreadable := _UNREADABLE.search(text):
         code = f"{ord(unreadable[0]):04X}"
         faults[_end_of(text[: unreadable.start()])] = (
             f'the character U+{code} is not allowed: remove it, or write "\\u{code}" in double quotes'
         )
-        return _unread(file, faults)
+        return Document.unread(file, faults)
     if directive := _DIRECTIVE.match(text):
         faults[_end_of(directive[0][:-1])] = "a directive (%) is not read: remove the line"
-        return _unread(file, faults)
+        return Document.unread(file, faults)
     builder = _Builder(events_of(text, libyaml), file, faults)
     whole = True
     try:
@@ -105,16 +105,7 @@ def read(source: bytes, file: str, libyaml: bool = LIBYAML) -> Document:
         value, whole = None, False
         for place, message in _syntax_faults(error, text):
             faults.setdefault(place, message)
-    return Document(file, value, faults, lambda: Content(value, builder.positions), whole)
-
-
-def read_content(source: bytes, file: str) -> Content:
-    """The value and places of a file that was found without a fault before."""
-    return read(source, file).content
-
-
-def _unread(file: str, faults: dict[int, str]) -> Document:
-    return Document(file, None, faults, lambda: Content(None, array("Q")), whole=False)
+    return Document(file, value, builder.positions, faults, whole=whole)
 
 
 class _Builder:
