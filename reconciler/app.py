@@ -172,7 +172,7 @@ def review(planned: Planned, place: Place, histories: "Mapping[str, Sequence[His
     from reconciler.review import review_plan
 
     matching = prune(planned.matching, planned.state.jobs)
-    return review_plan(
+    review = review_plan(
         planned.plan,
         matching.subjects,
         planned.observed,
@@ -181,6 +181,18 @@ def review(planned: Planned, place: Place, histories: "Mapping[str, Sequence[His
         state_at=state_name(located(place, planned.manifest.state)),
         refusal=planned.refusal,
     )
+    drifted = [action for action in planned.plan.told if action.drift]
+    if not drifted:
+        return review
+    from reconciler.drift import compare
+
+    # The reason of such an action holds what to do as well, since a line of text has no other place for that.
+    found = {title(one.job): compare(matching.by_name[one.job], planned.observed[one.id]) for one in drifted}
+    rows = (
+        row._replace(reason=found[row.job].reason, way_out=found[row.job].way_out) if row.job in found else row
+        for row in review.rows
+    )
+    return review._replace(rows=tuple(rows))
 
 
 def apply(

@@ -94,7 +94,7 @@ def lay_out(place: Place, *, write: bool) -> LaidOut:
     from reconciler.manifest.layout import canonical, has_crlf
     from reconciler.manifest.parse import read_file
     from reconciler.manifest.schema import schema_text
-    from reconciler.sources import read_sources, replace_source
+    from reconciler.sources import read_sources, refuse_read_only, replace_source
 
     schema = json.loads(schema_text("manifest.schema.json"))
     faults: list[Diagnostic] = []
@@ -109,6 +109,8 @@ def lay_out(place: Place, *, write: bool) -> LaidOut:
         if not found and has_crlf(content):
             with_crlf.append(file)
     if write:
+        for rewritten in changed:
+            refuse_read_only(rewritten.file)
         for rewritten in changed:
             replace_source(rewritten.file, rewritten.after)
     return LaidOut(tuple(changed), tuple(with_crlf), ManifestError(tuple(faults)) if faults else None)
@@ -170,7 +172,7 @@ def take_over(place: Place, world: World, wanted: Wanted, options: ApplyOptions,
     """
     from reconciler.manifest.faults import job_fault
     from reconciler.manifest.parse import parse
-    from reconciler.sources import read_sources, replace_source
+    from reconciler.sources import read_sources, refuse_read_only, replace_source
 
     for name, job_id in wanted.ids.items():
         if fault := job_fault(name, {"id": job_id, "state": "running"}):
@@ -180,6 +182,8 @@ def take_over(place: Place, world: World, wanted: Wanted, options: ApplyOptions,
     target = target_of(manifest.target, place, insecure=manifest.access.insecure)
     place = located(place, manifest.state)
     store = open_store(place, world)
+    if not dry_run:
+        refuse_read_only(file)
     with ExitStack() as stack:
         session = None if dry_run else stack.enter_context(store.open(target, "import", options.lock_timeout_s))
         state = session.state if session else store.read(target) or State("", 0, target, {})

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -62,6 +63,7 @@ def replace_source(path: str, content: bytes) -> None:
     A link stays one: what it points to is replaced. The file keeps its owner and its permissions.
     """
     real = os.path.realpath(path)
+    refuse_read_only(path)
     try:
         _replace(real, content)
     except OSError as error:
@@ -69,6 +71,22 @@ def replace_source(path: str, content: bytes) -> None:
         if error.errno == EBUSY:
             hint = "it is a mount of its own (a container's volume, as it seems): mount the folder that it lies in"
         raise ReconcilerError(f"{path} can't be written: {error.strerror}", hint) from error
+
+
+def refuse_read_only(path: str) -> None:
+    """Raise `ReconcilerError` where a file of a manifest is there and may not be written.
+
+    A file without any right to write is left alone by root too, as an editor does: whoever took the rights away meant
+    it. A new file in its place would need no right on the old one.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return
+    if not mode & 0o222 or not os.access(path, os.W_OK):
+        raise ReconcilerError(
+            f"{path} is read-only, and is left as it is", f"let it be written first: chmod u+w {shlex.quote(path)}"
+        )
 
 
 def _replace(path: str, content: bytes) -> None:

@@ -1,6 +1,7 @@
 """What the service says, compared with what is recorded: each kind of drift, and what is none."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -281,6 +282,11 @@ def test_a_refreshed_plan_judges_as_drift_does(served: Project) -> None:
     comment = served.run("plan", "--refresh", "--format", "markdown", *only).out
     assert comment.startswith("### Plan: 1 failed; 1 unchanged.\n")
     assert "#### To be looked at (1)\n\n- **failed** `short`: recorded running" in comment
+    row = served.run("plan", "--refresh", "--format", "html", *only).out.partition('<tr id="job-short"')[2]
+    cells = [re.sub("<[^>]*>", "", cell) for cell in row.partition("<tr ")[0].split("<td>")]
+    assert cells[6].startswith("recorded running, and the job is failed (JOB_STATE_FAILED)")
+    assert "runToken" not in cells[6]
+    assert cells[7].startswith("a new runToken or config runs it again, state: aborted accepts it")
     assert "::warning title=short%3A failed" in served.run("plan", "--refresh", "--format", "github", *only).out
     assert served.run("plan", "--detailed-exitcode", *only).code == 0
 

@@ -440,3 +440,137 @@ def test_an_apply_that_a_guard_refuses_shows_what_was_refused(tmp_path: Path) ->
     assert project.run("plan", "--out", "plan.json").code == 4
     saved = project.run("apply", "--plan", "plan.json", "--yes")
     assert (saved.code, "  + run      a  first run" in saved.out) == (4, True)
+
+
+# Where a first manifest goes
+
+
+@pytest.mark.parametrize(
+    ("path", "made", "following"),
+    [
+        ("jobs.yaml", ["jobs.yaml", ".gitattributes", ".gitignore"], "plan"),
+        ("web.yml", ["web.yml", ".gitattributes", ".gitignore"], "plan web.yml"),
+        ("jobs/", ["jobs/jobs.yaml", ".gitattributes", ".gitignore"], "plan"),
+        ("a/b/", ["a/b/jobs.yaml", "a/.gitattributes", "a/.gitignore"], "plan a/b/"),
+        ("a/new.yaml", ["a/new.yaml", "a/.gitattributes", "a/.gitignore"], "plan a/new.yaml"),
+    ],
+)
+def test_init_says_what_it_made_and_where_and_the_next_command_works(
+    tmp_path: Path, path: str, made: list[str], following: str
+) -> None:
+    project = Project(tmp_path)
+    run = project.run("init", path)
+    *most, last = made
+    assert (run.code, run.err) == (0, "")
+    assert run.out == f"Wrote {', '.join(most)} and {last}. Next: reconciler {following}\n"
+    assert sorted(project.files) == sorted(made)
+    assert project.run(*following.split()).out.startswith("Plan: 1 to run.")
+    before = project.files
+    again = project.run("init", path)
+    assert (again.code, again.out) == (1, "")
+    assert again.err.startswith(f"error: {made[0]} is there already")
+    assert project.files == before
+
+
+@pytest.mark.parametrize(
+    ("path", "ways"),
+    [
+        ("jobs/new", ("reconciler init jobs/new.yaml", "reconciler init jobs/new/")),
+        ("dir.txt", ("reconciler init dir.yaml", "reconciler init dir.txt/")),
+    ],
+)
+def test_init_writes_nothing_under_a_name_that_no_manifest_has(
+    tmp_path: Path, path: str, ways: tuple[str, str]
+) -> None:
+    project = Project(tmp_path)
+    run = project.run("init", path)
+    assert run.code == 64
+    assert run.err == (
+        f"error: the name of a manifest ends in .yaml or .yml, and {path} does not\n"
+        f"  for a file: `{ways[0]}`; for a folder: {ways[1]}\n"
+    )
+    assert project.files == {}
+    for way in ways:
+        assert project.run(*way.split()[1:]).code == 0
+
+
+def test_init_adds_no_second_manifest_to_a_folder_and_no_folder_in_the_place_of_a_file(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    (tmp_path / "jobs").mkdir()
+    project.write("a: {state: running}", name="jobs/a.yaml")
+    before = project.files
+    for path, there in (("jobs", "jobs/a.yaml"), ("jobs/", "jobs/a.yaml"), ("jobs/a.yaml/b.yaml", "jobs/a.yaml")):
+        run = project.run("init", path)
+        assert run.code == 1
+        assert run.err.startswith(f"error: {there}"), run.err
+    assert project.files == before
+
+
+# Files that are not to be written
+
+
+def test_a_file_that_is_read_only_is_left_as_it_is_and_named(tmp_path: Path) -> None:
+    with served_project(tmp_path) as project:
+        project.write("b:   {state:   running}", name="b.yaml")
+        text = (tmp_path / "b.yaml").read_text()
+        (tmp_path / "a.yaml").write_text("apiVersion: reconciler/v1\njobs:\n  a:   {state:   running}\n")
+        (tmp_path / "b.yaml").chmod(0o444)
+        files = ("a.yaml", "b.yaml")
+        before = project.files
+        state = ("--state", "x.state.json")
+        for words in (["fmt", *files], ["rerun", "b", *files, *state], ["import", "c=c", "b.yaml", "a.yaml", *state]):
+            run = project.run(*words)
+            assert (run.code, run.out) == (1, "")
+            assert run.err == (
+                "error: b.yaml is read-only, and is left as it is\n  let it be written first: chmod u+w b.yaml\n"
+            )
+            assert project.files == before
+        assert project.run("fmt", "--check", *files).out == "a.yaml\nb.yaml\n"
+        assert (tmp_path / "b.yaml").read_text() == text
+        assert project.run("import", "c=c", "b.yaml", "a.yaml", *state, "--dry-run").code == 0
+
+
+# Where a state is, and the sandbox's credentials
+
+
+def test_a_command_s_help_lists_only_the_options_that_it_uses(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write("a: {state: running}")
+    unused = {"validate": ["--state"], "fmt": ["--state", "--endpoint"], "diff": ["--state"]}
+    for command in ("apply", "diff", "drift", "fmt", "history", "import", "plan", "rerun", "resolve", "validate"):
+        shown = project.run(command, "--help").out
+        hidden = unused.get(command, [])
+        assert [option for option in ("--state", "--endpoint") if f"  {option} " not in shown] == hidden, command
+    # They are taken all the same, so that the same words can follow each command.
+    assert project.run("validate", "--state", "x", "--endpoint", "http://127.0.0.1:9/v1").code == 0
+    assert project.run("fmt", "--check", "--state", "x", "--endpoint", "http://127.0.0.1:9/v1").code == 0
+
+
+def test_the_help_of_push_says_which_way_the_state_goes(tmp_path: Path) -> None:
+    shown = Project(tmp_path).run("state", "push", "--help").out
+    assert "Put the state that FILE holds where the state is kept." in shown
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({}, "It takes the access token sandbox-token: export BYTENITE_ACCESS_TOKEN=sandbox-token\n"),
+        ({"BYTENITE_ACCESS_TOKEN": "own"}, "It takes the access token that was in BYTENITE_ACCESS_TOKEN\n"),
+    ],
+)
+def test_the_sandbox_says_which_token_it_takes(tmp_path: Path, env: dict[str, str], said: str) -> None:
+    project = Project(tmp_path)
+    child = subprocess.Popen(
+        project.command("sandbox"),
+        cwd=tmp_path,
+        env=project.env | {"BYTENITE_ACCESS_TOKEN": ""} | env,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    lines = [child.stdout.readline() for _ in range(5)]
+    child.terminate()
+    child.communicate()
+    assert said in lines
+    assert "It takes the API key sandbox-key: export BYTENITE_API_KEY=sandbox-key\n" in lines
+    assert "own" not in "".join(lines)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli import completing
 from reconciler.cli.interrupts import Interrupts
 from reconciler.cli.options import SECONDS, Number, allow, is_given, lock_timeout, options, selection
 from reconciler.cli.shell import Shell, show_error
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--plan", "saved", metavar="FILE", help="Carry out this saved plan.")
+@click.option("--plan", "saved", metavar="FILE", shell_complete=completing.paths, help="Carry out this saved plan.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Print the exact requests, in order, and send none.")
 @click.option(

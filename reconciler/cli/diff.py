@@ -11,7 +11,7 @@ from reconciler.views.answers import DiffAnswer
 @click.command()
 @click.argument("before", metavar="REV1")
 @click.argument("after", metavar="REV2")
-@options(DiffAnswer)
+@options(DiffAnswer, unused=("--state",))
 def diff(shell: Shell, before: str, after: str) -> ExitCode:
     """Compare the manifests of two revisions.
 

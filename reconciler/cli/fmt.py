@@ -10,7 +10,7 @@ from reconciler.errors import ExitCode
 @click.command()
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 where a file is not in canonical form.")
 @click.option("--diff", "with_diff", is_flag=True, help="Show what would change, and write nothing.")
-@options()
+@options(unused=("--state", "--endpoint"))
 def fmt(shell: Shell, check: bool, with_diff: bool) -> ExitCode:
     """Lay out manifest files in the canonical form.
 

@@ -2,6 +2,7 @@
 
 import click
 
+from reconciler.cli import completing
 from reconciler.cli.options import options
 from reconciler.cli.shell import Shell, say_what_is_passed_over
 from reconciler.errors import ExitCode, Usage
@@ -10,7 +11,7 @@ from reconciler.views.answers import HistoryAnswer, HistoryCheckAnswer
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[JOB] [PATH]...")
+@click.argument("words", nargs=-1, metavar="[JOB] [PATH]...", shell_complete=completing.known_jobs_or_paths)
 @click.option(
     "--since", metavar="REV|DATE", default="", help="Only what was done after a commit, or from a date (UTC) on."
 )

@@ -4,6 +4,7 @@ import os
 
 import click
 
+from reconciler.cli import completing
 from reconciler.cli.options import lock_timeout, options
 from reconciler.cli.shell import Shell, say_what_is_passed_over
 from reconciler.errors import ExitCode, Usage
@@ -13,7 +14,7 @@ _PICKING = ("--id", "--name", "--status")
 
 
 @click.command("import")
-@click.argument("words", nargs=-1, metavar="[NAME=ID]... [PATH]...")
+@click.argument("words", nargs=-1, metavar="[NAME=ID]... [PATH]...", shell_complete=completing.paths)
 @click.option("--all", "every", is_flag=True, help="Every job that the service lists.")
 @click.option("--id", "ids_like", multiple=True, metavar="GLOB", help="Of all, only these, by the service's id.")
 @click.option("--name", "names_like", multiple=True, metavar="GLOB", help="Of all, only these, by the service's name.")

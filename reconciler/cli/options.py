@@ -4,11 +4,12 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from reconciler.cli import completing
 from reconciler.cli.advice import variable_of
 from reconciler.cli.shell import open_shell, run
 from reconciler.errors import ExitCode
@@ -89,11 +90,12 @@ def is_given(parameter: str) -> bool:
     return click.get_current_context().get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE
 
 
-def options(*answers: type, paths: bool = True) -> Callable[[_Command], _Command]:
+def options(*answers: type, paths: bool = True, unused: Collection[str] = ()) -> Callable[[_Command], _Command]:
     """Add the options of every command. The decorated function gets a `Shell` first.
 
     The command has --format where it names the kinds of answer that it gives: it offers the formats that can show all
-    of them. With `paths` it takes paths of manifests as its last arguments.
+    of them. With `paths` it takes paths of manifests as its last arguments. The options that it has no use for are
+    `unused`: it takes them, so that the same words can follow each command, and its help leaves them out.
     """
     has_paths = paths
 
@@ -114,7 +116,7 @@ def options(*answers: type, paths: bool = True) -> Callable[[_Command], _Command
 
         command.__name__, command.__doc__ = body.__name__, body.__doc__
         wrapped: Any = command
-        for decorator in _decorators(answers, has_paths):
+        for decorator in _decorators(answers, has_paths, unused):
             wrapped = decorator(wrapped)
         # Click reads this list from its end, so the options of the command itself come first in its help.
         wrapped.__click_params__ += getattr(body, "__click_params__", [])
@@ -123,14 +125,24 @@ def options(*answers: type, paths: bool = True) -> Callable[[_Command], _Command
     return wrap
 
 
-def _decorators(answers: tuple[type, ...], has_paths: bool) -> "list[Callable[[Any], Any]]":
+def _decorators(answers: tuple[type, ...], has_paths: bool, unused: Collection[str]) -> "list[Callable[[Any], Any]]":
     """The parameters of every command, in the order in which click is to get them."""
     decorators = [
         click.option(
-            "--state", "state_url", metavar="URL", default="", help="Where the state is kept [beside the manifest]."
+            "--state",
+            "state_url",
+            metavar="PATH|URL",
+            default="",
+            help="The state: a file, or git+REMOTE#BRANCH:PATH [a file beside the manifest].",
+            hidden="--state" in unused,
+            shell_complete=completing.paths,
         ),
         click.option(
-            "--endpoint", metavar="URL", default="", help="The address of the service, in place of the manifest's."
+            "--endpoint",
+            metavar="URL",
+            default="",
+            help="The address of the service, in place of the manifest's.",
+            hidden="--endpoint" in unused,
         ),
         click.option("--no-color", is_flag=True, help="No colours (as with NO_COLOR)."),
         click.option("--verbose", is_flag=True, help="Show where manifest and state are, each job, and its calls."),
@@ -140,7 +152,7 @@ def _decorators(answers: tuple[type, ...], has_paths: bool) -> "list[Callable[[A
             click.option("--format", "format_name", type=FormatName(*answers), default="text", show_default=True)
         )
     if has_paths:
-        decorators.append(click.argument("paths", nargs=-1, metavar="[PATH]..."))
+        decorators.append(click.argument("paths", nargs=-1, metavar="[PATH]...", shell_complete=completing.paths))
     return decorators
 
 
@@ -173,8 +185,22 @@ def selection(body: _Command) -> _Command:
 def picking(body: _Command) -> _Command:
     """Add --target and --exclude."""
     for decorator in (
-        click.option("--exclude", "excludes", multiple=True, metavar="GLOB", help="Leave out jobs whose names match."),
-        click.option("--target", "targets", multiple=True, metavar="GLOB", help="Only jobs whose names match."),
+        click.option(
+            "--exclude",
+            "excludes",
+            multiple=True,
+            metavar="GLOB",
+            help="Leave out jobs whose names match.",
+            shell_complete=completing.declared_jobs,
+        ),
+        click.option(
+            "--target",
+            "targets",
+            multiple=True,
+            metavar="GLOB",
+            help="Only jobs whose names match.",
+            shell_complete=completing.declared_jobs,
+        ),
     ):
         body = decorator(body)
     return body

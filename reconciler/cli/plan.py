@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli import completing
 from reconciler.cli.options import allow, options, selection
 from reconciler.cli.shell import Shell
 from reconciler.commands import command
@@ -22,7 +23,7 @@ _NO_PLANS = (".yaml", ".yml", ".state.json", ".journal", ".lock", ".history.json
 
 @click.command()
 @click.option("--refresh", is_flag=True, help="Read the jobs from the service first; needs credentials.")
-@click.option("--out", metavar="FILE", help="Save the plan, for apply --plan.")
+@click.option("--out", metavar="FILE", shell_complete=completing.paths, help="Save the plan, for apply --plan.")
 @click.option(
     "--detailed-exitcode",
     is_flag=True,

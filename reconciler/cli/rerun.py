@@ -2,6 +2,7 @@
 
 import click
 
+from reconciler.cli import completing
 from reconciler.cli.options import options
 from reconciler.cli.shell import Shell
 from reconciler.commands import command
@@ -9,7 +10,7 @@ from reconciler.errors import ExitCode
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=completing.declared_jobs)
 @click.option("--token", metavar="TEXT", help="The runToken to write [today's date in UTC].")
 @options()
 def rerun(shell: Shell, job: str, token: str | None) -> ExitCode:

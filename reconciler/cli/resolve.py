@@ -2,13 +2,14 @@
 
 import click
 
+from reconciler.cli import completing
 from reconciler.cli.options import lock_timeout, options
 from reconciler.cli.shell import Shell
 from reconciler.errors import ExitCode, Usage
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=completing.known_jobs)
 @click.option("--applied/--not-applied", "words", multiple=True, help="What you found out about the call.")
 @click.option(
     "--reason", "why", default="", metavar="TEXT", help="How you know; kept in the record and in the history."

@@ -7,9 +7,15 @@ import sys
 
 import click
 
+from reconciler.cli import completing
 from reconciler.cli.interrupts import heeded
 from reconciler.cli.options import SECONDS
 from reconciler.errors import ExitCode, ReconcilerError
+
+_CREDENTIALS = {"BYTENITE_ACCESS_TOKEN": "sandbox-token", "BYTENITE_API_KEY": "sandbox-key"}
+"""The variables of the credentials that the server takes, and the words that it takes where a variable is not set."""
+
+_NOUNS = {"BYTENITE_ACCESS_TOKEN": "access token", "BYTENITE_API_KEY": "API key"}
 
 
 class _Sandbox(click.Command):
@@ -30,7 +36,12 @@ class _Sandbox(click.Command):
 @click.command(cls=_Sandbox)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Port on 127.0.0.1 [a free one].")
 @click.option(
-    "--db", metavar="FILE", default="sandbox.db", show_default=True, help="The SQLite file that its jobs are kept in."
+    "--db",
+    metavar="FILE",
+    shell_complete=completing.paths,
+    default="sandbox.db",
+    show_default=True,
+    help="The SQLite file that its jobs are kept in.",
 )
 @click.option("--latency", type=SECONDS, default=0.0, metavar="SECONDS", help="Delay of every answer.")
 @click.option("--job-seconds", type=SECONDS, default=30.0, show_default=True, metavar="SECONDS",
@@ -73,8 +84,7 @@ def sandbox(
         rules = [parse_fault(fault) for fault in faults]
     except ValueError as fault:
         raise click.UsageError(f"--fault: {fault}") from fault
-    token = os.environ.get("BYTENITE_ACCESS_TOKEN", "").strip() or "sandbox-token"
-    key = os.environ.get("BYTENITE_API_KEY", "").strip() or "sandbox-key"
+    token, key = (os.environ.get(variable, "").strip() or word for variable, word in _CREDENTIALS.items())
     try:
         server = SandboxServer(
             db,
@@ -89,6 +99,10 @@ def sandbox(
         for number in heeded(signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.default_int_handler)
         terminal.answer(server.banner)
+        for variable, word in _CREDENTIALS.items():
+            is_set = os.environ.get(variable, "").strip()
+            which = f"that was in {variable}" if is_set else f"{word}: export {variable}={word}"
+            terminal.answer(f"It takes the {_NOUNS[variable]} {which}")
         server.serve_forever()
     except KeyboardInterrupt:
         return ExitCode.DONE

@@ -2,6 +2,7 @@
 
 import click
 
+from reconciler.cli import completing
 from reconciler.cli.groups import Suggesting
 from reconciler.cli.options import lock_timeout, options
 from reconciler.cli.shell import Shell
@@ -26,7 +27,7 @@ def state_list(shell: Shell) -> ExitCode:
 
 
 @state.command("show")
-@click.argument("job")
+@click.argument("job", shell_complete=completing.known_jobs)
 @click.option(
     "--at", "revision", metavar="REV", default="", help="The state as it was committed to git at this revision."
 )
@@ -44,7 +45,7 @@ def state_show(shell: Shell, job: str, revision: str) -> ExitCode:
 
 
 @state.command("forget")
-@click.argument("job")
+@click.argument("job", shell_complete=completing.known_jobs)
 @lock_timeout
 @options()
 def state_forget(shell: Shell, job: str, lock_timeout: float) -> ExitCode:
@@ -61,7 +62,7 @@ def state_forget(shell: Shell, job: str, lock_timeout: float) -> ExitCode:
 
 
 @state.command("mv")
-@click.argument("old")
+@click.argument("old", shell_complete=completing.known_jobs)
 @click.argument("new")
 @lock_timeout
 @options()
@@ -103,7 +104,14 @@ def state_accept(shell: Shell, moved_to: str | None, lock_timeout: float) -> Exi
 
 
 @state.command("pull")
-@click.option("--out", "path", metavar="FILE", default="-", help="Write the state to this file [to stdout].")
+@click.option(
+    "--out",
+    "path",
+    metavar="FILE",
+    default="-",
+    shell_complete=completing.paths,
+    help="Write the state to this file [to stdout].",
+)
 @options()
 def state_pull(shell: Shell, path: str) -> ExitCode:
     """Fetch the state.
@@ -126,14 +134,14 @@ def state_pull(shell: Shell, path: str) -> ExitCode:
 
 
 @state.command("push")
-@click.argument("file")
+@click.argument("file", shell_complete=completing.paths)
 @lock_timeout
 @options()
 def state_push(shell: Shell, file: str, lock_timeout: float) -> ExitCode:
-    """Store the state in FILE.
+    """Put the state that FILE holds where the state is kept.
 
-    FILE is one that `pull` wrote. Its state is stored where the state is kept: over an older one of the same
-    lineage, or where there is none. So a state moves from one place to another.
+    FILE is one that `pull` wrote. It takes the place of an older state of the same lineage, or of none. So a state
+    moves from one place to another.
     """
     from reconciler import app
     from reconciler.kinds import FileKind, kind_of

@@ -10,7 +10,7 @@ from reconciler.views.formats import Channel
 
 
 @click.command()
-@options(ValidationAnswer)
+@options(ValidationAnswer, unused=("--state",))
 def validate(shell: Shell) -> ExitCode:
     """Check the manifest.
 
