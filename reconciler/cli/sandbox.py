@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Mapping
 
 import click
 
@@ -15,7 +16,13 @@ from reconciler.errors import ExitCode, ReconcilerError
 _CREDENTIALS = {"BYTENITE_ACCESS_TOKEN": "sandbox-token", "BYTENITE_API_KEY": "sandbox-key"}
 """The variables of the credentials that the server takes, and the words that it takes where a variable is not set."""
 
-_NOUNS = {"BYTENITE_ACCESS_TOKEN": "access token", "BYTENITE_API_KEY": "API key"}
+
+def _takes(env: Mapping[str, str]) -> str:
+    """Which credentials the server takes; what a variable holds is not shown."""
+    token, key = (
+        f"of {name}" if env.get(name, "").strip() else f"{word} ({name}={word})" for name, word in _CREDENTIALS.items()
+    )
+    return f"It takes the access token {token}, or the API key {key}"
 
 
 class _Sandbox(click.Command):
@@ -98,11 +105,7 @@ def sandbox(
         )
         for number in heeded(signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.default_int_handler)
-        terminal.answer(server.banner)
-        for variable, word in _CREDENTIALS.items():
-            is_set = os.environ.get(variable, "").strip()
-            which = f"that was in {variable}" if is_set else f"{word}: export {variable}={word}"
-            terminal.answer(f"It takes the {_NOUNS[variable]} {which}")
+        terminal.answer(f"{server.banner}\n{_takes(os.environ)}")
         server.serve_forever()
     except KeyboardInterrupt:
         return ExitCode.DONE
