@@ -1,5 +1,6 @@
 """The pages of the documentation: what they show is what is printed, and what they name exists."""
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from pages import DOCS, FOLLOWED, ROOT, Block, a_reader, blocks, is_shown, untrue
 from project import Project
+from reconciler.engines.http.exchange import Stage
 from reconciler.jobs import Status, Verb
 from reconciler.plan import ActionKind
 from reconciler.planner import TABLE, Asked, Cell
@@ -231,3 +233,26 @@ def test_the_numbers_of_cases_are_those_of_the_harnesses() -> None:
     assert len(fuzz_targets.TARGETS) == 8
     assert "eight readers of untrusted bytes under atheris" in reliability
     assert f"in {len(crash.SCENARIOS) - len(git_crash.LEFT_OUT)} scenarios" in git_state
+
+
+def said_by_the_program() -> list[str]:
+    """The fixed pieces of more than one word in all texts of the program, and the stages of a connection; longest first."""
+    pieces = set()
+    for path in [*(ROOT / "reconciler").rglob("*.py"), *(ROOT / "ci").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                pieces.add(node.value.strip(" :;,()`"))
+    return sorted({*(piece for piece in pieces if " " in piece), *Stage}, key=len, reverse=True)
+
+
+@pytest.mark.parametrize("page", ["docs/git-state.md", "docs/how-to/corporate-network.md"])
+def test_every_message_of_a_table_is_one_that_the_program_has(page: str) -> None:
+    pieces = said_by_the_program()
+    header = "message | do" if page == "docs/git-state.md" else "message | what to do"
+    shown = [message for row in rows(page, header) for message in re.findall("`([^`]*)`", row[0])]
+    assert shown
+    for message in shown:
+        left = re.sub(r"\([^)]*\)", "", message)  # What OpenSSL says.
+        for piece in pieces:
+            left = left.replace(piece, "")
+        assert not re.search(r"[a-z]{3}", left), f"{page}: {message}: nothing says {left!r}"
