@@ -4,7 +4,7 @@ import click
 
 from reconciler.cli import completing
 from reconciler.cli.options import options
-from reconciler.cli.shell import Shell, say_what_is_passed_over
+from reconciler.cli.shell import Shell, take_paths
 from reconciler.errors import ExitCode, Usage
 from reconciler.sources import is_manifest_name
 from reconciler.views.answers import HistoryAnswer, HistoryCheckAnswer
@@ -29,9 +29,7 @@ def history(shell: Shell, words: tuple[str, ...], since: str, check: bool) -> Ex
 
     job = words[0] if words and not (is_manifest_name(words[0]) or words[0].endswith(("/", "."))) else ""
     paths = words[1:] if job else words
-    shell.is_about(shell.place._replace(paths=paths or shell.place.paths))
-    if not shell.place.paths:
-        say_what_is_passed_over(shell)
+    take_paths(shell, paths)
     if not check:
         shell.show(HistoryAnswer(audit.history(shell.place, shell.world, job, since)))
         return ExitCode.DONE

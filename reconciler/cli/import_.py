@@ -1,16 +1,21 @@
 """`reconciler import`."""
 
 import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from reconciler.cli import completing
 from reconciler.cli.options import lock_timeout, options
-from reconciler.cli.shell import Shell, say_what_is_passed_over
+from reconciler.cli.shell import Shell, take_paths
 from reconciler.errors import ExitCode, Usage
 
+if TYPE_CHECKING:
+    from reconciler.authoring import Imported, Wanted
+
 _PICKING = ("--id", "--name", "--status")
-"""The options that pick some of all jobs."""
+"""The options that pick some of all jobs, in the order of the fields of `Wanted` after `ids`."""
 
 
 @click.command("import")
@@ -39,55 +44,71 @@ def import_(
     the next plan is empty. PATH is the file that the entries go to; in a folder of several it is imported.yaml.
     """
     from reconciler import authoring
-    from reconciler.views import edits
     from reconciler.wiring import ApplyOptions
 
-    pairs = [word.rpartition("=") for word in words if _is_pair(word)]
-    ids = {name: job_id for name, _, job_id in pairs}
-    if len(ids) < len(pairs) or len(set(ids.values())) < len(pairs):
-        raise Usage("a name or an id is given twice")
-    picking = [option for option, given in zip(_PICKING, (ids_like, names_like, statuses), strict=True) if given]
-    if picking and not every:
-        raise Usage(f"{' and '.join(picking)} picks from all jobs of the service: give --all too, and no NAME=ID")
-    if every and ids:
-        raise Usage("--all takes every job: give no NAME=ID with it")
-    if not every and not ids:
-        raise click.MissingParameter("Say which jobs, or give --all.", param_hint="'NAME=ID'", param_type="argument")
-    paths = tuple(word for word in words if not _is_pair(word))
-    shell.is_about(shell.place._replace(paths=paths or shell.place.paths))
-    if not shell.place.paths:
-        say_what_is_passed_over(shell)
-    wanted = authoring.Wanted(ids, ids_like, names_like, statuses)
+    wanted = authoring.Wanted(_ids(words), ids_like, names_like, statuses)
+    _refuse_contradictions(wanted, every=every)
+    take_paths(shell, [word for word in words if not _is_pair(word)])
     options = ApplyOptions(lock_timeout_s=lock_timeout)
     done = authoring.take_over(shell.place, shell.world, wanted, options, dry_run=dry_run)
-    if dry_run and done.taken:
-        shell.terminal.answer(edits.diff(*done.rewritten) + "\n")
-    if done.taken or done.left:
-        shell.terminal.answer(edits.taken(done.taken, done.rewritten.file, dry_run=dry_run))
-    else:
-        shell.terminal.answer(f"Nothing to import: {_why_none(every, bool(ids_like or names_like or statuses))}.")
-    if done.left:
-        shell.terminal.remark(edits.left_out(done.left))
-    if done.unlisted:
-        shell.terminal.remark(
-            f"warning: {done.unlisted}; import --all again, or name the jobs that are missing: "
-            "`reconciler import NAME=ID`"
-        )
-    if dry_run:
-        shell.terminal.remark("Dry run: nothing was written.")
-    elif done.taken:
-        shell.terminal.remark("Nothing was sent. Review both files, and commit them.")
+    _show(shell, done, wanted, dry_run=dry_run)
     if done.unlisted:
         return ExitCode.FAILED
     return ExitCode.REFUSED if done.left else ExitCode.DONE
 
 
-def _why_none(every: bool, picked: bool) -> str:
-    """Why no job was even looked at."""
-    if not every:
+def _ids(words: Sequence[str]) -> dict[str, str]:
+    """The id of each job by its name, from the words NAME=ID. Raises `Usage` where one of them is given twice."""
+    pairs = [word.rpartition("=") for word in words if _is_pair(word)]
+    ids = {name: job_id for name, _, job_id in pairs}
+    if len(ids) < len(pairs) or len(set(ids.values())) < len(pairs):
+        raise Usage("a name or an id is given twice")
+    return ids
+
+
+def _refuse_contradictions(wanted: "Wanted", *, every: bool) -> None:
+    """Raise `Usage` unless the words name either some jobs or all of them."""
+    picking = [option for option, given in zip(_PICKING, wanted[1:], strict=True) if given]
+    if picking and not every:
+        raise Usage(f"{' and '.join(picking)} picks from all jobs of the service: give --all too, and no NAME=ID")
+    if every and wanted.ids:
+        raise Usage("--all takes every job: give no NAME=ID with it")
+    if not every and not wanted.ids:
+        raise click.MissingParameter("Say which jobs, or give --all.", param_hint="'NAME=ID'", param_type="argument")
+
+
+def _show(shell: Shell, done: "Imported", wanted: "Wanted", *, dry_run: bool) -> None:
+    """Print which jobs were imported, which were not and why, and what to do next."""
+    from reconciler.views import edits
+
+    terminal = shell.terminal
+    if dry_run and done.taken:
+        terminal.answer(edits.diff(*done.rewritten) + "\n")
+    if done.taken or done.left:
+        terminal.answer(edits.taken(done.taken, done.rewritten.file, dry_run=dry_run))
+    else:
+        terminal.answer(f"Nothing to import: {_why_none(wanted)}.")
+    if done.left:
+        terminal.remark(edits.left_out(done.left))
+    if done.unlisted:
+        terminal.remark(
+            f"warning: {done.unlisted}; import --all again, or name the jobs that are missing: "
+            "`reconciler import NAME=ID`"
+        )
+    if dry_run:
+        terminal.remark("Dry run: nothing was written.")
+    elif done.taken:
+        terminal.remark("Nothing was sent. Review both files, and commit them.")
+
+
+def _why_none(wanted: "Wanted") -> str:
+    """The reason why there was no job to import."""
+    if wanted.ids:
         return "all of them are declared and recorded already"
-    return f"the service lists no job that {'matches and ' if picked else ''}is not declared already"
+    matches = "matches and " if any(wanted[1:]) else ""
+    return f"the service lists no job that {matches}is not declared already"
 
 
 def _is_pair(word: str) -> bool:
+    """Whether a word is NAME=ID. A path may have a "=" in it too."""
     return "=" in word and not os.path.exists(word)

@@ -4,7 +4,8 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from reconciler.cli import completing
 from reconciler.cli.interrupts import heeded
 from reconciler.cli.options import SECONDS
 from reconciler.errors import ExitCode, ReconcilerError
+
+if TYPE_CHECKING:
+    from reconciler.engines.sandbox.server import SandboxServer
 
 _CREDENTIALS = {"BYTENITE_ACCESS_TOKEN": "sandbox-token", "BYTENITE_API_KEY": "sandbox-key"}
 """The variables of the credentials that the server takes, and the words that it takes where a variable is not set."""
@@ -26,7 +30,7 @@ def _takes(env: Mapping[str, str]) -> str:
 
 
 class _Sandbox(click.Command):
-    """The command, with the whole grammar of faults below its help."""
+    """A command whose help ends with the grammar of --fault."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         from textwrap import fill, indent
@@ -40,7 +44,25 @@ class _Sandbox(click.Command):
         formatter.write(f"\nRules:\n{indent(grammar.strip(), '  ')}\n")
 
 
-@click.command(cls=_Sandbox)
+_HELP = """\
+Run the embedded server by itself.
+
+It simulates: no job really runs.
+
+It takes the token in BYTENITE_ACCESS_TOKEN and the key in BYTENITE_API_KEY, else the words
+sandbox-token and sandbox-key.
+
+\b
+--fault RULE, for example:
+  run:503               a 503 to every run, which is not done
+  run:503:after         a 503 to every run, which is done
+  run:reset:times=2     a reset connection for the first two runs
+  any:slow:seconds=5    every answer five seconds late
+  delete:429:retry-after=3:job=nightly-*
+"""
+
+
+@click.command(cls=_Sandbox, help=_HELP)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="Port on 127.0.0.1 [a free one].")
 @click.option(
     "--db",
@@ -67,33 +89,18 @@ def sandbox(
     create_missing: bool,
     no_color: bool,
 ) -> ExitCode:
-    """Run the embedded server by itself.
-
-    It simulates: no job really runs.
-
-    It takes the token in BYTENITE_ACCESS_TOKEN and the key in BYTENITE_API_KEY, else the words
-    sandbox-token and sandbox-key.
-
-    \b
-    --fault RULE, for example:
-      run:503               a 503 to every run, which is not done
-      run:503:after         a 503 to every run, which is done
-      run:reset:times=2     a reset connection for the first two runs
-      any:slow:seconds=5    every answer five seconds late
-      delete:429:retry-after=3:job=nightly-*
-    """
     from reconciler.engines.sandbox.faults import parse_fault
     from reconciler.engines.sandbox.server import SandboxServer
-    from reconciler.terminal import Terminal
 
-    terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color)
     try:
         rules = [parse_fault(fault) for fault in faults]
     except ValueError as fault:
         raise click.UsageError(f"--fault: {fault}") from fault
+
     token, key = (os.environ.get(variable, "").strip() or word for variable, word in _CREDENTIALS.items())
-    try:
-        server = SandboxServer(
+
+    def server() -> SandboxServer:
+        return SandboxServer(
             db,
             port=port,
             access_token=token,
@@ -103,6 +110,18 @@ def sandbox(
             faults=rules,
             create_missing=create_missing,
         )
+
+    return _serve(server, port, no_color=no_color)
+
+
+def _serve(make_server: "Callable[[], SandboxServer]", port: int, *, no_color: bool) -> ExitCode:
+    """Serve until a signal ends the server. Prints the error of a server that can't start."""
+    from reconciler.terminal import Terminal
+    from reconciler.views import text
+
+    terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color)
+    try:
+        server = make_server()
         for number in heeded(signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.default_int_handler)
         terminal.answer(f"{server.banner}\n{_takes(os.environ)}")
@@ -110,8 +129,6 @@ def sandbox(
     except KeyboardInterrupt:
         return ExitCode.DONE
     except ReconcilerError as fault:
-        from reconciler.views import text
-
         cause = fault.__cause__
         if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
             fault = ReconcilerError(

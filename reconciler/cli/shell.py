@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, assert_never
@@ -140,7 +140,7 @@ def run(shell: Shell, body: Callable[..., Any], arguments: Mapping[str, Any], *,
     try:
         _refuse_lost_folder()
         if has_paths and not (shell.place.paths or arguments.get("saved")):
-            say_what_is_passed_over(shell)
+            _say_what_is_passed_over(shell)
         if has_paths and shell.verbose:
             _say_where(shell)
         code = ExitCode(body(shell, **arguments))
@@ -171,7 +171,14 @@ def _refuse_lost_folder() -> None:
         raise ReconcilerError("the working directory is gone", "go to one that is there: cd FOLDER") from fault
 
 
-def say_what_is_passed_over(shell: Shell) -> None:
+def take_paths(shell: Shell, paths: Sequence[str]) -> None:
+    """Set the paths of a command that finds them among its other words. Without any, those of the environment stay."""
+    shell.is_about(shell.place._replace(paths=tuple(paths) or shell.place.paths))
+    if not shell.place.paths:
+        _say_what_is_passed_over(shell)
+
+
+def _say_what_is_passed_over(shell: Shell) -> None:
     """Warn where no path was given and two manifests have a default name, since only one of them is read."""
     from reconciler.sources import DEFAULTS, passed_over
 

@@ -1,5 +1,7 @@
 """`reconciler state`: look at what is recorded, and mend it."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from reconciler.cli import completing
@@ -9,6 +11,9 @@ from reconciler.cli.shell import Shell
 from reconciler.commands import command
 from reconciler.errors import ExitCode, ReconcilerError
 from reconciler.views.answers import RecordAnswer, RecordsAnswer
+
+if TYPE_CHECKING:
+    from reconciler.jobs import State
 
 
 @click.group(cls=Suggesting)
@@ -97,9 +102,8 @@ def state_accept(shell: Shell, moved_to: str | None, lock_timeout: float) -> Exi
     accepted, remarks = app.accept(shell.place, shell.world, lock_timeout, moved_to)
     for remark in remarks:
         shell.terminal.remark(f"accepted: {remark}")
-    jobs = "1 job" if len(accepted.jobs) == 1 else f"{len(accepted.jobs)} jobs"
     verb = "Accepted" if remarks else "Nothing to accept: the state is sound"
-    shell.terminal.answer(f"{verb}: {jobs}, serial {accepted.serial}.")
+    shell.terminal.answer(f"{verb}: {_size(accepted)}.")
     return ExitCode.DONE
 
 
@@ -159,13 +163,20 @@ def state_push(shell: Shell, file: str, lock_timeout: float) -> ExitCode:
             f"name the file that {command('state pull', options=['--out', 'FILE'])} wrote",
         )
     pushed, changed = app.push(shell.place, shell.world, content, file, lock_timeout)
-    jobs = "1 job" if len(pushed.jobs) == 1 else f"{len(pushed.jobs)} jobs"
     verb = "Pushed" if changed else "Nothing to push: it is recorded already"
-    shell.terminal.answer(f"{verb}: {jobs}, serial {pushed.serial}.")
+    shell.terminal.answer(f"{verb}: {_size(pushed)}.")
     return ExitCode.DONE
 
 
+def _size(state: "State") -> str:
+    """The number of recorded jobs, and the serial."""
+    from reconciler.views.phrases import counted
+
+    return f"{counted(len(state.jobs), 'job')}, serial {state.serial}"
+
+
 def _write_new(path: str, content: bytes) -> None:
+    """Write a file that must not be there yet. Raises `ReconcilerError` where it is, or can't be written."""
     try:
         with open(path, "xb") as target:
             target.write(content)
