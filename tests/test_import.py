@@ -238,11 +238,11 @@ def test_a_folder_of_several_files_gets_one_of_its_own(service: tuple[Project, S
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        ([], 64, "give NAME=ID, or --all"),
-        (["--all", "a=b"], 64, "give NAME=ID, or --all"),
+        (["--dry-run"], 64, "Say which jobs, or give --all."),
+        (["--all", "a=b"], 64, "--all takes every job: give no NAME=ID with it"),
         (["a=b", "a=c"], 64, "given twice"),
         (["a=c", "b=c"], 64, "given twice"),
-        (["a=b", "--id", "x"], 64, "--id, --name and --status pick from --all"),
+        (["a=b", "--id", "x", "--name", "y"], 64, "--id and --name pick from all jobs of the service: give --all too"),
         (["other=x"], 4, "another job of this name is declared, with the id other"),
         (["x=other"], 4, "the manifest has it already, as other"),
         (["a=.."], 64, "a=..: id: expected 1 to 128 letters"),

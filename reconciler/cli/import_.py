@@ -70,7 +70,9 @@ def _refuse_contradictions(wanted: "Wanted", *, every: bool) -> None:
     """Raise `Usage` unless the words name either some jobs or all of them."""
     picking = [option for option, given in zip(_PICKING, wanted[1:], strict=True) if given]
     if picking and not every:
-        raise Usage(f"{' and '.join(picking)} picks from all jobs of the service: give --all too, and no NAME=ID")
+        verb = "picks" if len(picking) == 1 else "pick"
+        named = " and ".join(picking)
+        raise Usage(f"{named} {verb} from all jobs of the service: give --all too, and no NAME=ID")
     if every and wanted.ids:
         raise Usage("--all takes every job: give no NAME=ID with it")
     if not every and not wanted.ids:
