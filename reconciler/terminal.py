@@ -7,11 +7,13 @@ from contextlib import contextmanager, suppress
 from typing import TextIO, cast
 
 from reconciler.commands import Given, with_place
-from reconciler.text import clip, log_field, printable
+from reconciler.text import clip, log_field, printable, wrapped
 
 _BAR_COLUMNS = 36
 _BESIDE_BAR_COLUMNS = 44
 """The most columns that the label, the count and the remaining time take beside a bar."""
+_FEWEST_COLUMNS = 40
+"""Text is not broken into lines that are shorter."""
 _ERASE_LINE = "\r\x1b[K"
 
 
@@ -24,6 +26,7 @@ class Terminal:
 
     def __init__(self, out: TextIO, err: TextIO, env: Mapping[str, str], *, no_color: bool) -> None:
         plain = no_color or bool(env.get("NO_COLOR")) or env.get("TERM") == "dumb"
+        self._env = env
         self._out = out
         self._err = err
         self._color_out = not plain and out.isatty()
@@ -38,9 +41,21 @@ class Terminal:
         """Whether a person can answer."""
         return sys.stdin is not None and sys.stdin.isatty() and self._err.isatty()
 
-    def answer(self, text: str) -> None:
-        """Write text for people to stdout, and a newline."""
-        self._write(self._out, printable(with_place(text, self.given), color=self._color_out))
+    def answer(self, text: str, *, is_prose: bool = False) -> None:
+        """Write text for people to stdout, and a newline. Prose is broken between words where a terminal is narrow."""
+        self._write(self._out, self._shown(text, to_answer=True, is_prose=is_prose))
+
+    def page(self, text: str) -> None:
+        """Write a long text for people to stdout. At a terminal a pager shows it, as git shows its log.
+
+        The pager is PAGER, by default `less`, which ends by itself where the text fits on one screen. PAGER=cat, a dumb
+        terminal and a CI run have none.
+        """
+        pager = self._env.get("PAGER", "less")
+        is_wanted = pager.strip() not in ("", "cat") and not self._env.get("CI") and self._env.get("TERM") != "dumb"
+        shown = self._shown(text, to_answer=True, is_prose=True)
+        if not (is_wanted and self._out.isatty() and self._was_paged(pager, shown)):
+            self._write(self._out, shown)
 
     def document(self, text: str) -> None:
         """Write a document to stdout as it is. Its format must have made it harmless."""
@@ -52,8 +67,31 @@ class Terminal:
             self._write(self._out, text)
 
     def remark(self, text: str) -> None:
-        """Write text for people to stderr, and a newline."""
-        self._write(self._err, printable(with_place(text, self.given), color=self._color_err))
+        """Write prose for people to stderr, and a newline."""
+        self._write(self._err, self._shown(text, to_answer=False, is_prose=True))
+
+    def _shown(self, text: str, *, to_answer: bool, is_prose: bool) -> str:
+        """The text as it is written: commands complete, in colours and in lines that fit, and harmless."""
+        placed = with_place(text, self.given)
+        columns = self.columns(to_answer=to_answer) if is_prose else None
+        broken = placed if columns is None else wrapped(placed, max(columns, _FEWEST_COLUMNS))
+        return printable(broken, color=self._color_out if to_answer else self._color_err)
+
+    def _was_paged(self, pager: str, text: str) -> bool:
+        """Have a pager show the text. Returns False where there is no such program."""
+        import signal
+        import subprocess
+
+        env = {"LESS": "FRX", "LV": "-c", **self._env}
+        # Ctrl-C is for the pager, which may stop a search by it.
+        before = signal.signal(signal.SIGINT, lambda *_: None)
+        try:
+            shown = subprocess.run(["sh", "-c", pager], input=f"{text}\n".encode(), env=env, check=False)
+        except OSError:
+            return False
+        finally:
+            signal.signal(signal.SIGINT, before)
+        return shown.returncode not in (126, 127)
 
     def urgent(self, text: str) -> None:
         """Write to stderr, not through its buffer, which a signal may have interrupted in the middle of a write."""

@@ -20,7 +20,12 @@ _HARMFUL = (
 _COMMAND = r"##(?=\w*\[)"
 _COMMAND_LINE = r"(?m)^(\s*)(?=::)"
 _MARKS = f"{_BEGIN}(.)|{_END}"
+_UNBROKEN = r"([ ]*)((?:(?<=[:?] )|(?<=^ )|(?<=^  ))reconciler .*|(?:`[^`]*`|[^ `]|`)+)"
 _ANSI = {"r": "31", "g": "32", "y": "33", "b": "34", "c": "36", "m": "35", "w": "1", "d": "2"}
+
+
+LAST_COLUMN = 40
+"""So many columns are enough for the last one of a table, whose text is broken into several lines."""
 
 
 class Style(StrEnum):
@@ -68,6 +73,40 @@ def clip(text: str, columns: int) -> str:
                 break
         parts.append(piece)
     return "".join(parts) + "…" + (_END if is_open else "")
+
+
+def wrapped(text: str, columns: int) -> str:
+    """The text with each line broken between words, so that no line takes more than so many columns.
+
+    What follows a break is indented to where the last column of the line begins, or else a little deeper than the line.
+    A command that ends a line, and what stands in backticks, is never broken: it has to work where it is pasted. A word
+    that is longer than a line stays whole.
+    """
+    return "\n".join(_wrapped_line(line, columns) if width(line) > columns else line for line in text.split("\n"))
+
+
+def _wrapped_line(line: str, columns: int) -> str:
+    words = re.findall(_UNBROKEN, line)
+    indent = " " * _hang_of(line, columns)
+    lines, left = [""], columns
+    for space, word in words:
+        needed = width(space) + width(word)
+        if needed <= left or not lines[-1].strip():
+            lines[-1] += space + word
+            left -= needed
+        else:
+            lines.append(indent + word)
+            left = columns - len(indent) - width(word)
+    return "\n".join(lines)
+
+
+def _hang_of(line: str, columns: int) -> int:
+    """How far the rest of a line is indented: to its last column, where half of the width or enough is left for it."""
+    bare = re.sub(_MARKS, "", line)
+    starts = [width(bare[: gap.end()]) for gap in re.finditer(r"(?<=\S)  +(?=\S)", bare)]
+    fitting = [start for start in starts if start <= max(columns // 2, columns - LAST_COLUMN)]
+    margin = len(bare) - len(bare.lstrip())
+    return fitting[-1] if fitting else min(margin + 2 if margin else 4, columns // 2)
 
 
 def _columns_of(character: str) -> int:

@@ -1,6 +1,7 @@
 """What a person sees at a terminal, and what a long apply leaves in a log."""
 
 import fcntl
+import itertools
 import os
 import pty
 import re
@@ -9,13 +10,14 @@ import struct
 import subprocess
 import termios
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 
 from project import Project, served_project
-from reconciler.text import Style, clip, styled, width
+from reconciler.text import Style, clip, styled, width, wrapped
 
 ROWS, COLUMNS = 24, 80
 WAIT_S = 120
@@ -23,14 +25,16 @@ _STYLE = re.compile(r"\x1b\[[0-9;?]*[A-JL-Za-z]")
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def at_terminal(project: Project, *arguments: str, answer: str = "", columns: int = COLUMNS) -> tuple[int, str, str]:
+def at_terminal(
+    project: Project, *arguments: str, answer: str = "", columns: int = COLUMNS, term: str = "xterm-256color"
+) -> tuple[int, str, str]:
     """Run a command at a terminal: its exit code, what was there when it asked, and all that it wrote."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
     child = subprocess.Popen(
         project.command(*arguments),
         cwd=project.folder,
-        env=project.env | {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(ROWS)},
+        env=project.env | {"TERM": term, "COLUMNS": str(columns), "LINES": str(ROWS)},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -65,6 +69,82 @@ def screen(written: str, columns: int = COLUMNS) -> list[str]:
 
 def numbered(count: int, timeout: str = "7200") -> str:
     return "\n".join(f"job-{n:05}: {{state: running, config: {{jobTimeout: {timeout}}}}}" for n in range(count))
+
+
+# Lines and pages
+
+
+def test_at_a_terminal_a_plan_is_broken_between_words_and_in_a_pipe_a_job_has_one_line(tmp_path: Path) -> None:
+    with served_project(tmp_path, "run:reset:job=report") as project:
+        project.write("report: {state: running}\nweekly-transcode: {state: running}")
+        assert project.run("apply", "--yes").code == 5
+        project.write("report: {state: running}\nweekly-transcode: {state: running, config: {jobTimeout: 7200}}")
+        piped = project.run("plan").out.splitlines()
+        held = next(line for line in piped if "! hold" in line)
+        assert len(held) > 160
+        code, _, written = at_terminal(project, "plan")
+        assert code == 0
+        lines = _CONTROL.sub("", written).replace("\r\n", "\n").splitlines()
+        at = next(number for number, line in enumerate(lines) if "! hold" in line)
+        column = held.index("in doubt")
+        broken = [lines[at], *itertools.takewhile(lambda line: line.startswith(" " * column), lines[at + 1 :])]
+        assert max(map(len, broken[:-1])) <= COLUMNS
+        assert " ".join(line.strip() for line in broken) == held.strip()
+        assert "reconciler resolve report --applied" in " ".join(broken)
+
+
+def test_a_command_and_a_long_word_are_never_broken() -> None:
+    command = "reconciler resolve 'a job' --applied --state a/long/path/of.state.json"
+    text = f"error: one two three four five six seven\n  do this, `reconciler state list` first, or then: {command}"
+    assert wrapped(text, 40) == (
+        "error: one two three four five six seven\n"
+        "  do this, `reconciler state list`\n"
+        "    first, or then:\n"
+        f"    {command}"
+    )
+    assert wrapped(f"a {'x' * 50} b", 40) == f"a\n    {'x' * 50}\n    b"
+    assert wrapped(f"  + run  name  {styled(Style.RED, 'many words in one style')}", 26) == (
+        f"  + run  name  {styled(Style.RED, 'many words in one style').replace(' in', chr(10) + ' ' * 9 + 'in')}"
+    )
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Iterator[Project]:
+    """A history of three entries, in whose folder a pager leaves what it was given."""
+    with served_project(tmp_path) as project:
+        project.write("nightly-transcode: {state: running}\nb: {state: running}\nc: {state: aborted}")
+        assert project.run("apply", "--yes").code == 0
+        project.env["PAGER"] = "tee paged"
+        yield project
+
+
+def test_at_a_narrow_terminal_an_entry_of_the_history_has_a_few_short_lines(told: Project) -> None:
+    code, _, written = at_terminal(told, "history")
+    lines = _CONTROL.sub("", written).replace("\r\n", "\n").splitlines()
+    assert (code, max(map(len, lines)) <= COLUMNS) == (0, True)
+    at = next(number for number, line in enumerate(lines) if "  nightly-transcode  run succeeded" in line)
+    assert lines[at + 1].startswith("    by ada@")
+    assert lines[at + 2].startswith("    HTTP 200, ")
+    assert lines[at + 3].startswith("    first run; ")
+    wide = _CONTROL.sub("", at_terminal(told, "history", columns=160)[2]).replace("\r\n", "\n").splitlines()
+    assert (wide[0].startswith("WHEN "), max(map(len, wide)) <= 160) == (True, True)
+    assert told.run("history").out.startswith("WHEN ")
+
+
+def test_a_pager_shows_the_history_at_a_terminal_alone(told: Project) -> None:
+    paged = told.folder / "paged"
+    at_terminal(told, "history")
+    assert "nightly-transcode  run succeeded" in _CONTROL.sub("", paged.read_text())
+    paged.unlink()
+    assert told.run("history").code == 0
+    for variable, value in (("CI", "true"), ("TERM", "dumb"), ("PAGER", ""), ("PAGER", "cat"), ("PAGER", "no-such")):
+        before = dict(told.env)
+        told.env[variable] = value
+        child = at_terminal(told, "history") if variable != "TERM" else at_terminal(told, "history", term=value)
+        assert (child[0], "nightly-transcode  run succeeded" in _CONTROL.sub("", child[2])) == (0, True), variable
+        told.env = before
+    assert at_terminal(told, "plan")[0] == 0
+    assert not paged.exists()
 
 
 # The question

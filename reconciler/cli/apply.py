@@ -194,7 +194,7 @@ def _show_plan(shell: Shell, made: "Plan") -> None:
 
     shown = text.plan(made, calls=shell.verbose)
     if shell.is_text:
-        shell.terminal.answer(shown)
+        shell.terminal.answer(shown, is_prose=True)
         shell.terminal.answer("")
     else:
         shell.terminal.remark(shown)

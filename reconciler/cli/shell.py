@@ -13,7 +13,7 @@ from reconciler.cli.advice import advise
 from reconciler.cli.failure import HINT, SECRETS, traceback_of
 from reconciler.commands import Given, command, with_place
 from reconciler.errors import ExitCode, ManifestError, ReconcilerError
-from reconciler.views.answers import FailureAnswer
+from reconciler.views.answers import FailureAnswer, HistoryAnswer, RequestsAnswer
 from reconciler.views.formats import Channel, Format, ViewContext, find
 
 if TYPE_CHECKING:
@@ -72,8 +72,10 @@ class Shell:
         if not text:
             return
         match self.format.channel:
+            case Channel.TEXT if isinstance(answer, HistoryAnswer):
+                self.terminal.page(text)
             case Channel.TEXT:
-                self.terminal.answer(text)
+                self.terminal.answer(text, is_prose=not isinstance(answer, RequestsAnswer))
             case Channel.DOCUMENT:
                 self.terminal.document(text)
             case Channel.COMMANDS:
@@ -94,7 +96,12 @@ class Shell:
     def _context(self) -> ViewContext:
         from reconciler.wiring import repository_path
 
-        return ViewContext(self.verbose, self.complete, lambda file: repository_path(file, self.world.env))
+        return ViewContext(
+            self.verbose,
+            self.complete,
+            lambda file: repository_path(file, self.world.env),
+            self.terminal.columns(to_answer=True) if self.is_text else None,
+        )
 
     def _state_at(self) -> str:
         """The address of the state, or "" where the manifest is missing or does not tell."""

@@ -30,12 +30,14 @@ class ViewContext(NamedTuple):
 
     `verbose` is whether each job is to be listed, with its requests. `complete` returns a text in which each command
     of this tool has the paths, the --state and the --endpoint that were given. `repository_path` turns a file as the
-    command line names it into its path in the repository.
+    command line names it into its path in the repository. `columns` is the width of the terminal that shows the text,
+    and None where no terminal does.
     """
 
     verbose: bool = False
     complete: Callable[[str], str] = str
     repository_path: Callable[[str], str] = str
+    columns: int | None = None
 
 
 View = Callable[[_Answer, ViewContext], str]

@@ -26,7 +26,7 @@ from reconciler.plan import (
     said_of_allowed,
     verdict,
 )
-from reconciler.text import Style, field, pad, styled
+from reconciler.text import LAST_COLUMN, Style, field, pad, styled, width
 from reconciler.views.answers import (
     DiffAnswer,
     DriftAnswer,
@@ -124,7 +124,13 @@ def _(answer: StatusAnswer, context: ViewContext) -> str:
 
 @FORMAT.shows(HistoryAnswer)
 def _(answer: HistoryAnswer, context: ViewContext) -> str:
-    return table([_HISTORY_HEAD, *map(_entry, answer.entries)]) if answer.entries else "The history is empty."
+    if not answer.entries:
+        return "The history is empty."
+    rows = [_HISTORY_HEAD, *map(_entry, answer.entries)]
+    narrow = table([row[:-1] for row in rows]).splitlines()
+    if context.columns is None or max(map(width, narrow)) + LAST_COLUMN <= context.columns:
+        return table(rows)
+    return "\n".join(map(_entry_in_lines, answer.entries))
 
 
 @FORMAT.shows(HistoryCheckAnswer)
@@ -328,6 +334,15 @@ def _entry(entry: HistoryEntry) -> tuple[str, ...]:
         commit(entry) or NONE,
         "; ".join(filter(None, (entry.reason, entry.answer, request(entry.request_id)))),
     )
+
+
+def _entry_in_lines(entry: HistoryEntry) -> str:
+    """An entry of the history below its head, for a terminal that is too narrow for the table."""
+    at, job, verb, outcome, status, took, who, commit_of_entry, why = map(field, _entry(entry))
+    head = styled(Style.BOLD, f"{at}  {job}  {verb} {outcome}")
+    by = ", ".join(filter(None, (f"by {who}", f"commit {commit_of_entry}" if entry.commit else "")))
+    answered = ", ".join(filter(None, (f"HTTP {status}" if status else "", took)))
+    return "\n".join([head, *(f"    {line}" for line in (by, answered, why) if line)])
 
 
 def records(state: State | None) -> str:
