@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def taken_by(group: click.Group, above: str) -> Iterator[tuple[str, set[str]]]:
-    """Each command, the options that it takes, the forms of --format, and "PATH" where it takes manifest paths."""
+    """Each command, the options that it takes, the names of formats, and "PATH" where it takes manifest paths."""
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
@@ -24,8 +24,8 @@ def taken_by(group: click.Group, above: str) -> Iterator[tuple[str, set[str]]]:
             continue
         words = {option for parameter in command.params for option in parameter.opts}
         for parameter in command.params:
-            if parameter.name == "form" and isinstance(parameter.type, click.Choice):
-                words |= {str(form) for form in parameter.type.choices}
+            if "--format" in parameter.opts:
+                words |= {str(item.value) for item in parameter.type.shell_complete(context, parameter, "")}
             if "[PATH]..." in (parameter.metavar or ""):
                 words.add("PATH")
         yield f"{above}{name}", words
