@@ -30,9 +30,10 @@ from reconciler.errors import CredentialsError, EngineError, ManifestError, Stat
 from reconciler.evidence import Trace, trace_of
 from reconciler.jobs import Desired, Doubt, Evidence, Observation, Record, State, Status, Target, Verb
 from reconciler.manifest.document import Document
+from reconciler.manifest.events import LIBYAML
 from reconciler.manifest.parse import parse
 from reconciler.manifest.schema import Validator, schema_text
-from reconciler.manifest.yaml import LIBYAML, read
+from reconciler.manifest.yaml import read
 from reconciler.starter import MANIFEST
 from reconciler.state import codec
 from reconciler.state.journal import RESERVE_BYTES, JournalDamaged, decode

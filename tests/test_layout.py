@@ -8,11 +8,12 @@ from hypothesis import given, settings
 
 from manifests import MARK, Written, manifests
 from project import Project
+from reconciler.manifest.events import LIBYAML
 from reconciler.manifest.layout import canonical, scalar
 from reconciler.manifest.parse import parse
 from reconciler.manifest.schema import schema_text
 from reconciler.manifest.syntax import tree_of
-from reconciler.manifest.yaml import LIBYAML, read
+from reconciler.manifest.yaml import read
 
 SCHEMA = json.loads(schema_text("manifest.schema.json"))
 HEAD = "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\n"

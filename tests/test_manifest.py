@@ -12,8 +12,8 @@ from reconciler.endpoints import endpoint_fault, normalize_endpoint
 from reconciler.errors import ManifestError, ReconcilerError
 from reconciler.jobs import Desired, Job, OnConfigChange, Target
 from reconciler.manifest import Manifest
+from reconciler.manifest.events import LIBYAML
 from reconciler.manifest.parse import parse
-from reconciler.manifest.yaml import LIBYAML
 from reconciler.sources import default_paths, read_sources
 
 HEAD = "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\n"

@@ -1,7 +1,7 @@
-"""Edits of a manifest file: text is put into it, and every byte that an edit is not about stays.
+"""Edits of a manifest file. An edit puts text into the file, and leaves every other byte as it is.
 
-No tree is written out again. What is put in takes up the indentation, the quotes, the line ends and the
-order that the file has. Then the text is read again: it must mean what was meant, and nothing else.
+The new text follows the file in its indentation, quotes, line ends and order. The edited file is then read again: its
+meaning must differ from the old meaning by just what was asked for.
 """
 
 import re
@@ -18,12 +18,12 @@ from reconciler.manifest.layout import INDENT, WIDTH, flow, meaning, quoted, sca
 from reconciler.manifest.syntax import Collection, Entry, Scalar, comments_of, tree_of
 from reconciler.manifest.yaml import read
 
-_ENCODING = "utf-8-sig"  # a byte order mark is no part of the text, and stays
+_ENCODING = "utf-8-sig"  # a byte order mark is not a part of the text, and stays
 _BREAK = re.compile(r"\r\n?|\n")
 
 
 class _Splice(NamedTuple):
-    """Text that takes the place of what stands from `start` to `end`."""
+    """A text that replaces the characters from `start` up to `end`."""
 
     start: int
     end: int
@@ -31,10 +31,10 @@ class _Splice(NamedTuple):
 
 
 def set_field(source: bytes, file: str, job: str, field: str, value: str, order: Sequence[str]) -> bytes:
-    """The file with one text field of a job set.
+    """The file with one text field of a job set to a value.
 
-    A field that is not there yet comes after those that `order` names before it. The file is valid,
-    and declares the job. Raises `ReconcilerError` where the edit would say anything else.
+    The file must be valid and declare the job. A new field is put after the fields that `order` names before it. Raises
+    `ReconcilerError` where the edited file would mean anything else.
     """
     text = source.decode(_ENCODING)
     fields = _collection(_entry(_top(text), "jobs", job))
@@ -52,10 +52,10 @@ def set_field(source: bytes, file: str, job: str, field: str, value: str, order:
 
 
 def add_jobs(source: bytes, file: str, jobs: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """The file with these jobs added, given as name to fields in the order in which they are written.
+    """The file with these jobs added. `jobs` maps each name to its fields, in the order in which they are to stand.
 
-    Each has its sorted place where the names in the file are sorted, else they come last. The file
-    is valid, but for what other files add to it. Raises `ReconcilerError` as `set_field` does.
+    If the names in the file are sorted, each job is put at its sorted place; else the jobs come last. The file must be
+    valid, apart from blocks that other files bring. Raises `ReconcilerError` as `set_field` does.
     """
     text = source.decode(_ENCODING)
     top = _top(text)
@@ -73,7 +73,7 @@ def add_jobs(source: bytes, file: str, jobs: Mapping[str, Mapping[str, Any]]) ->
 
 
 def _edited(source: bytes, file: str, splices: Sequence[_Splice], change: Callable[[Any], None]) -> bytes:
-    """The file with these splices, which must do to its meaning what `change` does, and no more."""
+    """The file with these splices. They must change the meaning of the file just as `change` changes its value."""
     text = source.decode(_ENCODING)
     parts = []
     at = 0
@@ -97,7 +97,7 @@ def _edited(source: bytes, file: str, splices: Sequence[_Splice], change: Callab
 
 
 def _replaced(old: Scalar | Collection, value: str) -> _Splice:
-    """A value in the place of another, in its style of quotes where it can be."""
+    """The splice that replaces a value by text, in the same quotes if these can hold the text."""
     assert isinstance(old, Scalar)
     if old.style == "'" and value.isprintable():
         return _Splice(old.start, old.end, "'" + value.replace("'", "''") + "'")
@@ -105,7 +105,7 @@ def _replaced(old: Scalar | Collection, value: str) -> _Splice:
 
 
 def _added_field(text: str, fields: Collection, after: Entry | None, written: str) -> _Splice:
-    """One more field of a job; `after` is the one before it, None where it is the first."""
+    """The splice that adds a field to a job, after the field `after`, or as the first field if that is None."""
     if after is None:
         start = fields.entries[0].key
         assert start is not None
@@ -118,7 +118,7 @@ def _added_field(text: str, fields: Collection, after: Entry | None, written: st
 
 
 def _among(text: str, there: Entry, names: Sequence[str], jobs: Mapping[str, Mapping[str, Any]]) -> list[_Splice]:
-    """New jobs among those that are there."""
+    """The splices that add jobs to a `jobs` block which has some."""
     block = _collection(there)
     present = [entry.key.value for entry in block.entries if entry.key]
     if block.flow:
@@ -136,7 +136,7 @@ def _among(text: str, there: Entry, names: Sequence[str], jobs: Mapping[str, Map
     for place, added in sorted(places.items()):
         written = [_job(name, jobs[name], " " * block.column, step, one_line=not blocks) for name in added]
         spaced = [[*job, ""] if place == 0 else ["", *job] for job in written] if apart else written
-        # Ahead of the first job means right below `jobs:`: the comments there stay with what they are about.
+        # A job ahead of the first one is put right below `jobs:`, so that comments there stay with the job below them.
         end = _end(block.entries[place - 1]) if place else _key(there).end
         splices.append(_lines(text, end, [line for job in spaced for line in job]))
     return splices
@@ -145,7 +145,7 @@ def _among(text: str, there: Entry, names: Sequence[str], jobs: Mapping[str, Map
 def _first_jobs(
     text: str, top: Collection, there: Entry | None, names: Sequence[str], jobs: Mapping[str, Mapping[str, Any]]
 ) -> _Splice:
-    """The first jobs of a file; `there` is its empty `jobs`, if any."""
+    """The splice that adds the first jobs to a file. `there` is the empty `jobs` block of the file, or None."""
     if top.flow:
         inner = ", ".join(f"{scalar(name)}: {flow(jobs[name])}" for name in names)
         end = top.entries[-1].value.end if there is None else there.value.end - 1
@@ -175,25 +175,25 @@ def _job(name: str, fields: Mapping[str, Any], margin: str, step: int, *, one_li
 
 
 def _lines(text: str, end: int, lines: Sequence[str]) -> _Splice:
-    """Lines below the one in which `end` is."""
+    """The splice that adds lines below the line that holds the place `end`."""
     line_break = _line_break(text, end)
     at = end
     if text[end - 1] not in "\r\n":
         found = _BREAK.search(text, end)
-        if found is None:  # the file ends without one, and so it does then
+        if found is None:  # the file has no line break at its end, and gets none
             return _Splice(len(text), len(text), "".join(line_break + line for line in lines))
         at = found.end()
     return _Splice(at, at, "".join(line + line_break for line in lines))
 
 
 def _line_break(text: str, near: int) -> str:
-    """The line break that the file has at a place, else the first one in it."""
+    """The first line break after a place, else the first one of the file, else "\\n"."""
     found = _BREAK.search(text, near) or _BREAK.search(text)
     return found[0] if found else "\n"
 
 
 def _end(entry: Entry) -> int:
-    """Where an entry ends, with the comments at the foot of what it holds."""
+    """The place just after an entry, with the comments at the foot of its value."""
     value = entry.value
     if isinstance(value, Scalar) or value.flow:
         return value.end
@@ -201,12 +201,12 @@ def _end(entry: Entry) -> int:
 
 
 def _top(text: str) -> Collection:
-    """The fields of a file."""
+    """The fields at the top of a file."""
     return _collection(tree_of(text).root)
 
 
 def _entry(top: Collection, *path: str) -> Entry:
-    """The entry at a path, which is there."""
+    """The entry at a path, which must exist."""
     found = None
     for step in path:
         found = (top if found is None else _collection(found)).find(step)

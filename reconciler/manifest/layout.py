@@ -1,10 +1,13 @@
-"""The one canonical layout of a manifest file, comments kept.
+"""The one canonical layout of a manifest file. Comments are kept.
 
-Fields stand in the schema's order. What people name (jobs, labels) stays in the order that they
-chose: it groups what belongs together, and no rule could know how. Two spaces a level. A collection in
-flow style stays so where it fits on its line, a block stays a block, and `jobs` is one. Quotes, double
-ones, stand only where text would be misread without. Where there were blank lines there is one. Comments
-at the ends of lines that follow each other are aligned. Text that is in this form stays as it is.
+- Fields stand in the order of the schema. Jobs and labels stay in the order of the file, as people group them by hand.
+- Each level is indented by two spaces.
+- A collection in flow style stays in flow style if it fits on its line. A block stays a block, and `jobs` is a block.
+- Text stands in double quotes if a reader would take the plain text for something else, and else without quotes.
+- Several blank lines become one.
+- Comments at the ends of lines that follow each other are aligned.
+
+A file in this layout stays as it is.
 """
 
 import json
@@ -13,11 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reconciler.errors import ReconcilerError
+from reconciler.manifest.scalars import meaning_of_plain
 from reconciler.manifest.syntax import Collection, Comment, Entry, Scalar, Tree, comments_of, tree_of
-from reconciler.manifest.yaml import meaning_of_plain, read
+from reconciler.manifest.yaml import read
 
 WIDTH = 100
-"""Columns that a collection in flow style may take with its key; a comment after it is not counted."""
+"""The columns that a collection in flow style and its key may take together. A comment after them does not count."""
 
 INDENT = 2
 
@@ -34,9 +38,10 @@ class _Line(NamedTuple):
 
 
 def canonical(source: bytes, file: str, schema: Schema) -> bytes:
-    """The canonical form of a file that is valid under this schema, with the line ends that most of its lines have.
+    """The file in the canonical layout, with the line ends that most of its lines have.
 
-    Raises `ReconcilerError` where that would not say the same: nothing is lost by it.
+    The file must be valid under the schema. Raises `ReconcilerError` where the new text would not mean the same as the
+    file, or would lack one of its comments.
     """
     text = source.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     comments = sorted(comments_of(tree_of(text)))
@@ -57,12 +62,12 @@ def has_crlf(source: bytes) -> bool:
 
 
 def meaning(value: Any) -> str:
-    """What a value of a file means, as a text to compare: the order of fields and a ".0" say nothing."""
+    """The meaning of a value as text, equal for values that mean the same in another order of fields or with a ".0"."""
     return json.dumps(_whole(value), sort_keys=True)
 
 
 def scalar(value: Any) -> str:
-    """A scalar on one line: text is plain where every reader takes it for that text, else in double quotes."""
+    """A scalar on one line. Text is plain if every reader takes it for the same text, and else in double quotes."""
     match value:
         case str():
             return value if _is_plain(value) else quoted(value)
@@ -71,7 +76,7 @@ def scalar(value: Any) -> str:
 
 
 def flow(value: Any) -> str:
-    """A value on one line, in flow style; mappings keep their order."""
+    """A value on one line, in flow style. Mappings keep their order."""
     match value:
         case dict():
             return "{" + ", ".join(f"{scalar(key)}: {flow(inner)}" for key, inner in value.items()) + "}"
@@ -82,24 +87,24 @@ def flow(value: Any) -> str:
 
 
 def quoted(text: str) -> str:
-    """Text in double quotes, with escapes for what does not show."""
+    """Text in double quotes. Characters that do not show are written as escapes."""
     return f'"{"".join(map(_escaped, text))}"'
 
 
 def fields_of(schema: Schema, root: Schema) -> Sequence[str]:
-    """The fields that a schema names, in its order; references are into `root`."""
+    """The fields that a schema names, in the order of the schema. `root` is the whole schema, for references."""
     return tuple(_resolved(schema, root).get("properties", ()))
 
 
 class _Writer:
-    """Writes a tree, line by line."""
+    """Writes the tree of a file line by line."""
 
     def __init__(self, schema: Schema) -> None:
         self._root = schema
         self._lines: list[_Line] = []
 
     def file(self, tree: Tree) -> Iterator[str]:
-        """The lines of the file."""
+        """The lines of the file, without line ends."""
         self._comments(tree.top, "")
         if tree.marked:
             self._lines.append(_Line("---"))
@@ -107,7 +112,7 @@ class _Writer:
         self._comments([*root.head, *root.beside], "")
         assert isinstance(root.value, Collection)
         first = root.value.entries[0]
-        # What stands above the first field, and apart from it, is about the file.
+        # A comment above the first field, with a blank line between the two, is about the file.
         apart = [at for at, blank in enumerate([*(c.blank for c in first.head), first.blank]) if blank and at]
         if apart:
             self._comments(first.head[: apart[-1]], "")
@@ -118,7 +123,7 @@ class _Writer:
         return _aligned(self._lines)
 
     def _entries(self, block: Collection, schema: Schema, margin: str) -> None:
-        """A block: its entries and what stands at its foot. No blank line begins it."""
+        """Write a block: its entries, then the comments at its foot. No blank line begins a block."""
         first = len(self._lines)
         for entry in self._sorted(block, schema):
             self._entry(entry, schema, margin)
@@ -132,7 +137,7 @@ class _Writer:
         written = self._inline(value, schema, WIDTH - len(start) - 1, margin)
         if entry.key is not None and entry.key.value == "jobs" and around is self._root:
             written = written[:0] if isinstance(value, Collection) and value.entries else written
-        # A line has room for one comment, and an item that is a block has no line of its own.
+        # There is room for one comment beside a line. An item that is a block has no line of its own.
         beside = entry.beside[-1:] if written or entry.key is not None else []
         self._comments([*entry.head, *entry.beside[: len(entry.beside) - len(beside)]], margin)
         if isinstance(value, Collection) and not value.entries:
@@ -159,7 +164,7 @@ class _Writer:
         self._lines[first] = _Line(f"{start} {code.removeprefix(deeper)}", comment)
 
     def _inline(self, value: Scalar | Collection, schema: Schema, room: int, margin: str) -> list[str]:
-        """What follows the sign of an entry, then further lines; none where the value is to be a block."""
+        """The text after the key or dash of an entry, then further lines; nothing if the value is to be a block."""
         if isinstance(value, Scalar):
             text = value.value
             if value.style in ("|", ">") and _is_literal(text):
@@ -175,7 +180,7 @@ class _Writer:
         return [text] if len(text) <= room else []
 
     def _value(self, node: Scalar | Collection, schema: Schema) -> Any:
-        """The plain value of a node, fields in order."""
+        """The plain value of a node, with its fields in the order of the schema."""
         if isinstance(node, Scalar):
             return node.value
         values = [
@@ -184,12 +189,12 @@ class _Writer:
         return {key.value: value for key, value in values if key} if node.keyed else [value for _, value in values]
 
     def _sorted(self, block: Collection, schema: Schema) -> list[Entry]:
-        """The entries, with the fields that the schema names in its order."""
+        """The entries. Fields that the schema names come first, in the order of the schema."""
         ranks = {name: rank for rank, name in enumerate(fields_of(schema, self._root))}
         return sorted(block.entries, key=lambda entry: ranks.get(entry.key.value, len(ranks)) if entry.key else 0)
 
     def _inside(self, entry: Entry, around: Schema) -> Schema:
-        """The schema of an entry's value."""
+        """The schema of an entry's value, empty for an unknown field. `around` is the schema of the collection."""
         around = _resolved(around, self._root)
         if entry.key is None:
             inner = around.get("items")
@@ -198,7 +203,7 @@ class _Writer:
         return inner if isinstance(inner, Mapping) else {}
 
     def _comments(self, comments: Sequence[Comment], margin: str) -> None:
-        """Comments on lines of their own."""
+        """Write comments on lines of their own."""
         for comment in comments:
             if comment.blank:
                 self._blank()
@@ -210,7 +215,7 @@ class _Writer:
 
 
 def _aligned(lines: Sequence[_Line]) -> Iterator[str]:
-    """The lines, with the comments at their ends in one column where they follow each other."""
+    """The lines as text. Comments at the ends of lines that follow each other stand in one column."""
     at = 0
     while at < len(lines):
         end = at + 1
@@ -227,7 +232,7 @@ def _aligned(lines: Sequence[_Line]) -> Iterator[str]:
 
 
 def _is_row(line: _Line) -> bool:
-    """Whether the line is like one of a table: it has a comment, and opens no block."""
+    """Whether a line is a row of a table of comments: it has a comment at its end, and opens no block."""
     return bool(line.comment) and not line.code.endswith(":")
 
 
@@ -236,7 +241,7 @@ def _margin(line: _Line) -> int:
 
 
 def _resolved(schema: Schema, root: Schema) -> Schema:
-    """The schema, a reference followed."""
+    """The schema that a reference leads to, or the schema itself."""
     ref = schema.get("$ref", "")
     found: Schema = root["$defs"][ref.removeprefix("#/$defs/")] if ref else schema
     return found
@@ -255,7 +260,7 @@ def _whole(value: Any) -> Any:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether text without quotes is that text to readers of YAML 1.1 and 1.2, in a block and in flow style."""
+    """Whether readers of YAML 1.1 and 1.2 take the text without quotes for that text, in blocks and in flow style."""
     if not text or text[0] in _NO_START or text[0] == " " or text[-1] in " :" or text.startswith("..."):
         return False
     if ": " in text or " #" in text or not text.isprintable() or not _FLOW_SIGNS.isdisjoint(text):
@@ -265,7 +270,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _is_literal(text: str) -> bool:
-    """Whether text of several lines can stand in a literal block as it is, without a sign for its indentation."""
+    """Whether text of several lines can stand in a literal block (`|`) that needs no number for its indentation."""
     first, *others = text.removesuffix("\n").split("\n")
     shows = all(line.isprintable() and not line.endswith(" ") for line in (first, *others))
     return shows and bool(others) and bool(others[-1]) and bool(first) and first[0] != " "

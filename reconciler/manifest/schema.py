@@ -105,7 +105,7 @@ def _explained(schema: Schema, document: Any, suggestion: "Suggestions | None") 
 
 
 def _refusals(error: Any, root: Schema, suggestion: "Suggestions") -> Iterator[Refusal]:
-    """What one error of jsonschema says, in plain words."""
+    """The refusals that one error of jsonschema stands for, in plain words."""
     path = tuple(error.absolute_path)
     value, argument = error.instance, error.validator_value
     if "propertyNames" in error.absolute_schema_path:
@@ -125,7 +125,7 @@ def _refusals(error: Any, root: Schema, suggestion: "Suggestions") -> Iterator[R
 
 
 def _wording(error: Any, suggestion: "Suggestions") -> str:
-    """What is expected, and what is found."""
+    """The words of an error: what the schema expects, and what the document holds."""
     value, argument, schema = error.instance, error.validator_value, error.schema
     match error.validator:
         case "type":
@@ -152,7 +152,7 @@ def _wording(error: Any, suggestion: "Suggestions") -> str:
 
 
 def _found(value: Any) -> str:
-    """A value in words, short enough for a message."""
+    """A value in words, cut where it is too long for a message."""
     match value:
         case None:
             return "nothing"
@@ -175,7 +175,7 @@ def _plain(value: Any) -> str:
 
 
 def _quoting(expected: list[str], value: Any) -> str:
-    """What to do where quotes alone are wrong."""
+    """The advice for a value that is right apart from its quotes, or ""."""
     if expected == ["string"]:
         return ": put it in quotes" if type(value) in (int, float, bool) else ""
     if type(value) is str and "integer" in expected and re.fullmatch(r"-?[0-9]{1,19}", value):
@@ -196,7 +196,7 @@ def _nearest(value: Any, allowed: list[Any], suggestion: "Suggestions") -> str:
 
 
 def _instead(name: str, known: Schema, present: Mapping[str, Any], root: Schema, suggestion: "Suggestions") -> str:
-    """What to write for an unknown field: the nearest one that is not there yet, or where it belongs."""
+    """The advice for an unknown field: the block that it belongs under, or the nearest field that is not there yet."""
     for field, schema in known.items():
         inner = root["$defs"][schema["$ref"].removeprefix("#/$defs/")] if "$ref" in schema else schema
         if name in inner.get("properties", {}):
@@ -206,7 +206,7 @@ def _instead(name: str, known: Schema, present: Mapping[str, Any], root: Schema,
 
 
 def _example(name: str, schema: Schema) -> str:
-    """How a missing field is written."""
+    """An example of a missing field."""
     field = schema.get("properties", {}).get(name, {})
     if "const" in field:
         return f"{name}: {field['const']}"

@@ -1,6 +1,6 @@
-"""A YAML file as it was written: its nodes with their places in the text, and its comments.
+"""A YAML file as it is written: its nodes, their places in the text, and its comments.
 
-For text in which `yaml.read` finds no fault. Places are counted in characters from the start.
+The text must be one in which `yaml.read` finds no fault. A place is a number of characters from the start of the text.
 """
 
 import re
@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from yaml.events import MappingEndEvent, MappingStartEvent, ScalarEvent, SequenceEndEvent
 
-from reconciler.manifest.yaml import LIBYAML, events_of, meaning_of_plain
+from reconciler.manifest.events import LIBYAML, events_of
+from reconciler.manifest.scalars import meaning_of_plain
 
 _COMMENT = re.compile(r"#[^\r\n]*")
 _BLANK_LINE = re.compile(r"(?:\r\n?|\n)[ \t]*(?:\r\n?|\n)")
@@ -18,7 +19,7 @@ _BLOCK_SCALAR = re.compile(r"[|>]([^\s#]*)[ \t]*(#[^\r\n]*)?")
 
 
 class Comment(NamedTuple):
-    """One comment, from its "#" to its last character; `blank` where a blank line stands before it."""
+    """One comment, from its "#" to its last character. `blank` says whether a blank line stands before the comment."""
 
     text: str
     start: int
@@ -26,12 +27,12 @@ class Comment(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Just after it."""
+        """The place just after the comment."""
         return self.start + len(self.text)
 
 
 class Scalar(NamedTuple):
-    """One scalar; `style` is "" where it is plain, else its mark: ", ', | or >."""
+    """One scalar. `style` is "" for a plain scalar, else the sign that begins the scalar: ", ', | or >."""
 
     start: int
     end: int
@@ -40,14 +41,15 @@ class Scalar(NamedTuple):
 
 
 NOTHING = Scalar(0, 0, "", None)
-"""What stands where nothing does, and as the value of an entry that is yet to be read."""
+"""The scalar of an empty value, and the value of an entry whose value is not read yet."""
 
 
 @dataclass(slots=True)
 class Collection:
-    """A mapping (`keyed`) or a list; of a block one, `column` is that of its keys or dashes.
+    """A mapping (`keyed`) or a list, in flow style or as a block.
 
-    `end` holds for a flow one. `foot` are the comments after its last entry.
+    `column` is the column of the keys or dashes of a block. `end` is the place just after a collection in flow style,
+    and means nothing for a block. `foot` holds the comments after the last entry.
     """
 
     start: int
@@ -59,16 +61,16 @@ class Collection:
     foot: list[Comment] = field(default_factory=list)
 
     def find(self, key: str) -> "Entry | None":
-        """The entry of a key."""
+        """The entry of a key, or None."""
         return next((entry for entry in self.entries if entry.key is not None and entry.key.value == key), None)
 
 
 @dataclass(slots=True)
 class Entry:
-    """A key and its value, or, where there is no key, an item of a list or the whole document.
+    """A key and its value. Without a key, an item of a list or the whole document.
 
-    `head` are the comments on lines of their own before it, `beside` those at the end of its line.
-    `blank` says whether a blank line stands just before it.
+    `head` holds the comments on lines of their own before the entry, `beside` the comments at the end of its line.
+    `blank` says whether a blank line stands just before the entry.
     """
 
     key: Scalar | None
@@ -79,7 +81,7 @@ class Entry:
 
 
 class Tree(NamedTuple):
-    """A whole file. `marked` where it begins with `---`; `top` are the comments before that."""
+    """A whole file. `marked` says whether the document begins with `---`; `top` holds the comments before that line."""
 
     root: Entry
     marked: bool
@@ -87,12 +89,12 @@ class Tree(NamedTuple):
 
 
 def tree_of(text: str, libyaml: bool = LIBYAML) -> Tree:
-    """The tree of a text that holds a document, and in which the strict reader finds no fault."""
+    """The tree of a text that holds one document. The strict reader must find no fault in the text."""
     return _Reader(text, libyaml).tree()
 
 
 def comments_of(node: Tree | Entry | Scalar | Collection) -> Iterator[str]:
-    """The text of every comment in a part of a file."""
+    """The text of every comment in a part of a file, in no particular order."""
     match node:
         case Tree():
             yield from (comment.text for comment in node.top)
@@ -107,9 +109,9 @@ def comments_of(node: Tree | Entry | Scalar | Collection) -> Iterator[str]:
 
 
 class _Reader:
-    """Walks the parser's events, and looks for comments between one token and the next.
+    """Walks the events of the parser, and looks for comments between one token and the next.
 
-    What stands there is white space, comments, and the signs of YAML: a "#" begins a comment.
+    Between two tokens there are white space, comments and the signs of YAML, so that a "#" there begins a comment.
     """
 
     def __init__(self, text: str, libyaml: bool) -> None:
@@ -139,7 +141,7 @@ class _Reader:
         return Tree(root, opening.explicit, top)
 
     def _node(self, event: Any, entry: Entry, outer: int) -> Scalar | Collection:
-        """The value that begins with this event; `outer` is the column of the block around it."""
+        """The value that begins with this event. `outer` is the column of the block around the value."""
         if type(event) is ScalarEvent:
             self._token(event)
             entry.head += self._claim()
@@ -153,7 +155,7 @@ class _Reader:
             entry.head += self._claim()
             self._owner = entry
         elif start.column <= outer:
-            made.column = outer + 1  # a list whose dashes stand under their key; comments there are not the list's
+            made.column = outer + 1  # the dashes stand under their key, and a comment there is not about the list
         ending = MappingEndEvent if keyed else SequenceEndEvent
         while type(event := self._next()) is not ending:
             made.entries.append(self._entry(event, made))
@@ -194,13 +196,13 @@ class _Reader:
         return Scalar(start, end, style, event.value)
 
     def _token(self, event: Any) -> bool:
-        """Go past a token; whether a blank line stands before it."""
+        """Go past a token. The answer is whether a blank line stands before the token."""
         blank = self._gap(event.start_mark.index)
         self._at = event.end_mark.index
         return blank
 
     def _gap(self, start: int) -> bool:
-        """Take the comments before a token; whether a blank line stands after the last of them."""
+        """Take the comments before a token. The answer is whether a blank line stands just before the token."""
         text, token_end = self._text, self._at
         at = token_end
         for found in _COMMENT.finditer(text, at, start):
@@ -215,9 +217,10 @@ class _Reader:
         return _BLANK_LINE.search(text, at, start) is not None
 
     def _claim(self) -> list[Comment]:
-        """The pending comments that belong to what comes next.
+        """The pending comments that belong to the token that comes next.
 
-        A comment is the foot of the innermost block that ended and begins no further right than it.
+        The other ones go to the foot of a block that has ended: of the innermost block whose column is not to the right
+        of the comment.
         """
         level = 0
         left = []

@@ -1,0 +1,106 @@
+"""The events of a YAML parser, and its errors in words. libyaml parses; PyYAML's own parser does without it."""
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import yaml
+from yaml.events import ScalarEvent
+
+from reconciler.manifest.document import packed
+from reconciler.manifest.scalars import ODD_SPACE, odd_space_fault
+
+LIBYAML: Final[bool] = yaml.__with_libyaml__
+"""Whether PyYAML comes with libyaml. PyYAML's own parser takes some ten times as long."""
+
+BAD_ESCAPE = "found invalid Unicode character escape code"
+"""What libyaml says of an escape that is no character."""
+
+_LINE_BREAK = r"\r\n?|\n"
+_CONFLICT = r"(?m)^(?:<{7}|>{7}) "
+_PAIR = "[\ud800-\udbff][\udc00-\udfff]"
+_ESCAPED_PAIR = r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_TAB_OR_QUOTED = r'\t|"(?:[^"\\]|\\.)*"'
+
+
+def events_of(text: str, libyaml: bool = LIBYAML) -> Callable[[], Any]:
+    """A function that gives the next event of a text at each call, and raises `yaml.MarkedYAMLError`.
+
+    `libyaml` chooses the parser. Both parsers read alike what they both accept. JSON writes a character beyond U+FFFF
+    as two escapes, the halves of a surrogate pair. libyaml refuses such escapes, so that PyYAML's own parser reads a
+    text that holds some, and the halves become one character.
+    """
+    has_pairs = "\\u" in text and re.search(_ESCAPED_PAIR, text) is not None
+    if libyaml and not has_pairs:
+        fast: Any = yaml.CLoader(text)
+        return cast("Callable[[], Any]", fast.get_event)
+    if has_pairs and re.match(r"\s*\{[^#']*\Z", text):
+        # The text is JSON. A tab between tokens is white space in JSON, and PyYAML's own parser refuses such a tab.
+        text = re.sub(_TAB_OR_QUOTED, lambda found: " " if found[0] == "\t" else found[0], text)
+    parser: Any = yaml.Loader(text)
+
+    def next_pure_event() -> Any:
+        try:
+            event = parser.get_event()
+        except (ValueError, OverflowError) as error:  # what chr() says of an escape beyond U+10FFFF
+            raise yaml.MarkedYAMLError(problem=BAD_ESCAPE, problem_mark=parser.get_mark()) from error
+        if has_pairs and type(event) is ScalarEvent and event.style == '"':
+            event.value = re.sub(_PAIR, _joined, event.value)
+        return event
+
+    return next_pure_event
+
+
+def place_of(mark: Any) -> int:
+    """The packed place of a mark of PyYAML."""
+    return packed(mark.line, mark.column)
+
+
+def end_of(text: str) -> int:
+    """The packed place just after a text."""
+    lines = re.split(_LINE_BREAK, text)
+    return packed(len(lines) - 1, len(lines[-1]))
+
+
+def faults_of(error: yaml.MarkedYAMLError, text: str) -> list[tuple[int, str]]:
+    """The packed place and the words of what ended the reading of a text.
+
+    A tab in the indentation and the marks of a merge conflict are called what they are. The parser's own words are left
+    out where a mark of a conflict stands before the place that they are about.
+    """
+    # libyaml counts one line more where the last line of the text has no end.
+    place = min(place_of(error.problem_mark), end_of(text))
+    found = _odd_indentation(text, place) or (place, _words_of(error))
+    if mark := re.search(_CONFLICT, text):
+        conflict = end_of(text[: mark.start()])
+        settle = conflict, "the marks of a git merge conflict; settle it first"
+        return [settle] if conflict <= found[0] else [found, settle]
+    return [found]
+
+
+def _joined(pair: re.Match[str]) -> str:
+    """The character that two surrogates stand for."""
+    return pair[0].encode("utf-16", "surrogatepass").decode("utf-16")
+
+
+def _odd_indentation(text: str, place: int) -> tuple[int, str] | None:
+    """The first character that is no space in the indentation of the line at a place, and the fault of that character.
+
+    The answer is None where the place lies further right than just after the indentation.
+    """
+    line, column = place >> 32, place & 0xFFFFFFFF
+    indentation = re.match(f"(?:[ \t]|{ODD_SPACE})*", re.split(_LINE_BREAK, text)[line])
+    assert indentation is not None
+    odd = indentation[0].lstrip(" ")
+    if not odd or column > indentation.end():
+        return None
+    fault = "a tab: indent with spaces" if odd[0] == "\t" else odd_space_fault(odd[0])
+    return packed(line, len(indentation[0]) - len(odd)), fault
+
+
+def _words_of(error: yaml.MarkedYAMLError) -> str:
+    """The parser's words on one line, and the place where the thing begins that the parser was reading."""
+    words = " ".join(f"{error.problem or ''} {error.context or ''}".split())
+    if error.context_mark and place_of(error.context_mark) != place_of(error.problem_mark):
+        words += f" that begins at {error.context_mark.line + 1}:{error.context_mark.column + 1}"
+    return words
