@@ -42,7 +42,7 @@ START_UP, PLAN, APPLYING = (
 EVENTS, LOAD = "libyaml's events", "yaml.load with CSafeLoader"
 JSON, SHA256 = "json.load of the state", "sha256 of the file"
 # What a plan can't do without, and all that the tool stands on.
-IMPORTS = ("import click, yaml, json, hashlib", "import click, yaml, jsonschema, requests, deepdiff")
+IMPORTS = ("import click, yaml, json, hashlib, jsonschema_rs", "import click, yaml, jsonschema, requests, deepdiff")
 FLOORS = {
     EVENTS: "import yaml\nfor _ in yaml.parse(open('jobs.yaml'), Loader=yaml.CSafeLoader): pass",
     LOAD: "import yaml\nyaml.load(open('jobs.yaml'), Loader=yaml.CSafeLoader)",
