@@ -103,7 +103,7 @@ class Connection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         exchange = ongoing.exchange
-        sock = exchange.means.dialer.dial(exchange, self.socket_options or ())
+        sock = exchange.means.dial(exchange, self.socket_options or ())
         exchange.reach(Stage.TUNNEL if self.proxy_is_tunneling else Stage.TLS)
         sock.settimeout(None)  # the watchdog ends what waits on it
         return sock

@@ -3,13 +3,10 @@
 import math
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from reconciler.engines.http.dial import Dialer
+from typing import Any, NamedTuple
 
 _LOOK_AGAIN_S = 1.0
 """The watchdog never sleeps longer while it watches, as its clock may run on while the machine is suspended."""
@@ -93,7 +90,7 @@ class Watchdog:
 class Means(NamedTuple):
     """What the exchanges of one transport share."""
 
-    dialer: "Dialer"
+    dial: "Callable[[Exchange, Iterable[tuple[Any, ...]]], socket.socket]"
     watchdog: Watchdog
     clock: Callable[[], float]
     connect_timeout_s: float

@@ -101,7 +101,7 @@ class Transport:
             if proxy.scheme == "https":
                 tls["proxy_ssl_context"] = proxy_tls_context(network)
         self._way = Way(endpoint, network, timeout_s, connect_timeout_s)
-        self._means = Means(dialer, Watchdog(clock), clock, connect_timeout_s)
+        self._means = Means(dialer.dial, Watchdog(clock), clock, connect_timeout_s)
         self._adapter = _Adapter(pool_size, tls)
 
     def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
