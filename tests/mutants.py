@@ -171,7 +171,7 @@ MUTANTS = [
     Mutant("many that say the same are listed", "views/columns.py", "if len(names) > MANY} if calls is None and not whole else {}", "if False}", "test_terminal.py", "twenty"),
     Mutant("all formats are imported for one", "cli/options.py", "        found = formats.find(str(value))\n", "        found = formats.find(str(value)) if self._names else None\n", "test_formats.py", "no_format_but"),
     Mutant("a format takes answers that it can't show", "cli/options.py", "        if found is None or not found.can_show(*self._answers):\n", "        if found is None:\n", "test_formats.py", "is_one_file"),
-    Mutant("wrong words are told in text alone", "cli/__init__.py", "    if shell.format.can_show(FailureAnswer) and not is_of_the_format:\n", "    if False:\n", "test_formats.py", "wrong_words"),
+    Mutant("wrong words are told in text alone", "cli/usage.py", "    if shell.format.can_show(FailureAnswer) and not is_of_the_format:\n", "    if False:\n", "test_formats.py", "wrong_words"),
     Mutant("a line of an apply stands behind the bar", "terminal.py", "                    file.write(_ERASE_LINE)\n", "", "test_terminal.py", "bar"),
     Mutant("fmt --diff writes", "cli/fmt.py", "write=not (check or with_diff)", "write=not check", "test_layout.py", "only_fmt"),
     Mutant("a displaced record takes a name that people use", "jobs.py", "    return f\" {name}@{job_id}\"\n", "    return f\"{name}@{job_id}\"\n", "test_names.py", "displaces_no_job"),

@@ -2,18 +2,16 @@
 
 import importlib
 import keyword
-import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, cast
 
 import click
 
 from reconciler import __version__
-from reconciler.cli.advice import variable_of
 from reconciler.cli.groups import Suggesting
-from reconciler.errors import ExitCode, Usage
+from reconciler.cli.variables import read_variables, warn_of_unknown_variables
+from reconciler.errors import ExitCode
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -53,7 +51,9 @@ def main() -> NoReturn:
     try:
         code = cli.main(prog_name="reconciler", standalone_mode=False)
     except click.UsageError as fault:
-        code = _wrong_usage(fault)
+        from reconciler.cli.usage import report_usage
+
+        code = report_usage(fault, cast("click.Group", cli))
     except click.ClickException as fault:
         fault.show()
         code = ExitCode.ERROR
@@ -82,114 +82,9 @@ def _fail(fault: BaseException | None) -> ExitCode:
     return ExitCode.ERROR
 
 
-def _wrong_usage(fault: click.UsageError) -> ExitCode:
-    """Report wrong words on the command line. A command that needs arguments and was given none prints its help."""
-    from reconciler.cli.shell import open_shell
-    from reconciler.views import text
-    from reconciler.views.answers import FailureAnswer
-    from reconciler.wiring import Place
-
-    command = fault.ctx.command_path if fault.ctx else _command_in(sys.argv[1:])
-    is_of_a_value = isinstance(fault, click.BadParameter) and not isinstance(fault, click.MissingParameter)
-    if isinstance(fault, click.BadParameter) and fault.ctx and fault.param:
-        fault.param_hint = variable_of(fault.ctx, fault.param) or fault.param_hint
-    if fault.ctx is not None and sys.argv[1:] == command.split()[1:] and not is_of_a_value:
-        click.echo(fault.ctx.get_help())
-        return ExitCode.USAGE
-    error = Usage(fault.format_message(), f"{command} --help shows how it is used")
-    verb = command.partition(" ")[2]
-    shell = open_shell(
-        Place(), no_color="--no-color" in sys.argv, format_name=_format_name(command), verbose=False, verb=verb
-    )
-    param = fault.param if isinstance(fault, click.BadParameter) else None
-    is_of_the_format = param is not None and param.name == "format_name"
-    if shell.format.can_show(FailureAnswer) and not is_of_the_format:
-        shell.show(FailureAnswer(verb.capitalize(), error))
-    shell.terminal.remark(text.error(error))
-    return ExitCode.USAGE
-
-
-def _format_name(command: str) -> str:
-    """The format that the words on the command line ask for, or the environment, though the words are wrong."""
-    from reconciler.views.formats import find
-
-    name = os.environ.get("_".join([*command.upper().split(), "FORMAT"]), "text")
-    for word, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
-        if word == "--format" or word.startswith("--format="):
-            name = following if word == "--format" else word.partition("=")[2]
-    return "text" if find(name) is None else name
-
-
-def _command_in(words: Sequence[str]) -> str:
-    """The command that the words of a command line begin with, as its help calls it."""
-    ctx = click.Context(cli, info_name="reconciler")
-    found, group = ["reconciler"], cast("click.Group", cli)
-    for word in words:
-        inner = None if word.startswith("-") else group.get_command(ctx, word)
-        if inner is None:
-            break
-        found.append(word)
-        if not isinstance(inner, click.Group):
-            break
-        group = inner
-    return " ".join(found)
-
-
-class _Words(click.types.StringParamType):
-    """Text. An environment variable holds several texts as a shell does: white space divides them, quotes hold."""
-
-    def split_envvar_value(self, rv: str) -> list[str]:
-        import shlex
-
-        try:
-            return shlex.split(rv)
-        except ValueError as fault:
-            raise click.BadParameter(f"{rv!r}: {fault}") from fault
-
-
-_SHARED = ("STATE", "ENDPOINT", "PATHS")
-"""The variables of this prefix that hold for all commands."""
-
-_OF_CI = ("ARGS", "COMMAND", "PUSH_TOKEN", "PYTHON", "REF", "SOURCE", "TOKEN")
-"""Those that the GitHub Action and the GitLab component give to their own steps."""
-
-_PREFIX = "RECONCILER_"
-
-
-def _warn_of_unknown_variables(group: "_Commands", ctx: click.Context) -> None:
-    """Warn of each variable that looks like one of this tool's, and that no command reads."""
-    from reconciler.terminal import Terminal
-
-    quick = {f"{_PREFIX}{name}" for name in (*_SHARED, *_OF_CI)}
-    unknown = sorted(name for name in os.environ if name.startswith(_PREFIX) and name not in quick)
-    if not any(os.environ[name] for name in unknown):
-        return
-    from reconciler.suggestions import Suggestions
-
-    known = sorted({name.removeprefix(_PREFIX) for name in _variables_of(group, ctx)} | {*_SHARED})
-    terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color="--no-color" in sys.argv)
-    suggestion = Suggestions()
-    for name in unknown:
-        word = name.removeprefix(_PREFIX)
-        if os.environ[name] and word not in known:
-            meant = suggestion.nearest(word, known)
-            rest = f"did you mean {_PREFIX}{meant}?" if meant else f"the variables are {_PREFIX}<COMMAND>_<OPTION>"
-            terminal.remark(f"warning: {name} has no effect: no command reads it; {rest}")
-
-
-def _variables_of(group: click.Group, ctx: click.Context) -> Iterator[str]:
-    """The environment variables of all options of all commands below a group."""
-    for name in group.list_commands(ctx):
-        command = group.get_command(ctx, name)
-        if isinstance(command, click.Group):
-            yield from _variables_of(command, ctx)
-        for parameter in command.params if command else ():
-            yield from [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar or ()
-
-
 class _Commands(Suggesting):
     def invoke(self, ctx: click.Context) -> Any:
-        _warn_of_unknown_variables(self, ctx)
+        warn_of_unknown_variables(self, ctx)
         return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -200,29 +95,8 @@ class _Commands(Suggesting):
             return None
         name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
         command: click.Command = getattr(importlib.import_module(f"reconciler.cli.{name}"), name)
-        _read_variables(command, f"{_PREFIX}{cmd_name.upper()}")
+        read_variables(command, cmd_name)
         return command
-
-
-def _read_variables(command: click.Command, prefix: str) -> None:
-    """Give each option of a command its environment variable, `RECONCILER_<COMMAND>_<OPTION>`.
-
-    --state, --endpoint and the paths also have a variable for all commands. An empty variable counts as not set. Where
-    an option may be repeated, white space divides the values in its variable, and quotes hold one value together.
-    """
-    for parameter in command.params:
-        if isinstance(parameter.type, click.types.StringParamType):
-            parameter.type = _Words()
-        if isinstance(parameter, click.Option):
-            option = max(parameter.opts, key=len)
-            name = option.lstrip("-").upper().replace("-", "_")
-            shared = [f"{_PREFIX}{name}"] if name in _SHARED else []
-            parameter.envvar = [f"{prefix}_{name}", *shared]
-        elif parameter.name == "paths":
-            parameter.envvar = f"{_PREFIX}PATHS"
-    if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
-            _read_variables(inner, f"{prefix}_{name.upper()}")
 
 
 @click.command(

@@ -1,0 +1,64 @@
+"""The report about a command line that can't be understood."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from reconciler.cli.advice import variable_of
+from reconciler.cli.shell import open_shell
+from reconciler.errors import ExitCode, Usage
+from reconciler.views import text
+from reconciler.views.answers import FailureAnswer
+from reconciler.views.formats import find
+from reconciler.wiring import Place
+
+
+def report_usage(fault: click.UsageError, root: click.Group) -> ExitCode:
+    """Print the error on stderr, and on stdout in a format that can show errors.
+
+    Prints the help of a command that needs arguments and was given none. `root` is the group of all commands.
+    """
+    command = fault.ctx.command_path if fault.ctx else _command_in(sys.argv[1:], root)
+    is_of_a_value = isinstance(fault, click.BadParameter) and not isinstance(fault, click.MissingParameter)
+    if isinstance(fault, click.BadParameter) and fault.ctx and fault.param:
+        fault.param_hint = variable_of(fault.ctx, fault.param) or fault.param_hint
+    if fault.ctx is not None and sys.argv[1:] == command.split()[1:] and not is_of_a_value:
+        click.echo(fault.ctx.get_help())
+        return ExitCode.USAGE
+    error = Usage(fault.format_message(), f"{command} --help shows how it is used")
+    verb = command.partition(" ")[2]
+    shell = open_shell(
+        Place(), no_color="--no-color" in sys.argv, format_name=_format_name(command), verbose=False, verb=verb
+    )
+    param = fault.param if isinstance(fault, click.BadParameter) else None
+    is_of_the_format = param is not None and param.name == "format_name"
+    if shell.format.can_show(FailureAnswer) and not is_of_the_format:
+        shell.show(FailureAnswer(verb.capitalize(), error))
+    shell.terminal.remark(text.error(error))
+    return ExitCode.USAGE
+
+
+def _format_name(command: str) -> str:
+    """The format that the command line asks for, or else the environment; "text" where there is no such format."""
+    name = os.environ.get("_".join([*command.upper().split(), "FORMAT"]), "text")
+    for word, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
+        if word == "--format" or word.startswith("--format="):
+            name = following if word == "--format" else word.partition("=")[2]
+    return "text" if find(name) is None else name
+
+
+def _command_in(words: Sequence[str], root: click.Group) -> str:
+    """The command that the words begin with, as its help calls it: "reconciler state show"."""
+    ctx = click.Context(root, info_name="reconciler")
+    found, group = ["reconciler"], root
+    for word in words:
+        inner = None if word.startswith("-") else group.get_command(ctx, word)
+        if inner is None:
+            break
+        found.append(word)
+        if not isinstance(inner, click.Group):
+            break
+        group = inner
+    return " ".join(found)
