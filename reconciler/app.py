@@ -51,6 +51,7 @@ from reconciler.wiring import (
     anchored,
     commit_of,
     located,
+    lost_marks,
     manifest_paths,
     open_checkout,
     open_engine,
@@ -256,6 +257,8 @@ def _apply(
     from reconciler.state.journal import JournalBroken
 
     place = anchored(place)
+    if trouble := lost_marks(place, world):
+        remark(f"warning: {trouble}")
     done: dict[str, ActionOutcome] = {}
     doubtful: frozenset[str] = frozenset()
     unwritten, unwritten_code = "", ExitCode.FAILED

@@ -8,7 +8,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.clocks import Clocks
-from reconciler.errors import ReconcilerError, Usage
+from reconciler.errors import EngineError, ReconcilerError, Usage
 from reconciler.history import Origin
 from reconciler.homes import CheckedStore, declared_home, default_home, default_state_path, given_home
 from reconciler.jobs import EMPTY, Access, Config, Target, Verb
@@ -151,7 +151,40 @@ def _embedded_sandbox(place: Place, token: str) -> "SandboxServer":
     home = _home(place)
     state_path = default_state_path(manifest_paths(place)[0]) if home.is_on_branch else home.url
     db_path = f"{state_path.removesuffix('.state.json')}.sandbox.db"
-    return SandboxServer(db_path, access_token=token, create_missing=True, job_seconds=_SANDBOX_JOB_S)
+    try:
+        return SandboxServer(db_path, access_token=token, create_missing=True, job_seconds=_SANDBOX_JOB_S)
+    except EngineError as fault:
+        # Nobody named this file: the embedded server is a part of the target, and its file stands beside the state.
+        folder = os.path.dirname(db_path) or "."
+        if _can_write(folder):
+            raise
+        raise EngineError(
+            f"the embedded sandbox keeps its jobs in {db_path}, and the folder {folder} can't be written to",
+            "let it be written to, or name a state in another folder with --state: the file stands beside the state",
+        ) from fault
+
+
+def _can_write(folder: str) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def lost_marks(place: Place, world: World) -> str:
+    """Why a state file that is rolled back later will not be noticed on this machine; "" where it will be.
+
+    A user who has no home folder has no place for such marks at all, which is not told each time.
+    """
+    folder = _state_folder(world)
+    if is_on_branch(place) or not folder:
+        return ""
+    there = folder
+    while not os.path.lexists(there) and os.path.dirname(there) != there:
+        there = os.path.dirname(there)
+    if os.path.isdir(there) and _can_write(there):
+        return ""
+    return (
+        f"{there} can't be written to, so that this machine will not notice it if the state is rolled back: "
+        "set XDG_STATE_HOME to a folder that can be written to"
+    )
 
 
 def _fresh_token() -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -347,3 +348,65 @@ def test_faults_beside_an_emoji_of_json_stand_where_they_are(tmp_path: Path) -> 
     assert run.code == 1
     column = text.rindex('"\\ud83d"') + 1
     assert f"jobs.yaml:1:{column}: " in run.out
+
+
+# --- folders that can't be written to ----------------------------------------------------------------------------
+
+BOUND = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-all"]
+"""What starts a program so that permissions hold for root too."""
+
+needs_setpriv = pytest.mark.skipif(shutil.which("setpriv") is None, reason="root writes everywhere without setpriv")
+
+
+def bound(project: Project, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    before = BOUND if os.getuid() == 0 else []
+    return subprocess.run(
+        [*before, *project.command(*arguments)],
+        cwd=project.folder,
+        env=project.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@needs_setpriv
+def test_in_a_folder_that_can_t_be_written_to_the_embedded_sandbox_says_what_it_lacks(tmp_path: Path) -> None:
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    project = Project(folder)
+    project.env["XDG_STATE_HOME"] = str(tmp_path / "marks")
+    project.write(ONE)
+    folder.chmod(0o555)
+    try:
+        assert bound(project, "plan").returncode == 0
+        for command in (["status"], ["drift"], ["plan", "--refresh"]):
+            run = bound(project, *command)
+            assert run.returncode == 1
+            assert run.stderr == (
+                "error: the embedded sandbox keeps its jobs in jobs.sandbox.db, and the folder . can't be written to\n"
+                "  let it be written to, or name a state in another folder with --state: "
+                "the file stands beside the state\n"
+            )
+        assert bound(project, "status", "--state", str(tmp_path / "x.state.json")).returncode == 0
+    finally:
+        folder.chmod(0o755)
+
+
+@needs_setpriv
+def test_an_apply_says_that_a_state_that_is_rolled_back_will_not_be_noticed(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write(ONE)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    project.env["XDG_STATE_HOME"] = str(marks)
+    assert "XDG_STATE_HOME" not in bound(project, "apply", "--yes").stderr
+    marks.chmod(0o555)
+    shutil.rmtree(marks / "reconciler")
+    run = bound(project, "apply", "--yes")
+    assert run.returncode == 0
+    assert run.stderr == (
+        f"warning: {marks} can't be written to, so that this machine will not notice it if the state is rolled back: "
+        "set XDG_STATE_HOME to a folder that can be written to\n"
+    )
+    assert "XDG_STATE_HOME" not in bound(project, "plan").stderr

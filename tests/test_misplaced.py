@@ -84,6 +84,13 @@ def test_a_file_of_another_kind_is_no_saved_plan_and_is_not_replaced_by_one(proj
     assert (project.folder / named(file)).read_bytes() == before
 
 
+@pytest.mark.parametrize("file", [file for file, kind in FILES.items() if kind != "a database"])
+def test_a_file_of_another_kind_is_no_database_of_the_sandbox(project: Project, file: str) -> None:
+    run = project.run("sandbox", "--db", named(file))
+    assert (run.code, run.out) == (1, "")
+    assert run.err.startswith(f"error: --db {named(file)} is {FILES[file]}, not a database\n")
+
+
 def test_a_manifest_s_own_word_for_its_state_is_judged_like_the_option(project: Project) -> None:
     project.write(JOBS, more="state: plan.json")
     run = project.run("plan")

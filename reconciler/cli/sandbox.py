@@ -91,6 +91,7 @@ def sandbox(
 ) -> ExitCode:
     from reconciler.engines.sandbox.faults import parse_fault
     from reconciler.engines.sandbox.server import SandboxServer
+    from reconciler.kinds import FileKind, kind_at
 
     try:
         rules = [parse_fault(fault) for fault in faults]
@@ -100,6 +101,10 @@ def sandbox(
     token, key = (os.environ.get(variable, "").strip() or word for variable, word in _CREDENTIALS.items())
 
     def server() -> SandboxServer:
+        if (kind := kind_at(db)) not in (None, FileKind.DATABASE):
+            raise ReconcilerError(
+                f"--db {db} is {kind}, not a database", "name a file that is not there yet, such as sandbox.db"
+            )
         return SandboxServer(
             db,
             port=port,
