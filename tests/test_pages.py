@@ -5,10 +5,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from pages import DOCS, FOLLOWED, ROOT, Block, a_reader, blocks, is_shown, untrue
 from project import Project
+from reconciler.cli import cli
 from reconciler.engines.http.exchange import Stage
 from reconciler.jobs import Status, Verb
 from reconciler.plan import ActionKind
@@ -258,3 +260,22 @@ def test_every_message_of_a_table_is_one_that_the_program_has(page: str) -> None
             for piece in pieces:
                 left = left.replace(piece, "")
             assert not re.search(r"[a-z]{3}", left), f"{page}: {message}: nothing says {left!r}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=name_of)
+def test_every_command_within_a_sentence_is_understood(page: Path) -> None:
+    context = click.Context(cli)
+    prose = re.sub(r"^(`{3,}).*?^\1$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for code in re.findall(r"`([^`\n]+)`", prose):
+        words = code.removeprefix("reconciler ").split()
+        command: click.Command | None = cli
+        while words and isinstance(command, click.Group) and command.get_command(context, words[0]):
+            command = command.get_command(context, words.pop(0))
+        if command is cli:
+            assert not code.startswith("reconciler ") or words[0].startswith("-"), f"{name_of(page)}: {code}"
+            continue
+        assert command is not None
+        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        for word in words:
+            if word.startswith("--"):
+                assert word.partition("=")[0] in known, f"{name_of(page)}: {code}: {word}"
