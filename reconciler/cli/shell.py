@@ -13,7 +13,7 @@ from reconciler.cli.advice import advise
 from reconciler.cli.failure import HINT, SECRETS, traceback_of
 from reconciler.commands import Given, command, with_place
 from reconciler.errors import ExitCode, ManifestError, ReconcilerError
-from reconciler.views.answers import FailureAnswer, HistoryAnswer, RequestsAnswer
+from reconciler.views.answers import FailureAnswer
 from reconciler.views.formats import Channel, Format, ViewContext, find
 
 if TYPE_CHECKING:
@@ -71,17 +71,20 @@ class Shell:
         text = self.format.render(answer, self._context)
         if not text:
             return
-        match self.format.channel:
-            case Channel.TEXT if isinstance(answer, HistoryAnswer):
-                self.terminal.page(text)
+        channel = self.format.channel_of(answer)
+        match channel:
             case Channel.TEXT:
-                self.terminal.answer(text, is_prose=not isinstance(answer, RequestsAnswer))
+                self.terminal.answer(text, is_prose=True)
+            case Channel.LINES:
+                self.terminal.answer(text)
+            case Channel.PAGES:
+                self.terminal.page(text)
             case Channel.DOCUMENT:
                 self.terminal.document(text)
             case Channel.COMMANDS:
                 self.terminal.commands(text.split("\n"))
             case _:
-                assert_never(self.format.channel)
+                assert_never(channel)
 
     def show_fault(self, fault: ReconcilerError) -> None:
         """Print an error to stdout, where the format can show errors. Text shows them on stderr alone."""

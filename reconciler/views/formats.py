@@ -13,14 +13,17 @@ _Answer = TypeVar("_Answer")
 
 
 class Channel(StrEnum):
-    """How the text of a format reaches stdout.
+    """How the text of a view reaches stdout.
 
-    The terminal makes the text for people harmless, and completes each command in it with the paths and the options
-    that were given. A document is written byte for byte: its format escapes what it must. Workflow commands are the
-    only lines that may begin with `::`.
+    The first three are for people: the terminal makes the text harmless, and completes each command in it with the
+    paths and the options that were given. At a terminal it breaks lines of `TEXT` between words, and leaves `LINES`
+    whole. It shows `PAGES` in a pager. A `DOCUMENT` is written byte for byte, so its format must escape what it holds.
+    `COMMANDS` are workflow commands, the only lines that may begin with `::`.
     """
 
     TEXT = "text"
+    LINES = "lines"
+    PAGES = "pages"
     DOCUMENT = "document"
     COMMANDS = "commands"
 
@@ -44,17 +47,22 @@ View = Callable[[_Answer, ViewContext], str]
 
 
 class Format:
-    """One output format: a view for each kind of answer that the format can show."""
+    """One output format: a view for each kind of answer that the format can show.
+
+    `channel` is that of the views which name no other.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self._views: dict[type, View[Any]] = {}
+        self._channels: dict[type, Channel] = {}
 
-    def shows(self, kind: type[_Answer]) -> Callable[[View[_Answer]], View[_Answer]]:
+    def shows(self, kind: type[_Answer], channel: Channel | None = None) -> Callable[[View[_Answer]], View[_Answer]]:
         """Register the decorated function as the view of this kind of answer."""
 
         def register(view: View[_Answer]) -> View[_Answer]:
             self._views[kind] = view
+            self._channels[kind] = channel or self.channel
             return view
 
         return register
@@ -66,6 +74,10 @@ class Format:
     def render(self, answer: object, context: ViewContext) -> str:
         """The text of an answer. Raises `KeyError` where `can_show` is false."""
         return self._views[type(answer)](answer, context)
+
+    def channel_of(self, answer: object) -> Channel:
+        """The channel of the text of an answer. Raises `KeyError` where `can_show` is false."""
+        return self._channels[type(answer)]
 
 
 def find(name: str) -> Format | None:

@@ -106,7 +106,7 @@ def _(answer: OutcomeAnswer, context: ViewContext) -> str:
     return "\n".join([*filter(None, parts), outcomes(answer.outcomes, answer.plan.narrowed)])
 
 
-@FORMAT.shows(RequestsAnswer)
+@FORMAT.shows(RequestsAnswer, Channel.LINES)
 def _(answer: RequestsAnswer, context: ViewContext) -> str:
     return requests(answer.plan, answer.endpoint)
 
@@ -122,7 +122,7 @@ def _(answer: StatusAnswer, context: ViewContext) -> str:
     return table([head, *map(_status_row, answer.rows)])
 
 
-@FORMAT.shows(HistoryAnswer)
+@FORMAT.shows(HistoryAnswer, Channel.PAGES)
 def _(answer: HistoryAnswer, context: ViewContext) -> str:
     if not answer.entries:
         return "The history is empty."
