@@ -1,5 +1,6 @@
 """What the README says of commands, options, exit codes and figures is so; `test_pages.py` follows what it shows."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,20 @@ def test_which_commands_take_what_is_as_it_says() -> None:
         assert set(re.findall(r"`([^`]+)`", sentence)) == {name for name, words in taking.items() if option in words}
     for option in ("PATH", "--state", "--endpoint", "--verbose"):
         assert set(re.findall(r"`([^`]+)`", shared)) == {name for name, words in taking.items() if option not in words}
+
+
+def test_every_field_of_a_manifest_stands_in_the_table_and_none_that_is_not_there() -> None:
+    schema = json.loads((ROOT / "schemas" / "manifest.schema.json").read_text(encoding="utf-8"))
+    parts = {name: set(part.get("properties", {})) for name, part in schema["$defs"].items()}
+    table = README.split("| field | meaning |")[1].split("\n\n")[0]
+    fields = {name for row in table.splitlines()[2:] for name in re.findall("`([^`]+)`", row.split("|")[1])}
+    blocks = set(schema["properties"]) - {"target", "jobs"}
+    assert fields == blocks | {f"target.{one}" for one in parts["target"]} | {
+        f"jobs.NAME.{one}" for one in parts["job"]
+    }
+    for block, name in (("defaults", "defaults"), ("guards", "guards"), ("config", "jobs.NAME.config")):
+        [meaning] = re.findall(rf"^\| `{re.escape(name)}` \| (.*) \|$", table, re.MULTILINE)
+        assert parts[block] <= set(re.findall(r"`(\w+)`", meaning)), name
 
 
 def test_every_exit_code_stands_in_the_table() -> None:
