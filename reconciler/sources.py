@@ -1,4 +1,4 @@
-"""Finding and reading the files of a manifest."""
+"""The files of a manifest: which ones a path stands for, their content, and new content for one of them."""
 
 import os
 import re
@@ -13,10 +13,10 @@ from reconciler.errors import MissingPath, ReconcilerError
 from reconciler.kinds import HEAD_BYTES, begins_as_manifest
 
 DEFAULTS = ("jobs.yaml", "jobs")
-"""The manifest where no path is given: the first of these that is there."""
+"""The path of the manifest if a command is given none: the first of these that exists."""
 
 LIMIT_BYTES = 1 << 28
-"""A longer file is not read: some three million jobs fit."""
+"""A longer file is not read. A file of this length holds some three million jobs."""
 
 _ENDINGS = (".yaml", ".yml")
 # What reconciler keeps beside a manifest; and a manifest by its name, with something after it.
@@ -24,20 +24,20 @@ _OWN_NAME = re.compile(r"\.(?:state\.json|history\.jsonl|sandbox\.db)")
 _ALMOST_NAMED = re.compile(r"\.ya?ml[^a-z0-9]", re.IGNORECASE)
 
 Sources = list[tuple[str, bytes]]
-"""Files of a manifest: (name as given, content)."""
+"""The files of a manifest, as pairs of the name by which a file was given and its content."""
 
 
 def is_manifest_name(name: str) -> bool:
-    """Whether a file of this name is read as part of a folder: *.yaml and *.yml, in letters of either case."""
+    """Whether a file of this name in a folder is read: *.yaml and *.yml, in upper or lower case."""
     return name.lower().endswith(_ENDINGS)
 
 
 def read_sources(paths: Sequence[str]) -> Sources:
-    """The files at these paths, each file once, in the order given.
+    """The files at these paths, each file once, in the order of the paths.
 
-    A folder stands for all *.yaml and *.yml below it, sorted by name; names that start with "." are
-    passed over. What a person would take for a manifest and is none of these is refused, as its jobs would pass for
-    undeclared. Raises `ReconcilerError` for a path that matches nothing, can't be read or leads out of its repository.
+    A folder stands for all *.yaml and *.yml files below it, sorted by name. Names that start with "." are left out. A
+    file that is not read although a person would take it for a manifest is refused: its jobs would count as undeclared.
+    Raises `ReconcilerError` for a path that matches nothing, that can't be read, or that leads out of its repository.
     """
     sources = []
     seen: set[str] = set()
@@ -90,7 +90,7 @@ def refuse_read_only(path: str) -> None:
 
 
 def _replace(path: str, content: bytes) -> None:
-    """Put a file in the place of another, by a name that no file of the user's has. Raises `OSError`."""
+    """Replace a file by a temporary file, whose name no other file has. Raises `OSError`."""
     import tempfile
 
     from reconciler.state.disk import OsDisk
@@ -114,7 +114,7 @@ def _replace(path: str, content: bytes) -> None:
 
 
 def default_paths(cwd: str) -> list[str]:
-    """The manifest where no path is given: jobs.yaml, else jobs/.
+    """The path of the manifest if a command is given none: jobs.yaml, else jobs/.
 
     Raises `ReconcilerError` where there is neither.
     """
@@ -154,12 +154,12 @@ def _manifests_in(folder: str, names: Sequence[str] | None = None) -> list[str]:
 
 
 def files_at(path: str) -> list[str]:
-    """The files that a path stands for, as in `read_sources`; none for a folder without any."""
+    """The files that a path stands for, as in `read_sources`. A folder without a manifest stands for none."""
     return list(_Walk().files(path))
 
 
 def repository_of(folder: str) -> str | None:
-    """The top of the git repository that a folder lies in, links resolved; None where it lies in none."""
+    """The top folder of the git repository around a folder, with links resolved, or None."""
     folder = os.path.realpath(folder)
     while not _is_top(folder):
         above = os.path.dirname(folder)
@@ -170,22 +170,23 @@ def repository_of(folder: str) -> str | None:
 
 
 def _is_top(folder: str) -> bool:
-    """Whether git keeps a repository here: in a folder of its own or, for a worktree and a submodule, elsewhere."""
+    """Whether a folder is the top of a git repository, of a worktree or of a submodule."""
     there = os.path.join(folder, ".git")
     return os.path.isfile(there) or os.path.lexists(os.path.join(there, "HEAD"))
 
 
 def is_within(path: str, folder: str) -> bool:
-    """Whether a path is a folder or lies below it; both with their links resolved."""
+    """Whether a path is a folder or lies below the folder. The links in both must be resolved."""
     return path == folder or path.startswith(os.path.join(folder, ""))
 
 
 class _Walk:
-    """The files of a manifest at one path.
+    """Finds the files of a manifest at one path.
 
-    What is found in a folder stays within its repository or, where it lies in none, within the folder that was
-    named: a link that leads elsewhere is refused, as what it leads to would be shown in messages. A path that is named
-    may be a link out of no repository, and may be a pipe (`<(…)` of a shell).
+    Every file below a folder must lie within the git repository around the folder, or within the folder itself if there
+    is no repository. A link that leads elsewhere is refused, since messages would show the file that the link leads to.
+    A path that a person names may be a pipe (`<(…)` of a shell), and may be a link that leads out of a folder which is
+    in no repository.
     """
 
     def __init__(self) -> None:
@@ -232,10 +233,10 @@ class _Walk:
                 )
 
     def _mode(self, path: str, name: str) -> int:
-        """What stands at a path within the folder, links followed as far as they may lead; 0 for what is no matter.
+        """The mode of the file at a path below the folder, with links followed; 0 for a link that is of no interest.
 
-        No matter is a link that leads out, or to nothing, and that by its name is neither a file of a manifest nor
-        a folder of them.
+        A link is of no interest if it leads out of the repository or to nothing, and is by its name neither a file of a
+        manifest nor a folder.
         """
         assert self._root is not None
         try:
@@ -252,7 +253,7 @@ class _Walk:
 
 
 def _passes_for_manifest(path: str, name: str, there: set[str]) -> bool:
-    """Whether a person would take a file that is not read for a manifest; a copy of one that is read is none."""
+    """Whether a person would take a file that is not read for a manifest. A copy of a file that is read is none."""
     if _OWN_NAME.search(name):
         return False
     almost = _ALMOST_NAMED.search(name)
@@ -270,7 +271,7 @@ def _head(path: str) -> bytes:
 
 
 def content_of(path: str, *, is_named: bool = True) -> bytes:
-    """What a file holds: a pipe or a device too, where it `is_named` by a person and not found in a folder.
+    """The content of a file. A pipe or a device is read too if a person named it (`is_named`), and not in a folder.
 
     Raises `OSError`, with EFBIG for what is longer than `LIMIT_BYTES`, `ReconcilerError` for what is no regular file.
     """
@@ -298,7 +299,7 @@ def _content(path: str, *, is_named: bool) -> bytes:
 
 
 def _bounded(stream: IO[bytes]) -> bytes:
-    """What a pipe or a device gives, up to just beyond the limit."""
+    """The content of a pipe or a device, up to just beyond the limit."""
     content = bytearray()
     while len(content) <= LIMIT_BYTES and (part := stream.read(1 << 20)):
         content += part
