@@ -172,6 +172,7 @@ MUTANTS = [
     Mutant("all formats are imported for one", "cli/options.py", "        found = formats.find(str(value))\n", "        found = formats.find(str(value)) if self._names else None\n", "test_formats.py", "no_format_but"),
     Mutant("a format takes answers that it can't show", "cli/options.py", "        if found is None or not found.can_show(*self._answers):\n", "        if found is None:\n", "test_formats.py", "is_one_file"),
     Mutant("wrong words are told in text alone", "cli/usage.py", "    if shell.format.can_show(FailureAnswer) and not is_of_the_format:\n", "    if False:\n", "test_formats.py", "wrong_words"),
+    Mutant("a plan in JSON depends on the command line", "views/json.py", "    document = plan_to_json(answer.plan)\n", "    document: Any = completed(plan_to_json(answer.plan), context)\n", "test_formats.py", "are_complete"),
     Mutant("a line of an apply stands behind the bar", "terminal.py", "                    file.write(_ERASE_LINE)\n", "", "test_terminal.py", "bar"),
     Mutant("fmt --diff writes", "cli/fmt.py", "write=not (check or with_diff)", "write=not check", "test_layout.py", "only_fmt"),
     Mutant("a displaced record takes a name that people use", "jobs.py", "    return f\" {name}@{job_id}\"\n", "    return f\"{name}@{job_id}\"\n", "test_names.py", "displaces_no_job"),

@@ -1,6 +1,8 @@
-"""The output formats: each is one file, found by its name, and imported where it is asked for alone."""
+"""The output formats: each is one file, which is found by its name and imported only where it is asked for."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,11 +11,35 @@ from pathlib import Path
 import click
 import pytest
 
+import golden
 import reconciler
 from project import Project
+from reconciler.app import JobStatus
 from reconciler.cli import cli
 from reconciler.cli.options import FormatName
-from reconciler.views.formats import find, names_for
+from reconciler.diagnostics import Diagnostic, Position
+from reconciler.drift import Drift, compare
+from reconciler.errors import ManifestError, Refused
+from reconciler.jobs import Desired, Job, Observation, Status
+from reconciler.plan import ActionKind, ActionOutcome, Outcome, plan_to_json
+from reconciler.planner import Subject
+from reconciler.review import Review
+from reconciler.views import answers
+from reconciler.views.answers import (
+    DiffAnswer,
+    DriftAnswer,
+    FailureAnswer,
+    HistoryAnswer,
+    HistoryCheckAnswer,
+    OutcomeAnswer,
+    PlanAnswer,
+    RecordAnswer,
+    RecordsAnswer,
+    RequestsAnswer,
+    StatusAnswer,
+    ValidationAnswer,
+)
+from reconciler.views.formats import Channel, ViewContext, find, names_for
 from test_start_up import imported_by
 
 NEW_FORMAT = """
@@ -118,3 +144,98 @@ def test_wrong_words_are_told_in_the_format_that_was_asked_for(name: str, begins
         assert run.out.startswith(begins)
         assert "nonsense" in run.out
         assert run.err.startswith("error: No such option")
+
+
+# What each format makes of each kind of answer
+
+
+def reviewed(*, with_history: bool = False) -> Review:
+    return golden.review()
+
+
+FAULT = Diagnostic(Position("jobs.yaml", 3, 5), "unknown field: ##[error] ::warning::")
+PLAN = golden.plan()
+OUTCOMES = (
+    ActionOutcome(PLAN.touching[0], Outcome.FAILED, ActionKind.RUN, error="##[error] no", request_id="req-1"),
+    ActionOutcome(PLAN.touching[1], Outcome.SKIPPED, ActionKind.HOLD, note="skipped: it comes later"),
+)
+ROWS = [JobStatus("a", Desired.RUNNING, golden.STATE.jobs["caption-backfill"], Observation(Status.FAILED, "X"))]
+DRIFT = Drift(
+    PLAN.target,
+    "lineage",
+    3,
+    None,
+    ("jobs.yaml",),
+    (compare(Subject(Job("a", "a", Desired.RUNNING, {}), None), ROWS[0].observed),),
+)
+ANSWERS = [
+    PlanAnswer(PLAN, Refused("a guard", "see `reconciler plan`"), reviewed),
+    DiffAnswer(PLAN, "main", reviewed),
+    DriftAnswer(DRIFT, reviewed),
+    OutcomeAnswer(PLAN, OUTCOMES, frozenset(), False, lambda job: FAULT.position),
+    RequestsAnswer(PLAN, "https://api.example.org"),
+    StatusAnswer(ROWS),
+    HistoryAnswer([entry for entries in golden.HISTORIES.values() for entry in entries]),
+    HistoryCheckAnswer(3, ["line 2: damaged ##[error]"], ["a remark"]),
+    RecordsAnswer(golden.STATE),
+    RecordAnswer("caption-backfill", golden.STATE.jobs["caption-backfill"]),
+    ValidationAnswer(ManifestError((FAULT,))),
+    ValidationAnswer(None, 3, 1),
+    FailureAnswer("Plan", ManifestError((FAULT,))),
+    FailureAnswer("Plan", Refused("##[error] a guard", "a hint")),
+]
+KINDS: set[type] = {
+    kind for kind in vars(answers).values() if isinstance(kind, type) and kind.__name__.endswith("Answer")
+}
+
+
+def test_there_is_an_answer_of_each_kind() -> None:
+    assert {type(answer) for answer in ANSWERS} == KINDS
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS, key=repr))
+def test_text_and_json_show_every_kind_of_answer(kind: type) -> None:
+    assert "json" in names_for(kind)
+    assert ("text" in names_for(kind)) is (kind is not FailureAnswer)  # text for people has its errors on stderr
+
+
+SHOWN = [(name, answer) for name in names_for() for answer in ANSWERS if name in names_for(type(answer))]
+
+
+@pytest.mark.parametrize(("name", "answer"), SHOWN, ids=lambda one: one if isinstance(one, str) else type(one).__name__)
+def test_a_format_shows_an_answer_and_no_ci_log_finds_a_command_in_it(name: str, answer: object) -> None:
+    format_ = find(name)
+    assert format_ is not None
+    shown = format_.render(answer, ViewContext())
+    match format_.channel_of(answer):
+        case Channel.DOCUMENT:
+            assert shown.isascii() or name == "markdown"
+            assert shown.endswith("\n")
+            assert not re.search(r"##\w*\[", shown)
+            assert not re.search(r"(?m)^\s*::", shown)
+        case Channel.COMMANDS:
+            lines = [line for line in shown.split("\n") if line]
+            assert all(re.match(r"::(error|warning|notice) |(GET|POST|DELETE) https://", line) for line in lines)
+        case Channel.TEXT | Channel.LINES | Channel.PAGES:  # the terminal makes it harmless
+            assert shown
+            assert not shown.endswith("\n")
+
+
+@pytest.mark.parametrize(("name", "answer"), SHOWN, ids=lambda one: one if isinstance(one, str) else type(one).__name__)
+def test_commands_in_an_answer_are_complete_but_for_those_of_a_plan_that_can_be_saved(
+    name: str, answer: object
+) -> None:
+    format_ = find(name)
+    assert format_ is not None
+    shown = format_.render(answer, ViewContext(complete=lambda text: text.replace("reconciler", "RECONCILER")))
+    if format_.channel is Channel.TEXT:
+        assert "RECONCILER" not in shown  # the terminal completes them
+    elif isinstance(answer, PlanAnswer | RequestsAnswer) and name == "json":
+        document = json.loads(shown)
+        refused = document.pop("refused", None)
+        assert refused == (
+            {"message": "a guard", "hint": "see `RECONCILER plan`"} if type(answer) is PlanAnswer else None
+        )
+        assert document == json.loads(json.dumps(plan_to_json(PLAN)))
+    else:
+        assert "`reconciler" not in shown.replace("`reconciler schema`", "")  # takes no paths

@@ -64,7 +64,7 @@ class Shell:
     @property
     def is_text(self) -> bool:
         """Whether the answer is text for people."""
-        return self.format.channel is Channel.TEXT
+        return self.format.channel in (Channel.TEXT, Channel.LINES, Channel.PAGES)
 
     def show(self, answer: object) -> None:
         """Print an answer to stdout. Its format must be able to show it."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # every command imports this module, also to print its help
 
 
 class MakeReview(Protocol):
-    """Makes the review of an answer; `with_history` adds what was done to each job before, which must be read."""
+    """Makes the review of an answer. With `with_history` it reads the history, and adds to each job its entries."""
 
     def __call__(self, *, with_history: bool = False) -> "Review": ...
 

@@ -163,11 +163,10 @@ def _(answer: ValidationAnswer, context: ViewContext) -> str:
 
 
 def plan(plan: Plan, *, calls: bool = False, at: str = "") -> str:
-    """A plan: the counts, the target, then every action but the jobs that are as recorded. A long plan ends with the
-    counts once more.
+    """A plan: the counts, the target, then every action except those of jobs that are as recorded.
 
-    With `calls` every job has a line of its own, with its requests below it. Where the plan compares the manifests of
-    two revisions, `at` is the later one.
+    A long plan ends with the counts once more. With `calls` every job has a line of its own, with its requests below
+    it. Where the plan compares the manifests of two revisions, `at` is the later revision.
     """
     shown = [a for a in plan.told if a.kind is not ActionKind.NOOP or a.suspended or a.drift]
     counts = verdict(plan, lambda kind, words: styled(_SIGNS[kind][1], words), SAME_IN_BOTH if at else AS_RECORDED)
