@@ -962,7 +962,7 @@ class Months(RuleBasedStateMachine):
             assert (outcome.outcome is Outcome.IN_DOUBT) <= doubtful, outcome
             if doubtful:
                 said = f"{outcome.error} {outcome.note} {outcome.action.reason}"
-                words = (f"reconciler resolve {outcome.action.job}", "skipped", "not sent")
+                words = (f"reconciler resolve {shlex.quote(outcome.action.job)}", "skipped", "not sent")
                 assert any(word in said for word in words), outcome
             if outcome.outcome is Outcome.SUCCEEDED and not doubtful:
                 job = self.jobs.get(outcome.action.job)
