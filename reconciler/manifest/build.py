@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+from reconciler.endpoints import normalize_endpoint
 from reconciler.jobs import EMPTY, Access, Config, Desired, Job, OnConfigChange, Suspension, Target
 from reconciler.manifest.document import Document
 from reconciler.manifest.model import DeclaredState, Manifest
@@ -50,8 +52,6 @@ def target_of(block: Mapping[str, Any]) -> Target:
     endpoint = block.get("endpoint", _DEFAULT_ENDPOINTS[block["engine"]])
     if not endpoint:
         return Target(block["engine"], "")
-    from reconciler.endpoints import normalize_endpoint
-
     return Target(block["engine"], normalize_endpoint(endpoint))
 
 
@@ -120,8 +120,6 @@ class _JobBuilder:
 
 def _seconds(until: str) -> float:
     """A date or an RFC 3339 time in seconds since 1970. A date means its first second in UTC. Raises `ValueError`."""
-    from datetime import UTC, datetime
-
     when = datetime.fromisoformat(until)
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 

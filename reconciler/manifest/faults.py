@@ -1,18 +1,18 @@
 """Everything that is wrong with the files of a manifest: with each file alone, and with all files together."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reconciler.diagnostics import Diagnostic, Position
+from reconciler.endpoints import endpoint_fault
 from reconciler.errors import MOST_DIAGNOSTICS
 from reconciler.kinds import FileKind, kind_of
 from reconciler.manifest.build import SINGLE_BLOCKS, suspension_of
 from reconciler.manifest.document import Document
-
-if TYPE_CHECKING:
-    from reconciler.manifest.schema import Schema, Validator
+from reconciler.manifest.schema import Schema, Validator, part_of, schema_text
 
 _MOST_CIRCLES = 100
 """The number of `after` circles that are reported. One more message says that there are others."""
@@ -128,8 +128,6 @@ def _id_faults(document: Document) -> Iterator[Diagnostic]:
 
 
 def _endpoint_faults(document: Document) -> Iterator[Diagnostic]:
-    from reconciler.endpoints import endpoint_fault
-
     target = document.block("target")
     endpoint, insecure = target.get("endpoint"), target.get("insecure", False) is not False
     if type(endpoint) is str and (fault := endpoint_fault(endpoint, insecure=insecure)):
@@ -281,18 +279,12 @@ def _id_position(document: Document, name: str) -> Position:
 
 
 @cache
-def _schema() -> "Schema":
-    import json
-
-    from reconciler.manifest.schema import schema_text
-
+def _schema() -> Schema:
     schema: Schema = json.loads(schema_text("manifest.schema.json"))
     return schema
 
 
 @cache
-def _validator(part: str = "") -> "Validator":
+def _validator(part: str = "") -> Validator:
     """What validates a whole file, or the part of it that stands below `$defs` under this name."""
-    from reconciler.manifest.schema import Validator, part_of
-
     return Validator(part_of(_schema(), part) if part else _schema())
