@@ -201,10 +201,8 @@ def test_a_refusal_that_jsonschema_has_no_words_for_is_not_passed_over() -> None
 
 
 def test_half_of_a_surrogate_pair_is_no_text() -> None:
-    assert refusals({"type": "string"}, "\ud83d") == [
-        ((), False, "has text with half of a surrogate pair: write whole characters")
-    ]
-    assert job_fault("\udcff", {"state": "running"}) == "has text with half of a surrogate pair: write whole characters"
+    assert refusals({"type": "string"}, "\ud83d") == [((), False, "holds text that is not UTF-8")]
+    assert job_fault("\udcff", {"state": "running"}) == "holds text that is not UTF-8"
 
 
 @pytest.mark.parametrize(

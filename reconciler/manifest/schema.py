@@ -83,7 +83,7 @@ class Validator:
             for error in self._validator.iter_errors(document):
                 yield tuple(error.instance_path), False, _shown(error.message, 200)
         except UnicodeEncodeError:
-            yield (), False, "has text with half of a surrogate pair: write whole characters"
+            yield (), False, "holds text that is not UTF-8"
 
 
 def _explained(schema: Schema, document: Any, suggestion: "Suggestions | None") -> Iterator[Refusal]:
