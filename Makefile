@@ -27,10 +27,11 @@ demo: $(VENV)/.wheel  ## show the tool at work against its own sandbox: no accou
 test: $(VENV)/.wheel $(VENV)/.dev  ## run the tests against the installed wheel (ARGS='-k name' picks some)
 	@$(BIN)/pytest -q -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
-lint: $(VENV)/.dev  ## ruff and mypy
+lint: $(VENV)/.dev  ## ruff, mypy and import-linter
 	@$(BIN)/ruff check -q .
 	@$(BIN)/ruff format -q --diff .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache >$(VENV)/imports.log || { cat $(VENV)/imports.log >&2; exit 1; }
 
 bench: $(VENV)/.wheel $(VENV)/.dev  ## measure against floors and peers, into docs/performance.md; some twenty minutes
 	@$(BIN)/python bench/run.py --write

@@ -32,7 +32,7 @@ def recorded(root: Path, count: int) -> Path:
 
 
 def _write_recorded(folder: Path, count: int) -> None:
-    from reconciler.jobs import Desired, Record, State, Target
+    from reconciler.model.jobs import Desired, Record, State, Target
     from reconciler.state.codec import encode
 
     target = Target("bytenite", _ENDPOINT)

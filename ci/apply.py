@@ -21,7 +21,7 @@ from types import FrameType
 sys.path.insert(0, str(Path(__file__).parent))
 
 from commit_state import commit_state, place_of
-from reconciler.errors import ExitCode, ReconcilerError
+from reconciler.model.errors import ExitCode, ReconcilerError
 
 _PR_SET_PDEATHSIG = 1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Mapping
 
-from reconciler.state.checkout import Elsewhere
+from reconciler.state.backends.checkout import Elsewhere
 from reconciler.state.session import journal_path
-from reconciler.wiring import Place, World, open_checkout, state_path
+from reconciler.usecases.wiring import Place, World, open_checkout, state_path
 
 _LONGEST_RUN_S = 6 * 3600.0
 """No job of a hosted runner takes longer; what was announced before that was announced by one that died."""

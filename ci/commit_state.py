@@ -20,12 +20,12 @@ from typing import Any
 
 import click
 
-from reconciler import app
 from reconciler.cli import cli
-from reconciler.errors import ReconcilerError
-from reconciler.planning import at_home
-from reconciler.planning import place_of as place_of_plan
-from reconciler.wiring import Place, World, open_checkout
+from reconciler.model.errors import ReconcilerError
+from reconciler.usecases import app
+from reconciler.usecases.planning import at_home
+from reconciler.usecases.planning import place_of as place_of_plan
+from reconciler.usecases.wiring import Place, World, open_checkout
 
 
 def given_to_apply(words: Sequence[str]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from apply import run_apply
 from at_work import why_not_to_judge
 from commit_state import given_to_apply, place_of
 from github_api import Api, ApiError, fitted
-from reconciler.errors import ReconcilerError
+from reconciler.model.errors import ReconcilerError
 from reconciler.views.github import Annotation, Level, commands
 from reviewed import Reviewed, differences, reviewed_plan
 

@@ -23,8 +23,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from forge import Checkout, Forge, forge, git
-from reconciler.jobs import Desired, State
-from reconciler.state.disk import OsDisk
+from reconciler.host.disk import OsDisk
+from reconciler.model.jobs import Desired, State
 from reconciler.state.session import load
 from runner import Step, github_step, gitlab_step, thrown_away
 

@@ -42,9 +42,9 @@ import ptrace
 from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import Deed, calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
-from reconciler.errors import StateError
-from reconciler.jobs import Desired, Record, State, Target, Verb
-from reconciler.state.disk import OsDisk
+from reconciler.host.disk import OsDisk
+from reconciler.model.errors import StateError
+from reconciler.model.jobs import Desired, Record, State, Target, Verb
 from reconciler.state.session import load
 
 TOKEN = "an-access-token"

@@ -9,8 +9,8 @@ from project import TOKEN, Project
 from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
-from reconciler.jobs import State, Target
-from reconciler.state.disk import OsDisk
+from reconciler.host.disk import OsDisk
+from reconciler.model.jobs import State, Target
 from reconciler.state.session import load
 
 BRANCH = "main"

@@ -18,7 +18,6 @@ from jsonschema import Draft202012Validator
 
 from journals import encode_entry
 from lossy_disk import SCRIBE, LossyDisk
-from reconciler.engines.base import Answer, AnswerClass
 from reconciler.engines.bytenite.answers import answer_from, may_repeat
 from reconciler.engines.bytenite.auth import Credentials, Grant, Tokens
 from reconciler.engines.bytenite.engine import ByteniteEngine
@@ -26,20 +25,21 @@ from reconciler.engines.bytenite.wire import DETAIL_LIMIT, call_for, observation
 from reconciler.engines.http.reply import Reply, json_document
 from reconciler.engines.http.retries import retry_after_s
 from reconciler.engines.http.transport import BODY_LIMIT_BYTES
-from reconciler.errors import CredentialsError, EngineError, ManifestError, StateError
-from reconciler.evidence import Trace, trace_of
-from reconciler.jobs import Desired, Doubt, Evidence, Observation, Record, State, Status, Target, Verb
+from reconciler.engines.port import Answer, AnswerClass
+from reconciler.host.safe_text import Style, field, log_field, printable, styled, width
 from reconciler.manifest.document import Document
 from reconciler.manifest.events import LIBYAML
 from reconciler.manifest.parse import parse
 from reconciler.manifest.schema import Validator, schema_text
 from reconciler.manifest.yaml import read
-from reconciler.starter import MANIFEST
+from reconciler.model.errors import CredentialsError, EngineError, ManifestError, StateError
+from reconciler.model.jobs import Desired, Doubt, Evidence, Observation, Record, State, Status, Target, Verb
+from reconciler.model.times import is_zero
+from reconciler.rules.lost_calls import Trace, trace_of
 from reconciler.state import codec
 from reconciler.state.journal import RESERVE_BYTES, JournalDamaged, decode
 from reconciler.state.session import Session, journal_path, load
-from reconciler.text import Style, field, log_field, printable, styled, width
-from reconciler.times import is_zero
+from reconciler.usecases.starter import MANIFEST
 
 CANARY = "canary/token+1"
 TARGET = Target("bytenite", "https://api.example/v1/customer")

@@ -22,10 +22,10 @@ from typing import ClassVar
 import crash
 import ptrace
 from reconciler.engines.sandbox.life import Deed
-from reconciler.errors import StateError
-from reconciler.jobs import State, Target, Verb
-from reconciler.state import branch
-from reconciler.state.disk import OsDisk
+from reconciler.host.disk import OsDisk
+from reconciler.model.errors import StateError
+from reconciler.model.jobs import State, Target, Verb
+from reconciler.state.backends import git as branch
 from reconciler.state.session import load
 
 BRANCH, PATH = "states", "prod dir/jobs.state.json"

@@ -31,7 +31,7 @@ from project import TOKEN, Project, Run
 from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
-from reconciler.jobs import Verb
+from reconciler.model.jobs import Verb
 
 JOBS = ("a", "b", "c")
 SEND_WITHIN_S = 3.0

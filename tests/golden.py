@@ -7,17 +7,18 @@ and review the difference as if it were code.
 from collections.abc import Mapping
 from pathlib import Path
 
-from reconciler.errors import ManifestError
-from reconciler.history import HistoryEntry
-from reconciler.jobs import Desired, Doubt, Observation, Record, State, Status, Target, Verb
+from reconciler.host.safe_text import printable
 from reconciler.manifest.parse import parse
-from reconciler.plan import Narrowed, Plan, plan_to_json
-from reconciler.planner import make_plan, match_records, prune
-from reconciler.planning import Selection
-from reconciler.review import Review, review_plan
-from reconciler.text import printable
+from reconciler.model.errors import ManifestError
+from reconciler.model.history import HistoryEntry
+from reconciler.model.jobs import Desired, Doubt, Observation, Record, State, Status, Target, Verb
+from reconciler.model.plan import Narrowed, Plan, plan_to_json
+from reconciler.rules.actions import make_plan
+from reconciler.rules.matching import match_records, prune
+from reconciler.rules.review import Review, review_plan
+from reconciler.usecases.planning import Selection
+from reconciler.usecases.wiring import wording_of
 from reconciler.views import github, html, json, junit, markdown, sarif, text
-from reconciler.wiring import wording_of
 
 FOLDER = Path(__file__).parent / "golden"
 COMMIT = "8f3c2a90d1b74e5566aa90cf01d2e3f4a5b6c7d8"

@@ -10,7 +10,8 @@ import threading
 import time
 
 from reconciler import cli
-from reconciler.state import branch, repository
+from reconciler.state.backends import git as branch
+from reconciler.state.backends import repository
 
 _TICK_S = 0.01
 _STOPPED_S = 0.5

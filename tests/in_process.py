@@ -8,16 +8,17 @@ from pathlib import Path
 from random import Random
 
 from project import TOKEN
-from reconciler.apply import Surroundings, carry_out
+from reconciler.apply.execute import Surroundings, carry_out
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.bytenite.wire import call_for
-from reconciler.jobs import Job, Record, State, Target
-from reconciler.plan import ActionOutcome, Plan
-from reconciler.planner import Subject, make_plan, match_records
-from reconciler.state.disk import OsDisk
-from reconciler.state.file import FileStore
-from reconciler.state.file import Surroundings as StoreSurroundings
+from reconciler.host.disk import OsDisk
+from reconciler.model.jobs import Job, Record, State, Target
+from reconciler.model.plan import ActionOutcome, Plan
+from reconciler.rules.actions import make_plan
+from reconciler.rules.matching import Subject, match_records
+from reconciler.state.backends.file import FileStore
+from reconciler.state.backends.file import Surroundings as StoreSurroundings
 from reconciler.state.session import Session
 
 TARGET = Target("bytenite", "http://127.0.0.1/v1/customer")

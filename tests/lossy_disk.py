@@ -15,8 +15,8 @@ from itertools import count
 from random import Random
 from typing import NamedTuple
 
-from reconciler.history import Origin
-from reconciler.state.disk import File
+from reconciler.host.disk import File
+from reconciler.model.history import Origin
 from reconciler.state.session import Scribe
 
 SECTOR_BYTES = 512

@@ -18,7 +18,7 @@ from typing import NamedTuple, NoReturn
 from project import TOKEN, Project
 from reconciler.engines.sandbox.life import ledger
 from reconciler.engines.sandbox.server import SandboxServer
-from reconciler.jobs import Verb
+from reconciler.model.jobs import Verb
 
 HANDS = 8
 JOBS = ("a", "b", "c")

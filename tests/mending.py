@@ -25,10 +25,10 @@ import fork_server
 import ptrace
 from crash import APPLY, CANNOT_READ, Break, Broken, History, Scenario
 from reconciler.engines.sandbox.life import calls
-from reconciler.errors import StateError
-from reconciler.jobs import Desired, Record, Target, Verb
+from reconciler.host.disk import OsDisk
+from reconciler.model.errors import StateError
+from reconciler.model.jobs import Desired, Record, Target, Verb
 from reconciler.state.codec import encode
-from reconciler.state.disk import OsDisk
 from reconciler.state.session import load
 
 

@@ -49,11 +49,11 @@ from model_world import (
 )
 from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.engines.sandbox.life import JobState
-from reconciler.errors import ExitCode, ReconcilerError, Refused, StateError
-from reconciler.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Record, State, Suspension, Verb, title
-from reconciler.order import circles_in
-from reconciler.plan import Action, ActionKind, ActionOutcome, Call, Outcome, Plan
-from reconciler.planner import agrees, same_config
+from reconciler.model.errors import ExitCode, ReconcilerError, Refused, StateError
+from reconciler.model.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Record, State, Suspension, Verb, title
+from reconciler.model.plan import Action, ActionKind, ActionOutcome, Call, Outcome, Plan
+from reconciler.rules.circles import circles_in
+from reconciler.rules.configs import agrees, same_config
 
 STEPS = 10
 INSTANT_S = 0.0001

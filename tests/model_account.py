@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from reconciler.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Record, Verb
-from reconciler.planner import same_config
+from reconciler.model.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Record, Verb
+from reconciler.rules.configs import same_config
 
 STATE = "its state became running"
 ABORT = "it was aborted to be run anew"

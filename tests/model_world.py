@@ -18,8 +18,7 @@ from tempfile import TemporaryDirectory
 from threading import Event as Flag
 from typing import Any, NamedTuple
 
-from reconciler import app, planning, refresh, threads, wiring
-from reconciler.clocks import Clocks
+from reconciler.apply import observe as refresh
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.http.reply import Reply
@@ -30,16 +29,20 @@ from reconciler.engines.sandbox.faults import Faults, parse_fault
 from reconciler.engines.sandbox.life import Book, Deed
 from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.engines.sandbox.service import Options, Request, Service
-from reconciler.errors import ExitCode, LockTaken, ReconcilerError
-from reconciler.homes import CheckedStore, Home
-from reconciler.jobs import Access, Config, Job, Record, State, Target, Verb
+from reconciler.host import threads
+from reconciler.host.clocks import Clocks
 from reconciler.manifest import Head, Manifest
 from reconciler.manifest.document import Document
-from reconciler.plan import ActionKind, ActionOutcome, Outcome, Plan
-from reconciler.planning import Selection
-from reconciler.state import file, session
-from reconciler.state.file import FileStore, Surroundings
+from reconciler.model.errors import ExitCode, LockTaken, ReconcilerError
+from reconciler.model.jobs import Access, Config, Job, Record, State, Target, Verb
+from reconciler.model.plan import ActionKind, ActionOutcome, Outcome, Plan
+from reconciler.state import session
+from reconciler.state.backends import file
+from reconciler.state.backends.file import FileStore, Surroundings
+from reconciler.state.homes import CheckedStore, Home
 from reconciler.state.journal import decode
+from reconciler.usecases import app, planning, wiring
+from reconciler.usecases.planning import Selection
 
 TOKEN = "an-access-token"
 ENDPOINT = "http://127.0.0.1:1/v1/customer"

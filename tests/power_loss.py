@@ -29,7 +29,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol, cast
 from unittest.mock import patch
 
 from lossy_disk import LossyDisk, PowerLoss
-from reconciler import app, apply, planning, wiring
+from reconciler.apply import execute as apply
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.http.reply import Reply
@@ -37,16 +37,17 @@ from reconciler.engines.sandbox.faults import SILENT, Faults, Kind, parse_fault
 from reconciler.engines.sandbox.life import Book, Deed, Seen
 from reconciler.engines.sandbox.life import Job as RemoteJob
 from reconciler.engines.sandbox.service import Options, Request, Service
-from reconciler.errors import ExitCode, ReconcilerError, StateError
-from reconciler.history import Told
-from reconciler.jobs import Desired, Doubt, Evidence, Job, OnConfigChange, Record, Status, Target, Verb
 from reconciler.manifest import Manifest
-from reconciler.plan import ActionKind
-from reconciler.planning import Selection
+from reconciler.model.errors import ExitCode, ReconcilerError, StateError
+from reconciler.model.history import Told
+from reconciler.model.jobs import Desired, Doubt, Evidence, Job, OnConfigChange, Record, Status, Target, Verb
+from reconciler.model.plan import ActionKind
 from reconciler.state import history, journal, session
-from reconciler.state.file import FileStore, Surroundings
+from reconciler.state.backends.file import FileStore, Surroundings
 from reconciler.state.journal import JournalBroken
 from reconciler.state.session import Session
+from reconciler.usecases import app, planning, wiring
+from reconciler.usecases.planning import Selection
 
 TARGET = Target("bytenite", "http://127.0.0.1:1/v1/customer")
 STALE_S = 30.0

@@ -28,7 +28,7 @@ from git_crash import BRANCH, PATH
 from project import TOKEN, Project
 from reconciler.engines.sandbox.life import ledger
 from reconciler.engines.sandbox.server import SandboxServer
-from reconciler.jobs import Verb
+from reconciler.model.jobs import Verb
 
 JOBS = tuple(f"job-{number:02}" for number in range(40))
 DEADLINE_S = 60.0

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from reconciler.apply import one_core
+from reconciler.apply.execute import one_core
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone lets a thread choose its cores")
 

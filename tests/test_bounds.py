@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 import pytest
 
 from project import Project
-from reconciler.errors import MOST_DIAGNOSTICS, ManifestError
 from reconciler.manifest.parse import parse
+from reconciler.model.errors import MOST_DIAGNOSTICS, ManifestError
 
 HEAD = "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\njobs:\n"
 

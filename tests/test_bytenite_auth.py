@@ -13,12 +13,12 @@ from random import Random
 import pytest
 
 from raw_server import Answering, Pauses, RawServer, Request, always, answer, raw_server
-from reconciler.engines.base import Answer, AnswerClass
 from reconciler.engines.bytenite.auth import Credentials, Grant, Tokens, life_s, renew_after_s, token_url
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.bytenite.wire import call_for
-from reconciler.errors import CredentialsError, EngineError
-from reconciler.jobs import Verb
+from reconciler.engines.port import Answer, AnswerClass
+from reconciler.model.errors import CredentialsError, EngineError
+from reconciler.model.jobs import Verb
 
 RUN = call_for(Verb.RUN, "j", {})
 OK = answer(200, '{"ok": true}')

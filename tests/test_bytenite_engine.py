@@ -20,14 +20,14 @@ from typing import Any
 import pytest
 
 from raw_server import Answering, Pauses, RawServer, Request, always, answer, raw_server, reset
-from reconciler.engines.base import Answer, AnswerClass, Engine
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.bytenite.wire import call_for
 from reconciler.engines.http.dial import LookUp
-from reconciler.errors import CredentialsError, EngineError, ListIncomplete
-from reconciler.jobs import NOT_OBSERVED, Status, Verb
-from reconciler.plan import Call
+from reconciler.engines.port import Answer, AnswerClass, Engine
+from reconciler.model.errors import CredentialsError, EngineError, ListIncomplete
+from reconciler.model.jobs import NOT_OBSERVED, Status, Verb
+from reconciler.model.plan import Call
 
 TOKEN = "canary-token"
 OK = answer(200, '{"ok": true, "requestId": "r-1", "message": "queued"}')

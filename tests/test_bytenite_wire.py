@@ -7,8 +7,8 @@ from urllib.parse import quote
 import pytest
 
 from reconciler.engines.bytenite.wire import call_for, job_path, observation_from
-from reconciler.jobs import Status, Verb
-from reconciler.plan import Call
+from reconciler.model.jobs import Status, Verb
+from reconciler.model.plan import Call
 
 ID = "7728ba38-f0a0-4319-ae28-07734448a334"
 

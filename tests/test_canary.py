@@ -407,7 +407,7 @@ def started(project: Project, *arguments: str) -> Run:
 @pytest.mark.parametrize("base", ["RuntimeError", "BaseException"])
 def test_an_error_that_nobody_foresaw_is_one_line_without_its_own_words(scene: Scene, base: str) -> None:
     declare(scene, "a")
-    break_it(scene.project, "reconciler.planner", "make_plan", base)
+    break_it(scene.project, "reconciler.rules.actions", "make_plan", base)
     for command in ("plan", "apply --yes", "plan --format markdown"):
         run = scene.run(*command.split())
         assert run.code == 1

@@ -13,9 +13,9 @@ from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.engines.sandbox.life import JobState
 from reconciler.engines.sandbox.life import abort as server_abort
 from reconciler.engines.sandbox.life import run as server_run
-from reconciler.errors import ExitCode
-from reconciler.jobs import Desired, Doubt, Evidence, Job, OnConfigChange, Record, State, Status, Suspension, Verb
-from reconciler.plan import ActionKind, Outcome
+from reconciler.model.errors import ExitCode
+from reconciler.model.jobs import Desired, Doubt, Evidence, Job, OnConfigChange, Record, State, Status, Suspension, Verb
+from reconciler.model.plan import ActionKind, Outcome
 from reconciler.state import codec
 
 EXAMPLES = 60

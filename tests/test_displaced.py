@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from project import Project, Run, done, served_project
-from reconciler import app, naming
-from reconciler.engines.base import Engine
-from reconciler.jobs import Desired, Record
-from reconciler.planning import Selection
+from reconciler.engines.port import Engine
+from reconciler.model.jobs import Desired, Record
+from reconciler.rules import naming
 from reconciler.state.codec import decode, encode
-from reconciler.wiring import ApplyOptions, LazyEngine, Place, World
+from reconciler.usecases import app
+from reconciler.usecases.planning import Selection
+from reconciler.usecases.wiring import ApplyOptions, LazyEngine, Place, World
 
 DEADLINE_S = 30.0
 SIX = "\n".join(f"{name}: {{state: running}}" for name in "abcdef")
@@ -207,8 +208,8 @@ def test_lines_that_were_pulled_into_the_history_meanwhile_stay(project: Project
 
 
 def test_a_line_that_comes_into_the_history_between_read_and_rename_stays(tmp_path: Path) -> None:
+    from reconciler.host.disk import OsDisk
     from reconciler.state import history
-    from reconciler.state.disk import OsDisk
 
     path = str(tmp_path / "jobs.history.jsonl")
 
@@ -360,7 +361,7 @@ def test_a_second_apply_that_started_meanwhile_is_not_damaged_and_both_are_on_re
 
 
 def test_the_lock_file_of_another_command_is_left_alone(tmp_path: Path) -> None:
-    from reconciler.state.lock import locked
+    from reconciler.host.lock import locked
 
     path = tmp_path / "jobs.state.json.lock"
     who = {"who": "ada", "what": "apply", "since": "now"}
@@ -399,7 +400,7 @@ def test_where_the_whole_folder_is_removed_what_was_done_is_kept_with_the_marks(
 
 def test_to_look_before_each_call_costs_next_to_nothing(tmp_path: Path) -> None:
     from in_process import TARGET, store_in
-    from reconciler.jobs import Doubt, Verb
+    from reconciler.model.jobs import Doubt, Verb
 
     with store_in(tmp_path).open(TARGET, "apply", 0) as session:
         doubt = Doubt("op", Verb.RUN, {}, None, None, "now", "")
@@ -417,7 +418,7 @@ def test_only_one_thread_looks_at_a_time_while_checkpoints_replace_the_files(
 ) -> None:
     """A checkpoint replaces state and journal: no other thread takes that for someone else's doing."""
     from in_process import TARGET, store_in
-    from reconciler.jobs import Doubt, Verb
+    from reconciler.model.jobs import Doubt, Verb
     from reconciler.state import session as session_module
 
     monkeypatch.setattr(session_module, "_CHECKPOINT_BYTES", 2000)

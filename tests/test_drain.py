@@ -8,9 +8,9 @@ import pytest
 
 from model_world import HONEST, Ended, How, ModelWorld
 from project import done, served_project
-from reconciler.errors import ExitCode
-from reconciler.jobs import Desired, Job, Verb
-from reconciler.plan import ActionKind
+from reconciler.model.errors import ExitCode
+from reconciler.model.jobs import Desired, Job, Verb
+from reconciler.model.plan import ActionKind
 
 DRAIN = How(faults=("abort:drain:seconds=100",))
 """Longer than an apply waits for an abort to show."""

@@ -11,10 +11,9 @@ import pytest
 
 from hostile import TEXTS
 from project import TOKEN, Project, served_project
-from reconciler.diagnostics import Position
-from reconciler.drift import Drift, Finding, Kind, compare, in_order, review_drift, verdict
 from reconciler.engines.sandbox.life import calls
-from reconciler.jobs import (
+from reconciler.manifest.schema import schema_text
+from reconciler.model.jobs import (
     Desired,
     Doubt,
     Job,
@@ -26,9 +25,10 @@ from reconciler.jobs import (
     Target,
     Verb,
 )
-from reconciler.manifest.schema import schema_text
-from reconciler.plan import Change
-from reconciler.planner import Subject
+from reconciler.model.places import Position
+from reconciler.model.plan import Change
+from reconciler.rules.drift import Drift, Finding, Kind, compare, in_order, review_drift, verdict
+from reconciler.rules.matching import Subject
 from reconciler.views import html, markdown, text
 from reconciler.views import json as json_view
 

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from manifests import MARK, Written, manifests
 from project import Project, served_project
-from reconciler.authoring import rerun
 from reconciler.engines.sandbox.life import ledger
-from reconciler.errors import ReconcilerError
-from reconciler.jobs import Desired
 from reconciler.manifest import Manifest
 from reconciler.manifest.edit import _edited, _Splice, add_jobs, set_field
 from reconciler.manifest.faults import job_fields
 from reconciler.manifest.parse import parse
-from reconciler.wiring import Place, World
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.jobs import Desired
+from reconciler.usecases.authoring import rerun
+from reconciler.usecases.wiring import Place, World
 
 HEAD = "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\n"
 NEW = {"id": "new-1", "state": "running", "config": {"taskTimeout": 5}}

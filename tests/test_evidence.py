@@ -2,8 +2,8 @@
 
 import pytest
 
-from reconciler.evidence import Trace, is_newer_run, trace_of
-from reconciler.jobs import NOT_OBSERVED, Evidence, Observation, Status, Verb
+from reconciler.model.jobs import NOT_OBSERVED, Evidence, Observation, Status, Verb
+from reconciler.rules.lost_calls import Trace, is_newer_run, trace_of
 
 SUNDAY, MONDAY, TUESDAY = "2026-11-15T00:00:00Z", "2026-11-16T00:00:00Z", "2026-11-17T00:00:00Z"
 DRAFT = Evidence(Status.DRAFT, "JOB_STATE_NEW")

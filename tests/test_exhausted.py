@@ -14,8 +14,8 @@ import pytest
 
 import model_world
 from project import Project, Run, done, served_project
-from reconciler import threads
-from reconciler.threads import Crew, affordable, each
+from reconciler.host import threads
+from reconciler.host.threads import Crew, affordable, each
 
 JOBS = "\n".join(f"job-{number}: {{state: running}}" for number in range(40))
 RUNS = sorted(("run", f"job-{number}") for number in range(40))

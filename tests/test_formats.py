@@ -14,16 +14,16 @@ import pytest
 import golden
 import reconciler
 from project import Project
-from reconciler.app import JobStatus
 from reconciler.cli import cli
 from reconciler.cli.options import FormatName
-from reconciler.diagnostics import Diagnostic, Position
-from reconciler.drift import Drift, compare
-from reconciler.errors import ManifestError, Refused
-from reconciler.jobs import Desired, Job, Observation, Status
-from reconciler.plan import ActionKind, ActionOutcome, Outcome, plan_to_json
-from reconciler.planner import Subject
-from reconciler.review import Review
+from reconciler.model.errors import ManifestError, Refused
+from reconciler.model.jobs import Desired, Job, Observation, Status
+from reconciler.model.places import Diagnostic, Position
+from reconciler.model.plan import ActionKind, ActionOutcome, Outcome, plan_to_json
+from reconciler.rules.drift import Drift, compare
+from reconciler.rules.matching import Subject
+from reconciler.rules.review import Review
+from reconciler.usecases.app import JobStatus
 from reconciler.views import answers
 from reconciler.views.answers import (
     DiffAnswer,

@@ -14,8 +14,8 @@ import pytest
 
 from git_crash import BRANCH, PATH, files_of, git, tip
 from git_races import Machine, Team, applied, hook, team
-from reconciler.errors import Usage
-from reconciler.state.branch_url import BranchUrl, parse
+from reconciler.model.errors import Usage
+from reconciler.state.backends.git_url import BranchUrl, parse
 
 ONE = "a: {state: running}"
 

@@ -13,24 +13,16 @@ import pytest
 from model_world import ModelWorld
 from project import TOKEN, Project, done, served_project
 from reconciler.engines.sandbox.life import calls
-from reconciler.errors import ManifestError, Refused
-from reconciler.guards import check, check_loss, loss
-from reconciler.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, Status, Suspension, Target, Verb
 from reconciler.manifest.parse import parse
 from reconciler.manifest.schema import schema_text
-from reconciler.plan import Action, ActionKind, Plan, plan_from_json, plan_to_json, verdict
-from reconciler.planner import (
-    Decision,
-    Subject,
-    applied,
-    decide,
-    is_protected,
-    lapsed,
-    match_records,
-    protection,
-    prune,
-    settled,
-)
+from reconciler.model.errors import ManifestError, Refused
+from reconciler.model.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, Status, Suspension, Target, Verb
+from reconciler.model.plan import Action, ActionKind, Plan, plan_from_json, plan_to_json, verdict
+from reconciler.rules.actions import lapsed
+from reconciler.rules.decide import Decision, decide
+from reconciler.rules.guards import check, check_loss, loss
+from reconciler.rules.matching import Subject, match_records, prune
+from reconciler.rules.records import applied, is_protected, protection, settled
 from reconciler.state.codec import record_from_json, record_to_json
 
 CONFIG = {"taskTimeout": 600}
@@ -290,7 +282,7 @@ def test_each_way_to_a_record_keeps_what_was_said_of_protection() -> None:
         assert applied(job(), PROTECTED, verb).protect
         assert applied(job(protect=True), RUNNING, verb).protect
         assert not applied(job(protect=False), PROTECTED, verb).protect
-    from reconciler.jobs import Doubt
+    from reconciler.model.jobs import Doubt
 
     doubtful = PROTECTED._replace(doubt=Doubt("op", Verb.RUN, {}, None, None, "then", ""))
     for was_applied in (True, False):
@@ -405,7 +397,7 @@ def test_a_suspended_job_is_a_noop_that_says_why_and_until_when() -> None:
 
 
 def test_a_suspension_does_not_hide_a_call_in_doubt_a_new_name_or_protection() -> None:
-    from reconciler.jobs import Doubt
+    from reconciler.model.jobs import Doubt
 
     still = job(protect=True, suspend=Suspension("a freeze"))
     doubtful = RUNNING._replace(doubt=Doubt("op", Verb.RUN, {}, None, None, "then", ""))

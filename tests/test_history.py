@@ -14,13 +14,13 @@ from clone import Clone, served_clone
 from project import TOKEN
 from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import ledger
-from reconciler.history import Origin, Told
-from reconciler.identity import ci_identity
-from reconciler.jobs import Desired, Doubt, Record, Target, Verb
+from reconciler.host.ci import ci_identity
+from reconciler.host.disk import File, OsDisk
 from reconciler.manifest.schema import schema_text
+from reconciler.model.history import Origin, Told
+from reconciler.model.jobs import Desired, Doubt, Record, Target, Verb
 from reconciler.state import history
-from reconciler.state.disk import File, OsDisk
-from reconciler.state.file import FileStore, Surroundings
+from reconciler.state.backends.file import FileStore, Surroundings
 from reconciler.state.journal import JournalBroken
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from project import Project, Run, done, served_project
-from reconciler.errors import ManifestError
 from reconciler.manifest.parse import parse
 from reconciler.manifest.salvage import head_of
+from reconciler.model.errors import ManifestError
 
 ONE = "a: {state: running}"
 READING = (["plan"], ["status"], ["drift"], ["state", "list"], ["apply", "--dry-run"])

@@ -14,11 +14,12 @@ from markdown_it import MarkdownIt
 from golden import plan as golden_plan
 from hostile import TEXTS
 from project import Project
-from reconciler.diagnostics import Diagnostic, Position
-from reconciler.errors import ReconcilerError
-from reconciler.history import HistoryEntry
-from reconciler.jobs import Desired, Doubt, Job, Observation, Record, Status, Verb
-from reconciler.plan import (
+from reconciler.host.safe_text import field, log_field, printable
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.history import HistoryEntry
+from reconciler.model.jobs import Desired, Doubt, Job, Observation, Record, Status, Verb
+from reconciler.model.places import Diagnostic, Position
+from reconciler.model.plan import (
     Action,
     ActionKind,
     ActionOutcome,
@@ -29,8 +30,7 @@ from reconciler.plan import (
     plan_from_json,
     plan_to_json,
 )
-from reconciler.review import Review, Row, Weight, sorted_rows
-from reconciler.text import field, log_field, printable
+from reconciler.rules.review import Review, Row, Weight, sorted_rows
 from reconciler.views import github, html, junit, markdown, sarif, text
 from reconciler.views import json as render_json
 

@@ -12,10 +12,11 @@ from project import TOKEN, Project, Run, no_fault_in
 from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import calls
 from reconciler.engines.sandbox.server import SandboxServer
-from reconciler.jobs import NOT_OBSERVED, Config, Desired, Job, Observation, Record, Status
 from reconciler.manifest.faults import job_fault
-from reconciler.planner import Subject, decide
-from reconciler.takeover import Found, LeftOut, Taken, named, settled, take
+from reconciler.model.jobs import NOT_OBSERVED, Config, Desired, Job, Observation, Record, Status
+from reconciler.rules.adoption import Found, LeftOut, Taken, named, settled, take
+from reconciler.rules.decide import decide
+from reconciler.rules.matching import Subject
 
 JOB_S = 100.0
 NOTHING_TO_DO = "No changes: "

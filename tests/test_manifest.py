@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.diagnostics import Position
-from reconciler.endpoints import endpoint_fault, normalize_endpoint
-from reconciler.errors import ManifestError, ReconcilerError
-from reconciler.jobs import Desired, Job, OnConfigChange, Target
 from reconciler.manifest import Manifest
 from reconciler.manifest.events import LIBYAML
+from reconciler.manifest.files import default_paths, read_sources
 from reconciler.manifest.parse import parse
-from reconciler.sources import default_paths, read_sources
+from reconciler.model.endpoints import endpoint_fault, normalize_endpoint
+from reconciler.model.errors import ManifestError, ReconcilerError
+from reconciler.model.jobs import Desired, Job, OnConfigChange, Target
+from reconciler.model.places import Position
 
 HEAD = "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\n"
 BAD = Path(__file__).parent / "example-files" / "bad-manifests"

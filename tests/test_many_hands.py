@@ -47,7 +47,7 @@ def test_of_eight_applies_at_once_one_does_the_work_and_nothing_runs_twice(tmp_p
 
 _HOLDER = """
 import json, sys
-from reconciler.state.lock import locked
+from reconciler.host.lock import locked
 with locked(sys.argv[1], json.loads(sys.argv[2]), 0, lambda seconds: False):
     print("held", flush=True)
     sys.stdin.readline()

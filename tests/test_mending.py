@@ -14,9 +14,9 @@ from project import TOKEN, Project, no_fault_in, served_project
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
-from reconciler.jobs import Desired, Job, Observation
-from reconciler.plan import Outcome
-from reconciler.state.disk import OsDisk
+from reconciler.host.disk import OsDisk
+from reconciler.model.jobs import Desired, Job, Observation
+from reconciler.model.plan import Outcome
 
 HARNESS = Path(__file__).with_name("mending.py")
 

@@ -10,7 +10,7 @@ import pytest
 import model
 from model import SAY_NOTHING, Edit, Months
 from model_world import JOURNAL, LOCK
-from reconciler.jobs import Desired, Verb
+from reconciler.model.jobs import Desired, Verb
 
 HISTORIES = 125
 PLAIN = {

@@ -14,7 +14,7 @@ import pytest
 import reconciler
 from project import Project, served_project
 from reconciler.cli import cli
-from reconciler.commands import Given, command, settling, with_place
+from reconciler.model.commands import Given, command, settling, with_place
 
 FOLDER = Path(reconciler.__file__).parent
 PATHS, STATE = "fleet one.yaml", "st ate.json"
@@ -85,7 +85,7 @@ def literals() -> Iterator[tuple[str, str]]:
 
 def test_no_message_names_a_command_in_words_of_its_own() -> None:
     """A command stands between backticks, where it gets paths, --state and --endpoint; `command` writes it so."""
-    own = {"starter.py", "commands.py", "cli/init.py", "engines/sandbox/server.py", "views/junit.py"}
+    own = {"usecases/starter.py", "model/commands.py", "cli/init.py", "engines/sandbox/server.py", "views/junit.py"}
     bare = [
         (where, text)
         for where, text in literals()
@@ -95,7 +95,7 @@ def test_no_message_names_a_command_in_words_of_its_own() -> None:
 
 
 def test_each_command_that_is_written_out_parses() -> None:
-    own = ("commands.py", "starter.py")
+    own = ("model/commands.py", "usecases/starter.py")
     texts = [(where, text) for where, text in literals() if not where.startswith(own)]
     found = [(where, words) for where, text in texts for words in commands_in(text)]
     assert len(found) > 10

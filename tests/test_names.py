@@ -9,11 +9,11 @@ import pytest
 
 from in_process import TARGET, store_in
 from project import Project, done, served_project
-from reconciler.errors import ReconcilerError, StateError
-from reconciler.jobs import Desired, Job, Record, State, displaced_key, title
 from reconciler.manifest.faults import job_fault
-from reconciler.naming import meant_by, named
-from reconciler.planner import match_records, prune
+from reconciler.model.errors import ReconcilerError, StateError
+from reconciler.model.jobs import Desired, Job, Record, State, displaced_key, title
+from reconciler.rules.matching import match_records, prune
+from reconciler.rules.naming import meant_by, named
 from reconciler.state import codec
 
 RUNNING = Desired.RUNNING

@@ -21,13 +21,13 @@ from certificates import NAME, Authority, authority
 from project import NOBODY, Project
 from proxies import DRIP_S, Proxy, SocksProxy, dripping, running
 from raw_server import Pauses, Request, always, answer, raw_server
-from reconciler.engines.base import Answer, AnswerClass
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.bytenite.wire import call_for
 from reconciler.engines.http.network import Network, network_for, proxy_for
-from reconciler.errors import EngineError
-from reconciler.jobs import Access, Verb
+from reconciler.engines.port import Answer, AnswerClass
+from reconciler.model.errors import EngineError
+from reconciler.model.jobs import Access, Verb
 from runner import CI
 
 TOKEN = "canary-token"
@@ -616,7 +616,7 @@ from random import Random
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.bytenite.wire import call_for
-from reconciler.jobs import Verb
+from reconciler.model.jobs import Verb
 
 engine = ByteniteEngine(
     sys.argv[1], Credentials("canary-token"), parallelism=32, max_rps=None, wait=lambda _: False, random=Random(1)
@@ -770,7 +770,7 @@ def test_a_name_server_that_keeps_silent_is_waited_for_no_longer_than_for_a_conn
         "from reconciler.engines.bytenite.auth import Credentials\n"
         "from reconciler.engines.bytenite.engine import ByteniteEngine\n"
         "from reconciler.engines.bytenite.wire import call_for\n"
-        "from reconciler.jobs import Verb\n"
+        "from reconciler.model.jobs import Verb\n"
         f"engine = ByteniteEngine('https://{NAME}', Credentials('canary-token'), parallelism=1, max_rps=None,\n"
         "    wait=lambda _: True, random=Random(1), connect_timeout_s=0.5)\n"
         "began_s = time.monotonic()\n"

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from project import Project, done, served_project
-from reconciler.apply import is_stale
-from reconciler.errors import ManifestError
-from reconciler.jobs import Desired, Doubt, Job, Observation, Record, Status, Verb
+from reconciler.apply.execute import is_stale
 from reconciler.manifest.parse import parse
-from reconciler.order import all_before, circles_in
-from reconciler.planner import Decision, Order, Subject, decide
+from reconciler.model.errors import ManifestError
+from reconciler.model.jobs import Desired, Doubt, Job, Observation, Record, Status, Verb
+from reconciler.rules.circles import all_before, circles_in
+from reconciler.rules.decide import Decision, decide
+from reconciler.rules.matching import Subject
+from reconciler.rules.order import Order
 
 RECORDED = Record("extract", Desired.RUNNING, {}, submitted_at="2026-11-21T02:00:00Z")
 EXTRACT = Job("extract", "extract", Desired.RUNNING, {})

@@ -12,12 +12,12 @@ import pytest
 import golden
 from browser import CHROMIUM, Browser
 from hostile import TEXTS
-from reconciler.diagnostics import Position
-from reconciler.history import HistoryEntry
-from reconciler.jobs import Desired, Job, Observation, Record, Status
-from reconciler.plan import Call, Change
-from reconciler.review import Review, Row, Weight, sorted_rows
-from reconciler.text import field
+from reconciler.host.safe_text import field
+from reconciler.model.history import HistoryEntry
+from reconciler.model.jobs import Desired, Job, Observation, Record, Status
+from reconciler.model.places import Position
+from reconciler.model.plan import Call, Change
+from reconciler.rules.review import Review, Row, Weight, sorted_rows
 from reconciler.views import html
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")

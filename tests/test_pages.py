@@ -12,9 +12,9 @@ from pages import DOCS, FOLLOWED, ROOT, Block, a_reader, blocks, is_shown, untru
 from project import Project
 from reconciler.cli import cli
 from reconciler.engines.http.exchange import Stage
-from reconciler.jobs import Status, Verb
-from reconciler.plan import ActionKind
-from reconciler.planner import TABLE, Asked, Cell
+from reconciler.model.jobs import Status, Verb
+from reconciler.model.plan import ActionKind
+from reconciler.rules.table import TABLE, Asked, Cell
 
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 NOT_FOLLOWED = {("README.md", "Two commands"), ("README.md", "Install")}
@@ -178,13 +178,15 @@ def test_every_action_of_a_plan_is_explained() -> None:
 
 
 def test_the_map_of_the_code_holds_every_module_once_and_no_other() -> None:
-    mapped = [
-        name
+    mapped = {
+        row[0].strip("`"): re.findall(r"`(\w+)`", row[2])
         for row in rows("docs/architecture.md", "floor | holds | modules")
-        for name in re.findall(r"`(\w+)`", row[2])
-    ]
-    there = {path.stem for path in (ROOT / "reconciler").iterdir() if path.suffix in {"", ".py"}}
-    assert sorted(mapped) == sorted(there - {"__init__", "__pycache__"})
+    }
+    floors = [path for path in (ROOT / "reconciler").iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert sorted(mapped) == sorted(path.name for path in floors)
+    for floor in floors:
+        there = {path.stem for path in floor.iterdir() if path.suffix in {"", ".py"}}
+        assert mapped[floor.name] == sorted(there - {"__init__", "__pycache__"})
 
 
 def test_the_way_of_a_job_names_functions_that_exist() -> None:

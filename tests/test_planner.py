@@ -4,7 +4,7 @@ import pytest
 
 from in_process import planned
 from reconciler.engines.bytenite.wire import call_for
-from reconciler.jobs import (
+from reconciler.model.jobs import (
     NOT_OBSERVED,
     Desired,
     Doubt,
@@ -19,22 +19,13 @@ from reconciler.jobs import (
     Target,
     Verb,
 )
-from reconciler.plan import ActionKind, Change, plan_from_json, plan_to_json
-from reconciler.planner import (
-    TABLE,
-    Asked,
-    Decision,
-    Subject,
-    agrees,
-    applied,
-    config_changes,
-    decide,
-    make_plan,
-    match_records,
-    prune,
-    same_config,
-    settled,
-)
+from reconciler.model.plan import ActionKind, Change, plan_from_json, plan_to_json
+from reconciler.rules.actions import make_plan
+from reconciler.rules.configs import agrees, config_changes, same_config
+from reconciler.rules.decide import Decision, decide
+from reconciler.rules.matching import Subject, match_records, prune
+from reconciler.rules.records import applied, settled
+from reconciler.rules.table import TABLE, Asked
 
 CONFIG = {"taskTimeout": 600}
 RUNNING = Record("a", Desired.RUNNING, CONFIG)

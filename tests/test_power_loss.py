@@ -11,14 +11,14 @@ import pytest
 from journals import encode_entry
 from lossy_disk import SCRIBE, LossyDisk, PowerLoss
 from power_loss import KINDS, TARGET, Machine, run_histories
-from reconciler.app import Applied
-from reconciler.errors import ExitCode
-from reconciler.evidence import Trace, trace_of
-from reconciler.jobs import Desired, Doubt, Evidence, Observation, Record, State, Status, Verb
-from reconciler.plan import Action, ActionKind, ActionOutcome, Outcome, Plan
+from reconciler.model.errors import ExitCode
+from reconciler.model.jobs import Desired, Doubt, Evidence, Observation, Record, State, Status, Verb
+from reconciler.model.plan import Action, ActionKind, ActionOutcome, Outcome, Plan
+from reconciler.rules.lost_calls import Trace, trace_of
 from reconciler.state import journal as journals
 from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroken, decode, encoded
 from reconciler.state.session import Session, load
+from reconciler.usecases.app import Applied
 
 HEADER = {"type": "header"}
 

@@ -10,8 +10,8 @@ import requests
 
 from forge import Checkout, Forge, forge, git
 from project import TOKEN
-from reconciler.errors import Usage
-from reconciler.state.checkout import PushTo, parse_push
+from reconciler.model.errors import Usage
+from reconciler.state.backends.checkout import PushTo, parse_push
 
 TWO = "a: {state: running}\nb: {state: running}"
 APPLY = ("apply", "--yes", "--settle", "0.1", "--push", "main")

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from reconciler.cli import cli
-from reconciler.errors import ExitCode
+from reconciler.model.errors import ExitCode
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

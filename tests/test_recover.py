@@ -4,9 +4,9 @@ from pathlib import Path
 
 from in_process import TARGET, engine_at, store_in
 from project import TOKEN
+from reconciler.apply.settle import look, look_again
 from reconciler.engines.sandbox.server import SandboxServer
-from reconciler.jobs import Doubt, Evidence, Record, Status, Verb
-from reconciler.recover import look, look_again
+from reconciler.model.jobs import Doubt, Evidence, Record, Status, Verb
 
 
 def test_a_run_that_left_no_trace_stays_in_doubt_until_the_second_look(tmp_path: Path) -> None:

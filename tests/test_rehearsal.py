@@ -68,8 +68,8 @@ def test_a_journal_without_its_state_is_for_one_service_too(real: Project, rehea
     folder = real.folder / "other"
     folder.mkdir()
     from in_process import store_in
-    from reconciler.errors import StateError
-    from reconciler.jobs import Desired, Record, Target
+    from reconciler.model.errors import StateError
+    from reconciler.model.jobs import Desired, Record, Target
 
     with (
         pytest.raises(KeyboardInterrupt),

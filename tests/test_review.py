@@ -14,13 +14,13 @@ import pytest
 
 import golden
 from project import TOKEN, Project
-from reconciler.diagnostics import Position
 from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.server import SandboxServer
-from reconciler.jobs import Desired, Job, Observation, Record, Status
-from reconciler.plan import Call, Change, plan_digest, plan_to_json
-from reconciler.review import Field, Review, Row, Weight, fields, sorted_rows
-from reconciler.terminal import Terminal
+from reconciler.host.terminal import Terminal
+from reconciler.model.jobs import Desired, Job, Observation, Record, Status
+from reconciler.model.places import Position
+from reconciler.model.plan import Call, Change, plan_digest, plan_to_json
+from reconciler.rules.review import Field, Review, Row, Weight, fields, sorted_rows
 from reconciler.views import github, html, markdown
 
 JUNIT: dict[str, tuple[set[str], set[str]]] = {

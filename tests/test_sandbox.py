@@ -21,7 +21,7 @@ import pytest
 
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
-from reconciler.errors import EngineError
+from reconciler.model.errors import EngineError
 
 JOB = "7728ba38-f0a0-4319-ae28-07734448a334"
 JOBS = "/v1/customer/jobs"

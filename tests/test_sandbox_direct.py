@@ -9,19 +9,19 @@ from random import Random
 
 import pytest
 
-from reconciler.engines.base import AnswerClass
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.bytenite.wire import call_for
 from reconciler.engines.http.reply import Reply
 from reconciler.engines.http.transport import BODY_LIMIT_BYTES, Transport
+from reconciler.engines.port import AnswerClass
 from reconciler.engines.sandbox import direct
 from reconciler.engines.sandbox.direct import DirectTransport
 from reconciler.engines.sandbox.faults import Faults, parse_fault
 from reconciler.engines.sandbox.life import Book, calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.engines.sandbox.service import Options, Service
-from reconciler.jobs import Status, Verb
+from reconciler.model.jobs import Status, Verb
 
 TOKEN = "an-access-token"
 KEY = "an-api-key"

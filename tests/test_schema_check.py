@@ -269,7 +269,7 @@ def test_a_valid_document_needs_no_jsonschema() -> None:
 import json, sys
 from reconciler.manifest.parse import parse
 parse([("f", b"apiVersion: reconciler/v1\\ntarget: {engine: sandbox}\\njobs: {a: {state: running}}")])
-print(sorted({"jsonschema", "referencing", "difflib", "reconciler.suggestions"} & set(sys.modules)))
+print(sorted({"jsonschema", "referencing", "difflib", "reconciler.model.suggestions"} & set(sys.modules)))
 """
     done = run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

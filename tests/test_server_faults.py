@@ -17,8 +17,8 @@ from reconciler.engines.http.reply import Reply
 from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
-from reconciler.jobs import Desired, Job, Record, Verb
-from reconciler.plan import ActionOutcome, Outcome
+from reconciler.model.jobs import Desired, Job, Record, Verb
+from reconciler.model.plan import ActionOutcome, Outcome
 
 SHORT_TIMEOUT_S = 0.5
 """Where a server keeps silent; what it does answer has to come within it too."""

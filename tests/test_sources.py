@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from project import Project, done, served_project
-from reconciler import sources
-from reconciler.errors import ReconcilerError
-from reconciler.sources import read_sources
+from reconciler.manifest import files as sources
+from reconciler.manifest.files import read_sources
+from reconciler.model.errors import ReconcilerError
 
 HEAD = "apiVersion: reconciler/v1\n"
 SECRET = "machine host.invalid password not-to-be-shown\n"

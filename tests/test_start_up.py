@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.jobs import Desired, Record, State, Target
+from reconciler.model.jobs import Desired, Record, State, Target
 from reconciler.state.codec import encode
 
 # What a plan that sends nothing has no use for.
@@ -22,8 +22,8 @@ SLOW = {
     "jsonschema",
     "logging",
     "multiprocessing",
-    "reconciler.drift",
-    "reconciler.order",
+    "reconciler.rules.drift",
+    "reconciler.rules.circles",
     "reconciler.views.edits",
     "reconciler.views.github",
     "reconciler.views.html",
@@ -31,7 +31,7 @@ SLOW = {
     "reconciler.views.junit",
     "reconciler.views.markdown",
     "reconciler.views.sarif",
-    "reconciler.review",
+    "reconciler.rules.review",
     "requests",
     "socketserver",
     "sqlite3",
@@ -83,7 +83,7 @@ def imported_by(arguments: list[str], folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("arguments", "reached", "slow"),
     [
-        (["plan", "--detailed-exitcode"], "reconciler.planner", SLOW - OF_JSONSCHEMA_RS),
+        (["plan", "--detailed-exitcode"], "reconciler.rules.decide", SLOW - OF_JSONSCHEMA_RS),
         (["--help"], "reconciler.cli", SLOW | {"jsonschema_rs", "yaml"}),
     ],
     ids=["plan", "help"],

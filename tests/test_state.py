@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from journals import encode_entry
-from reconciler.errors import LockTaken, StateError
-from reconciler.history import Told
-from reconciler.jobs import Desired, Doubt, Evidence, Record, State, Status, Target, Verb
+from reconciler.host.disk import OsDisk, OsFile
+from reconciler.model.errors import LockTaken, StateError
+from reconciler.model.history import Told
+from reconciler.model.jobs import Desired, Doubt, Evidence, Record, State, Status, Target, Verb
 from reconciler.state import codec
-from reconciler.state.disk import OsDisk, OsFile
-from reconciler.state.file import FileStore, Surroundings
+from reconciler.state.backends.file import FileStore, Surroundings
 from reconciler.state.journal import Journal, JournalBroken, JournalDamaged, decode, encoded
 from reconciler.state.session import Session
 

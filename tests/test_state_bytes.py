@@ -12,12 +12,12 @@ from lossy_disk import SCRIBE, LossyDisk, PowerLoss
 from project import TOKEN, Project
 from reconciler.engines.sandbox.life import calls
 from reconciler.engines.sandbox.server import SandboxServer
-from reconciler.errors import StateError
-from reconciler.jobs import Desired, Doubt, Evidence, Record, State, Status, Target, Verb
+from reconciler.host.disk import OsDisk
+from reconciler.model.errors import StateError
+from reconciler.model.jobs import Desired, Doubt, Evidence, Record, State, Status, Target, Verb
 from reconciler.state import codec
 from reconciler.state import journal as journals
-from reconciler.state.disk import OsDisk
-from reconciler.state.file import FileStore, Surroundings
+from reconciler.state.backends.file import FileStore, Surroundings
 from reconciler.state.session import Loaded, Session, load
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")

@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 
-from reconciler.stop import Stop
+from reconciler.host.stop import Stop
 
 
 def test_a_signal_at_any_moment_of_a_wait_ends_the_wait() -> None:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reconciler.diagnostics import Position
 from reconciler.manifest.document import Document
 from reconciler.manifest.events import LIBYAML
 from reconciler.manifest.yaml import read
+from reconciler.model.places import Position
 
 PARSERS = [pytest.param(True, id="libyaml", marks=pytest.mark.skipif(not LIBYAML, reason="no libyaml")), False]
 INEXACT = "can't be held exactly: write a whole number without a point"

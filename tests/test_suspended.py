@@ -11,16 +11,16 @@ import pytest
 
 from git_crash import git
 from in_process import TARGET
-from reconciler import clocks
-from reconciler.clocks import Clocks, Instant
-from reconciler.jobs import Desired, Doubt, Record, Verb
-from reconciler.state import branch
-from reconciler.state.branch import BranchStore, Means, PublishedSession
-from reconciler.state.branch_url import parse
-from reconciler.state.disk import OsDisk
-from reconciler.state.file import Surroundings
+from reconciler.host import clocks
+from reconciler.host.clocks import Clocks, Instant
+from reconciler.host.disk import OsDisk
+from reconciler.model.jobs import Desired, Doubt, Record, Verb
+from reconciler.state.backends import git as branch
+from reconciler.state.backends.file import Surroundings
+from reconciler.state.backends.git import BranchStore, Means, PublishedSession
+from reconciler.state.backends.git_url import parse
+from reconciler.state.backends.repository import Author, Repository
 from reconciler.state.journal import Overtaken
-from reconciler.state.repository import Author, Repository
 from reconciler.state.session import Session
 
 

@@ -17,7 +17,7 @@ import pytest
 from rich.cells import cell_len
 
 from project import Project, served_project
-from reconciler.text import Style, clip, styled, width, wrapped
+from reconciler.host.safe_text import Style, clip, styled, width, wrapped
 
 ROWS, COLUMNS = 24, 80
 WAIT_S = 120

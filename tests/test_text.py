@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from reconciler.terminal import Terminal
-from reconciler.text import Style, field, pad, printable, styled, width
+from reconciler.host.safe_text import Style, field, pad, printable, styled, width
+from reconciler.host.terminal import Terminal
 from reconciler.views import json as render_json
 from reconciler.views import text
 
@@ -95,7 +95,7 @@ def test_no_color_is_obeyed_even_at_a_terminal() -> None:
 
 
 def test_an_error_says_what_and_what_to_do_next() -> None:
-    from reconciler.errors import Refused
+    from reconciler.model.errors import Refused
 
     shown = printable(text.error(Refused("refused\x1b[2J", "try\nthis")), color=False)
     assert shown == "error: refused\\x1b[2J\n  try\\nthis"

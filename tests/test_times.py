@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.times import TimeOrder, compare, instant, is_other, is_zero
+from reconciler.model.times import TimeOrder, compare, instant, is_other, is_zero
 
 TEN = "2026-11-21T10:00:00Z"
 

@@ -11,7 +11,7 @@ import click
 from reconciler import __version__
 from reconciler.cli.groups import Suggesting
 from reconciler.cli.variables import read_variables, warn_of_unknown_variables
-from reconciler.errors import ExitCode
+from reconciler.model.errors import ExitCode
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -74,8 +74,8 @@ def _fail(fault: BaseException | None) -> ExitCode:
     """Report that reconciler itself failed, outside of any command or in a thread."""
     if fault is not None:
         from reconciler.cli.failure import HINT, traceback_of
-        from reconciler.failure import said_of
-        from reconciler.text import printable
+        from reconciler.host.crash_report import said_of
+        from reconciler.host.safe_text import printable
 
         rest = traceback_of(fault) if "--verbose" in sys.argv else f"  {HINT}"
         sys.stderr.write(printable(f"error: {said_of(fault)}\n{rest}\n", color=False))

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler.commands import command
-from reconciler.errors import MissingPath, ReconcilerError, UnknownJob, Usage
+from reconciler.model.commands import command
+from reconciler.model.errors import MissingPath, ReconcilerError, UnknownJob, Usage
 
 if TYPE_CHECKING:
     from reconciler.cli.shell import Shell
@@ -45,8 +45,8 @@ def advise(shell: "Shell", ctx: click.Context, fault: ReconcilerError, operands:
 
 def _advise_on_path(shell: "Shell", ctx: click.Context, fault: MissingPath, job: str) -> None:
     """Say what was meant by a path where nothing is: a job, the job that a path was given for, or another path."""
-    from reconciler.planning import declared_names
-    from reconciler.suggestions import Suggestions
+    from reconciler.model.suggestions import Suggestions
+    from reconciler.usecases.planning import declared_names
 
     path, place, verb = fault.path, shell.place, shell.verb
     if job and os.path.exists(job):
@@ -67,7 +67,7 @@ def _advise_on_path(shell: "Shell", ctx: click.Context, fault: MissingPath, job:
 
 
 def _manifests_in(folder: str) -> list[str]:
-    from reconciler.sources import is_manifest_name
+    from reconciler.manifest.files import is_manifest_name
 
     try:
         names = sorted(os.listdir(folder or "."))
@@ -85,7 +85,7 @@ def _advise_on_service(shell: "Shell", fault: ReconcilerError) -> None:
 
     if not isinstance(fault, OtherTarget):
         return
-    from reconciler.planning import endpoint_of_state
+    from reconciler.usecases.planning import endpoint_of_state
 
     if endpoint := endpoint_of_state(place, shell.world):
         fault.hint = f"add the service that this state is for: --endpoint {endpoint}; or name another --state"

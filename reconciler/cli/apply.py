@@ -8,17 +8,17 @@ from reconciler.cli import completing
 from reconciler.cli.interrupts import Interrupts
 from reconciler.cli.options import SECONDS, Number, allow, is_given, lock_timeout, options, selection
 from reconciler.cli.shell import Shell, show_error
-from reconciler.commands import command
-from reconciler.errors import ExitCode, ReconcilerError, Refused, Usage
+from reconciler.model.commands import command
+from reconciler.model.errors import ExitCode, ReconcilerError, Refused, Usage
 from reconciler.views.answers import OutcomeAnswer, RequestsAnswer
 from reconciler.views.formats import Channel
 
 if TYPE_CHECKING:
-    from reconciler import app
-    from reconciler.diagnostics import Position
-    from reconciler.plan import Plan
-    from reconciler.planning import Selection
-    from reconciler.wiring import ApplyOptions
+    from reconciler.model.places import Position
+    from reconciler.model.plan import Plan
+    from reconciler.usecases import app
+    from reconciler.usecases.planning import Selection
+    from reconciler.usecases.wiring import ApplyOptions
 
 
 @click.command()
@@ -72,8 +72,8 @@ def apply(
     --push is for a checkout that is thrown away, as that of a CI runner. It has no effect where --state
     names a branch of a remote: all is pushed there anyway.
     """
-    from reconciler.planning import Selection
-    from reconciler.wiring import ApplyOptions
+    from reconciler.usecases.planning import Selection
+    from reconciler.usecases.wiring import ApplyOptions
 
     saved_plan = None if saved is None else _saved_plan(shell, saved)
     selection = Selection(targets, excludes, prune) if saved is None else Selection()
@@ -88,9 +88,9 @@ def _saved_plan(shell: Shell, path: str) -> "Plan":
 
     Raises `Usage` where the command line says which jobs, since the plan does.
     """
-    from reconciler import app
-    from reconciler.homes import default_state_path
-    from reconciler.planning import place_of
+    from reconciler.state.homes import default_state_path
+    from reconciler.usecases import app
+    from reconciler.usecases.planning import place_of
 
     if any(map(is_given, ("paths", "targets", "excludes", "prune"))):
         raise Usage("--plan FILE already says which jobs: give no PATH, --target, --exclude or --prune with it")
@@ -105,8 +105,8 @@ def _saved_plan(shell: Shell, path: str) -> "Plan":
 def _carry_out(
     shell: Shell, selection: "Selection", saved: "Plan | None", options: "ApplyOptions", *, yes: bool
 ) -> ExitCode:
-    from reconciler import app
     from reconciler.cli.watch import Watch
+    from reconciler.usecases import app
 
     with Interrupts(shell) as interrupts:
         watch = Watch(shell)
@@ -135,8 +135,8 @@ def _carry_out(
 
 def _read(path: str) -> str:
     """The text of a saved plan. Raises `ReconcilerError` where it can't be read."""
-    from reconciler.kinds import FileKind, kind_of
-    from reconciler.sources import content_of
+    from reconciler.manifest.files import content_of
+    from reconciler.manifest.kinds import FileKind, kind_of
 
     try:
         content = content_of(path)
@@ -158,7 +158,7 @@ def _read(path: str) -> str:
 
 
 def _dry_run(shell: Shell, selection: "Selection", saved: "Plan | None", allowed: dict[str, int]) -> ExitCode:
-    from reconciler import app
+    from reconciler.usecases import app
 
     made, endpoint, refusal = app.dry_run(shell.place, shell.world, selection, saved, allowed)
     if refusal is not None:
@@ -202,7 +202,7 @@ def _show_plan(shell: Shell, made: "Plan") -> None:
 
 def _show_applied(shell: Shell, done: "app.Applied", *, was_shown: bool) -> None:
     """Show the end of an apply. `was_shown` is whether everything that was not done was printed on the way."""
-    from reconciler.errors import StateError
+    from reconciler.model.errors import StateError
     from reconciler.views import text
 
     def position_of(job: str) -> "Position | None":

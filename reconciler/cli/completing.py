@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from reconciler.wiring import Place, World
+    from reconciler.usecases.wiring import Place, World
 
 
 def paths(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
@@ -40,10 +40,10 @@ def known_jobs_or_paths(ctx: click.Context, param: click.Parameter, incomplete: 
 
 
 def _names(ctx: click.Context, *, with_recorded: bool) -> Iterable[str]:
-    from reconciler.errors import ReconcilerError
-    from reconciler.planning import declared_names
-    from reconciler.stop import Stop
-    from reconciler.wiring import Place, World
+    from reconciler.host.stop import Stop
+    from reconciler.model.errors import ReconcilerError
+    from reconciler.usecases.planning import declared_names
+    from reconciler.usecases.wiring import Place, World
 
     given = ctx.params
     # An option that has yet to get its value keeps click from telling the words before it apart.
@@ -59,11 +59,11 @@ def _names(ctx: click.Context, *, with_recorded: bool) -> Iterable[str]:
 
 def _recorded_names(place: "Place", world: "World") -> set[str]:
     """The names in a state file; none for a state on a branch, which would take a fetch."""
-    from reconciler.jobs import title
-    from reconciler.planning import at_home
-    from reconciler.state.disk import OsDisk
+    from reconciler.host.disk import OsDisk
+    from reconciler.model.jobs import title
     from reconciler.state.session import load
-    from reconciler.wiring import is_on_branch, state_path
+    from reconciler.usecases.planning import at_home
+    from reconciler.usecases.wiring import is_on_branch, state_path
 
     place = at_home(place, world)
     loaded = None if is_on_branch(place) else load(OsDisk(), state_path(place), None)

@@ -2,7 +2,7 @@
 
 import click
 
-from reconciler.errors import ExitCode
+from reconciler.model.errors import ExitCode
 
 
 @click.command()

@@ -4,7 +4,7 @@ import click
 
 from reconciler.cli.options import options
 from reconciler.cli.shell import Shell
-from reconciler.errors import ExitCode
+from reconciler.model.errors import ExitCode
 from reconciler.views.answers import DiffAnswer
 
 
@@ -18,7 +18,7 @@ def diff(shell: Shell, before: str, after: str) -> ExitCode:
     Shows the plan that an apply of the manifest at REV2 has where the manifest at REV1 was applied. Reads git
     alone: neither the state nor the service.
     """
-    from reconciler import audit
+    from reconciler.usecases import audit
 
     compared = audit.diff(shell.place, before, after)
     shell.show(DiffAnswer(compared.plan, after, lambda with_history=False: audit.review_diff(compared, shell.place)))

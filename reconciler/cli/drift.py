@@ -4,7 +4,7 @@ import click
 
 from reconciler.cli.options import options, picking
 from reconciler.cli.shell import Shell
-from reconciler.errors import ExitCode
+from reconciler.model.errors import ExitCode
 from reconciler.views.answers import DriftAnswer
 
 
@@ -25,8 +25,8 @@ def drift(shell: Shell, parallelism: int, targets: tuple[str, ...], excludes: tu
     Reads the jobs from the service, and changes nothing. Exits 2 where a job differs, else 3 where a job can't be
     read, else 5 where a call is in doubt, else 0.
     """
-    from reconciler import app
-    from reconciler.planning import Selection
+    from reconciler.usecases import app
+    from reconciler.usecases.planning import Selection
 
     found, manifest = app.drift(shell.place, shell.world, Selection(targets, excludes), parallelism)
     shell.show(DriftAnswer(found, lambda with_history=False: app.review_of_drift(found, manifest, shell.place)))

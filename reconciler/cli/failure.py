@@ -2,7 +2,7 @@
 
 import os
 
-from reconciler.secrecy import CREDENTIAL_VARIABLES, Secrets, proxy_secrets
+from reconciler.host.secrecy import CREDENTIAL_VARIABLES, Secrets, proxy_secrets
 
 SECRETS = Secrets()
 """The credentials that the engines reported. `traceback_of` adds those of the environment."""

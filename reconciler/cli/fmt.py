@@ -4,7 +4,7 @@ import click
 
 from reconciler.cli.options import options
 from reconciler.cli.shell import Shell
-from reconciler.errors import ExitCode
+from reconciler.model.errors import ExitCode
 
 
 @click.command()
@@ -17,8 +17,8 @@ def fmt(shell: Shell, check: bool, with_diff: bool) -> ExitCode:
     Comments, the order of the jobs and the line ends stay. What the manifest means does not change: that is
     checked. Prints the names of the files that change.
     """
-    from reconciler import authoring
-    from reconciler.text import field
+    from reconciler.host.safe_text import field
+    from reconciler.usecases import authoring
     from reconciler.views import edits
 
     laid_out = authoring.lay_out(shell.place, write=not (check or with_diff))

@@ -4,9 +4,10 @@ import click
 
 from reconciler.cli import completing
 from reconciler.cli.options import options
-from reconciler.cli.shell import Shell, take_paths
-from reconciler.errors import ExitCode, Usage
-from reconciler.sources import is_manifest_name
+from reconciler.cli.run import take_paths
+from reconciler.cli.shell import Shell
+from reconciler.manifest.files import is_manifest_name
+from reconciler.model.errors import ExitCode, Usage
 from reconciler.views.answers import HistoryAnswer, HistoryCheckAnswer
 
 
@@ -25,7 +26,7 @@ def history(shell: Shell, words: tuple[str, ...], since: str, check: bool) -> Ex
     The newest entry comes first. Each has the commit, and what the service answered. JOB is a name or the service's
     id; what was done under former names is shown too. A first word that ends in .yaml, .yml or / is a PATH.
     """
-    from reconciler import audit
+    from reconciler.usecases import audit
 
     job = words[0] if words and not (is_manifest_name(words[0]) or words[0].endswith(("/", "."))) else ""
     paths = words[1:] if job else words

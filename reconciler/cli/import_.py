@@ -8,11 +8,12 @@ import click
 
 from reconciler.cli import completing
 from reconciler.cli.options import lock_timeout, options
-from reconciler.cli.shell import Shell, take_paths
-from reconciler.errors import ExitCode, Usage
+from reconciler.cli.run import take_paths
+from reconciler.cli.shell import Shell
+from reconciler.model.errors import ExitCode, Usage
 
 if TYPE_CHECKING:
-    from reconciler.authoring import Imported, Wanted
+    from reconciler.usecases.authoring import Imported, Wanted
 
 _PICKING = ("--id", "--name", "--status")
 """The options that pick some of all jobs, in the order of the fields of `Wanted` after `ids`."""
@@ -43,8 +44,8 @@ def import_(
     Writes an entry into the manifest and a record into the state for each, and calls nothing that changes a job:
     the next plan is empty. PATH is the file that the entries go to; in a folder of several it is imported.yaml.
     """
-    from reconciler import authoring
-    from reconciler.wiring import ApplyOptions
+    from reconciler.usecases import authoring
+    from reconciler.usecases.wiring import ApplyOptions
 
     wanted = authoring.Wanted(_ids(words), ids_like, names_like, statuses)
     _refuse_contradictions(wanted, every=every)

@@ -7,8 +7,8 @@ from contextlib import suppress
 import click
 
 from reconciler.cli import completing
-from reconciler.commands import command
-from reconciler.errors import ExitCode, ReconcilerError, Usage
+from reconciler.model.commands import command
+from reconciler.model.errors import ExitCode, ReconcilerError, Usage
 
 
 @click.command()
@@ -22,7 +22,7 @@ def init(path: str) -> ExitCode:
     A .gitattributes where the state will stand tells git how to merge histories, and a .gitignore what is not to be
     committed.
     """
-    from reconciler.terminal import Terminal
+    from reconciler.host.terminal import Terminal
     from reconciler.views import text
 
     terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=False)
@@ -45,8 +45,8 @@ def _start(path: str) -> tuple[list[str], list[str]]:
     Returns the files that were written, and a line for each file for git that was there and lacks something. Raises
     `Usage` for a name that no manifest has, `ReconcilerError` where a manifest is there already or can't be written.
     """
-    from reconciler.homes import default_state_path
-    from reconciler.starter import ATTRIBUTES, IGNORED, MANIFEST
+    from reconciler.state.homes import default_state_path
+    from reconciler.usecases.starter import ATTRIBUTES, IGNORED, MANIFEST
 
     file = _file_of(path)
     try:
@@ -72,7 +72,7 @@ def _start(path: str) -> tuple[list[str], list[str]]:
 
 def _file_of(path: str) -> str:
     """The file that a first manifest at a path is written to. Raises `Usage` for a name that no manifest has."""
-    from reconciler.sources import files_at, is_manifest_name
+    from reconciler.manifest.files import files_at, is_manifest_name
 
     if path.endswith("/") or os.path.isdir(path):
         there = files_at(path) if os.path.isdir(path) else []

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from reconciler.cli.shell import Shell
-from reconciler.errors import ExitCode
+from reconciler.model.errors import ExitCode
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -11,14 +11,15 @@ import click
 
 from reconciler.cli import completing
 from reconciler.cli.advice import variable_of
-from reconciler.cli.shell import open_shell, run
-from reconciler.errors import ExitCode
+from reconciler.cli.run import run
+from reconciler.cli.shell import open_shell
+from reconciler.model.errors import ExitCode
 from reconciler.views import formats
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from reconciler.wiring import Place
+    from reconciler.usecases.wiring import Place
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -158,7 +159,7 @@ def _decorators(answers: tuple[type, ...], has_paths: bool, unused: Collection[s
 
 def _place(paths: tuple[str, ...], state_url: str, endpoint: str) -> "Place":
     """The place that the command line names, with the name of the option or the variable that each address is from."""
-    from reconciler.wiring import Place
+    from reconciler.usecases.wiring import Place
 
     ctx = click.get_current_context()
     parameters = {parameter.name: parameter for parameter in ctx.command.params}

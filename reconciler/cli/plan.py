@@ -9,13 +9,13 @@ import click
 from reconciler.cli import completing
 from reconciler.cli.options import allow, options, selection
 from reconciler.cli.shell import Shell
-from reconciler.commands import command
-from reconciler.errors import ExitCode, ReconcilerError, Refused
+from reconciler.model.commands import command
+from reconciler.model.errors import ExitCode, ReconcilerError, Refused
 from reconciler.views.answers import PlanAnswer
 
 if TYPE_CHECKING:
-    from reconciler import app
-    from reconciler.review import Review
+    from reconciler.rules.review import Review
+    from reconciler.usecases import app
 
 _NO_PLANS = (".yaml", ".yml", ".state.json", ".journal", ".lock", ".history.jsonl", ".tmp")
 """The endings of the names of manifests, of states, and of the files beside a state."""
@@ -43,8 +43,8 @@ def plan(
     allowed: dict[str, int],
 ) -> ExitCode:
     """Show what an apply would do. Writes nothing but --out."""
-    from reconciler import app
-    from reconciler.planning import Selection
+    from reconciler.usecases import app
+    from reconciler.usecases.planning import Selection
 
     selection = Selection(targets, excludes, prune)
     provenance = out is not None or not shell.is_text
@@ -63,7 +63,7 @@ def plan(
 
 
 def _review(shell: Shell, planned: "app.Planned", *, with_history: bool = False) -> "Review":
-    from reconciler import app, audit
+    from reconciler.usecases import app, audit
 
     histories = audit.histories(shell.place, shell.world) if with_history else {}
     return app.review(planned, shell.place, histories)
@@ -74,8 +74,8 @@ def _save(path: str, planned: "app.Planned") -> None:
 
     Raises `ReconcilerError` where the file can't be written.
     """
-    from reconciler.kinds import kind_at
-    from reconciler.plan import plan_to_json
+    from reconciler.manifest.kinds import kind_at
+    from reconciler.model.plan import plan_to_json
     from reconciler.views import json
 
     try:

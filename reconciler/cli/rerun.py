@@ -5,8 +5,8 @@ import click
 from reconciler.cli import completing
 from reconciler.cli.options import options
 from reconciler.cli.shell import Shell
-from reconciler.commands import command
-from reconciler.errors import ExitCode
+from reconciler.model.commands import command
+from reconciler.model.errors import ExitCode
 
 
 @click.command()
@@ -18,9 +18,9 @@ def rerun(shell: Shell, job: str, token: str | None) -> ExitCode:
 
     Writes a new runToken where the job is declared, and sends nothing: review it, commit it, apply it.
     """
-    from reconciler import authoring, wiring
-    from reconciler.plan import ActionKind
-    from reconciler.text import field
+    from reconciler.host.safe_text import field
+    from reconciler.model.plan import ActionKind
+    from reconciler.usecases import authoring, wiring
 
     asked = authoring.rerun(shell.place, shell.world, job, token, wiring.now()[:10])
     before, after = "" if asked.before is None else f'"{asked.before}" → ', f'"{asked.token}"'

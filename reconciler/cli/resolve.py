@@ -5,7 +5,7 @@ import click
 from reconciler.cli import completing
 from reconciler.cli.options import lock_timeout, options
 from reconciler.cli.shell import Shell
-from reconciler.errors import ExitCode, Usage
+from reconciler.model.errors import ExitCode, Usage
 
 
 @click.command()
@@ -21,7 +21,7 @@ def resolve(shell: Shell, job: str, words: tuple[bool, ...], why: str, lock_time
 
     Say whether JOB's last call was applied, once you have found that out at the service.
     """
-    from reconciler import app
+    from reconciler.usecases import app
 
     if not words:
         raise click.MissingParameter(

@@ -12,7 +12,7 @@ import click
 from reconciler.cli import completing
 from reconciler.cli.interrupts import heeded
 from reconciler.cli.options import SECONDS
-from reconciler.errors import ExitCode, ReconcilerError
+from reconciler.model.errors import ExitCode, ReconcilerError
 
 if TYPE_CHECKING:
     from reconciler.engines.sandbox.server import SandboxServer
@@ -91,7 +91,7 @@ def sandbox(
 ) -> ExitCode:
     from reconciler.engines.sandbox.faults import parse_fault
     from reconciler.engines.sandbox.server import SandboxServer
-    from reconciler.kinds import FileKind, kind_at
+    from reconciler.manifest.kinds import FileKind, kind_at
 
     try:
         rules = [parse_fault(fault) for fault in faults]
@@ -121,7 +121,7 @@ def sandbox(
 
 def _serve(make_server: "Callable[[], SandboxServer]", port: int, *, no_color: bool) -> ExitCode:
     """Serve until a signal ends the server. Prints the error of a server that can't start."""
-    from reconciler.terminal import Terminal
+    from reconciler.host.terminal import Terminal
     from reconciler.views import text
 
     terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color)

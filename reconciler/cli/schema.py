@@ -2,7 +2,7 @@
 
 import click
 
-from reconciler.errors import ExitCode
+from reconciler.model.errors import ExitCode
 
 SCHEMAS = ("manifest", "plan", "outcome", "drift", "status", "history", "history-check")
 

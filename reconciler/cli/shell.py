@@ -2,23 +2,18 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, assert_never
 
-import click
-
-from reconciler.cli.advice import advise
-from reconciler.cli.failure import HINT, SECRETS, traceback_of
-from reconciler.commands import Given, command, with_place
-from reconciler.errors import ExitCode, ManifestError, ReconcilerError
+from reconciler.cli.failure import SECRETS
+from reconciler.model.commands import Given, with_place
+from reconciler.model.errors import ManifestError, ReconcilerError
 from reconciler.views.answers import FailureAnswer
 from reconciler.views.formats import Channel, Format, ViewContext, find
 
 if TYPE_CHECKING:
-    from reconciler import wiring
-    from reconciler.terminal import Terminal
+    from reconciler.host.terminal import Terminal
+    from reconciler.usecases import wiring
 
 
 class Shell:
@@ -47,7 +42,7 @@ class Shell:
 
         `state_url` is the --state of those commands. By default it is that of the place.
         """
-        from reconciler.sources import DEFAULTS
+        from reconciler.manifest.files import DEFAULTS
 
         self.place = place
         by_default = next(filter(os.path.exists, DEFAULTS), "")
@@ -97,7 +92,7 @@ class Shell:
 
     @property
     def _context(self) -> ViewContext:
-        from reconciler.wiring import repository_path
+        from reconciler.usecases.wiring import repository_path
 
         return ViewContext(
             self.verbose,
@@ -108,8 +103,8 @@ class Shell:
 
     def _state_at(self) -> str:
         """The address of the state, or "" where the manifest is missing or does not tell."""
-        from reconciler.planning import at_home
-        from reconciler.wiring import state_name
+        from reconciler.usecases.planning import at_home
+        from reconciler.usecases.wiring import state_name
 
         try:
             return state_name(at_home(self.place, self.world))
@@ -130,81 +125,12 @@ def show_error(shell: Shell, fault: ReconcilerError) -> None:
 
 def open_shell(place: "wiring.Place", *, no_color: bool, format_name: str, verbose: bool, verb: str) -> Shell:
     """The shell of a command that runs in this process, with its environment and its standard streams."""
-    from reconciler.stop import Stop
-    from reconciler.terminal import Terminal
-    from reconciler.wiring import World
+    from reconciler.host.stop import Stop
+    from reconciler.host.terminal import Terminal
+    from reconciler.usecases.wiring import World
 
     terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color)
     world = World(os.environ, Stop(), terminal.remark, SECRETS.add)
     shell = Shell(place, world, terminal, format_name=format_name, verbose=verbose, verb=verb)
     shell.is_about(place)
     return shell
-
-
-def run(shell: Shell, body: Callable[..., Any], arguments: Mapping[str, Any], *, has_paths: bool) -> ExitCode:
-    """Run the body of a command with its arguments, and print the error that ends it. Returns the exit code.
-
-    `has_paths` is whether the command line of the command ends in the paths of manifests.
-    """
-    terminal = shell.terminal
-    try:
-        _refuse_lost_folder()
-        if has_paths and not (shell.place.paths or arguments.get("saved")):
-            _say_what_is_passed_over(shell)
-        if has_paths and shell.verbose:
-            _say_where(shell)
-        code = ExitCode(body(shell, **arguments))
-        if terminal.trouble:
-            terminal.remark(f"error: {terminal.trouble}\n  what was done is recorded: {command('history')}")
-            return code or ExitCode.ERROR
-        return code
-    except ReconcilerError as fault:
-        advise(shell, click.get_current_context(), fault, arguments)
-        show_error(shell, fault)
-        return fault.exit_code
-    except (click.ClickException, click.exceptions.Exit, click.Abort, KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as fault:  # noqa: BLE001  its message may hold anything
-        from reconciler.failure import said_of
-
-        show_error(shell, ReconcilerError(said_of(fault), HINT))
-        if shell.verbose:
-            terminal.remark(traceback_of(fault))
-        return ExitCode.ERROR
-
-
-def _refuse_lost_folder() -> None:
-    """Raise `ReconcilerError` where the working directory was removed, since no relative path has a meaning then."""
-    try:
-        os.getcwd()
-    except OSError as fault:
-        raise ReconcilerError("the working directory is gone", "go to one that is there: cd FOLDER") from fault
-
-
-def take_paths(shell: Shell, paths: Sequence[str]) -> None:
-    """Set the paths of a command that finds them among its other words. Without any, those of the environment stay."""
-    shell.is_about(shell.place._replace(paths=tuple(paths) or shell.place.paths))
-    if not shell.place.paths:
-        _say_what_is_passed_over(shell)
-
-
-def _say_what_is_passed_over(shell: Shell) -> None:
-    """Warn where no path was given and two manifests have a default name, since only one of them is read."""
-    from reconciler.sources import DEFAULTS, passed_over
-
-    if other := passed_over("."):
-        shell.terminal.remark(
-            f"warning: {DEFAULTS[0]} is read, and {other}/ beside it is not: name the paths that are meant"
-        )
-
-
-def _say_where(shell: Shell) -> None:
-    """Remark which manifest and which state a command is about. Leaves out a state that can't be told."""
-    from reconciler import wiring
-    from reconciler.planning import at_home
-
-    manifest = ", ".join(wiring.manifest_paths(shell.place))
-    where = f"manifest: {manifest}"
-    with suppress(ReconcilerError):  # a command that needs the state reports the fault itself
-        where += f"; state: {wiring.state_name(at_home(shell.place, shell.world))}"
-    shell.terminal.remark(where)

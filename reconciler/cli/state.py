@@ -8,12 +8,12 @@ from reconciler.cli import completing
 from reconciler.cli.groups import Suggesting
 from reconciler.cli.options import lock_timeout, options
 from reconciler.cli.shell import Shell
-from reconciler.commands import command
-from reconciler.errors import ExitCode, ReconcilerError
+from reconciler.model.commands import command
+from reconciler.model.errors import ExitCode, ReconcilerError
 from reconciler.views.answers import RecordAnswer, RecordsAnswer
 
 if TYPE_CHECKING:
-    from reconciler.jobs import State
+    from reconciler.model.jobs import State
 
 
 @click.group(cls=Suggesting)
@@ -25,7 +25,7 @@ def state() -> None:
 @options(RecordsAnswer)
 def state_list(shell: Shell) -> ExitCode:
     """List the recorded jobs."""
-    from reconciler import app
+    from reconciler.usecases import app
 
     shell.show(RecordsAnswer(app.listed(shell.place, shell.world)))
     return ExitCode.DONE
@@ -39,7 +39,7 @@ def state_list(shell: Shell) -> ExitCode:
 @options(RecordAnswer)
 def state_show(shell: Shell, job: str, revision: str) -> ExitCode:
     """Show what is recorded of one job."""
-    from reconciler import audit
+    from reconciler.usecases import audit
 
     found = audit.record_of(shell.place, shell.world, job, revision)
     shell.show(RecordAnswer(found.name, found.record))
@@ -55,8 +55,8 @@ def state_show(shell: Shell, job: str, revision: str) -> ExitCode:
 @options()
 def state_forget(shell: Shell, job: str, lock_timeout: float) -> ExitCode:
     """Drop a record. Calls nothing: the job stays as it is at the service."""
-    from reconciler import app
-    from reconciler.jobs import title
+    from reconciler.model.jobs import title
+    from reconciler.usecases import app
 
     gone, planned = app.forget(shell.place, shell.world, job, lock_timeout)
     by_id = "" if gone.name == gone.record.id else f" (engine job {gone.record.id})"
@@ -76,8 +76,8 @@ def state_mv(shell: Shell, old: str, new: str, lock_timeout: float) -> ExitCode:
 
     Where a job is renamed in the manifest and keeps its id, the next apply does so by itself.
     """
-    from reconciler import app
-    from reconciler.jobs import title
+    from reconciler.model.jobs import title
+    from reconciler.usecases import app
 
     moved = app.move(shell.place, shell.world, old, new, lock_timeout)
     shell.terminal.answer(f"Moved: {title(moved.name)} (engine job {moved.record.id}) is recorded as {new} now.")
@@ -97,7 +97,7 @@ def state_accept(shell: Shell, moved_to: str | None, lock_timeout: float) -> Exi
     the new address with --moved-to; it is the one that the manifest or --endpoint says. For a rehearsal, or another
     environment, name a state of its own with --state instead.
     """
-    from reconciler import app
+    from reconciler.usecases import app
 
     accepted, remarks = app.accept(shell.place, shell.world, lock_timeout, moved_to)
     for remark in remarks:
@@ -122,8 +122,8 @@ def state_pull(shell: Shell, path: str) -> ExitCode:
 
     From where it is kept, with what an unfinished apply left in its journal.
     """
-    from reconciler import app
     from reconciler.state.codec import encode
+    from reconciler.usecases import app
 
     found = app.recorded(shell.place, shell.world)
     if found is None:
@@ -147,9 +147,9 @@ def state_push(shell: Shell, file: str, lock_timeout: float) -> ExitCode:
     FILE is one that `pull` wrote. It takes the place of an older state of the same lineage, or of none. So a state
     moves from one place to another.
     """
-    from reconciler import app
-    from reconciler.kinds import FileKind, kind_of
-    from reconciler.sources import content_of
+    from reconciler.manifest.files import content_of
+    from reconciler.manifest.kinds import FileKind, kind_of
+    from reconciler.usecases import app
 
     try:
         content = content_of(file)

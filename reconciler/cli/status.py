@@ -4,7 +4,7 @@ import click
 
 from reconciler.cli.options import options
 from reconciler.cli.shell import Shell
-from reconciler.errors import ExitCode
+from reconciler.model.errors import ExitCode
 from reconciler.views.answers import StatusAnswer
 
 
@@ -12,7 +12,7 @@ from reconciler.views.answers import StatusAnswer
 @options(StatusAnswer)
 def status(shell: Shell) -> ExitCode:
     """Show desired, recorded and observed side by side. Reads the service."""
-    from reconciler import app
+    from reconciler.usecases import app
 
     shell.show(StatusAnswer(app.status(shell.place, shell.world)))
     return ExitCode.DONE

@@ -8,11 +8,11 @@ import click
 
 from reconciler.cli.advice import variable_of
 from reconciler.cli.shell import open_shell
-from reconciler.errors import ExitCode, Usage
+from reconciler.model.errors import ExitCode, Usage
+from reconciler.usecases.wiring import Place
 from reconciler.views import text
 from reconciler.views.answers import FailureAnswer
 from reconciler.views.formats import find
-from reconciler.wiring import Place
 
 
 def report_usage(fault: click.UsageError, root: click.Group) -> ExitCode:

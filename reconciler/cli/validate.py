@@ -4,7 +4,7 @@ import click
 
 from reconciler.cli.options import options
 from reconciler.cli.shell import Shell
-from reconciler.errors import ExitCode, ManifestError
+from reconciler.model.errors import ExitCode, ManifestError
 from reconciler.views.answers import ValidationAnswer
 from reconciler.views.formats import Channel
 
@@ -16,7 +16,7 @@ def validate(shell: Shell) -> ExitCode:
 
     Shows all faults at once, each with its place. Reads nothing else.
     """
-    from reconciler import planning
+    from reconciler.usecases import planning
 
     try:
         manifest, files = planning.validate(shell.place, shell.world)

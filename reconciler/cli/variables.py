@@ -50,13 +50,13 @@ def read_variables(command: click.Command, name: str) -> None:
 
 def warn_of_unknown_variables(group: click.Group, ctx: click.Context) -> None:
     """Warn of each variable that has the prefix and a value, and that no command reads."""
-    from reconciler.terminal import Terminal
+    from reconciler.host.terminal import Terminal
 
     quick = {f"{_PREFIX}{name}" for name in (*_SHARED, *_OF_CI)}
     unknown = sorted(name for name in os.environ if name.startswith(_PREFIX) and name not in quick)
     if not any(os.environ[name] for name in unknown):
         return
-    from reconciler.suggestions import Suggestions
+    from reconciler.model.suggestions import Suggestions
 
     known = sorted({name.removeprefix(_PREFIX) for name in _variables_of(group, ctx)} | {*_SHARED})
     terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color="--no-color" in sys.argv)

@@ -6,15 +6,15 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from reconciler.cli.shell import Shell
-from reconciler.jobs import title
-from reconciler.plan import ActionOutcome, Outcome, Plan
-from reconciler.text import field, width
+from reconciler.host.safe_text import field, width
+from reconciler.model.jobs import title
+from reconciler.model.plan import ActionOutcome, Outcome, Plan
 from reconciler.views import text
 from reconciler.views.columns import MANY
 from reconciler.views.phrases import explanation, is_undone
 
 if TYPE_CHECKING:
-    from reconciler.events import Finished
+    from reconciler.model.events import Finished
 
 _TALLIES = 10
 """How often a long apply prints how many of its actions have ended."""

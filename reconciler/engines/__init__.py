@@ -1,1 +1,1 @@
-"""What runs jobs: the port in `base`, and the engines behind it."""
+"""What runs jobs: the port in `port`, and the engines behind it."""

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from reconciler.endpoints import normalize_endpoint
-from reconciler.jobs import EMPTY, Access, Config, Desired, Job, OnConfigChange, Suspension, Target
 from reconciler.manifest.document import Document
 from reconciler.manifest.model import DeclaredState, Manifest
+from reconciler.model.endpoints import normalize_endpoint
+from reconciler.model.jobs import EMPTY, Access, Config, Desired, Job, OnConfigChange, Suspension, Target
 
 SINGLE_BLOCKS = ("target", "state", "defaults", "guards")
 """The blocks that stand once in the whole manifest, in any of its files."""

@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reconciler.diagnostics import Diagnostic, Position
+from reconciler.model.places import Diagnostic, Position
 
 Path = Sequence[str | int]
 """Keys and list indices that lead from the top of a document to a value."""

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
-from reconciler.commands import command
-from reconciler.errors import ReconcilerError
 from reconciler.manifest.layout import INDENT, WIDTH, flow, meaning, quoted, scalar
 from reconciler.manifest.syntax import Collection, Entry, Scalar, comments_of, tree_of
 from reconciler.manifest.yaml import read
+from reconciler.model.commands import command
+from reconciler.model.errors import ReconcilerError
 
 _ENCODING = "utf-8-sig"  # a byte order mark is not a part of the text, and stays
 _BREAK = re.compile(r"\r\n?|\n")

@@ -6,13 +6,13 @@ from functools import cache
 from itertools import chain
 from typing import Any
 
-from reconciler.diagnostics import Diagnostic, Position
-from reconciler.endpoints import endpoint_fault
-from reconciler.errors import MOST_DIAGNOSTICS
-from reconciler.kinds import FileKind, kind_of
 from reconciler.manifest.build import SINGLE_BLOCKS, suspension_of
 from reconciler.manifest.document import Document
+from reconciler.manifest.kinds import FileKind, kind_of
 from reconciler.manifest.schema import Schema, Validator, part_of, schema_text
+from reconciler.model.endpoints import endpoint_fault
+from reconciler.model.errors import MOST_DIAGNOSTICS
+from reconciler.model.places import Diagnostic, Position
 
 _MOST_CIRCLES = 100
 """The number of `after` circles that are reported. One more message says that there are others."""
@@ -45,7 +45,7 @@ def is_of_another_tool(document: Document) -> bool:
     version = block.get("apiVersion")
     if (type(version) is str and version.startswith("reconciler/")) or block.keys() & {"target", "defaults", "guards"}:
         return False
-    from reconciler.suggestions import Suggestions
+    from reconciler.model.suggestions import Suggestions
 
     known = tuple(_schema()["properties"])
     nearest = Suggestions().nearest
@@ -140,7 +140,7 @@ def _schema_faults(document: Document) -> Iterator[Diagnostic]:
     Only the jobs that are at fault are explained, so that one fault among many jobs takes little time. Once
     `MOST_DIAGNOSTICS` faults are found, each further job counts as one fault: no message shows more of them.
     """
-    from reconciler.suggestions import Suggestions
+    from reconciler.model.suggestions import Suggestions
 
     validator = _validator()
     jobs, suggestion, count = document.jobs, Suggestions(), 0
@@ -189,7 +189,7 @@ def _order_faults(documents: Sequence[Document]) -> Iterator[Diagnostic]:
     }
     if not ordered:
         return
-    from reconciler.suggestions import Suggestions
+    from reconciler.model.suggestions import Suggestions
 
     declared = {name for document in documents for name in document.jobs}
     in_order, suggestion = sorted(declared), Suggestions()
@@ -205,7 +205,7 @@ def _circles(ordered: Mapping[str, tuple[Document, list[Any]]]) -> Iterator[Diag
     """Each circle of jobs that wait for each other, given each job's file and its `after`."""
     from itertools import islice
 
-    from reconciler.order import circles_in
+    from reconciler.rules.circles import circles_in
 
     after = {name: [each for each in others if type(each) is str] for name, (_, others) in ordered.items()}
     for number, circle in enumerate(islice(circles_in(after), _MOST_CIRCLES + 1)):

@@ -15,10 +15,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from reconciler.errors import ReconcilerError
 from reconciler.manifest.scalars import meaning_of_plain
 from reconciler.manifest.syntax import Collection, Comment, Entry, Scalar, Tree, comments_of, tree_of
 from reconciler.manifest.yaml import read
+from reconciler.model.errors import ReconcilerError
 
 WIDTH = 100
 """The columns that a collection in flow style and its key may take together. A comment after them does not count."""

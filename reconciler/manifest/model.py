@@ -3,9 +3,9 @@
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from reconciler.diagnostics import Position
-from reconciler.jobs import Access, Job, Target
 from reconciler.manifest.document import Document
+from reconciler.model.jobs import Access, Job, Target
+from reconciler.model.places import Position
 
 
 class DeclaredState(NamedTuple):
@@ -49,7 +49,7 @@ class Manifest(NamedTuple):
         """
         import json
 
-        from reconciler.digests import sha256
+        from reconciler.model.digests import sha256
 
         jobs = [_meaning(job) for job in self.jobs.values()]
         content: list[object] = [[self.target.engine, self.target.endpoint], self.guards, jobs]

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 
-from reconciler.diagnostics import Diagnostic
-from reconciler.errors import ManifestError
 from reconciler.manifest.build import build
 from reconciler.manifest.document import Document
 from reconciler.manifest.faults import advice_for, fault_of_kind, faults_across, faults_in, is_of_another_tool
 from reconciler.manifest.model import Manifest
 from reconciler.manifest.yaml import read
+from reconciler.model.errors import ManifestError
+from reconciler.model.places import Diagnostic
 
 
 def parse(sources: Iterable[tuple[str, bytes]], *, may_be_empty: bool = False) -> Manifest:

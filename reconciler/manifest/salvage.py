@@ -9,13 +9,13 @@ from array import array
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from reconciler.errors import ManifestError
 from reconciler.manifest.build import access_of, declared_state_in, target_of
 from reconciler.manifest.document import Document
 from reconciler.manifest.faults import fault_of_kind, faults_beside_yaml
 from reconciler.manifest.model import DeclaredState, Head
 from reconciler.manifest.parse import parse
 from reconciler.manifest.yaml import read
+from reconciler.model.errors import ManifestError
 
 _Blocks = dict[str, tuple[Document, Any]]
 """Blocks at the top of a manifest by name: the file that holds the block, and the block's value."""

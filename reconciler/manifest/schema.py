@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reconciler.suggestions import Suggestions
+    from reconciler.model.suggestions import Suggestions
 
 Schema = Mapping[str, Any]
 Refusal = tuple[tuple[str | int, ...], bool, str]
@@ -92,7 +92,7 @@ def _explained(schema: Schema, document: Any, suggestion: "Suggestions | None") 
     from referencing import Registry
 
     if suggestion is None:
-        from reconciler.suggestions import Suggestions
+        from reconciler.model.suggestions import Suggestions
 
         suggestion = Suggestions()
     seen = set()

@@ -1,1 +1,1 @@
-"""Where state lives: the port in `store`, and the backends behind it."""
+"""Where state lives: the port in `port`, the session with its journal, and the backends behind it."""

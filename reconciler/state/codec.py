@@ -7,10 +7,11 @@ so that any edit, merge or truncation shows. It holds no time of writing, no ver
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from reconciler.commands import command
-from reconciler.digests import sha256
-from reconciler.errors import StateError
-from reconciler.jobs import (
+from reconciler.host.memory import FORGETFUL, Memory
+from reconciler.model.commands import command
+from reconciler.model.digests import sha256
+from reconciler.model.errors import StateError
+from reconciler.model.jobs import (
     Config,
     Desired,
     Doubt,
@@ -23,7 +24,6 @@ from reconciler.jobs import (
     is_displaced,
     title,
 )
-from reconciler.memory import FORGETFUL, Memory
 
 FORMAT_VERSION = 1
 

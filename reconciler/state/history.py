@@ -15,11 +15,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from reconciler.digests import checksum
-from reconciler.errors import StateError
-from reconciler.history import ACCEPT, NOTE, HistoryEntry, Origin, Told
-from reconciler.jobs import State
-from reconciler.state.disk import Disk, replace
+from reconciler.host.disk import Disk, replace
+from reconciler.model.digests import checksum
+from reconciler.model.errors import StateError
+from reconciler.model.history import ACCEPT, NOTE, HistoryEntry, Origin, Told
+from reconciler.model.jobs import State
 from reconciler.state.journal import Entry
 
 Line = dict[str, Any]

@@ -21,9 +21,9 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Self
 
-from reconciler.digests import checksum
-from reconciler.errors import ExitCode, StateError
-from reconciler.state.disk import Disk, File
+from reconciler.host.disk import Disk, File
+from reconciler.model.digests import checksum
+from reconciler.model.errors import ExitCode, StateError
 
 Entry = Mapping[str, Any]
 """One record's JSON object. The journal's own are `n`, its number, and `flushed`, how many were on disk before."""

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from reconciler.commands import command
-from reconciler.errors import StateError
-from reconciler.history import Origin, Told
-from reconciler.jobs import Doubt, Record, State, Target, displaced_key, title
-from reconciler.memory import FORGETFUL, Memory
+from reconciler.host.disk import Disk
+from reconciler.host.disk import replace as replace_file
+from reconciler.host.memory import FORGETFUL, Memory
+from reconciler.model.commands import command
+from reconciler.model.errors import StateError
+from reconciler.model.history import Origin, Told
+from reconciler.model.jobs import Doubt, Record, State, Target, displaced_key, title
 from reconciler.state import codec, history
-from reconciler.state.disk import Disk
-from reconciler.state.disk import replace as replace_file
 from reconciler.state.journal import (
     RESERVE_BYTES,
     Displaced,

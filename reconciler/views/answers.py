@@ -7,15 +7,15 @@ view calls.
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from reconciler.errors import ManifestError, ReconcilerError
+from reconciler.model.errors import ManifestError, ReconcilerError
 
 if TYPE_CHECKING:  # every command imports this module, also to print its help
-    from reconciler.diagnostics import Diagnostic, Position
-    from reconciler.drift import Drift
-    from reconciler.history import HistoryEntry
-    from reconciler.jobs import Desired, Observation, Record, State
-    from reconciler.plan import ActionOutcome, Plan
-    from reconciler.review import Review
+    from reconciler.model.history import HistoryEntry
+    from reconciler.model.jobs import Desired, Observation, Record, State
+    from reconciler.model.places import Diagnostic, Position
+    from reconciler.model.plan import ActionOutcome, Plan
+    from reconciler.rules.drift import Drift
+    from reconciler.rules.review import Review
 
 
 class MakeReview(Protocol):
@@ -158,7 +158,7 @@ class FailureAnswer(NamedTuple):
 
     def review(self) -> "Review":
         """The error as a review, for the formats that show reviews."""
-        from reconciler.review import review_error
+        from reconciler.rules.review import review_error
 
         return review_error(self.title, self.fault, self.diagnostics, state_at=self.state_at())
 

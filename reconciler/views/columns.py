@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from reconciler.plan import Call
-from reconciler.text import Style, field, pad, styled, width
+from reconciler.host.safe_text import Style, field, pad, styled, width
+from reconciler.model.plan import Call
 
 MANY = 20
 """If more jobs than this have the same line, they share one line."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from reconciler.takeover import LeftOut, Taken
-from reconciler.text import Style, field, pad, styled, width
+from reconciler.host.safe_text import Style, field, pad, styled, width
+from reconciler.rules.adoption import LeftOut, Taken
 from reconciler.views.phrases import counted, observed
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
-from reconciler.diagnostics import Diagnostic, Position
-from reconciler.errors import ReconcilerError
-from reconciler.jobs import title
-from reconciler.plan import ActionKind, ActionOutcome, Outcome
-from reconciler.review import Review, Row, Weight
-from reconciler.text import field
+from reconciler.host.safe_text import field
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.jobs import title
+from reconciler.model.places import Diagnostic, Position
+from reconciler.model.plan import ActionKind, ActionOutcome, Outcome
+from reconciler.rules.review import Review, Row, Weight
 from reconciler.views import text
 from reconciler.views.answers import (
     DriftAnswer,

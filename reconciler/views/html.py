@@ -14,11 +14,11 @@ from html import escape
 from importlib import resources
 from urllib.parse import quote
 
-from reconciler.history import APPLIED, HistoryEntry
-from reconciler.jobs import Status
-from reconciler.plan import Outcome
-from reconciler.review import Field, Review, Row, Weight, fields, shown
-from reconciler.text import field
+from reconciler.host.safe_text import field
+from reconciler.model.history import APPLIED, HistoryEntry
+from reconciler.model.jobs import Status
+from reconciler.model.plan import Outcome
+from reconciler.rules.review import Field, Review, Row, Weight, fields, shown
 from reconciler.views.answers import DriftAnswer, FailureAnswer, PlanAnswer, complete_review
 from reconciler.views.formats import Channel, Format, ViewContext
 from reconciler.views.phrases import commit, counted, doubt_state, request

@@ -7,11 +7,11 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reconciler.diagnostics import Diagnostic
-from reconciler.errors import ReconcilerError
-from reconciler.history import HistoryEntry
-from reconciler.jobs import Record, State
-from reconciler.plan import FORMAT_VERSION, Change, outcomes_to_json, plan_to_json, target_to_json
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.history import HistoryEntry
+from reconciler.model.jobs import Record, State
+from reconciler.model.places import Diagnostic
+from reconciler.model.plan import FORMAT_VERSION, Change, outcomes_to_json, plan_to_json, target_to_json
 from reconciler.views.answers import (
     DiffAnswer,
     DriftAnswer,
@@ -30,7 +30,7 @@ from reconciler.views.answers import (
 from reconciler.views.formats import Channel, Format, ViewContext
 
 if TYPE_CHECKING:
-    from reconciler.drift import Drift, Finding
+    from reconciler.rules.drift import Drift, Finding
 
 FORMAT = Format(Channel.DOCUMENT)
 
@@ -183,7 +183,7 @@ def records(state: State | None) -> dict[str, Any]:
 
 def drift(drift: "Drift") -> dict[str, Any]:
     """The findings about each job, gravest first."""
-    from reconciler.drift import summary
+    from reconciler.rules.drift import summary
 
     return {
         "formatVersion": FORMAT_VERSION,
@@ -198,7 +198,7 @@ def drift(drift: "Drift") -> dict[str, Any]:
 
 
 def _finding(finding: "Finding") -> dict[str, Any]:
-    from reconciler.drift import DIFFERS
+    from reconciler.rules.drift import DIFFERS
 
     return {
         "job": finding.name,

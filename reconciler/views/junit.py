@@ -6,9 +6,9 @@ XML 1.0 cannot hold some characters, not even as references. `field` replaces ea
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from reconciler.diagnostics import Diagnostic
-from reconciler.errors import ReconcilerError
-from reconciler.text import field
+from reconciler.host.safe_text import field
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.places import Diagnostic
 from reconciler.views.answers import FailureAnswer, ValidationAnswer
 from reconciler.views.formats import Channel, Format, ViewContext
 from reconciler.views.phrases import counted, not_shown

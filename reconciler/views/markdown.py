@@ -7,8 +7,8 @@ and GitLab's quick actions read commands there.
 import re
 from collections.abc import Iterable, Sequence
 
-from reconciler.review import Review, Row, Weight, shown
-from reconciler.text import log_field
+from reconciler.host.safe_text import log_field
+from reconciler.rules.review import Review, Row, Weight, shown
 from reconciler.views.answers import DiffAnswer, DriftAnswer, FailureAnswer, PlanAnswer, complete_review
 from reconciler.views.formats import Channel, Format, ViewContext
 

@@ -1,8 +1,8 @@
 """Phrases that several formats use, so that all of them say the same. The text is not yet safe to show."""
 
-from reconciler.history import HistoryEntry
-from reconciler.jobs import Doubt, Observation
-from reconciler.plan import ActionKind, ActionOutcome, Outcome
+from reconciler.model.history import HistoryEntry
+from reconciler.model.jobs import Doubt, Observation
+from reconciler.model.plan import ActionKind, ActionOutcome, Outcome
 
 NONE = "–"
 """What stands for a value that is not there."""

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote
 
-from reconciler.diagnostics import Diagnostic
-from reconciler.errors import ReconcilerError
-from reconciler.text import field
+from reconciler.host.safe_text import field
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.places import Diagnostic
 from reconciler.views.answers import FailureAnswer, ValidationAnswer
 from reconciler.views.formats import Channel, Format, ViewContext
 from reconciler.views.json import completed, dumps

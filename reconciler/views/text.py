@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reconciler.commands import command
-from reconciler.diagnostics import Diagnostic
-from reconciler.errors import ReconcilerError
-from reconciler.events import Finished
-from reconciler.history import HistoryEntry
-from reconciler.jobs import Record, State, Status, title
-from reconciler.plan import (
+from reconciler.host.safe_text import LAST_COLUMN, Style, field, pad, styled, width
+from reconciler.model.commands import command
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.events import Finished
+from reconciler.model.history import HistoryEntry
+from reconciler.model.jobs import Record, State, Status, title
+from reconciler.model.places import Diagnostic
+from reconciler.model.plan import (
     AS_RECORDED,
     SAME_IN_BOTH,
     Action,
@@ -26,7 +27,6 @@ from reconciler.plan import (
     said_of_allowed,
     verdict,
 )
-from reconciler.text import LAST_COLUMN, Style, field, pad, styled, width
 from reconciler.views.answers import (
     DiffAnswer,
     DriftAnswer,
@@ -57,7 +57,7 @@ from reconciler.views.phrases import (
 )
 
 if TYPE_CHECKING:
-    from reconciler.drift import Drift, Finding
+    from reconciler.rules.drift import Drift, Finding
 
 FORMAT = Format(Channel.TEXT)
 
@@ -289,8 +289,8 @@ def outcomes(outcomes: Sequence[ActionOutcome], narrowed: Narrowed | None = None
 
 def drift(drift: "Drift", *, whole: bool = False) -> str:
     """The counts, then each job that somebody has to look at. With `whole` every job has a line of its own."""
-    from reconciler.drift import QUIET
-    from reconciler.drift import verdict as verdict_on
+    from reconciler.rules.drift import QUIET
+    from reconciler.rules.drift import verdict as verdict_on
 
     shown = [finding for finding in drift.findings if finding.kind not in QUIET]
     lines = [verdict_on(drift, lambda words: styled(Style.MAGENTA, words))]
@@ -301,7 +301,7 @@ def drift(drift: "Drift", *, whole: bool = False) -> str:
 
 
 def _finding(finding: "Finding", columns: int) -> Line:
-    from reconciler.drift import Kind
+    from reconciler.rules.drift import Kind
 
     style = Style.DIM if finding.kind in (Kind.UNDER_WAY, Kind.SUSPENDED) else Style.MAGENTA
     way_out = f": {field(finding.way_out)}" if finding.way_out else ""

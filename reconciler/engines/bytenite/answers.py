@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
-from reconciler.engines.base import Answer, AnswerClass
 from reconciler.engines.bytenite.wire import DETAIL_LIMIT
 from reconciler.engines.http.reply import Reply
+from reconciler.engines.port import Answer, AnswerClass
 
 
 class _Row(NamedTuple):

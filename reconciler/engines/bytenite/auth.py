@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from reconciler.errors import CredentialsError, ReconcilerError
-from reconciler.secrecy import CREDENTIAL_VARIABLES, Secrets
+from reconciler.host.secrecy import CREDENTIAL_VARIABLES, Secrets
+from reconciler.model.errors import CredentialsError, ReconcilerError
 
 TOKEN_VARIABLE, API_KEY_VARIABLE = CREDENTIAL_VARIABLES
 _LIFE_LIMIT_S = 10 * 365 * 86400

@@ -8,9 +8,6 @@ from dataclasses import replace
 from functools import partial
 from random import Random
 
-from reconciler.clocks import boot_s
-from reconciler.endpoints import endpoint_fault, normalize_endpoint
-from reconciler.engines.base import Answer, AnswerClass, always
 from reconciler.engines.bytenite.answers import answer_from, may_repeat
 from reconciler.engines.bytenite.auth import (
     API_KEY_VARIABLE,
@@ -28,9 +25,12 @@ from reconciler.engines.http.network import DIRECT, Network
 from reconciler.engines.http.rate import RateLimiter, Slots
 from reconciler.engines.http.reply import BaseTransport, Reply
 from reconciler.engines.http.retries import Wait, send_with_retries
-from reconciler.errors import CredentialsError, EngineError, ListIncomplete, ReconcilerError
-from reconciler.jobs import NOT_OBSERVED, Observation, Status
-from reconciler.plan import Call
+from reconciler.engines.port import Answer, AnswerClass, always
+from reconciler.host.clocks import boot_s
+from reconciler.model.endpoints import endpoint_fault, normalize_endpoint
+from reconciler.model.errors import CredentialsError, EngineError, ListIncomplete, ReconcilerError
+from reconciler.model.jobs import NOT_OBSERVED, Observation, Status
+from reconciler.model.plan import Call
 
 
 class ByteniteEngine:

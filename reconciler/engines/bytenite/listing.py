@@ -17,8 +17,8 @@ from contextlib import closing
 from itertools import islice
 from typing import NamedTuple
 
-from reconciler.errors import EngineError, ListIncomplete
-from reconciler.threads import Crew
+from reconciler.host.threads import Crew
+from reconciler.model.errors import EngineError, ListIncomplete
 
 PAGE_SIZE = 100
 PAGE_LIMIT = 10_000

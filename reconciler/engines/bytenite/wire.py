@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import assert_never
 
-from reconciler.jobs import Config, Observation, Status, Verb
-from reconciler.plan import Call
-from reconciler.times import is_zero
+from reconciler.model.jobs import Config, Observation, Status, Verb
+from reconciler.model.plan import Call
+from reconciler.model.times import is_zero
 
 DETAIL_LIMIT = 500
 """Characters that are kept of a text which the service wrote."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from reconciler.engines.http.exchange import Stage, ongoing
 from reconciler.engines.http.network import Network
-from reconciler.errors import EngineError
+from reconciler.model.errors import EngineError
 
 
 def tls_context(network: Network) -> ssl.SSLContext:

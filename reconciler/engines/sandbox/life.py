@@ -20,8 +20,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reconciler.errors import EngineError
-from reconciler.jobs import Config, Verb
+from reconciler.model.errors import EngineError
+from reconciler.model.jobs import Config, Verb
 
 
 class JobState(StrEnum):

@@ -17,8 +17,8 @@ from reconciler.engines.sandbox.answers import Rejection, Reply, reason
 from reconciler.engines.sandbox.faults import Fault, Faults, Kind
 from reconciler.engines.sandbox.life import Book
 from reconciler.engines.sandbox.service import Options, Request, Service
-from reconciler.errors import EngineError
-from reconciler.stop import Stop
+from reconciler.host.stop import Stop
+from reconciler.model.errors import EngineError
 
 SERVER_NAME = "reconciler-sandbox (simulated)"
 HOST = "127.0.0.1"

@@ -15,7 +15,7 @@ from reconciler.engines.sandbox.answers import JSON, Rejection, Reply, done, fai
 from reconciler.engines.sandbox.faults import SILENT, Fault, Faults, Kind, Operation, spoil
 from reconciler.engines.sandbox.life import Book, Deed, Job, NotAllowed, Seen, abort, delete, run, to_wire
 from reconciler.engines.sandbox.openapi import DEFAULT_PAGE, INT32_MAX, INT64_MAX, MAX_PAGE, openapi_document
-from reconciler.jobs import Config, Verb
+from reconciler.model.jobs import Config, Verb
 
 _BASE = "/v1/customer/jobs"
 _PART_1 = {

@@ -1,0 +1,86 @@
+"""One command carried out: its errors, and what is said before and after it."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.advice import advise
+from reconciler.cli.failure import HINT, traceback_of
+from reconciler.model.commands import command
+from reconciler.model.errors import ExitCode, ReconcilerError
+
+if TYPE_CHECKING:
+    pass
+from reconciler.cli.shell import Shell, show_error
+
+
+def run(shell: Shell, body: Callable[..., Any], arguments: Mapping[str, Any], *, has_paths: bool) -> ExitCode:
+    """Run the body of a command with its arguments, and print the error that ends it. Returns the exit code.
+
+    `has_paths` is whether the command line of the command ends in the paths of manifests.
+    """
+    terminal = shell.terminal
+    try:
+        _refuse_lost_folder()
+        if has_paths and not (shell.place.paths or arguments.get("saved")):
+            _say_what_is_passed_over(shell)
+        if has_paths and shell.verbose:
+            _say_where(shell)
+        code = ExitCode(body(shell, **arguments))
+        if terminal.trouble:
+            terminal.remark(f"error: {terminal.trouble}\n  what was done is recorded: {command('history')}")
+            return code or ExitCode.ERROR
+        return code
+    except ReconcilerError as fault:
+        advise(shell, click.get_current_context(), fault, arguments)
+        show_error(shell, fault)
+        return fault.exit_code
+    except (click.ClickException, click.exceptions.Exit, click.Abort, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as fault:  # noqa: BLE001  its message may hold anything
+        from reconciler.host.crash_report import said_of
+
+        show_error(shell, ReconcilerError(said_of(fault), HINT))
+        if shell.verbose:
+            terminal.remark(traceback_of(fault))
+        return ExitCode.ERROR
+
+
+def _refuse_lost_folder() -> None:
+    """Raise `ReconcilerError` where the working directory was removed, since no relative path has a meaning then."""
+    try:
+        os.getcwd()
+    except OSError as fault:
+        raise ReconcilerError("the working directory is gone", "go to one that is there: cd FOLDER") from fault
+
+
+def take_paths(shell: Shell, paths: Sequence[str]) -> None:
+    """Set the paths of a command that finds them among its other words. Without any, those of the environment stay."""
+    shell.is_about(shell.place._replace(paths=tuple(paths) or shell.place.paths))
+    if not shell.place.paths:
+        _say_what_is_passed_over(shell)
+
+
+def _say_what_is_passed_over(shell: Shell) -> None:
+    """Warn where no path was given and two manifests have a default name, since only one of them is read."""
+    from reconciler.manifest.files import DEFAULTS, passed_over
+
+    if other := passed_over("."):
+        shell.terminal.remark(
+            f"warning: {DEFAULTS[0]} is read, and {other}/ beside it is not: name the paths that are meant"
+        )
+
+
+def _say_where(shell: Shell) -> None:
+    """Remark which manifest and which state a command is about. Leaves out a state that can't be told."""
+    from reconciler.usecases import wiring
+    from reconciler.usecases.planning import at_home
+
+    manifest = ", ".join(wiring.manifest_paths(shell.place))
+    where = f"manifest: {manifest}"
+    with suppress(ReconcilerError):  # a command that needs the state reports the fault itself
+        where += f"; state: {wiring.state_name(at_home(shell.place, shell.world))}"
+    shell.terminal.remark(where)

@@ -1,0 +1,1 @@
+"""What touches this machine: git, files, locks, clocks, signals, threads, the terminal, secrets."""

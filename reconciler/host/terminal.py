@@ -1,0 +1,197 @@
+"""The only module that writes to the terminal. It makes text harmless before it writes it."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import TextIO, cast
+
+from reconciler.host.safe_text import clip, log_field, printable, wrapped
+from reconciler.model.commands import Given, with_place
+
+_BAR_COLUMNS = 36
+_BESIDE_BAR_COLUMNS = 44
+"""The most columns that the label, the count and the remaining time take beside a bar."""
+_FEWEST_COLUMNS = 40
+"""Text is not broken into lines that are shorter."""
+_ERASE_LINE = "\r\x1b[K"
+
+
+class Terminal:
+    """Writes answers to stdout, and remarks to stderr.
+
+    Each command that a text names gets the paths and the options in `given`. Where a stream can't be written, which
+    must not end an apply that has begun, its text is lost, and `trouble` is the reason. A closed pipe is no trouble.
+    """
+
+    def __init__(self, out: TextIO, err: TextIO, env: Mapping[str, str], *, no_color: bool) -> None:
+        plain = no_color or bool(env.get("NO_COLOR")) or env.get("TERM") == "dumb"
+        self._env = env
+        self._out = out
+        self._err = err
+        self._color_out = not plain and out.isatty()
+        self._color_err = not plain and err.isatty()
+        self._can_have_bar = err.isatty() and env.get("TERM") != "dumb"
+        self._has_bar = False
+        self.trouble = ""
+        self.given = Given()
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person can answer."""
+        return sys.stdin is not None and sys.stdin.isatty() and self._err.isatty()
+
+    def answer(self, text: str, *, is_prose: bool = False) -> None:
+        """Write text for people to stdout, and a newline. Prose is broken between words where a terminal is narrow."""
+        self._write(self._out, self._shown(text, to_answer=True, is_prose=is_prose))
+
+    def page(self, text: str) -> None:
+        """Write a long text for people to stdout. At a terminal a pager shows it, as git shows its log.
+
+        The pager is PAGER, by default `less`, which ends by itself where the text fits on one screen. PAGER=cat, a dumb
+        terminal and a CI run have none.
+        """
+        pager = self._env.get("PAGER", "less")
+        is_wanted = pager.strip() not in ("", "cat") and not self._env.get("CI") and self._env.get("TERM") != "dumb"
+        shown = self._shown(text, to_answer=True, is_prose=True)
+        if not (is_wanted and self._out.isatty() and self._was_paged(pager, shown)):
+            self._write(self._out, shown)
+
+    def document(self, text: str) -> None:
+        """Write a document to stdout as it is. Its format must have made it harmless."""
+        self._write(self._out, text)
+
+    def commands(self, lines: Iterable[str]) -> None:
+        """Write workflow commands to stdout, one a line. No other method writes a line that begins with `::`."""
+        if text := "\n".join(map(log_field, lines)):
+            self._write(self._out, text)
+
+    def remark(self, text: str) -> None:
+        """Write prose for people to stderr, and a newline."""
+        self._write(self._err, self._shown(text, to_answer=False, is_prose=True))
+
+    def _shown(self, text: str, *, to_answer: bool, is_prose: bool) -> str:
+        """The text as it is written: commands complete, in colours and in lines that fit, and harmless."""
+        placed = with_place(text, self.given)
+        columns = self.columns(to_answer=to_answer) if is_prose else None
+        broken = placed if columns is None else wrapped(placed, max(columns, _FEWEST_COLUMNS))
+        return printable(broken, color=self._color_out if to_answer else self._color_err)
+
+    def _was_paged(self, pager: str, text: str) -> bool:
+        """Have a pager show the text. Returns False where there is no such program."""
+        import signal
+        import subprocess
+
+        env = {"LESS": "FRX", "LV": "-c", **self._env}
+        # Ctrl-C is for the pager, which may stop a search by it.
+        before = signal.signal(signal.SIGINT, lambda *_: None)
+        try:
+            shown = subprocess.run(["sh", "-c", pager], input=f"{text}\n".encode(), env=env, check=False)
+        except OSError:
+            return False
+        finally:
+            signal.signal(signal.SIGINT, before)
+        return shown.returncode not in (126, 127)
+
+    def urgent(self, text: str) -> None:
+        """Write to stderr, not through its buffer, which a signal may have interrupted in the middle of a write."""
+        start = _ERASE_LINE if self._has_bar else ""
+        with suppress(OSError):
+            os.write(self._err.fileno(), f"{start}{printable(text, color=False)}\n".encode())
+
+    def ask(self, question: str) -> str:
+        """Ask on stderr and read a line from stdin. Returns "" where the input ends or the terminal is gone."""
+        try:
+            self._err.write(printable(question, color=self._color_err))
+            self._err.flush()
+            return sys.stdin.readline().strip()
+        except OSError:
+            return ""
+
+    def columns(self, *, to_answer: bool) -> int | None:
+        """The width of the terminal behind stdout, or else behind stderr; None where the stream is no terminal."""
+        stream = self._out if to_answer else self._err
+        try:
+            return os.get_terminal_size(stream.fileno()).columns or None if stream.isatty() else None
+        except (OSError, ValueError):
+            return None
+
+    def fitting(self, line: str, *, to_answer: bool) -> tuple[str, bool]:
+        """The line, cut to the width of the terminal, and whether nothing was cut.
+
+        Its commands have the paths and the options in `given`, so pass it to `progress` and not to `answer`.
+        """
+        completed = with_place(line, self.given)
+        columns = self.columns(to_answer=to_answer)
+        clipped = completed if columns is None else clip(completed, columns)
+        return clipped, clipped == completed
+
+    @contextmanager
+    def progress(self, total: int) -> Iterator[Callable[[Sequence[str], int, bool], None]]:
+        """Show lines as they come. At a terminal, a bar of `total` steps stands below them.
+
+        Yields `tell(lines, steps, to_answer)`, which writes lines to stdout, or else to stderr, and advances the bar.
+        The lines must be as `fitting` returns them.
+        """
+
+        def write(lines: Sequence[str], to_answer: bool) -> None:
+            stream, color = (self._out, self._color_out) if to_answer else (self._err, self._color_err)
+            if lines:
+                self._write(stream, printable("\n".join(lines), color=color))
+
+        room = (self.columns(to_answer=False) or 0) - _BESIDE_BAR_COLUMNS
+        if not self._can_have_bar or total < 2 or room < 1:
+            yield lambda lines, steps, to_answer: write(lines, to_answer)
+            return
+        import click
+
+        file = cast("TextIO", _Lossy(self._err))
+        # With `color` click would hide the cursor, and a command that is killed could not show it again.
+        bar = click.progressbar(
+            length=total, label="applying", show_pos=True, file=file, color=False, width=min(room, _BAR_COLUMNS)
+        )
+        with bar:
+            self._has_bar = True
+
+            def tell(lines: Sequence[str], steps: int, to_answer: bool) -> None:
+                if lines:
+                    file.write(_ERASE_LINE)
+                    file.flush()
+                    write(lines, to_answer)
+                bar.update(steps)
+
+            yield tell
+        self._has_bar = False
+
+    def _write(self, stream: TextIO, text: str) -> None:
+        try:
+            stream.write(text if text.endswith("\n") else text + "\n")
+            stream.flush()
+        except OSError as fault:
+            # A reader that closed the pipe, such as `head`, has read enough.
+            if not isinstance(fault, BrokenPipeError):
+                name = "stdout" if stream is self._out else "stderr"
+                self.trouble = self.trouble or f"{name} can't be written: {fault.strerror}"
+            # The rest of the buffer is written at the exit, which must not fail then.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except UnicodeEncodeError:
+            stream.write(text.encode("ascii", "backslashreplace").decode() + "\n")
+
+
+class _Lossy:
+    """A stream that drops what can't be written, since a terminal that went away must not end an apply."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()

@@ -1,0 +1,70 @@
+"""Decisions about all jobs as the actions of a plan."""
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
+
+from reconciler.model.jobs import NOT_OBSERVED, Config, Job, Observation, State, Verb
+from reconciler.model.plan import STEPS, Action, Actions, Call, Plan
+from reconciler.rules.decide import Decision, _is_as_recorded, decide
+from reconciler.rules.matching import Matching, Subject, _name_of
+from reconciler.rules.order import Order
+
+
+def make_plan(
+    matching: Matching,
+    observed: Mapping[str, Observation],
+    call_for: Callable[[Verb, str, Config], Call],
+    selected: Callable[[str], bool],
+    *,
+    state: State,
+    manifest_digest: str,
+    commit: str | None,
+    paths: Iterable[str],
+    holds_for_others: bool = True,
+) -> Plan:
+    """The plan for the selected jobs: sorted by step, then name; same inputs, same bytes.
+
+    `observed` maps engine job ids to observations; an id that is not there was not observed.
+    `selected` says of a job's name whether the plan is about it. Without `holds_for_others` a run that comes after
+    other jobs is planned, and says so, whatever was observed of these: an apply looks at them once more, and waits.
+    """
+    steps: dict[int, list[Action]] = {step: [] for step in sorted(set(STEPS.values()))}
+    as_recorded: list[Job] = []
+    order = Order(matching.subjects, observed if holds_for_others else {}, selected)
+    for subject in sorted([one for one in matching.subjects if selected(one.job.name)], key=_name_of):
+        seen = observed.get(subject.job.id, NOT_OBSERVED)
+        if _is_as_recorded(subject, seen):
+            as_recorded.append(subject.job)
+            continue
+        decision = decide(subject, seen)
+        if decision.verbs:
+            decision = order.defer(decision, subject)
+        steps[STEPS[decision.kind]].append(action_for(subject, decision, call_for))
+    return Plan(
+        target=state.target,
+        lineage=state.lineage,
+        serial=state.serial,
+        manifest_digest=manifest_digest,
+        commit=commit,
+        paths=tuple(paths),
+        actions=Actions(chain.from_iterable(steps.values()), as_recorded),
+        undeclared=matching.undeclared,
+    )
+
+
+def action_for(subject: Subject, decision: Decision, call_for: Callable[[Verb, str, Config], Call]) -> Action:
+    """The decision as a plan lists it, with the calls that it takes."""
+    job = subject.job
+    calls = tuple([call_for(verb, job.id, job.config) for verb in decision.verbs]) if decision.verbs else ()
+    kind, reason, changes = decision.kind, decision.reason, decision.changes
+    return Action(job.name, job.id, kind, reason, changes, calls, decision.error, decision.suspended)
+
+
+def lapsed(jobs: Mapping[str, Job], now_s: float) -> Mapping[str, Job]:
+    """The jobs whose suspension is over, marked as such; `now_s` is in seconds since 1970, UTC."""
+    suspended = [job for job in jobs.values() if job.suspend is not None]
+    return {
+        job.name: job._replace(suspend=job.suspend._replace(over=True))
+        for job in suspended
+        if job.suspend is not None and job.suspend.ends_at_s <= now_s
+    }

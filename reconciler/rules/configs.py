@@ -1,0 +1,76 @@
+"""Configs compared, and their differences in words."""
+
+from collections.abc import Collection, Iterable
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+from reconciler.model.jobs import Config
+from reconciler.model.plan import Change
+
+
+def same_config(left: Config, right: Config) -> bool:
+    """Whether two configs ask for the same; a boolean left out is false, as in the API."""
+    return left == right or _explicit(left) == _explicit(right)
+
+
+def agrees(wanted: Config, told: Config | None, ignore: Collection[str] = ()) -> bool:
+    """Whether a config that the engine tells has all that is wanted; True where it tells none.
+
+    Fields that are not asked for are the service's own choice. A field at its default value may be
+    left out (Protocol Buffers' JSON mapping). `ignore` names fields as a manifest does: `config.jobTimeout`.
+    """
+    return told is None or not drifted_fields(wanted, told, ignore)
+
+
+def drifted_fields(wanted: Config, told: Config, ignore: Collection[str] = ()) -> tuple[Change, ...]:
+    """The fields in which a config that the engine tells lacks what is wanted, as in `agrees`, sorted."""
+    return tuple(
+        Change(f"config.{field}", value, told.get(field))
+        for field, value in sorted(wanted.items())
+        if told.get(field, type(value)()) != value and f"config.{field}" not in ignore
+    )
+
+
+def config_changes(before: Config, after: Config) -> tuple[Change, ...]:
+    """The fields that differ, sorted by path."""
+    if same_config(before, after):
+        return ()
+    if not before:
+        return tuple(Change(f"config.{field}", None, value) for field, value in sorted(_explicit(after).items()))
+    return _diff(tuple(sorted(_explicit(before).items())), tuple(sorted(_explicit(after).items())))
+
+
+def show_changes(changes: Iterable[Change]) -> str:
+    """Changes in one line: `config.jobTimeout 3600 → 7200`."""
+    return ", ".join(f"{c.path} {_show(c.before)} → {_show(c.after)}" for c in changes)
+
+
+@lru_cache(maxsize=4096)
+def _diff(before: tuple[tuple[str, Any], ...], after: tuple[tuple[str, Any], ...]) -> tuple[Change, ...]:
+    from deepdiff import DeepDiff
+
+    tree = DeepDiff({"config": dict(before)}, {"config": dict(after)}, view="tree", threshold_to_diff_deeper=0)
+    missing = type(DeepDiff({}, {"a": 1}, view="tree")["dictionary_item_added"][0].t1)
+    changes = [
+        Change(
+            ".".join(map(str, level.path(output_format="list"))),
+            None if isinstance(level.t1, missing) else level.t1,
+            None if isinstance(level.t2, missing) else level.t2,
+        )
+        for levels in tree.values()
+        for level in levels
+    ]
+    return tuple(sorted(changes, key=lambda change: change.path))
+
+
+def _explicit(config: Config) -> dict[str, int | bool]:
+    return {field: value for field, value in config.items() if value is not False}
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f'"{value}"' if isinstance(value, str) and not isinstance(value, StrEnum) else str(value)

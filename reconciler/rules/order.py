@@ -1,0 +1,131 @@
+"""What is run after what."""
+
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from typing import assert_never
+
+from reconciler.model.commands import settling
+from reconciler.model.jobs import (
+    Observation,
+    Record,
+    Status,
+    Verb,
+)
+from reconciler.model.plan import ActionKind
+from reconciler.model.times import TimeOrder
+from reconciler.rules.decide import Decision, _hold, decide, words_of
+from reconciler.rules.matching import Subject
+from reconciler.rules.records import asked, ran_since
+from reconciler.rules.table import Asked
+
+
+class Standing(StrEnum):
+    """How a job stands to those that run after it."""
+
+    COMPLETE = "has completed"
+    UNDERWAY = "may yet complete"
+    STUCK = "does not complete by itself"
+    UNSEEN = "was not looked at"
+
+
+class Order:
+    """What is run after what: holds a run until the jobs that it comes after have completed.
+
+    `subjects` are all jobs. `observed` maps engine job ids to what was read, and lacks those that were
+    not looked at. `acts` says of a job by name whether it is run where the decisions lead to that,
+    `is_stale` whether what was read of it is older than its last run here.
+    """
+
+    def __init__(
+        self,
+        subjects: Iterable[Subject],
+        observed: Mapping[str, Observation],
+        acts: Callable[[str], bool],
+        is_stale: Callable[[str, Observation], bool] = lambda name, observed: False,
+    ) -> None:
+        self._subjects = subjects
+        self._observed = observed
+        self._acts = acts
+        self._is_stale = is_stale
+        self._by_name: Mapping[str, Subject] = {}
+        self._judged: dict[str, tuple[Standing, str]] = {}
+
+    def defer(self, decision: Decision, subject: Subject) -> Decision:
+        """The decision about this job, held where it runs the job and one that comes before has yet to complete."""
+        after, record = subject.job.after, subject.record
+        if not after or Verb.RUN not in decision.verbs:
+            return decision
+        judged = {name: self._standing(name) for name in after}
+        for name, (standing, words) in judged.items():
+            if standing is Standing.STUCK:
+                way_out = f"this goes on once {name} has completed, or is taken out of `after`"
+                return _hold(record, f"comes after {name}, which {words}: ", way_out, decision.changes)
+        underway = [name for name, (standing, _) in judged.items() if standing is Standing.UNDERWAY]
+        if underway:
+            waits = ", ".join(f"{name} ({judged[name][1]})" for name in underway)
+            way_out = "the next apply goes on once that has completed, `apply --wait` waits for it"
+            held = _hold(record, f"waiting for {waits}: ", way_out, decision.changes)
+            return held._replace(waits_for=tuple(underway))
+        unseen = [name for name, (standing, _) in judged.items() if standing is Standing.UNSEEN]
+        return decision._replace(reason=f"{decision.reason}; after {', '.join(unseen)}") if unseen else decision
+
+    def _standing(self, name: str) -> tuple[Standing, str]:
+        """How a job stands, and that in words. Those that it comes after itself are judged first, however many."""
+        if not self._by_name:
+            self._by_name = {subject.job.name: subject for subject in self._subjects}
+        stack = [name]
+        while stack:
+            top = stack[-1]
+            if top in self._judged:
+                stack.pop()
+                continue
+            left = [other for other in self._by_name[top].job.after if other not in self._judged]
+            if left:
+                stack += left
+            else:
+                self._judged[top] = self._judge(self._by_name[top])
+        return self._judged[name]
+
+    def _judge(self, subject: Subject) -> tuple[Standing, str]:
+        job, record = subject.job, subject.record
+        seen = self._observed.get(job.id)
+        if seen is None:
+            return Standing.UNSEEN, ""
+        if record is not None and record.doubt is not None:
+            if record.doubt.holder:
+                return Standing.UNDERWAY, f"a call is under way: {record.doubt.holder}"
+            return Standing.STUCK, f"has a call in doubt ({settling(job.name)})"
+        decision = self.defer(decide(subject, seen), subject)
+        if decision.waits_for:
+            return Standing.UNDERWAY, "which is itself waiting"
+        if Verb.RUN in decision.verbs:
+            if self._acts(job.name):
+                return Standing.UNDERWAY, "to be run first"
+            return Standing.STUCK, "has to be run first, and this plan does not include it"
+        if decision.kind is ActionKind.HOLD and asked(job, record) in (Asked.RERUN, Asked.FIRST_RUN):
+            return Standing.STUCK, f"is held: {decision.reason}"
+        said = words_of(seen)
+        match seen.status:
+            case Status.COMPLETE:
+                if self._is_stale(job.name, seen) or _is_of_earlier_run(record, seen):
+                    return Standing.UNDERWAY, f"{said}, as read of an earlier run"
+                return Standing.COMPLETE, ""
+            case Status.ACTIVE:
+                ends = decision.kind in (ActionKind.ABORT, ActionKind.DELETE)
+                return (Standing.STUCK, f"is declared {job.state}") if ends else (Standing.UNDERWAY, said)
+            case Status.NOT_OBSERVED:
+                return Standing.STUCK, "can't be read, because the service offers no reads"
+            case Status.DRAFT:
+                return Standing.STUCK, f"was not run ({said})"
+            case Status.UNREADABLE:
+                return Standing.STUCK, f"can't be read: {seen.detail or 'no reason given'}"
+            case Status.FAILED | Status.ABORTED | Status.MISSING:
+                return Standing.STUCK, f"is {said}"
+        assert_never(seen.status)
+
+
+def _is_of_earlier_run(record: Record | None, observed: Observation) -> bool:
+    """Whether a read tells of a run before the recorded one, or of one that can't be told from such."""
+    if record is None or not record.submitted_at or not ran_since(record, observed):
+        return False
+    return observed.stands_to(record.submitted_at) is not TimeOrder.LATER

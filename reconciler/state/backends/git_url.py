@@ -1,0 +1,102 @@
+"""Which branch of which git remote holds a state, as `--state` words it.
+
+    git+REMOTE[#[BRANCH][:PATH]]
+
+REMOTE is what `git fetch` takes: https://…, ssh://…, user@host:path, file://…, a path, or the name of a
+remote of the checkout. BRANCH is `reconciler-state` by default, PATH `jobs.state.json`: neither depends
+on where the command is run.
+"""
+
+import re
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from reconciler.model.errors import Usage
+
+SCHEME = "git+"
+DEFAULT_BRANCH = "reconciler-state"
+DEFAULT_PATH = "jobs.state.json"
+
+_FORM = "write --state 'git+REMOTE#BRANCH:PATH', such as git+https://host/org/repo.git#reconciler-state:jobs.state.json"
+_USE_A_HELPER = "leave them out: git asks its credential helpers, an ssh agent, or http.extraHeader of its config"
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_USERINFO = re.compile(r"://[^/\s'\"@]*@|://[^/\s'\"]*:[^/\s'\"]*@")
+# What git-check-ref-format(1) forbids.
+_BAD_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/.]|/\.|[/.]$|\.lock(/|$)|^@$|^HEAD$")
+_BAD_PATH = re.compile(r"[\x00-\x1f\x7f]|^[-/]|/$|//|(^|/)\.\.?(/|$)|(^|/)\.git(/|$)", re.IGNORECASE)
+
+
+class BranchUrl(NamedTuple):
+    """A state file on a branch of a remote."""
+
+    remote: str
+    branch: str
+    path: str
+
+    @property
+    def is_name(self) -> bool:
+        """Whether `remote` is the name of a remote of the checkout."""
+        return not re.search(r"[:/\\]", self.remote) and self.remote not in (".", "..")
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{without_userinfo(self.remote)}#{self.branch}:{self.path}"
+
+
+def parse(url: str) -> BranchUrl:
+    """The parts of a URL that begins with `git+`. Raises `Usage`, which never shows what may be a password."""
+    if fault := fault_of(url):
+        raise Usage(f"--state: {fault[0]}", fault[1])
+    return _parts(url)
+
+
+def fault_of(url: str) -> tuple[str, str] | None:
+    """(what is wrong with a URL that begins with `git+`, what to do), None where it is sound; no password shows."""
+    return _fault(_parts(url))
+
+
+def _parts(url: str) -> BranchUrl:
+    remote, _, place = url.removeprefix(SCHEME).partition("#")
+    branch, _, path = place.partition(":")
+    return BranchUrl(remote, branch or DEFAULT_BRANCH, path or DEFAULT_PATH)
+
+
+def is_branch_name(name: str) -> bool:
+    """Whether git takes it for the name of a branch."""
+    return bool(name) and not _BAD_BRANCH.search(name)
+
+
+def without_userinfo(text: str) -> str:
+    """Text of git's, without what stands before the @ in its URLs."""
+    return _USERINFO.sub("://", text)
+
+
+def _fault(found: BranchUrl) -> tuple[str, str] | None:
+    """(what is wrong, what to do)."""
+    remote = found.remote
+    if not remote:
+        return "no git remote is named", _FORM
+    if remote.startswith("-") or "::" in remote or re.search(r"[\x00-\x1f\x7f]", remote):
+        return "this is no git remote that is taken: an option, a helper (name::…) or a control character", _FORM
+    if _BAD_BRANCH.search(found.branch):
+        return f"{found.branch!r} is no name of a branch", _FORM
+    if _BAD_PATH.search(found.path):
+        return f"{found.path!r} is no path within a repository", f"give one such as prod/{DEFAULT_PATH}"
+    return _url_fault(remote) if "://" in remote else None
+
+
+def _url_fault(remote: str) -> tuple[str, str] | None:
+    try:
+        parts = urlsplit(remote)
+        host, has_password = parts.hostname, parts.password is not None
+    except ValueError:
+        return "the remote's URL can't be read", _FORM
+    if parts.scheme not in ("https", "http", "ssh", "git", "file"):
+        return f"git remotes of the kind {parts.scheme}:// are not taken", "use https://, ssh://, file:// or a path"
+    if has_password or parts.query or (parts.username is not None and parts.scheme != "ssh"):
+        return "the remote's URL holds credentials", _USE_A_HELPER
+    if parts.scheme in ("http", "git") and host not in _LOOPBACK:
+        return (
+            f"{parts.scheme}:// sends all in the clear, and is taken for this machine alone",
+            "use https:// or ssh://",
+        )
+    return None

@@ -1,0 +1,346 @@
+"""Where a state lives: what names the place, and whether an empty place is the right one.
+
+A state that is looked for in a wrong place is found empty, and an apply on it would run every job again. So a
+default place is taken only where there is nothing that tells of another one.
+"""
+
+import os
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from reconciler.manifest.files import is_manifest_name, is_within, repository_of
+from reconciler.model.commands import command
+from reconciler.model.errors import ManifestError, Refused, StateError, Usage
+from reconciler.model.jobs import State, Target
+
+if TYPE_CHECKING:
+    from reconciler.manifest import DeclaredState
+    from reconciler.state.history import Past
+    from reconciler.state.port import Seen, Store
+    from reconciler.state.session import Session
+
+ON_BRANCH = "git+"
+"""How the URL of a state begins that is kept on a branch of a git remote."""
+
+STATE_SUFFIX = ".state.json"
+_HISTORY_SUFFIX = ".history.jsonl"
+_FOLDER_STATE = f"jobs{STATE_SUFFIX}"
+"""The state of a manifest that is the working directory itself."""
+
+
+class Home(NamedTuple):
+    """Where one state lives.
+
+    `url` is a path, or `git+…`; a path is relative to the working directory or absolute. A remote that is a path is
+    relative to `folder`; the name of a remote is looked up in the checkout at `checkout`. `named_by` says what names
+    the place: "--state", an environment variable or a line of the manifest; it is "" for a default.
+    """
+
+    url: str
+    folder: str
+    checkout: str
+    named_by: str
+
+    @property
+    def is_on_branch(self) -> bool:
+        """Whether the state is kept on a branch of a git remote, and not in a file."""
+        return self.url.startswith(ON_BRANCH)
+
+
+def given_home(url: str, named_by: str, checkout: str) -> Home:
+    """The home that a command's words, or its environment, name. Raises `Usage` for a URL of an unknown kind."""
+    if not url.startswith(ON_BRANCH):
+        url = _without_file_scheme(url)
+        if "://" in url:
+            raise Usage(
+                f"{named_by}: state is kept in a file, or on a branch of a git remote",
+                "give a path, or git+https://host/org/repo.git#reconciler-state:jobs.state.json",
+            )
+    return Home(url, ".", checkout, named_by)
+
+
+def declared_home(declared: "DeclaredState") -> Home:
+    """The home that `state:` of a manifest names, relative to the file that it stands in.
+
+    Raises `ManifestError` for a URL of an unknown kind, and for a path outside of that file's repository; where the
+    file lies in no repository, outside of its folder.
+    """
+    url, position = declared.url, declared.position
+    folder = os.path.dirname(os.path.realpath(position.file))
+    if url.startswith(ON_BRANCH):
+        from reconciler.state.backends.git_url import fault_of
+
+        if fault := fault_of(url):
+            raise _misdeclared(declared, f"{fault[0]}: {fault[1]}")
+        return Home(url, folder, folder, str(position))
+    path = _without_file_scheme(url)
+    if "://" in path:
+        raise _misdeclared(declared, "expected a path, or git+REMOTE#BRANCH:PATH")
+    root = repository_of(folder)
+    real = os.path.realpath(os.path.join(folder, path))
+    if not is_within(real, root or folder) or path.endswith("/") or real == (root or folder):
+        boundary = "the repository" if root else "the folder"
+        raise _misdeclared(declared, f"expected a file within {boundary} of this manifest")
+    if ".git" in os.path.relpath(real, root or folder).split(os.sep):
+        raise _misdeclared(declared, "a state can't be kept in the folder where git keeps its own files")
+    # The last part stays as it is written: a state that is a link is refused where it is opened.
+    whole = os.path.join(os.path.realpath(os.path.dirname(os.path.join(folder, path))), os.path.basename(path))
+    return Home(os.path.relpath(whole, os.path.realpath(".")), folder, folder, str(position))
+
+
+def default_home(paths: Sequence[str]) -> Home:
+    """The home beside the manifest at `paths`. Raises `Refused` for several paths.
+
+    Which of several paths sorts first must not decide which state is meant.
+    """
+    paths = tuple(dict.fromkeys(map(os.path.normpath, paths)))
+    if len(paths) > 1:
+        there = list(dict.fromkeys(path for path in map(default_state_path, paths) if os.path.lexists(path)))
+        there += [path for path in _states_in(_folders_of(paths)) if path not in there]
+        found = f"; {_listed(there)} there" if there else ""
+        # A name that no path decides: it stays the same whichever file is added.
+        path = there[0] if there else os.path.join(os.path.dirname(paths[0]), _FOLDER_STATE)
+        raise Refused(
+            f"{len(paths)} paths are given, and nothing says where their state lives{found}",
+            f"name it: {_with_state('plan', path)}; or for good, in one of the files: state: {os.path.basename(path)}",
+        )
+    return Home(default_state_path(paths[0]), ".", os.path.dirname(paths[0]) or ".", "")
+
+
+def default_state_path(path: str) -> str:
+    """Where the state of one path of a manifest stands by default: jobs/ and jobs.yaml -> jobs.state.json."""
+    path = os.path.normpath(path)
+    if os.path.isdir(path) and os.path.basename(path) in ("", ".", ".."):
+        return os.path.join(path, _FOLDER_STATE)
+    stem = os.path.splitext(path)[0] if is_manifest_name(path) else path
+    return f"{stem}{STATE_SUFFIX}"
+
+
+def _with_state(verb: str, state: str, *operands: str) -> str:
+    """A command as messages name it, about another state than the one that its manifest says."""
+    return command(verb, *operands, options=["--state", state] if state else [])
+
+
+class CheckedStore:
+    """A `Store` that refuses to be empty where something tells of records: elsewhere, or lost.
+
+    All else is left to the store within. A home that the command itself names with --state is taken at its word:
+    that a state is gone is then only remarked, with `tell`.
+    """
+
+    def __init__(self, store: "Store", home: Home, paths: Sequence[str], tell: Callable[[str], None]) -> None:
+        self._store = store
+        self._home = home
+        self._paths = paths
+        self._tell = tell
+        self.warning = ""
+        """Of what was seen last: that it is empty, and that there were records; else ""."""
+
+    @property
+    def where(self) -> str:
+        return self._store.where
+
+    def read(self, target: Target) -> State | None:
+        state = self._store.read(target)
+        self._check(state is None, target)
+        if self.warning:
+            self._tell(f"Warning: {self.warning}")
+        return state
+
+    def seen(self, target: Target) -> "Seen":
+        seen = self._store.seen(target)
+        self._check(seen.state is None, target)
+        return seen
+
+    @contextmanager
+    def open(self, target: Target, what: str, timeout_s: float) -> "Iterator[Session]":
+        with self._store.open(target, what, timeout_s) as session:
+            state = session.state
+            self._check(not state.serial and not state.jobs, target)
+            if self.warning:
+                self._tell(f"Warning: {self.warning}")
+            yield session
+
+    def _check(self, is_empty: bool, target: Target) -> None:
+        self.warning = ""
+        if not is_empty:
+            return
+        self.warning = self._loss()
+        if self.warning and self._home.named_by != "--state":
+            raise self._gone(self.warning)
+        if not self._home.named_by:
+            self._refuse_beside_another(target)
+
+    def _loss(self) -> str:
+        """That the state is gone, where a history beside it tells of one; else ""."""
+        try:
+            past = self._store.past()
+        except StateError:  # a history that can't be read is refused before anything is added to it
+            return ""
+        if not past.content.strip():
+            return ""
+        written = [entry for entry in past.entries if entry.serial]
+        if not written and past.entries:  # calls that were rejected leave a history and no state
+            return ""
+        last = f"tells of serial {written[-1].serial}, of {written[-1].at}" if written else "holds what can't be read"
+        return f"the state is gone: {self.where} is not there, and {past.where} {last}"
+
+    def _gone(self, loss: str) -> Refused:
+        """The refusal to start afresh, with the ways out."""
+        where = self._home.url
+        back = ""
+        if not self._home.is_on_branch and repository_of(os.path.dirname(os.path.abspath(where))):
+            path = shlex.quote(where)
+            back = (
+                f"`git log -- {path}` shows the commits that had it, `git checkout COMMIT -- {path}` brings it back; "
+            )
+        push = _with_state("state push", where if self._home.named_by else "", "FILE")
+        again = command("plan", options=["--refresh", "--state", where])
+        return Refused(
+            loss,
+            f"{back}{push} takes a copy of it; or begin anew, and see first which jobs would be taken over, "
+            f"and which run: {again}",
+        )
+
+    def _refuse_beside_another(self, target: Target) -> None:
+        """Raise `Refused` where an empty default is near a state of this target, or a history without its state."""
+        (path,) = dict.fromkeys(map(os.path.normpath, self._paths))
+        own = os.path.realpath(self._home.url)
+        for whole, state_path in _states_of_folders_above(path):
+            if os.path.realpath(state_path) != own and (said := _said_of(state_path, target)):
+                raise Refused(
+                    f"nothing is recorded of {path} by itself, and it is part of {whole}, which was applied as a "
+                    f"whole: {state_path} {said}",
+                    f"go on with the whole: {command('plan', whole)}; {self._apart()}",
+                )
+        for folder in _folders_of([path]):
+            for state_path in _states_in([folder]):
+                if os.path.realpath(state_path) != own and (said := _said_of(state_path, target)):
+                    raise Refused(
+                        f"nothing is recorded in {self.where}, and beside it {state_path} {said}",
+                        f"go on with that one: {_with_state('plan', state_path)}; {self._apart()}",
+                    )
+            for history_path in _histories_without_state(folder):
+                if history_path == f"{self._home.url.removesuffix(STATE_SUFFIX)}{_HISTORY_SUFFIX}":
+                    continue
+                stem = history_path.removesuffix(_HISTORY_SUFFIX)
+                raise Refused(
+                    f"nothing is recorded in {self.where}, and beside it {history_path} tells of a state that is gone",
+                    f"bring {stem}{STATE_SUFFIX} back, or name the state: {_with_state('plan', self._home.url)}",
+                )
+
+    def _apart(self) -> str:
+        return f"if its state is meant to stand apart: {_with_state('plan', self._home.url)}"
+
+    def stands(self, lineage: str, serial: int, digest: str) -> bool:
+        return self._store.stands(lineage, serial, digest)
+
+    def past(self) -> "Past":
+        return self._store.past()
+
+    def put(self, state: State, target: Target, timeout_s: float) -> bool:
+        return self._store.put(state, target, timeout_s)
+
+    def accept(self, target: Target, timeout_s: float, *, has_moved: bool = False) -> tuple[State, list[str]]:
+        return self._store.accept(target, timeout_s, has_moved=has_moved)
+
+
+def _without_file_scheme(url: str) -> str:
+    return url.removeprefix("file://").removeprefix("file:")
+
+
+def _misdeclared(declared: "DeclaredState", fault: str) -> ManifestError:
+    from reconciler.model.places import Diagnostic
+
+    return ManifestError((Diagnostic(declared.position, f"state: {fault}"),))
+
+
+def _folders_of(paths: Sequence[str]) -> list[str]:
+    """The folders that these paths of a manifest stand in, and those that they are."""
+    around = [os.path.dirname(path) for path in paths]
+    return list(dict.fromkeys([*around, *filter(os.path.isdir, paths)]))
+
+
+def _states_in(folders: Sequence[str]) -> list[str]:
+    """The state files in these folders, those included that an unfinished first apply has yet to write."""
+    found = [
+        os.path.join(folder, name.removesuffix(".journal"))
+        for folder in folders
+        for name in _names_in(folder)
+        if name.removesuffix(".journal").endswith(STATE_SUFFIX)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _histories_without_state(folder: str) -> list[str]:
+    """The histories in a folder that tell of something, and whose state is not there."""
+    found = []
+    for name in _names_in(folder):
+        path = os.path.join(folder, name)
+        stem = path.removesuffix(_HISTORY_SUFFIX)
+        states = (f"{stem}{STATE_SUFFIX}", f"{stem}{STATE_SUFFIX}.journal", stem)
+        if stem != path and not any(map(os.path.lexists, states)) and _holds_something(path):
+            found.append(path)
+    return found
+
+
+def _names_in(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder or "."))
+    except OSError:
+        return []
+
+
+def _holds_something(path: str) -> bool:
+    """Whether a history tells of a state that was written, or of what can't be read."""
+    from reconciler.host.disk import OsDisk
+    from reconciler.state.history import read
+
+    try:
+        written, damaged = read(OsDisk().read(path) or b"")
+    except StateError:
+        return True
+    return bool(damaged) or any(one.entry.serial for one in written)
+
+
+def _states_of_folders_above(path: str) -> Iterator[tuple[str, str]]:
+    """(folder, state file) of each folder that a path stands in and that may have been applied as a whole.
+
+    Innermost first, up to the top of the repository; outside of any, only the folder itself.
+    """
+    above = os.path.dirname(os.path.abspath(path))
+    root = repository_of(above)
+    while True:
+        if above == root:
+            yield _shown(above), os.path.join(os.path.relpath(above), _FOLDER_STATE)
+            return
+        yield _shown(above), f"{os.path.relpath(above)}{STATE_SUFFIX}"
+        if root is None or os.path.dirname(above) == above:
+            return
+        above = os.path.dirname(above)
+
+
+def _shown(folder: str) -> str:
+    return os.path.join(os.path.relpath(folder), "")
+
+
+def _said_of(path: str, target: Target) -> str:
+    """What there is to say of a state file that is there and may be of this target; else ""."""
+    from reconciler.host.disk import OsDisk
+    from reconciler.state.session import load
+
+    try:
+        loaded = load(OsDisk(), path, None)
+    except StateError as fault:
+        return f"is a state that can't be read: {fault.message}"
+    if loaded is None or loaded.state.target != target or not (loaded.state.jobs or loaded.state.serial):
+        return ""
+    count = len(loaded.state.jobs)
+    return f"records {count} {'job' if count == 1 else 'jobs'} of the same service, {target}"
+
+
+def _listed(paths: Sequence[str]) -> str:
+    *most, last = paths
+    return f"{', '.join(most)} and {last} are" if most else f"{last} is"
