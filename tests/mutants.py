@@ -184,6 +184,11 @@ MUTANTS = [
     Mutant("a saved plan sends credentials anywhere", "usecases/planning.py", " and endpoint and is_loopback(endpoint):\n", " and endpoint:\n", "test_saved_plans.py", "beyond_it"),
     Mutant("accept binds a state to any service", "state/session.py", "            if not has_moved:\n", "            if False:\n", "test_rehearsal.py", "unless_that_is_named"),
     Mutant("a named command loses its state", "model/commands.py", "    options = [] if has_state or not given.state_url else", "    options = [] if True else", "test_named_commands.py", "about_the_same"),
+    Mutant("a state is taken for a manifest", "manifest/faults.py", "    if kind is None or kind is FileKind.MANIFEST:\n        return None\n", "    if True:\n        return None\n", "test_misplaced.py", "given_as_a_manifest"),
+    Mutant("a manifest is taken for a state", "usecases/wiring.py", "    if kind is not None and kind is not FileKind.STATE:\n", "    if False:\n", "test_misplaced.py", "taken_for_a_state"),
+    Mutant("a token of the day is asked for again", "usecases/authoring.py", "    return f\"{today}.{max(numbers) + 1}\" if numbers else today\n", "    return f\"{today}.{len(numbers) + 1}\" if numbers else today\n", "test_edit.py", "higher_than_all"),
+    Mutant("a file without write permission is replaced", "manifest/files.py", "    if not mode & 0o222 or not os.access(path, os.W_OK):\n", "    if False:\n", "test_words.py", "read_only"),
+    Mutant("an accept makes a state of nothing", "usecases/app.py", "    if is_empty:\n        raise Usage(", "    if False:\n        raise Usage(", "test_words.py", "nothing_to_accept"),
 ]  # fmt: skip
 
 

@@ -109,7 +109,7 @@ class LockTaken(Refused):
 
 
 class Halted(ReconcilerError):
-    """Something ended an apply after it had sent calls. Their results are on record."""
+    """Something ended an apply after it had sent calls. Their results are recorded."""
 
     exit_code = ExitCode.FAILED
 

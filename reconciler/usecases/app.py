@@ -502,7 +502,7 @@ def accept(place: Place, world: World, lock_timeout_s: float, moved_to: str | No
 
 
 def resolve(place: Place, world: World, job: str, was_applied: bool, why: str, lock_timeout_s: float) -> str:
-    """Settle a call in doubt on a person's word. Returns what is then on record, in words.
+    """Settle a call in doubt on a person's word. Returns what is then recorded, in words.
 
     The job is the one that a plan calls so; which call it is about is told before anything is written.
     Without a call in doubt it is about a run that the record does not know: whether that was the

@@ -111,7 +111,7 @@ def _entries_of(job: str, entries: list[HistoryEntry], past: "Past", place: Plac
     if not job_id and past.state is not None:
         try:
             job_id = meant_by(job, declared.ids, past.state.jobs).record.id
-        except ReconcilerError:  # it was on record before, or its id was given
+        except ReconcilerError:  # it was recorded before, or its id was given
             pass
     found = of_job(entries, job) if not job_id else [entry for entry in entries if entry.id == job_id]
     others = sorted({entry.id for entry in entries if entry.job == job and entry.id} - {entry.id for entry in found})

@@ -349,7 +349,7 @@ def _declared(manifest: "Manifest", name: str) -> Job:
 
 
 def _tokens_of(record: Record | None) -> set[str]:
-    """The tokens that are consumed on record, or in doubt."""
+    """The tokens that the record says were consumed, and that of a call in doubt."""
     if record is None:
         return set()
     in_doubt = record.doubt.run_token if record.doubt else None
