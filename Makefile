@@ -40,33 +40,33 @@ bench-quick: $(VENV)/.wheel  ## the main figures, in under a minute
 	@$(BIN)/python bench/run.py --quick
 
 crash: $(VENV)/.wheel $(VENV)/.dev  ## break applies in every way, for hours: crash points, power loss, disks, signals, many hands, the model
-	@PYTHONPATH=tests $(BIN)/python tests/crash.py --all
-	@PYTHONPATH=tests $(BIN)/python tests/crash.py --twice --sample 60
-	@PYTHONPATH=tests $(BIN)/python tests/crash.py --faults --all
-	@PYTHONPATH=tests $(BIN)/python tests/crash.py --signals --all
-	@PYTHONPATH=tests $(BIN)/python tests/crash.py --cleaned --all
-	@PYTHONPATH=tests $(BIN)/python tests/mending.py
-	@PYTHONPATH=tests $(BIN)/python tests/git_crash.py --all
-	@PYTHONPATH=tests $(BIN)/python tests/git_crash.py --twice --sample 20
-	@PYTHONPATH=tests $(BIN)/python tests/git_races.py --all
-	@PYTHONPATH=tests $(BIN)/python tests/ci_ends.py --moments 200
-	@PYTHONPATH=tests $(BIN)/python tests/import_crash.py
-	@PYTHONPATH=tests $(BIN)/python tests/power_loss.py --histories 100000 --seed 1 --jobs 2
-	@PYTHONPATH=tests $(BIN)/python tests/many_hands.py --rounds 50
-	@PYTHONPATH=tests $(BIN)/python tests/scarce.py
-	@PYTHONPATH=tests $(BIN)/python tests/model.py --sequences 100000 --jobs 2
+	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/crash.py --all
+	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/crash.py --twice --sample 60
+	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/crash.py --faults --all
+	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/crash.py --signals --all
+	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/crash.py --cleaned --all
+	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/mending.py
+	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/git_crash.py --all
+	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/git_crash.py --twice --sample 20
+	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/git_races.py --all
+	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/ci_ends.py --moments 200
+	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/import_crash.py
+	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/power_loss.py --histories 100000 --seed 1 --jobs 2
+	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/many_hands.py --rounds 50
+	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/scarce.py
+	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/model.py --sequences 100000 --jobs 2
 
 fuzz: $(VENV)/.wheel $(VENV)/.dev  ## feed each reader of untrusted bytes what atheris makes up (SECONDS=600 each)
-	@PYTHONPATH=tests $(BIN)/python tests/fuzz.py --seconds $(or $(SECONDS),600)
+	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/fuzz.py --seconds $(or $(SECONDS),600)
 
 mutants: $(VENV)/.wheel $(VENV)/.dev  ## seed one bug at a time and see the test that is named for it fail
-	@PYTHONPATH=tests $(BIN)/python tests/mutants.py
+	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/mutants.py
 
 pages: $(VENV)/.wheel $(VENV)/.dev  ## run the commands of the pages, and write what they print into the pages
-	@PYTHONPATH=tests $(BIN)/python tests/pages.py $(ARGS)
+	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/support/pages.py $(ARGS)
 
 golden: $(VENV)/.wheel $(VENV)/.dev  ## write tests/golden anew, after a change of form that is meant
-	@PYTHONPATH=tests $(BIN)/python tests/golden.py
+	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/support/golden.py
 
 wheel: $(VENV)/.wheel  ## build dist/*.whl
 

@@ -1,0 +1,351 @@
+"""Machines that share a state on a branch of a bare repository, as real programs, judged by the server's ledger.
+
+    python tests/campaigns/git_races.py --all [--seed S]
+    python tests/campaigns/git_races.py --rounds 5 --kills 20
+
+In a round the manifest asks for one more run of each job, and two or eight machines start at the same
+moment, each with nothing but the remote: each job runs once, one apply does it, and every other is
+refused (4) or finds nothing to do (0). With kills, some of them are killed before, during or after
+one of their git commands, drawn by chance; a machine that comes later then brings all to rest.
+
+On each machine a script stands before git on the PATH, which can play the tricks in `TRICK`.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from git_crash import BRANCH, PATH, files_of, open_intents
+from project import TOKEN, Project, Run
+from reconciler.engines.sandbox.faults import parse_fault
+from reconciler.engines.sandbox.life import calls, ledger
+from reconciler.engines.sandbox.server import SandboxServer
+from reconciler.model.jobs import Verb
+
+JOBS = ("a", "b", "c")
+SEND_WITHIN_S = 3.0
+WAITS = {
+    "TAKE_OVER_AFTER_S": 6.0,
+    "SEND_WITHIN_S": SEND_WITHIN_S,
+    "RENEW_AFTER_S": 1.0,
+    "_POLL_S": 0.1,
+    "_TRY_AGAIN_AFTER_S": [0.1],
+}
+"""The waits of a shared state, cut short in proportion."""
+
+_PROGRAM = Path(__file__).with_name("hurried.py")
+
+TRICK = """\
+#!/bin/sh
+# What becomes of the git command of some number, of those that have a word in them.
+[ "$GIT_TRICK_MODE" = none ] && exec "$REAL_GIT" "$@"
+case " $* " in *" ${GIT_TRICK_COMMAND} "*) it=1 ;; *) it= ;; esac
+[ "$GIT_TRICK_COMMAND" = any ] && it=1
+if [ -n "$it" ]; then
+    echo x >>"$GIT_TRICK_COUNT"
+    number=$(wc -l <"$GIT_TRICK_COUNT")
+    if [ "$GIT_TRICK_NUMBER" = all ] || [ "$number" -eq "$GIT_TRICK_NUMBER" ]; then
+        case $GIT_TRICK_MODE in
+        before) kill -KILL $PPID; exit 1 ;;
+        during) "$REAL_GIT" "$@" & kill -KILL $PPID; wait; exit 1 ;;
+        after) "$REAL_GIT" "$@"; code=$?; kill -KILL $PPID; exit $code ;;
+        stop) "$REAL_GIT" "$@"; code=$?; kill -STOP $PPID; exit $code ;;
+        lie) "$REAL_GIT" "$@" >/dev/null 2>&1; echo 'fatal: the remote end hung up unexpectedly' >&2; exit 128 ;;
+        drop) echo 'fatal: the remote end hung up unexpectedly' >&2; exit 128 ;;
+        hang) exec sleep 1000 ;;
+        esac
+    fi
+fi
+exec "$REAL_GIT" "$@"
+"""
+
+
+class Machine(Project):
+    """A machine with a manifest, which shares nothing with others but the remote."""
+
+    def __init__(self, folder: Path, server: SandboxServer, state_url: str, **waits: object) -> None:
+        folder.mkdir()
+        super().__init__(folder, server)
+        self.state_url = state_url
+        self.waits = {**WAITS, **waits}
+        self.env["USER"] = folder.name
+        tools = folder / ".tools"
+        tools.mkdir()
+        (tools / "git").write_text(TRICK)
+        (tools / "git").chmod(0o755)
+        real = subprocess.run(["sh", "-c", "command -v git"], capture_output=True, text=True, check=True, timeout=60)
+        self.env |= {"PATH": f"{tools}:{os.environ['PATH']}", "REAL_GIT": real.stdout.strip()}
+        self.trick("none", "any", "0")
+
+    def trick(self, mode: str, command: str, number: int | str) -> None:
+        """What becomes of a git command from now on."""
+        count = self.folder / ".tools" / "count"
+        count.write_text("")
+        told = {"MODE": mode, "COMMAND": command, "NUMBER": str(number), "COUNT": str(count)}
+        self.env |= {f"GIT_TRICK_{name}": value for name, value in told.items()}
+
+    def command(self, *arguments: str) -> list[str]:
+        state = ["--state", self.state_url] if "--state" not in arguments else []
+        return [sys.executable, str(_PROGRAM), json.dumps(self.waits), *arguments, *state]
+
+
+def applied(machine: Machine, jobs: str, *arguments: str) -> Run:
+    """Apply a manifest of these jobs."""
+    machine.write(jobs)
+    return machine.run("apply", "--yes", "--settle", "0.1", *arguments)
+
+
+def hook(remote: Path, name: str, body: str) -> None:
+    """Have a remote run this script."""
+    path = remote / "hooks" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+
+
+class Round(NamedTuple):
+    """What one round came to: how many applies did the work, were refused, had nothing to do, or were killed."""
+
+    worked: int
+    refused: int
+    idle: int
+    killed: int
+
+
+class Team:
+    """A server, a bare repository, and machines that come and go."""
+
+    def __init__(self, folder: Path, server: SandboxServer) -> None:
+        self.folder = folder
+        self.server = server
+        self.remote = folder / "the remote.git"
+        self._machines = 0
+        subprocess.run(["git", "init", "-q", "--bare", str(self.remote)], check=True, timeout=60)
+
+    def machine(self, state_url: str = "", **waits: object) -> Machine:
+        """A machine that was never seen before."""
+        self._machines += 1
+        url = state_url or f"git+file://{self.remote}#{BRANCH}:{PATH}"
+        return Machine(self.folder / f"machine-{self._machines}", self.server, url, **waits)
+
+    def runs(self) -> Counter[str]:
+        """How often each job was run, by the ledger."""
+        return Counter(job for verb, job in self.deeds() if verb == Verb.RUN)
+
+    def deeds(self) -> list[tuple[str, str]]:
+        """(verb, job) of all that was done, by the ledger."""
+        return [(deed.verb, deed.job_id) for deed in ledger(self.folder / "server.db")]
+
+    def received(self) -> int:
+        """How many calls that change a job were received."""
+        return sum(call.method != "GET" for call in calls(self.folder / "server.db"))
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """What lies beside the state on the branch."""
+        return files_of(self.remote)
+
+    @property
+    def intents(self) -> set[tuple[str, str]]:
+        """(job, verb) of each intent on the branch that has no result there."""
+        return open_intents(self.remote)
+
+    def rest(self, jobs: str) -> None:
+        """Apply from new machines until nothing is left to do."""
+        for _ in range(6):
+            machine = self.machine(TAKE_OVER_AFTER_S=0.3)
+            machine.write(jobs)
+            run = machine.run("apply", "--yes", "--settle", "0.1")
+            assert run.code in (0, 3, 4, 5), (run.code, run.out, run.err)
+            if run.code == 0:
+                assert set(self.files) == {"jobs.state.json", "jobs.history.jsonl"}, set(self.files)
+                plan = machine.run("plan", "--detailed-exitcode")
+                assert plan.code == 0, plan.out
+                return
+        raise AssertionError(f"it does not come to rest: {run.out}{run.err}")
+
+
+@contextmanager
+def team(folder: Path, job_seconds: float = 0.0, latency_s: float = 0.02, faults: Sequence[str] = ()) -> Iterator[Team]:
+    """A team whose server is slow enough that the applies overlap, and runs a job twice where it is told to."""
+    with SandboxServer(
+        folder / "server.db",
+        access_token=TOKEN,
+        create_missing=True,
+        job_seconds=job_seconds,
+        latency_s=latency_s,
+        faults=[parse_fault(fault) for fault in faults],
+    ) as served:
+        yield Team(folder, served)
+
+
+WAIT_S = 60.0
+
+
+def until(holds: "object", what: str) -> None:
+    """Wait until something holds that another program brings about."""
+    assert callable(holds)
+    end_s = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < end_s, what
+        time.sleep(0.02)
+
+
+def stopped(machine: Machine, at: str, jobs: str, *command: str) -> "subprocess.Popen[str]":
+    """Start a command, `apply` where none is given, that is stopped after its first git command of this name."""
+    machine.trick("stop", at, 1)
+    machine.write(jobs)
+    child = machine.start(*(command or ("apply", "--yes")))
+    status = Path(f"/proc/{child.pid}/stat")
+    until(lambda: status.read_text().rpartition(") ")[2].startswith(("T", "t")), "it was never stopped")
+    return child
+
+
+def resumed(child: "subprocess.Popen[str]") -> Run:
+    """Let it go on, to its end."""
+    child.send_signal(signal.SIGCONT)
+    out, err = child.communicate(timeout=WAIT_S)
+    return Run(child.returncode, out, err)
+
+
+def one_round(team: Team, number: int, hands: int, tricks: Sequence[tuple[str, str, int]] = ()) -> Round:
+    """Ask for one more run of each job with many machines. Raises `AssertionError` where a promise is broken.
+
+    The first machines get one of the `tricks` each.
+    """
+    jobs = "\n".join(f'{job}: {{state: running, runToken: "{number}"}}' for job in JOBS)
+    before = team.runs()
+    children = []
+    for hand in range(hands):
+        machine = team.machine()
+        machine.write(jobs)
+        if hand < len(tricks):
+            machine.trick(*tricks[hand])
+        waiting = ["--lock-timeout", "60"] if hand % 4 == 3 else []
+        children.append(machine.start("apply", "--yes", "--settle", "0.1", *waiting))
+    found: Counter[str] = Counter()
+    for child in children:
+        out, err = child.communicate(timeout=240)
+        assert "Traceback" not in err, err
+        if child.returncode == -9:
+            found["killed"] += 1
+        elif child.returncode == 4:
+            why = ("the state is locked", "someone else changed", "run since this was recorded")
+            assert any(words in err + out for words in why), (out, err)
+            found["refused"] += 1
+        elif child.returncode in (3, 5) and tricks:  # it was overtaken, or saw a doubt of one that was killed
+            found["worked"] += 1
+        else:
+            assert child.returncode == 0, (child.returncode, out, err)
+            found["idle" if out.startswith("Nothing to do") else "worked"] += 1
+    if not tricks:
+        assert found["worked"] == 1, found
+    team.rest(jobs)
+    runs = team.runs()
+    runs.subtract(before)
+    assert runs == dict.fromkeys(JOBS, 1), runs
+    return Round(found["worked"], found["refused"], found["idle"], found["killed"])
+
+
+def rounds(
+    folder: Path, count: int, hands: int, tell: Callable[[int, Round], None], chance: random.Random | None = None
+) -> None:
+    """Many rounds on one remote and one server; with `chance`, half of the machines are killed."""
+    with team(folder) as made:
+        for number in range(1, count + 1):
+            tricks = []
+            if chance is not None:
+                tricks = [
+                    (chance.choice(("before", "during", "after")), *chance.choice(_MOMENTS)) for _ in range(hands // 2)
+                ]
+            tell(number, one_round(made, number, hands, tricks))
+
+
+def suspended_round(team: Team, number: int, chance: random.Random) -> Round:
+    """Suspend a machine while it waits for an answer, until another one has taken over and is done; then wake it up.
+
+    Its monotonic clock stands still meanwhile. Raises `AssertionError` where a promise is broken.
+    """
+    jobs = "\n".join(f'{job}: {{state: running, runToken: "{number}"}}' for job in JOBS)
+    before, received = team.runs(), team.received()
+    sleeper = team.machine(suspends=True)
+    sleeper.write(jobs)
+    child = sleeper.start("apply", "--yes", "--settle", "0.1", "--parallelism", str(chance.choice((1, 1, 2))))
+    calls_until = received + chance.randint(1, len(JOBS) - 1)
+    until_s = time.monotonic() + 60
+    while team.received() < calls_until and child.poll() is None:
+        assert time.monotonic() < until_s, "it sends nothing"
+        time.sleep(0.01)
+    child.send_signal(signal.SIGSTOP)
+    other = team.machine(TAKE_OVER_AFTER_S=2 * SEND_WITHIN_S)
+    taken_over = applied(other, jobs)
+    child.send_signal(signal.SIGCONT)
+    out, err = child.communicate(timeout=240)
+    assert "Traceback" not in err, err
+    assert child.returncode in (0, 3, 4, 5), (child.returncode, out, err)
+    assert taken_over.code in (0, 3, 4, 5), taken_over
+    team.rest(jobs)
+    runs = team.runs()
+    runs.subtract(before)
+    assert runs == dict.fromkeys(JOBS, 1), (runs, out, err, taken_over)
+    return Round(int(taken_over.code == 0), int(child.returncode == 4), int(child.returncode == 0), 0)
+
+
+def suspended_rounds(
+    folder: Path, count: int, tell: Callable[[int, Round], None], chance: random.Random, job_seconds: float = 0.0
+) -> None:
+    """Many such rounds on one remote, and a server that takes its time to answer."""
+    with team(folder, job_seconds=job_seconds, faults=("run:slow:seconds=1",)) as made:
+        for number in range(1, count + 1):
+            tell(number, suspended_round(made, number, chance))
+
+
+_MOMENTS = (*(("any", number) for number in range(1, 45)), *(("push", number) for number in (1, 1, 1, 2, 2, 3)))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="without kills, for two and for eight")
+    parser.add_argument("--kills", type=int, default=20, metavar="N", help="rounds with kills, for two and for eight")
+    parser.add_argument("--suspended", type=int, default=5, metavar="N", help="machines that are suspended midway")
+    parser.add_argument("--all", action="store_true", help="50 rounds, 200 with kills, for two and eight; 50 suspended")
+    parser.add_argument("--seed", type=int, default=None, metavar="S")
+    given = parser.parse_args()
+    seed = random.randrange(10**6) if given.seed is None else given.seed
+    counts = (50, 200) if given.all else (given.rounds, given.kills)
+    print(f"--seed {seed}", flush=True)
+    for hands in (2, 8):
+        for count, chance in zip(counts, (None, random.Random(f"{seed}/{hands}")), strict=True):
+            sums: Counter[str] = Counter()
+            started_s = time.monotonic()
+
+            def tell(_: int, found: Round, sums: Counter[str] = sums) -> None:
+                sums.update(found._asdict())
+
+            with tempfile.TemporaryDirectory() as folder:
+                rounds(Path(folder), count, hands, tell, chance)
+            words = ", ".join(f"{number} {kind}" for kind, number in sums.items())
+            print(f"{count} rounds of {hands} machines: {words}; no run twice, none lost; "
+                  f"{time.monotonic() - started_s:.0f} s", flush=True)  # fmt: skip
+    sums, started_s = Counter(), time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        count = 50 if given.all else given.suspended
+        suspended_rounds(Path(folder), count, tell, random.Random(f"{seed}/suspended"))
+    print(f"{count} machines that were suspended: {sums['refused']} found that they were overtaken; no run twice, none "
+          f"lost; {time.monotonic() - started_s:.0f} s", flush=True)  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,234 @@
+"""Tests of the tests: seed one bug at a time, and see the test that is named for it fail.
+
+    python tests/campaigns/mutants.py [--only NAME]
+
+Each mutant is a copy of the installed package with one replacement; it is caught where its test fails.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import reconciler
+from checkout import CAMPAIGNS, SUPPORT, TESTS
+
+
+class Mutant(NamedTuple):
+    """One seeded bug: `old` stands once in `file`, and `test` (a file and a -k expression) must fail with `new`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+    keyword: str
+
+
+MUTANTS = [
+    Mutant("an intent is not flushed", "state/journal.py", "            self._file.sync()\n        except OSError as fault:\n            failure", "            pass\n        except OSError as fault:\n            failure", "test_state.py", "one_failed_flush"),
+    Mutant("the intent comes after the call", "apply/execute.py", "        around.session.intend(job.name, job.id, doubt, reason)\n", "", "test_power_loss.py", ""),
+    Mutant("an apply that ends midway forgets the doubts from before", "usecases/app.py", "            finally:\n                # The exit code tells of each call in doubt, also where the journal can't be written any more.\n                doubtful = session.doubtful\n", "            finally:\n                pass\n            doubtful = session.doubtful\n", "test_model.py", "tells_of_a_doubt"),
+    Mutant("redirects are followed", "engines/http/transport.py", "        content, told = b\"\".join(pieces), response.headers\n", "        content, told = b\"\".join(pieces), response.headers\n        if 300 <= response.status < 400 and told.get(\"location\"):\n            return self.exchange(method, told[\"location\"], headers, body)\n", "test_server_faults.py", "302 or 307"),
+    Mutant("a run is sent again on 503", "engines/bytenite/answers.py", "(500, 502, 503, 504), AnswerClass.IN_DOUBT),", "(500, 502, 503, 504), AnswerClass.IN_DOUBT, repeat=True),", "test_server_faults.py", "503-run"),
+    Mutant("a 500 counts as rejected", "engines/bytenite/answers.py", "reply.status in (400, 401, 403, 404, 407), AnswerClass.REJECTED", "reply.status in (400, 401, 403, 404, 407, 500), AnswerClass.REJECTED", "test_server_faults.py", "500-run or 500"),
+    Mutant("an unreadable 200 counts as applied", "engines/bytenite/answers.py", "_is_2xx(reply) and _fields(reply).get(\"ok\") is True, AnswerClass.APPLIED", "_is_2xx(reply), AnswerClass.APPLIED", "test_server_faults.py", "html or wrong"),
+    Mutant("a 200 without a word counts as applied", "engines/bytenite/answers.py", "_fields(reply).get(\"ok\") is True, AnswerClass.APPLIED", "_fields(reply).get(\"ok\", True) is True, AnswerClass.APPLIED", "test_server_faults.py", "no-ok or rpc"),
+    Mutant("the last of two words counts", "engines/http/reply.py", "    if len(found) != len(pairs):", "    if False:", "test_server_faults.py", "two-oks"),
+    Mutant("the run that was aborted is adopted", "rules/decide.py", "            if observed.stands_to(record.submitted_at) is not TimeOrder.LATER:\n", "            if False:\n", "test_drain.py", "outlasts or within"),
+    Mutant("a run does not wait for the end of an aborted one", "rules/decide.py", "    return decision._replace(reason=f\"{decision.reason}; {why}\", once_over=True)", "    return decision", "test_drain.py", "outlasts or within"),
+    Mutant("times are compared as words", "model/times.py", "    left, right = instant(told), instant(known)\n", "    left = right = None\n", "test_drain.py", "written_in_another_way"),
+    Mutant("a page that does not begin where the one before ended is taken", "engines/bytenite/listing.py", "            if len(fresh) != len(page.jobs) - shared or (shared and page.jobs[0][0] != tail):", "            if False:", "test_bytenite_engine.py", "shrinks"),
+    Mutant("the list is what its first pages say", "engines/bytenite/listing.py", "            if page.has_next is False and", "            if not page.has_next and", "test_bytenite_engine.py", "whatever_it_says"),
+    Mutant("ok: false in a 200 counts as applied", "engines/bytenite/answers.py", "    return fields.get(\"ok\") is False or _says_anything(fields.get(\"error\"))", "    return False", "test_server_faults.py", "not-ok or error-in-200"),
+    Mutant("the folder is not flushed after the rename", "host/disk.py", "        raise\n    disk.sync_folder(path)\n", "        raise\n", "test_power_loss.py", ""),
+    Mutant("the journal's header is not flushed before its rename", "state/journal.py", "            self._file.sync()\n            before_rename()\n", "            before_rename()\n", "test_power_loss.py", ""),
+    Mutant("no baseline in the intent", "apply/execute.py", "before = None if observed.status is Status.NOT_OBSERVED else _baseline(verb, observed, subject.record)", "before = None", "test_commands.py", "answer_is_lost_but_which_shows"),
+    Mutant("the time of submission is no evidence", "rules/lost_calls.py", "        case TimeOrder.LATER:\n            return Trace.DONE\n", "        case TimeOrder.LATER:\n            return Trace.UNTOLD\n", "test_evidence.py", "lost_run"),
+    Mutant("a repeat may hit a newer run", "rules/lost_calls.py", "    if now.is_of_other_run(before.submitted_at) or is_newer_run(before, now):", "    if False:", "test_evidence.py", "newer or abort"),
+    Mutant("one look is enough", "apply/settle.py", "            case Trace.NOT_DONE:\n                pending.append(Pending(op, monotonic()))", "            case Trace.NOT_DONE:\n                _conclude(session, name, record, observed, was_applied=False)", "test_recover.py", ""),
+    Mutant("the second look goes by the name", "apply/settle.py", "        name = names.get(one.op, \"\")\n", "        name = min(session.doubtful)\n", "test_recover.py", "second_look_settles"),
+    Mutant("a read of an older run is evidence", "rules/lost_calls.py", "        case TimeOrder.LATER:\n            return Trace.DONE\n", "        case TimeOrder.LATER | TimeOrder.EARLIER:\n            return Trace.DONE\n", "test_evidence.py", "lost_run"),
+    Mutant("what is added to the old run is evidence of a new one", "rules/lost_calls.py", "            return Trace.NOT_DONE if _looks_as_before(before, now, _MAY_BE_SAME) else Trace.UNTOLD", "            return Trace.NOT_DONE if before.timestamps == now.timestamps else Trace.DONE", "test_drain.py", "second_entry"),
+    Mutant("a call in doubt is spent", "rules/matching.py", "    return record.state is Desired.ABSENT and record.doubt is None\n", "    return record.state is Desired.ABSENT\n", "test_rounds.py", "went_missing"),
+    Mutant("a connection with anything left on it is used again", "engines/http/connection.py", "            self._is_clean\n            and ", "            True\n            and ", "test_bytenite_engine.py", "odd_answer"),
+    Mutant("a killed push is undone by an older journal", "state/backends/file.py", "            mark_held(disk, self._path, state, digest, was_sound=was_sound)\n", "", "test_state.py", "push_that_is_killed"),
+    Mutant("an accept replays what the file holds", "state/session.py", "            entries = _lacking(entries, digest)\n", "            pass\n", "test_state.py", "accepted_edit"),
+    Mutant("the second round deletes after a failure", "apply/execute.py", "        self._unwell = unwell\n", "        self._unwell = False\n", "test_rounds.py", "second_round"),
+    Mutant("--fail-fast ends the first round alone", "usecases/rounds.py", "(self._unwell and self._options.fail_fast))\n", "False)\n", "test_rounds.py", "fail_fast_ends"),
+    Mutant("a token is not consumed", "rules/records.py", "consumed = tokens | {job.run_token} if job.run_token is not None else tokens", "consumed = tokens", "test_commands.py", "run_token"),
+    Mutant("a finished job without a record is run", "rules/table.py", "Status.COMPLETE: _row(Cell.ADOPT,", "Status.COMPLETE: _row(Cell.RUN,", "test_planner.py", "each_cell"),
+    Mutant("a job in doubt is decided on", "rules/decide.py", "if record is not None and record.doubt is not None:\n        return", "if False:\n        return", "test_planner.py", "in_doubt"),
+    Mutant("apply does not observe", "apply/execute.py", "        observed = self._around.engine.observe(action.id)\n        decision", "        observed = NOT_OBSERVED\n        decision", "test_commands.py", "lost_state"),
+    Mutant("apply does what the plan did not show", "apply/execute.py", "if not is_within(fresh.calls, action.calls):", "if False:", "test_commands.py", "did_not_show or tampered"),
+    Mutant("deletes go on after a failure", "apply/execute.py", "if step == _DELETE_STEP and self._unwell:", "if False:", "test_commands.py", "one_failure"),
+    Mutant("the lock is shared", "host/lock.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB", "test_state.py", "lock"),
+    Mutant("the digest is not checked", "state/codec.py", "    if not is_whole(content, digest):", "    if not digest:", "test_state.py", "flipped_bit_of_a_state or hand_edit"),
+    Mutant("the target is not checked", "state/session.py", "    if recorded != target:", "    if False:", "test_state.py", "another_target"),
+    Mutant("a rolled-back state is taken", "state/backends/file.py", "        if serial < newest or", "        if False or", "test_state.py", "rolled_back"),
+    Mutant("results are not replayed", "state/session.py", "if entry[\"type\"] in (\"result\", \"record\"):", "if entry[\"type\"] == \"record\":", "test_state.py", "survives_a_crash"),
+    Mutant("records are replayed twice after a checkpoint", "state/session.py", "        if held:\n", "        if False:\n", "test_state.py", "between_state_and_journal"),
+    Mutant("a cut journal is read as it is", "state/journal.py", "    if not content.endswith(b\"\\0\"):", "    if False:", "test_state.py", "truncation_of_a_journal"),
+    Mutant("symbolic links are followed", "host/disk.py", "os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK", "os.O_RDONLY | os.O_NONBLOCK", "test_state.py", "symbolic"),
+    Mutant("a stop starts new actions", "apply/execute.py", "            if why := self._why_nothing_starts():\n                outcome", "            if why := \"\":\n                outcome", "test_signals.py", "waits_for_its_turn"),
+    Mutant("a stop lets go what waits to be sent", "apply/execute.py", "            held_back = held_back or (\"\" if self._may_be_sent() else _INTERRUPTED)\n", "            held_back = \"\"\n", "test_signals.py", "waits_for_its_turn"),
+    Mutant("plain http goes anywhere", "model/endpoints.py", "if scheme == \"http\" and not insecure", "if False and not insecure", "test_manifest.py", "endpoint"),
+    Mutant("another thread goes on after a failed flush", "state/session.py", "        if self._broken is not None:\n            raise self._broken.reworded(self._broken.message) from self._broken\n", "        pass\n", "test_mending.py", "no_other_thread"),
+    Mutant("a state that can't be read is a crash", "host/disk.py", "        except OSError as fault:\n            raise _unusable(path, fault) from fault\n", "", "test_mending.py", "can_not_be_read"),
+    Mutant("a credential in another encoding is shown", "host/secrecy.py", "        return REDACTED if any(map(self._is_told, _decoded(text))) else text\n", "        return text\n", "test_canary.py", "no_command"),
+    Mutant("a bought token is shown", "engines/bytenite/auth.py", "        self._secrets.add(grant.token)\n", "", "test_canary.py", "no_command and key"),
+    Mutant("a job's words are shown with what they hold", "engines/bytenite/engine.py", "        return {name: self._redacted(value) for name, value in job.items()}", "        return job", "test_canary.py", "no_command"),
+    Mutant("a request's id is shown with what it holds", "engines/bytenite/answers.py", "_bounded(redact(request_id))", "_bounded(request_id)", "test_canary.py", "no_command"),
+    Mutant("an answer's words are shown with what they hold", "engines/bytenite/answers.py", "        _bounded(redact(message)),", "        _bounded(message),", "test_canary.py", "journal"),
+    Mutant("a list may name a job by a credential", "engines/bytenite/engine.py", " and self._tokens.redact(job_id) == job_id", "", "test_fuzz.py", "found_once"),
+    Mutant("two halves of a command become one", "host/safe_text.py", "_without_commands(\"\".join(parts))", "\"\".join(map(_without_commands, parts))", "test_fuzz.py", "found_once"),
+    Mutant("a call does not wait for the push of its intent", "state/backends/git.py", "            while self._told < ticket and", "            while False and", "test_git_state.py", "killed_anywhere"),
+    Mutant("a push overwrites what others pushed", "state/backends/repository.py", "            lease = f\"--force-with-lease={self._ref}:{expected or ''}\"", "            lease = \"--force\"", "test_git_state.py", "who_loses"),
+    Mutant("a push whose answer is lost is not looked for", "state/backends/repository.py", "                    found = self._tip()\n", "                    found = expected\n", "test_git_state.py", "answer_is_lost"),
+    Mutant("a push that nobody knows of counts as arrived", "state/backends/repository.py", "                    found = self._tip()\n                except Unreachable as fault:\n", "                    found = self._tip()\n                except Unreachable as fault:\n                    return\n", "test_git_state.py", "nobody_can_tell"),
+    Mutant("another machine at work is not waited for", "state/backends/git.py", "            if left_s <= 0:", "            if True:", "test_git_state.py", "at_work or taken"),
+    Mutant("a call may follow its push as late as it likes", "state/backends/git.py", "    def assure(self) -> bool:\n", "    def assure(self) -> bool:\n        return True\n", "test_git_state.py", "stalls"),
+    Mutant("someone else's change of the state is not noticed", "state/backends/git.py", "        if not grown or theirs not in (ours, before):", "        if False:", "test_git_state.py", "who_loses"),
+    Mutant("a rewritten branch is taken", "state/backends/git.py", "        if not seen or seen == tip", "        if True or seen == tip", "test_git_remotes.py", "rewritten"),
+    Mutant("what could not be pushed counts as seen", "state/backends/git.py", "    def note(self, state: State, digest: str) -> None:\n        self._unpublished", "    def note(self, state: State, digest: str) -> None:\n        super().note(state, digest)\n        self._unpublished", "test_git_state.py", "does_not_count"),
+    Mutant("the lock stays on the branch", "state/backends/git.py", "return {} if self.disk.read(path) is None else {path: None}", "return {}", "test_git_state.py", "another_machine"),
+    Mutant("each intent is pushed alone", "state/backends/git.py", "        return min(self._unfinished, MOST_AT_ONCE)", "        return 1", "test_git_state.py", "two_hundred"),
+    Mutant("a claim is not renewed while nothing is sent", "state/backends/git.py", "        if self._publisher.is_open_there:", "        if False:", "test_git_state.py", "keeps_its_claim"),
+    Mutant("credentials in the URL of a remote are taken", "state/backends/git_url.py", "    if has_password or parts.query", "    if parts.query", "test_git_remotes.py", "credentials_in_the_url"),
+    Mutant("the user's hooks run on our pushes", "state/backends/repository.py", "    \"core.hooksPath\": os.devnull,\n", "", "test_git_remotes.py", "hooks_of"),
+    Mutant("an older state is pushed over a newer one", "state/backends/file.py", "    if state.serial <= recorded.serial:", "    if False:", "test_git_remotes.py", "moves_from"),
+    Mutant("another state's commit ends the command", "state/backends/git.py", "        if not grown or theirs not in (ours, before):", "        if True:", "test_git_state.py", "two_states"),
+    Mutant("a push that failed is not sent again", "state/backends/git.py", "        for pause_s in (*_TRY_AGAIN_AFTER_S, None):", "        for pause_s in (None,):", "test_git_state.py", "never_left"),
+    Mutant("protection is not looked at", "rules/decide.py", "if decision.kind in _PROTECTED and is_protected(job, record):", "if False:", "test_model.py", ""),
+    Mutant("protection ends with its line in the manifest", "rules/records.py", "    return record is not None and record.protect\n", "    return False\n", "test_model.py", ""),
+    Mutant("a state file that was replaced is written over", "state/session.py", "            if stamp == self._stamp:\n                return \"\"\n", "            return \"\"\n", "test_displaced.py", "not_written_over"),
+    Mutant("a lock file that is gone is not missed", "state/session.py", "        if not self._is_locked():", "        if False:", "test_displaced.py", "without_its_lock and lock"),
+    Mutant("a journal that is gone is not missed", "state/session.py", "        if self._journal is not None and not self._journal.is_in_place:\n            return", "        if False:\n            return", "test_displaced.py", "without_its_lock and journal"),
+    Mutant("another's lock file is removed", "host/lock.py", "            if lock.is_held():\n", "            if True:\n", "test_displaced.py", "left_alone"),
+    Mutant("the folder is looked up by its name each time", "host/disk.py", "        return (name, held[-1]) if held else (path, None)", "        return path, None", "test_displaced.py", "renamed"),
+    Mutant("what was kept is not looked for", "state/backends/file.py", "        kept = self._kept(loaded.state.lineage if loaded else \"\")\n", "        kept: list[tuple[str, Disk]] = []\n", "test_displaced.py", "second_apply"),
+    Mutant("pulled lines of the history are lost", "state/history.py", "        if disk.stamp(path) != stamp:", "        if False:", "test_displaced.py", "history_between"),
+    Mutant("a signal at the question only sets the stop", "cli/interrupts.py", "        if self._is_asking:\n", "        if False:\n", "test_signals.py", "at_the_question"),
+    Mutant("the end of the terminal kills an apply", "cli/interrupts.py", "    signal.SIGHUP: ExitCode.TERMINATED,\n", "", "test_signals.py", "goes_away_in_the_midst"),
+    Mutant("nohup is overridden", "cli/interrupts.py", "if signal.getsignal(number) is not signal.SIG_IGN]", "if True]", "test_signals.py", "nohup"),
+    Mutant("a paused machine's push passes for fresh", "host/clocks.py", "        return max(self.boot_s() - then.boot_s, self.wall_s() - then.wall_s)", "        return self.boot_s() - then.boot_s", "test_suspended.py", "paused"),
+    Mutant("a suspended machine's push passes for fresh", "host/clocks.py", "        return max(self.boot_s() - then.boot_s, self.wall_s() - then.wall_s)", "        return 0.0", "test_suspended.py", "suspended"),
+    Mutant("suspension is not counted", "host/clocks.py", "getattr(time, \"CLOCK_BOOTTIME\", time.CLOCK_MONOTONIC)", "time.CLOCK_PROCESS_CPUTIME_ID", "test_suspended.py", "boot_clock"),
+    Mutant("one thread that can't be had ends it", "host/threads.py", "            except RuntimeError:\n                self._size = len(self._threads)\n", "            except NotImplementedError:\n                pass\n", "test_exhausted.py", "crew"),
+    Mutant("as many connections as were asked for", "usecases/wiring.py", "connections = affordable(options.parallelism, 1 if target.endpoint else 2)", "connections = options.parallelism", "test_exhausted.py", "few_open_files or embedded"),
+    Mutant("a state in the place of a folder is not seen", "state/backends/git.py", "        if tip is not None and (file := repository.file_above(tip, path)):", "        if tip is not None and (file := \"\"):", "test_clashing_paths.py", "either_order"),
+    Mutant("a file that comes later is replaced by a folder", "state/backends/git.py", "                self._refuse_clash(self.tip)\n", "                pass\n", "test_clashing_paths.py", "is_not_replaced"),
+    Mutant("two states share a history", "state/backends/file.py", "        self._refuse_shared_history()\n", "", "test_clashing_paths.py", "one_history"),
+    Mutant("half a restart leaves its token to be spent", "rules/records.py", "            if job.state is Desired.RUNNING:\n                # Of a restart", "            if False:\n                # Of a restart", "test_commands.py", "half_way_through"),
+    Mutant("each call asks for a token that is not to be had", "engines/bytenite/auth.py", "                self._refusal_ends_s = self._clock() + _REFUSAL_HOLDS_S\n", "", "test_bytenite_auth.py", "down_one"),
+    Mutant("a token that was sent to a proxy", "engines/http/transport.py", "        manager = super().proxy_manager_for(proxy, **options, **self._tls)\n", "        manager = super().proxy_manager_for(proxy, **options, **self._tls)\n        manager.proxy_headers[\"Authorization\"] = \"canary-token\"\n", "test_network.py", "sees_no_token"),
+    Mutant("the deadline of an exchange is not kept", "engines/http/exchange.py", "                            socket.socket.shutdown(exchange.sock, socket.SHUT_RDWR)\n", "                            pass\n", "test_network.py", "does_not_end"),
+    Mutant("a CONNECT counts as the request", "engines/http/connection.py", "        if self._gathered is None:  # to the proxy, while it connects\n", "        if self._gathered is None:  # to the proxy, while it connects\n            ongoing.exchange.is_sent = True\n", "test_network.py", "before_the_request"),
+    Mutant("what a proxy got of a request does not count as sent", "engines/http/exchange.py", "            exchange.is_sent = True\n", "            exchange.is_sent = False\n", "test_network.py", "counts_as_sent"),
+    Mutant("what lies decrypted within TLS is not looked at", "engines/http/connection.py", "not self.sock.pending()", "True", "test_network.py", "longer_than_a_buffer"),
+    Mutant("what lies in the reader's buffer is not looked at", "engines/http/connection.py", "has_body and self.raw.tell() == self.tell()", "has_body", "test_network.py", "stray"),
+    Mutant("loopback goes through a proxy", "engines/http/network.py", "    if is_loopback(url):\n        return None\n", "", "test_network.py", "which_proxy"),
+    Mutant("a credential in base64 is shown", "host/secrecy.py", "        return any(form in packed for form in self._encoded)\n", "        return False\n", "test_canary.py", "no_command"),
+    Mutant("a credential in JSON inside JSON is shown", "host/secrecy.py", "_DEEPEST = 6\n", "_DEEPEST = 1\n", "test_canary.py", "no_command"),
+    Mutant("git gets the service's credentials", "host/git_environment.py", "own = without_credentials(env)", "own = env", "test_canary.py", "no_child_program"),
+    Mutant("a proxy's password is shown", "engines/bytenite/engine.py", "            self._tokens.withhold(secret)\n", "            pass\n", "test_canary.py", "credentials_of_a_proxy"),
+    Mutant("the path that sorts first decides where state lives", "state/homes.py", "    if len(paths) > 1:\n", "    if False:\n", "test_homes.py", "sorts_first"),
+    Mutant("an empty state beside another is taken", "state/homes.py", "        if not self._home.named_by:\n            self._refuse_beside_another(target)\n", "", "test_homes.py", "same_target or applied_as_a_folder"),
+    Mutant("a state that is gone is a first run", "state/homes.py", "        if self.warning and self._home.named_by != \"--state\":\n", "        if False:\n", "test_homes.py", "is_gone"),
+    Mutant("a state's variable counts as the command's word", "cli/options.py", "    state_from = variable_of(ctx, parameters[\"state_url\"]) or \"--state\"\n", "    state_from = \"--state\"\n", "test_homes.py", "until_the_command_names_it"),
+    Mutant("a declared state leads out of the repository", "state/homes.py", "    if not is_within(real, root or folder) or path.endswith(\"/\") or real == (root or folder):\n", "    if False:\n", "test_homes.py", "can_not_be_is_refused"),
+    Mutant("a head is guessed between the marks of a conflict", "manifest/salvage.py", "            if in_conflict or name in blocks or not inner:\n", "            if not inner:\n", "test_homes.py", "is_not_guessed"),
+    Mutant("an ending in capitals is passed over", "manifest/files.py", "    return name.lower().endswith(_ENDINGS)\n", "    return name.endswith(_ENDINGS)\n", "test_sources.py", "capitals"),
+    Mutant("a link out of the repository is followed", "manifest/files.py", "            if is_within(os.path.realpath(path, strict=True), self._root):\n", "            if os.path.realpath(path, strict=True):\n", "test_sources.py", "leads_out"),
+    Mutant("what looks like a manifest is passed over", "manifest/files.py", "            elif stat.S_ISREG(mode) and _passes_for_manifest(path, name, there):\n", "            elif False:\n", "test_sources.py", "looks_like or before_prune"),
+    Mutant("a glob wins over the name that it is", "model/globs.py", "    exact = frozenset(glob for glob in globs if glob in names)\n", "    exact = frozenset[str]()\n", "test_commands.py", "glob_too"),
+    Mutant("a schema is fetched from the network", "manifest/schema.py", "offline=True", "offline=False", "test_schema_check.py", "no_schema_is_fetched"),
+    Mutant("a refusal without words of jsonschema is passed over", "manifest/schema.py", "        if not is_explained:\n", "        if False:\n", "test_schema_check.py", "no_words"),
+    Mutant("half of a surrogate pair ends a command", "manifest/schema.py", "        except UnicodeEncodeError:\n            return False\n", "        except ZeroDivisionError:\n            return False\n", "test_schema_check.py", "surrogate"),
+    Mutant("a name that can be no id is taken for one", "manifest/faults.py", "        if not is_id(name) and is_name(name):\n", "        if False:\n", "test_manifest.py", ""),
+    Mutant("a float is rounded in silence", "manifest/scalars.py", "        if Decimal(text, Context(traps=[])) != value:\n", "        if Decimal(text, Context(traps=[])).is_nan():\n", "test_strict_yaml.py", "refused_and_where"),
+    Mutant("a journal that was published before the first call names no call", "state/session.py", "    intents = [e for e in entries if e[\"type\"] == \"intent\"] + history.announced_in(entries)\n", "    intents = [e for e in entries if e[\"type\"] == \"intent\"]\n", "test_push.py", "killed_runner_announced"),
+    Mutant("an announcement is never over", "state/session.py", "                journal.append(encoded({\"type\": \"announced\", \"intents\": []}))", "                pass", "test_push.py", "announcement_is_over"),
+    Mutant("calls are sent before they are announced", "usecases/rounds.py", "        with self._session.announcing(calls):\n            self._announce(len(calls))\n", "        pass\n", "test_push.py", "announced_on_the_branch or takes_no_push"),
+    Mutant("an older commit is applied", "state/backends/checkout.py", "        if self._manifest_known is not None:\n            there", "        if False:\n            there", "test_push.py", "older_commit"),
+    Mutant("a state that others changed is overwritten", "state/backends/checkout.py", "        if changed:\n            raise Elsewhere(\n                f\"the state", "        if False:\n            raise Elsewhere(\n                f\"the state", "test_push.py", "others_changed or older_state"),
+    Mutant("a state that is left out of the checkout is taken for none", "state/backends/checkout.py", "            if tag in \"Ss\" or tag.islower():", "            if False:", "test_push.py", "sparse"),
+    Mutant("git is told of another repository by the environment", "host/git_environment.py", 'r"GIT_(DIR|WORK_TREE', 'r"GIT_(NONE|WORK_TREE', "test_machines.py", "git_dir"),
+    Mutant("an apply shows its plan before it reads", "usecases/rounds.py", "        seen = self._read(made, matching, others)\n        return self._plan_of(", "        seen = {}\n        return self._plan_of(", "test_commands.py", "completed_jobs"),
+    Mutant("a saved plan is judged before the jobs are read", "usecases/rounds.py", "            return fresh if is_less else action", "            return action", "test_commands.py", "completed_jobs"),
+    Mutant("kinds without a guard share none", "rules/guards.py", "    if present >= _SHARED_FROM and", "    if False and", "test_guards.py", "share or defaults"),
+    Mutant("a refreshed plan keeps quiet about drift", "usecases/planning.py", "    if observed:\n        made = made._replace(actions=_with_drift", "    if False:\n        made = made._replace(actions=_with_drift", "test_drift.py", "judges_as_drift"),
+    Mutant("a call under way counts as in doubt", "state/backends/file.py", "            holder = self._at_work(folder) if loaded and loaded.in_flight else \"\"", "            holder = \"\"", "test_words.py", "under_way"),
+    Mutant("a state that is a mount is found out too late", "state/backends/file.py", "            if is_mounted_alone(self._path):", "            if False:", "test_machines.py", "mount"),
+    Mutant("a file that root replaces is root's", "host/disk.py", "        self._keep_owner(old, new)\n", "", "test_machines.py", "owner"),
+    Mutant("two halves of an emoji stay halves", "manifest/events.py", "        if has_pairs and type(event) is ScalarEvent", "        if False and type(event) is ScalarEvent", "test_machines.py", "emoji"),
+    Mutant("a line wraps", "host/terminal.py", "clipped = completed if columns is None else clip(completed, columns)", "clipped = completed", "test_terminal.py", "wider"),
+    Mutant("many that say the same are listed", "views/columns.py", "if len(names) > MANY} if calls is None and not whole else {}", "if False}", "test_terminal.py", "twenty"),
+    Mutant("all formats are imported for one", "cli/options.py", "        found = formats.find(str(value))\n", "        found = formats.find(str(value)) if self._names else None\n", "test_formats.py", "no_format_but"),
+    Mutant("a format takes answers that it can't show", "cli/options.py", "        if found is None or not found.can_show(*self._answers):\n", "        if found is None:\n", "test_formats.py", "is_one_file"),
+    Mutant("wrong words are told in text alone", "cli/usage.py", "    if shell.format.can_show(FailureAnswer) and not is_of_the_format:\n", "    if False:\n", "test_formats.py", "wrong_words"),
+    Mutant("a plan in JSON depends on the command line", "views/json.py", "    document = plan_to_json(answer.plan)\n", "    document: Any = completed(plan_to_json(answer.plan), context)\n", "test_formats.py", "are_complete"),
+    Mutant("a line of an apply stands behind the bar", "host/terminal.py", "                    file.write(_ERASE_LINE)\n", "", "test_terminal.py", "bar"),
+    Mutant("fmt --diff writes", "cli/fmt.py", "write=not (check or with_diff)", "write=not check", "test_layout.py", "only_fmt"),
+    Mutant("a displaced record takes a name that people use", "model/jobs.py", "    return f\" {name}@{job_id}\"\n", "    return f\"{name}@{job_id}\"\n", "test_names.py", "displaces_no_job"),
+    Mutant("a state with one id under two names is accepted", "state/codec.py", "    if len({record.id for record in jobs.values()}) < len(jobs):\n", "    if False:\n", "test_names.py", "accepted_by_nobody"),
+    Mutant("a name is looked up as the state has it", "rules/naming.py", "    found = {moves.get(key, key): key for key in records}\n", "    found = {key: key for key in records}\n", "test_names.py", "swap_of_names"),
+    Mutant("a guess settles one of several calls", "rules/naming.py", "    if word == meant.key and len(doubtful) > 1:\n", "    if False:\n", "test_names.py", "settles_none_of_several"),
+    Mutant("a saved plan is taken as it stands", "usecases/planning.py", "    if differs := what_differs(saved, made):\n", "    if differs := \"\":\n", "test_saved_plans.py", "edited_is_refused"),
+    Mutant("a saved plan allows itself", "usecases/planning.py", "    made = plan_of(place, world, manifest, state, matching, selection, saved.observed)\n", "    made = plan_of(place, world, manifest, state, matching, selection, saved.observed, saved.allowed)\n", "test_saved_plans.py", "goes_past_no_guard"),
+    Mutant("a saved plan sends credentials anywhere", "usecases/planning.py", " and endpoint and is_loopback(endpoint):\n", " and endpoint:\n", "test_saved_plans.py", "beyond_it"),
+    Mutant("accept binds a state to any service", "state/session.py", "            if not has_moved:\n", "            if False:\n", "test_rehearsal.py", "unless_that_is_named"),
+    Mutant("a named command loses its state", "model/commands.py", "    options = [] if has_state or not given.state_url else", "    options = [] if True else", "test_named_commands.py", "about_the_same"),
+    Mutant("a state is taken for a manifest", "manifest/faults.py", "    if kind is None or kind is FileKind.MANIFEST:\n        return None\n", "    if True:\n        return None\n", "test_misplaced.py", "given_as_a_manifest"),
+    Mutant("a manifest is taken for a state", "usecases/wiring.py", "    if kind is not None and kind is not FileKind.STATE:\n", "    if False:\n", "test_misplaced.py", "taken_for_a_state"),
+    Mutant("a token of the day is asked for again", "usecases/authoring.py", "    return f\"{today}.{max(numbers) + 1}\" if numbers else today\n", "    return f\"{today}.{len(numbers) + 1}\" if numbers else today\n", "test_edit.py", "higher_than_all"),
+    Mutant("a file without write permission is replaced", "manifest/files.py", "    if not mode & 0o222 or not os.access(path, os.W_OK):\n", "    if False:\n", "test_words.py", "read_only"),
+    Mutant("an accept makes a state of nothing", "usecases/app.py", "    if is_empty:\n        raise Usage(", "    if False:\n        raise Usage(", "test_words.py", "nothing_to_accept"),
+]  # fmt: skip
+
+
+def caught(mutant: Mutant) -> bool:
+    """Whether the mutant's test fails on a copy of the package that has its bug."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "reconciler"
+        shutil.copytree(Path(reconciler.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        if not (copy / "schemas").exists():  # in a checkout; without them every test would fail
+            shutil.copytree(TESTS.parent / "schemas", copy / "schemas")
+        path = copy / mutant.file
+        text = path.read_text()
+        if text.count(mutant.old) != 1:
+            sys.exit(f"{mutant.name}: what it replaces stands {text.count(mutant.old)} times in {mutant.file}")
+        path.write_text(text.replace(mutant.old, mutant.new))
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header"]
+        command += [str(next(TESTS.rglob(mutant.test)))] + (["-k", mutant.keyword] if mutant.keyword else [])
+        env = {
+            **os.environ,
+            "PYTHONPATH": f"{folder}{os.pathsep}{SUPPORT}{os.pathsep}{CAMPAIGNS}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        env["PYTHONSAFEPATH"] = "1"  # else the checkout would stand in for the copy
+        done = subprocess.run(command, env=env, cwd=TESTS.parent, capture_output=True, text=True, check=False)
+        if done.returncode not in (0, 1):
+            sys.exit(f"{mutant.name}: pytest ended with {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.returncode == 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="NAME", help="only mutants whose name holds this")
+    chosen = [mutant for mutant in MUTANTS if parser.parse_args().only in mutant.name]
+    survivors = []
+    for mutant in chosen:
+        found = caught(mutant)
+        print(f"{'caught' if found else 'SURVIVED':9} {mutant.name}  ({mutant.test} {mutant.keyword})", flush=True)
+        survivors += [] if found else [mutant.name]
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} seeded bugs caught")
+    sys.exit(bool(survivors))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""A thousand histories of the model, the same each time. `python tests/campaigns/model.py` plays others.
+
+And the histories in which it found a fault, as it made them small: each broke a rule before the fault was mended.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+import model
+from model import SAY_NOTHING, Edit, Months
+from model_world import JOURNAL, LOCK
+from reconciler.model.jobs import Desired, Verb
+
+HISTORIES = 125
+PLAIN = {
+    "reads": True,
+    "create_missing": False,
+    "job_seconds": 30.0,
+    "lenient": False,
+    "drain_s": 0.0,
+    "notes_after_s": None,
+    "wordings": False,
+    "lists": False,
+}
+RUN: Edit = ("state", Desired.RUNNING)
+ABORT: Edit = ("state", Desired.ABORTED)
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_no_history_runs_a_job_twice_or_loses_a_run(number: int) -> None:
+    model.run(HISTORIES, number)
+
+
+def played(steps: Callable[[Months], None], **service: object) -> None:
+    """Play one history to its end at a service that is as `PLAIN` says, but for this."""
+    months = Months()
+    months.start(**{**PLAIN, **service})
+    steps(months)
+    months.teardown()
+
+
+def test_a_displaced_record_takes_the_place_of_no_other() -> None:
+    def steps(months: Months) -> None:
+        months.give_names_around(crash_at=None, first=("rename", "d"), name="b", second=("rename", "a@a1"))
+        months.give_names_around(crash_at=None, first=("id", 1), name="a", second=("rename", "d"))
+        months.give_names_around(crash_at=None, first=("rename", "d"), name="a", second=("rename", "d"))
+
+    played(steps, reads=False, lenient=True)
+
+
+@pytest.mark.parametrize("naming", [("rename", "d"), ("swap-names", ""), ("swap-ids", ""), ("turn-names", 1)])
+def test_resolve_settles_the_call_that_the_plan_shows_by_that_name(naming: Edit) -> None:
+    def steps(months: Months) -> None:
+        months.edit_and_apply(edit=RUN, name="b")
+        months.be_in_doubt_and_give_names_around_and_resolve(
+            apply=False, crash_at=3, done=False, kind="500", name="a", naming=naming
+        )
+
+    played(steps, reads=False)
+
+
+def test_a_job_that_drains_is_run_anew_and_not_adopted() -> None:
+    def steps(months: Months) -> None:
+        months.ask_again(finish=False, token="monday")
+        months.stop_a_job_and_run_it_soon_after(name="a", seconds=0.0)
+        months.ask_again_and_stop_midway(stop_at=3, token="tuesday")
+
+    played(steps, drain_s=20.0, job_seconds=5000.0)
+
+
+@pytest.mark.parametrize("body", SAY_NOTHING, ids=repr)
+def test_an_answer_that_says_nothing_is_not_taken_for_done(body: bytes) -> None:
+    def steps(months: Months) -> None:
+        for after in (False, True):
+            months.edit_and_be_told_nothing(after=after, body=body, edit=RUN, name="a", skip=0, verb=Verb.RUN)
+            months.edit_and_apply(edit=("token", str(after)), name="a")
+
+    played(steps)
+
+
+def test_a_word_that_the_service_adds_to_an_old_run_is_no_new_run() -> None:
+    def steps(months: Months) -> None:
+        months.apply(prune=False)
+        months.edit_and_meet_a_fault(edit=("config", 1), fault="run:500", name="a", skip=0, times=1)
+        months.apply(prune=False)
+
+    played(steps, notes_after_s=0.5)
+
+
+def test_other_words_for_one_instant_are_no_new_run() -> None:
+    def steps(months: Months) -> None:
+        months.apply(prune=False)
+        months.edit_and_apply(edit=RUN, name="b")
+        months.edit_and_meet_a_fault(edit=("config", 1), fault="run:500", name="a", skip=0, times=1)
+        months.edit_and_meet_a_fault(edit=RUN, fault="run:500", name="a", skip=0, times=1)
+
+    played(steps, wordings=True)
+
+
+@pytest.mark.parametrize("doctored", model.DOCTORING)
+def test_an_edited_plan_allows_itself_nothing(doctored: model.Doctoring) -> None:
+    def steps(months: Months) -> None:
+        months.apply_a_saved_plan_that_was_edited(edit=("state", Desired.ABSENT), how=doctored, name="a")
+
+    played(steps)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_two_records_of_one_job_are_refused(whole: bool) -> None:
+    def steps(months: Months) -> None:
+        months.edit_and_apply(edit=RUN, name="a")
+        months.merge_the_state_by_hand(back=1, other="b", whole=whole)
+
+    played(steps)
+
+
+@pytest.mark.parametrize("at", range(0, 24, 2))
+def test_a_state_that_is_pulled_under_an_apply_loses_no_run(at: int) -> None:
+    def steps(months: Months) -> None:
+        months.pull_a_newer_state_under_an_apply(at=at, edit=RUN, name="a@a1", other="a", other_edit=("rename", "a@a1"))
+        months.pull_a_newer_state_under_an_apply(at=at, edit=ABORT, name="a", other="b", other_edit=("token", "friday"))
+
+    played(steps, reads=False)
+
+
+@pytest.mark.parametrize("at", range(0, 24, 2))
+def test_a_folder_that_is_switched_under_an_apply_is_not_written_to(at: int) -> None:
+    played(lambda months: months.switch_the_folder_under_an_apply(at=at, edit=RUN, name="a"))
+
+
+@pytest.mark.parametrize("gone", [(LOCK,), (JOURNAL,), (LOCK, JOURNAL)])
+@pytest.mark.parametrize("at", range(0, 24, 2))
+def test_files_that_are_taken_away_under_an_apply_let_nobody_run_a_job_twice(gone: tuple[str, ...], at: int) -> None:
+    def steps(months: Months) -> None:
+        months.lose_files_under_an_apply(at=at, edit=RUN, gone=gone, name="a", other_begins=True)
+
+    played(steps)
+
+
+def test_an_apply_that_loses_its_lock_tells_of_a_doubt_from_before_by_its_exit_code() -> None:
+    def steps(months: Months) -> None:
+        months.lose_files_under_an_apply(at=10, edit=RUN, gone=(JOURNAL,), name="b", other_begins=False)
+        months.lose_files_under_an_apply(at=10, edit=RUN, gone=(LOCK,), name="a", other_begins=False)
+
+    played(steps)
+
+
+def test_an_abort_that_drains_while_its_answer_is_lost_stays_in_doubt_until_the_job_shows_it() -> None:
+    def steps(months: Months) -> None:
+        months.stop_a_job_and_run_it_soon_after(name="b", seconds=0.0)
+        months.give_names_around(crash_at=None, first=("rename", "d"), name="a", second=("rename", "d"))
+        months.edit(edit=("turn-names", 1), name="a")
+        months.ask_again_and_crash_and_take_it_back_and_ask_once_more(crash_at=19, token="monday")
+
+    played(steps, drain_s=200.0)

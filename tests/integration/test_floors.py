@@ -1,0 +1,49 @@
+"""Only the command line and the terminal speak and exit, and no module has a name that says nothing."""
+
+import ast
+
+import pytest
+
+from checkout import ROOT
+
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((ROOT / "reconciler").rglob("*.py"))
+}
+
+SHELL = ("reconciler.cli", "reconciler.host.terminal")
+NOT_NAMES = {"sync", "process", "handle", "data", "info", "manager", "util", "utils", "helper", "helpers", "misc"}
+
+
+def speech(source: str) -> list[str]:
+    """Each place that prints, asks, exits or reaches for the terminal's streams."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Name(id="print" | "input" | "exit" | "quit" | "SystemExit" as word):
+                found.append(f"{node.lineno} {word}")
+            case ast.Attribute(value=ast.Name(id="sys" | "os"), attr="stdout" | "stderr" | "exit" | "_exit" as word):
+                found.append(f"{node.lineno} {word}")
+            case ast.ImportFrom(module="sys" | "os", names=names):
+                words = {"stdout", "stderr", "exit", "_exit"} & {alias.name for alias in names}
+                found.extend(f"{node.lineno} {word}" for word in sorted(words))
+    return found
+
+
+@pytest.mark.parametrize(
+    "module", [module for module in MODULES if not f"{module}.".startswith(tuple(f"{name}." for name in SHELL))]
+)
+def test_only_the_shell_prints_and_exits(module: str) -> None:
+    assert speech(MODULES[module].read_text()) == []
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    assert [module for module in MODULES if NOT_NAMES & set(module.replace("_", ".").split("."))] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["print(1)", "import sys\nsys.exit(1)", "raise SystemExit", "from sys import stdout", "sys.stderr.flush()"],
+)
+def test_speech_is_found(source: str) -> None:
+    assert len(speech(source)) == 1

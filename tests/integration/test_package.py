@@ -1,0 +1,108 @@
+"""What is installed, what ships, and what the locks promise."""
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import reconciler
+from checkout import ROOT
+
+LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def pins(lock: str) -> dict[str, str]:
+    """Package name to version, as the lock has them."""
+    return dict(re.findall(r"^([a-z0-9.-]+)==([^ ]+)", (ROOT / "requirements" / lock).read_text(), re.MULTILINE))
+
+
+def shipped() -> dict[str, bytes]:
+    """What belongs into the wheel: its path there, and its bytes in the checkout."""
+    modules = [path for path in (ROOT / "reconciler").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    schemas = [path for path in (ROOT / "schemas").rglob("*") if path.is_file()]
+    return {str(path.relative_to(ROOT)): path.read_bytes() for path in modules} | {
+        f"reconciler/{path.relative_to(ROOT)}": path.read_bytes() for path in schemas
+    }
+
+
+def build(source: Path, kind: str, folder: Path) -> Path:
+    """Build a "wheel" or an "sdist" of the source tree and return the one file made."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    (made,) = folder.iterdir()
+    return made
+
+
+def test_the_installed_package_is_what_is_tested() -> None:
+    assert reconciler.__file__ is not None
+    assert Path(reconciler.__file__).parent.parent.name == "site-packages"
+
+
+def test_a_program_started_by_a_test_gets_the_installed_package_too() -> None:
+    command = [sys.executable, "-c", "import reconciler; print(reconciler.__file__)"]
+    found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    assert found == reconciler.__file__
+
+
+def test_the_installed_files_are_those_of_the_checkout() -> None:
+    files = importlib.metadata.files("reconciler") or []
+    installed = {
+        str(path): path.read_binary() for path in files if path.parts[0] == "reconciler" and path.suffix != ".pyc"
+    }
+    assert "reconciler/py.typed" in installed
+    assert any(path.startswith("reconciler/schemas/") for path in installed)
+    assert installed == shipped()
+
+
+def test_the_sdist_makes_the_same_wheel(tmp_path: Path) -> None:
+    with tarfile.open(build(ROOT, "sdist", tmp_path / "sdist")) as archive:
+        archive.extractall(tmp_path / "tree", filter="data")
+    (tree,) = (tmp_path / "tree").iterdir()
+    with zipfile.ZipFile(build(tree, "wheel", tmp_path / "wheel")) as wheel:
+        held = {name: wheel.read(name) for name in wheel.namelist() if name.startswith("reconciler/")}
+    assert held == shipped()
+
+
+def test_the_metadata_name_the_licence_the_version_and_the_command() -> None:
+    metadata = importlib.metadata.metadata("reconciler")
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Version"] == reconciler.__version__
+    (command,) = importlib.metadata.distribution("reconciler").entry_points
+    assert (command.name, command.value) == ("reconciler", "reconciler.__main__:main")
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+def test_a_lock_holds_hashes_and_no_address(lock: Path) -> None:
+    requirements = re.split(r"\n(?=[a-z0-9])", re.sub(r"^ *#.*\n", "", lock.read_text(), flags=re.MULTILINE))
+    assert requirements
+    for requirement in requirements:
+        assert re.fullmatch(r"[a-z0-9.-]+==\S+( ; [^\\]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+\n?", requirement)
+    assert re.findall(r"://|file:|(?:^|\s)/|--(?!hash)", lock.read_text(), re.MULTILINE) == []
+
+
+@pytest.mark.parametrize(
+    ("lock", "wanted"),
+    [
+        ("run.txt", PYPROJECT["project"]["dependencies"]),
+        ("build.txt", PYPROJECT["dependency-groups"]["build"]),
+        ("dev.txt", [entry for entry in PYPROJECT["dependency-groups"]["dev"] if isinstance(entry, str)]),
+    ],
+)
+def test_a_lock_meets_the_bounds_of_the_project(lock: str, wanted: list[str]) -> None:
+    found = pins(lock)
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(found[requirement.name.lower()]), requirement
+
+
+def test_the_locks_agree() -> None:
+    dev = pins("dev.txt")
+    assert len(dev) > 20
+    assert pins("run.txt").items() | pins("build.txt").items() <= dev.items()

@@ -1,0 +1,94 @@
+"""What the README says of commands, options, exit codes and figures is so; `test_pages.py` follows what it shows."""
+
+import json
+import re
+from collections.abc import Iterator
+
+import click
+
+from checkout import ROOT
+from reconciler.cli import cli
+from reconciler.model.errors import ExitCode
+
+README = (ROOT / "README.md").read_text()
+
+
+def taken_by(group: click.Group, above: str) -> Iterator[tuple[str, set[str]]]:
+    """Each command, the options that it takes, the names of formats, and "PATH" where it takes manifest paths."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from taken_by(command, f"{above}{name} ")
+            continue
+        words = {option for parameter in command.params for option in parameter.opts}
+        for parameter in command.params:
+            if "--format" in parameter.opts:
+                words |= {str(item.value) for item in parameter.type.shell_complete(context, parameter, "")}
+            if "[PATH]..." in (parameter.metavar or ""):
+                words.add("PATH")
+        yield f"{above}{name}", words
+
+
+def test_every_command_stands_in_the_table_and_none_that_is_not_there() -> None:
+    table = README.split("## The commands")[1]
+    named = set(re.findall(r"^\| `reconciler (\w+)", table, re.MULTILINE))
+    assert named == set(cli.list_commands(click.Context(cli)))
+
+
+def test_which_commands_take_what_is_as_it_says() -> None:
+    taking = dict(taken_by(cli, ""))
+    shared, documents, picking, pruning = re.findall(
+        r"(All but .*?) take manifest.*?`--format json`, (.*?) print.*?With (.*?), `--target.*?With (.*?), `--prune`",
+        README,
+        re.DOTALL,
+    )[0]
+    for sentence, option in ((documents, "json"), (picking, "--target"), (picking, "--exclude"), (pruning, "--prune")):
+        assert set(re.findall(r"`([^`]+)`", sentence)) == {name for name, words in taking.items() if option in words}
+    for option in ("PATH", "--state", "--endpoint", "--verbose"):
+        assert set(re.findall(r"`([^`]+)`", shared)) == {name for name, words in taking.items() if option not in words}
+
+
+def test_every_field_of_a_manifest_stands_in_the_table_and_none_that_is_not_there() -> None:
+    schema = json.loads((ROOT / "schemas" / "manifest.schema.json").read_text(encoding="utf-8"))
+    parts = {name: set(part.get("properties", {})) for name, part in schema["$defs"].items()}
+    table = README.split("| field | meaning |")[1].split("\n\n")[0]
+    fields = {name for row in table.splitlines()[2:] for name in re.findall("`([^`]+)`", row.split("|")[1])}
+    blocks = set(schema["properties"]) - {"target", "jobs"}
+    assert fields == blocks | {f"target.{one}" for one in parts["target"]} | {
+        f"jobs.NAME.{one}" for one in parts["job"]
+    }
+    for block, name in (("defaults", "defaults"), ("guards", "guards"), ("config", "jobs.NAME.config")):
+        [meaning] = re.findall(rf"^\| `{re.escape(name)}` \| (.*) \|$", table, re.MULTILINE)
+        assert parts[block] <= set(re.findall(r"`(\w+)`", meaning)), name
+
+
+def test_every_exit_code_stands_in_the_table() -> None:
+    table = README.split("| exit | means |")[1].split("\n\n")[0]
+    codes = {
+        int(code) for row in table.splitlines() if row[2:3].isdigit() for code in re.findall(r"\d+", row.split("|")[1])
+    }
+    assert codes == {int(code) for code in ExitCode}
+
+
+def test_the_figures_are_those_that_were_measured() -> None:
+    """The sentences of "Speed" against the table that `make bench` writes."""
+    [sentences] = re.findall("## Speed\n\n(.*?)\n\n", README, re.DOTALL)
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    [rows] = re.findall(r"^\| no-op plan, 10,000 jobs( .*?)^\| \w", page, re.DOTALL | re.MULTILINE)
+    cells = [[cell.strip() for cell in row.split("|")] for row in rows.splitlines()]
+    ratio = {row[-8]: float(row[-4]) for row in cells}
+    ours = max(one for row, one in ratio.items() if row.startswith("reconciler plan"))
+    times, terraform = (int(number) for number in re.findall(r"(?:less|more) than (\d+) times", sentences))
+    assert ours < times
+    assert ratio["terraform plan -refresh=false"] > terraform * ours
+
+
+def test_the_server_command_that_is_shown_is_understood() -> None:
+    from reconciler.engines.sandbox.faults import parse_fault
+
+    rules = re.findall(r"--fault (\S+)", README)
+    assert rules
+    for rule in rules:
+        parse_fault(rule)

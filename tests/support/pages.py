@@ -1,0 +1,237 @@
+"""The pages of the documentation, followed as a reader follows them.
+
+On a page, a block of `sh` holds commands, and can be pasted into a shell as it stands. A block of `text` right below
+it is all that the commands print; without one they print nothing. `python tests/support/pages.py [PAGE]...` runs the
+commands of the pages, and writes what they print into the pages.
+
+The reader has the tool, git and a shell, and nothing else. A server, a token or a remote exists once a page makes it.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from checkout import ROOT
+from project import NOBODY
+
+DOCS = ROOT / "docs"
+PORT = "8080"
+"""The port of the server on the pages; a test gives the server a free one instead."""
+LONGEST_S = 120
+PROGRESS = re.compile(r" *\d+/(\d+) ")
+"""What a line of an apply begins with: how many actions are done, of how many."""
+
+FOLLOWED: Mapping[str, tuple[str, ...]] = {
+    "README.md": ("What you see", "Rehearse a bad day"),
+    "docs/git-state.md": ("Try it", "Look back", "Move a state there, and back"),
+    "docs/concepts.md": (),
+    **{f"docs/how-to/{page.name}": () for page in sorted((DOCS / "how-to").glob("*.md"))},
+}
+"""The pages by path, each with the sections that are followed, in order; none stands for the whole page."""
+
+
+class Block(NamedTuple):
+    """Commands of a page, and what the page shows that they print.
+
+    `line` is where the commands begin, from 1. `shown_at` is the span of lines that are shown, from 0, as for a slice;
+    it is empty, and lies below the commands, where the page shows nothing.
+    """
+
+    line: int
+    commands: str
+    shown: str
+    shown_at: tuple[int, int]
+
+
+def blocks(page: str, sections: tuple[str, ...] = ()) -> list[Block]:
+    """The blocks of these sections (none: of all) in the order in which they stand on the page.
+
+    A block of `yaml` below a line that ends with a file's name and a colon ("`jobs.yaml`:") counts as a command that
+    writes that file.
+    """
+    found: list[Block] = []
+    lines = page.splitlines()
+    section, text_above, fence, language, start = "", "", "", "", 0
+    for number, line in enumerate(lines):
+        if not fence and (opening := re.fullmatch("(`{3,})([a-z]*)", line)):
+            fence, language, start = opening[1], opening[2], number + 1
+        elif fence and line == fence:
+            body = "\n".join(lines[start:number])
+            is_followed = not sections or section in sections
+            if is_followed and language == "sh":
+                found.append(Block(start + 1, body, "", (number + 1, number + 1)))
+            elif is_followed and language == "yaml" and (named := re.search(r"`([\w.-]+)`:$", text_above)):
+                heredoc = f"cat > {named[1]} <<'EOF'\n{body}\nEOF"
+                found.append(Block(start + 1, heredoc, "", (number + 1, number + 1)))
+            elif is_followed and language == "text" and not text_above and found and not found[-1].shown:
+                found[-1] = found[-1]._replace(shown=body, shown_at=(start, number))
+            fence, text_above = "", ""
+        elif not fence and line:
+            text_above = line
+            if line.startswith("## "):
+                section = line[3:]
+    return found
+
+
+SHELL_ON_ITS_JOBS = re.compile(r"^\[\d+\][+-]? +(Done|Exit|Terminated)|: line \d+: +\d+ (Done|Exit|Terminated) ")
+"""What a shell prints of a server that ended; each shell words it in its own way."""
+VARYING = (
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
+    (r"\b\d{4}-\d\d-\d\d\b", "DATE"),
+    (r" +\d+\.\d\d s\b", " SECONDS"),
+    (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID"),
+    (r"\b(?=[0-9a-f]*[0-9])[0-9a-f]{7,64}\b", "HASH"),
+    (r" +$", ""),
+)
+"""What differs from run to run, and what stands for it in a comparison."""
+
+
+def stable(printed: str) -> list[str]:
+    """The lines that are printed, without what differs from run to run: times, ids, and the order of parallel calls."""
+    text = printed.strip("\n")
+    for pattern, word in VARYING:
+        text = re.sub(pattern, word, text, flags=re.MULTILINE)
+    lines: list[str] = []
+    for is_progress, group in groupby(text.split("\n"), lambda line: bool(PROGRESS.match(line))):
+        run = [PROGRESS.sub(r"N/\1 ", line) for line in group]
+        lines += sorted(run) if is_progress else run
+    return lines
+
+
+def is_shown(shown: str, printed: str) -> bool:
+    """Whether a page's text is what was printed, apart from what differs from run to run."""
+    return stable(shown) == stable(printed)
+
+
+class Reader:
+    """A person who follows a page in one shell, in a folder of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        binaries, work, self._typed = folder / "bin", folder / "work", folder / "typed"
+        binaries.mkdir()
+        program = binaries / "reconciler"
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m reconciler "$@"\n')
+        program.chmod(0o755)
+        work.mkdir()
+        (folder / "gitconfig").write_text("[user]\n\tname = Ada\n\temail = ada@example.com\n")
+        env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("BYTENITE_", "RECONCILER_"))},
+            **NOBODY,
+            "PATH": f"{binaries}:{os.environ['PATH']}",
+            "HOME": str(folder),
+            "GIT_CONFIG_GLOBAL": str(folder / "gitconfig"),
+            "NO_COLOR": "1",
+            "USER": "ada",
+        }
+        for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+            env.pop(name, None)
+        self._port = PORT
+        self._servers: set[int] = set()
+        self._shell = subprocess.Popen(
+            ["bash"],
+            cwd=work,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._alarm = threading.Timer(LONGEST_S, self._end)
+        self._alarm.start()
+        # A shell at a terminal gives each server a process group of its own, so that `kill %1` ends the server alone.
+        self._write("set -m\n")
+
+    def leave(self) -> None:
+        """End the shell and all that was started in it."""
+        self._alarm.cancel()
+        self._end()
+        self._shell.communicate()
+
+    def types(self, block: Block) -> tuple[int, str]:
+        """The exit code of a block's last command, and what the block printed.
+
+        A server's output is awaited until the server has printed as much as the page shows.
+        """
+        assert self._shell.stdout is not None
+        is_server = block.commands.endswith("&")
+        commands = block.commands.replace(f"--port {PORT}", "--port 0").replace(f":{PORT}/", f":{self._port}/")
+        self._typed.write_text(f"{commands}\n")
+        # By `.`, so that what is typed next is not taken for the command's input.
+        self._write(f". {self._typed} < /dev/null\n")
+        self._write("printf '\\n-- ended with %d, servers%s --\\n' $? \"$(printf ' %d' $(jobs -p))\"\n")
+        said, code = "", None
+        for line in self._shell.stdout:
+            if ended := re.fullmatch("-- ended with ([0-9]+), servers([0-9 ]+) --\n", line):
+                code = int(ended[1])
+                self._servers = {int(group) for group in ended[2].split()} - {0}
+            elif not SHELL_ON_ITS_JOBS.search(line):
+                if is_server and (found := re.search("http://127.0.0.1:([0-9]+)/", line)):
+                    self._port = found[1]
+                said += line.replace(f":{self._port}/", f":{PORT}/")
+            if code is not None and (not is_server or is_shown(block.shown, said)):
+                return code, said
+        raise AssertionError(f"the shell ended, or {LONGEST_S} s were over: {block.commands}\n{said}")
+
+    def _write(self, text: str) -> None:
+        assert self._shell.stdin is not None
+        self._shell.stdin.write(text)
+        self._shell.stdin.flush()
+
+    def _end(self) -> None:
+        for group in {self._shell.pid, *self._servers}:
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+
+
+@contextmanager
+def a_reader(folder: Path) -> Iterator[Reader]:
+    """A reader who leaves nothing at work."""
+    reader = Reader(folder)
+    try:
+        yield reader
+    finally:
+        reader.leave()
+
+
+def untrue(name: str, reader: Reader, found: list[Block]) -> Iterator[tuple[Block, str]]:
+    """Each block of which the page shows something else than what it prints, with that.
+
+    Raises:
+        AssertionError: The last command of a block failed.
+    """
+    for block in found:
+        code, printed = reader.types(block)
+        assert code == 0, f"{name}:{block.line}: exit {code}\n{block.commands}\n{printed}"
+        if not is_shown(block.shown, printed):
+            yield block, printed.strip("\n")
+
+
+def renew(name: str) -> None:
+    """Write what is printed into a page, where the page shows something else."""
+    page = (ROOT / name).read_text(encoding="utf-8")
+    lines = page.splitlines()
+    added = 0
+    with tempfile.TemporaryDirectory() as folder, a_reader(Path(folder)) as reader:
+        for block, printed in untrue(name, reader, blocks(page, FOLLOWED[name])):
+            start, end = (place + added for place in block.shown_at)
+            new = printed.splitlines() if block.shown else ["", "```text", *printed.splitlines(), "```"]
+            if block.shown and not printed:
+                start, end = start - 1, end + 1
+            lines[start:end] = new
+            added += len(new) - (end - start)
+            (ROOT / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for page in sys.argv[1:] or FOLLOWED:
+        renew(page)

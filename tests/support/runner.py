@@ -1,0 +1,130 @@
+"""A CI service's runner: it starts a step as the service does, sends it what the service sends, and goes away."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from checkout import ROOT
+from forge import BRANCH, Checkout
+
+CI = ROOT / "ci"
+MARK = "RUNNER_TRACKING_ID"
+"""By this variable GitHub's runner finds what a job left running."""
+
+GITHUB_STEP = f'exec "{sys.executable}" "{CI}/github.py" apply\n'
+GITLAB_STEP = f'exec "{sys.executable}" "{CI}/apply.py" --yes --push "$CI_COMMIT_BRANCH" $RECONCILER_ARGS\n'
+
+
+class Step:
+    """A step under way, in a process group of its own, with SIGINT as it is by default."""
+
+    def __init__(self, checkout: Checkout, script: str, env: Mapping[str, str]) -> None:
+        self.mark = uuid.uuid4().hex
+        home = checkout.home
+        binaries = home / "bin"
+        binaries.mkdir(exist_ok=True)
+        program = binaries / "reconciler"
+        if not program.exists():
+            program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m reconciler "$@"\n')
+            program.chmod(0o755)
+        file = home / f"step-{self.mark}.sh"
+        file.write_text(script)
+        self.log = home / f"step-{self.mark}.log"
+        with self.log.open("wb") as log:
+            self.child = subprocess.Popen(
+                ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", str(file)],
+                cwd=checkout.folder,
+                env={**checkout.env, "PATH": f"{binaries}:{os.environ['PATH']}", **env, MARK: self.mark},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+                preexec_fn=_with_sigint,  # noqa: PLW1509  there are no threads
+            )
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait(self, within_s: float) -> bool:
+        """Whether the step ends within so many seconds."""
+        with suppress(subprocess.TimeoutExpired):
+            self.child.wait(within_s)
+        return self.child.returncode is not None
+
+    def program(self) -> int:
+        """The process id of reconciler, 0 where it does not run."""
+        for pid in self._processes():
+            with suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                if b"reconciler" in words and b"apply" in words:
+                    return pid
+        return 0
+
+    def end_all(self) -> None:
+        """The machine is taken away: all processes of the step are killed, those in sessions of their own too."""
+        while pids := self._processes():
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.child.poll()
+            time.sleep(0.002)
+        self.child.wait()
+
+    def _processes(self) -> list[int]:
+        mark = f"{MARK}={self.mark}".encode()
+        found = []
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                with suppress(OSError):
+                    if mark in (folder / "environ").read_bytes().split(b"\0"):
+                        found.append(int(folder.name))
+        return found
+
+
+def _with_sigint() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def github_env(checkout: Checkout) -> dict[str, str]:
+    """What GitHub sets for a step on the branch `main`; there is no token, so that its API is not asked."""
+    return {
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_REF": f"refs/heads/{BRANCH}",
+        "GITHUB_REF_NAME": BRANCH,
+        "GITHUB_REF_TYPE": "branch",
+        "GITHUB_REPOSITORY": "team/jobs",
+        "GITHUB_WORKSPACE": str(checkout.folder),
+        "GITHUB_OUTPUT": str(checkout.home / "output"),
+        "GITHUB_STEP_SUMMARY": str(checkout.home / "summary"),
+        "RUNNER_TEMP": tempfile.mkdtemp(dir=checkout.home),
+        "RECONCILER_ARGS": "--settle 0.1",
+    }
+
+
+def github_step(checkout: Checkout, **env: str) -> Step:
+    """The step of the Action that applies."""
+    return Step(checkout, GITHUB_STEP, github_env(checkout) | env)
+
+
+def gitlab_step(checkout: Checkout, **env: str) -> Step:
+    """The last line of the GitLab job that applies."""
+    return Step(
+        checkout,
+        GITLAB_STEP,
+        {"GITLAB_CI": "true", "CI_COMMIT_BRANCH": BRANCH, "RECONCILER_ARGS": "--settle 0.1"} | env,
+    )
+
+
+def thrown_away(checkout: Checkout) -> None:
+    """The runner's disk is gone."""
+    shutil.rmtree(checkout.folder)
+    shutil.rmtree(checkout.home)
