@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
+# What tests and campaigns share is no package.
+WITH_SUPPORT := PYTHONPATH=tests/support:tests/campaigns $(BIN)/python
 COMPILE_LOCK = $(BIN)/uv pip compile -q --universal --python-version 3.11 --upgrade --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 # Folders too, so that a deleted file counts as a change.
@@ -40,33 +42,33 @@ bench-quick: $(VENV)/.wheel  ## the main figures, in under a minute
 	@$(BIN)/python bench/run.py --quick
 
 crash: $(VENV)/.wheel $(VENV)/.dev  ## break applies in every way, for hours: crash points, power loss, disks, signals, many hands, the model
-	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/crash.py --all
-	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/crash.py --twice --sample 60
-	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/crash.py --faults --all
-	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/crash.py --signals --all
-	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/crash.py --cleaned --all
-	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/mending.py
-	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/git_crash.py --all
-	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/git_crash.py --twice --sample 20
-	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/git_races.py --all
-	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/ci_ends.py --moments 200
-	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/import_crash.py
-	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/power_loss.py --histories 100000 --seed 1 --jobs 2
-	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/many_hands.py --rounds 50
-	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/scarce.py
-	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/model.py --sequences 100000 --jobs 2
+	@$(WITH_SUPPORT) tests/campaigns/crash.py --all
+	@$(WITH_SUPPORT) tests/campaigns/crash.py --twice --sample 60
+	@$(WITH_SUPPORT) tests/campaigns/crash.py --faults --all
+	@$(WITH_SUPPORT) tests/campaigns/crash.py --signals --all
+	@$(WITH_SUPPORT) tests/campaigns/crash.py --cleaned --all
+	@$(WITH_SUPPORT) tests/campaigns/mending.py
+	@$(WITH_SUPPORT) tests/campaigns/git_crash.py --all
+	@$(WITH_SUPPORT) tests/campaigns/git_crash.py --twice --sample 20
+	@$(WITH_SUPPORT) tests/campaigns/git_races.py --all
+	@$(WITH_SUPPORT) tests/campaigns/ci_ends.py --moments 200
+	@$(WITH_SUPPORT) tests/campaigns/import_crash.py
+	@$(WITH_SUPPORT) tests/campaigns/power_loss.py --histories 100000 --seed 1 --jobs 2
+	@$(WITH_SUPPORT) tests/campaigns/many_hands.py --rounds 50
+	@$(WITH_SUPPORT) tests/campaigns/scarce.py
+	@$(WITH_SUPPORT) tests/campaigns/model.py --sequences 100000 --jobs 2
 
 fuzz: $(VENV)/.wheel $(VENV)/.dev  ## feed each reader of untrusted bytes what atheris makes up (SECONDS=600 each)
-	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/fuzz.py --seconds $(or $(SECONDS),600)
+	@$(WITH_SUPPORT) tests/campaigns/fuzz.py --seconds $(or $(SECONDS),600)
 
 mutants: $(VENV)/.wheel $(VENV)/.dev  ## seed one bug at a time and see the test that is named for it fail
-	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/campaigns/mutants.py
+	@$(WITH_SUPPORT) tests/campaigns/mutants.py
 
 pages: $(VENV)/.wheel $(VENV)/.dev  ## run the commands of the pages, and write what they print into the pages
-	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/support/pages.py $(ARGS)
+	@$(WITH_SUPPORT) tests/support/pages.py $(ARGS)
 
 golden: $(VENV)/.wheel $(VENV)/.dev  ## write tests/golden anew, after a change of form that is meant
-	@PYTHONPATH=tests/support:tests/campaigns $(BIN)/python tests/support/golden.py
+	@$(WITH_SUPPORT) tests/support/golden.py
 
 wheel: $(VENV)/.wheel  ## build dist/*.whl
 
