@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from checkout import ROOT
+from checkout import CAMPAIGNS, ROOT
 from pages import DOCS, FOLLOWED, Block, a_reader, blocks, is_shown, untrue
 from project import Project
 from reconciler.cli import cli
@@ -207,16 +207,17 @@ def test_every_file_that_the_map_of_the_code_names_exists() -> None:
 def test_every_test_and_harness_that_a_page_names_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"\btest_\w+\.py", text):
-        assert (ROOT / "tests" / name).exists(), f"{name_of(page)}: {name}"
+        assert list((ROOT / "tests").rglob(name)), f"{name_of(page)}: {name}"
     for name, fragments in re.findall(r"`(test_\w+\.py)` \(((?:`…_\w+(?:_…)?`(?:, )?)+)\)", text):
-        source = (ROOT / "tests" / name).read_text(encoding="utf-8")
+        (test,) = (ROOT / "tests").rglob(name)
+        source = test.read_text(encoding="utf-8")
         for fragment in re.findall(r"…_(\w+?)(?:_…)?`", fragments):
             assert re.search(rf"def test_\w*{fragment}", source), f"{name_of(page)}: {name}: {fragment}"
-    for script, options in re.findall(r"\b(?:python )?((?:tests/)?[a-z_]+\.py)((?: --[^`|]*)?)`", text):
-        harness = ROOT / "tests" / script.removeprefix("tests/")
+    for script, options in re.findall(r"\b(?:python )?((?:tests/[a-z/]+/)?[a-z_]+\.py)((?: --[^`|]*)?)`", text):
+        harness = CAMPAIGNS / Path(script).name
         if options:
             # The harness for state in git takes the options of the one for files.
-            source = harness.read_text(encoding="utf-8") + (ROOT / "tests" / "crash.py").read_text(encoding="utf-8")
+            source = harness.read_text(encoding="utf-8") + (CAMPAIGNS / "crash.py").read_text(encoding="utf-8")
             for option in re.findall(r"--[a-z-]+", options):
                 assert option in source, f"{name_of(page)}: {script} {option}"
     for target in re.findall(r"`make ([a-z-]+)", text):
@@ -224,15 +225,14 @@ def test_every_test_and_harness_that_a_page_names_exists(page: Path) -> None:
 
 
 def test_the_numbers_of_cases_are_those_of_the_harnesses() -> None:
-    import test_server_faults
-
     import crash
+    import fault_rows
     import fuzz_targets
     import git_crash
     import scarce
 
     reliability, git_state = ((DOCS / name).read_text(encoding="utf-8") for name in ("reliability.md", "git-state.md"))
-    faults, verbs = len(test_server_faults.ROWS), len(Verb)
+    faults, verbs = len(fault_rows.ROWS), len(Verb)
     assert f"in {len(crash.SCENARIOS)} scenarios; then applied again |" in reliability
     assert f"{faults} kinds × {verbs} verbs, with reads and without: {faults * verbs * 2} cases" in reliability
     assert f"{len(scarce.CASES)} cases" in reliability
