@@ -1,4 +1,23 @@
-"""What to do about one job, from what is asked of it, recorded and observed: the decision table, and what bends it."""
+"""The decision about one job, from the manifest, the record and the observation.
+
+These rules come before the table (`table`), in this order:
+
+1. A job with a call in doubt is held. An abort or a delete that the manifest still asks for is sent again instead.
+2. A suspended job is a noop, whatever the manifest asks for.
+
+These rules change the entry of the table:
+
+3. `onConfigChange` counts in the column NEW_CONFIG: with `next-run` the job is adopted, and with `hold` it is held. An
+   entry that is an error stays.
+4. An adopt that would not change the record is a noop.
+5. A job that was run since its record was written is not run again, because nobody knows whether that run is the one
+   that the manifest asks for. The job is held. It is adopted if the manifest has a new config and the run has it.
+6. `protect` turns abort, restart and delete into a hold. The record counts if the manifest does not set `protect`.
+7. A noop that has a new `protect` or a new name to record is an adopt.
+
+A config agrees with an observed config if all fields that the manifest sets have the same value there. `ignore` takes
+fields out of this comparison. A change of an ignored field in the manifest still counts as a new config.
+"""
 
 from typing import NamedTuple, assert_never
 
@@ -7,6 +26,7 @@ from reconciler.model.jobs import (
     NOT_OBSERVED,
     Config,
     Desired,
+    Doubt,
     Job,
     Observation,
     OnConfigChange,
@@ -21,18 +41,21 @@ from reconciler.rules.configs import _show, agrees, config_changes, show_changes
 from reconciler.rules.lost_calls import Trace, trace_of
 from reconciler.rules.matching import Subject
 from reconciler.rules.records import _is_new_token, applied, asked, is_ending, is_protected, ran_since, settled
-from reconciler.rules.table import _ERRORS, TABLE, Asked, Cell
+from reconciler.rules.table import ERRORS, TABLE, Asked, Cell, DriftCell
+
+NO_DETAIL = "no reason given"
+"""What stands for the detail of a job that can't be read, if the engine gives none."""
 
 _PROTECTED = frozenset({ActionKind.ABORT, ActionKind.RESTART, ActionKind.DELETE})
 
 
 class Decision(NamedTuple):
-    """What to do about one job.
+    """What a plan does about one job.
 
-    `verbs` are the calls in order. `record` is what to record once all of it is done, None for
-    nothing. `error` is set where the job can't be acted on at all. `way_out` is the end of the reason
-    of a hold: what to do about it. `waits_for` names the jobs that it is held for and that may yet complete.
-    `once_over` says that the calls are only sent once the run that is active is over.
+    `verbs` are the calls, in order. `record` is the record after all calls were applied; it is None if the record is
+    dropped. `error` is the reason again if the job can't be acted on, else "". `way_out` is the end of the reason of a
+    hold: it says what the user can do. `waits_for` names the jobs that have to complete first and may still do so.
+    `once_over` is set if the calls have to wait for the end of the active run.
     """
 
     kind: ActionKind
@@ -48,10 +71,10 @@ class Decision(NamedTuple):
 
 
 def decide(subject: Subject, observed: Observation) -> Decision:
-    """What to do about one job: the decision table, then what bends it."""
+    """The decision about one job. The rules are those of this module's docstring."""
     job, record = subject.job, subject.record
     if record is not None and record.doubt is not None:
-        return _once_more(subject, observed) or _hold(record, *_in_doubt(job, record))
+        return _once_more(subject, observed) or _in_doubt(job, record, record.doubt)
     if _is_as_recorded(subject, observed):
         return _noop(record, AS_RECORDED)
     column = asked(job, record)
@@ -68,12 +91,17 @@ def decide(subject: Subject, observed: Observation) -> Decision:
     return decision
 
 
-def _once_more(subject: Subject, observed: Observation) -> Decision | None:
-    """To send an abort or a delete again whose answer was lost, if that is still asked for; None to hold the job.
+def _in_doubt(job: Job, record: Record, doubt: Doubt) -> Decision:
+    cell, reason, way_out = doubt_words(job, doubt)
+    return _hold(record, f"{cell.kind}: {reason}; ", way_out)
 
-    Such a call may take effect long after the service took it, so that a job that is as it was before the call says
-    nothing of what became of it. It may be sent twice to the same run. Where it is not asked for any more, nobody
-    knows whether that run goes on.
+
+def _once_more(subject: Subject, observed: Observation) -> Decision | None:
+    """Decide to send an abort or a delete again if its answer was lost; None if the job has to be held.
+
+    The service may carry out such a call long after it took the call. So a job that looks as it did before the call
+    proves nothing. Both calls are idempotent for one run, and may be sent twice. The job has to be held if the
+    manifest does not ask for the call any more, because nobody knows whether the run goes on.
     """
     record = subject.record
     doubt = None if record is None else record.doubt
@@ -89,7 +117,7 @@ def _once_more(subject: Subject, observed: Observation) -> Decision | None:
 
 
 def _is_as_recorded(subject: Subject, observed: Observation) -> bool:
-    """Whether nothing bends the table, and it says so too, which it does of most jobs of most plans."""
+    """Whether an unobserved job is as recorded, and no other rule counts. Most jobs of most plans are like that."""
     job, record = subject.job, subject.record
     if record is None or record.doubt is not None or observed is not NOT_OBSERVED:
         return False
@@ -104,7 +132,7 @@ def _suspended(job: Job, record: Record | None, observed: Observation) -> Decisi
 
 
 def _protecting(decision: Decision, record: Record, protect: bool) -> Decision:
-    """The decision about a job whose `protect` is not as recorded. A hold records nothing by itself."""
+    """The decision about a job whose `protect` is not as recorded. A hold does not change the record."""
     change = Change("protect", record.protect, protect)
     if decision.kind is ActionKind.NOOP:
         words = "protected from now on" if protect else "protected no more"
@@ -116,17 +144,17 @@ def _protecting(decision: Decision, record: Record, protect: bool) -> Decision:
 
 
 def _only_recorded(decision: Decision, reason: str) -> Decision:
-    """A noop that has something to record after all."""
+    """Turn a noop that has something to record into an adopt."""
     why = f"; {decision.reason}" if decision.suspended else ""
     return decision._replace(kind=ActionKind.ADOPT, reason=f"{reason}; recorded without a call{why}", suspended=False)
 
 
 def _decide_asked(column: Asked, subject: Subject, observed: Observation) -> Decision:
     job, record = subject.job, subject.record
-    cell = TABLE[observed.status][column]
-    if column is Asked.NEW_CONFIG and cell not in _ERRORS:
+    cell = TABLE[observed.status].asked[column]
+    if column is Asked.NEW_CONFIG and cell not in ERRORS:
         if job.on_config_change is OnConfigChange.NEXT_RUN:
-            cell = Cell.ADOPT
+            cell = Cell.ADOPT_CONFIG
         elif job.on_config_change is OnConfigChange.HOLD:
             return _hold(
                 record,
@@ -151,80 +179,80 @@ def _decide_asked(column: Asked, subject: Subject, observed: Observation) -> Dec
 
 def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observation) -> Decision:
     job, record = subject.job, subject.record
-    seen = words_of(observed)
     match cell:
         case Cell.RUN:
             return _run(job, record, column, observed)
         case Cell.RESTART:
             return _restart(job, record, column, observed)
         case Cell.RESTART_OR_RUN:
-            if record is not None and record.state is Desired.RUNNING:
-                return _restart(job, record, column, observed)
-            return _run(job, record, column, observed)
+            is_running = record is not None and record.state is Desired.RUNNING
+            return (_restart if is_running else _run)(job, record, column, observed)
         case Cell.ADOPT_OR_RESTART:
-            if agrees(job.config, observed.config, job.ignore):
-                return _adopt(subject, f"already {seen}; recorded without a call", observed)
-            if job.on_config_change is OnConfigChange.NEXT_RUN:
-                why = f"already {seen} with another config, and the new one counts from the next run"
-                return _adopt(subject, f"{why}; recorded without a call", observed)
-            if job.on_config_change is OnConfigChange.HOLD:
-                return _hold(
-                    record,
-                    f"already {seen} with another config, and onConfigChange is hold: ",
-                    "onConfigChange: restart runs it with this config, next-run lets it through",
-                )
-            return _restart(job, record, column, observed)
+            return _adopt_or_restart(column, subject, observed)
         case Cell.RESTART_OR_ADOPT:
-            if record is None or record.state is not Desired.ABORTED:
-                return _restart(job, record, column, observed)
-            if observed.stands_to(record.submitted_at) is not TimeOrder.LATER:
-                return _run_once_over(job, record, column, observed)
-            if observed.config is not None and agrees(job.config, observed.config, job.ignore):
-                return _adopt(subject, f"already {seen} with this config; recorded without a call", observed)
-            return _restart(job, record, column, observed)
-        case Cell.ADOPT:
-            return _adopt(subject, _why_adopt(job, column, observed), observed)
+            return _restart_or_adopt(column, subject, observed)
+        case Cell.ADOPT | Cell.ADOPT_DRAFT | Cell.ADOPT_ENDED | Cell.ADOPT_CONFIG:
+            return _adopt(subject, _reason_of(cell, observed), observed)
         case Cell.ABORT:
-            if observed.status is Status.NOT_OBSERVED and record is not None and record.state is not Desired.RUNNING:
-                return _noop(record, f"recorded {record.state}")
-            changes = (Change("state", record.state if record else None, Desired.ABORTED),)
-            again = "; it was aborted already, and has yet to end" if is_ending(record, observed) else ""
-            return Decision(
-                ActionKind.ABORT,
-                _reason("declared aborted", seen) + again,
-                applied(job, record, Verb.ABORT, observed.run_began),
-                (Verb.ABORT,),
-                changes,
-            )
+            return _abort(job, record, observed)
         case Cell.DELETE:
             return _delete(subject, observed)
-        case Cell.NOOP:
-            if observed.status is Status.FAILED:
-                return _noop(record, _reason("a new runToken or config runs it again", seen))
-            return _noop(record, _reason(AS_RECORDED, seen))
-        case Cell.LOST_RUN:
-            return _hold(record, f"lost run: the job is recorded as running, and is {seen}; ", "a new runToken runs it")
-        case Cell.ABORTED_ELSEWHERE:
-            if record is None or record.state is None:
-                way_out = "apply it once as `state: aborted`, then a change to `running` runs it"
-            else:
-                way_out = "a new runToken runs it again, `state: aborted` accepts it"
-            return _hold(record, f"aborted by someone else ({seen}): ", way_out)
-        case Cell.GONE:
+        case Cell.NOOP | Cell.NOOP_FAILED:
+            return _noop(record, _reason_of(cell, observed))
+        case Cell.LOST_RUN | Cell.ABORTED_ELSEWHERE | Cell.ABORTED_UNRECORDED | Cell.GONE:
+            return _hold(record, _reason_of(cell, observed), cell.way_out)
+        case Cell.NO_SUCH_JOB | Cell.NEEDS_NEW_ID | Cell.UNREADABLE:
+            return _error(record, _reason_of(cell, observed), cell.way_out)
+    assert_never(cell)
+
+
+def _reason_of(cell: Cell, observed: Observation) -> str:
+    """The reason that the entry of the table carries, filled in."""
+    words = words_of(observed)
+    return cell.reason.format(observed=words, now=_reason("", words), detail=observed.detail or NO_DETAIL)
+
+
+def _adopt_or_restart(column: Asked, subject: Subject, observed: Observation) -> Decision:
+    """The decision about an active run that no record knows."""
+    job, record = subject.job, subject.record
+    words = words_of(observed)
+    if agrees(job.config, observed.config, job.ignore):
+        return _adopt(subject, _reason_of(Cell.ADOPT, observed), observed)
+    match job.on_config_change:
+        case OnConfigChange.NEXT_RUN:
+            why = f"already {words} with another config, and the new one counts from the next run"
+            return _adopt(subject, f"{why}; recorded without a call", observed)
+        case OnConfigChange.HOLD:
             return _hold(
                 record,
-                f"gone: the job is recorded as running, and is {seen}; ",
-                "give the job a new id, or declare it absent",
+                f"already {words} with another config, and onConfigChange is hold: ",
+                "onConfigChange: restart runs it with this config, next-run lets it through",
             )
-        case Cell.NO_SUCH_JOB:
-            return _error(record, f"no such job: it is {seen} at the service; ", "create it there, or correct its id")
-        case Cell.NEEDS_NEW_ID:
-            return _error(record, f"needs a new id: the job is {seen}; ", "create a job there and give its id")
-        case Cell.UNREADABLE:
-            return _error(
-                record, f"unreadable: {observed.detail or 'no reason given'}; ", "left alone until it can be read"
-            )
-    assert_never(cell)
+        case OnConfigChange.RESTART:
+            return _restart(job, record, column, observed)
+    assert_never(job.on_config_change)
+
+
+def _restart_or_adopt(column: Asked, subject: Subject, observed: Observation) -> Decision:
+    """The decision about an active run where the manifest asks for one more run."""
+    job, record = subject.job, subject.record
+    if record is None or record.state is not Desired.ABORTED:
+        return _restart(job, record, column, observed)
+    if observed.stands_to(record.submitted_at) is not TimeOrder.LATER:
+        return _run_once_over(job, record, column, observed)
+    if observed.config is not None and agrees(job.config, observed.config, job.ignore):
+        why = f"already {words_of(observed)} with this config; recorded without a call"
+        return _adopt(subject, why, observed)
+    return _restart(job, record, column, observed)
+
+
+def _abort(job: Job, record: Record | None, observed: Observation) -> Decision:
+    if observed.status is Status.NOT_OBSERVED and record is not None and record.state is not Desired.RUNNING:
+        return _noop(record, f"recorded {record.state}")
+    changes = (Change("state", record.state if record else None, Desired.ABORTED),)
+    again = "; it was aborted already, and has yet to end" if is_ending(record, observed) else ""
+    after = applied(job, record, Verb.ABORT, observed.run_began)
+    return Decision(ActionKind.ABORT, _reason_of(Cell.ABORT, observed) + again, after, (Verb.ABORT,), changes)
 
 
 def _run(job: Job, record: Record | None, column: Asked, observed: Observation) -> Decision:
@@ -232,9 +260,9 @@ def _run(job: Job, record: Record | None, column: Asked, observed: Observation) 
 
 
 def _run_once_over(job: Job, record: Record, column: Asked, observed: Observation) -> Decision:
-    """A run beside an active one that is not known to have begun after the one that was aborted.
+    """The decision to run a job once its active run is over, because that may be the run that was aborted.
 
-    To adopt it would take the run that is ending for the one that is asked for, which would never be run.
+    An adopt would be wrong here: it would record the ending run as the new run, and the new run would never start.
     """
     decision = _run(job, record, column, observed)
     if is_ending(record, observed):
@@ -343,34 +371,18 @@ def _why(job: Job, record: Record | None, column: Asked, before: Config | None =
     assert_never(column)
 
 
-def _why_adopt(job: Job, column: Asked, observed: Observation) -> str:
-    seen = words_of(observed)
-    if column is Asked.NEW_CONFIG:
-        return _reason("the new config counts from the next run; recorded without a call", seen)
-    if column is Asked.FIRST_RUN:
-        return f"already {seen}, and not run again; recorded without a call"
-    if observed.status is Status.DRAFT:
-        return f"already {seen}, and an abort would delete it; recorded without a call"
-    return f"already {seen}; recorded without a call"
+def doubt_words(job: Job, doubt: Doubt) -> tuple[DriftCell, str, str]:
+    """The entry of the table for a call in doubt, its reason and its way out. A plan and `drift` print the same words.
 
-
-def _in_doubt(job: Job, record: Record) -> tuple[str, str]:
-    doubt = record.doubt
-    assert doubt is not None
-    if doubt.holder:
-        return (
-            f"under way: {doubt.verb} was sent at {doubt.sent_at}, and may still be answered: {doubt.holder}; ",
-            "wait for that command to end, and look again",
-        )
-    sent = f"{doubt.verb} was sent at {doubt.sent_at}"
-    return (
-        f"in doubt: {sent}, and it is not known whether it was carried out ({doubt.answer}); ",
-        f"the next apply checks again, or settle it: {settling(job.name)}",
-    )
+    A call is under way, rather than in doubt, while the command that sent the call may still get the answer.
+    """
+    cell = DriftCell.UNDER_WAY if doubt.holder else DriftCell.IN_DOUBT
+    reason = cell.reason.format(verb=doubt.verb, sent_at=doubt.sent_at, answer=doubt.answer, holder=doubt.holder)
+    return cell, reason, cell.way_out.format(settle=settling(job.name))
 
 
 def words_of(observed: Observation) -> str:
-    """An observation in words, with the engine's own word: `active (JOB_STATE_RUNNING)`."""
+    """An observation in words, with the engine's own word: `active (JOB_STATE_RUNNING)`; "" if not observed."""
     if observed.status is Status.NOT_OBSERVED:
         return ""
     said = f"{observed.status} ({observed.word})" if observed.word else str(observed.status)

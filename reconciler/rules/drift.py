@@ -1,61 +1,31 @@
-"""What is recorded of jobs, compared with what is observed. Pure: values in, values out.
+"""The drift report: what is recorded of jobs, compared with what is observed.
 
-    observed      recorded running           recorded aborted      recorded absent
-    ------------  -------------------------  --------------------  ---------------
-    draft         lost run                   as recorded           there again
-    active        as recorded 1 2            run by someone else 3 there again
-    complete      as recorded 1              as recorded 1         there again
-    failed        failed 1                   as recorded 1         there again
-    aborted       aborted by someone else    as recorded 1         there again
-    missing       gone                       gone                  as recorded
-    unreadable    unreadable                 unreadable            unreadable
+The kind of each difference, its reason and its way out come from the right part of the table (`table`). These rules
+come with the table:
 
-    1  run by someone else where its run began at another time than is recorded
-    2  config differs where its run has another config than is recorded
-    3  not ended yet where its run is the one that was aborted
-
-A config is compared while a run of it is active: a job that is adopted once it has ended, or with
-`onConfigChange: next-run`, is recorded with the config of the run to come. A call in doubt comes before
-all of it: nobody knows what is recorded then. While the command that sent the call is still at work, the call is
-under way, which is no drift. A suspended job that differs is shown, and is no drift.
+- A call in doubt comes first, because nobody knows what the record should be. A call is under way, which is no drift,
+  while the command that sent the call is still at work.
+- The config is compared only while a run is active. A job that was adopted after its run had ended is recorded with
+  the config of its next run, and so is a job with `onConfigChange: next-run`.
+- A suspended job that differs is shown, and is no drift.
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
-from typing import NamedTuple, assert_never
+from typing import NamedTuple
 
 from reconciler.model.commands import command
 from reconciler.model.errors import ExitCode
 from reconciler.model.history import HistoryEntry
-from reconciler.model.jobs import NOT_OBSERVED, Desired, Job, Observation, OnConfigChange, Record, Status, Target, title
+from reconciler.model.jobs import Desired, Job, Observation, OnConfigChange, Record, Status, Target, title
 from reconciler.model.places import Position
 from reconciler.model.plan import Change
 from reconciler.rules.configs import drifted_fields
-from reconciler.rules.decide import decide, words_of
+from reconciler.rules.decide import NO_DETAIL, doubt_words, words_of
 from reconciler.rules.matching import Subject
 from reconciler.rules.records import is_ending, ran_since
 from reconciler.rules.review import Review, Row, Weight, review_key, sorted_rows
-
-
-class Kind(StrEnum):
-    """What is found of a job, gravest first."""
-
-    GONE = "gone"
-    LOST = "lost run"
-    ABORTED = "aborted by someone else"
-    RUN = "run by someone else"
-    ENDING = "not ended yet"
-    THERE = "there again"
-    FAILED = "failed"
-    CONFIG = "config differs"
-    UNREADABLE = "unreadable"
-    IN_DOUBT = "in doubt"
-    UNDER_WAY = "under way"
-    SUSPENDED = "suspended"
-    NOT_RECORDED = "not recorded"
-    SAME = "as recorded"
-
+from reconciler.rules.table import TABLE, DriftCell, Kind
 
 DIFFERS = frozenset({Kind.GONE, Kind.LOST, Kind.ABORTED, Kind.RUN, Kind.ENDING, Kind.THERE, Kind.FAILED, Kind.CONFIG})
 """What is drift."""
@@ -103,18 +73,15 @@ def compare(subject: Subject, observed: Observation) -> Finding:
     """One job: what is recorded of it, and what the service says now."""
     job, record = subject.job, subject.record
     if record is not None and record.doubt is not None:
-        held = decide(subject, NOT_OBSERVED)
-        kind = Kind.UNDER_WAY if record.doubt.holder else Kind.IN_DOUBT
-        reason = held.reason.removesuffix(held.way_out).rstrip(" ;").removeprefix(f"{kind}: ")
-        return _finding(subject, observed, kind, reason, held.way_out)
-    kind = _kind(subject, observed)
-    changes = _changes(subject, observed, kind)
-    reason = _reason(subject, observed, kind)
-    way_out = _way_out(subject, observed, kind)
-    if kind in DIFFERS and job.suspend is not None and not job.suspend.over:
-        reason = f"{job.suspend.reason}{job.suspend.so_long}; {kind}; {reason}"
+        cell, reason, way_out = doubt_words(job, record.doubt)
+        return _finding(subject, observed, cell.kind, reason, way_out)
+    cell = _cell(subject, observed)
+    changes = _changes(subject, observed, cell.kind)
+    reason = _reason(subject, observed, cell)
+    if cell.kind in DIFFERS and job.suspend is not None and not job.suspend.over:
+        reason = f"{job.suspend.reason}{job.suspend.so_long}; {cell.kind}; {reason}"
         return _finding(subject, observed, Kind.SUSPENDED, reason, "", changes)
-    return _finding(subject, observed, kind, reason, way_out, changes)
+    return _finding(subject, observed, cell.kind, reason, _way_out(cell, job), changes)
 
 
 def in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
@@ -203,44 +170,28 @@ def _finding(
     )
 
 
-def _kind(subject: Subject, observed: Observation) -> Kind:
-    record = subject.record
+_OF_ANY_RUN = frozenset({DriftCell.SAME, DriftCell.FAILED, DriftCell.ACTIVE_AGAIN})
+"""The entries that don't tell whether the observed run is the recorded one."""
+
+
+def _cell(subject: Subject, observed: Observation) -> DriftCell:
+    """The entry of the table, then the rules that change it."""
+    job, record = subject.job, subject.record
     if observed.status in (Status.UNREADABLE, Status.NOT_OBSERVED):
-        return Kind.UNREADABLE
+        return DriftCell.UNREADABLE
     if record is None or record.state is None:
-        return Kind.NOT_RECORDED
-    match record.state:
-        case Desired.RUNNING:
-            return _kind_of_run(subject, observed)
-        case Desired.ABORTED:
-            if observed.status is Status.MISSING:
-                return Kind.GONE
-            if is_ending(record, observed):
-                return Kind.ENDING
-            ran = observed.status is Status.ACTIVE or ran_since(record, observed)
-            return Kind.RUN if ran else Kind.SAME
-        case Desired.ABSENT:
-            return Kind.SAME if observed.status is Status.MISSING else Kind.THERE
-    assert_never(record.state)
-
-
-def _kind_of_run(subject: Subject, observed: Observation) -> Kind:
-    match observed.status:
-        case Status.DRAFT:
-            return Kind.LOST
-        case Status.MISSING:
-            return Kind.GONE
-        case Status.ABORTED:
-            return Kind.ABORTED
-        case Status.ACTIVE | Status.COMPLETE | Status.FAILED:
-            if ran_since(subject.record, observed):
-                return Kind.RUN
-            if observed.status is Status.FAILED:
-                return Kind.FAILED
-            return Kind.CONFIG if _config_changes(subject, observed) else Kind.SAME
-        case Status.UNREADABLE | Status.NOT_OBSERVED:
-            return Kind.UNREADABLE
-    assert_never(observed.status)
+        return DriftCell.NOT_RECORDED
+    cell = TABLE[observed.status].recorded[record.state]
+    if cell not in _OF_ANY_RUN or record.state is Desired.ABSENT:
+        return cell
+    if ran_since(record, observed):
+        return DriftCell.OTHER_RUN
+    if is_ending(record, observed):
+        is_asked = subject.keep and job.state is Desired.ABORTED
+        return DriftCell.ENDING_AS_ASKED if is_asked else DriftCell.ENDING
+    if cell is DriftCell.SAME and _config_changes(subject, observed):
+        return DriftCell.CONFIG
+    return cell
 
 
 def _config_changes(subject: Subject, observed: Observation) -> tuple[Change, ...]:
@@ -263,51 +214,31 @@ def _changes(subject: Subject, observed: Observation, kind: Kind) -> tuple[Chang
     return found
 
 
-def _reason(subject: Subject, observed: Observation, kind: Kind) -> str:
+def _reason(subject: Subject, observed: Observation, cell: DriftCell) -> str:
+    """The reason that the entry of the table carries, filled in."""
     record = subject.record
-    seen = words_of(observed)
-    gone = "" if subject.keep else "; no longer declared"
-    if kind is Kind.UNREADABLE:
-        return f"{observed.detail or 'no reason given'}{gone}"
-    if record is None or record.state is None:
-        return f"declared, and never applied; the job is {seen}"
-    since = ""
-    if ran_since(record, observed):
+    since = fields = ""
+    if record is not None and ran_since(record, observed):
         since = f"; its run began at {observed.submitted_at}, recorded {record.submitted_at or 'as never run'}"
-    fields = ", ".join(change.path for change in _config_changes(subject, observed)) if kind in DIFFERS else ""
-    differs = f"; {fields} not as recorded" if fields else ""
-    return f"recorded {record.state}, and the job is {seen}{since}{differs}{gone}"
+    if cell.kind in DIFFERS:
+        fields = ", ".join(change.path for change in _config_changes(subject, observed))
+    return cell.reason.format(
+        state=record.state if record else None,
+        observed=words_of(observed),
+        since=since,
+        differs=f"; {fields} not as recorded" if fields else "",
+        undeclared="" if subject.keep else "; no longer declared",
+        detail=observed.detail or NO_DETAIL,
+    )
 
 
-def _way_out(subject: Subject, observed: Observation, kind: Kind) -> str:
-    job = subject.job
-    refreshed = "`plan --refresh --out FILE`, then `apply --plan FILE`"
-    match kind:
-        case Kind.GONE:
-            return f"give it a new id, declare it absent, or drop its record ({command('state forget', job.name)})"
-        case Kind.LOST:
-            return "a new runToken runs it"
-        case Kind.ABORTED:
-            return "a new runToken runs it again, `state: aborted` accepts it"
-        case Kind.RUN if ran_since(subject.record, observed):
-            return f"{command('resolve', job.name, options=['--not-applied'])} records that run"
-        case Kind.RUN:
-            return f"{refreshed} aborts it; `state: running` takes it over"
-        case Kind.ENDING if job.state is Desired.ABORTED and subject.keep:
-            return f"look again once the aborted run has ended; if it does not end, {refreshed} aborts it once more"
-        case Kind.ENDING:
-            return "look again once the aborted run has ended; an apply waits for its end"
-        case Kind.THERE:
-            return f"{refreshed} deletes it, where it is declared absent"
-        case Kind.FAILED:
-            return "a new runToken or config runs it again, `state: aborted` accepts it"
-        case Kind.CONFIG:
-            return "a new runToken runs it with the recorded config, `ignore` in the manifest accepts this one"
-        case Kind.UNREADABLE:
-            return "look again once it can be read"
-        case Kind.IN_DOUBT | Kind.UNDER_WAY | Kind.SUSPENDED | Kind.NOT_RECORDED | Kind.SAME:
-            return ""
-    assert_never(kind)
+def _way_out(cell: DriftCell, job: Job) -> str:
+    """The way out that the entry of the table carries, filled in."""
+    if not cell.way_out:
+        return ""
+    return cell.way_out.format(
+        forget=command("state forget", job.name), resolve=command("resolve", job.name, options=["--not-applied"])
+    )
 
 
 def _weight(kind: Kind) -> Weight:

@@ -1,4 +1,14 @@
-"""What is run after what."""
+"""The order of runs: a run or restart waits until the jobs in `after` have completed.
+
+Each job in `after` is judged by its own decision first, then by its observation:
+
+    job in `after`                                the job that comes after it
+    --------------------------------------------  ----------------------------------------
+    to be run first, itself waiting, or active    is held, and waits
+    complete, and not in an earlier run           is run
+    in doubt, held, failed, aborted, missing, ..  is held, because that job does not complete by itself
+    not observed, as in a plan without reads      is run, and the reason names the order
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
@@ -20,7 +30,7 @@ from reconciler.rules.table import Asked
 
 
 class Standing(StrEnum):
-    """How a job stands to those that run after it."""
+    """What a job means for the jobs that come after it."""
 
     COMPLETE = "has completed"
     UNDERWAY = "may yet complete"
@@ -29,11 +39,11 @@ class Standing(StrEnum):
 
 
 class Order:
-    """What is run after what: holds a run until the jobs that it comes after have completed.
+    """Holds a run until the jobs that it comes after have completed.
 
-    `subjects` are all jobs. `observed` maps engine job ids to what was read, and lacks those that were
-    not looked at. `acts` says of a job by name whether it is run where the decisions lead to that,
-    `is_stale` whether what was read of it is older than its last run here.
+    `subjects` are all jobs. `observed` maps engine job ids to observations, and lacks the jobs that were not observed.
+    `acts` takes a job's name, and returns whether this plan or apply includes the job. `is_stale` takes a job's name
+    and its observation, and returns whether the observation is older than the last run that this apply started.
     """
 
     def __init__(
@@ -51,7 +61,7 @@ class Order:
         self._judged: dict[str, tuple[Standing, str]] = {}
 
     def defer(self, decision: Decision, subject: Subject) -> Decision:
-        """The decision about this job, held where it runs the job and one that comes before has yet to complete."""
+        """The same decision, or a hold if it runs the job and a job in `after` has yet to complete."""
         after, record = subject.job.after, subject.record
         if not after or Verb.RUN not in decision.verbs:
             return decision
@@ -70,7 +80,7 @@ class Order:
         return decision._replace(reason=f"{decision.reason}; after {', '.join(unseen)}") if unseen else decision
 
     def _standing(self, name: str) -> tuple[Standing, str]:
-        """How a job stands, and that in words. Those that it comes after itself are judged first, however many."""
+        """The standing of a job, and its words. A stack takes the place of recursion, so that a chain may be long."""
         if not self._by_name:
             self._by_name = {subject.job.name: subject for subject in self._subjects}
         stack = [name]
@@ -125,7 +135,7 @@ class Order:
 
 
 def _is_of_earlier_run(record: Record | None, observed: Observation) -> bool:
-    """Whether a read tells of a run before the recorded one, or of one that can't be told from such."""
+    """Whether the observed run began before the recorded run, or may have begun before it."""
     if record is None or not record.submitted_at or not ran_since(record, observed):
         return False
     return observed.stands_to(record.submitted_at) is not TimeOrder.LATER

@@ -1,4 +1,11 @@
-"""The decision table. Left: observed. Top: desired, then recorded (`Asked`).
+"""The table of rules: what an observed job means for a plan, and what it means for the drift report.
+
+There is one row for each observed status. The left part of a row belongs to a plan: its columns (`Asked`) say what the
+manifest asks for, given the record. The right part belongs to `drift`: its columns say what is recorded. Each entry
+(`Cell`, `DriftCell`) carries the word that names it, the reason that a user reads, and the way out: what the user can
+do about it.
+
+The part for a plan:
 
     observed      FIRST_RUN        SAME       NEW_CONFIG    RERUN             ABORTED   ABSENT
     ------------  ---------------  ---------  ------------  ----------------  --------  --------
@@ -11,42 +18,47 @@
     missing       no such job      gone       needs new id  needs new id      adopt     adopt
     unreadable    error            error      error         error             error     error
 
-    1  restart where it is recorded running, else run
-    2  noop where the record says so already (an abort: also where it is recorded absent)
-    3  adopt where its config agrees or is not told; else as `onConfigChange` says of a new config
-    4  recorded aborted: run once the active run is over, which is the one that was aborted, or nobody can tell;
-       where it began after that one: adopt where its config agrees
-    5  abort, wait, delete; where nothing is observed, so too if it is recorded running. No abort where the
-       active run is the one that was aborted
+    1  restart if the job is recorded as running, else run
+    2  noop if the job is already recorded as asked; an abort is also a noop if the job is recorded as absent
+    3  adopt if the observed config agrees or is not known; else `onConfigChange` decides, as for a new config
+    4  The record may say `aborted`. Then an active run that may be the aborted run has to end first, and the job is
+       run after that. A run that began later is adopted if its config agrees, and is restarted if not.
+    5  abort, wait for the end of the run, then delete. An unobserved job is treated alike if it is recorded as running.
+       The abort is left out if the active run is the one that was aborted before.
 
-"lost run", "gone" and "hold" hold; "no such job", "needs new id" and "error" hold with an error for
-that job alone. `onConfigChange` bends NEW_CONFIG: `next-run` makes all but the errors adopt, `hold`
-makes them hold. `protect`, in the manifest or, where that says nothing, in the record, turns abort,
-restart and delete into a hold; a noop that has a new `protect` to record is an adopt. A suspended job is
-a noop whatever is asked. A call in doubt comes before all of it: the job is held, unless the call is an abort or a
-delete that is still asked for, which is sent again. An adopt that would change no record is
-a noop. `ignore` takes fields out of "its config agrees"; a change in the manifest still counts.
+"lost run", "gone" and "hold" hold the job. "no such job", "needs new id" and "error" hold the job with an error. An
+error concerns that job alone.
 
-A run or restart comes after the jobs in `after` (`Order`). Each is judged by its own decision, then by
-what is observed of it:
+The part for `drift`, by the recorded state:
 
-    to be run first, itself waiting, or active    hold: waiting for it
-    complete, and not of an earlier run           go on
-    in doubt, held, failed, aborted, missing, ..  hold: it does not complete by itself
-    not looked at, as in a plan without reads     go on, and say after which
+    observed      running                    aborted                absent
+    ------------  -------------------------  ---------------------  ---------------
+    not observed  unreadable                 unreadable             unreadable
+    draft         lost run                   as recorded 6          there again
+    active        as recorded 6 7            run by someone else 8  there again
+    complete      as recorded 6              as recorded 6          there again
+    failed        failed 6                   as recorded 6          there again
+    aborted       aborted by someone else    as recorded 6          there again
+    missing       gone                       gone                   as recorded
+    unreadable    unreadable                 unreadable             unreadable
 
-A job that was run since its record was written is not run again: nobody knows whether that run was
-the one asked for. It holds, or is adopted where its config is told and is the new one that is asked for.
+    6  run by someone else if the observed run began at another time than the recorded run
+    7  config differs if the active run has another config than the record
+    8  not ended yet if the active run is the one that was aborted
+
+`decide` and `drift` say which rules come before the table, and which rules change an entry afterwards.
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
+from enum import Enum, StrEnum
+from typing import NamedTuple
 
-from reconciler.model.jobs import Status
+from reconciler.model.jobs import Desired, Status
+from reconciler.model.plan import AS_RECORDED
 
 
 class Asked(StrEnum):
-    """The columns of the decision table: what the manifest asks, given what is recorded."""
+    """The columns for a plan: what the manifest asks for, given the record."""
 
     FIRST_RUN = "running, no record"
     SAME = "running, recorded running, same"
@@ -56,42 +68,209 @@ class Asked(StrEnum):
     ABSENT = "absent"
 
 
-class Cell(StrEnum):
-    """The entries of the decision table."""
+class Kind(StrEnum):
+    """The words of the drift report, gravest first."""
 
-    RUN = "run"
-    RESTART = "restart"
-    RESTART_OR_RUN = "restart if recorded running, else run"
-    ADOPT = "adopt"
-    ADOPT_OR_RESTART = "adopt if its config agrees, else restart"
-    RESTART_OR_ADOPT = "restart; if recorded aborted, run once that is over, or adopt a later run whose config agrees"
-    ABORT = "abort"
-    DELETE = "delete"
-    NOOP = "noop"
-    LOST_RUN = "hold: lost run"
-    ABORTED_ELSEWHERE = "hold: aborted by someone else"
-    GONE = "hold: gone"
-    NO_SUCH_JOB = "error: no such job"
-    NEEDS_NEW_ID = "error: needs a new id"
-    UNREADABLE = "error: unreadable"
-
-
-def _row(*cells: Cell) -> dict[Asked, Cell]:
-    return dict(zip(Asked, cells, strict=True))
+    GONE = "gone"
+    LOST = "lost run"
+    ABORTED = "aborted by someone else"
+    RUN = "run by someone else"
+    ENDING = "not ended yet"
+    THERE = "there again"
+    FAILED = "failed"
+    CONFIG = "config differs"
+    UNREADABLE = "unreadable"
+    IN_DOUBT = "in doubt"
+    UNDER_WAY = "under way"
+    SUSPENDED = "suspended"
+    NOT_RECORDED = "not recorded"
+    SAME = "as recorded"
 
 
-TABLE: Mapping[Status, Mapping[Asked, Cell]] = {
-    Status.NOT_OBSERVED: _row(Cell.RUN, Cell.NOOP, Cell.RESTART, Cell.RESTART_OR_RUN, Cell.ABORT, Cell.DELETE),
-    Status.DRAFT: _row(Cell.RUN, Cell.LOST_RUN, Cell.RUN, Cell.RUN, Cell.ADOPT, Cell.DELETE),
-    Status.ACTIVE: _row(Cell.ADOPT_OR_RESTART, Cell.NOOP, Cell.RESTART, Cell.RESTART_OR_ADOPT, Cell.ABORT, Cell.DELETE),
-    Status.COMPLETE: _row(Cell.ADOPT, Cell.NOOP, Cell.ADOPT, Cell.RUN, Cell.ADOPT, Cell.DELETE),
-    Status.FAILED: _row(Cell.ADOPT, Cell.NOOP, Cell.RUN, Cell.RUN, Cell.ADOPT, Cell.DELETE),
-    Status.ABORTED: _row(
-        Cell.ABORTED_ELSEWHERE, Cell.ABORTED_ELSEWHERE, Cell.ABORTED_ELSEWHERE, Cell.RUN, Cell.ADOPT, Cell.DELETE
+_RECORDED_AND_OBSERVED = "recorded {state}, and the job is {observed}{since}{differs}{undeclared}"
+_NEW_TOKEN = "a new runToken runs it"
+_RUN_AGAIN_OR_ACCEPT = "a new runToken runs it again, `state: aborted` accepts it"
+_NEW_TOKEN_OR_CONFIG = "a new runToken or config runs it again"
+_REFRESHED = "`plan --refresh --out FILE`, then `apply --plan FILE`"
+
+
+class DriftCell(Enum):
+    """The entries for `drift`.
+
+    `kind` is the word that is printed. `reason` and `way_out` are templates for `str.format`; `way_out` is "" if
+    nobody has to do anything. The fields of a reason are
+
+        state, observed  the recorded state, and the observation in words
+        since            when the observed run began, if the record has another time; else ""
+        differs          the paths of the config fields that differ; else ""
+        undeclared       a remark that the manifest does not declare the job; else ""
+        detail           why the job can't be read
+        verb, sent_at, answer, holder
+                         the call that is in doubt: what was sent, when, how it went, and which command waits for it
+
+    The fields of a way out are the commands `forget`, `resolve` (the observed run does not count) and `settle` (the
+    call in doubt is settled by hand).
+    """
+
+    GONE = (
+        Kind.GONE,
+        _RECORDED_AND_OBSERVED,
+        "give it a new id, declare it absent, or drop its record ({forget})",
+    )
+    LOST = Kind.LOST, _RECORDED_AND_OBSERVED, _NEW_TOKEN
+    ABORTED = Kind.ABORTED, _RECORDED_AND_OBSERVED, _RUN_AGAIN_OR_ACCEPT
+    OTHER_RUN = Kind.RUN, _RECORDED_AND_OBSERVED, "{resolve} records that run"
+    ACTIVE_AGAIN = Kind.RUN, _RECORDED_AND_OBSERVED, f"{_REFRESHED} aborts it; `state: running` takes it over"
+    ENDING = (
+        Kind.ENDING,
+        _RECORDED_AND_OBSERVED,
+        "look again once the aborted run has ended; an apply waits for its end",
+    )
+    ENDING_AS_ASKED = (
+        Kind.ENDING,
+        _RECORDED_AND_OBSERVED,
+        f"look again once the aborted run has ended; if it does not end, {_REFRESHED} aborts it once more",
+    )
+    THERE = Kind.THERE, _RECORDED_AND_OBSERVED, f"{_REFRESHED} deletes it, where it is declared absent"
+    FAILED = Kind.FAILED, _RECORDED_AND_OBSERVED, f"{_NEW_TOKEN_OR_CONFIG}, `state: aborted` accepts it"
+    CONFIG = (
+        Kind.CONFIG,
+        _RECORDED_AND_OBSERVED,
+        "a new runToken runs it with the recorded config, `ignore` in the manifest accepts this one",
+    )
+    UNREADABLE = Kind.UNREADABLE, "{detail}{undeclared}", "look again once it can be read"
+    IN_DOUBT = (
+        Kind.IN_DOUBT,
+        "{verb} was sent at {sent_at}, and it is not known whether it was carried out ({answer})",
+        "the next apply checks again, or settle it: {settle}",
+    )
+    UNDER_WAY = (
+        Kind.UNDER_WAY,
+        "{verb} was sent at {sent_at}, and may still be answered: {holder}",
+        "wait for that command to end, and look again",
+    )
+    NOT_RECORDED = Kind.NOT_RECORDED, "declared, and never applied; the job is {observed}"
+    SAME = Kind.SAME, _RECORDED_AND_OBSERVED
+
+    def __init__(self, kind: Kind, reason: str, way_out: str = "") -> None:
+        self.kind = kind
+        self.reason = reason
+        self.way_out = way_out
+
+
+class Cell(Enum):
+    """The entries for a plan.
+
+    `word` names the entry. `reason` and `way_out` are as in `DriftCell`. A reason that depends on more than the
+    observation is "": the rule in `decide` words it. The fields of a reason are
+
+        observed  the observation in words
+        now       "; the job is …" with the observation in words, or "" if nothing was observed
+        detail    why the job can't be read
+    """
+
+    RUN = ("run",)
+    RESTART = ("restart",)
+    RESTART_OR_RUN = ("restart if recorded running, else run",)
+    ADOPT = "adopt", "already {observed}; recorded without a call"
+    ADOPT_DRAFT = "adopt", "already {observed}, and an abort would delete it; recorded without a call"
+    ADOPT_ENDED = "adopt", "already {observed}, and not run again; recorded without a call"
+    ADOPT_CONFIG = "adopt", "the new config counts from the next run; recorded without a call{now}"
+    ADOPT_OR_RESTART = ("adopt if its config agrees, else restart",)
+    RESTART_OR_ADOPT = (
+        "restart; if recorded aborted, run once that is over, or adopt a later run whose config agrees",
+    )
+    ABORT = "abort", "declared aborted{now}"
+    DELETE = ("delete",)
+    NOOP = "noop", AS_RECORDED + "{now}"
+    NOOP_FAILED = "noop", _NEW_TOKEN_OR_CONFIG + "{now}"
+    LOST_RUN = (
+        f"hold: {Kind.LOST}",
+        f"{Kind.LOST}: the job is recorded as running, and is {{observed}}; ",
+        DriftCell.LOST.way_out,
+    )
+    ABORTED_ELSEWHERE = f"hold: {Kind.ABORTED}", f"{Kind.ABORTED} ({{observed}}): ", DriftCell.ABORTED.way_out
+    ABORTED_UNRECORDED = (
+        f"hold: {Kind.ABORTED}",
+        f"{Kind.ABORTED} ({{observed}}): ",
+        "apply it once as `state: aborted`, then a change to `running` runs it",
+    )
+    GONE = (
+        f"hold: {Kind.GONE}",
+        f"{Kind.GONE}: the job is recorded as running, and is {{observed}}; ",
+        "give the job a new id, or declare it absent",
+    )
+    NO_SUCH_JOB = (
+        "error: no such job",
+        "no such job: it is {observed} at the service; ",
+        "create it there, or correct its id",
+    )
+    NEEDS_NEW_ID = (
+        "error: needs a new id",
+        "needs a new id: the job is {observed}; ",
+        "create a job there and give its id",
+    )
+    UNREADABLE = f"error: {Kind.UNREADABLE}", f"{Kind.UNREADABLE}: {{detail}}; ", "left alone until it can be read"
+
+    def __init__(self, word: str, reason: str = "", way_out: str = "") -> None:
+        self.word = word
+        self.reason = reason
+        self.way_out = way_out
+
+
+ERRORS = frozenset({Cell.NO_SUCH_JOB, Cell.NEEDS_NEW_ID, Cell.UNREADABLE})
+"""The entries for a job that can't be acted on. `onConfigChange` does not change them."""
+
+
+class TableRow(NamedTuple):
+    """What one observed status means: for a plan by what is asked for, and for `drift` by what is recorded."""
+
+    asked: Mapping[Asked, Cell]
+    recorded: Mapping[Desired, DriftCell]
+
+
+def _row(asked: tuple[Cell, ...], recorded: tuple[DriftCell, ...]) -> TableRow:
+    return TableRow(dict(zip(Asked, asked, strict=True)), dict(zip(Desired, recorded, strict=True)))
+
+
+TABLE: Mapping[Status, TableRow] = {
+    Status.NOT_OBSERVED: _row(
+        (Cell.RUN, Cell.NOOP, Cell.RESTART, Cell.RESTART_OR_RUN, Cell.ABORT, Cell.DELETE),
+        (DriftCell.UNREADABLE, DriftCell.UNREADABLE, DriftCell.UNREADABLE),
     ),
-    Status.MISSING: _row(Cell.NO_SUCH_JOB, Cell.GONE, Cell.NEEDS_NEW_ID, Cell.NEEDS_NEW_ID, Cell.ADOPT, Cell.ADOPT),
-    Status.UNREADABLE: _row(*[Cell.UNREADABLE] * len(Asked)),
+    Status.DRAFT: _row(
+        (Cell.RUN, Cell.LOST_RUN, Cell.RUN, Cell.RUN, Cell.ADOPT_DRAFT, Cell.DELETE),
+        (DriftCell.LOST, DriftCell.SAME, DriftCell.THERE),
+    ),
+    Status.ACTIVE: _row(
+        (Cell.ADOPT_OR_RESTART, Cell.NOOP, Cell.RESTART, Cell.RESTART_OR_ADOPT, Cell.ABORT, Cell.DELETE),
+        (DriftCell.SAME, DriftCell.ACTIVE_AGAIN, DriftCell.THERE),
+    ),
+    Status.COMPLETE: _row(
+        (Cell.ADOPT_ENDED, Cell.NOOP, Cell.ADOPT_CONFIG, Cell.RUN, Cell.ADOPT, Cell.DELETE),
+        (DriftCell.SAME, DriftCell.SAME, DriftCell.THERE),
+    ),
+    Status.FAILED: _row(
+        (Cell.ADOPT_ENDED, Cell.NOOP_FAILED, Cell.RUN, Cell.RUN, Cell.ADOPT, Cell.DELETE),
+        (DriftCell.FAILED, DriftCell.SAME, DriftCell.THERE),
+    ),
+    Status.ABORTED: _row(
+        (
+            Cell.ABORTED_UNRECORDED,
+            Cell.ABORTED_ELSEWHERE,
+            Cell.ABORTED_ELSEWHERE,
+            Cell.RUN,
+            Cell.ADOPT,
+            Cell.DELETE,
+        ),
+        (DriftCell.ABORTED, DriftCell.SAME, DriftCell.THERE),
+    ),
+    Status.MISSING: _row(
+        (Cell.NO_SUCH_JOB, Cell.GONE, Cell.NEEDS_NEW_ID, Cell.NEEDS_NEW_ID, Cell.ADOPT, Cell.ADOPT),
+        (DriftCell.GONE, DriftCell.GONE, DriftCell.SAME),
+    ),
+    Status.UNREADABLE: _row(
+        (Cell.UNREADABLE,) * len(Asked),
+        (DriftCell.UNREADABLE, DriftCell.UNREADABLE, DriftCell.UNREADABLE),
+    ),
 }
-
-
-_ERRORS = frozenset({Cell.NO_SUCH_JOB, Cell.NEEDS_NEW_ID, Cell.UNREADABLE})

@@ -301,7 +301,7 @@ def drift(drift: "Drift", *, whole: bool = False) -> str:
 
 
 def _finding(finding: "Finding", columns: int) -> Line:
-    from reconciler.rules.drift import Kind
+    from reconciler.rules.table import Kind
 
     style = Style.DIM if finding.kind in (Kind.UNDER_WAY, Kind.SUSPENDED) else Style.MAGENTA
     way_out = f": {field(finding.way_out)}" if finding.way_out else ""

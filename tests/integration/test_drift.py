@@ -27,8 +27,9 @@ from reconciler.model.jobs import (
 )
 from reconciler.model.places import Position
 from reconciler.model.plan import Change
-from reconciler.rules.drift import Drift, Finding, Kind, compare, in_order, review_drift, verdict
+from reconciler.rules.drift import Drift, Finding, compare, in_order, review_drift, verdict
 from reconciler.rules.matching import Subject
+from reconciler.rules.table import Kind
 from reconciler.views import html, markdown, text
 from reconciler.views import json as json_view
 

@@ -154,6 +154,7 @@ def rows(page: str, header: str) -> list[list[str]]:
 def test_what_running_means_is_what_the_planner_decides() -> None:
     words = {
         Cell.NOOP: "nothing",
+        Cell.NOOP_FAILED: "nothing",
         Cell.ABORTED_ELSEWHERE: "hold",
         Cell.RESTART_OR_ADOPT: "restart",  # The job is recorded as running.
     }
@@ -168,7 +169,7 @@ def test_what_running_means_is_what_the_planner_decides() -> None:
     columns = (Status.ACTIVE, Status.COMPLETE, Status.FAILED, Status.ABORTED)
     shown = {row[0]: row[1:] for row in rows("docs/concepts.md", header)}
     assert shown == {
-        row: [words.get(cell, str(cell)) for cell in (TABLE[status][column] for status in columns)]
+        row: [words.get(cell, cell.word) for cell in (TABLE[status].asked[column] for status in columns)]
         for row, column in asked.items()
     }
 

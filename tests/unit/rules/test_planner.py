@@ -204,7 +204,8 @@ def test_each_cell_of_the_decision_table(status: Status, column: str) -> None:
 
 def test_the_table_is_total_and_every_column_is_tried() -> None:
     assert set(TABLE) == set(Status) == set(CELLS)
-    assert all(set(row) == set(Asked) for row in TABLE.values())
+    assert all(set(row.asked) == set(Asked) for row in TABLE.values())
+    assert all(set(row.recorded) == set(Desired) for row in TABLE.values())
     assert {asked for asked, _, _ in COLUMNS.values()} == set(Asked)
     assert all(set(row) == set(COLUMNS) for row in CELLS.values())
 
