@@ -1,11 +1,11 @@
 """Whether an apply is at work on a state, so that what differs just now is no drift."""
 
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Mapping
 
+from reconciler.host.git import git_environment, run_git
 from reconciler.state.backends.checkout import Elsewhere
 from reconciler.state.session import journal_path
 from reconciler.usecases.wiring import Place, World, open_checkout, state_path
@@ -29,12 +29,11 @@ def why_not_to_judge(place: Place, ref: str, env: Mapping[str, str]) -> str:
         return fault.message
     if not os.path.exists(journal_path(state_path(place))):
         return ""
-    age_s = time.time() - _committed_at_s(os.path.dirname(state_path(place)) or ".")
+    age_s = time.time() - _committed_at_s(os.path.dirname(state_path(place)) or ".", env)
     return "an apply has announced its calls and not ended yet" if age_s < _LONGEST_RUN_S else ""
 
 
-def _committed_at_s(folder: str) -> float:
+def _committed_at_s(folder: str, env: Mapping[str, str]) -> float:
     """When the commit that is checked out was made; of a journal in it, that is its latest date."""
-    words = ["git", "-C", folder, "log", "-1", "--format=%ct"]
-    found = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
+    found = run_git(["-C", folder, "log", "-1", "--format=%ct"], git_environment(env)).out.decode().strip()
     return float(found) if found.isdigit() else 0.0

@@ -11,7 +11,6 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)  # a step that is cancelled while t
 
 import argparse
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from typing import Any
 import click
 
 from reconciler.cli import cli
+from reconciler.host.git import git_environment, run_git
 from reconciler.model.errors import ReconcilerError
 from reconciler.usecases import app
 from reconciler.usecases.planning import at_home
@@ -59,8 +59,8 @@ def commit_state(place: Place, branch: str) -> str:
 
 
 def _branch_of_checkout() -> str:
-    found = subprocess.run(["git", "branch", "--show-current"], stdout=subprocess.PIPE, text=True, check=False)
-    return found.stdout.strip()
+    found = run_git(["branch", "--show-current"], git_environment(os.environ))
+    return found.out.decode().strip()
 
 
 def main() -> int:
@@ -73,10 +73,10 @@ def main() -> int:
     plan = [f"--plan={given.plan}"] if given.plan else []
     try:
         place = place_of([f"--state={given.state}", *plan, "--", *given.paths])
+        branch = given.branch or _branch_of_checkout()
     except (ReconcilerError, OSError) as fault:
         sys.stdout.write(f"{fault}\n")
         return 1
-    branch = given.branch or _branch_of_checkout()
     trouble = commit_state(place, branch) if branch else "no branch is checked out: name one with --branch"
     if trouble:
         sys.stdout.write(f"{trouble}\n")

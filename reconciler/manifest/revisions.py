@@ -5,11 +5,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from reconciler.host.git_environment import git_environment
+from reconciler.host.git import Ended, git_environment, run_git
 from reconciler.manifest.files import DEFAULTS, is_manifest_name
 from reconciler.model.errors import ReconcilerError
-
-_WITHIN_S = 60.0
 
 
 class Revision(NamedTuple):
@@ -103,16 +101,9 @@ def git_user(folder: str) -> str:
     return f"{name} <{email}>" if name and email else name or email
 
 
-class _Ended(NamedTuple):
-    code: int
-    out: bytes
-    err: bytes
-
-    @property
-    def said(self) -> str:
-        """What git said, on one line."""
-        lines = self.err.decode("utf-8", "replace").split("\n")
-        return "; ".join(line.strip() for line in lines if line.strip())[:500]
+def _said(ended: Ended) -> str:
+    """What git said, on one line."""
+    return "; ".join(line.strip() for line in ended.err.split("\n") if line.strip())[:500]
 
 
 def _is_repository(folder: str) -> bool:
@@ -122,8 +113,8 @@ def _is_repository(folder: str) -> bool:
 def _why_unreadable(folder: str) -> str:
     """Why git does not read the repository that a folder is in, in git's words; "" where it reads it, or is in none."""
     ended = _git(folder, "rev-parse", "--git-dir")
-    is_outside = b"not a git repository" in ended.err
-    return "" if ended.code == 0 or is_outside else ended.said or f"it ended with {ended.code}"
+    is_outside = "not a git repository" in ended.err
+    return "" if ended.code == 0 or is_outside else _said(ended) or f"it ended with {ended.code}"
 
 
 def _listed(at: Revision, path: str) -> list[tuple[str, str, str]]:
@@ -156,21 +147,17 @@ def _contents(at: Revision, blobs: Sequence[str]) -> list[bytes]:
     return contents
 
 
-def _run(folder: str, *arguments: str, stdin: bytes = b"") -> _Ended:
+def _run(folder: str, *arguments: str, stdin: bytes = b"") -> Ended:
     ended = _git(folder, *arguments, stdin=stdin)
     if ended.code != 0:
-        raise ReconcilerError(f"git {arguments[0]} failed: {ended.said}", "see that the repository is sound: git fsck")
+        words = f"git {arguments[0]} failed: {_said(ended)}"
+        raise ReconcilerError(words, "see that the repository is sound: git fsck")
     return ended
 
 
-def _git(folder: str, *arguments: str, stdin: bytes = b"") -> _Ended:
-    """Run git to its end. Raises `ReconcilerError` where it can't be run, or does not end."""
-    import subprocess
-
-    command = ["git", "--no-pager", "-C", folder or ".", *arguments]
-    env = git_environment(os.environ)
-    try:
-        ended = subprocess.run(command, input=stdin, capture_output=True, env=env, timeout=_WITHIN_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as fault:
-        raise ReconcilerError(f"git can't be run: {fault}", "install git, or see why it does not end") from fault
-    return _Ended(ended.returncode, ended.stdout, ended.stderr)
+def _git(folder: str, *arguments: str, stdin: bytes = b"") -> Ended:
+    """Run git to its end in a folder. Raises `ReconcilerError` where git can't be run, or does not end."""
+    ended = run_git(["--no-pager", "-C", folder or ".", *arguments], git_environment(os.environ), stdin)
+    if ended.is_late:
+        raise ReconcilerError(f"git {arguments[0]} failed: {_said(ended)}", "see why git does not end, and try again")
+    return ended

@@ -10,6 +10,7 @@ import threading
 import time
 
 from reconciler import cli
+from reconciler.host import git
 from reconciler.state.backends import git as branch
 from reconciler.state.backends import repository
 
@@ -47,5 +48,5 @@ if __name__ == "__main__":
     if waits.pop("suspends", False):
         time.monotonic = SuspendedClock()
     for name, value in waits.items():
-        setattr(repository if hasattr(repository, name) else branch, name, value)
+        setattr(next(module for module in (git, repository, branch) if hasattr(module, name)), name, value)
     cli.main()

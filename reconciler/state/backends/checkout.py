@@ -18,12 +18,12 @@ from functools import cached_property
 from typing import NamedTuple
 
 from reconciler.host.disk import Disk
+from reconciler.host.git import Ended
 from reconciler.model.errors import StateError, Usage
 from reconciler.state.backends.git_url import is_branch_name
 from reconciler.state.backends.repository import (
     Author,
     Denied,
-    Ended,
     Moved,
     Repository,
     Unreachable,

@@ -1,8 +1,6 @@
 """One branch of a git remote, through a private bare repository of our own: fetch, read, commit, push.
 
-The user's checkout is neither needed nor touched. Git runs with prompts and client-side hooks off, in a
-session of its own (a Ctrl-C at the terminal is not for it), with a deadline for each command. What it
-prints goes to files, since an ssh that lingers would hold a pipe open.
+The user's checkout is neither needed nor touched. Prompts and client-side hooks are off.
 """
 
 import os
@@ -11,15 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from reconciler.host.crash_report import is_exhaustion
-from reconciler.host.git_environment import git_environment
+from reconciler.host import git
+from reconciler.host.git import Ended
 from reconciler.host.lock import locked
 from reconciler.model.digests import sha256
 from reconciler.model.errors import StateError
 from reconciler.state.backends.git_url import without_userinfo
-
-COMMAND_WITHIN_S = 60.0
-"""The deadline of one git command."""
 
 _TIP = "refs/reconciler/tip"
 _NEXT = "refs/reconciler/next"
@@ -347,7 +342,7 @@ class Repository:
     def _turn(self) -> Iterator[None]:
         make_own_folder(self._cache, "XDG_CACHE_HOME")
         holder = {"who": "another command", "what": "git", "since": "a moment ago"}
-        with locked(f"{self._folder}.lock", holder, 4 * COMMAND_WITHIN_S, _never(self._wait)):
+        with locked(f"{self._folder}.lock", holder, 4 * git.COMMAND_WITHIN_S, _never(self._wait)):
             yield
 
     def _note_pushed(self, commit: str) -> None:
@@ -359,7 +354,7 @@ class Repository:
                 file.write(f"{commit}\n")
             os.replace(f"{ref}.new", ref)
 
-    def _refusal(self, ended: "Ended") -> Unreachable:
+    def _refusal(self, ended: Ended) -> Unreachable:
         told = re.search(r"^!\t[^\t]*\t\[(?:remote )?rejected\] \((.*)\)$", ended.out.decode("utf-8", "replace"), re.M)
         if told is None:
             return self._fault("push", ended)
@@ -369,19 +364,19 @@ class Repository:
             "or name another branch with --state",
         )
 
-    def _run(self, *arguments: str, stdin: bytes = b"", in_folder: bool = True) -> "Ended":
+    def _run(self, *arguments: str, stdin: bytes = b"", in_folder: bool = True) -> Ended:
         ended = self._attempt(*arguments, stdin=stdin, in_folder=in_folder)
         if ended.code != 0:
             raise self._fault(arguments[0], ended)
         return ended
 
-    def _fault(self, command: str, ended: "Ended") -> Unreachable:
+    def _fault(self, command: str, ended: Ended) -> Unreachable:
         return Unreachable(
             f"{self._where}: git {command} failed: {said(ended)}",
             "see that the remote is right and reachable, and that git gets in without asking (a credential helper)",
         )
 
-    def _attempt(self, *arguments: str, stdin: bytes = b"", in_folder: bool = True) -> "Ended":
+    def _attempt(self, *arguments: str, stdin: bytes = b"", in_folder: bool = True) -> Ended:
         # Named as such, since `safe.bareRepository=explicit` lets git find no bare repository by itself.
         where = ["-C", self._folder, "--git-dir=."] if in_folder else []
         pause = _never(self._wait)
@@ -391,14 +386,6 @@ class Repository:
             except Exhausted:
                 pause(pause_s)
         return run_git([*where, *arguments], self._env, stdin)
-
-
-class Ended(NamedTuple):
-    """What a git command left: its exit code, its output, and what it said on stderr."""
-
-    code: int
-    out: bytes
-    err: str
 
 
 def listing(commit: str, paths: Sequence[str]) -> Sequence[str]:
@@ -457,51 +444,21 @@ def author_of(name: str, folder: str, env: Mapping[str, str]) -> Author:
 
 
 def run_git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes = b"") -> Ended:
-    """Run git to its end, or to the deadline.
+    """Run git as `host.git` does, for a state that git keeps.
 
-    Raises `Exhausted` where no process or open file can be had for it, `StateError` where it can't be run at all.
+    Raises `Exhausted` where no process or open file can be had, and `StateError` where git can't be started at all.
     """
     try:
-        return _run_git(arguments, env, stdin)
-    except FileNotFoundError as fault:
-        raise StateError("git is not installed", "install git 2.31 or later, or keep state in a file") from fault
-    except OSError as fault:
-        if exhausted := is_exhaustion(fault):
-            raise Exhausted(f"git can't be run: {fault.strerror}", exhausted) from fault
-        raise StateError(f"git can't be run: {fault.strerror}", "mend that, or keep state in a file") from fault
-
-
-def _run_git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes) -> Ended:
-    import signal
-    import subprocess
-    import tempfile
-
-    with tempfile.TemporaryFile() as into, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        into.write(stdin)
-        into.seek(0)
-        child = subprocess.Popen(
-            ["git", *arguments], stdin=into, stdout=out, stderr=err, env=env, start_new_session=True
-        )
-        late = ""
-        try:
-            code = child.wait(COMMAND_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            late = f"no end within {COMMAND_WITHIN_S:g} s"
-            code = -1
-        finally:
-            if child.returncode is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
-        out.seek(0)
-        err.seek(0)
-        words = err.read(64 * 1024).decode("utf-8", "replace")
-        return Ended(code, out.read(), f"{words}\n{late}" if late else words)
+        return git.run_git(arguments, env, stdin)
+    except git.Exhausted as fault:
+        raise Exhausted(fault.message, fault.hint) from fault
+    except git.Unrunnable as fault:
+        raise StateError(fault.message, f"{fault.hint}, or keep state in a file") from fault
 
 
 def remote_environment(env: Mapping[str, str], settings: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
     """The environment of git where it reaches remotes."""
-    return git_environment(env, settings) | {
+    return git.git_environment(env, settings) | {
         "GIT_ALLOW_PROTOCOL": "https:ssh:file:http:git",
         "GIT_DEFAULT_REF_FORMAT": "files",
     }

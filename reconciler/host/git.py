@@ -1,0 +1,116 @@
+"""The one runner of git: its environment, its deadline, and the words for its failures.
+
+Git runs in a session of its own, so that Ctrl-C at the terminal does not reach it. Every command has a deadline.
+Git prints to temporary files, because an ssh that outlives git would hold a pipe open.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from reconciler.host.crash_report import is_exhaustion
+from reconciler.host.secrecy import without_credentials
+from reconciler.model.errors import ReconcilerError
+
+COMMAND_WITHIN_S = 60.0
+"""The deadline of one git command."""
+
+_KEPT_BYTES = 64 * 1024
+"""So many bytes of what git says on stderr are kept."""
+
+# `git rev-parse --local-env-vars` lists those that name a repository; a hook, or an editor, sets them for its own.
+# GIT_CONFIG_* stay: they hold the user's own settings.
+_OF_A_REPOSITORY = re.compile(
+    r"GIT_(DIR|WORK_TREE|INDEX_FILE|OBJECT_DIRECTORY|ALTERNATE_OBJECT_DIRECTORIES|COMMON_DIR|NAMESPACE|PREFIX"
+    r"|INTERNAL_SUPER_PREFIX|IMPLICIT_WORK_TREE|GRAFT_FILE|NO_REPLACE_OBJECTS|QUARANTINE_PATH|TEMPLATE_DIR"
+    r"|EXTERNAL_DIFF|TRACE.*|CURL_VERBOSE|SHALLOW_FILE|REPLACE_REF_BASE|ATTR_SOURCE|DEFAULT_HASH)"
+)
+
+
+class Unrunnable(ReconcilerError):
+    """Git can't be started; `hint` says what to do about it."""
+
+
+class Exhausted(Unrunnable):
+    """This machine has no processes, or no open files, left to run git with."""
+
+
+class Ended(NamedTuple):
+    """How a git command ended: its exit code, its output, and what it said on stderr.
+
+    Where the deadline ended the command, `is_late` is True, the code is -1, and the last line of `err` says so.
+    """
+
+    code: int
+    out: bytes
+    err: str
+    is_late: bool = False
+
+
+def run_git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes = b"") -> Ended:
+    """Run git to its end, or to the deadline; `env` comes from `git_environment`.
+
+    Raises `Exhausted` where no process or open file can be had, and `Unrunnable` where git can't be started at all.
+    """
+    try:
+        return _run_git(arguments, env, stdin)
+    except FileNotFoundError as fault:
+        raise Unrunnable("git is not installed", "install git 2.31 or later") from fault
+    except OSError as fault:
+        if exhausted := is_exhaustion(fault):
+            raise Exhausted(f"git can't be run: {fault.strerror}", exhausted) from fault
+        raise Unrunnable(f"git can't be run: {fault.strerror}", "mend that") from fault
+
+
+def _run_git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes) -> Ended:
+    import signal
+    import subprocess
+    import tempfile
+
+    with tempfile.TemporaryFile() as into, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        into.write(stdin)
+        into.seek(0)
+        child = subprocess.Popen(
+            ["git", *arguments], stdin=into, stdout=out, stderr=err, env=env, start_new_session=True
+        )
+        late = ""
+        try:
+            code = child.wait(COMMAND_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            late = f"no end within {COMMAND_WITHIN_S:g} s"
+            code = -1
+        finally:
+            if child.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+        out.seek(0)
+        err.seek(0)
+        words = err.read(_KEPT_BYTES).decode("utf-8", "replace")
+        return Ended(code, out.read(), f"{words}\n{late}" if late else words, bool(late))
+
+
+def git_environment(env: Mapping[str, str], settings: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
+    """The environment for a git command whose arguments name the repository.
+
+    `settings` are entries of git's configuration; they win over the entries that `env` brings. Git never prompts, and
+    its messages are in English.
+    """
+    own = without_credentials(env)  # git hands its environment on to helpers, hooks and GIT_ASKPASS
+    kept = {name: value for name, value in own.items() if not _OF_A_REPOSITORY.fullmatch(name)}
+    try:
+        first = int(kept.get("GIT_CONFIG_COUNT", "0"))
+    except ValueError:
+        first = 0
+    for number, (name, value) in enumerate(settings, first):
+        kept[f"GIT_CONFIG_KEY_{number}"], kept[f"GIT_CONFIG_VALUE_{number}"] = name, value
+    return kept | {
+        "GIT_CONFIG_COUNT": str(first + len(settings)),
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_LITERAL_PATHSPECS": "1",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "LC_ALL": "C",
+        "LANGUAGE": "C",
+    }
