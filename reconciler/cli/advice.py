@@ -31,7 +31,8 @@ def advise(shell: "Shell", ctx: click.Context, fault: ReconcilerError, operands:
     if isinstance(fault, MissingPath):
         _advise_on_path(shell, ctx, fault, job)
     elif isinstance(fault, UnknownJob) and job and os.path.exists(job):
-        fault.hint = f"{job} is a path, and the job comes before the path: {command(shell.verb, 'JOB', job)}"
+        swapped = command(shell.verb, "JOB", job, options=_flags_given(ctx))
+        fault.hint = f"{job} is a path, and the job comes before the path: {swapped}"
         shell.is_about(shell.place._replace(paths=()))
     else:
         _advise_on_service(shell, fault)
@@ -51,7 +52,7 @@ def _advise_on_path(shell: "Shell", ctx: click.Context, fault: MissingPath, job:
     path, place, verb = fault.path, shell.place, shell.verb
     if job and os.path.exists(job):
         shell.is_about(place._replace(paths=()))
-        fault.hint = f"the job comes before the path: {command(verb, path, job)}"
+        fault.hint = f"the job comes before the path: {command(verb, path, job, options=_flags_given(ctx))}"
         return
     others = tuple(other for other in place.paths if os.path.exists(other))
     if path in declared_names(place._replace(paths=others), shell.world):
@@ -64,6 +65,19 @@ def _advise_on_path(shell: "Shell", ctx: click.Context, fault: MissingPath, job:
     near = Suggestions().nearest(os.path.basename(path), _manifests_in(folder))
     if near:
         fault.hint = f"did you mean {os.path.join(folder, near)}?"
+
+
+def _flags_given(ctx: click.Context) -> list[str]:
+    """The flags of the command that stand on the command line, as they were written."""
+    given = click.core.ParameterSource.COMMANDLINE
+    flags = [one for one in ctx.command.params if isinstance(one, click.Option) and one.is_flag]
+    return [
+        max(flag.opts if is_on else flag.secondary_opts, key=len)
+        for flag in flags
+        if ctx.get_parameter_source(flag.name or "") is given
+        for value in [ctx.params[flag.name or ""]]
+        for is_on in (value if flag.multiple else (value,))
+    ]
 
 
 def _manifests_in(folder: str) -> list[str]:

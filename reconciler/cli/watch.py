@@ -52,6 +52,8 @@ class Watch:
                 lines += self._lines(event)
         if steps:
             self._write(lines, steps, self._shell.is_text)
+        if sum(self._ended.values()) == self._total:
+            self.close()
 
     def close(self) -> None:
         """End the progress bar."""

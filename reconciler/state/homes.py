@@ -211,9 +211,10 @@ class CheckedStore:
         for whole, state_path in _states_of_folders_above(path):
             if os.path.realpath(state_path) != own and (said := _said_of(state_path, target)):
                 raise Refused(
-                    f"nothing is recorded of {path} by itself, and it is part of {whole}, which was applied as a "
-                    f"whole: {state_path} {said}",
-                    f"go on with the whole: {command('plan', whole)}; {self._apart()}",
+                    f"nothing is recorded of {path} by itself, and it lies in {whole}, whose state may hold its "
+                    f"jobs: {state_path} {said}",
+                    f"if {path} was applied as a part of {whole}, go on with that: {command('plan', whole)}; if the "
+                    f"manifest was renamed: {_with_state('plan', state_path)}; {self._apart()}",
                 )
         for folder in _folders_of([path]):
             for state_path in _states_in([folder]):

@@ -152,6 +152,7 @@ def plan(
             manifest.target, manifest.access, place, world, ApplyOptions(parallelism=parallelism)
         ) as engine:
             observed = observe_jobs(engine, ids, parallelism)
+        _tell_of_no_reads(manifest, observed, world)
     made = plan_of(place, world, manifest, state, matching, selection, observed, allowed, provenance=provenance)
     if store.warning:
         made = made._replace(warnings=(store.warning, *made.warnings))
@@ -328,11 +329,21 @@ def status(place: Place, world: World, parallelism: int = 10) -> list[JobStatus]
     ids = [subject.job.id for subject in matching.subjects]
     with open_engine(manifest.target, manifest.access, place, world, ApplyOptions(parallelism=parallelism)) as engine:
         observed = observe_jobs(engine, ids, parallelism)
+    _tell_of_no_reads(manifest, observed, world)
     rows = [
         JobStatus(s.job.name, s.job.state if s.keep else None, s.record, observed.get(s.job.id, NOT_OBSERVED))
         for s in matching.subjects
     ]
     return sorted(rows, key=lambda row: row.name)
+
+
+def _tell_of_no_reads(manifest: "Manifest", observed: Mapping[str, Observation], world: World) -> None:
+    """Say that nothing could be observed, so that nobody takes what is recorded for what was read."""
+    if any(seen.status is Status.NOT_OBSERVED for seen in observed.values()):
+        world.tell(
+            f"{manifest.target} offers no reads, so no job was observed: if the service does offer them, look whether "
+            "the path of the endpoint is right"
+        )
 
 
 def drift(place: Place, world: World, selection: Selection, parallelism: int = 10) -> "tuple[Drift, Manifest]":

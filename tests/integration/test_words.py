@@ -574,3 +574,16 @@ def test_the_sandbox_says_which_token_it_takes(tmp_path: Path, env: dict[str, st
     child.communicate()
     assert lines[-1] == f"{said}sandbox-key (BYTENITE_API_KEY=sandbox-key)\n"
     assert "own" not in "".join(lines).replace("known", "")
+
+
+@pytest.mark.parametrize("command", [["plan", "--refresh"], ["status"]])
+def test_it_is_said_that_nothing_could_be_observed(tmp_path: Path, command: list[str]) -> None:
+    with served_project(tmp_path, "read:404", "list:404") as project:
+        project.write("a: {state: running}")
+        run = project.run(*command)
+        assert run.code == 0
+        assert "offers no reads, so no job was observed" in run.err
+    (tmp_path / "reads").mkdir()
+    with served_project(tmp_path / "reads") as project:
+        project.write("a: {state: running}")
+        assert project.run(*command).err == ""

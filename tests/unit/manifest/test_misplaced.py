@@ -183,7 +183,7 @@ def test_where_there_is_no_default_manifest_one_of_another_name_is_named(tmp_pat
         (["rerun", "jobs.yaml", "nightly-report"], "reconciler rerun nightly-report jobs.yaml"),
         (["state", "show", "jobs.yaml", "nightly-report"], "reconciler state show nightly-report jobs.yaml"),
         (["state", "forget", "jobs.yaml"], "reconciler state forget JOB jobs.yaml"),
-        (["resolve", "jobs.yaml", "--applied"], "reconciler resolve JOB jobs.yaml"),
+        (["resolve", "jobs.yaml", "--applied"], "reconciler resolve JOB jobs.yaml --applied"),
         (["plan", "nightly-report"], "reconciler plan --target nightly-report"),
         (["apply", "nightly-report"], "reconciler apply --target nightly-report"),
         (["status", "nightly-report"], "reconciler plan --target nightly-report"),
@@ -199,6 +199,12 @@ def test_words_in_the_wrong_order_are_answered_with_the_right_one(
     if "reconciler" in said and "JOB" not in said:
         words = said.split()[1:]
         assert project.run(*words, *(["--yes"] if "apply" in words else [])).code == 0
+
+
+@pytest.mark.parametrize("word", ["--applied", "--not-applied"])
+def test_the_flags_that_were_given_stand_in_the_advice_too(project: Project, word: str) -> None:
+    run = project.run("resolve", "jobs.yaml", "nightly-report", word)
+    assert run.err.endswith(f"reconciler resolve nightly-report jobs.yaml {word}\n"), run.err
 
 
 @pytest.mark.parametrize(

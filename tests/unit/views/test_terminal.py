@@ -288,6 +288,15 @@ def test_an_apply_at_a_terminal_has_a_bar_below_its_lines_where_there_is_room(tm
         assert [line for line in ended if "applying" in line] == []
 
 
+def test_the_bar_ends_with_its_last_action_and_no_line_stands_behind_it(tmp_path: Path) -> None:
+    with served_project(tmp_path) as project:
+        project.write("a: {state: running}\nb: {state: running}\nc: {state: running, after: [a]}")
+        _, _, written = at_terminal(project, "apply", "--yes", "--wait", "1", columns=80)
+        lines = on_screen(written.replace("\r\n", "\n").split("\n"))
+        assert [line for line in lines if line.startswith("waiting up to")], lines
+        assert [line for line in lines if "applying" in line and "waiting" in line] == []
+
+
 def on_screen(lines: list[str]) -> list[str]:
     """Lines as a terminal shows them in the end, where \\r leads back to their start and \\x1b[K erases the rest."""
     shown = []
