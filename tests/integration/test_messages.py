@@ -28,7 +28,7 @@ def test_the_list_of_messages_holds_those_that_are_known_to_be_shown() -> None:
     for known in (
         "Carry out the plan.",
         "How you know; kept in the record and in the history.",
-        "in doubt: {sent}, and it is not known whether",
+        "was sent at {sent_at}, and it is not known whether",
         "Wrote {path}: serial {found.serial}.",
     ):
         assert any(known in text for text in texts), known
