@@ -1,4 +1,7 @@
-"""Decisions about all jobs as the actions of a plan."""
+"""Plans: the decisions about all jobs become the actions of one plan.
+
+An action is what a plan shows of a decision: the kind, the reason, the changes and the calls with their paths.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
@@ -22,11 +25,11 @@ def make_plan(
     paths: Iterable[str],
     holds_for_others: bool = True,
 ) -> Plan:
-    """The plan for the selected jobs: sorted by step, then name; same inputs, same bytes.
+    """The plan for the selected jobs, sorted by step and then by name. The same inputs make the same bytes.
 
-    `observed` maps engine job ids to observations; an id that is not there was not observed.
-    `selected` says of a job's name whether the plan is about it. Without `holds_for_others` a run that comes after
-    other jobs is planned, and says so, whatever was observed of these: an apply looks at them once more, and waits.
+    `observed` maps engine job ids to observations. A job that is not in `observed` was not observed. `selected` takes
+    a job's name, and returns whether the plan includes the job. A run that comes after other jobs is held until these
+    have completed. Without `holds_for_others` the run is planned, because the apply observes the other jobs and waits.
     """
     steps: dict[int, list[Action]] = {step: [] for step in sorted(set(STEPS.values()))}
     as_recorded: list[Job] = []
@@ -53,7 +56,7 @@ def make_plan(
 
 
 def action_for(subject: Subject, decision: Decision, call_for: Callable[[Verb, str, Config], Call]) -> Action:
-    """The decision as a plan lists it, with the calls that it takes."""
+    """The action that a plan shows for a decision, with the calls that carry out the decision."""
     job = subject.job
     calls = tuple([call_for(verb, job.id, job.config) for verb in decision.verbs]) if decision.verbs else ()
     kind, reason, changes = decision.kind, decision.reason, decision.changes
@@ -61,7 +64,7 @@ def action_for(subject: Subject, decision: Decision, call_for: Callable[[Verb, s
 
 
 def lapsed(jobs: Mapping[str, Job], now_s: float) -> Mapping[str, Job]:
-    """The jobs whose suspension is over, marked as such; `now_s` is in seconds since 1970, UTC."""
+    """The jobs whose suspension has ended, by name, with `over` set. `now_s` is in seconds since 1970, UTC."""
     suspended = [job for job in jobs.values() if job.suspend is not None]
     return {
         job.name: job._replace(suspend=job.suspend._replace(over=True))

@@ -1,4 +1,4 @@
-"""Which manifest entry and which record take over a job that the service has already. Pure: values in, values out.
+"""Adoption: the manifest entry and the record for a job that the service already has. `import` uses these rules.
 
     observed          declared and recorded as
     ----------------  --------------------------------------------------------
@@ -7,7 +7,7 @@
     aborted           aborted, with its config for when it is run again
     draft             aborted: as running it would be a run that was lost
 
-The next plan must have nothing to do for it, whether it looks at the job or not (`settled`).
+The next plan must be empty for an adopted job, with and without an observation. `settled` checks that.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ from reconciler.rules.records import applied, is_ending
 
 
 class Found(NamedTuple):
-    """A job of the service's that may be taken over, and the name that it is to have here."""
+    """A job of the service that may be adopted, and the name that it gets in the manifest."""
 
     name: str
     id: str
@@ -32,9 +32,9 @@ class Found(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """A job that is taken over: `fields` stand in its manifest entry, `record` in the state.
+    """An adopted job. `fields` are the fields of its manifest entry, and `record` is its record in the state.
 
-    `recorded_as` is the name that the state has for it already, "" where it has none.
+    `recorded_as` is the key of the record that the state already has for the job; "" if the state has none.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Taken(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """A job that is not taken over, and why."""
+    """A job that is not adopted, and why."""
 
     name: str
     id: str
@@ -58,10 +58,10 @@ def named(
     records: Mapping[str, Record],
     is_name: Callable[[str], bool],
 ) -> Iterator[Found]:
-    """The jobs with names: that of the record, else that of the service, else the id.
+    """Name each job: by its record, else by the name that the service has, else by the engine job id.
 
-    The service's is taken where it is a name (`is_name`) that shows as it is, and that of no other
-    job: one that several jobs bear does not tell them apart.
+    The name that the service has is used if it is a valid name (`is_name`), is printable, and names no other job.
+    `jobs` are engine job ids with observations, and `declared` are the names in the manifest.
     """
     jobs = list(jobs)
     wishes = {job_id: " ".join(observed.name.split()) for job_id, observed in jobs}
@@ -80,48 +80,57 @@ def take(
     records: Mapping[str, Record],
     fault_of: Callable[[str, Mapping[str, Any]], str],
 ) -> tuple[list[Taken], list[LeftOut]]:
-    """The jobs that can be taken over, and those that can't, each in the order given.
+    """The jobs that can be adopted, and the jobs that can't, each in the order of `found`.
 
-    `fault_of` says why a job of a name and fields can't be declared, "" where it can.
+    `fault_of` takes the name and the fields of a job, and returns why the manifest can't declare it; "" if it can.
     """
     declared_as = {job.id: name for name, job in declared.items()}
     recorded_as = {record.id: name for name, record in records.items()}
     taken: list[Taken] = []
     left: list[LeftOut] = []
-    for name, job_id, observed in found:
+    for one in found:
+        name, job_id, observed = one
         key = recorded_as.get(job_id, "")
         record = records.get(key)
         # The run of an abort that has yet to show is not the run that the job is taken over for.
         asked = Desired.ABORTED if is_ending(record, observed) else _asked(observed)
-        if job_id in declared_as:
-            look = command("plan", options=["--refresh"])
-            why = f"the manifest has it already, as {declared_as[job_id]}: {look} looks at it"
-        elif name in declared:
-            why = f"another job of this name is declared, with the id {declared[name].id}: choose another name"
-        elif name in records and key != name:
-            why = (
-                f"another job is recorded by this name, with the id {records[name].id}: choose another name, "
-                f"or drop that record ({command('state forget', name)})"
-            )
-        elif record is not None and record.doubt is not None:
-            why = f"a call is in doubt: settle it first ({settling(key)})"
-        elif not isinstance(asked, Desired):
-            why = asked
-        else:
-            made = _taken(Found(name, job_id, observed), asked, record, key)
+        why = _obstacle(one, declared_as.get(job_id), declared, key, records)
+        if not why and isinstance(asked, Desired):
+            made = _taken(one, asked, record, key)
             why = fault_of(name, {"id": job_id, **made.fields})
             if not why:
                 taken.append(made)
-        if why:
-            left.append(LeftOut(name, job_id, why))
+        if why or not isinstance(asked, Desired):
+            left.append(LeftOut(name, job_id, why or str(asked)))
     return taken, left
 
 
-def settled(taken: Taken, job: Job) -> Taken | LeftOut:
-    """The same job with nothing left to do for it, once the manifest's defaults are counted in.
+def _obstacle(
+    found: Found, declared_as: str | None, declared: Mapping[str, Job], key: str, records: Mapping[str, Record]
+) -> str:
+    """Why the manifest or the state does not allow to adopt a job; "" if both do. `key` is the key of its record."""
+    name = found.name
+    record = records.get(key)
+    if declared_as is not None:
+        look = command("plan", options=["--refresh"])
+        return f"the manifest has it already, as {declared_as}: {look} looks at it"
+    if name in declared:
+        return f"another job of this name is declared, with the id {declared[name].id}: choose another name"
+    if name in records and key != name:
+        return (
+            f"another job is recorded by this name, with the id {records[name].id}: choose another name, "
+            f"or drop that record ({command('state forget', name)})"
+        )
+    if record is not None and record.doubt is not None:
+        return f"a call is in doubt: settle it first ({settling(key)})"
+    return ""
 
-    `job` is what its entry comes to in the manifest. A flag that the defaults set is unset in the entry;
-    a time limit can't be.
+
+def settled(taken: Taken, job: Job) -> Taken | LeftOut:
+    """The adopted job for which the next plan is empty, in spite of the manifest's defaults; or why there is none.
+
+    `job` is the entry with the defaults of the manifest applied. If the defaults set a flag, the entry sets the flag to
+    false. An entry can't undo a time limit that the defaults set, so that such a job is left out.
     """
     added = {field: value for field, value in job.config.items() if field not in taken.record.config}
     flags = {field: False for field, value in added.items() if value is True}
@@ -151,13 +160,13 @@ def _taken(found: Found, asked: Desired, record: Record | None, recorded_as: str
     return Taken(found.name, fields, after, found.observed, recorded_as)
 
 
-def _config(told: Config | None) -> dict[str, int | bool]:
-    """A config without the fields at their default, which mean what a missing field means."""
-    return {field: value for field, value in (told or {}).items() if value}
+def _config(observed: Config | None) -> dict[str, int | bool]:
+    """An observed config without the fields that have their default value: a missing field means the same."""
+    return {field: value for field, value in (observed or {}).items() if value}
 
 
 def _asked(observed: Observation) -> Desired | str:
-    """What a job is declared as, or why it can't be."""
+    """The state that the manifest declares for a job, or why the job can't be declared."""
     match observed.status:
         case Status.ACTIVE | Status.COMPLETE | Status.FAILED:
             return Desired.RUNNING

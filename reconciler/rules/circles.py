@@ -1,12 +1,13 @@
-"""What comes after what: circles that can't be, and all that comes before."""
+"""The graph of `after`: its circles, which a manifest must not have, and all jobs that come before a job."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 
 def circles_in(after: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, ...]]:
-    """Each circle that a walk in the given order closes: every name comes after the next, the last after the first.
+    """The circles in a graph, in the order of a depth-first search. `after` maps each job to the jobs that come before.
 
-    Taking one step out of each leaves no circle. Names that `after` lacks come after nothing.
+    In a circle each name comes after the next name, and the last name comes after the first. The graph has no circle
+    left once one step is taken out of each circle that is found. A name that is no key of `after` comes after nothing.
     """
     done: set[str] = set()
     for start in after:
@@ -27,7 +28,7 @@ def circles_in(after: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, ...]]:
 
 
 def all_before(names: Iterable[str], after_of: Callable[[str], Sequence[str]]) -> set[str]:
-    """Every job that one of these comes after, at any distance."""
+    """All jobs that come before one of the given jobs, at any distance."""
     found: set[str] = set()
     left = list(names)
     while left:

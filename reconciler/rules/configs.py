@@ -1,4 +1,8 @@
-"""Configs compared, and their differences in words."""
+"""Configs: whether two of them ask for the same, whether an observed config agrees, and differences in words.
+
+A boolean that is left out means false. A field that the service leaves out has its default value, as in the JSON
+mapping of Protocol Buffers.
+"""
 
 from collections.abc import Collection, Iterable
 from enum import StrEnum
@@ -10,30 +14,30 @@ from reconciler.model.plan import Change
 
 
 def same_config(left: Config, right: Config) -> bool:
-    """Whether two configs ask for the same; a boolean left out is false, as in the API."""
+    """Whether two configs ask for the same. A boolean that is left out means false, as in the API."""
     return left == right or _explicit(left) == _explicit(right)
 
 
-def agrees(wanted: Config, told: Config | None, ignore: Collection[str] = ()) -> bool:
-    """Whether a config that the engine tells has all that is wanted; True where it tells none.
+def agrees(wanted: Config, observed: Config | None, ignore: Collection[str] = ()) -> bool:
+    """Whether an observed config has all wanted fields; True if no config was observed.
 
-    Fields that are not asked for are the service's own choice. A field at its default value may be
-    left out (Protocol Buffers' JSON mapping). `ignore` names fields as a manifest does: `config.jobTimeout`.
+    The service chooses the fields that are not wanted. `ignore` names fields that are not compared, in the form that
+    a manifest uses: `config.jobTimeout`.
     """
-    return told is None or not drifted_fields(wanted, told, ignore)
+    return observed is None or not drifted_fields(wanted, observed, ignore)
 
 
-def drifted_fields(wanted: Config, told: Config, ignore: Collection[str] = ()) -> tuple[Change, ...]:
-    """The fields in which a config that the engine tells lacks what is wanted, as in `agrees`, sorted."""
+def drifted_fields(wanted: Config, observed: Config, ignore: Collection[str] = ()) -> tuple[Change, ...]:
+    """The wanted fields that have another value in the observed config, sorted by name. `ignore` is as in `agrees`."""
     return tuple(
-        Change(f"config.{field}", value, told.get(field))
+        Change(f"config.{field}", value, observed.get(field))
         for field, value in sorted(wanted.items())
-        if told.get(field, type(value)()) != value and f"config.{field}" not in ignore
+        if observed.get(field, type(value)()) != value and f"config.{field}" not in ignore
     )
 
 
 def config_changes(before: Config, after: Config) -> tuple[Change, ...]:
-    """The fields that differ, sorted by path."""
+    """The fields that differ between two configs, sorted by path."""
     if same_config(before, after):
         return ()
     if not before:

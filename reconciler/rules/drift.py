@@ -28,14 +28,14 @@ from reconciler.rules.review import Review, Row, Weight, review_key, sorted_rows
 from reconciler.rules.table import TABLE, DriftCell, Kind
 
 DIFFERS = frozenset({Kind.GONE, Kind.LOST, Kind.ABORTED, Kind.RUN, Kind.ENDING, Kind.THERE, Kind.FAILED, Kind.CONFIG})
-"""What is drift."""
+"""The kinds that are drift."""
 
 QUIET = frozenset({Kind.SAME, Kind.NOT_RECORDED})
-"""What nobody has to look at."""
+"""The kinds that nobody has to look at."""
 
 
 class Finding(NamedTuple):
-    """What is found of one job. `job` is None where no manifest declares it; `way_out` says what ends it."""
+    """The comparison of one job. `job` is None if no manifest declares it. `way_out` says how to end the difference."""
 
     name: str
     id: str
@@ -49,7 +49,7 @@ class Finding(NamedTuple):
 
 
 class Drift(NamedTuple):
-    """What is found of all jobs, gravest first, then by name, and what it was made from."""
+    """The comparison of all jobs, gravest first, then by name, with the sources that it was made from."""
 
     target: Target
     lineage: str
@@ -60,7 +60,7 @@ class Drift(NamedTuple):
 
     @property
     def exit_code(self) -> ExitCode:
-        """Drift weighs more than what can't be read: it is sure, and what can't be read is told with it."""
+        """The exit code. Drift comes before unreadable jobs because drift is certain; the report shows both."""
         found = {finding.kind for finding in self.findings}
         if found & DIFFERS:
             return ExitCode.PENDING
@@ -70,7 +70,7 @@ class Drift(NamedTuple):
 
 
 def compare(subject: Subject, observed: Observation) -> Finding:
-    """One job: what is recorded of it, and what the service says now."""
+    """Compare the record of one job with its observation."""
     job, record = subject.job, subject.record
     if record is not None and record.doubt is not None:
         cell, reason, way_out = doubt_words(job, record.doubt)
@@ -91,7 +91,7 @@ def in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
 
 def verdict(drift: Drift, dress: Callable[[str], str] = str) -> str:
-    """All of it in one sentence; `dress` may mark what is to be looked at."""
+    """The report in one sentence. `dress` may mark the counts that somebody has to look at."""
     counts = summary(drift)
     loud = [dress(f"{count} {kind}") for kind, count in counts.items() if count and kind in _LOUD]
     left = [f"{counts[kind]} {kind}" for kind in Kind if counts[kind] and kind not in _LOUD and kind is not Kind.SAME]
@@ -108,7 +108,7 @@ _LOUD = (*sorted(DIFFERS, key=list(Kind).index), Kind.UNREADABLE, Kind.IN_DOUBT)
 
 
 def summary(drift: Drift) -> Mapping[Kind, int]:
-    """How many jobs there are of each kind, every kind named."""
+    """The number of jobs of each kind, zeros included."""
     counts = Counter(finding.kind for finding in drift.findings)
     return {kind: counts[kind] for kind in Kind}
 
@@ -120,27 +120,8 @@ def review_drift(
     *,
     state_at: str,
 ) -> Review:
-    """The review of it: `place_of` is asked for declared jobs alone; the rest is as in `review_plan`."""
+    """The review of a drift report. The arguments are as in `review_plan`."""
     kept = f"serial {drift.serial}, lineage {drift.lineage}" if drift.serial else "none yet: nothing was ever applied"
-    rows = [
-        Row(
-            title(one.name),
-            one.id,
-            one.kind.value,
-            _weight(one.kind),
-            one.reason,
-            one.way_out,
-            one.kind is Kind.UNREADABLE,
-            one.changes,
-            desired=one.job,
-            record=one.record,
-            observed=one.observed,
-            place=place_of(one.name) if one.job is not None else None,
-            history=histories.get(one.id, ()),
-            differing=frozenset(change.path for change in one.changes),
-        )
-        for one in drift.findings
-    ]
     return Review(
         title="Drift",
         key=review_key(state_at),
@@ -152,7 +133,28 @@ def review_drift(
             ("Commit", drift.commit or "none: not in git"),
             ("State", kept),
         ),
-        rows=sorted_rows(rows),
+        rows=sorted_rows(_review_row(one, place_of, histories) for one in drift.findings),
+    )
+
+
+def _review_row(
+    finding: Finding, place_of: Callable[[str], Position], histories: Mapping[str, Sequence[HistoryEntry]]
+) -> Row:
+    return Row(
+        title(finding.name),
+        finding.id,
+        finding.kind.value,
+        _weight(finding.kind),
+        finding.reason,
+        finding.way_out,
+        finding.kind is Kind.UNREADABLE,
+        finding.changes,
+        desired=finding.job,
+        record=finding.record,
+        observed=finding.observed,
+        place=place_of(finding.name) if finding.job is not None else None,
+        history=histories.get(finding.id, ()),
+        differing=frozenset(change.path for change in finding.changes),
     )
 
 

@@ -1,4 +1,4 @@
-"""Limits that refuse a whole plan before its first call."""
+"""Guards: limits that refuse a whole plan before its first call is sent."""
 
 from collections.abc import Mapping
 
@@ -12,16 +12,16 @@ KINDS: Mapping[str, ActionKind] = {
     "maxRestart": ActionKind.RESTART,
     "maxDelete": ActionKind.DELETE,
 }
-"""What each guard counts."""
+"""The kind of action that each guard counts."""
 
 _SHARED_PERCENT = 30
-"""What part of the recorded jobs an apply may abort, restart or delete where no guard says otherwise."""
+"""The part of the present jobs that an apply may abort, restart or delete if these kinds have no guard."""
 
 _SHARED_FROM = 10
-"""Of fewer jobs a part says little."""
+"""The shared limit counts from this number of present jobs on. A part of fewer jobs says little."""
 
 _FEW = 5
-"""So many jobs may go from a manifest unnoticed, whatever part of all they are."""
+"""A manifest may lose this many jobs without a warning, whatever part of all jobs they are."""
 
 
 def check(
@@ -33,23 +33,14 @@ def check(
     present: int = 0,
     is_read: bool = True,
 ) -> None:
-    """Raise `Refused` where the plan does more of a kind than its guard allows, and than `plan.allowed` does.
+    """Raise `Refused` if the plan does more of a kind than both its guard and `plan.allowed` permit.
 
-    A guard is a number, or a percentage such as "10%" of the `recorded` jobs. Kinds without a guard of their own
-    share one: together they may be no more than 30 % of the `present` jobs, those that are recorded and not absent,
-    from 10 of these on. `done` is what the same apply did before. `is_read` is whether the plan was made after the
-    jobs were read. All guards that are exceeded are named in one refusal.
+    A guard is a number of jobs, or a percentage such as "10%" of the `recorded` jobs. Abort, restart and delete share a
+    limit if they have no guard of their own: together they may be 30 % of the `present` jobs, which are recorded and
+    not absent. The shared limit counts from 10 present jobs on. `done` counts, by kind, what the same apply did before.
+    `is_read` is set if the jobs were observed before the plan was made. One refusal names all guards that are exceeded.
     """
-    exceeded = []
-    allow = []
-    for name, limit in sorted(guards.items()):
-        kind = KINDS[name]
-        planned, before = plan.count_of(kind), done.get(kind, 0)
-        count = planned + before
-        if planned and 100 * count > _allowed_percent(limit, recorded) and count > plan.allowed.get(kind, 0):
-            so_far = f" and {before} done before" if before else ""
-            exceeded.append(f"{planned} to {kind}{so_far}, and guards.{name} is {limit}{_in_jobs(limit, recorded)}")
-            allow.append(f"--allow {kind}={count}")
+    exceeded, allow = _own_limits_exceeded(plan, guards, recorded, done)
     shared = _shared(plan, guards, done)
     if present >= _SHARED_FROM and 100 * sum(shared.values()) > _SHARED_PERCENT * present:
         counts = ", ".join(f"{count} to {kind}" for kind, count in shared.items())
@@ -60,21 +51,42 @@ def check(
         )
         allow += [f"--allow {kind}={count}" for kind, count in shared.items()]
     if exceeded:
-        own = [f"{name}: 100%" for name, kind in KINDS.items() if kind in shared]
-        lift = f" (guards: {{{', '.join(own)}}} lifts the one that they share)" if own else ""
-        read = "" if is_read else "read the jobs first (plan --refresh): one that has ended needs no abort or restart; "
-        raise Refused(
-            f"refused by a guard: {'; '.join(exceeded)}",
-            f"{read}check the plan; narrow it with --target or --exclude, raise the guard in the manifest{lift}, "
-            f"or go past it this once: {' '.join(allow)}",
-            allow=" ".join(allow),
-        )
+        raise _refusal(exceeded, allow, shared, is_read=is_read)
+
+
+def _own_limits_exceeded(
+    plan: Plan, guards: Mapping[str, int | str], recorded: int, done: Mapping[str, int]
+) -> tuple[list[str], list[str]]:
+    """What exceeds the guards of the manifest, in words, and the options that allow it, sorted by guard."""
+    exceeded = []
+    allow = []
+    for name, limit in sorted(guards.items()):
+        kind = KINDS[name]
+        planned, before = plan.count_of(kind), done.get(kind, 0)
+        count = planned + before
+        if planned and 100 * count > _allowed_percent(limit, recorded) and count > plan.allowed.get(kind, 0):
+            so_far = f" and {before} done before" if before else ""
+            exceeded.append(f"{planned} to {kind}{so_far}, and guards.{name} is {limit}{_in_jobs(limit, recorded)}")
+            allow.append(f"--allow {kind}={count}")
+    return exceeded, allow
+
+
+def _refusal(exceeded: list[str], allow: list[str], shared: Mapping[ActionKind, int], *, is_read: bool) -> Refused:
+    own = [f"{name}: 100%" for name, kind in KINDS.items() if kind in shared]
+    lift = f" (guards: {{{', '.join(own)}}} lifts the one that they share)" if own else ""
+    read = "" if is_read else "read the jobs first (plan --refresh): one that has ended needs no abort or restart; "
+    return Refused(
+        f"refused by a guard: {'; '.join(exceeded)}",
+        f"{read}check the plan; narrow it with --target or --exclude, raise the guard in the manifest{lift}, "
+        f"or go past it this once: {' '.join(allow)}",
+        allow=" ".join(allow),
+    )
 
 
 def _shared(plan: Plan, guards: Mapping[str, int | str], done: Mapping[str, int]) -> dict[ActionKind, int]:
-    """How many there are of each kind that has no guard of its own, those done before included; empty for none to do.
+    """The number of actions of each kind under the shared limit, with those done before; empty if none is planned.
 
-    A kind of which no more are planned than are allowed does not count.
+    A kind is left out if `plan.allowed` permits its number.
     """
     found: dict[ActionKind, int] = {}
     is_any_planned = False
@@ -88,9 +100,10 @@ def _shared(plan: Plan, guards: Mapping[str, int | str], done: Mapping[str, int]
 
 
 def loss(undeclared: int, recorded: int) -> str:
-    """The warning where a manifest lost most of its jobs, else "".
+    """The warning that a manifest lost most of its jobs; "" if it did not.
 
-    `undeclared` of the `recorded` jobs are not declared any more; neither counts those recorded absent.
+    `recorded` is the number of recorded jobs, and `undeclared` is how many of these the manifest does not declare.
+    Jobs that are recorded as absent count in neither number.
     """
     if undeclared <= _FEW or 2 * undeclared <= recorded:
         return ""
@@ -98,9 +111,9 @@ def loss(undeclared: int, recorded: int) -> str:
 
 
 def check_loss(plan: Plan, pruned: int, undeclared: int, recorded: int) -> None:
-    """Raise `Refused` where a manifest lost most of its jobs and the plan deletes `pruned` of them.
+    """Raise `Refused` if a manifest lost most of its jobs and the plan deletes more than `plan.allowed` permits.
 
-    The other numbers are as in `loss`. `plan.allowed` lets so many deletes through.
+    `pruned` is the number of lost jobs that the plan deletes. `undeclared` and `recorded` are as in `loss`.
     """
     lost = loss(undeclared, recorded)
     if lost and pruned > plan.allowed.get(ActionKind.DELETE, 0):
@@ -113,7 +126,7 @@ def check_loss(plan: Plan, pruned: int, undeclared: int, recorded: int) -> None:
 
 
 def _allowed_percent(limit: int | str, recorded: int) -> int:
-    """A hundred times the number allowed, which is exact for percentages too."""
+    """The number of jobs that a guard allows, times 100: a whole number for percentages too."""
     return 100 * limit if isinstance(limit, int) else int(limit.removesuffix("%")) * recorded
 
 

@@ -1,4 +1,4 @@
-"""Did a call whose answer is lost do its work? Told from what was observed before it and after."""
+"""Lost calls: whether a call took effect whose answer was lost, by the observations before and after the call."""
 
 from enum import StrEnum
 from typing import assert_never
@@ -13,11 +13,11 @@ _MAY_BE_SAME = _SAME | {TimeOrder.CLOSE}
 
 
 class Trace(StrEnum):
-    """What an observation says of a call.
+    """What an observation proves about a call.
 
-    DONE      its work shows, or its purpose is reached
-    NOT_DONE  its work does not show; a read may be stale, so one such observation proves nothing
-    UNTOLD    this engine, or this job as it is now, can't tell
+    DONE      the call took effect, or the job is as the call should make it
+    NOT_DONE  no effect shows; the observation may be stale, so a single one proves nothing
+    UNTOLD    neither can be known from this observation
     """
 
     DONE = "done"
@@ -26,7 +26,7 @@ class Trace(StrEnum):
 
 
 def trace_of(verb: Verb, before: Evidence | None, now: Observation) -> Trace:
-    """Compare what was observed before a call (None: nothing could be) with what is observed now."""
+    """Compare the observation before a call, None if there was none, with the observation now."""
     if now.status in _UNTOLD:
         return Trace.UNTOLD
     match verb:
@@ -44,12 +44,12 @@ def trace_of(verb: Verb, before: Evidence | None, now: Observation) -> Trace:
 
 
 def is_newer_run(before: Evidence, now: Observation) -> bool:
-    """Whether the job was certainly run again since."""
+    """Whether a new run has certainly begun since `before` was observed."""
     return _trace_of_run(before, now) is Trace.DONE
 
 
 def may_be_other_run(before: Evidence, now: Observation) -> bool:
-    """Whether anything speaks for another run: an abort or delete that is meant for the old one must not hit it."""
+    """Whether the observed run may be another one than before: an abort or delete for the old run must not hit it."""
     if now.is_of_other_run(before.submitted_at) or is_newer_run(before, now):
         return True
     if (before.submitted_at is None) is not (now.submitted_at is None):
@@ -58,19 +58,18 @@ def may_be_other_run(before: Evidence, now: Observation) -> bool:
 
 
 def _is_of_before_the_run(before: Evidence, now: Observation) -> bool:
-    """Whether this is no read of the active run that an abort was sent to, but of another one, or of none yet."""
+    """Whether the observation is of another run than the one that an abort was sent to, or is older than that run."""
     return now.is_of_other_run(before.submitted_at) or (
         now.status is Status.DRAFT and before.status is not Status.DRAFT
     )
 
 
 def _trace_of_run(before: Evidence, now: Observation) -> Trace:
-    """Whether a run began after `before` was read.
+    """Whether a run began after `before` was observed.
 
-    A run is told from the run before it by when it began, and by nothing else. A service may change what it
-    tells of the old run at any time, such as its state or the times of its states, and a read may be old. Two
-    cases need no time: a draft that is a draft no more was run, and a job that looks exactly as before was not.
-    In all other cases nobody can tell.
+    Only the time at which a run began tells two runs apart. A service may change at any time what it reports of the
+    old run, such as the state or the times of states, and an observation may be stale. Two cases need no time: a draft
+    that is no longer a draft was run, and a job that looks exactly as before was not run. All other cases are UNTOLD.
     """
     if now.status is Status.MISSING or before.status in _UNTOLD or before.status is Status.MISSING:
         return Trace.UNTOLD
@@ -92,12 +91,12 @@ def _trace_of_run(before: Evidence, now: Observation) -> Trace:
 
 
 def _end_of(before: Evidence) -> str | None:
-    """When the run that was seen before the call had ended; None where it had not, or its time is not told."""
+    """When the run that was observed before the call ended; None if the run was active, or if the time is not known."""
     return before.timestamps.get(before.word) if before.status in _ENDED else None
 
 
 def _looks_as_before(before: Evidence, now: Observation, same: frozenset[TimeOrder]) -> bool:
-    """Whether state and times are as before the call; a time that is new beside them says nothing."""
+    """Whether the status and all times from before the call are the same now. Additional times do not count."""
     if now.status is not before.status:
         return False
     return all(compare(now.timestamps.get(word), time) in same for word, time in before.timestamps.items())

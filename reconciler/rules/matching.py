@@ -1,4 +1,4 @@
-"""Jobs matched with records, by the engine job id."""
+"""Matching: finds the record of each job by the engine job id, so that a renamed job keeps its record."""
 
 from collections.abc import Mapping
 from operator import attrgetter
@@ -8,11 +8,10 @@ from reconciler.model.jobs import Desired, Job, Record, displaced_key
 
 
 class Subject(NamedTuple):
-    """One job to decide about: what is asked of it, and the record that is about its engine job.
+    """One job to decide about, and the record of its engine job; None if there is no record.
 
-    A record is matched by engine job id, so that a job whose name changed keeps it: `renamed_from`
-    is the old name, or "". `keep` is False for a job that no manifest declares: its record is
-    dropped rather than kept as absent.
+    `renamed_from` is the key of the record if that is not the job's name, else "". `keep` is False for a job that no
+    manifest declares: the record of such a job is dropped once the job is deleted.
     """
 
     job: Job
@@ -25,13 +24,13 @@ _name_of = attrgetter("job.name")
 
 
 class Matching(NamedTuple):
-    """The manifest's jobs matched with the state's records.
+    """The jobs of the manifest, matched with the records of the state.
 
-    `moves` maps a record's key in the state to its new key: a renamed job's, and, where a name was
-    given a new id, the old engine job's record, which stays on record as undeclared, under a key that
-    is no name (`displaced_key`).
-    `undeclared` are the keys (after the moves) of records that no job claims; `spent` those of them
-    that are recorded absent with no call in doubt, which have nothing more to say and may be dropped.
+    `moves` maps the key of a record in the state to its new key. The record of a renamed job moves to the new name.
+    If the manifest gives a name another engine job id, then the record of the old engine job moves to a key that is no
+    name (`displaced_key`), and is undeclared from then on.
+    `undeclared` are the keys, after the moves, of the records that no job has. `spent` are the same for records that
+    are absent and have no call in doubt: these records may be dropped. No key is in both.
     """
 
     subjects: tuple[Subject, ...]
@@ -46,7 +45,7 @@ class Matching(NamedTuple):
 
 
 def match_records(jobs: Mapping[str, Job], records: Mapping[str, Record]) -> Matching:
-    """Match jobs (by name) with records (by name): same id first, whatever the names say."""
+    """Match jobs with records, both by name. The engine job id decides, and never the name."""
     subjects: list[Subject] = []
     moves: dict[str, str] = {}
     strangers: set[str] = set()
@@ -85,7 +84,7 @@ def _is_spent(record: Record) -> bool:
 
 
 def prune(matching: Matching, records: Mapping[str, Record]) -> Matching:
-    """The same matching, with every undeclared record treated as declared absent."""
+    """The same matching, where each undeclared record has a job that the manifest declares absent."""
     origin = {new: old for old, new in matching.moves.items()}
     pruned = [
         Subject(Job(key, record.id, Desired.ABSENT, {}), record, keep=False)

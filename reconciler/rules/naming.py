@@ -1,4 +1,4 @@
-"""Which record a person means by the name of a job: the one that a plan of the same manifest calls so."""
+"""Naming: finds the record that a user means by a name. A name means the same record here as in a plan."""
 
 import re
 import shlex
@@ -12,13 +12,13 @@ from reconciler.model.suggestions import Suggestions
 from reconciler.rules.matching import match_records
 
 _WITH_ID = re.compile(r"(?: (?P<key>.+)@(?P<key_id>[^@]+)|(?P<name>.+) \(id (?P<id>[^()]+)\))", re.DOTALL)
-"""A record that is named together with its engine job id: as a key of a displaced record, or as people read it."""
+"""A name with an engine job id: the key of a displaced record, or the form `NAME (id ID)` that users read."""
 
 
 class Meant(NamedTuple):
-    """The record that is meant.
+    """The record that a user means by a name.
 
-    `name` is what a plan calls it, `key` where the state has it; they differ until the next apply moves the record.
+    `name` is the name in a plan, and `key` is the key in the state. If they differ, the next apply moves the record.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Meant(NamedTuple):
 
     @property
     def remark(self) -> str:
-        """What to say where the state knows the record by another name; "" where it does not."""
+        """A remark for the user if the state has the record under another key than its name; else ""."""
         if self.name == self.key:
             return ""
         known_as = f"recorded as {title(self.key)} until the next apply"
@@ -35,7 +35,7 @@ class Meant(NamedTuple):
 
 
 def named(ids: Mapping[str, str], records: Mapping[str, Record]) -> dict[str, Meant]:
-    """All records by the names that a plan gives them, sorted by name; `ids` are the declared jobs' by name."""
+    """All records by their names in a plan, sorted by name. `ids` maps each declared name to its engine job id."""
     jobs = {name: Job(name, job_id, Desired.RUNNING, {}) for name, job_id in ids.items()}
     moves = match_records(jobs, records).moves
     found = {moves.get(key, key): key for key in records}
@@ -43,11 +43,14 @@ def named(ids: Mapping[str, str], records: Mapping[str, Record]) -> dict[str, Me
 
 
 def meant_by(word: str, ids: Mapping[str, str] | None, records: Mapping[str, Record]) -> Meant:
-    """The record of a job, named as a plan names it; or with its id: `NAME (id ID)`, or as the key of the record.
+    """The record that `word` means. The first rule that matches counts:
 
-    The name that the state has does too, where the manifest declares no job of that name. `ids` are those of the
-    declared jobs by name, None where nobody knows them: then names are the state's. An exact name wins. Raises
-    `ReconcilerError` where no record is meant.
+    1. `word` is the name of the record in a plan.
+    2. `word` is the key of the record in the state, and the manifest declares no job of that name.
+    3. `word` holds the engine job id too, as `NAME (id ID)` or as the key of a displaced record.
+
+    `ids` maps each declared name to its engine job id. It is None if the manifest can't be read; the keys in the state
+    are the names then. Raises `UnknownJob` or another `ReconcilerError` if `word` means no record.
     """
     known = named(ids or {}, records)
     if word in known:
@@ -73,20 +76,20 @@ def _named_with_id(word: str, known: Mapping[str, Meant]) -> Meant | None:
 
 
 def _unknown(word: str, job_id: str, record: Record | None, known: Mapping[str, Meant]) -> ReconcilerError:
-    """The error for a name by which a plan means no record; the state may have that of another engine job there."""
-    said = f"nothing is recorded of {title(word)}" + (f" (id {job_id})" if job_id not in ("", word) else "")
+    """The error for a name that means no record. The state may have a record of another engine job under that key."""
+    message = f"nothing is recorded of {title(word)}" + (f" (id {job_id})" if job_id not in ("", word) else "")
     if record is None:
         near = "" if job_id else Suggestions().nearest(word, tuple(known))
         listed = f"{command('state list')} shows the names"
-        return UnknownJob(said, f"did you mean {shlex.quote(near)}? {listed}" if near else listed)
+        return UnknownJob(message, f"did you mean {shlex.quote(near)}? {listed}" if near else listed)
     return ReconcilerError(
-        f"{said}: what the state has under that name is the engine job {record.id}",
+        f"{message}: what the state has under that name is the engine job {record.id}",
         f"look whether that is the one: {command('state show', displaced_key(word, record.id))}",
     )
 
 
 def refuse_guess(word: str, meant: Meant, records: Mapping[str, Record]) -> None:
-    """Raise `Refused` where a name that only the state knows could mean another of several calls in doubt."""
+    """Raise `Refused` if several calls are in doubt and `word`, a key of the state, may name another one of them."""
     doubtful = [key for key, record in records.items() if record.doubt is not None]
     if word == meant.key and len(doubtful) > 1:
         raise Refused(

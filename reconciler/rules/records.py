@@ -1,4 +1,8 @@
-"""What is recorded of a job, and what a call makes of it."""
+"""Records: the column of the table for a job and its record, and the record after a call.
+
+A record says what was last applied to a job. `applied` makes the next record, and `settled` does so for a call that was
+in doubt.
+"""
 
 from collections.abc import Mapping
 from typing import assert_never
@@ -29,16 +33,16 @@ def asked(job: Job, record: Record | None) -> Asked:
 
 
 def is_protected(job: Job, record: Record | None) -> bool:
-    """Whether abort, restart and delete are refused: by the manifest, or, where that says nothing, by the record."""
+    """Whether abort, restart and delete are refused. The record counts if the manifest does not set `protect`."""
     if job.protect is not None:
         return job.protect
     return record is not None and record.protect
 
 
 def protection(subject: Subject) -> Mapping[str, Record]:
-    """The record, by the job's name, with what the manifest says of `protect`; empty where it has that already.
+    """The record with the `protect` of the manifest, by the job's name; empty if the record has that value already.
 
-    It counts for a held job too: what is held may be taken out of the manifest.
+    An apply records this for a held job too, because somebody may take a held job out of the manifest.
     """
     job, record = subject.job, subject.record
     if record is None or job.protect is None or job.protect is record.protect:
@@ -47,21 +51,21 @@ def protection(subject: Subject) -> Mapping[str, Record]:
 
 
 def is_ending(record: Record | None, observed: Observation) -> bool:
-    """Whether the active run is certainly the one that was aborted: an abort takes time to show."""
+    """Whether the active run is certainly the aborted run. An abort takes time to show."""
     if record is None or record.state is not Desired.ABORTED or observed.status is not Status.ACTIVE:
         return False
     return observed.stands_to(record.submitted_at) in _ONE
 
 
 def ran_since(record: Record | None, observed: Observation) -> bool:
-    """Whether the job was run since it was recorded, where both tell when its run began."""
+    """Whether the observed run is not the recorded run; False if either has no time at which its run began."""
     return record is not None and observed.is_of_other_run(record.submitted_at)
 
 
 def applied(job: Job, record: Record | None, verb: Verb, began: str | None = None) -> Record:
-    """The record of a job once a call of this verb was applied to it.
+    """The record of a job after a call of this verb was applied.
 
-    `began` is when its last run did (`Observation.run_began`), None where that is not known.
+    `began` is when the last run of the job began (`Observation.run_began`); None if that is not known.
     """
     tokens = record.run_tokens if record else frozenset[str]()
     consumed = tokens | {job.run_token} if job.run_token is not None else tokens
@@ -85,9 +89,9 @@ def applied(job: Job, record: Record | None, verb: Verb, began: str | None = Non
 
 
 def settled(record: Record, was_applied: bool, began: str | None = None) -> Record | None:
-    """The record once its doubt is settled: as if its call had been answered so; None where nothing is left.
+    """The record after its doubt is settled, as if the call had got that answer; None if there is no record left.
 
-    `began` is when the job's last run did, as in `applied`.
+    `began` is as in `applied`.
     """
     doubt = record.doubt
     if doubt is None:

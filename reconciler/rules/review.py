@@ -1,6 +1,6 @@
-"""What is put before a person: an answer in one sentence, where it comes from, and all that is known of each job.
+"""Reviews: a plan or a drift report as one value, with all that is known of each job.
 
-A view turns a `Review` into a comment, a page or annotations, and asks nothing of anyone.
+A view turns a `Review` into a comment, a page or annotations. The view needs no other source.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,9 +20,9 @@ from reconciler.rules.order import Order
 
 
 class Weight(StrEnum):
-    """What a row means to whom it concerns; the order is that in which rows are shown.
+    """How grave a row is, in the order in which the rows are shown.
 
-    A fault is about a place in the manifest, all others are about a job.
+    A fault is about a place in the manifest. All other rows are about a job.
     """
 
     FAULT = "fault"
@@ -62,17 +62,17 @@ class Row(NamedTuple):
 
     @property
     def is_change(self) -> bool:
-        """Whether an apply would do something about the job, or record something of it."""
+        """Whether an apply would send a call for the job, or change its record."""
         return self.weight in (Weight.ENDS, Weight.STARTS, Weight.RECORDS)
 
     @property
     def is_noted(self) -> bool:
-        """Whether there is anything to say of the job."""
+        """Whether the views show the row among those that need a remark."""
         return self.weight is not Weight.QUIET
 
     @property
     def is_problem(self) -> bool:
-        """Whether somebody has to look at it."""
+        """Whether somebody has to look at the job."""
         doubtful = self.record is not None and self.record.doubt is not None and not self.record.doubt.holder
         return (
             self.weight in (Weight.HELD, Weight.DRIFTED)
@@ -130,14 +130,44 @@ def review_plan(
     `histories` map engine job ids. `place_of` is asked for declared jobs alone. `state_at` is where the
     state is kept: it tells one review from another, since a state has one target.
     """
-    of_name = {subject.job.name: subject for subject in subjects}
-    runs = {action.job for action in plan.actions}
-    order = Order(of_name.values(), observed, runs.__contains__)
+    rows = _PlanRows(plan, subjects, observed, place_of, histories)
+    return Review(
+        title="Plan",
+        key=review_key(state_at),
+        verdict=f"Refused. {verdict(plan)}" if refusal else verdict(plan),
+        facts=_facts(plan, refreshed=bool(observed)),
+        rows=sorted_rows([*map(rows.planned, plan.actions), *map(rows.undeclared, plan.undeclared)]),
+        trouble=refusal.message if refusal else "",
+        advice=refusal.hint if refusal else "",
+        warnings=plan.warnings,
+        scope=f"{plan.narrowed}." if plan.narrowed else "",
+    )
 
-    def row(action: Action) -> Row:
-        subject = of_name[action.job]
-        seen = observed.get(action.id, NOT_OBSERVED)
-        way_out = order.defer(decide(subject, seen), subject).way_out if action.kind is ActionKind.HOLD else ""
+
+class _PlanRows:
+    """Makes the rows of a plan's review. The arguments are those of `review_plan`."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        subjects: Iterable[Subject],
+        observed: Mapping[str, Observation],
+        place_of: Callable[[str], Position],
+        histories: Mapping[str, Sequence[HistoryEntry]],
+    ) -> None:
+        self._subjects = {subject.job.name: subject for subject in subjects}
+        self._observed = observed
+        self._place_of = place_of
+        self._histories = histories
+        planned = {action.job for action in plan.actions}
+        self._order = Order(self._subjects.values(), observed, planned.__contains__)
+
+    def planned(self, action: Action) -> Row:
+        """The row of a planned action. The reason of a hold is parted from its way out."""
+        subject = self._subjects[action.job]
+        seen = self._observed.get(action.id, NOT_OBSERVED)
+        is_hold = action.kind is ActionKind.HOLD
+        way_out = self._order.defer(decide(subject, seen), subject).way_out if is_hold else ""
         return Row(
             title(action.job),
             action.id,
@@ -151,29 +181,16 @@ def review_plan(
             subject.job if subject.keep else None,
             subject.record,
             seen,
-            place_of(action.job) if subject.keep else None,
-            histories.get(action.id, ()),
+            self._place_of(action.job) if subject.keep else None,
+            self._histories.get(action.id, ()),
         )
 
-    left = [
-        row(Action(name, of_name[name].job.id, ActionKind.NOOP, "recorded, but no longer declared"))._replace(
-            word="left alone",
-            weight=Weight.LEFT,
-            way_out=f"--prune deletes it, {command('state forget', name)} drops its record",
-        )
-        for name in plan.undeclared
-    ]
-    return Review(
-        title="Plan",
-        key=review_key(state_at),
-        verdict=f"Refused. {verdict(plan)}" if refusal else verdict(plan),
-        facts=_facts(plan, refreshed=bool(observed)),
-        rows=sorted_rows([*map(row, plan.actions), *left]),
-        trouble=refusal.message if refusal else "",
-        advice=refusal.hint if refusal else "",
-        warnings=plan.warnings,
-        scope=f"{plan.narrowed}." if plan.narrowed else "",
-    )
+    def undeclared(self, name: str) -> Row:
+        """The row of a record that no manifest declares."""
+        job_id = self._subjects[name].job.id
+        row = self.planned(Action(name, job_id, ActionKind.NOOP, "recorded, but no longer declared"))
+        way_out = f"--prune deletes it, {command('state forget', name)} drops its record"
+        return row._replace(word="left alone", weight=Weight.LEFT, way_out=way_out)
 
 
 def review_error(title: str, fault: ReconcilerError, found: Iterable[Diagnostic], *, state_at: str) -> Review:
@@ -252,7 +269,7 @@ def _weight(kind: ActionKind) -> Weight:
 
 
 def review_key(state_at: str) -> str:
-    """What tells the reviews of one state from those of another."""
+    """The key of all reviews of one state, as 16 hex digits. `state_at` is where the state lives."""
     return sha256(state_at.encode(errors="surrogateescape"))[:16]
 
 
