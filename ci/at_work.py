@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from reconciler.host.git import git_environment, run_git
 from reconciler.state.backends.checkout import Elsewhere
-from reconciler.state.session import journal_path
+from reconciler.state.journal import journal_path
 from reconciler.usecases.wiring import Place, World, open_checkout, state_path
 
 _LONGEST_RUN_S = 6 * 3600.0

@@ -95,7 +95,7 @@ def _advise_on_service(shell: "Shell", fault: ReconcilerError) -> None:
     place = shell.place
     if not place.state_url or place.endpoint:
         return
-    from reconciler.state.session import OtherTarget
+    from reconciler.state.loading import OtherTarget
 
     if not isinstance(fault, OtherTarget):
         return

@@ -61,7 +61,7 @@ def _recorded_names(place: "Place", world: "World") -> set[str]:
     """The names in a state file; none for a state on a branch, which would take a fetch."""
     from reconciler.host.disk import OsDisk
     from reconciler.model.jobs import title
-    from reconciler.state.session import load
+    from reconciler.state.loading import load
     from reconciler.usecases.planning import at_home
     from reconciler.usecases.wiring import is_on_branch, state_path
 

@@ -330,7 +330,7 @@ def _shown(folder: str) -> str:
 def _said_of(path: str, target: Target) -> str:
     """What there is to say of a state file that is there and may be of this target; else ""."""
     from reconciler.host.disk import OsDisk
-    from reconciler.state.session import load
+    from reconciler.state.loading import load
 
     try:
         loaded = load(OsDisk(), path, None)

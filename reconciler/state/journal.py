@@ -103,6 +103,11 @@ class Displaced(Overtaken):
     kept = "nothing was written over: look at the state file, plan again, and apply"
 
 
+def journal_path(path: str) -> str:
+    """The path of the journal of a state file."""
+    return f"{path}.journal"
+
+
 def encoded(entry: Entry) -> bytes:
     """The JSON of an entry."""
     return _encoder()(entry).encode()

@@ -1,24 +1,21 @@
-"""State in memory, its journal and its file, kept so that what is on disk is true at every moment.
+"""The state while a command holds it: each change goes to the journal first, and a checkpoint folds the journal.
 
-Loading: the file's content, then the journal's records replayed over it. Writing: each change goes to
-the journal first; a checkpoint writes the whole file and cuts the journal. The journal's header names
-the file that it starts from (by digest), and a checkpoint record the file that is about to take its
-place, so that after a crash between the two it is known which records the file already holds. The history
-is told of what the journal holds after the file is in place, and before the journal is cut.
+A checkpoint writes the whole state file and cuts the journal. The journal's header names the file that the journal
+starts from, by its digest. A checkpoint record names the file that is about to take that file's place. After a crash
+between the two steps, a reader therefore knows which records the file already holds. The history gets the lines of
+the journal once the file is in place, and before the journal is cut.
 """
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from reconciler.host.disk import Disk
 from reconciler.host.disk import replace as replace_file
-from reconciler.host.memory import FORGETFUL, Memory
-from reconciler.model.commands import command
 from reconciler.model.errors import StateError
 from reconciler.model.history import Origin, Told
-from reconciler.model.jobs import Doubt, Record, State, Target, displaced_key, title
+from reconciler.model.jobs import Doubt, Record, State, title
 from reconciler.state import codec, history
 from reconciler.state.journal import (
     RESERVE_BYTES,
@@ -26,54 +23,24 @@ from reconciler.state.journal import (
     Entry,
     Journal,
     JournalBroken,
-    JournalDamaged,
-    decode,
     encoded,
+    journal_path,
     record_bytes,
 )
-
-_FORMAT_VERSION = 1
+from reconciler.state.replay import (
+    ANNOUNCED,
+    Loaded,
+    checkpoint_entry,
+    header_of,
+    in_doubt,
+    intent_fields,
+    record_fields,
+    renamed,
+    set_record,
+)
 
 _CHECKPOINT_BYTES = 8 * 1024 * 1024
 """A journal longer than this, and longer than the state file, is folded into the state."""
-
-_LONGEST_REASON = 500
-"""Characters of a reason that are kept."""
-
-_NO_FILE = "none"
-"""In place of the digest of a file that a journal starts from: it fits none."""
-
-_BEGAN_FROM = "began"
-"""The field of a header that keeps the digest of the file which the journal started from, beside `_NO_FILE`.
-
-Where the state could not be put in place, the command that is given again takes the same records from the journal.
-"""
-
-_NO_ANSWER = "no answer is recorded: the command ended before the answer came"
-_ANNOUNCED = "announced before an apply that recorded nothing more: it may have been sent, or not"
-
-
-class Loaded(NamedTuple):
-    """What is on disk. `digest` is the state file's, "" for none.
-
-    `entries` are the journal's records that the file lacks, None where there is no journal. `state`
-    has them replayed; its serial counts the write that this still takes (`changed`). `untold` are the
-    lines for the history of all that the journal holds; the history may have some of them. `stamp` is the
-    state file's from right before it was read. `in_flight` are the jobs of the calls without a result in the journal.
-    """
-
-    state: State
-    digest: str
-    entries: tuple[Entry, ...] | None
-    changed: bool
-    untold: tuple[history.Line, ...] = ()
-    stamp: object = None
-    in_flight: frozenset[str] = frozenset()
-
-    @property
-    def serial_in_place(self) -> int:
-        """The serial of the state file itself."""
-        return self.state.serial - self.changed
 
 
 class Scribe(NamedTuple):
@@ -86,188 +53,6 @@ class Scribe(NamedTuple):
     origin: Callable[[], Origin]
     now: Callable[[], str]
     new_id: Callable[[], str]
-
-
-def load(disk: Disk, path: str, target: Target | None, memory: Memory = FORGETFUL) -> Loaded | None:
-    """Read state file and journal, None where there is neither. Writes nothing.
-
-    Raises `StateError` where they are damaged, do not belong together, or are for another target;
-    without a `target` any will do.
-    """
-    stamp = disk.stamp(path)
-    content = disk.read(path)
-    base = None if content is None else codec.decode(content, path, memory)
-    digest = "" if content is None else codec.stated_digest(content)
-    journal = disk.read(journal_path(path))
-    entries = None
-    folded: list[Entry] = []
-    with only_known_shapes(path):
-        if journal is not None:
-            base, folded, entries = _fit(base, digest, decode(journal, journal_path(path)), path)
-        if base is None:
-            return None
-        if target is not None:
-            refuse_other_target(base.target, target, path)
-        loaded = _replayed(base, digest, entries)
-        if entries:
-            codec.refuse_ambiguous(loaded.state.jobs, f"{path}, with the journal beside it,")
-        before = history.stamped(history.lines_of(folded, ended=False), base.lineage, base.serial)
-        return loaded._replace(untold=(*before, *loaded.untold), stamp=stamp)
-
-
-def salvage(
-    disk: Disk, path: str, target: Target, lineage: str, *, has_moved: bool = False
-) -> tuple[Loaded, list[str]]:
-    """What is on disk as `state accept` takes it: what can be read, whatever the digests say, and remarks on it.
-
-    The journal's records are replayed over the file, except those that the journal says the file holds. Where the
-    journal started from another file, the two are merged as in `merged`. Raises `StateError` where the file is no
-    state at all, and `OtherTarget` where it is for another target, unless the service `has_moved`.
-    """
-    remarks: list[str] = []
-    content = disk.read(path)
-    base = State(lineage, 0, target, {}) if content is None else codec.decode_unchecked(content, path)
-    if content is None:
-        remarks.append(f"{path} is not there: starting from an empty state")
-    else:
-        try:
-            codec.decode(content, path)
-        except StateError as fault:
-            remarks.append(fault.message)
-    journal = disk.read(journal_path(path))
-    entries: list[Entry] | None = None
-    if journal is not None:
-        try:
-            entries = decode(journal, journal_path(path))
-        except JournalDamaged as fault:
-            remarks.append(fault.message)
-            entries = fault.readable
-    with only_known_shapes(path):
-        starts_elsewhere = False
-        if content is None and entries:
-            header = entries[0]
-            engine, endpoint = (codec.text_from_json(header.get(name, "")) for name in ("engine", "endpoint"))
-            base = base._replace(
-                lineage=codec.text_from_json(header.get("lineage", lineage)),
-                target=Target(engine, endpoint) if engine else target,
-            )
-        elif content is not None and entries:
-            digest = codec.stated_digest(content)
-            starts_elsewhere = _started_from(entries[0]) != digest and not _held(entries, digest)
-            entries = _lacking(entries, digest)
-        if base.target != target:
-            if not has_moved:
-                refuse_other_target(base.target, target, path)
-            remarks.append(f"it was for {base.target}, and is taken for {target}")
-        base = base._replace(target=target)
-        if entries is not None:
-            remarks.append(f"replayed {len(entries)} journal records")
-        if starts_elsewhere:
-            assert entries is not None
-            return merged(base, entries, remarks), remarks
-        return _replayed(base, "", entries), remarks
-
-
-def merged(theirs: State, entries: Sequence[Entry], remarks: list[str]) -> Loaded:
-    """A state, and over it the records of a journal that started from another state.
-
-    A job that one side changed is recorded as that side has it. Where both sides changed a job, the record of the
-    state stays, with the run tokens of both, so that neither run is repeated; `remarks` get a line for each such
-    job. A journal that was not left in order does not say which jobs it changed: then its record counts.
-    Raises as `codec.record_from_json` does on records of another shape.
-    """
-    told = [entry["records"] for entry in entries if entry["type"] == "base"]
-    before_it: dict[str, Any] = told[-1] if told else {}
-    base = {name: None if found is None else codec.record_from_json(found) for name, found in before_it.items()}
-    start = {**theirs.jobs, **{name: record for name, record in base.items() if record is not None}}
-    for name, record in base.items():
-        if record is None:
-            start.pop(name, None)
-    ours = _replayed(theirs._replace(jobs=start), "", entries, moved=_moved_aside)
-    touched = base or {name: start.get(name) for name in {*ours.state.jobs, *start}}
-    settled = {entry["op"] for entry in entries if entry["type"] == "result"}
-    jobs = dict(theirs.jobs)
-    name_of = {record.id: name for name, record in theirs.jobs.items()}
-    for name, before in touched.items():
-        their, our = theirs.jobs.get(name), ours.state.jobs.get(name)
-        if our in (before, their):
-            continue
-        key = name
-        if our is not None and (their is None or their.id != our.id):
-            # The state file has this engine job under another name, or another engine job under this name.
-            key = name_of.get(our.id) or (name if their is None else displaced_key(name, our.id))
-            their = theirs.jobs.get(key)
-        if their is None or (their == before and told):
-            _set(jobs, key, our)
-        elif our is not None:
-            tokens, protect = their.run_tokens | our.run_tokens, their.protect or our.protect
-            if not told or (their.doubt is not None and their.doubt.op in settled):
-                jobs[key] = our._replace(run_tokens=tokens, protect=protect)
-                continue
-            jobs[key] = their._replace(run_tokens=tokens, protect=protect, doubt=their.doubt or our.doubt)
-            remarks.append(
-                f"{title(key)}: the state file and the journal both tell of calls of it: its record is that of the "
-                "file, with the run tokens of both; look at the job"
-            )
-    return ours._replace(state=ours.state._replace(jobs=jobs))
-
-
-def mark_held(disk: Disk, path: str, state: State, digest: str, *, was_sound: bool) -> None:
-    """Have the journal that is there, if any, say that the state of this digest holds it, as a fold does.
-
-    Whoever puts that state in place is then free to be killed before the journal is removed: nothing of it is
-    replayed over the state. Where file and journal were not sound they stay so until then; of a damaged journal
-    what could be read is kept. Raises `OSError`.
-    """
-    content = disk.read(journal_path(path))
-    if content is None:
-        return
-    try:
-        header, *rest = decode(content, journal_path(path))
-    except JournalDamaged as fault:
-        header = next((entry for entry in fault.readable if entry.get("type") == "header"), {})
-        rest = [entry for entry in fault.readable if entry.get("type") != "header"]
-    started = header if was_sound else {**_header(state, _NO_FILE), _BEGAN_FROM: _started_from(header)}
-    Journal(
-        disk, journal_path(path), disk.mode(path) or 0o600, [started, *rest, _checkpoint(state.serial, digest)]
-    ).close()
-
-
-@contextmanager
-def only_known_shapes(path: str) -> Iterator[None]:
-    """Turn what a record of another shape than ours makes the block raise into a `StateError`."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError) as fault:
-        raise StateError(
-            f"{journal_path(path)} holds a record that this reconciler can't read: "
-            f"{type(fault).__name__}: {str(fault)[:200]}",
-            "finish its apply with the version of reconciler that began it; or move it away, knowing that a call "
-            "may be missing, check the jobs by hand, and: `reconciler state accept`",
-        ) from fault
-
-
-def journal_path(path: str) -> str:
-    """Where the journal of a state file stands."""
-    return f"{path}.journal"
-
-
-class OtherTarget(StateError):
-    """A state is for another target than the manifest: nothing of the one may be done to the other."""
-
-
-def refuse_other_target(recorded: Target, target: Target, path: str) -> None:
-    """Raise `OtherTarget` where a state is for another target than the manifest.
-
-    What it says leads to a state of its own for a rehearsal. It names no command that binds this state to another
-    target: that takes the address of the target, from the hand of a person.
-    """
-    if recorded != target:
-        raise OtherTarget(
-            f"{path} is for {recorded}, and the manifest for {target}",
-            "for a rehearsal, or another environment, give it a state of its own: add --state rehearsal.state.json; "
-            f"if the service itself moved for good, see {command('state accept', options=['--help'])}",
-        )
 
 
 class Announced(NamedTuple):
@@ -412,7 +197,10 @@ class Session:
         block the journal says that the announcement is over: from then on each call has an intent of its own.
         """
         intents = [
-            {"type": "intent", **_intent(call.job, call.job_id, call.doubt._replace(answer=_ANNOUNCED), call.reason)}
+            {
+                "type": "intent",
+                **intent_fields(call.job, call.job_id, call.doubt._replace(answer=ANNOUNCED), call.reason),
+            }
             for call in calls
         ]
         by = self._by()
@@ -426,10 +214,10 @@ class Session:
 
     def intend(self, name: str, job_id: str, doubt: Doubt, reason: str = "") -> None:
         """Put on disk that a call is about to be sent; `doubt` is what stays if no result follows."""
-        entry = {"type": "intent", **_intent(name, job_id, doubt, reason), "by": self._by()}
+        entry = {"type": "intent", **intent_fields(name, job_id, doubt, reason), "by": self._by()}
         content, before = encoded(entry), self._jobs.get(name)
         # All that the record may become is in this one and in the doubt.
-        known_bytes = len(encoded(_record_entry(name, before))) if before is not None else 0
+        known_bytes = len(encoded(record_fields(name, before))) if before is not None else 0
         room = RESERVE_BYTES + record_bytes(len(content) + known_bytes)
         with self._writing() as journal:
             self._has_intended = True
@@ -443,7 +231,7 @@ class Session:
         """
         if record is not None and record.doubt is not None:
             record = record._replace(doubt=record.doubt._replace(answer=history.cut(record.doubt.answer)))
-        entry = {**_record_entry(name, record), "type": "result", "op": op, "answer": history.cut(answer)}
+        entry = {**record_fields(name, record), "type": "result", "op": op, "answer": history.cut(answer)}
         if told is not None:
             entry["told"] = history.told_to_json(told)
         call = self._open.get(op)
@@ -468,7 +256,7 @@ class Session:
         if before == record:
             return
         entry = {
-            **_record_entry(name, record),
+            **record_fields(name, record),
             **self._signed(record or before),
             "type": "record",
             "verb": verb or ("forget" if record is None else "adopt"),
@@ -502,7 +290,7 @@ class Session:
     def move(self, moves: Mapping[str, str]) -> None:
         """Give records new names, all in one step."""
         if moves:
-            _moved(self._jobs, moves)  # raises before anything is written
+            renamed(self._jobs, moves)  # raises before anything is written
             entry = {
                 **self._signed(None),
                 "type": "moves",
@@ -515,7 +303,7 @@ class Session:
             }
             with self._writing() as journal:
                 journal.append(encoded(entry))
-                self._jobs = _moved(self._jobs, moves)
+                self._jobs = renamed(self._jobs, moves)
                 self._changed = True
                 self._lines += history.many_lines(entry)
 
@@ -541,7 +329,7 @@ class Session:
         """
         for op, (intent, _) in list(self._open.items()):
             self._open.pop(op)
-            self._put(intent["job"], _doubtful(self._jobs.get(intent["job"]), intent))
+            self._put(intent["job"], in_doubt(self._jobs.get(intent["job"]), intent))
             self._lines.append(history.call_line(intent, None))
         try:
             self.checkpoint()
@@ -590,7 +378,7 @@ class Session:
         """Write what a stranded journal holds to a journal of another name. Raises `OSError` and `StateError`."""
         if self._journal is not None:
             self._leave(self._journal)
-        header = _header(State(self._lineage, self._serial, self._target, {}), self._digest)
+        header = header_of(State(self._lineage, self._serial, self._target, {}), self._digest)
         Journal(disk, path, self._mode, [header, *self._stranded()]).close()
         if self._journal is not None:
             self._journal.close()
@@ -654,7 +442,7 @@ class Session:
         state = State(self._lineage, self._serial + 1, self._target, self._jobs)
         content = codec.encode(state)
         digest = codec.stated_digest(content)
-        journal.append(encoded(_checkpoint(state.serial, digest)))
+        journal.append(encoded(checkpoint_entry(state.serial, digest)))
         replace_file(self._disk, self._path, content, self._mode, self._refuse_displaced)
         self._stamp = self._disk.stamp(self._path)
         self._in_file = dict(self._jobs)
@@ -697,7 +485,7 @@ class Session:
         journal.close()
 
     def _new_journal(self, entries: Iterable[Entry]) -> Journal:
-        header = _header(State(self._lineage, self._serial, self._target, {}), self._digest)
+        header = header_of(State(self._lineage, self._serial, self._target, {}), self._digest)
         try:
             return Journal(
                 self._disk,
@@ -784,7 +572,7 @@ class Session:
     def _put(self, name: str, record: Record | None) -> None:
         if self._jobs.get(name) != record:
             self._changed = True
-        _set(self._jobs, name, record)
+        set_record(self._jobs, name, record)
 
     def _checkpoint_if_long(self) -> None:
         if self._is_long():
@@ -797,144 +585,3 @@ class Session:
     def _is_long(self) -> bool:
         journal = self._journal
         return journal is not None and journal.size_bytes > max(_CHECKPOINT_BYTES, self._written_bytes)
-
-
-def _fit(base: State | None, digest: str, entries: list[Entry], path: str) -> tuple[State, list[Entry], list[Entry]]:
-    """The state that the journal starts from, the records that it holds already, and those that it lacks.
-
-    Raises `StateError` where the file is neither the one that the journal started from nor one that
-    it was folded into.
-    """
-    header, rest = entries[0], entries[1:]
-    if header["format"] != _FORMAT_VERSION:
-        raise StateError(
-            f"{journal_path(path)} has format version {header['format']}, and this reconciler reads {_FORMAT_VERSION}",
-            "finish its apply with the version of reconciler that began it",
-        )
-    if base is None and not header["digest"]:
-        lineage, engine, endpoint = (codec.text_from_json(header[name]) for name in ("lineage", "engine", "endpoint"))
-        return State(lineage, codec.whole_from_json(header["serial"]), Target(engine, endpoint), {}), [], rest
-    if base is not None and header["lineage"] == base.lineage:
-        held = _held(rest, digest)
-        if held:
-            return base, rest[:held], _lacking(rest, digest)
-        if header["digest"] == digest:
-            return base, [], rest
-    found = "is gone" if base is None else f"is at serial {base.serial} of lineage {base.lineage}"
-    raise StateError(
-        f"{journal_path(path)} holds calls of an unfinished apply that started from serial {header['serial']} "
-        f"of lineage {header['lineage']}, but {path} {found}",
-        "restore the state file that it started from (git log shows it) and apply again; "
-        "or take the file as it is with the journal's records over it: `reconciler state accept`",
-    )
-
-
-def _held(entries: Sequence[Entry], digest: str) -> int:
-    """How many of the records, with the checkpoint that says so, the state of this digest holds."""
-    folded = [at for at, e in enumerate(entries, 1) if e["type"] == "checkpoint" and e["digest"] == digest]
-    return folded[-1] if folded else 0
-
-
-def _lacking(entries: Sequence[Entry], digest: str) -> list[Entry]:
-    """The records that the state of this digest lacks; a call that has no result yet is among them."""
-    held = _held(entries, digest)
-    return [*_intents_open(entries[:held]), *entries[held:]]
-
-
-def _header(state: State, digest: str) -> dict[str, object]:
-    """The first record of a journal that starts from this state."""
-    return {
-        "type": "header",
-        "format": _FORMAT_VERSION,
-        "lineage": state.lineage,
-        "serial": state.serial,
-        "digest": digest,
-        "engine": state.target.engine,
-        "endpoint": state.target.endpoint,
-    }
-
-
-def _started_from(header: Entry) -> object:
-    """The digest of the state file that a journal started from, also once `mark_held` has written its header anew."""
-    return header.get(_BEGAN_FROM, header.get("digest"))
-
-
-def _checkpoint(serial: int, digest: str) -> dict[str, object]:
-    """The record that says: the state of this digest holds all before."""
-    return {"type": "checkpoint", "serial": serial, "digest": digest}
-
-
-def _replayed(
-    base: State,
-    digest: str,
-    entries: Sequence[Entry] | None,
-    moved: Callable[[Mapping[str, Record], Mapping[str, str]], dict[str, Record]] | None = None,
-) -> Loaded:
-    jobs = dict(base.jobs)
-    for entry in entries or ():
-        if entry["type"] in ("result", "record"):
-            record = entry["record"]
-            _set(jobs, entry["job"], None if record is None else codec.record_from_json(record))
-        elif entry["type"] == "records":
-            jobs |= {name: codec.record_from_json(record) for name, record in entry["records"].items()}
-        elif entry["type"] == "moves":
-            jobs = (moved or _moved)(jobs, entry["moves"])
-    unanswered = _intents_open(entries or ())
-    for entry in unanswered:
-        jobs[entry["job"]] = _doubtful(jobs.get(entry["job"]), entry)
-    if entries:
-        for name in jobs:
-            codec.text_from_json(name)
-    changed = jobs != base.jobs
-    kept = None if entries is None else tuple(entries)
-    state = base._replace(jobs=jobs, serial=base.serial + changed)
-    untold = history.stamped(history.lines_of(entries or (), ended=True), state.lineage, state.serial)
-    in_flight = frozenset(entry["job"] for entry in unanswered)
-    return Loaded(state, digest, kept, changed, tuple(untold), in_flight=in_flight)
-
-
-def _intents_open(entries: Sequence[Entry]) -> list[Entry]:
-    """The calls without a result; those that are only announced come last."""
-    concluded = {entry["op"] for entry in entries if entry["type"] == "result"}
-    intents = [e for e in entries if e["type"] == "intent"] + history.announced_in(entries)
-    return [e for e in intents if e["doubt"]["op"] not in concluded]
-
-
-def _intent(name: str, job_id: str, doubt: Doubt, reason: str) -> dict[str, object]:
-    """What the journal says of a call before it is sent."""
-    return {"job": name, "id": job_id, "doubt": codec.doubt_to_json(doubt), "reason": reason[:_LONGEST_REASON]}
-
-
-def _doubtful(record: Record | None, intent: Entry) -> Record:
-    doubt = codec.doubt_from_json(intent["doubt"])
-    return (record or Record(intent["id"], None))._replace(doubt=doubt._replace(answer=doubt.answer or _NO_ANSWER))
-
-
-def _moved(jobs: Mapping[str, Record], moves: Mapping[str, str]) -> dict[str, Record]:
-    """The records under their new names, all at once, as names may be swapped. `ValueError` where one would be lost."""
-    moved = {moves.get(name, name): record for name, record in jobs.items()}
-    if len(moved) < len(jobs):
-        raise ValueError("a record would be moved on top of another")
-    return moved
-
-
-def _moved_aside(jobs: Mapping[str, Record], moves: Mapping[str, str]) -> dict[str, Record]:
-    """The same, where the records may be others than the moves were made for: who stands in the way is displaced."""
-    goals = {moves[name] for name in moves if name in jobs}
-    kept = {
-        displaced_key(name, record.id) if name in goals else name: record
-        for name, record in jobs.items()
-        if name not in moves
-    }
-    return kept | {moves[name]: jobs[name] for name in moves if name in jobs}
-
-
-def _set(jobs: dict[str, Record], name: str, record: Record | None) -> None:
-    if record is None:
-        jobs.pop(name, None)
-    else:
-        jobs[name] = record
-
-
-def _record_entry(name: str, record: Record | None) -> dict[str, object]:
-    return {"job": name, "record": None if record is None else codec.record_to_json(record)}

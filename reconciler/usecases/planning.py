@@ -154,7 +154,7 @@ def declared_names(place: Place, world: World) -> Sequence[str]:
 def endpoint_of_state(place: Place, world: World) -> str:
     """The endpoint that a state in a file is for, if it has one and is of the manifest's engine; else ""."""
     from reconciler.host.disk import OsDisk
-    from reconciler.state.session import load
+    from reconciler.state.loading import load
 
     place, manifest = opened(place, world)
     if is_on_branch(place):

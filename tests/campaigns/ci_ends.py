@@ -25,7 +25,7 @@ from pathlib import Path
 from forge import Checkout, Forge, forge, git
 from reconciler.host.disk import OsDisk
 from reconciler.model.jobs import Desired, State
-from reconciler.state.session import load
+from reconciler.state.loading import load
 from runner import Step, github_step, gitlab_step, thrown_away
 
 STEADY = "abcdef"

@@ -45,7 +45,7 @@ from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.host.disk import OsDisk
 from reconciler.model.errors import StateError
 from reconciler.model.jobs import Desired, Record, State, Target, Verb
-from reconciler.state.session import load
+from reconciler.state.loading import load
 
 TOKEN = "an-access-token"
 DEADLINE_S = 120

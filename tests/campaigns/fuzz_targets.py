@@ -37,8 +37,9 @@ from reconciler.model.jobs import Desired, Doubt, Evidence, Observation, Record,
 from reconciler.model.times import is_zero
 from reconciler.rules.lost_calls import Trace, trace_of
 from reconciler.state import codec
-from reconciler.state.journal import RESERVE_BYTES, JournalDamaged, decode
-from reconciler.state.session import Session, journal_path, load
+from reconciler.state.journal import RESERVE_BYTES, JournalDamaged, decode, journal_path
+from reconciler.state.loading import load
+from reconciler.state.session import Session
 from reconciler.usecases.starter import MANIFEST
 
 CANARY = "canary/token+1"

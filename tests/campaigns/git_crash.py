@@ -26,7 +26,7 @@ from reconciler.host.disk import OsDisk
 from reconciler.model.errors import StateError
 from reconciler.model.jobs import State, Target, Verb
 from reconciler.state.backends import git as branch
-from reconciler.state.session import load
+from reconciler.state.loading import load
 
 BRANCH, PATH = "states", "prod dir/jobs.state.json"
 LEFT_OUT = ("adopt-after-lost-state",)

@@ -29,7 +29,7 @@ from reconciler.host.disk import OsDisk
 from reconciler.model.errors import StateError
 from reconciler.model.jobs import Desired, Record, Target, Verb
 from reconciler.state.codec import encode
-from reconciler.state.session import load
+from reconciler.state.loading import load
 
 
 class Case(NamedTuple):

@@ -17,7 +17,8 @@ from reconciler.model.plan import Action, ActionKind, ActionOutcome, Outcome, Pl
 from reconciler.rules.lost_calls import Trace, trace_of
 from reconciler.state import journal as journals
 from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroken, decode, encoded
-from reconciler.state.session import Session, load
+from reconciler.state.loading import load
+from reconciler.state.session import Session
 from reconciler.usecases.app import Applied
 
 HEADER = {"type": "header"}

@@ -11,7 +11,7 @@ from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.host.disk import OsDisk
 from reconciler.model.jobs import State, Target
-from reconciler.state.session import load
+from reconciler.state.loading import load
 
 BRANCH = "main"
 WHO = ("-c", "user.name=ada", "-c", "user.email=ada@example.com")

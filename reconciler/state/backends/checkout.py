@@ -35,7 +35,7 @@ from reconciler.state.backends.repository import (
     top_of_checkout,
 )
 from reconciler.state.history import history_path
-from reconciler.state.session import journal_path
+from reconciler.state.journal import journal_path
 
 _PUSHES = 10
 """How often a push that lost a race against other pushes is tried again, on top of them."""

@@ -14,20 +14,11 @@ from reconciler.model.errors import LockTaken, Refused, StateError
 from reconciler.model.history import ACCEPT, Origin
 from reconciler.model.jobs import State, Target
 from reconciler.state import codec, history
-from reconciler.state.journal import Displaced, decode
+from reconciler.state.journal import Displaced, decode, journal_path
+from reconciler.state.loading import load, mark_held, only_known_shapes, refuse_other_target, salvage
 from reconciler.state.port import Seen
-from reconciler.state.session import (
-    Loaded,
-    Scribe,
-    Session,
-    journal_path,
-    load,
-    mark_held,
-    merged,
-    only_known_shapes,
-    refuse_other_target,
-    salvage,
-)
+from reconciler.state.replay import Loaded, merged
+from reconciler.state.session import Scribe, Session
 
 
 class Surroundings(NamedTuple):

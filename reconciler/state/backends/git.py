@@ -56,8 +56,9 @@ from reconciler.state.backends.repository import (
 )
 from reconciler.state.history import Past
 from reconciler.state.journal import JournalBroken, Overtaken
+from reconciler.state.loading import OtherTarget
 from reconciler.state.port import Seen
-from reconciler.state.session import OtherTarget, Session
+from reconciler.state.session import Session
 
 RENEW_AFTER_S = 10.0
 """A command whose intents are on the branch pushes at least so often, which also brings the results."""

@@ -18,7 +18,9 @@ from reconciler.model.jobs import Desired, Doubt, Evidence, Record, State, Statu
 from reconciler.state import codec
 from reconciler.state import journal as journals
 from reconciler.state.backends.file import FileStore, Surroundings
-from reconciler.state.session import Loaded, Session, load
+from reconciler.state.loading import load
+from reconciler.state.replay import Loaded
+from reconciler.state.session import Session
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")
 BEFORE = Evidence(Status.DRAFT, "JOB_STATE_NEW")

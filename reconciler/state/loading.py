@@ -1,0 +1,158 @@
+"""Reading a state file with the journal beside it, and what `state accept` takes of damaged ones."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from reconciler.host.disk import Disk
+from reconciler.host.memory import FORGETFUL, Memory
+from reconciler.model.commands import command
+from reconciler.model.errors import StateError
+from reconciler.model.jobs import State, Target
+from reconciler.state import codec, history
+from reconciler.state.journal import Entry, Journal, JournalDamaged, decode, journal_path
+from reconciler.state.replay import (
+    BEGAN_FROM,
+    NO_FILE,
+    Loaded,
+    checkpoint_entry,
+    fit,
+    header_of,
+    held_count,
+    lacking,
+    merged,
+    replayed,
+    started_from,
+)
+
+
+def load(disk: Disk, path: str, target: Target | None, memory: Memory = FORGETFUL) -> Loaded | None:
+    """Read state file and journal, None where there is neither. Writes nothing.
+
+    Raises `StateError` where they are damaged, do not belong together, or are for another target;
+    without a `target` any will do.
+    """
+    stamp = disk.stamp(path)
+    content = disk.read(path)
+    base = None if content is None else codec.decode(content, path, memory)
+    digest = "" if content is None else codec.stated_digest(content)
+    journal = disk.read(journal_path(path))
+    entries = None
+    folded: list[Entry] = []
+    with only_known_shapes(path):
+        if journal is not None:
+            base, folded, entries = fit(base, digest, decode(journal, journal_path(path)), path)
+        if base is None:
+            return None
+        if target is not None:
+            refuse_other_target(base.target, target, path)
+        loaded = replayed(base, digest, entries)
+        if entries:
+            codec.refuse_ambiguous(loaded.state.jobs, f"{path}, with the journal beside it,")
+        before = history.stamped(history.lines_of(folded, ended=False), base.lineage, base.serial)
+        return loaded._replace(untold=(*before, *loaded.untold), stamp=stamp)
+
+
+def salvage(
+    disk: Disk, path: str, target: Target, lineage: str, *, has_moved: bool = False
+) -> tuple[Loaded, list[str]]:
+    """What is on disk as `state accept` takes it: what can be read, whatever the digests say, and remarks on it.
+
+    The journal's records are replayed over the file, except those that the journal says the file holds. Where the
+    journal started from another file, the two are merged as in `merged`. Raises `StateError` where the file is no
+    state at all, and `OtherTarget` where it is for another target, unless the service `has_moved`.
+    """
+    remarks: list[str] = []
+    content = disk.read(path)
+    base = State(lineage, 0, target, {}) if content is None else codec.decode_unchecked(content, path)
+    if content is None:
+        remarks.append(f"{path} is not there: starting from an empty state")
+    else:
+        try:
+            codec.decode(content, path)
+        except StateError as fault:
+            remarks.append(fault.message)
+    journal = disk.read(journal_path(path))
+    entries: list[Entry] | None = None
+    if journal is not None:
+        try:
+            entries = decode(journal, journal_path(path))
+        except JournalDamaged as fault:
+            remarks.append(fault.message)
+            entries = fault.readable
+    with only_known_shapes(path):
+        starts_elsewhere = False
+        if content is None and entries:
+            header = entries[0]
+            engine, endpoint = (codec.text_from_json(header.get(name, "")) for name in ("engine", "endpoint"))
+            base = base._replace(
+                lineage=codec.text_from_json(header.get("lineage", lineage)),
+                target=Target(engine, endpoint) if engine else target,
+            )
+        elif content is not None and entries:
+            digest = codec.stated_digest(content)
+            starts_elsewhere = started_from(entries[0]) != digest and not held_count(entries, digest)
+            entries = lacking(entries, digest)
+        if base.target != target:
+            if not has_moved:
+                refuse_other_target(base.target, target, path)
+            remarks.append(f"it was for {base.target}, and is taken for {target}")
+        base = base._replace(target=target)
+        if entries is not None:
+            remarks.append(f"replayed {len(entries)} journal records")
+        if starts_elsewhere:
+            assert entries is not None
+            return merged(base, entries, remarks), remarks
+        return replayed(base, "", entries), remarks
+
+
+def mark_held(disk: Disk, path: str, state: State, digest: str, *, was_sound: bool) -> None:
+    """Have the journal that is there, if any, say that the state of this digest holds it, as a fold does.
+
+    Whoever puts that state in place is then free to be killed before the journal is removed: nothing of it is
+    replayed over the state. Where file and journal were not sound they stay so until then; of a damaged journal
+    what could be read is kept. Raises `OSError`.
+    """
+    content = disk.read(journal_path(path))
+    if content is None:
+        return
+    try:
+        header, *rest = decode(content, journal_path(path))
+    except JournalDamaged as fault:
+        header = next((entry for entry in fault.readable if entry.get("type") == "header"), {})
+        rest = [entry for entry in fault.readable if entry.get("type") != "header"]
+    started = header if was_sound else {**header_of(state, NO_FILE), BEGAN_FROM: started_from(header)}
+    Journal(
+        disk, journal_path(path), disk.mode(path) or 0o600, [started, *rest, checkpoint_entry(state.serial, digest)]
+    ).close()
+
+
+@contextmanager
+def only_known_shapes(path: str) -> Iterator[None]:
+    """Turn what a record of another shape than ours makes the block raise into a `StateError`."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as fault:
+        raise StateError(
+            f"{journal_path(path)} holds a record that this reconciler can't read: "
+            f"{type(fault).__name__}: {str(fault)[:200]}",
+            "finish its apply with the version of reconciler that began it; or move it away, knowing that a call "
+            "may be missing, check the jobs by hand, and: `reconciler state accept`",
+        ) from fault
+
+
+class OtherTarget(StateError):
+    """A state is for another target than the manifest: nothing of the one may be done to the other."""
+
+
+def refuse_other_target(recorded: Target, target: Target, path: str) -> None:
+    """Raise `OtherTarget` where a state is for another target than the manifest.
+
+    What it says leads to a state of its own for a rehearsal. It names no command that binds this state to another
+    target: that takes the address of the target, from the hand of a person.
+    """
+    if recorded != target:
+        raise OtherTarget(
+            f"{path} is for {recorded}, and the manifest for {target}",
+            "for a rehearsal, or another environment, give it a state of its own: add --state rehearsal.state.json; "
+            f"if the service itself moved for good, see {command('state accept', options=['--help'])}",
+        )

@@ -1,0 +1,235 @@
+"""What the records of a journal make of the state that they start from, and what each record holds. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from reconciler.model.errors import StateError
+from reconciler.model.jobs import Doubt, Record, State, Target, displaced_key, title
+from reconciler.state import codec, history
+from reconciler.state.journal import Entry, journal_path
+
+_FORMAT_VERSION = 1
+
+_LONGEST_REASON = 500
+"""Characters of a reason that are kept."""
+
+NO_FILE = "none"
+"""In place of the digest of a file that a journal starts from: it fits none."""
+
+BEGAN_FROM = "began"
+"""The field of a header that keeps the digest of the file which the journal started from, beside `NO_FILE`.
+
+Where the state could not be put in place, the command that is given again takes the same records from the journal.
+"""
+
+_NO_ANSWER = "no answer is recorded: the command ended before the answer came"
+
+ANNOUNCED = "announced before an apply that recorded nothing more: it may have been sent, or not"
+
+
+class Loaded(NamedTuple):
+    """What is on disk. `digest` is the state file's, "" for none.
+
+    `entries` are the journal's records that the file lacks, None where there is no journal. `state`
+    has them replayed; its serial counts the write that this still takes (`changed`). `untold` are the
+    lines for the history of all that the journal holds; the history may have some of them. `stamp` is the
+    state file's from right before it was read. `in_flight` are the jobs of the calls without a result in the journal.
+    """
+
+    state: State
+    digest: str
+    entries: tuple[Entry, ...] | None
+    changed: bool
+    untold: tuple[history.Line, ...] = ()
+    stamp: object = None
+    in_flight: frozenset[str] = frozenset()
+
+    @property
+    def serial_in_place(self) -> int:
+        """The serial of the state file itself."""
+        return self.state.serial - self.changed
+
+
+def merged(theirs: State, entries: Sequence[Entry], remarks: list[str]) -> Loaded:
+    """A state, and over it the records of a journal that started from another state.
+
+    A job that one side changed is recorded as that side has it. Where both sides changed a job, the record of the
+    state stays, with the run tokens of both, so that neither run is repeated; `remarks` get a line for each such
+    job. A journal that was not left in order does not say which jobs it changed: then its record counts.
+    Raises as `codec.record_from_json` does on records of another shape.
+    """
+    told = [entry["records"] for entry in entries if entry["type"] == "base"]
+    before_it: dict[str, Any] = told[-1] if told else {}
+    base = {name: None if found is None else codec.record_from_json(found) for name, found in before_it.items()}
+    start = {**theirs.jobs, **{name: record for name, record in base.items() if record is not None}}
+    for name, record in base.items():
+        if record is None:
+            start.pop(name, None)
+    ours = replayed(theirs._replace(jobs=start), "", entries, moved=moved_aside)
+    touched = base or {name: start.get(name) for name in {*ours.state.jobs, *start}}
+    settled = {entry["op"] for entry in entries if entry["type"] == "result"}
+    jobs = dict(theirs.jobs)
+    name_of = {record.id: name for name, record in theirs.jobs.items()}
+    for name, before in touched.items():
+        their, our = theirs.jobs.get(name), ours.state.jobs.get(name)
+        if our in (before, their):
+            continue
+        key = name
+        if our is not None and (their is None or their.id != our.id):
+            # The state file has this engine job under another name, or another engine job under this name.
+            key = name_of.get(our.id) or (name if their is None else displaced_key(name, our.id))
+            their = theirs.jobs.get(key)
+        if their is None or (their == before and told):
+            set_record(jobs, key, our)
+        elif our is not None:
+            tokens, protect = their.run_tokens | our.run_tokens, their.protect or our.protect
+            if not told or (their.doubt is not None and their.doubt.op in settled):
+                jobs[key] = our._replace(run_tokens=tokens, protect=protect)
+                continue
+            jobs[key] = their._replace(run_tokens=tokens, protect=protect, doubt=their.doubt or our.doubt)
+            remarks.append(
+                f"{title(key)}: the state file and the journal both tell of calls of it: its record is that of the "
+                "file, with the run tokens of both; look at the job"
+            )
+    return ours._replace(state=ours.state._replace(jobs=jobs))
+
+
+def fit(base: State | None, digest: str, entries: list[Entry], path: str) -> tuple[State, list[Entry], list[Entry]]:
+    """The state that the journal starts from, the records that it holds already, and those that it lacks.
+
+    Raises `StateError` where the file is neither the one that the journal started from nor one that
+    it was folded into.
+    """
+    header, rest = entries[0], entries[1:]
+    if header["format"] != _FORMAT_VERSION:
+        raise StateError(
+            f"{journal_path(path)} has format version {header['format']}, and this reconciler reads {_FORMAT_VERSION}",
+            "finish its apply with the version of reconciler that began it",
+        )
+    if base is None and not header["digest"]:
+        lineage, engine, endpoint = (codec.text_from_json(header[name]) for name in ("lineage", "engine", "endpoint"))
+        return State(lineage, codec.whole_from_json(header["serial"]), Target(engine, endpoint), {}), [], rest
+    if base is not None and header["lineage"] == base.lineage:
+        held = held_count(rest, digest)
+        if held:
+            return base, rest[:held], lacking(rest, digest)
+        if header["digest"] == digest:
+            return base, [], rest
+    found = "is gone" if base is None else f"is at serial {base.serial} of lineage {base.lineage}"
+    raise StateError(
+        f"{journal_path(path)} holds calls of an unfinished apply that started from serial {header['serial']} "
+        f"of lineage {header['lineage']}, but {path} {found}",
+        "restore the state file that it started from (git log shows it) and apply again; "
+        "or take the file as it is with the journal's records over it: `reconciler state accept`",
+    )
+
+
+def held_count(entries: Sequence[Entry], digest: str) -> int:
+    """How many of the records, with the checkpoint that says so, the state of this digest holds."""
+    folded = [at for at, e in enumerate(entries, 1) if e["type"] == "checkpoint" and e["digest"] == digest]
+    return folded[-1] if folded else 0
+
+
+def lacking(entries: Sequence[Entry], digest: str) -> list[Entry]:
+    """The records that the state of this digest lacks; a call that has no result yet is among them."""
+    held = held_count(entries, digest)
+    return [*intents_open(entries[:held]), *entries[held:]]
+
+
+def header_of(state: State, digest: str) -> dict[str, object]:
+    """The first record of a journal that starts from this state."""
+    return {
+        "type": "header",
+        "format": _FORMAT_VERSION,
+        "lineage": state.lineage,
+        "serial": state.serial,
+        "digest": digest,
+        "engine": state.target.engine,
+        "endpoint": state.target.endpoint,
+    }
+
+
+def started_from(header: Entry) -> object:
+    """The digest of the state file that a journal started from, also once `mark_held` has written its header anew."""
+    return header.get(BEGAN_FROM, header.get("digest"))
+
+
+def checkpoint_entry(serial: int, digest: str) -> dict[str, object]:
+    """The record that says: the state of this digest holds all before."""
+    return {"type": "checkpoint", "serial": serial, "digest": digest}
+
+
+def replayed(
+    base: State,
+    digest: str,
+    entries: Sequence[Entry] | None,
+    moved: Callable[[Mapping[str, Record], Mapping[str, str]], dict[str, Record]] | None = None,
+) -> Loaded:
+    jobs = dict(base.jobs)
+    for entry in entries or ():
+        if entry["type"] in ("result", "record"):
+            record = entry["record"]
+            set_record(jobs, entry["job"], None if record is None else codec.record_from_json(record))
+        elif entry["type"] == "records":
+            jobs |= {name: codec.record_from_json(record) for name, record in entry["records"].items()}
+        elif entry["type"] == "moves":
+            jobs = (moved or renamed)(jobs, entry["moves"])
+    unanswered = intents_open(entries or ())
+    for entry in unanswered:
+        jobs[entry["job"]] = in_doubt(jobs.get(entry["job"]), entry)
+    if entries:
+        for name in jobs:
+            codec.text_from_json(name)
+    changed = jobs != base.jobs
+    kept = None if entries is None else tuple(entries)
+    state = base._replace(jobs=jobs, serial=base.serial + changed)
+    untold = history.stamped(history.lines_of(entries or (), ended=True), state.lineage, state.serial)
+    in_flight = frozenset(entry["job"] for entry in unanswered)
+    return Loaded(state, digest, kept, changed, tuple(untold), in_flight=in_flight)
+
+
+def intents_open(entries: Sequence[Entry]) -> list[Entry]:
+    """The calls without a result; those that are only announced come last."""
+    concluded = {entry["op"] for entry in entries if entry["type"] == "result"}
+    intents = [e for e in entries if e["type"] == "intent"] + history.announced_in(entries)
+    return [e for e in intents if e["doubt"]["op"] not in concluded]
+
+
+def intent_fields(name: str, job_id: str, doubt: Doubt, reason: str) -> dict[str, object]:
+    """What the journal says of a call before it is sent."""
+    return {"job": name, "id": job_id, "doubt": codec.doubt_to_json(doubt), "reason": reason[:_LONGEST_REASON]}
+
+
+def in_doubt(record: Record | None, intent: Entry) -> Record:
+    doubt = codec.doubt_from_json(intent["doubt"])
+    return (record or Record(intent["id"], None))._replace(doubt=doubt._replace(answer=doubt.answer or _NO_ANSWER))
+
+
+def renamed(jobs: Mapping[str, Record], moves: Mapping[str, str]) -> dict[str, Record]:
+    """The records under their new names, all at once, as names may be swapped. `ValueError` where one would be lost."""
+    moved = {moves.get(name, name): record for name, record in jobs.items()}
+    if len(moved) < len(jobs):
+        raise ValueError("a record would be moved on top of another")
+    return moved
+
+
+def moved_aside(jobs: Mapping[str, Record], moves: Mapping[str, str]) -> dict[str, Record]:
+    """The same, where the records may be others than the moves were made for: who stands in the way is displaced."""
+    goals = {moves[name] for name in moves if name in jobs}
+    kept = {
+        displaced_key(name, record.id) if name in goals else name: record
+        for name, record in jobs.items()
+        if name not in moves
+    }
+    return kept | {moves[name]: jobs[name] for name in moves if name in jobs}
+
+
+def set_record(jobs: dict[str, Record], name: str, record: Record | None) -> None:
+    if record is None:
+        jobs.pop(name, None)
+    else:
+        jobs[name] = record
+
+
+def record_fields(name: str, record: Record | None) -> dict[str, object]:
+    return {"job": name, "record": None if record is None else codec.record_to_json(record)}
