@@ -127,8 +127,9 @@ def _serve(make_server: "Callable[[], SandboxServer]", port: int, *, no_color: b
     terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color)
     try:
         server = make_server()
-        for number in heeded(signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.default_int_handler)
+        for number in heeded(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # An exception out of a handler is lost where it strikes a callback of the garbage collector.
+            signal.signal(number, lambda *_: server.ask_to_stop())
         terminal.answer(f"{server.banner}\n{_takes(os.environ)}")
         server.serve_forever()
     except KeyboardInterrupt:

@@ -712,7 +712,7 @@ def test_the_program_runs_as_a_module_and_says_its_version() -> None:
 
 
 def test_the_embedded_server_runs_by_itself_says_that_it_simulates_and_ends_when_told(project: Project) -> None:
-    for _ in range(3):
+    for _ in range(10):
         with project.start("sandbox", "--port", "0", "--create-missing") as server:
             assert server.stdout is not None
             banner = server.stdout.readline() + server.stdout.readline()

@@ -103,12 +103,16 @@ class SandboxServer:
         self._thread.start()
 
     def serve_forever(self) -> None:
-        """Serve until `stop` is called from another thread, or an exception such as Ctrl-C ends the wait."""
+        """Serve until `ask_to_stop` is called, or `stop` from another thread."""
         try:
             self.start()
             self._listener.stopping.wait()
         finally:
             self.stop()
+
+    def ask_to_stop(self) -> None:
+        """Have `serve_forever` end. A signal handler may call this, and any thread."""
+        self._listener.stopping.set()
 
     def stop(self) -> None:
         """Drop every connection and close the database; a call at work is finished and kept first."""
