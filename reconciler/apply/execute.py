@@ -20,7 +20,7 @@ from reconciler.host.threads import Crew
 from reconciler.model.commands import command, settling
 from reconciler.model.errors import CredentialsError, EngineError, ReconcilerError
 from reconciler.model.events import Finished
-from reconciler.model.history import APPLIED, NOTE, OBSERVED, Told
+from reconciler.model.history import APPLIED, NOTE, OBSERVED, Details
 from reconciler.model.jobs import NOT_OBSERVED, Config, Doubt, Evidence, Observation, Record, Status, Verb
 from reconciler.model.plan import STEPS, Action, ActionKind, ActionOutcome, Call, Outcome, Plan
 from reconciler.rules.actions import action_for
@@ -264,7 +264,7 @@ class _Apply:
             note = f"{said}; make a new plan to see it"
             return _skipped(action, note, done=ActionKind.HOLD)
         if not decision.verbs:
-            self._around.session.put(name, decision.record, told=Told(reason=decision.reason))
+            self._around.session.put(name, decision.record, details=Details(reason=decision.reason))
             note = "" if decision.kind is action.kind else decision.reason
             return ActionOutcome(action, Outcome.RECORDED, decision.kind, note)
         return self._send_all(action, subject, decision, observed)
@@ -288,7 +288,7 @@ class _Apply:
             observed = self._wait_inactive(action.id, observed, 0.0 if not_running else _INACTIVE_WITHIN_S)
             if observed.status is Status.MISSING and last is Verb.DELETE:
                 note = "the job was gone once it was aborted"
-                self._around.session.put(action.job, decision.record, told=Told(reason=note))
+                self._around.session.put(action.job, decision.record, details=Details(reason=note))
                 return ActionOutcome(action, Outcome.SUCCEEDED, decision.kind, note)
             stuck = self._why_stuck(subject, observed)
             if stuck:
@@ -303,9 +303,9 @@ class _Apply:
         record = subject.record
         if record is not None and record.doubt is not None and record.doubt.verb is Verb.ABORT:
             words = "the service says that the job does not run"
-            told = Told(APPLIED, reason=OBSERVED + words)
+            details = Details(APPLIED, reason=OBSERVED + words)
             after = settled(record, was_applied=True)
-            self._around.session.conclude(record.doubt.op, subject.job.name, after, words, told)
+            self._around.session.conclude(record.doubt.op, subject.job.name, after, words, details)
 
     def _wait_inactive(self, job_id: str, observed: Observation, within_s: float) -> Observation:
         """Observe until the job is no longer active, for `within_s` at most; where nothing can be read, don't."""
@@ -330,7 +330,7 @@ class _Apply:
             return f"the job can't be read after the abort ({observed.detail}); apply again once it can"
         if observed.status is Status.MISSING:
             gone = applied(subject.job, subject.record, Verb.DELETE)
-            self._around.session.put(subject.job.name, gone, told=Told(reason="the abort deleted it"))
+            self._around.session.put(subject.job.name, gone, details=Details(reason="the abort deleted it"))
             return "the abort deleted the job, since it had yet to start: create a job there and give its id"
         return ""
 
@@ -364,9 +364,9 @@ class _Apply:
                 around.runs[job.name] = job.id, before
         elif reply.kind is AnswerClass.IN_DOUBT:
             record = (record or Record(job.id, None))._replace(doubt=doubt._replace(answer=words))
-        told = Told(_OUTCOMES[reply.kind], reply.answer.status, reply.answer.request_id, took_s)
+        details = Details(_OUTCOMES[reply.kind], reply.answer.status, reply.answer.request_id, took_s)
         try:
-            around.session.conclude(doubt.op, job.name, record, reply.note or words, told)
+            around.session.conclude(doubt.op, job.name, record, reply.note or words, details)
         except JournalBroken as fault:
             self._halt("skipped: the journal can't be written")
             return _Reply(AnswerClass.IN_DOUBT, reply.answer, f"the result could not be recorded: {fault}")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from reconciler.engines.port import Engine
-from reconciler.model.history import APPLIED, NOT_APPLIED, OBSERVED, Told
+from reconciler.model.history import APPLIED, NOT_APPLIED, OBSERVED, Details
 from reconciler.model.jobs import Doubt, Observation, Record, Status, Verb
 from reconciler.rules.lost_calls import Trace, trace_of
 from reconciler.rules.records import settled
@@ -37,7 +37,7 @@ def look(session: Session, engine: Engine, monotonic: Callable[[], float]) -> li
                 _conclude(session, name, record, observed, was_applied=True)
             case Trace.NOT_DONE:
                 pending.append(Pending(op, monotonic()))
-            case Trace.UNTOLD:
+            case Trace.UNKNOWN:
                 pass
     return pending
 
@@ -66,7 +66,7 @@ def look_again(
             continue
         observed = engine.observe(record.id)
         trace = _trace(record, observed)
-        if trace is Trace.UNTOLD:
+        if trace is Trace.UNKNOWN:
             continue
         if trace is Trace.DONE or (record.doubt is not None and record.doubt.verb is Verb.RUN):
             _conclude(session, name, record, observed, was_applied=trace is Trace.DONE)
@@ -82,7 +82,7 @@ def _trace(record: Record, observed: Observation) -> Trace:
     doubt = record.doubt
     assert doubt is not None
     if observed.status is Status.UNREADABLE:
-        return Trace.UNTOLD
+        return Trace.UNKNOWN
     return trace_of(doubt.verb, doubt.before, observed)
 
 
@@ -94,5 +94,5 @@ def _conclude(session: Session, name: str, record: Record, observed: Observation
         if was_applied
         else "two checks, some time apart, found no trace of it"
     )
-    told = Told(APPLIED if was_applied else NOT_APPLIED, reason=OBSERVED + words)
-    session.conclude(doubt.op, name, settled(record, was_applied, observed.run_began), words, told)
+    details = Details(APPLIED if was_applied else NOT_APPLIED, reason=OBSERVED + words)
+    session.conclude(doubt.op, name, settled(record, was_applied, observed.run_began), words, details)

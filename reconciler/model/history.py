@@ -27,7 +27,7 @@ class Origin(NamedTuple):
     allowed: str = ""
 
 
-class Told(NamedTuple):
+class Details(NamedTuple):
     """What there is to say of a call, or of a change of a record, once it came to its end.
 
     `outcome` is succeeded, failed or in-doubt for a call, applied or not-applied for what settles one.

@@ -27,7 +27,7 @@ class TimeOrder(StrEnum):
     LATER    it comes after the other
     EARLIER  it comes before the other
     UNLIKE   the texts differ, and at least one of them is no time
-    UNTOLD   at least one of them is not known
+    UNKNOWN   at least one of them is not known
     """
 
     SAME = "same"
@@ -35,7 +35,7 @@ class TimeOrder(StrEnum):
     LATER = "later"
     EARLIER = "earlier"
     UNLIKE = "unlike"
-    UNTOLD = "untold"
+    UNKNOWN = "unknown"
 
 
 OTHER = frozenset({TimeOrder.LATER, TimeOrder.EARLIER, TimeOrder.UNLIKE})
@@ -66,7 +66,7 @@ def compare(told: str | None, known: str | None) -> TimeOrder:
     others.
     """
     if told is None or known is None:
-        return TimeOrder.UNTOLD
+        return TimeOrder.UNKNOWN
     if told == known:
         return TimeOrder.SAME
     if not told or not known:

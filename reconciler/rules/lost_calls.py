@@ -6,7 +6,7 @@ from typing import assert_never
 from reconciler.model.jobs import Evidence, Observation, Status, Verb
 from reconciler.model.times import TimeOrder, compare
 
-_UNTOLD = frozenset({Status.NOT_OBSERVED, Status.UNREADABLE})
+_TELLS_NOTHING = frozenset({Status.NOT_OBSERVED, Status.UNREADABLE})
 _ENDED = frozenset({Status.COMPLETE, Status.FAILED, Status.ABORTED})
 _SAME = frozenset({TimeOrder.SAME})
 _MAY_BE_SAME = _SAME | {TimeOrder.CLOSE}
@@ -17,30 +17,30 @@ class Trace(StrEnum):
 
     DONE      the call took effect, or the job is as the call should make it
     NOT_DONE  no effect shows; the observation may be stale, so a single one proves nothing
-    UNTOLD    neither can be known from this observation
+    UNKNOWN    neither can be known from this observation
     """
 
     DONE = "done"
     NOT_DONE = "not done"
-    UNTOLD = "untold"
+    UNKNOWN = "unknown"
 
 
 def trace_of(verb: Verb, before: Evidence | None, now: Observation) -> Trace:
     """Compare the observation before a call, None if there was none, with the observation now."""
-    if now.status in _UNTOLD:
-        return Trace.UNTOLD
+    if now.status in _TELLS_NOTHING:
+        return Trace.UNKNOWN
     match verb:
         case Verb.RUN:
-            return Trace.UNTOLD if before is None else _trace_of_run(before, now)
+            return Trace.UNKNOWN if before is None else _trace_of_run(before, now)
         case Verb.ABORT:
             if now.status is not Status.ACTIVE:
-                return Trace.UNTOLD if before is not None and _is_of_before_the_run(before, now) else Trace.DONE
+                return Trace.UNKNOWN if before is not None and _is_of_before_the_run(before, now) else Trace.DONE
         case Verb.DELETE:
             if now.status is Status.MISSING:
                 return Trace.DONE
         case _:
             assert_never(verb)
-    return Trace.NOT_DONE if before is not None and not may_be_other_run(before, now) else Trace.UNTOLD
+    return Trace.NOT_DONE if before is not None and not may_be_other_run(before, now) else Trace.UNKNOWN
 
 
 def is_newer_run(before: Evidence, now: Observation) -> bool:
@@ -69,10 +69,10 @@ def _trace_of_run(before: Evidence, now: Observation) -> Trace:
 
     Only the time at which a run began tells two runs apart. A service may change at any time what it reports of the
     old run, such as the state or the times of states, and an observation may be stale. Two cases need no time: a draft
-    that is no longer a draft was run, and a job that looks exactly as before was not run. All other cases are UNTOLD.
+    that is no longer a draft was run, and a job that looks exactly as before was not run. All other cases are UNKNOWN.
     """
-    if now.status is Status.MISSING or before.status in _UNTOLD or before.status is Status.MISSING:
-        return Trace.UNTOLD
+    if now.status is Status.MISSING or before.status in _TELLS_NOTHING or before.status is Status.MISSING:
+        return Trace.UNKNOWN
     if before.status is Status.DRAFT:
         if now.status is Status.DRAFT and now.submitted_at is None:
             return Trace.NOT_DONE
@@ -82,12 +82,12 @@ def _trace_of_run(before: Evidence, now: Observation) -> Trace:
         case TimeOrder.LATER:
             return Trace.DONE
         case TimeOrder.SAME if before.submitted_at is not None:
-            return Trace.NOT_DONE if _looks_as_before(before, now, _MAY_BE_SAME) else Trace.UNTOLD
-        case TimeOrder.UNTOLD if before.timestamps and before.submitted_at is now.submitted_at is None:
+            return Trace.NOT_DONE if _looks_as_before(before, now, _MAY_BE_SAME) else Trace.UNKNOWN
+        case TimeOrder.UNKNOWN if before.timestamps and before.submitted_at is now.submitted_at is None:
             is_same = _looks_as_before(before, now, _SAME) and now.timestamps.keys() == before.timestamps.keys()
-            return Trace.NOT_DONE if is_same else Trace.UNTOLD
+            return Trace.NOT_DONE if is_same else Trace.UNKNOWN
         case _:
-            return Trace.UNTOLD
+            return Trace.UNKNOWN
 
 
 def _end_of(before: Evidence) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from reconciler.host.disk import Disk, replace
 from reconciler.model.digests import checksum
 from reconciler.model.errors import StateError
-from reconciler.model.history import ACCEPT, NOTE, HistoryEntry, Origin, Told
+from reconciler.model.history import ACCEPT, NOTE, Details, HistoryEntry, Origin
 from reconciler.model.jobs import State
 from reconciler.state.journal import Entry
 
@@ -61,13 +61,13 @@ class Written(NamedTuple):
 class Past(NamedTuple):
     """A history as it was found: where it stands and its content, b"" for none.
 
-    `untold` are lines of the journal that it may lack, `state` is the state once they are told, None
+    `unwritten` are lines of the journal that it may lack, `state` is the state once they are told, None
     where there is none; `trouble` says why the state could not be read, else it is "".
     """
 
     where: str
     content: bytes
-    untold: Sequence[Line] = ()
+    unwritten: Sequence[Line] = ()
     state: State | None = None
     trouble: str = ""
 
@@ -75,7 +75,7 @@ class Past(NamedTuple):
     def entries(self) -> list[HistoryEntry]:
         """What can be read of it, each entry once, oldest first."""
         found = {one.key: one.entry for one in read(self.content)[0]}
-        for line in self.untold:
+        for line in self.unwritten:
             entry = entry_of(line)
             if entry is not None:
                 found.setdefault((entry.op, entry.settles), entry)
@@ -250,14 +250,14 @@ def cut(text: str) -> str:
     return text
 
 
-def told_to_json(told: Told) -> dict[str, Any]:
+def details_to_json(details: Details) -> dict[str, Any]:
     """What a record of the journal keeps of it; short, since room for it is kept."""
     document = {
-        "outcome": told.outcome,
-        "status": told.status,
-        "requestId": told.request_id[:100],
-        "seconds": None if told.seconds is None else round(told.seconds, 3),
-        "reason": cut(told.reason[:500]),
+        "outcome": details.outcome,
+        "status": details.status,
+        "requestId": details.request_id[:100],
+        "seconds": None if details.seconds is None else round(details.seconds, 3),
+        "reason": cut(details.reason[:500]),
     }
     return _without_empty(document)
 
@@ -273,19 +273,19 @@ def call_line(intent: Entry, result: Entry | None) -> Line:
     end = (
         {"outcome": "in-doubt"}
         if result is None
-        else {"outcome": "unknown", "answer": result["answer"]} | _own(result, "told")
+        else {"outcome": "unknown", "answer": result["answer"]} | _own(result, "details")
     )
     return _line(intent, {"op": doubt["op"], "verb": doubt["verb"], "at": doubt["sentAt"], **end})
 
 
 def settled_line(result: Entry) -> Line:
     """The line that says what became of a call in doubt."""
-    return _line(result, {"op": result["op"], "verb": result["verb"], **_own(result, "told")})
+    return _line(result, {"op": result["op"], "verb": result["verb"], **_own(result, "details")})
 
 
 def record_line(entry: Entry) -> Line:
     """The line of a record that changed without a call."""
-    return _line(entry, {"op": entry["op"], "verb": entry["verb"], **_own(entry, "told")})
+    return _line(entry, {"op": entry["op"], "verb": entry["verb"], **_own(entry, "details")})
 
 
 def many_lines(entry: Entry) -> list[Line]:

@@ -49,7 +49,7 @@ def load(disk: Disk, path: str, target: Target | None, memory: Memory = FORGETFU
         if entries:
             codec.refuse_ambiguous(loaded.state.jobs, f"{path}, with the journal beside it,")
         before = history.stamped(history.lines_of(folded, ended=False), base.lineage, base.serial)
-        return loaded._replace(untold=(*before, *loaded.untold), stamp=stamp)
+        return loaded._replace(unwritten=(*before, *loaded.unwritten), stamp=stamp)
 
 
 def salvage(

@@ -31,7 +31,7 @@ class Loaded(NamedTuple):
     """What is on disk. `digest` is the state file's, "" for none.
 
     `entries` are the journal's records that the file lacks, None where there is no journal. `state`
-    has them replayed; its serial counts the write that this still takes (`changed`). `untold` are the
+    has them replayed; its serial counts the write that this still takes (`changed`). `unwritten` are the
     lines for the history of all that the journal holds; the history may have some of them. `stamp` is the
     state file's from right before it was read. `in_flight` are the jobs of the calls without a result in the journal.
     """
@@ -40,7 +40,7 @@ class Loaded(NamedTuple):
     digest: str
     entries: tuple[Entry, ...] | None
     changed: bool
-    untold: tuple[history.Line, ...] = ()
+    unwritten: tuple[history.Line, ...] = ()
     stamp: object = None
     in_flight: frozenset[str] = frozenset()
 
@@ -183,9 +183,9 @@ def replayed(
     changed = jobs != base.jobs
     kept = None if entries is None else tuple(entries)
     state = base._replace(jobs=jobs, serial=base.serial + changed)
-    untold = history.stamped(history.lines_of(entries or (), ended=True), state.lineage, state.serial)
+    unwritten = history.stamped(history.lines_of(entries or (), ended=True), state.lineage, state.serial)
     in_flight = frozenset(entry["job"] for entry in unanswered)
-    return Loaded(state, digest, kept, changed, tuple(untold), in_flight=in_flight)
+    return Loaded(state, digest, kept, changed, tuple(unwritten), in_flight=in_flight)
 
 
 def intents_open(entries: Sequence[Entry]) -> list[Entry]:

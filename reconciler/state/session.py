@@ -14,7 +14,7 @@ from typing import NamedTuple
 from reconciler.host.disk import Disk
 from reconciler.host.disk import replace as replace_file
 from reconciler.model.errors import StateError
-from reconciler.model.history import Origin, Told
+from reconciler.model.history import Details, Origin
 from reconciler.model.jobs import Doubt, Record, State, title
 from reconciler.state import codec, history
 from reconciler.state.journal import (
@@ -120,7 +120,7 @@ class Session:
         self._journal: Journal | None = None
         self._turn = threading.Lock()
         self._moved = threading.Condition(self._turn)
-        """Told when a checkpoint may begin, or has ended."""
+        """Notified when a checkpoint may begin, or has ended."""
         self._writers = 0
         self._folding = False
         self._broken: JournalBroken | None = None
@@ -131,7 +131,7 @@ class Session:
         if loaded and loaded.entries is not None:
             # Of the file that is to come, too: it comes out the same, whenever it is written.
             try:
-                self._tell(loaded.untold, again=True)
+                self._tell(loaded.unwritten, again=True)
                 self._journal = self._new_journal(loaded.entries)
                 self.checkpoint()
             except Displaced:
@@ -224,7 +224,7 @@ class Session:
             self._open[doubt.op] = _Open(entry, room)
             journal.append(content, reserve_bytes=room)
 
-    def conclude(self, op: str, name: str, record: Record | None, answer: str, told: Told | None = None) -> None:
+    def conclude(self, op: str, name: str, record: Record | None, answer: str, details: Details | None = None) -> None:
         """Put on disk what became of a call: the record it leads to, the answer in words, and what to tell of it.
 
         A call of an earlier session is settled by this, one of this session answered.
@@ -232,8 +232,8 @@ class Session:
         if record is not None and record.doubt is not None:
             record = record._replace(doubt=record.doubt._replace(answer=history.cut(record.doubt.answer)))
         entry = {**record_fields(name, record), "type": "result", "op": op, "answer": history.cut(answer)}
-        if told is not None:
-            entry["told"] = history.told_to_json(told)
+        if details is not None:
+            entry["details"] = history.details_to_json(details)
         call = self._open.get(op)
         if call is None:
             before = self._jobs.get(name)
@@ -247,7 +247,7 @@ class Session:
             self._lines.append(history.call_line(call.intent, entry) if call else history.settled_line(entry))
         self._checkpoint_if_long()
 
-    def put(self, name: str, record: Record | None, verb: str = "", told: Told | None = None) -> None:
+    def put(self, name: str, record: Record | None, verb: str = "", details: Details | None = None) -> None:
         """Put on disk what is recorded of a job without a call; None drops it.
 
         `verb` is what this is called in the history: `adopt`, or `forget` where it drops a record.
@@ -260,7 +260,7 @@ class Session:
             **self._signed(record or before),
             "type": "record",
             "verb": verb or ("forget" if record is None else "adopt"),
-            "told": history.told_to_json(told or Told()),
+            "details": history.details_to_json(details or Details()),
         }
         with self._writing() as journal:
             journal.append(encoded(entry))
@@ -272,13 +272,13 @@ class Session:
         """Put on disk what is recorded of several jobs without a call, all in one step; `verb` as in `put`."""
         if not records:
             return
-        told = {"outcome": "succeeded", "reason": reason}
+        details = {"outcome": "succeeded", "reason": reason}
         entry = {
             **self._signed(None),
             "type": "records",
             "records": {name: codec.record_to_json(record) for name, record in records.items()},
             "verb": verb,
-            "lines": {name: {"id": record.id, **told} for name, record in records.items()},
+            "lines": {name: {"id": record.id, **details} for name, record in records.items()},
         }
         with self._writing() as journal:
             journal.append(encoded(entry))

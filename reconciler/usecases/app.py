@@ -15,7 +15,7 @@ from reconciler.model.errors import (
     StateError,
     Usage,
 )
-from reconciler.model.history import APPLIED, NOT_APPLIED, Told
+from reconciler.model.history import APPLIED, NOT_APPLIED, Details
 from reconciler.model.jobs import EMPTY, NOT_OBSERVED, Desired, Job, Observation, Record, State, Status, Verb, title
 from reconciler.model.plan import STEPS, ActionKind, ActionOutcome, Outcome, Plan
 from reconciler.usecases.planning import (
@@ -528,7 +528,7 @@ def resolve(place: Place, world: World, job: str, was_applied: bool, why: str, l
     place, declared = declared_at(place, world)
     says = f"says {who_acts(place, world)}" + (f": {why}" if why else "")
     word = "applied" if was_applied else "not applied"
-    told = Told(APPLIED if was_applied else NOT_APPLIED, reason=why)
+    details = Details(APPLIED if was_applied else NOT_APPLIED, reason=why)
     with open_store(place, world).open(declared.target, "resolve", lock_timeout_s) as session:
         records = session.state.jobs
         meant = meant_by(job, declared.ids, records)
@@ -543,13 +543,13 @@ def resolve(place: Place, world: World, job: str, was_applied: bool, why: str, l
             known, about = _resolved_run(meant, manifest.jobs.get(meant.name), observed, was_applied)
             said = f"{about} was {word}, {says}"
             world.tell(f"settling {about} of {title(meant.name)} (engine job {meant.record.id})")
-            about_it = told._replace(reason=f"{about}: {why}" if why else about)
+            about_it = details._replace(reason=f"{about}: {why}" if why else about)
             session.put(meant.key, known._replace(resolved=said), "resolve", about_it)
             return f"{title(meant.name)}: {said}"
         said = f"{doubt.verb} sent at {doubt.sent_at} was {word}, {says}"
         world.tell(f"settling the call in doubt of {title(meant.name)}: {_call_of(meant)}")
         after = settled(meant.record, was_applied)
-        session.conclude(doubt.op, meant.key, after._replace(resolved=said) if after else None, said, told)
+        session.conclude(doubt.op, meant.key, after._replace(resolved=said) if after else None, said, details)
         return f"{title(meant.name)}: {said}"
 
 

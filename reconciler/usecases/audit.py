@@ -140,7 +140,7 @@ def check(place: Place, world: World) -> Checked:
     place = at_home(place, world)
     past = open_store(place, world).past()
     remarks = []
-    if past.untold:
+    if past.unwritten:
         remarks.append("a command was killed: the next command adds to the history what the journal holds")
     is_file = not is_on_branch(place) and os.path.exists(past.where)
     if is_file and attribute(past.where, "merge") not in (None, "union"):

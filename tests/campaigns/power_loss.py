@@ -39,7 +39,7 @@ from reconciler.engines.sandbox.life import Job as RemoteJob
 from reconciler.engines.sandbox.service import Options, Request, Service
 from reconciler.manifest import Manifest
 from reconciler.model.errors import ExitCode, ReconcilerError, StateError
-from reconciler.model.history import Told
+from reconciler.model.history import Details
 from reconciler.model.jobs import Desired, Doubt, Evidence, Job, OnConfigChange, Record, Status, Target, Verb
 from reconciler.model.plan import ActionKind
 from reconciler.state import history, journal, session
@@ -162,13 +162,13 @@ class Witness:
             self._real.intend(name, job_id, doubt, reason)
         self._promises.ops.add(doubt.op)
 
-    def conclude(self, op: str, name: str, record: Record | None, answer: str, told: Told | None = None) -> None:
+    def conclude(self, op: str, name: str, record: Record | None, answer: str, details: Details | None = None) -> None:
         def concluded(jobs: Jobs, opened: dict[str, tuple[str, str, Doubt]]) -> None:
             opened.pop(op, None)
             _set(jobs, name, record)
 
         with self._promises.change(concluded):
-            self._real.conclude(op, name, record, answer, told)
+            self._real.conclude(op, name, record, answer, details)
 
     def put(self, name: str, record: Record | None, *told: Any) -> None:
         with self._promises.change(lambda jobs, _: _set(jobs, name, record)):
@@ -238,7 +238,7 @@ class Machine:
     def check_history(self) -> None:
         """Each call that was on record is told of once, and nothing is missing, once a session was left in peace."""
         past = self.store().past()
-        if past.untold:
+        if past.unwritten:
             raise Violation("the history lacks what is in a journal that is left")
         calls = Counter(one.entry.op for one in history.read(past.content)[0] if not one.entry.settles)
         missing = self.promises.ops - calls.keys()

@@ -197,7 +197,7 @@ def test_a_stale_read_of_an_abort_is_no_evidence_of_the_run_after_it() -> None:
     times = {"JOB_STATE_NEW": first, "JOB_STATE_RUNNING": second}
     before = Evidence(Status.ABORTED, "JOB_STATE_ABORTED", second, {**times, "JOB_STATE_ABORTED": third})
     stale = Observation(Status.ACTIVE, "JOB_STATE_RUNNING", submitted_at=second, timestamps=times)
-    assert trace_of(Verb.RUN, before, stale) is Trace.UNTOLD
+    assert trace_of(Verb.RUN, before, stale) is Trace.UNKNOWN
     newer = stale._replace(submitted_at=fourth, timestamps={**times, "JOB_STATE_RUNNING": fourth})
     assert trace_of(Verb.RUN, before, newer) is Trace.DONE
 

@@ -17,7 +17,7 @@ from reconciler.engines.sandbox.life import ledger
 from reconciler.host.ci import ci_identity
 from reconciler.host.disk import File, OsDisk
 from reconciler.manifest.schema import schema_text
-from reconciler.model.history import Origin, Told
+from reconciler.model.history import Details, Origin
 from reconciler.model.jobs import Desired, Doubt, Record, Target, Verb
 from reconciler.state import history
 from reconciler.state.backends.file import FileStore, Surroundings
@@ -258,7 +258,7 @@ def test_a_history_without_room_loses_neither_the_state_nor_a_line(tmp_path: Pat
         store(tmp_path, FullDisk()).open(TARGET, "apply", 0) as session,
     ):
         session.intend("a", "id-a", doubt("op-1"), "first run")
-        session.conclude("op-1", "a", RUNNING, "HTTP 200", Told("succeeded", 200, "r-1", 0.5))
+        session.conclude("op-1", "a", RUNNING, "HTTP 200", Details("succeeded", 200, "r-1", 0.5))
     assert (tmp_path / "jobs.state.json.journal").exists()
     found = store(tmp_path).past()
     assert [(e.op, e.outcome, e.serial) for e in found.entries] == [("op-1", "succeeded", 1)]
@@ -268,7 +268,7 @@ def test_a_history_without_room_loses_neither_the_state_nor_a_line(tmp_path: Pat
     assert [(e.op, e.status, e.request_id, e.seconds, e.commit) for e in past.entries] == [
         ("op-1", 200, "r-1", 0.5, "8f3c")
     ]
-    assert (past.untold, history.faults(past), (tmp_path / "jobs.state.json.journal").exists()) == ((), [], False)
+    assert (past.unwritten, history.faults(past), (tmp_path / "jobs.state.json.journal").exists()) == ((), [], False)
 
 
 @pytest.mark.parametrize("is_told", [False, True])
@@ -277,7 +277,7 @@ def test_a_crash_before_the_journal_is_cut_neither_loses_a_line_nor_writes_it_tw
 ) -> None:
     with pytest.raises(KeyboardInterrupt), store(tmp_path).open(TARGET, "apply", 0) as session:
         session.intend("a", "id-a", doubt("op-1"))
-        session.conclude("op-1", "a", RUNNING, "HTTP 200", Told())
+        session.conclude("op-1", "a", RUNNING, "HTTP 200", Details())
         session.intend("b", "id-b", doubt("op-2"))
         step = "_cut" if is_told else "_tell"
         setattr(session, step, lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -294,7 +294,7 @@ def test_a_call_without_a_result_as_its_command_ends_is_told_as_in_doubt(tmp_pat
         session.intend("a", "id-a", doubt("op-1"), "first run")
     past = store(tmp_path).past()
     assert [(e.op, e.outcome, e.reason, e.serial) for e in past.entries] == [("op-1", "in-doubt", "first run", 1)]
-    assert past.untold == ()
+    assert past.unwritten == ()
 
 
 def test_who_acts_is_asked_once_however_many_threads_write(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_a_call_in_flight_over_a_checkpoint_is_told_once_its_answer_is_there(tmp
         session.put("b", Record("id-b", Desired.RUNNING))
         session.checkpoint()
         assert [e.verb for e in store(tmp_path).past().entries] == ["adopt", "run"]
-        session.conclude("op-1", "a", RUNNING, "HTTP 200", Told())
+        session.conclude("op-1", "a", RUNNING, "HTTP 200", Details())
     entries = store(tmp_path).past().entries
     assert [(e.verb, e.outcome, e.reason) for e in entries] == [
         ("adopt", "succeeded", ""),
@@ -332,7 +332,7 @@ def test_a_note_on_a_run_has_a_line_only_where_its_write_of_the_state_has_no_oth
     began = {"a": RUNNING._replace(submitted_at="2026-11-21")}
     with store(tmp_path).open(TARGET, "apply", 0) as session:
         session.intend("a", "id-a", doubt("op-1"))
-        session.conclude("op-1", "a", RUNNING, "HTTP 200", Told())
+        session.conclude("op-1", "a", RUNNING, "HTTP 200", Details())
         session.put_all(began, "note")
     assert [e.verb for e in store(tmp_path).past().entries] == ["run"]
     with store(tmp_path).open(TARGET, "apply", 0) as session:

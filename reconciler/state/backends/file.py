@@ -141,8 +141,8 @@ class FileStore:
             accepted = State(state.lineage, serial, target, state.jobs)
             content = codec.encode(accepted)
             digest = codec.stated_digest(content)
-            untold = salvaged.untold
-            self._take("state accept", accepted, content, digest, untold, remarks, refuse_displaced, was_sound=False)
+            unwritten = salvaged.unwritten
+            self._take("state accept", accepted, content, digest, unwritten, remarks, refuse_displaced, was_sound=False)
             with self._writing("state accept"):
                 for name, disk in kept:
                     disk.remove(name)
@@ -162,8 +162,8 @@ class FileStore:
             digest = codec.stated_digest(content)
             self._marks.refuse_older(state.lineage, state.serial, digest, "the state to push")
             remarks = [f"serial {state.serial} was pushed"]
-            untold = loaded.untold if loaded else ()
-            self._take("state push", state, content, digest, untold, remarks, refuse_displaced, was_sound=True)
+            unwritten = loaded.unwritten if loaded else ()
+            self._take("state push", state, content, digest, unwritten, remarks, refuse_displaced, was_sound=True)
         return True
 
     def _take(
@@ -172,7 +172,7 @@ class FileStore:
         state: State,
         content: bytes,
         digest: str,
-        untold: Sequence[history.Line],
+        unwritten: Sequence[history.Line],
         remarks: Sequence[str],
         refuse_displaced: Callable[[], None],
         *,
@@ -186,7 +186,7 @@ class FileStore:
         with self._writing(command):
             refuse_displaced()
             # First, as an intent is: a state is not to be taken with nobody's name to it.
-            self._tell_taken(command, untold, state, digest, remarks)
+            self._tell_taken(command, unwritten, state, digest, remarks)
             mark_held(disk, self._path, state, digest, was_sound=was_sound)
             replace(disk, self._path, content, disk.mode(self._path) or 0o600, refuse_displaced)
             self._marks.note(state, digest)
@@ -196,7 +196,7 @@ class FileStore:
         """Remove a journal that says nothing which the file lacks: it was to go with the state before this one."""
         if loaded.entries is not None and not loaded.changed:
             with self._writing(command):
-                self._tell(loaded.untold)
+                self._tell(loaded.unwritten)
                 self._remove_journal()
 
     def _remove_journal(self) -> None:
@@ -295,7 +295,7 @@ class FileStore:
             if not state.serial and not state.jobs:
                 state = state._replace(lineage=codec.text_from_json(header["lineage"]))
             found = merged(state, entries, remarks)
-        return found._replace(untold=(*salvaged.untold, *found.untold))
+        return found._replace(unwritten=(*salvaged.unwritten, *found.unwritten))
 
     def past(self) -> history.Past:
         disk, path = self._around.disk, history.history_path(self._path)
@@ -305,10 +305,10 @@ class FileStore:
                 loaded = load(disk, self._path, None, self._around.memory)
             except StateError as fault:
                 return history.Past(path, content, trouble=fault.message)
-        return history.Past(path, content, *((loaded.untold, loaded.state) if loaded else ()))
+        return history.Past(path, content, *((loaded.unwritten, loaded.state) if loaded else ()))
 
     def _tell_taken(
-        self, command: str, untold: Sequence[history.Line], state: State, digest: str, remarks: Sequence[str]
+        self, command: str, unwritten: Sequence[history.Line], state: State, digest: str, remarks: Sequence[str]
     ) -> None:
         """Tell the history of what the journal still held, and of who takes the state as it stands."""
         line = {
@@ -319,7 +319,7 @@ class FileStore:
             "outcome": "succeeded",
             "reason": "; ".join(remarks),
         }
-        self._tell([*untold, *history.stamped([line], state.lineage, state.serial)])
+        self._tell([*unwritten, *history.stamped([line], state.lineage, state.serial)])
 
     def _tell(self, lines: Sequence[history.Line]) -> None:
         """Append to the history what it lacks of these."""

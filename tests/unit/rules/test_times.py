@@ -99,7 +99,7 @@ def test_words_that_are_no_time_have_no_order(words: str) -> None:
 
 
 def test_what_is_not_told_stands_to_nothing() -> None:
-    assert compare(None, TEN) is compare(TEN, None) is compare(None, None) is compare(None, "") is TimeOrder.UNTOLD
+    assert compare(None, TEN) is compare(TEN, None) is compare(None, None) is compare(None, "") is TimeOrder.UNKNOWN
     assert not is_other(None, TEN)
 
 

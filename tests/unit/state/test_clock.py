@@ -137,8 +137,8 @@ def test_a_doubt_of_another_decade_is_settled_as_one_of_today(tmp_path: Path, cl
 @pytest.mark.parametrize(
     ("submitted_at", "trace"),
     [
-        ("1970-01-01T00:00:00Z", Trace.UNTOLD),
-        ("2026-11-21T09:59:59Z", Trace.UNTOLD),
+        ("1970-01-01T00:00:00Z", Trace.UNKNOWN),
+        ("2026-11-21T09:59:59Z", Trace.UNKNOWN),
         ("2100-01-01T00:00:00Z", Trace.DONE),
     ],
 )

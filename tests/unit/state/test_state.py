@@ -14,7 +14,7 @@ import pytest
 from journals import encode_entry
 from reconciler.host.disk import OsDisk, OsFile
 from reconciler.model.errors import LockTaken, StateError
-from reconciler.model.history import Told
+from reconciler.model.history import Details
 from reconciler.model.jobs import Desired, Doubt, Evidence, Record, State, Status, Target, Verb
 from reconciler.state import codec
 from reconciler.state.backends.file import FileStore, Surroundings
@@ -547,7 +547,7 @@ def test_the_longest_result_of_a_call_fits_into_the_room_that_was_kept_for_it(
         after = Record("i" * 128, Desired.RUNNING, config, used | {WIDE * 128}, WIDE * 100, protect=True)
         if in_doubt:
             after = (record or Record("i" * 128, None))._replace(doubt=doubt._replace(answer=text))
-        told = Told("in-doubt", 503, WIDE * 500, 123456.789, text)
+        told = Details("in-doubt", 503, WIDE * 500, 123456.789, text)
         session.conclude(doubt.op, name, after, text, told)
         journal = session._journal
         assert journal is not None
