@@ -7,7 +7,6 @@ so that any edit, merge or truncation shows. It holds no time of writing, no ver
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from reconciler.host.memory import FORGETFUL, Memory
 from reconciler.model.commands import command
 from reconciler.model.digests import sha256
 from reconciler.model.errors import StateError
@@ -53,18 +52,13 @@ def encode(state: State) -> bytes:
     return _OPENING + digest_of(rest).encode() + _CLOSING + rest
 
 
-def decode(content: bytes, where: str, memory: Memory = FORGETFUL) -> State:
+def decode(content: bytes, where: str) -> State:
     """The state in a file's bytes; raises `StateError` (naming `where`) unless every byte is as written."""
-    document = memory.recall("state", content)
-    if document is not None:
-        return _state_from_json(document)
     _refuse_conflict(content, where)
     digest = stated_digest(content)
     if not is_whole(content, digest):
         raise StateError(f"{where} is damaged: {_damage(content, digest)}", _way_out(content, where))
-    state, document = _parse(content, where)
-    memory.remember("state", content, document)
-    return state
+    return _parse(content, where)
 
 
 def decode_unchecked(content: bytes, where: str) -> State:
@@ -73,7 +67,7 @@ def decode_unchecked(content: bytes, where: str) -> State:
     Raises `StateError` where it is no state at all, or one that nobody could tell the jobs of: see `refuse_ambiguous`.
     """
     _refuse_conflict(content, where)
-    return _parse(content, where, pairs=_each_key_once)[0]
+    return _parse(content, where, pairs=_each_key_once)
 
 
 def refuse_ambiguous(jobs: Mapping[str, Record], where: str) -> None:
@@ -270,7 +264,7 @@ def _indented(value: Any, margin: str, scalar: Callable[[Any], str]) -> str:
 
 def _parse(
     content: bytes, where: str, pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None
-) -> tuple[State, Any]:
+) -> State:
     import json
 
     try:
@@ -287,7 +281,7 @@ def _parse(
             f"{where} is no state file: {_damage(content, '') if not content else str(fault)[:200]}", _restore(where)
         ) from fault
     refuse_ambiguous(state.jobs, where)
-    return state, document
+    return state
 
 
 def _state_from_json(document: Mapping[str, Any]) -> State:

@@ -18,7 +18,7 @@ from reconciler.model.jobs import State, Target
 if TYPE_CHECKING:
     from reconciler.manifest import DeclaredState
     from reconciler.state.history import Past
-    from reconciler.state.port import Seen, Store
+    from reconciler.state.port import Store
     from reconciler.state.session import Session
 
 ON_BRANCH = "git+"
@@ -126,17 +126,15 @@ def _with_state(verb: str, state: str, *operands: str) -> str:
 class CheckedStore:
     """A `Store` that refuses to be empty where something tells of records: elsewhere, or lost.
 
-    All else is left to the store within. A home that the command itself names with --state is taken at its word:
-    that a state is gone is then only remarked, with `tell`.
+    Everything else is left to the store within. If the command itself names the home with --state, a state that is
+    gone is not refused: `warn` is called with a sentence that says so.
     """
 
-    def __init__(self, store: "Store", home: Home, paths: Sequence[str], tell: Callable[[str], None]) -> None:
+    def __init__(self, store: "Store", home: Home, paths: Sequence[str], warn: Callable[[str], None]) -> None:
         self._store = store
         self._home = home
         self._paths = paths
-        self._tell = tell
-        self.warning = ""
-        """Of what was seen last: that it is empty, and that there were records; else ""."""
+        self._warn = warn
 
     @property
     def where(self) -> str:
@@ -145,31 +143,24 @@ class CheckedStore:
     def read(self, target: Target) -> State | None:
         state = self._store.read(target)
         self._check(state is None, target)
-        if self.warning:
-            self._tell(f"Warning: {self.warning}")
         return state
-
-    def seen(self, target: Target) -> "Seen":
-        seen = self._store.seen(target)
-        self._check(seen.state is None, target)
-        return seen
 
     @contextmanager
     def open(self, target: Target, what: str, timeout_s: float) -> "Iterator[Session]":
         with self._store.open(target, what, timeout_s) as session:
             state = session.state
             self._check(not state.serial and not state.jobs, target)
-            if self.warning:
-                self._tell(f"Warning: {self.warning}")
             yield session
 
     def _check(self, is_empty: bool, target: Target) -> None:
-        self.warning = ""
+        """Refuse an empty state, or warn of it, where something tells of records."""
         if not is_empty:
             return
-        self.warning = self._loss()
-        if self.warning and self._home.named_by != "--state":
-            raise self._gone(self.warning)
+        loss = self._loss()
+        if loss and self._home.named_by != "--state":
+            raise self._gone(loss)
+        if loss:
+            self._warn(loss)
         if not self._home.named_by:
             self._refuse_beside_another(target)
 
@@ -234,9 +225,6 @@ class CheckedStore:
 
     def _apart(self) -> str:
         return f"if its state is meant to stand apart: {_with_state('plan', self._home.url)}"
-
-    def stands(self, lineage: str, serial: int, digest: str) -> bool:
-        return self._store.stands(lineage, serial, digest)
 
     def past(self) -> "Past":
         return self._store.past()

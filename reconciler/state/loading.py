@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from reconciler.host.disk import Disk
-from reconciler.host.memory import FORGETFUL, Memory
 from reconciler.model.commands import command
 from reconciler.model.errors import StateError
 from reconciler.model.jobs import State, Target
@@ -25,7 +24,7 @@ from reconciler.state.replay import (
 )
 
 
-def load(disk: Disk, path: str, target: Target | None, memory: Memory = FORGETFUL) -> Loaded | None:
+def load(disk: Disk, path: str, target: Target | None) -> Loaded | None:
     """Read state file and journal, None where there is neither. Writes nothing.
 
     Raises `StateError` where they are damaged, do not belong together, or are for another target;
@@ -33,7 +32,7 @@ def load(disk: Disk, path: str, target: Target | None, memory: Memory = FORGETFU
     """
     stamp = disk.stamp(path)
     content = disk.read(path)
-    base = None if content is None else codec.decode(content, path, memory)
+    base = None if content is None else codec.decode(content, path)
     digest = "" if content is None else codec.stated_digest(content)
     journal = disk.read(journal_path(path))
     entries = None

@@ -1,18 +1,11 @@
 """The port to wherever state lives, and what every store promises."""
 
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from reconciler.model.jobs import State, Target
 from reconciler.state.history import Past
 from reconciler.state.session import Session
-
-
-class Seen(NamedTuple):
-    """What is recorded, as `Store.read` tells it. `digest` is that of its file, "" where that does not hold it all."""
-
-    state: State | None
-    digest: str
 
 
 class Store(Protocol):
@@ -31,15 +24,6 @@ class Store(Protocol):
 
     def read(self, target: Target) -> State | None:
         """What is recorded, the journal included; None where nothing was ever applied."""
-
-    def seen(self, target: Target) -> Seen:
-        """The same, with what its file is known by."""
-
-    def stands(self, lineage: str, serial: int, digest: str) -> bool:
-        """Whether what is recorded is known to be just what was seen so; False where to tell takes as long as to read.
-
-        Raises as `read` does for a state that is older than one that was seen here.
-        """
 
     def open(self, target: Target, what: str, timeout_s: float) -> AbstractContextManager[Session]:
         """Lock the state for the command `what` and load it; on leaving, write it and unlock.

@@ -140,8 +140,8 @@ def plan(
     in `Plan`.
     """
     place, manifest = opened(place, world)
-    store = open_store(place, world)
-    state = store.seen(manifest.target).state or empty(manifest.target)
+    losses: list[str] = []
+    state = open_store(place, world, losses.append).read(manifest.target) or empty(manifest.target)
     matching = picked(manifest, state, selection)
     observed: Mapping[str, Observation] = {}
     if refresh:
@@ -154,8 +154,7 @@ def plan(
             observed = observe_jobs(engine, ids, parallelism)
         _tell_of_no_reads(manifest, observed, world)
     made = plan_of(place, world, manifest, state, matching, selection, observed, allowed, provenance=provenance)
-    if store.warning:
-        made = made._replace(warnings=(store.warning, *made.warnings))
+    made = made._replace(warnings=(*losses, *made.warnings))
     refusal = refusal_of(made, manifest, state, is_read=refresh)
     return Planned(made, refusal, manifest, state, matching, observed)
 

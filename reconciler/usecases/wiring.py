@@ -263,8 +263,11 @@ def is_on_branch(place: Place) -> bool:
     return _home(place).is_on_branch
 
 
-def open_store(place: Place, world: World) -> CheckedStore:
-    """The store of a located place's state. It refuses to be empty where something tells of records."""
+def open_store(place: Place, world: World, warn: Callable[[str], None] | None = None) -> CheckedStore:
+    """The store of a located place's state. It refuses to be empty where something tells of records.
+
+    `warn` is called where an empty state is taken all the same; without it the person is told.
+    """
     store: Store
     if is_on_branch(place):
         store = open_branch(place, world)
@@ -273,7 +276,8 @@ def open_store(place: Place, world: World) -> CheckedStore:
 
         _refuse_other_file(_home(place))
         store = FileStore(state_path(place), _surroundings(place, world))
-    return CheckedStore(store, _home(place), manifest_paths(place), world.tell)
+    tell = warn or (lambda text: world.tell(f"Warning: {text}"))
+    return CheckedStore(store, _home(place), manifest_paths(place), tell)
 
 
 def _refuse_other_file(home: "Home") -> None:

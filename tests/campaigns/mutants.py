@@ -143,7 +143,7 @@ MUTANTS = [
     Mutant("a proxy's password is shown", "engines/bytenite/engine.py", "            self._tokens.withhold(secret)\n", "            pass\n", "test_canary.py", "credentials_of_a_proxy"),
     Mutant("the path that sorts first decides where state lives", "state/homes.py", "    if len(paths) > 1:\n", "    if False:\n", "test_homes.py", "sorts_first"),
     Mutant("an empty state beside another is taken", "state/homes.py", "        if not self._home.named_by:\n            self._refuse_beside_another(target)\n", "", "test_homes.py", "same_target or applied_as_a_folder"),
-    Mutant("a state that is gone is a first run", "state/homes.py", "        if self.warning and self._home.named_by != \"--state\":\n", "        if False:\n", "test_homes.py", "is_gone"),
+    Mutant("a state that is gone is a first run", "state/homes.py", "        if loss and self._home.named_by != \"--state\":\n", "        if False:\n", "test_homes.py", "is_gone"),
     Mutant("a state's variable counts as the command's word", "cli/options.py", "    state_from = variable_of(ctx, parameters[\"state_url\"]) or \"--state\"\n", "    state_from = \"--state\"\n", "test_homes.py", "until_the_command_names_it"),
     Mutant("a declared state leads out of the repository", "state/homes.py", "    if not is_within(real, root or folder) or path.endswith(\"/\") or real == (root or folder):\n", "    if False:\n", "test_homes.py", "can_not_be_is_refused"),
     Mutant("a head is guessed between the marks of a conflict", "manifest/salvage.py", "            if in_conflict or name in blocks or not inner:\n", "            if not inner:\n", "test_homes.py", "is_not_guessed"),

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from reconciler.host.disk import Disk, OsDisk, is_mounted_alone, replace
 from reconciler.host.lock import holder_of, locked
-from reconciler.host.memory import FORGETFUL, Memory
 from reconciler.model.commands import command, settling
 from reconciler.model.errors import LockTaken, Refused, StateError
 from reconciler.model.history import ACCEPT, Origin
@@ -16,7 +15,6 @@ from reconciler.model.jobs import State, Target
 from reconciler.state import codec, history
 from reconciler.state.journal import Displaced, decode, journal_path
 from reconciler.state.loading import load, mark_held, only_known_shapes, refuse_other_target, salvage
-from reconciler.state.port import Seen
 from reconciler.state.replay import Loaded, merged
 from reconciler.state.session import Scribe, Session
 
@@ -35,7 +33,6 @@ class Surroundings(NamedTuple):
     now: Callable[[], str]
     new_lineage: Callable[[], str]
     wait: Callable[[float], bool]
-    memory: Memory = FORGETFUL
     origin: Callable[[str], Origin] | None = None
 
 
@@ -59,9 +56,6 @@ class FileStore:
         return self._path
 
     def read(self, target: Target) -> State | None:
-        return self.seen(target).state
-
-    def seen(self, target: Target) -> Seen:
         with self._looking() as folder:
             loaded = self._load(target)
             holder = self._at_work(folder) if loaded and loaded.in_flight else ""
@@ -69,22 +63,12 @@ class FileStore:
                 # The command may have ended meanwhile; then its calls were answered.
                 loaded = self._load(target)
         if loaded is None:
-            return Seen(None, "")
-        state = _under_way(loaded, holder) if holder else loaded.state
-        return Seen(state, loaded.digest if loaded.entries is None else "")
-
-    def stands(self, lineage: str, serial: int, digest: str) -> bool:
-        disk, journal = self._around.disk, journal_path(self._path)
-        with self._looking():
-            content = disk.read(self._path)
-            if content is None or not codec.is_whole(content, digest) or disk.mode(journal) is not None:
-                return False
-            self._marks.refuse_older(lineage, serial, digest, self._path)
-            return not self._kept(lineage)
+            return None
+        return _under_way(loaded, holder) if holder else loaded.state
 
     def _load(self, target: Target) -> Loaded | None:
         self._refuse_shared_history()
-        loaded = load(self._around.disk, self._path, target, self._around.memory)
+        loaded = load(self._around.disk, self._path, target)
         kept = self._kept(loaded.state.lineage if loaded else "")
         if kept:
             raise StateError(
@@ -302,7 +286,7 @@ class FileStore:
         with self._looking():
             content = disk.read(path) or b""
             try:
-                loaded = load(disk, self._path, None, self._around.memory)
+                loaded = load(disk, self._path, None)
             except StateError as fault:
                 return history.Past(path, content, trouble=fault.message)
         return history.Past(path, content, *((loaded.unwritten, loaded.state) if loaded else ()))

@@ -57,7 +57,6 @@ from reconciler.state.backends.repository import (
 from reconciler.state.history import Past
 from reconciler.state.journal import JournalBroken, Overtaken
 from reconciler.state.loading import OtherTarget
-from reconciler.state.port import Seen
 from reconciler.state.session import Session
 
 RENEW_AFTER_S = 10.0
@@ -113,14 +112,8 @@ class BranchStore:
         return f"{self._path} on {self._repository.where}"
 
     def read(self, target: Target) -> State | None:
-        return self.seen(target).state
-
-    def seen(self, target: Target) -> Seen:
         with self._worded():
-            return self._files(self._seen_disk()).seen(target)
-
-    def stands(self, lineage: str, serial: int, digest: str) -> bool:
-        return False  # to ask the remote takes longer than to read what it says
+            return self._files(self._seen_disk()).read(target)
 
     @contextmanager
     def open(self, target: Target, what: str, timeout_s: float) -> Iterator[Session]:
