@@ -262,9 +262,7 @@ def _indented(value: Any, margin: str, scalar: Callable[[Any], str]) -> str:
     return f"{opening}\n{deeper}" + f",\n{deeper}".join(items) + f"\n{margin}{closing}"
 
 
-def _parse(
-    content: bytes, where: str, pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None
-) -> State:
+def _parse(content: bytes, where: str, pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None) -> State:
     import json
 
     try:
