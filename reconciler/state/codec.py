@@ -38,7 +38,7 @@ _Configs = dict[tuple[Any, ...], Config]
 
 def encode(state: State) -> bytes:
     """The state file's bytes; equal states give equal bytes."""
-    from json import JSONEncoder
+    import json
 
     document = {
         "formatVersion": FORMAT_VERSION,
@@ -47,7 +47,7 @@ def encode(state: State) -> bytes:
         "serial": state.serial,
         "target": {"endpoint": state.target.endpoint, "engine": state.target.engine},
     }
-    text = _indented(document, "", JSONEncoder(ensure_ascii=False).encode)
+    text = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True)
     rest = text.removeprefix("{\n").encode("utf-8", "backslashreplace") + b"\n"
     return _OPENING + digest_of(rest).encode() + _CLOSING + rest
 
@@ -243,23 +243,6 @@ def _config(document: Mapping[str, Any], configs: _Configs | None = None) -> Con
     if configs is not None:
         configs[key] = config
     return config
-
-
-def _indented(value: Any, margin: str, scalar: Callable[[Any], str]) -> str:
-    """What `json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False)` gives, ten times as fast.
-
-    With an indent, the standard encoder leaves its C code.
-    """
-    if not isinstance(value, dict | list) or not value:
-        return scalar(value)
-    deeper = margin + "  "
-    if isinstance(value, list):
-        items = [_indented(item, deeper, scalar) for item in value]
-        opening, closing = "[", "]"
-    else:
-        items = [f"{scalar(key)}: {_indented(value[key], deeper, scalar)}" for key in sorted(value)]
-        opening, closing = "{", "}"
-    return f"{opening}\n{deeper}" + f",\n{deeper}".join(items) + f"\n{margin}{closing}"
 
 
 def _parse(content: bytes, where: str, pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None) -> State:

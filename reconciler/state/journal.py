@@ -18,6 +18,7 @@ What a reader finds:
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any, Self
 
@@ -164,9 +165,9 @@ class Journal:
         raises, this raises. Raises `OSError`; then the old file, if any, is still the one in place or the new
         one is whole.
         """
-        temporary = f"{path}.tmp"
         self._disk = disk
         self._path = path
+        self._temporary_path = f"{path}.tmp"
         self._turn = threading.Lock()
         self._waiting: list[_Waiter] = []
         self._number = 0
@@ -178,24 +179,11 @@ class Journal:
         self._flushed = len(entries)  # true once the file is in place
         self._flushing = False
         self._broken = ""
-        self._file: File = disk.create(temporary, mode)
+        self._file: File = disk.create(self._temporary_path, mode)
         try:
-            for entry in entries:
-                # They may come from a journal before, and have their numbers there.
-                self._add(encoded({name: value for name, value in entry.items() if name not in _OWN}))
-            self._write(*self._taken())
-            self._file.sync()
-            before_rename()
-            disk.rename(temporary, path)
-            disk.sync_folder(path)
+            self._put_in_place(entries, before_rename)
         except (OSError, StateError):
-            try:
-                # It may have its name already, and another command may have a file of this name by now.
-                if disk.is_at(temporary, self._file):
-                    disk.remove(temporary)
-            except OSError:  # it stays for the next one to replace
-                pass
-            self._file.close()
+            self._discard()
             raise
 
     @property
@@ -242,6 +230,25 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; all appended records are on disk already."""
+        self._file.close()
+
+    def _put_in_place(self, entries: list[Entry], before_rename: Callable[[], None]) -> None:
+        """Write and flush the first entries, then give the file the name of the journal."""
+        for entry in entries:
+            # An entry of an earlier journal still has the number that it had there.
+            self._add(encoded({name: value for name, value in entry.items() if name not in _OWN}))
+        self._write(*self._taken())
+        self._file.sync()
+        before_rename()
+        self._disk.rename(self._temporary_path, self._path)
+        self._disk.sync_folder(self._path)
+
+    def _discard(self) -> None:
+        """Close the file, and remove it where it still has its temporary name."""
+        # Another command may have made a file of the same temporary name. Only our own file may be removed.
+        with suppress(OSError):  # the next command replaces a temporary file that stays
+            if self._disk.is_at(self._temporary_path, self._file):
+                self._disk.remove(self._temporary_path)
         self._file.close()
 
     def _flush(self) -> None:

@@ -62,32 +62,14 @@ def salvage(
     """
     remarks: list[str] = []
     content = disk.read(path)
-    base = State(lineage, 0, target, {}) if content is None else codec.decode_unchecked(content, path)
-    if content is None:
-        remarks.append(f"{path} is not there: starting from an empty state")
-    else:
-        try:
-            codec.decode(content, path)
-        except StateError as fault:
-            remarks.append(fault.message)
-    journal = disk.read(journal_path(path))
-    entries: list[Entry] | None = None
-    if journal is not None:
-        try:
-            entries = decode(journal, journal_path(path))
-        except JournalDamaged as fault:
-            remarks.append(fault.message)
-            entries = fault.readable
+    empty = State(lineage, 0, target, {})
+    base = _salvaged_state(content, path, empty, remarks)
+    entries = _salvaged_entries(disk.read(journal_path(path)), path, remarks)
     with only_known_shapes(path):
         starts_elsewhere = False
-        if content is None and entries:
-            header = entries[0]
-            engine, endpoint = (codec.text_from_json(header.get(name, "")) for name in ("engine", "endpoint"))
-            base = base._replace(
-                lineage=codec.text_from_json(header.get("lineage", lineage)),
-                target=Target(engine, endpoint) if engine else target,
-            )
-        elif content is not None and entries:
+        if entries and content is None:
+            base = _state_before(entries[0], empty)
+        elif entries and content is not None:
             digest = codec.stated_digest(content)
             starts_elsewhere = started_from(entries[0]) != digest and not held_count(entries, digest)
             entries = lacking(entries, digest)
@@ -98,10 +80,42 @@ def salvage(
         base = base._replace(target=target)
         if entries is not None:
             remarks.append(f"replayed {len(entries)} journal records")
-        if starts_elsewhere:
-            assert entries is not None
+        if entries and starts_elsewhere:
             return merged(base, entries, remarks), remarks
         return replayed(base, "", entries), remarks
+
+
+def _salvaged_state(content: bytes | None, path: str, empty: State, remarks: list[str]) -> State:
+    """The state in a file whose digest may be wrong, or `empty` where there is no file; `remarks` get what is wrong."""
+    if content is None:
+        remarks.append(f"{path} is not there: starting from an empty state")
+        return empty
+    state = codec.decode_unchecked(content, path)
+    try:
+        codec.decode(content, path)
+    except StateError as fault:
+        remarks.append(fault.message)
+    return state
+
+
+def _salvaged_entries(content: bytes | None, path: str, remarks: list[str]) -> list[Entry] | None:
+    """The readable records of a journal, None where there is no journal; `remarks` get what is wrong."""
+    if content is None:
+        return None
+    try:
+        return decode(content, journal_path(path))
+    except JournalDamaged as fault:
+        remarks.append(fault.message)
+        return fault.readable
+
+
+def _state_before(header: Entry, empty: State) -> State:
+    """The empty state that a journal with this header starts from; `empty` fills in what the header lacks."""
+    engine, endpoint = (codec.text_from_json(header.get(name, "")) for name in ("engine", "endpoint"))
+    return empty._replace(
+        lineage=codec.text_from_json(header.get("lineage", empty.lineage)),
+        target=Target(engine, endpoint) if engine else empty.target,
+    )
 
 
 def mark_held(disk: Disk, path: str, state: State, digest: str, *, was_sound: bool) -> None:

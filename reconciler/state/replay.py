@@ -1,7 +1,7 @@
 """What the records of a journal make of the state that they start from, and what each record holds. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from reconciler.model.errors import StateError
 from reconciler.model.jobs import Doubt, Record, State, Target, displaced_key, title
@@ -58,40 +58,59 @@ def merged(theirs: State, entries: Sequence[Entry], remarks: list[str]) -> Loade
     job. A journal that was not left in order does not say which jobs it changed: then its record counts.
     Raises as `codec.record_from_json` does on records of another shape.
     """
-    told = [entry["records"] for entry in entries if entry["type"] == "base"]
-    before_it: dict[str, Any] = told[-1] if told else {}
-    base = {name: None if found is None else codec.record_from_json(found) for name, found in before_it.items()}
-    start = {**theirs.jobs, **{name: record for name, record in base.items() if record is not None}}
-    for name, record in base.items():
-        if record is None:
-            start.pop(name, None)
+    base = _merge_base(entries)
+    start = dict(theirs.jobs)
+    for name, record in (base or {}).items():
+        set_record(start, name, record)
     ours = replayed(theirs._replace(jobs=start), "", entries, moved=moved_aside)
     touched = base or {name: start.get(name) for name in {*ours.state.jobs, *start}}
     settled = {entry["op"] for entry in entries if entry["type"] == "result"}
     jobs = dict(theirs.jobs)
-    name_of = {record.id: name for name, record in theirs.jobs.items()}
+    key_of_id = {record.id: key for key, record in theirs.jobs.items()}
     for name, before in touched.items():
-        their, our = theirs.jobs.get(name), ours.state.jobs.get(name)
-        if our in (before, their):
+        our = ours.state.jobs.get(name)
+        if our in (before, theirs.jobs.get(name)):
             continue
-        key = name
-        if our is not None and (their is None or their.id != our.id):
-            # The state file has this engine job under another name, or another engine job under this name.
-            key = name_of.get(our.id) or (name if their is None else displaced_key(name, our.id))
-            their = theirs.jobs.get(key)
-        if their is None or (their == before and told):
+        key = name if our is None else _key_of(our, name, theirs.jobs, key_of_id)
+        their = theirs.jobs.get(key)
+        if their is None or (their == before and base is not None):
             set_record(jobs, key, our)
+        elif our is not None and (base is None or (their.doubt is not None and their.doubt.op in settled)):
+            jobs[key] = _with_both_tokens(our, their)
         elif our is not None:
-            tokens, protect = their.run_tokens | our.run_tokens, their.protect or our.protect
-            if not told or (their.doubt is not None and their.doubt.op in settled):
-                jobs[key] = our._replace(run_tokens=tokens, protect=protect)
-                continue
-            jobs[key] = their._replace(run_tokens=tokens, protect=protect, doubt=their.doubt or our.doubt)
+            jobs[key] = _with_both_tokens(their, our)._replace(doubt=their.doubt or our.doubt)
             remarks.append(
                 f"{title(key)}: the state file and the journal both tell of calls of it: its record is that of the "
                 "file, with the run tokens of both; look at the job"
             )
     return ours._replace(state=ours.state._replace(jobs=jobs))
+
+
+def _merge_base(entries: Sequence[Entry]) -> dict[str, Record | None] | None:
+    """The record that each job had before the journal changed the job, by name; None for a job without a record.
+
+    Returns None where the journal does not say which jobs it changed.
+    """
+    bases = [entry["records"] for entry in entries if entry["type"] == "base"]
+    if not bases:
+        return None
+    return {name: None if found is None else codec.record_from_json(found) for name, found in bases[-1].items()}
+
+
+def _key_of(record: Record, name: str, jobs: Mapping[str, Record], key_of_id: Mapping[str, str]) -> str:
+    """The key under which `jobs` may hold a record of the job `name`: no two keys may stand for one engine job.
+
+    `key_of_id` maps the id of each engine job in `jobs` to its key.
+    """
+    at_name = jobs.get(name)
+    if at_name is not None and at_name.id == record.id:
+        return name
+    return key_of_id.get(record.id) or (name if at_name is None else displaced_key(name, record.id))
+
+
+def _with_both_tokens(record: Record, other: Record) -> Record:
+    """The first record, with the run tokens and the protection of both records."""
+    return record._replace(run_tokens=record.run_tokens | other.run_tokens, protect=record.protect or other.protect)
 
 
 def fit(base: State | None, digest: str, entries: list[Entry], path: str) -> tuple[State, list[Entry], list[Entry]]:

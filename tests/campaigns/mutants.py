@@ -46,7 +46,7 @@ MUTANTS = [
     Mutant("the list is what its first pages say", "engines/bytenite/listing.py", "            if page.has_next is False and", "            if not page.has_next and", "test_bytenite_engine.py", "whatever_it_says"),
     Mutant("ok: false in a 200 counts as applied", "engines/bytenite/answers.py", "    return fields.get(\"ok\") is False or _says_anything(fields.get(\"error\"))", "    return False", "test_server_faults.py", "not-ok or error-in-200"),
     Mutant("the folder is not flushed after the rename", "host/disk.py", "        raise\n    disk.sync_folder(path)\n", "        raise\n", "test_power_loss.py", ""),
-    Mutant("the journal's header is not flushed before its rename", "state/journal.py", "            self._file.sync()\n            before_rename()\n", "            before_rename()\n", "test_power_loss.py", ""),
+    Mutant("the journal's header is not flushed before its rename", "state/journal.py", "        self._file.sync()\n        before_rename()\n", "        before_rename()\n", "test_power_loss.py", ""),
     Mutant("no baseline in the intent", "apply/execute.py", "before = None if observed.status is Status.NOT_OBSERVED else _baseline(verb, observed, subject.record)", "before = None", "test_commands.py", "answer_is_lost_but_which_shows"),
     Mutant("the time of submission is no evidence", "rules/lost_calls.py", "        case TimeOrder.LATER:\n            return Trace.DONE\n", "        case TimeOrder.LATER:\n            return Trace.UNKNOWN\n", "test_evidence.py", "lost_run"),
     Mutant("a repeat may hit a newer run", "rules/lost_calls.py", "    if now.is_of_other_run(before.submitted_at) or is_newer_run(before, now):", "    if False:", "test_evidence.py", "newer or abort"),
