@@ -59,49 +59,62 @@ class JournalDamaged(StateError):
 
 
 class JournalBroken(StateError):
-    """A write or flush of the journal failed; it is unknown what is on disk, so nothing more is written.
+    """Writing ended, and nothing more is written or sent: it is unknown which of the last records are on disk.
 
-    `doubtful` are jobs of which the record knows a call and not its result, though it may have been answered.
-    `is_unsent` is whether no call was sent at all. `kept` says what is on record all the same, and what to do.
+    `kept` says what is on record all the same, and what to do. `doubtful` are the jobs whose last call has no result on
+    record, though the call may have been answered. `is_unsent` is whether no call was sent at all. An error is not
+    changed once it is raised: `changed` makes a copy.
     """
 
     exit_code_once_sent = ExitCode.FAILED
     """The exit code of an apply that sent calls before this error."""
 
-    doubtful: frozenset[str] = frozenset()
-    is_unsent = False
-    kept = "the journal beside it has what was done: mend the disk, and apply again"
+    DEFAULT_KEPT = "the journal beside it has what was done: mend the disk, and apply again"
+    DEFAULT_HINT = "make room or mend the disk, and run the command again; what was recorded before is kept"
+    """What to do next. An empty one means that `kept` says so."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(why, "make room or mend the disk, and run the command again; what was recorded before is kept")
+    def __init__(
+        self, why: str, *, kept: str = "", doubtful: frozenset[str] = frozenset(), is_unsent: bool = False
+    ) -> None:
+        self.kept = kept or self.DEFAULT_KEPT
+        self.doubtful = doubtful
+        self.is_unsent = is_unsent
+        super().__init__(why, self.DEFAULT_HINT or self.kept)
 
-    def reworded(self, why: str) -> Self:
-        """The same error with another message."""
-        other = type(self)(why)
-        other.__dict__.update({name: value for name, value in self.__dict__.items() if name != "message"})
-        return other
+    def changed(
+        self,
+        *,
+        why: str | None = None,
+        kept: str | None = None,
+        doubtful: frozenset[str] | None = None,
+        is_unsent: bool | None = None,
+    ) -> Self:
+        """A copy of this error in which the values that are given take the place of the old ones."""
+        return type(self)(
+            self.message if why is None else why,
+            kept=self.kept if kept is None else kept,
+            doubtful=self.doubtful if doubtful is None else doubtful,
+            is_unsent=self.is_unsent if is_unsent is None else is_unsent,
+        )
 
 
 class Overtaken(JournalBroken):
-    """Someone else changed this state while we were at work on it: nothing more is written, or sent."""
+    """Another command changed the state while this command was at work on it. Nothing more is written or sent."""
 
     exit_code = ExitCode.REFUSED
     exit_code_once_sent = ExitCode.REFUSED
-    kept = "nothing more was sent: see what the other did (`reconciler history`), plan again, and apply"
-
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.hint = self.kept
+    DEFAULT_KEPT = "nothing more was sent: see what the other did (`reconciler history`), plan again, and apply"
+    DEFAULT_HINT = ""
 
 
 class Displaced(Overtaken):
     """The state file, the journal or the lock file is no longer the file that this command opened.
 
-    What was done stays on record. `kept` says where, and what to do.
+    What was done stays on record, and `kept` says where.
     """
 
     exit_code_once_sent = ExitCode.FAILED
-    kept = "nothing was written over: look at the state file, plan again, and apply"
+    DEFAULT_KEPT = "nothing was written over: look at the state file, plan again, and apply"
 
 
 def journal_path(path: str) -> str:

@@ -336,15 +336,14 @@ class Session:
             if self._displaced is not None:
                 raise self._displaced
         except Displaced as fault:
-            fault.is_unsent = not self._has_intended
+            kept = None
             if self._journal is not None and not self.is_stranded:
                 self._leave(self._journal)
-                fault.kept = (
+                kept = (
                     f"what was done is in {journal_path(self._path)}: either put back the state file that was there "
                     "before, and apply; or look at both, and take them together: `reconciler state accept`"
                 )
-                fault.hint = fault.kept
-            raise
+            raise fault.changed(kept=kept, is_unsent=not self._has_intended) from fault
 
     @property
     def is_stranded(self) -> bool:
@@ -540,7 +539,7 @@ class Session:
 
     def _check(self) -> None:
         if self._broken is not None:
-            raise self._broken.reworded(self._broken.message) from self._broken
+            raise self._broken.changed() from self._broken
 
     def _fail(self, why: str) -> JournalBroken:
         """The error to raise, now and whenever more is to be written, since nobody knows which file is in place."""

@@ -280,7 +280,7 @@ def _apply(
         if not done and session is not None and session.has_sent and not fault.is_unsent:
             raise Halted(f"{fault}; {fault.kept}", is_in_doubt=bool(fault.doubtful)) from fault
         if not done or fault.is_unsent:
-            raise fault.reworded(f"nothing was sent: {fault}") from fault
+            raise fault.changed(why=f"nothing was sent: {fault}") from fault
         named = f": {', '.join(sorted(fault.doubtful))}" if fault.doubtful else ""
         unwritten, unwritten_code = f"{fault}; {fault.kept}{named}", fault.exit_code_once_sent
         doubtful |= fault.doubtful

@@ -510,10 +510,12 @@ class ModelWorld:
         )
         return FileStore(STATE, around)
 
-    def checked_store(self, place: wiring.Place, world: wiring.World) -> CheckedStore:
+    def checked_store(
+        self, place: wiring.Place, world: wiring.World, warn: Callable[[str], None] = lambda _: None
+    ) -> CheckedStore:
         """The store as commands have it: it refuses to be empty where the history tells of records."""
         home = Home(STATE, ".", ".", "--state" if self.names_state else "")
-        return CheckedStore(self.store(), home, place.paths, lambda _: None)
+        return CheckedStore(self.store(), home, place.paths, warn)
 
     @property
     def state(self) -> State:

@@ -80,7 +80,7 @@ MUTANTS = [
     Mutant("a stop starts new actions", "apply/execute.py", "            if why := self._why_nothing_starts():\n                outcome", "            if why := \"\":\n                outcome", "test_signals.py", "waits_for_its_turn"),
     Mutant("a stop lets go what waits to be sent", "apply/execute.py", "            held_back = held_back or (\"\" if self._may_be_sent() else _INTERRUPTED)\n", "            held_back = \"\"\n", "test_signals.py", "waits_for_its_turn"),
     Mutant("plain http goes anywhere", "model/endpoints.py", "if scheme == \"http\" and not insecure", "if False and not insecure", "test_manifest.py", "endpoint"),
-    Mutant("another thread goes on after a failed flush", "state/session.py", "        if self._broken is not None:\n            raise self._broken.reworded(self._broken.message) from self._broken\n", "        pass\n", "test_mending.py", "no_other_thread"),
+    Mutant("another thread goes on after a failed flush", "state/session.py", "        if self._broken is not None:\n            raise self._broken.changed() from self._broken\n", "        pass\n", "test_mending.py", "no_other_thread"),
     Mutant("a state that can't be read is a crash", "host/disk.py", "        except OSError as fault:\n            raise _unusable(path, fault) from fault\n", "", "test_mending.py", "can_not_be_read"),
     Mutant("a credential in another encoding is shown", "host/secrecy.py", "        return REDACTED if any(map(self._is_told, _decoded(text))) else text\n", "        return text\n", "test_canary.py", "no_command"),
     Mutant("a bought token is shown", "engines/bytenite/auth.py", "        self._secrets.add(grant.token)\n", "", "test_canary.py", "no_command and key"),

@@ -98,7 +98,7 @@ class FileStore:
                     session.close()
                 except Displaced as fault:
                     if session.is_stranded:
-                        self._rescue(session, fault, what, is_locked)
+                        raise self._rescue(session, fault, what, is_locked) from fault
                     raise
 
     def accept(self, target: Target, timeout_s: float, *, has_moved: bool = False) -> tuple[State, list[str]]:
@@ -214,26 +214,24 @@ class FileStore:
 
         return refuse_displaced
 
-    def _rescue(self, session: Session, fault: Displaced, what: str, is_locked: Callable[[], bool]) -> None:
-        """Bring what a session did to a file again; `fault.kept` then says to which."""
+    def _rescue(self, session: Session, fault: Displaced, what: str, is_locked: Callable[[], bool]) -> Displaced:
+        """Bring what a session did to a file again, and return the error that says to which."""
         with suppress(OSError, StateError, LockTaken), ExitStack() as stack:
             if not is_locked():
                 is_locked = stack.enter_context(self._locked(what, 0.0))
             session.restore(is_locked)
-            fault.kept = fault.hint = f"what was done is in {self._path} all the same: plan again, and apply"
-            return
+            return fault.changed(kept=f"what was done is in {self._path} all the same: plan again, and apply")
         kept = self._path_to_keep(session.state.lineage)
         for path, disk in kept:
             with suppress(OSError, StateError):
                 session.keep(path, disk)
-                fault.kept = fault.hint = (
-                    f"what was done is kept in {path}: look at it, and once no other command is at work take it into "
-                    "the state: `reconciler state accept`"
+                return fault.changed(
+                    kept=f"what was done is kept in {path}: look at it, and once no other command is at work take it "
+                    "into the state: `reconciler state accept`"
                 )
-                return
-        done = session.doubtful
-        fault.doubtful = done
-        fault.kept = fault.hint = "what was done could not be recorded: look at each job that was called"
+        return fault.changed(
+            kept="what was done could not be recorded: look at each job that was called", doubtful=session.doubtful
+        )
 
     def _path_to_keep(self, lineage: str) -> Iterator[tuple[str, Disk]]:
         """Free paths for a journal that is kept: beside the state; where that folder is gone, with the marks."""

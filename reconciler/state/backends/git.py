@@ -234,13 +234,10 @@ class BranchStore:
 
 
 class Unpublished(JournalBroken):
-    """It is not known whether a push arrived, or known that it did not."""
+    """A push did not arrive, or it is not known whether it did."""
 
-    kept = "what the branch lacks of it is in doubt there, and is looked at when you apply again"
-
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.hint = "see that the remote can be reached and takes pushes, and run the command again"
+    DEFAULT_KEPT = "what the branch lacks of it is in doubt there, and is looked at when you apply again"
+    DEFAULT_HINT = "see that the remote can be reached and takes pushes, and run the command again"
 
 
 class BranchDisk:
@@ -449,9 +446,8 @@ class PublishedSession(Session):
             super().close()
             self._publisher.publish(is_open=False)
         except JournalBroken as fault:
-            fault.doubtful = frozenset() if isinstance(fault, Overtaken) else self._doubtful_there
-            fault.is_unsent = not self._told
-            raise
+            doubtful = frozenset() if isinstance(fault, Overtaken) else self._doubtful_there
+            raise fault.changed(doubtful=doubtful, is_unsent=not self._told) from fault
 
     def _start(self) -> None:
         if self._thread is None:

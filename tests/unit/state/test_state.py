@@ -18,7 +18,8 @@ from reconciler.model.history import Details
 from reconciler.model.jobs import Desired, Doubt, Evidence, Record, State, Status, Target, Verb
 from reconciler.state import codec
 from reconciler.state.backends.file import FileStore, Surroundings
-from reconciler.state.journal import Journal, JournalBroken, JournalDamaged, decode, encoded
+from reconciler.state.backends.git import Unpublished
+from reconciler.state.journal import Displaced, Journal, JournalBroken, JournalDamaged, Overtaken, decode, encoded
 from reconciler.state.session import Session
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")
@@ -569,3 +570,19 @@ def test_space_is_taken_ahead_so_that_a_result_has_room(tmp_path: Path) -> None:
     journal.close()
     assert taken > 200 * 1024
     assert os.stat(tmp_path / "j").st_size == taken
+
+
+@pytest.mark.parametrize("kind", [JournalBroken, Overtaken, Displaced, Unpublished])
+def test_a_changed_error_is_a_copy_and_says_what_to_do_by_what_is_kept(kind: type[JournalBroken]) -> None:
+    first = kind("it failed")
+    other = first.changed(kept="it is all in x: look there", doubtful=frozenset("a")).changed(is_unsent=True)
+    assert (first.kept, first.doubtful, first.is_unsent) == (kind("").kept, frozenset(), False)
+    assert (other.message, other.kept, other.doubtful, other.is_unsent) == (
+        "it failed",
+        "it is all in x: look there",
+        frozenset("a"),
+        True,
+    )
+    assert type(other) is kind
+    assert (other.hint == other.kept) == issubclass(kind, Overtaken)
+    assert other.changed(why="nothing was sent: it failed").message == "nothing was sent: it failed"
