@@ -96,12 +96,12 @@ def git_user(folder: str) -> str:
     except ReconcilerError:  # no git
         return ""
     pairs = (entry.partition("\n") for entry in ended.out.decode("utf-8", "replace").split("\0"))
-    told = {key: value.strip() for key, _, value in pairs}
-    name, email = told.get("user.name", ""), told.get("user.email", "")
+    values = {key: value.strip() for key, _, value in pairs}
+    name, email = values.get("user.name", ""), values.get("user.email", "")
     return f"{name} <{email}>" if name and email else name or email
 
 
-def _said(ended: Ended) -> str:
+def _error_of(ended: Ended) -> str:
     """What git said, on one line."""
     return "; ".join(line.strip() for line in ended.err.split("\n") if line.strip())[:500]
 
@@ -114,7 +114,7 @@ def _why_unreadable(folder: str) -> str:
     """Why git does not read the repository that a folder is in, in git's words; "" where it reads it, or is in none."""
     ended = _git(folder, "rev-parse", "--git-dir")
     is_outside = "not a git repository" in ended.err
-    return "" if ended.code == 0 or is_outside else _said(ended) or f"it ended with {ended.code}"
+    return "" if ended.code == 0 or is_outside else _error_of(ended) or f"it ended with {ended.code}"
 
 
 def _listed(at: Revision, path: str) -> list[tuple[str, str, str]]:
@@ -123,7 +123,7 @@ def _listed(at: Revision, path: str) -> list[tuple[str, str, str]]:
     arguments = [] if inside == "." else ["--", inside]
     ended = _run(at.folder, "ls-tree", "-r", "-z", at.commit, *arguments)
     lines = (line.partition(b"\t") for line in ended.out.split(b"\0") if line)
-    return [(told.split()[0].decode(), told.split()[2].decode(), os.fsdecode(name)) for told, _, name in lines]
+    return [(entry.split()[0].decode(), entry.split()[2].decode(), os.fsdecode(name)) for entry, _, name in lines]
 
 
 def _inside(at: Revision, path: str) -> str:
@@ -150,7 +150,7 @@ def _contents(at: Revision, blobs: Sequence[str]) -> list[bytes]:
 def _run(folder: str, *arguments: str, stdin: bytes = b"") -> Ended:
     ended = _git(folder, *arguments, stdin=stdin)
     if ended.code != 0:
-        words = f"git {arguments[0]} failed: {_said(ended)}"
+        words = f"git {arguments[0]} failed: {_error_of(ended)}"
         raise ReconcilerError(words, "see that the repository is sound: git fsck")
     return ended
 
@@ -159,5 +159,7 @@ def _git(folder: str, *arguments: str, stdin: bytes = b"") -> Ended:
     """Run git to its end in a folder. Raises `ReconcilerError` where git can't be run, or does not end."""
     ended = run_git(["--no-pager", "-C", folder or ".", *arguments], git_environment(os.environ), stdin)
     if ended.is_late:
-        raise ReconcilerError(f"git {arguments[0]} failed: {_said(ended)}", "see why git does not end, and try again")
+        raise ReconcilerError(
+            f"git {arguments[0]} failed: {_error_of(ended)}", "see why git does not end, and try again"
+        )
     return ended

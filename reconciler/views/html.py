@@ -63,7 +63,7 @@ def review(review: Review) -> str:
         "<body>",
         "<header>",
         f"<h1>{_text(review.verdict)}</h1>",
-        *([f'<p class="scope">{_said(review.scope)}</p>'] if review.scope else ()),
+        *([f'<p class="scope">{_sentence(review.scope)}</p>'] if review.scope else ()),
         *_facts(review),
         "</header>",
         "<main>",
@@ -94,14 +94,14 @@ def _facts(review: Review) -> Iterator[str]:
 
 
 def _trouble(review: Review) -> Iterator[str]:
-    said = "".join(f"<p>{_said(text)}" for text in (*review.warnings, review.trouble, review.advice) if text)
-    if said:
-        yield f'<div class="trouble">{said}</div>'
+    paragraphs = "".join(f"<p>{_sentence(text)}" for text in (*review.warnings, review.trouble, review.advice) if text)
+    if paragraphs:
+        yield f'<div class="trouble">{paragraphs}</div>'
 
 
 def _faults(rows: Sequence[Row]) -> Iterator[str]:
     if rows:
-        listed = (f"<dt>{_text(row.job)}</dt><dd>{_said(row.reason)}</dd>" for row in rows)
+        listed = (f"<dt>{_text(row.job)}</dt><dd>{_sentence(row.reason)}</dd>" for row in rows)
         yield f'<h2>Faults</h2><dl class="facts">{"".join(listed)}</dl>'
 
 
@@ -154,8 +154,8 @@ def _row(row: Row) -> str:
         _observed(row),
         f'<span class="verb">{_text(row.word)}</span>',
         len(row.calls) or "",
-        _said(row.reason),
-        _said(row.way_out),
+        _sentence(row.reason),
+        _sentence(row.way_out),
     )
     listed = "".join(f"<td>{cell}" for cell in cells)
     return f'<tr id="{link}" class="{" ".join(kinds)}"><th scope=row>{name}{listed}{_details(row)}'
@@ -164,20 +164,20 @@ def _row(row: Row) -> str:
 def _recorded(row: Row) -> str:
     if row.record is None:
         return _NONE
-    said = row.record.state or _NONE
+    state = row.record.state or _NONE
     doubt = row.record.doubt
     if doubt is None:
-        return said
+        return state
     marked = "" if doubt.holder else ' class="bad"'
-    return f"{said}<small{marked}>{doubt_state(doubt)}</small>"
+    return f"{state}<small{marked}>{doubt_state(doubt)}</small>"
 
 
 def _observed(row: Row) -> str:
     seen = row.observed
     if seen.status is Status.NOT_OBSERVED:
         return _NONE
-    said = f'<span class="bad">{seen.status}</span>' if seen.status in _BAD else str(seen.status)
-    return said + "".join(f"<small>{_text(text)}</small>" for text in (seen.word, seen.detail) if text)
+    status = f'<span class="bad">{seen.status}</span>' if seen.status in _BAD else str(seen.status)
+    return status + "".join(f"<small>{_text(text)}</small>" for text in (seen.word, seen.detail) if text)
 
 
 def _details(row: Row) -> str:
@@ -220,7 +220,7 @@ def _entry(entry: HistoryEntry) -> str:
     return f"<li{wrong}><time>{at}</time> <b>{_text(entry.verb)}</b> {_text(', '.join(filter(None, rest)))}"
 
 
-def _said(text: str) -> str:
+def _sentence(text: str) -> str:
     """A sentence. Text between backticks becomes code."""
     parts = _text(text).split("`")
     if len(parts) % 2 == 0:  # a backtick without its pair

@@ -53,12 +53,12 @@ FORMAT.shows(FailureAnswer)(_view)
 
 def review(review: Review) -> str:
     """The comment, at most `LIMIT` long. Its last line is the marker by which the comment is found again."""
-    caution = [f"**Warning:** {_said(warning)}" for warning in review.warnings]
-    caution += [f"**Refused:** {_said(review.trouble)}."] if review.trouble else []
-    caution += [f"**Next:** {_said(review.advice)}."] if review.advice else []
+    caution = [f"**Warning:** {_sentence(warning)}" for warning in review.warnings]
+    caution += [f"**Refused:** {_sentence(review.trouble)}."] if review.trouble else []
+    caution += [f"**Next:** {_sentence(review.advice)}."] if review.advice else []
     caution += [] if review.trouble or review.advice else _ends(review.rows)
-    head = [f"### {_said(review.verdict)}", ""]
-    head += [f"**{_said(review.scope)}**", ""] if review.scope else []
+    head = [f"### {_sentence(review.verdict)}", ""]
+    head += [f"**{_sentence(review.scope)}**", ""] if review.scope else []
     head += [_sources(review), ""] if review.facts else []
     head += ["> [!CAUTION]", f"> {' '.join(caution)}", ""] if caution else []
     foot = [_provenance(review), ""] if review.facts else []
@@ -108,8 +108,8 @@ def _section(
 
 
 def _item(row: Row) -> str:
-    out = f" → {_said(row.way_out)}" if row.way_out else ""
-    return f"- **{row.word}** {_code(row.job)}: {_said(row.reason)}{out}"
+    out = f" → {_sentence(row.way_out)}" if row.way_out else ""
+    return f"- **{row.word}** {_code(row.job)}: {_sentence(row.reason)}{out}"
 
 
 def _details(row: Row) -> str:
@@ -132,7 +132,7 @@ def _ends(rows: Iterable[Row]) -> list[str]:
 
 def _sources(review: Review) -> str:
     facts = dict(review.facts)
-    return f"{_code(facts['Manifest'])} for {_code(facts['Target'])}, {_said(facts['Observed'])}."
+    return f"{_code(facts['Manifest'])} for {_code(facts['Target'])}, {_sentence(facts['Observed'])}."
 
 
 def _provenance(review: Review) -> str:
@@ -174,7 +174,7 @@ def _code(text: str) -> str:
     return f"{fence}{edge}{line}{edge}{fence}"
 
 
-def _said(text: str) -> str:
+def _sentence(text: str) -> str:
     """A sentence. Text between backticks becomes code, and so does text that would become a mention or a link."""
     parts = _plain(text).split("`")
     if len(parts) % 2 == 0:  # a backtick without its pair

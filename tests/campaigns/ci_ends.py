@@ -127,7 +127,7 @@ class Rounds:
         self.ask()
         step = self._start(way, self._place.checkout())
         started_s = time.monotonic()
-        _expect(step.wait(DEADLINE_S) and step.child.returncode == 0, step.said)
+        _expect(step.wait(DEADLINE_S) and step.child.returncode == 0, step.output)
         return time.monotonic() - started_s
 
     def _await_moment(self, step: Step, share: float, took_s: float, before: int) -> bool:
@@ -152,24 +152,24 @@ class Rounds:
         by_itself = self._await_moment(step, share, took_s, before)
         WAYS[way][1](step)
         step.end_all()
-        said, sent = step.said, place.done[before:]
+        output, sent = step.output, place.done[before:]
         # Before a line of ours runs, Python itself answers a signal so.
-        started = bool(sent) or "Plan" in said
-        _expect("Traceback" not in said or (said.endswith("KeyboardInterrupt\n") and not started), said)
-        self._judge(sent, said)
+        started = bool(sent) or "Plan" in output
+        _expect("Traceback" not in output or (output.endswith("KeyboardInterrupt\n") and not started), output)
+        self._judge(sent, output)
         thrown_away(checkout)
-        settled = self._go_on(before, said)
+        settled = self._go_on(before, output)
         runs = Counter(job for verb, job in place.done if verb == "run")
         asked = {**dict.fromkeys(STEADY, self._round), "g": (self._round + 1) // 2}
         asked |= {f"x{number}": 1 for number in range(1, self._round + 1)}
-        _expect(dict(runs) == asked, f"runs are {dict(runs)} and were to be {asked}: {said}")
+        _expect(dict(runs) == asked, f"runs are {dict(runs)} and were to be {asked}: {output}")
         if settled:
             return "midway, and a person settled what the service can't tell"
         if by_itself:
             return "had ended"
         return "before the first call" if not sent else f"after {len(sent)} calls"
 
-    def _go_on(self, before: int, said: str) -> bool:
+    def _go_on(self, before: int, output: str) -> bool:
         """Apply from another machine; where that names calls in doubt, settle them by the ledger. Whether it did."""
         checkout = self._place.checkout()
         run = checkout.run(*APPLY)
@@ -181,21 +181,21 @@ class Rounds:
                 word = "--applied" if (verb, job) in self._place.done[before:] else "--not-applied"
                 _expect(checkout.run("resolve", job, word).code == 0, f"{job} can't be settled")
             again = checkout.run(*APPLY)
-            _expect(bool(doubtful) and again.code == 0, f"{again.out}{again.err}\n{said}")
+            _expect(bool(doubtful) and again.code == 0, f"{again.out}{again.err}\n{output}")
             return True
-        _expect(run.code == 0, f"the next apply exits {run.code}: {run.out}{run.err}\n{said}")
+        _expect(run.code == 0, f"the next apply exits {run.code}: {run.out}{run.err}\n{output}")
         return False
 
     def _start(self, way: str, checkout: Checkout) -> Step:
         return WAYS[way][0](checkout, RECONCILER_ARGS="--settle 0.1 --parallelism 2")
 
-    def _judge(self, sent: Sequence[tuple[str, str]], said: str) -> None:
+    def _judge(self, sent: Sequence[tuple[str, str]], output: str) -> None:
         """See that each call that was carried out in this round is known on the remote."""
         known = [state for state in (self._place.state(), self._rescued()) if state is not None]
         for verb, job in sent:
             _expect(
                 any(self._knows(state, verb, job) for state in known),
-                f"{verb} of {job} is not known on the remote: {said}",
+                f"{verb} of {job} is not known on the remote: {output}",
             )
 
     def _knows(self, state: State, verb: str, job: str) -> bool:

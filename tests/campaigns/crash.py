@@ -40,7 +40,7 @@ from typing import Any, NamedTuple
 import fork_server
 import ptrace
 from reconciler.engines.sandbox.faults import parse_fault
-from reconciler.engines.sandbox.life import Deed, calls, ledger
+from reconciler.engines.sandbox.life import Execution, calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.host.disk import OsDisk
 from reconciler.model.errors import StateError
@@ -341,7 +341,7 @@ class History:
         self._fresh_program = fresh_program
         self._folder.mkdir()
         self._server, self._held, self._endpoint = _serve(self._db, scenario)
-        self._deeds_before: Sequence[Deed] = ()
+        self._executions_before: Sequence[Execution] = ()
         self.settled = 0
 
     def __enter__(self) -> "History":
@@ -361,7 +361,7 @@ class History:
         for step in steps:
             self._write(step.jobs)
             if self._scenario.killed_after and step is steps[-1]:
-                self._deeds_before = self._ledger()
+                self._executions_before = self._ledger()
                 witness = self.trace(step.arguments, self._kill_after(self._scenario.killed_after))[1]
                 _require(witness.reached, "the preparation was not killed")
             elif step.arguments:
@@ -372,7 +372,7 @@ class History:
         for name in self._scenario.lose:
             (self._folder / name).unlink()
         if not self._scenario.killed_after:
-            self._deeds_before = self._ledger()
+            self._executions_before = self._ledger()
 
     def run(self, *arguments: str) -> Ended:
         """Run a command to its end."""
@@ -408,42 +408,42 @@ class History:
         """Every execution since the preparation has a result or an intent on record."""
         jobs = self._state().jobs
         by_id = {record.id: record for record in jobs.values()}
-        for deed in self._ledger()[len(self._deeds_before) :]:
-            record = by_id.get(deed.job_id)
+        for execution in self._ledger()[len(self._executions_before) :]:
+            record = by_id.get(execution.job_id)
             if record is not None and record.doubt is not None:
                 continue
-            last = next(d for d in reversed(self._ledger()) if d.job_id == deed.job_id)
+            last = next(d for d in reversed(self._ledger()) if d.job_id == execution.job_id)
             _require(_tells(record, last), f"{last.verb} of {last.job_id} was done, and the record is {record}")
 
     def converge(self) -> None:
         """Apply until nothing is left to do, settling doubts as a person would; then look at everything."""
         for _ in range(ROUNDS):
             ended = self.run(*self._scenario.again)
-            said = ended.out + ended.err
-            _require("Traceback" not in said, f"a traceback: {said}")
+            output = ended.out + ended.err
+            _require("Traceback" not in output, f"a traceback: {output}")
             if ended.code == 0:
                 break
-            _require(ended.code in (3, 5), f"applied again, it exits {ended.code}: {said}")
+            _require(ended.code in (3, 5), f"applied again, it exits {ended.code}: {output}")
             doubtful = {name: record for name, record in self._state().jobs.items() if record.doubt is not None}
-            _require(bool(doubtful) == (ended.code == 5), f"exit {ended.code} with {len(doubtful)} in doubt: {said}")
+            _require(bool(doubtful) == (ended.code == 5), f"exit {ended.code} with {len(doubtful)} in doubt: {output}")
             for name, record in doubtful.items():
                 assert record.doubt is not None
                 for word in (f"resolve {name} ", str(record.doubt.verb)):
-                    _require(word in said, f"exit 5 does not say {word!r}: {said}")
+                    _require(word in output, f"exit 5 does not say {word!r}: {output}")
             # A call that the engine can tell of is settled by the next apply itself; a person is the last resort.
             if doubtful and all(name in self._unsettled for name in doubtful):
                 self._resolve_all()
             self._unsettled = frozenset(doubtful)
         else:
-            raise Broken(f"{ROUNDS} applies did not bring it to rest: {said}")
+            raise Broken(f"{ROUNDS} applies did not bring it to rest: {output}")
         self._check_end()
 
     _unsettled: frozenset[str] = frozenset()
 
     def _check_end(self) -> None:
-        deeds = self._ledger()
+        executions = self._ledger()
         for job_id, count in self._scenario.runs.items():
-            ran = [deed for deed in deeds if deed.job_id == job_id and deed.verb is Verb.RUN]
+            ran = [execution for execution in executions if execution.job_id == job_id and execution.verb is Verb.RUN]
             _require(len(ran) == count, f"{job_id} was run {len(ran)} times, and {count} were asked for")
         records = self._state().jobs
         # A spent record is dropped with the next write of the state, and causes none.
@@ -451,20 +451,20 @@ class History:
         found = {name: record.state for name, record in records.items() if name not in spent}
         _require(found == self._scenario.final, f"the state says {found}")
         for name, record in records.items():
-            last = next((deed for deed in reversed(deeds) if deed.job_id == record.id), None)
+            last = next((execution for execution in reversed(executions) if execution.job_id == record.id), None)
             _require(_tells(record, last), f"the state says {record} of {name}, and the ledger {last}")
-        self._check_history(deeds)
+        self._check_history(executions)
         files = self._files()
         kept = {"jobs.yaml", "jobs.state.json", "jobs.history.jsonl", "plan.json"}
         _require(set(files) <= kept, f"left over: {sorted(files)}")
         _require(self.run(*self._scenario.again).code == 0, "one more apply fails")
         _require(self._files() == files, "one more apply changes a file")
-        _require(self._ledger() == deeds, "one more apply does something")
+        _require(self._ledger() == executions, "one more apply does something")
         plan = self.run("plan", "--format", "json")
         kinds = {action["action"] for action in json.loads(plan.out)["actions"]}
         _require(plan.code == 0 and kinds <= {"noop"}, f"the plan is not empty: {plan.out}")
 
-    def _check_history(self, deeds: Sequence[Deed]) -> None:
+    def _check_history(self, executions: Sequence[Execution]) -> None:
         """Each execution is told once, as done or as settled so; and nothing that was not executed is."""
         text = (self._folder / "jobs.history.jsonl").read_text()
         lines = [line for line in map(json.loads, text.splitlines()) if line["verb"] in {verb.value for verb in Verb}]
@@ -472,17 +472,19 @@ class History:
         calls_told = [line for line in lines if line["outcome"] not in ("applied", "not-applied")]
         twice = [op for op, times in Counter(line["op"] for line in calls_told).items() if times > 1]
         _require(not twice and len(lines) == len(calls_told) + len(settled), f"told twice: {twice} in {text}")
-        told = Counter(
+        counted = Counter(
             (line["id"], line["verb"] == Verb.RUN)
             for line in calls_told
             if settled.get(line["op"], line["outcome"]) in ("succeeded", "applied")
         )
-        done = Counter((deed.job_id, deed.verb is Verb.RUN) for deed in deeds)  # to abort a draft deletes it
+        done = Counter(
+            (execution.job_id, execution.verb is Verb.RUN) for execution in executions
+        )  # to abort a draft deletes it
         if any("drain" in fault for fault in self._scenario.faults):
             # Two looks during a drain find no trace of an abort. It is then told as not done, and sent again.
-            _require(told <= done, f"the history tells {told}, and the ledger {done}: {text}")
-            told, done = (Counter({key: n for key, n in each.items() if key[1]}) for each in (told, done))
-        _require(told == done, f"the history tells {told}, and the ledger {done}: {text}")
+            _require(counted <= done, f"the history tells {counted}, and the ledger {done}: {text}")
+            counted, done = (Counter({key: n for key, n in each.items() if key[1]}) for each in (counted, done))
+        _require(counted == done, f"the history tells {counted}, and the ledger {done}: {text}")
         checked = self.run("history", "--check")
         _require(checked.code == 0, f"the history is not whole: {checked.out}")
 
@@ -491,10 +493,14 @@ class History:
         for name, record in self._state().jobs.items():
             if record.doubt is None:
                 continue
-            done = [deed for deed in self._ledger() if deed.job_id == record.id]
+            done = [execution for execution in self._ledger() if execution.job_id == record.id]
             if record.doubt.verb is Verb.RUN:
-                before = [deed for deed in self._deeds_before if deed.job_id == record.id and deed.verb is Verb.RUN]
-                was_applied = len([deed for deed in done if deed.verb is Verb.RUN]) > len(before)
+                before = [
+                    execution
+                    for execution in self._executions_before
+                    if execution.job_id == record.id and execution.verb is Verb.RUN
+                ]
+                was_applied = len([execution for execution in done if execution.verb is Verb.RUN]) > len(before)
             else:
                 was_applied = bool(done) and done[-1].verb in (record.doubt.verb, Verb.DELETE)
             ended = self.run("resolve", name, "--applied" if was_applied else "--not-applied")
@@ -509,7 +515,7 @@ class History:
             raise Broken(f"the state can't be read: {fault.message}") from fault
         return State("", 0, target, {}) if loaded is None else loaded.state
 
-    def _ledger(self) -> list[Deed]:
+    def _ledger(self) -> list[Execution]:
         return ledger(self._db)
 
     def _files(self) -> dict[str, bytes]:
@@ -570,7 +576,7 @@ class History:
         return Ended(code, out.read_text() if out.exists() else "", err.read_text() if err.exists() else "")
 
 
-def _tells(record: Record | None, last: Deed | None) -> bool:
+def _tells(record: Record | None, last: Execution | None) -> bool:
     """Whether a record says of a job what the ledger says it came to."""
     match last.verb if last else None:
         case None:
@@ -594,7 +600,7 @@ def _serve(db: Path, scenario: Scenario) -> tuple[int, int, str]:
 
     Returns its process id, that descriptor, and its endpoint.
     """
-    told, tell = os.pipe()
+    counted, tell = os.pipe()
     hold, held = os.pipe()
 
     def body() -> None:
@@ -614,8 +620,8 @@ def _serve(db: Path, scenario: Scenario) -> tuple[int, int, str]:
     child = ptrace.start(body)
     os.close(tell)
     os.close(hold)
-    endpoint = os.read(told, 1000).decode()
-    os.close(told)
+    endpoint = os.read(counted, 1000).decode()
+    os.close(counted)
     return child, held, endpoint
 
 
@@ -641,23 +647,23 @@ def _break(history: History, broken: Break) -> bool:
     first, *others = broken.points
     ended, witness = history.trace(scenario.arguments, _decider(broken, first, history))
     reached = witness.reached
-    said = f"exit {ended.code}: {ended.out}{ended.err}"
-    _require("Traceback" not in ended.err, f"a traceback: {said}")
+    output = f"exit {ended.code}: {ended.out}{ended.err}"
+    _require("Traceback" not in ended.err, f"a traceback: {output}")
     if reached and broken.number in _SIGNALS:
         codes = {signal.SIGINT: {130}, signal.SIGTERM: {143, -signal.SIGTERM}, signal.SIGHUP: {143, -signal.SIGHUP}}
         allowed = {*codes[signal.SIGINT], *codes[signal.SIGTERM]} if broken.again else set[int]()
         allowed |= codes[signal.Signals(broken.number)]
-        _require(ended.code in allowed, f"a signal's exit code is another: {said}")
+        _require(ended.code in allowed, f"a signal's exit code is another: {output}")
     elif reached and broken.number == _CLEAN:
-        _require(ended.code in (0, 1, 3, 4, 5), f"without lock and journal it ends in {said}")
+        _require(ended.code in (0, 1, 3, 4, 5), f"without lock and journal it ends in {output}")
         if history.has_kept:
             accepted = history.run("state", "accept")
             _require(accepted.code == 0, f"what was kept is not taken: {accepted.err}")
     elif reached and broken.number:
-        _require(ended.code in (0, 1, 3, 5), f"a fault of the disk ends in {said}")
+        _require(ended.code in (0, 1, 3, 5), f"a fault of the disk ends in {output}")
         _require(ended.code == 0 or ended.out + ended.err != "", "it fails without a word")
     elif reached:
-        _require(ended.code == -signal.SIGKILL, f"it was to be killed: {said}")
+        _require(ended.code == -signal.SIGKILL, f"it was to be killed: {output}")
     history.check_record()
     for point in others:
         _, witness = history.trace(scenario.again, _decider(broken, point, history))

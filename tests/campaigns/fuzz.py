@@ -36,7 +36,7 @@ class Report(NamedTuple):
     edges: int
     corpus: int
     finding: Path | None
-    said: str
+    output: str
 
 
 def fuzz(name: str, seconds: int, seed: int, room: Path) -> Report:
@@ -114,7 +114,8 @@ def show(reports: list[Report]) -> None:
     print(row.format("in all", sum(r.inputs for r in reports), f"{sum(r.seconds for r in reports):.0f}", "", "", ""))
     for r in reports:
         if r.finding:
-            print(f"\n{r.name}: python tests/campaigns/fuzz.py --target {r.name} --input {r.finding}\n{r.said[-3000:]}")
+            again = f"python tests/campaigns/fuzz.py --target {r.name} --input {r.finding}"
+            print(f"\n{r.name}: {again}\n{r.output[-3000:]}")
 
 
 def main() -> int:

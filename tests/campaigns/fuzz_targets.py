@@ -294,14 +294,14 @@ def reply_from(content: bytes) -> Reply:
     """A reply from bytes: one says how it came, one its status; then a line each of three headers, and the body."""
     flags, chosen = (*content[:2], 0, 0)[:2]
     parts = content[2:].split(b"\n", 3)
-    told = [part.decode("latin-1") for part in parts[:-1]]
+    decoded = [part.decode("latin-1") for part in parts[:-1]]
     body = parts[-1][:BODY_LIMIT_BYTES]
     names = ("retry-after", "date", "location")
     sent = not flags & 1
     return Reply(
         sent=sent,
         status=_STATUSES[chosen % len(_STATUSES)] if sent and not flags & 2 else None,
-        headers=dict(zip(names, told, strict=False)),
+        headers=dict(zip(names, decoded, strict=False)),
         text=body.decode(errors="replace"),
         document=json_document(body),
         fault="the answer broke off before its end" if flags & 4 else "",
@@ -326,9 +326,9 @@ def answer(content: bytes) -> None:
 def _assert_class(found: Answer, reply: Reply) -> None:
     fields = reply.document if isinstance(reply.document, dict) else None
     is_2xx = reply.status is not None and 200 <= reply.status < 300
-    told = None if fields is None else fields.get("error")
+    decoded = None if fields is None else fields.get("error")
     nothing: tuple[object, ...] = (None, "", 0, "0", [], {})
-    is_error = any(value not in nothing for value in told.values()) if isinstance(told, dict) else bool(told)
+    is_error = any(value not in nothing for value in decoded.values()) if isinstance(decoded, dict) else bool(decoded)
     match found.kind:
         case AnswerClass.NOT_SENT:
             assert not reply.sent
@@ -445,18 +445,18 @@ _COLOUR = re.compile(r"\x1b\[[0-9]{1,2}m")
 
 def text(content: bytes) -> None:
     """Nothing that acts on a terminal, turns text round, hides, or is a command to a CI log comes through."""
-    told = content.decode("utf-8", "surrogateescape")
-    told += content.decode("utf-16-le", "surrogatepass") if len(content) % 2 == 0 else ""
-    cell = field(told)
+    decoded = content.decode("utf-8", "surrogateescape")
+    decoded += content.decode("utf-16-le", "surrogatepass") if len(content) % 2 == 0 else ""
+    cell = field(decoded)
     assert _harms(cell) == ""
     assert "\n" not in cell
     assert "\t" not in cell
     assert field(cell) == cell
-    logged = log_field(told)
+    logged = log_field(decoded)
     assert _harms(logged) == ""
     assert not re.search(r"##\w*\[", logged), "a command of Azure"
-    middle = len(told) // 2
-    views = [told, cell, f"{styled(Style.RED, cell)}{cell}", styled(Style.BOLD, told[:middle]) + told[middle:]]
+    middle = len(decoded) // 2
+    views = [decoded, cell, f"{styled(Style.RED, cell)}{cell}", styled(Style.BOLD, decoded[:middle]) + decoded[middle:]]
     for view in views:
         plain = printable(view, color=False)
         assert _harms(plain.replace("\n", "").replace("\t", "")) == ""

@@ -21,7 +21,7 @@ from typing import ClassVar
 
 import crash
 import ptrace
-from reconciler.engines.sandbox.life import Deed
+from reconciler.engines.sandbox.life import Execution
 from reconciler.host.disk import OsDisk
 from reconciler.model.errors import StateError
 from reconciler.model.jobs import State, Target, Verb
@@ -109,10 +109,10 @@ class PublishedHistory(crash.History):
         there = tip(self._remote) or ""
         return {"jobs.yaml": (self._folder / "jobs.yaml").read_bytes(), "jobs.state.json": there.encode()}
 
-    def _check_history(self, deeds: Sequence[Deed]) -> None:
+    def _check_history(self, executions: Sequence[Execution]) -> None:
         copy = self._folder / "jobs.history.jsonl"
         copy.write_bytes(files_of(self._remote)["jobs.history.jsonl"])
-        super()._check_history(deeds)
+        super()._check_history(executions)
         copy.unlink()
 
     @staticmethod

@@ -92,8 +92,8 @@ class Machine(Project):
         """What becomes of a git command from now on."""
         count = self.folder / ".tools" / "count"
         count.write_text("")
-        told = {"MODE": mode, "COMMAND": command, "NUMBER": str(number), "COUNT": str(count)}
-        self.env |= {f"GIT_TRICK_{name}": value for name, value in told.items()}
+        values = {"MODE": mode, "COMMAND": command, "NUMBER": str(number), "COUNT": str(count)}
+        self.env |= {f"GIT_TRICK_{name}": value for name, value in values.items()}
 
     def command(self, *arguments: str) -> list[str]:
         state = ["--state", self.state_url] if "--state" not in arguments else []
@@ -141,11 +141,11 @@ class Team:
 
     def runs(self) -> Counter[str]:
         """How often each job was run, by the ledger."""
-        return Counter(job for verb, job in self.deeds() if verb == Verb.RUN)
+        return Counter(job for verb, job in self.executions() if verb == Verb.RUN)
 
-    def deeds(self) -> list[tuple[str, str]]:
+    def executions(self) -> list[tuple[str, str]]:
         """(verb, job) of all that was done, by the ledger."""
-        return [(deed.verb, deed.job_id) for deed in ledger(self.folder / "server.db")]
+        return [(execution.verb, execution.job_id) for execution in ledger(self.folder / "server.db")]
 
     def received(self) -> int:
         """How many calls that change a job were received."""

@@ -75,8 +75,8 @@ def rounds(folder: Path, count: int, tell: Callable[[int, Round], None]) -> None
 
 
 def _runs(project: Project) -> Counter[str]:
-    deeds = ledger(project.folder / "server.db")
-    return Counter(deed.job_id for deed in deeds if deed.verb is Verb.RUN)
+    executions = ledger(project.folder / "server.db")
+    return Counter(execution.job_id for execution in executions if execution.verb is Verb.RUN)
 
 
 def main() -> NoReturn:

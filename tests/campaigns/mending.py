@@ -184,18 +184,18 @@ class Patient:
         ended, witness = self._history.trace(
             self._case.command, crash._decider(broken, broken.points[0], self._history)
         )
-        said = f"exit {ended.code}: {ended.out}{ended.err}"
+        output = f"exit {ended.code}: {ended.out}{ended.err}"
         _require(witness.reached, "its point was not reached")
-        _require("Traceback" not in said, said)
+        _require("Traceback" not in output, output)
         if broken.number:
-            _require(ended.code in (0, 1), said)
+            _require(ended.code in (0, 1), output)
             _require(
-                ended.code == 0 or ("error: " in ended.err and "\n  " in ended.err), f"no word on what to do: {said}"
+                ended.code == 0 or ("error: " in ended.err and "\n  " in ended.err), f"no word on what to do: {output}"
             )
         now = self._recorded()
         is_done = now is not None and self._states() == self._case.after
-        _require(is_done or now == self._before, f"the state is neither as before nor as after: {now}; {said}")
-        _require(ended.code != 0 or is_done, f"it says that it is done: {said}")
+        _require(is_done or now == self._before, f"the state is neither as before nor as after: {now}; {output}")
+        _require(ended.code != 0 or is_done, f"it says that it is done: {output}")
         again = self._history.run(*self._case.command)
         _require(again.code == 0 or (is_done and again.code == 1), f"again, it ends in {again}")
         _require(self._states() == self._case.after, f"again, it leaves {self._states()}")

@@ -180,7 +180,11 @@ FAULTS: tuple[str, ...] = (
     *(f"{verb}:{kind}" for verb in Verb for kind in _REFUSED),
     "run:400",
     "run:404",
-    *(f"run:503{when}:retry-after={told}" for when in ("", ":after") for told in ("0", "5", "1000000000", "soon")),
+    *(
+        f"run:503{when}:retry-after={advised}"
+        for when in ("", ":after")
+        for advised in ("0", "5", "1000000000", "soon")
+    ),
     *(f"read:{kind}" for kind in ("503", "429", "401", "403", "reset", "truncated", "html", "empty", "wrong-type")),
     *(f"any:{kind}" for kind in ("503", "reset", "hang")),
     *(f"{verb}:slow:seconds=100" for verb in (*Verb, "read")),
@@ -498,8 +502,10 @@ class Months(RuleBasedStateMachine):
         at = len(self.world.book.done)
         ended = self._apply(saved=how(plan))
         assert shown.issuperset(ended.changing), f"the tool plans no {set(ended.changing) - shown}"
-        guarded = [done for done in self.world.book.done[at:] if done.by_us and done.deed.verb is not Verb.RUN]
-        alone = [done for done in guarded if done.deed.job_id not in {a.id for a in plan.actions if len(a.calls) > 1}]
+        guarded = [done for done in self.world.book.done[at:] if done.by_us and done.execution.verb is not Verb.RUN]
+        alone = [
+            done for done in guarded if done.execution.job_id not in {a.id for a in plan.actions if len(a.calls) > 1}
+        ]
         assert not alone, f"a guard was passed on the word of a plan file: {alone}"
         self.world.set_guards({})
 
@@ -578,7 +584,7 @@ class Months(RuleBasedStateMachine):
         at = len(self.world.book.done)
         self._apply()
         for done in self.world.book.done[at:]:
-            assert not (done.by_us and done.deed.verb is Verb.RUN and done.deed.job_id in ran_since), done
+            assert not (done.by_us and done.execution.verb is Verb.RUN and done.execution.job_id in ran_since), done
 
     @precondition(lambda self: self.doubts)
     @rule()
@@ -588,17 +594,19 @@ class Months(RuleBasedStateMachine):
             record = self.world.record_of(action.id)
             if record is None or record.doubt is None:
                 continue
-            told = re.search(r"reconciler resolve (.+?) --applied", action.reason)
-            assert told is not None, f"{action.job} is in doubt, and no command settles it: {action.reason}"
-            (name,) = [word for word in shlex.split(told[1]) if not word.startswith("--")]
+            advised = re.search(r"reconciler resolve (.+?) --applied", action.reason)
+            assert advised is not None, f"{action.job} is in doubt, and no command settles it: {action.reason}"
+            (name,) = [word for word in shlex.split(advised[1]) if not word.startswith("--")]
             others = {one.id: one for one in self._state().jobs.values() if one.id != action.id}
-            said = self.world.settle_doubt(name, applied=self._worked(record.doubt.op))
+            words_shown = self.world.settle_doubt(name, applied=self._worked(record.doubt.op))
             after = self.world.record_of(action.id)
-            assert after is None or after.doubt is None, f"`resolve {name}` left the doubt of {action.id}: {said}"
+            assert after is None or after.doubt is None, (
+                f"`resolve {name}` left the doubt of {action.id}: {words_shown}"
+            )
             left = {one.id: one for one in self._state().jobs.values() if one.id != action.id}
-            assert left == others, f"`resolve {name}` was to settle {action.id}, and touched others: {said}"
-            assert record.doubt.verb in said, said
-            assert action.id in said, f"it does not say of which job: {said}"
+            assert left == others, f"`resolve {name}` was to settle {action.id}, and touched others: {words_shown}"
+            assert record.doubt.verb in words_shown, words_shown
+            assert action.id in words_shown, f"it does not say of which job: {words_shown}"
         self._check()
 
     @precondition(lambda self: STATE in self.world.disk.files and JOURNAL not in self.world.disk.files)
@@ -616,8 +624,10 @@ class Months(RuleBasedStateMachine):
                 self.world.disk.put(STATE, merged)
                 self.world.accept()
         except ReconcilerError as refusal:
-            said = f"{refusal.message} {refusal.hint}"
-            assert all(title(name) in said for name in names) or whole, f"it names not both of {names}: {said}"
+            words_shown = f"{refusal.message} {refusal.hint}"
+            assert all(title(name) in words_shown for name in names) or whole, (
+                f"it names not both of {names}: {words_shown}"
+            )
         else:
             raise AssertionError(f"one id under two names was taken: {names}")
         finally:
@@ -663,7 +673,7 @@ class Months(RuleBasedStateMachine):
         for done in self.world.book.done:
             if done is until:
                 break
-            runs[done.deed.job_id] += done.by_us and done.deed.verb is Verb.RUN
+            runs[done.execution.job_id] += done.by_us and done.execution.verb is Verb.RUN
         return runs
 
     def _excuse_what_others_did(self) -> None:
@@ -671,9 +681,9 @@ class Months(RuleBasedStateMachine):
         left: dict[str, bool] = {}
         for done in self.world.book.done:
             if not done.by_us:
-                left[done.deed.job_id] = True
-            elif done.deed.verb is Verb.RUN:
-                left[done.deed.job_id] = False
+                left[done.execution.job_id] = True
+            elif done.execution.verb is Verb.RUN:
+                left[done.execution.job_id] = False
         self.account.excuse([job_id for job_id, touched in left.items() if touched])
 
     def _worked(self, op: str) -> bool:
@@ -766,13 +776,13 @@ class Months(RuleBasedStateMachine):
             try:
                 ended = command()
             except Refused as refusal:
-                said = refusal.message
+                words_shown = refusal.message
             else:
                 assert isinstance(ended, Ended)
                 assert ended.refusal is not None, "a state that is gone was taken for one that never was"
                 assert not ended.changing
-                said = ended.refusal.message
-            assert "is gone" in said, said
+                words_shown = ended.refusal.message
+            assert "is gone" in words_shown, words_shown
         self.world.names_state = True
 
     def _hear_all(self, prune: bool) -> None:
@@ -858,20 +868,20 @@ class Months(RuleBasedStateMachine):
         self._excuse_what_others_did()
         for job_id, times in executed.items():
             assert times <= self.account.asks[job_id], f"{job_id} was run {times} times: {self.account.asks[job_id]}"
-        newest = {d.deed.job_id: d for d in book[self.seen_done :] if d.by_us and d.deed.verb is Verb.RUN}
+        newest = {d.execution.job_id: d for d in book[self.seen_done :] if d.by_us and d.execution.verb is Verb.RUN}
         wanted = {job.id: job for job in self.jobs.values()}
         for done in book[max(self.seen_done, self.counted_done) :]:
-            job = wanted.get(done.deed.job_id)
-            is_restarted = done.deed.verb is Verb.ABORT and job is not None and job.state is Desired.RUNNING
-            if done.by_us and (done.deed.verb is Verb.RUN or is_restarted):
-                self.account.spend(done.deed.job_id, job.run_token if job else None)
+            job = wanted.get(done.execution.job_id)
+            is_restarted = done.execution.verb is Verb.ABORT and job is not None and job.state is Desired.RUNNING
+            if done.by_us and (done.execution.verb is Verb.RUN or is_restarted):
+                self.account.spend(done.execution.job_id, job.run_token if job else None)
             if done.by_us and is_restarted:
-                self.account.aborted_to_run(done.deed.job_id, self._executed(until=done)[done.deed.job_id])
+                self.account.aborted_to_run(done.execution.job_id, self._executed(until=done)[done.execution.job_id])
         for job_id, done in newest.items():
             record = records.get(job_id)
             assert record is not None, f"a run of {job_id} is not on record"
             assert (record.doubt is not None and record.doubt.op == done.op) or (
-                record.state is Desired.RUNNING and same_config(record.config, done.deed.config)
+                record.state is Desired.RUNNING and same_config(record.config, done.execution.config)
             ), f"a run of {job_id} is on record as {record}"
         for job_id, record in records.items():
             self.account.adopted(job_id, record)
@@ -909,9 +919,9 @@ class Months(RuleBasedStateMachine):
         """What was recorded as protected was neither aborted nor deleted, unless the manifest lifted that."""
         says = {job.id: job.protect for job in self.jobs.values() if job.protect is not None}
         for done in self.world.book.done[at:]:
-            if done.by_us and done.deed.verb is not Verb.RUN:
-                job_id = done.deed.job_id
-                assert not says.get(job_id, job_id in protected), f"{job_id} is protected: {done.deed}"
+            if done.by_us and done.execution.verb is not Verb.RUN:
+                job_id = done.execution.job_id
+                assert not says.get(job_id, job_id in protected), f"{job_id} is protected: {done.execution}"
 
     def _check_order(self, newest: Iterable[str]) -> None:
         """What we ran came after what it is to come after, as far as nobody else acted and no read lagged."""
@@ -941,13 +951,13 @@ class Months(RuleBasedStateMachine):
             if op in there or doubt.verb is not Verb.RUN or job_id in self.disturbed:
                 continue
             record = records.get(job_id)
-            later = [d for d in self.world.book.done if d.by_us and d.deed.job_id == job_id and d.op != op]
+            later = [d for d in self.world.book.done if d.by_us and d.execution.job_id == job_id and d.op != op]
             if self._worked(op) and not (later and later[-1] is self._last_of(job_id)):
                 assert record is not None
                 assert doubt.run_token is None or doubt.run_token in record.run_tokens, "a consumed token was dropped"
 
     def _last_of(self, job_id: str) -> Any:
-        return [d for d in self.world.book.done if d.by_us and d.deed.job_id == job_id][-1]
+        return [d for d in self.world.book.done if d.by_us and d.execution.job_id == job_id][-1]
 
     def _check_outcomes(self, ended: Ended, records: dict[str, Record], executed: Counter[str]) -> None:
         in_doubt = False
@@ -957,9 +967,9 @@ class Months(RuleBasedStateMachine):
             in_doubt |= doubtful
             assert (outcome.outcome is Outcome.IN_DOUBT) <= doubtful, outcome
             if doubtful:
-                said = f"{outcome.error} {outcome.note} {outcome.action.reason}"
+                words_shown = f"{outcome.error} {outcome.note} {outcome.action.reason}"
                 words = (f"reconciler resolve {shlex.quote(outcome.action.job)}", "skipped", "not sent")
-                assert any(word in said for word in words), outcome
+                assert any(word in words_shown for word in words), outcome
             if outcome.outcome is Outcome.SUCCEEDED and not doubtful:
                 job = self.jobs.get(outcome.action.job)
                 if job and job.suspend is not None:

@@ -26,7 +26,7 @@ from reconciler.engines.sandbox import answers, life
 from reconciler.engines.sandbox import service as service_module
 from reconciler.engines.sandbox.direct import DirectTransport
 from reconciler.engines.sandbox.faults import Faults, parse_fault
-from reconciler.engines.sandbox.life import Book, Deed
+from reconciler.engines.sandbox.life import Book, Execution
 from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.engines.sandbox.service import Options, Request, Service
 from reconciler.host import threads
@@ -257,7 +257,7 @@ class MemoryFile:
 class Done(NamedTuple):
     """One line of the ledger, by whom it came about, and under which intent: None for no intent on disk."""
 
-    deed: Deed
+    execution: Execution
     by_us: bool
     op: str | None
 
@@ -276,8 +276,8 @@ class WatchedBook(Book):
     def __del__(self) -> None:
         self.close()
 
-    def enter(self, deed: Deed) -> None:
-        self.done.append(Done(deed, self.by_us, self.op))
+    def enter(self, execution: Execution) -> None:
+        self.done.append(Done(execution, self.by_us, self.op))
 
     def keep(self, job: ServerJob, before: ServerJob | None) -> None:
         super().keep(job, before)
@@ -310,28 +310,28 @@ class WatchedTransport(DirectTransport):
         odd = world.next_odd_answer(method, url)
         try:
             if odd is None or odd.after:
-                reply = self._as_told(super().exchange(method, url, headers, body))
+                reply = self._reworded(super().exchange(method, url, headers, body))
             if odd is not None:
-                reply = self._whole(answers.Reply(200, odd.body))
+                reply = self._whole(answers.Response(200, odd.body))
         finally:
             book.by_us, book.op = False, None
         world.fuse.pass_one()
         return reply
 
-    def _as_told(self, reply: Reply) -> Reply:
+    def _reworded(self, reply: Reply) -> Reply:
         """The reply of a service that leaves out what it does not tell, and words its times as it likes."""
         world, document = self._world, reply.document
         if not isinstance(document, dict):
             return reply
         if "data" in document:
             worded = next(world.list_wordings)
-            return replace(reply, document={**document, "data": [world.told(job, worded) for job in document["data"]]})
+            return replace(reply, document={**document, "data": [world.shown(job, worded) for job in document["data"]]})
         job = document.get("job")
         if job is None:
             return reply
         if job["id"] in world.unreadable:
             return Reply(sent=True, status=500)
-        return replace(reply, document={"job": world.told(job, next(world.read_wordings))})
+        return replace(reply, document={"job": world.shown(job, next(world.read_wordings))})
 
 
 class SteppedFlag(Flag):
@@ -536,23 +536,23 @@ class ModelWorld:
         self.guards = guards
         self.declare(self.manifest.jobs)
 
-    def told(self, job: Mapping[str, Any], wording: Wording) -> dict[str, Any]:
+    def shown(self, job: Mapping[str, Any], wording: Wording) -> dict[str, Any]:
         """What the service tells of a job at this moment, with its times in these words."""
 
         def worded(value: str | None) -> str | None:
             # Without wordings of its own the world leaves a time as the service wrote it, in odd digits too.
             return value if value is None or not self._words_times else wording(datetime.fromisoformat(value))
 
-        told = {name: worded(value) if name.endswith("At") else value for name, value in job.items()}
+        shown = {name: worded(value) if name.endswith("At") else value for name, value in job.items()}
         stamps = {word: worded(value) for word, value in job["stateTimestamps"].items()}
         if self._notes_after_s is not None and job["endedAt"] is not None:
             noted_s = datetime.fromisoformat(job["endedAt"]).timestamp() + self._notes_after_s
             if noted_s <= self._now:
                 stamps["JOB_STATE_ARCHIVED"] = wording(datetime.fromtimestamp(noted_s, UTC))
-        told["stateTimestamps"] = stamps
+        shown["stateTimestamps"] = stamps
         if not self.tells_config:
-            del told["config"]
-        return told
+            del shown["config"]
+        return shown
 
     def next_odd_answer(self, method: str, url: str) -> OddAnswer | None:
         """The odd answer that this call gets, None where it gets an honest one."""
@@ -699,8 +699,8 @@ class ModelWorld:
         """Settle a call in doubt on a person's word; returns what the command says, before it does so and after."""
         self.remarks.clear()
         with self.wired() as (place, world):
-            said = app.resolve(place, world, name, applied, "it was looked up", 0)
-        return "\n".join([*self.remarks, said])
+            message = app.resolve(place, world, name, applied, "it was looked up", 0)
+        return "\n".join([*self.remarks, message])
 
     def forget(self, name: str) -> None:
         with self.wired() as (place, world):
@@ -802,5 +802,5 @@ def _plainly(ended: Ended) -> list[tuple[str, Outcome, ActionKind, str]]:
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)")
 
 
-def _instant(told: re.Match[str]) -> str:
-    return str(datetime.fromisoformat(told[0]).timestamp())
+def _instant(shown: re.Match[str]) -> str:
+    return str(datetime.fromisoformat(shown[0]).timestamp())

@@ -34,7 +34,7 @@ from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.http.reply import Reply
 from reconciler.engines.sandbox.faults import SILENT, Faults, Kind, parse_fault
-from reconciler.engines.sandbox.life import Book, Deed, Seen
+from reconciler.engines.sandbox.life import Book, Execution, ReceivedCall
 from reconciler.engines.sandbox.life import Job as RemoteJob
 from reconciler.engines.sandbox.service import Options, Request, Service
 from reconciler.manifest import Manifest
@@ -170,13 +170,13 @@ class Witness:
         with self._promises.change(concluded):
             self._real.conclude(op, name, record, answer, details)
 
-    def put(self, name: str, record: Record | None, *told: Any) -> None:
+    def put(self, name: str, record: Record | None, *recorded_with: Any) -> None:
         with self._promises.change(lambda jobs, _: _set(jobs, name, record)):
-            self._real.put(name, record, *told)
+            self._real.put(name, record, *recorded_with)
 
-    def put_all(self, records: Mapping[str, Record], *told: Any) -> None:
+    def put_all(self, records: Mapping[str, Record], *recorded_with: Any) -> None:
         with self._promises.change(lambda jobs, _: jobs.update(records)):
-            self._real.put_all(records, *told)
+            self._real.put_all(records, *recorded_with)
 
     def move(self, moves: Mapping[str, str]) -> None:
         def moved(jobs: Jobs, _: object) -> None:
@@ -419,13 +419,13 @@ class Clock:
 class Ledger:
     """The book of the embedded server, in memory; keeps count of what people asked for.
 
-    `budget` is how often each job may still run. A deed is `ours` while the tool's call is carried out.
+    `budget` is how often each job may still run. An execution is `ours` while the tool's call is carried out.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._jobs: dict[str, tuple[RemoteJob, RemoteJob | None]] = {}
-        self.deeds: list[tuple[Deed, bool]] = []
+        self.executions: list[tuple[Execution, bool]] = []
         self.ours = False
         self.budget: dict[str, int] = {}
         self.ran: Callable[[str], None] = lambda job_id: None
@@ -446,18 +446,18 @@ class Ledger:
         self._jobs[job.id] = (job, before)
         self.changed_at[job.id] = self._clock.now_s
 
-    def enter(self, deed: Deed) -> None:
-        self.deeds.append((deed, self.ours))
-        if deed.verb is Verb.RUN and self.ours:
-            self.budget[deed.job_id] = self.budget.get(deed.job_id, 0) - 1
-            self.ran(deed.job_id)
+    def enter(self, execution: Execution) -> None:
+        self.executions.append((execution, self.ours))
+        if execution.verb is Verb.RUN and self.ours:
+            self.budget[execution.job_id] = self.budget.get(execution.job_id, 0) - 1
+            self.ran(execution.job_id)
 
-    def note(self, call: Seen) -> None:
+    def note(self, call: ReceivedCall) -> None:
         pass
 
-    def last(self, job_id: str) -> Deed | None:
+    def last(self, job_id: str) -> Execution | None:
         """The last that was done to a job."""
-        return next((deed for deed, _ in reversed(self.deeds) if deed.job_id == job_id), None)
+        return next((execution for execution, _ in reversed(self.executions) if execution.job_id == job_id), None)
 
 
 class Wire:
@@ -491,14 +491,14 @@ class Wire:
             assert fresh is not None
             assert fresh[1] is not None
             ledger._jobs[job_id] = (fresh[1], None)
-        count = len(ledger.deeds)
+        count = len(ledger.executions)
         ledger.ours = True
         reply, fault = self._service.answer(request)
         ledger.ours = False
         if is_stale:
             assert fresh is not None
             ledger._jobs[job_id] = fresh
-        if len(ledger.deeds) > count:
+        if len(ledger.executions) > count:
             self._remote.done_by.add(op)
             if ledger.budget.get(job_id, 0) < 0:
                 raise Violation(f"{job_id} was run more often than was asked for")
@@ -725,10 +725,10 @@ class Applies:
         """By the ledger alone: the last that we did to a job is in its record, or a doubt is."""
         recorded = {record.id: record for record in self.recorded().values()}
         for name in self.people.jobs:  # with --prune, an undeclared job that is told to be gone is forgotten
-            deed = self.remote.ledger.last(f"id-{name}")
-            ours = [d for d, is_ours in self.remote.ledger.deeds if d.job_id == f"id-{name}" and is_ours]
-            if ours and ours[-1].verb is Verb.RUN and ours[-1] is deed and deed.job_id not in recorded:
-                raise Violation(f"{deed.job_id} was run, and nothing is on record of it")
+            execution = self.remote.ledger.last(f"id-{name}")
+            ours = [d for d, is_ours in self.remote.ledger.executions if d.job_id == f"id-{name}" and is_ours]
+            if ours and ours[-1].verb is Verb.RUN and ours[-1] is execution and execution.job_id not in recorded:
+                raise Violation(f"{execution.job_id} was run, and nothing is on record of it")
 
 
 class _Flag:
@@ -809,7 +809,7 @@ def apply_history(random: Random, folder: str) -> Outcome:
         _come_to_rest(applies)
     _refuse_leftovers(machine)
     machine.check_history()
-    runs = sum(deed.verb is Verb.RUN for deed, _ in remote.ledger.deeds)
+    runs = sum(execution.verb is Verb.RUN for execution, _ in remote.ledger.executions)
     return Outcome(machine.losses, applies.count, runs, applies.doubts)
 
 
@@ -818,13 +818,13 @@ def _come_to_rest(applies: Applies) -> None:
     remote = applies.remote
     for _ in range(2):
         for attempt in range(_APPLIES_TO_REST):
-            count = len(remote.ledger.deeds)
+            count = len(remote.ledger.executions)
             before = applies.recorded()
             done = applies.apply()
             if done is None:
                 raise Violation("an apply failed where nothing fails any more")
             remote.clock.wait(1000)
-            if len(remote.ledger.deeds) == count and applies.recorded() == before:
+            if len(remote.ledger.executions) == count and applies.recorded() == before:
                 break
             if attempt == _APPLIES_TO_REST - 1:
                 raise Violation("applying again does not come to rest")
@@ -850,14 +850,14 @@ def _check_done(applies: Applies, done: "app.Applied") -> None:
         if outcome.done is not ActionKind.NOOP or outcome.action.job not in applies.people.jobs:
             continue
         job = applies.people.jobs[outcome.action.job]
-        record, deed = recorded.get(job.name), applies.remote.ledger.last(job.id)
+        record, execution = recorded.get(job.name), applies.remote.ledger.last(job.id)
         if job.state is Desired.RUNNING:
-            ran = any(d.job_id == job.id and d.verb is Verb.RUN for d, _ in applies.remote.ledger.deeds)
+            ran = any(d.job_id == job.id and d.verb is Verb.RUN for d, _ in applies.remote.ledger.executions)
             if record is None or not ran:
-                raise Violation(f"{job.name} counts as run, and the ledger has no run of it: {record}, {deed}")
-            ours = [d for d, is_ours in applies.remote.ledger.deeds if d.job_id == job.id and is_ours]
-            if ours and ours[-1] is deed and deed.verb is not Verb.RUN:
-                raise Violation(f"{job.name} counts as run, and the last that we did was {deed}")
+                raise Violation(f"{job.name} counts as run, and the ledger has no run of it: {record}, {execution}")
+            ours = [d for d, is_ours in applies.remote.ledger.executions if d.job_id == job.id and is_ours]
+            if ours and ours[-1] is execution and execution.verb is not Verb.RUN:
+                raise Violation(f"{job.name} counts as run, and the last that we did was {execution}")
 
 
 # --- the runner --------------------------------------------------------------------------------------------------

@@ -106,9 +106,9 @@ def judge(case: Case) -> Verdict:
             return Verdict(case, child.returncode, sent, f"{fault}; {err[-500:]}" if fault and err else fault)
 
 
-def _fault_of(code: int, said: str, sent: int) -> str:
-    if "report it" in said or ("Traceback" in said and "reconciler" in said):
-        line = next(line for line in said.splitlines() if "report it" in line or "Traceback" in line)
+def _fault_of(code: int, output: str, sent: int) -> str:
+    if "report it" in output or ("Traceback" in output and "reconciler" in output):
+        line = next(line for line in output.splitlines() if "report it" in line or "Traceback" in line)
         return f"it asks to be reported: {line.strip()}"
     if code == 0 and sent != len(JOBS):
         return f"it says that all is done, and {sent} of {len(JOBS)} were run"
@@ -135,7 +135,7 @@ def _fault_at_rest(project: Scarce, folder: Path) -> str:
 
 
 def _runs(folder: Path) -> Counter[str]:
-    return Counter(deed.job_id for deed in ledger(folder / "server.db") if deed.verb is Verb.RUN)
+    return Counter(execution.job_id for execution in ledger(folder / "server.db") if execution.verb is Verb.RUN)
 
 
 def launch(lack: str, left: int, arguments: Sequence[str]) -> None:

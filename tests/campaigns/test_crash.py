@@ -18,8 +18,8 @@ JOURNAL = "jobs.state.json.journal"
 
 
 def broken(*arguments: str) -> None:
-    said = no_fault_in(HARNESS, "--workers", "4", "--seed", "20261121", *arguments)
-    assert " 0 faults" in said.splitlines()[-1]
+    output = no_fault_in(HARNESS, "--workers", "4", "--seed", "20261121", *arguments)
+    assert " 0 faults" in output.splitlines()[-1]
 
 
 def _picked(*names: str) -> list[str]:
@@ -61,7 +61,7 @@ def served(tmp_path: Path) -> Iterator[Project]:
 
 
 def done(project: Project) -> list[tuple[str, str]]:
-    return [(deed.verb, deed.job_id) for deed in ledger(project.folder.parent / "server.db")]
+    return [(execution.verb, execution.job_id) for execution in ledger(project.folder.parent / "server.db")]
 
 
 def sent(project: Project) -> list[str]:

@@ -33,7 +33,7 @@ def by_hand(server: SandboxServer, call: str) -> None:
 
 
 def done(tmp_path: Path) -> list[tuple[str, str]]:
-    return [(deed.verb, deed.job_id) for deed in ledger(tmp_path / "server.db")]
+    return [(execution.verb, execution.job_id) for execution in ledger(tmp_path / "server.db")]
 
 
 def test_of_eight_applies_at_once_one_does_the_work_and_nothing_runs_twice(tmp_path: Path) -> None:
@@ -307,13 +307,13 @@ def test_a_rolled_back_state_whose_mark_is_lost_too_is_seen_through_by_reading(
     tmp_path: Path, server: SandboxServer, before: str, after: str, outcome: str
 ) -> None:
     clone = rolled_back(tmp_path, server, before, after)
-    deeds = done(tmp_path)
+    executions = done(tmp_path)
     clone.env["XDG_STATE_HOME"] = str(tmp_path / "another machine")
     run = clone.run("apply", "--yes", "--format", "json")
     assert run.code == 0, run.err
     touched = [action for action in run.json["actions"] if action["job"] == "a"]
     assert [action.get("done", action["action"]) for action in touched] == [outcome]
-    assert done(tmp_path) == deeds
+    assert done(tmp_path) == executions
 
 
 @pytest.mark.parametrize("job_seconds", [10000, 0.01])
@@ -332,17 +332,17 @@ def test_an_older_state_on_another_machine_runs_nothing_again(
         tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=job_seconds
     ) as server:
         clone = rolled_back(tmp_path, server, before, after)
-        deeds = done(tmp_path)
+        executions = done(tmp_path)
         clone.env["XDG_STATE_HOME"] = str(tmp_path / "another machine")
         run = clone.run("apply", "--yes")
         assert run.code in (0, 4)
         assert ("run since this was recorded" in run.out) or run.code == 0
-        assert done(tmp_path) == deeds
+        assert done(tmp_path) == executions
         if run.code == 4:
             assert clone.run("resolve", "a", "--applied").code == 0
             assert clone.run("plan", "--detailed-exitcode").code == 0
             assert clone.run("apply", "--yes").code == 0
-            assert done(tmp_path) == deeds
+            assert done(tmp_path) == executions
 
 
 def test_a_run_by_someone_else_is_not_counted_as_the_one_that_is_asked_for_unless_a_person_says_so(
@@ -358,9 +358,9 @@ def test_a_run_by_someone_else_is_not_counted_as_the_one_that_is_asked_for_unles
     assert run.code == 4
     assert "reconciler resolve a --applied" in run.out
     before = done(tmp_path)
-    said = clone.run("resolve", "a", "--not-applied", "--reason", "by hand, for a test")
-    assert "was not applied, says" in said.out
-    assert "by hand, for a test" in said.out
+    resolved = clone.run("resolve", "a", "--not-applied", "--reason", "by hand, for a test")
+    assert "was not applied, says" in resolved.out
+    assert "by hand, for a test" in resolved.out
     assert clone.apply() == 0
     assert done(tmp_path)[len(before) :] == [("abort", "a"), ("run", "a")]
     assert clone.run("resolve", "a", "--not-applied").code == 1

@@ -23,8 +23,8 @@ HARNESS = Path(__file__).with_name("mending.py")
 
 def test_a_state_that_is_mended_on_a_failing_disk_is_as_before_or_as_after() -> None:
     """At 32 breaks of some 1,440; `make crash` takes all."""
-    said = no_fault_in(HARNESS, "--sample", "4", "--seed", "20261121")
-    assert " 0 faults" in said.splitlines()[-1]
+    output = no_fault_in(HARNESS, "--sample", "4", "--seed", "20261121")
+    assert " 0 faults" in output.splitlines()[-1]
 
 
 # --- reads that fail ---------------------------------------------------------------------------------------------

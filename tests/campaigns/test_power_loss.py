@@ -159,14 +159,14 @@ def test_a_flush_whose_failure_was_told_to_another_thread_is_not_believed(monkey
     monkeypatch.setattr(journals, "CHUNK_BYTES", 1024)
     disk = LossyDisk(Random(1))
     journal = Journal(disk, "/f/j", 0o600, [HEADER])
-    told: list[str] = []
+    reported: list[str] = []
 
     def other() -> None:
         disk.failing = 1.0
         with pytest.raises(JournalBroken):
             journal.append(encoded({"type": "other", "text": "x" * 2000}))
         disk.failing = 0.0
-        told.append("other")
+        reported.append("other")
 
     def meanwhile(path: str) -> None:
         disk.before_flush = None
@@ -177,7 +177,7 @@ def test_a_flush_whose_failure_was_told_to_another_thread_is_not_believed(monkey
     disk.before_flush = meanwhile
     with pytest.raises(JournalBroken):
         journal.append(encoded({"type": "record"}))
-    assert told == ["other"]
+    assert reported == ["other"]
 
 
 def test_a_call_in_doubt_weighs_more_than_a_failure_beside_it() -> None:

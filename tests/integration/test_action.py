@@ -96,7 +96,7 @@ class Runner:
         assert API_TOKEN not in done.stdout + done.stderr
         return done
 
-    def told(self) -> dict[str, str]:
+    def outputs(self) -> dict[str, str]:
         return dict(line.split("=", 1) for line in (self.home / "output").read_text().splitlines())
 
 
@@ -112,7 +112,7 @@ def commit(folder: Path, message: str) -> None:
 
 
 def runs(tmp_path: Path) -> list[str]:
-    return [deed.job_id for deed in ledger(tmp_path / "server.db")]
+    return [execution.job_id for execution in ledger(tmp_path / "server.db")]
 
 
 def test_a_plan_is_one_comment_that_is_renewed(tmp_path: Path, github: GitHub, sandbox: SandboxServer) -> None:
@@ -124,8 +124,8 @@ def test_a_plan_is_one_comment_that_is_renewed(tmp_path: Path, github: GitHub, s
     first = github.comments[own]["body"]
     assert "1 to run" in first
     assert (runner.home / "summary").read_text() == first
-    assert runner.told()["changes"] == "true"
-    assert Path(runner.told()["plan"]).exists()
+    assert runner.outputs()["changes"] == "true"
+    assert Path(runner.outputs()["plan"]).exists()
     # Whoever repeats the marker does not get the next plan into a comment of theirs.
     github.comments[stranger]["body"] = first
     runner.write("a: {state: running}\n  b: {state: running}")
@@ -262,7 +262,7 @@ def test_drift_opens_one_issue_and_closes_it(tmp_path: Path, github: GitHub, san
     [issue] = github.issues.values()
     assert issue["state"] == "open"
     assert "aborted" in issue["body"]
-    assert runner.told()["changes"] == "true"
+    assert runner.outputs()["changes"] == "true"
     config: dict[str, dict[str, int]] = {"config": {}}
     assert requests.post(f"{sandbox.endpoint}/jobs/a/run", json=config, headers=headers, timeout=10).ok
     runner.step("drift")

@@ -223,9 +223,9 @@ def test_no_child_program_gets_the_services_credentials(tmp_path: Path) -> None:
             "plan --format json",
         ):
             project.run(*command.split(), "--endpoint", server.url)
-    told = seen.read_text()
-    assert told.count("KEPT=kept\n") > 20
-    assert_none(told)
+    written = seen.read_text()
+    assert written.count("KEPT=kept\n") > 20
+    assert_none(written)
 
 
 def test_netrc_is_not_read(scene: Scene, tmp_path: Path) -> None:
@@ -411,8 +411,8 @@ def test_an_error_that_nobody_foresaw_is_one_line_without_its_own_words(scene: S
     for command in ("plan", "apply --yes", "plan --format markdown"):
         run = scene.run(*command.split())
         assert run.code == 1
-        said, *rest = run.err.splitlines()
-        assert re.fullmatch(r"error: reconciler itself failed: Foreseen in broken, line \d+; please report it", said)
+        first, *rest = run.err.splitlines()
+        assert re.fullmatch(r"error: reconciler itself failed: Foreseen in broken, line \d+; please report it", first)
         assert len(rest) == 1
     documents = [
         scene.run("plan", "--format", "json").json["error"],

@@ -87,11 +87,11 @@ class Team:
 
 def well(played: list[Played], *jobs: str) -> str:
     """See that just these jobs ran, and that all went well; what they printed."""
-    said = "".join(each.said for each in played)
-    assert [each.job for each in played] == list(jobs), said
-    assert all(each.succeeded for each in played), said
-    assert "Traceback" not in said
-    return said
+    output = "".join(each.output for each in played)
+    assert [each.job for each in played] == list(jobs), output
+    assert all(each.succeeded for each in played), output
+    assert "Traceback" not in output
+    return output
 
 
 def test_the_workflow_plans_applies_what_was_reviewed_and_looks_for_drift(place: Forge, hub: GitHub) -> None:
@@ -99,8 +99,8 @@ def test_the_workflow_plans_applies_what_was_reviewed_and_looks_for_drift(place:
     well(team.propose({"jobs.yaml": f"{ONE}\nb: {{state: running}}"}), "plan")
     assert "2 to run" in hub.comments[1]["body"]
     assert place.calls == 0
-    said = well(team.merge(), "apply")
-    assert "this is the plan that was reviewed in #7" in said
+    output = well(team.merge(), "apply")
+    assert "this is the plan that was reviewed in #7" in output
     assert sorted(place.done) == [("run", "a"), ("run", "b")]
     assert place.subjects[0] == "State after an apply [skip ci]"
     # The run is started again later: it takes the newest commit, and finds nothing to do.
@@ -118,8 +118,8 @@ def test_the_workflow_for_a_protected_branch_keeps_its_state_on_another(place: F
     place.hook(
         "update", 'test "$1" != refs/heads/main || { echo "GH006: Protected branch update failed" >&2; exit 1; }'
     )
-    said = well(team.merge(push=False), "apply")
-    assert "this is the plan that was reviewed in #7" in said
+    output = well(team.merge(push=False), "apply")
+    assert "this is the plan that was reviewed in #7" in output
     assert sorted(place.done) == [("run", "a"), ("run", "b")]
     assert "reconciler-state" in place.branches
     well(team.event("schedule", "refs/heads/main", place.tip), "drift")
@@ -130,8 +130,8 @@ def test_the_workflow_for_two_fleets_gives_each_a_plan_a_comment_and_a_state(pla
     team.begin({"fleets/media/jobs.yaml": ONE, "fleets/audio/jobs.yaml": "z: {state: running}"})
     well(team.propose({"fleets/media/jobs.yaml": f"{ONE}\nb: {{state: running}}"}), "plan", "plan")
     assert len(hub.comments) == 2
-    said = well(team.merge(), "apply", "apply")
-    assert said.count("this is the plan that was reviewed in #7") == 2
+    output = well(team.merge(), "apply", "apply")
+    assert output.count("this is the plan that was reviewed in #7") == 2
     assert sorted(place.done) == [("run", "a"), ("run", "b"), ("run", "z")]
     assert {"fleets/media.state.json", "fleets/audio.state.json"} <= set(place.files)
     well(team.event("schedule", "refs/heads/main", place.tip), "drift", "drift")
@@ -148,15 +148,15 @@ def test_the_workflow_for_a_merge_queue_reports_on_each_group_and_applies_once_i
     assert "2 to run" in hub.comments[1]["body"]
     well(team.queue(), "plan")
     assert place.calls == 0
-    said = well(team.merge(), "apply")
-    assert "this is the plan that was reviewed in #7" in said
+    output = well(team.merge(), "apply")
+    assert "this is the plan that was reviewed in #7" in output
     assert sorted(place.done) == [("run", "a"), ("run", "b")]
 
 
 def test_a_pull_request_of_a_fork_gets_its_plan_without_credentials_or_a_comment(place: Forge, hub: GitHub) -> None:
     hub.refuse = 403
-    said = well(Team("github.yml", place, hub).propose({"jobs.yaml": f"{ONE}\nb: {{state: running}}"}), "plan")
-    assert "the plan could not be put on the pull request (HTTP 403)" in said
+    output = well(Team("github.yml", place, hub).propose({"jobs.yaml": f"{ONE}\nb: {{state: running}}"}), "plan")
+    assert "the plan could not be put on the pull request (HTTP 403)" in output
     assert hub.comments == {}
 
 

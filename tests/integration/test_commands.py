@@ -509,14 +509,14 @@ def test_state_show_list_and_forget(served: Project) -> None:
 def test_state_mv_gives_a_record_another_name_and_calls_nothing(served: Project) -> None:
     served.write("a: {id: one, state: running}\nb: {id: two, state: running}")
     served.run("apply", "--yes")
-    deeds = done(served)
+    executions = done(served)
     assert served.run("state", "mv", "a", "b").code == 1
     assert served.run("state", "mv", "nobody", "c").code == 1
     assert served.run("state", "mv", "a", "c").code == 0
     assert sorted(served.state["jobs"]) == ["b", "c"]
     served.write("c: {id: one, state: running}\nb: {id: two, state: running}")
     assert served.run("plan").out.startswith("No changes")
-    assert done(served) == deeds
+    assert done(served) == executions
 
 
 def test_status_shows_desired_recorded_and_observed_side_by_side(served: Project) -> None:

@@ -22,7 +22,7 @@ class Afresh(Project):
 
 
 def test_it_prints_exits_and_leaves_what_one_started_afresh_does(tmp_path: Path) -> None:
-    told: list[tuple[list[tuple[int, str, str]], list[str]]] = []
+    reports: list[tuple[list[tuple[int, str, str]], list[str]]] = []
     for kind in (Project, Afresh):
         folder = tmp_path / kind.__name__
         folder.mkdir()
@@ -32,11 +32,11 @@ def test_it_prints_exits_and_leaves_what_one_started_afresh_does(tmp_path: Path)
         project.write("a: {state: running}\nb: {state: absent}")
         commands = (["plan"], ["apply"], ["apply", "--yes"], ["status"], ["plan", "--detailed-exitcode"])
         runs += [project.run(*command, stdin="n\n") for command in commands]
-        told.append(
+        reports.append(
             ([(run.code, re.sub(r"[0-9.]+ s", "", run.out), run.err) for run in runs], sorted(os.listdir(folder)))
         )
-    assert told[0] == told[1]
-    assert {code for code, _, _ in told[0][0]} == {0, 1, 4, 64}
+    assert reports[0] == reports[1]
+    assert {code for code, _, _ in reports[0][0]} == {0, 1, 4, 64}
 
 
 def forked(folder: Path, program: str, *arguments: str, timeout_s: float = 60) -> "subprocess.CompletedProcess[str]":

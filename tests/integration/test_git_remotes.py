@@ -35,7 +35,7 @@ def test_a_remote_that_takes_no_push_is_named_with_its_words_and_nothing_is_sent
     assert run.code == 1, run.out + run.err
     assert "takes no push" in run.err
     assert "GH006: Protected branch update failed" in run.err
-    assert group.deeds() == []
+    assert group.executions() == []
     assert tip(group.remote) is None
 
 
@@ -46,7 +46,7 @@ def test_a_remote_that_is_not_there_is_an_error_in_one_line(group: Team) -> None
         run = machine.run(*command)
         assert run.code == 1
         assert "branch reconciler-state of file:///nowhere/at/all.git: git " in run.err
-    assert group.deeds() == []
+    assert group.executions() == []
 
 
 def test_without_git_the_error_says_so(group: Team) -> None:
@@ -69,13 +69,13 @@ def rewritten(group: Team) -> Machine:
 
 def test_a_branch_that_was_rewritten_is_refused_until_someone_takes_it(group: Team) -> None:
     machine = rewritten(group)
-    before = group.deeds()
+    before = group.executions()
     for command in (["plan"], ["apply", "--yes"], ["state", "forget", "a"]):
         run = machine.run(*command)
         assert run.code == 1, run.out
         assert "was rewritten: it does not hold commit" in run.err
         assert "state accept" in run.err
-    assert group.deeds() == before
+    assert group.executions() == before
     taken = machine.run("state", "accept")
     assert taken.code == 0, taken.err
     assert "was rewritten" in taken.err
@@ -141,13 +141,13 @@ def test_a_state_that_was_spoiled_on_the_branch_is_refused_by_the_branchs_name(
     who = ["-c", "user.name=ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=false"]
     git(clone, *who, "commit", "-q", "-a", "-m", "merged by hand")
     git(clone, "push", "-q")
-    before = group.deeds()
+    before = group.executions()
     for command in (["plan"], ["apply", "--yes"]):
         run = machine.run(*command)
         assert run.code == 1
         assert said in run.err
         assert f"branch {BRANCH} of file://" in run.err
-    assert group.deeds() == before
+    assert group.executions() == before
 
 
 # --- where the remote is named -----------------------------------------------------------------------------------
@@ -391,7 +391,7 @@ def test_a_state_moves_from_a_file_to_a_branch_and_back(group: Team) -> None:
     assert "was rolled back" in stale.err
     Path(at_home).unlink()
     assert machine.run("state", "push", str(machine.folder / "pulled.json"), "--state", at_home).code == 0
-    assert group.deeds() == [("run", "a"), ("abort", "a")]
+    assert group.executions() == [("run", "a"), ("abort", "a")]
 
 
 def test_a_state_of_another_lineage_or_without_a_call_in_doubt_is_not_pushed(group: Team) -> None:
@@ -422,8 +422,8 @@ def test_a_revision_of_the_branch_is_looked_at_from_a_machine_that_has_no_more_t
         asked.write("a: {state: running}")
     assert machine.run("plan").code == 0  # a copy of one commit
     since = [machine.run("history", "--since", name, "--format", "json") for name in (first[:9], f"{BRANCH}~3", "HEAD")]
-    told = [[(entry["job"], entry["verb"]) for entry in run.json["entries"]] for run in since]
-    assert told == [[("b", "run"), ("a", "abort")], [("b", "run"), ("a", "abort")], []]
+    calls = [[(entry["job"], entry["verb"]) for entry in run.json["entries"]] for run in since]
+    assert calls == [[("b", "run"), ("a", "abort")], [("b", "run"), ("a", "abort")], []]
     assert record_at("HEAD")["state"] == "aborted"
     assert record_at(first)["config"] == record_at("HEAD~3^{commit}")["config"] == {"jobTimeout": 5}
     # While the first apply was at work there was no state, and a call that nobody knew the end of.

@@ -46,7 +46,7 @@ def test_another_machine_sees_what_was_applied_and_the_checkout_stays_as_it_is(g
     second.write(ONE)
     assert second.run("plan", "--detailed-exitcode").code == 0
     assert second.run("apply", "--yes").out.startswith("Nothing to do")
-    assert group.deeds() == [("run", "a")]
+    assert group.executions() == [("run", "a")]
     assert sorted(path.name for path in first.folder.iterdir() if path.name[0] != ".") == ["jobs.yaml"]
     assert set(group.files) == {"jobs.state.json", "jobs.history.jsonl"}
     assert len(subjects(group.remote)) == 2, "an apply that does nothing pushes nothing"
@@ -76,8 +76,8 @@ def test_git_has_every_core_however_many_calls_are_sent_at_once(group: Team) -> 
     hook(group.remote, "pre-receive", f"nproc >>'{group.folder}/cores'")
     jobs = "\n".join(f"job-{n}: {{state: running}}" for n in range(8))
     assert applied(group.machine(), jobs, "--parallelism", "8").code == 0
-    told = (group.folder / "cores").read_text().split()
-    assert set(told) == {str(len(os.sched_getaffinity(0)))}
+    lines = (group.folder / "cores").read_text().split()
+    assert set(lines) == {str(len(os.sched_getaffinity(0)))}
 
 
 def test_a_step_that_takes_long_renews_its_claim_and_publishes_its_results(group: Team) -> None:
@@ -111,7 +111,7 @@ def test_who_loses_the_push_sends_nothing_and_is_refused(group: Team) -> None:
     assert lost.code == 4, lost
     assert "someone else changed" in lost.err
     assert "plan again, and apply" in lost.err
-    assert group.deeds() == [("run", "c")]
+    assert group.executions() == [("run", "c")]
     group.rest("a: {state: running}\nb: {state: running}\nc: {state: running}")
     assert set(group.runs().values()) == {1}
 
@@ -135,13 +135,13 @@ def test_a_machine_that_waits_keeps_its_claim(tmp_path: Path) -> None:
         assert applied(waiting, ONE).code == 5
         waiting.write("a: {state: running}\nb: {state: running}")
         child = waiting.start("apply", "--yes", "--settle", "5")
-        until(lambda: ("run", "b") in group.deeds() and not group.intents, "it never told of its run of b")
+        until(lambda: ("run", "b") in group.executions() and not group.intents, "it never told of its run of b")
         run = applied(other, "a: {state: running}\nb: {state: running}")
         assert run.code == 4, run.out + run.err
         assert "the state is locked" in run.err
         out, err = child.communicate(timeout=WAIT_S)
         assert child.returncode == 0, out + err
-        assert sorted(group.deeds()) == [("run", "a"), ("run", "b")]
+        assert sorted(group.executions()) == [("run", "a"), ("run", "b")]
 
 
 def test_a_machine_that_stalls_after_its_push_sends_nothing_once_another_took_over(quick: Team) -> None:
@@ -156,7 +156,7 @@ def test_a_machine_that_stalls_after_its_push_sends_nothing_once_another_took_ov
     late = resumed(child)
     assert late.code == 4, late
     assert "someone else changed" in late.out + late.err
-    assert group.deeds() == [("run", "a")]
+    assert group.executions() == [("run", "a")]
     assert set(group.files) == {"jobs.state.json", "jobs.history.jsonl"}
 
 
@@ -194,7 +194,7 @@ def test_two_states_on_one_branch_do_not_get_in_each_others_way(group: Team) -> 
     assert applied(west, "b: {state: running}").code == 0
     run = resumed(child)
     assert run.code == 0, run
-    assert sorted(group.deeds()) == [("run", "a"), ("run", "b")]
+    assert sorted(group.executions()) == [("run", "a"), ("run", "b")]
     for name in ("east", "west"):
         assert set(files_of(group.remote, path=f"{name}/x")) == {"jobs.state.json", "jobs.history.jsonl"}
 
@@ -207,7 +207,7 @@ def test_a_push_whose_answer_is_lost_is_looked_for_on_the_branch(group: Team) ->
     machine.trick("lie", "push", "all")
     run = applied(machine, ONE)
     assert run.code == 0, run.err
-    assert group.deeds() == [("run", "a")]
+    assert group.executions() == [("run", "a")]
     assert set(group.files) == {"jobs.state.json", "jobs.history.jsonl"}
 
 
@@ -215,7 +215,7 @@ def test_a_push_that_never_left_is_sent_again(group: Team) -> None:
     machine = group.machine()
     machine.trick("drop", "push", 1)
     assert applied(machine, ONE).code == 0
-    assert group.deeds() == [("run", "a")]
+    assert group.executions() == [("run", "a")]
 
 
 def test_where_nobody_can_tell_whether_a_push_arrived_nothing_is_sent(group: Team) -> None:
@@ -227,10 +227,10 @@ def test_where_nobody_can_tell_whether_a_push_arrived_nothing_is_sent(group: Tea
     run = machine.run("apply", "--yes")
     assert run.code == 1, run.out + run.err
     assert "nothing was sent: it is not known whether a push" in run.err
-    assert group.deeds() == []
+    assert group.executions() == []
     assert group.intents == {("a", "run")}
     group.rest(ONE)
-    assert group.deeds() == [("run", "a")]
+    assert group.executions() == [("run", "a")]
 
 
 def test_results_that_can_no_longer_be_pushed_are_a_doubt_that_is_named_and_the_next_apply_settles_it(
@@ -245,10 +245,10 @@ def test_results_that_can_no_longer_be_pushed_are_a_doubt_that_is_named_and_the_
     run = machine.run("apply", "--yes")
     assert run.code == 5, run.out + run.err
     assert "is in doubt there, and is looked at when you apply again: a\n" in run.err
-    assert group.deeds() == [("run", "a")]
+    assert group.executions() == [("run", "a")]
     hook(group.remote, "post-receive", "true")
     group.rest(ONE)
-    assert group.deeds() == [("run", "a")]
+    assert group.executions() == [("run", "a")]
 
 
 def test_a_remote_that_hangs_is_given_up_after_the_deadline(group: Team) -> None:
@@ -257,7 +257,7 @@ def test_a_remote_that_hangs_is_given_up_after_the_deadline(group: Team) -> None
     run = applied(machine, ONE)
     assert run.code == 1
     assert "no end within 0.5 s" in run.err
-    assert group.deeds() == []
+    assert group.executions() == []
 
 
 def test_a_first_interrupt_sends_nothing_more_and_records_what_was_done(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_a_first_interrupt_sends_nothing_more_and_records_what_was_done(tmp_path
         machine = group.machine()
         machine.write("\n".join(f"job-{n}: {{state: running}}" for n in range(6)))
         child = machine.start("apply", "--yes", "--parallelism", "1")
-        until(lambda: len(group.deeds()) >= 2, "nothing was run")
+        until(lambda: len(group.executions()) >= 2, "nothing was run")
         child.send_signal(signal.SIGINT)
         out, err = child.communicate(timeout=WAIT_S)
         assert child.returncode == 130, out + err
@@ -287,7 +287,7 @@ def test_what_a_killed_apply_left_is_settled_by_a_person_on_another_machine(grou
     assert shown.json["inDoubt"]["verb"] == "run"
     assert other.run("resolve", "a", "--not-applied").code == 0
     assert applied(other, ONE).code == 0
-    assert group.deeds() == [("run", "a")]
+    assert group.executions() == [("run", "a")]
 
 
 # --- killed anywhere ---------------------------------------------------------------------------------------------

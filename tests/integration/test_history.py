@@ -52,7 +52,7 @@ def test_a_call_is_told_with_who_why_from_which_commit_and_plan_and_what_the_ser
     assert served.run("plan", "--out", "plan.json").code == 0
     shown = served.run("plan", "--format", "markdown").out
     assert served.run("apply", "--plan", "plan.json", "--yes", **GITHUB).code == 0
-    [entry] = served.told()
+    [entry] = served.history()
     took_s, request, op, lineage = (entry.pop(name) for name in ("seconds", "requestId", "op", "lineage"))
     assert (took_s >= 0, len(request), bool(op)) == (True, 36, True)
     assert lineage == served.state["lineage"]
@@ -97,7 +97,7 @@ def test_outside_of_ci_it_is_the_git_user_and_without_one_the_user_of_the_machin
     served.git("config", "--unset", "user.email")
     served.git("config", "--unset", "user.name")
     served.apply("a: {state: aborted}")
-    first, second = served.told()
+    first, second = served.history()
     assert first["who"] == "Ada <ada@example.org>"
     assert second["who"] == f"ada@{os.uname().nodename}"
     assert second["commit"] is None
@@ -112,7 +112,7 @@ def test_the_newest_stands_first_and_columns_are_aligned(served: Clone) -> None:
         ["abort", "succeeded", "200"],
         ["run", "succeeded", "200"],
     ]
-    assert rows[0].endswith(f"run (simulated); request {served.told()[-1]['requestId']}")
+    assert rows[0].endswith(f"run (simulated); request {served.history()[-1]['requestId']}")
     assert 'new runToken "again"' in rows[0]
 
 
@@ -128,7 +128,7 @@ def test_a_call_that_is_rejected_is_told_though_the_state_stays_as_it_was(tmp_pa
         project.write("a: {state: running}")
         assert project.run("apply", "--yes").code == 3
         assert project.run("apply", "--yes").code == 3
-        assert [(e["verb"], e["outcome"], e["status"], e["serial"]) for e in project.told()] == [
+        assert [(e["verb"], e["outcome"], e["status"], e["serial"]) for e in project.history()] == [
             ("run", "failed", 403, 0),
             ("run", "failed", 403, 0),
         ]
@@ -145,13 +145,13 @@ def test_records_that_change_without_a_call_are_told_as_what_they_are(served: Cl
     assert served.run("state", "forget", "b").code == 0
     served.write("z: {id: a, state: running}")
     assert served.run("import", "c=b").code == 0
-    told_of = served.deeds()
-    assert sorted(told_of[:2]) == [("a", "run", "succeeded"), ("b", "run", "succeeded")]
-    assert sorted(told_of[2:4]) == [("a", "adopt", "succeeded"), ("b", "adopt", "succeeded")]
-    assert told_of[4] == ("z", "rename", "succeeded")
-    assert ("b", "forget", "succeeded") in told_of
-    assert told_of[-1] == ("c", "import", "succeeded")
-    assert [entry["command"] for entry in served.told()][-2:] == ["state forget", "import"]
+    outcomes = served.outcomes()
+    assert sorted(outcomes[:2]) == [("a", "run", "succeeded"), ("b", "run", "succeeded")]
+    assert sorted(outcomes[2:4]) == [("a", "adopt", "succeeded"), ("b", "adopt", "succeeded")]
+    assert outcomes[4] == ("z", "rename", "succeeded")
+    assert ("b", "forget", "succeeded") in outcomes
+    assert outcomes[-1] == ("c", "import", "succeeded")
+    assert [entry["command"] for entry in served.history()][-2:] == ["state forget", "import"]
     assert check(served)[0] == 0
 
 
@@ -159,9 +159,9 @@ def test_a_job_is_followed_through_its_names_and_found_by_its_id(served: Clone) 
     served.apply("a: {id: job-1, state: running}\nb: {state: running}")
     served.apply("z: {id: job-1, state: aborted}\nb: {state: running}")
     own = [("a", "run", "succeeded"), ("z", "rename", "succeeded"), ("z", "abort", "succeeded")]
-    assert served.deeds("z") == served.deeds("a") == served.deeds("job-1") == own
-    assert served.deeds("z", "jobs.yaml") == own
-    assert len(served.deeds("jobs.yaml")) == 4
+    assert served.outcomes("z") == served.outcomes("a") == served.outcomes("job-1") == own
+    assert served.outcomes("z", "jobs.yaml") == own
+    assert len(served.outcomes("jobs.yaml")) == 4
     nobody = served.run("history", "nobody")
     assert (nobody.code, "has no entry for nobody" in nobody.err) == (1, True)
 
@@ -171,7 +171,7 @@ def test_a_call_in_doubt_and_what_settled_it_are_told_apart(tmp_path: Path) -> N
     with served_clone(tmp_path, *faults) as project:
         assert project.apply("a: {state: running}").code == 5
         assert project.run("resolve", "a", "--applied", "--reason", "seen in the console", **GITHUB).code == 0
-        call, settled = project.told()
+        call, settled = project.history()
         assert (call["outcome"], call["status"], call["who"]) == ("in-doubt", 503, "Ada <ada@example.org>")
         assert (settled["outcome"], settled["verb"], settled["command"]) == ("applied", "run", "resolve")
         assert (settled["who"], settled["reason"]) == ("grace, GitHub Actions run 7 attempt 2", "seen in the console")
@@ -183,7 +183,7 @@ def test_a_doubt_that_is_settled_by_looking_says_so(tmp_path: Path) -> None:
     with served_clone(tmp_path, parse_fault("run:503:times=1")) as project:
         assert project.apply("a: {state: running}").code == 5
         assert project.apply("a: {state: running}").code == 0
-        assert [(e["outcome"], e["reason"]) for e in project.told()] == [
+        assert [(e["outcome"], e["reason"]) for e in project.history()] == [
             ("in-doubt", "first run; the job is draft (JOB_STATE_NEW)"),
             ("not-applied", "observed: two checks, some time apart, found no trace of it"),
             ("succeeded", "first run; the job is draft (JOB_STATE_NEW)"),
@@ -195,7 +195,7 @@ def test_to_take_a_state_as_it_stands_is_told(served: Clone) -> None:
     path = served.folder / "jobs.state.json"
     path.write_text(path.read_text().replace("running", "aborted"))
     assert served.run("state", "accept").code == 0
-    entry = served.told()[-1]
+    entry = served.history()[-1]
     assert (entry["verb"], entry["command"], entry["serial"]) == ("accept", "state accept", 2)
     assert "edited or merged by hand" in entry["reason"]
     assert check(served)[0] == 0
@@ -361,7 +361,7 @@ def test_marks_of_a_conflict_stop_no_apply_and_are_told_by_the_check(served: Clo
     path = served.folder / "jobs.history.jsonl"
     path.write_text("<<<<<<< HEAD\n" + path.read_text() + "=======\n>>>>>>> other\n")
     assert served.apply("a: {state: aborted}").code == 0
-    assert served.deeds() == [("a", "run", "succeeded"), ("a", "abort", "succeeded")]
+    assert served.outcomes() == [("a", "run", "succeeded"), ("a", "abort", "succeeded")]
     assert check(served) == (
         1,
         "".join(f"fault: line {number}: a mark of a git merge conflict\n" for number in (1, 3, 4)),
@@ -390,7 +390,7 @@ def merged(project: Clone) -> None:
 
 def test_two_branches_are_merged_by_git_without_a_conflict_and_every_deed_is_there(served: Clone) -> None:
     merged(served)
-    assert sorted(served.deeds()) == [
+    assert sorted(served.outcomes()) == [
         ("a", "run", "succeeded"),
         ("b", "adopt", "succeeded"),
         ("b", "run", "succeeded"),
@@ -421,9 +421,9 @@ def test_a_changed_line_shows_and_so_does_one_that_was_written_twice(served: Clo
     assert check(served) == (1, "fault: line 2: the line before it was changed or removed\n")
     path.write_text(f"{first}\n{second}\n{first}\n")
     assert check(served) == (1, "fault: line 3: it repeats line 1\n")
-    assert len(served.told()) == 2
+    assert len(served.history()) == 2
     path.write_text(first.replace('"seconds":', '"seconds":NaN,"x":'))
-    assert served.told()[0]["seconds"] is None, "JSON has no such number"
+    assert served.history()[0]["seconds"] is None, "JSON has no such number"
     path.write_text(f"{first}\n{second[:50]}\n")
     assert check(served)[1].splitlines()[0] == "fault: line 2: it can't be read"
     path.write_text(f"{first}\r\n{second}\r\n")
@@ -490,10 +490,10 @@ def test_init_tells_git_what_to_merge_and_to_ignore_and_leaves_a_file_that_is_th
     assert served.run("init", "two.yaml").err == ""
     (served.folder / ".gitattributes").write_text("* text=auto\n")
     (served.folder / ".gitignore").write_text("*.sandbox.db*\n*.state.json.lock\n")
-    said = served.run("init", "three.yaml").err.splitlines()
-    assert said[0].startswith(".gitattributes is there already: let it have *.history.jsonl merge=union")
+    advice = served.run("init", "three.yaml").err.splitlines()
+    assert advice[0].startswith(".gitattributes is there already: let it have *.history.jsonl merge=union")
     missing = "*.state.json.journal, sandbox.db*, plan.json, rehearsal.*"
-    assert said[1:] == [f".gitignore is there already: let it have {missing}"]
+    assert advice[1:] == [f".gitignore is there already: let it have {missing}"]
     assert (served.folder / ".gitattributes").read_text() == "* text=auto\n"
 
 

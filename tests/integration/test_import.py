@@ -133,13 +133,13 @@ def test_all_that_the_service_lists_comes_into_a_first_manifest(service: tuple[P
     assert sent(project) == before
     files = project.files
     again = project.run("import", "--all")
-    said = "Nothing to import: the service lists no job that is not declared already.\n"
-    assert (again.code, again.out) == (0, said)
+    message = "Nothing to import: the service lists no job that is not declared already.\n"
+    assert (again.code, again.out) == (0, message)
     again = project.run("import", "active=active")
     assert (again.code, again.out) == (0, "Nothing to import: all of them are declared and recorded already.\n")
     picked = project.run("import", "--all", "--id", "x*")
-    said = "Nothing to import: the service lists no job that matches and is not declared already.\n"
-    assert (picked.code, picked.out) == (0, said)
+    message = "Nothing to import: the service lists no job that matches and is not declared already.\n"
+    assert (picked.code, picked.out) == (0, message)
     assert project.files == files
 
 
@@ -238,7 +238,7 @@ def test_a_folder_of_several_files_gets_one_of_its_own(service: tuple[Project, S
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["--dry-run"], 64, "Say which jobs, or give --all."),
         (["--all", "a=b"], 64, "--all takes every job: give no NAME=ID with it"),
@@ -252,14 +252,14 @@ def test_a_folder_of_several_files_gets_one_of_its_own(service: tuple[Project, S
     ],
 )
 def test_what_cannot_be_meant_is_refused_and_nothing_is_written(
-    service: tuple[Project, Service], arguments: list[str], code: int, said: str
+    service: tuple[Project, Service], arguments: list[str], code: int, message: str
 ) -> None:
     project, _ = service
     project.write("other: {state: aborted}")
     before = project.files
     run = project.run("import", *arguments)
     assert run.code == code, run.err
-    assert said in run.err
+    assert message in run.err
     assert {name: content for name, content in project.files.items() if ".lock" not in name} == before
 
 
@@ -305,12 +305,12 @@ STATES = [
 
 
 @pytest.mark.parametrize(("status", "state"), STATES)
-@pytest.mark.parametrize("told", [None, {}, {"taskTimeout": 5, "jobTimeout": 0, "isTestJob": False}])
+@pytest.mark.parametrize("service_config", [None, {}, {"taskTimeout": 5, "jobTimeout": 0, "isTestJob": False}])
 @pytest.mark.parametrize("began", [None, BEGAN])
 def test_the_decision_table_has_nothing_to_do_for_a_job_that_was_taken_over(
-    status: Status, state: str, told: Config | None, began: str | None
+    status: Status, state: str, service_config: Config | None, began: str | None
 ) -> None:
-    observed = Observation(status, "A_WORD", told, began)
+    observed = Observation(status, "A_WORD", service_config, began)
     [made], left = take([Found("a", "id-1", observed)], {}, {}, job_fault)
     assert left == []
     assert made.fields["state"] == made.record.state == state

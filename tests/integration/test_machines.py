@@ -102,7 +102,7 @@ def test_state_in_git_without_a_home_names_what_is_missing_and_not_the_state(gro
         assert "can't be made: Not a directory\n  set XDG_" in run.err
         assert "_HOME to a folder that can be written\n" in run.err
         assert "state accept" not in run.err
-    assert group.deeds() == []
+    assert group.executions() == []
 
 
 # --- gits --------------------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def test_the_commit_on_record_is_that_of_the_manifest_whatever_git_dir_says(clon
     assert clone.run("plan", "--format", "json").json["commit"] == commit
     assert clone.run("diff", "HEAD", "HEAD", "--format", "json").json["commit"] == commit
     assert clone.run("apply", "--yes").code == 0
-    entry = clone.told()[-1]
+    entry = clone.history()[-1]
     assert (entry["commit"], entry["who"]) == (commit, "Ada <ada@example.org>")
 
 
@@ -130,17 +130,19 @@ def test_a_repository_that_git_distrusts_is_named_with_the_words_of_git(clone: C
     clone.write(ONE)
     clone.commit()
     clone.env["GIT_TEST_ASSUME_DIFFERENT_OWNER"] = "1"
-    said = "fatal: detected dubious ownership in repository at "
+    message = "fatal: detected dubious ownership in repository at "
     plan = clone.run("plan", "--format", "json")
     assert (plan.code, plan.json["commit"]) == (0, None)
-    assert plan.err.startswith(f"warning: the commit is not recorded, since git can't read the repository of .: {said}")
+    assert plan.err.startswith(
+        f"warning: the commit is not recorded, since git can't read the repository of .: {message}"
+    )
     assert "git config --global --add safe.directory" in plan.err
     applied = clone.run("apply", "--yes")
     assert applied.code == 0
-    assert applied.err.count(said) == 1
+    assert applied.err.count(message) == 1
     diff = clone.run("diff", "HEAD", "HEAD")
     assert diff.code == 1
-    assert diff.err.startswith(f"error: git can't read the repository of the working directory: {said}")
+    assert diff.err.startswith(f"error: git can't read the repository of the working directory: {message}")
 
 
 def test_outside_of_git_nothing_is_said_of_a_commit(tmp_path: Path) -> None:
@@ -171,7 +173,7 @@ def test_state_in_git_is_kept_whatever_the_user_has_configured(group: Team, sett
     run = applied(machine, ONE)
     assert run.code == 0, run.err
     assert machine.run("plan").out == "No changes: 1 job is as recorded.\n"
-    assert group.deeds() == [("run", "a")]
+    assert group.executions() == [("run", "a")]
 
 
 @pytest.mark.parametrize("remote", ["sha1", "sha256"])
@@ -279,7 +281,7 @@ NO_BREAK = (
 
 
 @pytest.mark.parametrize(
-    ("lines", "place", "said"),
+    ("lines", "place", "message"),
     [
         ("jobs:\n\xa0\xa0a: {state: running}", "3:1", NO_BREAK),
         ("jobs:\n  a:\n    state: running\n\xa0   id: b", "5:1", NO_BREAK),
@@ -291,13 +293,15 @@ NO_BREAK = (
         ("jobs:\n\ta: {state: running}", "3:1", "a tab: indent with spaces"),
     ],
 )
-def test_what_only_looks_like_a_space_is_called_by_its_name(tmp_path: Path, lines: str, place: str, said: str) -> None:
+def test_what_only_looks_like_a_space_is_called_by_its_name(
+    tmp_path: Path, lines: str, place: str, message: str
+) -> None:
     project = Project(tmp_path)
     (tmp_path / "jobs.yaml").write_text(f"{{HEAD}}{lines}\n".replace("{HEAD}", "apiVersion: reconciler/v1\n"))
     run = project.run("validate")
     assert run.code == 1
     assert f"jobs.yaml:{place}: " in run.out
-    assert said in run.out
+    assert message in run.out
 
 
 def test_what_only_looks_like_a_space_may_stand_within_a_text(tmp_path: Path) -> None:
@@ -313,12 +317,12 @@ def test_a_file_with_the_line_ends_of_windows_keeps_them_and_fmt_says_so(tmp_pat
     project = Project(tmp_path)
     path = tmp_path / "jobs.yaml"
     path.write_bytes(CRLF)
-    said = "jobs.yaml: the lines end in CRLF, and are left so\n"
+    message = "jobs.yaml: the lines end in CRLF, and are left so\n"
     run = project.run("fmt")
-    assert (run.code, run.out, run.err) == (0, "jobs.yaml\n", said)
+    assert (run.code, run.out, run.err) == (0, "jobs.yaml\n", message)
     laid_out = CRLF.replace(b" # x", b"  # x")
     assert path.read_bytes() == laid_out
-    assert project.run("fmt", "--check") == (0, "", said)
+    assert project.run("fmt", "--check") == (0, "", message)
     assert project.run("rerun", "a", "--token", "2").code == 0
     assert path.read_bytes() == laid_out + b'    runToken: "2"\r\n'
 

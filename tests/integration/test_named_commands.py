@@ -42,7 +42,7 @@ def parsed(words: list[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "completed"),
     [
         (f"do: {command('state accept')}", "do: reconciler state accept 'a b.yaml' --state s --endpoint e"),
         (f"{command('plan')} shows it", "`reconciler plan 'a b.yaml' --state s --endpoint e` shows it"),
@@ -60,15 +60,15 @@ def parsed(words: list[str]) -> dict[str, Any]:
         ("this reconciler can't read it", "this reconciler can't read it"),
     ],
 )
-def test_a_command_gets_what_was_given_and_nothing_else(text: str, said: str) -> None:
-    assert with_place(text, Given(("a b.yaml",), "s", "e")) == said
+def test_a_command_gets_what_was_given_and_nothing_else(text: str, completed: str) -> None:
+    assert with_place(text, Given(("a b.yaml",), "s", "e")) == completed
 
 
 def test_a_folder_is_not_taken_for_a_job_of_the_history(tmp_path: Path) -> None:
     folder = tmp_path / "jobs"
     folder.mkdir()
-    said = with_place(command("history"), Given((str(folder),)))
-    assert said == f"reconciler history {folder}/"
+    completed = with_place(command("history"), Given((str(folder),)))
+    assert completed == f"reconciler history {folder}/"
     assert with_place(command("history", "a"), Given((str(folder),))) == f"reconciler history a {folder}"
 
 
@@ -103,7 +103,7 @@ def test_each_command_that_is_written_out_parses() -> None:
         assert parsed(words), where
 
 
-def said_by(project: Project) -> Iterator[tuple[str, str]]:
+def advised_by(project: Project) -> Iterator[tuple[str, str]]:
     """What commands say that are about a manifest, a state and a service other than the default, and of which form."""
     assert project.server is not None
     where = [PATHS, "--state", STATE, "--endpoint", project.server.endpoint]
@@ -168,7 +168,7 @@ def test_the_commands_that_errors_name_parse_and_are_about_the_same(tmp_path: Pa
     with served_project(tmp_path, "run:503:after", *NO_READS) as project:
         assert project.server is not None
         named: dict[str, int] = {}
-        for by, text in said_by(project):
+        for by, text in advised_by(project):
             for words in commands_in(text.replace("\\`", "`")):
                 made = parsed(words)
                 verb = made["command"]

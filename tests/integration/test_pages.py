@@ -242,7 +242,7 @@ def test_the_numbers_of_cases_are_those_of_the_harnesses() -> None:
     assert f"in {len(crash.SCENARIOS) - len(git_crash.LEFT_OUT)} scenarios" in git_state
 
 
-def said_by_the_program() -> list[str]:
+def texts_of_the_program() -> list[str]:
     """What the program says: the fixed pieces of more than one word, and the stages of a connection; longest first."""
     pieces = set()
     for path in [*(ROOT / "reconciler").rglob("*.py"), *(ROOT / "ci").glob("*.py")]:
@@ -254,7 +254,7 @@ def said_by_the_program() -> list[str]:
 
 @pytest.mark.parametrize("page", ["docs/git-state.md", "docs/how-to/corporate-network.md"])
 def test_every_message_of_a_table_is_one_that_the_program_has(page: str) -> None:
-    pieces = said_by_the_program()
+    pieces = texts_of_the_program()
     header = "message | do" if page == "docs/git-state.md" else "message | what to do"
     shown = [message for row in rows(page, header) for message in re.findall("`([^`]*)`", row[0])]
     assert shown

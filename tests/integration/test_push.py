@@ -233,8 +233,8 @@ def test_a_push_that_fails_at_the_end_says_so_and_names_the_files(place: Forge) 
 
 def test_a_branch_that_takes_no_push_is_told_before_the_first_call(place: Forge) -> None:
     place.hook("pre-receive", "echo 'GH006: Protected branch update failed' >&2; exit 1")
-    said = refused(place, place.checkout(), "nothing was sent", "GH006: Protected branch update failed")
-    assert "--state" in said
+    message = refused(place, place.checkout(), "nothing was sent", "GH006: Protected branch update failed")
+    assert "--state" in message
 
 
 @pytest.mark.parametrize("ref", ["v1", "7/merge", "refs/tags/v1", "refs/pull/7/merge", "gh-readonly-queue/main/pr-7"])
@@ -293,9 +293,9 @@ def test_a_state_that_someone_removed_is_not_taken_for_none(place: Forge) -> Non
 
 def test_a_checkout_of_another_user_is_refused_in_git_s_words(place: Forge) -> None:
     checkout = place.checkout()
-    said = run_as_other(place, checkout)
-    assert "dubious ownership" in said
-    assert "safe.directory" in said
+    message = run_as_other(place, checkout)
+    assert "dubious ownership" in message
+    assert "safe.directory" in message
 
 
 def run_as_other(place: Forge, checkout: Checkout) -> str:

@@ -44,8 +44,8 @@ def test_no_command_that_is_pasted_from_a_refusal_binds_the_real_state(real: Pro
     pasted = commands_in(run.err)
     assert ["state", "accept", "--help"] in pasted
     for words in [*pasted, ["state", "accept", "--endpoint", rehearsal]]:
-        said = real.run(*words)
-        for again in commands_in(said.err):
+        output = real.run(*words)
+        for again in commands_in(output.err):
             real.run(*again)
     assert (real.folder / "jobs.state.json").read_bytes() == before
     assert real.run("plan").out == "No changes: 1 job is as recorded.\n"

@@ -45,7 +45,7 @@ def served(folder: Path, *faults: str) -> Iterator[Project]:
 
 
 def done(project: Project) -> list[tuple[str, str]]:
-    return [(deed.verb, deed.job_id) for deed in ledger(project.folder / "server.db")]
+    return [(execution.verb, execution.job_id) for execution in ledger(project.folder / "server.db")]
 
 
 def sent(project: Project) -> list[float]:
@@ -110,8 +110,8 @@ def test_what_waits_for_its_turn_on_the_wire_is_not_sent_after_a_signal(tmp_path
         assert code == 130
         assert len(done(project)) == 8
         assert out.count("interrupted before it began") == 4
-        told = [json.loads(line) for line in (project.folder / "jobs.history.jsonl").read_text().splitlines()]
-        assert sum(line["outcome"] == "failed" for line in told) <= 2
+        entries = [json.loads(line) for line in (project.folder / "jobs.history.jsonl").read_text().splitlines()]
+        assert sum(line["outcome"] == "failed" for line in entries) <= 2
         assert project.run("apply", "--yes").code == 0
         assert sorted(done(project)) == [("run", name) for name in "abcdefghijkl"]
 

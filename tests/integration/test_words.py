@@ -18,7 +18,7 @@ from reconciler.engines.sandbox.faults import VERBS, Kind, parse_fault
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "error: --plan p.json can't be read: there is no such file\n"),
         (b"", "error: --plan p.json is no saved plan: it is empty\n"),
@@ -26,15 +26,15 @@ from reconciler.engines.sandbox.faults import VERBS, Kind, parse_fault
     ],
     ids=["missing", "empty", "binary"],
 )
-def test_a_saved_plan_that_is_none_is_called_what_it_is(tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_a_saved_plan_that_is_none_is_called_what_it_is(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / "p.json").write_bytes(content)
     run = Project(tmp_path).run("apply", "--plan", "p.json")
-    assert (run.code, run.err) == (1, f"{said}  make one: reconciler plan --out FILE\n")
+    assert (run.code, run.err) == (1, f"{message}  make one: reconciler plan --out FILE\n")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said", "command"),
+    ("arguments", "message", "command"),
     [
         (["nope"], "No such command 'nope'", "reconciler"),
         (["plan", "--nope"], "No such option '--nope'", "reconciler plan"),
@@ -46,10 +46,12 @@ def test_a_saved_plan_that_is_none_is_called_what_it_is(tmp_path: Path, content:
         (["plan", "--refrsh"], "No such option '--refrsh'. Did you mean '--refresh'?", "reconciler plan"),
     ],
 )
-def test_wrong_usage_is_an_error_like_all_others(tmp_path: Path, arguments: list[str], said: str, command: str) -> None:
+def test_wrong_usage_is_an_error_like_all_others(
+    tmp_path: Path, arguments: list[str], message: str, command: str
+) -> None:
     run = Project(tmp_path).run(*arguments)
     assert (run.code, run.out) == (64, "")
-    assert run.err.startswith(f"error: {said}")
+    assert run.err.startswith(f"error: {message}")
     assert run.err.endswith(f"\n  {command} --help shows how it is used\n")
 
 
@@ -104,17 +106,19 @@ def test_what_is_skipped_says_so_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["plan", "drift"])
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--exclude", "a", "--exclude", "b*"], "--exclude a --exclude b* leaves no job"),
         (["--target", "x"], "--target x matches no job"),
     ],
 )
-def test_a_choice_that_leaves_no_job_is_an_error(tmp_path: Path, command: str, arguments: list[str], said: str) -> None:
+def test_a_choice_that_leaves_no_job_is_an_error(
+    tmp_path: Path, command: str, arguments: list[str], message: str
+) -> None:
     project = Project(tmp_path)
     project.write("a: {state: running}\nb: {state: running}")
     run = project.run(command, *arguments)
-    assert (run.code, run.err) == (1, f"error: {said}\n  `reconciler plan --format json` names all jobs\n")
+    assert (run.code, run.err) == (1, f"error: {message}\n  `reconciler plan --format json` names all jobs\n")
 
 
 def test_a_saved_plan_that_a_guard_refuses_says_how_it_can_be_applied(tmp_path: Path) -> None:
@@ -122,9 +126,9 @@ def test_a_saved_plan_that_a_guard_refuses_says_how_it_can_be_applied(tmp_path: 
     project.write("a: {state: running}\nb: {state: running}", more="guards: {maxRun: 1}")
     run = project.run("plan", "--out", "plan.json")
     assert run.code == 4
-    said = "Saved. To do exactly this: reconciler apply --plan plan.json --allow run=2\n"
-    assert said in run.err
-    words = said.split(": reconciler ")[1].split()
+    message = "Saved. To do exactly this: reconciler apply --plan plan.json --allow run=2\n"
+    assert message in run.err
+    words = message.split(": reconciler ")[1].split()
     assert project.run(*words, "--yes").code == 0
 
 
@@ -143,7 +147,7 @@ def test_a_person_who_resolves_is_the_one_that_the_history_names(tmp_path: Path)
     with served_clone(tmp_path, parse_fault("run:503:times=1")) as clone:
         assert clone.apply("a: {state: running}").code == 5
         assert clone.run("resolve", "a", "--applied").out.endswith(" was applied, says Ada <ada@example.org>\n")
-        assert clone.told()[-1]["who"] == "Ada <ada@example.org>"
+        assert clone.history()[-1]["who"] == "Ada <ada@example.org>"
 
 
 @contextmanager
@@ -177,13 +181,13 @@ def test_while_an_apply_is_at_work_its_calls_are_under_way_and_not_in_doubt(tmp_
                 "comment": project.run("plan", "--refresh", "--format", "markdown"),
             }
             for name, run in shown.items():
-                said = run.out + run.err
-                plain = said.replace("<code>", "`").replace("</code>", "`")
-                assert holder in plain or name == "comment", f"{name}: {said}"
-                assert "has been running" in said
-                assert "may still be answered" in said
-                assert "in doubt" not in said
-                assert "resolve" not in said
+                message = run.out + run.err
+                plain = message.replace("<code>", "`").replace("</code>", "`")
+                assert holder in plain or name == "comment", f"{name}: {message}"
+                assert "has been running" in message
+                assert "may still be answered" in message
+                assert "in doubt" not in message
+                assert "resolve" not in message
                 assert run.code == 0
             assert "  ! hold     a  under way: run was sent at 2" in shown["plan"].out
             row = project.run("status", "--format", "json").json["jobs"][0]
@@ -289,7 +293,7 @@ def test_the_page_of_drift_finds_no_difference_where_there_is_no_drift(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said", "command"),
+    ("arguments", "message", "command"),
     [
         (["plan", "--state"], "Option '--state' requires an argument.", "plan"),
         (["state", "show", "--at"], "Option '--at' requires an argument.", "state show"),
@@ -304,13 +308,13 @@ def test_the_page_of_drift_finds_no_difference_where_there_is_no_drift(tmp_path:
     ],
 )
 def test_wrong_usage_names_the_help_of_its_own_command(
-    tmp_path: Path, arguments: list[str], said: str, command: str
+    tmp_path: Path, arguments: list[str], message: str, command: str
 ) -> None:
     project = Project(tmp_path)
     project.write("a: {state: running}")
     run = project.run(*arguments)
     assert (run.code, run.out) == (64, "")
-    assert run.err.startswith(f"error: {said}")
+    assert run.err.startswith(f"error: {message}")
     assert run.err.endswith(f"\n  reconciler {command} --help shows how it is used\n")
 
 
@@ -326,8 +330,10 @@ def test_a_time_with_a_unit_is_answered_with_the_number_of_seconds(tmp_path: Pat
     project = Project(tmp_path)
     for command, option in (("apply", "--wait"), ("apply", "--lock-timeout"), ("sandbox", "--latency")):
         run = project.run(command, option, given)
-        said = f"Invalid value for '{option}': '{given}' has a unit, and this is a number of seconds: give {seconds}\n"
-        assert (run.code, said in run.err) == (64, True), run.err
+        message = (
+            f"Invalid value for '{option}': '{given}' has a unit, and this is a number of seconds: give {seconds}\n"
+        )
+        assert (run.code, message in run.err) == (64, True), run.err
 
 
 @pytest.mark.parametrize("since", ["yesterday", "2026-13-01", "3 days ago"])
@@ -343,7 +349,7 @@ def test_a_time_of_another_form_is_answered_with_the_forms_that_are_taken(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "command", "said"),
+    ("variable", "value", "command", "message"),
     [
         ("RECONCILER_APPLY_PARALLELISM", "x", ["apply"], "Invalid value for RECONCILER_APPLY_PARALLELISM: 'x'"),
         ("RECONCILER_APPLY_WAIT", "1h", ["apply"], "Invalid value for RECONCILER_APPLY_WAIT: '1h' has a unit"),
@@ -357,13 +363,13 @@ def test_a_time_of_another_form_is_answered_with_the_forms_that_are_taken(tmp_pa
     ],
 )
 def test_an_error_about_a_variable_names_the_variable(
-    tmp_path: Path, variable: str, value: str, command: list[str], said: str
+    tmp_path: Path, variable: str, value: str, command: list[str], message: str
 ) -> None:
     project = Project(tmp_path)
     project.write("a: {state: running}")
     run = project.run(*command, **{variable: value})
     assert run.code in (1, 64)
-    assert run.err.startswith(f"error: {said}"), run.err
+    assert run.err.startswith(f"error: {message}"), run.err
     assert variable in run.err
 
 
@@ -414,8 +420,8 @@ def test_what_a_plan_does_about_a_forgotten_job_that_is_still_declared_is_said(t
     project.write("a: {state: running}\nb: {state: aborted}")
     assert project.run("apply", "--yes").code == 0
     run = project.run("state", "forget", "a")
-    said = "jobs.yaml:5:3: a is still declared running: the next plan is to run it; "
-    assert run.err == f"{said}`reconciler plan --refresh` shows what the service says of it\n"
+    message = "jobs.yaml:5:3: a is still declared running: the next plan is to run it; "
+    assert run.err == f"{message}`reconciler plan --refresh` shows what the service says of it\n"
     assert "  + run      a  first run" in project.run("plan").out
     assert "b is still declared aborted: the next plan is to " in project.run("state", "forget", "b").err
     project.write("b: {state: running}")
@@ -553,13 +559,13 @@ def test_the_help_of_push_says_which_way_the_state_goes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("env", "said"),
+    ("env", "message"),
     [
         ({}, "It takes the access token sandbox-token (BYTENITE_ACCESS_TOKEN=sandbox-token), or the API key "),
         ({"BYTENITE_ACCESS_TOKEN": "own"}, "It takes the access token of BYTENITE_ACCESS_TOKEN, or the API key "),
     ],
 )
-def test_the_sandbox_says_which_token_it_takes(tmp_path: Path, env: dict[str, str], said: str) -> None:
+def test_the_sandbox_says_which_token_it_takes(tmp_path: Path, env: dict[str, str], message: str) -> None:
     project = Project(tmp_path)
     child = subprocess.Popen(
         project.command("sandbox"),
@@ -572,7 +578,7 @@ def test_the_sandbox_says_which_token_it_takes(tmp_path: Path, env: dict[str, st
     lines = [child.stdout.readline() for _ in range(4)]
     child.terminate()
     child.communicate()
-    assert lines[-1] == f"{said}sandbox-key (BYTENITE_API_KEY=sandbox-key)\n"
+    assert lines[-1] == f"{message}sandbox-key (BYTENITE_API_KEY=sandbox-key)\n"
     assert "own" not in "".join(lines).replace("known", "")
 
 

@@ -72,11 +72,11 @@ class Browser:
             message["sessionId"] = self._session
         os.write(self._out, json.dumps(message).encode() + b"\0")
         while True:
-            told = self._read()
-            if told.get("id") == number:
-                assert "error" not in told, (method, told["error"])
-                return told["result"]
-            self._note(told)
+            document = self._read()
+            if document.get("id") == number:
+                assert "error" not in document, (method, document["error"])
+                return document["result"]
+            self._note(document)
 
     def open(self, url: str) -> None:
         """Go to a page and wait until it is loaded."""
@@ -88,9 +88,9 @@ class Browser:
 
     def js(self, expression: str) -> Any:
         """The value of an expression, a promise's once it is kept."""
-        told = self.send("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in told, told["exceptionDetails"]
-        return told["result"].get("value")
+        document = self.send("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in document, document["exceptionDetails"]
+        return document["result"].get("value")
 
     def press(self, key: str, code: int = 0, text: str = "") -> None:
         """Press and release one key; `code` is its Windows key code, `text` what it types."""
@@ -136,5 +136,5 @@ class Browser:
             assert more, "the browser has ended"
             self._unread += more
         line, _, self._unread = self._unread.partition(b"\0")
-        told: dict[str, Any] = json.loads(line)
-        return told
+        document: dict[str, Any] = json.loads(line)
+        return document

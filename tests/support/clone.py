@@ -46,16 +46,16 @@ class Clone(Project):
         assert done.code in (0, 5), done.out + done.err
         return done
 
-    def told(self, *arguments: str) -> list[dict[str, Any]]:
+    def history(self, *arguments: str) -> list[dict[str, Any]]:
         """What `history` tells, oldest first."""
         run = self.run("history", *arguments, "--format", "json")
         assert run.code == 0, run.err
         jsonschema.validate(run.json, json.loads(schema_text("history.schema.json")))
         return list(reversed(run.json["entries"]))
 
-    def deeds(self, *arguments: str) -> list[tuple[str, str, str]]:
+    def outcomes(self, *arguments: str) -> list[tuple[str, str, str]]:
         """The same as (job, verb, outcome)."""
-        return [(entry["job"], entry["verb"], entry["outcome"]) for entry in self.told(*arguments)]
+        return [(entry["job"], entry["verb"], entry["outcome"]) for entry in self.history(*arguments)]
 
 
 @contextmanager

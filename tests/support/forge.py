@@ -116,7 +116,7 @@ class Forge:
     @property
     def done(self) -> list[tuple[str, str]]:
         """What the server did, in order: (verb, job)."""
-        return [(deed.verb, deed.job_id) for deed in ledger(self.folder / "server.db")]
+        return [(execution.verb, execution.job_id) for execution in ledger(self.folder / "server.db")]
 
     @property
     def calls(self) -> int:

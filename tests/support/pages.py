@@ -169,7 +169,7 @@ class Reader:
         # By `.`, so that what is typed next is not taken for the command's input.
         self._write(f". {self._typed} < /dev/null\n")
         self._write("printf '\\n-- ended with %d, servers%s --\\n' $? \"$(printf ' %d' $(jobs -p))\"\n")
-        said, code = "", None
+        output, code = "", None
         for line in self._shell.stdout:
             if ended := re.fullmatch("-- ended with ([0-9]+), servers([0-9 ]+) --\n", line):
                 code = int(ended[1])
@@ -177,10 +177,10 @@ class Reader:
             elif not SHELL_ON_ITS_JOBS.search(line):
                 if is_server and (found := re.search("http://127.0.0.1:([0-9]+)/", line)):
                     self._port = found[1]
-                said += line.replace(f":{self._port}/", f":{PORT}/")
-            if code is not None and (not is_server or is_shown(block.shown, said)):
-                return code, said
-        raise AssertionError(f"the shell ended, or {LONGEST_S} s were over: {block.commands}\n{said}")
+                output += line.replace(f":{self._port}/", f":{PORT}/")
+            if code is not None and (not is_server or is_shown(block.shown, output)):
+                return code, output
+        raise AssertionError(f"the shell ended, or {LONGEST_S} s were over: {block.commands}\n{output}")
 
     def _write(self, text: str) -> None:
         assert self._shell.stdin is not None

@@ -126,7 +126,7 @@ def served_project(folder: Path, *faults: str, job_seconds: float = 1000) -> Ite
 
 def done(project: Project) -> list[tuple[str, str]]:
     """What the server of a served project did, in order: (verb, job)."""
-    return [(deed.verb, deed.job_id) for deed in ledger(project.folder / "server.db")]
+    return [(execution.verb, execution.job_id) for execution in ledger(project.folder / "server.db")]
 
 
 def no_fault_in(harness: Path, *arguments: str) -> str:

@@ -51,7 +51,7 @@ class Step:
             )
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self.log.read_text(errors="replace")
 
     def wait(self, within_s: float) -> bool:

@@ -35,7 +35,7 @@ class Played(NamedTuple):
 
     job: str
     succeeded: bool
-    said: str
+    output: str
 
 
 def play(file: Path, event: Event, place: Forge, hub: GitHub, env: Mapping[str, str]) -> list[Played]:
@@ -58,14 +58,14 @@ def play(file: Path, event: Event, place: Forge, hub: GitHub, env: Mapping[str, 
 class _Job:
     def __init__(self, name: str, context: dict[str, Any], event: Event, place: Forge, hub: GitHub) -> None:
         self._name, self._context, self._event, self._place, self._hub = name, context, event, place, hub
-        self._said: list[str] = []
+        self._output: list[str] = []
         self._ok = True
         self._checkout: Checkout | None = None
 
     def run(self, steps: list[dict[str, Any]]) -> Played:
         for step in steps:
             self._step(step, self._context, {})
-        return Played(self._name, self._ok, "".join(self._said))
+        return Played(self._name, self._ok, "".join(self._output))
 
     def _step(self, step: dict[str, Any], context: dict[str, Any], env: Mapping[str, str]) -> None:
         if not self._ok or str(_value(f"${{{{ {step.get('if', 'true')} }}}}", context)).lower() in ("false", ""):
@@ -152,7 +152,7 @@ class _Job:
             timeout=120,
             check=False,
         )
-        self._said += [done.stdout, done.stderr]
+        self._output += [done.stdout, done.stderr]
         self._ok = done.returncode == 0
         lines = output.read_text().splitlines() if output.exists() else []
         return dict(line.split("=", 1) for line in lines)

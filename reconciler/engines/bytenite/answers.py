@@ -40,7 +40,7 @@ _CALL_ROWS = (
     *_UNDONE_ROWS,
     _Row(lambda reply: reply.status in (500, 502, 503, 504), AnswerClass.IN_DOUBT),
     _Row(lambda reply: bool(reply.fault), AnswerClass.IN_DOUBT),
-    _Row(lambda reply: _is_2xx(reply) and _tells_failure(reply), AnswerClass.REJECTED),
+    _Row(lambda reply: _is_2xx(reply) and _reports_failure(reply), AnswerClass.REJECTED),
     _Row(lambda reply: _is_2xx(reply) and _fields(reply).get("ok") is True, AnswerClass.APPLIED),
     _Row(lambda _: True, AnswerClass.IN_DOUBT),
 )
@@ -51,7 +51,7 @@ _READ_ROWS = (
     *_UNDONE_ROWS,
     _Row(lambda reply: reply.status in (500, 502, 503, 504), AnswerClass.IN_DOUBT, repeat=True),
     _Row(lambda reply: bool(reply.fault), AnswerClass.IN_DOUBT, repeat=True),
-    _Row(lambda reply: _is_2xx(reply) and _tells_failure(reply), AnswerClass.REJECTED),
+    _Row(lambda reply: _is_2xx(reply) and _reports_failure(reply), AnswerClass.REJECTED),
     _Row(lambda reply: _is_2xx(reply) and isinstance(reply.document, dict), AnswerClass.APPLIED),
     _Row(_is_2xx, AnswerClass.IN_DOUBT, repeat=True),
     _Row(lambda _: True, AnswerClass.IN_DOUBT),
@@ -64,7 +64,7 @@ def answer_from(reply: Reply, redact: Callable[[str], str], *, is_read: bool = F
     A read is "applied" where its document came whole and tells no failure.
     """
     kind = _row(reply, is_read).kind
-    message = _said(reply) if kind is AnswerClass.APPLIED else _what_went_wrong(reply)
+    message = _message(reply) if kind is AnswerClass.APPLIED else _failure_message(reply)
     request_id = _fields(reply).get("requestId")
     return Answer(
         kind,
@@ -86,12 +86,12 @@ def _row(reply: Reply, is_read: bool) -> _Row:
     raise AssertionError("the last row matches any reply")
 
 
-def _tells_failure(reply: Reply) -> bool:
+def _reports_failure(reply: Reply) -> bool:
     fields = _fields(reply)
-    return fields.get("ok") is False or _says_anything(fields.get("error"))
+    return fields.get("ok") is False or _is_error(fields.get("error"))
 
 
-def _says_anything(error: object) -> bool:
+def _is_error(error: object) -> bool:
     """Whether an `error` is more than an error at its defaults, which may stand beside `ok: true`."""
     if isinstance(error, dict):
         return any(value not in (None, "", 0, "0", [], {}) for value in error.values())
@@ -102,27 +102,27 @@ def _fields(reply: Reply) -> Mapping[str, object]:
     return reply.document if isinstance(reply.document, dict) else {}
 
 
-def _what_went_wrong(reply: Reply) -> str:
-    parts = [reply.fault, reply.remedy, _said(reply), _asked_pause(reply)]
+def _failure_message(reply: Reply) -> str:
+    parts = [reply.fault, reply.remedy, _message(reply), _retry_advice(reply)]
     if reply.status is not None and 300 <= reply.status < 400:
         parts.insert(0, f"redirected to {reply.headers.get('location', 'nowhere')}, which is not followed")
-    if _is_2xx(reply) and not reply.fault and not _tells_failure(reply):
-        parts.insert(0, _what_is_unreadable(reply))
+    if _is_2xx(reply) and not reply.fault and not _reports_failure(reply):
+        parts.insert(0, _unreadable_message(reply))
     return "; ".join(part for part in parts if part) or _phrase(reply.status)
 
 
-def _asked_pause(reply: Reply) -> str:
-    told = reply.headers.get("retry-after")
-    return f"it asks to wait before the next try (Retry-After: {told})" if told else ""
+def _retry_advice(reply: Reply) -> str:
+    retry_after = reply.headers.get("retry-after")
+    return f"it asks to wait before the next try (Retry-After: {retry_after})" if retry_after else ""
 
 
-def _what_is_unreadable(reply: Reply) -> str:
+def _unreadable_message(reply: Reply) -> str:
     if isinstance(reply.document, dict):
         return "the answer does not say that it was done (`ok: true`)"
     return "the answer is no JSON object" if reply.text.strip() else "the answer is empty"
 
 
-def _said(reply: Reply) -> str:
+def _message(reply: Reply) -> str:
     """The service's own words: of an error, of the answer, or the body itself where it is no object."""
     fields = _fields(reply)
     if not fields:
@@ -130,9 +130,9 @@ def _said(reply: Reply) -> str:
     error = fields.get("error")
     if isinstance(error, str) and error:
         return error
-    told = error if isinstance(error, dict) and _says_anything(error) else fields
-    words = [value for name in ("message", "description") if isinstance(value := told.get(name), str) and value]
-    code = told.get("code")
+    source = error if isinstance(error, dict) and _is_error(error) else fields
+    words = [value for name in ("message", "description") if isinstance(value := source.get(name), str) and value]
+    code = source.get("code")
     if isinstance(code, (int, str)) and code not in (0, "0", ""):
         words.append(f"code {code}")
     return ": ".join(words)

@@ -67,13 +67,13 @@ def token_url(endpoint: str) -> str:
     return endpoint.removesuffix("/customer") + "/auth/access_token"
 
 
-def life_s(told: object) -> float | None:
+def life_s(value: object) -> float | None:
     """The seconds of an `expiresIn`: a number, or a string of decimal digits; None where it is neither."""
-    if isinstance(told, str) and told.isascii() and told.isdigit():
-        told = float(told)
-    if isinstance(told, bool) or not isinstance(told, (int, float)):
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(told) if 0 < told < _LIFE_LIMIT_S else None
+    return float(value) if 0 < value < _LIFE_LIMIT_S else None
 
 
 def renew_after_s(life_s: float) -> float:
@@ -166,9 +166,9 @@ class Tokens:
 
     def _raise_refusal(self) -> None:
         """Raise the last refusal while it holds; that of the key itself holds for good."""
-        told = self._refusal
-        if told is not None and (isinstance(told, CredentialsError) or self._clock() < self._refusal_ends_s):
-            raise type(told)(told.message, told.hint)
+        refusal = self._refusal
+        if refusal is not None and (isinstance(refusal, CredentialsError) or self._clock() < self._refusal_ends_s):
+            raise type(refusal)(refusal.message, refusal.hint)
 
     def _renew(self, api_key: str) -> None:
         try:

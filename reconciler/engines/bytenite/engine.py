@@ -67,18 +67,9 @@ class ByteniteEngine:
         if fault := endpoint_fault(endpoint, insecure=insecure):
             raise EngineError(f"the endpoint {fault}")
         self._endpoint = normalize_endpoint(endpoint)
-        if transport is None:
-            from reconciler.engines.http.transport import Transport
-
-            transport = Transport(
-                self._endpoint,
-                pool_size=parallelism,
-                timeout_s=timeout_s,
-                connect_timeout_s=connect_timeout_s,
-                clock=clock,
-                network=network,
-            )
-        self._transport = transport
+        self._transport = transport or _transport_over(
+            network, self._endpoint, parallelism, (timeout_s, connect_timeout_s), clock
+        )
         self._tokens = Tokens(credentials, self._grant, clock, noted)
         for secret in network.proxy.secrets if network.proxy else ():
             self._tokens.withhold(secret)
@@ -131,8 +122,8 @@ class ByteniteEngine:
     def _observation(self, job_id: str, reply: Reply) -> Observation:
         job = reply.document.get("job") if isinstance(reply.document, Mapping) else None
         if not isinstance(job, Mapping):
-            said = answer_from(reply, self._tokens.redact, is_read=True).message if reply.document else ""
-            return _unreadable(f"the answer holds no job{': ' if said else ''}{said}")
+            message = answer_from(reply, self._tokens.redact, is_read=True).message if reply.document else ""
+            return _unreadable(f"the answer holds no job{': ' if message else ''}{message}")
         if job.get("id", job_id) != job_id:
             return _unreadable("the answer is about another job")
         self._offers_reads(found=True)
@@ -174,8 +165,8 @@ class ByteniteEngine:
         jobs: list[tuple[str, Mapping[str, object]]] = []
         entries = _entries(reply.document)
         if entries is None:
-            said = f": {answer.message}" if answer.message else ""
-            raise EngineError(f"{where}: the answer holds no list of jobs{said}")
+            message = f": {answer.message}" if answer.message else ""
+            raise EngineError(f"{where}: the answer holds no list of jobs{message}")
         for job in entries:
             job_id = job.get("id") if isinstance(job, Mapping) else None
             is_job = isinstance(job_id, str) and job_id and self._tokens.redact(job_id) == job_id
@@ -183,8 +174,8 @@ class ByteniteEngine:
                 raise EngineError(f"{where}: the list holds an entry that is no job with an id")
             jobs.append((job_id, job))
         self._offers_reads(found=True)
-        told = reply.document.get("pagination")
-        pagination = told if isinstance(told, Mapping) else {}
+        found = reply.document.get("pagination")
+        pagination = found if isinstance(found, Mapping) else {}
         has_next = pagination.get("hasNext")
         return Page(jobs, whole_number(pagination.get("total")), has_next if isinstance(has_next, bool) else None)
 
@@ -281,9 +272,26 @@ class ByteniteEngine:
             case str():
                 return redact(value)
             case dict():
-                return {redact(name): redact(told) if isinstance(told, str) else told for name, told in value.items()}
+                return {redact(name): redact(one) if isinstance(one, str) else one for name, one in value.items()}
             case _:
                 return value
+
+
+def _transport_over(
+    network: Network, endpoint: str, parallelism: int, timeouts_s: tuple[float, float], clock: Callable[[], float]
+) -> BaseTransport:
+    """The transport."""
+    from reconciler.engines.http.transport import Transport
+
+    timeout_s, connect_timeout_s = timeouts_s
+    return Transport(
+        endpoint,
+        pool_size=parallelism,
+        timeout_s=timeout_s,
+        connect_timeout_s=connect_timeout_s,
+        clock=clock,
+        network=network,
+    )
 
 
 def _compact(body: Mapping[str, object]) -> bytes:

@@ -80,17 +80,17 @@ def _is_set(time: str) -> bool:
     return bool(time) and not is_zero(time)
 
 
-def _config(told: object) -> Config | None:
-    """The fields that were told, and no unknown ones.
+def _config(document: object) -> Config | None:
+    """The fields that were document, and no unknown ones.
 
-    None, as if nothing was told, where the config or a known field of it is malformed: a config
+    None, as if nothing was document, where the config or a known field of it is malformed: a config
     that lacks just that field would look like drift, and drift may restart a job.
     """
-    if not isinstance(told, Mapping):
+    if not isinstance(document, Mapping):
         return None
     config: dict[str, int | bool] = {}
     for name in (*_INT64_FIELDS, *_BOOLEAN_FIELDS):
-        value = told.get(name)
+        value = document.get(name)
         if value is None:
             continue
         field = whole_number(value) if name in _INT64_FIELDS else value if isinstance(value, bool) else None
@@ -111,11 +111,13 @@ def whole_number(value: object) -> int | None:
     return value if -(2**63) <= value < 2**63 else None
 
 
-def _timestamps(told: object) -> Mapping[str, str]:
-    if not isinstance(told, Mapping):
+def _timestamps(document: object) -> Mapping[str, str]:
+    if not isinstance(document, Mapping):
         return {}
     return {
-        word: time for word, time in told.items() if isinstance(word, str) and isinstance(time, str) and _is_set(time)
+        word: time
+        for word, time in document.items()
+        if isinstance(word, str) and isinstance(time, str) and _is_set(time)
     }
 
 

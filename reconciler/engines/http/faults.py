@@ -111,11 +111,11 @@ class Way(NamedTuple):
     def _tunnel(self, cause: BaseException, where: str) -> Fault:
         assert self.network.proxy
         variable = self.network.proxy.variable
-        told = re.fullmatch(r"Tunnel connection failed: (\d{3}) ?(.*)", str(cause), re.DOTALL)
-        if told is None:
+        refused = re.fullmatch(r"Tunnel connection failed: (\d{3}) ?(.*)", str(cause), re.DOTALL)
+        if refused is None:
             return Fault(f"{where}: no connection: {Stage.TUNNEL}: {_word(cause)}", f"check {variable}")
-        text = f"{where}: the proxy refuses the connection: {told[1]} {told[2]}".rstrip()
-        match told[1]:
+        text = f"{where}: the proxy refuses the connection: {refused[1]} {refused[2]}".rstrip()
+        match refused[1]:
             case "407":
                 return Fault(text, f"put a user and a password into {variable}: http://USER:PASSWORD@HOST:PORT")
             case "403" | "405":

@@ -29,10 +29,10 @@ def send_with_retries(
         reply = send()
         if not may_repeat(reply):
             return reply
-        told_s = retry_after_s(reply.headers, wall_clock())
-        if told_s is not None and told_s > RETRY_AFTER_CAP_S:
+        asked_s = retry_after_s(reply.headers, wall_clock())
+        if asked_s is not None and asked_s > RETRY_AFTER_CAP_S:
             return reply
-        if wait(backoff_s(attempt, random) if told_s is None else told_s):
+        if wait(backoff_s(attempt, random) if asked_s is None else asked_s):
             return reply
     return send()
 
@@ -48,10 +48,10 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
     A date is counted from the answer's own `Date`, so that a wrong clock here does no harm, and
     from `now_s` (seconds since the epoch) where there is none.
     """
-    told = headers.get("retry-after", "").strip()
-    if told.isascii() and told.isdigit():
-        return float(told)
-    until_s = _http_date_s(told)
+    header = headers.get("retry-after", "").strip()
+    if header.isascii() and header.isdigit():
+        return float(header)
+    until_s = _http_date_s(header)
     if until_s is None:
         return None
     since_s = _http_date_s(headers.get("date", ""))

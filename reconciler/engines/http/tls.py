@@ -22,7 +22,7 @@ def tls_context(network: Network) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=file or None, capath=folder or None)
     except OSError as error:
         raise EngineError(
-            f"{network.trusted}: can't be read: {_said(error)}",
+            f"{network.trusted}: can't be read: {_reason(error)}",
             f"check {named_by}: it is to name certificates of authorities, in PEM",
         ) from error
     if network.certificate:
@@ -48,12 +48,12 @@ def _show(context: ssl.SSLContext, certificate: str, key: str) -> None:
             with open(file, "rb"):
                 pass
         except OSError as error:
-            raise EngineError(f"{file} (target.clientCertificate): can't be read: {_said(error)}", hint) from error
+            raise EngineError(f"{file} (target.clientCertificate): can't be read: {_reason(error)}", hint) from error
     try:
         # Without a word for it OpenSSL would ask for a passphrase at the terminal.
         context.load_cert_chain(certificate, key or None, password=_passphrase)
     except (OSError, ValueError) as error:
-        words = str(error) if isinstance(error, ValueError) and not isinstance(error, OSError) else _said(error)
+        words = str(error) if isinstance(error, ValueError) and not isinstance(error, OSError) else _reason(error)
         raise EngineError(f"{files} (target.clientCertificate): can't be used: {words}", hint) from error
 
 
@@ -61,7 +61,7 @@ def _passphrase() -> str:
     raise ValueError("the key is encrypted")
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return (error.reason or "no certificate in PEM").replace("_", " ").lower()
     return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

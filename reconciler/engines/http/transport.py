@@ -109,7 +109,6 @@ class Transport:
         exchange = ongoing.exchange = Exchange(self._means)
         pieces: list[bytes] = []
         response: HTTPResponse | None = None
-        fault = Fault("")
         error: Exception | None = None
         try:
             self._means.watchdog.watch(exchange, self._means.clock() + self._way.timeout_s)
@@ -125,34 +124,41 @@ class Transport:
             is_in_time = self._means.watchdog.leave(exchange)
             if response is not None:
                 response.close()  # and its connection, unless it was read to its end and the connection given back
-        if not is_in_time:
-            error = TimeoutError()
-        if error is not None:
-            if is_refusal_of_client(error, exchange):
-                exchange.is_sent = False
-            fault = self._way.fault(exchange, error)
+        fault = self._fault(exchange, error if is_in_time else TimeoutError())
         if response is None:
             return Reply(exchange.is_sent, fault=fault.text, remedy=fault.remedy, is_exhausted=fault.is_exhausted)
-        content, told = b"".join(pieces), response.headers
-        encoding = told.get("content-encoding", "identity")
-        if len(content) > BODY_LIMIT_BYTES:
-            fault = Fault(f"the answer is longer than {BODY_LIMIT_BYTES // 1024} KiB")
-        elif not fault.text and encoding.lower() != "identity":
-            fault = Fault(f"the answer came as {encoding}, which was not asked for")
-        return Reply(
-            sent=True,
-            status=response.status,
-            headers={name: value for name in _KEPT_HEADERS if (value := told.get(name)) is not None},
-            text=content[:BODY_LIMIT_BYTES].decode(errors="replace"),
-            document=json_document(content),
-            fault=fault.text,
-            remedy=fault.remedy,
-        )
+        return _reply(response, b"".join(pieces), fault)
 
     def close(self) -> None:
         """Drop the connections."""
         self._adapter.close()
         self._means.watchdog.close()
+
+    def _fault(self, exchange: Exchange, error: Exception | None) -> Fault:
+        """Fault."""
+        if error is None:
+            return Fault("")
+        if is_refusal_of_client(error, exchange):
+            exchange.is_sent = False
+        return self._way.fault(exchange, error)
+
+
+def _reply(response: "HTTPResponse", content: bytes, fault: Fault) -> Reply:
+    """Reply."""
+    encoding = response.headers.get("content-encoding", "identity")
+    if len(content) > BODY_LIMIT_BYTES:
+        fault = Fault(f"the answer is longer than {BODY_LIMIT_BYTES // 1024} KiB")
+    elif not fault.text and encoding.lower() != "identity":
+        fault = Fault(f"the answer came as {encoding}, which was not asked for")
+    return Reply(
+        sent=True,
+        status=response.status,
+        headers={name: value for name in _KEPT_HEADERS if (value := response.headers.get(name)) is not None},
+        text=content[:BODY_LIMIT_BYTES].decode(errors="replace"),
+        document=json_document(content),
+        fault=fault.text,
+        remedy=fault.remedy,
+    )
 
 
 def _prepared(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> PreparedRequest:

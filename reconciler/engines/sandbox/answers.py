@@ -18,7 +18,7 @@ _RPC_UNKNOWN = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Response:
     """One answer. Header values are printable and hold no line break."""
 
     status: int
@@ -40,17 +40,17 @@ class Rejection(Exception):
         self.headers = headers or {}
 
 
-def json_reply(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+def json_response(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer."""
-    return Reply(status, json.dumps(document).encode(), headers=headers or {})
+    return Response(status, json.dumps(document).encode(), headers=headers or {})
 
 
-def done(request_id: str, message: str) -> Reply:
+def done(request_id: str, message: str) -> Response:
     """The `commonGenericResponse` of a call that was carried out."""
-    return json_reply({"ok": True, "requestId": request_id, "message": message})
+    return json_response({"ok": True, "requestId": request_id, "message": message})
 
 
-def failure(request_id: str, rejection: Rejection) -> Reply:
+def failure(request_id: str, rejection: Rejection) -> Response:
     """A failure: with a `commonError` where the contract names the status, else an `rpcStatus`."""
     status = rejection.status
     document: dict[str, Any]
@@ -60,7 +60,7 @@ def failure(request_id: str, rejection: Rejection) -> Reply:
     else:
         code = _RPC_CODES.get(status, _RPC_INVALID if 400 <= status < 500 else _RPC_UNKNOWN)
         document = {"code": code, "message": rejection.description, "details": []}
-    return json_reply(document, status, rejection.headers)
+    return json_response(document, status, rejection.headers)
 
 
 def reason(status: int) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from email.utils import formatdate
 
 from reconciler.engines.http.reply import Reply, json_document
-from reconciler.engines.sandbox.answers import Reply as Answer
+from reconciler.engines.sandbox.answers import Response
 from reconciler.engines.sandbox.faults import Fault, Kind
 from reconciler.engines.sandbox.service import Request, Service
 
@@ -49,7 +49,7 @@ class DirectTransport:
     def close(self) -> None:
         """Nothing to drop; the database is its owner's to close."""
 
-    def _under(self, fault: Fault, answer: Answer) -> Reply:
+    def _under(self, fault: Fault, answer: Response) -> Reply:
         """The answer as it arrives under a fault; the server's `_misbehave` does the same on the wire."""
         match fault.kind:
             case Kind.RESET:
@@ -69,12 +69,12 @@ class DirectTransport:
             case _:
                 return self._whole(answer)
 
-    def _whole(self, answer: Answer) -> Reply:
+    def _whole(self, answer: Response) -> Reply:
         too_long = len(answer.body) > BODY_LIMIT_BYTES
         fault = f"the answer is longer than {BODY_LIMIT_BYTES // 1024} KiB" if too_long else ""
         return self._reply(answer, answer.body[:BODY_LIMIT_BYTES], fault)
 
-    def _reply(self, answer: Answer, content: bytes, fault: str) -> Reply:
+    def _reply(self, answer: Response, content: bytes, fault: str) -> Reply:
         headers = {name.lower(): value for name, value in answer.headers.items() if name.lower() in _KEPT_HEADERS}
         return Reply(
             sent=True,

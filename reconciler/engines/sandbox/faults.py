@@ -37,7 +37,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from reconciler.engines.sandbox.answers import Rejection, Reply, done, failure, json_reply, reason
+from reconciler.engines.sandbox.answers import Rejection, Response, done, failure, json_response, reason
 
 
 class Operation(StrEnum):
@@ -149,7 +149,7 @@ class Fault:
     @property
     def redirects(self) -> bool:
         """Whether it answers with a 3xx that carries a location."""
-        return self.kind is Kind.STATUS and 300 <= self.status < 400 and self.status != 304
+        return _redirects(self.kind, self.status)
 
     def may_match(self, operation: Operation, job_id: str) -> bool:
         """Whether it is meant for such a call, its counts and its chance aside."""
@@ -169,32 +169,14 @@ def parse_fault(text: str) -> Fault:
     if verb not in (*VERBS, "any"):
         raise _wrong(text, f"{verb!r} is no verb", f"one of {', '.join(VERBS)}, any")
     operation = None if verb == "any" else Operation(verb)
-    if re.fullmatch(r"[2-5][0-9][0-9]", word):
-        kind, status = Kind.STATUS, int(word)
-    elif word in _WORDS:
-        kind, status = Kind(word), 200
-    else:
-        raise _wrong(text, f"{word!r} is no kind", f"a status from 200 to 599 or one of {', '.join(_WORDS)}")
+    kind, status = _kind(text, word)
     if operation is not None and operation not in _HONEST.get(kind, (operation,)):
         raise _wrong(text, f"{word} does not go with {verb}", " or ".join(f"{one}:{word}" for one in _HONEST[kind]))
     after = parts[:1] == ["after"]
     if after and kind in _HONEST:
         raise _wrong(text, f"{word} has no 'after'", f"{verb}:{word}")
     keys = _keys(text, parts[1:] if after else parts)
-    for key, fits, where in (
-        ("seconds", kind in _SECONDS, "hang, slow and drip, and with abort:drain"),
-        ("format", kind is Kind.TIME_FORMAT, "time-format"),
-        ("jobs", kind in _JOBS, "page-cap and shift"),
-        ("retry-after", kind is Kind.STATUS, "a status"),
-        ("location", kind is Kind.STATUS and 300 <= status < 400 and status != 304, "a 3xx status"),
-        ("seed", "p" in keys, "p="),
-        ("job", operation not in (Operation.LIST, Operation.CREATE, Operation.TOKEN), "a verb that names a job"),
-    ):
-        if key in keys and not fits:
-            raise _wrong(text, f"{key}= means nothing here", f"{key}= only with {where}")
-    time_format = keys.get("format", TIME_FORMATS[0])
-    if time_format not in TIME_FORMATS:
-        raise _wrong(text, f"{time_format} is no format", f"one of {', '.join(TIME_FORMATS)}")
+    _check_keys(text, keys, operation, kind, status)
     return Fault(
         text=text,
         operation=operation,
@@ -209,7 +191,7 @@ def parse_fault(text: str) -> Fault:
         location=keys.get("location"),
         p=_decimal(text, keys, "p", 1.0, 1.0),
         seed=_whole(text, keys, "seed", 0),
-        time_format=time_format if kind is Kind.TIME_FORMAT else "",
+        time_format=keys.get("format", TIME_FORMATS[0]) if kind is Kind.TIME_FORMAT else "",
         jobs=_whole(text, keys, "jobs", 1) if "jobs" in keys else _JOBS.get(kind, 0),
     )
 
@@ -237,7 +219,7 @@ class Faults:
         return None
 
 
-def spoil(fault: Fault, honest: Reply, request_id: str, trap: str, randbytes: Callable[[int], bytes]) -> Reply:
+def spoil(fault: Fault, honest: Response, request_id: str, trap: str, randbytes: Callable[[int], bytes]) -> Response:
     """The answer that is sent under a fault, given the honest one.
 
     `trap` is where a redirect leads by default. What happens on the wire (late, in drops, half, or
@@ -249,45 +231,77 @@ def spoil(fault: Fault, honest: Reply, request_id: str, trap: str, randbytes: Ca
             return _status(fault, request_id, trap)
         case Kind.HTML:
             page = b"<!doctype html><title>Sign in</title><p>Sign in to use this network.</p>"
-            return Reply(200, page, "text/html; charset=utf-8")
+            return Response(200, page, "text/html; charset=utf-8")
         case Kind.EMPTY:
-            return Reply(200, b"")
+            return Response(200, b"")
         case Kind.GARBAGE:
-            return Reply(200, b"\xff" + randbytes(255))
+            return Response(200, b"\xff" + randbytes(255))
         case Kind.HUGE:
             start, end = b'{"ok": true, "message": "', b'"}'
-            return Reply(200, start + b"x" * (HUGE_BYTES - len(start) - len(end)) + end)
+            return Response(200, start + b"x" * (HUGE_BYTES - len(start) - len(end)) + end)
         case Kind.WRONG_TYPE:
-            return json_reply(["ok", True, request_id])
+            return json_response(["ok", True, request_id])
         case Kind.NOT_OK:
-            return json_reply({"ok": False, "requestId": request_id, "error": error})
+            return json_response({"ok": False, "requestId": request_id, "error": error})
         case Kind.ERROR_IN_200:
-            return json_reply({"ok": True, "requestId": request_id, "message": "", "error": error})
+            return json_response({"ok": True, "requestId": request_id, "message": "", "error": error})
         case Kind.NO_OK:
-            return json_reply({"requestId": request_id, "message": "simulated"})
+            return json_response({"requestId": request_id, "message": "simulated"})
         case Kind.TWO_OKS:
-            return Reply(200, b'{"ok": false, "requestId": "", "message": "simulated", "ok": true}')
+            return Response(200, b'{"ok": false, "requestId": "", "message": "simulated", "ok": true}')
         case Kind.RPC_STATUS:
-            return json_reply({"code": 16, "message": "unauthenticated", "details": []})
+            return json_response({"code": 16, "message": "unauthenticated", "details": []})
         case Kind.OTHER_JOB:
-            return json_reply({"job": {"id": "another-job", "state": "JOB_STATE_COMPLETE"}, "templateInfo": {}})
+            return json_response({"job": {"id": "another-job", "state": "JOB_STATE_COMPLETE"}, "templateInfo": {}})
         case Kind.TRUNCATED if not fault.works:
             return done(request_id, "half of this answer is missing")
         case _:
             return honest
 
 
-def _status(fault: Fault, request_id: str, trap: str) -> Reply:
+def _status(fault: Fault, request_id: str, trap: str) -> Response:
     """The answer of a fault that is written as a number."""
     headers = {"Location": fault.location or trap} if fault.redirects else {}
     if fault.retry_after is not None:
         headers["Retry-After"] = fault.retry_after
     if fault.status in _BODYLESS:
-        return Reply(fault.status, b"", headers=headers)
+        return Response(fault.status, b"", headers=headers)
     if fault.status < 300:
-        return json_reply({"ok": True, "requestId": request_id, "message": "simulated"}, fault.status, headers)
+        return json_response({"ok": True, "requestId": request_id, "message": "simulated"}, fault.status, headers)
     rejection = Rejection(fault.status, reason(fault.status), f"The fault {fault.text!r} answers this call.", headers)
     return failure(request_id, rejection)
+
+
+def _kind(text: str, word: str) -> tuple[Kind, int]:
+    """Kind."""
+    if re.fullmatch(r"[2-5][0-9][0-9]", word):
+        return Kind.STATUS, int(word)
+    if word in _WORDS:
+        return Kind(word), 200
+    raise _wrong(text, f"{word!r} is no kind", f"a status from 200 to 599 or one of {', '.join(_WORDS)}")
+
+
+def _redirects(kind: Kind, status: int) -> bool:
+    """Redirects."""
+    return kind is Kind.STATUS and 300 <= status < 400 and status != 304
+
+
+def _check_keys(text: str, keys: dict[str, str], operation: Operation | None, kind: Kind, status: int) -> None:
+    """Check."""
+    for key, fits, where in (
+        ("seconds", kind in _SECONDS, "hang, slow and drip, and with abort:drain"),
+        ("format", kind is Kind.TIME_FORMAT, "time-format"),
+        ("jobs", kind in _JOBS, "page-cap and shift"),
+        ("retry-after", kind is Kind.STATUS, "a status"),
+        ("location", _redirects(kind, status), "a 3xx status"),
+        ("seed", "p" in keys, "p="),
+        ("job", operation not in (Operation.LIST, Operation.CREATE, Operation.TOKEN), "a verb that names a job"),
+    ):
+        if key in keys and not fits:
+            raise _wrong(text, f"{key}= means nothing here", f"{key}= only with {where}")
+    time_format = keys.get("format", TIME_FORMATS[0])
+    if time_format not in TIME_FORMATS:
+        raise _wrong(text, f"{time_format} is no format", f"one of {', '.join(TIME_FORMATS)}")
 
 
 def _keys(text: str, parts: list[str]) -> dict[str, str]:

@@ -64,7 +64,7 @@ class Job(NamedTuple):
     deleted_at: float | None = None
 
 
-class Deed(NamedTuple):
+class Execution(NamedTuple):
     """One line of the ledger: something that was really done.
 
     `verb` is what happened: an abort that deletes a draft stands as a delete. `config` is that of a run.
@@ -77,7 +77,7 @@ class Deed(NamedTuple):
     config: Mapping[str, int | bool]
 
 
-class Seen(NamedTuple):
+class ReceivedCall(NamedTuple):
     """One call that was received. `status` is None where nothing was answered; `fault` is "" for none."""
 
     at: float
@@ -150,7 +150,7 @@ def to_wire(job: Job, now: float, time_format: str = "") -> dict[str, Any]:
     `time_format` is one of `faults.TIME_FORMATS`, "" for microseconds.
     """
 
-    def told(at: float | None) -> str | None:
+    def written(at: float | None) -> str | None:
         return None if at is None else _rfc3339(at, time_format)
 
     word = state(job, now)
@@ -166,13 +166,13 @@ def to_wire(job: Job, now: float, time_format: str = "") -> dict[str, Any]:
         "description": job.description,
         "config": {key: value if isinstance(value, bool) else str(value) for key, value in config.items()},
         "state": word.value,
-        "createdAt": told(job.created_at),
-        "submittedAt": told(job.submitted_at),
-        "startedAt": told(job.submitted_at),
-        "endedAt": told(ended),
+        "createdAt": written(job.created_at),
+        "submittedAt": written(job.submitted_at),
+        "startedAt": written(job.submitted_at),
+        "endedAt": written(ended),
         "deletedAt": None,
         "errorMessage": job.failure if word is JobState.FAILED else "",
-        "stateTimestamps": {key.value: told(at) for key, at in times.items() if at is not None},
+        "stateTimestamps": {key.value: written(at) for key, at in times.items() if at is not None},
     }
 
 
@@ -275,14 +275,20 @@ class Book:
         earlier = None if before is None else json.dumps(before)
         self._sql.execute("INSERT OR REPLACE INTO jobs VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", (*job, earlier))
 
-    def enter(self, deed: Deed) -> None:
+    def enter(self, execution: Execution) -> None:
         """Add a line to the ledger."""
         self._sql.execute(
             "INSERT INTO ledger (job_id, verb, at, request_id, config) VALUES (?,?,?,?,?)",
-            (deed.job_id, deed.verb.value, deed.at, deed.request_id, json.dumps(dict(deed.config))),
+            (
+                execution.job_id,
+                execution.verb.value,
+                execution.at,
+                execution.request_id,
+                json.dumps(dict(execution.config)),
+            ),
         )
 
-    def note(self, call: Seen) -> None:
+    def note(self, call: ReceivedCall) -> None:
         """Add a call that was received."""
         self._sql.execute("INSERT INTO calls (at, method, path, status, fault, request_id) VALUES (?,?,?,?,?,?)", call)
 
@@ -292,18 +298,19 @@ class Book:
             self._sql.close()
 
 
-def ledger(db_path: str | os.PathLike[str]) -> list[Deed]:
+def ledger(db_path: str | os.PathLike[str]) -> list[Execution]:
     """What was really done, oldest first; the server may be running, stopped or killed."""
     rows = _read(db_path, "SELECT job_id, verb, at, request_id, config FROM ledger ORDER BY seq")
     return [
-        Deed(job_id, Verb(verb), at, request_id, json.loads(config)) for job_id, verb, at, request_id, config in rows
+        Execution(job_id, Verb(verb), at, request_id, json.loads(config))
+        for job_id, verb, at, request_id, config in rows
     ]
 
 
-def calls(db_path: str | os.PathLike[str]) -> list[Seen]:
+def calls(db_path: str | os.PathLike[str]) -> list[ReceivedCall]:
     """The calls that were received, oldest first."""
     rows = _read(db_path, "SELECT at, method, path, status, fault, request_id FROM calls ORDER BY seq")
-    return [Seen(*row) for row in rows]
+    return [ReceivedCall(*row) for row in rows]
 
 
 def _read(db_path: str | os.PathLike[str], query: str) -> list[Any]:

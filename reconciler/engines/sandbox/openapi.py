@@ -130,17 +130,35 @@ def _object(properties: dict[str, Any], required: tuple[str, ...] = ()) -> dict[
     return {"type": "object", "properties": properties, **({"required": list(required)} if required else {})}
 
 
-def _schemas() -> dict[str, Any]:
-    def ref(name: str) -> dict[str, str]:
-        return {"$ref": f"#/components/schemas/{name}"}
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
 
+
+def _schemas() -> dict[str, Any]:
+    """Schemas."""
+    return {**_request_schemas(), **_job_schemas(), **_result_schemas()}
+
+
+def _request_schemas() -> dict[str, Any]:
+    """Requests."""
+    return {
+        "jobJobConfig": _object({"taskTimeout": _SECONDS, "jobTimeout": _SECONDS, "isTestJob": _FLAG}),
+        "RunRequest": _object({"config": _ref("jobJobConfig")}, ("config",)),
+        "CreateRequest": _object({"name": _TEXT, "templateId": _TEXT, "description": _TEXT}),
+        "TokenRequest": _object({"apiKey": _TEXT}, ("apiKey",)),
+    }
+
+
+def _job_schemas() -> dict[str, Any]:
+    """Jobs."""
     number = {"type": "integer", "minimum": 0}
+    pagination = {"total": number, "offset": number, "hasPrevious": _FLAG, "hasNext": _FLAG}
     job = {
         "id": _TEXT,
         "name": _TEXT,
         "templateId": _TEXT,
         "description": _TEXT,
-        "config": ref("jobJobConfig"),
+        "config": _ref("jobJobConfig"),
         "state": {"type": "string", "enum": _STATES},
         "createdAt": _TIME,
         "submittedAt": _TIME,
@@ -150,9 +168,20 @@ def _schemas() -> dict[str, Any]:
         "errorMessage": _TEXT,
         "stateTimestamps": {"type": "object", "additionalProperties": {"type": "string", "format": "date-time"}},
     }
-    pagination = {"total": number, "offset": number, "hasPrevious": _FLAG, "hasNext": _FLAG}
+    return {
+        "job": _object(job, tuple(job)),
+        "JobAnswer": _object({"job": _ref("job"), "templateInfo": {"type": "object"}}, ("job",)),
+        "JobList": _object(
+            {"pagination": _object(pagination, tuple(pagination)), "data": {"type": "array", "items": _ref("job")}},
+            ("pagination", "data"),
+        ),
+    }
+
+
+def _result_schemas() -> dict[str, Any]:
+    """Results."""
     error = {"code": {"type": "integer", "format": "int64"}, "message": _TEXT, "description": _TEXT}
-    generic = {"ok": _FLAG, "requestId": _TEXT, "message": _TEXT, "error": ref("commonError")}
+    generic = {"ok": _FLAG, "requestId": _TEXT, "message": _TEXT, "error": _ref("commonError")}
     detail = {"type": "object", "properties": {"@type": _TEXT}, "additionalProperties": True}
     status = {
         "code": {"type": "integer", "format": "int32"},
@@ -160,19 +189,9 @@ def _schemas() -> dict[str, Any]:
         "details": {"type": "array", "items": detail},
     }
     return {
-        "jobJobConfig": _object({"taskTimeout": _SECONDS, "jobTimeout": _SECONDS, "isTestJob": _FLAG}),
-        "RunRequest": _object({"config": ref("jobJobConfig")}, ("config",)),
         "commonGenericResponse": _object(generic, ("ok", "requestId")),
         "commonError": _object(error, ("code", "message", "description")),
         "Failure": _object(generic, ("ok", "requestId", "error")),
         "rpcStatus": _object(status, ("code", "message")),
-        "job": _object(job, tuple(job)),
-        "JobAnswer": _object({"job": ref("job"), "templateInfo": {"type": "object"}}, ("job",)),
-        "JobList": _object(
-            {"pagination": _object(pagination, tuple(pagination)), "data": {"type": "array", "items": ref("job")}},
-            ("pagination", "data"),
-        ),
-        "CreateRequest": _object({"name": _TEXT, "templateId": _TEXT, "description": _TEXT}),
-        "TokenRequest": _object({"apiKey": _TEXT}, ("apiKey",)),
         "TokenAnswer": _object({"token": _TEXT, "expiresIn": _SECONDS_TEXT}, ("token", "expiresIn")),
     }

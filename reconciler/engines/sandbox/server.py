@@ -13,7 +13,7 @@ from contextlib import suppress
 from email.utils import formatdate
 from typing import Any, Self, cast
 
-from reconciler.engines.sandbox.answers import Rejection, Reply, reason
+from reconciler.engines.sandbox.answers import Rejection, Response, reason
 from reconciler.engines.sandbox.faults import Fault, Faults, Kind
 from reconciler.engines.sandbox.life import Book
 from reconciler.engines.sandbox.service import Options, Request, Service
@@ -284,7 +284,7 @@ class _Connection(socketserver.StreamRequestHandler):
             if not self.connection.recv(MAX_LINE_BYTES):
                 break
 
-    def _misbehave(self, fault: Fault, reply: Reply) -> None:
+    def _misbehave(self, fault: Fault, reply: Response) -> None:
         """Send the reply of a fault in the way that the fault says."""
         match fault.kind:
             case Kind.RESET:
@@ -317,7 +317,7 @@ class _Connection(socketserver.StreamRequestHandler):
         if seconds and self._listener.stopping.wait(None if seconds == math.inf else seconds):
             raise ConnectionAbortedError("the server stops")
 
-    def _raw(self, reply: Reply) -> bytes:
+    def _raw(self, reply: Response) -> bytes:
         """The answer's bytes, head and body in one."""
         lines = [
             f"HTTP/1.1 {reply.status} {reason(reply.status)}",

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 from urllib.parse import parse_qs, quote, unquote
 
-from reconciler.engines.sandbox.answers import JSON, Rejection, Reply, done, failure, json_reply
+from reconciler.engines.sandbox.answers import JSON, Rejection, Response, done, failure, json_response
 from reconciler.engines.sandbox.faults import SILENT, Fault, Faults, Kind, Operation, spoil
-from reconciler.engines.sandbox.life import Book, Deed, Job, NotAllowed, Seen, abort, delete, run, to_wire
+from reconciler.engines.sandbox.life import Book, Execution, Job, NotAllowed, ReceivedCall, abort, delete, run, to_wire
 from reconciler.engines.sandbox.openapi import DEFAULT_PAGE, INT32_MAX, INT64_MAX, MAX_PAGE, openapi_document
 from reconciler.model.jobs import Config, Verb
 
@@ -57,7 +57,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class _Errand:
+class _RoutedRequest:
     """One request on its way: `job_id` is "" where the path names none."""
 
     request: Request
@@ -89,7 +89,7 @@ class Service:
         if faults.sets_trap:
             self._routes.append((_pattern(_TRAP), dict.fromkeys(("GET", "POST", "DELETE"), Operation.FOLLOW)))
 
-    def answer(self, request: Request) -> tuple[Reply, Fault | None]:
+    def answer(self, request: Request) -> tuple[Response, Fault | None]:
         """Carry a request out, and say what is to be sent and the fault to send it under.
 
         The work, its line in the ledger and the note of the call are on file together before anything
@@ -97,20 +97,20 @@ class Service:
         """
         return self._kept(request, lambda request_id, now: self._decide(request, request_id, now))
 
-    def reject(self, request: Request, rejection: Rejection) -> Reply:
+    def reject(self, request: Request, rejection: Rejection) -> Response:
         """Answer a request that breaks HTTP before it says anything."""
         return self._kept(request, lambda request_id, _: (failure(request_id, rejection), None))[0]
 
     def _kept(
-        self, request: Request, decide: Callable[[str, float], tuple[Reply, Fault | None]]
-    ) -> tuple[Reply, Fault | None]:
+        self, request: Request, decide: Callable[[str, float], tuple[Response, Fault | None]]
+    ) -> tuple[Response, Fault | None]:
         request_id, now = self._new_id(), self._clock()
         try:
             with self._book.transaction():
                 reply, fault = decide(request_id, now)
                 sent = None if fault is not None and fault.kind in SILENT else reply.status
                 text = "" if fault is None else fault.text
-                self._book.note(Seen(now, request.method, request.target, sent, text, request_id))
+                self._book.note(ReceivedCall(now, request.method, request.target, sent, text, request_id))
         except sqlite3.Error as error:
             broken = Rejection(503, "database failure", f"Nothing was done; the sandbox's database says: {error}.")
             return failure(request_id, broken), None
@@ -119,7 +119,7 @@ class Service:
     def _new_id(self) -> str:
         return str(uuid.UUID(bytes=self._randbytes(16), version=4))
 
-    def _decide(self, request: Request, request_id: str, now: float) -> tuple[Reply, Fault | None]:
+    def _decide(self, request: Request, request_id: str, now: float) -> tuple[Response, Fault | None]:
         try:
             operation, job_id = self._route(request)
         except Rejection as rejection:
@@ -128,7 +128,7 @@ class Service:
         try:
             if fault is not None and not fault.works:
                 raise Rejection(503, "not done", "A simulated fault kept this call from being carried out.")
-            honest = self._work(_Errand(request, operation, job_id, fault, request_id, now))
+            honest = self._work(_RoutedRequest(request, operation, job_id, fault, request_id, now))
         except Rejection as rejection:
             honest = failure(request_id, rejection)
         if fault is None:
@@ -153,45 +153,45 @@ class Service:
                 raise Rejection(400, "malformed path", "The job id is no UTF-8 once its %XX are decoded.") from None
         raise Rejection(404, "no such route", f"There is no {path} here; /openapi.json says what there is.")
 
-    def _work(self, errand: _Errand) -> Reply:
+    def _work(self, routed: _RoutedRequest) -> Response:
         """Do what is asked, and give the honest answer. Raises `Rejection`."""
-        request, operation = errand.request, errand.operation
+        request, operation = routed.request, routed.operation
         if operation not in (Operation.DOCUMENT, Operation.TOKEN, Operation.FOLLOW):
-            self._authenticate(errand)
+            self._authenticate(routed)
         match operation:
             case Operation.RUN:
-                return self._run(errand, _config(_json_object(request)))
+                return self._run(routed, _config(_json_object(request)))
             case Operation.FOLLOW:
-                return self._run(errand, {})
+                return self._run(routed, {})
             case Operation.ABORT | Operation.DELETE:
-                return self._end(errand)
+                return self._end(routed)
             case Operation.READ:
-                return self._read(errand)
+                return self._read(routed)
             case Operation.LIST:
-                return self._list(errand)
+                return self._list(routed)
             case Operation.CREATE:
-                return self._create(errand)
+                return self._create(routed)
             case Operation.TOKEN:
-                return self._issue_token(errand)
+                return self._issue_token(routed)
             case Operation.DOCUMENT:
-                return json_reply(openapi_document(reads=self._options.reads))
+                return json_response(openapi_document(reads=self._options.reads))
             case _:
                 assert_never(operation)
 
-    def _authenticate(self, errand: _Errand) -> None:
-        token = errand.request.authorization
-        if _same(token, self._options.access_token) or self._issued.get(token, 0) > errand.now:
+    def _authenticate(self, routed: _RoutedRequest) -> None:
+        token = routed.request.authorization
+        if _same(token, self._options.access_token) or self._issued.get(token, 0) > routed.now:
             return
         raise Rejection(401, "not authenticated", "Send a valid access token, bare, in the Authorization header.")
 
-    def _issue_token(self, errand: _Errand) -> Reply:
-        key = _text(_json_object(errand.request), "apiKey")
+    def _issue_token(self, routed: _RoutedRequest) -> Response:
+        key = _text(_json_object(routed.request), "apiKey")
         if not self._options.api_key or not _same(key, self._options.api_key):
             raise Rejection(401, "not authenticated", "The sandbox does not know this API key.")
         token = self._randbytes(32).hex()
-        live = {known: until for known, until in self._issued.items() if until > errand.now}
-        self._issued = live | {token: errand.now + self._options.token_seconds}
-        return json_reply({"token": token, "expiresIn": str(int(self._options.token_seconds))})
+        live = {known: until for known, until in self._issued.items() if until > routed.now}
+        self._issued = live | {token: routed.now + self._options.token_seconds}
+        return json_response({"token": token, "expiresIn": str(int(self._options.token_seconds))})
 
     def _find(self, job_id: str) -> tuple[Job, Job | None]:
         """The job, and what is stored of it: None for one that is made up. Raises `Rejection`."""
@@ -207,66 +207,66 @@ class Service:
             )
         return stored
 
-    def _run(self, errand: _Errand, config: Config) -> Reply:
-        job, stored = self._find(errand.job_id)
-        failing = errand.fault is not None and errand.fault.kind is Kind.FAIL
+    def _run(self, routed: _RoutedRequest, config: Config) -> Response:
+        job, stored = self._find(routed.job_id)
+        failing = routed.fault is not None and routed.fault.kind is Kind.FAIL
         failed = "a simulated fault failed this run" if failing else ""
         with _allowed():
-            after = run(job, config, errand.now, self._options.job_seconds, failed)
-        return self._changed(errand, stored, after, Verb.RUN, config)
+            after = run(job, config, routed.now, self._options.job_seconds, failed)
+        return self._changed(routed, stored, after, Verb.RUN, config)
 
-    def _end(self, errand: _Errand) -> Reply:
-        job, stored = self._find(errand.job_id)
-        fault = errand.fault
+    def _end(self, routed: _RoutedRequest) -> Response:
+        job, stored = self._find(routed.job_id)
+        fault = routed.fault
         drain_s = fault.seconds if fault is not None and fault.kind is Kind.DRAIN else 0.0
         with _allowed():
-            is_abort = errand.operation is Operation.ABORT
-            after = abort(job, errand.now, drain_s) if is_abort else delete(job, errand.now)
-        return self._changed(errand, stored, after, Verb.ABORT if after.deleted_at is None else Verb.DELETE, {})
+            is_abort = routed.operation is Operation.ABORT
+            after = abort(job, routed.now, drain_s) if is_abort else delete(job, routed.now)
+        return self._changed(routed, stored, after, Verb.ABORT if after.deleted_at is None else Verb.DELETE, {})
 
-    def _changed(self, errand: _Errand, stored: Job | None, after: Job, verb: Verb, config: Config) -> Reply:
+    def _changed(self, routed: _RoutedRequest, stored: Job | None, after: Job, verb: Verb, config: Config) -> Response:
         self._book.keep(after, stored)
-        self._book.enter(Deed(errand.job_id, verb, errand.now, errand.request_id, config))
+        self._book.enter(Execution(routed.job_id, verb, routed.now, routed.request_id, config))
         made = "" if stored is not None else "the sandbox had never heard of this job and created it as a draft; "
-        deleted_draft = verb is Verb.DELETE and errand.operation is Operation.ABORT
+        deleted_draft = verb is Verb.DELETE and routed.operation is Operation.ABORT
         what = {Verb.RUN: "run", Verb.ABORT: "aborted", Verb.DELETE: "deleted"}[verb]
-        return done(errand.request_id, f"{made}{what}{', as it was never run' if deleted_draft else ''} (simulated)")
+        return done(routed.request_id, f"{made}{what}{', as it was never run' if deleted_draft else ''} (simulated)")
 
-    def _read(self, errand: _Errand) -> Reply:
-        stored, before = self._book.find(errand.job_id)
-        kind = None if errand.fault is None else errand.fault.kind
-        job = self._living(errand.job_id, before if kind is Kind.STALE else stored)
-        told = _to_wire(job, errand)
-        if kind is Kind.EXTRA_TIME and told["endedAt"] is not None:
-            told["stateTimestamps"]["JOB_STATE_ARCHIVED"] = told["endedAt"]
-        return json_reply({"job": told, "templateInfo": {}})
+    def _read(self, routed: _RoutedRequest) -> Response:
+        stored, before = self._book.find(routed.job_id)
+        kind = None if routed.fault is None else routed.fault.kind
+        job = self._living(routed.job_id, before if kind is Kind.STALE else stored)
+        document = _to_wire(job, routed)
+        if kind is Kind.EXTRA_TIME and document["endedAt"] is not None:
+            document["stateTimestamps"]["JOB_STATE_ARCHIVED"] = document["endedAt"]
+        return json_response({"job": document, "templateInfo": {}})
 
-    def _list(self, errand: _Errand) -> Reply:
-        query = parse_qs(_split(errand.request.target)[1], keep_blank_values=True)
+    def _list(self, routed: _RoutedRequest) -> Response:
+        query = parse_qs(_split(routed.request.target)[1], keep_blank_values=True)
         limit = _query_number(query, "pagination.limit", DEFAULT_PAGE, 1, MAX_PAGE)
         offset = _query_number(query, "pagination.offset", 0, 0, INT32_MAX)
-        kind, told = (None, 0) if errand.fault is None else (errand.fault.kind, errand.fault.jobs)
-        gone = told if kind is Kind.SHIFT else 0
+        kind, count = (None, 0) if routed.fault is None else (routed.fault.kind, routed.fault.jobs)
+        gone = count if kind is Kind.SHIFT else 0
         if kind is Kind.SAME_PAGE:
             offset = 0
-        total, jobs = self._book.page(min(limit, told) if kind is Kind.PAGE_CAP else limit, offset + gone)
+        total, jobs = self._book.page(min(limit, count) if kind is Kind.PAGE_CAP else limit, offset + gone)
         total = max(0, total - gone)
         more = offset + len(jobs) < total
         pagination = {"total": total, "offset": offset, "hasPrevious": offset > 0, "hasNext": more}
-        data = [_to_wire(job, errand) for job in jobs]
-        return json_reply({"data": data} if kind is Kind.NO_PAGINATION else {"pagination": pagination, "data": data})
+        data = [_to_wire(job, routed) for job in jobs]
+        return json_response({"data": data} if kind is Kind.NO_PAGINATION else {"pagination": pagination, "data": data})
 
-    def _create(self, errand: _Errand) -> Reply:
-        body = _json_object(errand.request)
+    def _create(self, routed: _RoutedRequest) -> Response:
+        body = _json_object(routed.request)
         name, template_id, description = (_text(body, key) for key in ("name", "templateId", "description"))
-        job = Job(self._new_id(), name, template_id, description, created_at=errand.now)
+        job = Job(self._new_id(), name, template_id, description, created_at=routed.now)
         self._book.keep(job, None)
-        return json_reply({"job": to_wire(job, errand.now)})
+        return json_response({"job": to_wire(job, routed.now)})
 
 
-def _to_wire(job: Job, errand: _Errand) -> dict[str, Any]:
+def _to_wire(job: Job, routed: _RoutedRequest) -> dict[str, Any]:
     """The job as this request is answered with it."""
-    return to_wire(job, errand.now, "" if errand.fault is None else errand.fault.time_format)
+    return to_wire(job, routed.now, "" if routed.fault is None else routed.fault.time_format)
 
 
 def _split(target: str) -> tuple[str, str]:

@@ -88,16 +88,16 @@ def test_the_token_is_asked_for_beside_the_customer_api(endpoint: str, url: str)
     assert token_url(endpoint) == url
 
 
-@pytest.mark.parametrize(("told", "seconds"), [("3600", 3600.0), (3600, 3600.0), (0.5, 0.5), ("1", 1.0)])
-def test_a_life_is_seconds_as_number_or_string(told: object, seconds: float) -> None:
-    assert life_s(told) == seconds
+@pytest.mark.parametrize(("wire_value", "seconds"), [("3600", 3600.0), (3600, 3600.0), (0.5, 0.5), ("1", 1.0)])
+def test_a_life_is_seconds_as_number_or_string(wire_value: object, seconds: float) -> None:
+    assert life_s(wire_value) == seconds
 
 
 @pytest.mark.parametrize(
-    "told", [None, "", "0", 0, -5, "-5", "1h", "1.5", True, math.nan, math.inf, "9" * 400, 10**400, [], {}]
+    "wire_value", [None, "", "0", 0, -5, "-5", "1h", "1.5", True, math.nan, math.inf, "9" * 400, 10**400, [], {}]
 )
-def test_a_life_that_makes_no_sense_is_not_known(told: object) -> None:
-    assert life_s(told) is None
+def test_a_life_that_makes_no_sense_is_not_known(wire_value: object) -> None:
+    assert life_s(wire_value) is None
 
 
 @pytest.mark.parametrize(("life", "after"), [(3600, 2880), (300, 240), (200, 140), (100, 50), (60, 30), (1, 0.5)])

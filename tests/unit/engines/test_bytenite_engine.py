@@ -824,21 +824,21 @@ def test_many_threads_share_the_engine() -> None:
     def echo(request: Request, _connection: socket.socket) -> bytes:
         return answer(200, json.dumps({"ok": True, "requestId": request.path.split("/")[4]}))
 
-    told: dict[str, str] = {}
+    request_ids: dict[str, str] = {}
     with raw_server(echo) as server, engine_at(server.url) as engine:
 
         def work(part: int) -> None:
             for number in range(25):
                 job_id = f"j-{part}-{number}"
-                told[job_id] = engine.send(call_for(Verb.RUN, job_id, {})).request_id
+                request_ids[job_id] = engine.send(call_for(Verb.RUN, job_id, {})).request_id
 
         threads = [threading.Thread(target=work, args=(part,)) for part in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert len(told) == 200
-    assert all(job_id == request_id for job_id, request_id in told.items())
+    assert len(request_ids) == 200
+    assert all(job_id == request_id for job_id, request_id in request_ids.items())
 
 
 def test_a_fault_of_the_libraries_after_sending_is_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -875,10 +875,10 @@ def test_a_429_for_ever_is_a_rejection_after_four_attempts() -> None:
     assert len(server.requests) == 4
 
 
-@pytest.mark.parametrize("told", ["Retry-After: soon", "X-Nothing: 1"])
-def test_a_429_that_does_not_say_how_long_is_waited_out(told: str) -> None:
+@pytest.mark.parametrize("header", ["Retry-After: soon", "X-Nothing: 1"])
+def test_a_429_that_does_not_say_how_long_is_waited_out(header: str) -> None:
     pauses = Pauses()
-    with raw_server(always(answer(429, "", told), OK)) as server, engine_at(server.url, pauses=pauses) as engine:
+    with raw_server(always(answer(429, "", header), OK)) as server, engine_at(server.url, pauses=pauses) as engine:
         assert engine.send(RUN).kind is AnswerClass.APPLIED
     assert len(pauses) == 1
     assert 0.25 <= pauses[0] <= 0.5
@@ -976,8 +976,8 @@ def routes(**paths: bytes) -> Callable[[Request, socket.socket], bytes]:
 
 
 def test_a_job_is_observed() -> None:
-    told = job(config={"taskTimeout": "60"}, submittedAt="2026-01-02T03:04:05Z", errorMessage=None)
-    with raw_server(always(told)) as server, engine_at(server.url) as engine:
+    document = job(config={"taskTimeout": "60"}, submittedAt="2026-01-02T03:04:05Z", errorMessage=None)
+    with raw_server(always(document)) as server, engine_at(server.url) as engine:
         observation = engine.observe("j")
     assert (observation.status, observation.word) == (Status.ACTIVE, "JOB_STATE_RUNNING")
     assert (observation.config, observation.submitted_at) == ({"taskTimeout": 60}, "2026-01-02T03:04:05Z")
@@ -1151,12 +1151,12 @@ def page(ids: range, **pagination: object) -> bytes:
     return answer(200, json.dumps({"pagination": pagination, "data": jobs}))
 
 
-Told = Callable[[int, int, int], Mapping[str, object]]
+Paginate = Callable[[int, int, int], Mapping[str, object]]
 """What a page says of the list, given its offset, its number of jobs, and how many there are."""
 
 
 class Lister:
-    """A service's list of jobs: a page of `size` at the most, after which `told` stands, from `jobs`, which may change.
+    """A service whose list gives pages of at most `size` of its `jobs`. `paginate` gives what a page says of the list.
 
     `before` is called ahead of each page with its number.
     """
@@ -1164,14 +1164,14 @@ class Lister:
     def __init__(
         self,
         count: int,
-        told: Told = lambda offset, size, total: {"total": total},
+        paginate: Paginate = lambda offset, size, total: {"total": total},
         *,
         size: int = 100,
         before: Callable[["Lister", int], None] = lambda lister, number: None,
     ) -> None:
         self.jobs = [f"j-{number}" for number in range(count)]
         self.offsets: list[int] = []
-        self._told, self._size, self._before = told, size, before
+        self._paginate, self._size, self._before = paginate, size, before
         self._lock = threading.Lock()
 
     def __call__(self, request: Request, _connection: socket.socket) -> bytes:
@@ -1180,7 +1180,7 @@ class Lister:
             self._before(self, len(self.offsets))
             self.offsets.append(offset)
             ids = self.jobs[offset : offset + self._size]
-            pagination = self._told(offset, len(ids), len(self.jobs))
+            pagination = self._paginate(offset, len(ids), len(self.jobs))
         data = [{"id": job_id, "state": "JOB_STATE_NEW"} for job_id in ids]
         return answer(200, json.dumps({"data": data} | ({"pagination": pagination} if pagination else {})))
 
@@ -1197,14 +1197,14 @@ def listed(answering: Answering) -> tuple[list[str], str]:
     return ids, ""
 
 
-HAS_NEXT: Told = lambda offset, size, total: {"hasNext": offset + size < total}  # noqa: E731
-LEFT_OUT: Told = lambda offset, size, total: {"hasNext": True} if offset + size < total else {"offset": offset}  # noqa: E731
+HAS_NEXT: Paginate = lambda offset, size, total: {"hasNext": offset + size < total}  # noqa: E731
+LEFT_OUT: Paginate = lambda offset, size, total: {"hasNext": True} if offset + size < total else {"offset": offset}  # noqa: E731
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 99, 100, 101, 199, 200, 250])
 @pytest.mark.parametrize("size", [100, 50, 30, 1, 1000])
 @pytest.mark.parametrize(
-    "told",
+    "paginate",
     [
         HAS_NEXT,
         LEFT_OUT,
@@ -1223,8 +1223,8 @@ LEFT_OUT: Told = lambda offset, size, total: {"hasNext": True} if offset + size 
     ids=["hasNext", "false left out", "total", "total as text", "both", "always more", "of the page and hasNext",
          "of the page", "zero", "less than none", "no number", "no boolean", "nothing"],
 )  # fmt: skip
-def test_the_list_is_read_to_its_end_whatever_it_says_of_itself(told: Told, size: int, count: int) -> None:
-    lister = Lister(count, told, size=size)
+def test_the_list_is_read_to_its_end_whatever_it_says_of_itself(paginate: Paginate, size: int, count: int) -> None:
+    lister = Lister(count, paginate, size=size)
     assert listed(lister) == (lister.jobs, "")
 
 
@@ -1248,10 +1248,10 @@ def gone_before_page(number: int, *, added: int = 0, times: int = 1) -> Callable
 
 
 @pytest.mark.parametrize("added", [0, 5, 9])
-@pytest.mark.parametrize("told", [HAS_NEXT, LEFT_OUT, lambda offset, size, total: {"total": total}])
-def test_a_list_that_shrinks_while_it_is_read_is_read_again(told: Told, added: int) -> None:
+@pytest.mark.parametrize("paginate", [HAS_NEXT, LEFT_OUT, lambda offset, size, total: {"total": total}])
+def test_a_list_that_shrinks_while_it_is_read_is_read_again(paginate: Paginate, added: int) -> None:
     """Before, the five jobs at the edge of the next page were on no page."""
-    lister = Lister(250, told, before=gone_before_page(1, added=added))
+    lister = Lister(250, paginate, before=gone_before_page(1, added=added))
     ids, doubt = listed(lister)
     assert doubt == ""
     assert set(lister.jobs) <= set(ids)
@@ -1307,7 +1307,7 @@ def test_a_service_that_refuses_an_odd_offset_is_read_by_whole_pages() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "size", "says"),
+    ("pagination", "size", "says"),
     [
         ({}, 100, "answers for another page with the same jobs"),
         ({"hasNext": True}, 100, "says that it has more jobs than the 100 that it lists"),
@@ -1316,38 +1316,42 @@ def test_a_service_that_refuses_an_odd_offset_is_read_by_whole_pages() -> None:
     ],
 )
 def test_a_service_that_answers_every_page_with_the_first_may_have_more(
-    told: Mapping[str, object], size: int, says: str
+    pagination: Mapping[str, object], size: int, says: str
 ) -> None:
-    ids, doubt = listed(always(page(range(size), **told)))
+    ids, doubt = listed(always(page(range(size), **pagination)))
     assert ids == [f"j-{number}" for number in range(size)]
     assert says in doubt
 
 
-@pytest.mark.parametrize("told", [{"total": 7}, {"total": 7, "hasNext": True}, {"hasNext": False}])
-def test_a_service_that_ignores_the_offset_and_says_how_many_there_are_is_believed(told: Mapping[str, object]) -> None:
-    assert listed(always(page(range(7), **told))) == ([f"j-{number}" for number in range(7)], "")
+@pytest.mark.parametrize("pagination", [{"total": 7}, {"total": 7, "hasNext": True}, {"hasNext": False}])
+def test_a_service_that_ignores_the_offset_and_says_how_many_there_are_is_believed(
+    pagination: Mapping[str, object],
+) -> None:
+    assert listed(always(page(range(7), **pagination))) == ([f"j-{number}" for number in range(7)], "")
 
 
-def empty_from(offset: int, **told: object) -> Answering:
+def empty_from(offset: int, **pagination: object) -> Answering:
     """Pages of 100 jobs that bring nothing from an offset on, which nothing that they say accounts for."""
 
     def answering(request: Request, _connection: socket.socket) -> bytes:
         start = int(request.path.rpartition("=")[2])
-        return page(range(start, min(start + 100, offset)) if start < offset else range(0), **told)
+        return page(range(start, min(start + 100, offset)) if start < offset else range(0), **pagination)
 
     return answering
 
 
 @pytest.mark.parametrize(
-    ("told", "says"),
+    ("pagination", "says"),
     [
         ({"hasNext": True}, "says that it has more jobs than the 200 that it lists"),
         ({"total": 250, "hasNext": False}, "says that it has 250 jobs, and lists 200"),
         ({"total": 250}, "says that it has 250 jobs, and lists 200"),
     ],
 )
-def test_a_list_that_ends_before_it_says_that_it_does_may_not_be_whole(told: Mapping[str, object], says: str) -> None:
-    ids, doubt = listed(empty_from(200, **told))
+def test_a_list_that_ends_before_it_says_that_it_does_may_not_be_whole(
+    pagination: Mapping[str, object], says: str
+) -> None:
+    ids, doubt = listed(empty_from(200, **pagination))
     assert len(ids) == 200
     assert says in doubt
 

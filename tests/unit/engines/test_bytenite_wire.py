@@ -70,7 +70,7 @@ def test_a_time_of_deletion_that_is_not_set_deletes_nothing(deleted_at: str | No
 
 
 @pytest.mark.parametrize(
-    ("told", "config"),
+    ("value", "config"),
     [
         (
             {"taskTimeout": 600, "jobTimeout": 7200, "isTestJob": True},
@@ -83,12 +83,12 @@ def test_a_time_of_deletion_that_is_not_set_deletes_nothing(deleted_at: str | No
         ({}, {}),
     ],
 )
-def test_a_config_is_read_as_protocol_buffers_write_it(told: object, config: object) -> None:
-    assert observation_from({"state": "JOB_STATE_NEW", "config": told}).config == config
+def test_a_config_is_read_as_protocol_buffers_write_it(value: object, config: object) -> None:
+    assert observation_from({"state": "JOB_STATE_NEW", "config": value}).config == config
 
 
 @pytest.mark.parametrize(
-    "told",
+    "value",
     [
         None,
         "600",
@@ -107,8 +107,8 @@ def test_a_config_is_read_as_protocol_buffers_write_it(told: object, config: obj
         {"taskTimeout": 600, "jobTimeout": {}},
     ],
 )
-def test_a_malformed_config_is_not_told_at_all_so_that_it_does_not_look_like_drift(told: object) -> None:
-    assert observation_from({"state": "JOB_STATE_NEW", "config": told}).config is None
+def test_a_malformed_config_is_not_told_at_all_so_that_it_does_not_look_like_drift(value: object) -> None:
+    assert observation_from({"state": "JOB_STATE_NEW", "config": value}).config is None
 
 
 def test_times_that_tell_one_run_from_the_next_are_kept_as_they_came() -> None:

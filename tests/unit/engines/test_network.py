@@ -710,12 +710,12 @@ def test_a_token_in_clear_is_said_in_every_view(tmp_path: Path) -> None:
         "apiVersion: reconciler/v1\n"
         f"target: {{engine: bytenite, endpoint: 'http://{NAME}/v1', insecure: true}}\njobs:\n  a: {{state: running}}\n"
     )
-    said = "is http: the access token goes over the network in clear"
+    printed = "is http: the access token goes over the network in clear"
     views = ["text", "json", "markdown", "html", "github"]
-    assert [said in project.run("plan", "--format", view).out for view in views] == [True] * 5
-    assert f"Warning: http://{NAME}/v1 {said}" in project.run("apply", "--dry-run").err
+    assert [printed in project.run("plan", "--format", view).out for view in views] == [True] * 5
+    assert f"Warning: http://{NAME}/v1 {printed}" in project.run("apply", "--dry-run").err
     project.run("plan", "--out", "plan.json")
-    assert said in (tmp_path / "plan.json").read_text()
+    assert printed in (tmp_path / "plan.json").read_text()
 
 
 def test_another_endpoint_is_reached_as_the_target_says(tmp_path: Path) -> None:
@@ -836,6 +836,6 @@ def test_the_action_reaches_a_github_behind_a_proxy_and_a_private_authority(
 
 
 def test_the_action_says_what_is_wrong_with_a_proxy() -> None:
-    said = asked_of_github({"HTTPS_PROXY": "ftp://user:canary@p:1"})
-    assert said.startswith("fault: HTTPS_PROXY names a proxy of an unknown kind: set HTTPS_PROXY to ")
-    assert "canary" not in said
+    printed = asked_of_github({"HTTPS_PROXY": "ftp://user:canary@p:1"})
+    assert printed.startswith("fault: HTTPS_PROXY names a proxy of an unknown kind: set HTTPS_PROXY to ")
+    assert "canary" not in printed

@@ -171,8 +171,8 @@ def test_a_run_is_active_until_its_time_is_over(serve: Serve, clock: Clock, db: 
         "JOB_STATE_RUNNING": "2026-01-01T00:00:01.000000Z",
         "JOB_STATE_COMPLETE": "2026-01-01T00:00:11.000000Z",
     }
-    [deed] = ledger(db)
-    assert deed == (
+    [execution] = ledger(db)
+    assert execution == (
         job_id,
         "run",
         1767225601.0,
@@ -216,7 +216,7 @@ def test_an_active_job_is_not_run_or_deleted(serve: Serve, db: Path) -> None:
     )
     status, answer = delete(server, job_id)
     assert (status, answer["error"]["message"]) == (400, "still running")
-    assert [deed.verb for deed in ledger(db)] == ["run"]
+    assert [execution.verb for execution in ledger(db)] == ["run"]
 
 
 def test_an_abort_stops_an_active_job(serve: Serve, clock: Clock, db: Path) -> None:
@@ -230,7 +230,7 @@ def test_an_abort_stops_an_active_job(serve: Serve, clock: Clock, db: Path) -> N
     assert (job["state"], job["endedAt"]) == ("JOB_STATE_ABORTED", "2026-01-01T00:00:02.000000Z")
     status, answer = abort(server, job_id)
     assert (status, answer["error"]["message"]) == (400, "not running")
-    assert [deed.verb for deed in ledger(db)] == ["run", "abort"]
+    assert [execution.verb for execution in ledger(db)] == ["run", "abort"]
 
 
 def test_an_abort_of_a_draft_deletes_it(serve: Serve, db: Path) -> None:
@@ -239,7 +239,7 @@ def test_an_abort_of_a_draft_deletes_it(serve: Serve, db: Path) -> None:
     status, answer = abort(server, job_id)
     assert (status, answer["message"]) == (200, "deleted, as it was never run (simulated)")
     assert read(server, job_id) == 404
-    assert [deed.verb for deed in ledger(db)] == ["delete"]
+    assert [execution.verb for execution in ledger(db)] == ["delete"]
 
 
 @pytest.mark.parametrize("end", ["complete", "failed", "aborted"])
@@ -261,7 +261,9 @@ def test_an_ended_job_is_not_aborted_but_runs_again(serve: Serve, clock: Clock, 
         None,
     )
     assert (job["config"], job["errorMessage"]) == ({"taskTimeout": "5"}, "")
-    assert [deed.verb for deed in ledger(db)] == (["run", "abort", "run"] if end == "aborted" else ["run", "run"])
+    assert [execution.verb for execution in ledger(db)] == (
+        ["run", "abort", "run"] if end == "aborted" else ["run", "run"]
+    )
 
 
 @pytest.mark.parametrize("before", ["draft", "complete", "aborted"])
@@ -303,7 +305,7 @@ def test_create_missing_makes_a_draft_by_a_change_and_not_by_a_read(serve: Serve
     assert "never heard" in abort(server, "another")[1]["message"]
     assert "never heard" in delete(server, "a-third")[1]["message"]
     assert [read(server, "another"), read(server, "a-third")] == [404, 404]
-    assert [(deed.job_id, deed.verb) for deed in ledger(db)] == [
+    assert [(execution.job_id, execution.verb) for execution in ledger(db)] == [
         (JOB, "run"),
         (JOB, "abort"),
         ("another", "delete"),
@@ -319,7 +321,7 @@ def test_jobs_outlive_the_server(serve: Serve, clock: Clock, db: Path) -> None:
     clock.now += 10
     second = serve(job_seconds=99)
     assert read(second, job_id)["state"] == "JOB_STATE_COMPLETE"
-    assert [deed.job_id for deed in ledger(db)] == [job_id]
+    assert [execution.job_id for execution in ledger(db)] == [job_id]
 
 
 def test_the_list_goes_page_by_page_oldest_first(serve: Serve, clock: Clock) -> None:
@@ -401,7 +403,7 @@ def test_a_malformed_run_is_a_400_and_runs_nothing(serve: Serve, db: Path, body:
 )
 def test_an_int64_may_be_a_number_or_a_decimal_string(serve: Serve, db: Path, config: Any, kept: Any) -> None:
     assert run(serve(create_missing=True), JOB, **config)[0] == 200
-    assert [deed.config for deed in ledger(db)] == [kept]
+    assert [execution.config for execution in ledger(db)] == [kept]
 
 
 @pytest.mark.parametrize("token", [None, "", "wrong", f"Bearer {TOKEN}", TOKEN + "x", TOKEN[:-1], f"{TOKEN}, {TOKEN}"])
@@ -447,7 +449,7 @@ def test_a_path_id_is_decoded_once(serve: Serve, db: Path) -> None:
     server = serve(create_missing=True)
     for path_id in ("a%2Fb", "a%252Fb", "caf%C3%A9"):
         assert ask(server, "POST", f"{JOBS}/{path_id}/run", {"config": {}})[0] == 200
-    assert [deed.job_id for deed in ledger(db)] == ["a/b", "a%2Fb", "café"]
+    assert [execution.job_id for execution in ledger(db)] == ["a/b", "a%2Fb", "café"]
     assert ask(server, "GET", f"{JOBS}/%FF")[0] == 400
 
 
@@ -618,7 +620,7 @@ def test_64_runs_at_once_of_one_draft_are_one_execution(serve: Serve, db: Path) 
 
     with ThreadPoolExecutor(64) as pool:
         assert Counter(pool.map(at_once, range(64))) == {200: 1, 400: 63}
-    assert [deed.verb for deed in ledger(db)] == ["run"]
+    assert [execution.verb for execution in ledger(db)] == ["run"]
 
 
 def test_two_servers_on_one_database_run_a_job_once(serve: Serve, db: Path) -> None:
@@ -760,7 +762,7 @@ def test_a_killed_server_leaves_a_database_that_holds_all_that_was_answered(db: 
         for worker in workers:
             worker.join(30)
 
-    executed = [deed.job_id for deed in ledger(db)]
+    executed = [execution.job_id for execution in ledger(db)]
     assert len(executed) == len(set(executed))
     assert set(answered) <= set(executed) <= set(sent)
     assert [call.path for call in calls(db)] == [f"{JOBS}/{job_id}/run" for job_id in executed]

@@ -140,9 +140,9 @@ def test_every_fault_means_what_it_means_on_the_wire(tmp_path: Path, fault: str)
     wire = list(over_a_socket(tmp_path / "db", fault, requests, reads=True))
     assert replies(transport.exchange, "http://127.0.0.1:1/v1/customer", requests) == wire
     with book.transaction():
-        deeds = book._sql.execute("SELECT count(*) FROM ledger").fetchone()[0]
+        executions = book._sql.execute("SELECT count(*) FROM ledger").fetchone()[0]
         seen = book._sql.execute("SELECT status, fault FROM calls ORDER BY seq").fetchall()
-    assert deeds == len(ledger(tmp_path / "db"))
+    assert executions == len(ledger(tmp_path / "db"))
     assert seen == [(call.status, call.fault) for call in calls(tmp_path / "db")]
     assert any(told for _, told in seen)
 

@@ -99,7 +99,7 @@ def state(server: SandboxServer, job_id: str = "a") -> str:
 
 
 def runs(db: Path) -> int:
-    return sum(deed.verb == "run" for deed in ledger(db))
+    return sum(execution.verb == "run" for execution in ledger(db))
 
 
 AFTER = pytest.mark.parametrize(("after", "done"), [("", 0), (":after", 1)])
@@ -145,7 +145,7 @@ def test_who_follows_a_redirect_runs_the_job_a_second_time(serve: Serve, db: Pat
     assert (status_of(answer), header(answer, "Location"), runs(db)) == (status, "/followed/a%2Fb", 0)
     for method in ("GET", "POST"):
         send(server, request(method, "/followed/a%2Fb"))
-    assert [(deed.job_id, deed.verb) for deed in ledger(db)] == [("a/b", "run")]
+    assert [(execution.job_id, execution.verb) for execution in ledger(db)] == [("a/b", "run")]
 
 
 def test_a_redirect_may_lead_elsewhere_and_then_there_is_no_trap(serve: Serve) -> None:
@@ -330,7 +330,7 @@ def test_an_abort_that_drains_is_accepted_and_shows_later(serve: Serve, db: Path
     job = json.loads(body_of(send(server, request("GET", f"{JOBS}/a"))))["job"]
     assert (job["state"], job["endedAt"]) == ("JOB_STATE_ABORTED", "2023-11-14T22:13:50.000000Z")
     assert run(server) == 200
-    assert [deed.verb for deed in ledger(db)] == ["run", "abort", "run"]
+    assert [execution.verb for execution in ledger(db)] == ["run", "abort", "run"]
 
 
 def test_a_job_that_drains_is_aborted_though_its_run_would_have_been_over_by_then(serve: Serve) -> None:
@@ -344,7 +344,7 @@ def test_a_job_that_drains_is_aborted_though_its_run_would_have_been_over_by_the
 
 
 @pytest.mark.parametrize(
-    ("time_format", "told"),
+    ("time_format", "expected"),
     [
         ("seconds", "2023-11-14T22:13:20Z"),
         ("millis", "2023-11-14T22:13:20.250Z"),
@@ -354,20 +354,22 @@ def test_a_job_that_drains_is_aborted_though_its_run_would_have_been_over_by_the
     ],
 )
 @pytest.mark.parametrize(("verb", "path"), [("read", f"{JOBS}/a"), ("list", JOBS)])
-def test_times_may_be_written_in_another_way(serve: Serve, verb: str, path: str, time_format: str, told: str) -> None:
+def test_times_may_be_written_in_another_way(
+    serve: Serve, verb: str, path: str, time_format: str, expected: str
+) -> None:
     server = serve(f"{verb}:time-format:format={time_format}", clock=lambda: 1_700_000_000.25)
     run(server)
     document = json.loads(body_of(send(server, request("GET", path))))
     [job] = document.get("data", [document.get("job")])
-    assert (job["submittedAt"], job["stateTimestamps"]["JOB_STATE_RUNNING"]) == (told, told)
+    assert (job["submittedAt"], job["stateTimestamps"]["JOB_STATE_RUNNING"]) == (expected, expected)
 
 
 def test_a_read_may_tell_one_more_time_of_the_run_that_is_over(serve: Serve) -> None:
     server = serve("read:extra-time:skip=1", job_seconds=0)
     run(server)
-    told, more = (json.loads(body_of(send(server, request("GET", f"{JOBS}/a"))))["job"] for _ in range(2))
-    assert set(more["stateTimestamps"]) - set(told["stateTimestamps"]) == {"JOB_STATE_ARCHIVED"}
-    assert more["submittedAt"] == told["submittedAt"]
+    expected, more = (json.loads(body_of(send(server, request("GET", f"{JOBS}/a"))))["job"] for _ in range(2))
+    assert set(more["stateTimestamps"]) - set(expected["stateTimestamps"]) == {"JOB_STATE_ARCHIVED"}
+    assert more["submittedAt"] == expected["submittedAt"]
 
 
 @pytest.mark.parametrize(
@@ -393,7 +395,7 @@ def test_the_work_under_after_is_honest(serve: Serve, db: Path) -> None:
     server = serve("abort:500:after")
     assert status_of(send(server, request("POST", f"{JOBS}/a/abort"))) == 500
     assert status_of(send(server, request("POST", f"{JOBS}/a/abort"))) == 500
-    assert [deed.verb for deed in ledger(db)] == ["delete"]
+    assert [execution.verb for execution in ledger(db)] == ["delete"]
 
 
 @pytest.mark.parametrize(

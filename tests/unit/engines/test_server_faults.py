@@ -135,7 +135,7 @@ def test_a_stale_read_after_a_lost_run_leaves_it_in_doubt_and_does_not_run_it_ag
     assert outcome.outcome is Outcome.IN_DOUBT
     assert record is not None
     assert record.doubt is not None
-    assert [deed.verb for deed in ledger(db)] == [Verb.RUN]
+    assert [execution.verb for execution in ledger(db)] == [Verb.RUN]
 
 
 @pytest.mark.parametrize(

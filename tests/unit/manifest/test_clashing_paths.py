@@ -41,7 +41,7 @@ def test_a_file_and_a_folder_of_one_name_are_refused_in_either_order(
     for command in (["plan"], ["apply", "--yes"], ["state", "list"]):
         run = two.run(*command)
         assert (run.code, f"is a {kind} there" in run.err) == (4, True), run
-    assert group.deeds() == [("run", "a")]
+    assert group.executions() == [("run", "a")]
     assert one.run("plan", "--detailed-exitcode").code == 0, "the first state is still there"
 
 
@@ -52,7 +52,7 @@ def test_a_file_that_comes_where_a_folder_is_to_be_is_not_replaced(group: Team) 
     assert applied(two, "b: {state: running}").code == 0
     run = resumed(child)
     assert run.code == 4, run
-    assert group.deeds() == [("run", "b")]
+    assert group.executions() == [("run", "b")]
     assert set(files_of(group.remote, path="x")) == {"prod", "prod.history.jsonl"}
     assert two.run("plan", "--detailed-exitcode").code == 0
 
@@ -64,7 +64,7 @@ def test_a_state_has_no_name_that_files_beside_a_state_have(group: Team, suffix:
         machine.write(ONE)
         run = machine.run("apply", "--yes")
         assert (run.code, f"ends in {suffix}" in run.err) == (4, True), run
-    assert group.deeds() == []
+    assert group.executions() == []
 
 
 @pytest.mark.parametrize(("first", "second"), [("prod", "prod.state.json"), ("prod.state.json", "prod")])
@@ -76,7 +76,7 @@ def test_two_states_with_one_history_are_refused(group: Team, first: str, second
         two.write(ONE)
         run = two.run("apply", "--yes")
         assert (run.code, "would share one history" in run.err) == (4, True), run
-    assert ("run", "a") not in group.deeds()
+    assert ("run", "a") not in group.executions()
 
 
 @pytest.mark.parametrize("beside", ["", ".journal", ".lock", ".tmp", ".journal.tmp"])

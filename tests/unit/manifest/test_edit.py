@@ -167,10 +167,10 @@ def test_a_rerun_is_one_run_more_once_it_is_applied(served: Project) -> None:
     run = served.run("rerun", "a", "--token", "2")
     assert (run.code, run.out) == (0, 'jobs.yaml:5: a: runToken "1" → "2"\n')
     assert "reconciler apply" in run.err
-    assert [deed.verb for deed in ledger(served.folder / "server.db")] == ["run"]
+    assert [execution.verb for execution in ledger(served.folder / "server.db")] == ["run"]
     assert (served.folder / "jobs.yaml").read_text().endswith('jobs:\n  a: {state: running, runToken: "2"}  # mine\n')
     assert served.run("apply", "--yes").code == 0
-    assert [deed.verb for deed in ledger(served.folder / "server.db")] == ["run", "run"]
+    assert [execution.verb for execution in ledger(served.folder / "server.db")] == ["run", "run"]
 
 
 def test_a_token_that_was_consumed_or_stands_there_is_not_taken_again(tmp_path: Path) -> None:

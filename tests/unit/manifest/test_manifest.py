@@ -124,8 +124,8 @@ def test_a_bad_manifest_is_refused_with_every_fault(name: str) -> None:
         pytest.skip("each parser words a syntax error in its own way")
     with pytest.raises(ManifestError) as caught:
         parse([(f"{name}.yaml", (BAD / f"{name}.yaml").read_bytes())])
-    said = "".join(f"{fault}\n" for fault in caught.value.diagnostics)
-    assert said == (BAD / f"{name}.txt").read_text()
+    printed = "".join(f"{fault}\n" for fault in caught.value.diagnostics)
+    assert printed == (BAD / f"{name}.txt").read_text()
 
 
 @pytest.mark.parametrize(

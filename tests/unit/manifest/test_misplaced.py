@@ -54,8 +54,8 @@ def test_a_file_of_another_kind_that_is_given_as_a_manifest_is_said_to_be_what_i
 ) -> None:
     for command in (["validate"], ["plan"], ["fmt", "--check"], ["state", "list"], ["apply", "--yes"]):
         run = project.run(*command, named(file))
-        said = f"{named(file)}:1:1: this is {FILES[file]}, not a manifest; "
-        assert (run.code, said in run.out + run.err) == (1, True), run
+        message = f"{named(file)}:1:1: this is {FILES[file]}, not a manifest; "
+        assert (run.code, message in run.out + run.err) == (1, True), run
         assert run.err.endswith("error: the manifest has 1 fault\n")
 
 
@@ -128,7 +128,7 @@ def test_a_folder_of_other_tools_files_has_one_fault_for_each(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("target: {engine: sandbox}\njobs: {a: {state: running}}\n", '"apiVersion" is missing'),
         ("job: {a: {state: running}}\n", 'unknown field "job"; did you mean "jobs"?'),
@@ -136,10 +136,10 @@ def test_a_folder_of_other_tools_files_has_one_fault_for_each(tmp_path: Path) ->
         ("apiVersion: reconciler/v9\ntarget: {engine: sandbox}\njobs: {}\n", 'did you mean "reconciler/v1"'),
     ],
 )
-def test_a_manifest_with_faults_is_not_taken_for_another_tool_s_file(tmp_path: Path, text: str, said: str) -> None:
+def test_a_manifest_with_faults_is_not_taken_for_another_tool_s_file(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "jobs.yaml").write_text(text)
     run = Project(tmp_path).run("validate")
-    assert said in run.out
+    assert message in run.out
     assert "another tool" not in run.out
 
 
@@ -158,13 +158,13 @@ def test_a_folder_of_several_whole_manifests_is_said_to_be_that(tmp_path: Path) 
 
 @pytest.mark.parametrize("command", [["plan"], ["history"], ["validate"], ["state", "list"], ["apply", "--yes"]])
 def test_a_second_default_manifest_that_is_not_read_is_named(project: Project, command: list[str]) -> None:
-    said = "warning: jobs.yaml is read, and jobs/ beside it is not: name the paths that are meant\n"
+    message = "warning: jobs.yaml is read, and jobs/ beside it is not: name the paths that are meant\n"
     (project.folder / "jobs/deep").mkdir(parents=True)
     (project.folder / "jobs/readme.yaml").write_text("kind: of another tool\n")
-    assert said not in project.run(*command).err
+    assert message not in project.run(*command).err
     project.write("more: {state: running}", name="jobs/deep/more.yaml")
-    assert said in project.run(*command).err
-    assert said not in project.run(*command, "jobs.yaml").err
+    assert message in project.run(*command).err
+    assert message not in project.run(*command, "jobs.yaml").err
 
 
 def test_where_there_is_no_default_manifest_one_of_another_name_is_named(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_where_there_is_no_default_manifest_one_of_another_name_is_named(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["rerun", "jobs.yaml", "nightly-report"], "reconciler rerun nightly-report jobs.yaml"),
         (["state", "show", "jobs.yaml", "nightly-report"], "reconciler state show nightly-report jobs.yaml"),
@@ -191,13 +191,13 @@ def test_where_there_is_no_default_manifest_one_of_another_name_is_named(tmp_pat
     ],
 )
 def test_words_in_the_wrong_order_are_answered_with_the_right_one(
-    project: Project, arguments: list[str], said: str
+    project: Project, arguments: list[str], message: str
 ) -> None:
     run = project.run(*arguments)
     assert run.code == 1
-    assert run.err.endswith(f"{said}\n"), run.err
-    if "reconciler" in said and "JOB" not in said:
-        words = said.split()[1:]
+    assert run.err.endswith(f"{message}\n"), run.err
+    if "reconciler" in message and "JOB" not in message:
+        words = message.split()[1:]
         assert project.run(*words, *(["--yes"] if "apply" in words else [])).code == 0
 
 

@@ -136,10 +136,10 @@ def test_a_plain_scalar_that_yaml_1_1_reads_differently_is_refused(libyaml: bool
     ],
 )
 def test_what_is_refused_and_where(libyaml: bool, text: str, expected: list[str]) -> None:
-    said = faults(text, libyaml)
+    reported = faults(text, libyaml)
     if not libyaml and "in this context" in expected[0]:
         expected = ["f:3:5: mapping values are not allowed here"]
-    assert said == expected
+    assert reported == expected
 
 
 MARKS_LEFT = "the marks of a git merge conflict; settle it first"

@@ -203,8 +203,8 @@ def test_lines_that_were_pulled_into_the_history_meanwhile_stay(project: Project
     pulled.write_text(history.read_text() + theirs)
     pulled.rename(history)
     assert end_of(child).code == 0
-    told = [json.loads(line)["job"] for line in history.read_text().splitlines()]
-    assert sorted(told) == sorted(["z", "p", *"abcdef"])
+    recorded_names = [json.loads(line)["job"] for line in history.read_text().splitlines()]
+    assert sorted(recorded_names) == sorted(["z", "p", *"abcdef"])
 
 
 def test_a_line_that_comes_into_the_history_between_read_and_rename_stays(tmp_path: Path) -> None:

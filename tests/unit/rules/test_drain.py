@@ -39,8 +39,8 @@ def apply(world: ModelWorld, job: Job, how: How = HONEST) -> Ended:
     return world.apply(how)
 
 
-def deeds(world: ModelWorld) -> list[Verb]:
-    return [one.deed.verb for one in world.book.done]
+def executions(world: ModelWorld) -> list[Verb]:
+    return [one.execution.verb for one in world.book.done]
 
 
 def rests(world: ModelWorld) -> bool:
@@ -53,10 +53,10 @@ def test_a_restart_whose_drain_outlasts_the_wait_runs_once_the_old_run_is_over(c
     ended = apply(world, running("again", **config), DRAIN)
     assert ended.exit_code is ExitCode.FAILED
     assert "apply again once it has ended" in ended.outcomes[0].error
-    assert deeds(world) == [Verb.RUN, Verb.ABORT]
+    assert executions(world) == [Verb.RUN, Verb.ABORT]
     again = world.apply()
     assert again.exit_code is ExitCode.DONE
-    assert deeds(world) == [Verb.RUN, Verb.ABORT, Verb.RUN]
+    assert executions(world) == [Verb.RUN, Verb.ABORT, Verb.RUN]
     assert rests(world)
 
 
@@ -69,7 +69,7 @@ def test_an_apply_beside_a_drain_that_does_not_end_sends_nothing_and_says_so_eac
         assert "the job is still active (JOB_STATE_RUNNING) after the abort" in ended.outcomes[0].error
     world.forward(1000)
     assert world.apply().exit_code is ExitCode.DONE
-    assert deeds(world) == [Verb.RUN, Verb.ABORT, Verb.RUN]
+    assert executions(world) == [Verb.RUN, Verb.ABORT, Verb.RUN]
 
 
 @pytest.mark.parametrize("reads", [True, False])
@@ -84,7 +84,7 @@ def test_a_restart_that_is_killed_anywhere_within_a_drain_runs_the_job_once(read
         for _ in range(3):
             last = world.apply()
         if last.exit_code is not ExitCode.IN_DOUBT:
-            assert deeds(world).count(Verb.RUN) == 2, f"killed at {crash_at}"
+            assert executions(world).count(Verb.RUN) == 2, f"killed at {crash_at}"
             assert last.exit_code is ExitCode.DONE
         else:
             assert not reads, f"killed at {crash_at}"
@@ -100,7 +100,7 @@ def test_aborted_and_then_running_within_the_drain_is_a_new_run() -> None:
     assert ended.outcomes[0].done is ActionKind.RUN
     while ended.exit_code is ExitCode.FAILED:
         ended = world.apply()
-    assert deeds(world) == [Verb.RUN, Verb.ABORT, Verb.RUN]
+    assert executions(world) == [Verb.RUN, Verb.ABORT, Verb.RUN]
     assert rests(world)
 
 
@@ -108,7 +108,7 @@ def test_a_delete_within_the_drain_waits_for_its_end() -> None:
     world = world_with_a_run()
     assert apply(world, absent(), DRAIN).exit_code is ExitCode.FAILED
     assert world.apply().exit_code is ExitCode.DONE
-    assert deeds(world) == [Verb.RUN, Verb.ABORT, Verb.DELETE]
+    assert executions(world) == [Verb.RUN, Verb.ABORT, Verb.DELETE]
 
 
 def test_a_stop_while_waiting_for_the_drain_sends_nothing() -> None:
@@ -118,7 +118,7 @@ def test_a_stop_while_waiting_for_the_drain_sends_nothing() -> None:
     assert stopped.changing == ()
     assert "interrupted" in stopped.outcomes[0].note
     world.apply()
-    assert deeds(world) == [Verb.RUN, Verb.ABORT, Verb.RUN]
+    assert executions(world) == [Verb.RUN, Verb.ABORT, Verb.RUN]
 
 
 def test_a_run_that_someone_else_began_after_the_abort_is_adopted_as_ever() -> None:
@@ -127,7 +127,7 @@ def test_a_run_that_someone_else_began_after_the_abort_is_adopted_as_ever() -> N
     assert world.act(Verb.RUN, "1") == 200
     ended = apply(world, running())
     assert (ended.outcomes[0].done, ended.changing) == (ActionKind.ADOPT, ())
-    assert deeds(world) == [Verb.RUN, Verb.ABORT, Verb.RUN]
+    assert executions(world) == [Verb.RUN, Verb.ABORT, Verb.RUN]
 
 
 def test_a_second_entry_for_the_old_run_is_not_taken_for_a_new_one() -> None:
@@ -137,7 +137,7 @@ def test_a_second_entry_for_the_old_run_is_not_taken_for_a_new_one() -> None:
     assert ended.exit_code is ExitCode.IN_DOUBT
     ended = world.apply(How(faults=("read:extra-time",)))
     assert ended.exit_code is ExitCode.DONE
-    assert deeds(world) == [Verb.RUN, Verb.ABORT, Verb.RUN]
+    assert executions(world) == [Verb.RUN, Verb.ABORT, Verb.RUN]
 
 
 @pytest.mark.parametrize("time_format", ["seconds", "millis", "nanos", "offset", "lower"])
@@ -150,7 +150,7 @@ def test_a_rerun_is_not_held_because_a_time_is_written_in_another_way(time_forma
     assert world.disk.changes == before
     ended = apply(world, running("again"), other)
     assert ended.exit_code is ExitCode.DONE
-    assert deeds(world) == [Verb.RUN, Verb.ABORT, Verb.RUN]
+    assert executions(world) == [Verb.RUN, Verb.ABORT, Verb.RUN]
 
 
 def test_a_restart_stopped_between_its_abort_and_its_run_runs_at_the_next_apply(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def world_with_an_abort_in_doubt(wanted: Job) -> ModelWorld:
         world = world_with_a_run()
         ended = apply(world, wanted, How(crash_at=crash_at, faults=("abort:drain:seconds=10000",)))
         doubt = world.state.jobs["a"].doubt
-        if ended.crashed and doubt is not None and deeds(world) == [Verb.RUN, Verb.ABORT]:
+        if ended.crashed and doubt is not None and executions(world) == [Verb.RUN, Verb.ABORT]:
             return world
     pytest.fail("no crash leaves the abort in doubt")
 
@@ -195,7 +195,7 @@ def test_an_abort_in_doubt_that_is_not_asked_for_any_more_stays_in_doubt_while_t
     assert "reconciler resolve a" in ended.outcomes[-1].action.reason
     world.forward(10000)
     assert world.apply().exit_code is ExitCode.DONE
-    assert deeds(world).count(Verb.RUN) == 2
+    assert executions(world).count(Verb.RUN) == 2
     assert rests(world)
 
 
@@ -207,5 +207,5 @@ def test_an_abort_in_doubt_that_is_still_asked_for_is_sent_again(asked: Job) -> 
     assert world.state.jobs["a"].doubt is None
     world.forward(10000)
     assert world.apply().exit_code is ExitCode.DONE
-    assert deeds(world).count(Verb.RUN) == 2
+    assert executions(world).count(Verb.RUN) == 2
     assert rests(world)

@@ -66,7 +66,10 @@ def test_prune_takes_the_displaced_job_and_no_other(tmp_path: Path) -> None:
         run = project.run("apply", "--yes", "--prune")
         assert (run.code, "deploy (id web1)" in run.out) == (0, True)
         assert ids_of(project) == {"deploy": "web2", "deploy@web1": "q"}
-        assert [deed for deed in done(project) if deed[0] != "run"] == [("abort", "web1"), ("delete", "web1")]
+        assert [execution for execution in done(project) if execution[0] != "run"] == [
+            ("abort", "web1"),
+            ("delete", "web1"),
+        ]
 
 
 def test_a_displaced_record_is_shown_and_forgotten_as_it_is_printed(tmp_path: Path) -> None:
@@ -134,14 +137,14 @@ def test_state_mv_takes_no_name_that_is_taken_or_that_no_job_can_have(tmp_path: 
     project.write("a: {id: one, state: running}\nb: {id: two, state: running}")
     assert project.run("apply", "--yes").code == 0
     project.write("a: {id: one, state: running}\nz: {id: two, state: running}")
-    for new, said in (
+    for new, message in (
         ("b", "b is recorded already"),
         ("z", "z is recorded already"),
         (" a@one", 'no job can be called " a@one"'),
         ("", 'no job can be called ""'),
     ):
         run = project.run("state", "mv", "a", new)
-        assert (run.code, said in run.err) == (1, True), run.err
+        assert (run.code, message in run.err) == (1, True), run.err
     assert ids_of(project) == {"a": "one", "b": "two"}
     assert project.run("state", "mv", "a", "c").code == 0
     assert ids_of(project) == {"b": "two", "c": "one"}
@@ -178,7 +181,7 @@ def test_resolve_settles_the_call_that_the_plan_names_after_a_swap_of_names(tmp_
         assert in_doubt(project) == {"id1": False}
         assert project.state["jobs"]["a"]["id"] == "id1"
         project.run("apply", "--yes")
-        assert [deed for deed in done(project) if deed == ("run", "id1")] == [("run", "id1")]
+        assert [execution for execution in done(project) if execution == ("run", "id1")] == [("run", "id1")]
 
 
 def test_resolve_finds_a_job_that_was_renamed_by_either_name(tmp_path: Path) -> None:
@@ -216,8 +219,8 @@ def test_a_name_with_a_new_id_is_not_taken_for_the_old_job(tmp_path: Path) -> No
         project.write("a: {id: id2, state: running}")
         run = project.run("resolve", "a", "--applied")
         assert run.code == 1
-        said = "nothing is recorded of a (id id2): what the state has under that name is the engine job id1"
-        assert said in run.err
+        message = "nothing is recorded of a (id id2): what the state has under that name is the engine job id1"
+        assert message in run.err
         assert "reconciler state show ' a@id1'" in run.err
         assert in_doubt(project) == {"id1": True}
         assert project.run("resolve", " a@id1", "--applied").code == 0
@@ -272,9 +275,9 @@ def test_rerun_and_history_follow_the_engine_job_and_not_the_name(tmp_path: Path
         project.write("a: {id: id1, state: running}\nb: {id: id2, state: running, runToken: t1}")
         assert project.run("apply", "--yes").code == 0
         project.write("a: {id: id2, state: running, runToken: t1}\nb: {id: id1, state: running}")
-        told = project.run("history", "a", "--format", "json")
-        assert {entry["id"] for entry in told.json["entries"]} == {"id2"}
-        assert "a is the engine job id2" in told.err
+        history = project.run("history", "a", "--format", "json")
+        assert {entry["id"] for entry in history.json["entries"]} == {"id2"}
+        assert "a is the engine job id2" in history.err
         assert {entry["id"] for entry in project.run("history", "id1", "--format", "json").json["entries"]} == {"id1"}
         run = project.run("rerun", "a", "--token", "t1")
         assert (run.code, "a has used the runToken t1 already" in run.err) == (4, True)

@@ -239,7 +239,7 @@ def test_an_active_job_recorded_aborted_is_adopted_only_where_its_config_is_told
 
 
 @pytest.mark.parametrize(
-    ("recorded", "told", "why"),
+    ("recorded", "submitted_at", "why"),
     [
         ("2026-11-21T10:00:00Z", "2026-11-21T10:00:00Z", "that is the run that was aborted"),
         ("2026-11-21T10:00:00Z", "2026-11-21T11:00:00.000+01:00", "that is the run that was aborted"),
@@ -249,9 +249,11 @@ def test_an_active_job_recorded_aborted_is_adopted_only_where_its_config_is_told
     ],
 )
 def test_a_run_that_was_aborted_and_is_active_still_is_never_adopted(
-    recorded: str | None, told: str | None, why: str
+    recorded: str | None, submitted_at: str | None, why: str
 ) -> None:
-    decision = decided(job(), ABORTED._replace(submitted_at=recorded), Observation(Status.ACTIVE, "X", CONFIG, told))
+    decision = decided(
+        job(), ABORTED._replace(submitted_at=recorded), Observation(Status.ACTIVE, "X", CONFIG, submitted_at)
+    )
     assert (decision.kind, decision.verbs, decision.once_over) == ("run", (Verb.RUN,), True)
     assert why in decision.reason
     assert "the new one follows its end" in decision.reason

@@ -39,7 +39,7 @@ def test_a_call_in_doubt_stays_on_record_though_the_job_was_absent_and_its_line_
         assert (run.code, "a, which this apply was not about, has a call in doubt" in run.err) == (5, True)
         project.write('a: {state: running}\nb: {state: running, runToken: "2"}')
         assert project.run("apply", "--yes").code == 5
-        assert [deed for deed in done(project) if deed == ("run", "a")] == [("run", "a")] * 2
+        assert [execution for execution in done(project) if execution == ("run", "a")] == [("run", "a")] * 2
 
 
 @pytest.mark.parametrize("options", [(), ("--fail-fast",)])

@@ -62,7 +62,7 @@ def served(folder: Path, *faults: str, clock: str = "as it is") -> Iterator[Cloc
 
 def story(folder: Path, clock: str) -> list[Any]:
     """All that is decided in two applies: runs, a restart, an abort, a delete, lost answers settled by looking."""
-    told: list[Any] = []
+    results: list[Any] = []
     with served(folder, "run:503:after:job=doubted:times=1", "abort:reset:times=1", clock=clock) as project:
         assert project.server is not None
         for jobs in (
@@ -77,9 +77,9 @@ def story(folder: Path, clock: str) -> list[Any]:
             project.write(jobs)
             plan = project.run("plan", "--format", "json")
             run = project.run("apply", "--yes", "--parallelism", "1", "--settle", "0.1", "--format", "json")
-            told += [_stable(plan.json), run.code, _stable(run.json), _records(project)]
-        told.append(sorted((deed.verb, deed.job_id) for deed in ledger(folder / "server.db")))
-    return told
+            results += [_stable(plan.json), run.code, _stable(run.json), _records(project)]
+        results.append(sorted((execution.verb, execution.job_id) for execution in ledger(folder / "server.db")))
+    return results
 
 
 def _stable(document: Any) -> Any:
@@ -96,10 +96,10 @@ def _records(project: Project) -> Any:
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    told = story(tmp_path_factory.mktemp("clock") / "as it is", "as it is")
-    assert [code for code in told if isinstance(code, int)] == [0, 0]
-    assert ("run", "doubted") in told[-1]
-    return told
+    results = story(tmp_path_factory.mktemp("clock") / "as it is", "as it is")
+    assert [code for code in results if isinstance(code, int)] == [0, 0]
+    assert ("run", "doubted") in results[-1]
+    return results
 
 
 @pytest.mark.parametrize("clock", [clock for clock in CLOCKS if clock != "as it is"])
@@ -111,7 +111,7 @@ def test_a_wrong_clock_changes_no_plan_no_outcome_no_record_and_no_call(
 
 def recovery(folder: Path, clock: str) -> list[Any]:
     """A doubt that is sent under the right clock, and settled by several applies under another."""
-    told: list[Any] = []
+    results: list[Any] = []
     with served(folder, "read:403:skip=2:times=4", "run:reset:after:times=1") as project:
         project.write("a: {state: running}")
         assert project.run("apply", "--yes").code == 5
@@ -120,9 +120,11 @@ def recovery(folder: Path, clock: str) -> list[Any]:
         assert sent_at in project.run("plan").out
         for _ in range(4):
             run = project.run("apply", "--yes", "--settle", "0.1", "--format", "json")
-            told += [run.code, json.dumps(_stable(run.json)).replace(sent_at, "then"), list(_records(project)["a"])]
-        assert [(deed.verb, deed.job_id) for deed in ledger(project.folder / "server.db")] == [("run", "a")]
-    return told
+            results += [run.code, json.dumps(_stable(run.json)).replace(sent_at, "then"), list(_records(project)["a"])]
+        assert [(execution.verb, execution.job_id) for execution in ledger(project.folder / "server.db")] == [
+            ("run", "a")
+        ]
+    return results
 
 
 @pytest.mark.parametrize("clock", ["1970", "2100", "jumping"])
@@ -160,10 +162,10 @@ def test_the_clocks_are_what_they_say(tmp_path: Path) -> None:
         program = _PROGRAM.format(clock=CLOCKS[clock]).replace(
             "from reconciler.cli import main\nmain()", "from reconciler.usecases.wiring import now\nprint(now())"
         )
-        told = subprocess.run(
+        results = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path
         )
-        assert told.stdout.startswith(prefix)
+        assert results.stdout.startswith(prefix)
 
 
 def test_a_state_and_a_plan_hold_no_time_but_that_of_a_doubt(tmp_path: Path) -> None:

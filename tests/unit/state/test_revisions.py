@@ -21,10 +21,10 @@ def test_since_a_commit_is_what_the_file_did_not_tell_then_and_since_a_date_what
     served.apply("a: {state: running}")
     before = served.commit()
     served.apply("a: {state: aborted}")
-    assert served.deeds("--since", before) == served.deeds("--since", "main") == [("a", "abort", "succeeded")]
-    assert len(served.deeds("--since", "2020-01-01")) == 2
-    assert len(served.deeds("--since", served.told()[0]["at"])) == 2
-    assert served.deeds("--since", "2999-12-31T00:00:00+02:00") == []
+    assert served.outcomes("--since", before) == served.outcomes("--since", "main") == [("a", "abort", "succeeded")]
+    assert len(served.outcomes("--since", "2020-01-01")) == 2
+    assert len(served.outcomes("--since", served.history()[0]["at"])) == 2
+    assert served.outcomes("--since", "2999-12-31T00:00:00+02:00") == []
     assert served.run("history", "--since", "2026-13-01").code == 64
     missing = served.run("history", "--since", "nowhere")
     assert (missing.code, "git has no commit nowhere here" in missing.err) == (1, True)
@@ -115,11 +115,11 @@ def test_a_diff_speaks_of_two_manifests_and_not_of_a_record(served: Clone) -> No
     assert served.run("diff", "HEAD", "HEAD").out == "No changes: 2 jobs are the same in both.\n"
     served.write("a: {state: running}")
     served.commit()
-    said = "No changes: 1 job is the same in both."
+    message = "No changes: 1 job is the same in both."
     run = served.run("diff", "HEAD~1", "HEAD")
-    assert run.out == f"{said}\n\nNo longer declared in HEAD, and left alone: b\n"
+    assert run.out == f"{message}\n\nNo longer declared in HEAD, and left alone: b\n"
     comment = served.run("diff", "HEAD~1", "HEAD", "--format", "markdown").out
-    assert comment.startswith(f"### {said}\n")
+    assert comment.startswith(f"### {message}\n")
     assert "- **left alone** `b`: no longer declared in HEAD\n" in comment
 
 

@@ -548,8 +548,8 @@ def test_the_longest_result_of_a_call_fits_into_the_room_that_was_kept_for_it(
         after = Record("i" * 128, Desired.RUNNING, config, used | {WIDE * 128}, WIDE * 100, protect=True)
         if in_doubt:
             after = (record or Record("i" * 128, None))._replace(doubt=doubt._replace(answer=text))
-        told = Details("in-doubt", 503, WIDE * 500, 123456.789, text)
-        session.conclude(doubt.op, name, after, text, told)
+        details = Details("in-doubt", 503, WIDE * 500, 123456.789, text)
+        session.conclude(doubt.op, name, after, text, details)
         journal = session._journal
         assert journal is not None
         assert journal._reserved == 0

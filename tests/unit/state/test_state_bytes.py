@@ -342,8 +342,8 @@ def test_a_damaged_state_file_ends_an_apply_before_its_first_call(served: Projec
             "conflict": b"<<<<<<< HEAD\n" + content + b"=======\n" + content + b">>>>>>> theirs\n",
         }[damage]
     )
-    said = refused(served, "apply", "--yes")
-    assert ("git checkout" in said) or ("state accept" in said)
+    printed = refused(served, "apply", "--yes")
+    assert ("git checkout" in printed) or ("state accept" in printed)
     assert served.run("plan").code == 1
 
 

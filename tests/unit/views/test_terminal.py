@@ -109,7 +109,7 @@ def test_a_command_and_a_long_word_are_never_broken() -> None:
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Iterator[Project]:
+def recorded(tmp_path: Path) -> Iterator[Project]:
     """A history of three entries, in whose folder a pager leaves what it was given."""
     with served_project(tmp_path) as project:
         project.write("nightly-transcode: {state: running}\nb: {state: running}\nc: {state: aborted}")
@@ -118,32 +118,32 @@ def told(tmp_path: Path) -> Iterator[Project]:
         yield project
 
 
-def test_at_a_narrow_terminal_an_entry_of_the_history_has_a_few_short_lines(told: Project) -> None:
-    code, _, written = at_terminal(told, "history")
+def test_at_a_narrow_terminal_an_entry_of_the_history_has_a_few_short_lines(recorded: Project) -> None:
+    code, _, written = at_terminal(recorded, "history")
     lines = _CONTROL.sub("", written).replace("\r\n", "\n").splitlines()
     assert (code, max(map(len, lines)) <= COLUMNS) == (0, True)
     at = next(number for number, line in enumerate(lines) if "  nightly-transcode  run succeeded" in line)
     assert lines[at + 1].startswith("    by ada@")
     assert lines[at + 2].startswith("    HTTP 200, ")
     assert lines[at + 3].startswith("    first run; ")
-    wide = _CONTROL.sub("", at_terminal(told, "history", columns=160)[2]).replace("\r\n", "\n").splitlines()
+    wide = _CONTROL.sub("", at_terminal(recorded, "history", columns=160)[2]).replace("\r\n", "\n").splitlines()
     assert (wide[0].startswith("WHEN "), max(map(len, wide)) <= 160) == (True, True)
-    assert told.run("history").out.startswith("WHEN ")
+    assert recorded.run("history").out.startswith("WHEN ")
 
 
-def test_a_pager_shows_the_history_at_a_terminal_alone(told: Project) -> None:
-    paged = told.folder / "paged"
-    at_terminal(told, "history")
+def test_a_pager_shows_the_history_at_a_terminal_alone(recorded: Project) -> None:
+    paged = recorded.folder / "paged"
+    at_terminal(recorded, "history")
     assert "nightly-transcode  run succeeded" in _CONTROL.sub("", paged.read_text())
     paged.unlink()
-    assert told.run("history").code == 0
+    assert recorded.run("history").code == 0
     for variable, value in (("CI", "true"), ("TERM", "dumb"), ("PAGER", ""), ("PAGER", "cat"), ("PAGER", "no-such")):
-        before = dict(told.env)
-        told.env[variable] = value
-        child = at_terminal(told, "history") if variable != "TERM" else at_terminal(told, "history", term=value)
+        before = dict(recorded.env)
+        recorded.env[variable] = value
+        child = at_terminal(recorded, "history") if variable != "TERM" else at_terminal(recorded, "history", term=value)
         assert (child[0], "nightly-transcode  run succeeded" in _CONTROL.sub("", child[2])) == (0, True), variable
-        told.env = before
-    assert at_terminal(told, "plan")[0] == 0
+        recorded.env = before
+    assert at_terminal(recorded, "plan")[0] == 0
     assert not paged.exists()
 
 
