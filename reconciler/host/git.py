@@ -37,7 +37,7 @@ class Exhausted(Unrunnable):
     """This machine has no processes, or no open files, left to run git with."""
 
 
-class Ended(NamedTuple):
+class GitResult(NamedTuple):
     """How a git command ended: its exit code, its output, and what it said on stderr.
 
     Where the deadline ended the command, `is_late` is True, the code is -1, and the last line of `err` says so.
@@ -49,7 +49,7 @@ class Ended(NamedTuple):
     is_late: bool = False
 
 
-def run_git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes = b"") -> Ended:
+def run_git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes = b"") -> GitResult:
     """Run git to its end, or to the deadline; `env` comes from `git_environment`.
 
     Raises `Exhausted` where no process or open file can be had, and `Unrunnable` where git can't be started at all.
@@ -64,7 +64,7 @@ def run_git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes = b""
         raise Unrunnable(f"git can't be run: {fault.strerror}", "mend that") from fault
 
 
-def _run_git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes) -> Ended:
+def _run_git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes) -> GitResult:
     import signal
     import subprocess
     import tempfile
@@ -89,7 +89,7 @@ def _run_git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes) -> 
         out.seek(0)
         err.seek(0)
         words = err.read(_KEPT_BYTES).decode("utf-8", "replace")
-        return Ended(code, out.read(), f"{words}\n{late}" if late else words, bool(late))
+        return GitResult(code, out.read(), f"{words}\n{late}" if late else words, bool(late))
 
 
 def git_environment(env: Mapping[str, str], settings: Sequence[tuple[str, str]] = ()) -> dict[str, str]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from reconciler.host.git import Ended, git_environment, run_git
+from reconciler.host.git import GitResult, git_environment, run_git
 from reconciler.manifest.files import DEFAULTS, is_manifest_name
 from reconciler.model.errors import ReconcilerError
 
@@ -101,7 +101,7 @@ def git_user(folder: str) -> str:
     return f"{name} <{email}>" if name and email else name or email
 
 
-def _error_of(ended: Ended) -> str:
+def _error_of(ended: GitResult) -> str:
     """What git said, on one line."""
     return "; ".join(line.strip() for line in ended.err.split("\n") if line.strip())[:500]
 
@@ -147,7 +147,7 @@ def _contents(at: Revision, blobs: Sequence[str]) -> list[bytes]:
     return contents
 
 
-def _run(folder: str, *arguments: str, stdin: bytes = b"") -> Ended:
+def _run(folder: str, *arguments: str, stdin: bytes = b"") -> GitResult:
     ended = _git(folder, *arguments, stdin=stdin)
     if ended.code != 0:
         words = f"git {arguments[0]} failed: {_error_of(ended)}"
@@ -155,7 +155,7 @@ def _run(folder: str, *arguments: str, stdin: bytes = b"") -> Ended:
     return ended
 
 
-def _git(folder: str, *arguments: str, stdin: bytes = b"") -> Ended:
+def _git(folder: str, *arguments: str, stdin: bytes = b"") -> GitResult:
     """Run git to its end in a folder. Raises `ReconcilerError` where git can't be run, or does not end."""
     ended = run_git(["--no-pager", "-C", folder or ".", *arguments], git_environment(os.environ), stdin)
     if ended.is_late:

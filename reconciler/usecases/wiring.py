@@ -320,26 +320,27 @@ def _surroundings(place: Place, world: World) -> "Surroundings":
 
 def open_branch(place: Place, world: World) -> "BranchStore":
     """The store on the branch where a located place keeps its state."""
-    from reconciler.state.backends import repository
     from reconciler.state.backends.git import BranchStore, Means
+    from reconciler.state.backends.git_settings import author_of, settings_of_checkout, url_of_remote
     from reconciler.state.backends.git_url import parse
+    from reconciler.state.backends.repository import Repository
 
     home = _home(place)
     url, around = parse(home.url), _surroundings(place, world)
     checkout, env = home.checkout, world.env
-    remote = repository.url_of_remote(url.remote, checkout, env) if url.is_name else url.remote
+    remote = url_of_remote(url.remote, checkout, env) if url.is_name else url.remote
     if "://" not in remote and ":" not in remote.partition("/")[0]:
         remote = os.path.abspath(os.path.join(home.folder, remote))
     means = Means(
-        repository=repository.Repository(
+        repository=Repository(
             _cache_folder(world),
             remote,
             url.branch,
             env=env,
-            settings=repository.settings_of_checkout(checkout, env),
+            settings=settings_of_checkout(checkout, env),
             wait=world.pause,
         ),
-        author=lambda: repository.author_of(origin_of(place, world, "").who, checkout, env),
+        author=lambda: author_of(origin_of(place, world, "").who, checkout, env),
         tell=world.tell,
         folder=around.marks_folder,
         clocks=world.clocks,
@@ -352,7 +353,14 @@ def open_checkout(place: Place, world: World, push: str) -> "Checkout | None":
     import time
 
     from reconciler.host.disk import OsDisk
-    from reconciler.state.backends import checkout, repository
+    from reconciler.state.backends import checkout
+    from reconciler.state.backends.git_settings import (
+        author_of,
+        settings_of_checkout,
+        top_of_checkout,
+        url_of_remote,
+    )
+    from reconciler.state.backends.repository import Repository
 
     to = checkout.parse_push(push)
     if is_on_branch(place):
@@ -360,16 +368,16 @@ def open_checkout(place: Place, world: World, push: str) -> "Checkout | None":
     path, env = state_path(place), world.env
     folder = os.path.dirname(path) or "."
 
-    def open_repository(branch: str) -> repository.Repository:
-        remote = repository.url_of_remote(to.remote, folder, env)
+    def open_repository(branch: str) -> Repository:
+        remote = url_of_remote(to.remote, folder, env)
         if "://" not in remote and ":" not in remote.partition("/")[0]:
-            remote = os.path.join(repository.top_of_checkout(folder, env), remote)
-        return repository.Repository(
+            remote = os.path.join(top_of_checkout(folder, env), remote)
+        return Repository(
             _cache_folder(world),
             remote,
             branch,
             env=env,
-            settings=repository.settings_of_checkout(folder, env),
+            settings=settings_of_checkout(folder, env),
             wait=world.pause,
             trees_alone=True,
         )
@@ -381,7 +389,7 @@ def open_checkout(place: Place, world: World, push: str) -> "Checkout | None":
         disk=OsDisk(),
         env=env,
         open_repository=open_repository,
-        author=lambda: repository.author_of(origin_of(place, world, "").who, folder, env),
+        author=lambda: author_of(origin_of(place, world, "").who, folder, env),
         pause=time.sleep,
     )
 

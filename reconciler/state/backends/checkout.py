@@ -18,22 +18,13 @@ from functools import cached_property
 from typing import NamedTuple
 
 from reconciler.host.disk import Disk
-from reconciler.host.git import Ended
+from reconciler.host.git import GitResult
 from reconciler.model.errors import StateError, Usage
+from reconciler.state.backends.git_commands import Denied, Unreachable, error_text, remote_environment, run_git
+from reconciler.state.backends.git_objects import Author, blob_ids, tree_arguments
+from reconciler.state.backends.git_settings import top_of_checkout
 from reconciler.state.backends.git_url import is_branch_name
-from reconciler.state.backends.repository import (
-    Author,
-    Denied,
-    Moved,
-    Repository,
-    Unreachable,
-    listed_files,
-    listing,
-    remote_environment,
-    run_git,
-    said,
-    top_of_checkout,
-)
+from reconciler.state.backends.repository import Moved, Repository
 from reconciler.state.history import history_path
 from reconciler.state.journal import journal_path
 
@@ -173,7 +164,7 @@ class Checkout:
         """Raise `StateError` where a file is committed and yet not there to be read."""
         listed = self._git(self._top, "ls-files", "-v", "-s", "-z", "--", *self._names)
         if listed.code != 0:
-            raise StateError(f"the state can't be committed: {said(listed)}", "see that git status works here")
+            raise StateError(f"the state can't be committed: {error_text(listed)}", "see that git status works here")
         known = {}
         for line in filter(None, listed.out.decode("utf-8", "surrogateescape").split("\0")):
             (tag, _, blob, stage), name = line.split("\t", 1)[0].split(), line.split("\t", 1)[1]
@@ -205,8 +196,8 @@ class Checkout:
         names = self._manifest_names()
         if not names:
             return {}
-        listed = self._git(self._top, *listing("HEAD", names))
-        return _manifest_files(listed_files(listed.out)) if listed.code == 0 else None
+        listed = self._git(self._top, *tree_arguments("HEAD", names, is_recursive=True))
+        return _manifest_files(blob_ids(listed.out)) if listed.code == 0 else None
 
     def _manifest_names(self) -> list[str]:
         top = os.path.realpath(self._top)
@@ -326,7 +317,7 @@ class Checkout:
             f"what this apply did is only here: keep {', '.join(path for path in self._paths if os.path.exists(path))}"
         )
 
-    def _git(self, folder: str, *arguments: str, stdin: bytes = b"") -> Ended:
+    def _git(self, folder: str, *arguments: str, stdin: bytes = b"") -> GitResult:
         return run_git(["-C", folder, *arguments], self._env, stdin)
 
 

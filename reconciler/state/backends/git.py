@@ -39,21 +39,15 @@ from reconciler.host.clocks import Clocks, Instant
 from reconciler.host.crash_report import is_exhaustion
 from reconciler.host.disk import File, OsDisk, replace
 from reconciler.host.lock import locked
+from reconciler.host.user_folders import NoOwnFolder, make_own_folder
 from reconciler.model.errors import LockTaken, ReconcilerError, Refused, StateError
 from reconciler.model.jobs import Doubt, State, Target
 from reconciler.state import codec
 from reconciler.state.backends.file import FileStore, HighWaterMarks, Surroundings
+from reconciler.state.backends.git_commands import Denied, Unreachable
+from reconciler.state.backends.git_objects import Author, TreeEntry
 from reconciler.state.backends.git_url import BranchUrl
-from reconciler.state.backends.repository import (
-    Author,
-    Denied,
-    Moved,
-    NoOwnFolder,
-    Remade,
-    Repository,
-    Unreachable,
-    make_own_folder,
-)
+from reconciler.state.backends.repository import Moved, Remade, Repository
 from reconciler.state.history import Past
 from reconciler.state.journal import JournalBroken, Overtaken
 from reconciler.state.loading import OtherTarget
@@ -317,12 +311,12 @@ class BranchDisk:
 
     def _read_base(self, path: str) -> bytes | None:
         if path not in self._base:
-            mode, blob = self._entries.get(path, ("", ""))
-            if mode == "040000":
+            entry = self._entries.get(path)
+            if entry is not None and entry.type == "tree":
                 raise _clash(path, path, "folder", self._repository.where)
-            if blob and mode not in ("100644", "100755"):
+            if entry is not None and entry.mode not in ("100644", "100755"):
                 raise StateError(f"{path} is no regular file", "remove it from the branch, or name another --state")
-            self._base[path] = self._repository.content(blob) if blob else None
+            self._base[path] = None if entry is None else self._repository.content(entry.id)
         return self._base[path]
 
 
@@ -637,7 +631,7 @@ class _Publisher:
         self.tip = tip
         return theirs == ours
 
-    def _blobs(self, commit: str | None, paths: frozenset[str]) -> Mapping[str, tuple[str, str]]:
+    def _blobs(self, commit: str | None, paths: frozenset[str]) -> Mapping[str, TreeEntry]:
         entries = {} if commit is None else self._repository.entries(commit, os.path.dirname(self._about["path"]))
         return {path: entries[path] for path in paths if path in entries}
 

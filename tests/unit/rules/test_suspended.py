@@ -18,8 +18,9 @@ from reconciler.model.jobs import Desired, Doubt, Record, Verb
 from reconciler.state.backends import git as branch
 from reconciler.state.backends.file import Surroundings
 from reconciler.state.backends.git import BranchStore, Means, PublishedSession
+from reconciler.state.backends.git_objects import Author
 from reconciler.state.backends.git_url import parse
-from reconciler.state.backends.repository import Author, Repository
+from reconciler.state.backends.repository import Repository
 from reconciler.state.journal import Overtaken
 from reconciler.state.session import Session
 
