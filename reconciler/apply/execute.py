@@ -19,10 +19,10 @@ from reconciler.host.stop import Flag
 from reconciler.host.threads import Crew
 from reconciler.model.commands import command, settling
 from reconciler.model.errors import CredentialsError, EngineError, ReconcilerError
-from reconciler.model.events import Finished
 from reconciler.model.history import APPLIED, NOTE, OBSERVED, Details
 from reconciler.model.jobs import NOT_OBSERVED, Config, Doubt, Evidence, Observation, Record, Status, Verb
-from reconciler.model.plan import STEPS, Action, ActionKind, ActionOutcome, Call, Outcome, Plan
+from reconciler.model.outcomes import ActionOutcome, Finished, Outcome
+from reconciler.model.plan import STEPS, Action, ActionKind, Call, Plan
 from reconciler.rules.actions import action_for
 from reconciler.rules.circles import all_before
 from reconciler.rules.decide import Decision, decide

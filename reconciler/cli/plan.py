@@ -75,7 +75,7 @@ def _save(path: str, planned: "app.Planned") -> None:
     Raises `ReconcilerError` where the file can't be written.
     """
     from reconciler.manifest.kinds import kind_at
-    from reconciler.model.plan import plan_to_json
+    from reconciler.model.plan_json import plan_to_json
     from reconciler.views import json
 
     try:

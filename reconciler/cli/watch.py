@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from reconciler.cli.shell import Shell
 from reconciler.host.safe_text import field, width
 from reconciler.model.jobs import title
-from reconciler.model.plan import ActionOutcome, Outcome, Plan
+from reconciler.model.outcomes import ActionOutcome, Outcome
+from reconciler.model.plan import Plan
 from reconciler.views import text
 from reconciler.views.columns import MANY
 from reconciler.views.phrases import explanation, is_undone
 
 if TYPE_CHECKING:
-    from reconciler.model.events import Finished
+    from reconciler.model.outcomes import Finished
 
 _TALLIES = 10
 """How often a long apply prints how many of its actions have ended."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 
 from reconciler.model.jobs import NOT_OBSERVED, Config, Job, Observation, State, Verb
-from reconciler.model.plan import STEPS, Action, Actions, Call, Plan
+from reconciler.model.plan import AS_RECORDED, STEPS, Action, ActionKind, Call, Plan
 from reconciler.rules.decide import Decision, _is_as_recorded, decide
 from reconciler.rules.matching import Matching, Subject, _name_of
 from reconciler.rules.order import Order
@@ -32,12 +32,12 @@ def make_plan(
     have completed. Without `holds_for_others` the run is planned, because the apply observes the other jobs and waits.
     """
     steps: dict[int, list[Action]] = {step: [] for step in sorted(set(STEPS.values()))}
-    as_recorded: list[Job] = []
+    noops = steps[STEPS[ActionKind.NOOP]]
     order = Order(matching.subjects, observed if holds_for_others else {}, selected)
     for subject in sorted([one for one in matching.subjects if selected(one.job.name)], key=_name_of):
         seen = observed.get(subject.job.id, NOT_OBSERVED)
         if _is_as_recorded(subject, seen):
-            as_recorded.append(subject.job)
+            noops.append(Action(subject.job.name, subject.job.id, ActionKind.NOOP, AS_RECORDED))
             continue
         decision = decide(subject, seen)
         if decision.verbs:
@@ -50,7 +50,7 @@ def make_plan(
         manifest_digest=manifest_digest,
         commit=commit,
         paths=tuple(paths),
-        actions=Actions(chain.from_iterable(steps.values()), as_recorded),
+        actions=tuple(chain.from_iterable(steps.values())),
         undeclared=matching.undeclared,
     )
 

@@ -13,7 +13,8 @@ from reconciler.model.errors import ReconcilerError
 from reconciler.model.history import HistoryEntry
 from reconciler.model.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, Status, title
 from reconciler.model.places import Diagnostic, Position
-from reconciler.model.plan import Action, ActionKind, Call, Change, Plan, plan_digest, said_of_allowed, verdict
+from reconciler.model.plan import Action, ActionKind, Call, Change, Plan, allowed_words, verdict
+from reconciler.model.plan_json import plan_digest
 from reconciler.rules.decide import decide
 from reconciler.rules.matching import Subject
 from reconciler.rules.order import Order
@@ -274,7 +275,7 @@ def review_key(state_at: str) -> str:
 
 
 def _facts(plan: Plan, *, refreshed: bool) -> tuple[tuple[str, str], ...]:
-    allowed = (("Allowed", said_of_allowed(plan)),) if plan.allowed else ()
+    allowed = (("Allowed", allowed_words(plan)),) if plan.allowed else ()
     kept = f"serial {plan.serial}, lineage {plan.lineage}" if plan.serial else "none yet: nothing was ever applied"
     return (
         ("Manifest", ", ".join(plan.paths)),

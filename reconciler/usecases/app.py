@@ -17,7 +17,8 @@ from reconciler.model.errors import (
 )
 from reconciler.model.history import APPLIED, NOT_APPLIED, Details
 from reconciler.model.jobs import EMPTY, NOT_OBSERVED, Desired, Job, Observation, Record, State, Status, Verb, title
-from reconciler.model.plan import STEPS, ActionKind, ActionOutcome, Outcome, Plan
+from reconciler.model.outcomes import ActionOutcome, Outcome
+from reconciler.model.plan import STEPS, ActionKind, Plan
 from reconciler.usecases.planning import (
     Selection,
     allowing,
@@ -54,8 +55,8 @@ from reconciler.usecases.wiring import (
 
 if TYPE_CHECKING:
     from reconciler.manifest import Manifest
-    from reconciler.model.events import Finished
     from reconciler.model.history import HistoryEntry
+    from reconciler.model.outcomes import Finished
     from reconciler.rules.drift import Drift
     from reconciler.rules.matching import Matching
     from reconciler.rules.naming import Meant
@@ -174,7 +175,7 @@ def review(planned: Planned, place: Place, histories: "Mapping[str, Sequence[His
         state_at=state_name(located(place, planned.manifest.state)),
         refusal=planned.refusal,
     )
-    drifted = [action for action in planned.plan.told if action.drift]
+    drifted = [action for action in planned.plan.actions if action.drift]
     if not drifted:
         return review
     from reconciler.rules.drift import compare
@@ -578,7 +579,7 @@ def read_plan(text: str, where: str) -> Plan:
     import json
 
     from reconciler.manifest.schema import Validator, schema_text
-    from reconciler.model.plan import plan_from_json, plan_to_json
+    from reconciler.model.plan_json import plan_from_json, plan_to_json
 
     try:
         document = json.loads(text, object_pairs_hook=_each_key_once)

@@ -250,7 +250,8 @@ def diff(place: Place, before: str, after: str) -> Compared:
 
 def review_diff(compared: Compared, place: Place) -> "Review":
     """The plan of a `diff` with all that is known of its jobs."""
-    from reconciler.model.plan import SAME_IN_BOTH, plan_digest, verdict
+    from reconciler.model.plan import SAME_IN_BOTH, verdict
+    from reconciler.model.plan_json import plan_digest
     from reconciler.rules.matching import prune
     from reconciler.rules.review import review_plan
 

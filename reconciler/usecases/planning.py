@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from reconciler.model.commands import command
 from reconciler.model.errors import ManifestError, ReconcilerError, Refused, UnknownJob
 from reconciler.model.jobs import EMPTY, Desired, Observation, State, Target
-from reconciler.model.plan import Action, ActionKind, Actions, Narrowed, Plan, what_differs
+from reconciler.model.plan import Action, ActionKind, Narrowed, Plan
+from reconciler.model.plan_json import first_difference
 from reconciler.usecases.wiring import (
     Place,
     World,
@@ -273,7 +274,7 @@ def made_again(place: Place, world: World, manifest: "Manifest", state: State, s
     except ReconcilerError as fault:
         raise stale(f"it was edited: {fault.message}") from fault
     made = plan_of(place, world, manifest, state, matching, selection, saved.observed)
-    if differs := what_differs(saved, made):
+    if differs := first_difference(saved, made):
         raise stale(f"{differs} is not what manifest and state come to now, or it was edited")
     return made
 
@@ -302,7 +303,7 @@ def place_of(saved: Plan, place: Place, world: World) -> Place:
     return place._replace(state_url=saved.state, state_from="the saved plan")
 
 
-def _with_drift(plan: Plan, matching: "Matching", observed: Mapping[str, Observation]) -> Actions:
+def _with_drift(plan: Plan, matching: "Matching", observed: Mapping[str, Observation]) -> tuple[Action, ...]:
     """The actions, with what `drift` finds of each job that was read and for which there is nothing to do."""
     from reconciler.rules.drift import DIFFERS, compare
 
@@ -315,8 +316,7 @@ def _with_drift(plan: Plan, matching: "Matching", observed: Mapping[str, Observa
         reason = f"{found.reason}: {found.way_out}" if found.way_out else found.reason
         return action._replace(reason=reason, drift=found.kind.value) if found.kind in DIFFERS else action
 
-    as_recorded = plan.actions.as_recorded if isinstance(plan.actions, Actions) else ()
-    return Actions(map(judged, plan.told), as_recorded)
+    return tuple(map(judged, plan.actions))
 
 
 def _narrowed(selection: Selection, jobs: int, of: int) -> Narrowed | None:
@@ -354,7 +354,7 @@ def refusal_of(
 
     `done` is what this apply did before; `is_read` is whether the jobs were read before the plan was made.
     """
-    if not manifest.guards and not any(action.kind in _GUARDED for action in plan.told):
+    if not manifest.guards and not any(action.kind in _GUARDED for action in plan.actions):
         return None
     from reconciler.rules.guards import check, check_loss
     from reconciler.rules.matching import match_records
@@ -362,7 +362,7 @@ def refusal_of(
     try:
         declared = {job.id for job in manifest.jobs.values()}
         ends = (ActionKind.DELETE, ActionKind.FORGET)
-        pruned = sum(action.kind in ends and action.id not in declared for action in plan.told)
+        pruned = sum(action.kind in ends and action.id not in declared for action in plan.actions)
         if pruned:
             undeclared = len(match_records(manifest.jobs, state.jobs).undeclared)
             check_loss(plan, pruned, undeclared, _recorded(state))

@@ -11,7 +11,9 @@ from reconciler.apply.observe import observe_jobs
 from reconciler.apply.settle import look, look_again
 from reconciler.model.errors import CredentialsError, EngineError, Refused
 from reconciler.model.jobs import NOT_OBSERVED, Doubt, Evidence, Observation, Status, Verb
-from reconciler.model.plan import STEPS, Action, ActionKind, ActionOutcome, Outcome, Plan, plan_digest, said_of_allowed
+from reconciler.model.outcomes import ActionOutcome, Outcome
+from reconciler.model.plan import STEPS, Action, ActionKind, Plan, allowed_words
+from reconciler.model.plan_json import plan_digest
 from reconciler.rules.actions import action_for
 from reconciler.rules.decide import decide
 from reconciler.rules.order import Order
@@ -31,7 +33,7 @@ from reconciler.usecases.wiring import ApplyOptions, LazyEngine, Place, World, f
 
 if TYPE_CHECKING:
     from reconciler.manifest import Manifest
-    from reconciler.model.events import Finished
+    from reconciler.model.outcomes import Finished
     from reconciler.rules.matching import Matching, Subject
     from reconciler.state.session import Session
 
@@ -213,7 +215,7 @@ class Rounds:
         if plan.touches_anything:
             self._engine.open()
             self._confirm(plan)
-            self._session.rests_on(plan_digest(saved or plan), said_of_allowed(plan))
+            self._session.rests_on(plan_digest(saved or plan), allowed_words(plan))
         self._session.move(matching.moves)
         # What is held goes by its new name too, as `resolve` is told it, and is protected as it says.
         holds = [action.job for action in plan.actions if action.kind is ActionKind.HOLD]

@@ -12,8 +12,9 @@ from reconciler.model.errors import ManifestError, ReconcilerError
 if TYPE_CHECKING:  # every command imports this module, also to print its help
     from reconciler.model.history import HistoryEntry
     from reconciler.model.jobs import Desired, Observation, Record, State
+    from reconciler.model.outcomes import ActionOutcome
     from reconciler.model.places import Diagnostic, Position
-    from reconciler.model.plan import ActionOutcome, Plan
+    from reconciler.model.plan import Plan
     from reconciler.rules.drift import Drift
     from reconciler.rules.review import Review
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 from reconciler.host.safe_text import field
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.jobs import title
+from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.places import Diagnostic, Position
-from reconciler.model.plan import ActionKind, ActionOutcome, Outcome
+from reconciler.model.plan import ActionKind
 from reconciler.rules.review import Review, Row, Weight
 from reconciler.views import text
 from reconciler.views.answers import (

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from reconciler.host.safe_text import field
 from reconciler.model.history import APPLIED, HistoryEntry
 from reconciler.model.jobs import Status
-from reconciler.model.plan import Outcome
+from reconciler.model.outcomes import Outcome
 from reconciler.rules.review import Field, Review, Row, Weight, fields, shown
 from reconciler.views.answers import DriftAnswer, FailureAnswer, PlanAnswer, complete_review
 from reconciler.views.formats import Channel, Format, ViewContext

@@ -11,7 +11,8 @@ from reconciler.model.errors import ReconcilerError
 from reconciler.model.history import HistoryEntry
 from reconciler.model.jobs import Record, State
 from reconciler.model.places import Diagnostic
-from reconciler.model.plan import FORMAT_VERSION, Change, outcomes_to_json, plan_to_json, target_to_json
+from reconciler.model.plan import Change
+from reconciler.model.plan_json import FORMAT_VERSION, outcomes_to_json, plan_to_json, target_to_json
 from reconciler.views.answers import (
     DiffAnswer,
     DriftAnswer,

@@ -2,7 +2,8 @@
 
 from reconciler.model.history import HistoryEntry
 from reconciler.model.jobs import Doubt, Observation
-from reconciler.model.plan import ActionKind, ActionOutcome, Outcome
+from reconciler.model.outcomes import ActionOutcome, Outcome
+from reconciler.model.plan import ActionKind
 
 NONE = "–"
 """What stands for a value that is not there."""

@@ -10,21 +10,19 @@ from typing import TYPE_CHECKING, Any
 from reconciler.host.safe_text import LAST_COLUMN, Style, field, pad, styled, width
 from reconciler.model.commands import command
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.events import Finished
 from reconciler.model.history import HistoryEntry
 from reconciler.model.jobs import Record, State, Status, title
+from reconciler.model.outcomes import ActionOutcome, Finished, Outcome
 from reconciler.model.places import Diagnostic
 from reconciler.model.plan import (
     AS_RECORDED,
     SAME_IN_BOTH,
     Action,
     ActionKind,
-    ActionOutcome,
     Narrowed,
-    Outcome,
     Plan,
-    as_recorded,
-    said_of_allowed,
+    allowed_words,
+    unchanged_words,
     verdict,
 )
 from reconciler.views.answers import (
@@ -168,14 +166,14 @@ def plan(plan: Plan, *, calls: bool = False, at: str = "") -> str:
     A long plan ends with the counts once more. With `calls` every job has a line of its own, with its requests below
     it. Where the plan compares the manifests of two revisions, `at` is the later revision.
     """
-    shown = [a for a in plan.told if a.kind is not ActionKind.NOOP or a.suspended or a.drift]
+    shown = [a for a in plan.actions if a.kind is not ActionKind.NOOP or a.suspended or a.drift]
     counts = verdict(plan, lambda kind, words: styled(_SIGNS[kind][1], words), SAME_IN_BOTH if at else AS_RECORDED)
     lines = [f"{styled(Style.RED, 'Warning:')} {field(warning)}" for warning in plan.warnings]
     lines += [counts]
     if plan.narrowed:
         lines.append(styled(Style.YELLOW, f"{field(str(plan.narrowed))}."))
     if plan.allowed:
-        lines.append(f"Allowed past the guards: {said_of_allowed(plan)}.")
+        lines.append(f"Allowed past the guards: {allowed_words(plan)}.")
     if plan.pending:
         lines.append(f"Target: {field(str(plan.target))}.")
     if shown:
@@ -267,7 +265,7 @@ def outcomes(outcomes: Sequence[ActionOutcome], narrowed: Narrowed | None = None
     if not acted:
         suspended = sum(o.action.suspended for o in outcomes)
         of_some = f"\n{field(str(narrowed))}." if narrowed else ""
-        return f"Nothing to do: {as_recorded(len(outcomes) - suspended, suspended)}.{of_some}"
+        return f"Nothing to do: {unchanged_words(len(outcomes) - suspended, suspended)}.{of_some}"
     held = sum(is_held(one) and one.outcome is Outcome.SKIPPED for one in acted)
     counts = Counter(one.outcome for one in acted)
     counts[Outcome.SKIPPED] -= held

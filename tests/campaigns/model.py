@@ -47,7 +47,8 @@ from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.engines.sandbox.life import JobState
 from reconciler.model.errors import ExitCode, ReconcilerError, Refused, StateError
 from reconciler.model.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Record, State, Suspension, Verb, title
-from reconciler.model.plan import Action, ActionKind, ActionOutcome, Call, Outcome, Plan
+from reconciler.model.outcomes import ActionOutcome, Outcome
+from reconciler.model.plan import Action, ActionKind, Call, Plan
 from reconciler.rules.circles import circles_in
 from reconciler.rules.configs import agrees, same_config
 

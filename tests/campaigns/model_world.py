@@ -35,7 +35,8 @@ from reconciler.manifest import Head, Manifest
 from reconciler.manifest.document import Document
 from reconciler.model.errors import ExitCode, LockTaken, ReconcilerError
 from reconciler.model.jobs import Access, Config, Job, Record, State, Target, Verb
-from reconciler.model.plan import ActionKind, ActionOutcome, Outcome, Plan
+from reconciler.model.outcomes import ActionOutcome, Outcome
+from reconciler.model.plan import ActionKind, Plan
 from reconciler.state import session
 from reconciler.state.backends import file
 from reconciler.state.backends.file import FileStore, Surroundings

@@ -15,7 +15,8 @@ from reconciler.engines.sandbox.life import abort as server_abort
 from reconciler.engines.sandbox.life import run as server_run
 from reconciler.model.errors import ExitCode
 from reconciler.model.jobs import Desired, Doubt, Evidence, Job, OnConfigChange, Record, State, Status, Suspension, Verb
-from reconciler.model.plan import ActionKind, Outcome
+from reconciler.model.outcomes import Outcome
+from reconciler.model.plan import ActionKind
 from reconciler.state import codec
 
 EXAMPLES = 60

@@ -16,7 +16,7 @@ from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.host.disk import OsDisk
 from reconciler.model.jobs import Desired, Job, Observation
-from reconciler.model.plan import Outcome
+from reconciler.model.outcomes import Outcome
 
 HARNESS = Path(__file__).with_name("mending.py")
 

@@ -13,7 +13,8 @@ from lossy_disk import SCRIBE, LossyDisk, PowerLoss
 from power_loss import KINDS, TARGET, Machine, run_histories
 from reconciler.model.errors import ExitCode
 from reconciler.model.jobs import Desired, Doubt, Evidence, Observation, Record, State, Status, Verb
-from reconciler.model.plan import Action, ActionKind, ActionOutcome, Outcome, Plan
+from reconciler.model.outcomes import ActionOutcome, Outcome
+from reconciler.model.plan import Action, ActionKind, Plan
 from reconciler.rules.lost_calls import Trace, trace_of
 from reconciler.state import journal as journals
 from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroken, decode, encoded

@@ -11,7 +11,8 @@ import pytest
 from project import TOKEN, Project, done, served_project
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.model.jobs import EMPTY, NOT_OBSERVED, Observation, Status, Target
-from reconciler.model.plan import Plan, plan_digest, plan_from_json, plan_to_json
+from reconciler.model.plan import Plan
+from reconciler.model.plan_json import plan_digest, plan_from_json, plan_to_json
 
 GUARD = "guards: {maxDelete: 0}"
 

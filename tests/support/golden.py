@@ -12,7 +12,8 @@ from reconciler.manifest.parse import parse
 from reconciler.model.errors import ManifestError
 from reconciler.model.history import HistoryEntry
 from reconciler.model.jobs import Desired, Doubt, Observation, Record, State, Status, Target, Verb
-from reconciler.model.plan import Narrowed, Plan, plan_to_json
+from reconciler.model.plan import Narrowed, Plan
+from reconciler.model.plan_json import plan_to_json
 from reconciler.rules.actions import make_plan
 from reconciler.rules.matching import match_records, prune
 from reconciler.rules.review import Review, review_plan

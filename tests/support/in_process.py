@@ -14,7 +14,8 @@ from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.bytenite.wire import call_for
 from reconciler.host.disk import OsDisk
 from reconciler.model.jobs import Job, Record, State, Target
-from reconciler.model.plan import ActionOutcome, Plan
+from reconciler.model.outcomes import ActionOutcome
+from reconciler.model.plan import Plan
 from reconciler.rules.actions import make_plan
 from reconciler.rules.matching import Subject, match_records
 from reconciler.state.backends.file import FileStore

@@ -19,7 +19,7 @@ from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.model.jobs import Desired, Job, Record, Verb
-from reconciler.model.plan import ActionOutcome, Outcome
+from reconciler.model.outcomes import ActionOutcome, Outcome
 
 SHORT_TIMEOUT_S = 0.5
 """Where a server keeps silent; what it does answer has to come within it too."""

@@ -17,7 +17,8 @@ from reconciler.manifest.parse import parse
 from reconciler.manifest.schema import schema_text
 from reconciler.model.errors import ManifestError, Refused
 from reconciler.model.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, Status, Suspension, Target, Verb
-from reconciler.model.plan import Action, ActionKind, Plan, plan_from_json, plan_to_json, verdict
+from reconciler.model.plan import Action, ActionKind, Plan, verdict
+from reconciler.model.plan_json import plan_from_json, plan_to_json
 from reconciler.rules.actions import lapsed
 from reconciler.rules.decide import Decision, decide
 from reconciler.rules.guards import check, check_loss, loss

@@ -19,7 +19,8 @@ from reconciler.model.jobs import (
     Target,
     Verb,
 )
-from reconciler.model.plan import ActionKind, Change, plan_from_json, plan_to_json
+from reconciler.model.plan import ActionKind, Change
+from reconciler.model.plan_json import plan_from_json, plan_to_json
 from reconciler.rules.actions import make_plan
 from reconciler.rules.configs import agrees, config_changes, same_config
 from reconciler.rules.decide import Decision, decide
@@ -430,7 +431,7 @@ def test_a_plan_is_sorted_by_step_then_name_and_comes_back_from_json_equal() -> 
     assert plan_from_json(plan_to_json(plan)) == plan
 
 
-def test_a_plan_holds_no_action_of_a_job_that_is_as_recorded_and_lists_it_all_the_same() -> None:
+def test_a_plan_lists_the_jobs_that_are_as_recorded_with_the_other_noops_by_name() -> None:
     suspended = Suspension("moved")
     jobs = {
         name: Job(name, name, Desired.RUNNING, CONFIG, suspend=suspended if name == "j5" else None)
@@ -439,14 +440,13 @@ def test_a_plan_holds_no_action_of_a_job_that_is_as_recorded_and_lists_it_all_th
     jobs["j7"] = jobs["j7"]._replace(state=Desired.ABORTED)
     records = {name: Record(name, Desired.RUNNING, CONFIG) for name in jobs}
     plan, _ = planned(jobs, records)
-    assert [action.job for action in plan.told] == ["j7", "j5"]
     listed = ["j7", "j0", "j1", "j2", "j3", "j4", "j5", "j6", "j8", "j9"]
     assert [action.job for action in plan.actions] == listed
     assert [action["job"] for action in plan_to_json(plan)["actions"]] == listed
     assert (len(plan.actions), plan.actions[-1].job, plan.actions[1].reason) == (10, "j9", "as recorded")
     assert (plan.count_of(ActionKind.NOOP), plan.count_of(ActionKind.ABORT), len(plan.suspended)) == (9, 1, 1)
-    same = plan_from_json(plan_to_json(plan))
-    assert (same, hash(same.actions), same.told) == (plan, hash(plan.actions), tuple(plan.actions))
+    assert type(plan.actions) is tuple
+    assert plan_from_json(plan_to_json(plan)) == plan
 
 
 def test_settling_a_doubt_as_applied_records_what_was_sent() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from project import Project, done, served_project
-from reconciler.model.plan import Outcome
+from reconciler.model.outcomes import Outcome
 
 
 def test_a_job_that_took_the_name_of_one_in_doubt_is_run_once(tmp_path: Path) -> None:

@@ -19,8 +19,10 @@ from reconciler.cli import cli
 from reconciler.cli.options import FormatName
 from reconciler.model.errors import ManifestError, Refused
 from reconciler.model.jobs import Desired, Job, Observation, Status
+from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.places import Diagnostic, Position
-from reconciler.model.plan import ActionKind, ActionOutcome, Outcome, plan_to_json
+from reconciler.model.plan import ActionKind
+from reconciler.model.plan_json import plan_to_json
 from reconciler.rules.drift import Drift, compare
 from reconciler.rules.matching import Subject
 from reconciler.rules.review import Review

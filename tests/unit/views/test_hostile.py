@@ -18,18 +18,10 @@ from reconciler.host.safe_text import field, log_field, printable
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.history import HistoryEntry
 from reconciler.model.jobs import Desired, Doubt, Job, Observation, Record, Status, Verb
+from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.places import Diagnostic, Position
-from reconciler.model.plan import (
-    Action,
-    ActionKind,
-    ActionOutcome,
-    Call,
-    Change,
-    Narrowed,
-    Outcome,
-    plan_from_json,
-    plan_to_json,
-)
+from reconciler.model.plan import Action, ActionKind, Call, Change, Narrowed
+from reconciler.model.plan_json import plan_from_json, plan_to_json
 from reconciler.rules.review import Review, Row, Weight, sorted_rows
 from reconciler.views import github, html, junit, markdown, sarif, text
 from reconciler.views import json as render_json

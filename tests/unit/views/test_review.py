@@ -19,7 +19,8 @@ from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.host.terminal import Terminal
 from reconciler.model.jobs import Desired, Job, Observation, Record, Status
 from reconciler.model.places import Position
-from reconciler.model.plan import Call, Change, plan_digest, plan_to_json
+from reconciler.model.plan import Call, Change
+from reconciler.model.plan_json import plan_digest, plan_to_json
 from reconciler.rules.review import Field, Review, Row, Weight, fields, sorted_rows
 from reconciler.views import github, html, markdown
 
