@@ -1,10 +1,13 @@
 """Changes of manifest files, as text for people."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from reconciler.host.safe_text import Style, field, pad, styled, width
-from reconciler.rules.adoption import LeftOut, Taken
 from reconciler.views.phrases import counted, observed
+
+if TYPE_CHECKING:
+    from reconciler.rules.adoption import LeftOut, Taken
 
 
 def diff(file: str, before: bytes, after: bytes) -> str:
@@ -15,7 +18,7 @@ def diff(file: str, before: bytes, after: bytes) -> str:
     return "\n".join(map(_diff_line, unified_diff(old, new, f"a/{file}", f"b/{file}", lineterm="")))
 
 
-def taken(jobs: Sequence[Taken], file: str, *, dry_run: bool) -> str:
+def taken(jobs: Sequence["Taken"], file: str, *, dry_run: bool) -> str:
     """The jobs that were imported into `file`, one a line, then their number."""
     names = max((width(field(job.name)) for job in jobs), default=0)
     lines = []
@@ -27,12 +30,12 @@ def taken(jobs: Sequence[Taken], file: str, *, dry_run: bool) -> str:
     return "\n".join([*lines, *([""] if lines else []), f"{verb}: {counted(len(jobs), 'job')} into {field(file)}."])
 
 
-def left_out(jobs: Sequence[LeftOut]) -> str:
+def left_out(jobs: Sequence["LeftOut"]) -> str:
     """The jobs that were not imported, one a line, each with the reason."""
     return "\n".join(f"{styled(Style.MAGENTA, 'left out')} {_named(job)}: {field(job.why)}" for job in jobs)
 
 
-def _named(job: LeftOut) -> str:
+def _named(job: "LeftOut") -> str:
     return field(job.name) if job.name == job.id else f"{field(job.name)} ({field(job.id)})"
 
 

@@ -4,15 +4,11 @@ The style and the script stand in `html.css` and `html.js`. The page allows each
 page is ASCII, so that no terminal, locale or mail changes it. Where scripts are off, the page shows every job.
 """
 
-import base64
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
 from html import escape
-from importlib import resources
-from urllib.parse import quote
 
 from reconciler.host.safe_text import field
 from reconciler.model.history import APPLIED, HistoryEntry
@@ -78,12 +74,16 @@ def review(review: Review) -> str:
 
 def anchor(job: str) -> str:
     """The id of the row of a job. No two jobs have the same."""
+    from urllib.parse import quote
+
     return f"job-{quote(job, safe='', errors='surrogatepass')}"
 
 
 @cache
 def _content(name: str) -> str:
     """The content of a file beside this module, as it stands between a start tag and an end tag."""
+    from importlib import resources
+
     return "\n" + resources.files("reconciler.views").joinpath(name).read_text("ascii")
 
 
@@ -239,4 +239,8 @@ def _slug(word: str) -> str:
 
 
 def _digest(text: str) -> str:
+    """Digest."""
+    import base64
+    import hashlib
+
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

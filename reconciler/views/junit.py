@@ -4,7 +4,7 @@ XML 1.0 cannot hold some characters, not even as references. `field` replaces ea
 """
 
 from collections.abc import Sequence
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING
 
 from reconciler.host.safe_text import field
 from reconciler.model.errors import ReconcilerError
@@ -12,6 +12,9 @@ from reconciler.model.places import Diagnostic
 from reconciler.views.answers import FailureAnswer, ValidationAnswer
 from reconciler.views.formats import Channel, Format, ViewContext
 from reconciler.views.phrases import counted, not_shown
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 FORMAT = Format(Channel.DOCUMENT)
 
@@ -53,18 +56,24 @@ def error(fault: ReconcilerError) -> str:
     return _document([case], errors=1)
 
 
-def _case(class_name: str, name: str, attributes: dict[str, str] | None = None) -> ElementTree.Element:
+def _case(class_name: str, name: str, attributes: dict[str, str] | None = None) -> "Element":
+    from xml.etree.ElementTree import Element
+
     named = {"classname": class_name, "name": name, **(attributes or {})}
-    return ElementTree.Element("testcase", {key: field(text) for key, text in named.items()})
+    return Element("testcase", {key: field(text) for key, text in named.items()})
 
 
-def _add(case: ElementTree.Element, tag: str, attributes: dict[str, str], *lines: str) -> None:
+def _add(case: "Element", tag: str, attributes: dict[str, str], *lines: str) -> None:
     """Add an element with these lines as its text to a test case."""
-    element = ElementTree.SubElement(case, tag, {key: field(value) for key, value in attributes.items()})
+    from xml.etree.ElementTree import SubElement
+
+    element = SubElement(case, tag, {key: field(value) for key, value in attributes.items()})
     element.text = "\n".join(map(field, lines)) or None
 
 
-def _document(cases: Sequence[ElementTree.Element], *, failures: int = 0, errors: int = 0) -> str:
+def _document(cases: Sequence["Element"], *, failures: int = 0, errors: int = 0) -> str:
+    from xml.etree import ElementTree
+
     counts = {"tests": str(len(cases)), "failures": str(failures), "errors": str(errors)}
     root = ElementTree.Element("testsuites", {"name": "reconciler", **counts})
     suite = ElementTree.SubElement(root, "testsuite", {"name": "reconciler validate", **counts, "skipped": "0"})

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
-from urllib.parse import quote
 
 from reconciler.host.safe_text import field
 from reconciler.model.errors import ReconcilerError
@@ -95,5 +94,7 @@ def _message(text: str) -> str:
 
 def _uri(path: str) -> str:
     """A relative path as a relative URI, an absolute path as a `file:` URI."""
+    from urllib.parse import quote
+
     encoded = quote(os.path.normpath(path).replace(os.sep, "/"), safe="/", errors="surrogateescape")
     return f"file://{encoded}" if encoded.startswith("/") else encoded

@@ -40,8 +40,11 @@ SLOW = {
     "urllib3",
     "xml.etree.ElementTree",
 }
-# jsonschema-rs imports it, to read the date of its own build.
+# The compiled part of jsonschema-rs imports `email.utils` to read the date of its own build, and can't be kept from it.
 OF_JSONSCHEMA_RS = {"email"}
+# The help of a command lists the formats, and asks each view for the answers that it shows.
+OF_FORMATS = {name for name in SLOW if name.startswith("reconciler.")}
+SLOW_FOR_A_LIST_OF_FORMATS = {"base64", "html.parser", "importlib.resources", "tempfile", "urllib.parse"}
 MANIFEST = """\
 apiVersion: reconciler/v1
 target:
@@ -66,8 +69,13 @@ STATE = State(
     [
         (["plan", "--detailed-exitcode"], "reconciler.rules.decide", SLOW - OF_JSONSCHEMA_RS),
         (["--help"], "reconciler.cli", SLOW | {"jsonschema_rs", "yaml"}),
+        (
+            ["plan", "--help"],
+            "reconciler.views.html",
+            (SLOW - OF_FORMATS) | SLOW_FOR_A_LIST_OF_FORMATS | {"jsonschema_rs", "reconciler.rules.adoption", "yaml"},
+        ),
     ],
-    ids=["plan", "help"],
+    ids=["plan", "help", "help of a command"],
 )
 def test_the_offline_path_imports_nothing_slow(
     arguments: list[str], reached: str, slow: set[str], tmp_path: Path
