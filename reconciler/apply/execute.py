@@ -14,9 +14,9 @@ from typing import NamedTuple, assert_never
 
 from reconciler.apply.observe import observe_jobs
 from reconciler.engines.port import Answer, AnswerClass, Engine
-from reconciler.host.crash_report import said_of
+from reconciler.host.crash_report import error_line
 from reconciler.host.stop import Flag
-from reconciler.host.threads import Crew
+from reconciler.host.threads import WorkerPool
 from reconciler.model.commands import command, settling
 from reconciler.model.errors import CredentialsError, EngineError, ReconcilerError
 from reconciler.model.history import APPLIED, NOTE, OBSERVED, Details
@@ -146,9 +146,9 @@ class _Apply:
         place = one_core(parallelism) if session.is_local else nullcontext()
         # Where nothing new is to start after a failure, none may stand ready.
         threads = parallelism if self._fail_fast and session.is_local else session.threads(parallelism)
-        with place, Crew(threads) as crew:
+        with place, WorkerPool(threads) as pool:
             for step, actions in sorted(steps.items()):
-                yield from self._step(step, actions, crew)
+                yield from self._step(step, actions, pool)
         self._note_runs(parallelism)
         if self._fatal is not None and not self._sent:
             raise self._fatal
@@ -190,7 +190,7 @@ class _Apply:
             # The results are on record. A journal that broke is told of when the state is written.
             return
 
-    def _step(self, step: int, actions: Sequence[Action], crew: Crew) -> Iterator[Sequence[Finished]]:
+    def _step(self, step: int, actions: Sequence[Action], pool: WorkerPool) -> Iterator[Sequence[Finished]]:
         if step == _DELETE_STEP and self._unwell:
             why = "skipped: nothing is deleted once another action has failed"
             yield [Finished(_skipped(action, why), 0.0) for action in actions]
@@ -198,10 +198,10 @@ class _Apply:
         events: queue.SimpleQueue[Finished] = queue.SimpleQueue()
         self._around.session.begin(len(actions))
         for action in actions:
-            crew.submit(self._run_one, action, events)
+            pool.submit(self._run_one, action, events)
         left = len(actions)
         while left:
-            crew.help()
+            pool.help()
             ended = [events.get()]
             with suppress(queue.Empty):
                 while True:
@@ -229,7 +229,7 @@ class _Apply:
             outcome = failed(action, f"not sent: {fault}")
         except Exception as fault:  # noqa: BLE001  it must neither pass for an end nor stop what is in flight
             self._halt("skipped: reconciler itself failed")
-            outcome = failed(action, said_of(fault))
+            outcome = failed(action, error_line(fault))
         finally:
             if outcome.outcome in (Outcome.FAILED, Outcome.IN_DOUBT):
                 self._unwell = True

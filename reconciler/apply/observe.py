@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from reconciler.engines.port import Engine
-from reconciler.host.threads import each
+from reconciler.host.threads import map_in_order
 from reconciler.model.errors import EngineError, ListIncomplete
 from reconciler.model.jobs import Observation, Status
 
@@ -28,7 +28,7 @@ def observe_jobs(engine: Engine, job_ids: Sequence[str], parallelism: int) -> Ma
     if len(job_ids) >= _LIST_FROM:
         found = _listed(engine, frozenset(job_ids))
     left = [job_id for job_id in job_ids if job_id not in found]
-    found.update(zip(left, each(engine.observe, left, parallelism), strict=True))
+    found.update(zip(left, map_in_order(engine.observe, left, parallelism), strict=True))
     return found
 
 

@@ -74,11 +74,11 @@ def _fail(fault: BaseException | None) -> ExitCode:
     """Report that reconciler itself failed, outside of any command or in a thread."""
     if fault is not None:
         from reconciler.cli.failure import HINT, traceback_of
-        from reconciler.host.crash_report import said_of
+        from reconciler.host.crash_report import error_line
         from reconciler.host.safe_text import printable
 
         rest = traceback_of(fault) if "--verbose" in sys.argv else f"  {HINT}"
-        sys.stderr.write(printable(f"error: {said_of(fault)}\n{rest}\n", color=False))
+        sys.stderr.write(printable(f"error: {error_line(fault)}\n{rest}\n", color=False))
     return ExitCode.ERROR
 
 

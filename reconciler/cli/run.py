@@ -41,9 +41,9 @@ def run(shell: Shell, body: Callable[..., Any], arguments: Mapping[str, Any], *,
     except (click.ClickException, click.exceptions.Exit, click.Abort, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as fault:  # noqa: BLE001  its message may hold anything
-        from reconciler.host.crash_report import said_of
+        from reconciler.host.crash_report import error_line
 
-        show_error(shell, ReconcilerError(said_of(fault), HINT))
+        show_error(shell, ReconcilerError(error_line(fault), HINT))
         if shell.verbose:
             terminal.remark(traceback_of(fault))
         return ExitCode.ERROR

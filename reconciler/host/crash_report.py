@@ -3,9 +3,9 @@
 from errno import EAGAIN, EMFILE, ENFILE, ENOMEM
 
 
-def said_of(fault: BaseException) -> str:
+def error_line(fault: BaseException) -> str:
     """One line, without the error's own words, which may hold anything."""
-    if exhausted := is_exhaustion(fault):
+    if exhausted := exhausted_resource(fault):
         return exhausted
     step = fault.__traceback__
     while step is not None and step.tb_next is not None:
@@ -14,7 +14,7 @@ def said_of(fault: BaseException) -> str:
     return f"reconciler itself failed: {type(fault).__name__}{where}; please report it"
 
 
-def is_exhaustion(fault: BaseException) -> str:
+def exhausted_resource(fault: BaseException) -> str:
     """What this machine has no more of, in words, with what to do; "" where an error is about something else."""
     if isinstance(fault, RuntimeError) and "can't start new thread" in str(fault):
         return "no more threads can be had here: raise the limit (ulimit -u), or give a lower --parallelism"

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from reconciler.host.crash_report import is_exhaustion
+from reconciler.host.crash_report import exhausted_resource
 from reconciler.host.secrecy import without_credentials
 from reconciler.model.errors import ReconcilerError
 
@@ -59,7 +59,7 @@ def run_git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes = b""
     except FileNotFoundError as fault:
         raise Unrunnable("git is not installed", "install git 2.31 or later") from fault
     except OSError as fault:
-        if exhausted := is_exhaustion(fault):
+        if exhausted := exhausted_resource(fault):
             raise Exhausted(f"git can't be run: {fault.strerror}", exhausted) from fault
         raise Unrunnable(f"git can't be run: {fault.strerror}", "mend that") from fault
 

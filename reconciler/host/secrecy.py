@@ -73,9 +73,9 @@ class Secrets:
             # The second form is how some services write a slash in JSON.
             text = text.replace(secret, REDACTED).replace(secret.replace("/", "\\/"), REDACTED)
         # In an encoding it has no place of its own that could be cut out, so all of the text goes.
-        return REDACTED if any(map(self._is_told, _decoded(text))) else text
+        return REDACTED if any(map(self._shows_secret, _decoded(text))) else text
 
-    def _is_told(self, text: str) -> bool:
+    def _shows_secret(self, text: str) -> bool:
         if any(secret in text for secret in self._known):
             return True
         # Base64 may be broken into lines, and have two other characters in URLs (RFC 4648, 5).

@@ -30,7 +30,7 @@ class Stop:
 
     def __init__(self) -> None:
         self._is_set = False
-        self._told = threading.Condition(threading.RLock())
+        self._condition = threading.Condition(threading.RLock())
 
     def is_set(self) -> bool:
         """Whether `set` was called."""
@@ -39,8 +39,8 @@ class Stop:
     def set(self) -> None:
         """Set the flag, for good, and wake whoever waits for it."""
         self._is_set = True
-        with self._told:
-            self._told.notify_all()
+        with self._condition:
+            self._condition.notify_all()
 
     def wait(self, timeout_s: float | None = None, /) -> bool:
         """Wait until the flag is set, for `timeout_s` at most; returns whether it is."""
@@ -49,7 +49,7 @@ class Stop:
             left_s = _SLICE_S if until_s is None else until_s - time.monotonic()
             if left_s <= 0:
                 break
-            with self._told:
+            with self._condition:
                 if not self._is_set:
-                    self._told.wait(min(left_s, _SLICE_S))
+                    self._condition.wait(min(left_s, _SLICE_S))
         return self._is_set

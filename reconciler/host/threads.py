@@ -18,7 +18,7 @@ _SPARE_FILES = 12
 _ENOUGH_FILES = 4096
 
 
-class Crew:
+class WorkerPool:
     """Up to `size` threads that carry out tasks in the order in which they are given.
 
     A thread is started for each task until there are enough. If the machine gives no more of them, those that there
@@ -30,7 +30,7 @@ class Crew:
         self._tasks: SimpleQueue[_Task | None] = SimpleQueue()
         self._threads: list[Thread] = []
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> "WorkerPool":
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -41,7 +41,7 @@ class Crew:
         future: Future[_Result] = Future()
         self._tasks.put(_Task(future, work, arguments))
         if len(self._threads) < self._size:
-            thread = Thread(target=self._work, name="crew", daemon=True)
+            thread = Thread(target=self._work, name="pool", daemon=True)
             try:
                 thread.start()
             except RuntimeError:
@@ -103,17 +103,17 @@ class _Task:
             self.future.set_result(result)
 
 
-def each(work: Callable[[_Item], _Result], items: Iterable[_Item], size: int) -> list[_Result]:
+def map_in_order(work: Callable[[_Item], _Result], items: Iterable[_Item], size: int) -> list[_Result]:
     """The results of all items, in their order, by up to `size` threads at once. Raises what the first one raised."""
-    crew = Crew(max(1, size))
+    pool = WorkerPool(max(1, size))
     try:
-        futures = [crew.submit(work, item) for item in items]
-        return [crew.result(future) for future in futures]
+        futures = [pool.submit(work, item) for item in items]
+        return [pool.result(future) for future in futures]
     finally:
-        crew.close(cancel=True)
+        pool.close(cancel=True)
 
 
-def affordable(wanted: int, files_each: int) -> int:
+def affordable_connections(wanted: int, files_each: int) -> int:
     """How many connections to have at most, of `files_each` open files each: `wanted`, or as many as are left, or 1.
 
     Raises the limit on open files first, as far as that is allowed without more rights.

@@ -56,7 +56,7 @@ def decode(content: bytes, where: str) -> State:
     """The state in a file's bytes; raises `StateError` (naming `where`) unless every byte is as written."""
     _refuse_conflict(content, where)
     digest = stated_digest(content)
-    if not is_whole(content, digest):
+    if not is_intact(content, digest):
         raise StateError(f"{where} is damaged: {_damage(content, digest)}", _way_out(content, where))
     return _parse(content, where)
 
@@ -109,7 +109,7 @@ def stated_digest(content: bytes) -> str:
     return content[len(_OPENING) : end].decode("ascii", "replace")
 
 
-def is_whole(content: bytes, digest: str) -> bool:
+def is_intact(content: bytes, digest: str) -> bool:
     """Whether these are the bytes of the state file of that digest."""
     return bool(digest) and stated_digest(content) == digest == digest_of(_digested(content))
 
@@ -204,7 +204,7 @@ def text_from_json(value: object) -> str:
     return value
 
 
-def whole_from_json(value: object) -> int:
+def integer_from_json(value: object) -> int:
     """The value, which is to be a whole number; raises `TypeError` where it is not."""
     if type(value) is not int:
         raise TypeError(f"{str(value)[:80]} stands where a whole number is to be")
@@ -269,7 +269,7 @@ def _state_from_json(document: Mapping[str, Any]) -> State:
     configs: _Configs = {}
     return State(
         lineage=text_from_json(document["lineage"]),
-        serial=whole_from_json(document["serial"]),
+        serial=integer_from_json(document["serial"]),
         target=Target(text_from_json(document["target"]["engine"]), text_from_json(document["target"]["endpoint"])),
         jobs={name: record_from_json(record, configs) for name, record in document["jobs"].items()},
     )

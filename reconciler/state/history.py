@@ -22,7 +22,7 @@ from reconciler.model.history import ACCEPT, NOTE, Details, HistoryEntry, Origin
 from reconciler.model.jobs import State
 from reconciler.state.journal import Entry
 
-Line = dict[str, Any]
+HistoryLine = dict[str, Any]
 """One line's JSON object, still without `after`."""
 
 ATTRIBUTE = "*.history.jsonl merge=union"
@@ -44,7 +44,7 @@ _TEXT_BYTES = 2048
 _CONFLICT = rb"(<{7}|={7}|>{7}|\|{7})( |$)"
 
 
-class Written(NamedTuple):
+class StoredLine(NamedTuple):
     """A line as it stands in the file: its number, its checksum, those that it follows, and what it says."""
 
     number: int
@@ -58,7 +58,7 @@ class Written(NamedTuple):
         return self.entry.op, self.entry.settles
 
 
-class Past(NamedTuple):
+class StoredHistory(NamedTuple):
     """A history as it was found: where it stands and its content, b"" for none.
 
     `unwritten` are lines of the journal that it may lack, `state` is the state once they are told, None
@@ -67,7 +67,7 @@ class Past(NamedTuple):
 
     where: str
     content: bytes
-    unwritten: Sequence[Line] = ()
+    unwritten: Sequence[HistoryLine] = ()
     state: State | None = None
     trouble: str = ""
 
@@ -87,7 +87,7 @@ def history_path(state_path: str) -> str:
     return f"{state_path.removesuffix('.state.json')}.history.jsonl"
 
 
-def append(disk: Disk, path: str, mode: int, lines: Sequence[Line], *, again: bool = False) -> None:
+def append(disk: Disk, path: str, mode: int, lines: Sequence[HistoryLine], *, again: bool = False) -> None:
     """Append lines, and return once they are on disk; with `again`, only those that are not there yet.
 
     What cannot be read in the file stays as it is: no call waits for a history to be mended. If another program
@@ -108,7 +108,7 @@ class _Replaced(Exception):
     """Another program replaced the history while it was written anew."""
 
 
-def _append_once(disk: Disk, path: str, mode: int, lines: Sequence[Line], *, again: bool) -> None:
+def _append_once(disk: Disk, path: str, mode: int, lines: Sequence[HistoryLine], *, again: bool) -> None:
     stamp = disk.stamp(path)
     content = disk.read(path) or b""
 
@@ -133,18 +133,18 @@ def _append_once(disk: Disk, path: str, mode: int, lines: Sequence[Line], *, aga
     replace(disk, path, whole, disk.mode(path) or mode, refuse_replaced)
 
 
-def encode(line: Line, after: Sequence[str]) -> bytes:
+def encode(line: HistoryLine, after: Sequence[str]) -> bytes:
     """The bytes of one line, without its end."""
     import json
 
     return json.dumps({**line, "after": list(after)}, sort_keys=True, separators=(",", ":")).encode()
 
 
-def read(content: bytes) -> tuple[list[Written], list[int]]:
+def read(content: bytes) -> tuple[list[StoredLine], list[int]]:
     """The lines of a history in the order in which they stand, and the numbers of those that can't be read."""
     import json
 
-    written: list[Written] = []
+    written: list[StoredLine] = []
     damaged: list[int] = []
     for number, line in enumerate(content.split(b"\n"), 1):
         text = line.rstrip(b"\r")
@@ -159,7 +159,7 @@ def read(content: bytes) -> tuple[list[Written], list[int]]:
         if entry is None or not isinstance(after, list) or not all(isinstance(one, str) for one in after):
             damaged.append(number)
         else:
-            written.append(Written(number, _checksum(text), after, entry))
+            written.append(StoredLine(number, _checksum(text), after, entry))
     return written, damaged
 
 
@@ -197,15 +197,15 @@ def entry_of(document: object) -> HistoryEntry | None:
     )
 
 
-def faults(past: Past) -> list[str]:
+def faults(stored: StoredHistory) -> list[str]:
     """What is wrong with a history, in words: lines damaged, told twice, changed or missing; none where it is whole."""
-    written, damaged = read(past.content)
-    texts = past.content.split(b"\n")
+    written, damaged = read(stored.content)
+    texts = stored.content.split(b"\n")
     found = [
         (number, "a mark of a git merge conflict" if re.match(_CONFLICT, texts[number - 1]) else "it can't be read")
         for number in damaged
     ]
-    first: dict[tuple[str, bool], Written] = {}
+    first: dict[tuple[str, bool], StoredLine] = {}
     for one in written:
         known = first.setdefault(one.key, one)
         if known is not one:
@@ -222,13 +222,13 @@ def faults(past: Past) -> list[str]:
                 (one.number, f"no line comes before it, and the state was at serial {one.entry.serial - 1} before")
             )
     said = [f"line {number}: {what}" for number, what in sorted(found)]
-    if past.state is not None:
-        told = [entry.serial for entry in past.entries if entry.lineage == past.state.lineage]
-        if max(told, default=0) < past.state.serial:
+    if stored.state is not None:
+        told = [entry.serial for entry in stored.entries if entry.lineage == stored.state.lineage]
+        if max(told, default=0) < stored.state.serial:
             end = f"ends with serial {max(told)}" if told else "has nothing of it"
-            said.append(f"the state is at serial {past.state.serial}, and the history {end}")
-    if past.trouble:
-        said.append(f"how it ends can't be checked: {past.trouble}")
+            said.append(f"the state is at serial {stored.state.serial}, and the history {end}")
+    if stored.trouble:
+        said.append(f"how it ends can't be checked: {stored.trouble}")
     return said
 
 
@@ -267,7 +267,7 @@ def origin_to_json(origin: Origin) -> dict[str, Any]:
     return _without_empty(origin._asdict())
 
 
-def call_line(intent: Entry, result: Entry | None) -> Line:
+def call_line(intent: Entry, result: Entry | None) -> HistoryLine:
     """The line of a call; without a result nobody knows what became of it."""
     doubt = intent["doubt"]
     end = (
@@ -278,17 +278,17 @@ def call_line(intent: Entry, result: Entry | None) -> Line:
     return _line(intent, {"op": doubt["op"], "verb": doubt["verb"], "at": doubt["sentAt"], **end})
 
 
-def settled_line(result: Entry) -> Line:
+def settled_line(result: Entry) -> HistoryLine:
     """The line that says what became of a call in doubt."""
     return _line(result, {"op": result["op"], "verb": result["verb"], **_own(result, "details")})
 
 
-def record_line(entry: Entry) -> Line:
+def record_line(entry: Entry) -> HistoryLine:
     """The line of a record that changed without a call."""
     return _line(entry, {"op": entry["op"], "verb": entry["verb"], **_own(entry, "details")})
 
 
-def many_lines(entry: Entry) -> list[Line]:
+def batch_lines(entry: Entry) -> list[HistoryLine]:
     """The lines of several records that changed in one step: one for each job, by name."""
     return [
         _line(entry, {"op": f"{entry['op']}/{job}", "verb": entry["verb"], "job": job, **more})
@@ -296,14 +296,14 @@ def many_lines(entry: Entry) -> list[Line]:
     ]
 
 
-def lines_of(entries: Sequence[Entry], *, ended: bool) -> list[Line]:
+def history_lines(entries: Sequence[Entry], *, ended: bool) -> list[HistoryLine]:
     """The lines of these records of the journal; `ended` says that no more will come of an open intent.
 
     A record of before there were histories has none. Raises `KeyError`, `TypeError` or `ValueError` on
     other shapes.
     """
     intents: dict[str, Entry] = {}
-    lines: list[Line] = []
+    lines: list[HistoryLine] = []
     for entry in entries:
         match entry["type"]:
             case "intent":
@@ -315,7 +315,7 @@ def lines_of(entries: Sequence[Entry], *, ended: bool) -> list[Line]:
             case "record" if "op" in entry:
                 lines.append(record_line(entry))
             case "records" | "moves" if "op" in entry:
-                lines += many_lines(entry)
+                lines += batch_lines(entry)
     if ended:
         lines += [call_line(intent, None) for intent in [*intents.values(), *announced_in(entries)]]
     for line in lines:
@@ -329,7 +329,7 @@ def announced_in(entries: Sequence[Entry]) -> list[Entry]:
     return list(announced[-1]) if announced else []
 
 
-def stamped(lines: Sequence[Line], lineage: str, serial: int) -> list[Line]:
+def stamped(lines: Sequence[HistoryLine], lineage: str, serial: int) -> list[HistoryLine]:
     """The lines as they are written, naming the state that holds what they tell of.
 
     A note adds to what the line of a run says already; it has a line only where there is no other, so
@@ -339,7 +339,7 @@ def stamped(lines: Sequence[Line], lineage: str, serial: int) -> list[Line]:
     return [{**line, "lineage": lineage, "serial": serial} for line in kept]
 
 
-def _line(entry: Entry, own: Mapping[str, Any]) -> Line:
+def _line(entry: Entry, own: Mapping[str, Any]) -> HistoryLine:
     common = {name: entry[name] for name in ("job", "id", "at", "reason") if name in entry}
     return _without_empty({**common, **_own(entry, "by"), **own})
 
@@ -348,7 +348,7 @@ def _own(entry: Entry, name: str) -> dict[str, Any]:
     return dict(entry.get(name, {}))
 
 
-def _key(line: Line) -> tuple[str, bool]:
+def _key(line: HistoryLine) -> tuple[str, bool]:
     entry = entry_of(line)
     if entry is None:
         raise ValueError("a record of the journal is about no call")

@@ -17,7 +17,7 @@ from reconciler.model.jobs import State, Target
 
 if TYPE_CHECKING:
     from reconciler.manifest import DeclaredState
-    from reconciler.state.history import Past
+    from reconciler.state.history import StoredHistory
     from reconciler.state.port import Store
     from reconciler.state.session import Session
 
@@ -167,16 +167,16 @@ class CheckedStore:
     def _loss(self) -> str:
         """That the state is gone, where a history beside it tells of one; else ""."""
         try:
-            past = self._store.past()
+            stored = self._store.read_history()
         except StateError:  # a history that can't be read is refused before anything is added to it
             return ""
-        if not past.content.strip():
+        if not stored.content.strip():
             return ""
-        written = [entry for entry in past.entries if entry.serial]
-        if not written and past.entries:  # calls that were rejected leave a history and no state
+        written = [entry for entry in stored.entries if entry.serial]
+        if not written and stored.entries:  # calls that were rejected leave a history and no state
             return ""
         last = f"tells of serial {written[-1].serial}, of {written[-1].at}" if written else "holds what can't be read"
-        return f"the state is gone: {self.where} is not there, and {past.where} {last}"
+        return f"the state is gone: {self.where} is not there, and {stored.where} {last}"
 
     def _gone(self, loss: str) -> Refused:
         """The refusal to start afresh, with the ways out."""
@@ -226,8 +226,8 @@ class CheckedStore:
     def _apart(self) -> str:
         return f"if its state is meant to stand apart: {_with_state('plan', self._home.url)}"
 
-    def past(self) -> "Past":
-        return self._store.past()
+    def read_history(self) -> "StoredHistory":
+        return self._store.read_history()
 
     def put(self, state: State, target: Target, timeout_s: float) -> bool:
         return self._store.put(state, target, timeout_s)

@@ -29,7 +29,7 @@ from reconciler.model.errors import ExitCode, StateError
 Entry = Mapping[str, Any]
 """One record's JSON object. The journal's own are `n`, its number, and `flushed`, how many were on disk before."""
 
-_OWN = frozenset({"n", "flushed"})
+_JOURNAL_FIELDS = frozenset({"n", "flushed"})
 
 CHUNK_BYTES = 64 * 1024
 """Space is taken ahead in chunks of this, or of as much as is written, up to a limit."""
@@ -122,7 +122,7 @@ def journal_path(path: str) -> str:
     return f"{path}.journal"
 
 
-def encoded(entry: Entry) -> bytes:
+def encode_entry(entry: Entry) -> bytes:
     """The JSON of an entry."""
     return _encoder()(entry).encode()
 
@@ -249,8 +249,8 @@ class Journal:
         """Write and flush the first entries, then give the file the name of the journal."""
         for entry in entries:
             # An entry of an earlier journal still has the number that it had there.
-            self._add(encoded({name: value for name, value in entry.items() if name not in _OWN}))
-        self._write(*self._taken())
+            self._add(encode_entry({name: value for name, value in entry.items() if name not in _JOURNAL_FIELDS}))
+        self._write(*self._take_unwritten())
         self._file.sync()
         before_rename()
         self._disk.rename(self._temporary_path, self._path)
@@ -267,7 +267,7 @@ class Journal:
     def _flush(self) -> None:
         """Write and flush all records that there are by now, wake whoever waits for them, and let the next one lead."""
         with self._turn:
-            upto, led, unwritten = self._number, self._waiting, self._taken()
+            upto, led, unwritten = self._number, self._waiting, self._take_unwritten()
             self._waiting = []
         failure: OSError | None = None
         try:
@@ -308,7 +308,7 @@ class Journal:
         self._offset += len(record)
         self._number += 1
 
-    def _taken(self) -> tuple[int, bytes]:
+    def _take_unwritten(self) -> tuple[int, bytes]:
         """What is yet to be written, and where; from here on that is the caller's to do."""
         content = b"".join(self._unwritten)
         self._unwritten.clear()

@@ -10,21 +10,21 @@ from reconciler.model.jobs import State, Target
 from reconciler.state import codec, history
 from reconciler.state.journal import Entry, Journal, JournalDamaged, decode, journal_path
 from reconciler.state.replay import (
-    BEGAN_FROM,
     NO_FILE,
-    Loaded,
+    STARTED_FROM,
+    LoadedState,
     checkpoint_entry,
-    fit,
     header_of,
     held_count,
     lacking,
+    match_journal,
     merged,
     replayed,
     started_from,
 )
 
 
-def load(disk: Disk, path: str, target: Target | None) -> Loaded | None:
+def load(disk: Disk, path: str, target: Target | None) -> LoadedState | None:
     """Read state file and journal, None where there is neither. Writes nothing.
 
     Raises `StateError` where they are damaged, do not belong together, or are for another target;
@@ -39,7 +39,7 @@ def load(disk: Disk, path: str, target: Target | None) -> Loaded | None:
     folded: list[Entry] = []
     with only_known_shapes(path):
         if journal is not None:
-            base, folded, entries = fit(base, digest, decode(journal, journal_path(path)), path)
+            base, folded, entries = match_journal(base, digest, decode(journal, journal_path(path)), path)
         if base is None:
             return None
         if target is not None:
@@ -47,13 +47,13 @@ def load(disk: Disk, path: str, target: Target | None) -> Loaded | None:
         loaded = replayed(base, digest, entries)
         if entries:
             codec.refuse_ambiguous(loaded.state.jobs, f"{path}, with the journal beside it,")
-        before = history.stamped(history.lines_of(folded, ended=False), base.lineage, base.serial)
+        before = history.stamped(history.history_lines(folded, ended=False), base.lineage, base.serial)
         return loaded._replace(unwritten=(*before, *loaded.unwritten), stamp=stamp)
 
 
 def salvage(
     disk: Disk, path: str, target: Target, lineage: str, *, has_moved: bool = False
-) -> tuple[Loaded, list[str]]:
+) -> tuple[LoadedState, list[str]]:
     """What is on disk as `state accept` takes it: what can be read, whatever the digests say, and remarks on it.
 
     The journal's records are replayed over the file, except those that the journal says the file holds. Where the
@@ -133,7 +133,7 @@ def mark_held(disk: Disk, path: str, state: State, digest: str, *, was_sound: bo
     except JournalDamaged as fault:
         header = next((entry for entry in fault.readable if entry.get("type") == "header"), {})
         rest = [entry for entry in fault.readable if entry.get("type") != "header"]
-    started = header if was_sound else {**header_of(state, NO_FILE), BEGAN_FROM: started_from(header)}
+    started = header if was_sound else {**header_of(state, NO_FILE), STARTED_FROM: started_from(header)}
     Journal(
         disk, journal_path(path), disk.mode(path) or 0o600, [started, *rest, checkpoint_entry(state.serial, digest)]
     ).close()

@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from reconciler.model.jobs import State, Target
-from reconciler.state.history import Past
+from reconciler.state.history import StoredHistory
 from reconciler.state.session import Session
 
 
@@ -31,7 +31,7 @@ class Store(Protocol):
         Raises `LockTaken` where another command holds the lock for longer than `timeout_s`.
         """
 
-    def past(self) -> Past:
+    def read_history(self) -> StoredHistory:
         """What was done. Writes nothing; a state that is refused does not keep it from being read."""
 
     def put(self, state: State, target: Target, timeout_s: float) -> bool:

@@ -16,7 +16,7 @@ _LONGEST_REASON = 500
 NO_FILE = "none"
 """In place of the digest of a file that a journal starts from: it fits none."""
 
-BEGAN_FROM = "began"
+STARTED_FROM = "began"
 """The field of a header that keeps the digest of the file which the journal started from, beside `NO_FILE`.
 
 Where the state could not be put in place, the command that is given again takes the same records from the journal.
@@ -27,7 +27,7 @@ _NO_ANSWER = "no answer is recorded: the command ended before the answer came"
 ANNOUNCED = "announced before an apply that recorded nothing more: it may have been sent, or not"
 
 
-class Loaded(NamedTuple):
+class LoadedState(NamedTuple):
     """What is on disk. `digest` is the state file's, "" for none.
 
     `entries` are the journal's records that the file lacks, None where there is no journal. `state`
@@ -40,7 +40,7 @@ class Loaded(NamedTuple):
     digest: str
     entries: tuple[Entry, ...] | None
     changed: bool
-    unwritten: tuple[history.Line, ...] = ()
+    unwritten: tuple[history.HistoryLine, ...] = ()
     stamp: object = None
     in_flight: frozenset[str] = frozenset()
 
@@ -50,7 +50,7 @@ class Loaded(NamedTuple):
         return self.state.serial - self.changed
 
 
-def merged(theirs: State, entries: Sequence[Entry], remarks: list[str]) -> Loaded:
+def merged(theirs: State, entries: Sequence[Entry], remarks: list[str]) -> LoadedState:
     """A state, and over it the records of a journal that started from another state.
 
     A job that one side changed is recorded as that side has it. Where both sides changed a job, the record of the
@@ -113,7 +113,9 @@ def _with_both_tokens(record: Record, other: Record) -> Record:
     return record._replace(run_tokens=record.run_tokens | other.run_tokens, protect=record.protect or other.protect)
 
 
-def fit(base: State | None, digest: str, entries: list[Entry], path: str) -> tuple[State, list[Entry], list[Entry]]:
+def match_journal(
+    base: State | None, digest: str, entries: list[Entry], path: str
+) -> tuple[State, list[Entry], list[Entry]]:
     """The state that the journal starts from, the records that it holds already, and those that it lacks.
 
     Raises `StateError` where the file is neither the one that the journal started from nor one that
@@ -127,7 +129,7 @@ def fit(base: State | None, digest: str, entries: list[Entry], path: str) -> tup
         )
     if base is None and not header["digest"]:
         lineage, engine, endpoint = (codec.text_from_json(header[name]) for name in ("lineage", "engine", "endpoint"))
-        return State(lineage, codec.whole_from_json(header["serial"]), Target(engine, endpoint), {}), [], rest
+        return State(lineage, codec.integer_from_json(header["serial"]), Target(engine, endpoint), {}), [], rest
     if base is not None and header["lineage"] == base.lineage:
         held = held_count(rest, digest)
         if held:
@@ -152,7 +154,7 @@ def held_count(entries: Sequence[Entry], digest: str) -> int:
 def lacking(entries: Sequence[Entry], digest: str) -> list[Entry]:
     """The records that the state of this digest lacks; a call that has no result yet is among them."""
     held = held_count(entries, digest)
-    return [*intents_open(entries[:held]), *entries[held:]]
+    return [*open_intents(entries[:held]), *entries[held:]]
 
 
 def header_of(state: State, digest: str) -> dict[str, object]:
@@ -170,7 +172,7 @@ def header_of(state: State, digest: str) -> dict[str, object]:
 
 def started_from(header: Entry) -> object:
     """The digest of the state file that a journal started from, also once `mark_held` has written its header anew."""
-    return header.get(BEGAN_FROM, header.get("digest"))
+    return header.get(STARTED_FROM, header.get("digest"))
 
 
 def checkpoint_entry(serial: int, digest: str) -> dict[str, object]:
@@ -183,7 +185,7 @@ def replayed(
     digest: str,
     entries: Sequence[Entry] | None,
     moved: Callable[[Mapping[str, Record], Mapping[str, str]], dict[str, Record]] | None = None,
-) -> Loaded:
+) -> LoadedState:
     jobs = dict(base.jobs)
     for entry in entries or ():
         if entry["type"] in ("result", "record"):
@@ -193,7 +195,7 @@ def replayed(
             jobs |= {name: codec.record_from_json(record) for name, record in entry["records"].items()}
         elif entry["type"] == "moves":
             jobs = (moved or renamed)(jobs, entry["moves"])
-    unanswered = intents_open(entries or ())
+    unanswered = open_intents(entries or ())
     for entry in unanswered:
         jobs[entry["job"]] = in_doubt(jobs.get(entry["job"]), entry)
     if entries:
@@ -202,12 +204,12 @@ def replayed(
     changed = jobs != base.jobs
     kept = None if entries is None else tuple(entries)
     state = base._replace(jobs=jobs, serial=base.serial + changed)
-    unwritten = history.stamped(history.lines_of(entries or (), ended=True), state.lineage, state.serial)
+    unwritten = history.stamped(history.history_lines(entries or (), ended=True), state.lineage, state.serial)
     in_flight = frozenset(entry["job"] for entry in unanswered)
-    return Loaded(state, digest, kept, changed, tuple(unwritten), in_flight=in_flight)
+    return LoadedState(state, digest, kept, changed, tuple(unwritten), in_flight=in_flight)
 
 
-def intents_open(entries: Sequence[Entry]) -> list[Entry]:
+def open_intents(entries: Sequence[Entry]) -> list[Entry]:
     """The calls without a result; those that are only announced come last."""
     concluded = {entry["op"] for entry in entries if entry["type"] == "result"}
     intents = [e for e in entries if e["type"] == "intent"] + history.announced_in(entries)

@@ -23,13 +23,13 @@ from reconciler.state.journal import (
     Entry,
     Journal,
     JournalBroken,
-    encoded,
+    encode_entry,
     journal_path,
     record_bytes,
 )
 from reconciler.state.replay import (
     ANNOUNCED,
-    Loaded,
+    LoadedState,
     checkpoint_entry,
     header_of,
     in_doubt,
@@ -85,7 +85,7 @@ class Session:
         self,
         disk: Disk,
         path: str,
-        loaded: Loaded | None,
+        loaded: LoadedState | None,
         fresh: Callable[[], State],
         noted: Callable[[State, str], None],
         scribe: Scribe,
@@ -102,7 +102,7 @@ class Session:
         self._origin: Origin | None = None
         self._plan, self._allowed = "", ""
         self._signature: dict[str, object] = {}
-        self._lines: list[history.Line] = []
+        self._lines: list[history.HistoryLine] = []
         self._mode = disk.mode(path) or 0o600
         self._is_locked = is_locked
         self._digest = loaded.digest if loaded else ""
@@ -205,19 +205,19 @@ class Session:
         ]
         by = self._by()
         with self._writing() as journal:
-            journal.append(encoded({"type": "announced", "intents": [{**intent, "by": by} for intent in intents]}))
+            journal.append(encode_entry({"type": "announced", "intents": [{**intent, "by": by} for intent in intents]}))
         try:
             yield
         finally:
             with self._writing() as journal:
-                journal.append(encoded({"type": "announced", "intents": []}))
+                journal.append(encode_entry({"type": "announced", "intents": []}))
 
     def intend(self, name: str, job_id: str, doubt: Doubt, reason: str = "") -> None:
         """Put on disk that a call is about to be sent; `doubt` is what stays if no result follows."""
         entry = {"type": "intent", **intent_fields(name, job_id, doubt, reason), "by": self._by()}
-        content, before = encoded(entry), self._jobs.get(name)
+        content, before = encode_entry(entry), self._jobs.get(name)
         # All that the record may become is in this one and in the doubt.
-        known_bytes = len(encoded(record_fields(name, before))) if before is not None else 0
+        known_bytes = len(encode_entry(record_fields(name, before))) if before is not None else 0
         room = RESERVE_BYTES + record_bytes(len(content) + known_bytes)
         with self._writing() as journal:
             self._has_intended = True
@@ -241,7 +241,7 @@ class Session:
             entry |= {**self._signed(before or record), "verb": verb or "call", "op": op}
         # What became of a call of this session is kept whatever happened to the files.
         with self._writing(is_result=call is not None) as journal:
-            journal.append(encoded(entry), reserve_bytes=-call.room_bytes if call else 0)
+            journal.append(encode_entry(entry), reserve_bytes=-call.room_bytes if call else 0)
             self._open.pop(op, None)
             self._put(name, record)
             self._lines.append(history.call_line(call.intent, entry) if call else history.settled_line(entry))
@@ -263,7 +263,7 @@ class Session:
             "details": history.details_to_json(details or Details()),
         }
         with self._writing() as journal:
-            journal.append(encoded(entry))
+            journal.append(encode_entry(entry))
             self._put(name, record)
             self._lines.append(history.record_line(entry))
         self._checkpoint_if_long()
@@ -281,10 +281,10 @@ class Session:
             "lines": {name: {"id": record.id, **details} for name, record in records.items()},
         }
         with self._writing() as journal:
-            journal.append(encoded(entry))
+            journal.append(encode_entry(entry))
             for name, record in records.items():
                 self._put(name, record)
-            self._lines += history.many_lines(entry)
+            self._lines += history.batch_lines(entry)
         self._checkpoint_if_long()
 
     def move(self, moves: Mapping[str, str]) -> None:
@@ -302,10 +302,10 @@ class Session:
                 },
             }
             with self._writing() as journal:
-                journal.append(encoded(entry))
+                journal.append(encode_entry(entry))
                 self._jobs = renamed(self._jobs, moves)
                 self._changed = True
-                self._lines += history.many_lines(entry)
+                self._lines += history.batch_lines(entry)
 
     def drop_spent(self, names: tuple[str, ...]) -> None:
         """Drop these records from memory; they leave the file with its next write, and cause none."""
@@ -397,7 +397,7 @@ class Session:
         names += self._in_file.keys() - self._jobs.keys()
         with suppress(JournalBroken):
             journal.append(
-                encoded(
+                encode_entry(
                     {
                         "type": "base",
                         "records": {
@@ -441,7 +441,7 @@ class Session:
         state = State(self._lineage, self._serial + 1, self._target, self._jobs)
         content = codec.encode(state)
         digest = codec.stated_digest(content)
-        journal.append(encoded(checkpoint_entry(state.serial, digest)))
+        journal.append(encode_entry(checkpoint_entry(state.serial, digest)))
         replace_file(self._disk, self._path, content, self._mode, self._refuse_displaced)
         self._stamp = self._disk.stamp(self._path)
         self._in_file = dict(self._jobs)
@@ -449,7 +449,7 @@ class Session:
         self._written_bytes = len(content)
         self._noted(state, digest)
 
-    def _tell(self, lines: Sequence[history.Line], *, again: bool = False) -> None:
+    def _tell(self, lines: Sequence[history.HistoryLine], *, again: bool = False) -> None:
         """Append to the history; with `again`, what it lacks."""
         if not lines:
             return
@@ -532,7 +532,7 @@ class Session:
             return f"{self._path} can no longer be read"
         if content is None and self._digest:
             return f"{self._path} was removed"
-        if content is not None and not codec.is_whole(content, self._digest):
+        if content is not None and not codec.is_intact(content, self._digest):
             return f"another file took the place of {self._path}"
         self._stamp = stamp
         return ""

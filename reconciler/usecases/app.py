@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reconciler.host.crash_report import said_of
+from reconciler.host.crash_report import error_line
 from reconciler.model.commands import command, settling
 from reconciler.model.errors import (
     EngineError,
@@ -288,7 +288,7 @@ def _apply(
     except Exception as fault:
         if session is None or not session.has_sent:
             raise
-        words = fault.message if isinstance(fault, ReconcilerError) else said_of(fault)
+        words = fault.message if isinstance(fault, ReconcilerError) else error_line(fault)
         raise Halted(words, is_in_doubt=bool(session.doubtful)) from fault
     actions = sorted((outcome.action for outcome in done.values()), key=lambda a: (STEPS[a.kind], a.job))
     outcomes = tuple(done[action.job] for action in actions)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from reconciler.rules.matching import Matching
     from reconciler.rules.naming import Meant
     from reconciler.rules.review import Review
-    from reconciler.state.history import Past
+    from reconciler.state.history import StoredHistory
 
 _LATEST = 20
 """So many entries of each job a page shows."""
@@ -80,10 +80,10 @@ def history(place: Place, world: World, job: str = "", since: str = "") -> list[
     Raises `ReconcilerError` where nothing is told of the job, or there is no such commit.
     """
     place = at_home(place, world)
-    past = open_store(place, world).past()
-    entries = past.entries
+    stored = open_store(place, world).read_history()
+    entries = stored.entries
     if job:
-        entries = _entries_of(job, entries, past, place, world)
+        entries = _entries_of(job, entries, stored, place, world)
     if re.fullmatch(_DATE, since):
         start_s = _seconds(since)
         entries = [entry for entry in entries if _seconds(entry.at) >= start_s]
@@ -102,15 +102,17 @@ def history(place: Place, world: World, job: str = "", since: str = "") -> list[
     return entries[::-1]
 
 
-def _entries_of(job: str, entries: list[HistoryEntry], past: "Past", place: Place, world: World) -> list[HistoryEntry]:
+def _entries_of(
+    job: str, entries: list[HistoryEntry], stored: "StoredHistory", place: Place, world: World
+) -> list[HistoryEntry]:
     """What was done to one job. Others that had its name are told of. Raises `ReconcilerError` where nothing was."""
     from reconciler.rules.naming import meant_by
 
     place, declared = declared_at(place, world)
     job_id = (declared.ids or {}).get(job, "")
-    if not job_id and past.state is not None:
+    if not job_id and stored.state is not None:
         try:
-            job_id = meant_by(job, declared.ids, past.state.jobs).record.id
+            job_id = meant_by(job, declared.ids, stored.state.jobs).record.id
         except ReconcilerError:  # it was recorded before, or its id was given
             pass
     found = of_job(entries, job) if not job_id else [entry for entry in entries if entry.id == job_id]
@@ -124,7 +126,7 @@ def _entries_of(job: str, entries: list[HistoryEntry], past: "Past", place: Plac
         shows_all = f"{command('history')} shows all of its entries"
         hint = f"did you mean {command('history', near)}? {shows_all}" if near else shows_all
         raise UnknownJob(
-            f"{past.where} has no entry for {said}",
+            f"{stored.where} has no entry for {said}",
             f"other jobs had that name before: {named}" if others else hint,
         )
     if others:
@@ -138,20 +140,20 @@ def check(place: Place, world: World) -> Checked:
     from reconciler.state.history import ATTRIBUTE, faults
 
     place = at_home(place, world)
-    past = open_store(place, world).past()
+    stored = open_store(place, world).read_history()
     remarks = []
-    if past.unwritten:
+    if stored.unwritten:
         remarks.append("a command was killed: the next command adds to the history what the journal holds")
-    is_file = not is_on_branch(place) and os.path.exists(past.where)
-    if is_file and attribute(past.where, "merge") not in (None, "union"):
+    is_file = not is_on_branch(place) and os.path.exists(stored.where)
+    if is_file and attribute(stored.where, "merge") not in (None, "union"):
         remarks.append(f"git does not merge it by lines: add `{ATTRIBUTE}` to .gitattributes")
-    return Checked(len(past.entries), faults(past), remarks)
+    return Checked(len(stored.entries), faults(stored), remarks)
 
 
 def histories(place: Place, world: World) -> Mapping[str, Sequence[HistoryEntry]]:
     """The latest entries of each job by engine job id, oldest first; none where the history can't be read."""
     try:
-        entries = open_store(at_home(place, world), world).past().entries
+        entries = open_store(at_home(place, world), world).read_history().entries
     except StateError:  # a page is about what is planned
         return EMPTY
     of_id: dict[str, list[HistoryEntry]] = {}
@@ -167,12 +169,12 @@ def recorded_at(place: Place, world: World, revision: str) -> State:
     """
     place = at_home(place, world)
     if is_on_branch(place):
-        past = open_branch(place, world).past_at(revision)
-        if past.trouble:
-            raise StateError(f"at {revision}, {past.trouble}", "look at another revision")
-        if past.state is None:
+        stored = open_branch(place, world).read_history_at(revision)
+        if stored.trouble:
+            raise StateError(f"at {revision}, {stored.trouble}", "look at another revision")
+        if stored.state is None:
             raise ReconcilerError(f"{state_name(place)} was not there at {revision}", "name a later revision")
-        return past.state
+        return stored.state
     from reconciler.manifest.revisions import file_at
     from reconciler.state.codec import decode
 
@@ -307,7 +309,7 @@ def _refusal(plan: Plan, manifest: "Manifest", recorded: int, present: int) -> R
 def _history_at(place: Place, world: World, revision: str) -> bytes:
     """The history as it was committed, b"" for none."""
     if is_on_branch(place):
-        return open_branch(place, world).past_at(revision).content
+        return open_branch(place, world).read_history_at(revision).content
     from reconciler.manifest.revisions import file_at
     from reconciler.state.history import history_path
 

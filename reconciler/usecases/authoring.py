@@ -157,7 +157,7 @@ def rerun(place: Place, world: World, name: str, token: str | None, today: str) 
     record = subject.record
     if record is not None and subject.renamed_from:
         world.tell(Meant(name, subject.renamed_from, record).remark)
-    used, told = _tokens_of(record), _tokens_in(store.past().entries, job)
+    used, told = _tokens_of(record), _tokens_in(store.read_history().entries, job)
     if token is None:
         fresh = _fresh_token(today, used | told | ({job.run_token} if job.run_token else set()))
     else:
@@ -261,7 +261,7 @@ def _found(
     Those that are taken over already are left out.
     """
     from reconciler.apply.observe import observe_jobs
-    from reconciler.host.threads import each
+    from reconciler.host.threads import map_in_order
     from reconciler.manifest.faults import job_fault
     from reconciler.rules.adoption import Found, named
 
@@ -282,7 +282,7 @@ def _found(
             if job_id not in declared and observed.status is not Status.MISSING
         ]
     # A list may tell less of a job than the job itself does.
-    whole = each(lambda job: engine.observe(job[0]) if job[1].config is None else job[1], jobs, parallelism)
+    whole = map_in_order(lambda job: engine.observe(job[0]) if job[1].config is None else job[1], jobs, parallelism)
     jobs = [(job_id, observed) for (job_id, _), observed in zip(jobs, whole, strict=True)]
     if wanted.ids:
         observed_as = dict(jobs)

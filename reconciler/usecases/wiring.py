@@ -113,7 +113,7 @@ def open_engine(
     from reconciler.engines.bytenite.auth import Credentials
     from reconciler.engines.bytenite.engine import ByteniteEngine
     from reconciler.engines.http.network import network_for
-    from reconciler.host.threads import affordable
+    from reconciler.host.threads import affordable_connections
 
     with ExitStack() as stack:
         endpoint = target.endpoint
@@ -124,7 +124,7 @@ def open_engine(
             credentials = Credentials(access_token=token)
             endpoint = stack.enter_context(_embedded_sandbox(place, token)).endpoint
         # The embedded server has the other end of each connection.
-        connections = affordable(options.parallelism, 1 if target.endpoint else 2)
+        connections = affordable_connections(options.parallelism, 1 if target.endpoint else 2)
         network = network_for(endpoint, access, world.env)
         for secret in network.proxy.secrets if network.proxy else ():
             world.noted(secret)

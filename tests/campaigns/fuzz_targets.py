@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from jsonschema import Draft202012Validator
 
 from checkout import ROOT, TESTS
-from journals import encode_entry
+from journals import record_of
 from lossy_disk import SCRIBE, LossyDisk
 from reconciler.engines.bytenite.answers import answer_from, may_repeat
 from reconciler.engines.bytenite.auth import Credentials, Grant, Tokens
@@ -254,7 +254,7 @@ def session(content: bytes) -> None:
     entries = [entry for line in content.split(b"\n") if isinstance(entry := json_document(line), dict)]
     if not entries or entries[0].get("type") != "header":
         entries.insert(0, _HEADER)
-    written = b"".join(encode_entry(entry, number) for number, entry in enumerate(entries)) + bytes(64)
+    written = b"".join(record_of(entry, number) for number, entry in enumerate(entries)) + bytes(64)
     disk = LossyDisk(Random(1))
     if entries[0].get("digest") != "":
         disk.create(_STATE_PATH, 0o600).write(0, codec.encode(_STATE))
@@ -412,7 +412,7 @@ def observation(content: bytes) -> None:
     doubt = _DOUBT._replace(before=found.evidence)
     _assert_sound(State("l", 1, TARGET, {"a": Record("1", None, doubt=doubt)}))
     record = codec.record_to_json(Record("1", None, doubt=doubt))
-    assert len(encode_entry({"type": "result", "op": "o", "job": "a", "record": record}, 1)) <= RESERVE_BYTES
+    assert len(record_of({"type": "result", "op": "o", "job": "a", "record": record}, 1)) <= RESERVE_BYTES
     for verb in Verb:
         for before in (None, _BEFORE, found.evidence):
             assert isinstance(trace_of(verb, before, found), Trace)

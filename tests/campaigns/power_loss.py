@@ -237,15 +237,15 @@ class Machine:
 
     def check_history(self) -> None:
         """Each call that was on record is told of once, and nothing is missing, once a session was left in peace."""
-        past = self.store().past()
-        if past.unwritten:
+        stored = self.store().read_history()
+        if stored.unwritten:
             raise Violation("the history lacks what is in a journal that is left")
-        calls = Counter(one.entry.op for one in history.read(past.content)[0] if not one.entry.settles)
+        calls = Counter(one.entry.op for one in history.read(stored.content)[0] if not one.entry.settles)
         missing = self.promises.ops - calls.keys()
         twice = [op for op, times in calls.items() if times > 1]
         if missing or twice:
             raise Violation(f"the history lacks {missing}, and has twice {twice}")
-        if found := history.faults(past):
+        if found := history.faults(stored):
             raise Violation(f"the history has faults: {found}")
 
 
@@ -698,7 +698,7 @@ class Applies:
             patch.object(app, "open_store", store),
             patch.object(planning, "commit_of", lambda place, world: None),
             patch.object(wiring, "open_engine", engine),
-            patch.object(apply, "Crew", _InTurn),
+            patch.object(apply, "WorkerPool", _InTurn),
         ):
             yield
 

@@ -15,7 +15,7 @@ import pytest
 import model_world
 from project import Project, Run, done, served_project
 from reconciler.host import threads
-from reconciler.host.threads import Crew, affordable, each
+from reconciler.host.threads import WorkerPool, affordable_connections, map_in_order
 
 JOBS = "\n".join(f"job-{number}: {{state: running}}" for number in range(40))
 RUNS = sorted(("run", f"job-{number}") for number in range(40))
@@ -157,10 +157,10 @@ def open_folder() -> Iterator[Path]:
 
 def test_a_crew_that_gets_no_thread_has_its_tasks_done_by_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "Thread", model_world.NoThread)
-    with Crew(8) as crew:
-        futures = [crew.submit(threading.get_ident) for _ in range(5)]
-        assert {crew.result(future) for future in futures} == {threading.get_ident()}
-    assert each(lambda number: number * 2, range(20), 8) == list(range(0, 40, 2))
+    with WorkerPool(8) as pool:
+        futures = [pool.submit(threading.get_ident) for _ in range(5)]
+        assert {pool.result(future) for future in futures} == {threading.get_ident()}
+    assert map_in_order(lambda number: number * 2, range(20), 8) == list(range(0, 40, 2))
 
 
 def test_a_crew_that_gets_some_threads_goes_on_with_those(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ def test_a_crew_that_gets_some_threads_goes_on_with_those(monkeypatch: pytest.Mo
             super().start()
 
     monkeypatch.setattr(threads, "Thread", Few)
-    ran = each(lambda number: (number, threading.get_ident()), range(200), 64)
+    ran = map_in_order(lambda number: (number, threading.get_ident()), range(200), 64)
     assert [number for number, _ in ran] == list(range(200))
     assert len({ident for _, ident in ran} - {threading.get_ident()}) <= 3
 
@@ -188,17 +188,17 @@ def test_the_first_fault_is_raised_and_what_has_not_begun_is_dropped(monkeypatch
 
     monkeypatch.setattr(threads, "Thread", model_world.NoThread)
     with pytest.raises(ValueError, match="0"):
-        each(work, range(10), 4)
+        map_in_order(work, range(10), 4)
     assert began == [0]
 
 
 def test_no_more_connections_than_there_are_files_for() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        assert affordable(8, 1) == 8
+        assert affordable_connections(8, 1) == 8
         used = len(os.listdir("/dev/fd"))
         resource.setrlimit(resource.RLIMIT_NOFILE, (used + 16, hard))
-        assert affordable(8, 1) == 8, "the limit may be raised"
+        assert affordable_connections(8, 1) == 8, "the limit may be raised"
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > used + 16
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from journals import encode_entry
+from journals import record_of
 from lossy_disk import SCRIBE, LossyDisk, PowerLoss
 from power_loss import KINDS, TARGET, Machine, run_histories
 from reconciler.model.errors import ExitCode
@@ -17,7 +17,7 @@ from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import Action, ActionKind, Plan
 from reconciler.rules.lost_calls import Trace, trace_of
 from reconciler.state import journal as journals
-from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroken, decode, encoded
+from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroken, decode, encode_entry
 from reconciler.state.loading import load
 from reconciler.state.session import Session
 from reconciler.usecases.app import Applied
@@ -44,8 +44,8 @@ def test_a_history_is_the_same_each_time() -> None:
 def test_an_unfinished_write_spoils_no_record_before_it(seed: int) -> None:
     disk = LossyDisk(Random(seed))
     journal = Journal(disk, "/f/j", 0o600, [HEADER])
-    journal.append(encoded({"type": "intent"}))
-    journal._file.write(journal._offset, encode_entry({"type": "result"}, 2))
+    journal.append(encode_entry({"type": "intent"}))
+    journal._file.write(journal._offset, record_of({"type": "result"}, 2))
     assert _kinds(disk.power_up())[:2] == ["header", "intent"]
 
 
@@ -58,20 +58,20 @@ def test_a_journal_that_was_growing_is_not_taken_for_one_that_was_cut(
     journal = Journal(disk, "/f/j", 0o600, [HEADER])
     disk.before_flush = lambda path: setattr(disk, "off_at", disk.ticks)
     with pytest.raises(PowerLoss):
-        journal.append(encoded({"type": "record", "text": "x" * 1500}))
+        journal.append(encode_entry({"type": "record", "text": "x" * 1500}))
     assert _kinds(disk.power_up()) in (["header"], ["header", "record"])
 
 
 def test_of_two_records_in_one_flush_the_second_may_be_all_that_reached_the_disk() -> None:
     content = _journal(*({"type": kind, "flushed": 2} for kind in ("a", "b", "c")))
-    without = content.replace(encode_entry({"type": "b", "flushed": 2}, 2), bytes(512))
+    without = content.replace(record_of({"type": "b", "flushed": 2}, 2), bytes(512))
     assert _kinds(_disk_with(without)) == ["header", "a"]
 
 
 def test_a_record_that_was_flushed_before_a_later_one_was_written_is_missed() -> None:
     content = _journal({"type": "a", "flushed": 1}, {"type": "b", "flushed": 2}, {"type": "c", "flushed": 3})
     with pytest.raises(journals.JournalDamaged, match="records are missing"):
-        _kinds(_disk_with(content.replace(encode_entry({"type": "b", "flushed": 2}, 2), bytes(512))))
+        _kinds(_disk_with(content.replace(record_of({"type": "b", "flushed": 2}, 2), bytes(512))))
 
 
 def test_a_call_in_flight_over_a_checkpoint_keeps_the_room_for_its_result() -> None:
@@ -165,7 +165,7 @@ def test_a_flush_whose_failure_was_told_to_another_thread_is_not_believed(monkey
     def other() -> None:
         disk.failing = 1.0
         with pytest.raises(JournalBroken):
-            journal.append(encoded({"type": "other", "text": "x" * 2000}))
+            journal.append(encode_entry({"type": "other", "text": "x" * 2000}))
         disk.failing = 0.0
         reported.append("other")
 
@@ -177,7 +177,7 @@ def test_a_flush_whose_failure_was_told_to_another_thread_is_not_believed(monkey
 
     disk.before_flush = meanwhile
     with pytest.raises(JournalBroken):
-        journal.append(encoded({"type": "record"}))
+        journal.append(encode_entry({"type": "record"}))
     assert reported == ["other"]
 
 
@@ -236,7 +236,7 @@ def _doubt(op: str) -> Doubt:
 
 
 def _journal(*entries: Entry) -> bytes:
-    return b"".join(encode_entry(entry, number) for number, entry in enumerate([HEADER, *entries])) + bytes(64)
+    return b"".join(record_of(entry, number) for number, entry in enumerate([HEADER, *entries])) + bytes(64)
 
 
 def _disk_with(content: bytes) -> LossyDisk:

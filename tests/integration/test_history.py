@@ -260,15 +260,19 @@ def test_a_history_without_room_loses_neither_the_state_nor_a_line(tmp_path: Pat
         session.intend("a", "id-a", doubt("op-1"), "first run")
         session.conclude("op-1", "a", RUNNING, "HTTP 200", Details("succeeded", 200, "r-1", 0.5))
     assert (tmp_path / "jobs.state.json.journal").exists()
-    found = store(tmp_path).past()
+    found = store(tmp_path).read_history()
     assert [(e.op, e.outcome, e.serial) for e in found.entries] == [("op-1", "succeeded", 1)]
     with store(tmp_path).open(TARGET, "apply", 0) as session:
         assert session.state.jobs == {"a": RUNNING}
-    past = store(tmp_path).past()
-    assert [(e.op, e.status, e.request_id, e.seconds, e.commit) for e in past.entries] == [
+    stored = store(tmp_path).read_history()
+    assert [(e.op, e.status, e.request_id, e.seconds, e.commit) for e in stored.entries] == [
         ("op-1", 200, "r-1", 0.5, "8f3c")
     ]
-    assert (past.unwritten, history.faults(past), (tmp_path / "jobs.state.json.journal").exists()) == ((), [], False)
+    assert (stored.unwritten, history.faults(stored), (tmp_path / "jobs.state.json.journal").exists()) == (
+        (),
+        [],
+        False,
+    )
 
 
 @pytest.mark.parametrize("is_told", [False, True])
@@ -284,17 +288,17 @@ def test_a_crash_before_the_journal_is_cut_neither_loses_a_line_nor_writes_it_tw
     for _ in range(2):
         with store(tmp_path).open(TARGET, "apply", 0):
             pass
-    past = store(tmp_path).past()
-    assert [(e.op, e.outcome) for e in past.entries] == [("op-1", "succeeded"), ("op-2", "in-doubt")]
-    assert history.faults(past) == []
+    stored = store(tmp_path).read_history()
+    assert [(e.op, e.outcome) for e in stored.entries] == [("op-1", "succeeded"), ("op-2", "in-doubt")]
+    assert history.faults(stored) == []
 
 
 def test_a_call_without_a_result_as_its_command_ends_is_told_as_in_doubt(tmp_path: Path) -> None:
     with store(tmp_path).open(TARGET, "apply", 0) as session:
         session.intend("a", "id-a", doubt("op-1"), "first run")
-    past = store(tmp_path).past()
-    assert [(e.op, e.outcome, e.reason, e.serial) for e in past.entries] == [("op-1", "in-doubt", "first run", 1)]
-    assert past.unwritten == ()
+    stored = store(tmp_path).read_history()
+    assert [(e.op, e.outcome, e.reason, e.serial) for e in stored.entries] == [("op-1", "in-doubt", "first run", 1)]
+    assert stored.unwritten == ()
 
 
 def test_who_acts_is_asked_once_however_many_threads_write(tmp_path: Path) -> None:
@@ -319,9 +323,9 @@ def test_a_call_in_flight_over_a_checkpoint_is_told_once_its_answer_is_there(tmp
         session.intend("a", "id-a", doubt("op-1"), "first run")
         session.put("b", Record("id-b", Desired.RUNNING))
         session.checkpoint()
-        assert [e.verb for e in store(tmp_path).past().entries] == ["adopt", "run"]
+        assert [e.verb for e in store(tmp_path).read_history().entries] == ["adopt", "run"]
         session.conclude("op-1", "a", RUNNING, "HTTP 200", Details())
-    entries = store(tmp_path).past().entries
+    entries = store(tmp_path).read_history().entries
     assert [(e.verb, e.outcome, e.reason) for e in entries] == [
         ("adopt", "succeeded", ""),
         ("run", "succeeded", "first run"),
@@ -334,12 +338,12 @@ def test_a_note_on_a_run_has_a_line_only_where_its_write_of_the_state_has_no_oth
         session.intend("a", "id-a", doubt("op-1"))
         session.conclude("op-1", "a", RUNNING, "HTTP 200", Details())
         session.put_all(began, "note")
-    assert [e.verb for e in store(tmp_path).past().entries] == ["run"]
+    assert [e.verb for e in store(tmp_path).read_history().entries] == ["run"]
     with store(tmp_path).open(TARGET, "apply", 0) as session:
         session.put_all({"a": RUNNING}, "note")
-    past = store(tmp_path).past()
-    assert [(e.verb, e.serial) for e in past.entries] == [("run", 1), ("note", 2)]
-    assert history.faults(past) == []
+    stored = store(tmp_path).read_history()
+    assert [(e.verb, e.serial) for e in stored.entries] == [("run", 1), ("note", 2)]
+    assert history.faults(stored) == []
 
 
 @pytest.mark.parametrize("kind", ["link", "folder"])
@@ -453,9 +457,9 @@ def test_what_a_killed_command_left_is_told_at_once_and_stays(tmp_path: Path) ->
         session.intend("a", "id-a", doubt("op-1"))
         session.close = lambda: None  # type: ignore[method-assign]
         raise KeyboardInterrupt
-    past = store(tmp_path).past()
-    assert [(e.op, e.outcome) for e in past.entries] == [("op-1", "in-doubt")]
-    assert past.content == b""
+    stored = store(tmp_path).read_history()
+    assert [(e.op, e.outcome) for e in stored.entries] == [("op-1", "in-doubt")]
+    assert stored.content == b""
 
 
 def test_what_the_check_finds_has_a_schema(served: Clone) -> None:

@@ -17,7 +17,7 @@ from contextlib import closing
 from itertools import islice
 from typing import NamedTuple
 
-from reconciler.host.threads import Crew
+from reconciler.host.threads import WorkerPool
 from reconciler.model.errors import EngineError, ListIncomplete
 
 PAGE_SIZE = 100
@@ -149,7 +149,7 @@ class _Pages:
     def __init__(self, fetch: Callable[[int], Page], parallelism: int) -> None:
         self._fetch = fetch
         self._parallelism = parallelism
-        self._crew = Crew(parallelism)
+        self._pool = WorkerPool(parallelism)
         self._offsets: Iterator[int] = iter(())
         self._ahead: deque[tuple[int, Future[Page]]] = deque()
 
@@ -160,9 +160,9 @@ class _Pages:
     def at(self, offset: int) -> Page:
         """The page that begins there."""
         wanted = islice(self._offsets, self._parallelism - len(self._ahead))
-        self._ahead.extend((start, self._crew.submit(self._fetch, start)) for start in wanted)
+        self._ahead.extend((start, self._pool.submit(self._fetch, start)) for start in wanted)
         if self._ahead and self._ahead[0][0] == offset:
-            return self._crew.result(self._ahead.popleft()[1])
+            return self._pool.result(self._ahead.popleft()[1])
         # The pages do not begin where they were expected to.
         self._offsets = iter(())
         self._ahead.clear()
@@ -170,4 +170,4 @@ class _Pages:
 
     def close(self) -> None:
         """Ask for nothing more, and wait for what was asked for."""
-        self._crew.close(cancel=True)
+        self._pool.close(cancel=True)

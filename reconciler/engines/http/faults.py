@@ -11,7 +11,7 @@ from requests import RequestException
 
 from reconciler.engines.http.exchange import Exchange, Stage
 from reconciler.engines.http.network import Network
-from reconciler.host.crash_report import is_exhaustion
+from reconciler.host.crash_report import exhausted_resource
 from reconciler.model.endpoints import is_loopback
 
 _UNKNOWN_CA, _NOT_VALID_NOW, _OTHER_NAME = (18, 19, 20, 21), (9, 10), (62, 64)
@@ -50,7 +50,7 @@ class Way(NamedTuple):
         if exchange.is_sent:
             text = _after_sending(cause, exchange.stage, self.timeout_s)
             return Fault(f"{text} (through {self.network.proxy.shown})" if self.network.proxy else text)
-        if exhausted := is_exhaustion(cause):
+        if exhausted := exhausted_resource(cause):
             return Fault(f"{self.host}: {exhausted}", is_exhausted=True)
         return self._before_sending(cause, exchange.stage)
 

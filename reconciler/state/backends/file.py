@@ -15,7 +15,7 @@ from reconciler.model.jobs import State, Target
 from reconciler.state import codec, history
 from reconciler.state.journal import Displaced, decode, journal_path
 from reconciler.state.loading import load, mark_held, only_known_shapes, refuse_other_target, salvage
-from reconciler.state.replay import Loaded, merged
+from reconciler.state.replay import LoadedState, merged
 from reconciler.state.session import Scribe, Session
 
 
@@ -66,7 +66,7 @@ class FileStore:
             return None
         return _under_way(loaded, holder) if holder else loaded.state
 
-    def _load(self, target: Target) -> Loaded | None:
+    def _load(self, target: Target) -> LoadedState | None:
         self._refuse_shared_history()
         loaded = load(self._around.disk, self._path, target)
         kept = self._kept(loaded.state.lineage if loaded else "")
@@ -156,7 +156,7 @@ class FileStore:
         state: State,
         content: bytes,
         digest: str,
-        unwritten: Sequence[history.Line],
+        unwritten: Sequence[history.HistoryLine],
         remarks: Sequence[str],
         refuse_displaced: Callable[[], None],
         *,
@@ -176,7 +176,7 @@ class FileStore:
             self._marks.note(state, digest)
             self._remove_journal()
 
-    def _drop_held(self, command: str, loaded: Loaded) -> None:
+    def _drop_held(self, command: str, loaded: LoadedState) -> None:
         """Remove a journal that says nothing which the file lacks: it was to go with the state before this one."""
         if loaded.entries is not None and not loaded.changed:
             with self._writing(command):
@@ -268,7 +268,7 @@ class FileStore:
                     found.append((name, disk))
         return found
 
-    def _with_kept(self, salvaged: Loaded, path: str, disk: Disk, remarks: list[str]) -> Loaded:
+    def _with_kept(self, salvaged: LoadedState, path: str, disk: Disk, remarks: list[str]) -> LoadedState:
         """What was salvaged, with what a kept journal tells."""
         header, *entries = decode(disk.read(path) or b"", path)
         remarks.append(f"took {len(entries)} records of {path}")
@@ -279,18 +279,18 @@ class FileStore:
             found = merged(state, entries, remarks)
         return found._replace(unwritten=(*salvaged.unwritten, *found.unwritten))
 
-    def past(self) -> history.Past:
+    def read_history(self) -> history.StoredHistory:
         disk, path = self._around.disk, history.history_path(self._path)
         with self._looking():
             content = disk.read(path) or b""
             try:
                 loaded = load(disk, self._path, None)
             except StateError as fault:
-                return history.Past(path, content, trouble=fault.message)
-        return history.Past(path, content, *((loaded.unwritten, loaded.state) if loaded else ()))
+                return history.StoredHistory(path, content, trouble=fault.message)
+        return history.StoredHistory(path, content, *((loaded.unwritten, loaded.state) if loaded else ()))
 
     def _tell_taken(
-        self, command: str, unwritten: Sequence[history.Line], state: State, digest: str, remarks: Sequence[str]
+        self, command: str, unwritten: Sequence[history.HistoryLine], state: State, digest: str, remarks: Sequence[str]
     ) -> None:
         """Tell the history of what the journal still held, and of who takes the state as it stands."""
         line = {
@@ -303,7 +303,7 @@ class FileStore:
         }
         self._tell([*unwritten, *history.stamped([line], state.lineage, state.serial)])
 
-    def _tell(self, lines: Sequence[history.Line]) -> None:
+    def _tell(self, lines: Sequence[history.HistoryLine]) -> None:
         """Append to the history what it lacks of these."""
         disk = self._around.disk
         history.append(disk, history.history_path(self._path), disk.mode(self._path) or 0o600, lines, again=True)
@@ -409,7 +409,7 @@ def _numbered(path: str) -> Iterator[str]:
     yield from (f"{path}-{number}" for number in count(2))
 
 
-def _under_way(loaded: Loaded, holder: str) -> State:
+def _under_way(loaded: LoadedState, holder: str) -> State:
     """The state, with the command that is at work named in each doubt that is about a call of its own."""
     jobs = dict(loaded.state.jobs)
     for name in loaded.in_flight:

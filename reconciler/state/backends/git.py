@@ -36,7 +36,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from reconciler.host.clocks import Clocks, Instant
-from reconciler.host.crash_report import is_exhaustion
+from reconciler.host.crash_report import exhausted_resource
 from reconciler.host.disk import File, OsDisk, replace
 from reconciler.host.lock import locked
 from reconciler.host.user_folders import NoOwnFolder, make_own_folder
@@ -48,7 +48,7 @@ from reconciler.state.backends.git_commands import Denied, Unreachable
 from reconciler.state.backends.git_objects import Author, TreeEntry
 from reconciler.state.backends.git_url import BranchUrl
 from reconciler.state.backends.repository import Moved, Remade, Repository
-from reconciler.state.history import Past
+from reconciler.state.history import StoredHistory
 from reconciler.state.journal import JournalBroken, Overtaken
 from reconciler.state.loading import OtherTarget
 from reconciler.state.session import Session
@@ -126,12 +126,12 @@ class BranchStore:
             self._seen.note(publisher.tip)
         return accepted, [*publisher.remarks, *remarks]
 
-    def past(self) -> Past:
-        return self._files(self._disk()).past()
+    def read_history(self) -> StoredHistory:
+        return self._files(self._disk()).read_history()
 
-    def past_at(self, name: str) -> Past:
+    def read_history_at(self, name: str) -> StoredHistory:
         """History and state as they were at a revision of the branch. Raises as `Repository.revision` does."""
-        return self._files(BranchDisk(self._repository, self._repository.revision(name), self._path)).past()
+        return self._files(BranchDisk(self._repository, self._repository.revision(name), self._path)).read_history()
 
     def put(self, state: State, target: Target, timeout_s: float) -> bool:
         with self._opened("state push", timeout_s) as publisher:
@@ -394,7 +394,7 @@ class PublishedSession(Session):
         except RuntimeError as fault:
             with self._gate:
                 self._unfinished -= actions
-            raise Unpublished(is_exhaustion(fault)) from fault
+            raise Unpublished(exhausted_resource(fault)) from fault
 
     def end(self) -> None:
         with self._gate:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from journals import encode_entry
+from journals import record_of
 from reconciler.host.disk import OsDisk, OsFile
 from reconciler.model.errors import LockTaken, StateError
 from reconciler.model.history import Details
@@ -19,7 +19,7 @@ from reconciler.model.jobs import Desired, Doubt, Evidence, Record, State, Statu
 from reconciler.state import codec
 from reconciler.state.backends.file import FileStore, Surroundings
 from reconciler.state.backends.git import Unpublished
-from reconciler.state.journal import Displaced, Journal, JournalBroken, JournalDamaged, Overtaken, decode, encoded
+from reconciler.state.journal import Displaced, Journal, JournalBroken, JournalDamaged, Overtaken, decode, encode_entry
 from reconciler.state.session import Session
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")
@@ -386,7 +386,7 @@ def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
 
 def journal_bytes(*jobs: str) -> bytes:
     entries = [{"type": "header"}, *({"type": "record", "job": job} for job in jobs)]
-    return b"".join(encode_entry(entry, number) for number, entry in enumerate(entries)) + bytes(64)
+    return b"".join(record_of(entry, number) for number, entry in enumerate(entries)) + bytes(64)
 
 
 def test_every_flipped_bit_of_a_journal_is_refused_or_proved_equal() -> None:
@@ -416,14 +416,14 @@ def test_every_truncation_of_a_journal_is_refused_or_proved_equal() -> None:
 def test_a_torn_last_record_is_dropped() -> None:
     content = journal_bytes("a", "b")
     used = len(content) - 64
-    record = len(encode_entry({"type": "record", "job": "b"}, 2))
+    record = len(record_of({"type": "record", "job": "b"}, 2))
     torn = content[: used - record + 20] + bytes(record - 20 + 64)
     assert [entry.get("job") for entry in decode(torn, "x")] == [None, "a"]
 
 
 def test_a_damaged_middle_record_is_refused_and_the_rest_is_readable() -> None:
     content = journal_bytes("a", "b", "c")
-    record = encode_entry({"type": "record", "job": "b"}, 2)
+    record = record_of({"type": "record", "job": "b"}, 2)
     damaged = content.replace(record, b"\0" * len(record))
     with pytest.raises(JournalDamaged, match="records are missing") as refusal:
         decode(damaged, "x")
@@ -464,7 +464,7 @@ def test_many_threads_share_flushes_and_every_record_is_there(tmp_path: Path) ->
     def work(worker: int) -> None:
         barrier.wait()
         for number in range(20):
-            journal.append(encoded({"type": "record", "job": f"{worker}-{number}"}))
+            journal.append(encode_entry({"type": "record", "job": f"{worker}-{number}"}))
 
     threads = [threading.Thread(target=work, args=(worker,)) for worker in range(16)]
     for thread in threads:
@@ -494,7 +494,7 @@ def test_one_failed_flush_ends_the_journal(tmp_path: Path) -> None:
     journal = Journal(FailingDisk(), str(tmp_path / "j"), 0o600, [{"type": "header"}])
     for _ in range(2):
         with pytest.raises(JournalBroken, match="No space left"):
-            journal.append(encoded({"type": "record"}))
+            journal.append(encode_entry({"type": "record"}))
     journal.close()
 
 
@@ -564,9 +564,9 @@ def test_the_longest_result_of_a_call_fits_into_the_room_that_was_kept_for_it(
 
 def test_space_is_taken_ahead_so_that_a_result_has_room(tmp_path: Path) -> None:
     journal = Journal(OsDisk(), str(tmp_path / "j"), 0o600, [{"type": "header"}])
-    journal.append(encoded({"type": "intent"}), reserve_bytes=200 * 1024)
+    journal.append(encode_entry({"type": "intent"}), reserve_bytes=200 * 1024)
     taken = os.stat(tmp_path / "j").st_size
-    journal.append(encoded({"type": "result", "answer": "x" * 90_000}), reserve_bytes=-200 * 1024)
+    journal.append(encode_entry({"type": "result", "answer": "x" * 90_000}), reserve_bytes=-200 * 1024)
     journal.close()
     assert taken > 200 * 1024
     assert os.stat(tmp_path / "j").st_size == taken

@@ -19,7 +19,7 @@ from reconciler.state import codec
 from reconciler.state import journal as journals
 from reconciler.state.backends.file import FileStore, Surroundings
 from reconciler.state.loading import load
-from reconciler.state.replay import Loaded
+from reconciler.state.replay import LoadedState
 from reconciler.state.session import Session
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")
@@ -76,7 +76,7 @@ def crashed(monkeypatch: pytest.MonkeyPatch, *, in_place: bool) -> Files:
     return files
 
 
-def loaded(files: Files) -> Loaded | None:
+def loaded(files: Files) -> LoadedState | None:
     disk = LossyDisk(Random(1))
     for path, content in ((STATE, files.state), (JOURNAL, files.journal)):
         if content:
@@ -84,7 +84,7 @@ def loaded(files: Files) -> Loaded | None:
     return load(disk, path=STATE, target=TARGET)
 
 
-def is_refused(files: Files, whole: Loaded | None) -> bool:
+def is_refused(files: Files, whole: LoadedState | None) -> bool:
     """Whether it is refused; where it is not, it says the same as the whole one."""
     try:
         found = loaded(files)
