@@ -6,6 +6,7 @@
     python tests/campaigns/crash.py --faults   ENOSPC and EIO at each call on a file, once and for good
     python tests/campaigns/crash.py --signals  SIGINT, SIGTERM and SIGHUP before each call, once and twice
     python tests/campaigns/crash.py --cleaned  lock and journal are removed before each call
+    python tests/campaigns/crash.py --part 2/8 --signals --all         the second eighth of a long run
     python tests/campaigns/crash.py --scenario NAME --point K[,K]      one of them again
 
 What counts as a call: all that touch the user's folder, the high-water marks, or a socket. The program
@@ -39,6 +40,7 @@ from typing import Any, NamedTuple
 
 import fork_server
 import ptrace
+import tally
 from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import Execution, calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
@@ -751,6 +753,9 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=5, metavar="N", help="so many breaks of each scenario [5]")
     parser.add_argument("--all", action="store_true", help="every one of them")
     parser.add_argument("--seed", type=int, default=None, metavar="S", help="of the sample; a new one is printed")
+    parser.add_argument(
+        "--part", type=tally.part, default=tally.Part(), metavar="K/N", help="this part of N alone [1/1]"
+    )
     kind = parser.add_mutually_exclusive_group()
     for word in ("twice", "faults", "signals", "cleaned"):
         kind.add_argument(f"--{word}", dest="kind", action="store_const", const=word, default="kill")
@@ -781,6 +786,7 @@ def main() -> int:
         begun = []
         for name, found in zip(names, pool.map(calls_of, names), strict=True):
             todo = breaks(given.kind, name, found, 0 if given.all else given.sample, random.Random(f"{seed}/{name}"))
+            todo = [broken for broken in todo if given.part.has(sum(broken.points))]
             begun.append((name, len(found), pool.map(_judge_fresh if given.fresh else judge, todo)))
         for name, count, judged in begun:
             verdicts = list(judged)
@@ -791,6 +797,7 @@ def main() -> int:
             for verdict in faults:
                 print(f"  FAULT {verdict.broken}\n    {verdict.fault}", flush=True)
     print(f"{'in all':24}            {_row(totals)} {time.monotonic() - started_s:7.1f} s")
+    print(tally.last_line(given.kind, f"part {given.part}", totals[0], totals[-1]))
     return 1 if totals[-1] else 0
 
 

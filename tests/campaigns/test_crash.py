@@ -19,7 +19,7 @@ JOURNAL = "jobs.state.json.journal"
 
 def broken(*arguments: str) -> None:
     output = no_fault_in(HARNESS, "--workers", "4", "--seed", "20261121", *arguments)
-    assert " 0 faults" in output.splitlines()[-1]
+    assert " 0 broken, " in output.splitlines()[-1]
 
 
 def _picked(*names: str) -> list[str]:
