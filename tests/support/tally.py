@@ -9,14 +9,14 @@ class Part(NamedTuple):
     """One of several equal parts of a long run, counted from 1. The parts together are the whole, each point once."""
 
     number: int = 1
-    count: int = 1
+    of: int = 1
 
     def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
+        return f"{self.number}/{self.of}"
 
     def has(self, point: int) -> bool:
         """Whether the point of this number belongs to the part, whatever other points there are."""
-        return point % self.count == self.number - 1
+        return point % self.of == self.number - 1
 
 
 def part(text: str) -> Part:
