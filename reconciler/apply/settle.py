@@ -1,20 +1,24 @@
-"""Settle the calls whose answer is lost, by looking at what they should have done."""
+"""Settles the calls in doubt: calls whose answer was lost, in this apply or in an earlier one.
+
+Each job with such a call is observed twice, some time apart. One observation is not enough, because the service may
+carry out a call some time after it took the call.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from reconciler.engines.port import Engine
 from reconciler.model.history import APPLIED, NOT_APPLIED, OBSERVED, Details
-from reconciler.model.jobs import Doubt, Observation, Record, Status, Verb
+from reconciler.model.jobs import Observation, Record, Status, Verb
 from reconciler.rules.lost_calls import Trace, trace_of
 from reconciler.rules.records import settled
 from reconciler.state.session import Session
 
 
 class Pending(NamedTuple):
-    """A call in doubt, by its op, that left no trace at the first look, at `looked_at_s` on the boot clock.
+    """A call in doubt that left no trace at the first look. `looked_at_s` is the time of that look on the boot clock.
 
-    By the time of the second its job may have another name, and the name another job.
+    The call is known by `op`, because its job may have another name at the second look, and its name another job.
     """
 
     op: str
@@ -22,10 +26,10 @@ class Pending(NamedTuple):
 
 
 def look(session: Session, engine: Engine, monotonic: Callable[[], float]) -> list[Pending]:
-    """Observe each job in doubt once. Settles those whose call shows; returns those that it does not show of.
+    """Observe each job with a call in doubt once, and settle the calls that took effect.
 
-    A doubt about which the engine can tell nothing stays as it is, and is not returned. Raises as
-    `Engine.observe` does, and `JournalBroken`.
+    Returns the calls that left no trace. A call about which the observation proves nothing stays in doubt, and is not
+    returned. Raises as `Engine.observe` does, and `JournalBroken` if the journal can't be written.
     """
     pending: list[Pending] = []
     for op, name in _in_doubt(session).items():
@@ -50,10 +54,11 @@ def look_again(
     monotonic: Callable[[], float],
     pause: Callable[[float], bool],
 ) -> Iterator[str]:
-    """Observe a second time, `settle_s` after the first look; yields the jobs that may be acted on anew.
+    """Observe each job a second time, `settle_s` seconds after its first look. Yields the jobs that may be acted on.
 
-    A run that left no trace in either look was not done. An abort or a delete stays in doubt then, since it may take
-    long to show. It may be sent again. Stops early where `pause` says so. Raises as `look` does.
+    A run without a trace at both looks was not carried out. An abort or a delete without a trace stays in doubt,
+    because it may take long to show; it may be sent again. `pause` waits for a number of seconds, and ends the looks if
+    it returns True. Raises as `look` does.
     """
     names = _in_doubt(session)
     for one in sorted(pending, key=lambda p: p.looked_at_s):
@@ -73,8 +78,21 @@ def look_again(
         yield name
 
 
+def conclude_doubt(
+    session: Session, name: str, record: Record, words: str, *, was_applied: bool, began: str | None = None
+) -> None:
+    """Settle the call in doubt of a record, and write the result to the journal.
+
+    `words` says what the service shows, for the history. `began` is as in `settled`. Raises `JournalBroken` if the
+    journal can't be written.
+    """
+    assert record.doubt is not None
+    details = Details(APPLIED if was_applied else NOT_APPLIED, reason=OBSERVED + words)
+    session.conclude(record.doubt.op, name, settled(record, was_applied, began), words, details)
+
+
 def _in_doubt(session: Session) -> Mapping[str, str]:
-    """The calls in doubt, by their op, and the name of the job of each."""
+    """The name of the job of each call in doubt, by the id of the call."""
     return {record.doubt.op: name for name, record in session.state.jobs.items() if record.doubt is not None}
 
 
@@ -87,12 +105,6 @@ def _trace(record: Record, observed: Observation) -> Trace:
 
 
 def _conclude(session: Session, name: str, record: Record, observed: Observation, *, was_applied: bool) -> None:
-    doubt: Doubt | None = record.doubt
-    assert doubt is not None
-    words = (
-        "the service shows that it was carried out"
-        if was_applied
-        else "two checks, some time apart, found no trace of it"
-    )
-    details = Details(APPLIED if was_applied else NOT_APPLIED, reason=OBSERVED + words)
-    session.conclude(doubt.op, name, settled(record, was_applied, observed.run_began), words, details)
+    found = "the service shows that it was carried out"
+    words = found if was_applied else "two checks, some time apart, found no trace of it"
+    conclude_doubt(session, name, record, words, was_applied=was_applied, began=observed.run_began)

@@ -3,7 +3,7 @@
 An action is what a plan shows of a decision: the kind, the reason, the changes and the calls with their paths.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 
 from reconciler.model.jobs import NOT_OBSERVED, Config, Job, Observation, State, Verb
@@ -61,6 +61,12 @@ def action_for(subject: Subject, decision: Decision, call_for: Callable[[Verb, s
     calls = tuple([call_for(verb, job.id, job.config) for verb in decision.verbs]) if decision.verbs else ()
     kind, reason, changes = decision.kind, decision.reason, decision.changes
     return Action(job.name, job.id, kind, reason, changes, calls, decision.error, decision.suspended)
+
+
+def is_within(calls: Sequence[Call], shown: Sequence[Call]) -> bool:
+    """Whether the calls are among the shown calls, in the same order. An apply sends no other calls."""
+    left = iter(shown)
+    return all(call in left for call in calls)
 
 
 def lapsed(jobs: Mapping[str, Job], now_s: float) -> Mapping[str, Job]:

@@ -6,15 +6,17 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
-from reconciler.apply.execute import Surroundings, carry_out, failed, is_stale, is_within, look_before, untouched
-from reconciler.apply.observe import observe_jobs
+from reconciler.apply.context import ApplyContext, is_stale
+from reconciler.apply.execute import carry_out
+from reconciler.apply.observe import observe_before, observe_jobs
+from reconciler.apply.outcomes import failed, untouched
 from reconciler.apply.settle import look, look_again
 from reconciler.model.errors import CredentialsError, EngineError, Refused
 from reconciler.model.jobs import NOT_OBSERVED, Doubt, Evidence, Observation, Status, Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import STEPS, Action, ActionKind, Plan, allowed_words
 from reconciler.model.plan_json import plan_digest
-from reconciler.rules.actions import action_for
+from reconciler.rules.actions import action_for, is_within
 from reconciler.rules.decide import decide
 from reconciler.rules.order import Order
 from reconciler.rules.records import protection
@@ -160,7 +162,7 @@ class Rounds:
         subjects = self._matching(Selection(prune=True)).by_name
         while (rest_s := ends_s - self._boot_s()) > 0 and not self._world.pause(min(pause_s, rest_s)):
             pause_s = min(10.0, pause_s * 1.5)
-            seen = look_before(engine, waiting, subjects, self._options.parallelism)
+            seen = observe_before(engine, waiting, subjects, self._options.parallelism)
             order = Order(subjects.values(), seen, waiting.__contains__, partial(is_stale, self._runs))
             ready = [
                 name
@@ -253,7 +255,7 @@ class Rounds:
 
     def _carry_out(self, plan: Plan, matching: "Matching") -> list[ActionOutcome]:
         subjects = matching.by_name
-        around = Surroundings(
+        context = ApplyContext(
             engine=self._engine.open(),
             session=self._session,
             call_for=wording_of(self._manifest.target),
@@ -270,10 +272,10 @@ class Rounds:
             for ended in carry_out(
                 plan,
                 subjects,
-                around,
+                context,
                 parallelism=options.parallelism,
                 fail_fast=options.fail_fast,
-                unwell=self._unwell,
+                has_failed=self._unwell,
             ):
                 self._watch(plan, ended)
                 outcomes += [event.outcome for event in ended]

@@ -8,7 +8,8 @@ from pathlib import Path
 from random import Random
 
 from project import TOKEN
-from reconciler.apply.execute import Surroundings, carry_out
+from reconciler.apply.context import ApplyContext
+from reconciler.apply.execute import carry_out
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.bytenite.wire import call_for
@@ -60,13 +61,13 @@ def carried_out(
     plan: Plan, subjects: Mapping[str, Subject], engine: ByteniteEngine, session: Session, *, parallelism: int = 1
 ) -> list[ActionOutcome]:
     """What became of each action of a plan that nothing stops."""
-    ends = carry_out(plan, subjects, around(engine, session), parallelism=parallelism, fail_fast=False)
+    ends = carry_out(plan, subjects, context_of(engine, session), parallelism=parallelism, fail_fast=False)
     return [event.outcome for ended in ends for event in ended]
 
 
-def around(engine: ByteniteEngine, session: Session) -> Surroundings:
-    """What surrounds an apply that nothing stops and that waits for nothing."""
-    return Surroundings(
+def context_of(engine: ByteniteEngine, session: Session) -> ApplyContext:
+    """The context of an apply that nothing stops and that waits for nothing."""
+    return ApplyContext(
         engine=engine,
         session=session,
         call_for=call_for,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from project import Project, done, served_project
-from reconciler.apply.execute import is_stale
+from reconciler.apply.context import is_stale
 from reconciler.manifest.parse import parse
 from reconciler.model.errors import ManifestError
 from reconciler.model.jobs import Desired, Doubt, Job, Observation, Record, Status, Verb

@@ -1,0 +1,141 @@
+"""One call of an apply: the intent on disk, the request, and the result on disk.
+
+A call whose answer was lost may have been carried out. The job is observed to find that out. An abort or a delete is
+sent again if the observation shows that this is safe, because both are idempotent for one run. A run is never sent
+twice.
+"""
+
+from reconciler.apply.context import INTERRUPTED, ApplyContext, Halt
+from reconciler.apply.outcomes import OUTCOME_OF, Attempt, answer_words
+from reconciler.engines.port import AnswerClass
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.history import Details
+from reconciler.model.jobs import NOT_OBSERVED, Doubt, Evidence, Observation, Record, Status, Verb
+from reconciler.model.plan import Call
+from reconciler.rules.lost_calls import Trace, may_be_other_run, trace_of
+from reconciler.rules.matching import Subject
+from reconciler.state.journal import JournalBroken
+
+_MAX_SENDS = 3
+"""The number of times that an abort or a delete may be sent if its answers are lost."""
+
+
+class CallSender:
+    """Makes the calls of one apply. Several threads may use one object."""
+
+    def __init__(self, context: ApplyContext, halt: Halt) -> None:
+        self._context = context
+        self._halt = halt
+        self.has_sent = False
+        """Whether this object has written an intent."""
+
+    def send(
+        self,
+        subject: Subject,
+        verb: Verb,
+        observed: Observation,
+        after: Record | None,
+        reason: str,
+        *,
+        is_new: bool = True,
+    ) -> Attempt:
+        """Make one call for a job. `after` is the record of the job if the service carries out the call.
+
+        `observed` is the observation just before the call. The journal keeps `reason`. `is_new` is False for the call
+        after an abort: that call is sent even if another action has failed meanwhile. Raises `JournalBroken` if the
+        intent can't be written.
+        """
+        context, job = self._context, subject.job
+        before = None if observed.status is Status.NOT_OBSERVED else _baseline(verb, observed, subject.record)
+        doubt = Doubt(context.new_op(), verb, job.config, job.run_token, before, context.now(), "")
+        context.session.intend(job.name, job.id, doubt, reason)
+        self.has_sent = True
+        sent_s = context.monotonic()
+        attempt = self._request(job.id, context.call_for(verb, job.id, job.config), verb, before, is_new)
+        took_s = context.monotonic() - sent_s
+        record = subject.record
+        if attempt.kind is AnswerClass.APPLIED:
+            record = after
+            if verb is Verb.RUN and before is not None:
+                context.runs[job.name] = job.id, before
+        elif attempt.kind is AnswerClass.IN_DOUBT:
+            answered = doubt._replace(answer=answer_words(attempt.answer))
+            record = (record or Record(job.id, None))._replace(doubt=answered)
+        return self._record_result(job.name, doubt.op, record, attempt, took_s)
+
+    def _record_result(self, name: str, op: str, record: Record | None, attempt: Attempt, took_s: float) -> Attempt:
+        """Write the result of a call to the journal. Nothing new may start if that fails, or without credentials."""
+        answer, words = attempt.answer, answer_words(attempt.answer)
+        details = Details(OUTCOME_OF[attempt.kind], answer.status, answer.request_id, took_s)
+        try:
+            self._context.session.conclude(op, name, record, attempt.note or words, details)
+        except JournalBroken as fault:
+            self._halt.halt("skipped: the journal can't be written")
+            return Attempt(AnswerClass.IN_DOUBT, answer, f"the result could not be recorded: {fault}")
+        if (attempt.kind is AnswerClass.NOT_SENT and not attempt.held_back) or answer.status == 401:
+            self._halt.halt(f"skipped: {words}")
+        return attempt
+
+    def _request(self, job_id: str, call: Call, verb: Verb, before: Evidence | None, is_new: bool) -> Attempt:
+        """Send the request once, unless it is held back. A lost answer is settled if an observation allows that."""
+        held_back = ""
+
+        def may_start() -> bool:
+            # Another action may have failed while this call waited for its turn.
+            nonlocal held_back
+            held_back = self._halt.why_nothing_starts() if is_new else ""
+            held_back = held_back or ("" if self._may_be_sent() else INTERRUPTED)
+            return not held_back
+
+        answer = self._context.engine.send(call, may_start)
+        if answer.kind is AnswerClass.NOT_SENT and held_back:
+            return Attempt(answer.kind, answer, held_back=held_back)
+        if answer.kind is not AnswerClass.IN_DOUBT:
+            return Attempt(answer.kind, answer, answer.message if answer.kind is AnswerClass.APPLIED else "")
+        return self._settle(job_id, call, verb, before, Attempt(answer.kind, answer))
+
+    def _settle(self, job_id: str, call: Call, verb: Verb, before: Evidence | None, lost: Attempt) -> Attempt:
+        """Observe the job of a call whose answer was lost, and send the call again if that is safe.
+
+        Returns `lost` if nothing shows what became of the call.
+        """
+        words = answer_words(lost.answer)
+        done_already = (400, 404) if verb is Verb.ABORT else (404,)
+        for sends in range(1, _MAX_SENDS + 1):
+            now = NOT_OBSERVED if before is None else self._observe(job_id)
+            if trace_of(verb, before, now) is Trace.DONE:
+                note = f"the answer was lost ({words}), but the job is {now.status}"
+                return Attempt(AnswerClass.APPLIED, lost.answer, note)
+            may_hit_other_run = before is not None and (
+                now.status is Status.UNREADABLE or may_be_other_run(before, now)
+            )
+            is_last = verb is Verb.RUN or may_hit_other_run or sends == _MAX_SENDS
+            if is_last or self._context.pause(0.25 * 2**sends):
+                break
+            try:
+                again = self._context.engine.send(call, self._may_be_sent)
+            except JournalBroken:  # the repeated call was not sent, and the first call stays in doubt
+                break
+            if again.kind is AnswerClass.APPLIED or again.status in done_already:
+                return Attempt(AnswerClass.APPLIED, again, f"sent again after a lost answer ({words})")
+        return lost
+
+    def _may_be_sent(self) -> bool:
+        return not self._context.stop.is_set() and self._context.session.assure()
+
+    def _observe(self, job_id: str) -> Observation:
+        try:
+            return self._context.engine.observe(job_id)
+        except ReconcilerError as fault:
+            return Observation(Status.UNREADABLE, detail=fault.message)
+
+
+def _baseline(verb: Verb, observed: Observation, record: Record | None) -> Evidence:
+    """The evidence that tells the run before a call from the run that the call starts.
+
+    An observation may be old, or may leave out when the last run began. The record may still have that time.
+    """
+    evidence = observed.evidence
+    if verb is Verb.RUN and evidence.submitted_at is None and record is not None and record.submitted_at:
+        return evidence._replace(submitted_at=record.submitted_at)
+    return evidence

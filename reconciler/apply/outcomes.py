@@ -1,0 +1,76 @@
+"""The outcome of an action: without a call, and from the answer to its last call."""
+
+from collections.abc import Mapping
+from typing import NamedTuple, assert_never
+
+from reconciler.engines.port import Answer, AnswerClass
+from reconciler.model.commands import settling
+from reconciler.model.jobs import Verb
+from reconciler.model.outcomes import ActionOutcome, Outcome
+from reconciler.model.plan import Action, ActionKind
+
+OUTCOME_OF: Mapping[AnswerClass, Outcome] = {
+    AnswerClass.NOT_SENT: Outcome.FAILED,
+    AnswerClass.REJECTED: Outcome.FAILED,
+    AnswerClass.APPLIED: Outcome.SUCCEEDED,
+    AnswerClass.IN_DOUBT: Outcome.IN_DOUBT,
+}
+"""The outcome of a call, by the class that counts in the end."""
+
+
+class Attempt(NamedTuple):
+    """The end of one call.
+
+    `kind` is the class that counts in the end. It differs from `answer.kind` if an observation, or a call that was sent
+    again, settled a lost answer. `note` says how that was settled, or repeats what the service answered to a success.
+    `held_back` is the reason why the call was not sent when its turn came; "" if the call was sent.
+    """
+
+    kind: AnswerClass
+    answer: Answer
+    note: str = ""
+    held_back: str = ""
+
+
+def untouched(action: Action) -> ActionOutcome:
+    """The outcome of a hold or a noop, which an apply does not start."""
+    if action.error:
+        return failed(action, action.error)
+    outcome = Outcome.SKIPPED if action.kind is ActionKind.HOLD else Outcome.SUCCEEDED
+    return ActionOutcome(action, outcome, action.kind)
+
+
+def skipped(action: Action, note: str, done: ActionKind | None = None) -> ActionOutcome:
+    """The outcome of an action that was not started. `done` is the kind that took its place, if there is one."""
+    return ActionOutcome(action, Outcome.SKIPPED, done or action.kind, note)
+
+
+def failed(action: Action, error: str) -> ActionOutcome:
+    """The outcome of an action that could not be carried out."""
+    return ActionOutcome(action, Outcome.FAILED, action.kind, error=error)
+
+
+def outcome_of(action: Action, done: ActionKind, verb: Verb, attempt: Attempt) -> ActionOutcome:
+    """The outcome of an action whose last call was `verb`. `done` is the kind of action that was carried out."""
+    answer = attempt.answer
+    match attempt.kind:
+        case AnswerClass.APPLIED:
+            error = ""
+        case AnswerClass.REJECTED:
+            error = f"{verb} was rejected: {answer_words(answer)}"
+        case AnswerClass.NOT_SENT:
+            error = f"{verb} was not sent: {answer_words(answer)}"
+        case AnswerClass.IN_DOUBT:
+            error = (
+                f"{verb} was sent, and it is not known whether it was carried out: {answer_words(answer)}; "
+                f"the next apply checks again, or settle it: {settling(action.job)}"
+            )
+        case _:
+            assert_never(attempt.kind)
+    outcome = OUTCOME_OF[attempt.kind]
+    return ActionOutcome(action, outcome, done, attempt.note, error, answer.status, answer.request_id)
+
+
+def answer_words(answer: Answer) -> str:
+    """An answer in words: its message, else its HTTP status, else "no answer"."""
+    return answer.message or (f"HTTP {answer.status}" if answer.status is not None else "no answer")
