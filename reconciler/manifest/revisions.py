@@ -9,6 +9,9 @@ from reconciler.host.git import GitResult, git_environment, run_git
 from reconciler.manifest.files import DEFAULTS, is_manifest_name
 from reconciler.model.errors import ReconcilerError
 
+_OUTSIDE = "not a git repository"
+"""By these words in its message git says that a folder is in no repository."""
+
 
 class Revision(NamedTuple):
     """A commit, as it was named and by its id, seen from a folder: paths are relative to that."""
@@ -84,7 +87,9 @@ def commit_at(folder: str) -> tuple[str | None, str]:
     """
     try:
         found = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
-        return (found.out.decode().strip(), "") if found.code == 0 else (None, _why_unreadable(folder))
+        if found.code == 0:
+            return found.out.decode().strip(), ""
+        return None, "" if _OUTSIDE in found.err else _why_unreadable(folder)
     except ReconcilerError:
         return None, ""
 
@@ -113,7 +118,7 @@ def _is_repository(folder: str) -> bool:
 def _why_unreadable(folder: str) -> str:
     """Why git does not read the repository that a folder is in, in git's words; "" where it reads it, or is in none."""
     ended = _git(folder, "rev-parse", "--git-dir")
-    is_outside = "not a git repository" in ended.err
+    is_outside = _OUTSIDE in ended.err
     return "" if ended.code == 0 or is_outside else _error_of(ended) or f"it ended with {ended.code}"
 
 

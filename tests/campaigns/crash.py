@@ -11,7 +11,8 @@
 
 What counts as a call: all that touch the user's folder, the high-water marks, or a socket. The program
 runs in a forked child that has its modules loaded, so that a history takes a tenth of a second; with
---exec it is started afresh, as a user does. Server, ledger and judge live outside of it.
+--exec it is started afresh, as a user does. Server, ledger and judge live outside of it. Each worker prepares a
+scenario once a minute, and begins every history from a copy of all files, with a server of its own.
 
 After each break: every call that was sent had its intent on disk, before the journal ever failed; every
 execution has a result or an intent on record; applying again (a person settling what is named as in
@@ -20,12 +21,15 @@ history tells of every execution once; one more apply and a plan change nothing.
 """
 
 import argparse
+import atexit
 import errno
 import json
 import os
 import random
 import re
+import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -34,22 +38,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import fork_server
 import ptrace
+import served_apart
 import tally
-from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import Execution, calls, ledger
-from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.host.disk import OsDisk
 from reconciler.model.errors import StateError
 from reconciler.model.jobs import Desired, Record, State, Target, Verb
 from reconciler.state.loading import load
 
-TOKEN = "an-access-token"
 DEADLINE_S = 120
 ROUNDS = 6
 """So many applies are enough for any history to come to rest."""
@@ -335,27 +338,37 @@ def _entries(content: bytes) -> Iterator[Any]:
 class History:
     """One server, one user's folder, and what happens there."""
 
-    def __init__(self, scenario: Scenario, folder: Path, *, fresh_program: bool = False) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        folder: Path,
+        *,
+        fresh_program: bool = False,
+        port: int = 0,
+        prepared: "Prepared | None" = None,
+    ) -> None:
         self._scenario = scenario
         self._folder = folder / "project"
         self._db = folder / "server.db"
         self._output = folder / "output"
         self._fresh_program = fresh_program
-        self._folder.mkdir()
-        self._server, self._held, self._endpoint = _serve(self._db, scenario)
-        self._executions_before: Sequence[Execution] = ()
-        self.settled = 0
+        self._folder.mkdir(exist_ok=prepared is not None)
+        self._server = served_apart.serve(
+            self._db, scenario.job_seconds, scenario.faults, port, prepared.counts if prepared else b""
+        )
+        self._endpoint = self._server.endpoint
+        self._executions_before: Sequence[Execution] = prepared.executions_before if prepared else ()
+        self.settled = prepared.settled if prepared else 0
 
     def __enter__(self) -> "History":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        os.close(self._held)
-        os.kill(self._server, signal.SIGKILL)
-        try:
-            os.waitpid(self._server, 0)
-        except ChildProcessError:  # the tracer saw its end
-            pass
+        self._server.kill()
+
+    def prepared(self, copy: Path) -> "Prepared":
+        """What a history that begins from a copy of the files must know besides, once this one is prepared."""
+        return Prepared(copy, self._server.counts(), self._executions_before, self.settled, time.monotonic())
 
     def prepare(self) -> None:
         """All that comes before the apply that is broken."""
@@ -554,7 +567,7 @@ class History:
             file = os.open(f"{self._output}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(file, descriptor)
         own = {"XDG_STATE_HOME": str(self._folder / ".marks"), "XDG_CACHE_HOME": str(self._folder / ".cache")}
-        os.environ.update(own, USER="ada", BYTENITE_ACCESS_TOKEN=TOKEN)
+        os.environ.update(own, USER="ada", BYTENITE_ACCESS_TOKEN=served_apart.TOKEN)
         if self._fresh_program:
             os.execv(sys.executable, [sys.executable, "-m", "reconciler", *arguments])
         from reconciler import cli
@@ -597,46 +610,114 @@ def _require(holds: bool, otherwise: str) -> None:
         raise Broken(otherwise)
 
 
-def _serve(db: Path, scenario: Scenario) -> tuple[int, int, str]:
-    """Start the server in a program of its own; it lives until the returned descriptor is closed.
+class Prepared(NamedTuple):
+    """What a scenario came to before the apply that is broken: a copy of all files, and what no file says."""
 
-    Returns its process id, that descriptor, and its endpoint.
+    copy: Path
+    counts: bytes
+    executions_before: Sequence[Execution]
+    settled: int
+    at_s: float
+
+
+class Ground:
+    """Where the histories of one scenario take place, one after the other, in one folder and at one port.
+
+    The scenario is prepared once, and again when what was prepared is `_STALE_S` old: jobs are active for a while only.
+    Where the time between the preparation and the apply matters, each history has a preparation of its own.
     """
-    counted, tell = os.pipe()
-    hold, held = os.pipe()
 
-    def body() -> None:
-        os.close(held)
-        server = SandboxServer(
-            db,
-            access_token=TOKEN,
-            create_missing=True,
-            job_seconds=scenario.job_seconds,
-            faults=[parse_fault(fault) for fault in scenario.faults],
-        )
-        server.start()
-        os.write(tell, server.endpoint.encode())
-        os.read(hold, 1)
-        os._exit(0)
+    def __init__(self, name: str, room: Path, *, fresh_program: bool) -> None:
+        self.name = name
+        self.fresh_program = fresh_program
+        self._scenario = scenario = SCENARIOS[name]
+        self._is_urgent = bool(scenario.killed_after) or any("drain" in fault for fault in scenario.faults)
+        self._room = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=room))
+        self._folder = self._room / "now"
+        self._prepared: Prepared | None = None
+        self._port = socket.socket()
+        # Bound, it keeps the port from others while no server has it; it does not listen, so a server may.
+        self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._port.bind(("127.0.0.1", 0))
 
-    child = ptrace.start(body)
-    os.close(tell)
-    os.close(hold)
-    endpoint = os.read(counted, 1000).decode()
-    os.close(counted)
-    return child, held, endpoint
+    def close(self) -> None:
+        self._port.close()
+        shutil.rmtree(self._room)
+
+    def history(self) -> History:
+        """A history that is prepared. Raises `Broken` where the preparation fails."""
+        if self._is_urgent:
+            history = self._begun()
+        else:
+            prepared = self._prepared
+            if prepared is None or time.monotonic() - prepared.at_s > _STALE_S:
+                prepared = self._prepared = self._prepare()
+            self._clear()
+            shutil.copytree(prepared.copy, self._folder, dirs_exist_ok=True)
+            history = self._new(prepared)
+        return history
+
+    def _prepare(self) -> Prepared:
+        copy = self._room / "prepared"
+        shutil.rmtree(copy, ignore_errors=True)
+        with self._begun() as history:
+            prepared = history.prepared(copy)
+        # Without the server: what it has committed is in its files, as after any kill.
+        shutil.copytree(self._folder, copy)
+        return prepared
+
+    def _begun(self) -> History:
+        """A history with a preparation of its own."""
+        self._clear()
+        history = self._new(None)
+        try:
+            history.prepare()
+        except BaseException:
+            history.__exit__()
+            raise
+        return history
+
+    def _new(self, prepared: Prepared | None) -> History:
+        port = self._port.getsockname()[1]
+        return History(self._scenario, self._folder, fresh_program=self.fresh_program, port=port, prepared=prepared)
+
+    def _clear(self) -> None:
+        if self._folder.exists():
+            shutil.rmtree(self._folder)
+        self._folder.mkdir()
+
+
+_STALE_S = 60.0
+
+_grounds: list[Ground] = []
+"""The one that this worker is on, or none."""
+
+
+def _ground(name: str, *, fresh_program: bool = False) -> Ground:
+    if not _grounds or (_grounds[0].name, _grounds[0].fresh_program) != (name, fresh_program):
+        while _grounds:
+            _grounds.pop().close()
+        _grounds.append(Ground(name, _room(), fresh_program=fresh_program))
+    return _grounds[0]
+
+
+@cache
+def _room() -> Path:
+    """The folder of all workers, which goes away with the first of them to ask."""
+    folder = tempfile.TemporaryDirectory(prefix="crash-", dir=_ROOM)
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
 
 
 def judge(broken: Break, *, fresh_program: bool = False) -> Verdict:
     """Live through one break, from the preparation to the last look."""
-    scenario = SCENARIOS[broken.scenario]
-    with (
-        tempfile.TemporaryDirectory(prefix="crash-", dir=_ROOM) as folder,
-        History(scenario, Path(folder), fresh_program=fresh_program) as history,
-    ):
+    try:
+        begun = _ground(broken.scenario, fresh_program=fresh_program).history()
+    except Broken as fault:
+        return Verdict(broken, False, 0, str(fault))
+    with begun as history:
         reached = False
         try:
-            history.prepare()
             reached = _break(history, broken)
             history.converge()
         except Broken as fault:
@@ -703,11 +784,9 @@ def calls_of(name: str) -> list[ptrace.Call]:
     """The calls that a scenario's apply makes where nothing breaks it."""
     found: list[ptrace.Call] = []
     with (
-        tempfile.TemporaryDirectory(prefix="crash-", dir=_ROOM) as folder,
-        History(SCENARIOS[name], Path(folder)) as history,
         suppress(Broken),  # what is judged then will tell
+        _ground(name).history() as history,
     ):
-        history.prepare()
         history.trace(SCENARIOS[name].arguments, lambda _, call: found.append(call))
     return found
 
@@ -772,6 +851,7 @@ def main() -> int:
     seed = random.randrange(10**6) if given.seed is None else given.seed
     names = given.scenario or list(SCENARIOS)
     fork_server.load_all()
+    _room()  # before the workers are forked, so that it is theirs too
     if given.point:
         assert len(names) == 1, "--point goes with one --scenario"
         points = tuple(map(int, given.point.split(",")))

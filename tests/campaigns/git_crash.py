@@ -48,12 +48,21 @@ class PublishedWitness(crash.Witness):
 class PublishedHistory(crash.History):
     """One server, one bare repository, and the machines that come and go."""
 
-    def __init__(self, scenario: crash.Scenario, folder: Path, *, fresh_program: bool = False) -> None:
+    def __init__(
+        self,
+        scenario: crash.Scenario,
+        folder: Path,
+        *,
+        fresh_program: bool = False,
+        port: int = 0,
+        prepared: crash.Prepared | None = None,
+    ) -> None:
         assert not fresh_program, "the waits of a program that is started afresh can't be cut short"
-        super().__init__(scenario, folder)
+        super().__init__(scenario, folder, port=port, prepared=prepared)
         self._remote = folder / "the remote.git"
         self._machines = 1
-        subprocess.run(["git", "init", "-q", "--bare", str(self._remote)], check=True, timeout=60)
+        if prepared is None:
+            subprocess.run(["git", "init", "-q", "--bare", str(self._remote)], check=True, timeout=60)
         PublishedWitness.remote = self._remote
 
     def trace(
