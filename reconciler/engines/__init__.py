@@ -1,1 +1,1 @@
-"""What runs jobs: the port in `port`, and the engines behind it."""
+"""Engines: the services that run jobs. `port` holds the protocol of an engine, and each engine has a folder."""

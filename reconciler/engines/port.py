@@ -1,4 +1,4 @@
-"""The port to whatever runs jobs."""
+"""The port to the services that run jobs: the protocol of an engine, and the answers that an engine gives."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from reconciler.model.plan import Call
 
 
 class AnswerClass(StrEnum):
-    """The four classes of answers; what may be done next depends on nothing else.
+    """The four classes of answers to a call. The class alone decides which call may follow.
 
-    NOT_SENT   no byte of the request left: any call may be tried again
-    REJECTED   the service says that it did not do it
-    APPLIED    the service says that it did it
-    IN_DOUBT   a call was sent, and it is not known whether it was carried out
+    NOT_SENT   no byte of the request left this machine; any call may follow
+    REJECTED   the service answered that it did not carry out the call
+    APPLIED    the service answered that it carried out the call
+    IN_DOUBT   the request left, and no answer tells whether the service carried out the call
     """
 
     NOT_SENT = "not sent"
@@ -26,10 +26,11 @@ class AnswerClass(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of one call.
+    """The answer to one call.
 
-    `status` is the HTTP status, None where none was read. `message` is the service's word on a
-    success, and what went wrong otherwise; it is untrusted text, and bounded.
+    `status` is the HTTP status, or None if no status was read. `message` is the text of the service if the call was
+    applied, and a description of the failure otherwise. The message is untrusted text of bounded length. `request_id`
+    is the service's id of the call, or "".
     """
 
     kind: AnswerClass
@@ -39,38 +40,41 @@ class Answer:
 
 
 def always() -> bool:
-    """Nothing keeps a call from being sent."""
+    """Return True: the condition of a call that nothing holds back."""
     return True
 
 
 class Engine(Protocol):
-    """A service that runs jobs. Every method may be called from several threads at once."""
+    """A service that runs jobs. Several threads may call any method at the same time."""
 
     def observe(self, job_id: str) -> Observation:
-        """What the service says of one job now.
+        """Read one job from the service, and return what the service reports.
 
-        `Status.NOT_OBSERVED` where the service offers no reads at all, `MISSING` where it says
-        that there is no such job, `UNREADABLE` (with a detail) where this job can't be read.
+        The status is `NOT_OBSERVED` if the service offers no reads, `MISSING` if the service reports that no such job
+        exists, and `UNREADABLE`, with a detail, if this one job can't be read.
 
-        Raises `CredentialsError` where the service rejects the token, `EngineError` where it
-        can't be reached: neither is about one job.
+        Raises `CredentialsError` if the service rejects the token, and `EngineError` if the service can't be reached.
+        Neither error is about one job.
         """
 
     def observe_all(self) -> Iterator[tuple[str, Observation]]:
-        """Every job that the service lists, as (engine job id, observation), each id once.
+        """Yield each job that the service lists, as (engine job id, observation).
 
-        A job that is not listed is not thereby missing. Raises as `observe` does, and
-        `EngineError` where the service has no list; and, after the last job that was found,
-        `ListIncomplete` where the service may have more jobs than it listed.
+        Each id comes once, in no promised order.
+
+        A job that is not listed may exist nevertheless. Raises the errors of `observe`, `EngineError` if the service
+        offers no list, and `ListIncomplete` if the service may have more jobs than it listed. `ListIncomplete` is
+        raised after the last job was yielded.
         """
 
     def send(self, call: Call, may_be_sent: Callable[[], bool] = always) -> Answer:
-        """Send one call that changes a job, and class the answer.
+        """Send one call that changes a job, and return the answer with its class.
 
-        It is sent again only where the answer's class allows it: not sent, 429 as told, a 401
-        once with a new token. `may_be_sent` is asked right before each time; what it raises, this
-        raises. Never raises for what the service or the network does.
+        The engine sends the call again only if the class of the answer allows a repetition: after NOT_SENT, after a 429
+        once the time in `Retry-After` is over, and once after a 401 with a new token. The engine calls `may_be_sent`
+        right before each attempt, and sends nothing if the function returns False. Raises only what `may_be_sent`
+        raises: a failure of the service or of the network is an answer.
         """
 
     def close(self) -> None:
-        """Drop the connections, and stop the server where the engine started one."""
+        """Close the connections, and stop the embedded server if the engine started one."""

@@ -1,4 +1,4 @@
-"""The manifest: text in YAML files, read and checked, becomes the jobs that people want."""
+"""The manifest: YAML files are read, checked and turned into the jobs that people want."""
 
 from reconciler.manifest.model import DeclaredState, Head, Manifest
 

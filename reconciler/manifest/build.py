@@ -1,4 +1,4 @@
-"""Documents without a fault become a manifest: defaults are merged, numbers and times are made plain."""
+"""From documents without a fault to a manifest: defaults are merged, and numbers and times become plain values."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from reconciler.model.endpoints import normalize_endpoint
 from reconciler.model.jobs import EMPTY, Access, Config, Desired, Job, OnConfigChange, Suspension, Target
 
 SINGLE_BLOCKS = ("target", "state", "defaults", "guards")
-"""The blocks that stand once in the whole manifest, in any of its files."""
+"""The blocks that may stand once in the whole manifest, in any of its files."""
 
 _DEFAULT_ENDPOINTS: Mapping[str, str] = {"bytenite": "https://api.bytenite.com/v1/customer", "sandbox": ""}
 """The endpoint of each engine for a manifest that names none; "" stands for the embedded server."""
@@ -20,7 +20,7 @@ _DESIRED = {state.value: state for state in Desired}
 
 
 def build(documents: Sequence[Document]) -> Manifest:
-    """The manifest that these documents make; neither one of them nor all together have a fault."""
+    """Return the manifest that these documents make. The documents must have no fault, neither alone nor together."""
     blocks = {name: (document, document.value[name]) for document in documents for name in document.value}
     target_file, target = blocks["target"]
     _, guards = blocks.get("guards", (None, {}))
@@ -43,12 +43,12 @@ def build(documents: Sequence[Document]) -> Manifest:
 
 
 def declared_state_in(document: Document) -> DeclaredState:
-    """The place of the state that this document names; its `state:` has no fault."""
+    """Return the place of the state that a document names. The `state:` of the document must have no fault."""
     return DeclaredState(document.value["state"], document.position(("state",)))
 
 
 def target_of(block: Mapping[str, Any]) -> Target:
-    """The target that a `target:` block without a fault names."""
+    """Return the target that a `target:` block names. The block must have no fault."""
     endpoint = block.get("endpoint", _DEFAULT_ENDPOINTS[block["engine"]])
     if not endpoint:
         return Target(block["engine"], "")
@@ -56,7 +56,10 @@ def target_of(block: Mapping[str, Any]) -> Target:
 
 
 def access_of(block: Mapping[str, Any], file: str) -> Access:
-    """How the target of a `target:` block is reached. Relative paths are relative to the file that holds the block."""
+    """Return how the target of a `target:` block is reached. `file` is the file that holds the block.
+
+    A relative path in the block is relative to the folder of the file.
+    """
     if not block.keys() & {"ca", "clientCertificate", "insecure"}:
         return Access()
     folder = os.path.dirname(file)
@@ -69,13 +72,16 @@ def access_of(block: Mapping[str, Any], file: str) -> Access:
 
 
 def suspension_of(block: Mapping[str, str]) -> Suspension:
-    """The suspension that a `suspend:` block names. Raises `ValueError` where `until` is no time of the calendar."""
+    """Return the suspension of a `suspend:` block. Raises `ValueError` if `until` is not a time of the calendar."""
     until = block.get("until", "")
     return Suspension(block["reason"], until, _seconds(until)) if until else Suspension(block["reason"])
 
 
 class _JobBuilder:
-    """Makes jobs of their blocks and the manifest's defaults. Jobs of equal config or labels share one object."""
+    """Makes jobs of their blocks and the defaults of the manifest.
+
+    Jobs with equal config or labels share one object.
+    """
 
     def __init__(self, defaults: Mapping[str, Any]) -> None:
         self._config = defaults.get("config", {})
@@ -119,11 +125,14 @@ class _JobBuilder:
 
 
 def _seconds(until: str) -> float:
-    """A date or an RFC 3339 time in seconds since 1970. A date means its first second in UTC. Raises `ValueError`."""
+    """Return a date or an RFC 3339 time in seconds since 1970. Raises `ValueError`.
+
+    A date stands for its first second in UTC.
+    """
     when = datetime.fromisoformat(until)
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 
 def _whole(value: Any) -> Any:
-    """A float that is a whole number as an int: JSON Schema accepts 600.0 as an integer too."""
+    """Return a float that is a whole number as an int, since JSON Schema accepts 600.0 as an integer."""
     return int(value) if type(value) is float else value

@@ -1,7 +1,7 @@
-"""Edits of a manifest file. An edit puts text into the file, and leaves every other byte as it is.
+"""Edits of a manifest file. An edit adds or replaces text, and leaves every other byte as it is.
 
-The new text follows the file in its indentation, quotes, line ends and order. The edited file is then read again: its
-meaning must differ from the old meaning by just what was asked for.
+The new text has the indentation, quotes, line ends and order of the file. After the edit, the file is read again. Its
+meaning must differ from the old meaning by exactly the requested change.
 """
 
 import re
@@ -18,7 +18,7 @@ from reconciler.manifest.yaml import read
 from reconciler.model.commands import command
 from reconciler.model.errors import ReconcilerError
 
-_ENCODING = "utf-8-sig"  # a byte order mark is not a part of the text, and stays
+_ENCODING = "utf-8-sig"  # a byte order mark is not a part of the text, and is kept
 _BREAK = re.compile(r"\r\n?|\n")
 
 
@@ -31,10 +31,10 @@ class _Splice(NamedTuple):
 
 
 def set_field(source: bytes, file: str, job: str, field: str, value: str, order: Sequence[str]) -> bytes:
-    """The file with one text field of a job set to a value.
+    """Return the file with one text field of a job set to a value.
 
-    The file must be valid and declare the job. A new field is put after the fields that `order` names before it. Raises
-    `ReconcilerError` where the edited file would mean anything else.
+    The file must be valid and declare the job. A new field is put after the fields that precede it in `order`. Raises
+    `ReconcilerError` if the edited file would mean anything else.
     """
     text = source.decode(_ENCODING)
     fields = _collection(_entry(_top(text), "jobs", job))
@@ -52,10 +52,12 @@ def set_field(source: bytes, file: str, job: str, field: str, value: str, order:
 
 
 def add_jobs(source: bytes, file: str, jobs: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """The file with these jobs added. `jobs` maps each name to its fields, in the order in which they are to stand.
+    """Return the file with these jobs added.
 
-    If the names in the file are sorted, each job is put at its sorted place; else the jobs come last. The file must be
-    valid, apart from blocks that other files bring. Raises `ReconcilerError` as `set_field` does.
+    `jobs` maps each name to its fields, in the order in which they are written.
+
+    If the names in the file are sorted, each job is put at its sorted place; else the new jobs are the last ones. The
+    file must be valid, apart from blocks that other files hold. Raises `ReconcilerError` as `set_field` does.
     """
     text = source.decode(_ENCODING)
     top = _top(text)
@@ -73,7 +75,10 @@ def add_jobs(source: bytes, file: str, jobs: Mapping[str, Mapping[str, Any]]) ->
 
 
 def _edited(source: bytes, file: str, splices: Sequence[_Splice], change: Callable[[Any], None]) -> bytes:
-    """The file with these splices. They must change the meaning of the file just as `change` changes its value."""
+    """Return the file with these splices.
+
+    They must change the meaning of the file exactly as `change` changes its value.
+    """
     text = source.decode(_ENCODING)
     parts = []
     at = 0
@@ -97,7 +102,7 @@ def _edited(source: bytes, file: str, splices: Sequence[_Splice], change: Callab
 
 
 def _replaced(old: Scalar | Collection, value: str) -> _Splice:
-    """The splice that replaces a value by text, in the same quotes if these can hold the text."""
+    """Return the splice that replaces a value by text. The text gets the old quotes if these can hold the text."""
     assert isinstance(old, Scalar)
     if old.style == "'" and value.isprintable():
         return _Splice(old.start, old.end, "'" + value.replace("'", "''") + "'")
@@ -105,7 +110,9 @@ def _replaced(old: Scalar | Collection, value: str) -> _Splice:
 
 
 def _added_field(text: str, fields: Collection, after: Entry | None, written: str) -> _Splice:
-    """The splice that adds a field to a job, after the field `after`, or as the first field if that is None."""
+    """Return the splice that adds a field to a job, after the field `after`, or as the first field if `after`
+    is None.
+    """
     if after is None:
         start = fields.entries[0].key
         assert start is not None
@@ -118,7 +125,7 @@ def _added_field(text: str, fields: Collection, after: Entry | None, written: st
 
 
 def _among(text: str, there: Entry, names: Sequence[str], jobs: Mapping[str, Mapping[str, Any]]) -> list[_Splice]:
-    """The splices that add jobs to a `jobs` block which has some."""
+    """Return the splices that add jobs to a `jobs` block which has some."""
     block = _collection(there)
     present = [entry.key.value for entry in block.entries if entry.key]
     if block.flow:
@@ -136,7 +143,7 @@ def _among(text: str, there: Entry, names: Sequence[str], jobs: Mapping[str, Map
     for place, added in sorted(places.items()):
         written = [_job(name, jobs[name], " " * block.column, step, one_line=not blocks) for name in added]
         spaced = [[*job, ""] if place == 0 else ["", *job] for job in written] if apart else written
-        # A job ahead of the first one is put right below `jobs:`, so that comments there stay with the job below them.
+        # A new first job is put right below `jobs:`, so that comments stay with the job below them.
         end = _end(block.entries[place - 1]) if place else _key(there).end
         splices.append(_lines(text, end, [line for job in spaced for line in job]))
     return splices
@@ -145,7 +152,7 @@ def _among(text: str, there: Entry, names: Sequence[str], jobs: Mapping[str, Map
 def _first_jobs(
     text: str, top: Collection, there: Entry | None, names: Sequence[str], jobs: Mapping[str, Mapping[str, Any]]
 ) -> _Splice:
-    """The splice that adds the first jobs to a file. `there` is the empty `jobs` block of the file, or None."""
+    """Return the splice that adds the first jobs to a file. `there` is the empty `jobs` block of the file, or None."""
     if top.flow:
         inner = ", ".join(f"{scalar(name)}: {flow(jobs[name])}" for name in names)
         end = top.entries[-1].value.end if there is None else there.value.end - 1
@@ -166,7 +173,7 @@ def _first_jobs(
 
 
 def _job(name: str, fields: Mapping[str, Any], margin: str, step: int, *, one_line: bool) -> list[str]:
-    """The lines of one job."""
+    """Return the lines of one job."""
     line = f"{margin}{scalar(name)}: {flow(fields)}"
     if one_line and len(line) <= WIDTH:
         return [line]
@@ -175,25 +182,25 @@ def _job(name: str, fields: Mapping[str, Any], margin: str, step: int, *, one_li
 
 
 def _lines(text: str, end: int, lines: Sequence[str]) -> _Splice:
-    """The splice that adds lines below the line that holds the place `end`."""
+    """Return the splice that adds lines below the line that holds the place `end`."""
     line_break = _line_break(text, end)
     at = end
     if text[end - 1] not in "\r\n":
         found = _BREAK.search(text, end)
-        if found is None:  # the file has no line break at its end, and gets none
+        if found is None:  # a file without a line break at its end gets none
             return _Splice(len(text), len(text), "".join(line_break + line for line in lines))
         at = found.end()
     return _Splice(at, at, "".join(line + line_break for line in lines))
 
 
 def _line_break(text: str, near: int) -> str:
-    """The first line break after a place, else the first one of the file, else "\\n"."""
+    r"""Return the first line break after a place, else the first one of the file, else "\n"."""
     found = _BREAK.search(text, near) or _BREAK.search(text)
     return found[0] if found else "\n"
 
 
 def _end(entry: Entry) -> int:
-    """The place just after an entry, with the comments at the foot of its value."""
+    """Return the place just after an entry, with the comments at the foot of its value."""
     value = entry.value
     if isinstance(value, Scalar) or value.flow:
         return value.end
@@ -201,12 +208,12 @@ def _end(entry: Entry) -> int:
 
 
 def _top(text: str) -> Collection:
-    """The fields at the top of a file."""
+    """Return the fields at the top of a file."""
     return _collection(tree_of(text).root)
 
 
 def _entry(top: Collection, *path: str) -> Entry:
-    """The entry at a path, which must exist."""
+    """Return the entry at a path, which must exist."""
     found = None
     for step in path:
         found = (top if found is None else _collection(found)).find(step)

@@ -1,4 +1,7 @@
-"""The events of a YAML parser, and its errors in words. libyaml parses; PyYAML's own parser does without it."""
+"""The events of a YAML parser, and its errors in words.
+
+The parser is libyaml, or PyYAML's own parser without libyaml.
+"""
 
 import re
 from collections.abc import Callable
@@ -11,10 +14,10 @@ from reconciler.manifest.document import packed
 from reconciler.manifest.scalars import ODD_SPACE, odd_space_fault
 
 LIBYAML: Final[bool] = yaml.__with_libyaml__
-"""Whether PyYAML comes with libyaml. PyYAML's own parser takes some ten times as long."""
+"""Whether PyYAML comes with libyaml. PyYAML's own parser takes about ten times as long."""
 
 BAD_ESCAPE = "found invalid Unicode character escape code"
-"""What libyaml says of an escape that is no character."""
+"""The message of libyaml for an escape that stands for no character."""
 
 _LINE_BREAK = r"\r\n?|\n"
 _CONFLICT = r"(?m)^(?:<{7}|>{7}) "
@@ -24,25 +27,25 @@ _TAB_OR_QUOTED = r'\t|"(?:[^"\\]|\\.)*"'
 
 
 def events_of(text: str, libyaml: bool = LIBYAML) -> Callable[[], Any]:
-    """A function that gives the next event of a text at each call, and raises `yaml.MarkedYAMLError`.
+    """Return a function that returns the next event of a text at each call, and raises `yaml.MarkedYAMLError`.
 
-    `libyaml` chooses the parser. Both parsers read alike what they both accept. JSON writes a character beyond U+FFFF
-    as two escapes, the halves of a surrogate pair. libyaml refuses such escapes, so that PyYAML's own parser reads a
-    text that holds some, and the halves become one character.
+    `libyaml` chooses the parser. Both parsers give the same events for a text that both accept. JSON writes a character
+    beyond U+FFFF as two escapes, the halves of a surrogate pair, which libyaml refuses. PyYAML's own parser reads a
+    text with such escapes, and the halves become one character.
     """
     has_pairs = "\\u" in text and re.search(_ESCAPED_PAIR, text) is not None
     if libyaml and not has_pairs:
         fast: Any = yaml.CLoader(text)
         return cast("Callable[[], Any]", fast.get_event)
     if has_pairs and re.match(r"\s*\{[^#']*\Z", text):
-        # The text is JSON. A tab between tokens is white space in JSON, and PyYAML's own parser refuses such a tab.
+        # The text is JSON, which allows tabs between tokens. PyYAML's own parser refuses such tabs.
         text = re.sub(_TAB_OR_QUOTED, lambda found: " " if found[0] == "\t" else found[0], text)
     parser: Any = yaml.Loader(text)
 
     def next_pure_event() -> Any:
         try:
             event = parser.get_event()
-        except (ValueError, OverflowError) as error:  # what chr() says of an escape beyond U+10FFFF
+        except (ValueError, OverflowError) as error:  # chr() raises these errors for an escape beyond U+10FFFF
             raise yaml.MarkedYAMLError(problem=BAD_ESCAPE, problem_mark=parser.get_mark()) from error
         if has_pairs and type(event) is ScalarEvent and event.style == '"':
             event.value = re.sub(_PAIR, _joined, event.value)
@@ -52,23 +55,23 @@ def events_of(text: str, libyaml: bool = LIBYAML) -> Callable[[], Any]:
 
 
 def place_of(mark: Any) -> int:
-    """The packed place of a mark of PyYAML."""
+    """Return the packed place of a mark of PyYAML."""
     return packed(mark.line, mark.column)
 
 
 def end_of(text: str) -> int:
-    """The packed place just after a text."""
+    """Return the packed place just after a text."""
     lines = re.split(_LINE_BREAK, text)
     return packed(len(lines) - 1, len(lines[-1]))
 
 
 def faults_of(error: yaml.MarkedYAMLError, text: str) -> list[tuple[int, str]]:
-    """The packed place and the words of what ended the reading of a text.
+    """Return the packed place and the words of each fault that an error of the parser stands for.
 
-    A tab in the indentation and the marks of a merge conflict are called what they are. The parser's own words are left
-    out where a mark of a conflict stands before the place that they are about.
+    A tab in the indentation and the marks of a merge conflict get messages of their own. If a mark of a conflict stands
+    before the place of the error, the message of the parser is left out.
     """
-    # libyaml counts one line more where the last line of the text has no end.
+    # libyaml counts one line too many if the last line of the text has no line end.
     place = min(place_of(error.problem_mark), end_of(text))
     found = _odd_indentation(text, place) or (place, _words_of(error))
     if mark := re.search(_CONFLICT, text):
@@ -79,14 +82,14 @@ def faults_of(error: yaml.MarkedYAMLError, text: str) -> list[tuple[int, str]]:
 
 
 def _joined(pair: re.Match[str]) -> str:
-    """The character that two surrogates stand for."""
+    """Return the character that two surrogates stand for."""
     return pair[0].encode("utf-16", "surrogatepass").decode("utf-16")
 
 
 def _odd_indentation(text: str, place: int) -> tuple[int, str] | None:
-    """The first character that is no space in the indentation of the line at a place, and the fault of that character.
+    """Return the place and the fault of the first character that is not a space in the indentation of a line.
 
-    The answer is None where the place lies further right than just after the indentation.
+    Return None if there is no such character, or if `place` lies further right than just after the indentation.
     """
     line, column = place >> 32, place & 0xFFFFFFFF
     indentation = re.match(f"(?:[ \t]|{ODD_SPACE})*", re.split(_LINE_BREAK, text)[line])
@@ -99,7 +102,7 @@ def _odd_indentation(text: str, place: int) -> tuple[int, str] | None:
 
 
 def _words_of(error: yaml.MarkedYAMLError) -> str:
-    """The parser's words on one line, and the place where the thing begins that the parser was reading."""
+    """Return the message of the parser on one line, with the place at which the parser began to read the part."""
     words = " ".join(f"{error.problem or ''} {error.context or ''}".split())
     if error.context_mark and place_of(error.context_mark) != place_of(error.problem_mark):
         words += f" that begins at {error.context_mark.line + 1}:{error.context_mark.column + 1}"

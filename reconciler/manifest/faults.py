@@ -1,4 +1,4 @@
-"""Everything that is wrong with the files of a manifest: with each file alone, and with all files together."""
+"""All faults of the files of a manifest: of each file alone, and of all files together."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,22 +15,22 @@ from reconciler.model.errors import MOST_DIAGNOSTICS
 from reconciler.model.places import Diagnostic, Position
 
 _MOST_CIRCLES = 100
-"""The number of `after` circles that are reported. One more message says that there are others."""
+"""The most `after` circles that are reported. One more message says that there are others."""
 
 _MOST_STEPS = 10
-"""The number of steps that are shown of one circle."""
+"""The most steps that are shown of one circle."""
 
 
 def faults_in(document: Document) -> Iterator[Diagnostic]:
-    """The faults of one file. Blocks that other files must bring are not missed here."""
+    """Yield the faults of one file. A block that another file may hold is not missed here."""
     refused = {fault.position for fault in document.faults}
     yield from document.faults
-    # The strict reader puts a stand-in where it refuses a value. The schema must not judge the stand-in as well.
+    # The strict reader puts a placeholder in the place of a refused value. The schema must not judge placeholders.
     yield from (fault for fault in faults_beside_yaml(document) if fault.position not in refused)
 
 
 def fault_of_kind(file: str, content: bytes) -> Diagnostic | None:
-    """The fault of a file that this tool wrote and that is not a manifest, such as a state; None for other files."""
+    """Return the fault of a file of this tool that is not a manifest, such as a state, or None for other files."""
     kind = kind_of(content)
     if kind is None or kind is FileKind.MANIFEST:
         return None
@@ -38,7 +38,7 @@ def fault_of_kind(file: str, content: bytes) -> Diagnostic | None:
 
 
 def is_of_another_tool(document: Document) -> bool:
-    """Whether a file is YAML of another tool: the file names no version of ours, and has fields that are not ours."""
+    """Return whether a file is YAML of another tool: the file names no version of ours, and has unknown fields."""
     block = document.value
     if type(block) is not dict:
         return False
@@ -53,7 +53,7 @@ def is_of_another_tool(document: Document) -> bool:
 
 
 def advice_for(documents: Sequence[Document]) -> str:
-    """What to do where the faults come of several files that are each a whole manifest; else ""."""
+    """Return the advice for faults that come from several whole manifests, or "" for other faults."""
     wholes = [document.file for document in documents if type(document.value) is dict and "target" in document.value]
     if len(wholes) < 2:
         return ""
@@ -61,7 +61,7 @@ def advice_for(documents: Sequence[Document]) -> str:
 
 
 def faults_beside_yaml(document: Document) -> Iterator[Diagnostic]:
-    """The faults of one file except those that the strict reader found."""
+    """Yield the faults of one file, except those that the strict reader found."""
     if not document.whole:
         return
     if document.value is None:
@@ -76,23 +76,26 @@ def faults_beside_yaml(document: Document) -> Iterator[Diagnostic]:
 
 
 def job_fault(name: str, fields: Mapping[str, Any]) -> str:
-    """The first reason why a job of this name and these fields can't be declared, or ""."""
+    """Return the first reason why a job with this name and these fields can't be declared, or ""."""
     for path, _, message in _validator().refusals(_with_job(name, fields)):
         return ".".join(map(str, path[2:])) + (": " if path[2:] else "") + message
     return ""
 
 
 def job_fields() -> Sequence[str]:
-    """The names of a job's fields, in the order of the schema."""
+    """Return the names of a job's fields, in the order of the schema."""
     return tuple(_schema()["$defs"]["job"]["properties"])
 
 
 def faults_across(documents: Sequence[Document], *, may_be_empty: bool) -> Iterator[Diagnostic]:
-    """The faults of all files together. A manifest that says nothing of jobs has a fault, unless it `may_be_empty`."""
+    """Yield the faults of all files together.
+
+    A manifest without a `jobs` block has a fault, unless `may_be_empty` is set.
+    """
     yield from _repeated_blocks(documents)
     if _may_repeat_jobs(documents):
         yield from _repeated_jobs(documents)
-    # A file that can't be read may hold what seems to be missing.
+    # An unreadable file may hold the part that seems to be missing.
     if not all(type(document.value) is dict for document in documents):
         return
     yield from _order_faults(documents)
@@ -105,7 +108,7 @@ def faults_across(documents: Sequence[Document], *, may_be_empty: bool) -> Itera
 
 
 def _until_faults(document: Document) -> Iterator[Diagnostic]:
-    """Each `until` that has the form of a time and is none, such as the 30th of February."""
+    """Yield a fault for each `until` that has the form of a time and is none, such as the 30th of February."""
     for name, job in document.jobs.items():
         if type(job) is dict and "suspend" in job and _validator("suspend").is_valid(job["suspend"]):
             try:
@@ -116,7 +119,7 @@ def _until_faults(document: Document) -> Iterator[Diagnostic]:
 
 
 def _id_faults(document: Document) -> Iterator[Diagnostic]:
-    """Each name that is to be the id of its job, and can't be one."""
+    """Yield a fault for each job name that would be the id of its job, and is not a valid id."""
     names = [name for name, job in document.jobs.items() if type(job) is dict and "id" not in job]
     is_name, is_id = _validator("jobName").is_valid, _validator("jobId").is_valid
     for name in names:
@@ -135,17 +138,17 @@ def _endpoint_faults(document: Document) -> Iterator[Diagnostic]:
 
 
 def _schema_faults(document: Document) -> Iterator[Diagnostic]:
-    """The faults that the schema finds in one file.
+    """Yield the faults that the schema finds in one file.
 
-    Only the jobs that are at fault are explained, so that one fault among many jobs takes little time. Once
-    `MOST_DIAGNOSTICS` faults are found, each further job counts as one fault: no message shows more of them.
+    Only jobs with a fault are explained, so that one fault among many jobs takes little time. After `MOST_DIAGNOSTICS`
+    faults, each further job counts as one fault, since no message shows more of them.
     """
     from reconciler.model.suggestions import Suggestions
 
     validator = _validator()
     jobs, suggestion, count = document.jobs, Suggestions(), 0
     rest = {**document.value, "jobs": {}} if jobs else document.value
-    # Job by job, since jsonschema goes through jobs in no fixed order and suggestions must not change between runs.
+    # Each job alone: jsonschema visits jobs in no fixed order, and suggestions must not change between runs.
     alone = (_with_job(name, job) for name, job in jobs.items())
     for part in chain([rest], (job for job in alone if not validator.is_valid(job))):
         if count >= MOST_DIAGNOSTICS:
@@ -159,12 +162,12 @@ def _schema_faults(document: Document) -> Iterator[Diagnostic]:
 
 
 def _with_job(name: str, fields: Any) -> dict[str, Any]:
-    """A whole file that holds one job and nothing else."""
+    """Return a whole file that holds one job and nothing else."""
     return {"apiVersion": "reconciler/v1", "jobs": {name: fields}}
 
 
 def _repeated_blocks(documents: Sequence[Document]) -> Iterator[Diagnostic]:
-    """Each block that stands in a second file though it may stand in one file only."""
+    """Yield a fault for each block in a second file if the block may stand in one file only."""
     first: dict[str, Document] = {}
     for document in documents:
         for block in SINGLE_BLOCKS:
@@ -180,7 +183,7 @@ def _repeated_blocks(documents: Sequence[Document]) -> Iterator[Diagnostic]:
 
 
 def _order_faults(documents: Sequence[Document]) -> Iterator[Diagnostic]:
-    """Each name below `after` that no job has, and each circle of jobs that wait for each other."""
+    """Yield a fault for each unknown job below `after`, and for each circle of jobs that wait for each other."""
     ordered = {
         name: (document, job["after"])
         for document in documents
@@ -202,7 +205,10 @@ def _order_faults(documents: Sequence[Document]) -> Iterator[Diagnostic]:
 
 
 def _circles(ordered: Mapping[str, tuple[Document, list[Any]]]) -> Iterator[Diagnostic]:
-    """Each circle of jobs that wait for each other, given each job's file and its `after`."""
+    """Yield a fault for each circle of jobs that wait for each other.
+
+    `ordered` holds each job's file and its `after`.
+    """
     from itertools import islice
 
     from reconciler.rules.circles import circles_in
@@ -218,7 +224,7 @@ def _circles(ordered: Mapping[str, tuple[Document, list[Any]]]) -> Iterator[Diag
 
 
 def _steps_of(circle: Sequence[str]) -> str:
-    """A circle in words. The middle of a long circle is left out."""
+    """Return a circle in words, without the middle of a long circle."""
     steps = [f'"{name}" after "{other}"' for name, other in zip(circle, (*circle[1:], circle[0]), strict=True)]
     if len(steps) > _MOST_STEPS:
         half = _MOST_STEPS // 2
@@ -227,7 +233,7 @@ def _steps_of(circle: Sequence[str]) -> str:
 
 
 def _may_repeat_jobs(documents: Sequence[Document]) -> bool:
-    """Whether two jobs may have one name or one id. False is certain, and quickly found."""
+    """Return whether two jobs may have the same name or id. False is certain, and quickly found."""
     names: set[str] = set()
     ids: set[str] = set()
     count = 0
@@ -236,13 +242,13 @@ def _may_repeat_jobs(documents: Sequence[Document]) -> bool:
         names.update(document.jobs)
         try:
             ids.update([job.get("id", name) for name, job in document.jobs.items()])
-        except (AttributeError, TypeError):  # the block of a job is no mapping, or its id is no text
+        except (AttributeError, TypeError):  # the block of a job is not a mapping, or an id is not text
             return True
     return not len(names) == len(ids) == count
 
 
 def _repeated_jobs(documents: Sequence[Document]) -> Iterator[Diagnostic]:
-    """Each job whose name or id another job has already."""
+    """Yield a fault for each job whose name or id another job has already."""
     names: dict[str, Document] = {}
     ids: dict[str, tuple[Document, str]] = {}
     for document in documents:
@@ -264,7 +270,10 @@ def _repeated_jobs(documents: Sequence[Document]) -> Iterator[Diagnostic]:
 
 
 def _same_id(document: Document, name: str, job_id: str, other_document: Document, other: str) -> Diagnostic:
-    """The fault of the second of two jobs with one id. The fault stands at its id, or at its name without an id."""
+    """Return the fault of the second of two jobs with one id.
+
+    The fault stands at its id, or at its name without an id.
+    """
     return Diagnostic(
         _id_position(document, name),
         f'the id "{job_id}" is already that of "{other}" at {_id_position(other_document, other)}: '
@@ -286,5 +295,5 @@ def _schema() -> Schema:
 
 @cache
 def _validator(part: str = "") -> Validator:
-    """What validates a whole file, or the part of it that stands below `$defs` under this name."""
+    """Return the validator of a whole file, or of the part of the schema that has this name below `$defs`."""
     return Validator(part_of(_schema(), part) if part else _schema())

@@ -1,4 +1,4 @@
-"""The files of a manifest: which ones a path stands for, their content, and new content for one of them."""
+"""The files of a manifest: the files that a path stands for, their contents, and new content for one of them."""
 
 import os
 import re
@@ -13,31 +13,31 @@ from reconciler.manifest.kinds import HEAD_BYTES, begins_as_manifest
 from reconciler.model.errors import MissingPath, ReconcilerError
 
 DEFAULTS = ("jobs.yaml", "jobs")
-"""The path of the manifest if a command is given none: the first of these that exists."""
+"""The default paths of a manifest. The first one that exists counts."""
 
 LIMIT_BYTES = 1 << 28
-"""A longer file is not read. A file of this length holds some three million jobs."""
+"""A longer file is not read. A file of this length holds about three million jobs."""
 
 _ENDINGS = (".yaml", ".yml")
-# What reconciler keeps beside a manifest; and a manifest by its name, with something after it.
+# The names of files that reconciler keeps beside a manifest, and of copies of a manifest, such as `jobs.yaml.bak`.
 _OWN_NAME = re.compile(r"\.(?:state\.json|history\.jsonl|sandbox\.db)")
 _ALMOST_NAMED = re.compile(r"\.ya?ml[^a-z0-9]", re.IGNORECASE)
 
 Sources = list[tuple[str, bytes]]
-"""The files of a manifest, as pairs of the name by which a file was given and its content."""
+"""The files of a manifest, as pairs of a path and a content. Each path begins with a path that the user gave."""
 
 
 def is_manifest_name(name: str) -> bool:
-    """Whether a file of this name in a folder is read: *.yaml and *.yml, in upper or lower case."""
+    """Return whether a file of this name in a folder is read: *.yaml and *.yml, in upper or lower case."""
     return name.lower().endswith(_ENDINGS)
 
 
 def read_sources(paths: Sequence[str]) -> Sources:
-    """The files at these paths, each file once, in the order of the paths.
+    """Return the files at these paths, each file once, in the order of the paths.
 
     A folder stands for all *.yaml and *.yml files below it, sorted by name. Names that start with "." are left out. A
-    file that is not read although a person would take it for a manifest is refused: its jobs would count as undeclared.
-    Raises `ReconcilerError` for a path that matches nothing, that can't be read, or that leads out of its repository.
+    file that looks like a manifest and would not be read is refused, since its jobs would count as undeclared. Raises
+    `ReconcilerError` for a path that matches nothing, that can't be read, or that leads out of its repository.
     """
     sources = []
     seen: set[str] = set()
@@ -58,9 +58,9 @@ def read_sources(paths: Sequence[str]) -> Sources:
 
 
 def replace_source(path: str, content: bytes) -> None:
-    """Put new content in a file of a manifest, whole or not at all. Raises `ReconcilerError` where it can't be.
+    """Put new content in a file of a manifest, as a whole or not at all. Raises `ReconcilerError` if that fails.
 
-    A link stays one: what it points to is replaced. The file keeps its owner and its permissions.
+    If the path is a link, the file that the link points to is replaced. The file keeps its owner and its permissions.
     """
     real = os.path.realpath(path)
     refuse_read_only(path)
@@ -74,10 +74,10 @@ def replace_source(path: str, content: bytes) -> None:
 
 
 def refuse_read_only(path: str) -> None:
-    """Raise `ReconcilerError` where a file of a manifest is there and may not be written.
+    """Raise `ReconcilerError` if a file of a manifest exists and may not be written.
 
-    A file without any right to write is left alone by root too, as an editor does: whoever took the rights away meant
-    it. A new file in its place would need no right on the old one.
+    Root may write any file. But a file that nobody may write was protected on purpose, and editors respect that for
+    root too. Without this check, the file would be replaced, since a new file needs no permission of the old one.
     """
     try:
         mode = os.stat(path).st_mode
@@ -90,7 +90,7 @@ def refuse_read_only(path: str) -> None:
 
 
 def _replace(path: str, content: bytes) -> None:
-    """Replace a file by a temporary file, whose name no other file has. Raises `OSError`."""
+    """Replace a file by way of a temporary file with a unique name. Raises `OSError`."""
     import tempfile
 
     from reconciler.host.disk import OsDisk
@@ -109,15 +109,12 @@ def _replace(path: str, content: bytes) -> None:
         with suppress(OSError):
             os.unlink(temporary)
         raise
-    with suppress(OSError):  # the new content is in place; only a loss of power could take it back
+    with suppress(OSError):  # the new content is in place, and only a power loss could undo that
         disk.sync_folder(path)
 
 
 def default_paths(cwd: str) -> list[str]:
-    """The path of the manifest if a command is given none: jobs.yaml, else jobs/.
-
-    Raises `ReconcilerError` where there is neither.
-    """
+    """Return the default path of the manifest: jobs.yaml, else jobs/. Raises `ReconcilerError` if neither exists."""
     for name in DEFAULTS:
         path = os.path.normpath(os.path.join(cwd, name))
         if os.path.lexists(path):
@@ -129,9 +126,9 @@ def default_paths(cwd: str) -> list[str]:
 
 
 def passed_over(cwd: str) -> str:
-    """The default manifest that is not read, since another one is there that comes first; "" where there is none.
+    """Return the default path that is not read, because another one precedes it, or "".
 
-    A folder counts where a file that begins as a manifest lies in it or below it.
+    A folder counts if a file that begins as a manifest is in the folder or below it.
     """
     first, second = (os.path.normpath(os.path.join(cwd, name)) for name in DEFAULTS)
     if not (os.path.isdir(second) and os.path.lexists(first)):
@@ -144,7 +141,7 @@ def passed_over(cwd: str) -> str:
 
 
 def _manifests_in(folder: str, names: Sequence[str] | None = None) -> list[str]:
-    """The files of a folder that are read as manifests by their names, and begin as such; sorted."""
+    """Return the files of a folder that have the name of a manifest and begin as a manifest, sorted."""
     try:
         names = os.listdir(folder) if names is None else names
     except OSError:
@@ -154,12 +151,12 @@ def _manifests_in(folder: str, names: Sequence[str] | None = None) -> list[str]:
 
 
 def files_at(path: str) -> list[str]:
-    """The files that a path stands for, as in `read_sources`. A folder without a manifest stands for none."""
+    """Return the files that a path stands for, as in `read_sources`. A folder without a manifest stands for none."""
     return list(_Walk().files(path))
 
 
 def repository_of(folder: str) -> str | None:
-    """The top folder of the git repository around a folder, with links resolved, or None."""
+    """Return the top folder of the git repository around a folder, with links resolved, or None."""
     folder = os.path.realpath(folder)
     while not _is_top(folder):
         above = os.path.dirname(folder)
@@ -170,23 +167,23 @@ def repository_of(folder: str) -> str | None:
 
 
 def _is_top(folder: str) -> bool:
-    """Whether a folder is the top of a git repository, of a worktree or of a submodule."""
+    """Return whether a folder is the top of a git repository, of a worktree or of a submodule."""
     there = os.path.join(folder, ".git")
     return os.path.isfile(there) or os.path.lexists(os.path.join(there, "HEAD"))
 
 
 def is_within(path: str, folder: str) -> bool:
-    """Whether a path is a folder or lies below the folder. The links in both must be resolved."""
+    """Return whether a path is a folder or lies below the folder. The links in both must be resolved."""
     return path == folder or path.startswith(os.path.join(folder, ""))
 
 
 class _Walk:
     """Finds the files of a manifest at one path.
 
-    Every file below a folder must lie within the git repository around the folder, or within the folder itself if there
-    is no repository. A link that leads elsewhere is refused, since messages would show the file that the link leads to.
-    A path that a person names may be a pipe (`<(…)` of a shell), and may be a link that leads out of a folder which is
-    in no repository.
+    Every file below a folder must lie within the git repository around the folder, or within the folder itself without
+    a repository. A link that leads elsewhere is refused, since messages would show the content of the file behind the
+    link. A path that a person names may be a pipe (`<(…)` of a shell). It may also be a link that leads out of a folder
+    which is in no repository.
     """
 
     def __init__(self) -> None:
@@ -194,7 +191,7 @@ class _Walk:
         self._root: str | None = None
 
     def files(self, path: str) -> Iterator[str]:
-        """The path itself, or the files of a manifest below it."""
+        """Yield the path itself, or the files of a manifest below it."""
         real = os.path.realpath(path)
         root = repository_of(os.path.dirname(os.path.abspath(path)))
         if root is not None and not is_within(real, root):
@@ -207,7 +204,7 @@ class _Walk:
 
     def _below(self, folder: str) -> Iterator[str]:
         real = os.path.realpath(folder)
-        if real in self._visited:  # by a link; each folder is read once, so that links can't multiply it
+        if real in self._visited:  # a link leads here again; each folder is read once
             return
         self._visited.add(real)
         try:
@@ -233,10 +230,10 @@ class _Walk:
                 )
 
     def _mode(self, path: str, name: str) -> int:
-        """The mode of the file at a path below the folder, with links followed; 0 for a link that is of no interest.
+        """Return the mode of a file below the folder, with links followed, or 0 for a link that is to be ignored.
 
-        A link is of no interest if it leads out of the repository or to nothing, and is by its name neither a file of a
-        manifest nor a folder.
+        A link is ignored if it leads out of the repository or to nothing, and if it has neither the name of a manifest
+        nor leads to a folder.
         """
         assert self._root is not None
         try:
@@ -253,7 +250,10 @@ class _Walk:
 
 
 def _passes_for_manifest(path: str, name: str, there: set[str]) -> bool:
-    """Whether a person would take a file that is not read for a manifest. A copy of a file that is read is none."""
+    """Return whether a person would take an unread file for a manifest.
+
+    A copy of a file that is read does not count.
+    """
     if _OWN_NAME.search(name):
         return False
     almost = _ALMOST_NAMED.search(name)
@@ -271,9 +271,10 @@ def _head(path: str) -> bytes:
 
 
 def content_of(path: str, *, is_named: bool = True) -> bytes:
-    """The content of a file. A pipe or a device is read too if a person named it (`is_named`), and not in a folder.
+    """Return the content of a file. A pipe or a device is read only if a person named it (`is_named`).
 
-    Raises `OSError`, with EFBIG for what is longer than `LIMIT_BYTES`, `ReconcilerError` for what is no regular file.
+    Raises `OSError`, with EFBIG for a file that is longer than `LIMIT_BYTES`, and `ReconcilerError` for a file in a
+    folder that is not a regular file.
     """
     with open(path, "rb", opener=None if is_named else _without_waiting) as file:
         status = os.fstat(file.fileno())
@@ -299,7 +300,7 @@ def _content(path: str, *, is_named: bool) -> bytes:
 
 
 def _bounded(stream: IO[bytes]) -> bytes:
-    """The content of a pipe or a device, up to just beyond the limit."""
+    """Return the content of a pipe or a device, up to just beyond the limit."""
     content = bytearray()
     while len(content) <= LIMIT_BYTES and (part := stream.read(1 << 20)):
         content += part
@@ -307,7 +308,7 @@ def _bounded(stream: IO[bytes]) -> bytes:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    # To open a pipe would otherwise wait for whoever writes to it.
+    # Without O_NONBLOCK, `open` would wait for a writer of a pipe.
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 

@@ -1,10 +1,10 @@
-"""What a file holds, told from its content: people name a file where one of another kind is expected."""
+"""The kind of a file, by its content. People sometimes name a file of the wrong kind."""
 
 import re
 from enum import StrEnum
 
 HEAD_BYTES = 4096
-"""So much of a file is enough to tell its kind, but for JSON whose fields were put in another order."""
+"""The number of bytes that show the kind of a file. For JSON whose fields were reordered, they may be too few."""
 
 _BEGINS_AS_MANIFEST = re.compile(
     rb"(?:\xef\xbb\xbf)?(?:[ \t]*(?:#[^\n]*)?\r?\n|---[^\n]*\n)*"
@@ -28,7 +28,7 @@ class FileKind(StrEnum):
 
     @property
     def place(self) -> str:
-        """Where a file of this kind is named on the command line."""
+        """The way to name a file of this kind on the command line."""
         return _PLACES[self]
 
 
@@ -43,17 +43,20 @@ _PLACES = {
 
 
 def begins_as_manifest(head: bytes) -> bool:
-    """Whether the first bytes of a file are those of a manifest: comments, then its `apiVersion`."""
+    """Return whether a file begins as a manifest does: with comments, and then `apiVersion`.
+
+    `head` holds its first bytes.
+    """
     return _BEGINS_AS_MANIFEST.match(head) is not None
 
 
 def kind_of(content: bytes) -> FileKind | None:
-    """The kind of a file with this content, or with this at its beginning; None for any other file."""
+    """Return the kind of a file, or None for any other file. `content` is the whole content or its beginning."""
     if begins_as_manifest(content):
         return FileKind.MANIFEST
     if content.startswith(_DATABASE):
         return FileKind.DATABASE
-    # A journal is filled with line ends up to whole sectors.
+    # A journal is padded with line ends to whole sectors.
     start = content[:HEAD_BYTES].lstrip()
     if re.match(_JOURNAL_RECORD, start):
         return FileKind.JOURNAL
@@ -70,7 +73,7 @@ def kind_of(content: bytes) -> FileKind | None:
 
 
 def kind_at(path: str) -> FileKind | None:
-    """The kind of the regular file at a path, told from its beginning; None where there is none that can be read."""
+    """Return the kind of the regular file at a path, or None if there is no such file or if it can't be read."""
     import os
 
     try:

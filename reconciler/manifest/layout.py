@@ -1,11 +1,11 @@
 """The one canonical layout of a manifest file. Comments are kept.
 
-- Fields stand in the order of the schema. Jobs and labels stay in the order of the file, as people group them by hand.
+- Fields stand in the order of the schema. Jobs and labels stay in the order of the file, since people group them.
 - Each level is indented by two spaces.
 - A collection in flow style stays in flow style if it fits on its line. A block stays a block, and `jobs` is a block.
 - Text stands in double quotes if a reader would take the plain text for something else, and else without quotes.
 - Several blank lines become one.
-- Comments at the ends of lines that follow each other are aligned.
+- Comments at the ends of consecutive lines are aligned.
 
 A file in this layout stays as it is.
 """
@@ -21,7 +21,7 @@ from reconciler.manifest.yaml import read
 from reconciler.model.errors import ReconcilerError
 
 WIDTH = 100
-"""The columns that a collection in flow style and its key may take together. A comment after them does not count."""
+"""The most columns of a key and its collection in flow style. A comment after them does not count."""
 
 INDENT = 2
 
@@ -38,10 +38,10 @@ class _Line(NamedTuple):
 
 
 def canonical(source: bytes, file: str, schema: Schema) -> bytes:
-    """The file in the canonical layout, with the line ends that most of its lines have.
+    """Return the file in the canonical layout, with the line ends that most of its lines have.
 
-    The file must be valid under the schema. Raises `ReconcilerError` where the new text would not mean the same as the
-    file, or would lack one of its comments.
+    The file must be valid under the schema. Raises `ReconcilerError` if the new text would have another meaning, or
+    would lack one of the comments.
     """
     text = source.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     comments = sorted(comments_of(tree_of(text)))
@@ -57,17 +57,23 @@ def canonical(source: bytes, file: str, schema: Schema) -> bytes:
 
 
 def has_crlf(source: bytes) -> bool:
-    """Whether most lines of a file end as those of Windows do."""
+    """Return whether most lines of a file have the line ends of Windows."""
     return 2 * source.count(b"\r\n") > source.count(b"\n")
 
 
 def meaning(value: Any) -> str:
-    """The meaning of a value as text, equal for values that mean the same in another order of fields or with a ".0"."""
+    """Return the meaning of a value as text.
+
+    The text is equal for values that differ only in the order of fields or in a ".0".
+    """
     return json.dumps(_whole(value), sort_keys=True)
 
 
 def scalar(value: Any) -> str:
-    """A scalar on one line. Text is plain if every reader takes it for the same text, and else in double quotes."""
+    """Return a scalar on one line.
+
+    Text is plain if every reader takes it for the same text, and else in double quotes.
+    """
     match value:
         case str():
             return value if _is_plain(value) else quoted(value)
@@ -76,7 +82,7 @@ def scalar(value: Any) -> str:
 
 
 def flow(value: Any) -> str:
-    """A value on one line, in flow style. Mappings keep their order."""
+    """Return a value on one line, in flow style. Mappings keep their order."""
     match value:
         case dict():
             return "{" + ", ".join(f"{scalar(key)}: {flow(inner)}" for key, inner in value.items()) + "}"
@@ -87,12 +93,12 @@ def flow(value: Any) -> str:
 
 
 def quoted(text: str) -> str:
-    """Text in double quotes. Characters that do not show are written as escapes."""
+    """Return text in double quotes. Invisible characters become escapes."""
     return f'"{"".join(map(_escaped, text))}"'
 
 
 def fields_of(schema: Schema, root: Schema) -> Sequence[str]:
-    """The fields that a schema names, in the order of the schema. `root` is the whole schema, for references."""
+    """Return the fields that a schema names, in the order of the schema. `root` is the whole schema, for references."""
     return tuple(_resolved(schema, root).get("properties", ()))
 
 
@@ -104,7 +110,7 @@ class _Writer:
         self._lines: list[_Line] = []
 
     def file(self, tree: Tree) -> Iterator[str]:
-        """The lines of the file, without line ends."""
+        """Return the lines of the file, without line ends."""
         self._comments(tree.top, "")
         if tree.marked:
             self._lines.append(_Line("---"))
@@ -137,7 +143,7 @@ class _Writer:
         written = self._inline(value, schema, WIDTH - len(start) - 1, margin)
         if entry.key is not None and entry.key.value == "jobs" and around is self._root:
             written = written[:0] if isinstance(value, Collection) and value.entries else written
-        # There is room for one comment beside a line. An item that is a block has no line of its own.
+        # A line has room for one comment. An item that is a block has no line of its own.
         beside = entry.beside[-1:] if written or entry.key is not None else []
         self._comments([*entry.head, *entry.beside[: len(entry.beside) - len(beside)]], margin)
         if isinstance(value, Collection) and not value.entries:
@@ -164,7 +170,7 @@ class _Writer:
         self._lines[first] = _Line(f"{start} {code.removeprefix(deeper)}", comment)
 
     def _inline(self, value: Scalar | Collection, schema: Schema, room: int, margin: str) -> list[str]:
-        """The text after the key or dash of an entry, then further lines; nothing if the value is to be a block."""
+        """Return the text after the key or dash of an entry, and further lines; empty if the value is to be a block."""
         if isinstance(value, Scalar):
             text = value.value
             if value.style in ("|", ">") and _is_literal(text):
@@ -180,7 +186,7 @@ class _Writer:
         return [text] if len(text) <= room else []
 
     def _value(self, node: Scalar | Collection, schema: Schema) -> Any:
-        """The plain value of a node, with its fields in the order of the schema."""
+        """Return the plain value of a node, with its fields in the order of the schema."""
         if isinstance(node, Scalar):
             return node.value
         values = [
@@ -189,12 +195,15 @@ class _Writer:
         return {key.value: value for key, value in values if key} if node.keyed else [value for _, value in values]
 
     def _sorted(self, block: Collection, schema: Schema) -> list[Entry]:
-        """The entries. Fields that the schema names come first, in the order of the schema."""
+        """Return the entries. The fields that the schema names come first, in the order of the schema."""
         ranks = {name: rank for rank, name in enumerate(fields_of(schema, self._root))}
         return sorted(block.entries, key=lambda entry: ranks.get(entry.key.value, len(ranks)) if entry.key else 0)
 
     def _inside(self, entry: Entry, around: Schema) -> Schema:
-        """The schema of an entry's value, empty for an unknown field. `around` is the schema of the collection."""
+        """Return the schema of an entry's value, empty for an unknown field.
+
+        `around` is the schema of the collection.
+        """
         around = _resolved(around, self._root)
         if entry.key is None:
             inner = around.get("items")
@@ -215,7 +224,7 @@ class _Writer:
 
 
 def _aligned(lines: Sequence[_Line]) -> Iterator[str]:
-    """The lines as text. Comments at the ends of lines that follow each other stand in one column."""
+    """Yield the lines as text. Comments at the ends of consecutive lines stand in one column."""
     at = 0
     while at < len(lines):
         end = at + 1
@@ -232,7 +241,7 @@ def _aligned(lines: Sequence[_Line]) -> Iterator[str]:
 
 
 def _is_row(line: _Line) -> bool:
-    """Whether a line is a row of a table of comments: it has a comment at its end, and opens no block."""
+    """Return whether a line is a row of a table of comments: it has a comment at its end, and opens no block."""
     return bool(line.comment) and not line.code.endswith(":")
 
 
@@ -241,7 +250,7 @@ def _margin(line: _Line) -> int:
 
 
 def _resolved(schema: Schema, root: Schema) -> Schema:
-    """The schema that a reference leads to, or the schema itself."""
+    """Return the schema that a reference leads to, or the schema itself."""
     ref = schema.get("$ref", "")
     found: Schema = root["$defs"][ref.removeprefix("#/$defs/")] if ref else schema
     return found
@@ -260,7 +269,9 @@ def _whole(value: Any) -> Any:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether readers of YAML 1.1 and 1.2 take the text without quotes for that text, in blocks and in flow style."""
+    """Return whether all readers of YAML 1.1 and 1.2 take the unquoted text for that text, in blocks and in
+    flow style.
+    """
     if not text or text[0] in _NO_START or text[0] == " " or text[-1] in " :" or text.startswith("..."):
         return False
     if ": " in text or " #" in text or not text.isprintable() or not _FLOW_SIGNS.isdisjoint(text):
@@ -270,7 +281,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _is_literal(text: str) -> bool:
-    """Whether text of several lines can stand in a literal block (`|`) that needs no number for its indentation."""
+    """Return whether text of several lines can stand in a literal block (`|`) without a number for its indentation."""
     first, *others = text.removesuffix("\n").split("\n")
     shows = all(line.isprintable() and not line.endswith(" ") for line in (first, *others))
     return shows and bool(others) and bool(others[-1]) and bool(first) and first[0] != " "

@@ -1,4 +1,4 @@
-"""A manifest as a value: what people want of all jobs of one target."""
+"""A manifest as a value: the desired states of all jobs of one target."""
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
@@ -9,14 +9,16 @@ from reconciler.model.places import Position
 
 
 class DeclaredState(NamedTuple):
-    """The place of the state that a manifest names: the text of its `state:`, and where that text stands."""
+    """The place of the state that a manifest names: the text of `state:`, and the position of that text."""
 
     url: str
     position: Position
 
 
 class Head(NamedTuple):
-    """The part of a manifest that is not about jobs: the target, how it is reached, and the place of the state."""
+    """The part of a manifest that is not about jobs: the target, the access to the target, and the place of the
+    state.
+    """
 
     target: Target
     access: Access
@@ -24,12 +26,12 @@ class Head(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """What people want of all jobs of one target.
+    """The desired states of all jobs of one target.
 
-    `jobs` is sorted by name, and jobs of equal config share one object. `guards` holds the limits that the
-    manifest sets; a limit is a whole number or a percentage such as "10%". `documents` holds the file of each
-    job. `over` names the jobs whose suspension has ended. `access` is how the target is reached, which is no
-    part of what the manifest means. `state` is None where the manifest does not name a place for its state.
+    `jobs` is sorted by name, and jobs of equal config share one object. `guards` holds the limits that the manifest
+    sets; a limit is a whole number or a percentage such as "10%". `documents` holds the file of each job. `over` names
+    the jobs whose suspension has ended. `access` says how the target is reached, and does not count for the digest.
+    `state` is None if the manifest does not name a place for the state.
     """
 
     target: Target
@@ -42,10 +44,10 @@ class Manifest(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """ "sha256:" and a hexadecimal digest of what the manifest means.
+        """The digest of the manifest's meaning: "sha256:" and a hexadecimal number.
 
-        Comments, the order of fields and the division into files do not change the digest. Every field counts, with
-        its default where a file leaves it out. `state:` counts as it is written, whatever `--state` says.
+        Comments, the order of fields and the division into files do not change the digest. Every field counts, with its
+        default if a file leaves the field out. `state:` counts as written, even if `--state` takes its place.
         """
         import json
 
@@ -64,12 +66,15 @@ class Manifest(NamedTuple):
         return Head(self.target, self.access, self.state)
 
     def position(self, job: str) -> Position:
-        """The place where a job is declared. Raises `KeyError` for a name that the manifest does not have."""
+        """Return the position at which a job is declared.
+
+        Raises `KeyError` for a name that the manifest does not have.
+        """
         return self.documents[job].position(("jobs", job), of_key=True)
 
 
 def _meaning(job: Job) -> list[object]:
-    """The fields of a job in the form that its digest is made of."""
+    """Return the fields of a job that the digest covers."""
     config, labels = dict(job.config), dict(job.labels)
     meaning: list[object] = [
         *(job.name, job.id, job.state, config),

@@ -1,4 +1,4 @@
-"""The files of a manifest become a manifest, or the faults of all of them."""
+"""From the files of a manifest to the manifest, or to the faults of all files."""
 
 from collections.abc import Iterable
 
@@ -12,10 +12,10 @@ from reconciler.model.places import Diagnostic
 
 
 def parse(sources: Iterable[tuple[str, bytes]], *, may_be_empty: bool = False) -> Manifest:
-    """The manifest that these files make, given as (name, content).
+    """Return the manifest that these files make. `sources` holds pairs of a name and a content.
 
-    Raises `ManifestError` with every fault of every file, in the order of files and lines. A manifest needs a `jobs`
-    block, which may be empty, unless the manifest itself `may_be_empty`.
+    A manifest needs a `jobs` block, which may be empty. With `may_be_empty`, the block may be missing. Raises
+    `ManifestError` with every fault of every file, in the order of files and lines.
     """
     documents = []
     faults: list[Diagnostic] = []
@@ -32,10 +32,10 @@ def parse(sources: Iterable[tuple[str, bytes]], *, may_be_empty: bool = False) -
 
 
 def read_file(name: str, content: bytes) -> tuple[Document, list[Diagnostic]]:
-    """One file, and its faults in no order; blocks that other files must bring are not missed.
+    """Return the document of one file, and the faults of the file in no order.
 
-    A file that is not a manifest at all has one fault, which says what the file is. The document of such a file is
-    not `whole`.
+    A block that another file may hold is not missed here. A file that is not a manifest at all has one fault, which
+    names the kind of the file. The document of such a file is not `whole`.
     """
     if fault := fault_of_kind(name, content):
         return Document.unread(name, {}), [fault]

@@ -1,4 +1,7 @@
-"""Files as git has them at a commit, and what else a history asks of git. Reads only; a checkout is not needed."""
+"""Files as git stores them at a commit, and the facts about git that a history records. Nothing is written.
+
+A checkout of the commit is not needed.
+"""
 
 import os
 import re
@@ -14,7 +17,7 @@ _OUTSIDE = "not a git repository"
 
 
 class Revision(NamedTuple):
-    """A commit, as it was named and by its id, seen from a folder: paths are relative to that."""
+    """A commit: the name that the user gave, the id, and the folder that paths are relative to."""
 
     name: str
     commit: str
@@ -22,7 +25,10 @@ class Revision(NamedTuple):
 
 
 def revision(folder: str, name: str) -> Revision:
-    """The commit of a name: a branch, a tag, an id, HEAD~3. Raises `ReconcilerError` where there is none here."""
+    """Return the commit of a name: of a branch, a tag, an id or an expression such as HEAD~3.
+
+    Raises `ReconcilerError` if the repository has no such commit, or if the folder is in no repository.
+    """
     ended = (
         _git(folder, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}") if name[:1] not in ("-", "") else None
     )
@@ -43,7 +49,10 @@ def revision(folder: str, name: str) -> Revision:
 
 
 def file_at(at: Revision, path: str) -> bytes | None:
-    """A file's content at a commit, None where there was none. Raises `ReconcilerError` where it was no file."""
+    """Return the content of a file at a commit, or None if there was none.
+
+    Raises `ReconcilerError` if it was no file.
+    """
     for mode, blob, _ in _listed(at, path):
         if not mode.startswith("100"):
             raise ReconcilerError(f"{path} was no regular file at {at.name}", "name another revision")
@@ -52,10 +61,11 @@ def file_at(at: Revision, path: str) -> bytes | None:
 
 
 def sources_at(at: Revision, paths: Sequence[str]) -> list[tuple[str, bytes]]:
-    """The files of a manifest at a commit, as `sources.read_sources` reads them now; named REV:path.
+    """Return the files of a manifest at a commit, as pairs of the name `REV:path` and the content.
 
-    Without `paths` those of the default that there was. A path that was not there then stands for
-    nothing. Raises `ReconcilerError` for a link: what it led to then is not known.
+    The rules are those of `files.read_sources`. Without `paths`, the first default path that existed counts. A path
+    that did not exist stands for nothing. Raises `ReconcilerError` for a link, since git does not store the file that
+    the link led to.
     """
     found: dict[str, str] = {}
     for path in paths or DEFAULTS:
@@ -75,15 +85,15 @@ def sources_at(at: Revision, paths: Sequence[str]) -> list[tuple[str, bytes]]:
 
 
 def attribute(path: str, name: str) -> str | None:
-    """A file's git attribute, such as "union" or "unspecified"; None outside git."""
+    """Return a git attribute of a file, such as "union" or "unspecified", or None outside of a repository."""
     ended = _git(os.path.dirname(path), "check-attr", "-z", name, "--", os.path.basename(path))
     return ended.out.split(b"\0")[2].decode("utf-8", "replace") if ended.code == 0 and ended.out else None
 
 
 def commit_at(folder: str) -> tuple[str | None, str]:
-    """The commit that is checked out in a folder, None for none; and why git does not tell, "" where it does.
+    """Return the commit that is checked out in a folder, or None, and the reason why git can't tell, or "".
 
-    There is none outside of a repository, in one without a commit, and where git is not installed.
+    There is no commit outside of a repository, in a repository without a commit, and if git is not installed.
     """
     try:
         found = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
@@ -95,10 +105,10 @@ def commit_at(folder: str) -> tuple[str | None, str]:
 
 
 def git_user(folder: str) -> str:
-    """The user that git is configured with, "name <email>"; "" where there is none."""
+    """Return the user of git's configuration, as "name <email>", or ""."""
     try:
         ended = _git(folder, "config", "-z", "--get-regexp", r"^user\.(name|email)$")
-    except ReconcilerError:  # no git
+    except ReconcilerError:  # git is not installed
         return ""
     pairs = (entry.partition("\n") for entry in ended.out.decode("utf-8", "replace").split("\0"))
     values = {key: value.strip() for key, _, value in pairs}
@@ -107,7 +117,7 @@ def git_user(folder: str) -> str:
 
 
 def _error_of(ended: GitResult) -> str:
-    """What git said, on one line."""
+    """Return the messages of git on one line."""
     return "; ".join(line.strip() for line in ended.err.split("\n") if line.strip())[:500]
 
 
@@ -116,14 +126,14 @@ def _is_repository(folder: str) -> bool:
 
 
 def _why_unreadable(folder: str) -> str:
-    """Why git does not read the repository that a folder is in, in git's words; "" where it reads it, or is in none."""
+    """Return the reason why git can't read the repository around a folder, or "". No repository is no reason."""
     ended = _git(folder, "rev-parse", "--git-dir")
     is_outside = _OUTSIDE in ended.err
     return "" if ended.code == 0 or is_outside else _error_of(ended) or f"it ended with {ended.code}"
 
 
 def _listed(at: Revision, path: str) -> list[tuple[str, str, str]]:
-    """(mode, id, path) of the file at a path, or of all files below it; none where there was none."""
+    """Return (mode, id, path) of the file at a path, or of all files below the path; empty if there was none."""
     inside = _inside(at, path)
     arguments = [] if inside == "." else ["--", inside]
     ended = _run(at.folder, "ls-tree", "-r", "-z", at.commit, *arguments)
@@ -132,14 +142,14 @@ def _listed(at: Revision, path: str) -> list[tuple[str, str, str]]:
 
 
 def _inside(at: Revision, path: str) -> str:
-    """The path as git lists it: relative to the folder."""
+    """Return the path relative to the folder of the revision, as git lists it."""
     if os.path.isabs(path):
         return os.path.relpath(os.path.realpath(path), os.path.realpath(at.folder))
     return os.path.normpath(path)
 
 
 def _contents(at: Revision, blobs: Sequence[str]) -> list[bytes]:
-    """The bytes of files by their ids."""
+    """Return the contents of files by their ids, in this order."""
     ended = _run(at.folder, "cat-file", "--batch", stdin="".join(f"{blob}\n" for blob in blobs).encode())
     contents, offset = [], 0
     for blob in blobs:
@@ -161,7 +171,7 @@ def _run(folder: str, *arguments: str, stdin: bytes = b"") -> GitResult:
 
 
 def _git(folder: str, *arguments: str, stdin: bytes = b"") -> GitResult:
-    """Run git to its end in a folder. Raises `ReconcilerError` where git can't be run, or does not end."""
+    """Run git in a folder to its end. Raises `ReconcilerError` if git can't be run, or if git does not end in time."""
     ended = run_git(["--no-pager", "-C", folder or ".", *arguments], git_environment(os.environ), stdin)
     if ended.is_late:
         raise ReconcilerError(

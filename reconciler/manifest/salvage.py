@@ -1,7 +1,7 @@
-"""What can be learnt of a manifest though some of its files have faults.
+"""The parts of a manifest that can be read although some files have faults.
 
 Commands that look back, such as `history` and `state`, need the target and the place of the state. These commands must
-work during a merge conflict, and while a job of the manifest is at fault.
+work during a merge conflict, and while a job of the manifest has a fault.
 """
 
 import re
@@ -18,16 +18,17 @@ from reconciler.manifest.yaml import read
 from reconciler.model.errors import ManifestError
 
 _Blocks = dict[str, tuple[Document, Any]]
-"""Blocks at the top of a manifest by name: the file that holds the block, and the block's value."""
+"""Blocks at the top of a manifest by name: the file that holds the block, and the value of the block."""
 
 _BLOCK_START = re.compile(r"(apiVersion|target|state|defaults|guards|jobs)[ \t]*:(?=\s)|---\s*$")
 _CONFLICT_MARK = re.compile(r"<{7}|={7}|>{7}|\|{7}")
 
 
 def head_of(sources: Sequence[tuple[str, bytes]]) -> Head:
-    """The head of the manifest in these files, given as (name, content), whatever is wrong with the rest of them.
+    """Return the head of the manifest in these files, even if other parts have faults.
 
-    Raises `ManifestError`, as `parse` does, where a fault leaves it open what the head is.
+    `sources` holds pairs of a name and a content. Raises `ManifestError`, as `parse` does, if a fault makes the head
+    uncertain.
     """
     try:
         return parse(sources, may_be_empty=True).head
@@ -40,9 +41,10 @@ def head_of(sources: Sequence[tuple[str, bytes]]) -> Head:
 
 
 def declared_state_of(sources: Sequence[tuple[str, bytes]]) -> DeclaredState | None:
-    """The place of the state that these files name, given as (name, content), whatever is wrong with the rest of them.
+    """Return the place of the state that these files name, even if other parts have faults.
 
-    Raises `ManifestError`, as `parse` does, where a fault leaves it open what that place is.
+    `sources` holds pairs of a name and a content. Raises `ManifestError`, as `parse` does, if a fault makes the place
+    uncertain.
     """
     try:
         return parse(sources, may_be_empty=True).state
@@ -53,7 +55,7 @@ def declared_state_of(sources: Sequence[tuple[str, bytes]]) -> DeclaredState | N
 
 
 def ids_in_spite_of_faults(sources: Sequence[tuple[str, bytes]]) -> Mapping[str, str] | None:
-    """The engine job id of each job by the job's name, whatever else is wrong; None where a fault leaves an id open."""
+    """Return the engine job id of each job by name, even if other parts have faults, or None if an id is uncertain."""
     ids: dict[str, str] = {}
     for file, content in sources:
         document = read(content, file)
@@ -72,7 +74,7 @@ def _declared_in(blocks: _Blocks) -> DeclaredState | None:
 
 
 def _blocks_in(sources: Sequence[tuple[str, bytes]], names: Collection[str]) -> _Blocks | None:
-    """The blocks of these names that the files hold; None where a fault leaves it open what such a block says."""
+    """Return the blocks of these names in all files, or None if a fault makes a block uncertain."""
     found: _Blocks = {}
     for file, content in sources:
         if fault_of_kind(file, content):
@@ -86,7 +88,7 @@ def _blocks_in(sources: Sequence[tuple[str, bytes]], names: Collection[str]) -> 
 
 
 def _sound_blocks(document: Document, names: Collection[str]) -> _Blocks | None:
-    """The blocks of these names that one document holds; None where such a block has a fault."""
+    """Return the blocks of these names in one document, or None if such a block has a fault."""
     if document.value is None:
         return {}
     if type(document.value) is not dict:
@@ -103,10 +105,10 @@ def _sound_blocks(document: Document, names: Collection[str]) -> _Blocks | None:
 
 
 def _blocks_of_broken(file: str, content: bytes, names: Collection[str]) -> _Blocks | None:
-    """The blocks of these names in a file that is not YAML, such as one with the marks of a merge conflict.
+    """Return the blocks of these names in a file that is not YAML, such as a file with the marks of a merge conflict.
 
-    The lines at the margin alone tell where a block begins. The answer is None where such a line begins anything but
-    a known block, and where one of the blocks stands between the marks of a conflict.
+    Only lines without indentation show where a block begins. Return None if such a line begins anything but a known
+    block, and if one of the blocks stands between the marks of a conflict.
     """
     lines = content.decode("utf-8-sig", "replace").splitlines(keepends=True)
     keys = [(at, line) for at, line in enumerate(lines) if line[:1] not in ("", " ", "\t", "#", "\r", "\n")]
@@ -123,7 +125,7 @@ def _blocks_of_broken(file: str, content: bytes, names: Collection[str]) -> _Blo
             return None
         name = key[1]
         if name in names:
-            # Empty lines before the block keep its place in the file.
+            # Empty lines before the block keep the line numbers of the file.
             chunk = read(("\n" * at + "".join(lines[at:end])).encode(), file)
             inner = _sound_blocks(chunk, names) if chunk.whole else None
             if in_conflict or name in blocks or not inner:

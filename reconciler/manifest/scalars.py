@@ -1,17 +1,17 @@
 """The meaning of a plain scalar of YAML, by the core schema of YAML 1.2.
 
 The core schema is https://yaml.org/spec/1.2.2/#103-core-schema. A scalar is refused if YAML 1.1
-(https://yaml.org/type/) reads the scalar as something else, or if a person may misread it.
+(https://yaml.org/type/) gives the scalar another meaning, or if a person may misread the scalar.
 """
 
 import re
 from typing import Any
 
 MAX_DIGITS = 4000
-_MAX_HEX_DIGITS = 3000  # some 3600 decimal digits; Python prints no number of more than 4300
+_MAX_HEX_DIGITS = 3000  # some 3600 decimal digits; Python converts no number of more than 4300 digits to text
 
 ODD_SPACE = "[\xa0\xad\u1680\u2000-\u200b\u202f\u205f\u2060\u3000]"
-"""A pattern for characters that look like a space, or like nothing, and that YAML takes for a part of a text."""
+"""A pattern for characters that look like a space or like nothing, and that YAML takes for a part of a text."""
 
 _WORDS: dict[str, Any] = {
     **dict.fromkeys(("~", "null", "Null", "NULL"), None),
@@ -28,7 +28,7 @@ _TO_YAML_1_1 = {
 }
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"(?:[-+]?(?:0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?")
-# Few scalars need these patterns, so that they are compiled when the first one does.
+# Few files need these patterns, so the first use compiles each.
 _HEX = r"0x[0-9a-fA-F]+"
 _AMBIGUOUS_NUMBER = (
     r"[-+]?(?:(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|0o[0-7_]+|0b[01_]+|0x[0-9a-fA-F_]+)"
@@ -43,7 +43,7 @@ _INFINITY = float("inf")
 
 
 def meaning_of_plain(text: str) -> tuple[Any, str]:
-    """The value of a plain scalar, and the reason why the scalar is refused, or ""."""
+    """Return the value of a plain scalar, and the reason why the scalar is refused, or ""."""
     if text in _WORDS:
         return _WORDS[text], ""
     if not text.isascii() and (fault := _odd_space_at_an_end(text)):
@@ -52,7 +52,10 @@ def meaning_of_plain(text: str) -> tuple[Any, str]:
 
 
 def odd_space_fault(character: str) -> str:
-    """The fault of a character that looks like a space. The words name the character, since it does not show."""
+    """Return the fault of a character that looks like a space.
+
+    The message names the character, since it is invisible.
+    """
     from unicodedata import name
 
     return (
@@ -62,12 +65,14 @@ def odd_space_fault(character: str) -> str:
 
 
 def shown(text: str) -> str:
-    """A text of the file, cut where it is too long for a message."""
+    """Return a text of the file, cut to 40 characters."""
     return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 def _resolve(text: str) -> tuple[Any, str]:
-    """The value of a scalar that is no word such as `true`, and the reason why the scalar is refused, or ""."""
+    """Return the value of a scalar that is not a word such as `true`, and the reason why the scalar is refused,
+    or "".
+    """
     if text[0] in "0123456789+-.":
         if _INT.fullmatch(text):
             return (text, _too_long(MAX_DIGITS)) if len(text) > MAX_DIGITS else (int(text), "")
@@ -88,16 +93,16 @@ def _resolve(text: str) -> tuple[Any, str]:
 
 
 def _odd_space_at_an_end(text: str) -> str:
-    """The fault of a scalar that begins or ends with what only looks like a space, or ""."""
+    """Return the fault of a scalar that begins or ends with a character that looks like a space, or ""."""
     found = re.match(ODD_SPACE, text) or re.search(f"{ODD_SPACE}$", text)
     return odd_space_fault(found[0]) if found else ""
 
 
 def _float(text: str) -> tuple[Any, str]:
-    """The value of a float, and the reason why the float is refused, or "".
+    """Return the value of a float, and the reason why the float is refused, or "".
 
-    JSON Schema accepts a float without a fraction as a whole number. Such a float must have exactly the value that is
-    written: a rounded one would be sent to the service as another number than the file says.
+    JSON Schema accepts a float without a fraction as a whole number. Such a float must have exactly the written value,
+    since the service would otherwise get another number than the file holds.
     """
     value = float(text)
     if value in (_INFINITY, -_INFINITY):

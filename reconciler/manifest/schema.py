@@ -1,7 +1,7 @@
-"""JSON Schema, without a network: jsonschema-rs decides whether a value is valid, jsonschema says what is wrong.
+"""JSON Schema without a network. jsonschema-rs decides whether a value is valid, and jsonschema explains the faults.
 
-jsonschema takes too long to decide about many jobs. jsonschema-rs does not give the part of the schema that refuses a
-value, which the words of a refusal are made of. A property test and a fuzz target hold that both agree.
+jsonschema takes too long to decide about many jobs. jsonschema-rs does not tell which part of the schema refuses a
+value, and the messages need that part. A property test and a fuzz target check that both agree.
 """
 
 import os
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 Schema = Mapping[str, Any]
 Refusal = tuple[tuple[str | int, ...], bool, str]
-"""A fault: the path from the top of the document, whether the last key of the path is at fault rather than the value
-there, and what is wrong.
+"""A fault: the path from the top of the document, whether the last key of the path is at fault rather than its value,
+and the message.
 """
 
 _TYPE_WORDS = {
@@ -30,24 +30,24 @@ _TYPE_WORDS = {
 
 
 def schema_text(name: str) -> str:
-    """The text of a schema that comes with this package, such as "manifest.schema.json"."""
+    """Return the text of a schema that comes with this package, such as "manifest.schema.json"."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     path = os.path.join(package, "schemas", name)
-    if not os.path.exists(path):  # a checkout has them beside the package
+    if not os.path.exists(path):  # in a checkout, the schemas are beside the package
         path = os.path.join(os.path.dirname(package), "schemas", name)
     with open(path, encoding="utf-8") as file:
         return file.read()
 
 
 def part_of(schema: Schema, name: str) -> Schema:
-    """The schema that stands below `$defs` under this name, as a schema of its own."""
+    """Return the schema of this name below `$defs`, as a schema of its own."""
     return {"$ref": f"#/$defs/{name}", "$defs": schema["$defs"]}
 
 
 class Validator:
-    """A schema of draft 2020-12, ready to be applied to values of JSON or YAML.
+    """A schema of draft 2020-12, compiled to check values of JSON or YAML.
 
-    Nothing is fetched: to make one raises `ValueError` for a schema that refers to another document.
+    Nothing is fetched. A schema that refers to another document raises `ValueError`.
     """
 
     def __init__(self, schema: Schema) -> None:
@@ -57,16 +57,19 @@ class Validator:
         self._validator = Draft202012Validator(dict(schema), offline=True)
 
     def is_valid(self, value: Any) -> bool:
-        """Whether the value is valid. No text is valid that UTF-8 can't encode, with half of a surrogate pair."""
+        """Return whether the value is valid.
+
+        A text with half of a surrogate pair is never valid, since UTF-8 can't encode it.
+        """
         try:
             return self._validator.is_valid(value)
         except UnicodeEncodeError:
             return False
 
     def refusals(self, document: Any, suggestion: "Suggestions | None" = None) -> Iterator[Refusal]:
-        """Every fault of a document, in plain words; none where the document is valid.
+        """Yield every fault of a document in plain words; none if the document is valid.
 
-        `suggestion` is shared by the parts of one document, so that the search for suggestions takes a bounded time.
+        The parts of one document share `suggestion`, so that the search for suggestions takes a bounded time.
         """
         if self.is_valid(document):
             return
@@ -78,7 +81,7 @@ class Validator:
             yield from self._unexplained(document)
 
     def _unexplained(self, document: Any) -> Iterator[Refusal]:
-        """The faults in the words of jsonschema-rs, for a document that jsonschema takes for valid."""
+        """Yield the faults in the words of jsonschema-rs, for a document that jsonschema accepts."""
         try:
             for error in self._validator.iter_errors(document):
                 yield tuple(error.instance_path), False, _shown(error.message, 200)
@@ -87,7 +90,7 @@ class Validator:
 
 
 def _explained(schema: Schema, document: Any, suggestion: "Suggestions | None") -> Iterator[Refusal]:
-    """Every fault that jsonschema finds, in plain words, each once."""
+    """Yield every fault that jsonschema finds, in plain words, each once."""
     from jsonschema import Draft202012Validator
     from referencing import Registry
 
@@ -96,7 +99,7 @@ def _explained(schema: Schema, document: Any, suggestion: "Suggestions | None") 
 
         suggestion = Suggestions()
     seen = set()
-    # The registry is empty: without it, jsonschema would fetch a schema from the network.
+    # Without an empty registry, jsonschema would fetch a schema from the network.
     for error in Draft202012Validator(schema, registry=Registry()).iter_errors(document):
         for refusal in _refusals(error, schema, suggestion):
             if refusal not in seen:
@@ -105,7 +108,7 @@ def _explained(schema: Schema, document: Any, suggestion: "Suggestions | None") 
 
 
 def _refusals(error: Any, root: Schema, suggestion: "Suggestions") -> Iterator[Refusal]:
-    """The refusals that one error of jsonschema stands for, in plain words."""
+    """Yield the faults that one error of jsonschema stands for, in plain words."""
     path = tuple(error.absolute_path)
     value, argument = error.instance, error.validator_value
     if "propertyNames" in error.absolute_schema_path:
@@ -125,7 +128,7 @@ def _refusals(error: Any, root: Schema, suggestion: "Suggestions") -> Iterator[R
 
 
 def _wording(error: Any, suggestion: "Suggestions") -> str:
-    """The words of an error: what the schema expects, and what the document holds."""
+    """Return the message of an error: the value that the schema expects, and the value that the document holds."""
     value, argument, schema = error.instance, error.validator_value, error.schema
     match error.validator:
         case "type":
@@ -152,7 +155,7 @@ def _wording(error: Any, suggestion: "Suggestions") -> str:
 
 
 def _found(value: Any) -> str:
-    """A value in words, cut where it is too long for a message."""
+    """Return a value in words, cut to the length of a message."""
     match value:
         case None:
             return "nothing"
@@ -175,7 +178,7 @@ def _plain(value: Any) -> str:
 
 
 def _quoting(expected: list[str], value: Any) -> str:
-    """The advice for a value that is right apart from its quotes, or ""."""
+    """Return the advice for a value that has quotes and should not, or should and has none, or ""."""
     if expected == ["string"]:
         return ": put it in quotes" if type(value) in (int, float, bool) else ""
     if type(value) is str and "integer" in expected and re.fullmatch(r"-?[0-9]{1,19}", value):
@@ -196,7 +199,7 @@ def _nearest(value: Any, allowed: list[Any], suggestion: "Suggestions") -> str:
 
 
 def _instead(name: str, known: Schema, present: Mapping[str, Any], root: Schema, suggestion: "Suggestions") -> str:
-    """The advice for an unknown field: the block that it belongs under, or the nearest field that is not there yet."""
+    """Return the advice for an unknown field: the block that it belongs to, or the nearest field that is missing."""
     for field, schema in known.items():
         inner = root["$defs"][schema["$ref"].removeprefix("#/$defs/")] if "$ref" in schema else schema
         if name in inner.get("properties", {}):
@@ -206,7 +209,7 @@ def _instead(name: str, known: Schema, present: Mapping[str, Any], root: Schema,
 
 
 def _example(name: str, schema: Schema) -> str:
-    """An example of a missing field."""
+    """Return an example of a missing field."""
     field = schema.get("properties", {}).get(name, {})
     if "const" in field:
         return f"{name}: {field['const']}"

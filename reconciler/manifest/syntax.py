@@ -1,4 +1,4 @@
-"""A YAML file as it is written: its nodes, their places in the text, and its comments.
+"""The syntax tree of a YAML file: its nodes, their places in the text, and its comments.
 
 The text must be one in which `yaml.read` finds no fault. A place is a number of characters from the start of the text.
 """
@@ -19,7 +19,7 @@ _BLOCK_SCALAR = re.compile(r"[|>]([^\s#]*)[ \t]*(#[^\r\n]*)?")
 
 
 class Comment(NamedTuple):
-    """One comment, from its "#" to its last character. `blank` says whether a blank line stands before the comment."""
+    """One comment, from its "#" to its last character. `blank` is True if a blank line stands before the comment."""
 
     text: str
     start: int
@@ -49,7 +49,7 @@ class Collection:
     """A mapping (`keyed`) or a list, in flow style or as a block.
 
     `column` is the column of the keys or dashes of a block. `end` is the place just after a collection in flow style,
-    and means nothing for a block. `foot` holds the comments after the last entry.
+    and has no meaning for a block. `foot` holds the comments after the last entry.
     """
 
     start: int
@@ -61,16 +61,16 @@ class Collection:
     foot: list[Comment] = field(default_factory=list)
 
     def find(self, key: str) -> "Entry | None":
-        """The entry of a key, or None."""
+        """Return the entry of a key, or None."""
         return next((entry for entry in self.entries if entry.key is not None and entry.key.value == key), None)
 
 
 @dataclass(slots=True)
 class Entry:
-    """A key and its value. Without a key, an item of a list or the whole document.
+    """A key and its value. An item of a list and the whole document are entries without a key.
 
-    `head` holds the comments on lines of their own before the entry, `beside` the comments at the end of its line.
-    `blank` says whether a blank line stands just before the entry.
+    `head` holds the comments on lines of their own before the entry, and `beside` the comments at the end of its line.
+    `blank` is True if a blank line stands just before the entry.
     """
 
     key: Scalar | None
@@ -81,7 +81,10 @@ class Entry:
 
 
 class Tree(NamedTuple):
-    """A whole file. `marked` says whether the document begins with `---`; `top` holds the comments before that line."""
+    """A whole file.
+
+    `marked` is True if the document begins with `---`, and `top` holds the comments before that line.
+    """
 
     root: Entry
     marked: bool
@@ -89,12 +92,12 @@ class Tree(NamedTuple):
 
 
 def tree_of(text: str, libyaml: bool = LIBYAML) -> Tree:
-    """The tree of a text that holds one document. The strict reader must find no fault in the text."""
+    """Return the tree of a text that holds one document. The strict reader must find no fault in the text."""
     return _Reader(text, libyaml).tree()
 
 
 def comments_of(node: Tree | Entry | Scalar | Collection) -> Iterator[str]:
-    """The text of every comment in a part of a file, in no particular order."""
+    """Yield the text of every comment in a part of a file, in no particular order."""
     match node:
         case Tree():
             yield from (comment.text for comment in node.top)
@@ -109,16 +112,16 @@ def comments_of(node: Tree | Entry | Scalar | Collection) -> Iterator[str]:
 
 
 class _Reader:
-    """Walks the events of the parser, and looks for comments between one token and the next.
+    """Reads the events of the parser, and looks for comments between one token and the next.
 
-    Between two tokens there are white space, comments and the signs of YAML, so that a "#" there begins a comment.
+    Between two tokens there are only white space, comments and the signs of YAML, so any "#" there begins a comment.
     """
 
     def __init__(self, text: str, libyaml: bool) -> None:
         self._text = text
         self._next: Callable[[], Any] = events_of(text, libyaml)
         self._at = 0  # the end of the last token
-        self._owner: Entry | None = None  # of the last token
+        self._owner: Entry | None = None  # the entry of the last token
         self._pending: list[tuple[Comment, int]] = []  # comments on lines of their own, and their columns
         self._closed: list[Collection] = []  # the blocks that ended since the last token, inner ones first
 
@@ -141,7 +144,7 @@ class _Reader:
         return Tree(root, opening.explicit, top)
 
     def _node(self, event: Any, entry: Entry, outer: int) -> Scalar | Collection:
-        """The value that begins with this event. `outer` is the column of the block around the value."""
+        """Return the value that begins with this event. `outer` is the column of the block around the value."""
         if type(event) is ScalarEvent:
             self._token(event)
             entry.head += self._claim()
@@ -155,7 +158,9 @@ class _Reader:
             entry.head += self._claim()
             self._owner = entry
         elif start.column <= outer:
-            made.column = outer + 1  # the dashes stand under their key, and a comment there is not about the list
+            made.column = (
+                outer + 1
+            )  # the dashes are below their key, and a comment in that column is not about the list
         ending = MappingEndEvent if keyed else SequenceEndEvent
         while type(event := self._next()) is not ending:
             made.entries.append(self._entry(event, made))
@@ -196,13 +201,13 @@ class _Reader:
         return Scalar(start, end, style, event.value)
 
     def _token(self, event: Any) -> bool:
-        """Go past a token. The answer is whether a blank line stands before the token."""
+        """Move past a token. Return whether a blank line stands before the token."""
         blank = self._gap(event.start_mark.index)
         self._at = event.end_mark.index
         return blank
 
     def _gap(self, start: int) -> bool:
-        """Take the comments before a token. The answer is whether a blank line stands just before the token."""
+        """Collect the comments before a token. Return whether a blank line stands just before the token."""
         text, token_end = self._text, self._at
         at = token_end
         for found in _COMMENT.finditer(text, at, start):
@@ -217,10 +222,10 @@ class _Reader:
         return _BLANK_LINE.search(text, at, start) is not None
 
     def _claim(self) -> list[Comment]:
-        """The pending comments that belong to the token that comes next.
+        """Return the pending comments that belong to the next token.
 
-        The other ones go to the foot of a block that has ended: of the innermost block whose column is not to the right
-        of the comment.
+        Each other comment goes to the foot of a block that has ended: of the innermost block whose column is not to the
+        right of the comment.
         """
         level = 0
         left = []

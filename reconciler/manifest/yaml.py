@@ -1,8 +1,8 @@
-"""YAML, read strictly: the bytes of a file become plain values, each of which knows its place.
+"""Strict YAML: the bytes of a file become plain values with known positions.
 
-The reader refuses what another reader may take for something else, or a person may misread: duplicate keys, anchors,
-aliases, merge keys, tags, directives, several documents, keys that are not text, and the plain scalars that `scalars`
-refuses.
+The reader refuses everything that another reader may interpret differently, or that a person may misread. These are
+duplicate keys, anchors, aliases, merge keys, tags, directives, several documents, keys that are not text, and the plain
+scalars that `scalars` refuses.
 """
 
 import re
@@ -27,9 +27,9 @@ from reconciler.manifest.events import BAD_ESCAPE, LIBYAML, end_of, events_of, f
 from reconciler.manifest.scalars import meaning_of_plain, shown
 
 MAX_DEPTH = 64
-"""The levels of collections within collections. The time that parsers take grows with the square of the depth."""
+"""The most levels of nested collections. The time that parsers take grows with the square of the depth."""
 
-# YAML 1.1 ends a line at U+0085, U+2028 and U+2029; YAML 1.2 does not. A byte order mark stands at the start alone.
+# YAML 1.1 ends a line at U+0085, U+2028 and U+2029; YAML 1.2 does not. A byte order mark is allowed only at the start.
 _UNREADABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _DIRECTIVE = re.compile(r"(?:[ \t]*(?:#[^\r\n]*)?(?:\r\n?|\n))*%")
 _SURROGATE = "[\ud800-\udfff]"
@@ -38,10 +38,10 @@ _DROPPED: Final = object()
 
 
 def read(source: bytes, file: str, libyaml: bool = LIBYAML) -> Document:
-    """Read one file. The document's `faults` hold what is wrong with the file; nothing is raised.
+    """Return the document of one file. Its `faults` hold the faults of the file; no error is raised.
 
-    `libyaml` chooses the parser. Both parsers read alike what they both accept. PyYAML's own parser alone refuses a tab
-    between tokens, `|#` and `{a?}`; libyaml alone refuses `{a:}`.
+    `libyaml` chooses the parser. Both parsers give the same document for a file that both accept. Only PyYAML's own
+    parser refuses a tab between tokens, `|#` and `{a?}`; only libyaml refuses `{a:}`.
     """
     faults: dict[int, str] = {}
     try:
@@ -71,7 +71,7 @@ def read(source: bytes, file: str, libyaml: bool = LIBYAML) -> Document:
 
 
 class _Builder:
-    """Builds the value from the events of the parser, and notes the place of every key and value, and every fault."""
+    """Builds the value from the events of the parser, and records the place of every key and value, and every fault."""
 
     __slots__ = ("faults", "file", "next_event", "plain", "positions")
 
@@ -81,10 +81,10 @@ class _Builder:
         self.faults = faults
         self.positions: array[int] = array("Q")
         self.plain: dict[str, Any] = {}
-        """The meaning of each plain scalar so far. Equal texts become one object by it."""
+        """The meaning of each plain scalar so far, so that equal texts become one object."""
 
     def stream(self) -> Any:
-        """The value of the first document. Further documents are refused, and read for their faults."""
+        """Return the value of the first document. Further documents are refused, and read for their faults only."""
         value = None
         documents = 0
         while type(event := self.next_event()) is not StreamEndEvent:
@@ -100,7 +100,7 @@ class _Builder:
         return value
 
     def node(self, event: Any, depth: int) -> Any:
-        """The value that begins with this event."""
+        """Return the value that begins with this event."""
         kind = type(event)
         if kind is ScalarEvent:
             return self.scalar(event)
@@ -142,7 +142,7 @@ class _Builder:
         return built
 
     def open(self, start: Any, depth: int) -> None:
-        """Note the place of a collection. Raises `yaml.MarkedYAMLError` where the collection is nested too deep."""
+        """Record the place of a collection. Raises `yaml.MarkedYAMLError` if the collection is nested too deep."""
         if depth > MAX_DEPTH:
             problem = f"nested deeper than {MAX_DEPTH} levels: the file is not read any further"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=start.start_mark)
@@ -151,7 +151,7 @@ class _Builder:
         self.positions.append(place_of(start.start_mark))
 
     def scalar(self, event: Any) -> Any:
-        """The value of a scalar. A plain scalar that is refused stands as its text."""
+        """Return the value of a scalar. The value of a refused plain scalar is its text."""
         text: str = event.value
         mark = event.start_mark
         if event.anchor is not None or event.tag is not None:
@@ -159,7 +159,7 @@ class _Builder:
         if event.style:
             self.positions.append(place_of(mark))
             if not text.isascii() and re.search(_SURROGATE, text):
-                raise yaml.MarkedYAMLError(problem=BAD_ESCAPE, problem_mark=mark)  # as libyaml does itself
+                raise yaml.MarkedYAMLError(problem=BAD_ESCAPE, problem_mark=mark)  # libyaml raises the same error
             return text
         if not text:
             # The parsers do not agree on the place of an empty scalar.
@@ -176,14 +176,14 @@ class _Builder:
         return value
 
     def odd_key(self, event: Any, key: Any, places: dict[str, int], depth: int) -> Any:
-        """Refuse a key. The answer is the text that stands for the key, or `_DROPPED` where its value goes as well."""
+        """Refuse a key. Return the text that stands for the key, or `_DROPPED` if the value is to be dropped too."""
         if key is _MISSING:
             self.refuse(place_of(event.start_mark), "a key must be text")
             self.drop(event, depth)
             return _DROPPED
         place = self.positions[-1]
         if key == "<<" and not event.style:
-            # `<<` is refused as a text too. Of a key there is more to say.
+            # `<<` was refused as a scalar already. The message about a key says more.
             self.faults[place] = "a merge key (<<) is not read: write the fields out"
         elif type(key) is not str:
             instead = f'a key must be text: write "{shown(event.value)}" in quotes'
@@ -197,7 +197,7 @@ class _Builder:
         return text
 
     def drop(self, event: Any, depth: int) -> None:
-        """Read a value for its faults, and forget the places of the value."""
+        """Read a value for its faults only, and forget the places in the value."""
         before = len(self.positions)
         self.node(event, depth)
         del self.positions[before:]
@@ -210,5 +210,5 @@ class _Builder:
             self.refuse(place_of(event.start_mark), f"a tag ({shown(tag)}) is not read: remove it")
 
     def refuse(self, place: int, message: str) -> None:
-        """Note a fault. The first fault at a place counts."""
+        """Record a fault. Only the first fault at a place counts."""
         self.faults.setdefault(place, message)

@@ -1,4 +1,4 @@
-"""Views: functions that turn an answer into text. They use no clock, no terminal, no input and no output.
+"""Views: functions that turn an answer into text. A view reads no clock and no terminal, and does no input or output.
 
 - `answers` holds the kinds of answer that commands give.
 - `formats` finds a format by its name.
@@ -6,12 +6,13 @@
 - `phrases` holds the words that several formats share, and `columns` the layout of lines and tables.
 - `edits` shows changes of manifest files, which have no format but text.
 
-To add a format, add a module that has a `FORMAT`, and register a view for each kind of answer that it shows:
+A new format is one new module. The module has a `FORMAT`, and registers a view for each kind of answer that the format
+can show:
 
     FORMAT = Format(Channel.DOCUMENT)
 
     @FORMAT.shows(StatusAnswer)
     def _(answer: StatusAnswer, context: ViewContext) -> str: ...
 
-Each command that gives this kind of answer then takes the module's name after `--format`.
+Each command that gives this kind of answer then accepts the module's name after `--format`.
 """

@@ -1,7 +1,7 @@
-"""The answers that commands give, as values. Each format says which of them it can show.
+"""The answers that commands give, as values. Each format registers the answers that the format can show.
 
-An answer holds what every format may need. What takes time to make, and what few formats need, is a function that a
-view calls.
+An answer holds the facts that any format may need. Facts that take time to collect, and that few formats need, are
+functions that a view calls.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from reconciler.model.errors import ManifestError, ReconcilerError
 
-if TYPE_CHECKING:  # every command imports this module, also to print its help
+if TYPE_CHECKING:  # every command imports this module, even for its help
     from reconciler.model.history import HistoryEntry
     from reconciler.model.jobs import Desired, Observation, Record, State
     from reconciler.model.outcomes import ActionOutcome
@@ -20,7 +20,10 @@ if TYPE_CHECKING:  # every command imports this module, also to print its help
 
 
 class MakeReview(Protocol):
-    """Makes the review of an answer. With `with_history` it reads the history, and adds to each job its entries."""
+    """Makes the review of an answer.
+
+    With `with_history`, the function reads the history and adds to each job its entries.
+    """
 
     def __call__(self, *, with_history: bool = False) -> "Review": ...
 
@@ -42,17 +45,17 @@ class DiffAnswer(NamedTuple):
 
 
 class DriftAnswer(NamedTuple):
-    """What differs from the records."""
+    """The differences between the records, the manifest and the observed jobs."""
 
     drift: "Drift"
     review: MakeReview
 
 
 class OutcomeAnswer(NamedTuple):
-    """The end of an apply: an outcome for each action of the plan, in plan order.
+    """The result of an apply: one outcome for each action of the plan, in the order of the plan.
 
-    `in_doubt` names all recorded jobs that have a call in doubt now. `was_shown` is whether everything that was not
-    done was printed while the apply went on. `position_of` returns where a job is declared, or None.
+    `in_doubt` names all recorded jobs that have a call in doubt now. `was_shown` is True if the apply printed each
+    action that was not carried out. `position_of` returns the position at which a job is declared, or None.
     """
 
     plan: "Plan"
@@ -70,7 +73,7 @@ class RequestsAnswer(NamedTuple):
 
 
 class StatusRow(Protocol):
-    """One job: what is desired, what is recorded and what is observed."""
+    """One job: the desired state, the record and the observation."""
 
     @property
     def name(self) -> str: ...
@@ -83,7 +86,7 @@ class StatusRow(Protocol):
 
 
 class StatusAnswer(NamedTuple):
-    """Desired, recorded and observed of each job, sorted by name."""
+    """The desired state, the record and the observation of each job, sorted by name."""
 
     rows: Sequence[StatusRow]
 
@@ -95,7 +98,7 @@ class HistoryAnswer(NamedTuple):
 
 
 class HistoryCheckAnswer(NamedTuple):
-    """The result of a check of the history: the number of its entries, its faults, and remarks that are no faults."""
+    """The result of a check of the history: the number of entries, the faults, and the remarks that are not faults."""
 
     entries: int
     faults: Sequence[str]
@@ -103,7 +106,7 @@ class HistoryCheckAnswer(NamedTuple):
 
 
 class RecordsAnswer(NamedTuple):
-    """The records of a state; None where nothing was ever applied."""
+    """The records of a state, or None if nothing was ever applied."""
 
     state: "State | None"
 
@@ -118,7 +121,8 @@ class RecordAnswer(NamedTuple):
 class ValidationAnswer(NamedTuple):
     """The result of a check of the manifest.
 
-    `jobs` and `files` count those of a manifest without a fault, and are 0 for any other.
+    `fault` is None for a valid manifest. `jobs` and `files` count the jobs and files of a valid manifest, and are 0
+    otherwise.
     """
 
     fault: ManifestError | None
@@ -127,20 +131,20 @@ class ValidationAnswer(NamedTuple):
 
     @property
     def diagnostics(self) -> "Sequence[Diagnostic]":
-        """The faults, in file order, at most `MOST_DIAGNOSTICS` of them."""
+        """The faults, in the order of files and lines. There are at most `MOST_DIAGNOSTICS` of them."""
         return self.fault.diagnostics if self.fault else ()
 
     @property
     def more(self) -> int:
-        """How many faults are not among `diagnostics`."""
+        """The number of faults that `diagnostics` leaves out."""
         return self.fault.more if self.fault else 0
 
 
 class FailureAnswer(NamedTuple):
     """The error that ended a command before the command had another answer.
 
-    `title` is the name of the command, capitalized. `state_at` returns the address of the state, or "" where the
-    manifest does not tell.
+    `title` is the name of the command, capitalized. `state_at` returns the address of the state, or "" if the manifest
+    does not name one.
     """
 
     title: str
@@ -149,22 +153,22 @@ class FailureAnswer(NamedTuple):
 
     @property
     def diagnostics(self) -> "Sequence[Diagnostic]":
-        """The faults of the manifest, in file order; empty for any other error."""
+        """The faults of the manifest, in the order of files and lines; empty for any other error."""
         return self.fault.diagnostics if isinstance(self.fault, ManifestError) else ()
 
     @property
     def more(self) -> int:
-        """How many faults are not among `diagnostics`."""
+        """The number of faults that `diagnostics` leaves out."""
         return self.fault.more if isinstance(self.fault, ManifestError) else 0
 
     def review(self) -> "Review":
-        """The error as a review, for the formats that show reviews."""
+        """Return the error as a review, for the formats that show reviews."""
         from reconciler.rules.review import review_error
 
         return review_error(self.title, self.fault, self.diagnostics, state_at=self.state_at())
 
 
 def complete_review(review: "Review", complete: Callable[[str], str]) -> "Review":
-    """The review with each command in it as `ViewContext.complete` returns it."""
+    """Return the review with each command in its texts completed. `complete` is `ViewContext.complete`."""
     rows = tuple(row._replace(reason=complete(row.reason), way_out=complete(row.way_out)) for row in review.rows)
     return review._replace(trouble=complete(review.trouble), advice=complete(review.advice), rows=rows)

@@ -7,7 +7,7 @@ from reconciler.host.safe_text import Style, field, pad, styled, width
 from reconciler.model.plan import Call
 
 MANY = 20
-"""If more jobs than this have the same line, they share one line."""
+"""If more jobs than this number have the same line, they share one line."""
 
 _NAMES_SHOWN = 3
 
@@ -21,9 +21,10 @@ class Line(NamedTuple):
 
 
 def listed(lines: Iterable[Line], *, whole: bool = False, calls: Sequence[Sequence[Call]] | None = None) -> list[str]:
-    """The lines, aligned. More than `MANY` that differ in nothing but the name are one line, at the place of the first.
+    """Return the lines, aligned.
 
-    With `whole` or `calls` every job has a line. `calls` holds the requests of each line, which are shown below it.
+    More than `MANY` lines that differ only in the name become one line, at the place of the first. With `whole` or
+    `calls`, each job has a line of its own. `calls` holds the requests of each line, which are shown below the line.
     """
     alike: dict[tuple[str, str], list[str]] = {}
     all_lines = list(lines)
@@ -45,12 +46,15 @@ def listed(lines: Iterable[Line], *, whole: bool = False, calls: Sequence[Sequen
 
 
 def several(names: Sequence[str]) -> str:
-    """The number of jobs, and the names of the first. The names must be safe to show."""
+    """Return the number of jobs and the first names. The names must be safe to show."""
     return f"{len(names)} jobs ({', '.join(names[:_NAMES_SHOWN])}, …)"
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows of equal length with aligned columns. The first row is the head. Makes each cell safe to show."""
+    """Return the rows with aligned columns. The first row is the head. All rows must have the same length.
+
+    Each cell is made safe to show.
+    """
     shown = [tuple(field(cell) for cell in row) for row in rows]
     columns = [max(width(row[at]) for row in shown) for at in range(len(shown[0]))]
     lines = ["  ".join(pad(cell, columns[at]) for at, cell in enumerate(row)).rstrip() for row in shown]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def diff(file: str, before: bytes, after: bytes) -> str:
-    """A unified diff of one file. It does not show line ends."""
+    """Return a unified diff of one file. The diff does not show line ends."""
     from difflib import unified_diff
 
     old, new = (content.decode("utf-8-sig", "replace").splitlines() for content in (before, after))
@@ -19,7 +19,7 @@ def diff(file: str, before: bytes, after: bytes) -> str:
 
 
 def taken(jobs: Sequence["Taken"], file: str, *, dry_run: bool) -> str:
-    """The jobs that were imported into `file`, one a line, then their number."""
+    """Return the jobs that were imported into `file`, one on each line, and then the number of the jobs."""
     names = max((width(field(job.name)) for job in jobs), default=0)
     lines = []
     for job in jobs:
@@ -31,7 +31,7 @@ def taken(jobs: Sequence["Taken"], file: str, *, dry_run: bool) -> str:
 
 
 def left_out(jobs: Sequence["LeftOut"]) -> str:
-    """The jobs that were not imported, one a line, each with the reason."""
+    """Return the jobs that were not imported, one on each line, with the reason."""
     return "\n".join(f"{styled(Style.MAGENTA, 'left out')} {_named(job)}: {field(job.why)}" for job in jobs)
 
 

@@ -1,7 +1,7 @@
-"""The output formats, and how a command finds one by its name.
+"""The output formats, and the search for a format by its name.
 
-A format is a module of this package that has a `FORMAT`. Its name is the name of the module. Nothing lists the
-formats: to add one, add its file. A command imports the one format that was asked for, and no other.
+A format is a module of this package that has a `FORMAT`. The name of the module is the name of the format. No list
+names the formats, so a new format is one new file. A command imports only the format that the user asks for.
 """
 
 import importlib
@@ -13,12 +13,14 @@ _Answer = TypeVar("_Answer")
 
 
 class Channel(StrEnum):
-    """How the text of a view reaches stdout.
+    """The way of a view's text to stdout.
 
-    The first three are for people: the terminal makes the text harmless, and completes each command in it with the
-    paths and the options that were given. At a terminal it breaks lines of `TEXT` between words, and leaves `LINES`
-    whole. It shows `PAGES` in a pager. A `DOCUMENT` is written byte for byte, so its format must escape what it holds.
-    `COMMANDS` are workflow commands, the only lines that may begin with `::`.
+    `TEXT`, `LINES` and `PAGES` are for people. The terminal escapes control characters in these texts, and completes
+    each command in them with the paths and options that the user gave. At a terminal, `TEXT` is wrapped between words,
+    `LINES` are not, and `PAGES` go to a pager.
+
+    A `DOCUMENT` is written byte for byte, so its format must escape the values. `COMMANDS` are workflow commands, and
+    the only lines that may begin with `::`.
     """
 
     TEXT = "text"
@@ -29,12 +31,12 @@ class Channel(StrEnum):
 
 
 class ViewContext(NamedTuple):
-    """What a view may ask about the command line and about the machine.
+    """The facts about the command line and the machine that a view may use.
 
-    `verbose` is whether each job is to be listed, with its requests. `complete` returns a text in which each command
-    of this tool has the paths, the --state and the --endpoint that were given. `repository_path` turns a file as the
-    command line names it into its path in the repository. `columns` is the width of the terminal that shows the text,
-    and None where no terminal does.
+    `verbose` is True if each job is to be listed, with its requests. `complete` returns a text in which each command of
+    this tool has the paths, the --state and the --endpoint that the user gave. `repository_path` turns a file name of
+    the command line into a path in the repository. `columns` is the width of the terminal, or None if the text does not
+    go to a terminal.
     """
 
     verbose: bool = False
@@ -49,7 +51,7 @@ View = Callable[[_Answer, ViewContext], str]
 class Format:
     """One output format: a view for each kind of answer that the format can show.
 
-    `channel` is that of the views which name no other.
+    `channel` is the channel of each view that does not name another one.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -68,20 +70,20 @@ class Format:
         return register
 
     def can_show(self, *kinds: type) -> bool:
-        """Whether the format has a view for each of these kinds of answer."""
+        """Return whether the format has a view for each of these kinds of answer."""
         return self._views.keys() >= set(kinds)
 
     def render(self, answer: object, context: ViewContext) -> str:
-        """The text of an answer. Raises `KeyError` where `can_show` is false."""
+        """Return the text of an answer. Raises `KeyError` if the format can't show the answer."""
         return self._views[type(answer)](answer, context)
 
     def channel_of(self, answer: object) -> Channel:
-        """The channel of the text of an answer. Raises `KeyError` where `can_show` is false."""
+        """Return the channel of an answer's text. Raises `KeyError` if the format can't show the answer."""
         return self._channels[type(answer)]
 
 
 def find(name: str) -> Format | None:
-    """The format of this name, or None. Imports the module of that name and no other."""
+    """Return the format of this name, or None. Only the module of this name is imported."""
     module = f"{__package__}.{name}"
     try:
         found = importlib.import_module(module) if name.isidentifier() else None
@@ -93,9 +95,9 @@ def find(name: str) -> Format | None:
 
 
 def names_for(*kinds: type) -> list[str]:
-    """The names of all formats that can show each of these kinds: `text` first, the others sorted.
+    """Return the names of all formats that can show each of these kinds of answer: `text` first, the others sorted.
 
-    Imports every format, so this is for help texts, messages and completions.
+    Every format is imported, so this function serves help texts, error messages and completion only.
     """
     import pkgutil
 

@@ -1,7 +1,7 @@
 """Workflow commands of GitHub Actions: annotations at the file and the line that they are about.
 
-They are escaped by the rules of `@actions/core` (its `command.ts`). The runner shows ten annotations of a level for
-each step. Where there are more, nine are written here, and the tenth tells how many are left.
+The escapes follow `@actions/core` (command.ts). The runner shows ten annotations of each level for each step. If there
+are more, nine are written, and the tenth states the number of the others.
 """
 
 from collections.abc import Callable, Iterable
@@ -31,7 +31,7 @@ FORMAT = Format(Channel.COMMANDS)
 
 _SHOWN = 10
 _CLIP = 1000
-"""How many characters of a message are shown."""
+"""The most characters of a message that are shown."""
 
 
 class Level(StrEnum):
@@ -43,7 +43,7 @@ class Level(StrEnum):
 
 
 class Annotation(NamedTuple):
-    """A message, and what to do about it. `place` is None where the message is not about a line of a file."""
+    """A message and the advice for it. `place` is None if the message is not about a line of a file."""
 
     level: Level
     title: str
@@ -81,17 +81,17 @@ def _(answer: FailureAnswer, context: ViewContext) -> str:
 
 
 def diagnostics(found: Iterable[Diagnostic]) -> list[Annotation]:
-    """An error for each fault of a manifest."""
+    """Return an error for each fault of a manifest."""
     return [Annotation(Level.ERROR, "Manifest", fault.message, place=fault.position) for fault in found]
 
 
 def error(fault: ReconcilerError) -> Annotation:
-    """The error that ended a command."""
+    """Return the error that ended a command."""
     return Annotation(Level.ERROR, "reconciler", fault.message, fault.hint)
 
 
 def review(review: Review) -> list[Annotation]:
-    """The verdict, and an annotation for each row but the quiet ones."""
+    """Return the verdict, and an annotation for each row that is not quiet."""
     made = [_of_row(row) for row in review.rows if row.weight is not Weight.QUIET]
     made = [*(Annotation(Level.WARNING, review.title, warning) for warning in review.warnings), *made]
     if review.trouble:
@@ -100,9 +100,9 @@ def review(review: Review) -> list[Annotation]:
 
 
 def outcomes(found: Iterable[ActionOutcome], place_of: Callable[[str], Position | None]) -> list[Annotation]:
-    """An annotation for each action of an apply that was not carried out as planned.
+    """Return an annotation for each action of an apply that was not carried out as planned.
 
-    `place_of` returns where a job is declared, or None.
+    `place_of` returns the position at which a job is declared, or None.
     """
     made = []
     for outcome in found:
@@ -116,9 +116,9 @@ def outcomes(found: Iterable[ActionOutcome], place_of: Callable[[str], Position 
 
 
 def commands(annotations: Iterable[Annotation], file_of: Callable[[str], str] = str) -> list[str]:
-    """The annotations as workflow commands, one a line, gravest first, at most ten of each level.
+    """Return the annotations as workflow commands, one on each line: gravest first, and at most ten of each level.
 
-    `file_of` turns a file as the command line names it into its path in the repository.
+    `file_of` turns a file name of the command line into a path in the repository.
     """
     lines = []
     given = list(annotations)

@@ -1,7 +1,8 @@
-"""A review as one HTML page, which loads nothing from elsewhere and runs no script but its own.
+"""A review as one HTML page, which loads nothing and runs no script but its own.
 
-The style and the script stand in `html.css` and `html.js`. The page allows each by its digest, and nothing else. The
-page is ASCII, so that no terminal, locale or mail changes it. Where scripts are off, the page shows every job.
+The style is in `html.css` and the script in `html.js`. The content security policy of the page allows these two by
+their digests, and nothing else. The page is ASCII, so that no terminal, locale or mail program changes it. Without
+scripts, the page shows every job.
 """
 
 import re
@@ -40,7 +41,7 @@ FORMAT.shows(FailureAnswer)(_without_history)
 
 
 def review(review: Review) -> str:
-    """The page. The anchor of a job is `#job-` and its name, percent-encoded."""
+    """Return the page. The anchor of a job is `#job-` and the percent-encoded name of the job."""
     style, script = _content("html.css"), _content("html.js")
     policy = (
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
@@ -73,7 +74,7 @@ def review(review: Review) -> str:
 
 
 def anchor(job: str) -> str:
-    """The id of the row of a job. No two jobs have the same."""
+    """Return the id of a job's row. The id is unique within a page."""
     from urllib.parse import quote
 
     return f"job-{quote(job, safe='', errors='surrogatepass')}"
@@ -81,7 +82,7 @@ def anchor(job: str) -> str:
 
 @cache
 def _content(name: str) -> str:
-    """The content of a file beside this module, as it stands between a start tag and an end tag."""
+    """Return the content of a file beside this module, as it stands between a start tag and an end tag."""
     from importlib import resources
 
     return "\n" + resources.files("reconciler.views").joinpath(name).read_text("ascii")
@@ -115,7 +116,7 @@ def _jobs(rows: Sequence[Row], script: str) -> Iterator[str]:
 
 
 def _bar(rows: Sequence[Row]) -> Iterator[str]:
-    """The buttons that choose which rows are shown, each with the number of its rows."""
+    """Yield the buttons that filter the rows, each with the number of its rows."""
     noted, changes = sum(row.is_noted for row in rows), sum(row.is_change for row in rows)
     problems = sum(row.is_problem for row in rows)
     words = Counter((row.word, row.weight) for row in rows)
@@ -137,7 +138,10 @@ def _chip(label: str, value: str, count: int, checked: str = "", *, tone: str = 
 
 
 def _row(row: Row) -> str:
-    """One job. No cell has an end tag, as HTML allows, so that the row of a job as recorded takes few bytes."""
+    """Return one job.
+
+    No cell has an end tag, which HTML allows, so that the row of an unchanged job takes few bytes.
+    """
     link = anchor(row.job)
     kinds = [row.weight.value, _slug(row.word)]
     kinds += ["note"] if row.is_noted else []
@@ -181,7 +185,7 @@ def _observed(row: Row) -> str:
 
 
 def _details(row: Row) -> str:
-    """The folded part of a row: fields, calls and history; "" where there are none."""
+    """Return the folded part of a row: fields, calls and history, or "" without any of them."""
     compared = fields(row)
     differing = sum(one.differs for one in compared)
     counts = ((differing, "difference"), (len(row.calls), "call"), (len(row.history), "earlier action"))
@@ -221,25 +225,25 @@ def _entry(entry: HistoryEntry) -> str:
 
 
 def _sentence(text: str) -> str:
-    """A sentence. Text between backticks becomes code."""
+    """Return a sentence as HTML. Text between backticks becomes code."""
     parts = _text(text).split("`")
-    if len(parts) % 2 == 0:  # a backtick without its pair
+    if len(parts) % 2 == 0:  # one backtick has no partner
         return "`".join(parts)
     return "".join(f"<code>{part}</code>" if at % 2 else part for at, part in enumerate(parts))
 
 
 def _text(text: str) -> str:
-    """Any text, made harmless for HTML and for the CI logs that read "##[" as the start of a command."""
+    """Return any text, escaped for HTML and for CI logs that read "##[" as the start of a command."""
     return escape(field(text)).replace("##", "#&#35;")
 
 
 def _slug(word: str) -> str:
-    """The name of the class of a word. No other class of the page has it."""
+    """Return the CSS class of a word. No other class of the page has this name."""
     return "w-" + re.sub("[^a-z]+", "-", word)
 
 
 def _digest(text: str) -> str:
-    """Digest."""
+    """Return the digest of a text, as a content security policy names it."""
     import base64
     import hashlib
 

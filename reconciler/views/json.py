@@ -1,6 +1,6 @@
-"""Documents for machines. All are indented and ASCII, and hold nothing that a CI log reads as a command.
+"""Documents for programs. All documents are indented ASCII, and hold nothing that a CI log reads as a command.
 
-The form of each document is that of its schema in `schemas/`.
+The schemas of the documents are in `schemas/`.
 """
 
 import json
@@ -38,7 +38,7 @@ FORMAT = Format(Channel.DOCUMENT)
 
 @FORMAT.shows(PlanAnswer)
 def _(answer: PlanAnswer, context: ViewContext) -> str:
-    # A plan can be saved and applied, so its reasons must not depend on the command line: only the refusal does.
+    # A plan can be saved and applied, so its reasons must not depend on the command line. Only the refusal may.
     document = plan_to_json(answer.plan)
     if answer.refusal is not None:
         document["refused"] = {"message": answer.refusal.message, "hint": context.complete(answer.refusal.hint)}
@@ -111,13 +111,13 @@ def _(answer: FailureAnswer, context: ViewContext) -> str:
 
 
 def dumps(document: object) -> str:
-    """The document as text that ends with a newline. Equal documents give equal bytes."""
-    # Some CI logs read "##[" as the start of a command. In JSON a "#" stands in strings only, where it can be escaped.
+    """Return the document as text with a newline at its end. Equal documents give equal bytes."""
+    # Some CI logs read "##[" as the start of a command. In JSON, a "#" occurs only in strings, which have escapes.
     return json.dumps(document, indent=2).replace("##", "#\\u0023") + "\n"
 
 
 def completed(document: object, context: ViewContext) -> object:
-    """The document with each command in its texts as `context.complete` returns it."""
+    """Return the document with each command in its texts completed by `context.complete`."""
     match document:
         case str():
             return context.complete(document)
@@ -129,7 +129,7 @@ def completed(document: object, context: ViewContext) -> object:
 
 
 def error(fault: ReconcilerError, found: Iterable[Diagnostic] = (), more: int = 0) -> dict[str, Any]:
-    """An error that ended a command. `more` is the number of faults of the manifest that are not in `found`."""
+    """Return the error that ended a command. `more` is the number of the manifest's faults that `found` leaves out."""
     return {
         "error": {
             "exitCode": int(fault.exit_code),
@@ -142,7 +142,7 @@ def error(fault: ReconcilerError, found: Iterable[Diagnostic] = (), more: int = 
 
 
 def diagnostics(found: Iterable[Diagnostic]) -> list[dict[str, Any]]:
-    """Faults of a manifest, in the order given."""
+    """Return the faults of a manifest, in the order given."""
     return [
         {"file": d.position.file, "line": d.position.line, "column": d.position.column, "message": d.message}
         for d in found
@@ -150,7 +150,7 @@ def diagnostics(found: Iterable[Diagnostic]) -> list[dict[str, Any]]:
 
 
 def status(rows: Iterable[StatusRow]) -> dict[str, Any]:
-    """Desired, recorded and observed of each job, in the order given."""
+    """Return the desired state, the record and the observation of each job, in the order given."""
     return {
         "formatVersion": FORMAT_VERSION,
         "jobs": [
@@ -169,7 +169,7 @@ def status(rows: Iterable[StatusRow]) -> dict[str, Any]:
 
 
 def records(state: State | None) -> dict[str, Any]:
-    """The records of a state, sorted by name. Where `state` is None, those of an empty state."""
+    """Return the records of a state, sorted by name. If `state` is None, the records are those of an empty state."""
     from reconciler.state.codec import record_to_json
 
     if state is None:
@@ -183,7 +183,7 @@ def records(state: State | None) -> dict[str, Any]:
 
 
 def drift(drift: "Drift") -> dict[str, Any]:
-    """The findings about each job, gravest first."""
+    """Return the finding about each job, gravest first."""
     from reconciler.rules.drift import summary
 
     return {
@@ -228,7 +228,7 @@ def _doubt(record: Record | None) -> dict[str, Any]:
 
 
 def _left_out(more: int) -> dict[str, int]:
-    """How many faults the document does not hold; nothing where it holds all of them."""
+    """Return the number of faults that the document leaves out, or nothing if the document holds all of them."""
     return {"more": more} if more else {}
 
 

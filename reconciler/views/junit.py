@@ -1,6 +1,7 @@
-"""The check of a manifest as a JUnit report: one test case for each fault, or one that passed.
+"""The check of a manifest as a JUnit report: one test case for each fault, or one test case that passed.
 
-XML 1.0 cannot hold some characters, not even as references. `field` replaces each of them by a visible escape.
+XML 1.0 has characters that it can't hold, not even as references. `field` replaces each such character by a visible
+escape.
 """
 
 from collections.abc import Sequence
@@ -30,9 +31,9 @@ def _(answer: FailureAnswer, context: ViewContext) -> str:
 
 
 def report(found: Sequence[Diagnostic], *, jobs: int = 0, more: int = 0) -> str:
-    """The report of a check.
+    """Return the report of a check.
 
-    `jobs` is the number of jobs in a manifest without a fault. `more` is the number of faults that are not in `found`.
+    `jobs` is the number of jobs in a valid manifest. `more` is the number of faults that `found` leaves out.
     """
     cases = []
     for one in found:
@@ -49,7 +50,7 @@ def report(found: Sequence[Diagnostic], *, jobs: int = 0, more: int = 0) -> str:
 
 
 def error(fault: ReconcilerError) -> str:
-    """The report of a check that could not be completed."""
+    """Return the report of a check that could not be completed."""
     case = _case("manifest", "can be read")
     attributes = {"type": type(fault).__name__, "message": fault.message}
     _add(case, "error", attributes, *filter(None, (fault.message, fault.hint)))
@@ -64,7 +65,7 @@ def _case(class_name: str, name: str, attributes: dict[str, str] | None = None) 
 
 
 def _add(case: "Element", tag: str, attributes: dict[str, str], *lines: str) -> None:
-    """Add an element with these lines as its text to a test case."""
+    """Add an element to a test case, with these lines as its text."""
     from xml.etree.ElementTree import SubElement
 
     element = SubElement(case, tag, {key: field(value) for key, value in attributes.items()})
@@ -79,6 +80,6 @@ def _document(cases: Sequence["Element"], *, failures: int = 0, errors: int = 0)
     suite = ElementTree.SubElement(root, "testsuite", {"name": "reconciler validate", **counts, "skipped": "0"})
     suite.extend(cases)
     ElementTree.indent(root)
-    # ASCII, so that no terminal and no locale changes it. Some CI logs read "##[" as the start of a command.
+    # No terminal and no locale changes ASCII. Some CI logs read "##[" as the start of a command.
     xml = ElementTree.tostring(root, encoding="us-ascii").decode("ascii").replace("##", "#&#35;")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{xml}\n'

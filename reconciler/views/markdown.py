@@ -1,7 +1,7 @@
-"""A review as a comment on a pull request: the verdict, then the rows, gravest first. Long lists are folded, or cut.
+"""A review as a comment on a pull request: the verdict, then the rows, gravest first. Long lists are folded or cut.
 
-Text from manifests and from the service stands in code, or is escaped for Markdown. It never begins a line, since bots
-and GitLab's quick actions read commands there.
+Text from manifests and from the service is written as code, or escaped for Markdown. Such text never begins a line,
+since bots and GitLab's quick actions read commands at the start of a line.
 """
 
 import re
@@ -15,15 +15,17 @@ from reconciler.views.formats import Channel, Format, ViewContext
 FORMAT = Format(Channel.DOCUMENT)
 
 LIMIT = 65_536
-"""GitHub's limit on the length of a comment, in characters. It is compared with the largest count that anybody could
-take: UTF-8 bytes, with two bytes for each newline."""
+"""The limit of GitHub on the length of a comment, in characters.
+
+Sizes are counted in the largest possible way: as UTF-8 bytes, with two bytes for each newline.
+"""
 
 _IN_SIGHT = 25
-"""How many rows of a section are not folded."""
+"""The number of rows of a section that are not folded."""
 _CLIP = 300
-"""How many characters of one text are shown."""
+"""The most characters of one text that are shown."""
 _FRAME = 600
-"""The most that a section takes beside its rows and its details, counted as `LIMIT` is."""
+"""The most bytes of a section beside its rows and details, counted as for `LIMIT`."""
 
 _TITLES = {
     Weight.FAULT: "Faults",
@@ -52,7 +54,7 @@ FORMAT.shows(FailureAnswer)(_view)
 
 
 def review(review: Review) -> str:
-    """The comment, at most `LIMIT` long. Its last line is the marker by which the comment is found again."""
+    """Return the comment, within `LIMIT`. The last line is the marker by which a later review finds the comment."""
     caution = [f"**Warning:** {_sentence(warning)}" for warning in review.warnings]
     caution += [f"**Refused:** {_sentence(review.trouble)}."] if review.trouble else []
     caution += [f"**Next:** {_sentence(review.advice)}."] if review.advice else []
@@ -73,7 +75,7 @@ def review(review: Review) -> str:
     left -= _FRAME * len(sections)
     listed = []
     for number, (_, rows) in enumerate(sections, 1):
-        # Details come after, and no section may use up what others need.
+        # The details come later, and no section may take the room of the others.
         lines, used = _fit(map(_item, rows), left // 2 if number < len(sections) else left * 2 // 3)
         left -= used
         listed.append(lines)
@@ -87,7 +89,7 @@ def review(review: Review) -> str:
 
 
 def marker(review: Review) -> str:
-    """A hidden line, which the comment of the next review of the same state has too, and no other comment."""
+    """Return the hidden line that all reviews of one state share, and that no other comment has."""
     return f"<!-- reconciler:{review.title.lower()}:{review.key} -->"
 
 
@@ -113,7 +115,7 @@ def _item(row: Row) -> str:
 
 
 def _details(row: Row) -> str:
-    """The changes and the calls of a job, as lines of a diff. No line can end the code block around it."""
+    """Return the changes and the calls of a job as lines of a diff. No line can end the code block around the diff."""
     name = row.id if row.id == row.job else f"{row.job} ({row.id})"
     lines = [f"@@ {row.word} {_plain(name)} @@"]
     for change in row.changes:
@@ -124,7 +126,7 @@ def _details(row: Row) -> str:
 
 
 def _ends(rows: Iterable[Row]) -> list[str]:
-    """A sentence that counts the jobs to be stopped or removed; nothing where there are none."""
+    """Return a sentence that counts the jobs to be stopped or removed, or nothing if there are none."""
     words = [row.word for row in rows if row.weight is Weight.ENDS]
     counts = ", ".join(f"{words.count(word)} to {word}" for word in dict.fromkeys(words))
     return [f"**This stops or removes jobs:** {counts}."] if counts else []
@@ -143,7 +145,7 @@ def _provenance(review: Review) -> str:
 
 
 def _fit(lines: Iterable[str], room: int) -> tuple[list[str], int]:
-    """The first lines that fit into `room`, and their size. Both are counted as `LIMIT` is."""
+    """Return the first lines that fit into `room`, and their size. Both sizes are counted as for `LIMIT`."""
     fitting: list[str] = []
     used = 0
     for line in lines:
@@ -160,13 +162,13 @@ def _size(lines: Iterable[str]) -> int:
 
 
 def _plain(text: str) -> str:
-    """The text on one line, clipped. It cannot open a hidden comment, so that nobody can forge a marker."""
+    """Return the text on one line, clipped. The text can't open a hidden comment, so that nobody can forge a marker."""
     line = log_field(text[: _CLIP + 1]).replace("<!--", "\\x3c!--")
     return f"{line[:_CLIP]}…" if len(line) > _CLIP else line
 
 
 def _code(text: str) -> str:
-    """The text as code. No run of backticks in the text is as long as its fence."""
+    """Return the text as code. No run of backticks in the text is as long as the fence."""
     line = _plain(text)
     runs = {len(run) for run in re.findall("`+", line)}
     fence = "`" * next(length for length in range(1, len(runs) + 2) if length not in runs)
@@ -175,9 +177,12 @@ def _code(text: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    """A sentence. Text between backticks becomes code, and so does text that would become a mention or a link."""
+    """Return a sentence as Markdown.
+
+    Text between backticks becomes code. Text that Markdown would turn into a mention or a link becomes code as well.
+    """
     parts = _plain(text).split("`")
-    if len(parts) % 2 == 0:  # a backtick without its pair
+    if len(parts) % 2 == 0:  # one backtick has no partner
         return _words("`".join(parts))
     return "".join(_code(part) if at % 2 else _words(part) for at, part in enumerate(parts) if part)
 

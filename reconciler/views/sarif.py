@@ -32,10 +32,10 @@ def _(answer: FailureAnswer, context: ViewContext) -> str:
 
 
 def report(found: Iterable[Diagnostic], file_of: Callable[[str], str] = str, *, more: int = 0) -> dict[str, Any]:
-    """The log of a check, with one result for each fault.
+    """Return the log of a check, with one result for each fault.
 
-    `file_of` turns a file as the command line names it into its path in the repository. `more` is the number of
-    faults that are not in `found`.
+    `file_of` turns a file name of the command line into a path in the repository. `more` is the number of faults that
+    `found` leaves out.
     """
     invocation: dict[str, Any] = {"executionSuccessful": True}
     if more:
@@ -45,7 +45,7 @@ def report(found: Iterable[Diagnostic], file_of: Callable[[str], str] = str, *, 
 
 
 def error(fault: ReconcilerError) -> dict[str, Any]:
-    """The log of a check that could not be completed."""
+    """Return the log of a check that could not be completed."""
     text = "\n".join(_message(part) for part in (fault.message, fault.hint) if part)
     notification = {"level": "error", "message": {"text": text}}
     return _log([], {"executionSuccessful": False, "toolExecutionNotifications": [notification]})
@@ -88,12 +88,12 @@ def _result(one: Diagnostic, file_of: Callable[[str], str]) -> dict[str, Any]:
 
 
 def _message(text: str) -> str:
-    """Text in which a viewer finds no link (section 3.11.6) and no placeholder (section 3.11.5)."""
+    """Return a text in which a viewer finds no link (section 3.11.6) and no placeholder (section 3.11.5)."""
     return re.sub(r"\{(\d+)\}", r"{{\1}}", field(text).replace("](", "] ("))
 
 
 def _uri(path: str) -> str:
-    """A relative path as a relative URI, an absolute path as a `file:` URI."""
+    """Return a relative path as a relative URI, and an absolute path as a `file:` URI."""
     from urllib.parse import quote
 
     encoded = quote(os.path.normpath(path).replace(os.sep, "/"), safe="/", errors="surrogateescape")

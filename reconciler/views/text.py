@@ -1,6 +1,6 @@
-"""Answers as text for people: counts first, then what somebody has to look at, aligned.
+"""Answers as text for people: the counts first, then the jobs that need attention, aligned.
 
-The functions without an underscore also write what goes to stderr, whatever the format on stdout.
+The functions without an underscore also format texts for stderr, whatever format stdout has.
 """
 
 from collections import Counter
@@ -99,7 +99,7 @@ def _(answer: OutcomeAnswer, context: ViewContext) -> str:
     if held and not any(one.action.touches for one in answer.outcomes):
         parts.append(plan(answer.plan, calls=context.verbose))
     elif in_doubt := tuple(action for action in held if action.job in answer.in_doubt):
-        # Their calls were in doubt before this apply, so no plan that was shown on the way had them.
+        # These calls were in doubt before this apply, so no plan that the apply printed holds them.
         parts.append(plan(answer.plan._replace(actions=in_doubt)))
     return "\n".join([*filter(None, parts), outcomes(answer.outcomes, answer.plan.narrowed)])
 
@@ -161,10 +161,10 @@ def _(answer: ValidationAnswer, context: ViewContext) -> str:
 
 
 def plan(plan: Plan, *, calls: bool = False, at: str = "") -> str:
-    """A plan: the counts, the target, then every action except those of jobs that are as recorded.
+    """Return a plan: the counts, the target, and each action that is not about a job as recorded.
 
-    A long plan ends with the counts once more. With `calls` every job has a line of its own, with its requests below
-    it. Where the plan compares the manifests of two revisions, `at` is the later revision.
+    A long plan ends with the counts again. With `calls`, each job has a line of its own, with its requests below the
+    line. If the plan compares the manifests of two revisions, `at` is the later revision.
     """
     shown = [a for a in plan.actions if a.kind is not ActionKind.NOOP or a.suspended or a.drift]
     counts = verdict(plan, lambda kind, words: styled(_SIGNS[kind][1], words), SAME_IN_BOTH if at else AS_RECORDED)
@@ -186,13 +186,13 @@ def plan(plan: Plan, *, calls: bool = False, at: str = "") -> str:
 
 
 def question(plan: Plan) -> str:
-    """The question before an apply: how much it does, and where."""
+    """Return the question before an apply: the number of actions, and the target."""
     counts = verdict(plan).removeprefix("Plan: ").removesuffix(".")
     return f"{counts}, on {field(str(plan.target))}.\nCarry this out? Only `yes` does: "
 
 
 def requests(plan: Plan, endpoint: str) -> str:
-    """The exact requests of a plan, in order, one a line: method, URL and JSON body."""
+    """Return the exact requests of a plan, in order, one on each line: method, URL and JSON body."""
     import json
 
     return "\n".join(
@@ -204,7 +204,7 @@ def requests(plan: Plan, endpoint: str) -> str:
 
 
 def _undeclared(plan: Plan, *, whole: bool, at: str) -> list[str]:
-    """The jobs that have a record, and that no manifest declares any more."""
+    """Return the jobs that have a record and are no longer declared in a manifest."""
     names = [field(title(name)) for name in plan.undeclared]
     named = several(names) if len(names) > MANY and not whole else ", ".join(names)
     if at:
@@ -228,7 +228,10 @@ def _action(action: Action) -> Line:
 
 
 def finished(event: Finished, number: int, total: int, names: int) -> str:
-    """One action that ended, as the `number`th of `total`. `names` is the width of the longest job name, in columns."""
+    """Return the line about an action that ended, as number `number` of `total`.
+
+    `names` is the width of the longest job name, in columns of the terminal.
+    """
     outcome = event.outcome
     sign, style = _SIGNS[outcome.done]
     result = styled(_OUTCOMES[outcome.outcome], f"{outcome.outcome:<9}")
@@ -240,13 +243,13 @@ def finished(event: Finished, number: int, total: int, names: int) -> str:
 
 
 def tally(ended: Mapping[Outcome, int], total: int) -> str:
-    """How many of the actions of an apply have ended, and how."""
+    """Return how many of the actions of an apply have ended, by outcome."""
     parts = [f"{ended[outcome]} {spoken(outcome)}" for outcome in Outcome if ended.get(outcome)]
     return f"{sum(ended.values())}/{total}: {', '.join(parts)}"
 
 
 def left_undone(outcomes: Iterable[ActionOutcome], *, whole: bool = False) -> str:
-    """The actions that did not end as planned, each with its outcome and the reason; "" where there are none."""
+    """Return the actions that did not end as planned, each with its outcome and the reason, or "" if all did."""
     lines = [
         Line(
             styled(_OUTCOMES[one.outcome], f"! {'held' if is_held(one) else one.outcome:<9}"),
@@ -260,7 +263,10 @@ def left_undone(outcomes: Iterable[ActionOutcome], *, whole: bool = False) -> st
 
 
 def outcomes(outcomes: Sequence[ActionOutcome], narrowed: Narrowed | None = None) -> str:
-    """The closing line of an apply. Where there was nothing to do, it also tells whether the apply was of all jobs."""
+    """Return the closing line of an apply.
+
+    If there was nothing to do, the line also states whether the apply covered all jobs.
+    """
     acted = [o for o in outcomes if o.action.kind is not ActionKind.NOOP]
     if not acted:
         suspended = sum(o.action.suspended for o in outcomes)
@@ -286,7 +292,7 @@ def outcomes(outcomes: Sequence[ActionOutcome], narrowed: Narrowed | None = None
 
 
 def drift(drift: "Drift", *, whole: bool = False) -> str:
-    """The counts, then each job that somebody has to look at. With `whole` every job has a line of its own."""
+    """Return the counts, then each job that needs attention. With `whole`, each job has a line of its own."""
     from reconciler.rules.drift import QUIET
     from reconciler.rules.drift import verdict as verdict_on
 
@@ -334,7 +340,7 @@ def _entry(entry: HistoryEntry) -> tuple[str, ...]:
 
 
 def _entry_in_lines(entry: HistoryEntry) -> str:
-    """An entry of the history below its head, for a terminal that is too narrow for the table."""
+    """Return an entry of the history over several lines, for a terminal that is too narrow for the table."""
     at, job, verb, outcome, status, took, who, commit_of_entry, why = map(field, _entry(entry))
     head = styled(Style.BOLD, f"{at}  {job}  {verb} {outcome}")
     by = ", ".join(filter(None, (f"by {who}", f"commit {commit_of_entry}" if entry.commit else "")))
@@ -343,7 +349,7 @@ def _entry_in_lines(entry: HistoryEntry) -> str:
 
 
 def records(state: State | None) -> str:
-    """The recorded jobs, sorted by name."""
+    """Return the recorded jobs, sorted by name."""
     if state is None or not state.jobs:
         return "Nothing is recorded."
     rows = [("JOB", "STATE", "ID", "")]
@@ -353,7 +359,7 @@ def records(state: State | None) -> str:
 
 
 def record(name: str, document: Mapping[str, Any]) -> str:
-    """One record, given as its JSON document, with one field a line."""
+    """Return one record with one field on each line. `document` is the record as JSON."""
     import json
 
     lines = [styled(Style.BOLD, field(title(name)))]
@@ -364,7 +370,7 @@ def record(name: str, document: Mapping[str, Any]) -> str:
 
 
 def _doubt(record: Record) -> str:
-    """The state of a call that has no answer, or ""."""
+    """Return the state of a call without an answer, or ""."""
     if record.doubt is None:
         return ""
     if record.doubt.holder:
@@ -376,11 +382,11 @@ def _doubt(record: Record) -> str:
 
 
 def diagnostics(found: Iterable[Diagnostic]) -> str:
-    """Faults of a manifest, one a line: `file:line:column: fault`."""
+    """Return the faults of a manifest, one on each line: `file:line:column: fault`."""
     return "\n".join(f"{styled(Style.BOLD, field(str(one.position)))}: {field(one.message)}" for one in found)
 
 
 def error(fault: ReconcilerError) -> str:
-    """An error, and on a second line what to do next."""
+    """Return an error, and on a second line the advice."""
     head = f"{styled(Style.RED, 'error:')} {field(fault.message)}"
     return f"{head}\n  {field(fault.hint)}" if fault.hint else head

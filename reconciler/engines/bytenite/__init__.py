@@ -1,1 +1,1 @@
-"""The ByteNite Customer API."""
+"""The engine for the ByteNite Customer API."""

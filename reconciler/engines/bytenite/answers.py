@@ -1,8 +1,8 @@
-"""What an answer of the jobs API means: the four classes, as tables, and the words for people.
+"""What an answer of the jobs API means: two tables for the four classes, and the messages for people.
 
-A call that changes a job and a read are answered in different documents, so there is one table for each. A
-call was applied only where the answer says so: `ok: true`, and no `error` that says anything. The API's
-JSON leaves out fields at their default, so a missing `ok` is no word for "done".
+A call that changes a job and a read get different documents, so each has a table. A call counts as applied only if the
+document holds `ok: true` and no error. The JSON of the API omits fields at their default, so a missing `ok` proves
+nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from reconciler.engines.port import Answer, AnswerClass
 
 
 class _Row(NamedTuple):
-    """One kind of answer: its class, and whether the same request may be sent again."""
+    """One kind of answer: the test for a reply, the class, and whether the same request may be sent again."""
 
     matches: Callable[[Reply], bool]
     kind: AnswerClass
@@ -26,12 +26,12 @@ def _is_2xx(reply: Reply) -> bool:
     return reply.status is not None and 200 <= reply.status < 300
 
 
-# The first row that matches counts. "Rejected" looks at the status alone: it was read, so it stands,
-# whatever became of the body. A status that is not named here is in doubt, 4xx or not: only these are
-# known to mean that nothing was done.
+# The first row that matches applies. The rows with REJECTED test the status alone, so that a broken body changes
+# nothing. Any status that these rows do not name is in doubt, other 4xx too: only the named ones prove that the
+# service did nothing.
 _UNDONE_ROWS = (
     _Row(lambda reply: not reply.sent, AnswerClass.NOT_SENT, repeat=True),
-    # A 407 is a proxy's, which passed nothing on (RFC 9110, 15.5.8).
+    # A 407 comes from a proxy that did not forward the request (RFC 9110, section 15.5.8).
     _Row(lambda reply: reply.status in (400, 401, 403, 404, 407), AnswerClass.REJECTED),
     _Row(lambda reply: reply.status == 429, AnswerClass.REJECTED, repeat=True),
 )
@@ -45,8 +45,8 @@ _CALL_ROWS = (
     _Row(lambda _: True, AnswerClass.IN_DOUBT),
 )
 
-# A read changes nothing, so it may be sent again wherever a later answer may be another one. What the
-# document of a read has to hold is for the reader of that document to say.
+# A read changes nothing, so a read may be repeated if a later answer may differ. The caller checks the fields of the
+# document.
 _READ_ROWS = (
     *_UNDONE_ROWS,
     _Row(lambda reply: reply.status in (500, 502, 503, 504), AnswerClass.IN_DOUBT, repeat=True),
@@ -59,9 +59,9 @@ _READ_ROWS = (
 
 
 def answer_from(reply: Reply, redact: Callable[[str], str], *, is_read: bool = False) -> Answer:
-    """The class of a reply, and what the service or the network said: without secrets, then bounded.
+    """Return the answer that a reply stands for. Its texts hold no secrets, and are cut to `DETAIL_LIMIT` characters.
 
-    A read is "applied" where its document came whole and tells no failure.
+    With `is_read`, an answer is "applied" if a whole document without an error arrived.
     """
     kind = _row(reply, is_read).kind
     message = _message(reply) if kind is AnswerClass.APPLIED else _failure_message(reply)
@@ -75,7 +75,7 @@ def answer_from(reply: Reply, redact: Callable[[str], str], *, is_read: bool = F
 
 
 def may_repeat(reply: Reply, *, is_read: bool) -> bool:
-    """Whether the same request may be sent again without knowing more."""
+    """Return whether the same request may be sent again after this reply, without an observation first."""
     return _row(reply, is_read).repeat
 
 
@@ -92,7 +92,10 @@ def _reports_failure(reply: Reply) -> bool:
 
 
 def _is_error(error: object) -> bool:
-    """Whether an `error` is more than an error at its defaults, which may stand beside `ok: true`."""
+    """Return whether an `error` holds any value.
+
+    An error with all fields at their default may stand beside `ok: true`.
+    """
     if isinstance(error, dict):
         return any(value not in (None, "", 0, "0", [], {}) for value in error.values())
     return bool(error)
@@ -123,7 +126,10 @@ def _unreadable_message(reply: Reply) -> str:
 
 
 def _message(reply: Reply) -> str:
-    """The service's own words: of an error, of the answer, or the body itself where it is no object."""
+    """Return the message of the service.
+
+    The message is that of the error, that of the answer, or the body itself if the body is not a JSON object.
+    """
     fields = _fields(reply)
     if not fields:
         return " ".join(reply.text.split())

@@ -1,6 +1,6 @@
-"""The credentials of the jobs API, and the access token that they stand for at a time.
+"""The credentials of the jobs API, and the access token that is in use.
 
-What holds a secret shows none: not in `repr`, not in an error.
+A value that holds a secret does not show the secret, neither in `repr` nor in an error.
 """
 
 import math
@@ -19,14 +19,17 @@ _REFUSAL_HOLDS_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An access token, an API key to exchange for one, or both: then the token is used first."""
+    """An access token, an API key that buys access tokens, or both. With both, the token is used first."""
 
     access_token: str | None = field(default=None, repr=False)
     api_key: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Credentials":
-        """The credentials that the environment holds. Raises `CredentialsError` for none or malformed ones."""
+        """Return the credentials of the environment.
+
+        Raises `CredentialsError` if none are set, or if one is malformed.
+        """
         found = cls(*(_checked(environment, name) for name in (TOKEN_VARIABLE, API_KEY_VARIABLE)))
         if found.access_token is None and found.api_key is None:
             raise CredentialsError(
@@ -39,7 +42,7 @@ class Credentials:
 def _checked(environment: Mapping[str, str], name: str) -> str | None:
     value = environment.get(name, "").strip()
     if not value:
-        # CI systems set the variable of a secret that is not there to nothing.
+        # CI systems set the variable of a missing secret to an empty text.
         return None
     if not is_header_safe(value):
         raise CredentialsError(
@@ -50,25 +53,31 @@ def _checked(environment: Mapping[str, str], name: str) -> str | None:
 
 
 def is_header_safe(value: str) -> bool:
-    """Whether a header can carry the value unchanged: visible ASCII, and not empty."""
+    """Return whether a header can carry the value unchanged: whether it is visible ASCII, and not empty."""
     return bool(value) and all("!" <= character <= "~" for character in value)
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """An access token and the seconds that it lives, None where that is not told."""
+    """An access token, and its lifetime in seconds, or None if the service does not state the lifetime."""
 
     token: str = field(repr=False)
     life_s: float | None
 
 
 def token_url(endpoint: str) -> str:
-    """Where an API key is exchanged: beside the customer API, or below any other endpoint."""
+    """Return the URL at which an API key is exchanged.
+
+    The URL is beside the customer API, or below any other endpoint.
+    """
     return endpoint.removesuffix("/customer") + "/auth/access_token"
 
 
 def life_s(value: object) -> float | None:
-    """The seconds of an `expiresIn`: a number, or a string of decimal digits; None where it is neither."""
+    """Return the seconds of an `expiresIn`, or None if the value has another form.
+
+    The value is a number or a string of decimal digits.
+    """
     if isinstance(value, str) and value.isascii() and value.isdigit():
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -77,18 +86,23 @@ def life_s(value: object) -> float | None:
 
 
 def renew_after_s(life_s: float) -> float:
-    """When to renew: at 80 % of a token's life or 60 s before its end, but not before half of it."""
+    """Return the seconds after which a token is renewed.
+
+    The time is 80 % of the lifetime or 60 seconds before its end, whichever is earlier, and at least half of the
+    lifetime.
+    """
     return max(min(0.8 * life_s, life_s - 60), 0.5 * life_s)
 
 
 class Tokens:
     """The access token in use, shared by all threads.
 
-    One thread renews the token, and every other thread that needs a new one meanwhile waits for the same verdict.
-    The verdict that there is none holds for a minute: a service that is down is asked once, and not by each call.
+    One thread renews the token, and the other threads that need a new token wait for the result. A failure counts for
+    60 seconds, so that not each call asks a service that is down. An API key that the service rejected is never sent
+    again.
 
-    `exchange` turns the API key into a grant; what it raises goes to the callers. An API key that the service
-    rejects is not tried again. `noted` is told of each token that is granted.
+    `exchange` returns the grant for an API key, and its errors go to the callers. `noted` is called with each granted
+    token.
     """
 
     def __init__(
@@ -111,10 +125,14 @@ class Tokens:
         self._secrets = Secrets((credentials.access_token, credentials.api_key))
 
     def token(self) -> str:
-        """The token to send next, renewed where its time has come."""
+        """Return the token for the next request, renewed if the time for the renewal has come.
+
+        Raises the errors of `renewed` if there is no token at all. As long as the old token is valid, a failed renewal
+        is ignored.
+        """
         with self._lock:
             token = self._token
-            # A token that still lives is good enough while another thread renews it.
+            # The old token is still valid while another thread renews it.
             if token is not None and (self._clock() < self._renew_at_s or self._renewal is not None):
                 return token
         try:
@@ -123,16 +141,16 @@ class Tokens:
             if token is None:
                 raise
             with self._lock:
-                # The token still lives. From here on only a 401 renews it, so that not every call waits for this.
+                # The old token is still valid. From now on only a 401 renews the token, so other calls do not wait.
                 self._renew_at_s = math.inf
                 self._refusal_ends_s = self._clock()
         assert token is not None
         return token
 
     def renewed(self, outdated: str | None) -> str | None:
-        """A token other than the outdated one; None where there is no API key to get it with.
+        """Return a token other than `outdated`, or None if there is no API key to get a token with.
 
-        Raises what came of the exchange: `CredentialsError` or `EngineError`.
+        Raises the error of the exchange: `CredentialsError` or `EngineError`.
         """
         with self._lock:
             if self._token != outdated:
@@ -157,15 +175,18 @@ class Tokens:
             return self._token
 
     def withhold(self, secret: str) -> None:
-        """Count another credential, such as a proxy's, among what no text may show."""
+        """Add another credential, such as the password of a proxy, to the secrets that `redact` removes."""
         self._secrets.add(secret)
 
     def redact(self, text: str) -> str:
-        """The text without any secret ever used here."""
+        """Return the text without the secrets that were ever used here."""
         return self._secrets.redact(text)
 
     def _raise_refusal(self) -> None:
-        """Raise the last refusal while it holds; that of the key itself holds for good."""
+        """Raise the last failure of a renewal again as long as the failure counts.
+
+        A rejected API key counts for ever.
+        """
         refusal = self._refusal
         if refusal is not None and (isinstance(refusal, CredentialsError) or self._clock() < self._refusal_ends_s):
             raise type(refusal)(refusal.message, refusal.hint)
@@ -175,7 +196,7 @@ class Tokens:
             grant = self._exchange(api_key)
         except ReconcilerError as error:
             with self._lock:
-                # Without its traceback, whose frames hold the key.
+                # A copy of the error has no traceback. The frames of the traceback hold the API key.
                 self._refusal = type(error)(error.message, error.hint)
                 self._refusal_ends_s = self._clock() + _REFUSAL_HOLDS_S
             return

@@ -36,12 +36,11 @@ from reconciler.model.plan import Call
 class ByteniteEngine:
     """The jobs API below one endpoint, as an `Engine`.
 
-    `parallelism` is the number of requests at once, and of connections that are kept. `max_rps` is in
-    requests a second, None for no limit. `timeout_s` bounds each attempt as a whole, `connect_timeout_s` the part
-    before its first byte. `wait` returns True, at once, where a stop is asked for. `transport`
-    stands in for the network, and both timeouts are then its own. `network` is the way to the endpoint, which may be
-    http beyond loopback only where it is `insecure`. `noted` is told of each access token that the API key is
-    exchanged for.
+    `parallelism` is the number of requests at the same time, and of the connections that are kept. `max_rps` is in
+    requests a second; None sets no limit. `timeout_s` bounds each attempt as a whole, and `connect_timeout_s` the part
+    before its first byte. `wait` returns True at once if a stop is requested. `transport` takes the place of the
+    network, and has timeouts of its own. `network` says how the endpoint is reached. `insecure` allows http to a host
+    that is not loopback. `noted` is called with each access token that the API key buys.
 
     Raises `EngineError` for an endpoint, a proxy or certificates that can't be used.
     """
@@ -81,10 +80,10 @@ class ByteniteEngine:
         self._reads_lock = threading.Lock()
 
     def observe(self, job_id: str) -> Observation:
-        """See `Engine.observe`.
+        """Read one job; see `Engine.observe`.
 
-        A 404 is a missing job only where the service is known to offer reads: it is asked for its
-        list once, and where it has none either, nothing is ever observed.
+        A 404 means a missing job only if the service offers reads. To find out, the engine asks once for the list of
+        jobs. If the service has no list either, the engine observes no job from then on.
         """
         if self._reads is False:
             return NOT_OBSERVED
@@ -99,7 +98,7 @@ class ByteniteEngine:
         return _unreadable(f"{_status_of(answer)}: {answer.message}")
 
     def observe_all(self) -> Iterator[tuple[str, Observation]]:
-        """See `Engine.observe_all`."""
+        """Yield each job that the service lists; see `Engine.observe_all`."""
         try:
             for job_id, job in read_list(self._page, self._parallelism):
                 yield job_id, observation_from(self._without_secrets(job))
@@ -107,16 +106,16 @@ class ByteniteEngine:
             raise ListIncomplete(f"{self._endpoint}: {fault.message}", fault.hint) from fault
 
     def send(self, call: Call, may_be_sent: Callable[[], bool] = always) -> Answer:
-        """See `Engine.send`."""
+        """Send one call; see `Engine.send`."""
         try:
             reply = self._ask(call.method, call.path, call.body, may_be_sent)
         except (CredentialsError, EngineError) as error:
-            # There is no token to send the call with. Whatever an earlier attempt met, it did nothing.
+            # No token is available for the call. Any earlier attempt did nothing, or no other one would have followed.
             return Answer(AnswerClass.NOT_SENT, message=error.message)
         return answer_from(reply, self._tokens.redact)
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""
         self._transport.close()
 
     def _observation(self, job_id: str, reply: Reply) -> Observation:
@@ -130,7 +129,10 @@ class ByteniteEngine:
         return observation_from(self._without_secrets(job))
 
     def _observation_of_unknown(self, answer: Answer) -> Observation:
-        """What a 404 means: see `observe`. One thread asks for the list while the others wait."""
+        """Return the observation that a 404 stands for (see `observe`).
+
+        One thread asks for the list, and the others wait.
+        """
         with self._reads_lock:
             if self._reads is None:
                 reply = self._read("/jobs?pagination.limit=1")
@@ -147,14 +149,17 @@ class ByteniteEngine:
             return Observation(Status.MISSING, detail=answer.message) if self._reads else NOT_OBSERVED
 
     def _offers_reads(self, *, found: bool) -> bool:
-        """Whether the service offers reads, once one was found to work or not; the first finding stands."""
+        """Return whether the service offers reads.
+
+        The first finding stands: `found` counts only if there was none before.
+        """
         with self._reads_lock:
             if self._reads is None:
                 self._reads = found
             return self._reads
 
     def _page(self, offset: int) -> Page:
-        """One page of the list. Raises `EngineError` for an answer that is none."""
+        """Return one page of the list. Raises `EngineError` for an answer that is not a page."""
         reply = self._read(f"/jobs?pagination.limit={PAGE_SIZE}&pagination.offset={offset}")
         answer = answer_from(reply, self._tokens.redact, is_read=True)
         where = f"{self._endpoint}/jobs"
@@ -180,7 +185,7 @@ class ByteniteEngine:
         return Page(jobs, whole_number(pagination.get("total")), has_next if isinstance(has_next, bool) else None)
 
     def _read(self, path: str) -> Reply:
-        """The reply to a GET. Raises `CredentialsError` for a 401, `EngineError` where it could not be sent."""
+        """Return the reply to a GET. Raises `CredentialsError` for a 401, and `EngineError` if no request left."""
         reply = self._ask("GET", path, None)
         if reply.status == 401:
             raise CredentialsError(
@@ -194,9 +199,10 @@ class ByteniteEngine:
     def _ask(
         self, method: str, path: str, body: Mapping[str, object] | None, may_be_sent: Callable[[], bool] = always
     ) -> Reply:
-        """The last reply to a request, with a token renewed once on a 401, and retried as far as that is safe.
+        """Send a request, and return the last reply.
 
-        Raises `CredentialsError` or `EngineError` where there is no token to send it with.
+        After a 401 the request is sent once more with a new token. The request is repeated if `may_repeat` allows a
+        repetition. Raises `CredentialsError` or `EngineError` if there is no token for the request.
         """
         content = None if body is None else _compact(body)
         url = self._endpoint + path
@@ -215,14 +221,17 @@ class ByteniteEngine:
         return self._retrying(attempt, partial(may_repeat, is_read=method == "GET"))
 
     def _grant(self, api_key: str) -> Grant:
-        """An access token for the API key. Raises `CredentialsError` where the key is rejected, else `EngineError`."""
+        """Exchange the API key for an access token.
+
+        Raises `CredentialsError` if the key is rejected, and else `EngineError`.
+        """
         url = token_url(self._endpoint)
         content = _compact({"apiKey": api_key})
-        # A token that nobody got to see does no harm, so asking again is as safe as a read.
+        # A lost token does no harm, so the request may be repeated like a read.
         reply = self._retrying(lambda: self._exchange("POST", url, None, content), partial(may_repeat, is_read=True))
         answer = answer_from(reply, self._tokens.redact, is_read=True)
         if answer.kind is AnswerClass.APPLIED:
-            # No word of this answer is ever shown: it may hold a token in a place where none is looked for.
+            # No text of this answer is ever shown, since any field of it may hold a token.
             fields = reply.document if isinstance(reply.document, Mapping) else {}
             token = fields.get("token")
             if not isinstance(token, str) or not is_header_safe(token):
@@ -263,7 +272,10 @@ class ByteniteEngine:
                 return reply
 
     def _without_secrets(self, job: Mapping[str, object]) -> Mapping[str, object]:
-        """The job without any secret that the service may have echoed into it; its words are shown and recorded."""
+        """Return the job without the secrets that the service may have echoed into its texts.
+
+        Plans and records show these texts.
+        """
         return {name: self._redacted(value) for name, value in job.items()}
 
     def _redacted(self, value: object) -> object:
@@ -280,7 +292,10 @@ class ByteniteEngine:
 def _transport_over(
     network: Network, endpoint: str, parallelism: int, timeouts_s: tuple[float, float], clock: Callable[[], float]
 ) -> BaseTransport:
-    """The transport."""
+    """Return a transport over the network.
+
+    `timeouts_s` are those of a whole attempt and of the part before its first byte.
+    """
     from reconciler.engines.http.transport import Transport
 
     timeout_s, connect_timeout_s = timeouts_s
@@ -299,9 +314,9 @@ def _compact(body: Mapping[str, object]) -> bytes:
 
 
 def _entries(document: object) -> list[object] | None:
-    """The entries of a page; None where the document is no page of the list.
+    """Return the entries of a page, or None if the document is not a page of the list.
 
-    What is at its default may be left out: an empty list, and then the whole document.
+    The API omits fields at their default. So a page without jobs may have no `data`, and may be an empty document.
     """
     if not isinstance(document, Mapping):
         return None

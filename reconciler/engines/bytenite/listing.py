@@ -1,13 +1,12 @@
-"""The list of jobs, read page by page until it is known to be whole.
+"""The list of jobs, read page by page until the list is known to be complete.
 
-A list is asked for by offset, and it may change between two pages: where a job is deleted, all jobs after it
-move up, and the job at the edge of the next page is on no page at all. So each page is asked to begin with
-the last job of the page before. Where it does not, the list has moved, and is read again. A service that
-turns offsets into pages of its own can't be read so. Its list is read by plain offsets, until two readings
-in a row agree.
+A page is requested by its offset, and the list may change between two requests. If a job is deleted, all later jobs
+move up, and the first job of the next page is on no page at all. So each page is requested to begin with the last job
+of the page before. If the page does not, the list has changed, and is read again. A service that rounds offsets to
+pages of its own can't be read in this way. Its list is read by plain offsets until two readings in a row agree.
 
-What a service says of the size of its list may be missing or wrong. The list is at its end where the service
-says so and nothing else that it says speaks against that, or where a page brings no new job.
+The size that a service reports may be missing or wrong. The list is complete if the service reports its end and no
+other field contradicts that, or if a page holds no new job.
 """
 
 from collections import deque
@@ -22,10 +21,10 @@ from reconciler.model.errors import EngineError, ListIncomplete
 
 PAGE_SIZE = 100
 PAGE_LIMIT = 10_000
-"""Pages that are asked for in one reading of the list."""
+"""The most pages that one reading of the list requests."""
 
 _OVERLAPS = (1, 1, 0, 0, 0)
-"""How many jobs of a page the next page begins with, for each time that the list may be read."""
+"""The number of jobs that a page shares with the page before, for each attempt to read the list."""
 
 _MOVED = "it changed while it was read"
 
@@ -33,7 +32,10 @@ Job = Mapping[str, object]
 
 
 class Page(NamedTuple):
-    """One page. `total` and `has_next` are what the service says of the whole list, None where it says nothing."""
+    """One page of the list.
+
+    `total` and `has_next` are about the whole list, and None if the service does not state them.
+    """
 
     jobs: Sequence[tuple[str, Job]]
     total: int | None = None
@@ -41,10 +43,10 @@ class Page(NamedTuple):
 
 
 def read_list(fetch: Callable[[int], Page], parallelism: int) -> Iterator[tuple[str, Job]]:
-    """Every job that is listed, by id, each once, as soon as its page is there.
+    """Yield each listed job with its id. Each id comes once, as soon as its page is there.
 
-    `fetch` gives the page at an offset, and is called from up to `parallelism` threads; what it raises, this
-    raises. Raises `ListIncomplete`, after all jobs that were found, where the list may not be whole.
+    `fetch` returns the page at an offset, and is called from up to `parallelism` threads. The errors of `fetch` are
+    raised. Raises `ListIncomplete`, after all jobs that were found, if the list may be incomplete.
     """
     given: set[str] = set()
     before: list[str] | None = None
@@ -69,10 +71,9 @@ def read_list(fetch: Callable[[int], Page], parallelism: int) -> Iterator[tuple[
 
 
 class _Reading:
-    """One reading of the list from its first page on.
+    """One reading of the list, from its first page on.
 
-    `fault` says why the list may not be whole, and is "" where nothing speaks against it. `filled` counts the
-    pages that brought a new job.
+    `fault` is the reason why the list may be incomplete, or "". `filled` counts the pages that held a new job.
     """
 
     def __init__(self, fetch: Callable[[int], Page], parallelism: int, overlap: int) -> None:
@@ -85,7 +86,7 @@ class _Reading:
         self._has_next: bool | None = None
 
     def jobs(self) -> Iterator[tuple[str, Job]]:
-        """Each job as its page is read, until the end of the list or the first sign that it moved."""
+        """Yield each job as soon as its page is read, until the end of the list or the first sign of a change."""
         tail = ""
         for _ in range(PAGE_LIMIT):
             shared = self.overlap if self.ids else 0
@@ -117,17 +118,17 @@ class _Reading:
         raise EngineError(f"the list of jobs does not end after {PAGE_LIMIT} pages")
 
     def close(self) -> None:
-        """Drop the pages that were asked for ahead."""
+        """Drop the pages that were requested ahead."""
         self._pages.close()
 
     def _look_ahead(self, first: Page) -> None:
         if len(first.jobs) == 1:
-            self.overlap = 0  # a page of one job can't both repeat that job and bring another one
+            self.overlap = 0  # a page of one job can't hold both the last job and a new one
         step = len(first.jobs) - self.overlap
         self._pages.expect(range(step, (first.total or 0) - self.overlap, step))
 
     def _fault_at_the_end(self, page: Page, tail: str) -> str:
-        """Why a page that brings nothing new may not be the end of the list, "" where it is."""
+        """Return the reason why a page without a new job may not be the end of the list, or ""."""
         count, total = len(self.ids), self._total
         if total == count:
             return ""
@@ -144,7 +145,7 @@ class _Reading:
 
 
 class _Pages:
-    """Pages by their offset. Those that are expected are asked for before their turn, up to `parallelism` at once."""
+    """Pages by their offset. Up to `parallelism` expected pages are requested before `at` asks for them."""
 
     def __init__(self, fetch: Callable[[int], Page], parallelism: int) -> None:
         self._fetch = fetch
@@ -154,20 +155,20 @@ class _Pages:
         self._ahead: deque[tuple[int, Future[Page]]] = deque()
 
     def expect(self, offsets: Iterable[int]) -> None:
-        """Ask for these pages ahead, in this order."""
+        """Request the pages at these offsets ahead, in this order."""
         self._offsets = iter(offsets)
 
     def at(self, offset: int) -> Page:
-        """The page that begins there."""
+        """Return the page that begins at the offset."""
         wanted = islice(self._offsets, self._parallelism - len(self._ahead))
         self._ahead.extend((start, self._pool.submit(self._fetch, start)) for start in wanted)
         if self._ahead and self._ahead[0][0] == offset:
             return self._pool.result(self._ahead.popleft()[1])
-        # The pages do not begin where they were expected to.
+        # The pages do not begin at the expected offsets.
         self._offsets = iter(())
         self._ahead.clear()
         return self._fetch(offset)
 
     def close(self) -> None:
-        """Ask for nothing more, and wait for what was asked for."""
+        """Request no more pages, and wait for the requests that are on their way."""
         self._pool.close(cancel=True)

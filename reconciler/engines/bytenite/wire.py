@@ -1,6 +1,7 @@
-"""The jobs API's calls and jobs, to and from the domain's words.
+"""The calls and the jobs of the jobs API, from and to the values of the model.
 
-Pure, and quick to import: the planner shows these calls without sending them.
+These functions do no input and no output, and the module is quick to import, since a plan shows calls that it never
+sends.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from reconciler.model.plan import Call
 from reconciler.model.times import is_zero
 
 DETAIL_LIMIT = 500
-"""Characters that are kept of a text which the service wrote."""
+"""The most characters that are kept of a text of the service."""
 
 _STATUSES: Mapping[str, Status] = {
     "JOB_STATE_NEW": Status.DRAFT,
@@ -25,7 +26,7 @@ _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 
 
 def call_for(verb: Verb, job_id: str, config: Config) -> Call:
-    """The call of a verb; `config` goes with a run alone."""
+    """Return the call of a verb. Only a run carries `config`."""
     path = job_path(job_id)
     match verb:
         case Verb.RUN:
@@ -39,16 +40,16 @@ def call_for(verb: Verb, job_id: str, config: Config) -> Call:
 
 @lru_cache(maxsize=1024)
 def job_path(job_id: str) -> str:
-    """The path of one job, its id percent-encoded (RFC 3986, 2.3) so that it stays one segment."""
-    # `urllib.parse.quote` does the same and takes 5 ms to import.
+    """Return the path of one job. The id is percent-encoded, so that it stays one segment (RFC 3986, section 2.3)."""
+    # `urllib.parse.quote` gives the same text, and its import takes 5 ms.
     return "/jobs/" + "".join(chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in job_id.encode())
 
 
 def observation_from(job: Mapping[str, object]) -> Observation:
-    """What one job of the service's says. The state's own word is kept beside what it is mapped to.
+    """Return the observation that one job of the service stands for.
 
-    An unknown word is an active job: it is not one of the published ends. So is a word for an abort that is
-    still going on, such as JOB_STATE_ABORTING.
+    An unknown `state` is an active job, since it is not one of the published end states. A word for an abort that is
+    still going on, such as JOB_STATE_ABORTING, is an active job too. The observation keeps the word of the service.
     """
     word = job.get("state")
     submitted_at = job.get("submittedAt")
@@ -76,15 +77,18 @@ def _status(word: object, deleted_at: object) -> Status:
 
 
 def _is_set(time: str) -> bool:
-    """Whether a time was ever set: an empty one, and the first moment of the year 1, are times at their default."""
+    """Return whether a time was ever set.
+
+    An empty text and the first moment of the year 1 are times at their default.
+    """
     return bool(time) and not is_zero(time)
 
 
 def _config(document: object) -> Config | None:
-    """The fields that were document, and no unknown ones.
+    """Return the known fields of a config.
 
-    None, as if nothing was document, where the config or a known field of it is malformed: a config
-    that lacks just that field would look like drift, and drift may restart a job.
+    Return None, as for a missing config, if the config or a known field is malformed. A config that lacked only the
+    malformed field would look like drift, and drift may restart a job.
     """
     if not isinstance(document, Mapping):
         return None
@@ -101,7 +105,10 @@ def _config(document: object) -> Config | None:
 
 
 def whole_number(value: object) -> int | None:
-    """A whole number as Protocol Buffers' JSON has it: a number, or a string of decimal digits."""
+    """Return a whole number of the JSON of Protocol Buffers: a number, or a string of decimal digits.
+
+    Return None otherwise.
+    """
     if isinstance(value, str) and len(value) <= 20 and value.isascii() and value.removeprefix("-").isdigit():
         value = int(value)
     if isinstance(value, float) and value.is_integer():

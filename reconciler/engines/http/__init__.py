@@ -1,1 +1,1 @@
-"""The HTTP that engines share: one exchange within its deadline, and when and how fast to ask again."""
+"""HTTP that all engines share: one exchange within its deadline, the rate of requests, and when to send one again."""

@@ -1,7 +1,8 @@
-"""urllib3's connections, with what it has no place for: a deadline for all of it, and a note that a byte left.
+"""Connections of urllib3 with two additions: a deadline for the whole exchange, and a record of whether a byte left.
 
-`Connection` overrides what urllib3 and http.client let a subclass override, and one name of urllib3's own,
-`_new_conn`: only there can the socket be known before it connects, and the look-up be bounded.
+`Connection` overrides methods that urllib3 and http.client document for subclasses, and one method of urllib3 that is
+private, `_new_conn`. Only `_new_conn` gives access to a socket before the socket connects, and so lets the watchdog end
+a name look-up or a connect.
 """
 
 import http.client
@@ -18,18 +19,18 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from reconciler.engines.http.exchange import Stage, ongoing
 
 IDLE_LIMIT_S = 1.5
-"""A connection that idled for longer is not used again.
+"""The seconds after which an idle connection is not used again.
 
-A server may be closing it at this moment, and a `run` on it would be in doubt. Common servers
-close after two seconds or more.
+A server may close an idle connection at any moment, and a `run` that is sent at that moment would be in doubt. Common
+servers wait for two seconds or more before they close.
 """
 
 _RECORD_BYTES = 16384
-"""The most that one record of TLS holds (RFC 8446, 5.1)."""
+"""The largest payload of one TLS record (RFC 8446, section 5.1)."""
 
 
 class _Source(io.RawIOBase):
-    """The bytes of a socket, counted."""
+    """A raw stream that reads from a socket and counts the bytes."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._source = sock.makefile("rb", buffering=0)
@@ -40,7 +41,7 @@ class _Source(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         read = self._source.readinto(buffer)
-        if ongoing.exchange.is_late:  # what had arrived by then can still be read, and may take long to be
+        if ongoing.exchange.is_late:  # bytes that arrived in time can still be read, which may take long
             raise TimeoutError
         self._count += read or 0
         return read
@@ -54,7 +55,7 @@ class _Source(io.RawIOBase):
 
 
 class _Reader(io.BufferedReader):
-    """Reads one answer. Its end is the last moment at which the connection is not yet anybody else's."""
+    """A buffered reader of one answer. `close` runs before the connection goes back to the pool."""
 
     def __init__(self, source: _Source, ended: Callable[[bool], None]) -> None:
         super().__init__(source)
@@ -66,14 +67,14 @@ class _Reader(io.BufferedReader):
 
     def close(self) -> None:
         if not self.closed and self._body_at is not None:
-            # After an answer without a body one may yet come, and must never be read as the next answer.
+            # A body may still arrive after an answer without one, and must never be read as the next answer.
             has_body = self.tell() > self._body_at
             self._ended(has_body and self.raw.tell() == self.tell())
         super().close()
 
 
 class _Readable:
-    """The one method that an `http.client.HTTPResponse` asks of its socket."""
+    """The part of a socket that `http.client.HTTPResponse` uses: the method `makefile`."""
 
     def __init__(self, sock: socket.socket, ended: Callable[[bool], None]) -> None:
         self._sock = sock
@@ -85,17 +86,20 @@ class _Readable:
 
 class _Response(http.client.HTTPResponse):
     def begin(self) -> None:
-        """Read the head of the answer; interim answers are passed over (RFC 9110, 15.2), not a 100 alone."""
+        """Read the head of the answer.
+
+        All interim answers are skipped (RFC 9110, section 15.2), where http.client skips 100 alone.
+        """
         super().begin()
         while 100 <= self.status < 200 and self.status != HTTPStatus.SWITCHING_PROTOCOLS:
-            self.headers = None  # type: ignore[assignment]  # else `begin` takes the head for read
+            self.headers = None  # type: ignore[assignment]  # `begin` reads no head while `headers` is set
             super().begin()
         ongoing.exchange.reach(Stage.BODY)
         self.fp.begin_body()  # type: ignore[attr-defined]
 
 
 class Connection(HTTPConnection):
-    """A connection whose exchanges are watched. It belongs to the exchange that the thread is about."""
+    """A connection whose exchanges are watched. The exchange is the one of the calling thread (`ongoing`)."""
 
     _gathered: bytearray | None = None
     _is_clean = False
@@ -105,7 +109,7 @@ class Connection(HTTPConnection):
         exchange = ongoing.exchange
         sock = exchange.means.dial(exchange, self.socket_options or ())
         exchange.reach(Stage.TUNNEL if self.proxy_is_tunneling else Stage.TLS)
-        sock.settimeout(None)  # the watchdog ends what waits on it
+        sock.settimeout(None)  # the watchdog ends any wait on the socket
         return sock
 
     def connect(self) -> None:
@@ -118,17 +122,23 @@ class Connection(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Whether it may be used again: not where it idled, and not where anything unread is on it."""
+        """Whether the connection may carry another request.
+
+        A connection that was idle for too long may not, and neither may one with unread bytes.
+        """
         return (
             self._is_clean
             and ongoing.exchange.means.clock() - self._used_at_s < IDLE_LIMIT_S
             and super().is_connected
-            # Into other buffers, as of TLS within TLS, nobody can look.
+            # Other kinds of socket, such as TLS inside TLS, have buffers that can't be inspected.
             and (not self.sock.pending() if isinstance(self.sock, ssl.SSLSocket) else type(self.sock) is socket.socket)
         )
 
     def request(self, *arguments: Any, **options: Any) -> None:
-        """Send head and body in one piece: mostly one packet, and one point after which all is in doubt."""
+        """Send the head and the body in one piece.
+
+        So there is one point in time from which on the call is in doubt, and mostly one packet.
+        """
         self._is_clean = False
         self._gathered = bytearray()
         try:
@@ -139,20 +149,20 @@ class Connection(HTTPConnection):
         if self.sock is None:
             self.connect()
         exchange = ongoing.exchange
-        if isinstance(self.sock, socket.socket):  # else TLS within TLS, whose outer socket is known already
+        if isinstance(self.sock, socket.socket):  # for TLS inside TLS, the exchange has the outer socket
             exchange.sock = self.sock
         exchange.means.watchdog.begin_sending(exchange)
         try:
             count = self.sock.send(content)
         except OSError:
-            # Nothing of it was taken (POSIX, send), or of TLS a part of one record, which nobody can decrypt.
+            # The kernel took no byte (POSIX, send), or for TLS a part of one record, which no peer can decrypt.
             exchange.is_sent = type(self.sock) is not socket.socket and len(content) > _RECORD_BYTES
             raise
         if count < len(content):
             super().send(content[count:])
 
     def send(self, data: Any) -> None:
-        if self._gathered is None:  # to the proxy, while it connects
+        if self._gathered is None:  # bytes for the proxy, before the request
             super().send(data)
         else:
             self._gathered += data
@@ -161,23 +171,23 @@ class Connection(HTTPConnection):
         return _Response(_Readable(sock, self._end), *arguments, **options)  # type: ignore[arg-type]
 
     def _end(self, is_clean: bool) -> None:
-        """An answer was read, or given up."""
+        """Take the connection out of the exchange, after the answer was read or given up."""
         exchange = ongoing.exchange
         self._is_clean = exchange.means.watchdog.leave(exchange) and is_clean
         self._used_at_s = exchange.means.clock()
 
 
 class TlsConnection(Connection, HTTPSConnection):
-    """The same over TLS: `Connection` stands before the TLS connection in the order of calls."""
+    """The same over TLS. `Connection` comes first in the method resolution order, so that its methods apply."""
 
 
 class Pool(HTTPConnectionPool):
-    """Connections to one host."""
+    """The connections to one host."""
 
     ConnectionCls = Connection
 
 
 class TlsPool(HTTPSConnectionPool):
-    """Connections to one host over TLS."""
+    """The connections to one host over TLS."""
 
     ConnectionCls = TlsConnection

@@ -1,4 +1,4 @@
-"""Coming to a connected socket: look-up, each address in turn, and a SOCKS proxy where one is set."""
+"""How a connection is made: the name look-up, each address in turn, and a SOCKS proxy if one is set."""
 
 import socket
 import threading
@@ -10,13 +10,15 @@ from urllib.parse import unquote, urlsplit
 from reconciler.engines.http.exchange import Exchange, Stage
 
 _Addresses = list[tuple[Any, ...]]
-"""As `socket.getaddrinfo` returns them."""
+"""Addresses in the form that `socket.getaddrinfo` returns."""
 
 
 class LookUp:
-    """The addresses of one host. A look-up knows no timeout, so it runs in a thread that may be left behind.
+    """The look-up of the addresses of one host.
 
-    Those who ask at the same time share one look-up; once somebody gave up on it, the next one starts anew.
+    `socket.getaddrinfo` has no timeout, so a look-up runs in a thread of its own, and a caller that gives up leaves the
+    thread behind. Callers share one look-up if they ask at the same time. After a caller gave up, the next caller
+    starts a new look-up.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -26,7 +28,11 @@ class LookUp:
         self._ongoing: Future[_Addresses] | None = None
 
     def addresses(self, within_s: float) -> _Addresses:
-        """The host's addresses. Raises `socket.gaierror`, `TimeoutError`, `RuntimeError` for want of a thread."""
+        """Return the addresses of the host, in the order of `socket.getaddrinfo`.
+
+        Raises `socket.gaierror` if the name does not resolve, `TimeoutError` after `within_s` seconds, and
+        `RuntimeError` if no thread can be started.
+        """
         with self._lock:
             found = self._ongoing
             if found is None:
@@ -41,7 +47,7 @@ class LookUp:
     def _run(self, found: "Future[_Addresses]") -> None:
         try:
             addresses = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        except Exception as error:  # noqa: BLE001  raised again in the threads that wait
+        except Exception as error:  # noqa: BLE001  the waiting threads raise the error again
             self._forget(found)
             found.set_exception(error)
         else:
@@ -55,7 +61,7 @@ class LookUp:
 
 
 class SocksProxy(NamedTuple):
-    """A SOCKS proxy; `resolves` is whether the proxy looks names up itself."""
+    """A SOCKS proxy. `kind` is a constant of PySocks. `resolves` is True if the proxy looks up host names itself."""
 
     kind: int
     resolves: bool
@@ -64,7 +70,7 @@ class SocksProxy(NamedTuple):
 
     @classmethod
     def from_url(cls, url: str) -> "SocksProxy":
-        """The proxy of a URL. Raises `ImportError` where PySocks is not installed."""
+        """Return the proxy that a URL names. Raises `ImportError` if PySocks is not installed."""
         import socks  # type: ignore[import-untyped,unused-ignore]
 
         parts = urlsplit(url)
@@ -74,9 +80,10 @@ class SocksProxy(NamedTuple):
 
 
 class Dialer:
-    """Connects to one place: the service's host, or its proxy.
+    """Connects to one place: to the host of the service, or to the proxy of that host.
 
-    `through` is the SOCKS proxy that stands at `host` and `port`, and `beyond` the service behind it.
+    `through` is the SOCKS proxy at `host` and `port`, or None. `beyond` is the host and port of the service behind a
+    SOCKS proxy.
     """
 
     def __init__(
@@ -94,7 +101,11 @@ class Dialer:
         self._look_up_beyond = LookUp(*beyond) if through and not through.resolves else None
 
     def dial(self, exchange: Exchange, options: Iterable[tuple[Any, ...]]) -> socket.socket:
-        """A connected socket. Raises `OSError`; a `TimeoutError` where the exchange's deadline is over."""
+        """Return a connected socket, with `options` set as `setsockopt` takes them.
+
+        Raises `TimeoutError` if the deadline of the exchange is over, and `OSError` if no address accepts the
+        connection.
+        """
         exchange.reach(Stage.LOOK_UP)
         addresses = self._look_up.addresses(self._left_s(exchange))
         beyond = self._beyond
@@ -103,7 +114,7 @@ class Dialer:
         exchange.reach(Stage.CONNECT)
         fault: OSError | None = None
         for tried, (family, kind, protocol, _, address) in enumerate(addresses):
-            # An address that nobody answers at leaves their share of the time to those after it.
+            # Each address gets an equal share of the remaining time, so that a silent one leaves time for the others.
             within_s = self._left_s(exchange) / (len(addresses) - tried)
             try:
                 return self._connected(exchange, (family, kind, protocol), address, beyond, within_s, options)

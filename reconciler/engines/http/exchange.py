@@ -1,4 +1,4 @@
-"""One exchange as it goes: how far it has come, whether its request left, and the watchdog that ends it."""
+"""The state of one exchange: its stage, whether its request left, and the watchdog that ends a late exchange."""
 
 import math
 import socket
@@ -9,11 +9,14 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 _LOOK_AGAIN_S = 1.0
-"""The watchdog never sleeps longer while it watches, as its clock may run on while the machine is suspended."""
+"""The longest sleep of the watchdog in seconds.
+
+The clock may go on while the machine is suspended, and the sleep does not.
+"""
 
 
 class Stage(StrEnum):
-    """How far an exchange has come, in order."""
+    """The stages of an exchange, in order."""
 
     LOOK_UP = "name look-up"
     CONNECT = "connect"
@@ -25,7 +28,7 @@ class Stage(StrEnum):
 
 
 class Watchdog:
-    """Shuts the socket of each exchange that outlives its deadline, whatever the exchange is doing.
+    """Shuts down the socket of each exchange that exceeds its deadline, at any stage.
 
     One thread watches all exchanges. The thread starts with the first exchange, and ends with `close`.
     """
@@ -39,7 +42,7 @@ class Watchdog:
         self._is_closed = False
 
     def watch(self, exchange: "Exchange", until_s: float) -> None:
-        """Give an exchange a deadline, or another one. Raises `RuntimeError` where no thread can be started."""
+        """Set or replace the deadline of an exchange. Raises `RuntimeError` if no thread can be started."""
         with self._turn:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
@@ -52,7 +55,10 @@ class Watchdog:
                 self._turn.notify()
 
     def begin_sending(self, exchange: "Exchange") -> None:
-        """Note that the request leaves now. Raises `TimeoutError`, and nothing leaves, where the deadline is over."""
+        """Record that the request leaves now.
+
+        Raises `TimeoutError` if the deadline is over; then the caller must send nothing.
+        """
         with self._turn:
             if exchange.is_late or self._clock() >= exchange.until_s:
                 raise TimeoutError
@@ -60,7 +66,10 @@ class Watchdog:
             exchange.reach(Stage.HEAD)
 
     def leave(self, exchange: "Exchange") -> bool:
-        """Watch an exchange no more; its socket is not touched from here on. Returns whether it was in time."""
+        """Stop watching an exchange, and return whether the exchange ended in time.
+
+        The watchdog no longer touches the socket.
+        """
         with self._turn:
             self._watched.discard(exchange)
             exchange.sock = None
@@ -81,14 +90,14 @@ class Watchdog:
                     exchange.is_late = True
                     if exchange.sock is not None:
                         with suppress(OSError):
-                            # Not the method of a TLS socket: that would let the reader go on without TLS.
+                            # The method of a TLS socket would remove TLS, and the reader would go on in clear text.
                             socket.socket.shutdown(exchange.sock, socket.SHUT_RDWR)
                 self._wakes_s = min((each.until_s for each in self._watched), default=math.inf)
                 self._turn.wait(min(self._wakes_s - now_s, _LOOK_AGAIN_S) if self._watched else None)
 
 
 class Means(NamedTuple):
-    """What the exchanges of one transport share."""
+    """The parts that all exchanges of one transport share."""
 
     dial: "Callable[[Exchange, Iterable[tuple[Any, ...]]], socket.socket]"
     watchdog: Watchdog
@@ -97,11 +106,11 @@ class Means(NamedTuple):
 
 
 class Exchange:
-    """One request and its answer, as far as they have come.
+    """One request and its answer, as far as both have come.
 
-    `until_s` is the deadline, by the transport's clock. `sock` is the socket from before it connects. `is_sent`
-    is False only while no byte of the request itself can have left. `is_late` is whether the watchdog ended it.
-    `is_new_tls_1_3` is whether its connection was made for it, over TLS 1.3.
+    `until_s` is the deadline, in seconds of the transport's clock. `sock` is set from before the socket connects.
+    `is_sent` is False only while no byte of the request can have left. `is_late` is True if the watchdog ended the
+    exchange. `is_new_tls_1_3` is True if the connection was made for this exchange, over TLS 1.3.
     """
 
     __slots__ = ("is_late", "is_new_tls_1_3", "is_sent", "means", "sock", "stage", "until_s")
@@ -116,13 +125,19 @@ class Exchange:
         self.is_new_tls_1_3 = False
 
     def reach(self, stage: Stage) -> None:
-        """Note how far it has come. Once it is late, that stays where it was: what is cut off can look complete."""
+        """Record the stage that the exchange has reached.
+
+        A late exchange keeps its stage, since an answer that is cut off can look complete.
+        """
         if not self.is_late:
             self.stage = stage
 
 
 class Ongoing(threading.local):
-    """The exchange that a thread is about: what the libraries call back into has no other way to it."""
+    """The exchange of the calling thread.
+
+    The libraries call methods of ours without an argument that could carry the exchange.
+    """
 
     exchange: Exchange
 

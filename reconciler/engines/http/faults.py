@@ -1,4 +1,4 @@
-"""What went wrong with an exchange, for people: where, at which stage, and what to do about it."""
+"""The faults of an exchange in words: the place, the stage, and the remedy."""
 
 import http.client
 import re
@@ -15,16 +15,16 @@ from reconciler.host.crash_report import exhausted_resource
 from reconciler.model.endpoints import is_loopback
 
 _UNKNOWN_CA, _NOT_VALID_NOW, _OTHER_NAME = (18, 19, 20, 21), (9, 10), (62, 64)
-"""OpenSSL's codes for what is wrong with a certificate (x509_vfy.h)."""
+"""OpenSSL's codes of the faults of a certificate (x509_vfy.h)."""
 
 _CLIENT_REFUSED = re.compile("ALERT_(CERTIFICATE_|BAD_CERTIFICATE|UNKNOWN_CA|UNSUPPORTED_CERTIFICATE|ACCESS_DENIED)")
-"""The alerts by which a server refuses the certificate of a client, or the lack of one."""
+"""The alerts of a server that refuses the certificate of the client, or that misses a certificate."""
 
 
 class Fault(NamedTuple):
-    """What went wrong, and what to do about it, "" where nothing is known to help.
+    """The description of a failure, and the remedy, or "" if no remedy is known.
 
-    `is_exhausted` is whether this machine has no room for another connection.
+    `is_exhausted` is True if this machine can't open another connection.
     """
 
     text: str
@@ -33,7 +33,10 @@ class Fault(NamedTuple):
 
 
 class Way(NamedTuple):
-    """What the faults of one transport are about: the service's URL, the way to it, and its limits in seconds."""
+    """The facts that the faults of one transport name.
+
+    These are the URL of the service, the network and the limits in seconds.
+    """
 
     url: str
     network: Network
@@ -45,7 +48,10 @@ class Way(NamedTuple):
         return urlsplit(self.url).netloc
 
     def fault(self, exchange: Exchange, error: BaseException) -> Fault:
-        """What is said of an error. Never the error's own words: those of a library may quote a header."""
+        """Return the fault for an error of the exchange.
+
+        The text never holds the message of a library's error, since such a message may quote a header.
+        """
         cause = _cause(error)
         if exchange.is_sent:
             text = _after_sending(cause, exchange.stage, self.timeout_s)
@@ -124,10 +130,10 @@ class Way(NamedTuple):
 
 
 def is_refusal_of_client(error: BaseException, exchange: Exchange) -> bool:
-    """Whether the server ended the handshake over our certificate, or the lack of one, once the request had left.
+    """Return whether the server refused our certificate, or the lack of one, after the request had left.
 
-    In TLS 1.3 the client is through its handshake, and its request on its way, before the server has looked at
-    the certificate. Such an alert before any answer says that the server never came to read the request.
+    In TLS 1.3 the client ends its handshake and sends the request before the server has checked the certificate. An
+    alert before any answer proves that the server never read the request.
     """
     cause = _cause(error)
     is_alert = isinstance(cause, ssl.SSLError) and _CLIENT_REFUSED.search(getattr(cause, "reason", None) or "")
@@ -135,7 +141,7 @@ def is_refusal_of_client(error: BaseException, exchange: Exchange) -> bool:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The innermost error of the network or of HTTP, below what the libraries wrap around it, each in its own way."""
+    """Return the innermost error of the network or of HTTP. Each library wraps such an error in a way of its own."""
     cause, steps, seen = error, [error], set[int]()
     while steps:
         step = steps.pop(0)
@@ -162,7 +168,7 @@ def _after_sending(cause: BaseException, stage: Stage, timeout_s: float) -> str:
 
 
 def _word(error: BaseException) -> str:
-    """What an error is, in the system's words; those of others are not taken."""
+    """Return the kind of an error in the words of the operating system, or the name of the error's class."""
     if isinstance(error, http.client.HTTPException):
         return f"its answer is no HTTP ({type(error).__name__})"
     return (error.strerror if isinstance(error, OSError) and error.errno else None) or type(error).__name__

@@ -1,6 +1,6 @@
-"""The way to a service: its proxy, the certificates that are trusted, and the one that is shown.
+"""The network between this machine and a service: the proxy, the trusted certificates and the client's certificate.
 
-Read from the environment by the names that requests and OpenSSL know, and from the manifest's target.
+The settings come from the target of the manifest, and from the environment variables that requests and OpenSSL read.
 """
 
 import os
@@ -22,7 +22,7 @@ _SOCKS_PORT = 1080
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy, and the variable that names it. `url` holds its credentials; `shown` does not."""
+    """A proxy, and the variable that names the proxy. `url` holds the credentials of the proxy; `shown` does not."""
 
     url: str = field(repr=False)
     variable: str
@@ -33,26 +33,26 @@ class Proxy:
 
     @property
     def place(self) -> tuple[str, int]:
-        """Host and port."""
+        """The host and the port of the proxy."""
         parts = urlsplit(self.url)
         return parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, _SOCKS_PORT)
 
     @property
     def shown(self) -> str:
-        """The proxy for people, such as "the proxy http://proxy.example:3128 (HTTPS_PROXY)"."""
+        """The proxy in words, such as "the proxy http://proxy.example:3128 (HTTPS_PROXY)"."""
         parts = urlsplit(self.url)
         return f"the proxy {parts.scheme}://{parts.netloc.rpartition('@')[2]} ({self.variable})"
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What no text may show of its URL."""
+        """The parts of the URL that no text may show."""
         return secrets_in_url(self.url)
 
 
 class Certificates(NamedTuple):
-    """The certificates of authorities that are trusted: a file, a folder or both, and the settings that name them.
+    """The trusted certificates of authorities: a file, a folder or both, and the settings that name them.
 
-    Without either, those that come with `certifi` are trusted.
+    Without a file and a folder, the certificates of the package `certifi` are trusted.
     """
 
     file: str = ""
@@ -66,7 +66,10 @@ class Certificates(NamedTuple):
 
 
 class Network(NamedTuple):
-    """The way to one service. The default is straight to it, trusting what `certifi` trusts."""
+    """The proxy, the trusted certificates, and the files of the client's certificate and key.
+
+    The default is a direct connection that trusts the certificates of `certifi`.
+    """
 
     proxy: Proxy | None = None
     trusted: Certificates = Certificates()
@@ -78,7 +81,7 @@ DIRECT = Network()
 
 
 def network_for(endpoint: str, access: Access, env: Mapping[str, str]) -> Network:
-    """The way to an endpoint. Raises `EngineError` for a proxy that can't be used."""
+    """Return the network settings for an endpoint. Raises `EngineError` for a proxy that can't be used."""
     return Network(
         proxy_for(endpoint, env),
         _trusted(access, env),
@@ -88,10 +91,13 @@ def network_for(endpoint: str, access: Access, env: Mapping[str, str]) -> Networ
 
 
 def proxy_for(url: str, env: Mapping[str, str]) -> Proxy | None:
-    """The proxy for a URL, None where none is set, NO_PROXY names its host, or the host is loopback.
+    """Return the proxy for a URL.
 
-    A variable counts in lower case before upper case; HTTP_PROXY does not count where a web server may have made
-    it of a request (https://httpoxy.org). Raises `EngineError` for one that is no URL of a proxy.
+    The answer is None if no proxy is set, if NO_PROXY names the host, or if the host is loopback.
+
+    The lower-case name of a variable counts before the upper-case name. HTTP_PROXY does not count if REQUEST_METHOD is
+    set, since a web server may have made HTTP_PROXY of a request header (https://httpoxy.org). Raises `EngineError` for
+    a value that is not the URL of a proxy.
     """
     parts = urlsplit(url)
     if is_loopback(url):
@@ -114,7 +120,10 @@ def _is_exempt(url: str, env: Mapping[str, str]) -> bool:
 
 
 def _checked(value: str, variable: str) -> Proxy:
-    """The proxy that a variable names; "host:port" is one of HTTP. No error quotes it: it may hold a password."""
+    """Return the proxy of a variable's value.
+
+    A value without a scheme is an HTTP proxy. No error quotes the value, since the value may hold a password.
+    """
     url = value if "://" in value else f"http://{value}"
     scheme, _, rest = url.partition("://")
     proxy = Proxy(f"{scheme.lower()}://{rest}", variable)

@@ -1,4 +1,4 @@
-"""How fast a service is asked, and how many requests are under way at once."""
+"""The rate of requests to a service, and the number of requests at the same time."""
 
 import math
 import threading
@@ -9,14 +9,14 @@ from reconciler.engines.http.reply import Reply
 from reconciler.engines.http.retries import Wait
 
 _MORE_RPS = 0.05
-"""What an answer adds to a learned rate: five percent of it in a second."""
+"""The requests a second that each accepted request adds to a learned rate: five percent of the rate within a second."""
 
 
 class Slots:
-    """How many requests are under way at once.
+    """The slots for requests at the same time.
 
-    There is one slot fewer for each request that found no room for another connection on this machine: the
-    requests that are left then share the connections that there are.
+    A request that found no room for another connection on this machine loses its slot. The remaining requests then
+    share the connections that are open.
     """
 
     def __init__(self, count: int) -> None:
@@ -25,13 +25,15 @@ class Slots:
         self._lock = threading.Lock()
 
     def take(self) -> None:
-        """Wait for a free slot."""
+        """Wait for a free slot, and take the slot."""
         self._free.acquire()
 
     def give_back(self, *, is_exhausted: bool = False) -> bool:
-        """Free a slot; where the machine is exhausted, drop the slot instead. The last slot is never dropped.
+        """Free a slot, and return False.
 
-        Returns whether the slot was dropped: the request is then worth another try, in its turn.
+        If the machine is exhausted, drop the slot and return True; the last slot is never dropped.
+
+        A request whose slot was dropped is worth another attempt with another slot.
         """
         with self._lock:
             drops = is_exhausted and self._count > 1
@@ -42,12 +44,12 @@ class Slots:
 
 
 class RateLimiter:
-    """Spaces the starts of requests evenly, over all threads that share it, and finds the service's own rate.
+    """Spaces the starts of requests evenly over all threads, and learns the rate that the service accepts.
 
-    `max_rps` is in requests a second; None sets no limit. A 429 or 503 to a request that started since
-    the last slowing down slows all down, to three quarters of what the service took in the last
-    second; each answer that it takes then adds a little (additive increase, multiplicative decrease,
-    as in RFC 5681).
+    `max_rps` is in requests a second; None sets no limit. An answer 429 or 503 lowers the rate to three quarters of the
+    requests that the service accepted in the last second. The answer counts only if its request started after the last
+    lowering. Each accepted request then raises the rate a little (additive increase and multiplicative decrease, as in
+    RFC 5681).
     """
 
     def __init__(self, max_rps: float | None, *, clock: Callable[[], float], wait: Wait) -> None:
@@ -59,10 +61,13 @@ class RateLimiter:
         self._next_s = clock()
         self._slowed_s = -math.inf
         self._taken_s: deque[float] = deque()
-        """When the service took a request, over the last second."""
+        """The times of the last second at which the service accepted a request."""
 
     def started_s(self) -> float | None:
-        """Wait for the next free start, and return its time; None where a stop was asked for while waiting."""
+        """Wait for the next free start, and return its time in seconds of the clock.
+
+        Return None if a stop is requested during the wait.
+        """
         with self._lock:
             now_s = self._clock()
             start_s = max(now_s, self._next_s)
@@ -71,7 +76,7 @@ class RateLimiter:
         return None if start_s > now_s and self._wait(start_s - now_s) else start_s
 
     def note(self, reply: Reply, started_s: float) -> None:
-        """Learn from the reply to a request that started then."""
+        """Learn from the reply to the request that started at `started_s`."""
         if reply.status is None:
             return
         with self._lock:
@@ -82,7 +87,7 @@ class RateLimiter:
                 self._taken_s.append(now_s)
                 self._rps = min(self._max_rps, self._rps + _MORE_RPS)
             elif self._taken_s and started_s > self._slowed_s:
-                # Where nothing was taken there is no rate to tell; the pause before a retry is enough then.
+                # Without an accepted request no rate is known, and the pause before the retry is enough.
                 self._slowed_s = now_s
                 self._rps = min(self._max_rps, 0.75 * len(self._taken_s))
                 self._next_s = max(self._next_s, now_s + 1.0 / self._rps)

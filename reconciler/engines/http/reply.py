@@ -1,4 +1,4 @@
-"""What came back of one request, as a value, and the port to whatever carries requests."""
+"""The reply to one request as a value, and the port to the transports that carry requests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,14 +7,13 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back of one request.
+    """The reply to one request.
 
-    `sent` is False only where it is certain that no byte of the request left. `status` is None
-    where no whole head was read. `headers` holds the few that are read, by lower-case name.
-    `text` is the body as far as it was read, undecodable bytes replaced. `document` is the same
-    as JSON (`json_document`), None where it is none. `fault` says what went wrong on the way, "" where the body was
-    read to its end; `remedy` says what to do about it, "" where nothing is known to help.
-    `is_exhausted` is whether this machine has no room for another connection.
+    `sent` is False only if certainly no byte of the request left. `status` is None if no complete head was read.
+    `headers` holds the headers that engines read, by lower-case name. `text` is the body as far as the body was read,
+    with a replacement character for each undecodable byte. `document` is the body as JSON (see `json_document`), or
+    None. `fault` describes a failure on the way, and is "" if the body was read to its end. `remedy` is the advice for
+    the fault, or "". `is_exhausted` is True if this machine can't open another connection.
     """
 
     sent: bool
@@ -28,10 +27,9 @@ class Reply:
 
 
 def json_document(content: bytes | str) -> object:
-    """The document in a body; None where it is no JSON, or is JSON that can be read in more than one way.
+    """Return the JSON document in a body, or None if the body is not JSON or is ambiguous.
 
-    A name that stands twice in one object has no meaning that two readers agree on (RFC 8259, 4), and neither
-    has a number that JSON does not know.
+    Readers do not agree on an object in which one name stands twice (RFC 8259, section 4), nor on NaN and Infinity.
     """
     import json
 
@@ -53,10 +51,10 @@ def _no_number(word: str) -> object:
 
 
 class BaseTransport(Protocol):
-    """Whatever carries requests to a service: `Transport` over the network, or one in memory."""
+    """A transport of requests to a service: `Transport` over the network, or a transport in memory."""
 
     def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
-        """Send one request once, and read what comes back. Never raises for what the network does."""
+        """Send one request once, and return the reply. A failure of the network is a reply, not an exception."""
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""

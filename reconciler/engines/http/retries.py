@@ -1,4 +1,4 @@
-"""When a request is sent again, and how long the pause before it is."""
+"""When a request is sent again, and the pause before the next attempt."""
 
 from collections.abc import Callable, Mapping
 from random import Random
@@ -10,7 +10,7 @@ BACKOFF_BASE_S = 0.5
 BACKOFF_CAP_S = 8.0
 RETRY_AFTER_CAP_S = 60.0
 Wait = Callable[[float], bool]
-"""Waits so many seconds; True, at once, where a stop is asked for."""
+"""A function that waits for a number of seconds. The function returns True at once if a stop is requested."""
 
 
 def send_with_retries(
@@ -21,9 +21,10 @@ def send_with_retries(
     random: Random,
     wall_clock: Callable[[], float],
 ) -> Reply:
-    """Send up to four times, while the reply allows it, and return the last reply.
+    """Send a request up to four times, as long as `may_repeat` allows another attempt, and return the last reply.
 
-    A `Retry-After` is kept to; one beyond the cap is not waited for, and neither is a stop.
+    The pause is the time in `Retry-After`, or the backoff. A time above `RETRY_AFTER_CAP_S` seconds ends the attempts,
+    and so does a stop during the pause. `wall_clock` gives seconds since 1970.
     """
     for attempt in range(ATTEMPTS - 1):
         reply = send()
@@ -38,15 +39,18 @@ def send_with_retries(
 
 
 def backoff_s(attempt: int, random: Random) -> float:
-    """The pause after an attempt (counted from 0): it doubles, and half of it is left to chance."""
+    """Return the pause in seconds after an attempt, counted from 0.
+
+    The pause doubles with each attempt, and half of each pause is random.
+    """
     return min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0**attempt) * random.uniform(0.5, 1.0)
 
 
 def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
-    """The seconds that `Retry-After` asks for (RFC 9110, 10.2.3), None where it is missing or rubbish.
+    """Return the seconds that the header `Retry-After` asks for, or None (RFC 9110, section 10.2.3).
 
-    A date is counted from the answer's own `Date`, so that a wrong clock here does no harm, and
-    from `now_s` (seconds since the epoch) where there is none.
+    None stands for a missing or malformed header. A date is compared with the answer's own `Date`, so that a wrong
+    clock on this machine does no harm. Without a `Date`, the date is compared with `now_s`, in seconds since 1970.
     """
     header = headers.get("retry-after", "").strip()
     if header.isascii() and header.isdigit():

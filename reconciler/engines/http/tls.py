@@ -1,4 +1,6 @@
-"""The TLS of the transport: whom it trusts, what it shows, and sockets that the watchdog knows before a handshake."""
+"""TLS of the transport: the trusted certificates, the client's certificate, and sockets that the watchdog can shut
+down.
+"""
 
 import os
 import ssl
@@ -10,7 +12,7 @@ from reconciler.model.errors import EngineError
 
 
 def tls_context(network: Network) -> ssl.SSLContext:
-    """The context of every TLS connection. Raises `EngineError` for files that can't be used."""
+    """Return the context of all TLS connections to the service. Raises `EngineError` for files that can't be used."""
     file, folder, named_by = network.trusted
     if not named_by:
         from requests.utils import DEFAULT_CA_BUNDLE_PATH
@@ -18,7 +20,7 @@ def tls_context(network: Network) -> ssl.SSLContext:
         file = DEFAULT_CA_BUNDLE_PATH
     try:
         for part in folder.split(os.pathsep) if folder else ():
-            os.listdir(part)  # OpenSSL passes over a folder that is not there
+            os.listdir(part)  # OpenSSL ignores a folder that does not exist
         context = ssl.create_default_context(cafile=file or None, capath=folder or None)
     except OSError as error:
         raise EngineError(
@@ -26,21 +28,21 @@ def tls_context(network: Network) -> ssl.SSLContext:
             f"check {named_by}: it is to name certificates of authorities, in PEM",
         ) from error
     if network.certificate:
-        _show(context, network.certificate, network.key)
+        _load_client_certificate(context, network.certificate, network.key)
     context.sslsocket_class = _Socket
     context.sslobject_class = _Object
     return context
 
 
 def proxy_tls_context(network: Network) -> ssl.SSLContext:
-    """The context for TLS with the proxy itself, which gets to see no certificate of ours."""
+    """Return the context for TLS with the proxy itself. The proxy gets no certificate of the client."""
     context = tls_context(network._replace(certificate="", key=""))
     context.sslsocket_class = _ProxySocket
     return context
 
 
-def _show(context: ssl.SSLContext, certificate: str, key: str) -> None:
-    """Have a context show a certificate of ours. Raises `EngineError` for files that can't be used."""
+def _load_client_certificate(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    """Load the client's certificate and key into a context. Raises `EngineError` for files that can't be used."""
     files = f"{certificate} and {key}" if key else certificate
     hint = "check target.clientCertificate: a certificate and its key without a passphrase, in PEM, in one file or two"
     for file in filter(None, (certificate, key)):
@@ -50,7 +52,7 @@ def _show(context: ssl.SSLContext, certificate: str, key: str) -> None:
         except OSError as error:
             raise EngineError(f"{file} (target.clientCertificate): can't be read: {_reason(error)}", hint) from error
     try:
-        # Without a word for it OpenSSL would ask for a passphrase at the terminal.
+        # Without the argument `password`, OpenSSL would ask for a passphrase at the terminal.
         context.load_cert_chain(certificate, key or None, password=_passphrase)
     except (OSError, ValueError) as error:
         words = str(error) if isinstance(error, ValueError) and not isinstance(error, OSError) else _reason(error)
@@ -68,7 +70,7 @@ def _reason(error: Exception) -> str:
 
 
 class _Socket(ssl.SSLSocket):
-    """A TLS socket that the watchdog knows before its handshake."""
+    """A TLS socket that the watchdog knows before the handshake begins."""
 
     _stage = Stage.TLS
 
@@ -85,7 +87,7 @@ class _Socket(ssl.SSLSocket):
         try:
             return super().recv(*arguments, **options)
         except OSError:
-            # Python looks for bytes before it makes TLS of a connection that was reset, and leaves that one open.
+            # Python leaves the socket open if the connection was reset before the handshake.
             if self.version() is None:
                 self.close()
             raise
@@ -96,7 +98,7 @@ class _ProxySocket(_Socket):
 
 
 class _Object(ssl.SSLObject):
-    """TLS within the TLS of a proxy, whose socket the watchdog knows."""
+    """TLS inside the TLS of a proxy. The watchdog knows the socket of the outer TLS."""
 
     def do_handshake(self) -> None:
         ongoing.exchange.reach(Stage.TLS)

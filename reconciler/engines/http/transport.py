@@ -1,7 +1,7 @@
-"""One request, one reply: requests' adapter, a deadline for all of it, and certainty about what was sent.
+"""One request and one reply: requests' adapter with a deadline for the whole exchange, and certainty about what left.
 
-The adapter takes a prepared request, and does with it what requests' users know: proxies, TLS, pooled connections.
-It never reads netrc, keeps no cookie, follows no redirect and sends nothing a second time.
+The adapter sends a prepared request as requests does: with proxies, TLS and pooled connections. The adapter never reads
+netrc, keeps no cookie, follows no redirect and sends nothing twice.
 """
 
 import ssl
@@ -30,9 +30,9 @@ _KEPT_HEADERS = ("retry-after", "date", "location")
 
 
 class _Adapter(HTTPAdapter):
-    """The adapter of requests for one endpoint, with connections that are watched, and one TLS context for all of them.
+    """The adapter of requests for one endpoint, with watched connections and one TLS context for all of them.
 
-    To read the certificates takes 20 ms, which each connection would otherwise pay anew.
+    To read the trusted certificates takes 20 ms, which each new connection would otherwise take again.
     """
 
     def __init__(self, pool_size: int, tls: Mapping[str, ssl.SSLContext]) -> None:
@@ -51,16 +51,19 @@ class _Adapter(HTTPAdapter):
         return manager
 
     def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
-        # One endpoint has one pool, and to find it costs a tenth of an exchange.
+        # One endpoint has one pool. A search for the pool takes a tenth of the time of an exchange.
         if self._pool is None:
             self._pool = super().get_connection_with_tls_context(*arguments, **options)
         return self._pool
 
     def cert_verify(self, *_arguments: Any, **_options: Any) -> None:
-        """Leave the pool alone: its context has the certificates, and demands one."""
+        """Leave the pool as it is.
+
+        The TLS context already holds the certificates, and demands a certificate of the server.
+        """
 
     def build_response(self, _request: PreparedRequest, raw: Any) -> Response:
-        """The answer as it came: no cookie of it is kept, and its body is read elsewhere."""
+        """Return the answer of urllib3 as it is. No cookie is kept, and the body is not read here."""
         return cast("Response", raw)
 
 
@@ -69,10 +72,10 @@ def _watch(manager: Any) -> None:
 
 
 class Transport:
-    """Sends requests below one endpoint. Every method may be called from several threads at once.
+    """Sends requests below one endpoint. Several threads may call any method at the same time.
 
-    `timeout_s` bounds each request as a whole, `connect_timeout_s` the part of it before the first byte.
-    `network` is the way to the endpoint. Raises `EngineError` for certificates that can't be used.
+    `timeout_s` bounds each request as a whole. `connect_timeout_s` bounds the part before the first byte. `network`
+    says how the endpoint is reached. Raises `EngineError` for certificates that can't be used.
     """
 
     def __init__(
@@ -105,7 +108,7 @@ class Transport:
         self._adapter = _Adapter(pool_size, tls)
 
     def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
-        """Send one request once, and read what comes back. Never raises for what the network does."""
+        """Send one request once, and return the reply. A failure of the network is a reply, not an exception."""
         exchange = ongoing.exchange = Exchange(self._means)
         pieces: list[bytes] = []
         response: HTTPResponse | None = None
@@ -118,24 +121,24 @@ class Transport:
             while left_bytes and (piece := response.read1(left_bytes)):
                 pieces.append(piece)
                 left_bytes -= len(piece)
-        except Exception as caught:  # noqa: BLE001  an odd answer can make the libraries raise anything
+        except Exception as caught:  # noqa: BLE001  a malformed answer can make the libraries raise any error
             error = caught
         finally:
             is_in_time = self._means.watchdog.leave(exchange)
             if response is not None:
-                response.close()  # and its connection, unless it was read to its end and the connection given back
+                response.close()  # closes the connection too, unless the body was read to its end
         fault = self._fault(exchange, error if is_in_time else TimeoutError())
         if response is None:
             return Reply(exchange.is_sent, fault=fault.text, remedy=fault.remedy, is_exhausted=fault.is_exhausted)
         return _reply(response, b"".join(pieces), fault)
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections, and end the watchdog."""
         self._adapter.close()
         self._means.watchdog.close()
 
     def _fault(self, exchange: Exchange, error: Exception | None) -> Fault:
-        """Fault."""
+        """Return the fault of an exchange that ended with `error`, or a fault without text if `error` is None."""
         if error is None:
             return Fault("")
         if is_refusal_of_client(error, exchange):
@@ -144,7 +147,7 @@ class Transport:
 
 
 def _reply(response: "HTTPResponse", content: bytes, fault: Fault) -> Reply:
-    """Reply."""
+    """Return the reply for an answer whose head was read. `content` is the body as far as it was read."""
     encoding = response.headers.get("content-encoding", "identity")
     if len(content) > BODY_LIMIT_BYTES:
         fault = Fault(f"the answer is longer than {BODY_LIMIT_BYTES // 1024} KiB")
@@ -162,12 +165,12 @@ def _reply(response: "HTTPResponse", content: bytes, fault: Fault) -> Reply:
 
 
 def _prepared(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> PreparedRequest:
-    # `PreparedRequest.prepare` would rewrite the URL, which is percent-encoded already.
+    # `PreparedRequest.prepare` would encode the URL, which is percent-encoded already.
     request = PreparedRequest()
     request.method, request.url, request.body = method, url, body
-    # urllib3 adds the length of what has no body too (RFC 9110, 8.6); requests takes a body without one for chunked.
+    # requests sends a body without a length as chunked. urllib3 adds a length if there is no body (RFC 9110, 8.6).
     framing = {} if body is None else {"Content-Length": str(len(body))}
     own = {"User-Agent": "reconciler", "Accept-Encoding": "identity"}
-    # A plain mapping serves as well, and spares two copies of the other.
+    # A plain mapping is enough here. A CaseInsensitiveDict would be copied twice.
     request.headers = cast("CaseInsensitiveDict[str]", {**own, **headers, **framing})
     return request

@@ -1,5 +1,5 @@
-"""The embedded server: it speaks the jobs API over real HTTP on loopback and simulates the jobs.
+"""The embedded server, which speaks the jobs API over HTTP on loopback and simulates the jobs.
 
-`server.SandboxServer` runs it, `faults.parse_fault` makes it misbehave, and `life.ledger` and
-`life.calls` tell afterwards what was done and what was asked.
+`server.SandboxServer` runs the server, and `faults.parse_fault` reads a fault that the server simulates. `life.ledger`
+returns the calls that were carried out, and `life.calls` the calls that were received.
 """

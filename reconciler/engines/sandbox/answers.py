@@ -1,4 +1,4 @@
-"""Answers as values, in the shapes of the contract."""
+"""Responses of the embedded server as values, in the form that the contract of the API gives."""
 
 import json
 from collections.abc import Mapping
@@ -9,17 +9,17 @@ from typing import Any
 JSON = "application/json"
 
 CONTRACT_ERRORS = (400, 401, 403, 404, 500, 503)
-"""The failures that the contract names; all others carry an `rpcStatus`."""
+"""The failures that the contract names. A response with any other failure holds an `rpcStatus`."""
 
 _RPC_CODES = {405: 12, 429: 8, 501: 12, 504: 4, 505: 12}
-"""The gRPC code of an HTTP status: 4 deadline exceeded, 8 resource exhausted, 12 unimplemented."""
+"""The gRPC code for an HTTP status: 4 deadline exceeded, 8 resource exhausted, 12 unimplemented."""
 _RPC_INVALID = 3
 _RPC_UNKNOWN = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer. Header values are printable and hold no line break."""
+    """One response. Header values are printable, and hold no line break."""
 
     status: int
     body: bytes
@@ -28,7 +28,10 @@ class Response:
 
 
 class Rejection(Exception):
-    """A request that is answered with a failure; `message` is short, `description` says what to do."""
+    """A request that gets a failure as its response.
+
+    `message` is short, and `description` says what the client can do.
+    """
 
     def __init__(
         self, status: int, message: str, description: str = "", headers: Mapping[str, str] | None = None
@@ -41,17 +44,20 @@ class Rejection(Exception):
 
 
 def json_response(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer."""
+    """Return a response with a JSON document."""
     return Response(status, json.dumps(document).encode(), headers=headers or {})
 
 
 def done(request_id: str, message: str) -> Response:
-    """The `commonGenericResponse` of a call that was carried out."""
+    """Return the `commonGenericResponse` of a call that was carried out."""
     return json_response({"ok": True, "requestId": request_id, "message": message})
 
 
 def failure(request_id: str, rejection: Rejection) -> Response:
-    """A failure: with a `commonError` where the contract names the status, else an `rpcStatus`."""
+    """Return the response to a rejected request.
+
+    The document is a `commonError` if the contract names the status, and else an `rpcStatus`.
+    """
     status = rejection.status
     document: dict[str, Any]
     if status in CONTRACT_ERRORS:
@@ -64,7 +70,7 @@ def failure(request_id: str, rejection: Rejection) -> Response:
 
 
 def reason(status: int) -> str:
-    """The reason phrase of a status, "Unknown" for one that has none."""
+    """Return the reason phrase of a status, or "Unknown"."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:

@@ -1,7 +1,7 @@
-"""The embedded server without its sockets: a transport that asks the service in the same program.
+"""The embedded server without sockets: a transport that calls the service in the same process.
 
-Given to an engine in place of the network it makes the same answers and the same faults, at once:
-where the wire would make one wait, `pause` is called, which may be a clock that is put forward.
+An engine that gets this transport in place of the network receives the same responses and the same faults, at once. For
+each time that the network would take, the transport calls `pause`, which may put a simulated clock forward.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,17 +13,17 @@ from reconciler.engines.sandbox.faults import Fault, Kind
 from reconciler.engines.sandbox.service import Request, Service
 
 BODY_LIMIT_BYTES = 1024 * 1024
-"""As much of an answer as the transport over the network reads."""
+"""The most bytes of a response that are read, as in the transport over the network."""
 
 _KEPT_HEADERS = ("retry-after", "location")
 
 
 class DirectTransport:
-    """Carries requests to a `Service` as `engines.http.transport.Transport` would over loopback.
+    """Carries requests to a `Service`, as `engines.http.transport.Transport` does over loopback.
 
-    `clock` gives the seconds since 1970 of the answers' `Date`. `pause` takes the seconds that an
-    answer is late. An answer that takes `timeout_s` or longer is lost as a whole; of one in drops
-    the network may have read the head by then.
+    `clock` returns the seconds since 1970 for the header `Date`. `pause` is called with the seconds by which a response
+    is late. A response that takes `timeout_s` seconds or longer is lost as a whole. Over the network, the head of a
+    response that comes byte by byte may be read by then.
     """
 
     def __init__(
@@ -40,17 +40,20 @@ class DirectTransport:
         self._timeout_s = timeout_s
 
     def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
-        """Send one request once; whatever becomes of it, it was sent."""
+        """Send one request once, and return the reply. The request always counts as sent."""
         target = "/" + url.partition("://")[2].partition("/")[2]
         authorization, content_type = headers.get("Authorization", ""), headers.get("Content-Type", "")
         answer, fault = self._service.answer(Request(method, target, authorization, content_type, body or b""))
         return self._whole(answer) if fault is None else self._under(fault, answer)
 
     def close(self) -> None:
-        """Nothing to drop; the database is its owner's to close."""
+        """Do nothing. The owner of the database closes the database."""
 
     def _under(self, fault: Fault, answer: Response) -> Reply:
-        """The answer as it arrives under a fault; the server's `_misbehave` does the same on the wire."""
+        """Return the reply to a response under a fault.
+
+        `server._Connection._misbehave` does the same over the network.
+        """
         match fault.kind:
             case Kind.RESET:
                 return _lost("the connection was reset before the whole answer came")

@@ -1,32 +1,34 @@
-"""Faults: how the embedded server is told to misbehave, and on which calls.
+"""Faults: the grammar by which the embedded server is made to misbehave, and on which requests.
 
     VERB:KIND[:after][:key=value...]
 
 VERB   run | abort | delete | read | list | create | token | any
 KIND   a status from 200 to 599, or a word of `Kind`
-after  the work is done first, then it misbehaves; without it the work is not done
-keys   times=N        the first N calls that match, then no more
-       skip=N         let N calls that match pass first
-       job=GLOB       calls on a job whose id matches, case and all
-       p=PROBABILITY  each matching call with this chance, drawn from seed=N (default 0)
-       seconds=S      how long: hang (default: for ever), slow (default 5), drip and drain (default 30)
-       format=F       with time-format: seconds, millis, nanos, offset or lower (default seconds)
-       jobs=N         with page-cap (default 50) and shift (default 5): so many jobs
-       retry-after=T  with a status: the header, sent as it stands
-       location=URL   with a 3xx: the header; by default a path here that runs the job if followed
+after  the server does the work first, and then misbehaves; without `after` the work is not done
+keys   times=N        only the first N matching requests
+       skip=N         not the first N matching requests
+       job=GLOB       only requests for a job whose id matches, in the same case
+       p=PROBABILITY  each matching request with this probability, by the random numbers of seed=N (default 0)
+       seconds=S      the time of hang (default: for ever), slow (default 5), drip and drain (default 30)
+       format=F       for time-format: seconds, millis, nanos, offset or lower (default seconds)
+       jobs=N         the number of jobs for page-cap (default 50) and shift (default 5)
+       retry-after=T  for a status: the value of the header, sent unchanged
+       location=URL   for a 3xx: the header; the default is a path of this server that runs the job if followed
 
-Some kinds imitate what honest servers do, and the work is done as usual:
+Some kinds imitate honest servers. The server does the work as usual:
   abort:drain           the abort is accepted, and the job stays active for seconds
-  read:time-format      times are written in another way; also list:time-format
-  read:extra-time       stateTimestamps has one entry more, for the run that is over
-  list:page-cap         a page holds jobs at the most, whatever limit was asked for
-  list:no-pagination    the answer has no pagination
-  list:same-page        the offset is ignored: every page is the first one
-  list:shift            the page begins jobs later, as if so many earlier jobs had just been deleted
-The 200s no-ok, two-oks, rpc-status and other-job never say that a call was done: ok is left out, is
-there twice (false, then true), gives way to a code, or to the document of another job.
+  read:time-format      times are in another notation; also list:time-format
+  read:extra-time       stateTimestamps has one more entry, for a run that has ended
+  list:page-cap         a page holds at most `jobs` jobs, whatever limit the request has
+  list:no-pagination    the response has no pagination
+  list:same-page        the offset is ignored: every page is the first page
+  list:shift            the page begins `jobs` jobs later, as if so many earlier jobs had just been deleted
 
-Of several faults the first that matches applies, and the ones after it do not count the call.
+The responses of no-ok, two-oks, rpc-status and other-job have the status 200, and yet do not state that the call was
+carried out. `ok` is missing, or stands there twice (false, then true). Or a code or another job's document takes the
+place of `ok`.
+
+If several faults match, the first one applies. The later ones do not count the request.
 """
 
 import math
@@ -41,7 +43,7 @@ from reconciler.engines.sandbox.answers import Rejection, Response, done, failur
 
 
 class Operation(StrEnum):
-    """What a call asks for; all but the last two are verbs of the grammar."""
+    """What a request asks for. All but the last two are verbs of the grammar."""
 
     RUN = "run"
     ABORT = "abort"
@@ -51,46 +53,46 @@ class Operation(StrEnum):
     CREATE = "create"
     TOKEN = "token"
     DOCUMENT = "document"  # the server's own description
-    FOLLOW = "follow"  # the trap of a redirect: whoever follows it runs the job
+    FOLLOW = "follow"  # the target of a redirect; a client that follows it runs the job
 
 
 class Kind(StrEnum):
-    """The ways to misbehave."""
+    """The kinds of faults."""
 
-    STATUS = "status"  # written as the number itself
+    STATUS = "status"  # the grammar writes the number itself
     RESET = "reset"  # a TCP reset
     CLOSE = "close"  # an orderly close, without an answer
     HANG = "hang"  # no answer; a close after `seconds`
     SLOW = "slow"  # the work and its answer, `seconds` late
-    DRIP = "drip"  # the answer byte by byte over `seconds`; a 503 where the work is not done
-    TRUNCATED = "truncated"  # half of the body that was announced, then a close
+    DRIP = "drip"  # the answer byte by byte over `seconds`; without the work, a 503
+    TRUNCATED = "truncated"  # half of the announced body, then a close
     HTML = "html"  # 200 with a page, as from a proxy
     EMPTY = "empty"  # 200 with no body
-    GARBAGE = "garbage"  # 200 with random bytes that are no UTF-8
+    GARBAGE = "garbage"  # 200 with random bytes that are not UTF-8
     HUGE = "huge"  # 200 with HUGE_BYTES of valid JSON
     WRONG_TYPE = "wrong-type"  # 200 with JSON of the wrong shape
     NOT_OK = "not-ok"  # 200 with `ok` false and an `error`
-    ERROR_IN_200 = "error-in-200"  # 200 with `ok` true and yet an `error`
-    NO_OK = "no-ok"  # 200 without `ok`, as of a server that leaves out defaults
+    ERROR_IN_200 = "error-in-200"  # 200 with `ok` true and an `error`
+    NO_OK = "no-ok"  # 200 without `ok`, as from a server that omits fields at their default
     TWO_OKS = "two-oks"  # 200 with `ok` false and then `ok` true
     RPC_STATUS = "rpc-status"  # 200 with an error's code and message alone
     OTHER_JOB = "other-job"  # 200 with the document of another job
     STALE = "stale"  # a read shows the job before its last change
     FAIL = "fail"  # the run is accepted and ends failed
     DRAIN = "drain"  # the abort is accepted and shows `seconds` later
-    TIME_FORMAT = "time-format"  # times are written in another way
+    TIME_FORMAT = "time-format"  # times in another notation
     EXTRA_TIME = "extra-time"  # one entry more in `stateTimestamps`
-    PAGE_CAP = "page-cap"  # a page of the list holds so many jobs at the most
-    NO_PAGINATION = "no-pagination"  # a page of the list does not say how many there are
-    SAME_PAGE = "same-page"  # the list begins anew on every page
-    SHIFT = "shift"  # a page of the list begins so many jobs later
+    PAGE_CAP = "page-cap"  # a page of the list holds at most `jobs` jobs
+    NO_PAGINATION = "no-pagination"  # a page of the list without `pagination`
+    SAME_PAGE = "same-page"  # each page of the list is the first page
+    SHIFT = "shift"  # a page of the list begins `jobs` jobs later
 
 
 HUGE_BYTES = 16 * 1024 * 1024
-"""More than a careful client reads of one answer."""
+"""The size of a response that is longer than a careful client reads."""
 
 SILENT = (Kind.RESET, Kind.CLOSE, Kind.HANG)
-"""The kinds that send no answer at all."""
+"""The kinds that send no response."""
 
 _HONEST: Mapping[Kind, tuple[Operation, ...]] = {
     Kind.STALE: (Operation.READ,),
@@ -103,14 +105,13 @@ _HONEST: Mapping[Kind, tuple[Operation, ...]] = {
     Kind.SAME_PAGE: (Operation.LIST,),
     Kind.SHIFT: (Operation.LIST,),
 }
-"""The kinds that are part of how the work is done, and the operations that they go with."""
+"""The kinds that change how the work is done, and the operations that these kinds belong to."""
 
 WORKING = (Kind.SLOW, *_HONEST)
-"""The kinds under which the work is done in any case."""
+"""The kinds under which the work is always done."""
 
 TIME_FORMATS = ("seconds", "millis", "nanos", "offset", "lower")
-"""The ways of `time-format` to write a time: cut to whole or thousandth seconds, with nine digits, an hour east, in
-lower case."""
+"""The notations of `time-format`: whole seconds, milliseconds, nine digits, an offset of one hour, lower case."""
 
 VERBS = tuple(verb for verb in Operation if verb not in (Operation.DOCUMENT, Operation.FOLLOW))
 _SECONDS = {Kind.HANG: math.inf, Kind.SLOW: 5.0, Kind.DRIP: 30.0, Kind.DRAIN: 30.0}
@@ -123,7 +124,7 @@ _BODYLESS = (204, 205, 304)
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault, as `parse_fault` reads it. `operation` is None for any; `times` None for always."""
+    """One fault, as `parse_fault` reads it. `operation` is None for `any`, and `times` is None for no limit."""
 
     text: str
     operation: Operation | None
@@ -143,16 +144,16 @@ class Fault:
 
     @property
     def works(self) -> bool:
-        """Whether the call's work is done."""
+        """Whether the work of the request is done."""
         return self.after or self.kind in WORKING
 
     @property
     def redirects(self) -> bool:
-        """Whether it answers with a 3xx that carries a location."""
+        """Whether the response is a 3xx with a location."""
         return _redirects(self.kind, self.status)
 
     def may_match(self, operation: Operation, job_id: str) -> bool:
-        """Whether it is meant for such a call, its counts and its chance aside."""
+        """Return whether the fault is meant for such a request. `times`, `skip` and `p` do not count here."""
         meant = VERBS if self.operation is None else (self.operation,)
         if operation not in meant or operation not in _HONEST.get(self.kind, meant):
             return False
@@ -160,9 +161,9 @@ class Fault:
 
 
 def parse_fault(text: str) -> Fault:
-    """Read one fault; the grammar stands at the top of this file.
+    """Return the fault that a text describes. The docstring of this module holds the grammar.
 
-    Raises `ValueError` that says which part is wrong and what would be right.
+    Raises `ValueError`. The message names the part that is wrong, and what would be right.
     """
     verb, _, rest = text.partition(":")
     word, *parts = rest.split(":")
@@ -197,18 +198,18 @@ def parse_fault(text: str) -> Fault:
 
 
 class Faults:
-    """The faults of one server, with their counts; the service asks one call at a time, inside its transaction."""
+    """The faults of one server, and how often each was met. The service calls `match` inside its transaction."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self._faults = tuple(faults)
         self._seen = [0] * len(self._faults)
         self._fired = [0] * len(self._faults)
-        # The position is mixed in, or two faults of one seed would draw the same numbers.
+        # The position is a part of the seed. Without it, two faults with one seed would draw the same numbers.
         self._chances = [random.Random(f"{fault.seed}/{at}") for at, fault in enumerate(self._faults)]  # noqa: S311
         self.sets_trap = any(fault.redirects and fault.location is None for fault in self._faults)
 
     def match(self, operation: Operation, job_id: str) -> Fault | None:
-        """The fault that this call meets, None where there is none. Asking counts the call."""
+        """Return the first fault that applies to a request, or None, and count the request."""
         for at, fault in enumerate(self._faults):
             if not fault.may_match(operation, job_id) or self._fired[at] == fault.times:
                 continue
@@ -220,10 +221,10 @@ class Faults:
 
 
 def spoil(fault: Fault, honest: Response, request_id: str, trap: str, randbytes: Callable[[int], bytes]) -> Response:
-    """The answer that is sent under a fault, given the honest one.
+    """Return the response under a fault, given the honest response.
 
-    `trap` is where a redirect leads by default. What happens on the wire (late, in drops, half, or
-    not at all) is the server's part.
+    `trap` is the default target of a redirect. The server sends the response late, in parts or not at all where the
+    fault says so.
     """
     error = {"code": 13, "message": "simulated fault", "description": f"The fault {fault.text!r} answers this call."}
     match fault.kind:
@@ -260,7 +261,7 @@ def spoil(fault: Fault, honest: Response, request_id: str, trap: str, randbytes:
 
 
 def _status(fault: Fault, request_id: str, trap: str) -> Response:
-    """The answer of a fault that is written as a number."""
+    """Return the response of a fault that is written as a number."""
     headers = {"Location": fault.location or trap} if fault.redirects else {}
     if fault.retry_after is not None:
         headers["Retry-After"] = fault.retry_after
@@ -273,7 +274,10 @@ def _status(fault: Fault, request_id: str, trap: str) -> Response:
 
 
 def _kind(text: str, word: str) -> tuple[Kind, int]:
-    """Kind."""
+    """Return the kind of a word of the grammar, and the HTTP status of its response.
+
+    Raises `ValueError` for another word.
+    """
     if re.fullmatch(r"[2-5][0-9][0-9]", word):
         return Kind.STATUS, int(word)
     if word in _WORDS:
@@ -282,12 +286,18 @@ def _kind(text: str, word: str) -> tuple[Kind, int]:
 
 
 def _redirects(kind: Kind, status: int) -> bool:
-    """Redirects."""
+    """Return whether a fault answers with a 3xx that carries a location.
+
+    A 304 carries none (RFC 9110, section 15.4.5).
+    """
     return kind is Kind.STATUS and 300 <= status < 400 and status != 304
 
 
 def _check_keys(text: str, keys: dict[str, str], operation: Operation | None, kind: Kind, status: int) -> None:
-    """Check."""
+    """Raise `ValueError` for an unknown format, and for a key that has no meaning here.
+
+    The kind and the operation of a fault decide which keys have a meaning.
+    """
     for key, fits, where in (
         ("seconds", kind in _SECONDS, "hang, slow and drip, and with abort:drain"),
         ("format", kind is Kind.TIME_FORMAT, "time-format"),
@@ -305,7 +315,10 @@ def _check_keys(text: str, keys: dict[str, str], operation: Operation | None, ki
 
 
 def _keys(text: str, parts: list[str]) -> dict[str, str]:
-    """The key=value parts; a URL or a date keeps the colons that the split took."""
+    """Return the key=value parts.
+
+    Values of `location` and `retry-after` get back the colons that the text was split at.
+    """
     keys: dict[str, str] = {}
     last = ""
     for part in parts:

@@ -1,12 +1,12 @@
-"""The life of simulated jobs: what a call does to one, and the database that keeps them.
+"""The life of simulated jobs: the effect of each call on a job, and the database of the embedded server.
 
     draft ── run ──> active ── time passes ──> complete, or failed
       │                └────── abort ────────> aborted, at once or after a drain
       └── abort ──> deleted        complete, failed and aborted jobs run again
 
-A job's state is worked out from its times when it is read, so nothing has to tick. All times are
-seconds since 1970, UTC. The file is SQLite with a write-ahead log: a transaction is there as a whole
-or not at all, whenever the program is killed.
+The state of a job is computed from its times at each read, so nothing runs in the background. All times are seconds
+since 1970, in UTC. The file is an SQLite database with a write-ahead log. A transaction is on file as a whole or not at
+all, whenever the program is killed.
 """
 
 import json
@@ -25,7 +25,10 @@ from reconciler.model.jobs import Config, Verb
 
 
 class JobState(StrEnum):
-    """The states as the API writes them; it publishes NEW, COMPLETE and FAILED, the other two are ours."""
+    """The states, as the API writes them.
+
+    The API publishes NEW, COMPLETE and FAILED; the other two are of this server.
+    """
 
     NEW = "JOB_STATE_NEW"
     RUNNING = "JOB_STATE_RUNNING"
@@ -35,7 +38,7 @@ class JobState(StrEnum):
 
 
 class NotAllowed(Exception):
-    """The job's state forbids the call; `message` is short, `advice` says what to do."""
+    """The state of a job forbids the call. `message` is short, and `advice` says what the client can do."""
 
     def __init__(self, message: str, advice: str) -> None:
         super().__init__(message)
@@ -44,11 +47,11 @@ class NotAllowed(Exception):
 
 
 class Job(NamedTuple):
-    """One job, as the row of the database that it is; hence a tuple.
+    """One job, as a row of the database.
 
-    `config` is the JSON of the last run's. `ends_at` is when the last run ends by itself, and
-    `failure` why it then counts as failed, "" where it completes. `aborted_at` is when an abort shows, which
-    is later than the abort where the job drains. `created_at` is None for a draft that is not stored.
+    `config` is the JSON of the last run's config. `ends_at` is the time at which the last run ends by itself. `failure`
+    is the reason why that run fails, or "" if it completes. `aborted_at` is the time at which an abort shows, which is
+    later than the abort if the job drains. `created_at` is None for a draft that is not stored.
     """
 
     id: str
@@ -65,9 +68,10 @@ class Job(NamedTuple):
 
 
 class Execution(NamedTuple):
-    """One line of the ledger: something that was really done.
+    """One line of the ledger: a call that the server carried out.
 
-    `verb` is what happened: an abort that deletes a draft stands as a delete. `config` is that of a run.
+    `verb` is the effect of the call: an abort that deletes a draft is a delete. `at` is in seconds since 1970. `config`
+    is the config of a run, and empty for another verb.
     """
 
     job_id: str
@@ -78,7 +82,10 @@ class Execution(NamedTuple):
 
 
 class ReceivedCall(NamedTuple):
-    """One call that was received. `status` is None where nothing was answered; `fault` is "" for none."""
+    """One call that the server received.
+
+    `status` is None if no response was sent, and `fault` is "" without a fault.
+    """
 
     at: float
     method: str
@@ -89,7 +96,7 @@ class ReceivedCall(NamedTuple):
 
 
 def state(job: Job, now: float) -> JobState:
-    """The job's state at a time."""
+    """Return the state of a job at a time."""
     if job.ends_at is None:
         return JobState.NEW
     if job.aborted_at is not None:
@@ -100,9 +107,10 @@ def state(job: Job, now: float) -> JobState:
 
 
 def run(job: Job, config: Config, now: float, job_seconds: float, failure: str = "") -> Job:
-    """The job with a new run; `failure` is why it will fail. Raises `NotAllowed` where it is active.
+    """Return the job with a new run. Raises `NotAllowed` if the job is active.
 
-    A `jobTimeout` of 0 is Protocol Buffers' "not given", and sets no limit.
+    `failure` is the reason why the run will fail, or "". A `jobTimeout` of 0 sets no limit, since Protocol Buffers
+    can't tell 0 from a missing field.
     """
     if state(job, now) is JobState.RUNNING:
         raise NotAllowed("already running", "The job is running; abort it before you run it again.")
@@ -121,10 +129,10 @@ def run(job: Job, config: Config, now: float, job_seconds: float, failure: str =
 
 
 def abort(job: Job, now: float, drain_s: float = 0.0) -> Job:
-    """The job aborted, or deleted where it was never run, as the contract says.
+    """Return the job aborted, or deleted if the job was never run, as the contract says.
 
-    It stays active for `drain_s` seconds. Raises `NotAllowed` where it is neither active nor a draft, and
-    where an abort has yet to show.
+    The job stays active for `drain_s` seconds. Raises `NotAllowed` if the job is neither active nor a draft, and if an
+    earlier abort has yet to show.
     """
     match state(job, now):
         case JobState.NEW:
@@ -138,16 +146,16 @@ def abort(job: Job, now: float, drain_s: float = 0.0) -> Job:
 
 
 def delete(job: Job, now: float) -> Job:
-    """The job deleted. Raises `NotAllowed` where it is active."""
+    """Return the job deleted. Raises `NotAllowed` if the job is active."""
     if state(job, now) is JobState.RUNNING:
         raise NotAllowed("still running", "The job is running; abort it before you delete it.")
     return job._replace(created_at=now if job.created_at is None else job.created_at, deleted_at=now)
 
 
 def to_wire(job: Job, now: float, time_format: str = "") -> dict[str, Any]:
-    """The job as the API answers it; int64s are decimal strings, as protobuf's JSON mapping writes them.
+    """Return the job as the API writes it. Each int64 is a decimal string, as in the JSON of Protocol Buffers.
 
-    `time_format` is one of `faults.TIME_FORMATS`, "" for microseconds.
+    `time_format` is one of `faults.TIME_FORMATS`, or "" for microseconds.
     """
 
     def written(at: float | None) -> str | None:
@@ -195,7 +203,7 @@ def _rfc3339(at: float, time_format: str) -> str:
 
 _APPLICATION_ID = 0x5EC0_5A2D
 _SCHEMA = (
-    # `before` is the job ahead of its last change, as a JSON list; NULL where it was not there.
+    # `before` is the job before its last change, as a JSON list, or NULL for a new job.
     """CREATE TABLE jobs (
         id TEXT PRIMARY KEY, name TEXT NOT NULL, template_id TEXT NOT NULL, description TEXT NOT NULL,
         config TEXT NOT NULL, created_at REAL, submitted_at REAL, ends_at REAL, failure TEXT NOT NULL,
@@ -212,10 +220,10 @@ _SCHEMA = (
 
 
 class Book:
-    """The database: jobs, the ledger of what was done, and the calls that came.
+    """The database: the jobs, the ledger of executions, and the calls that were received.
 
-    One connection behind one lock; every method but `close` is called inside `transaction`. Deleted
-    jobs stay as tombstones. Raises `EngineError` where the file can't be used.
+    All threads share one connection behind one lock. Every method but `close` must be called inside `transaction`. A
+    deleted job stays in the database, with its time of deletion. Raises `EngineError` if the file can't be used.
     """
 
     def __init__(self, db_path: str | os.PathLike[str]) -> None:
@@ -230,7 +238,7 @@ class Book:
     def _prepare(self) -> None:
         try:
             self._sql.execute("PRAGMA journal_mode = WAL")
-            self._sql.execute("PRAGMA synchronous = NORMAL")  # what a killed program wrote is kept
+            self._sql.execute("PRAGMA synchronous = NORMAL")  # in WAL mode, a killed program loses no commit
             with self.transaction():
                 if self._sql.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID:
                     return
@@ -244,7 +252,7 @@ class Book:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that is written inside is kept together, or nothing is, where an exception leaves it."""
+        """Keep all changes of the block together, or none of them if an exception leaves the block."""
         with self._lock:
             self._sql.execute("BEGIN IMMEDIATE")
             try:
@@ -256,14 +264,17 @@ class Book:
                 raise
 
     def find(self, job_id: str) -> tuple[Job | None, Job | None]:
-        """The job (a tombstone has `deleted_at`), and the job before its last change."""
+        """Return the job, and the job before its last change; None for each that does not exist.
+
+        A deleted job has `deleted_at`.
+        """
         row = self._sql.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
         if row is None:
             return None, None
         return Job(*row[:-1]), None if row[-1] is None else Job(*json.loads(row[-1]))
 
     def page(self, limit: int, offset: int) -> tuple[int, list[Job]]:
-        """The number of jobs, and a part of them, oldest first."""
+        """Return the number of all jobs, and the jobs of one page, oldest first."""
         total = self._sql.execute("SELECT count(*) FROM jobs WHERE deleted_at IS NULL").fetchone()[0]
         rows = self._sql.execute(
             "SELECT * FROM jobs WHERE deleted_at IS NULL ORDER BY created_at, id LIMIT ? OFFSET ?", (limit, offset)
@@ -271,12 +282,12 @@ class Book:
         return total, [Job(*row[:-1]) for row in rows]
 
     def keep(self, job: Job, before: Job | None) -> None:
-        """Store a job that changed or is new; `before` is what was stored of it."""
+        """Store a job that is new or has changed. `before` is the job as it was stored, or None."""
         earlier = None if before is None else json.dumps(before)
         self._sql.execute("INSERT OR REPLACE INTO jobs VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", (*job, earlier))
 
     def enter(self, execution: Execution) -> None:
-        """Add a line to the ledger."""
+        """Add an execution to the ledger."""
         self._sql.execute(
             "INSERT INTO ledger (job_id, verb, at, request_id, config) VALUES (?,?,?,?,?)",
             (
@@ -293,13 +304,13 @@ class Book:
         self._sql.execute("INSERT INTO calls (at, method, path, status, fault, request_id) VALUES (?,?,?,?,?,?)", call)
 
     def close(self) -> None:
-        """Close the file; whoever comes later gets `sqlite3.ProgrammingError`."""
+        """Close the file. A later call of another method raises `sqlite3.ProgrammingError`."""
         with self._lock:
             self._sql.close()
 
 
 def ledger(db_path: str | os.PathLike[str]) -> list[Execution]:
-    """What was really done, oldest first; the server may be running, stopped or killed."""
+    """Return the executions of a database, oldest first. The server may be running, stopped or killed."""
     rows = _read(db_path, "SELECT job_id, verb, at, request_id, config FROM ledger ORDER BY seq")
     return [
         Execution(job_id, Verb(verb), at, request_id, json.loads(config))
@@ -308,7 +319,7 @@ def ledger(db_path: str | os.PathLike[str]) -> list[Execution]:
 
 
 def calls(db_path: str | os.PathLike[str]) -> list[ReceivedCall]:
-    """The calls that were received, oldest first."""
+    """Return the calls that the server received, oldest first."""
     rows = _read(db_path, "SELECT at, method, path, status, fault, request_id FROM calls ORDER BY seq")
     return [ReceivedCall(*row) for row in rows]
 

@@ -1,4 +1,4 @@
-"""The server's own description: an OpenAPI 3.1 document."""
+"""The description of the embedded server: an OpenAPI 3.1 document."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ _MEANINGS = {
 
 
 def openapi_document(*, reads: bool = True) -> dict[str, Any]:
-    """The document; without `reads` it holds the three calls that change a job and no more."""
+    """Return the document. Without `reads`, the document holds only the three calls that change a job."""
     paths = _part_1()
     if reads:
         for path, operations in _part_2().items():
@@ -135,12 +135,12 @@ def _ref(name: str) -> dict[str, str]:
 
 
 def _schemas() -> dict[str, Any]:
-    """Schemas."""
+    """Return all schemas of the document, by name."""
     return {**_request_schemas(), **_job_schemas(), **_result_schemas()}
 
 
 def _request_schemas() -> dict[str, Any]:
-    """Requests."""
+    """Return the schemas of the bodies of requests."""
     return {
         "jobJobConfig": _object({"taskTimeout": _SECONDS, "jobTimeout": _SECONDS, "isTestJob": _FLAG}),
         "RunRequest": _object({"config": _ref("jobJobConfig")}, ("config",)),
@@ -150,7 +150,7 @@ def _request_schemas() -> dict[str, Any]:
 
 
 def _job_schemas() -> dict[str, Any]:
-    """Jobs."""
+    """Return the schemas of a job, and of the responses that hold jobs."""
     number = {"type": "integer", "minimum": 0}
     pagination = {"total": number, "offset": number, "hasPrevious": _FLAG, "hasNext": _FLAG}
     job = {
@@ -179,7 +179,7 @@ def _job_schemas() -> dict[str, Any]:
 
 
 def _result_schemas() -> dict[str, Any]:
-    """Results."""
+    """Return the schemas of the results of calls, of failures and of access tokens."""
     error = {"code": {"type": "integer", "format": "int64"}, "message": _TEXT, "description": _TEXT}
     generic = {"ok": _FLAG, "requestId": _TEXT, "message": _TEXT, "error": _ref("commonError")}
     detail = {"type": "object", "properties": {"@type": _TEXT}, "additionalProperties": True}

@@ -1,4 +1,4 @@
-"""The embedded server: HTTP/1.1 on loopback, and all that faults do on the wire."""
+"""The embedded server: HTTP/1.1 on loopback, and the faults that happen on the network."""
 
 import math
 import os
@@ -35,19 +35,19 @@ _HEADER_LINE = re.compile(_TOKEN + rb":[ \t]*([\t -~\x80-\xff]*?)[ \t]*\r?\n")
 
 
 class SandboxServer:
-    """A server that speaks the jobs API on 127.0.0.1 and simulates the jobs.
+    """A server that speaks the jobs API on 127.0.0.1, and simulates the jobs.
 
-    db_path         the SQLite file that keeps everything; made where it is not there
-    port            0 takes a free one
-    access_token    what `Authorization` must carry; `api_key`, where given, buys further tokens, each
-                    good for `token_seconds`
-    latency_s       every answer is this late
-    job_seconds     how long a run takes until it completes
-    create_missing  an id that was never heard of counts as a draft
-    reads           False leaves part 1 of the API only: run, abort and delete
+        db_path         the SQLite file that keeps everything; created if it does not exist
+        port            0 takes a free port
+        access_token    the required value of the header `Authorization`
+        api_key         buys further access tokens, each valid for `token_seconds`; "" for none
+        latency_s       the delay of each response
+        job_seconds     the time that a run takes until it completes
+        create_missing  an unknown id counts as a draft
+        reads           False leaves only run, abort and delete
 
-    It serves from `start` to `stop`, once. Raises `ValueError` for an empty token, and `EngineError`
-    where the port or the database can't be had.
+    The server serves from `start` to `stop`, once. Raises `ValueError` for an empty token, and `EngineError` if the
+    port or the database can't be used.
     """
 
     def __init__(
@@ -83,12 +83,12 @@ class SandboxServer:
 
     @property
     def endpoint(self) -> str:
-        """The base URL of the jobs API, without a slash at its end."""
+        """The base URL of the jobs API, without a slash at the end."""
         return f"http://{HOST}:{self._listener.server_address[1]}/v1/customer"
 
     @property
     def banner(self) -> str:
-        """What to tell people who start it: that it simulates, where it listens, where it keeps things."""
+        """The text for the person who starts the server: what it simulates, its address and its files."""
         return (
             f"reconciler sandbox at {self.endpoint}\n"
             "It simulates the jobs API: no job is real, no work is done, nothing costs money.\n"
@@ -96,14 +96,14 @@ class SandboxServer:
         )
 
     def start(self) -> None:
-        """Listen in a thread of its own; calls are answered from now on."""
+        """Serve requests in a thread of its own."""
         self._thread = threading.Thread(
             target=self._listener.serve_forever, args=(_POLL_S,), name="sandbox", daemon=True
         )
         self._thread.start()
 
     def serve_forever(self) -> None:
-        """Serve until `ask_to_stop` is called, or `stop` from another thread."""
+        """Serve until `ask_to_stop` is called, or until another thread calls `stop`."""
         try:
             self.start()
             self._listener.stopping.wait()
@@ -111,11 +111,14 @@ class SandboxServer:
             self.stop()
 
     def ask_to_stop(self) -> None:
-        """Have `serve_forever` end. A signal handler may call this, and any thread."""
+        """Make `serve_forever` return. A signal handler and any thread may call this method."""
         self._listener.stopping.set()
 
     def stop(self) -> None:
-        """Drop every connection and close the database; a call at work is finished and kept first."""
+        """Close every connection and the database.
+
+        A request that is being carried out is completed and stored first.
+        """
         if self._thread is not None:
             self._listener.stop()
             self._thread.join()
@@ -131,7 +134,7 @@ class SandboxServer:
 
 
 class _Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    """Accepts connections, a thread each. (`http.server.HTTPServer` would ask DNS for its own name.)"""
+    """Accepts connections, and serves each in a thread. `http.server.HTTPServer` would look up the host's own name."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -144,14 +147,14 @@ class _Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.stopping = Stop()
         self.connections: dict[threading.Thread, socket.socket] = {}
         self.is_alone = False
-        """Whether the thread that accepts connections is answering on one."""
+        """Whether the thread that accepts connections is serving one."""
         super().__init__((HOST, port), _Connection)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request(request, client_address)
         except RuntimeError:
-            # No thread can be had: one request is answered here, and the connection closed.
+            # No thread can be started. This thread answers one request, and closes the connection.
             self.is_alone = True
             try:
                 super().process_request_thread(request, client_address)
@@ -159,16 +162,16 @@ class _Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
                 self.is_alone = False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # To the thread's hook: what `socketserver` would print quotes the error, and so what a request held.
-        raise  # noqa: PLE0704  it is called while an error is dealt with
+        # The exception goes to the hook of the thread. `socketserver` would print the error with the request's content.
+        raise  # noqa: PLE0704  socketserver calls this method inside an `except` block
 
     def stop(self) -> None:
-        """Accept no more, cut every connection, and wait for the threads behind them."""
+        """Accept no more connections, close all open ones, and wait for their threads."""
         self.stopping.set()
         self.shutdown()
         threads = self.connections.copy()
         for connection in threads.values():
-            with suppress(OSError):  # closed already
+            with suppress(OSError):  # the socket is closed already
                 connection.shutdown(socket.SHUT_RDWR)
         deadline = time.monotonic() + _STOP_S
         for thread in threads:
@@ -176,10 +179,10 @@ class _Listener(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
 
 class _Connection(socketserver.StreamRequestHandler):
-    """One connection: reads requests, hands them to the service, and sends, or fails to as told.
+    """One connection: reads requests, passes them to the service, and sends the responses.
 
-    It reads HTTP itself: the parser of `http.server` takes half of the time that a call costs, and
-    lets through what is no HTTP.
+    A fault decides how a response is sent, or that none is sent. The class parses HTTP itself. The parser of
+    `http.server` takes half of the time of a call, and accepts malformed requests.
     """
 
     disable_nagle_algorithm = True
@@ -191,9 +194,9 @@ class _Connection(socketserver.StreamRequestHandler):
         self._is_alone = self._listener.is_alone
 
     def handle(self) -> None:
-        # Looked at after `setup` has made the connection known: `stop` cuts it, or this sees it.
+        # `setup` has registered the connection before this check, so that `stop` closes it or this check sees the stop.
         self._closing = self._listener.stopping.is_set()
-        with suppress(OSError):  # the client is gone, or the server stops
+        with suppress(OSError):  # the client left, or the server stops
             while not self._closing:
                 self._serve_one()
 
@@ -202,7 +205,7 @@ class _Connection(socketserver.StreamRequestHandler):
         super().finish()
 
     def _serve_one(self) -> None:
-        """Read one request and answer it; `_closing` says whether it was the last."""
+        """Read one request and answer it. `_closing` is True afterwards if the connection is to be closed."""
         self._closing = True
         self._method, self._target = "", ""
         try:
@@ -218,12 +221,12 @@ class _Connection(socketserver.StreamRequestHandler):
             self._misbehave(fault, reply)
 
     def _read_request(self) -> Request:
-        """The next request with its whole body, so that the one after it starts where this one ends.
+        """Read the next request with its whole body.
 
-        Raises `Rejection` for what is no HTTP/1 (RFC 9112), `ConnectionError` where the client leaves.
+        Raises `Rejection` for a malformed request (RFC 9112), and `ConnectionError` if the client leaves.
         """
         line = self._read_line(414)
-        if line in (b"\r\n", b"\n"):  # a stray one is to be ignored: section 2.2
+        if line in (b"\r\n", b"\n"):  # RFC 9112, section 2.2: ignore one empty line
             line = self._read_line(414)
         if (start := _REQUEST_LINE.fullmatch(line)) is None:
             raise _malformed("The first line is no HTTP request.")
@@ -252,7 +255,7 @@ class _Connection(socketserver.StreamRequestHandler):
         return Request(self._method, self._target, authorization, content_type, body)
 
     def _read_headers(self) -> dict[str, str]:
-        """The headers, names in small letters, those given twice joined by a comma."""
+        """Read the headers. Names are in lower case, and the values of a repeated header are joined by a comma."""
         headers: dict[str, str] = {}
         for _ in range(MAX_HEADERS + 1):
             line = self._read_line(431)
@@ -265,7 +268,7 @@ class _Connection(socketserver.StreamRequestHandler):
         raise Rejection(431, "too many headers", f"A request may have {MAX_HEADERS} headers.")
 
     def _read_line(self, status: int) -> bytes:
-        """One line with its end; `status` is what one that is too long is answered with."""
+        """Read one line with its line end. A line that is too long raises `Rejection` with `status`."""
         line = self.rfile.readline(MAX_LINE_BYTES)
         if len(line) == MAX_LINE_BYTES:
             raise Rejection(status, reason(status), f"A line of a request may have {MAX_LINE_BYTES} bytes.")
@@ -274,7 +277,10 @@ class _Connection(socketserver.StreamRequestHandler):
         return line
 
     def _refuse(self, rejection: Rejection) -> None:
-        """Answer, then close; what still comes is read first, or a reset could overtake the answer."""
+        """Send a failure and close the connection.
+
+        Bytes that still arrive are read first, since a reset could overtake the response.
+        """
         self._closing = True
         reply = self._listener.service.reject(Request(self._method, self._target), rejection)
         self.connection.sendall(self._raw(reply))
@@ -285,11 +291,11 @@ class _Connection(socketserver.StreamRequestHandler):
                 break
 
     def _misbehave(self, fault: Fault, reply: Response) -> None:
-        """Send the reply of a fault in the way that the fault says."""
+        """Send the response in the way that the fault demands."""
         match fault.kind:
             case Kind.RESET:
                 self._closing = True
-                # With a linger of zero, close sends RST; it is real once nothing reads from the socket.
+                # With a linger of zero, `close` sends RST. The socket closes once `rfile` no longer refers to it.
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.rfile.close()
                 self.connection.close()
@@ -313,12 +319,12 @@ class _Connection(socketserver.StreamRequestHandler):
                 self.connection.sendall(self._raw(reply))
 
     def _pause(self, seconds: float) -> None:
-        """Wait; `stop` cuts it short with `ConnectionAbortedError`."""
+        """Wait. Raises `ConnectionAbortedError` if the server stops meanwhile."""
         if seconds and self._listener.stopping.wait(None if seconds == math.inf else seconds):
             raise ConnectionAbortedError("the server stops")
 
     def _raw(self, reply: Response) -> bytes:
-        """The answer's bytes, head and body in one."""
+        """Return the bytes of a response: head and body."""
         lines = [
             f"HTTP/1.1 {reply.status} {reason(reply.status)}",
             f"Server: {SERVER_NAME}",

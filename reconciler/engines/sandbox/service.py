@@ -1,4 +1,4 @@
-"""What the embedded server answers: a request in, a reply out; nothing here touches a socket."""
+"""The service of the embedded server: a request comes in, a response goes out. No function here touches a socket."""
 
 import hmac
 import json
@@ -35,7 +35,7 @@ _TRAP = "/followed/{}"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request as it came; header values are "" where the header is missing."""
+    """One request as it was received. The value of a missing header is ""."""
 
     method: str
     target: str
@@ -46,7 +46,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the service behaves; `SandboxServer` says what each option means."""
+    """The options of the service. `SandboxServer` describes each of them."""
 
     access_token: str
     api_key: str
@@ -58,7 +58,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class _RoutedRequest:
-    """One request on its way: `job_id` is "" where the path names none."""
+    """One request with its operation, its job and the fault that applies. `job_id` is "" if the path names no job."""
 
     request: Request
     operation: Operation
@@ -69,7 +69,7 @@ class _RoutedRequest:
 
 
 class Service:
-    """The API over one database. Several threads may ask at once; they are answered one by one."""
+    """The API over one database. Several threads may call the service, which carries out one request at a time."""
 
     def __init__(
         self,
@@ -84,21 +84,21 @@ class Service:
         self._options = options
         self._clock = clock
         self._randbytes = randbytes
-        self._issued: dict[str, float] = {}  # token -> when it expires
+        self._issued: dict[str, float] = {}  # the expiry of each token, in seconds since 1970
         self._routes = _routes(_PART_1 | (_PART_2 if options.reads else {}))
         if faults.sets_trap:
             self._routes.append((_pattern(_TRAP), dict.fromkeys(("GET", "POST", "DELETE"), Operation.FOLLOW)))
 
     def answer(self, request: Request) -> tuple[Response, Fault | None]:
-        """Carry a request out, and say what is to be sent and the fault to send it under.
+        """Carry out a request. Return the response, and the fault under which the server sends the response.
 
-        The work, its line in the ledger and the note of the call are on file together before anything
-        is answered; where the database fails, nothing is done and the answer is a 503.
+        The work, its line in the ledger and the record of the call are stored in one transaction, before the response
+        is sent. If the database fails, nothing is done, and the response is a 503.
         """
         return self._kept(request, lambda request_id, now: self._decide(request, request_id, now))
 
     def reject(self, request: Request, rejection: Rejection) -> Response:
-        """Answer a request that breaks HTTP before it says anything."""
+        """Return the response to a request that is malformed HTTP, and record the request."""
         return self._kept(request, lambda request_id, _: (failure(request_id, rejection), None))[0]
 
     def _kept(
@@ -137,14 +137,14 @@ class Service:
         return spoil(fault, honest, request_id, trap, self._randbytes), fault
 
     def _route(self, request: Request) -> tuple[Operation, str]:
-        """The operation and the job id ("" for none), decoded once. Raises `Rejection`."""
+        """Return the operation and the decoded job id, or "" for no id. Raises `Rejection`."""
         path, _ = _split(request.target)
         for pattern, operations in self._routes:
             if (found := pattern.fullmatch(path)) is None:
                 continue
             if request.method not in operations:
                 if request.method == "GET" and not self._options.reads:
-                    break  # not even a 405 gives away that jobs can be read elsewhere
+                    break  # a 405 would reveal that the API has reads elsewhere
                 allowed = ", ".join(sorted(operations))
                 raise Rejection(405, "method not allowed", f"This path takes {allowed}.", {"Allow": allowed})
             try:
@@ -154,7 +154,7 @@ class Service:
         raise Rejection(404, "no such route", f"There is no {path} here; /openapi.json says what there is.")
 
     def _work(self, routed: _RoutedRequest) -> Response:
-        """Do what is asked, and give the honest answer. Raises `Rejection`."""
+        """Do the work of a request, and return the honest response. Raises `Rejection`."""
         request, operation = routed.request, routed.operation
         if operation not in (Operation.DOCUMENT, Operation.TOKEN, Operation.FOLLOW):
             self._authenticate(routed)
@@ -194,7 +194,7 @@ class Service:
         return json_response({"token": token, "expiresIn": str(int(self._options.token_seconds))})
 
     def _find(self, job_id: str) -> tuple[Job, Job | None]:
-        """The job, and what is stored of it: None for one that is made up. Raises `Rejection`."""
+        """Return the job, and the stored job, or None for a job that is created now. Raises `Rejection`."""
         stored, _ = self._book.find(job_id)
         return self._living(job_id, stored), stored
 
@@ -265,12 +265,15 @@ class Service:
 
 
 def _to_wire(job: Job, routed: _RoutedRequest) -> dict[str, Any]:
-    """The job as this request is answered with it."""
+    """Return the job as the response to this request shows it."""
     return to_wire(job, routed.now, "" if routed.fault is None else routed.fault.time_format)
 
 
 def _split(target: str) -> tuple[str, str]:
-    """The path and the query of a request target; a proxy's absolute form is taken too (RFC 9112, 3.2.2)."""
+    """Return the path and the query of a request target.
+
+    The absolute form of a proxy is accepted (RFC 9112, section 3.2.2).
+    """
     path, _, query = re.sub("^https?://[^/?]*", "", target).partition("?")
     return path, query
 
@@ -280,7 +283,7 @@ def _pattern(path: str) -> re.Pattern[str]:
 
 
 def _routes(operations: Mapping[Operation, tuple[str, str]]) -> list[tuple[re.Pattern[str], dict[str, Operation]]]:
-    """Each path's pattern, with the operation of each method that it takes."""
+    """Return the pattern of each path, with the operation of each method."""
     paths: dict[str, dict[str, Operation]] = {}
     for operation, (method, path) in operations.items():
         paths.setdefault(path, {})[method] = operation
@@ -293,7 +296,7 @@ def _same(left: str, right: str) -> bool:
 
 @contextmanager
 def _allowed() -> Iterator[None]:
-    """Turn what the job's state forbids into a 400."""
+    """Turn `NotAllowed` into a rejection with the status 400."""
     try:
         yield
     except NotAllowed as error:
@@ -301,7 +304,7 @@ def _allowed() -> Iterator[None]:
 
 
 def _json_object(request: Request) -> Mapping[str, Any]:
-    """The body as a JSON object. Raises `Rejection`."""
+    """Return the body as a JSON object. Raises `Rejection`."""
     if request.content_type.partition(";")[0].strip().lower() not in ("", JSON):
         raise Rejection(415, "unsupported media type", f"Send {JSON}; the sandbox does not speak protobuf.")
     try:
@@ -318,7 +321,7 @@ def _no_constant(word: str) -> Any:
 
 
 def _text(body: Mapping[str, Any], key: str) -> str:
-    """A string field, "" where it is not given. Raises `Rejection`."""
+    """Return a string field, or "" if the field is missing. Raises `Rejection`."""
     value = body.get(key, "")
     if not isinstance(value, str) or any("\ud800" <= character <= "\udfff" for character in value):
         raise Rejection(400, "malformed request", f"{key} must be a string without lone surrogates.")
@@ -326,7 +329,7 @@ def _text(body: Mapping[str, Any], key: str) -> str:
 
 
 def _config(body: Mapping[str, Any]) -> dict[str, int | bool]:
-    """A run's config; fields that the API does not know are left out. Raises `Rejection`."""
+    """Return the config of a run, without fields that the API does not know. Raises `Rejection`."""
     given = body.get("config")
     if not isinstance(given, dict):
         raise Rejection(400, "malformed request", "config is required and must be an object.")
@@ -342,18 +345,21 @@ def _config(body: Mapping[str, Any]) -> dict[str, int | bool]:
 
 
 def _seconds(key: str, value: Any) -> int:
-    """An int64 as protobuf's JSON mapping takes it: a whole number, or one as a decimal string."""
+    """Return an int64 of the JSON of Protocol Buffers: a whole number, or a string of decimal digits.
+
+    Raises `Rejection`.
+    """
     if isinstance(value, str) and re.fullmatch("[0-9]{1,19}", value):
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if type(value) is not int or not 0 <= value <= INT64_MAX:  # a bool is an int too
+    if type(value) is not int or not 0 <= value <= INT64_MAX:  # bool is a subclass of int
         raise Rejection(400, "malformed request", f"config.{key} must be a whole number of seconds, 0 or more (int64).")
     return value
 
 
 def _query_number(query: Mapping[str, list[str]], key: str, default: int, low: int, high: int) -> int:
-    """A number of the query, given once at most. Raises `Rejection`."""
+    """Return a number of the query, which may stand there once. Raises `Rejection`."""
     values = query.get(key, [str(default)])
     if len(values) != 1 or not re.fullmatch("[0-9]{1,10}", values[0]) or not low <= int(values[0]) <= high:
         raise Rejection(400, "malformed request", f"{key} must be one whole number from {low} to {high}.")
