@@ -1,9 +1,10 @@
-"""The bytes of a state file, and of the parts that the journal shares with it.
+"""The format of a state file, and the JSON of records that the journal also holds.
 
-A state file is sorted, indented JSON whose first field is the SHA-256 of all bytes after its line,
-so that any edit, merge or truncation shows. It holds no time of writing, no version and no secret.
+A state file is indented JSON with sorted keys. Its first field is the SHA-256 digest of all bytes after that field's
+line, so every edit, merge or truncation shows. The file holds no time of writing, no version of the tool and no secret.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,13 +34,11 @@ _DESIRED = {state.value: state for state in Desired}
 _NO_TOKENS = frozenset[str]()
 
 _Configs = dict[tuple[Any, ...], Config]
-"""Configs by what they are made of: equal ones become one object."""
+"""Configs by their content. Records with equal configs share one object, which saves memory."""
 
 
 def encode(state: State) -> bytes:
-    """The state file's bytes; equal states give equal bytes."""
-    import json
-
+    """The bytes of the state file. Equal states give equal bytes."""
     document = {
         "formatVersion": FORMAT_VERSION,
         "jobs": {name: record_to_json(record) for name, record in state.jobs.items()},
@@ -53,25 +52,31 @@ def encode(state: State) -> bytes:
 
 
 def decode(content: bytes, where: str) -> State:
-    """The state in a file's bytes; raises `StateError` (naming `where`) unless every byte is as written."""
+    """The state in a file's bytes. `where` names the file in messages.
+
+    Raises `StateError` where the bytes are not those that `encode` made.
+    """
     _refuse_conflict(content, where)
     digest = stated_digest(content)
     if not is_intact(content, digest):
-        raise StateError(f"{where} is damaged: {_damage(content, digest)}", _way_out(content, where))
+        raise StateError(f"{where} is damaged: {_damage(content, digest)}", _recovery_hint(content, where))
     return _parse(content, where)
 
 
 def decode_unchecked(content: bytes, where: str) -> State:
-    """The state in a file whose digest is not to be believed.
+    """The state in a file's bytes, whatever the digest says. `where` names the file in messages.
 
-    Raises `StateError` where it is no state at all, or one that nobody could tell the jobs of: see `refuse_ambiguous`.
+    Raises `StateError` where the bytes are not a state, or where `refuse_ambiguous` refuses the state.
     """
     _refuse_conflict(content, where)
     return _parse(content, where, pairs=_each_key_once)
 
 
 def refuse_ambiguous(jobs: Mapping[str, Record], where: str) -> None:
-    """Raise `StateError` where two records are about one engine job, or a key is neither a name nor one of ours."""
+    """Raise `StateError` where two records have one engine job id, or where a key is not valid.
+
+    A valid key is a name that a manifest may use, or the key of a displaced record (`model.jobs.displaced_key`).
+    """
     if len({record.id for record in jobs.values()}) < len(jobs):
         key_of: dict[str, str] = {}
         for key, record in jobs.items():
@@ -93,7 +98,9 @@ def refuse_ambiguous(jobs: Mapping[str, Record], where: str) -> None:
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON. A key that a merge doubled would hide a record: `ValueError`."""
+    """The JSON object with these members. Raises `ValueError` where a key occurs twice: one record would hide the
+    other.
+    """
     document = dict(pairs)
     if len(document) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -102,7 +109,7 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def stated_digest(content: bytes) -> str:
-    """The digest that a state file claims for itself, "" where it claims none; it identifies its content."""
+    """The digest in the first field of a state file, in hexadecimal, "" where there is none."""
     end = len(_OPENING) + _DIGEST_LENGTH
     if content[: len(_OPENING)] != _OPENING or content[end : end + len(_CLOSING)] != _CLOSING:
         return ""
@@ -110,21 +117,22 @@ def stated_digest(content: bytes) -> str:
 
 
 def is_intact(content: bytes, digest: str) -> bool:
-    """Whether these are the bytes of the state file of that digest."""
+    """Whether these bytes are a state file that states this digest and matches it."""
     return bool(digest) and stated_digest(content) == digest == digest_of(_digested(content))
 
 
 def _digested(content: bytes) -> memoryview:
+    """The part of a state file that its digest covers."""
     return memoryview(content)[len(_OPENING) + _DIGEST_LENGTH + len(_CLOSING) :]
 
 
 def digest_of(content: bytes | memoryview) -> str:
-    """SHA-256 in hexadecimal."""
+    """The SHA-256 digest, in hexadecimal."""
     return sha256(content)
 
 
 def record_to_json(record: Record) -> dict[str, Any]:
-    """A record without its empty fields."""
+    """The JSON object of a record. Empty fields are left out."""
     document: dict[str, Any] = {"id": record.id}
     if record.state is not None:
         document["state"] = record.state.value
@@ -144,9 +152,10 @@ def record_to_json(record: Record) -> dict[str, Any]:
 
 
 def record_from_json(document: Mapping[str, Any], configs: _Configs | None = None) -> Record:
-    """The record that `record_to_json` wrote; raises `KeyError`, `TypeError` or `ValueError` on anything else.
+    """The record in a JSON object of `record_to_json`.
 
-    `configs` are those met before.
+    `configs` holds the configs of earlier records, and gets the config of this one. Raises `KeyError`, `TypeError` or
+    `ValueError` for an object of another shape.
     """
     state = document.get("state")
     doubt = document.get("inDoubt")
@@ -158,12 +167,12 @@ def record_from_json(document: Mapping[str, Any], configs: _Configs | None = Non
         _text_or_none(document.get("submittedAt")),
         None if doubt is None else doubt_from_json(doubt),
         text_from_json(document["resolved"]) if "resolved" in document else "",
-        "protect" in document and _truth(document["protect"]),
+        "protect" in document and _boolean(document["protect"]),
     )
 
 
 def doubt_to_json(doubt: Doubt) -> dict[str, Any]:
-    """A call in doubt, all fields."""
+    """The JSON object of a call in doubt, with all fields."""
     before = doubt.before
     return {
         "answer": doubt.answer,
@@ -184,7 +193,7 @@ def doubt_to_json(doubt: Doubt) -> dict[str, Any]:
 
 
 def doubt_from_json(document: Mapping[str, Any]) -> Doubt:
-    """The doubt that `doubt_to_json` wrote; raises as `record_from_json` does."""
+    """The doubt in a JSON object of `doubt_to_json`. Raises the errors of `record_from_json`."""
     before = document["before"]
     return Doubt(
         op=text_from_json(document["op"]),
@@ -198,20 +207,20 @@ def doubt_from_json(document: Mapping[str, Any]) -> Doubt:
 
 
 def text_from_json(value: object) -> str:
-    """The value, which is to be text; raises `TypeError` where it is not."""
+    """The value itself. Raises `TypeError` where the value is not a string."""
     if not isinstance(value, str):
         raise TypeError(f"{str(value)[:80]} stands where a text is to be")
     return value
 
 
 def integer_from_json(value: object) -> int:
-    """The value, which is to be a whole number; raises `TypeError` where it is not."""
+    """The value itself. Raises `TypeError` where the value is not an integer."""
     if type(value) is not int:
         raise TypeError(f"{str(value)[:80]} stands where a whole number is to be")
     return value
 
 
-def _truth(value: object) -> bool:
+def _boolean(value: object) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{str(value)[:80]} stands where true or false is to be")
     return value
@@ -232,12 +241,12 @@ def _evidence(document: Mapping[str, Any]) -> Evidence:
 
 def _config(document: Mapping[str, Any], configs: _Configs | None = None) -> Config:
     values = document.values()
-    key = (*document, *values, *map(type, values))  # true equals 1
+    key = (*document, *values, *map(type, values))  # The types, because True equals 1.
     known = configs.get(key) if configs else None
     if known is not None:
         return known
     for value in values:
-        if not isinstance(value, int):  # a boolean is one
+        if not isinstance(value, int):  # A boolean is an int, too.
             raise TypeError("a config holds what is neither a whole number nor a boolean")
     config = dict(document)
     if configs is not None:
@@ -246,8 +255,6 @@ def _config(document: Mapping[str, Any], configs: _Configs | None = None) -> Con
 
 
 def _parse(content: bytes, where: str, pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None) -> State:
-    import json
-
     try:
         document = json.loads(content, object_pairs_hook=pairs)
         version = document["formatVersion"]
@@ -259,7 +266,8 @@ def _parse(content: bytes, where: str, pairs: Callable[[list[tuple[str, Any]]], 
         state = _state_from_json(document)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
         raise StateError(
-            f"{where} is no state file: {_damage(content, '') if not content else str(fault)[:200]}", _restore(where)
+            f"{where} is no state file: {_damage(content, '') if not content else str(fault)[:200]}",
+            _restore_hint(where),
         ) from fault
     refuse_ambiguous(state.jobs, where)
     return state
@@ -284,6 +292,7 @@ def _refuse_conflict(content: bytes, where: str) -> None:
 
 
 def _damage(content: bytes, digest: str) -> str:
+    """What is wrong with a file's bytes, in words."""
     if not content:
         return "it is empty"
     if b"\r\n" in content:
@@ -295,8 +304,8 @@ def _damage(content: bytes, digest: str) -> str:
     return "its content does not match its digest, so it was edited or merged by hand"
 
 
-def _way_out(content: bytes, where: str) -> str:
-    """What to do about a file whose digest does not match: it may be accepted only where it can be read."""
+def _recovery_hint(content: bytes, where: str) -> str:
+    """What to do about a file that does not match its digest. Only a file that can be read can be accepted."""
     try:
         _parse(content, where)
     except StateError as fault:
@@ -304,7 +313,7 @@ def _way_out(content: bytes, where: str) -> str:
     return f"restore it (git checkout -- {where}), or look it through and accept it as it is: `reconciler state accept`"
 
 
-def _restore(where: str) -> str:
+def _restore_hint(where: str) -> str:
     return (
         f"restore the last one that was whole (git checkout -- {where}; git log -- {where} shows which there are), "
         "or move this file away, and see which jobs an apply without it would take over, and which it would run: "

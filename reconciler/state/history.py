@@ -1,16 +1,17 @@
-"""The history beside the state: one line of JSON for each entry, appended whenever the journal is folded.
+"""The history beside the state: one JSON line for each entry. Lines are appended when the journal is folded.
 
-The journal holds all that a line needs, and is cut only once the lines are on disk; after a crash, those
-that are there already are known by their `op`. So each entry is there once, whatever happens.
+The journal holds everything that a line needs. It is cut only after the lines are on disk. After a crash, the lines
+that are already there are recognized by their `op`, so each entry has one line.
 
-A line names those that it follows by a checksum (`after`), as a commit names its parents: whatever the
-order of the lines, one that was taken out or changed is missed by the next. Two branches that were
-merged line by line have two ends, and the line after the merge follows both.
+A line names the lines before it by their checksums (`after`), as a git commit names its parents. The order of the lines
+does not matter: a line that was removed or changed is missed by the line that names it. Two branches whose histories
+were merged have two ends, and the next line names both.
 
-The file is written anew and renamed, never written in place: a write that loses power may spoil the whole of a
-sector, and older lines stand in it. It takes the time that git takes to add the file.
+Every append replaces the whole file, because a write that loses power may damage a whole sector, and the sector may
+hold older lines. This takes about as long as `git add` takes for the file.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -23,29 +24,31 @@ from reconciler.model.jobs import State
 from reconciler.state.journal import Entry
 
 HistoryLine = dict[str, Any]
-"""One line's JSON object, still without `after`."""
+"""The JSON object of one line, without `after`."""
 
 ATTRIBUTE = "*.history.jsonl merge=union"
-"""The line of .gitattributes by which git merges two histories."""
+"""The line of .gitattributes with which git merges two histories."""
 
 _MOST_ENDS = 32
-"""So many lines a line follows at most; more ends than this come of a file whose lines were changed."""
+"""The most lines that one line names. Only a file whose lines were changed has more ends."""
 
 _LATEST_BYTES = 1 << 20
-"""The ends are looked for in this much of the file: some two thousand lines."""
+"""The size of the part of the file in which ends are looked for: about two thousand lines."""
 
 _MOST_REPLACEMENTS = 10
-"""So often a history that others replace is written anew before it is given up."""
+"""The number of tries to write a history that other programs keep replacing."""
 
 _TEXT_BYTES = 2048
-"""Of a text in a result so much is kept: three of them, a request id and the names of all fields, twice, fit into
-`RESERVE_BYTES`."""
+"""The size to which a text in a result is cut.
+
+Three such texts, a request id and the names of all fields, twice, fit into `journal.RESERVE_BYTES`.
+"""
 
 _CONFLICT = rb"(<{7}|={7}|>{7}|\|{7})( |$)"
 
 
 class StoredLine(NamedTuple):
-    """A line as it stands in the file: its number, its checksum, those that it follows, and what it says."""
+    """A line of a history file: its number from 1, its checksum, the checksums that it names, and its entry."""
 
     number: int
     checksum: str
@@ -54,15 +57,16 @@ class StoredLine(NamedTuple):
 
     @property
     def key(self) -> tuple[str, bool]:
-        """What it tells of; no other line tells of the same."""
+        """The identity of the entry. No two lines of a sound history have the same key."""
         return self.entry.op, self.entry.settles
 
 
 class StoredHistory(NamedTuple):
-    """A history as it was found: where it stands and its content, b"" for none.
+    """A history file, and what the journal adds to it.
 
-    `unwritten` are lines of the journal that it may lack, `state` is the state once they are told, None
-    where there is none; `trouble` says why the state could not be read, else it is "".
+    `where` is its place in words, and `content` its bytes, b"" where there is no file. `unwritten` are lines of the
+    journal, which the file may lack. `state` is the state after these lines, None where there is none. `trouble` says
+    why the state could not be read, "" where it could.
     """
 
     where: str
@@ -73,7 +77,7 @@ class StoredHistory(NamedTuple):
 
     @property
     def entries(self) -> list[HistoryEntry]:
-        """What can be read of it, each entry once, oldest first."""
+        """The readable entries, oldest first. An entry that two lines hold is there once."""
         found = {one.key: one.entry for one in read(self.content)[0]}
         for line in self.unwritten:
             entry = entry_of(line)
@@ -83,16 +87,17 @@ class StoredHistory(NamedTuple):
 
 
 def history_path(state_path: str) -> str:
-    """Where the history of a state file stands: jobs.state.json -> jobs.history.jsonl."""
+    """The path of the history of a state file: jobs.state.json -> jobs.history.jsonl."""
     return f"{state_path.removesuffix('.state.json')}.history.jsonl"
 
 
 def append(disk: Disk, path: str, mode: int, lines: Sequence[HistoryLine], *, again: bool = False) -> None:
-    """Append lines, and return once they are on disk; with `again`, only those that are not there yet.
+    """Append lines to the history at `path`, and return once they are on disk.
 
-    What cannot be read in the file stays as it is: no call waits for a history to be mended. If another program
-    replaces the file meanwhile, the lines are appended to the new file. Raises `OSError`, and `StateError` where
-    the file can't be read.
+    `mode` is for a new file. With `again`, lines that the file already has are left out. Unreadable lines stay in the
+    file, since no call should wait until a person mends a history. Where another program replaces the file meanwhile,
+    the lines are appended to the new file. Raises `OSError`, and `StateError` where the file can't be read or is
+    replaced again and again.
     """
     for _ in range(_MOST_REPLACEMENTS):
         try:
@@ -105,7 +110,7 @@ def append(disk: Disk, path: str, mode: int, lines: Sequence[HistoryLine], *, ag
 
 
 class _Replaced(Exception):
-    """Another program replaced the history while it was written anew."""
+    """Another program replaced the history while this command wrote a new one."""
 
 
 def _append_once(disk: Disk, path: str, mode: int, lines: Sequence[HistoryLine], *, again: bool) -> None:
@@ -120,7 +125,7 @@ def _append_once(disk: Disk, path: str, mode: int, lines: Sequence[HistoryLine],
         keys = {one.key for one in read(content)[0]}
         lines = [line for line in lines if _key(line) not in keys]
         if not lines:
-            disk.sync_folder(path)  # of who wrote them, nobody knows that they came so far
+            disk.sync_folder(path)  # The command that wrote the lines may have ended before this step.
             return
     after = _ends(content)
     new = []
@@ -134,16 +139,12 @@ def _append_once(disk: Disk, path: str, mode: int, lines: Sequence[HistoryLine],
 
 
 def encode(line: HistoryLine, after: Sequence[str]) -> bytes:
-    """The bytes of one line, without its end."""
-    import json
-
+    """The bytes of one line, without a line end. `after` are the checksums of the lines before it."""
     return json.dumps({**line, "after": list(after)}, sort_keys=True, separators=(",", ":")).encode()
 
 
 def read(content: bytes) -> tuple[list[StoredLine], list[int]]:
-    """The lines of a history in the order in which they stand, and the numbers of those that can't be read."""
-    import json
-
+    """The lines of a history in the order of the file, and the numbers (from 1) of the lines that can't be read."""
     written: list[StoredLine] = []
     damaged: list[int] = []
     for number, line in enumerate(content.split(b"\n"), 1):
@@ -164,7 +165,7 @@ def read(content: bytes) -> tuple[list[StoredLine], list[int]]:
 
 
 def entry_of(document: object) -> HistoryEntry | None:
-    """The entry that a line holds, None where it holds none."""
+    """The entry in a line's JSON value, None where the value is not an entry."""
     if not isinstance(document, dict):
         return None
 
@@ -198,7 +199,10 @@ def entry_of(document: object) -> HistoryEntry | None:
 
 
 def faults(stored: StoredHistory) -> list[str]:
-    """What is wrong with a history, in words: lines damaged, told twice, changed or missing; none where it is whole."""
+    """The faults of a history, in words and in the order of the file; [] where it is sound.
+
+    Faults are lines that can't be read, that occur twice, that were changed or removed, and an end that is missing.
+    """
     written, damaged = read(stored.content)
     texts = stored.content.split(b"\n")
     found = [
@@ -221,25 +225,23 @@ def faults(stored: StoredHistory) -> list[str]:
             found.append(
                 (one.number, f"no line comes before it, and the state was at serial {one.entry.serial - 1} before")
             )
-    said = [f"line {number}: {what}" for number, what in sorted(found)]
+    messages = [f"line {number}: {what}" for number, what in sorted(found)]
     if stored.state is not None:
-        told = [entry.serial for entry in stored.entries if entry.lineage == stored.state.lineage]
-        if max(told, default=0) < stored.state.serial:
-            end = f"ends with serial {max(told)}" if told else "has nothing of it"
-            said.append(f"the state is at serial {stored.state.serial}, and the history {end}")
+        serials = [entry.serial for entry in stored.entries if entry.lineage == stored.state.lineage]
+        if max(serials, default=0) < stored.state.serial:
+            end = f"ends with serial {max(serials)}" if serials else "has nothing of it"
+            messages.append(f"the state is at serial {stored.state.serial}, and the history {end}")
     if stored.trouble:
-        said.append(f"how it ends can't be checked: {stored.trouble}")
-    return said
+        messages.append(f"how it ends can't be checked: {stored.trouble}")
+    return messages
 
 
-# --- what the journal keeps for it -------------------------------------------------------------------------------
+# --- lines from the entries of the journal -----------------------------------------------------------------------
 
 
 def cut(text: str) -> str:
-    """As much of a text, from its beginning on, as a record of the journal keeps: `_TEXT_BYTES` of JSON at most."""
-    import json
-
-    # JSON takes twelve bytes for a character at most; few texts are so long that they have to be counted.
+    """The beginning of a text, as much as the journal keeps: its JSON has `_TEXT_BYTES` bytes at most."""
+    # JSON takes at most twelve bytes for a character, so most texts are short enough without a count.
     if 12 * len(text) + len('""') <= _TEXT_BYTES or len(json.dumps(text)) <= _TEXT_BYTES:
         return text
     left = _TEXT_BYTES - len('""')
@@ -251,7 +253,7 @@ def cut(text: str) -> str:
 
 
 def details_to_json(details: Details) -> dict[str, Any]:
-    """What a record of the journal keeps of it; short, since room for it is kept."""
+    """The JSON object of the details, as the journal keeps it. Texts are cut to the room that the journal reserves."""
     document = {
         "outcome": details.outcome,
         "status": details.status,
@@ -263,12 +265,12 @@ def details_to_json(details: Details) -> dict[str, Any]:
 
 
 def origin_to_json(origin: Origin) -> dict[str, Any]:
-    """What a record of the journal keeps of it."""
+    """The JSON object of the origin, as the journal keeps it. Empty fields are left out."""
     return _without_empty(origin._asdict())
 
 
 def call_line(intent: Entry, result: Entry | None) -> HistoryLine:
-    """The line of a call; without a result nobody knows what became of it."""
+    """The line of a call. Without a result, the outcome of the call is in doubt."""
     doubt = intent["doubt"]
     end = (
         {"outcome": "in-doubt"}
@@ -279,7 +281,7 @@ def call_line(intent: Entry, result: Entry | None) -> HistoryLine:
 
 
 def settled_line(result: Entry) -> HistoryLine:
-    """The line that says what became of a call in doubt."""
+    """The line that says what became of a call that was in doubt."""
     return _line(result, {"op": result["op"], "verb": result["verb"], **_own(result, "details")})
 
 
@@ -289,7 +291,7 @@ def record_line(entry: Entry) -> HistoryLine:
 
 
 def batch_lines(entry: Entry) -> list[HistoryLine]:
-    """The lines of several records that changed in one step: one for each job, by name."""
+    """The lines of several records that changed in one step: one for each job, sorted by name."""
     return [
         _line(entry, {"op": f"{entry['op']}/{job}", "verb": entry["verb"], "job": job, **more})
         for job, more in sorted(entry["lines"].items())
@@ -297,10 +299,10 @@ def batch_lines(entry: Entry) -> list[HistoryLine]:
 
 
 def history_lines(entries: Sequence[Entry], *, ended: bool) -> list[HistoryLine]:
-    """The lines of these records of the journal; `ended` says that no more will come of an open intent.
+    """The lines of these entries of a journal, in order.
 
-    A record of before there were histories has none. Raises `KeyError`, `TypeError` or `ValueError` on
-    other shapes.
+    `ended` says that no result will come for an open intent. Raises `KeyError`, `TypeError` or `ValueError` for entries
+    of another shape.
     """
     intents: dict[str, Entry] = {}
     lines: list[HistoryLine] = []
@@ -324,16 +326,15 @@ def history_lines(entries: Sequence[Entry], *, ended: bool) -> list[HistoryLine]
 
 
 def announced_in(entries: Sequence[Entry]) -> list[Entry]:
-    """The intents of the last announcement of a journal; none once it is over."""
+    """The intents in the last announcement of a journal, [] where the announcement is over."""
     announced = [entry["intents"] for entry in entries if entry["type"] == "announced"]
     return list(announced[-1]) if announced else []
 
 
 def stamped(lines: Sequence[HistoryLine], lineage: str, serial: int) -> list[HistoryLine]:
-    """The lines as they are written, naming the state that holds what they tell of.
+    """The lines with the lineage and the serial of the state that holds their effects.
 
-    A note adds to what the line of a run says already; it has a line only where there is no other, so
-    that no serial is without one.
+    A note repeats what the line of a run says. So a note is left out, unless there is no other line for the serial.
     """
     kept = [line for line in lines if line["verb"] != NOTE] or lines
     return [{**line, "lineage": lineage, "serial": serial} for line in kept]
@@ -356,7 +357,7 @@ def _key(line: HistoryLine) -> tuple[str, bool]:
 
 
 def _ends(content: bytes) -> list[str]:
-    """The lines that no other follows, among the latest: what follows a line stands behind it."""
+    """The checksums of the latest lines that no other line names. A line is always named by a later one."""
     cut = max(0, len(content) - _LATEST_BYTES)
     written, _ = read(content[cut and content.find(b"\n", cut) + 1 :])
     followed = {checksum for one in written for checksum in one.after}

@@ -1,7 +1,7 @@
-"""Where a state lives: what names the place, and whether an empty place is the right one.
+"""Where a state lives: who names the place, and whether an empty place is the right one.
 
-A state that is looked for in a wrong place is found empty, and an apply on it would run every job again. So a
-default place is taken only where there is nothing that tells of another one.
+A state that is looked for in the wrong place seems empty, and an apply on it would run every job again. So an empty
+default place is refused where a state or a history nearby may be the one that is meant.
 """
 
 import os
@@ -14,6 +14,8 @@ from reconciler.manifest.files import is_manifest_name, is_within, repository_of
 from reconciler.model.commands import command
 from reconciler.model.errors import ManifestError, Refused, StateError, Usage
 from reconciler.model.jobs import State, Target
+from reconciler.model.places import Diagnostic
+from reconciler.state.backends.git_url import SCHEME, fault_of
 
 if TYPE_CHECKING:
     from reconciler.manifest import DeclaredState
@@ -21,21 +23,20 @@ if TYPE_CHECKING:
     from reconciler.state.port import Store
     from reconciler.state.session import Session
 
-ON_BRANCH = "git+"
-"""How the URL of a state begins that is kept on a branch of a git remote."""
-
 STATE_SUFFIX = ".state.json"
+"""The end of the name of a state file."""
 _HISTORY_SUFFIX = ".history.jsonl"
 _FOLDER_STATE = f"jobs{STATE_SUFFIX}"
-"""The state of a manifest that is the working directory itself."""
+"""The state file of a manifest that is the working directory itself."""
 
 
 class Home(NamedTuple):
-    """Where one state lives.
+    """The place of one state.
 
-    `url` is a path, or `git+…`; a path is relative to the working directory or absolute. A remote that is a path is
-    relative to `folder`; the name of a remote is looked up in the checkout at `checkout`. `named_by` says what names
-    the place: "--state", an environment variable or a line of the manifest; it is "" for a default.
+    `url` is a path, relative to the working directory or absolute, or `git+…` for a branch of a git remote. A remote
+    that is a path is relative to `folder`. A remote that is a name is looked up in the checkout at `checkout`.
+    `named_by` says what names the place: "--state", an environment variable, or a line of the manifest. It is "" for a
+    default place.
     """
 
     url: str
@@ -46,12 +47,15 @@ class Home(NamedTuple):
     @property
     def is_on_branch(self) -> bool:
         """Whether the state is kept on a branch of a git remote, and not in a file."""
-        return self.url.startswith(ON_BRANCH)
+        return self.url.startswith(SCHEME)
 
 
 def given_home(url: str, named_by: str, checkout: str) -> Home:
-    """The home that a command's words, or its environment, name. Raises `Usage` for a URL of an unknown kind."""
-    if not url.startswith(ON_BRANCH):
+    """The home that the command line or the environment names. `named_by` is the option or the variable.
+
+    Raises `Usage` for a URL of an unknown kind.
+    """
+    if not url.startswith(SCHEME):
         url = _without_file_scheme(url)
         if "://" in url:
             raise Usage(
@@ -62,16 +66,14 @@ def given_home(url: str, named_by: str, checkout: str) -> Home:
 
 
 def declared_home(declared: "DeclaredState") -> Home:
-    """The home that `state:` of a manifest names, relative to the file that it stands in.
+    """The home that `state:` of a manifest names, relative to the file of that line.
 
-    Raises `ManifestError` for a URL of an unknown kind, and for a path outside of that file's repository; where the
-    file lies in no repository, outside of its folder.
+    Raises `ManifestError` for a URL of an unknown kind, and for a path outside of the file's repository. For a file in
+    no repository, the path must be within the file's folder.
     """
     url, position = declared.url, declared.position
     folder = os.path.dirname(os.path.realpath(position.file))
-    if url.startswith(ON_BRANCH):
-        from reconciler.state.backends.git_url import fault_of
-
+    if url.startswith(SCHEME):
         if fault := fault_of(url):
             raise _misdeclared(declared, f"{fault[0]}: {fault[1]}")
         return Home(url, folder, folder, str(position))
@@ -85,7 +87,7 @@ def declared_home(declared: "DeclaredState") -> Home:
         raise _misdeclared(declared, f"expected a file within {boundary} of this manifest")
     if ".git" in os.path.relpath(real, root or folder).split(os.sep):
         raise _misdeclared(declared, "a state can't be kept in the folder where git keeps its own files")
-    # The last part stays as it is written: a state that is a link is refused where it is opened.
+    # The file's own name is not resolved: a state that is a symbolic link must be refused when it is opened.
     whole = os.path.join(os.path.realpath(os.path.dirname(os.path.join(folder, path))), os.path.basename(path))
     return Home(os.path.relpath(whole, os.path.realpath(".")), folder, folder, str(position))
 
@@ -93,14 +95,14 @@ def declared_home(declared: "DeclaredState") -> Home:
 def default_home(paths: Sequence[str]) -> Home:
     """The home beside the manifest at `paths`. Raises `Refused` for several paths.
 
-    Which of several paths sorts first must not decide which state is meant.
+    With several paths, the order of the paths would decide which state is meant.
     """
     paths = tuple(dict.fromkeys(map(os.path.normpath, paths)))
     if len(paths) > 1:
         there = list(dict.fromkeys(path for path in map(default_state_path, paths) if os.path.lexists(path)))
         there += [path for path in _states_in(_folders_of(paths)) if path not in there]
         found = f"; {_listed(there)} there" if there else ""
-        # A name that no path decides: it stays the same whichever file is added.
+        # The proposed name must stay the same when files are added, so no path's own name is in it.
         path = there[0] if there else os.path.join(os.path.dirname(paths[0]), _FOLDER_STATE)
         raise Refused(
             f"{len(paths)} paths are given, and nothing says where their state lives{found}",
@@ -110,7 +112,7 @@ def default_home(paths: Sequence[str]) -> Home:
 
 
 def default_state_path(path: str) -> str:
-    """Where the state of one path of a manifest stands by default: jobs/ and jobs.yaml -> jobs.state.json."""
+    """The default state file of one path of a manifest: jobs.state.json for jobs/ and for jobs.yaml."""
     path = os.path.normpath(path)
     if os.path.isdir(path) and os.path.basename(path) in ("", ".", ".."):
         return os.path.join(path, _FOLDER_STATE)
@@ -119,15 +121,15 @@ def default_state_path(path: str) -> str:
 
 
 def _with_state(verb: str, state: str, *operands: str) -> str:
-    """A command as messages name it, about another state than the one that its manifest says."""
+    """A command, as messages show it, with --state where `state` is not ""."""
     return command(verb, *operands, options=["--state", state] if state else [])
 
 
 class CheckedStore:
-    """A `Store` that refuses to be empty where something tells of records: elsewhere, or lost.
+    """A `Store` that refuses an empty state where there are signs of a lost state, or of a state in another place.
 
-    Everything else is left to the store within. If the command itself names the home with --state, a state that is
-    gone is not refused: `warn` is called with a sentence that says so.
+    Everything else is left to the store within. Where --state names the home, a lost state is only reported, with
+    `warn`.
     """
 
     def __init__(self, store: "Store", home: Home, paths: Sequence[str], warn: Callable[[str], None]) -> None:
@@ -153,7 +155,7 @@ class CheckedStore:
             yield session
 
     def _check(self, is_empty: bool, target: Target) -> None:
-        """Refuse an empty state, or warn of it, where something tells of records."""
+        """Refuse an empty state, or warn of the loss of a state, where there are signs of records."""
         if not is_empty:
             return
         loss = self._loss()
@@ -165,21 +167,21 @@ class CheckedStore:
             self._refuse_beside_another(target)
 
     def _loss(self) -> str:
-        """That the state is gone, where a history beside it tells of one; else ""."""
+        """The message that the state is lost, where the history beside it has entries of a state; else ""."""
         try:
             stored = self._store.read_history()
-        except StateError:  # a history that can't be read is refused before anything is added to it
+        except StateError:  # A command that would append to an unreadable history is refused later.
             return ""
         if not stored.content.strip():
             return ""
         written = [entry for entry in stored.entries if entry.serial]
-        if not written and stored.entries:  # calls that were rejected leave a history and no state
+        if not written and stored.entries:  # Calls that were rejected leave a history and no state.
             return ""
         last = f"tells of serial {written[-1].serial}, of {written[-1].at}" if written else "holds what can't be read"
         return f"the state is gone: {self.where} is not there, and {stored.where} {last}"
 
     def _gone(self, loss: str) -> Refused:
-        """The refusal to start afresh, with the ways out."""
+        """The error for a lost state, with the ways to get the state back or to start anew."""
         where = self._home.url
         back = ""
         if not self._home.is_on_branch and repository_of(os.path.dirname(os.path.abspath(where))):
@@ -196,22 +198,24 @@ class CheckedStore:
         )
 
     def _refuse_beside_another(self, target: Target) -> None:
-        """Raise `Refused` where an empty default is near a state of this target, or a history without its state."""
+        """Raise `Refused` where an empty default place is near a state of this target, or near a history without a
+        state.
+        """
         (path,) = dict.fromkeys(map(os.path.normpath, self._paths))
         own = os.path.realpath(self._home.url)
         for whole, state_path in _states_of_folders_above(path):
-            if os.path.realpath(state_path) != own and (said := _said_of(state_path, target)):
+            if os.path.realpath(state_path) != own and (found := _description_of(state_path, target)):
                 raise Refused(
                     f"nothing is recorded of {path} by itself, and it lies in {whole}, whose state may hold its "
-                    f"jobs: {state_path} {said}",
+                    f"jobs: {state_path} {found}",
                     f"if {path} was applied as a part of {whole}, go on with that: {command('plan', whole)}; if the "
                     f"manifest was renamed: {_with_state('plan', state_path)}; {self._apart()}",
                 )
         for folder in _folders_of([path]):
             for state_path in _states_in([folder]):
-                if os.path.realpath(state_path) != own and (said := _said_of(state_path, target)):
+                if os.path.realpath(state_path) != own and (found := _description_of(state_path, target)):
                     raise Refused(
-                        f"nothing is recorded in {self.where}, and beside it {state_path} {said}",
+                        f"nothing is recorded in {self.where}, and beside it {state_path} {found}",
                         f"go on with that one: {_with_state('plan', state_path)}; {self._apart()}",
                     )
             for history_path in _histories_without_state(folder):
@@ -241,19 +245,17 @@ def _without_file_scheme(url: str) -> str:
 
 
 def _misdeclared(declared: "DeclaredState", fault: str) -> ManifestError:
-    from reconciler.model.places import Diagnostic
-
     return ManifestError((Diagnostic(declared.position, f"state: {fault}"),))
 
 
 def _folders_of(paths: Sequence[str]) -> list[str]:
-    """The folders that these paths of a manifest stand in, and those that they are."""
+    """The folders that contain these paths of a manifest, and the paths that are folders themselves."""
     around = [os.path.dirname(path) for path in paths]
     return list(dict.fromkeys([*around, *filter(os.path.isdir, paths)]))
 
 
 def _states_in(folders: Sequence[str]) -> list[str]:
-    """The state files in these folders, those included that an unfinished first apply has yet to write."""
+    """The state files in these folders. A file that an unfinished first apply has yet to write is one of them."""
     found = [
         os.path.join(folder, name.removesuffix(".journal"))
         for folder in folders
@@ -264,7 +266,7 @@ def _states_in(folders: Sequence[str]) -> list[str]:
 
 
 def _histories_without_state(folder: str) -> list[str]:
-    """The histories in a folder that tell of something, and whose state is not there."""
+    """The histories in a folder that have entries of a state, and whose state file is not there."""
     found = []
     for name in _names_in(folder):
         path = os.path.join(folder, name)
@@ -283,7 +285,7 @@ def _names_in(folder: str) -> list[str]:
 
 
 def _holds_something(path: str) -> bool:
-    """Whether a history tells of a state that was written, or of what can't be read."""
+    """Whether a history has an entry of a state that was written, or a line that can't be read."""
     from reconciler.host.disk import OsDisk
     from reconciler.state.history import read
 
@@ -295,9 +297,10 @@ def _holds_something(path: str) -> bool:
 
 
 def _states_of_folders_above(path: str) -> Iterator[tuple[str, str]]:
-    """(folder, state file) of each folder that a path stands in and that may have been applied as a whole.
+    """(folder, state file) for each folder above a path that may have been applied as a whole.
 
-    Innermost first, up to the top of the repository; outside of any, only the folder itself.
+    The innermost folder comes first, and the top of the repository last. Outside of any repository, only the path's own
+    folder is yielded.
     """
     above = os.path.dirname(os.path.abspath(path))
     root = repository_of(above)
@@ -315,8 +318,8 @@ def _shown(folder: str) -> str:
     return os.path.join(os.path.relpath(folder), "")
 
 
-def _said_of(path: str, target: Target) -> str:
-    """What there is to say of a state file that is there and may be of this target; else ""."""
+def _description_of(path: str, target: Target) -> str:
+    """A description of the state file at `path`, where it can't be read or has records of this target; else ""."""
     from reconciler.host.disk import OsDisk
     from reconciler.state.loading import load
 
@@ -331,5 +334,6 @@ def _said_of(path: str, target: Target) -> str:
 
 
 def _listed(paths: Sequence[str]) -> str:
+    """The paths in words, with "is" or "are": "a, b and c are"."""
     *most, last = paths
     return f"{', '.join(most)} and {last} are" if most else f"{last} is"

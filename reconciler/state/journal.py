@@ -1,25 +1,30 @@
-"""The journal: an append-only file beside the state, flushed before a call is sent.
+"""The journal: a write-ahead log beside the state file.
 
-A record is one line, `<checksum> <length> <JSON>`, written twice with an empty line after each: a
-flipped bit spoils one copy and never both. Empty lines fill it up to whole sectors, so that a write
-which loses power spoils no record before it. Records are numbered from 0, the header, without gaps,
-and each tells how many were on disk when it was written. Space is allocated ahead, and flushed before
-it is written to, so that the file ends in zero bytes and the result of a call that was sent always
-has room; an end without a zero byte therefore means that the file was cut. The file is made under
-another name and renamed once its header is on disk, so it is never empty.
+A record of a call is flushed to disk before the call is sent.
 
-What a reader finds:
-    every record in at least one copy, then rubbish or zeros   good: the rubbish is a torn last record
-    a gap, and none behind it was written once all before
-    it was on disk                                             good: nobody was told of any from the gap on
-    any other number missing, no header, two of one number,
-    or no zero byte at the end                                 damaged: refused
+A record is one line, `<checksum> <length> <JSON>`. The line is written twice, with an empty line after each copy, so a
+flipped bit damages one copy at most. Empty lines fill the record up to whole sectors, so a write that loses power
+damages no earlier record. Records are numbered from 0, which is the header, without gaps. Each record states how many
+records were on disk when the record was written.
+
+Disk space is allocated ahead of the records and flushed before it is used. So the result of a call that was sent always
+has room, and the file ends in zero bytes. A file that does not end in a zero byte was cut off.
+
+The file is made under a temporary name. It is renamed once its header is on disk, so a journal is never empty.
+
+What a reader finds, and what the reader concludes:
+
+    every record in at least one copy, then zeros or noise      sound: the noise is an unfinished last record
+    a gap, and no record behind the gap says that the missing
+    records were on disk                                        sound: no caller was told that they were on disk
+    any other missing record, no header, two different
+    records with one number, or no zero byte at the end         damaged: the file is refused
 """
 
+import json
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cache
 from typing import Any, Self
 
 from reconciler.host.disk import Disk, File
@@ -27,27 +32,29 @@ from reconciler.model.digests import checksum
 from reconciler.model.errors import ExitCode, StateError
 
 Entry = Mapping[str, Any]
-"""One record's JSON object. The journal's own are `n`, its number, and `flushed`, how many were on disk before."""
+"""The JSON object of one record. The journal itself adds `n`, the record's number, and `flushed`, the number of records
+that were on disk before."""
 
 _JOURNAL_FIELDS = frozenset({"n", "flushed"})
+"""The fields of an entry that the journal itself adds."""
 
 CHUNK_BYTES = 64 * 1024
-"""Space is taken ahead in chunks of this, or of as much as is written, up to a limit."""
+"""The smallest piece of disk space that is allocated. A piece grows with the file, up to `_CHUNKS_LIMIT_BYTES`."""
 
 _CHUNKS_LIMIT_BYTES = 1024 * 1024
 
 RESERVE_BYTES = 16 * 1024
-"""Room that an intent keeps for the texts of its result, which are bounded so that this holds (`history.cut`)."""
+"""The room that an intent reserves for the texts of its result. `history.cut` limits these texts so that they fit."""
 
 _SECTOR_BYTES = 512
-"""What a disk writes as one; an unfinished write may spoil all of it."""
+"""The unit in which a disk writes. An unfinished write may damage a whole sector."""
 
 _AROUND_BYTES = 100
-"""More than a copy of a record has around its own JSON: checksum, length, and two numbers with their names."""
+"""An upper limit for what one copy of a record adds to its JSON: checksum, length, and the journal's two fields."""
 
 
 class JournalDamaged(StateError):
-    """A record that was on disk is no longer there; `readable` holds the others, in order."""
+    """A record that was on disk is missing from the file. `readable` holds the other records, in order."""
 
     def __init__(self, where: str, why: str, readable: list[Entry]) -> None:
         super().__init__(
@@ -59,11 +66,10 @@ class JournalDamaged(StateError):
 
 
 class JournalBroken(StateError):
-    """Writing ended, and nothing more is written or sent: it is unknown which of the last records are on disk.
+    """A write or a flush of the journal failed. What is on disk is unknown, so the journal takes no more records.
 
-    `kept` says what is on record all the same, and what to do. `doubtful` are the jobs whose last call has no result on
-    record, though the call may have been answered. `is_unsent` is whether no call was sent at all. An error is not
-    changed once it is raised: `changed` makes a copy.
+    `doubtful` are the jobs with a call whose result is not on record, although an answer may have come. `is_unsent` is
+    True where no call was sent. `kept` says what is on record, and what the user can do.
     """
 
     exit_code_once_sent = ExitCode.FAILED
@@ -99,7 +105,7 @@ class JournalBroken(StateError):
 
 
 class Overtaken(JournalBroken):
-    """Another command changed the state while this command was at work on it. Nothing more is written or sent."""
+    """Another program changed the state while this command was at work. This command writes and sends nothing more."""
 
     exit_code = ExitCode.REFUSED
     exit_code_once_sent = ExitCode.REFUSED
@@ -108,9 +114,9 @@ class Overtaken(JournalBroken):
 
 
 class Displaced(Overtaken):
-    """The state file, the journal or the lock file is no longer the file that this command opened.
+    """The state file, the journal or the lock file was replaced while this command had it open.
 
-    What was done stays on record, and `kept` says where.
+    Finished calls stay on record. `kept` says where the record is, and what the user can do.
     """
 
     exit_code_once_sent = ExitCode.FAILED
@@ -118,29 +124,35 @@ class Displaced(Overtaken):
 
 
 def journal_path(path: str) -> str:
-    """The path of the journal of a state file."""
+    """The path of the journal of the state file at `path`."""
     return f"{path}.journal"
 
 
 def encode_entry(entry: Entry) -> bytes:
-    """The JSON of an entry."""
-    return _encoder()(entry).encode()
+    """The JSON of an entry, as UTF-8."""
+    return json.dumps(entry, separators=(",", ":")).encode()
 
 
 def encode_record(entry: bytes, number: int, flushed: int) -> bytes:
-    """The bytes of one record of an entry's JSON: both copies, in whole sectors."""
+    """The bytes of one record: two copies of the entry, filled up to whole sectors.
+
+    `entry` comes from `encode_entry`. `number` is the record's number, and `flushed` is the number of records on disk.
+    """
     payload = b'{"n":%d,"flushed":%d,%s' % (number, flushed, entry[1:])
     line = b"%s %d %s\n\n" % (_checksum(payload), len(payload), payload)
     return line + line + b"\n" * (-2 * len(line) % _SECTOR_BYTES)
 
 
 def record_bytes(payload_bytes: int) -> int:
-    """What a record of so much JSON takes at most, whatever its number."""
+    """An upper limit for the size of a record whose JSON has `payload_bytes` bytes."""
     return 2 * (payload_bytes + _AROUND_BYTES) + _SECTOR_BYTES
 
 
 def decode(content: bytes, where: str) -> list[Entry]:
-    """The records of a journal file, in order; raises `JournalDamaged` unless all that were flushed are there."""
+    """The records of a journal file, in order. `where` names the file in messages.
+
+    Raises `JournalDamaged` unless every record is there that was once on disk.
+    """
     found: dict[int, Entry] = {}
     contradiction = False
     for line in filter(None, content.split(b"\n")):
@@ -160,7 +172,7 @@ def decode(content: bytes, where: str) -> list[Entry]:
 
 
 class Journal:
-    """A journal that is being written. Safe for use by many threads; they share flushes (group commit)."""
+    """A journal that is open for writing. Many threads may append at once, and they share flushes (group commit)."""
 
     def __init__(
         self,
@@ -172,11 +184,11 @@ class Journal:
         reserve_bytes: int = 0,
         before_rename: Callable[[], None] = lambda: None,
     ) -> None:
-        """Make the file in place of any that is there, with `entries` (the header first), all flushed.
+        """Make a journal file that holds `entries`, the header first, and replace any file at `path`.
 
-        `reserve_bytes` is as in `append`. `before_rename` is called right before the file gets its name; what it
-        raises, this raises. Raises `OSError`; then the old file, if any, is still the one in place or the new
-        one is whole.
+        All entries are on disk when this returns. `mode` is the permission bits. `reserve_bytes` is as in `append`.
+        `before_rename` is called right before the new file replaces the old one, and may raise to prevent that. Raises
+        `OSError`; the file at `path` is then either the old journal or the complete new one.
         """
         self._disk = disk
         self._path = path
@@ -186,10 +198,10 @@ class Journal:
         self._number = 0
         self._offset = 0
         self._unwritten: list[bytes] = []
-        """The records that the next flush writes, which end at `_offset`."""
+        """The records that the next flush writes. The last of them ends at `_offset`."""
         self._allocated = 0
         self._reserved = reserve_bytes
-        self._flushed = len(entries)  # true once the file is in place
+        self._flushed = len(entries)  # They are on disk once the file is in place.
         self._flushing = False
         self._broken = ""
         self._file: File = disk.create(self._temporary_path, mode)
@@ -201,7 +213,7 @@ class Journal:
 
     @property
     def size_bytes(self) -> int:
-        """What is written so far."""
+        """The size of all records so far."""
         return self._offset
 
     @property
@@ -210,17 +222,17 @@ class Journal:
         return self._disk.is_at(self._path, self._file)
 
     def entries(self) -> list[Entry]:
-        """The records so far, read back from the file, even if the file has no name any more.
+        """The records so far, read from the open file. The file may have lost its name.
 
         Raises `OSError`, and `JournalDamaged`.
         """
         return decode(self._file.read(), self._path)
 
     def append(self, entry: bytes, *, reserve_bytes: int = 0) -> None:
-        """Append one record, given as `encoded`, and return once it is on disk.
+        """Append one record, which comes from `encode_entry`. This returns once the record is on disk.
 
-        `reserve_bytes` is room to keep allocated for records to come; a negative number gives such
-        room back to this record. Raises `JournalBroken`, from then on at each call.
+        `reserve_bytes` is the room to keep free for later records. A negative number releases room that an earlier
+        record reserved. Raises `JournalBroken`, and from then on every call raises it.
         """
         waiter = None
         with self._turn:
@@ -242,7 +254,7 @@ class Journal:
         self._flush()
 
     def close(self) -> None:
-        """Close the file; all appended records are on disk already."""
+        """Close the file. Every appended record is on disk already."""
         self._file.close()
 
     def _put_in_place(self, entries: list[Entry], before_rename: Callable[[], None]) -> None:
@@ -265,7 +277,7 @@ class Journal:
         self._file.close()
 
     def _flush(self) -> None:
-        """Write and flush all records that there are by now, wake whoever waits for them, and let the next one lead."""
+        """Write and flush all records so far, wake the threads that wait for them, and choose who flushes next."""
         with self._turn:
             upto, led, unwritten = self._number, self._waiting, self._take_unwritten()
             self._waiting = []
@@ -280,7 +292,8 @@ class Journal:
                 if failure is not None:
                     self._fail(failure)
                 elif not self._broken:
-                    # A failed write-back is told once, and may have been told to whoever wrote meanwhile.
+                    # The system reports a failed write-back once, perhaps to a thread that wrote meanwhile.
+                    # That thread has then marked the journal as broken, and these records count as unflushed.
                     self._flushed = upto
                 if self._waiting and not self._broken:
                     leader = self._waiting.pop(0)
@@ -293,23 +306,23 @@ class Journal:
         self.check()
 
     def _add(self, entry: bytes) -> None:
-        """Make room for one more record, which the next flush writes. Raises `OSError` where there is none."""
+        """Allocate space for one record, which the next flush writes. Raises `OSError` where the disk is full."""
         record = encode_record(entry, self._number, self._flushed)
         needed = self._offset + len(record) + self._reserved + 1
         if needed > self._allocated:
-            # The more there is the more is taken at once, since all wait while this is flushed.
+            # All threads wait while new space is flushed, so a larger file takes larger pieces.
             ahead = min(max(CHUNK_BYTES, self._offset), _CHUNKS_LIMIT_BYTES)
             self._allocated = -(-needed // ahead) * ahead
             self._file.allocate(self._allocated)
             if self._offset:
-                # Else a loss of power could keep part of the record and forget the file's new end.
+                # Without this flush, a loss of power could keep part of a record and lose the file's new length.
                 self._file.sync()
         self._unwritten.append(record)
         self._offset += len(record)
         self._number += 1
 
     def _take_unwritten(self) -> tuple[int, bytes]:
-        """What is yet to be written, and where; from here on that is the caller's to do."""
+        """Remove the unwritten records from the queue. Returns their offset in the file, and their bytes."""
         content = b"".join(self._unwritten)
         self._unwritten.clear()
         return self._offset - len(content), content
@@ -319,11 +332,12 @@ class Journal:
             self._file.write(offset, content)
 
     def check(self) -> None:
-        """Raise `JournalBroken` where a write or flush failed before."""
+        """Raise `JournalBroken` where a write or a flush failed before."""
         if self._broken:
             raise JournalBroken(self._broken)
 
     def _fail(self, fault: OSError) -> JournalBroken:
+        """Mark the journal as broken, and wake every waiting thread."""
         self._broken = f"{self._path} can't be written: {fault.strerror}"
         for waiter in self._waiting:
             waiter.woken.release()
@@ -332,7 +346,7 @@ class Journal:
 
 
 class _Waiter:
-    """A thread whose record is written and that waits for its flush, or for its turn to lead one."""
+    """A thread that waits for its record to be flushed, or for its turn to flush."""
 
     def __init__(self) -> None:
         self.woken = threading.Lock()
@@ -340,24 +354,16 @@ class _Waiter:
         self.leads = False
 
 
-@cache
-def _encoder() -> Callable[[Any], str]:
-    from json import JSONEncoder
-
-    return JSONEncoder(separators=(",", ":")).encode
-
-
 def _checksum(payload: bytes) -> bytes:
     return checksum(payload, size_bytes=8).hex().encode()
 
 
 def _decode_line(line: bytes) -> Entry | None:
+    """The entry in one copy of a record, None where the copy is damaged."""
     checksum, _, rest = line.partition(b" ")
     length, _, payload = rest.partition(b" ")
     if length != b"%d" % len(payload) or checksum != _checksum(payload):
         return None
-    import json
-
     try:
         entry = json.loads(payload)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Reading a state file with the journal beside it, and what `state accept` takes of damaged ones."""
+"""Reading a state file with its journal, and salvaging damaged ones for `state accept`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,10 +25,10 @@ from reconciler.state.replay import (
 
 
 def load(disk: Disk, path: str, target: Target | None) -> LoadedState | None:
-    """Read state file and journal, None where there is neither. Writes nothing.
+    """Read the state file at `path` and its journal. Returns None where neither is there. Writes nothing.
 
-    Raises `StateError` where they are damaged, do not belong together, or are for another target;
-    without a `target` any will do.
+    Raises `StateError` where either is damaged, where they do not belong together, or where they are for another
+    target. Without a `target`, every target is accepted.
     """
     stamp = disk.stamp(path)
     content = disk.read(path)
@@ -54,11 +54,12 @@ def load(disk: Disk, path: str, target: Target | None) -> LoadedState | None:
 def salvage(
     disk: Disk, path: str, target: Target, lineage: str, *, has_moved: bool = False
 ) -> tuple[LoadedState, list[str]]:
-    """What is on disk as `state accept` takes it: what can be read, whatever the digests say, and remarks on it.
+    """Read whatever can be read of a state file and its journal. Returns the state, and remarks on what is wrong.
 
-    The journal's records are replayed over the file, except those that the journal says the file holds. Where the
-    journal started from another file, the two are merged as in `merged`. Raises `StateError` where the file is no
-    state at all, and `OtherTarget` where it is for another target, unless the service `has_moved`.
+    Digests are not checked. Entries of the journal are replayed over the file, except those that the file holds. A
+    journal that started from another file is merged (`replay.merged`). `lineage` is for a new state, where no file is
+    there. Raises `StateError` where the file is not a state, and `OtherTarget` where the state is for another target
+    and `has_moved` is False.
     """
     remarks: list[str] = []
     content = disk.read(path)
@@ -86,7 +87,7 @@ def salvage(
 
 
 def _salvaged_state(content: bytes | None, path: str, empty: State, remarks: list[str]) -> State:
-    """The state in a file whose digest may be wrong, or `empty` where there is no file; `remarks` get what is wrong."""
+    """The state in a file whose digest may be wrong, `empty` where there is no file. Faults go to `remarks`."""
     if content is None:
         remarks.append(f"{path} is not there: starting from an empty state")
         return empty
@@ -99,7 +100,7 @@ def _salvaged_state(content: bytes | None, path: str, empty: State, remarks: lis
 
 
 def _salvaged_entries(content: bytes | None, path: str, remarks: list[str]) -> list[Entry] | None:
-    """The readable records of a journal, None where there is no journal; `remarks` get what is wrong."""
+    """The readable entries of a journal, None where there is no journal. Faults go to `remarks`."""
     if content is None:
         return None
     try:
@@ -110,7 +111,7 @@ def _salvaged_entries(content: bytes | None, path: str, remarks: list[str]) -> l
 
 
 def _state_before(header: Entry, empty: State) -> State:
-    """The empty state that a journal with this header starts from; `empty` fills in what the header lacks."""
+    """The empty state that a journal with this header starts from. `empty` fills in what the header lacks."""
     engine, endpoint = (codec.text_from_json(header.get(name, "")) for name in ("engine", "endpoint"))
     return empty._replace(
         lineage=codec.text_from_json(header.get("lineage", empty.lineage)),
@@ -119,11 +120,11 @@ def _state_before(header: Entry, empty: State) -> State:
 
 
 def mark_held(disk: Disk, path: str, state: State, digest: str, *, was_sound: bool) -> None:
-    """Have the journal that is there, if any, say that the state of this digest holds it, as a fold does.
+    """Add a checkpoint to the journal, if there is one, that says that the state of this digest holds its entries.
 
-    Whoever puts that state in place is then free to be killed before the journal is removed: nothing of it is
-    replayed over the state. Where file and journal were not sound they stay so until then; of a damaged journal
-    what could be read is kept. Raises `OSError`.
+    The command may then be killed after it puts that state in place: no entry is replayed over the state. Until the
+    state is in place, a file and a journal that did not fit together (`was_sound` is False) must not seem to fit. Of a
+    damaged journal, the readable entries are kept. Raises `OSError`.
     """
     content = disk.read(journal_path(path))
     if content is None:
@@ -141,7 +142,7 @@ def mark_held(disk: Disk, path: str, state: State, digest: str, *, was_sound: bo
 
 @contextmanager
 def only_known_shapes(path: str) -> Iterator[None]:
-    """Turn what a record of another shape than ours makes the block raise into a `StateError`."""
+    """Turn the error for an entry of an unknown shape, raised in the block, into a `StateError`."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as fault:
@@ -154,14 +155,14 @@ def only_known_shapes(path: str) -> Iterator[None]:
 
 
 class OtherTarget(StateError):
-    """A state is for another target than the manifest: nothing of the one may be done to the other."""
+    """The state is for another target than the manifest, so no job of one may be touched for the other."""
 
 
 def refuse_other_target(recorded: Target, target: Target, path: str) -> None:
-    """Raise `OtherTarget` where a state is for another target than the manifest.
+    """Raise `OtherTarget` where the recorded target is not the manifest's target.
 
-    What it says leads to a state of its own for a rehearsal. It names no command that binds this state to another
-    target: that takes the address of the target, from the hand of a person.
+    The hint proposes a separate state, as for a rehearsal. It names no command that binds the state to the other
+    target: a person must enter that target's address.
     """
     if recorded != target:
         raise OtherTarget(

@@ -1,4 +1,4 @@
-"""What the records of a journal make of the state that they start from, and what each record holds. Pure."""
+"""The entries of a journal, and what they make of the state that the journal started from. All functions are pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -11,29 +11,32 @@ from reconciler.state.journal import Entry, journal_path
 _FORMAT_VERSION = 1
 
 _LONGEST_REASON = 500
-"""Characters of a reason that are kept."""
+"""The number of characters of a reason that the journal keeps."""
 
 NO_FILE = "none"
-"""In place of the digest of a file that a journal starts from: it fits none."""
+"""A digest in a journal's header that no state file has."""
 
 STARTED_FROM = "began"
-"""The field of a header that keeps the digest of the file which the journal started from, beside `NO_FILE`.
+"""The field of a header with the digest `NO_FILE`. It holds the digest of the file that the journal really started
+from.
 
-Where the state could not be put in place, the command that is given again takes the same records from the journal.
+A command that could not put its state in place is given again, and finds the same entries by this field.
 """
 
 _NO_ANSWER = "no answer is recorded: the command ended before the answer came"
 
 ANNOUNCED = "announced before an apply that recorded nothing more: it may have been sent, or not"
+"""The answer of a call that an apply announced and neither recorded nor concluded."""
 
 
 class LoadedState(NamedTuple):
-    """What is on disk. `digest` is the state file's, "" for none.
+    """A state file and its journal, as read from disk.
 
-    `entries` are the journal's records that the file lacks, None where there is no journal. `state`
-    has them replayed; its serial counts the write that this still takes (`changed`). `unwritten` are the
-    lines for the history of all that the journal holds; the history may have some of them. `stamp` is the
-    state file's from right before it was read. `in_flight` are the jobs of the calls without a result in the journal.
+    `state` has the journal's entries replayed. Where `changed`, its serial is one above that of the file, for the write
+    that is still to come. `digest` is the state file's, "" where there is no file. `entries` are the journal's entries
+    that the file lacks, None where there is no journal. `unwritten` are the history lines of all the journal's entries,
+    of which the history may have some. `stamp` is the stamp of the state file (`Disk.stamp`), taken before the file was
+    read. `in_flight` are the jobs of the calls that have no result in the journal.
     """
 
     state: State
@@ -46,17 +49,17 @@ class LoadedState(NamedTuple):
 
     @property
     def serial_in_place(self) -> int:
-        """The serial of the state file itself."""
+        """The serial of the state file on disk."""
         return self.state.serial - self.changed
 
 
 def merged(theirs: State, entries: Sequence[Entry], remarks: list[str]) -> LoadedState:
-    """A state, and over it the records of a journal that started from another state.
+    """A three-way merge of a state and a journal that started from another state.
 
-    A job that one side changed is recorded as that side has it. Where both sides changed a job, the record of the
-    state stays, with the run tokens of both, so that neither run is repeated; `remarks` get a line for each such
-    job. A journal that was not left in order does not say which jobs it changed: then its record counts.
-    Raises as `codec.record_from_json` does on records of another shape.
+    A job that one side changed gets the record of that side. Where both sides changed a job, the record of `theirs`
+    stays and gets the run tokens of both sides, so that neither side's run is repeated. `remarks` get a line for each
+    such job. A journal of a killed command does not say which jobs it changed; its records then win. Raises the errors
+    of `codec.record_from_json`.
     """
     base = _merge_base(entries)
     start = dict(theirs.jobs)
@@ -87,7 +90,7 @@ def merged(theirs: State, entries: Sequence[Entry], remarks: list[str]) -> Loade
 
 
 def _merge_base(entries: Sequence[Entry]) -> dict[str, Record | None] | None:
-    """The record that each job had before the journal changed the job, by name; None for a job without a record.
+    """The record of each job from before the journal changed the job, None for a job that had no record; by name.
 
     Returns None where the journal does not say which jobs it changed.
     """
@@ -98,7 +101,7 @@ def _merge_base(entries: Sequence[Entry]) -> dict[str, Record | None] | None:
 
 
 def _key_of(record: Record, name: str, jobs: Mapping[str, Record], key_of_id: Mapping[str, str]) -> str:
-    """The key under which `jobs` may hold a record of the job `name`: no two keys may stand for one engine job.
+    """The key in `jobs` for a record of the job `name`. Two keys must not stand for one engine job.
 
     `key_of_id` maps the id of each engine job in `jobs` to its key.
     """
@@ -116,10 +119,10 @@ def _with_both_tokens(record: Record, other: Record) -> Record:
 def match_journal(
     base: State | None, digest: str, entries: list[Entry], path: str
 ) -> tuple[State, list[Entry], list[Entry]]:
-    """The state that the journal starts from, the records that it holds already, and those that it lacks.
+    """The state that a journal starts from, the entries that this state holds already, and the entries that it lacks.
 
-    Raises `StateError` where the file is neither the one that the journal started from nor one that
-    it was folded into.
+    `base` is the state in the file at `path`, None where there is no file, and `digest` is the file's. Raises
+    `StateError` where the journal neither started from this file nor was folded into it.
     """
     header, rest = entries[0], entries[1:]
     if header["format"] != _FORMAT_VERSION:
@@ -146,19 +149,19 @@ def match_journal(
 
 
 def held_count(entries: Sequence[Entry], digest: str) -> int:
-    """How many of the records, with the checkpoint that says so, the state of this digest holds."""
+    """The number of entries, up to the last checkpoint for the state of this digest, that the state holds."""
     folded = [at for at, e in enumerate(entries, 1) if e["type"] == "checkpoint" and e["digest"] == digest]
     return folded[-1] if folded else 0
 
 
 def lacking(entries: Sequence[Entry], digest: str) -> list[Entry]:
-    """The records that the state of this digest lacks; a call that has no result yet is among them."""
+    """The entries that the state of this digest lacks. Every intent without a result is one of them."""
     held = held_count(entries, digest)
     return [*open_intents(entries[:held]), *entries[held:]]
 
 
 def header_of(state: State, digest: str) -> dict[str, object]:
-    """The first record of a journal that starts from this state."""
+    """The header of a journal that starts from this state, whose file has this digest."""
     return {
         "type": "header",
         "format": _FORMAT_VERSION,
@@ -171,12 +174,12 @@ def header_of(state: State, digest: str) -> dict[str, object]:
 
 
 def started_from(header: Entry) -> object:
-    """The digest of the state file that a journal started from, also once `mark_held` has written its header anew."""
+    """The digest of the state file that a journal started from, even where `mark_held` changed the header."""
     return header.get(STARTED_FROM, header.get("digest"))
 
 
 def checkpoint_entry(serial: int, digest: str) -> dict[str, object]:
-    """The record that says: the state of this digest holds all before."""
+    """The entry that says that the state of this digest holds all earlier entries."""
     return {"type": "checkpoint", "serial": serial, "digest": digest}
 
 
@@ -186,6 +189,10 @@ def replayed(
     entries: Sequence[Entry] | None,
     moved: Callable[[Mapping[str, Record], Mapping[str, str]], dict[str, Record]] | None = None,
 ) -> LoadedState:
+    """A state with a journal's entries replayed over it. `digest` and `entries` are as in `LoadedState`.
+
+    `moved` renames records for a "moves" entry, `renamed` by default. Raises the errors of `codec.record_from_json`.
+    """
     jobs = dict(base.jobs)
     for entry in entries or ():
         if entry["type"] in ("result", "record"):
@@ -210,24 +217,28 @@ def replayed(
 
 
 def open_intents(entries: Sequence[Entry]) -> list[Entry]:
-    """The calls without a result; those that are only announced come last."""
+    """The intents without a result, in order. Intents that were only announced come last."""
     concluded = {entry["op"] for entry in entries if entry["type"] == "result"}
     intents = [e for e in entries if e["type"] == "intent"] + history.announced_in(entries)
     return [e for e in intents if e["doubt"]["op"] not in concluded]
 
 
 def intent_fields(name: str, job_id: str, doubt: Doubt, reason: str) -> dict[str, object]:
-    """What the journal says of a call before it is sent."""
+    """The fields of an entry that records a call before the call is sent."""
     return {"job": name, "id": job_id, "doubt": codec.doubt_to_json(doubt), "reason": reason[:_LONGEST_REASON]}
 
 
 def in_doubt(record: Record | None, intent: Entry) -> Record:
+    """The record of a job, or a new one, with the call of an intent as a call in doubt."""
     doubt = codec.doubt_from_json(intent["doubt"])
     return (record or Record(intent["id"], None))._replace(doubt=doubt._replace(answer=doubt.answer or _NO_ANSWER))
 
 
 def renamed(jobs: Mapping[str, Record], moves: Mapping[str, str]) -> dict[str, Record]:
-    """The records under their new names, all at once, as names may be swapped. `ValueError` where one would be lost."""
+    """The records under their new names. All names change at once, since two jobs may swap their names.
+
+    Raises `ValueError` where two records would get one name.
+    """
     moved = {moves.get(name, name): record for name, record in jobs.items()}
     if len(moved) < len(jobs):
         raise ValueError("a record would be moved on top of another")
@@ -235,7 +246,10 @@ def renamed(jobs: Mapping[str, Record], moves: Mapping[str, str]) -> dict[str, R
 
 
 def moved_aside(jobs: Mapping[str, Record], moves: Mapping[str, str]) -> dict[str, Record]:
-    """The same, where the records may be others than the moves were made for: who stands in the way is displaced."""
+    """The records under their new names, where the records may not be those that the moves were planned for.
+
+    A record that stands at the new name of another record is displaced.
+    """
     goals = {moves[name] for name in moves if name in jobs}
     kept = {
         displaced_key(name, record.id) if name in goals else name: record
@@ -246,6 +260,7 @@ def moved_aside(jobs: Mapping[str, Record], moves: Mapping[str, str]) -> dict[st
 
 
 def set_record(jobs: dict[str, Record], name: str, record: Record | None) -> None:
+    """Set the record of a job, or remove it where `record` is None."""
     if record is None:
         jobs.pop(name, None)
     else:
@@ -253,4 +268,5 @@ def set_record(jobs: dict[str, Record], name: str, record: Record | None) -> Non
 
 
 def record_fields(name: str, record: Record | None) -> dict[str, object]:
+    """The fields of an entry that holds the new record of a job, None where the job has none any more."""
     return {"job": name, "record": None if record is None else codec.record_to_json(record)}

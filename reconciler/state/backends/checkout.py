@@ -1,14 +1,15 @@
-"""State in files of a checkout, pushed to the branch that others check out.
+"""State in files of a checkout, pushed to the branch that the next run checks out.
 
-A runner of a CI service comes with a fresh checkout and takes it away with it. So state, journal and history are
-committed and pushed twice: before the first call, with a journal that announces each call to come, and once the
-apply has ended. Whoever checks out the branch after a runner died finds the announcement in the journal, and takes
-each call in it for a call in doubt. The first push is also the test of whether the branch takes pushes at all.
+A runner of a CI service starts with a fresh checkout, and the checkout is lost when the runner ends. So the state, the
+journal and the history are committed and pushed twice. The first push comes before the first call, and its journal
+announces every call to come. The second push comes after the apply. A run that follows a dead runner finds the
+announcement in the journal, and takes each announced call for a call in doubt. The first push also shows whether the
+branch accepts pushes.
 
-A commit is made on top of the branch's last one, in a private repository (`repository.py`). So it needs no merge
-and touches no file of the checkout, and hooks, signing, sparse checkouts and filters play no part. A push is a
-compare-and-swap: it is refused where someone else pushed meanwhile. It is then tried again on top of that, unless
-the state or the manifest is what was changed.
+A commit is made on top of the branch's last commit, in a private repository (`repository.py`). It needs no merge and
+changes no file of the checkout. Hooks, signatures, sparse checkouts and filters have no effect on it. A push is a
+compare-and-swap: the remote refuses the push where someone else pushed meanwhile. The push is then tried again on top
+of the new commit, unless that commit changed the state or the manifest.
 """
 
 import os
@@ -29,31 +30,33 @@ from reconciler.state.history import history_path
 from reconciler.state.journal import journal_path
 
 _PUSHES = 10
-"""How often a push that lost a race against other pushes is tried again, on top of them."""
+"""The number of tries for a push that other pushes overtake."""
 
 _TRY_AGAIN_AFTER_S = (1.0, 3.0)
-"""How long to wait before a push that did not arrive for another reason is tried again."""
+"""The pauses between tries for a push that failed for another reason."""
 
 _RESCUE_BRANCH = "reconciler-rescue"
+"""The branch that gets the state where the branch that was named has another state."""
 
 _SKIP_CI = "[skip ci]"
 
 _OWN_BRANCH = "or keep state on a branch of its own: --state git+origin"
+"""The end of a hint: the alternative to pushing files of a checkout."""
 
 
 class Elsewhere(StateError):
-    """The branch no longer holds the state, or the manifest, that this checkout has."""
+    """The branch holds another state, or another manifest, than this checkout."""
 
 
 class PushTo(NamedTuple):
-    """The branch of a remote that a state is pushed to."""
+    """The branch of a remote that the state is pushed to. `remote` is a name of a remote, or a URL."""
 
     remote: str
     branch: str
 
 
 def parse_push(text: str) -> PushTo:
-    """What `--push [REMOTE:]BRANCH` means. Raises `Usage` for a name that no branch can have."""
+    """The remote and the branch in `--push [REMOTE:]BRANCH`. Raises `Usage` for an invalid name of a branch."""
     remote, colon, name = text.rpartition(":")
     branch = name.removeprefix("refs/heads/")
     if (colon and not remote) or remote.startswith("-") or not is_branch_name(branch):
@@ -64,8 +67,8 @@ def parse_push(text: str) -> PushTo:
 class Checkout:
     """The files of one state in a checkout, and the branch that they are pushed to.
 
-    `open_repository` gives the private repository for a branch of the remote. `manifest` are the paths of the manifest.
-    `author` says who commits. `pause` waits for seconds.
+    `manifest` are the paths of the manifest. `open_repository` returns the private repository for a branch of the
+    remote. `author` returns the author of commits. `pause` waits for a number of seconds.
     """
 
     def __init__(
@@ -91,14 +94,14 @@ class Checkout:
         self._pause = pause
         self._top = ""
         self._names: Mapping[str, str] = {}
-        """The file's path on disk by its path in the repository."""
+        """The files' paths on disk, by their paths in the repository."""
         self._known: Mapping[str, str] = {}
-        """The blob ids, by path in the repository, that these files have on the branch as far as is known here."""
+        """The files' blob ids on the branch, by path in the repository, as this command last saw them."""
         self._manifest_known: Mapping[str, str] | None = None
 
     @property
     def where(self) -> str:
-        """The branch, in words."""
+        """The branch and its remote, in words."""
         return self._repository.where
 
     @cached_property
@@ -106,9 +109,9 @@ class Checkout:
         return self._open_repository(self._to.branch)
 
     def check(self) -> None:
-        """Raise `StateError` where the state could not be committed and pushed, or where the branch has moved on.
+        """Raise `StateError` where the state can't be committed and pushed, or where the branch holds another state.
 
-        Writes nothing. Whether the branch takes pushes shows only when something is pushed.
+        Writes nothing. Only a push can show whether the branch accepts pushes.
         """
         self.find()
         tip = self._tip()
@@ -116,7 +119,7 @@ class Checkout:
         self._refuse_moved(tip)
 
     def find(self) -> None:
-        """Find the files in the repository; all else that `check` does, but for what takes the remote."""
+        """Find the files in the repository. This is the part of `check` that does not reach the remote."""
         if self._to.branch.startswith(("refs/", "gh-readonly-queue/")):
             raise StateError(
                 f"{self._to.branch} is no branch that the state can be pushed to: nobody would find it there",
@@ -126,14 +129,14 @@ class Checkout:
         self._refuse_hidden()
 
     def announce(self, calls: int) -> None:
-        """Push the journal, which names all calls that may be sent. Raises `StateError` where it did not arrive.
+        """Push the journal, which names every call that may be sent. `calls` is the number of these calls.
 
-        Nothing may be sent then.
+        Raises `StateError` where the push did not arrive. No call may be sent then.
         """
         self._publish(f"An apply begins: {calls} {'call' if calls == 1 else 'calls'} announced {_SKIP_CI}")
 
     def conclude(self) -> str:
-        """Push what an apply left. Returns why that failed and where the state is now, "" where it did not."""
+        """Push the files as the apply left them. Returns "", or why this failed and where the state is now."""
         self._manifest_known = None
         try:
             self._publish(f"State after an apply {_SKIP_CI}")
@@ -161,7 +164,7 @@ class Checkout:
         self._names = {prefix + os.path.basename(path): path for path in self._paths}
 
     def _refuse_hidden(self) -> None:
-        """Raise `StateError` where a file is committed and yet not there to be read."""
+        """Raise `StateError` where a file of the state is committed, and can't be read in this checkout."""
         listed = self._git(self._top, "ls-files", "-v", "-s", "-z", "--", *self._names)
         if listed.code != 0:
             raise StateError(f"the state can't be committed: {error_text(listed)}", "see that git status works here")
@@ -179,7 +182,7 @@ class Checkout:
         self._known = known
         state, journal, _ = self._names
         missing = [name for name in known if self._disk.mode(self._names[name]) is None]
-        # A journal may be gone once it was folded into the state, which then is another one.
+        # A journal is removed once it is folded into the state. The state file has then changed, too.
         folded = state not in missing and self._blob_id(state) != known.get(state)
         missing = [name for name in missing if not (name == journal and folded)]
         if missing:
@@ -192,7 +195,7 @@ class Checkout:
         return _manifest_files(self._repository.files(tip, names)) if names else {}
 
     def _manifest_in_checkout(self) -> Mapping[str, str] | None:
-        """Path to blob id of the manifest's files in the commit that is checked out; None where there is none."""
+        """The blob ids of the manifest's files in the commit that is checked out, by path; None without a commit."""
         names = self._manifest_names()
         if not names:
             return {}
@@ -217,7 +220,7 @@ class Checkout:
     # --- publishing ----------------------------------------------------------------------------------------------
 
     def _publish(self, message: str) -> None:
-        """Put the files as they are now on top of the branch. Raises `StateError` where that can't be."""
+        """Push the files as they are now. Raises `StateError` where this is not possible."""
         pauses = iter(_TRY_AGAIN_AFTER_S)
         for _ in range(_PUSHES):
             try:
@@ -246,13 +249,13 @@ class Checkout:
         self._stage(contents)
 
     def _refuse_moved(self, tip: str) -> Mapping[str, str]:
-        """The blob ids of the state's files at the tip of the branch.
+        """The blob ids of the state's files in the commit `tip`, by path in the repository.
 
-        Raises `Elsewhere` where they are neither those that were known nor those on disk, or where the manifest
-        differs.
+        Raises `Elsewhere` where a file is neither what this command saw last nor what is on disk, or where the manifest
+        is another one.
         """
         found = self._repository.files(tip, list(self._names))
-        # A command that was killed right after its push could not note what it had pushed: it is what is here.
+        # A command that was killed right after its push left the index as it was. What it pushed is on disk here.
         changed = sorted(
             name
             for name in self._names
@@ -283,7 +286,7 @@ class Checkout:
         return "" if content is None else self._repository.blob_id(content)
 
     def _stage(self, contents: Mapping[str, bytes | None]) -> None:
-        """Have the index hold what was pushed, so that the next `git pull` takes it for the same. Best effort."""
+        """Add the pushed files to the index, so that the next `git pull` finds no difference. Failures are ignored."""
         for name, content in contents.items():
             if content is None:
                 self._git(self._top, "update-index", "--force-remove", "--", name)
@@ -294,7 +297,7 @@ class Checkout:
                 self._git(self._top, "update-index", "--add", "--cacheinfo", entry)
 
     def _rescue(self) -> str:
-        """Push the files to a branch of their own; returns where they are, in words."""
+        """Push the files to the rescue branch. Returns where the files are, in words."""
         contents = {name: self._disk.read(path) for name, path in self._names.items()}
         there = {name: content for name, content in contents.items() if content is not None}
         with suppress(StateError, Moved):

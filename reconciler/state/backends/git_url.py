@@ -1,10 +1,10 @@
-"""Which branch of which git remote holds a state, as `--state` words it.
+"""The URL with which `--state` names a branch of a git remote.
 
     git+REMOTE[#[BRANCH][:PATH]]
 
-REMOTE is what `git fetch` takes: https://…, ssh://…, user@host:path, file://…, a path, or the name of a
-remote of the checkout. BRANCH is `reconciler-state` by default, PATH `jobs.state.json`: neither depends
-on where the command is run.
+REMOTE is anything that `git fetch` takes: https://…, ssh://…, user@host:path, file://…, a path, or the name of a remote
+of the checkout. BRANCH is `reconciler-state` by default, and PATH is `jobs.state.json`. The defaults do not depend on
+the working directory.
 """
 
 import re
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from reconciler.model.errors import Usage
 
 SCHEME = "git+"
+"""The beginning of such a URL."""
 DEFAULT_BRANCH = "reconciler-state"
 DEFAULT_PATH = "jobs.state.json"
 
@@ -21,13 +22,13 @@ _FORM = "write --state 'git+REMOTE#BRANCH:PATH', such as git+https://host/org/re
 _USE_A_HELPER = "leave them out: git asks its credential helpers, an ssh agent, or http.extraHeader of its config"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _USERINFO = re.compile(r"://[^/\s'\"@]*@|://[^/\s'\"]*:[^/\s'\"]*@")
-# What git-check-ref-format(1) forbids.
 _BAD_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/.]|/\.|[/.]$|\.lock(/|$)|^@$|^HEAD$")
+"""What git-check-ref-format(1) forbids in the name of a branch."""
 _BAD_PATH = re.compile(r"[\x00-\x1f\x7f]|^[-/]|/$|//|(^|/)\.\.?(/|$)|(^|/)\.git(/|$)", re.IGNORECASE)
 
 
 class BranchUrl(NamedTuple):
-    """A state file on a branch of a remote."""
+    """A state file on a branch of a remote. `path` is its path in the branch."""
 
     remote: str
     branch: str
@@ -35,7 +36,7 @@ class BranchUrl(NamedTuple):
 
     @property
     def is_name(self) -> bool:
-        """Whether `remote` is the name of a remote of the checkout."""
+        """Whether `remote` is the name of a remote of the checkout, and not a URL or a path."""
         return not re.search(r"[:/\\]", self.remote) and self.remote not in (".", "..")
 
     def __str__(self) -> str:
@@ -43,14 +44,14 @@ class BranchUrl(NamedTuple):
 
 
 def parse(url: str) -> BranchUrl:
-    """The parts of a URL that begins with `git+`. Raises `Usage`, which never shows what may be a password."""
+    """The parts of a URL that begins with `git+`. Raises `Usage`, whose text shows no password."""
     if fault := fault_of(url):
         raise Usage(f"--state: {fault[0]}", fault[1])
     return _parts(url)
 
 
 def fault_of(url: str) -> tuple[str, str] | None:
-    """(what is wrong with a URL that begins with `git+`, what to do), None where it is sound; no password shows."""
+    """(fault, advice) for a URL that begins with `git+`, None where the URL is valid. The texts show no password."""
     return _fault(_parts(url))
 
 
@@ -61,17 +62,17 @@ def _parts(url: str) -> BranchUrl:
 
 
 def is_branch_name(name: str) -> bool:
-    """Whether git takes it for the name of a branch."""
+    """Whether git accepts the name for a branch."""
     return bool(name) and not _BAD_BRANCH.search(name)
 
 
 def without_userinfo(text: str) -> str:
-    """Text of git's, without what stands before the @ in its URLs."""
+    """A text of git's without the user and the password in its URLs."""
     return _USERINFO.sub("://", text)
 
 
 def _fault(found: BranchUrl) -> tuple[str, str] | None:
-    """(what is wrong, what to do)."""
+    """(fault, advice) for the parts of a URL, None where they are valid."""
     remote = found.remote
     if not remote:
         return "no git remote is named", _FORM
