@@ -20,7 +20,7 @@ from types import FrameType
 # Also where PYTHONSAFEPATH is set.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from commit_state import commit_state, place_of
+from commit_state import commit_state, workspace_of
 from reconciler.model.errors import ExitCode, ReconcilerError
 
 _PR_SET_PDEATHSIG = 1
@@ -38,7 +38,7 @@ def run_apply(words: Sequence[str], *, branch: str, tell: Callable[[str], None])
     if code in _ENDS_BY_ITSELF:
         return code
     try:
-        fault = commit_state(place_of(words), branch)
+        fault = commit_state(workspace_of(words), branch)
     except (ReconcilerError, OSError) as error:
         fault = str(error)
     if fault:

@@ -22,10 +22,11 @@ import click
 from reconciler.cli import cli
 from reconciler.host.git import git_environment, run_git
 from reconciler.model.errors import ReconcilerError
-from reconciler.usecases import app
-from reconciler.usecases.planning import at_home
-from reconciler.usecases.planning import place_of as place_of_plan
-from reconciler.usecases.wiring import Place, World, open_checkout
+from reconciler.usecases.place import Place
+from reconciler.usecases.saved_plans import read_plan
+from reconciler.usecases.saved_plans import workspace_of as workspace_of_plan
+from reconciler.usecases.workspace import Workspace
+from reconciler.usecases.world import World
 
 
 def given_to_apply(words: Sequence[str]) -> dict[str, Any]:
@@ -35,21 +36,19 @@ def given_to_apply(words: Sequence[str]) -> dict[str, Any]:
     return command.make_context("apply", list(words), resilient_parsing=True).params
 
 
-def place_of(words: Sequence[str]) -> Place:
-    """The manifest and the state that `reconciler apply` with these words is about. Raises `ReconcilerError`."""
+def workspace_of(words: Sequence[str]) -> Workspace:
+    """The workspace of `reconciler apply` with these words. Raises `ReconcilerError`."""
     given = given_to_apply(words)
     place = Place(tuple(given["paths"]), given["state_url"] or "", given["endpoint"] or "")
     saved = given["saved"]
-    world = World(os.environ, threading.Event())
-    if saved is not None:
-        place = place_of_plan(app.read_plan(Path(saved).read_text(), saved), place, world)
-    return at_home(place, world)
+    workspace = Workspace(place, World(os.environ, threading.Event()))
+    return workspace if saved is None else workspace_of_plan(read_plan(Path(saved).read_text(), saved), workspace)
 
 
-def commit_state(place: Place, branch: str) -> str:
+def commit_state(workspace: Workspace, branch: str) -> str:
     """Push the files of a state to a branch, as `--push` takes it; returns what went wrong, "" where nothing did."""
     try:
-        checkout = open_checkout(place, World(os.environ, threading.Event()), branch)
+        checkout = workspace.stores.open_checkout(branch)
         if checkout is None:
             return ""
         checkout.find()
@@ -72,12 +71,12 @@ def main() -> int:
     given = parser.parse_args()
     plan = [f"--plan={given.plan}"] if given.plan else []
     try:
-        place = place_of([f"--state={given.state}", *plan, "--", *given.paths])
+        workspace = workspace_of([f"--state={given.state}", *plan, "--", *given.paths])
         branch = given.branch or _branch_of_checkout()
     except (ReconcilerError, OSError) as fault:
         sys.stdout.write(f"{fault}\n")
         return 1
-    trouble = commit_state(place, branch) if branch else "no branch is checked out: name one with --branch"
+    trouble = commit_state(workspace, branch) if branch else "no branch is checked out: name one with --branch"
     if trouble:
         sys.stdout.write(f"{trouble}\n")
     return 1 if trouble else 0

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from apply import run_apply
 from at_work import why_not_to_judge
-from commit_state import given_to_apply, place_of
+from commit_state import given_to_apply, workspace_of
 from github_api import Api, ApiError, fitted
 from reconciler.model.errors import ReconcilerError
 from reconciler.views.github import Annotation, Level, commands
@@ -144,7 +144,7 @@ def drift(step: Step) -> int:
     found = done.returncode in (_PENDING, _IN_DOUBT)
     if found:
         try:
-            why = why_not_to_judge(place_of([*step.options, "--", *step.paths]), step.ref, step.env)
+            why = why_not_to_judge(workspace_of([*step.options, "--", *step.paths]), step.ref)
         except (ReconcilerError, OSError) as fault:
             why = ""
             _note(f"it is not known whether an apply is at work: {fault}")

@@ -33,7 +33,7 @@ def advise(shell: "Shell", ctx: click.Context, fault: ReconcilerError, operands:
     elif isinstance(fault, UnknownJob) and job and os.path.exists(job):
         swapped = command(shell.verb, "JOB", job, options=_flags_given(ctx))
         fault.hint = f"{job} is a path, and the job comes before the path: {swapped}"
-        shell.is_about(shell.place._replace(paths=()))
+        shell.work_at(shell.place._replace(paths=()))
     else:
         _advise_on_service(shell, fault)
     for parameter in ctx.command.params:
@@ -47,16 +47,16 @@ def advise(shell: "Shell", ctx: click.Context, fault: ReconcilerError, operands:
 def _advise_on_path(shell: "Shell", ctx: click.Context, fault: MissingPath, job: str) -> None:
     """Say what was meant by a path where nothing is: a job, the job that a path was given for, or another path."""
     from reconciler.model.suggestions import Suggestions
-    from reconciler.usecases.planning import declared_names
+    from reconciler.usecases.names import declared_names
 
     path, place, verb = fault.path, shell.place, shell.verb
     if job and os.path.exists(job):
-        shell.is_about(place._replace(paths=()))
+        shell.work_at(place._replace(paths=()))
         fault.hint = f"the job comes before the path: {command(verb, path, job, options=_flags_given(ctx))}"
         return
     others = tuple(other for other in place.paths if os.path.exists(other))
-    if path in declared_names(place._replace(paths=others), shell.world):
-        shell.is_about(place._replace(paths=others))
+    if path in declared_names(shell.workspace.at(place._replace(paths=others))):
+        shell.work_at(place._replace(paths=others))
         takes_target = any(parameter.name == "targets" for parameter in ctx.command.params)
         way = command(verb if takes_target else "plan", options=["--target", path])
         fault.hint = f"{path} is a job, and PATH is for manifests; to pick a job: {way}"
@@ -99,7 +99,7 @@ def _advise_on_service(shell: "Shell", fault: ReconcilerError) -> None:
 
     if not isinstance(fault, OtherTarget):
         return
-    from reconciler.usecases.planning import endpoint_of_state
+    from reconciler.usecases.names import endpoint_of_state
 
-    if endpoint := endpoint_of_state(place, shell.world):
+    if endpoint := endpoint_of_state(shell.workspace):
         fault.hint = f"add the service that this state is for: --endpoint {endpoint}; or name another --state"

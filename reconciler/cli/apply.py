@@ -16,9 +16,8 @@ from reconciler.views.formats import Channel
 if TYPE_CHECKING:
     from reconciler.model.places import Position
     from reconciler.model.plan import Plan
-    from reconciler.usecases import app
-    from reconciler.usecases.planning import Selection
-    from reconciler.usecases.wiring import ApplyOptions
+    from reconciler.usecases.apply import Applied, ApplyOptions
+    from reconciler.usecases.selection import Selection
 
 
 @click.command()
@@ -72,33 +71,34 @@ def apply(
     --push is for a checkout that is thrown away, as that of a CI runner. It has no effect where --state
     names a branch of a remote: all is pushed there anyway.
     """
-    from reconciler.usecases.planning import Selection
-    from reconciler.usecases.wiring import ApplyOptions
+    from reconciler.usecases.apply import ApplyOptions
+    from reconciler.usecases.engines import Pace
+    from reconciler.usecases.selection import Selection
 
     saved_plan = None if saved is None else _saved_plan(shell, saved)
     selection = Selection(targets, excludes, prune) if saved is None else Selection()
     if dry_run:
         return _dry_run(shell, selection, saved_plan, allowed)
-    options = ApplyOptions(parallelism, max_rps, settle, fail_fast, lock_timeout, wait, allowed, push)
+    options = ApplyOptions(Pace(parallelism, max_rps), settle, fail_fast, lock_timeout, wait, allowed, push)
     return _carry_out(shell, selection, saved_plan, options, yes=yes)
 
 
 def _saved_plan(shell: Shell, path: str) -> "Plan":
-    """The plan in a file. Sets the place of the command to the place that the plan was made for.
+    """The plan in a file. The command then works in the workspace that the plan was made for.
 
-    Raises `Usage` where the command line says which jobs, since the plan does.
+    Raises `Usage` if the command line also names jobs, since the plan names them.
     """
     from reconciler.state.homes import default_state_path
-    from reconciler.usecases import app
-    from reconciler.usecases.planning import place_of
+    from reconciler.usecases.saved_plans import read_plan, workspace_of
 
     if any(map(is_given, ("paths", "targets", "excludes", "prune"))):
         raise Usage("--plan FILE already says which jobs: give no PATH, --target, --exclude or --prune with it")
-    plan = app.read_plan(_read(path), path)
-    place = place_of(plan, shell.place, shell.world)
+    plan = read_plan(_read(path), path)
+    workspace = workspace_of(plan, shell.workspace)
+    place = workspace.place
     # Messages need not name the default state, since every command finds it by itself.
     is_default = len(place.paths) == 1 and place.state_url == default_state_path(place.paths[0])
-    shell.is_about(place, state_url=shell.place.state_url if is_default else place.state_url)
+    shell.work_in(workspace, state_url=shell.place.state_url if is_default else place.state_url)
     return plan
 
 
@@ -106,22 +106,17 @@ def _carry_out(
     shell: Shell, selection: "Selection", saved: "Plan | None", options: "ApplyOptions", *, yes: bool
 ) -> ExitCode:
     from reconciler.cli.watch import Watch
-    from reconciler.usecases import app
+    from reconciler.usecases.apply import Interaction, apply
 
     with Interrupts(shell) as interrupts:
         watch = Watch(shell)
         try:
-            done = app.apply(
-                shell.place,
-                shell.world,
-                selection,
-                options,
-                saved=saved,
+            interaction = Interaction(
                 confirm=lambda made: _confirm(shell, made, yes, interrupts),
                 watch=watch,
-                remark=shell.terminal.remark,
                 show_refused=lambda made: _show_plan(shell, made),
             )
+            done = apply(shell.workspace, selection, options, interaction, saved)
         except ReconcilerError as fault:
             if interrupts.exit_code is None:
                 raise
@@ -158,9 +153,9 @@ def _read(path: str) -> str:
 
 
 def _dry_run(shell: Shell, selection: "Selection", saved: "Plan | None", allowed: dict[str, int]) -> ExitCode:
-    from reconciler.usecases import app
+    from reconciler.usecases.apply import dry_run
 
-    made, endpoint, refusal = app.dry_run(shell.place, shell.world, selection, saved, allowed)
+    made, endpoint, refusal = dry_run(shell.workspace, selection, saved, allowed)
     if refusal is not None:
         _show_plan(shell, made)
         raise refusal
@@ -200,13 +195,14 @@ def _show_plan(shell: Shell, made: "Plan") -> None:
         shell.terminal.remark(shown)
 
 
-def _show_applied(shell: Shell, done: "app.Applied", *, was_shown: bool) -> None:
+def _show_applied(shell: Shell, done: "Applied", *, was_shown: bool) -> None:
     """Show the end of an apply. `was_shown` is whether everything that was not done was printed on the way."""
     from reconciler.model.errors import StateError
     from reconciler.views import text
 
     def position_of(job: str) -> "Position | None":
-        return done.manifest.position(job) if done.manifest and job in done.manifest.jobs else None
+        manifest = shell.workspace.manifest
+        return manifest.position(job) if job in manifest.jobs else None
 
     if not was_shown and not shell.is_text:
         shell.terminal.remark(text.left_undone(done.outcomes, whole=shell.verbose))

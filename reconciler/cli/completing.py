@@ -13,8 +13,6 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from reconciler.usecases.wiring import Place, World
-
 
 def paths(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
     """Have the shell complete a path."""
@@ -42,32 +40,21 @@ def known_jobs_or_paths(ctx: click.Context, param: click.Parameter, incomplete: 
 def _names(ctx: click.Context, *, with_recorded: bool) -> Iterable[str]:
     from reconciler.host.stop import Stop
     from reconciler.model.errors import ReconcilerError
-    from reconciler.usecases.planning import declared_names
-    from reconciler.usecases.wiring import Place, World
+    from reconciler.usecases.names import declared_names, recorded_names
+    from reconciler.usecases.place import Place
+    from reconciler.usecases.workspace import Workspace
+    from reconciler.usecases.world import World
 
     given = ctx.params
     # An option that has yet to get its value keeps click from telling the words before it apart.
     words = given.get("paths") or [word for word in ctx.args if os.path.exists(word)]
     place = Place(tuple(words), given.get("state_url") or "", given.get("endpoint") or "")
-    world = World(os.environ, Stop())
+    workspace = Workspace(place, World(os.environ, Stop()))
     try:
-        names = set(declared_names(place, world))
-        return names | _recorded_names(place, world) if with_recorded else names
+        names = set(declared_names(workspace))
+        return names | recorded_names(workspace) if with_recorded else names
     except (ReconcilerError, OSError):
         return ()
-
-
-def _recorded_names(place: "Place", world: "World") -> set[str]:
-    """The names in a state file; none for a state on a branch, which would take a fetch."""
-    from reconciler.host.disk import OsDisk
-    from reconciler.model.jobs import title
-    from reconciler.state.loading import load
-    from reconciler.usecases.planning import at_home
-    from reconciler.usecases.wiring import is_on_branch, state_path
-
-    place = at_home(place, world)
-    loaded = None if is_on_branch(place) else load(OsDisk(), state_path(place), None)
-    return set(map(title, loaded.state.jobs)) if loaded else set()
 
 
 def _quoted(name: str) -> str:

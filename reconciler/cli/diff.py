@@ -18,10 +18,10 @@ def diff(shell: Shell, before: str, after: str) -> ExitCode:
     Shows the plan that an apply of the manifest at REV2 has where the manifest at REV1 was applied. Reads git
     alone: neither the state nor the service.
     """
-    from reconciler.usecases import audit
+    from reconciler.usecases.diff import diff, review
 
-    compared = audit.diff(shell.place, before, after)
-    shell.show(DiffAnswer(compared.plan, after, lambda with_history=False: audit.review_diff(compared, shell.place)))
+    compared = diff(shell.place, before, after)
+    shell.show(DiffAnswer(compared.plan, after, lambda with_history=False: review(compared)))
     if compared.refusal is not None:
         from reconciler.views import text
 

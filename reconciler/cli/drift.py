@@ -25,9 +25,9 @@ def drift(shell: Shell, parallelism: int, targets: tuple[str, ...], excludes: tu
     Reads the jobs from the service, and changes nothing. Exits 2 where a job differs, else 3 where a job can't be
     read, else 5 where a call is in doubt, else 0.
     """
-    from reconciler.usecases import app
-    from reconciler.usecases.planning import Selection
+    from reconciler.usecases.drift import drift, review
+    from reconciler.usecases.selection import Selection
 
-    found, manifest = app.drift(shell.place, shell.world, Selection(targets, excludes), parallelism)
-    shell.show(DriftAnswer(found, lambda with_history=False: app.review_of_drift(found, manifest, shell.place)))
+    found = drift(shell.workspace, Selection(targets, excludes), parallelism)
+    shell.show(DriftAnswer(found, lambda with_history=False: review(found, shell.workspace)))
     return found.exit_code

@@ -18,10 +18,10 @@ def fmt(shell: Shell, check: bool, with_diff: bool) -> ExitCode:
     checked. Prints the names of the files that change.
     """
     from reconciler.host.safe_text import field
-    from reconciler.usecases import authoring
+    from reconciler.usecases.fmt import lay_out
     from reconciler.views import edits
 
-    laid_out = authoring.lay_out(shell.place, write=not (check or with_diff))
+    laid_out = lay_out(shell.workspace, write=not (check or with_diff))
     for file, before, after in laid_out.changed:
         shell.terminal.answer(field(file))
         if with_diff:

@@ -26,17 +26,17 @@ def history(shell: Shell, words: tuple[str, ...], since: str, check: bool) -> Ex
     The newest entry comes first. Each has the commit, and what the service answered. JOB is a name or the service's
     id; what was done under former names is shown too. A first word that ends in .yaml, .yml or / is a PATH.
     """
-    from reconciler.usecases import audit
+    from reconciler.usecases import history as usecase
 
     job = words[0] if words and not (is_manifest_name(words[0]) or words[0].endswith(("/", "."))) else ""
     paths = words[1:] if job else words
     take_paths(shell, paths)
     if not check:
-        shell.show(HistoryAnswer(audit.history(shell.place, shell.world, job, since)))
+        shell.show(HistoryAnswer(usecase.history(shell.workspace, job, since)))
         return ExitCode.DONE
     if job or since:
         raise Usage("--check looks through all of the history: give no JOB and no --since with it")
-    found = audit.check(shell.place, shell.world)
+    found = usecase.check(shell.workspace)
     shell.show(HistoryCheckAnswer(*found))
     for remark in found.remarks:
         shell.terminal.remark(remark)

@@ -13,7 +13,7 @@ from reconciler.cli.shell import Shell
 from reconciler.model.errors import ExitCode, Usage
 
 if TYPE_CHECKING:
-    from reconciler.usecases.authoring import Imported, Wanted
+    from reconciler.usecases.import_ import Imported, Wanted
 
 _PICKING = ("--id", "--name", "--status")
 """The options that pick some of all jobs, in the order of the fields of `Wanted` after `ids`."""
@@ -44,14 +44,12 @@ def import_(
     Writes an entry into the manifest and a record into the state for each, and calls nothing that changes a job:
     the next plan is empty. PATH is the file that the entries go to; in a folder of several it is imported.yaml.
     """
-    from reconciler.usecases import authoring
-    from reconciler.usecases.wiring import ApplyOptions
+    from reconciler.usecases.import_ import Wanted, import_jobs
 
-    wanted = authoring.Wanted(_ids(words), ids_like, names_like, statuses)
+    wanted = Wanted(_ids(words), ids_like, names_like, statuses)
     _refuse_contradictions(wanted, every=every)
     take_paths(shell, [word for word in words if not _is_pair(word)])
-    options = ApplyOptions(lock_timeout_s=lock_timeout)
-    done = authoring.take_over(shell.place, shell.world, wanted, options, dry_run=dry_run)
+    done = import_jobs(shell.workspace, wanted, lock_timeout, dry_run=dry_run)
     _show(shell, done, wanted, dry_run=dry_run)
     if done.unlisted:
         return ExitCode.FAILED

@@ -19,7 +19,7 @@ from reconciler.views import formats
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from reconciler.usecases.wiring import Place
+    from reconciler.usecases.place import Place
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -159,7 +159,7 @@ def _decorators(answers: tuple[type, ...], has_paths: bool, unused: Collection[s
 
 def _place(paths: tuple[str, ...], state_url: str, endpoint: str) -> "Place":
     """The place that the command line names, with the name of the option or the variable that each address is from."""
-    from reconciler.usecases.wiring import Place
+    from reconciler.usecases.place import Place
 
     ctx = click.get_current_context()
     parameters = {parameter.name: parameter for parameter in ctx.command.params}

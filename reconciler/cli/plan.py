@@ -15,7 +15,7 @@ from reconciler.views.answers import PlanAnswer
 
 if TYPE_CHECKING:
     from reconciler.rules.review import Review
-    from reconciler.usecases import app
+    from reconciler.usecases.plan import Planned
 
 _NO_PLANS = (".yaml", ".yml", ".state.json", ".journal", ".lock", ".history.jsonl", ".tmp")
 """The endings of the names of manifests, of states, and of the files beside a state."""
@@ -43,12 +43,12 @@ def plan(
     allowed: dict[str, int],
 ) -> ExitCode:
     """Show what an apply would do. Writes nothing but --out."""
-    from reconciler.usecases import app
-    from reconciler.usecases.planning import Selection
+    from reconciler.usecases.plan import plan
+    from reconciler.usecases.selection import Selection
 
     selection = Selection(targets, excludes, prune)
     provenance = out is not None or not shell.is_text
-    planned = app.plan(shell.place, shell.world, selection, refresh=refresh, provenance=provenance, allowed=allowed)
+    planned = plan(shell.workspace, selection, refresh=refresh, provenance=provenance, allowed=allowed)
     if out is not None:
         _save(out, planned)
     shell.show(PlanAnswer(planned.plan, planned.refusal, partial(_review, shell, planned)))
@@ -62,14 +62,14 @@ def plan(
     return ExitCode.PENDING if detailed_exitcode and planned.plan.pending else ExitCode.DONE
 
 
-def _review(shell: Shell, planned: "app.Planned", *, with_history: bool = False) -> "Review":
-    from reconciler.usecases import app, audit
+def _review(shell: Shell, planned: "Planned", *, with_history: bool = False) -> "Review":
+    from reconciler.usecases.history import latest_entries
+    from reconciler.usecases.plan import review
 
-    histories = audit.histories(shell.place, shell.world) if with_history else {}
-    return app.review(planned, shell.place, histories)
+    return review(planned, shell.workspace, latest_entries(shell.workspace) if with_history else {})
 
 
-def _save(path: str, planned: "app.Planned") -> None:
+def _save(path: str, planned: "Planned") -> None:
     """Write a saved plan. Raises `Refused` where the plan would overwrite a file of another kind.
 
     Raises `ReconcilerError` where the file can't be written.
@@ -93,7 +93,7 @@ def _save(path: str, planned: "app.Planned") -> None:
         raise ReconcilerError(f"--out {path}: {fault.strerror}", "name a file that can be written") from fault
 
 
-def _say_saved(shell: Shell, path: str, allowed: dict[str, int], planned: "app.Planned") -> None:
+def _say_saved(shell: Shell, path: str, allowed: dict[str, int], planned: "Planned") -> None:
     """Remark the command that applies a saved plan, with each --allow that the plan needs."""
     words = [word for kind, count in sorted(allowed.items()) for word in ("--allow", f"{kind}={count}")]
     words += planned.refusal.allow.split() if planned.refusal else []

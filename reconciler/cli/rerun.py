@@ -20,9 +20,10 @@ def rerun(shell: Shell, job: str, token: str | None) -> ExitCode:
     """
     from reconciler.host.safe_text import field
     from reconciler.model.plan import ActionKind
-    from reconciler.usecases import authoring, wiring
+    from reconciler.usecases.rerun import rerun
+    from reconciler.usecases.world import now
 
-    asked = authoring.rerun(shell.place, shell.world, job, token, wiring.now()[:10])
+    asked = rerun(shell.workspace, job, token, now()[:10])
     before, after = "" if asked.before is None else f'"{asked.before}" → ', f'"{asked.token}"'
     place = f"{asked.position.file}:{asked.position.line}"
     is_asked = asked.before == asked.token

@@ -21,7 +21,7 @@ def resolve(shell: Shell, job: str, words: tuple[bool, ...], why: str, lock_time
 
     Say whether JOB's last call was applied, once you have found that out at the service.
     """
-    from reconciler.usecases import app
+    from reconciler.usecases.resolve import resolve
 
     if not words:
         raise click.MissingParameter(
@@ -30,5 +30,5 @@ def resolve(shell: Shell, job: str, words: tuple[bool, ...], why: str, lock_time
     if len(set(words)) > 1:
         raise Usage("--applied and --not-applied contradict each other: say one of them")
     was_applied = words[0]
-    shell.terminal.answer(app.resolve(shell.place, shell.world, job, was_applied, why, lock_timeout))
+    shell.terminal.answer(resolve(shell.workspace, job, was_applied, why, lock_timeout))
     return ExitCode.DONE

@@ -3,18 +3,15 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from reconciler.cli.advice import advise
 from reconciler.cli.failure import HINT, traceback_of
+from reconciler.cli.shell import Shell, show_error
 from reconciler.model.commands import command
 from reconciler.model.errors import ExitCode, ReconcilerError
-
-if TYPE_CHECKING:
-    pass
-from reconciler.cli.shell import Shell, show_error
 
 
 def run(shell: Shell, body: Callable[..., Any], arguments: Mapping[str, Any], *, has_paths: bool) -> ExitCode:
@@ -59,7 +56,7 @@ def _refuse_lost_folder() -> None:
 
 def take_paths(shell: Shell, paths: Sequence[str]) -> None:
     """Set the paths of a command that finds them among its other words. Without any, those of the environment stay."""
-    shell.is_about(shell.place._replace(paths=tuple(paths) or shell.place.paths))
+    shell.work_at(shell.place._replace(paths=tuple(paths) or shell.place.paths))
     if not shell.place.paths:
         _say_what_is_passed_over(shell)
 
@@ -76,11 +73,8 @@ def _say_what_is_passed_over(shell: Shell) -> None:
 
 def _say_where(shell: Shell) -> None:
     """Remark which manifest and which state a command is about. Leaves out a state that can't be told."""
-    from reconciler.usecases import wiring
-    from reconciler.usecases.planning import at_home
-
-    manifest = ", ".join(wiring.manifest_paths(shell.place))
+    manifest = ", ".join(shell.workspace.manifest_paths)
     where = f"manifest: {manifest}"
     with suppress(ReconcilerError):  # a command that needs the state reports the fault itself
-        where += f"; state: {wiring.state_name(at_home(shell.place, shell.world))}"
+        where += f"; state: {shell.workspace.state_name}"
     shell.terminal.remark(where)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, assert_never
 
@@ -13,7 +14,9 @@ from reconciler.views.formats import Channel, Format, ViewContext, find
 
 if TYPE_CHECKING:
     from reconciler.host.terminal import Terminal
-    from reconciler.usecases import wiring
+    from reconciler.usecases.place import Place
+    from reconciler.usecases.workspace import Workspace
+    from reconciler.usecases.world import World
 
 
 class Shell:
@@ -21,8 +24,7 @@ class Shell:
 
     def __init__(
         self,
-        place: "wiring.Place",
-        world: "wiring.World",
+        workspace: "Workspace",
         terminal: "Terminal",
         *,
         format_name: str,
@@ -30,21 +32,35 @@ class Shell:
         verb: str,
     ) -> None:
         """`verb` is the command as it is called, without the name of the program: "plan", "state show"."""
-        self.place = place
-        self.world = world
+        self.workspace = workspace
         self.terminal = terminal
         self.format_name = format_name
         self.verbose = verbose
         self.verb = verb
+        self.work_in(workspace)
 
-    def is_about(self, place: "wiring.Place", state_url: str | None = None) -> None:
-        """Set the place of this command, and of the commands that its messages name.
+    @property
+    def place(self) -> "Place":
+        """What the user named: the manifest, the state and the service."""
+        return self.workspace.place
 
-        `state_url` is the --state of those commands. By default it is that of the place.
+    @property
+    def world(self) -> "World":
+        """What comes from outside of the command."""
+        return self.workspace.world
+
+    def work_at(self, place: "Place") -> None:
+        """Work at another place."""
+        self.work_in(self.workspace.at(place))
+
+    def work_in(self, workspace: "Workspace", state_url: str | None = None) -> None:
+        """Work in another workspace. Messages then name commands that are about the same place.
+
+        `state_url` is the --state of these commands. By default it is the --state of the workspace.
         """
         from reconciler.manifest.files import DEFAULTS
 
-        self.place = place
+        self.workspace, place = workspace, workspace.place
         by_default = next(filter(os.path.exists, DEFAULTS), "")
         paths = () if list(place.paths) == [by_default] else place.paths
         self.terminal.given = Given(paths, place.state_url if state_url is None else state_url, place.endpoint)
@@ -92,22 +108,17 @@ class Shell:
 
     @property
     def _context(self) -> ViewContext:
-        from reconciler.usecases.wiring import repository_path
-
         return ViewContext(
             self.verbose,
             self.complete,
-            lambda file: repository_path(file, self.world.env),
+            lambda file: _repository_path(file, self.world.env),
             self.terminal.columns(to_answer=True) if self.is_text else None,
         )
 
     def _state_at(self) -> str:
         """The address of the state, or "" where the manifest is missing or does not tell."""
-        from reconciler.usecases.planning import at_home
-        from reconciler.usecases.wiring import state_name
-
         try:
-            return state_name(at_home(self.place, self.world))
+            return self.workspace.state_name
         except ReconcilerError:
             return ""
 
@@ -123,14 +134,22 @@ def show_error(shell: Shell, fault: ReconcilerError) -> None:
     shell.terminal.remark(text.error(fault))
 
 
-def open_shell(place: "wiring.Place", *, no_color: bool, format_name: str, verbose: bool, verb: str) -> Shell:
+def open_shell(place: "Place", *, no_color: bool, format_name: str, verbose: bool, verb: str) -> Shell:
     """The shell of a command that runs in this process, with its environment and its standard streams."""
     from reconciler.host.stop import Stop
     from reconciler.host.terminal import Terminal
-    from reconciler.usecases.wiring import World
+    from reconciler.usecases.workspace import Workspace
+    from reconciler.usecases.world import World
 
     terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=no_color)
     world = World(os.environ, Stop(), terminal.remark, SECRETS.add)
-    shell = Shell(place, world, terminal, format_name=format_name, verbose=verbose, verb=verb)
-    shell.is_about(place)
-    return shell
+    return Shell(Workspace(place, world), terminal, format_name=format_name, verbose=verbose, verb=verb)
+
+
+def _repository_path(file: str, env: Mapping[str, str]) -> str:
+    """The path of a file in its repository if a CI run names the folder of the repository; else the path as given."""
+    root = env.get("GITHUB_WORKSPACE")
+    if not root:
+        return file
+    path = os.path.relpath(os.path.realpath(file), os.path.realpath(root))
+    return file if path.split(os.sep)[0] == os.pardir else path.replace(os.sep, "/")

@@ -25,9 +25,9 @@ def state() -> None:
 @options(RecordsAnswer)
 def state_list(shell: Shell) -> ExitCode:
     """List the recorded jobs."""
-    from reconciler.usecases import app
+    from reconciler.usecases.state import records
 
-    shell.show(RecordsAnswer(app.listed(shell.place, shell.world)))
+    shell.show(RecordsAnswer(records(shell.workspace)))
     return ExitCode.DONE
 
 
@@ -39,9 +39,9 @@ def state_list(shell: Shell) -> ExitCode:
 @options(RecordAnswer)
 def state_show(shell: Shell, job: str, revision: str) -> ExitCode:
     """Show what is recorded of one job."""
-    from reconciler.usecases import audit
+    from reconciler.usecases.state import show
 
-    found = audit.record_of(shell.place, shell.world, job, revision)
+    found = show(shell.workspace, job, revision)
     shell.show(RecordAnswer(found.name, found.record))
     doubt = found.record.doubt
     if doubt is not None and doubt.holder:
@@ -56,9 +56,9 @@ def state_show(shell: Shell, job: str, revision: str) -> ExitCode:
 def state_forget(shell: Shell, job: str, lock_timeout: float) -> ExitCode:
     """Drop a record. Calls nothing: the job stays as it is at the service."""
     from reconciler.model.jobs import title
-    from reconciler.usecases import app
+    from reconciler.usecases.state import forget
 
-    gone, planned = app.forget(shell.place, shell.world, job, lock_timeout)
+    gone, planned = forget(shell.workspace, job, lock_timeout)
     by_id = "" if gone.name == gone.record.id else f" (engine job {gone.record.id})"
     shell.terminal.answer(f"Forgotten: {title(gone.name)}{by_id}. The job itself is left as it is at the service.")
     if planned:
@@ -77,9 +77,9 @@ def state_mv(shell: Shell, old: str, new: str, lock_timeout: float) -> ExitCode:
     Where a job is renamed in the manifest and keeps its id, the next apply does so by itself.
     """
     from reconciler.model.jobs import title
-    from reconciler.usecases import app
+    from reconciler.usecases.state import move
 
-    moved = app.move(shell.place, shell.world, old, new, lock_timeout)
+    moved = move(shell.workspace, old, new, lock_timeout)
     shell.terminal.answer(f"Moved: {title(moved.name)} (engine job {moved.record.id}) is recorded as {new} now.")
     return ExitCode.DONE
 
@@ -97,9 +97,9 @@ def state_accept(shell: Shell, moved_to: str | None, lock_timeout: float) -> Exi
     the new address with --moved-to; it is the one that the manifest or --endpoint says. For a rehearsal, or another
     environment, name a state of its own with --state instead.
     """
-    from reconciler.usecases import app
+    from reconciler.usecases.state import accept
 
-    accepted, remarks = app.accept(shell.place, shell.world, lock_timeout, moved_to)
+    accepted, remarks = accept(shell.workspace, lock_timeout, moved_to)
     for remark in remarks:
         shell.terminal.remark(f"accepted: {remark}")
     verb = "Accepted" if remarks else "Nothing to accept: the state is sound"
@@ -123,9 +123,9 @@ def state_pull(shell: Shell, path: str) -> ExitCode:
     From where it is kept, with what an unfinished apply left in its journal.
     """
     from reconciler.state.codec import encode
-    from reconciler.usecases import app
+    from reconciler.usecases.state import pull
 
-    found = app.recorded(shell.place, shell.world)
+    found = pull(shell.workspace)
     if found is None:
         raise ReconcilerError("nothing was ever applied, so there is no state", f"{command('apply')} makes one")
     text = encode(found)
@@ -149,7 +149,7 @@ def state_push(shell: Shell, file: str, lock_timeout: float) -> ExitCode:
     """
     from reconciler.manifest.files import content_of
     from reconciler.manifest.kinds import FileKind, kind_of
-    from reconciler.usecases import app
+    from reconciler.usecases.state import push
 
     try:
         content = content_of(file)
@@ -162,7 +162,7 @@ def state_push(shell: Shell, file: str, lock_timeout: float) -> ExitCode:
             f"{file} is {kind}, not a state",
             f"name the file that {command('state pull', options=['--out', 'FILE'])} wrote",
         )
-    pushed, changed = app.push(shell.place, shell.world, content, file, lock_timeout)
+    pushed, changed = push(shell.workspace, content, file, lock_timeout)
     verb = "Pushed" if changed else "Nothing to push: it is recorded already"
     shell.terminal.answer(f"{verb}: {_size(pushed)}.")
     return ExitCode.DONE

@@ -12,7 +12,7 @@ from reconciler.views.answers import StatusAnswer
 @options(StatusAnswer)
 def status(shell: Shell) -> ExitCode:
     """Show desired, recorded and observed side by side. Reads the service."""
-    from reconciler.usecases import app
+    from reconciler.usecases.status import status
 
-    shell.show(StatusAnswer(app.status(shell.place, shell.world)))
+    shell.show(StatusAnswer(status(shell.workspace)))
     return ExitCode.DONE

@@ -9,7 +9,7 @@ import click
 from reconciler.cli.advice import variable_of
 from reconciler.cli.shell import open_shell
 from reconciler.model.errors import ExitCode, Usage
-from reconciler.usecases.wiring import Place
+from reconciler.usecases.place import Place
 from reconciler.views import text
 from reconciler.views.answers import FailureAnswer
 from reconciler.views.formats import find

@@ -16,10 +16,10 @@ def validate(shell: Shell) -> ExitCode:
 
     Shows all faults at once, each with its place. Reads nothing else.
     """
-    from reconciler.usecases import planning
+    from reconciler.usecases.validate import validate
 
     try:
-        manifest, files = planning.validate(shell.place, shell.world)
+        manifest, files = validate(shell.workspace)
     except ManifestError as fault:
         shell.show(ValidationAnswer(fault))
         if shell.format.channel is not Channel.DOCUMENT:  # which tells the number of faults by itself

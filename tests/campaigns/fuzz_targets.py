@@ -40,7 +40,7 @@ from reconciler.state import codec
 from reconciler.state.journal import RESERVE_BYTES, JournalDamaged, decode, journal_path
 from reconciler.state.loading import load
 from reconciler.state.session import Session
-from reconciler.usecases.starter import MANIFEST
+from reconciler.usecases.init import MANIFEST
 
 CANARY = "canary/token+1"
 TARGET = Target("bytenite", "https://api.example/v1/customer")

@@ -1,4 +1,4 @@
-"""A world in memory: the real use cases of `app` over a disk, a clock and a service that cost nothing.
+"""A world in memory: the real use cases over a disk, a clock and a service that cost nothing.
 
 Time goes forward only where something waits. A fuse ends the program at any operation of the disk
 or the network; what was written by then stays.
@@ -31,10 +31,10 @@ from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.engines.sandbox.service import Options, Request, Service
 from reconciler.host import threads
 from reconciler.host.clocks import Clocks
-from reconciler.manifest import Head, Manifest
+from reconciler.manifest import Manifest
 from reconciler.manifest.document import Document
 from reconciler.model.errors import ExitCode, LockTaken, ReconcilerError
-from reconciler.model.jobs import Access, Config, Job, Record, State, Target, Verb
+from reconciler.model.jobs import Config, Job, Record, State, Target, Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import ActionKind, Plan
 from reconciler.state import session
@@ -42,8 +42,14 @@ from reconciler.state.backends import file
 from reconciler.state.backends.file import FileStore, Surroundings
 from reconciler.state.homes import CheckedStore, Home
 from reconciler.state.journal import decode
-from reconciler.usecases import app, planning, wiring
-from reconciler.usecases.planning import Selection
+from reconciler.usecases import state as state_commands
+from reconciler.usecases.apply import ApplyOptions, Interaction, apply
+from reconciler.usecases.engines import Pace
+from reconciler.usecases.plan import plan
+from reconciler.usecases.resolve import resolve
+from reconciler.usecases.selection import Selection
+from reconciler.usecases.world import World
+from workspaces import GivenWorkspace
 
 TOKEN = "an-access-token"
 ENDPOINT = "http://127.0.0.1:1/v1/customer"
@@ -511,12 +517,10 @@ class ModelWorld:
         )
         return FileStore(STATE, around)
 
-    def checked_store(
-        self, place: wiring.Place, world: wiring.World, warn: Callable[[str], None] = lambda _: None
-    ) -> CheckedStore:
+    def checked_store(self) -> CheckedStore:
         """The store as commands have it: it refuses to be empty where the history tells of records."""
         home = Home(STATE, ".", ".", "--state" if self.names_state else "")
-        return CheckedStore(self.store(), home, place.paths, warn)
+        return CheckedStore(self.store(), home, ("jobs.yaml",), lambda _: None)
 
     @property
     def state(self) -> State:
@@ -595,12 +599,12 @@ class ModelWorld:
         return str(intents[-1]["op"]) if intents else None
 
     @contextmanager
-    def wired(self, faults: Sequence[str] = ()) -> Iterator[tuple[wiring.Place, wiring.World]]:
-        """`app` with this world's manifest, disk and service in place of the real ones."""
+    def wired(self, faults: Sequence[str] = ()) -> Iterator[GivenWorkspace]:
+        """The workspace of this world's manifest, disk and service."""
         asked = self.service(faults)
 
         @contextmanager
-        def engine(*_: Any) -> Iterator[ByteniteEngine]:
+        def engine() -> Iterator[ByteniteEngine]:
             yield ByteniteEngine(
                 ENDPOINT,
                 Credentials(access_token=TOKEN),
@@ -614,12 +618,6 @@ class ModelWorld:
             )
 
         seams: list[_Seam] = [
-            *((module, "validate", lambda place, world: (self.manifest, 1)) for module in (app, planning)),
-            (app, "head_at", lambda place, world: (place, Head(TARGET, Access(), None))),
-            (app, "open_store", self.checked_store),
-            (app, "open_engine", engine),
-            (planning, "commit_of", lambda place, world: None),
-            (wiring, "open_engine", engine),
             (service_module, "run", self._run),
             *([(refresh, "_LIST_FROM", 1)] if self._lists else []),
             (session, "_CHECKPOINT_BYTES", 3000),  # after two or three calls, not after thousands
@@ -628,15 +626,13 @@ class ModelWorld:
         ]
         with _with(seams):
             clocks = Clocks(self.clock, self.clock)
-            yield (
-                wiring.Place(("jobs.yaml",)),
-                wiring.World({"USER": "ada"}, self.stop, self.remarks.append, clocks=clocks),
-            )
+            world = World({"USER": "ada"}, self.stop, self.remarks.append, clocks=clocks)
+            yield GivenWorkspace(world, self.manifest, self.checked_store, engine)
 
     def plan(self, *, refresh: bool, prune: bool = False) -> Plan:
-        """The plan. Raises `ReconcilerError` as `app.plan` does."""
-        with self.wired() as (place, world):
-            return app.plan(place, world, Selection(prune=prune), refresh=refresh, parallelism=1)[0]
+        """The plan. Raises `ReconcilerError` as the use case does."""
+        with self.wired() as workspace:
+            return plan(workspace, Selection(prune=prune), refresh=refresh, parallelism=1)[0]
 
     def apply(self, how: How = HONEST, *, prune: bool = False, saved: Plan | None = None) -> Ended:
         """Apply under what goes wrong, and say how it ended."""
@@ -646,16 +642,13 @@ class ModelWorld:
         self._odd = how.odd
         self.changing = []
         try:
-            with self.wired(how.faults) as (place, world):
-                applied = app.apply(
-                    place,
-                    world,
+            with self.wired(how.faults) as workspace:
+                applied = apply(
+                    workspace,
                     Selection(prune=prune),
-                    wiring.ApplyOptions(parallelism=1, settle_s=SETTLE_S),
-                    saved=saved,
-                    confirm=lambda plan: None,
-                    watch=lambda plan, event: None,
-                    remark=lambda text: None,
+                    ApplyOptions(Pace(parallelism=1), settle_s=SETTLE_S),
+                    Interaction(confirm=lambda plan: None, watch=lambda plan, event: None),
+                    saved,
                 )
             crashed = self.fuse.burnt
             ended = Ended(crashed=True) if crashed else Ended(applied.outcomes, applied.exit_code)
@@ -699,21 +692,21 @@ class ModelWorld:
     def settle_doubt(self, name: str, *, applied: bool) -> str:
         """Settle a call in doubt on a person's word; returns what the command says, before it does so and after."""
         self.remarks.clear()
-        with self.wired() as (place, world):
-            message = app.resolve(place, world, name, applied, "it was looked up", 0)
+        with self.wired() as workspace:
+            message = resolve(workspace, name, applied, "it was looked up", 0)
         return "\n".join([*self.remarks, message])
 
     def forget(self, name: str) -> None:
-        with self.wired() as (place, world):
-            app.forget(place, world, name, 0)
+        with self.wired() as workspace:
+            state_commands.forget(workspace, name, 0)
 
     def push(self, content: bytes) -> None:
-        with self.wired() as (place, world):
-            app.push(place, world, content, "pushed.json", 0)
+        with self.wired() as workspace:
+            state_commands.push(workspace, content, "pushed.json", 0)
 
     def accept(self) -> None:
-        with self.wired() as (place, world):
-            app.accept(place, world, 0)
+        with self.wired() as workspace:
+            state_commands.accept(workspace, 0)
 
     def record_of(self, job_id: str) -> Record | None:
         return next((record for record in self.state.jobs.values() if record.id == job_id), None)

@@ -22,14 +22,14 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import count
 from random import Random
 from typing import Any, NamedTuple, NoReturn, Protocol, cast
 from unittest.mock import patch
 
 from lossy_disk import LossyDisk, PowerLoss
-from reconciler.apply import execute as apply
+from reconciler.apply import execute
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.http.reply import Reply
@@ -46,8 +46,12 @@ from reconciler.state import history, journal, session
 from reconciler.state.backends.file import FileStore, Surroundings
 from reconciler.state.journal import JournalBroken
 from reconciler.state.session import Session
-from reconciler.usecases import app, planning, wiring
-from reconciler.usecases.planning import Selection
+from reconciler.usecases.apply import Applied, ApplyOptions, Interaction, apply
+from reconciler.usecases.engines import Pace
+from reconciler.usecases.resolve import resolve
+from reconciler.usecases.selection import Selection
+from reconciler.usecases.world import World
+from workspaces import GivenWorkspace
 
 TARGET = Target("bytenite", "http://127.0.0.1:1/v1/customer")
 STALE_S = 30.0
@@ -637,34 +641,25 @@ class People:
 
 
 class Applies:
-    """The use cases of `app` over this machine and this service."""
+    """The use cases over this machine and this service."""
 
     def __init__(self, random: Random, folder: str) -> None:
         self.random = random
         self.machine = Machine(random, folder)
         self.remote = Remote(random)
         self.people = People(random, self.remote.ledger)
-        self.world = wiring.World({}, cast(threading.Event, _Flag(self.remote.clock)))
-        self.place = wiring.Place(("jobs.yaml",))
+        self.world = World({}, cast(threading.Event, _Flag(self.remote.clock)))
         self.count = 0
         self.doubts = 0
 
-    def apply(self) -> "app.Applied | None":
+    def apply(self) -> "Applied | None":
         """Apply; None where the power went, or the disk failed for good."""
         self.count += 1
-        options = wiring.ApplyOptions(parallelism=1, settle_s=_SETTLE_S, fail_fast=self.random.random() < 0.1)
+        options = ApplyOptions(Pace(parallelism=1), settle_s=_SETTLE_S, fail_fast=self.random.random() < 0.1)
         selection = Selection(prune=self.random.random() < 0.2)
         try:
-            done = app.apply(
-                self.place,
-                self.world,
-                selection,
-                options,
-                saved=None,
-                confirm=lambda plan: None,
-                watch=lambda plan, event: None,
-                remark=lambda text: None,
-            )
+            interaction = Interaction(confirm=lambda plan: None, watch=lambda plan, event: None)
+            done = apply(self.workspace, selection, options, interaction)
         except PowerLoss:
             return None
         except (ReconcilerError, OSError) as fault:
@@ -678,29 +673,15 @@ class Applies:
         self.doubts += done.exit_code is ExitCode.IN_DOUBT
         return done
 
-    @contextmanager
-    def wired(self) -> Iterator[None]:
-        """`app` with the disk, the service and the manifest of this history in place of the real ones."""
-
-        def store(place: object, world: object) -> "_WitnessedStore":
-            return _WitnessedStore(self.machine)
-
-        @contextmanager
-        def engine(*_: object) -> Iterator[ByteniteEngine]:
-            yield self._engine()
-
-        def validate(*_: object) -> tuple[Manifest, int]:
-            return self.people.manifest(), 1
-
-        with (
-            patch.object(app, "validate", validate),
-            patch.object(planning, "validate", validate),
-            patch.object(app, "open_store", store),
-            patch.object(planning, "commit_of", lambda place, world: None),
-            patch.object(wiring, "open_engine", engine),
-            patch.object(apply, "WorkerPool", _InTurn),
-        ):
-            yield
+    @property
+    def workspace(self) -> GivenWorkspace:
+        """The workspace of this machine, this service and the manifest as it is now."""
+        return GivenWorkspace(
+            self.world,
+            self.people.manifest(),
+            lambda: _WitnessedStore(self.machine),
+            lambda: nullcontext(self._engine()),
+        )
 
     def _engine(self) -> ByteniteEngine:
         clock = self.remote.clock
@@ -785,7 +766,7 @@ def apply_history(random: Random, folder: str) -> Outcome:
     """People, a moody service and a machine that loses power, until all comes to rest."""
     applies = Applies(random, folder)
     machine, remote, disk = applies.machine, applies.remote, applies.machine.disk
-    with applies.wired(), _small_sizes(random):
+    with patch.object(execute, "WorkerPool", _InTurn), _small_sizes(random):
         for _ in range(random.randint(1, 3)):
             machine.disk.off_at = None
             if random.random() < 0.75:
@@ -837,13 +818,13 @@ def _come_to_rest(applies: Applies) -> None:
         if not doubtful:
             break
         for name, doubt in doubtful.items():
-            app.resolve(applies.place, applies.world, name, doubt.op in remote.done_by, "I looked", 0.0)
+            resolve(applies.workspace, name, doubt.op in remote.done_by, "I looked", 0.0)
     else:
         raise Violation(f"still in doubt after a person said what became of it: {doubtful}")
     _check_done(applies, done)
 
 
-def _check_done(applies: Applies, done: "app.Applied") -> None:
+def _check_done(applies: Applies, done: "Applied") -> None:
     """What counts as running was run, and what counts as absent is gone or was never there."""
     recorded = applies.recorded()
     for outcome in done.outcomes:

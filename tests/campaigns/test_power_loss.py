@@ -20,7 +20,7 @@ from reconciler.state import journal as journals
 from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroken, decode, encode_entry
 from reconciler.state.loading import load
 from reconciler.state.session import Session
-from reconciler.usecases.app import Applied
+from reconciler.usecases.apply import Applied
 
 HEADER = {"type": "header"}
 

@@ -15,7 +15,7 @@ from project import TOKEN, Project, done, served_project
 from reconciler.engines.sandbox.life import calls
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.manifest.schema import schema_text
-from reconciler.usecases.planning import Selection
+from reconciler.usecases.selection import Selection
 
 
 @pytest.fixture

@@ -74,12 +74,12 @@ def test_a_user_without_a_home_or_an_account_makes_no_folder_in_the_working_dire
     program = (
         "import os, runpy, sys\n"
         "sys.path[:0] = [path for path in os.environ['LIBRARIES'].split(os.pathsep) if path]\n"
-        "from reconciler.usecases import wiring\n"
+        "from reconciler.usecases.world import World\n"
         "from threading import Event\n"
         "import pwd\n"
         "os.setgroups([]); os.setgid(54321); os.setuid(54321)\n"
-        "world = wiring.World(os.environ, Event())\n"
-        "print([wiring._state_folder(world), wiring._cache_folder(world)])\n"
+        "world = World(os.environ, Event())\n"
+        "print([world.state_folder, world.cache_folder])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

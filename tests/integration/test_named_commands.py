@@ -85,7 +85,7 @@ def literals() -> Iterator[tuple[str, str]]:
 
 def test_no_message_names_a_command_in_words_of_its_own() -> None:
     """A command stands between backticks, where it gets paths, --state and --endpoint; `command` writes it so."""
-    own = {"usecases/starter.py", "model/commands.py", "cli/init.py", "engines/sandbox/server.py", "views/junit.py"}
+    own = {"usecases/init.py", "model/commands.py", "cli/init.py", "engines/sandbox/server.py", "views/junit.py"}
     bare = [
         (where, text)
         for where, text in literals()
@@ -95,7 +95,7 @@ def test_no_message_names_a_command_in_words_of_its_own() -> None:
 
 
 def test_each_command_that_is_written_out_parses() -> None:
-    own = ("model/commands.py", "usecases/starter.py")
+    own = ("model/commands.py", "usecases/init.py")
     texts = [(where, text) for where, text in literals() if not where.startswith(own)]
     found = [(where, words) for where, text in texts for words in commands_in(text)]
     assert len(found) > 10

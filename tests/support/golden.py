@@ -17,8 +17,8 @@ from reconciler.model.plan_json import plan_to_json
 from reconciler.rules.actions import make_plan
 from reconciler.rules.matching import match_records, prune
 from reconciler.rules.review import Review, review_plan
-from reconciler.usecases.planning import Selection
-from reconciler.usecases.wiring import wording_of
+from reconciler.usecases.engines import wording_of
+from reconciler.usecases.selection import Selection
 from reconciler.views import github, html, json, junit, markdown, sarif, text
 
 FOLDER = TESTS / "golden"

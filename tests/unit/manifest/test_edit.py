@@ -18,8 +18,10 @@ from reconciler.manifest.faults import job_fields
 from reconciler.manifest.parse import parse
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.jobs import Desired
-from reconciler.usecases.authoring import rerun
-from reconciler.usecases.wiring import Place, World
+from reconciler.usecases.place import Place
+from reconciler.usecases.rerun import rerun
+from reconciler.usecases.workspace import Workspace
+from reconciler.usecases.world import World
 
 HEAD = "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\n"
 NEW = {"id": "new-1", "state": "running", "config": {"taskTimeout": 5}}
@@ -178,7 +180,7 @@ def test_a_token_that_was_consumed_or_stands_there_is_not_taken_again(tmp_path: 
     project.write('a: {state: running, runToken: "2026-11-21"}')
     assert project.run("apply", "--yes").code == 0
     place, world = Place((str(tmp_path / "jobs.yaml"),)), World(project.env, Event())
-    tokens = [rerun(place, world, "a", None, "2026-11-21").token for _ in range(3)]
+    tokens = [rerun(Workspace(place, world), "a", None, "2026-11-21").token for _ in range(3)]
     assert tokens == ["2026-11-21.2", "2026-11-21.3", "2026-11-21.4"]
     consumed = project.run("rerun", "a", "--token", "2026-11-21")
     assert consumed.code == 4
@@ -223,7 +225,7 @@ def test_a_new_token_is_higher_than_all_that_manifest_state_and_history_know(ser
     place, world = Place((str(served.folder / "jobs.yaml"),)), World(served.env, Event())
 
     def asked() -> str:
-        return rerun(place, world, "a", None, "2026-11-21").token
+        return rerun(Workspace(place, world), "a", None, "2026-11-21").token
 
     served.write('a: {state: running, runToken: "2026-11-21.2"}')
     assert asked() == "2026-11-21.3"

@@ -16,9 +16,12 @@ from reconciler.engines.port import Engine
 from reconciler.model.jobs import Desired, Record
 from reconciler.rules import naming
 from reconciler.state.codec import decode, encode
-from reconciler.usecases import app
-from reconciler.usecases.planning import Selection
-from reconciler.usecases.wiring import ApplyOptions, LazyEngine, Place, World
+from reconciler.usecases.apply import ApplyOptions, Interaction, apply
+from reconciler.usecases.engines import LazyEngine
+from reconciler.usecases.place import Place
+from reconciler.usecases.selection import Selection
+from reconciler.usecases.workspace import Workspace
+from reconciler.usecases.world import World
 
 DEADLINE_S = 30.0
 SIX = "\n".join(f"{name}: {{state: running}}" for name in "abcdef")
@@ -281,17 +284,9 @@ def test_the_embedded_sandbox_keeps_its_jobs_in_the_folder_that_the_state_is_in(
         return opened(engine)
 
     monkeypatch.setattr(LazyEngine, "open", switch_and_open)
-    world = World(project.env, threading.Event())
-    done = app.apply(
-        Place((str(link / "jobs.yaml"),)),
-        world,
-        Selection(),
-        ApplyOptions(),
-        saved=None,
-        confirm=lambda plan: None,
-        watch=lambda plan, ended: None,
-        remark=lambda text: None,
-    )
+    workspace = Workspace(Place((str(link / "jobs.yaml"),)), World(project.env, threading.Event()))
+    interaction = Interaction(confirm=lambda plan: None, watch=lambda plan, ended: None)
+    done = apply(workspace, Selection(), ApplyOptions(), interaction)
     assert done.exit_code == 0
     made = sorted(path.name for path in (tmp_path / "release-1").iterdir())
     assert made == ["jobs.history.jsonl", "jobs.sandbox.db", "jobs.state.json", "jobs.yaml"]

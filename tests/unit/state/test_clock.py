@@ -160,7 +160,7 @@ def test_a_pause_that_the_service_asks_for_is_counted_by_its_own_clock(now_s: fl
 def test_the_clocks_are_what_they_say(tmp_path: Path) -> None:
     for clock, prefix in (("1970", "1970-01-01"), ("after 2038", "2038-01-19"), ("2100", "2100-01-01")):
         program = _PROGRAM.format(clock=CLOCKS[clock]).replace(
-            "from reconciler.cli import main\nmain()", "from reconciler.usecases.wiring import now\nprint(now())"
+            "from reconciler.cli import main\nmain()", "from reconciler.usecases.world import now\nprint(now())"
         )
         results = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path

@@ -26,7 +26,7 @@ from reconciler.model.plan_json import plan_to_json
 from reconciler.rules.drift import Drift, compare
 from reconciler.rules.matching import Subject
 from reconciler.rules.review import Review
-from reconciler.usecases.app import JobStatus
+from reconciler.usecases.status import JobStatus
 from reconciler.views import answers
 from reconciler.views.answers import (
     DiffAnswer,

@@ -1,0 +1,49 @@
+"""`reconciler fmt`: manifest files in their canonical layout."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from reconciler.model.errors import ManifestError
+from reconciler.usecases.edits import Rewritten
+
+if TYPE_CHECKING:
+    from reconciler.model.places import Diagnostic
+    from reconciler.usecases.workspace import Workspace
+
+
+class LaidOut(NamedTuple):
+    """The result of a layout: the files that change, and the names of the files whose lines end in CRLF.
+
+    `faults` is the error about files with faults, which stay as they are, or None.
+    """
+
+    changed: tuple[Rewritten, ...]
+    with_crlf: tuple[str, ...]
+    faults: ManifestError | None
+
+
+def lay_out(workspace: "Workspace", *, write: bool) -> LaidOut:
+    """Lay out each file of a manifest by itself. With `write`, the files that change are written."""
+    import json
+
+    from reconciler.manifest.files import refuse_read_only, replace_source
+    from reconciler.manifest.layout import canonical, has_crlf
+    from reconciler.manifest.parse import read_file
+    from reconciler.manifest.schema import schema_text
+
+    schema = json.loads(schema_text("manifest.schema.json"))
+    faults: list[Diagnostic] = []
+    changed: list[Rewritten] = []
+    with_crlf: list[str] = []
+    for file, content in workspace.files.sources:
+        _, found = read_file(file, content)
+        faults += sorted(found)
+        if not found and (after := canonical(content, file, schema)) != content:
+            changed.append(Rewritten(file, content, after))
+        if not found and has_crlf(content):
+            with_crlf.append(file)
+    if write:
+        for rewritten in changed:
+            refuse_read_only(rewritten.file)
+        for rewritten in changed:
+            replace_source(rewritten.file, rewritten.after)
+    return LaidOut(tuple(changed), tuple(with_crlf), ManifestError(tuple(faults)) if faults else None)

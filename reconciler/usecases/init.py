@@ -1,0 +1,115 @@
+"""`reconciler init`: a first manifest, and the files for git beside its state."""
+
+import os
+from contextlib import suppress
+
+from reconciler.model.commands import command
+from reconciler.model.errors import ReconcilerError, Usage
+
+_ELSEWHERE = "name another place: reconciler init PATH"
+
+ATTRIBUTES = """\
+# What reconciler keeps beside a manifest. Of two histories git takes the lines of both; a state is taken whole.
+*.history.jsonl merge=union -text
+*.state.json -text
+*.state.json.journal binary
+"""
+
+IGNORED = """\
+# What reconciler keeps for itself: locks, the journal of an apply that is under way, the jobs of the sandbox; and
+# saved plans, which hold for one state alone, and rehearsals, which have a state of their own.
+*.state.json.lock
+*.state.json.journal
+*.sandbox.db*
+sandbox.db*
+plan.json
+rehearsal.*
+"""
+
+MANIFEST = """\
+# What each batch job should be. `reconciler plan` shows what is to be done, `reconciler apply` does it.
+# Completion in editors: reconciler schema > manifest.schema.json, then
+# yaml-language-server: $schema=manifest.schema.json
+apiVersion: reconciler/v1
+
+target:
+  engine: sandbox  # simulates, on this machine; for the real service: bytenite
+# state: git+origin  # where the state lives; by default in a file beside this one
+
+defaults:
+  config: {taskTimeout: 3600}  # seconds
+
+jobs:
+  nightly-transcode:  # the name that people use
+    state: running  # running | aborted | absent
+    config: {jobTimeout: 7200}
+    # id: the service's id of the job, where it is not the name
+    # runToken: "1"      # a new value asks for one more run
+"""
+
+
+def write_first_manifest(path: str) -> tuple[list[str], list[str]]:
+    """Write a first manifest at a path, and the files for git beside its state. Overwrites nothing.
+
+    Returns the files that were written, and a remark on each file for git that was there already and lacks a line.
+    Raises `Usage` for a name that no manifest has, and `ReconcilerError` if there is a manifest already, or if it can't
+    be written.
+    """
+    from reconciler.state.homes import default_state_path
+
+    file = _file_of(path)
+    try:
+        os.makedirs(os.path.dirname(file) or ".", exist_ok=True)
+        with open(file, "x", encoding="utf-8") as opened:
+            opened.write(MANIFEST)
+    except FileExistsError as fault:
+        # The existing file may also have the name of a folder that would be made.
+        there = file if os.path.lexists(file) else fault.filename
+        raise ReconcilerError(f"{there} is there already", _ELSEWHERE) from fault
+    except OSError as fault:
+        raise ReconcilerError(f"{file} can't be written: {fault.strerror}", _ELSEWHERE) from fault
+    written, remarks = [file], []
+    for name, content in ((".gitattributes", ATTRIBUTES), (".gitignore", IGNORED)):
+        for_git = os.path.join(os.path.dirname(default_state_path(path)), name)
+        if _create(for_git, content):
+            written.append(for_git)
+        elif missing := _missing_lines(for_git, content):
+            remarks.append(f"{for_git} is there already: let it have {missing}")
+    return written, remarks
+
+
+def _file_of(path: str) -> str:
+    """The file of a first manifest at a path. Raises `Usage` for a name that no manifest has."""
+    from reconciler.manifest.files import files_at, is_manifest_name
+
+    if path.endswith("/") or os.path.isdir(path):
+        there = files_at(path) if os.path.isdir(path) else []
+        if there:
+            raise ReconcilerError(f"{there[0]} is there already: {path} holds a manifest", _ELSEWHERE)
+        return os.path.join(path, "jobs.yaml")
+    if is_manifest_name(path):
+        return path
+    stem = os.path.splitext(path)[0]
+    raise Usage(
+        f"the name of a manifest ends in .yaml or .yml, and {path} does not",
+        f"for a file: {command('init', f'{stem}.yaml')}; for a folder: {command('init', f'{path}/')}",
+    )
+
+
+def _create(path: str, content: str) -> bool:
+    """Write a file if there is none. Returns whether it was written."""
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(content)
+    except OSError:  # in most cases the file exists
+        return False
+    return True
+
+
+def _missing_lines(path: str, content: str) -> str:
+    """The lines of `content`, without comments, that a file lacks."""
+    there: list[str] = []
+    with suppress(OSError, UnicodeDecodeError), open(path, encoding="utf-8") as file:
+        there = file.read().splitlines()
+    lines = [line for line in content.splitlines() if not line.startswith("#")]
+    return ", ".join(line for line in lines if line not in there)

@@ -1,0 +1,141 @@
+"""`reconciler rerun`: ask in the manifest for one more run of a job."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from reconciler.model.commands import command
+from reconciler.model.errors import Refused, UnknownJob, Usage
+from reconciler.model.jobs import NOT_OBSERVED, Desired, Job, Record
+from reconciler.usecases.edits import parsed_with, refuse_other_changes
+
+if TYPE_CHECKING:
+    from reconciler.manifest import Manifest
+    from reconciler.model.history import HistoryEntry
+    from reconciler.model.places import Position
+    from reconciler.rules.decide import Decision
+    from reconciler.rules.matching import Subject
+    from reconciler.usecases.workspace import Workspace
+
+
+class Rerun(NamedTuple):
+    """A run that the manifest asks for: the place of its token, the token before and after, and the next decision.
+
+    `before` is None if the job had no `runToken`.
+    """
+
+    position: "Position"
+    before: str | None
+    token: str
+    decision: "Decision"
+
+
+def rerun(workspace: "Workspace", name: str, token: str | None, today: str) -> Rerun:
+    """Write a new `runToken` into the file that declares a job. Calls nothing.
+
+    `today` is the date in UTC; a token is made from it if `token` is None. A token that the manifest has already stays
+    as it is. Raises `Refused` for a job that is not declared running, and for a token that would run nothing.
+    """
+    from reconciler.rules.decide import decide
+
+    manifest = workspace.files.parsed
+    target = workspace.head.target
+    job = _running_job(manifest, name)
+    state = workspace.store.read(target)
+    subject = _subject(workspace, manifest, name, state.jobs if state else {})
+    consumed = _tokens_of(subject.record)
+    in_history = _tokens_in(workspace.store.read_history().entries, job)
+    if token is None:
+        own = {job.run_token} if job.run_token else set()
+        fresh = _fresh_token(today, consumed | in_history | own)
+    else:
+        fresh = _checked_token(name, token, consumed, in_history)
+    asked = job._replace(run_token=fresh)
+    edited = manifest if asked == job else _written(workspace, manifest, asked)
+    position = edited.documents[name].position(("jobs", name, "runToken"), of_key=True)
+    return Rerun(position, job.run_token, fresh, decide(subject._replace(job=asked), NOT_OBSERVED))
+
+
+def _running_job(manifest: "Manifest", name: str) -> Job:
+    """The job of a name. Raises `UnknownJob` if there is none, and `Refused` if it is not declared running."""
+    if name not in manifest.jobs:
+        from reconciler.model.suggestions import Suggestions
+
+        near = Suggestions().nearest(name, manifest.jobs)
+        raise UnknownJob(
+            f"no job {name} is declared",
+            f"did you mean {near}?" if near else f"{command('plan', options=['--format', 'json'])} names all jobs",
+        )
+    job = manifest.jobs[name]
+    if job.state is not Desired.RUNNING:
+        raise Refused(
+            f"{manifest.position(name)}: {name} is declared {job.state}, and a runToken "
+            "runs only a job that is declared running",
+            "declare it `state: running`: that change runs it",
+        )
+    return job
+
+
+def _subject(workspace: "Workspace", manifest: "Manifest", name: str, records: Mapping[str, Record]) -> "Subject":
+    """The job with its record. Remarks if the state has the record under another name."""
+    from reconciler.rules.matching import Subject, match_records
+    from reconciler.rules.naming import Meant
+
+    subject = match_records(manifest.jobs, records).by_name[name]
+    if subject.record is not None and subject.renamed_from:
+        workspace.world.remark(Meant(name, subject.renamed_from, subject.record).remark)
+    return Subject(subject.job, subject.record)
+
+
+def _written(workspace: "Workspace", manifest: "Manifest", asked: Job) -> "Manifest":
+    """Write the token of a job into its file. Returns the manifest as it is then."""
+    from reconciler.manifest.edit import set_field
+    from reconciler.manifest.faults import job_fields
+    from reconciler.manifest.files import replace_source
+
+    sources, file = workspace.files.sources, manifest.documents[asked.name].file
+    after = set_field(dict(sources)[file], file, asked.name, "runToken", str(asked.run_token), job_fields())
+    edited = parsed_with(sources, file, after)
+    refuse_other_changes(edited, manifest, {asked.name: asked})
+    replace_source(file, after)
+    return edited
+
+
+def _tokens_of(record: Record | None) -> set[str]:
+    """The tokens that a record has consumed, and the token of its call in doubt."""
+    if record is None:
+        return set()
+    in_doubt = record.doubt.run_token if record.doubt else None
+    return {*record.run_tokens, *([] if in_doubt is None else [in_doubt])}
+
+
+def _tokens_in(entries: "Iterable[HistoryEntry]", job: Job) -> set[str]:
+    """The tokens of the runs of a job in a history. The state forgets them if a record is dropped."""
+    import re
+
+    found = (re.search(r'\brunToken [^"]*"([^"]+)"', entry.reason) for entry in entries if entry.id == job.id)
+    return {match[1] for match in found if match}
+
+
+def _fresh_token(today: str, used: set[str]) -> str:
+    """The token of a day: the date, or `DATE.N`, in which N is higher than in each used token of the same day."""
+    numbers = []
+    for token in used:
+        date, dot, number = token.partition(".")
+        if date == today and (not dot or (number.isascii() and number.isdecimal())):
+            numbers.append(int(number) if dot else 1)
+    return f"{today}.{max(numbers) + 1}" if numbers else today
+
+
+def _checked_token(name: str, token: str, consumed: set[str], in_history: set[str]) -> str:
+    """The token that the user gives. Raises `Usage` for an invalid token, and `Refused` for a token that was used."""
+    from reconciler.manifest.faults import job_fault
+
+    if fault := job_fault(name, {"state": "running", "runToken": token}):
+        raise Usage(f"--token: {fault}")
+    if token in consumed:
+        raise Refused(
+            f"{name} has used the runToken {token} already: it would run nothing", "give another one, or none"
+        )
+    if token in in_history:
+        raise Refused(f"the history tells of a run of {name} by the runToken {token}", "give another one, or none")
+    return token

@@ -1,0 +1,96 @@
+"""`reconciler resolve`: settle a call in doubt on the word of a user."""
+
+from typing import TYPE_CHECKING
+
+from reconciler.model.commands import command
+from reconciler.model.errors import ReconcilerError
+from reconciler.model.history import APPLIED, NOT_APPLIED, Details
+from reconciler.model.jobs import Desired, Job, Observation, Record, Verb, title
+from reconciler.usecases.engines import Pace
+from reconciler.usecases.records import call_in_doubt, find_record
+
+if TYPE_CHECKING:
+    from reconciler.rules.naming import Meant
+    from reconciler.state.session import Session
+    from reconciler.usecases.workspace import Workspace
+
+
+def resolve(workspace: "Workspace", job: str, was_applied: bool, why: str, lock_timeout_s: float) -> str:
+    """Settle the call in doubt of a job. Returns a sentence about what is then recorded.
+
+    `job` is the name of the job in a plan. A remark names the call before anything is written. The record keeps who
+    settled the call, and `why`, until the next call. A first run that was not applied leaves no record.
+
+    If the job has no call in doubt, its last run is settled: a run that the record does not know. The job is observed
+    for that, which needs credentials. Raises `ReconcilerError` if there is neither.
+    """
+    from reconciler.rules.naming import refuse_guess
+
+    target, ids = workspace.head.target, workspace.declared_ids
+    by = f"says {workspace.origins.who}" + (f": {why}" if why else "")
+    with workspace.store.open(target, "resolve", lock_timeout_s) as session:
+        found = find_record(job, ids, session.state, workspace.world.remark)
+        if ids is None:
+            refuse_guess(job, found, session.state.jobs)
+        settle = _settle_run if found.record.doubt is None else _settle_call
+        return f"{title(found.name)}: {settle(workspace, session, found, was_applied, why, by)}"
+
+
+def _settle_call(
+    workspace: "Workspace", session: "Session", found: "Meant", was_applied: bool, why: str, by: str
+) -> str:
+    """Settle the call in doubt of a record. Returns the sentence that is recorded."""
+    from reconciler.rules.records import settled
+
+    doubt = found.record.doubt
+    assert doubt is not None
+    sentence = f"{doubt.verb} sent at {doubt.sent_at} was {_word(was_applied)}, {by}"
+    workspace.world.remark(f"settling the call in doubt of {title(found.name)}: {call_in_doubt(found)}")
+    after = settled(found.record, was_applied)
+    record = after._replace(resolved=sentence) if after else None
+    session.conclude(doubt.op, found.key, record, sentence, _details(was_applied, why))
+    return sentence
+
+
+def _settle_run(
+    workspace: "Workspace", session: "Session", found: "Meant", was_applied: bool, why: str, by: str
+) -> str:
+    """Settle the last run of a job, which its record does not know. Returns the sentence that is recorded."""
+    manifest = workspace.manifest
+    with workspace.open_engine(Pace()) as engine:
+        observed = engine.observe(found.record.id)
+    known, run = _settled_run(found, manifest.jobs.get(found.name), observed, was_applied)
+    sentence = f"{run} was {_word(was_applied)}, {by}"
+    workspace.world.remark(f"settling {run} of {title(found.name)} (engine job {found.record.id})")
+    details = _details(was_applied, f"{run}: {why}" if why else run)
+    session.put(found.key, known._replace(resolved=sentence), "resolve", details)
+    return sentence
+
+
+def _settled_run(found: "Meant", job: Job | None, observed: Observation, was_applied: bool) -> tuple[Record, str]:
+    """The record with the last run of the job, and that run as text."""
+    from reconciler.rules.records import applied, ran_since
+
+    record = found.record
+    if not ran_since(record, observed):
+        raise ReconcilerError(
+            f"{title(found.name)} (engine job {record.id}) has no call in doubt",
+            f"{command('state list')} shows which have",
+        )
+    run = f"the run that began at {observed.submitted_at}"
+    if not was_applied:
+        return record._replace(submitted_at=observed.run_began), run
+    if job is None or job.id != record.id or job.state is not Desired.RUNNING:
+        raise ReconcilerError(
+            f"no run of {title(found.name)} is asked for in the manifest, so none can have been applied",
+            "--not-applied records the run without counting it",
+        )
+    return applied(job, record, Verb.RUN, observed.run_began), run
+
+
+def _word(was_applied: bool) -> str:
+    return "applied" if was_applied else "not applied"
+
+
+def _details(was_applied: bool, reason: str) -> Details:
+    return Details(APPLIED if was_applied else NOT_APPLIED, reason=reason)

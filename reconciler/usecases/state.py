@@ -1,0 +1,168 @@
+"""`reconciler state`: look at what is recorded, and repair it. Nothing here calls the service."""
+
+import os
+from typing import TYPE_CHECKING
+
+from reconciler.model.commands import command, settling
+from reconciler.model.errors import ManifestError, ReconcilerError, Refused, StateError, Usage
+from reconciler.model.jobs import NOT_OBSERVED, State, title
+from reconciler.model.plan import ActionKind
+from reconciler.usecases.records import call_in_doubt, find_record
+
+if TYPE_CHECKING:
+    from reconciler.rules.naming import Meant
+    from reconciler.usecases.workspace import Workspace
+
+
+def pull(workspace: "Workspace") -> State | None:
+    """The state, with its journal; None if nothing was ever applied."""
+    target = workspace.head.target
+    return workspace.store.read(target)
+
+
+def records(workspace: "Workspace") -> State | None:
+    """The state, its records under the names that they have in a plan; None if nothing was ever applied.
+
+    Remarks on each record that the state has under another name.
+    """
+    from reconciler.rules.naming import named
+
+    target, ids = workspace.head.target, workspace.declared_ids
+    state = workspace.store.read(target)
+    if state is None:
+        return None
+    found = named(ids or {}, state.jobs)
+    for one in found.values():
+        if one.remark:
+            workspace.world.remark(one.remark)
+    return state._replace(jobs={name: one.record for name, one in found.items()})
+
+
+def show(workspace: "Workspace", job: str, revision: str = "") -> "Meant":
+    """The record of a job. With a `revision`, the record as it was committed to git then.
+
+    Raises `ReconcilerError` if there is no such record.
+    """
+    target, ids = workspace.head.target, workspace.declared_ids
+    state = _committed_state(workspace, revision) if revision else workspace.store.read(target)
+    return find_record(job, ids, state, workspace.world.remark)
+
+
+def _committed_state(workspace: "Workspace", revision: str) -> State:
+    """The state as it was committed. A state on a branch includes its journal.
+
+    Raises `ReconcilerError` if there was no state at the revision, or only a damaged one.
+    """
+    if workspace.home.is_on_branch:
+        stored = workspace.stores.open_branch().read_history_at(revision)
+        if stored.trouble:
+            raise StateError(f"at {revision}, {stored.trouble}", "look at another revision")
+        if stored.state is None:
+            raise ReconcilerError(f"{workspace.state_name} was not there at {revision}", "name a later revision")
+        return stored.state
+    from reconciler.manifest.revisions import file_at
+    from reconciler.manifest.revisions import revision as revision_of
+    from reconciler.state.codec import decode
+
+    path = workspace.home.url
+    content = file_at(revision_of(os.path.dirname(path), revision), os.path.basename(path))
+    if content is None:
+        raise ReconcilerError(f"{path} was not there at {revision}", f"git log -- {path} shows when it was")
+    try:
+        return decode(content, f"{revision}:{path}")
+    except StateError as fault:
+        raise StateError(fault.message, "look at another revision") from fault
+
+
+def forget(workspace: "Workspace", job: str, lock_timeout_s: float) -> "tuple[Meant, str]":
+    """Drop the record of a job. Returns the record, and a sentence about what the next plan does.
+
+    The sentence is "" if the job is not declared, or if the manifest has faults. Raises `ReconcilerError` if there is
+    no such record, and `Refused` for a record with a call in doubt, since nothing else records that call.
+    """
+    target, ids = workspace.head.target, workspace.declared_ids
+    with workspace.store.open(target, "state forget", lock_timeout_s) as session:
+        found = find_record(job, ids, session.state, workspace.world.remark)
+        if found.record.doubt is not None:
+            raise Refused(
+                f"{title(found.name)} has a call in doubt, which would be lost: {call_in_doubt(found)}",
+                f"settle it first: {command('apply')}, or {settling(found.name)}",
+            )
+        session.put(found.key, None)
+    return found, _next_plan(workspace, found.name)
+
+
+def _next_plan(workspace: "Workspace", name: str) -> str:
+    """A sentence about what a plan does with a declared job that has no record; "" if the job is not declared."""
+    from reconciler.rules.decide import decide
+    from reconciler.rules.matching import Subject
+
+    try:
+        manifest = workspace.manifest
+    except ManifestError:
+        return ""
+    if name not in manifest.jobs:
+        return ""
+    job = manifest.jobs[name]
+    kind = decide(Subject(job, None), NOT_OBSERVED).kind
+    planned = "leaves it alone" if kind is ActionKind.NOOP else f"is to {kind} it"
+    return f"{manifest.position(name)}: {title(name)} is still declared {job.state}: the next plan {planned}"
+
+
+def move(workspace: "Workspace", old: str, new: str, lock_timeout_s: float) -> "Meant":
+    """Give a record another name. Returns the record under its old name.
+
+    Raises `ReconcilerError` if there is no such record, if no job can have the new name, or if another record has it.
+    """
+    from reconciler.manifest.faults import job_fault
+    from reconciler.rules.naming import named
+
+    target, ids = workspace.head.target, workspace.declared_ids
+    with workspace.store.open(target, "state mv", lock_timeout_s) as session:
+        records = session.state.jobs
+        found = find_record(old, ids, session.state, workspace.world.remark)
+        if fault := job_fault(new, {"id": found.record.id, "state": "running"}):
+            raise ReconcilerError(f'no job can be called "{new}": {fault}', "give it another name")
+        if new in records or new in named(ids or {}, records).keys() - {found.name}:
+            raise ReconcilerError(f"{new} is recorded already", f"{command('state show', new)} tells what it is")
+        session.move({found.key: new})
+    return found
+
+
+def push(workspace: "Workspace", content: bytes, where: str, lock_timeout_s: float) -> tuple[State, bool]:
+    """Record the state that a file holds in place of an older state.
+
+    `where` is the name of the file. Returns the state, and whether that changed anything.
+    """
+    from reconciler.state.codec import decode
+
+    target = workspace.head.target
+    store, state = workspace.store, decode(content, where)
+    return state, store.put(state, target, lock_timeout_s)
+
+
+def accept(workspace: "Workspace", lock_timeout_s: float, moved_to: str | None = None) -> tuple[State, list[str]]:
+    """Accept the state as it is. Returns the state, and remarks on what was accepted.
+
+    `moved_to` is the address of the service that the state is for from now on; for an embedded sandbox it is
+    `sandbox`. The user gives it if the service has moved there. Raises `StateError` if the state is for another target
+    and `moved_to` is None, `Refused` if `moved_to` is not the target of the manifest, and `Usage` if there is nothing
+    to accept.
+    """
+    from reconciler.model.endpoints import normalize_endpoint
+
+    target = workspace.head.target
+    address = target.endpoint or target.engine
+    store = workspace.store
+    if moved_to is not None and address not in (moved_to, normalize_endpoint(moved_to)):
+        raise Refused(
+            f"--moved-to names {moved_to}, and the manifest is for {target}",
+            "name the service in the manifest first, or with --endpoint",
+        )
+    try:
+        is_empty = store.read(target) is None
+    except ReconcilerError:  # the fault of the state may be what is accepted
+        is_empty = False
+    if is_empty:
+        raise Usage(f"{store.where} is not there, so there is nothing to accept", f"{command('apply')} makes a state")
+    return store.accept(target, lock_timeout_s, has_moved=moved_to is not None)

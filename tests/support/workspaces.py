@@ -1,0 +1,51 @@
+"""A workspace over a manifest, a store and an engine of a test's own, in place of files and a service."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from reconciler.engines.port import Engine
+from reconciler.manifest import Manifest
+from reconciler.usecases.engines import Pace
+from reconciler.usecases.manifest_files import ManifestFiles
+from reconciler.usecases.place import Place
+from reconciler.usecases.stores import Stores
+from reconciler.usecases.workspace import Workspace
+from reconciler.usecases.world import World
+
+
+class GivenWorkspace(Workspace):
+    """A workspace outside of any repository, whose parts are given."""
+
+    def __init__(
+        self,
+        world: World,
+        manifest: Manifest,
+        open_store: Callable[[], Any],
+        open_engine: Callable[[], AbstractContextManager[Engine]],
+    ) -> None:
+        place = Place(("jobs.yaml",))
+        files = ManifestFiles(place)
+        files.parsed = manifest
+        super().__init__(place, world, files=files)
+        self.stores = _GivenStores(self, open_store)
+        self._open_engine = open_engine
+
+    def at(self, place: Place) -> Workspace:
+        return self
+
+    @property
+    def commit(self) -> None:
+        return None
+
+    def open_engine(self, pace: Pace) -> AbstractContextManager[Engine]:
+        return self._open_engine()
+
+
+class _GivenStores(Stores):
+    def __init__(self, workspace: Workspace, open_store: Callable[[], Any]) -> None:
+        super().__init__(workspace.home, workspace.manifest_paths, workspace.world, workspace.origins)
+        self._open_store = open_store
+
+    def open(self, warn: Callable[[str], None] | None = None) -> Any:
+        return self._open_store()
