@@ -16,7 +16,8 @@ from reconciler.views.formats import Channel
 if TYPE_CHECKING:
     from reconciler.model.places import Position
     from reconciler.model.plan import Plan
-    from reconciler.usecases.apply import Applied, ApplyOptions
+    from reconciler.usecases.apply import Applied
+    from reconciler.usecases.apply_options import ApplyOptions
     from reconciler.usecases.selection import Selection
 
 
@@ -71,7 +72,7 @@ def apply(
     --push is for a checkout that is thrown away, as that of a CI runner. It has no effect where --state
     names a branch of a remote: all is pushed there anyway.
     """
-    from reconciler.usecases.apply import ApplyOptions
+    from reconciler.usecases.apply_options import ApplyOptions
     from reconciler.usecases.engines import Pace
     from reconciler.usecases.selection import Selection
 
@@ -106,7 +107,8 @@ def _carry_out(
     shell: Shell, selection: "Selection", saved: "Plan | None", options: "ApplyOptions", *, yes: bool
 ) -> ExitCode:
     from reconciler.cli.watch import Watch
-    from reconciler.usecases.apply import Interaction, apply
+    from reconciler.usecases.apply import apply
+    from reconciler.usecases.apply_options import Interaction
 
     with Interrupts(shell) as interrupts:
         watch = Watch(shell)

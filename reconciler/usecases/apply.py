@@ -1,7 +1,7 @@
 """`reconciler apply`: carry out the plan of a manifest, or a saved plan."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.host.crash_report import error_line
@@ -11,49 +11,18 @@ from reconciler.model.jobs import EMPTY, title
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import STEPS, ActionKind, Plan
 from reconciler.state.journal import JournalBroken
-from reconciler.usecases.engines import LazyEngine, Pace
+from reconciler.usecases.apply_options import ApplyOptions, Interaction
+from reconciler.usecases.engines import LazyEngine
 from reconciler.usecases.planning import allowing, plan_of, refusal_of
 from reconciler.usecases.saved_plans import made_again, workspace_of
 from reconciler.usecases.selection import Selection, selected
 from reconciler.usecases.world import can_write_in
 
 if TYPE_CHECKING:
-    from reconciler.model.outcomes import Finished
     from reconciler.state.backends.checkout import Checkout
     from reconciler.state.session import Session
     from reconciler.usecases.rounds import Rounds
     from reconciler.usecases.workspace import Workspace
-
-
-class ApplyOptions(NamedTuple):
-    """The options of an apply. Times are in seconds.
-
-    `pace` limits the calls. `settle_s` is the time between the two looks at a call in doubt. With `fail_fast` nothing
-    new starts after a failure. `lock_timeout_s` is how long to wait for the lock of the state, and `wait_s` for jobs
-    that others come after. `allowed` is as in `Plan`. `push` is `[REMOTE:]BRANCH` if the files of the state are to be
-    pushed, else "".
-    """
-
-    pace: Pace = Pace()
-    settle_s: float = 60.0
-    fail_fast: bool = False
-    lock_timeout_s: float = 0.0
-    wait_s: float = 0.0
-    allowed: Mapping[str, int] = EMPTY
-    push: str = ""
-
-
-class Interaction(NamedTuple):
-    """The functions by which an apply talks with the user.
-
-    `confirm` is called with each plan that calls anything, and raises `Refused` if the user does not agree. `watch` is
-    called with a plan and with those of its actions that have ended since the last call. `show_refused` is called with
-    the plan that a guard refuses, before the refusal is raised.
-    """
-
-    confirm: Callable[[Plan], None]
-    watch: "Callable[[Plan, Sequence[Finished]], None]"
-    show_refused: Callable[[Plan], None] = lambda _: None
 
 
 class Applied(NamedTuple):

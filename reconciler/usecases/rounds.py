@@ -30,7 +30,7 @@ from reconciler.usecases.world import fresh_id, now
 if TYPE_CHECKING:
     from reconciler.rules.matching import Matching, Subject
     from reconciler.state.session import Session
-    from reconciler.usecases.apply import ApplyOptions, Interaction
+    from reconciler.usecases.apply_options import ApplyOptions, Interaction
     from reconciler.usecases.engines import LazyEngine
     from reconciler.usecases.workspace import Workspace
 

@@ -43,7 +43,8 @@ from reconciler.state.backends.file import FileStore, Surroundings
 from reconciler.state.homes import CheckedStore, Home
 from reconciler.state.journal import decode
 from reconciler.usecases import state as state_commands
-from reconciler.usecases.apply import ApplyOptions, Interaction, apply
+from reconciler.usecases.apply import apply
+from reconciler.usecases.apply_options import ApplyOptions, Interaction
 from reconciler.usecases.engines import Pace
 from reconciler.usecases.plan import plan
 from reconciler.usecases.resolve import resolve

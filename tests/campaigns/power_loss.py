@@ -46,7 +46,8 @@ from reconciler.state import history, journal, session
 from reconciler.state.backends.file import FileStore, Surroundings
 from reconciler.state.journal import JournalBroken
 from reconciler.state.session import Session
-from reconciler.usecases.apply import Applied, ApplyOptions, Interaction, apply
+from reconciler.usecases.apply import Applied, apply
+from reconciler.usecases.apply_options import ApplyOptions, Interaction
 from reconciler.usecases.engines import Pace
 from reconciler.usecases.resolve import resolve
 from reconciler.usecases.selection import Selection

@@ -16,7 +16,8 @@ from reconciler.engines.port import Engine
 from reconciler.model.jobs import Desired, Record
 from reconciler.rules import naming
 from reconciler.state.codec import decode, encode
-from reconciler.usecases.apply import ApplyOptions, Interaction, apply
+from reconciler.usecases.apply import apply
+from reconciler.usecases.apply_options import ApplyOptions, Interaction
 from reconciler.usecases.engines import LazyEngine
 from reconciler.usecases.place import Place
 from reconciler.usecases.selection import Selection
