@@ -1,14 +1,18 @@
-"""Who runs a command, as a continuous integration service tells it in the environment."""
+"""The person who runs a command, as a continuous integration service names them in the environment."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 _LONGEST = 200
-"""Characters of an identity; a variable may hold anything."""
+"""The number of characters of an identity that are kept. A variable may hold any text."""
 
 
 class _Service(NamedTuple):
-    """One service: the variable that it alone sets, those that may name a person, and what names the run."""
+    """One service.
+
+    `mark` is a variable that only this service sets. `people` are variables that may name a person. `run` pairs a word
+    with the variable that holds its value.
+    """
 
     name: str
     mark: str
@@ -17,7 +21,7 @@ class _Service(NamedTuple):
 
 
 _SERVICES = (
-    # A run that is started again has another actor than the one whose push it was.
+    # Where a person starts a run again, GITHUB_ACTOR still names the person who pushed.
     _Service(
         "GitHub Actions",
         "GITHUB_ACTIONS",
@@ -35,12 +39,12 @@ _SERVICES = (
 
 
 def ci_identity(env: Mapping[str, str]) -> str:
-    """Who acts, and in which run: "ada, GitHub Actions run 7 attempt 1"; "" where the environment tells neither."""
+    """The person and the run: "ada, GitHub Actions run 7 attempt 1"; "" where the environment names neither."""
     for service in _SERVICES:
         if env.get(service.mark, "").lower() not in ("", "false", "0"):
             person = next(filter(None, map(env.get, service.people)), None)
             run = [f"{word} {env[variable]}" for word, variable in service.run if env.get(variable)]
-            said = " ".join([service.name, *run])
+            words = " ".join([service.name, *run])
             if person or run:
-                return (f"{person}, {said}" if person else said)[:_LONGEST]
+                return (f"{person}, {words}" if person else words)[:_LONGEST]
     return ""

@@ -1,12 +1,12 @@
-"""Clocks that also tell the time for which this machine stood still.
+"""Clocks that count the time during which this machine was suspended.
 
-`time.monotonic` does not count the time for which a machine is suspended. A right that lasts for a minute, such as
-that of a command to send calls, would then seem to last for hours. Two clocks tell:
+`time.monotonic` does not count that time. A lease of one minute, such as a command's right to send calls, would then
+seem to last for hours. Two clocks are read instead:
 
-    boot    counts suspension, and never goes back: CLOCK_BOOTTIME on Linux, CLOCK_MONOTONIC on macOS (whose
-            `time.monotonic` reads mach_absolute_time, which does not count it)
-    wall    the time of day. Where a virtual machine is paused, its boot clock stands still. The wall clock jumps
-            once the host or a time server has set it again.
+    boot    counts suspension and never goes back: CLOCK_BOOTTIME on Linux, CLOCK_MONOTONIC on macOS (whose
+            `time.monotonic` reads mach_absolute_time, which does not count suspension)
+    wall    the time of day. The boot clock of a virtual machine stands still while the machine is paused. The wall
+            clock jumps once the host or a time server has set it again.
 """
 
 import time
@@ -31,7 +31,7 @@ class Instant(NamedTuple):
 class Clocks(NamedTuple):
     """The two clocks of a machine.
 
-    Wait by the boot clock: it never runs ahead of real time. Judge by `longest_since` how old a right may be.
+    Use the boot clock to wait, since it never runs ahead of real time. Use `longest_since` for the age of a lease.
     """
 
     boot_s: Callable[[], float] = boot_s
@@ -42,5 +42,7 @@ class Clocks(NamedTuple):
         return Instant(self.boot_s(), self.wall_s())
 
     def longest_since(self, then: Instant) -> float:
-        """How many seconds may have passed: what the clock that moved further says."""
+        """The longest time, in seconds, that may have passed since `then`: the difference on the clock that moved
+        further.
+        """
         return max(self.boot_s() - then.boot_s, self.wall_s() - then.wall_s)

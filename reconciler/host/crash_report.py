@@ -1,10 +1,10 @@
-"""What is said of an error that nobody foresaw: of what kind it is, and where it came up."""
+"""The message for an error that the program did not expect: its kind, and where it was raised."""
 
 from errno import EAGAIN, EMFILE, ENFILE, ENOMEM
 
 
 def error_line(fault: BaseException) -> str:
-    """One line, without the error's own words, which may hold anything."""
+    """One line about an error. The error's own text is left out, since it may contain secrets or markup."""
     if exhausted := exhausted_resource(fault):
         return exhausted
     step = fault.__traceback__
@@ -15,7 +15,7 @@ def error_line(fault: BaseException) -> str:
 
 
 def exhausted_resource(fault: BaseException) -> str:
-    """What this machine has no more of, in words, with what to do; "" where an error is about something else."""
+    """The resource that this machine has no more of, with advice; "" where the error has another cause."""
     if isinstance(fault, RuntimeError) and "can't start new thread" in str(fault):
         return "no more threads can be had here: raise the limit (ulimit -u), or give a lower --parallelism"
     if isinstance(fault, MemoryError):

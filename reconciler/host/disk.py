@@ -1,4 +1,4 @@
-"""The few things that state asks of a disk, one system call each, so that a test can stand in for a failing one."""
+"""The few disk operations that a state needs, one system call each. A test can replace them by a failing disk."""
 
 import os
 import stat
@@ -10,66 +10,68 @@ from reconciler.model.errors import StateError
 
 
 class File(Protocol):
-    """An open file that is written at given offsets."""
+    """An open file. Writes go to a given offset."""
 
     def write(self, offset: int, content: bytes) -> None:
-        """Write all of `content` at `offset`. Raises `OSError`."""
+        """Write all of `content` at `offset`, in bytes. Raises `OSError`."""
 
     def allocate(self, size_bytes: int) -> None:
-        """Take disk space up to `size_bytes`; new bytes read as zero. Raises `OSError`."""
+        """Allocate disk space, so that the file has at least `size_bytes`. New bytes are zero. Raises `OSError`."""
 
     def sync(self) -> None:
-        """Return once all that was written is on disk. Raises `OSError`; it is then unknown what is."""
+        """Return once everything that was written is on disk. Raises `OSError`; what is on disk is then unknown."""
 
     def read(self) -> bytes:
-        """The whole content, also of a file that has no name any more. Raises `OSError`."""
+        """The whole content, even if the file has no name any more. Raises `OSError`."""
 
     def close(self) -> None:
-        """Close without a flush."""
+        """Close the file, without a flush."""
 
 
 class Disk(Protocol):
-    """Paths and their content. A symbolic link in a path's last place is refused, never followed."""
+    """Files by path. A symbolic link as the last part of a path is refused."""
 
     def read(self, path: str) -> bytes | None:
-        """The whole content, None where there is no such file."""
+        """The whole content of a file, None where there is no file."""
 
     def create(self, path: str, mode: int) -> File:
-        """A new empty file; one of that name is removed first."""
+        """A new empty file with the permission bits `mode`. An older file of this name is removed first."""
 
     def rename(self, old: str, new: str) -> None:
-        """Put `old` in the place of `new` in one step, as its owner's; durable once the folder is synced."""
+        """Replace `new` by `old` in one step, and keep the owner of `new`. Durable after `sync_folder`."""
 
     def remove(self, path: str) -> None:
-        """Remove a file that is there; durable once the folder is synced."""
+        """Remove an existing file. Durable after `sync_folder`."""
 
     def sync_folder(self, path: str) -> None:
-        """Return once the names in the folder that holds `path` are on disk."""
+        """Return once the names in the folder that contains `path` are on disk."""
 
     def mode(self, path: str) -> int | None:
-        """The permission bits, None where there is no such file."""
+        """The permission bits of a file, None where there is no file."""
 
     def hold(self, path: str) -> AbstractContextManager[int | None]:
-        """Keep hold of the folder that `path` stands in.
+        """Hold the folder that contains `path` open.
 
-        Until the end, each path in that folder means this folder, even if its name leads elsewhere by then.
-        Yields a descriptor of the folder, None where the disk has none. Raises `OSError` where it can't be opened.
+        Until the end of the block, every path in that folder means this folder, even if its name then leads elsewhere.
+        Yields a descriptor of the folder, None for a disk without descriptors. Raises `OSError` where the folder can't
+        be opened.
         """
 
     def stamp(self, path: str) -> object:
-        """What changes when the file is written to, or another file takes its place; None where there is no file.
+        """A value that changes when the file is written to or replaced, None where there is no file.
 
-        The stamp may also change while the content stays the same. Two stamps are compared with `==`.
+        The value may also change while the content stays the same. Compare two stamps with `==`.
         """
 
     def is_at(self, path: str, file: File) -> bool:
-        """Whether the open file is the one that stands at `path`."""
+        """Whether `path` is a name of the open file."""
 
 
 def replace(disk: Disk, path: str, content: bytes, mode: int, before_rename: Callable[[], None] = lambda: None) -> None:
-    """Put `content` at `path` so that after a crash either the old or the new content is there, whole.
+    """Replace the file at `path` by `content`. After a crash, either the old or the new content is there, complete.
 
-    `before_rename` is called right before the new file takes the old file's place. If it raises, the old file stays.
+    `mode` is the permission bits of the new file. `before_rename` is called right before the new file replaces the old
+    one. If it raises, the old file stays. Raises `OSError`.
     """
     temporary = f"{path}.tmp"
     file = disk.create(temporary, mode)
@@ -82,8 +84,8 @@ def replace(disk: Disk, path: str, content: bytes, mode: int, before_rename: Cal
             file.close()
         disk.rename(temporary, path)
     except BaseException:
-        with suppress(OSError):  # the disk is failing: what stays is removed by the next command
-            # A command that lost its lock has no right to a file of this name that another command made.
+        with suppress(OSError):  # The next command replaces a temporary file that stays.
+            # Another command may have made a file of the same name. Only our own file may be removed.
             if disk.is_at(temporary, file):
                 disk.remove(temporary)
         raise
@@ -91,9 +93,9 @@ def replace(disk: Disk, path: str, content: bytes, mode: int, before_rename: Cal
 
 
 def is_mounted_alone(path: str) -> bool:
-    """Whether a file is a mount of its own, as a container's volume may be: then no other can take its place.
+    """Whether the file at `path` is a mount point, as a container's volume may be. No other file can replace it then.
 
-    False where there is no such file, and where the system does not tell (only Linux does).
+    Returns False where there is no file, and on systems other than Linux.
     """
     try:
         return _mount_of(path, os.O_NOFOLLOW) != _mount_of(os.path.dirname(path) or ".", 0)
@@ -102,7 +104,7 @@ def is_mounted_alone(path: str) -> bool:
 
 
 def _mount_of(path: str, flags: int) -> str:
-    """The mount that a path lies on, as proc(5) numbers them. Raises `OSError`."""
+    """The line of /proc/self/fdinfo with the id of the mount that contains `path` (proc(5)). Raises `OSError`."""
     descriptor = os.open(path, getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK) | os.O_CLOEXEC | flags)
     try:
         with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as file:
@@ -112,11 +114,11 @@ def _mount_of(path: str, flags: int) -> str:
 
 
 class OsDisk:
-    """The real disk."""
+    """The disk of this machine."""
 
     def __init__(self) -> None:
         self._held: dict[str, list[int]] = {}
-        """The descriptors of the folders that are held, by the folder's name; the last one counts."""
+        """The open descriptors of held folders, by the folder's name. The last one of a folder is in use."""
 
     @contextmanager
     def hold(self, path: str) -> Iterator[int | None]:
@@ -190,7 +192,7 @@ class OsDisk:
         return isinstance(file, OsFile) and found is not None and (found.st_dev, found.st_ino) == file.identity
 
     def _keep_owner(self, path: str, replaced: str) -> None:
-        """Give a file the owner of the one that it is to replace, as far as that is allowed: root may."""
+        """Give `path` the owner and group of `replaced`, as far as the system allows it to this user."""
         before, now = self._stat(replaced), self._stat(path)
         if before is None or now is None or (before.st_uid, before.st_gid) == (now.st_uid, now.st_gid):
             return
@@ -202,7 +204,7 @@ class OsDisk:
                 os.chown(name, -1, before.st_gid, dir_fd=folder, follow_symlinks=False)
 
     def _at(self, path: str) -> tuple[str, int | None]:
-        """The name by which to reach a file, and the folder that it is relative to; None for the working directory."""
+        """A name and the folder that it is relative to; None stands for the working directory."""
         folder, name = os.path.split(path)
         held = self._held.get(folder)
         return (name, held[-1]) if held else (path, None)
@@ -216,13 +218,13 @@ class OsDisk:
 
 
 class OsFile:
-    """An open file on the real disk."""
+    """An open file on the disk of this machine."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         found = os.fstat(descriptor)
         self.identity = found.st_dev, found.st_ino
-        """What no other file has while this one is open."""
+        """The device and inode. No other file has the same pair while this file is open."""
 
     def read(self) -> bytes:
         pieces: list[bytes] = []
@@ -249,7 +251,7 @@ class OsFile:
 
 
 def _open_to_read(name: str, folder: int | None) -> int:
-    # O_NONBLOCK, since to open a pipe would wait for whoever writes to it.
+    # Without O_NONBLOCK, opening a named pipe would wait for a program that writes to the pipe.
     return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
 
 

@@ -1,7 +1,7 @@
-"""The one runner of git: its environment, its deadline, and the words for its failures.
+"""The one place that runs git: the environment, the deadline, and the errors.
 
-Git runs in a session of its own, so that Ctrl-C at the terminal does not reach it. Every command has a deadline.
-Git prints to temporary files, because an ssh that outlives git would hold a pipe open.
+Git runs in a session of its own, so Ctrl-C at the terminal does not reach git. Every command has a deadline. Git prints
+to temporary files, because an ssh process that outlives git would hold a pipe open.
 """
 
 import os
@@ -18,11 +18,11 @@ COMMAND_WITHIN_S = 60.0
 """The deadline of one git command."""
 
 _KEPT_BYTES = 64 * 1024
-"""So many bytes of what git says on stderr are kept."""
+"""The number of bytes of git's stderr that are kept."""
 
-# `git rev-parse --local-env-vars` lists those that name a repository; a hook, or an editor, sets them for its own.
-# GIT_CONFIG_* stay: they hold the user's own settings.
-_OF_A_REPOSITORY = re.compile(
+# The variables that name a repository, as `git rev-parse --local-env-vars` lists them. A hook or an editor may have set
+# them for another repository. The variables GIT_CONFIG_* are not among them, since they hold the user's own settings.
+_REPOSITORY_VARIABLES = re.compile(
     r"GIT_(DIR|WORK_TREE|INDEX_FILE|OBJECT_DIRECTORY|ALTERNATE_OBJECT_DIRECTORIES|COMMON_DIR|NAMESPACE|PREFIX"
     r"|INTERNAL_SUPER_PREFIX|IMPLICIT_WORK_TREE|GRAFT_FILE|NO_REPLACE_OBJECTS|QUARANTINE_PATH|TEMPLATE_DIR"
     r"|EXTERNAL_DIFF|TRACE.*|CURL_VERBOSE|SHALLOW_FILE|REPLACE_REF_BASE|ATTR_SOURCE|DEFAULT_HASH)"
@@ -30,17 +30,18 @@ _OF_A_REPOSITORY = re.compile(
 
 
 class Unrunnable(ReconcilerError):
-    """Git can't be started; `hint` says what to do about it."""
+    """Git can't be started. `hint` says what to do."""
 
 
 class Exhausted(Unrunnable):
-    """This machine has no processes, or no open files, left to run git with."""
+    """This machine has no process, or no open file, left to run git with."""
 
 
 class GitResult(NamedTuple):
-    """How a git command ended: its exit code, its output, and what it said on stderr.
+    """The result of a git command: its exit code, its stdout, and its stderr.
 
-    Where the deadline ended the command, `is_late` is True, the code is -1, and the last line of `err` says so.
+    Where the deadline ended the command, `is_late` is True, `code` is -1, and the last line of `err` names the
+    deadline.
     """
 
     code: int
@@ -50,9 +51,10 @@ class GitResult(NamedTuple):
 
 
 def run_git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes = b"") -> GitResult:
-    """Run git to its end, or to the deadline; `env` comes from `git_environment`.
+    """Run git to its end, or to its deadline. `env` comes from `git_environment`.
 
-    Raises `Exhausted` where no process or open file can be had, and `Unrunnable` where git can't be started at all.
+    Raises `Exhausted` where no process or open file can be had, and `Unrunnable` where git can't be started for another
+    reason.
     """
     try:
         return _run_git(arguments, env, stdin)
@@ -95,11 +97,11 @@ def _run_git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes) -> 
 def git_environment(env: Mapping[str, str], settings: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
     """The environment for a git command whose arguments name the repository.
 
-    `settings` are entries of git's configuration; they win over the entries that `env` brings. Git never prompts, and
-    its messages are in English.
+    `settings` are (name, value) entries of git's configuration, and override the entries in `env`. Git never asks a
+    question, and prints its messages in English.
     """
-    own = without_credentials(env)  # git hands its environment on to helpers, hooks and GIT_ASKPASS
-    kept = {name: value for name, value in own.items() if not _OF_A_REPOSITORY.fullmatch(name)}
+    own = without_credentials(env)  # Git passes its environment on to helpers, hooks and GIT_ASKPASS.
+    kept = {name: value for name, value in own.items() if not _REPOSITORY_VARIABLES.fullmatch(name)}
     try:
         first = int(kept.get("GIT_CONFIG_COUNT", "0"))
     except ValueError:

@@ -1,4 +1,7 @@
-"""A lock that dies with its holder: `flock` on a file of its own. Never stolen by age or process id."""
+"""A lock that ends with the program that holds it: `flock` on a separate lock file.
+
+The age of a lock and the process id of its holder never decide whether a lock is taken over.
+"""
 
 import fcntl
 import os
@@ -13,7 +16,7 @@ _POLL_S = 0.1
 
 
 class Lock:
-    """A lock that is held."""
+    """A lock that this program holds."""
 
     def __init__(self, descriptor: int, name: str, folder: int | None) -> None:
         found = os.fstat(descriptor)
@@ -21,9 +24,9 @@ class Lock:
         self._name, self._folder = name, folder
 
     def is_held(self) -> bool:
-        """Whether the lock file is still the one that was locked.
+        """Whether the lock file at the path is still the file that was locked.
 
-        If someone removed or replaced the file, another command can take the lock on the new file.
+        If the file was removed or replaced, another program can lock the new file.
         """
         try:
             there = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
@@ -41,35 +44,39 @@ def locked(
     folder: int | None = None,
     clock: Callable[[], float] = boot_s,
 ) -> Iterator[Lock]:
-    """Hold the lock file at `path`; `holder` (who, what, since) is shown to whoever finds it taken.
+    """Hold a lock on the file at `path` for the length of the block.
 
-    Tries for `timeout_s` by `clock`, pausing with `wait`, which returns True to give up early. `folder` is an open
-    descriptor of the folder that `path` stands in; without it the path is resolved each time. Raises `LockTaken`
-    after the timeout, `StateError` where the file can't be made.
+    `holder` (who, what, since) is shown to other programs that find the lock taken. This function tries for `timeout_s`
+    by `clock`. Between tries it calls `wait`, which pauses for a number of seconds and returns True to give up.
+    `folder` is an open descriptor of the folder that contains `path`; without it, the path is resolved at each try.
+    Raises `LockTaken` where another program holds the lock for the whole time, and `StateError` where the file can't be
+    made or locked.
     """
     place = _Place(path, path if folder is None else os.path.basename(path), folder)
     descriptor = _acquire(place, timeout_s, wait, clock)
     lock = Lock(descriptor, place.name, folder)
     try:
-        _sign(descriptor, holder)
+        _write_holder(descriptor, holder)
         yield lock
     finally:
-        # Removed while still held: whoever waits on this file then finds that it is no longer the one at `path`.
-        # Another file at `path` is the lock of another command, and stays.
-        with suppress(OSError):  # it stays, held by nobody, and serves the next
+        # The file is removed while it is locked. A program that waits for the file then finds that it is gone.
+        # Another file at `path` belongs to another program, and stays.
+        with suppress(OSError):  # A file that stays is not locked, and the next program uses it.
             if lock.is_held():
                 os.unlink(place.name, dir_fd=folder)
         os.close(descriptor)
 
 
 class _Place(NamedTuple):
+    """The lock file: its path for messages, and its name relative to the open folder, if there is one."""
+
     path: str
     name: str
     folder: int | None
 
 
-def _sign(descriptor: int, holder: dict[str, str]) -> None:
-    """Say in the lock file who holds it, where the disk lets us: the lock itself needs no byte of it."""
+def _write_holder(descriptor: int, holder: dict[str, str]) -> None:
+    """Write the holder to the lock file. The lock itself does not need the content, so a full disk is no error."""
     import json
 
     try:
@@ -80,7 +87,7 @@ def _sign(descriptor: int, holder: dict[str, str]) -> None:
 
 
 def _acquire(place: _Place, timeout_s: float, wait: Callable[[float], bool], clock: Callable[[], float]) -> int:
-    # Two tries at least: at the first it may be `holder_of` that looks at the file.
+    # There are at least two tries, since `holder_of` holds the lock for a moment.
     until_s = clock() + max(timeout_s, _POLL_S)
     while True:
         descriptor = _open(place)
@@ -117,7 +124,10 @@ def _open(place: _Place) -> int:
 
 
 def holder_of(path: str, folder: int | None = None) -> str:
-    """Who holds the lock file at `path`, for what and since when, "" for nobody; arguments are as in `locked`."""
+    """The holder of the lock on the file at `path`, in words; "" where no program holds it.
+
+    `folder` is as in `locked`.
+    """
     place = _Place(path, path if folder is None else os.path.basename(path), folder)
     try:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -131,7 +141,7 @@ def holder_of(path: str, folder: int | None = None) -> str:
     except OSError:
         return ""
     finally:
-        os.close(descriptor)  # which gives up the lock, too
+        os.close(descriptor)  # This also releases the lock.
     return ""
 
 

@@ -1,7 +1,7 @@
-"""Text that is safe to show, and marks for style that only the terminal turns into colours.
+"""Text that is safe to show, and marks for styles, which only the terminal turns into colours.
 
-A view writes `styled(Style.RED, field(name))`. What came from a manifest or a server goes through
-`field`, so that it stays on its line and can neither act on a terminal nor pose as a mark.
+A view writes `styled(Style.RED, field(name))`. Text from a manifest or a server goes through `field`. It then stays on
+its line, can't control a terminal, and can't look like a mark.
 """
 
 import re
@@ -9,10 +9,10 @@ from enum import StrEnum
 
 _BEGIN, _END = "\x01", "\x02"
 
-# Patterns are compiled when first needed: most texts are plain, and these take as long as a small plan.
-# Controls, halves, what is no character, what is not seen or turns text round (Cf, Zl, Zp and plane 14), and what
-# looks like a space and is none (Zs); not U+200C and U+200D, which shape letters, nor the number and verse signs
-# of Arabic, Syriac and Kaithi, nor the space of ideographic scripts.
+# The patterns are strings, since most texts need none of them, and compiling them all takes as long as a small plan.
+# This one matches control characters, surrogates, noncharacters, invisible and bidirectional characters (Cf, Zl, Zp and
+# plane 14), and characters that look like a space (Zs). It does not match U+200C and U+200D, which shape letters, the
+# number and verse signs of Arabic, Syriac and Kaithi, and the space of ideographic scripts.
 _HARMFUL = (
     "[\x00-\x1f\x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200b\u200e\u200f\u2028-\u202f\u205f-\u206f\ud800-\udfff"
     "\ufdd0-\ufdef\ufeff\ufff9-\ufffb\ufffe\uffff\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
@@ -25,11 +25,11 @@ _ANSI = {"r": "31", "g": "32", "y": "33", "b": "34", "c": "36", "m": "35", "w": 
 
 
 LAST_COLUMN = 40
-"""So many columns are enough for the last one of a table, whose text is broken into several lines."""
+"""The width that is enough for the last column of a table, whose text may take several lines."""
 
 
 class Style(StrEnum):
-    """The styles that a view may ask for, by the letter that marks them."""
+    """The styles of a view. The value is the letter in the mark."""
 
     RED = "r"
     GREEN = "g"
@@ -42,23 +42,23 @@ class Style(StrEnum):
 
 
 def field(text: str) -> str:
-    """Untrusted text on one line: control, bidi and invisible characters as visible escapes."""
+    """Untrusted text, on one line. Control, bidirectional and invisible characters are shown as escapes."""
     return text if text.isascii() and text.isprintable() else re.sub(_HARMFUL, _escape, text)
 
 
 def styled(style: Style, text: str) -> str:
-    """Text in a style; styles do not nest."""
+    """The text in a style, "" for an empty text. Styles do not nest."""
     return f"{_BEGIN}{style}{text}{_END}" if text else ""
 
 
 def width(text: str) -> int:
-    """How many columns the text takes at most, marks not counted."""
+    """An upper limit for the number of columns that the text takes. Marks take none."""
     bare = re.sub(_MARKS, "", text) if _BEGIN in text or _END in text else text
     return len(bare) if bare.isascii() else sum(map(_columns_of, bare))
 
 
 def clip(text: str, columns: int) -> str:
-    """The text, with an ellipsis in the place of what goes beyond so many columns; a mark that is open is closed."""
+    """The text, cut to a number of columns with an ellipsis at the end. A mark that is open at the cut is closed."""
     if width(text) <= columns:
         return text
     parts: list[str] = []
@@ -76,11 +76,11 @@ def clip(text: str, columns: int) -> str:
 
 
 def wrapped(text: str, columns: int) -> str:
-    """The text with each line broken between words, so that no line takes more than so many columns.
+    """The text, with each line broken between words so that no line takes more than a number of columns.
 
-    What follows a break is indented to where the last column of the line begins, or else a little deeper than the line.
-    A command that ends a line, and what stands in backticks, is never broken: it has to work where it is pasted. A word
-    that is longer than a line stays whole.
+    The rest of a broken line is indented to the line's last column, or else a little deeper than the line. A command at
+    the end of a line and text in backticks are never broken, because the user pastes them. A word that is longer than a
+    line stays whole.
     """
     return "\n".join(_wrapped_line(line, columns) if width(line) > columns else line for line in text.split("\n"))
 
@@ -101,7 +101,7 @@ def _wrapped_line(line: str, columns: int) -> str:
 
 
 def _hang_of(line: str, columns: int) -> int:
-    """How far the rest of a line is indented: to its last column, where half of the width or enough is left for it."""
+    """The indentation of the rest of a line: its last column, where enough of the width is left for it."""
     bare = re.sub(_MARKS, "", line)
     starts = [width(bare[: gap.end()]) for gap in re.finditer(r"(?<=\S)  +(?=\S)", bare)]
     fitting = [start for start in starts if start <= max(columns // 2, columns - LAST_COLUMN)]
@@ -110,12 +110,12 @@ def _hang_of(line: str, columns: int) -> int:
 
 
 def _columns_of(character: str) -> int:
-    """How many columns a character takes; terminals differ on some, and none takes more."""
+    """The number of columns that a character takes. Terminals differ; none takes more than this."""
     if character.isascii():
         return 1
     import unicodedata
 
-    if character == "\ufe0f":  # makes an emoji of the character before it, which may then be wide
+    if character == "\ufe0f":  # It turns the character before it into an emoji, which may be one column wider.
         return 1
     if unicodedata.category(character) in ("Mn", "Me", "Cf") or "\u1160" <= character <= "\u11ff":
         return 0
@@ -123,14 +123,15 @@ def _columns_of(character: str) -> int:
 
 
 def pad(text: str, columns: int) -> str:
-    """The text with spaces after it, up to a width."""
+    """The text with spaces after it, so that it takes at least this number of columns."""
     return text + " " * (columns - width(text))
 
 
 def printable(text: str, *, color: bool) -> str:
-    """What may go to a terminal or a CI log: marks as colours or dropped, all else harmless.
+    """Text for a terminal or a CI log. Marks become colours, or are dropped; other control characters become escapes.
 
-    Line ends and tabs stay. A line that GitHub or Azure would take for a command is broken up.
+    Line ends and tabs stay. A line that GitHub or Azure would take for a workflow command is changed so that it is
+    none.
     """
     parts: list[str] = []
     at = 0
@@ -141,13 +142,13 @@ def printable(text: str, *, color: bool) -> str:
             code = _ANSI.get(mark.group(1) or "", "0")
             parts.append(f"\x1b[{code}m")
     parts.append(_harmless(text[at:]))
-    # Only now: what stands on two sides of a mark is one text once the mark is dropped.
+    # Commands are looked for last, since dropping a mark joins the texts on both sides of the mark.
     whole = _without_commands("".join(parts))
     return re.sub(_COMMAND_LINE, r"\1\\", whole) if "::" in whole else whole
 
 
 def log_field(text: str) -> str:
-    """`field`, and no CI log finds a `##[` command in it."""
+    """`field`, changed so that no CI service finds a `##[` command in it."""
     return _without_commands(field(text))
 
 

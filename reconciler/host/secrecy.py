@@ -1,4 +1,4 @@
-"""Credentials: where the environment holds them, and how they are taken out of texts, also out of an encoding."""
+"""Credentials: where the environment holds them, and how they are removed from texts, even from encoded texts."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,35 +6,38 @@ from threading import Lock
 
 REDACTED = "[redacted]"
 CREDENTIAL_VARIABLES = ("BYTENITE_ACCESS_TOKEN", "BYTENITE_API_KEY")
-"""The variables of the environment that hold a credential of the service."""
+"""The environment variables that hold a credential of the service."""
 
-_NO_CHILDS = (*CREDENTIAL_VARIABLES, "RECONCILER_TOKEN")
-"""What no child program has a need of; the last one is the Action's, for the forge."""
+_NOT_FOR_CHILDREN = (*CREDENTIAL_VARIABLES, "RECONCILER_TOKEN")
+"""The variables that no child program needs. The last one is the Action's token for the forge."""
 
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 _SHORTEST_USER, _SHORTEST_PASSWORD, _SHORTEST_ENCODED = 8, 4, 8
-"""What is shorter is a part of common words, and taking it out of texts would leave none of them readable."""
+"""Shorter texts are part of common words. Removing them would make every message unreadable."""
 
 _DEEPEST = 6
-"""Encodings within one another that are undone."""
+"""The number of nested encodings that are undone."""
 
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
 def without_credentials(env: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a child program, without the credentials that it has no need of."""
-    return {name: value for name, value in env.items() if name not in _NO_CHILDS}
+    """The environment for a child program, without the credentials that the child does not need."""
+    return {name: value for name, value in env.items() if name not in _NOT_FOR_CHILDREN}
 
 
 def proxy_secrets(env: Mapping[str, str]) -> Iterator[str]:
-    """What the environment's proxies have of users and passwords."""
+    """The users and passwords in the proxy variables of the environment."""
     for name in _PROXY_VARIABLES:
         for variable in (name, name.upper()):
             yield from secrets_in_url(env.get(variable, ""))
 
 
 def secrets_in_url(url: str) -> tuple[str, ...]:
-    """The user and password of a URL, and each alone where it is no common word; as written, and decoded."""
+    """The user and password of a URL, as written and decoded: as one text, and separately.
+
+    A user or a password that is short enough to be a common word is left out of the separate ones.
+    """
     userinfo, separator, _ = url.partition("://")[2].partition("/")[0].rpartition("@")
     if not separator:
         userinfo = url.partition("/")[0].rpartition("@")[0]
@@ -50,7 +53,7 @@ def secrets_in_url(url: str) -> tuple[str, ...]:
 
 
 class Secrets:
-    """The credentials that no text may show; safe for use by many threads."""
+    """The credentials that no text may show. Many threads may use one object."""
 
     def __init__(self, known: Iterable[str | None] = ()) -> None:
         self._turn = Lock()
@@ -61,30 +64,35 @@ class Secrets:
                 self.add(secret)
 
     def add(self, secret: str) -> None:
-        """Let no text show this one from now on."""
+        """Add a credential, which `redact` then removes."""
         with self._turn:
             known = sorted({*self._known, secret}, key=len, reverse=True)
             self._encoded = [form for each in known if len(each) >= _SHORTEST_ENCODED for form in _in_base64(each)]
             self._known = known
 
     def redact(self, text: str) -> str:
-        """The text without any of them."""
+        """The text with each credential replaced by `REDACTED`. A text with an encoded credential is replaced as a
+        whole.
+        """
         for secret in self._known:
-            # The second form is how some services write a slash in JSON.
+            # Some services write a slash in JSON as `\/`.
             text = text.replace(secret, REDACTED).replace(secret.replace("/", "\\/"), REDACTED)
-        # In an encoding it has no place of its own that could be cut out, so all of the text goes.
+        # The place of a secret in an encoded text is unknown, so the whole text is removed.
         return REDACTED if any(map(self._shows_secret, _decoded(text))) else text
 
     def _shows_secret(self, text: str) -> bool:
         if any(secret in text for secret in self._known):
             return True
-        # Base64 may be broken into lines, and have two other characters in URLs (RFC 4648, 5).
+        # Base64 may be broken into lines. In URLs, `-` and `_` stand for `+` and `/` (RFC 4648, section 5).
         packed = "".join(text.split()).replace("-", "+").replace("_", "/")
         return any(form in packed for form in self._encoded)
 
 
 def _in_base64(secret: str) -> Iterator[str]:
-    """The secret as base64 shows it within a longer text: by where it begins, without the characters at its edges."""
+    """The three forms of a secret in the base64 of a longer text, which depend on the secret's offset modulo 3.
+
+    Characters that also depend on the text around the secret are left out.
+    """
     from base64 import b64encode
 
     content = secret.encode()
@@ -94,7 +102,10 @@ def _in_base64(secret: str) -> Iterator[str]:
 
 
 def _decoded(text: str) -> Iterator[str]:
-    """The text, and with the encodings undone that a service may echo in: of URLs, HTML and JSON, nested too."""
+    """The text, and the text with encodings undone: percent encoding, HTML entities and JSON escapes, also nested.
+
+    A service may repeat a credential in one of these encodings.
+    """
     yield text
     if not any(mark in text for mark in "%&\\"):
         return

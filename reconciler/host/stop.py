@@ -5,11 +5,11 @@ import time
 from typing import Protocol
 
 _SLICE_S = 0.2
-"""No wait is longer in one piece: a signal may arrive after a thread looked at the flag, and before it sleeps."""
+"""The longest single wait. A signal may set the flag after a thread has read it and before the thread sleeps."""
 
 
 class Flag(Protocol):
-    """What a `Stop` and a `threading.Event` have in common."""
+    """The interface that a `Stop` and a `threading.Event` share."""
 
     def is_set(self) -> bool:
         """Whether `set` was called."""
@@ -18,14 +18,15 @@ class Flag(Protocol):
         """Set the flag."""
 
     def wait(self, timeout: float | None = None, /) -> bool:
-        """Wait for the flag, for so many seconds at most; returns whether it is set."""
+        """Wait until the flag is set, for `timeout` seconds at most. Returns whether the flag is set."""
 
 
 class Stop:
-    """Whether nothing new may start. Every method may be called from any thread, `set` from a signal handler too.
+    """A flag that says that nothing new may start. Any thread may call its methods, and a signal handler may call
+    `set`.
 
-    The `set` of a `threading.Event` may not: a signal that arrives within `Event.wait` runs its handler while the same
-    thread holds the lock of the event, and the handler would wait for that lock for ever.
+    A signal handler may not call the `set` of a `threading.Event`. The signal may interrupt `Event.wait` in the same
+    thread, which then holds the lock of the event. The handler would wait for that lock for ever.
     """
 
     def __init__(self) -> None:
@@ -37,13 +38,13 @@ class Stop:
         return self._is_set
 
     def set(self) -> None:
-        """Set the flag, for good, and wake whoever waits for it."""
+        """Set the flag, which is never cleared, and wake every thread that waits for it."""
         self._is_set = True
         with self._condition:
             self._condition.notify_all()
 
     def wait(self, timeout_s: float | None = None, /) -> bool:
-        """Wait until the flag is set, for `timeout_s` at most; returns whether it is."""
+        """Wait until the flag is set, for `timeout_s` at most. Returns whether the flag is set."""
         until_s = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._is_set:
             left_s = _SLICE_S if until_s is None else until_s - time.monotonic()

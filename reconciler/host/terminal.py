@@ -1,4 +1,4 @@
-"""The only module that writes to the terminal. It makes text harmless before it writes it."""
+"""The only module that writes to the terminal. Every text is made harmless before it is written."""
 
 import os
 import sys
@@ -6,22 +6,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TextIO, cast
 
+import click
+
 from reconciler.host.safe_text import clip, log_field, printable, wrapped
 from reconciler.model.commands import Given, with_place
 
 _BAR_COLUMNS = 36
 _BESIDE_BAR_COLUMNS = 44
-"""The most columns that the label, the count and the remaining time take beside a bar."""
+"""The most columns that the label, the count and the remaining time take beside a progress bar."""
 _FEWEST_COLUMNS = 40
-"""Text is not broken into lines that are shorter."""
+"""Lines are never broken to fewer columns than this."""
 _ERASE_LINE = "\r\x1b[K"
 
 
 class Terminal:
-    """Writes answers to stdout, and remarks to stderr.
+    """Writes answers to stdout and remarks to stderr.
 
-    Each command that a text names gets the paths and the options in `given`. Where a stream can't be written, which
-    must not end an apply that has begun, its text is lost, and `trouble` is the reason. A closed pipe is no trouble.
+    Each command in a text gets the paths and the options in `given`. A stream that can't be written to must not end an
+    apply that has begun: the text is lost, and `trouble` holds the reason. A closed pipe is no trouble.
     """
 
     def __init__(self, out: TextIO, err: TextIO, env: Mapping[str, str], *, no_color: bool) -> None:
@@ -38,18 +40,18 @@ class Terminal:
 
     @property
     def interactive(self) -> bool:
-        """Whether a person can answer."""
+        """Whether a person can answer a question."""
         return sys.stdin is not None and sys.stdin.isatty() and self._err.isatty()
 
     def answer(self, text: str, *, is_prose: bool = False) -> None:
-        """Write text for people to stdout, and a newline. Prose is broken between words where a terminal is narrow."""
+        """Write text and a newline to stdout. Prose is broken between words to the width of the terminal."""
         self._write(self._out, self._shown(text, to_answer=True, is_prose=is_prose))
 
     def page(self, text: str) -> None:
-        """Write a long text for people to stdout. At a terminal a pager shows it, as git shows its log.
+        """Write a long text to stdout. At a terminal, a pager shows the text, as git does with its log.
 
-        The pager is PAGER, by default `less`, which ends by itself where the text fits on one screen. PAGER=cat, a dumb
-        terminal and a CI run have none.
+        The pager is the command in PAGER, and `less` by default, which ends at once where the text fits on one screen.
+        There is no pager with PAGER=cat, on a dumb terminal, or in a CI run.
         """
         pager = self._env.get("PAGER", "less")
         is_wanted = pager.strip() not in ("", "cat") and not self._env.get("CI") and self._env.get("TERM") != "dumb"
@@ -58,7 +60,7 @@ class Terminal:
             self._write(self._out, shown)
 
     def document(self, text: str) -> None:
-        """Write a document to stdout as it is. Its format must have made it harmless."""
+        """Write a document to stdout, unchanged. The document's format must have made it harmless."""
         self._write(self._out, text)
 
     def commands(self, lines: Iterable[str]) -> None:
@@ -67,23 +69,23 @@ class Terminal:
             self._write(self._out, text)
 
     def remark(self, text: str) -> None:
-        """Write prose for people to stderr, and a newline."""
+        """Write prose and a newline to stderr."""
         self._write(self._err, self._shown(text, to_answer=False, is_prose=True))
 
     def _shown(self, text: str, *, to_answer: bool, is_prose: bool) -> str:
-        """The text as it is written: commands complete, in colours and in lines that fit, and harmless."""
+        """The text as it is written: commands are complete, lines fit the terminal, and the text is harmless."""
         placed = with_place(text, self.given)
         columns = self.columns(to_answer=to_answer) if is_prose else None
         broken = placed if columns is None else wrapped(placed, max(columns, _FEWEST_COLUMNS))
         return printable(broken, color=self._color_out if to_answer else self._color_err)
 
     def _was_paged(self, pager: str, text: str) -> bool:
-        """Have a pager show the text. Returns False where there is no such program."""
+        """Show a text in a pager. Returns False where there is no such program."""
         import signal
         import subprocess
 
         env = {"LESS": "FRX", "LV": "-c", **self._env}
-        # Ctrl-C is for the pager, which may stop a search by it.
+        # Ctrl-C goes to the pager, where it may end a search.
         before = signal.signal(signal.SIGINT, lambda *_: None)
         try:
             shown = subprocess.run(["sh", "-c", pager], input=f"{text}\n".encode(), env=env, check=False)
@@ -94,13 +96,13 @@ class Terminal:
         return shown.returncode not in (126, 127)
 
     def urgent(self, text: str) -> None:
-        """Write to stderr, not through its buffer, which a signal may have interrupted in the middle of a write."""
+        """Write to stderr without its buffer, which a signal may have interrupted in the middle of a write."""
         start = _ERASE_LINE if self._has_bar else ""
         with suppress(OSError):
             os.write(self._err.fileno(), f"{start}{printable(text, color=False)}\n".encode())
 
     def ask(self, question: str) -> str:
-        """Ask on stderr and read a line from stdin. Returns "" where the input ends or the terminal is gone."""
+        """Write a question to stderr and read a line from stdin. Returns "" at the end of input."""
         try:
             self._err.write(printable(question, color=self._color_err))
             self._err.flush()
@@ -109,7 +111,7 @@ class Terminal:
             return ""
 
     def columns(self, *, to_answer: bool) -> int | None:
-        """The width of the terminal behind stdout, or else behind stderr; None where the stream is no terminal."""
+        """The width of the terminal at stdout (`to_answer`) or at stderr, None where the stream is no terminal."""
         stream = self._out if to_answer else self._err
         try:
             return os.get_terminal_size(stream.fileno()).columns or None if stream.isatty() else None
@@ -117,9 +119,9 @@ class Terminal:
             return None
 
     def fitting(self, line: str, *, to_answer: bool) -> tuple[str, bool]:
-        """The line, cut to the width of the terminal, and whether nothing was cut.
+        """The line, cut to the width of the terminal, and whether the line is complete.
 
-        Its commands have the paths and the options in `given`, so pass it to `progress` and not to `answer`.
+        Its commands have the paths and the options in `given`, so the line is for `progress` and not for `answer`.
         """
         completed = with_place(line, self.given)
         columns = self.columns(to_answer=to_answer)
@@ -128,10 +130,10 @@ class Terminal:
 
     @contextmanager
     def progress(self, total: int) -> Iterator[Callable[[Sequence[str], int, bool], None]]:
-        """Show lines as they come. At a terminal, a bar of `total` steps stands below them.
+        """Show lines as they come. At a terminal, a bar of `total` steps stands below the lines.
 
-        Yields `tell(lines, steps, to_answer)`, which writes lines to stdout, or else to stderr, and advances the bar.
-        The lines must be as `fitting` returns them.
+        Yields `show(lines, steps, to_answer)`, which writes lines to stdout (`to_answer`) or to stderr, and advances
+        the bar. The lines must come from `fitting`.
         """
 
         def write(lines: Sequence[str], to_answer: bool) -> None:
@@ -143,24 +145,22 @@ class Terminal:
         if not self._can_have_bar or total < 2 or room < 1:
             yield lambda lines, steps, to_answer: write(lines, to_answer)
             return
-        import click
-
         file = cast("TextIO", _Lossy(self._err))
-        # With `color` click would hide the cursor, and a command that is killed could not show it again.
+        # With `color`, click would hide the cursor, and a command that is killed could not show the cursor again.
         bar = click.progressbar(
             length=total, label="applying", show_pos=True, file=file, color=False, width=min(room, _BAR_COLUMNS)
         )
         with bar:
             self._has_bar = True
 
-            def tell(lines: Sequence[str], steps: int, to_answer: bool) -> None:
+            def show(lines: Sequence[str], steps: int, to_answer: bool) -> None:
                 if lines:
                     file.write(_ERASE_LINE)
                     file.flush()
                     write(lines, to_answer)
                 bar.update(steps)
 
-            yield tell
+            yield show
         self._has_bar = False
 
     def _write(self, stream: TextIO, text: str) -> None:
@@ -168,18 +168,18 @@ class Terminal:
             stream.write(text if text.endswith("\n") else text + "\n")
             stream.flush()
         except OSError as fault:
-            # A reader that closed the pipe, such as `head`, has read enough.
+            # A program that closed the pipe, such as `head`, has read enough.
             if not isinstance(fault, BrokenPipeError):
                 name = "stdout" if stream is self._out else "stderr"
                 self.trouble = self.trouble or f"{name} can't be written: {fault.strerror}"
-            # The rest of the buffer is written at the exit, which must not fail then.
+            # Python writes the rest of the buffer at exit. That write must not fail.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         except UnicodeEncodeError:
             stream.write(text.encode("ascii", "backslashreplace").decode() + "\n")
 
 
 class _Lossy:
-    """A stream that drops what can't be written, since a terminal that went away must not end an apply."""
+    """A stream that drops text that can't be written. A terminal that went away must not end an apply."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

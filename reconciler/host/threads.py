@@ -1,4 +1,4 @@
-"""Work for several threads, on a machine that may have fewer to give than were asked for."""
+"""Work for several threads, on a machine that may not have as many threads as are wanted."""
 
 import resource
 from collections.abc import Callable, Iterable
@@ -13,16 +13,18 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 _SPARE_FILES = 12
-"""Open files that are needed beside connections: the journal and its successor, a new state, what git is given."""
+"""The open files that are needed besides connections: journals, a new state file, and the files for git."""
 
 _ENOUGH_FILES = 4096
+"""The limit on open files that is always enough."""
 
 
 class WorkerPool:
-    """Up to `size` threads that carry out tasks in the order in which they are given.
+    """Up to `size` threads that run tasks in the order of submission.
 
-    A thread is started for each task until there are enough. If the machine gives no more of them, those that there
-    are do it all; if it gave none, the tasks are done by whoever waits for them (`help`).
+    A thread is started for each task until there are `size` threads. If the machine can start no more threads, the
+    running threads do all the tasks. If the machine can start none at all, the threads that wait for results do the
+    tasks (`help`).
     """
 
     def __init__(self, size: int) -> None:
@@ -37,7 +39,7 @@ class WorkerPool:
         self.close(cancel=exception[0] is not None)
 
     def submit(self, work: Callable[..., _Result], *arguments: Any) -> "Future[_Result]":
-        """Have it done, after all that was given before."""
+        """Run `work` with these arguments, after all earlier tasks. Returns the future of the result."""
         future: Future[_Result] = Future()
         self._tasks.put(_Task(future, work, arguments))
         if len(self._threads) < self._size:
@@ -51,7 +53,7 @@ class WorkerPool:
         return future
 
     def help(self) -> None:
-        """Without any thread, carry out one task that waits; else do nothing."""
+        """Run one waiting task, if the pool could start no thread. Does nothing otherwise."""
         if not self._threads:
             with suppress(Empty):
                 task = self._tasks.get_nowait()
@@ -59,13 +61,13 @@ class WorkerPool:
                     task.carry_out(BaseException)
 
     def result(self, future: "Future[_Result]") -> _Result:
-        """What came of a task. Raises what the task raised."""
+        """The result of a task. Waits for the task, and raises the error that the task raised."""
         while not self._threads and not future.done():
             self.help()
         return future.result()
 
     def close(self, *, cancel: bool = False) -> None:
-        """Wait for all tasks to end; with `cancel`, those that have not begun are dropped."""
+        """Wait until all tasks have ended. With `cancel`, drop the tasks that have not begun."""
         with suppress(Empty):
             while cancel or not self._threads:
                 task = self._tasks.get_nowait()
@@ -88,7 +90,11 @@ class _Task:
         self._arguments = arguments
 
     def carry_out(self, passes: Any) -> None:
-        """Do it, and keep what comes of it. Of what is no `Exception`, that of the type `passes` is raised here too."""
+        """Run the task, and set the result or the error of its future.
+
+        An error that is not an `Exception`, such as `KeyboardInterrupt`, is also raised here if it is of the type
+        `passes`.
+        """
         if not self.future.set_running_or_notify_cancel():
             return
         try:
@@ -104,7 +110,7 @@ class _Task:
 
 
 def map_in_order(work: Callable[[_Item], _Result], items: Iterable[_Item], size: int) -> list[_Result]:
-    """The results of all items, in their order, by up to `size` threads at once. Raises what the first one raised."""
+    """The results of `work` for all items, in the items' order. Raises the error of the first item that failed."""
     pool = WorkerPool(max(1, size))
     try:
         futures = [pool.submit(work, item) for item in items]
@@ -114,9 +120,10 @@ def map_in_order(work: Callable[[_Item], _Result], items: Iterable[_Item], size:
 
 
 def affordable_connections(wanted: int, files_each: int) -> int:
-    """How many connections to have at most, of `files_each` open files each: `wanted`, or as many as are left, or 1.
+    """The number of connections to open: `wanted`, or fewer where open files are scarce, and at least 1.
 
-    Raises the limit on open files first, as far as that is allowed without more rights.
+    A connection needs `files_each` open files. This function first raises the soft limit on open files, as far as the
+    hard limit allows.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < _ENOUGH_FILES and (hard == resource.RLIM_INFINITY or hard > soft):
