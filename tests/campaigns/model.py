@@ -376,11 +376,11 @@ class Months(RuleBasedStateMachine):
 
     @rule(refresh=st.booleans(), prune=st.booleans(), keep=st.booleans())
     def plan(self, refresh: bool, prune: bool, keep: bool) -> None:
-        before = self.world.disk.changes, len(self.world.book.done), len(self.world.changing)
+        before = self.world.disk.changes, len(self.world.database.done), len(self.world.changing)
         plan = self.world.plan(refresh=refresh, prune=prune)
         if not refresh:
             assert self.world.plan(refresh=refresh, prune=prune) == plan
-        after = self.world.disk.changes, len(self.world.book.done), len(self.world.changing)
+        after = self.world.disk.changes, len(self.world.database.done), len(self.world.changing)
         assert after == before, "a plan wrote something"
         if keep:
             self.saved = plan
@@ -436,7 +436,7 @@ class Months(RuleBasedStateMachine):
         self._apply()
         if name == other or any(action.kind is not ActionKind.NOOP for action in world.plan(refresh=False).actions):
             return
-        ours, first, disk = self.jobs, len(world.book.done), world.disk
+        ours, first, disk = self.jobs, len(world.database.done), world.disk
         versions, old = self.versions, disk.read(STATE)
         self._edit(other, other_edit)
         theirs = self.jobs
@@ -500,10 +500,10 @@ class Months(RuleBasedStateMachine):
         self.world.set_guards({"maxDelete": 0, "maxAbort": 0})
         plan = self.world.plan(refresh=False, prune=True)
         shown = {(call.method, call.path) for action in plan.actions for call in action.calls}
-        at = len(self.world.book.done)
+        at = len(self.world.database.done)
         ended = self._apply(saved=how(plan))
         assert shown.issuperset(ended.changing), f"the tool plans no {set(ended.changing) - shown}"
-        guarded = [done for done in self.world.book.done[at:] if done.by_us and done.execution.verb is not Verb.RUN]
+        guarded = [done for done in self.world.database.done[at:] if done.by_us and done.execution.verb is not Verb.RUN]
         alone = [
             done for done in guarded if done.execution.job_id not in {a.id for a in plan.actions if len(a.calls) > 1}
         ]
@@ -582,9 +582,9 @@ class Months(RuleBasedStateMachine):
             began_s = datetime.fromisoformat(record.submitted_at).timestamp() if record.submitted_at else 0
             if abs(there.submitted_at - began_s) > INSTANT_S:
                 ran_since.add(record.id)
-        at = len(self.world.book.done)
+        at = len(self.world.database.done)
         self._apply()
-        for done in self.world.book.done[at:]:
+        for done in self.world.database.done[at:]:
             assert not (done.by_us and done.execution.verb is Verb.RUN and done.execution.job_id in ran_since), done
 
     @precondition(lambda self: self.doubts)
@@ -671,7 +671,7 @@ class Months(RuleBasedStateMachine):
     def _executed(self, until: Done | None = None) -> Counter[str]:
         """How often each engine job was run by us, by the ledger; before one of its lines, where that is given."""
         runs: Counter[str] = Counter()
-        for done in self.world.book.done:
+        for done in self.world.database.done:
             if done is until:
                 break
             runs[done.execution.job_id] += done.by_us and done.execution.verb is Verb.RUN
@@ -680,7 +680,7 @@ class Months(RuleBasedStateMachine):
     def _excuse_what_others_did(self) -> None:
         """A job that someone else did something to since our last run of it owes nothing: it may be their run."""
         left: dict[str, bool] = {}
-        for done in self.world.book.done:
+        for done in self.world.database.done:
             if not done.by_us:
                 left[done.execution.job_id] = True
             elif done.execution.verb is Verb.RUN:
@@ -688,7 +688,7 @@ class Months(RuleBasedStateMachine):
         self.account.excuse([job_id for job_id, touched in left.items() if touched])
 
     def _worked(self, op: str) -> bool:
-        return any(done.op == op for done in self.world.book.done)
+        return any(done.op == op for done in self.world.database.done)
 
     def _edit(self, name: str, edit: Edit) -> None:
         what, value = edit
@@ -755,7 +755,7 @@ class Months(RuleBasedStateMachine):
                 config = wanted.get(job_id, EMPTY)
                 self.account.believe(job_id, records.get(job_id), config, reads=self.world.options.reads)
         self.doubts = {}
-        self.seen_done = len(self.world.book.done)
+        self.seen_done = len(self.world.database.done)
         self._note_doubts()
 
     def _accept_after_refusal(self) -> None:
@@ -824,7 +824,7 @@ class Months(RuleBasedStateMachine):
         if any("stale" in fault for fault in how.faults):
             self.disturbed.update(IDS)
             self.lagged.update(IDS)
-        records, at = state.jobs.values(), len(self.world.book.done)
+        records, at = state.jobs.values(), len(self.world.database.done)
         ended = self.world.apply(how, prune=prune, saved=saved)
         self._check_protected({record.id for record in records if record.protect}, at)
         if ended.refusal is not None:
@@ -862,16 +862,16 @@ class Months(RuleBasedStateMachine):
         state = self._state()
         records = {record.id: record for record in state.jobs.values()}
         assert len(records) == len(state.jobs), f"one engine job has two records: {state.jobs}"
-        book = self.world.book.done
-        for done in book:
+        database = self.world.database.done
+        for done in database:
             assert not done.by_us or done.op is not None, f"sent without an intent on disk: {done}"
         executed = self._executed()
         self._excuse_what_others_did()
         for job_id, times in executed.items():
             assert times <= self.account.asks[job_id], f"{job_id} was run {times} times: {self.account.asks[job_id]}"
-        newest = {d.execution.job_id: d for d in book[self.seen_done :] if d.by_us and d.execution.verb is Verb.RUN}
+        newest = {d.execution.job_id: d for d in database[self.seen_done :] if d.by_us and d.execution.verb is Verb.RUN}
         wanted = {job.id: job for job in self.jobs.values()}
-        for done in book[max(self.seen_done, self.counted_done) :]:
+        for done in database[max(self.seen_done, self.counted_done) :]:
             job = wanted.get(done.execution.job_id)
             is_restarted = done.execution.verb is Verb.ABORT and job is not None and job.state is Desired.RUNNING
             if done.by_us and (done.execution.verb is Verb.RUN or is_restarted):
@@ -886,7 +886,7 @@ class Months(RuleBasedStateMachine):
             ), f"a run of {job_id} is on record as {record}"
         for job_id, record in records.items():
             self.account.adopted(job_id, record)
-        self.seen_done = self.counted_done = len(book)
+        self.seen_done = self.counted_done = len(database)
         self._check_order(newest)
         self._check_settled(records)
         self._note_doubts()
@@ -919,7 +919,7 @@ class Months(RuleBasedStateMachine):
     def _check_protected(self, protected: set[str], at: int) -> None:
         """What was recorded as protected was neither aborted nor deleted, unless the manifest lifted that."""
         says = {job.id: job.protect for job in self.jobs.values() if job.protect is not None}
-        for done in self.world.book.done[at:]:
+        for done in self.world.database.done[at:]:
             if done.by_us and done.execution.verb is not Verb.RUN:
                 job_id = done.execution.job_id
                 assert not says.get(job_id, job_id in protected), f"{job_id} is protected: {done.execution}"
@@ -952,13 +952,13 @@ class Months(RuleBasedStateMachine):
             if op in there or doubt.verb is not Verb.RUN or job_id in self.disturbed:
                 continue
             record = records.get(job_id)
-            later = [d for d in self.world.book.done if d.by_us and d.execution.job_id == job_id and d.op != op]
+            later = [d for d in self.world.database.done if d.by_us and d.execution.job_id == job_id and d.op != op]
             if self._worked(op) and not (later and later[-1] is self._last_of(job_id)):
                 assert record is not None
                 assert doubt.run_token is None or doubt.run_token in record.run_tokens, "a consumed token was dropped"
 
     def _last_of(self, job_id: str) -> Any:
-        return [d for d in self.world.book.done if d.by_us and d.execution.job_id == job_id][-1]
+        return [d for d in self.world.database.done if d.by_us and d.execution.job_id == job_id][-1]
 
     def _check_outcomes(self, ended: Ended, records: dict[str, Record], executed: Counter[str]) -> None:
         in_doubt = False

@@ -26,7 +26,7 @@ from reconciler.engines.sandbox import answers, life
 from reconciler.engines.sandbox import service as service_module
 from reconciler.engines.sandbox.direct import DirectTransport
 from reconciler.engines.sandbox.faults import Faults, parse_fault
-from reconciler.engines.sandbox.life import Book, Execution
+from reconciler.engines.sandbox.life import Database, Execution
 from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.engines.sandbox.service import Options, Request, Service
 from reconciler.host import threads
@@ -270,7 +270,7 @@ class Done(NamedTuple):
     op: str | None
 
 
-class WatchedBook(Book):
+class WatchedDatabase(Database):
     """The sandbox's database in memory, its ledger at hand. No read is older than the settle time: so it is assumed."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -311,8 +311,11 @@ class WatchedTransport(DirectTransport):
         # What others do between the last look at the files and the request, nobody can see.
         world.fuse.pass_one(alone=method != "GET")
         world.count_request()
-        book = world.book
-        book.by_us, book.op = True, None if method == "GET" else world.intent_of(method, url.removeprefix(ENDPOINT))
+        database = world.database
+        database.by_us, database.op = (
+            True,
+            None if method == "GET" else world.intent_of(method, url.removeprefix(ENDPOINT)),
+        )
         if method != "GET":
             world.changing.append((method, url.removeprefix(ENDPOINT)))
         odd = world.next_odd_answer(method, url)
@@ -322,7 +325,7 @@ class WatchedTransport(DirectTransport):
             if odd is not None:
                 reply = self._whole(answers.Response(200, odd.body))
         finally:
-            book.by_us, book.op = False, None
+            database.by_us, database.op = False, None
         world.fuse.pass_one()
         return reply
 
@@ -472,7 +475,7 @@ class ModelWorld:
         self.fuse = Fuse()
         self.disk = MemoryDisk(self.fuse)
         self._now = 1_800_000_000.0
-        self.book = WatchedBook(self.clock)
+        self.database = WatchedDatabase(self.clock)
         self.options = Options(TOKEN, "", 3600, job_seconds, create_missing, reads)
         self.tells_config = True
         self.unreadable: frozenset[str] = frozenset()
@@ -505,7 +508,7 @@ class ModelWorld:
 
     def service(self, faults: Iterable[str] = ()) -> Service:
         parsed = Faults([parse_fault(text) for text in (*faults, *self._drain)])
-        return Service(self.book, parsed, self.options, self.clock, self.randbytes)
+        return Service(self.database, parsed, self.options, self.clock, self.randbytes)
 
     def store(self) -> FileStore:
         around = Surroundings(
@@ -571,8 +574,8 @@ class ModelWorld:
 
     def add_job(self, job: ServerJob) -> None:
         """Put a job on the server as if it had always been there."""
-        with self.book.transaction():
-            self.book.keep(job, None)
+        with self.database.transaction():
+            self.database.keep(job, None)
 
     def act(self, verb: Verb, job_id: str, body: bytes = b'{"config": {}}', fault: str = "") -> int:
         """Somebody else calls the service; returns the status."""
@@ -680,14 +683,14 @@ class ModelWorld:
 
     def beside(self, act: Callable[[], object]) -> None:
         """Do something as another program does while one is at work here."""
-        fuse, book = self.fuse, self.book
-        here = fuse.left, fuse.burnt, self.stop_at, self._odd, self.changing, book.by_us, book.op
+        fuse, database = self.fuse, self.database
+        here = fuse.left, fuse.burnt, self.stop_at, self._odd, self.changing, database.by_us, database.op
         held, self.disk.held = self.disk.held, []
         fuse.set(None)
         try:
             act()
         finally:
-            fuse.left, fuse.burnt, self.stop_at, self._odd, self.changing, book.by_us, book.op = here
+            fuse.left, fuse.burnt, self.stop_at, self._odd, self.changing, database.by_us, database.op = here
             self.disk.held = held
 
     def settle_doubt(self, name: str, *, applied: bool) -> str:
@@ -713,8 +716,8 @@ class ModelWorld:
         return next((record for record in self.state.jobs.values() if record.id == job_id), None)
 
     def server_job(self, job_id: str) -> ServerJob | None:
-        with self.book.transaction():
-            return self.book.find(job_id)[0]
+        with self.database.transaction():
+            return self.database.find(job_id)[0]
 
     def life_of(self, job_id: str) -> life.JobState | None:
         """What the job is at this moment, None where it is not there."""

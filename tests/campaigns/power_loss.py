@@ -34,7 +34,7 @@ from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.http.reply import Reply
 from reconciler.engines.sandbox.faults import SILENT, Faults, Kind, parse_fault
-from reconciler.engines.sandbox.life import Book, Execution, ReceivedCall
+from reconciler.engines.sandbox.life import Database, Execution, ReceivedCall
 from reconciler.engines.sandbox.life import Job as RemoteJob
 from reconciler.engines.sandbox.service import Options, Request, Service
 from reconciler.manifest import Manifest
@@ -422,7 +422,7 @@ class Clock:
 
 
 class Ledger:
-    """The book of the embedded server, in memory; keeps count of what people asked for.
+    """The database of the embedded server, in memory; keeps count of what people asked for.
 
     `budget` is how often each job may still run. An execution is `ours` while the tool's call is carried out.
     """
@@ -461,7 +461,7 @@ class Ledger:
         pass
 
     def last(self, job_id: str) -> Execution | None:
-        """The last that was done to a job."""
+        """Return the last execution of a job."""
         return next((execution for execution, _ in reversed(self.executions) if execution.job_id == job_id), None)
 
 
@@ -578,8 +578,8 @@ class Remote:
         return ops[0]
 
     def _service(self, rules: list[Any]) -> Service:
-        book = cast(Book, self.ledger)
-        return Service(book, Faults(rules), self._options, self.clock.read, self.random.randbytes)
+        database = cast(Database, self.ledger)
+        return Service(database, Faults(rules), self._options, self.clock.read, self.random.randbytes)
 
 
 JOB_NAMES = ("a", "b", "c")

@@ -113,7 +113,7 @@ class Project:
 
 @contextmanager
 def served_project(folder: Path, *faults: str, job_seconds: float = 1000) -> Iterator[Project]:
-    """A user's folder on a server that outlives the commands, keeps its book there, and misbehaves by these rules."""
+    """A user's folder on a server that outlives the commands, keeps its database there, with these faults."""
     with SandboxServer(
         folder / "server.db",
         access_token=TOKEN,

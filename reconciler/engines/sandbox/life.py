@@ -219,7 +219,7 @@ _SCHEMA = (
 )
 
 
-class Book:
+class Database:
     """The database: the jobs, the ledger of executions, and the calls that were received.
 
     All threads share one connection behind one lock. Every method but `close` must be called inside `transaction`. A

@@ -15,7 +15,7 @@ from typing import Any, Self, cast
 
 from reconciler.engines.sandbox.answers import Rejection, Response, reason
 from reconciler.engines.sandbox.faults import Fault, Faults, Kind
-from reconciler.engines.sandbox.life import Book
+from reconciler.engines.sandbox.life import Database
 from reconciler.engines.sandbox.service import Options, Request, Service
 from reconciler.host.stop import Stop
 from reconciler.model.errors import EngineError
@@ -70,13 +70,13 @@ class SandboxServer:
             raise ValueError("the sandbox needs an access token, or anyone could call it")
         self._db_path = db_path
         self._thread: threading.Thread | None = None
-        self._book = Book(db_path)
+        self._database = Database(db_path)
         options = Options(access_token, api_key, token_seconds, job_seconds, create_missing, reads)
-        service = Service(self._book, Faults(faults), options, clock, randbytes)
+        service = Service(self._database, Faults(faults), options, clock, randbytes)
         try:
             self._listener = _Listener(port, service, latency_s, clock)
         except (OSError, OverflowError) as error:
-            self._book.close()
+            self._database.close()
             raise EngineError(
                 f"can't listen on {HOST}:{port}: {error}", "Give another port, or 0 for a free one."
             ) from error
@@ -123,7 +123,7 @@ class SandboxServer:
             self._listener.stop()
             self._thread.join()
         self._listener.server_close()
-        self._book.close()
+        self._database.close()
 
     def __enter__(self) -> Self:
         self.start()

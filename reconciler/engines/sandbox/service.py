@@ -13,7 +13,17 @@ from urllib.parse import parse_qs, quote, unquote
 
 from reconciler.engines.sandbox.answers import JSON, Rejection, Response, done, failure, json_response
 from reconciler.engines.sandbox.faults import SILENT, Fault, Faults, Kind, Operation, spoil
-from reconciler.engines.sandbox.life import Book, Execution, Job, NotAllowed, ReceivedCall, abort, delete, run, to_wire
+from reconciler.engines.sandbox.life import (
+    Database,
+    Execution,
+    Job,
+    NotAllowed,
+    ReceivedCall,
+    abort,
+    delete,
+    run,
+    to_wire,
+)
 from reconciler.engines.sandbox.openapi import DEFAULT_PAGE, INT32_MAX, INT64_MAX, MAX_PAGE, openapi_document
 from reconciler.model.jobs import Config, Verb
 
@@ -73,13 +83,13 @@ class Service:
 
     def __init__(
         self,
-        book: Book,
+        database: Database,
         faults: Faults,
         options: Options,
         clock: Callable[[], float],
         randbytes: Callable[[int], bytes],
     ) -> None:
-        self._book = book
+        self._database = database
         self._faults = faults
         self._options = options
         self._clock = clock
@@ -106,11 +116,11 @@ class Service:
     ) -> tuple[Response, Fault | None]:
         request_id, now = self._new_id(), self._clock()
         try:
-            with self._book.transaction():
+            with self._database.transaction():
                 reply, fault = decide(request_id, now)
                 sent = None if fault is not None and fault.kind in SILENT else reply.status
                 text = "" if fault is None else fault.text
-                self._book.note(ReceivedCall(now, request.method, request.target, sent, text, request_id))
+                self._database.note(ReceivedCall(now, request.method, request.target, sent, text, request_id))
         except sqlite3.Error as error:
             broken = Rejection(503, "database failure", f"Nothing was done; the sandbox's database says: {error}.")
             return failure(request_id, broken), None
@@ -195,7 +205,7 @@ class Service:
 
     def _find(self, job_id: str) -> tuple[Job, Job | None]:
         """Return the job, and the stored job, or None for a job that is created now. Raises `Rejection`."""
-        stored, _ = self._book.find(job_id)
+        stored, _ = self._database.find(job_id)
         return self._living(job_id, stored), stored
 
     def _living(self, job_id: str, stored: Job | None) -> Job:
@@ -225,15 +235,15 @@ class Service:
         return self._changed(routed, stored, after, Verb.ABORT if after.deleted_at is None else Verb.DELETE, {})
 
     def _changed(self, routed: _RoutedRequest, stored: Job | None, after: Job, verb: Verb, config: Config) -> Response:
-        self._book.keep(after, stored)
-        self._book.enter(Execution(routed.job_id, verb, routed.now, routed.request_id, config))
+        self._database.keep(after, stored)
+        self._database.enter(Execution(routed.job_id, verb, routed.now, routed.request_id, config))
         made = "" if stored is not None else "the sandbox had never heard of this job and created it as a draft; "
         deleted_draft = verb is Verb.DELETE and routed.operation is Operation.ABORT
         what = {Verb.RUN: "run", Verb.ABORT: "aborted", Verb.DELETE: "deleted"}[verb]
         return done(routed.request_id, f"{made}{what}{', as it was never run' if deleted_draft else ''} (simulated)")
 
     def _read(self, routed: _RoutedRequest) -> Response:
-        stored, before = self._book.find(routed.job_id)
+        stored, before = self._database.find(routed.job_id)
         kind = None if routed.fault is None else routed.fault.kind
         job = self._living(routed.job_id, before if kind is Kind.STALE else stored)
         document = _to_wire(job, routed)
@@ -249,7 +259,7 @@ class Service:
         gone = count if kind is Kind.SHIFT else 0
         if kind is Kind.SAME_PAGE:
             offset = 0
-        total, jobs = self._book.page(min(limit, count) if kind is Kind.PAGE_CAP else limit, offset + gone)
+        total, jobs = self._database.page(min(limit, count) if kind is Kind.PAGE_CAP else limit, offset + gone)
         total = max(0, total - gone)
         more = offset + len(jobs) < total
         pagination = {"total": total, "offset": offset, "hasPrevious": offset > 0, "hasNext": more}
@@ -260,7 +270,7 @@ class Service:
         body = _json_object(routed.request)
         name, template_id, description = (_text(body, key) for key in ("name", "templateId", "description"))
         job = Job(self._new_id(), name, template_id, description, created_at=routed.now)
-        self._book.keep(job, None)
+        self._database.keep(job, None)
         return json_response({"job": to_wire(job, routed.now)})
 
 

@@ -18,7 +18,7 @@ from reconciler.engines.port import AnswerClass
 from reconciler.engines.sandbox import direct
 from reconciler.engines.sandbox.direct import DirectTransport
 from reconciler.engines.sandbox.faults import Faults, parse_fault
-from reconciler.engines.sandbox.life import Book, calls, ledger
+from reconciler.engines.sandbox.life import Database, calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.engines.sandbox.service import Options, Service
 from reconciler.model.jobs import Status, Verb
@@ -79,18 +79,18 @@ def counter() -> Callable[[int], bytes]:
     return lambda size: next(numbers).to_bytes(2, "big") * (size // 2) + b"\0" * (size % 2)
 
 
-class MemoryBook(Book):
+class MemoryDatabase(Database):
     """Closed once nobody holds it."""
 
     def __del__(self) -> None:
         self.close()
 
 
-def directly(fault: str, options: Options, pause: Callable[[float], object]) -> tuple[DirectTransport, Book]:
-    book = MemoryBook(":memory:")
+def directly(fault: str, options: Options, pause: Callable[[float], object]) -> tuple[DirectTransport, Database]:
+    database = MemoryDatabase(":memory:")
     faults = Faults([parse_fault(fault)] if fault else [])
-    service = Service(book, faults, options, lambda: START, counter())
-    return DirectTransport(service, clock=lambda: START, pause=pause, timeout_s=TIMEOUT_S), book
+    service = Service(database, faults, options, lambda: START, counter())
+    return DirectTransport(service, clock=lambda: START, pause=pause, timeout_s=TIMEOUT_S), database
 
 
 def replies(exchange: Exchange, endpoint: str, requests: list[tuple[str, str, str, bytes | None]]) -> list[Reply]:
@@ -136,12 +136,12 @@ def test_every_fault_means_what_it_means_on_the_wire(tmp_path: Path, fault: str)
     # Waiting out a deadline takes its time over a socket: one request shows it.
     requests = REQUESTS[1:2] if fault.startswith("run:") else REQUESTS[1:4]
     options = Options(TOKEN, KEY, 3600, 600, create_missing=True, reads=True)
-    transport, book = directly(fault, options, lambda seconds: None)
+    transport, database = directly(fault, options, lambda seconds: None)
     wire = list(over_a_socket(tmp_path / "db", fault, requests, reads=True))
     assert replies(transport.exchange, "http://127.0.0.1:1/v1/customer", requests) == wire
-    with book.transaction():
-        executions = book._sql.execute("SELECT count(*) FROM ledger").fetchone()[0]
-        seen = book._sql.execute("SELECT status, fault FROM calls ORDER BY seq").fetchall()
+    with database.transaction():
+        executions = database._sql.execute("SELECT count(*) FROM ledger").fetchone()[0]
+        seen = database._sql.execute("SELECT status, fault FROM calls ORDER BY seq").fetchall()
     assert executions == len(ledger(tmp_path / "db"))
     assert seen == [(call.status, call.fault) for call in calls(tmp_path / "db")]
     assert any(told for _, told in seen)
@@ -162,7 +162,7 @@ def test_it_reads_as_much_of_an_answer_as_the_network_does() -> None:
 
 def test_the_real_engine_works_over_it() -> None:
     options = Options("", KEY, 3600, 600, create_missing=True, reads=True)
-    transport, book = directly("run:reset:after:times=1", options, lambda seconds: None)
+    transport, database = directly("run:reset:after:times=1", options, lambda seconds: None)
     engine = ByteniteEngine(
         "http://127.0.0.1:1/v1/customer",
         Credentials(api_key=KEY),
@@ -178,6 +178,6 @@ def test_the_real_engine_works_over_it() -> None:
     assert engine.observe("a").status is Status.ACTIVE
     assert engine.send(run).kind is AnswerClass.REJECTED
     engine.close()
-    with book.transaction():
-        configs = book._sql.execute("SELECT config FROM ledger").fetchall()
+    with database.transaction():
+        configs = database._sql.execute("SELECT config FROM ledger").fetchall()
     assert [json.loads(config) for (config,) in configs] == [{"taskTimeout": 600}]

@@ -40,7 +40,7 @@ def apply(world: ModelWorld, job: Job, how: How = HONEST) -> Ended:
 
 
 def executions(world: ModelWorld) -> list[Verb]:
-    return [one.execution.verb for one in world.book.done]
+    return [one.execution.verb for one in world.database.done]
 
 
 def rests(world: ModelWorld) -> bool:
