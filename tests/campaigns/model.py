@@ -27,6 +27,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+import tally
 from model_account import Account
 from model_world import (
     HISTORY,
@@ -1065,6 +1066,8 @@ def main() -> None:
                 )
             played += size
             print(f"{played} played, no rule broken, {monotonic() - started_s:.0f} s", flush=True)
+    first, last = given.seed, given.seed + len(parts) - 1
+    print(tally.last_line("model", f"--seed {first} to {last} (other histories from {last + 1} on)", played, 0))
 
 
 def _broken(sequences: int, number: int) -> str:

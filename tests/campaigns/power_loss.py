@@ -28,6 +28,7 @@ from random import Random
 from typing import Any, NamedTuple, NoReturn, Protocol, cast
 from unittest.mock import patch
 
+import tally
 from lossy_disk import LossyDisk, PowerLoss
 from reconciler.apply import execute
 from reconciler.engines.bytenite.auth import Credentials
@@ -921,6 +922,8 @@ def _run_all(histories: int, seed: int, jobs: int) -> int:
         words = ", ".join(f"{counts[key]} {key}" for key in ("losses", "applies", "runs", "doubts") if counts[key])
         print(f"{kind}: {counts['histories']} histories: {words}")
     print(f"seed {seed}: {len(failures)} broken, in {time.monotonic() - started_s:.0f} s")
+    count = sum(one["histories"] for one in sums.values())
+    print(tally.last_line("power loss", f"--seed {seed} (other histories with any other)", count, len(failures)))
     for failure in failures:
         print(failure)
     return 1 if failures else 0
