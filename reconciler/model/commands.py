@@ -1,9 +1,8 @@
-"""The commands of this tool that a message names, and what makes them work where they are pasted.
+"""The commands of this tool that messages name, in a form that works when a user pastes it into a shell.
 
-A message has a command between backticks, as `command` writes it. Whoever prints the message knows what the command
-line said of paths, state and service, and passes the message through `with_place`: the same then holds for the command
-that the message names. Plans and other documents for machines keep the bare command, so that they do not depend on
-where they were made.
+`command` writes a command between backticks. `with_place` adds the paths, the state and the endpoint of the command
+line to each command in a message. Whatever prints a message calls `with_place` first. Plans and other documents for
+machines keep the bare commands, because these documents must not depend on where they were made.
 """
 
 import os
@@ -15,22 +14,22 @@ from typing import NamedTuple
 _COMMAND = re.compile(
     r"""`reconciler (?P<verb>(?:state )?[a-z]+)(?P<rest>(?:[^`'"]|'[^']*'|"[^"]*")*)`(?P<end>$)?""", re.MULTILINE
 )
-"""A command between backticks. A backtick that is quoted for the shell is part of the command."""
+"""A command between backticks. A backtick between quotes of the shell is part of the command."""
 
 _OPERANDS = {"diff": 2, "history": 1, "rerun": 1, "resolve": 1}
 _OPERANDS |= {"state forget": 1, "state mv": 2, "state push": 1, "state show": 1}
-"""How many words a command takes before the paths of the manifest; the others take none."""
+"""The number of operands that a command takes before the paths of the manifest; 0 for all other commands."""
 
 _WITH_PATHS = {*_OPERANDS, "apply", "drift", "fmt", "import", "plan", "status", "validate"}
 _WITH_PATHS |= {"state accept", "state list", "state pull"}
 _WITHOUT_STATE = {"fmt", "validate"}
 
 _VALUED = {"--allow", "--at", "--endpoint", "--format", "--out", "--plan", "--state"}
-"""Of the options that a message may name, those that take a value."""
+"""The options that take a value, among the options that messages name."""
 
 
 class Given(NamedTuple):
-    """What a command line said of where its command is about; () and "" where it said nothing."""
+    """The place that a command line names: paths, state and endpoint; () and "" for what it does not name."""
 
     paths: Sequence[str] = ()
     state_url: str = ""
@@ -38,9 +37,9 @@ class Given(NamedTuple):
 
 
 def command(verb: str, *operands: str, options: Sequence[str] = ()) -> str:
-    """A command of this tool as messages name it: between backticks, its words quoted for a POSIX shell.
+    """A command of this tool between backticks, with its words quoted for a POSIX shell.
 
-    `command("state show", "a job")` gives "`reconciler state show 'a job'`".
+    `command("state show", "a job")` returns "`reconciler state show 'a job'`".
     """
     dashed = any(word.startswith("-") for word in operands)
     words = [*options, "--", *operands] if dashed else [*operands, *options]
@@ -48,14 +47,14 @@ def command(verb: str, *operands: str, options: Sequence[str] = ()) -> str:
 
 
 def settling(job: str) -> str:
-    """How a person settles what is in doubt about a job: one command, and what to say in it otherwise."""
+    """The two commands, in words, with which a user settles the call in doubt of a job."""
     return f"{command('resolve', job, options=['--applied'])}, or the same with `--not-applied`"
 
 
 def with_place(text: str, given: Given) -> str:
-    """The text, each command in it with the paths, the --state and the --endpoint that were given.
+    """The text, with the given paths, --state and --endpoint added to each command in it.
 
-    A command that ends a line loses its backticks, so that the end of the line can be pasted as it is.
+    A command at the end of a line loses its backticks, so that the user can paste the end of the line.
     """
     return _COMMAND.sub(lambda found: _placed(found, given), text) if "`reconciler " in text else text
 
@@ -64,7 +63,7 @@ def _placed(found: "re.Match[str]", given: Given) -> str:
     verb, rest, ends_line = found["verb"], found["rest"], found["end"] is not None
     try:
         words = shlex.split(rest)
-    except ValueError:  # a text that only looks like a command of ours
+    except ValueError:  # the text only looks like a command of this tool
         return found[0]
     if verb in _WITH_PATHS and "--help" not in words:
         rest = _with_given(verb, rest, words, given)
@@ -78,7 +77,7 @@ def _with_given(verb: str, rest: str, words: Sequence[str], given: Given) -> str
     options += [] if has_endpoint or not given.endpoint else ["--endpoint", given.endpoint]
     paths = [] if "--plan" in words or _names_a_path(verb, words) else [_as_path(path) for path in given.paths]
     if verb == "history" and not _operands(words) and paths and os.path.isdir(paths[0]):
-        paths[0] = os.path.join(paths[0], "")  # else it would be taken for a job
+        paths[0] = os.path.join(paths[0], "")  # without the slash, `history` takes the folder for a job
     before, dashes, operands = rest.partition(" -- ")
     tail = "".join(f" {shlex.quote(path)}" for path in paths)
     added = "".join(f" {shlex.quote(word)}" for word in options)
@@ -86,13 +85,13 @@ def _with_given(verb: str, rest: str, words: Sequence[str], given: Given) -> str
 
 
 def _names_a_path(verb: str, words: Sequence[str]) -> bool:
-    """Whether a command names a path of its own."""
+    """Whether the words of a command name a path of the manifest."""
     operands = [word for word in _operands(words) if verb != "import" or "=" not in word]
     return len(operands) > _OPERANDS.get(verb, 0)
 
 
 def _operands(words: Sequence[str]) -> list[str]:
-    """The words of a command that are no options, nor values of such."""
+    """The words of a command that are neither options nor values of options."""
     after = list(words[words.index("--") + 1 :]) if "--" in words else []
     before = words[: words.index("--")] if "--" in words else words
     valued = {at + 1 for at, word in enumerate(before) if word in _VALUED}
@@ -100,5 +99,5 @@ def _operands(words: Sequence[str]) -> list[str]:
 
 
 def _as_path(path: str) -> str:
-    """A path that no command takes for an option."""
+    """The path in a form that no command takes for an option."""
     return os.path.join(".", path) if path.startswith("-") else path

@@ -1,4 +1,4 @@
-"""What may stand as the address of a service."""
+"""Endpoints: the URLs of services. A rule says which URLs are allowed, and which two URLs are the same endpoint."""
 
 import re
 
@@ -9,10 +9,10 @@ _DEFAULT_PORTS = {"https": "443", "http": "80"}
 
 
 def endpoint_fault(url: str, *, insecure: bool = False) -> str:
-    """What is wrong with an endpoint and what would be right, or "".
+    """What is wrong with an endpoint, and how to correct it; "" if the endpoint is valid.
 
-    An endpoint is https, or http to loopback, where nobody listens in; http to anywhere where the target says that
-    it is `insecure`. It never quotes the URL: what stands before an "@" in it may be a password.
+    An endpoint is an https URL. An http URL is valid for loopback, and for any host if the target is `insecure`. The
+    text never quotes the URL, because a URL may hold a password before its "@".
     """
     if not all("!" <= character <= "~" for character in url):
         return "has white space, a control character or a character outside ASCII: remove it, or percent-encode it"
@@ -51,7 +51,7 @@ def is_loopback(url: str) -> bool:
 
 
 def is_in_clear(url: str) -> bool:
-    """Whether what goes to a valid endpoint can be read on the network on its way."""
+    """Whether requests to a valid endpoint cross the network without encryption."""
     return url.startswith("http://") and not is_loopback(url)
 
 
@@ -64,9 +64,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def normalize_endpoint(url: str) -> str:
-    """A valid endpoint in the one form in which two that mean the same are equal.
+    """The normal form of a valid endpoint. Two URLs of the same endpoint have the same normal form.
 
-    Scheme and host in lower case, no default port, no trailing slash.
+    Scheme and host are in lower case. The default port and trailing slashes are left out.
     """
     scheme, _, rest = url.partition("://")
     scheme = scheme.lower()
@@ -77,7 +77,7 @@ def normalize_endpoint(url: str) -> str:
 
 
 def _split(authority: str) -> tuple[str, str | None]:
-    """Host, with the brackets of an IPv6 address, and port; None where there is no colon."""
+    """The host and the port. An IPv6 address keeps its brackets. The port is None if there is no colon."""
     bracket = authority.rfind("]") + 1
     host, colon, port = authority[bracket:].partition(":")
     return authority[:bracket] + host, port if colon else None

@@ -1,19 +1,20 @@
 """The errors that end a command, and the exit code of each.
 
-    ReconcilerError                 1   an error before anything was done
+    ReconcilerError                 1   an error that ends a command before its first call
     ├── ManifestError               1   carries diagnostics
-    ├── StateError                  1   damaged, foreign or rolled-back state or journal
-    ├── CredentialsError            1   none found, malformed, or rejected by the service
-    ├── EngineError                 1   the service can't be reached or breaks its contract
-    ├── MissingPath                 1   a path of a manifest where nothing is
+    ├── StateError                  1   a state or journal that is damaged, foreign or rolled back
+    ├── CredentialsError            1   credentials that are missing, malformed or rejected
+    ├── EngineError                 1   a service that can't be reached, or that breaks its contract
+    │   └── ListIncomplete          1   a list of jobs that may lack some jobs
+    ├── MissingPath                 1   a path without a file or folder
     ├── UnknownJob                  1   a job that is neither declared nor recorded
-    ├── Refused                     4   a guard, a stale plan, no `yes`
-    │   └── LockTaken               4   another command holds the state
-    ├── Halted                   3, 5   an apply that ended in its midst, after calls were sent
-    └── Usage                      64   wrong words on the command line
+    ├── Refused                     4   a guard, a stale plan, or a question that was not answered with `yes`
+    │   └── LockTaken               4   another command holds the lock of the state
+    ├── Halted                   3, 5   an apply that ended early, after calls were sent
+    └── Usage                      64   a command line that contradicts itself
 
-What becomes of single actions (exit 3 and 5) and of signals (130, 143) is no error of the command:
-`app` derives those codes from the outcomes.
+An action that fails (exit codes 3 and 5) and a signal (130 and 143) raise no error. `app` derives these exit codes from
+the outcomes.
 """
 
 from enum import IntEnum
@@ -22,7 +23,7 @@ from reconciler.model.places import Diagnostic
 
 
 class ExitCode(IntEnum):
-    """What the process ends with; the table stands in the README."""
+    """The exit codes of the tool. The README has the table."""
 
     DONE = 0
     ERROR = 1
@@ -36,7 +37,7 @@ class ExitCode(IntEnum):
 
 
 class ReconcilerError(Exception):
-    """Something that ends the command; `hint` says what to do next, or is empty."""
+    """An error that ends the command. `hint` says what the user can do next, or is ""."""
 
     exit_code = ExitCode.ERROR
 
@@ -47,13 +48,13 @@ class ReconcilerError(Exception):
 
 
 MOST_DIAGNOSTICS = 1000
-"""So many faults of a manifest are shown, in each form: more are of one kind, and would fill a log."""
+"""The number of faults of a manifest that a view shows. More faults than that mostly have one cause."""
 
 
 class ManifestError(ReconcilerError):
-    """The manifest can't be used. The faults found are in `diagnostics`, in file order; of many the first.
+    """A manifest with faults. `diagnostics` holds up to `MOST_DIAGNOSTICS` of them, in file order.
 
-    `more` counts those that are left out.
+    `more` is the number of faults that `diagnostics` leaves out.
     """
 
     def __init__(self, diagnostics: tuple[Diagnostic, ...], hint: str = "") -> None:
@@ -61,25 +62,25 @@ class ManifestError(ReconcilerError):
         self.diagnostics = diagnostics[:MOST_DIAGNOSTICS]
         self.more = count - len(self.diagnostics)
         faults = f"{count} {'fault' if count == 1 else 'faults'}"
-        # Of a great many, not each is looked for.
-        said = f"at least {faults}, of which the first {len(self.diagnostics)} are shown" if self.more else faults
-        super().__init__(f"the manifest has {said}", hint)
+        # The checks of a manifest end early after a great number of faults.
+        number = f"at least {faults}, of which the first {len(self.diagnostics)} are shown" if self.more else faults
+        super().__init__(f"the manifest has {number}", hint)
 
 
 class StateError(ReconcilerError):
-    """The state or its journal can't be trusted; no call is made on its word."""
+    """A state or a journal that is damaged, foreign or rolled back. No call may rely on it."""
 
 
 class CredentialsError(ReconcilerError):
-    """No credentials, malformed ones, or ones that the service rejects."""
+    """Credentials that are missing, malformed, or rejected by the service."""
 
 
 class EngineError(ReconcilerError):
-    """The service can't be reached, or it does not keep to its contract at all."""
+    """A service that can't be reached, or that breaks its contract."""
 
 
 class MissingPath(ReconcilerError):
-    """At a `path` that was given there is neither a file nor a folder."""
+    """A given `path` at which there is neither a file nor a folder."""
 
     def __init__(self, path: str, message: str, hint: str = "") -> None:
         super().__init__(message, hint)
@@ -87,15 +88,15 @@ class MissingPath(ReconcilerError):
 
 
 class UnknownJob(ReconcilerError):
-    """A job was named of which neither manifest nor state knows, as far as the command needs them."""
+    """A job name that stands neither in the manifest nor in the state, as far as the command reads them."""
 
 
 class ListIncomplete(EngineError):
-    """The service's list of jobs was read, and may lack some."""
+    """A list of jobs from the service that may lack some jobs."""
 
 
 class Refused(ReconcilerError):
-    """Nothing is wrong with the input, but doing it now is refused; `allow` is what else to say to pass, or empty."""
+    """A refusal to do what the input asks for. `allow` holds the options that lift the refusal, or is ""."""
 
     exit_code = ExitCode.REFUSED
 
@@ -105,11 +106,11 @@ class Refused(ReconcilerError):
 
 
 class LockTaken(Refused):
-    """Another command holds the lock; the message says who, what and since when."""
+    """A lock that another command holds. The message names its user, its command, and the time it was taken."""
 
 
 class Halted(ReconcilerError):
-    """Something ended an apply after it had sent calls. Their results are recorded."""
+    """An error that ended an apply after calls were sent. The results of these calls are recorded."""
 
     exit_code = ExitCode.FAILED
 
@@ -120,6 +121,6 @@ class Halted(ReconcilerError):
 
 
 class Usage(ReconcilerError):
-    """The words on the command line contradict each other."""
+    """A command line whose words contradict each other."""
 
     exit_code = ExitCode.USAGE

@@ -1,4 +1,4 @@
-"""Globs over names, of which some may be meant as they stand."""
+"""Globs over job names. A glob that is itself the name of a job matches that job alone."""
 
 import re
 from collections.abc import Callable, Collection, Sequence
@@ -6,10 +6,10 @@ from fnmatch import translate
 
 
 def matcher(globs: Sequence[str], names: Collection[str]) -> Callable[[str], bool]:
-    """What tells whether one of these globs matches a name, case and all.
+    """A function that returns whether one of the globs matches a name. Upper and lower case differ.
 
-    A glob that is one of the `names` itself means that name alone: `nightly[1]` is no pattern where there is a job of
-    that name. Telling of many names by many globs takes time in their product only for globs that are patterns.
+    A glob that is one of the `names` matches that name alone: `nightly[1]` is no pattern if a job has that name. Only
+    the globs that are patterns cost time for each name.
     """
     exact = frozenset(glob for glob in globs if glob in names)
     patterns = [translate(glob) for glob in dict.fromkeys(globs) if glob not in exact]

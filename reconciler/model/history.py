@@ -1,23 +1,23 @@
-"""What was done before, by whom and on whose word, as values."""
+"""The history as values: what was done to jobs, when, by whom, and on which grounds."""
 
 from typing import NamedTuple
 
 OBSERVED = "observed: "
-"""How the reason begins where a call was settled by looking at what it should have done."""
+"""The start of the reason of an entry that settles a call in doubt by an observation."""
 
 NOTE, ACCEPT = "note", "accept"
-"""Verbs that are no call: of a run, when it began; of a state, that it is taken as it stands."""
+"""The verbs of entries without a call: the start of a run was recorded, or a state was accepted as it is."""
 
 APPLIED, NOT_APPLIED = "applied", "not-applied"
-"""The outcomes of what settles a call in doubt."""
+"""The outcomes of an entry that settles a call in doubt."""
 
 
 class Origin(NamedTuple):
-    """Whose word an entry rests on.
+    """The person and the sources behind an entry.
 
-    `who` is a CI identity, a git user or user@host; `commit` is the one that was checked out, None
-    outside git; `plan` the digest of the plan, "" where there was none; `command` is that of the tool;
-    `allowed` says how far a guard may be passed, "" where none was.
+    `who` is a CI identity, a git user or user@host. `commit` is the commit that was checked out; None outside git.
+    `plan` is the digest of the plan, or "" without a plan. `command` is the command of this tool. `allowed` says what
+    the plan could do past the guards (`allowed_words`), or is "".
     """
 
     who: str
@@ -28,11 +28,11 @@ class Origin(NamedTuple):
 
 
 class Details(NamedTuple):
-    """What there is to say of a call, or of a change of a record, once it came to its end.
+    """The end of a call, or of a change of a record.
 
-    `outcome` is succeeded, failed or in-doubt for a call, applied or not-applied for what settles one.
-    `status` is the HTTP status of the last answer, None where none was read; `seconds` is how long it
-    took, None where nothing was sent.
+    `outcome` is succeeded, failed or in-doubt for a call, and applied or not-applied for an entry that settles a call.
+    `status` is the HTTP status of the last answer; None without an answer. `seconds` is the duration of the call; None
+    if nothing was sent.
     """
 
     outcome: str = "succeeded"
@@ -43,13 +43,12 @@ class Details(NamedTuple):
 
 
 class HistoryEntry(NamedTuple):
-    """One entry of the history: a call, what settled one that was in doubt, or a record that changed without a call.
+    """One entry of the history: a call, the settlement of a call in doubt, or a change of a record without a call.
 
-    `at` is RFC 3339 in UTC: when the call was sent, or the record changed. `who` is a CI identity, a git
-    user or user@host. `commit` is None where there was none. `status` is the HTTP status of the last
-    answer, None where nothing was sent or answered, `seconds` how long it took. `job` is the name that
-    the job had then, `id` the engine's. `op` is what the call or the change is known by. `serial` is that of
-    the state which holds it first, `lineage` that state's.
+    `at` is the time at which the call was sent or the record changed, as RFC 3339 in UTC. `who`, `commit`, `plan`,
+    `command` and `allowed` are as in `Origin`. `outcome`, `status`, `request_id`, `seconds` and `reason` are as in
+    `Details`. `job` is the name of the job at that time, and `id` is its engine job id. `op` identifies the call or the
+    change. `serial` and `lineage` are those of the first state that holds the change.
     """
 
     at: str
@@ -73,11 +72,14 @@ class HistoryEntry(NamedTuple):
 
     @property
     def settles(self) -> bool:
-        """Whether it says what became of a call that was in doubt."""
+        """Whether the entry settles a call in doubt."""
         return self.outcome in (APPLIED, NOT_APPLIED)
 
 
 def of_job(entries: list[HistoryEntry], job: str) -> list[HistoryEntry]:
-    """What was done to one job, given by name or engine job id, under whatever name it went then."""
+    """The entries of one job, in their order. `job` is a name or an engine job id.
+
+    The entries from before a rename of the job are included.
+    """
     ids = {entry.id for entry in entries if entry.id and job in (entry.job, entry.id)}
     return [entry for entry in entries if entry.job == job or entry.id in ids]

@@ -1,7 +1,7 @@
-"""The words of the domain: what a job should be, what is recorded of it, what is observed.
+"""The values of the domain: a job in the manifest, its record in the state, and an observation of it.
 
-Values are named tuples: immutable like frozen dataclasses, made five times as fast, and a fifth of the
-cost at import, which every plan pays.
+All values are named tuples. Named tuples are immutable like frozen dataclasses, and Python makes them five times as
+fast. Their definitions also take a fifth of the time at import, which counts for the start-up of each command.
 """
 
 from collections.abc import Mapping
@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 from reconciler.model.times import TimeOrder, compare, is_other
 
 Config = Mapping[str, int | bool]
-"""A job's config: field name to whole number or boolean, as the API's `jobJobConfig` has them."""
+"""The config of a job. It maps field names to whole numbers or booleans, as the `jobJobConfig` of the API does."""
 
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
+"""A mapping without keys that cannot be changed. It is the default of fields that are mappings."""
 
 
 class Desired(StrEnum):
-    """What a manifest asks of a job; a record uses the same three words for what was applied."""
+    """The state that a manifest asks for. A record has one of the same three words for what was applied last."""
 
     RUNNING = "running"
     ABORTED = "aborted"
@@ -27,7 +28,7 @@ class Desired(StrEnum):
 
 
 class OnConfigChange(StrEnum):
-    """What a new config does to a job that was already run."""
+    """The effect of a new config on a job that was run before: `onConfigChange` in the manifest."""
 
     RESTART = "restart"
     NEXT_RUN = "next-run"
@@ -43,7 +44,7 @@ class Verb(StrEnum):
 
 
 class Status(StrEnum):
-    """What is known of a job at the engine: the rows of the decision table."""
+    """The observed status of a job at the engine. Each status is a row of the decision table."""
 
     NOT_OBSERVED = "not observed"
     DRAFT = "draft"
@@ -56,7 +57,7 @@ class Status(StrEnum):
 
 
 class Target(NamedTuple):
-    """The service that a manifest is for; `endpoint` is "" for an embedded sandbox."""
+    """The service that a manifest is for. `endpoint` is "" for an embedded sandbox."""
 
     engine: str
     endpoint: str
@@ -66,10 +67,11 @@ class Target(NamedTuple):
 
 
 class Access(NamedTuple):
-    """How a target's endpoint is reached, as the manifest says. No state and no plan is bound to it.
+    """The way in which the manifest reaches an endpoint. No state and no plan depends on it.
 
-    `ca` is a file or folder of certificates to trust, `certificate` and `key` the ones to show; "" stands for none.
-    `insecure` lets the endpoint be http beyond loopback.
+    `ca` is a file or folder of certificates that the tool trusts. `certificate` and `key` are the files that the tool
+    presents to the service. All three are "" if the manifest does not name them. `insecure` allows an http endpoint
+    that is not on loopback.
     """
 
     ca: str = ""
@@ -79,10 +81,10 @@ class Access(NamedTuple):
 
 
 class Suspension(NamedTuple):
-    """Why a job is left alone, and until when.
+    """The suspension of a job: the reason why the tool leaves the job alone, and the end of that time.
 
-    `until` is as the manifest has it, "" where it says none: then for good. `ends_at_s` is the same in
-    seconds since 1970, UTC. `over` is whether that has come.
+    `until` is the text of the manifest; "" if the suspension has no end. `ends_at_s` is the same time in seconds since
+    1970, UTC. `over` is set once that time has passed.
     """
 
     reason: str
@@ -92,15 +94,16 @@ class Suspension(NamedTuple):
 
     @property
     def so_long(self) -> str:
-        """Until when, as it goes on after a word; "" where it is for good."""
+        """The end of the suspension for a message, with a space before it; "" if the suspension has no end."""
         return f" until {self.until}" if self.until else ""
 
 
 class Job(NamedTuple):
     """One job as the manifest declares it, with the manifest's defaults applied.
 
-    `protect` is None where nothing is said: what is recorded holds then. `ignore` names fields, such as
-    `config.jobTimeout`, whose drift is meant. `after` names the jobs that have to complete first.
+    `protect` is None if the manifest does not set it; the record counts then. `ignore` names the fields that
+    comparisons with an observation leave out, such as `config.jobTimeout`. `after` names the jobs that have to complete
+    before this job is run.
     """
 
     name: str
@@ -117,20 +120,20 @@ class Job(NamedTuple):
 
 
 def displaced_key(name: str, job_id: str) -> str:
-    """The key of a record whose name the manifest gave to another engine job: `" NAME@ID"`.
+    """The key of a record whose name now belongs to another engine job: `" NAME@ID"`.
 
-    No manifest permits a name that begins with a space, so that no job can be called like that.
+    The key is no job name, because no manifest permits a name that begins with a space.
     """
     return f" {name}@{job_id}"
 
 
 def is_displaced(key: str) -> bool:
-    """Whether a record's key is one that `displaced_key` made, and no name."""
+    """Whether `displaced_key` made the key of a record. Such a key is no job name."""
     return key.startswith(" ")
 
 
 def title(key: str) -> str:
-    """A record's key as people read it: its name, or `NAME (id ID)` where another job has the name."""
+    """The key of a record as people read it: the job name, or `NAME (id ID)` if another job has the name."""
     if not is_displaced(key):
         return key
     name, _, job_id = key[1:].rpartition("@")
@@ -138,7 +141,7 @@ def title(key: str) -> str:
 
 
 class Evidence(NamedTuple):
-    """What tells one run of a job from the next: the engine's words and times, as they came."""
+    """The evidence that tells one run of a job from another run: words and times as the engine wrote them."""
 
     status: Status
     word: str
@@ -147,11 +150,12 @@ class Evidence(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """What the engine says of one job now.
+    """One observation of a job at the engine.
 
-    `word` is the engine's own state word, "" where there is none. `config` is None where the
-    engine does not tell it. `detail` is the job's error message, or why it is unreadable. `name` is what
-    the engine calls the job, "" where it does not.
+    `word` is the engine's own word for the state of the job, or "". `config` is None if the engine does not report it.
+    `submitted_at` is when the last run began, as the engine wrote it; None if the engine does not report it.
+    `timestamps` maps words of the engine to times. `detail` is the error message of the job, or the reason why the job
+    can't be read. `name` is the engine's name for the job, or "".
     """
 
     status: Status
@@ -164,20 +168,20 @@ class Observation(NamedTuple):
 
     @property
     def run_began(self) -> str | None:
-        """When the last run began, in the engine's words: "" where there was none, None where that is not told."""
+        """When the last run began, as the engine wrote it; "" if the job was never run, None if that is not known."""
         return "" if self.status is Status.DRAFT else self.submitted_at
 
     def stands_to(self, began: str | None) -> TimeOrder:
-        """When the run that this tells of began, compared with the time when another one did."""
+        """The relation of the start of the observed run to `began`, the start of another run."""
         return compare(self.submitted_at, began)
 
     def is_of_other_run(self, began: str | None) -> bool:
-        """Whether this tells of another run than the one that began then; False where nobody can tell."""
+        """Whether the observed run is another run than the one that began at `began`; False if that is not known."""
         return is_other(self.submitted_at, began)
 
     @property
     def evidence(self) -> Evidence:
-        """The part that a later observation is compared with, to see a new run."""
+        """The part of the observation that identifies the run. A later observation is compared with it."""
         return Evidence(self.status, self.word, self.submitted_at, self.timestamps)
 
 
@@ -185,11 +189,12 @@ NOT_OBSERVED = Observation(Status.NOT_OBSERVED)
 
 
 class Doubt(NamedTuple):
-    """A call that was sent, or may have been,, and it is not known whether it was carried out.
+    """A call in doubt: the call may have been sent, and nobody knows whether the service carried it out.
 
-    `before` is what was observed just before the call, None where nothing could be read.
-    `sent_at` is RFC 3339 and for people only: no decision rests on it. `holder` says which command sent the call,
-    and is still at work, so that it may yet be answered; "" where none is. It is not kept with the rest.
+    `op` identifies the call. `before` is the evidence from just before the call; None if nothing could be observed.
+    `sent_at` is a time of RFC 3339 for people; no decision depends on it. `answer` words the answer, if there was one.
+    `holder` names the command that sent the call and still waits for its answer; it is "" if there is no such command,
+    and the state does not keep it.
     """
 
     op: str
@@ -203,14 +208,13 @@ class Doubt(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What was last applied to one job.
+    """The record of one job in the state: what was last applied to the job.
 
-    `state` is None while the first call is in doubt. `config` is that of the last run.
-    `run_tokens` are all tokens ever consumed, so that going back to an old one fires nothing.
-    `submitted_at` is the engine's word for when the last run began: "" where the job was seen never to
-    have run, None where that is not known.
-    `resolved` says who settled the last doubt, how and why, until the next call; "" where nobody did.
-    `protect` holds until a manifest says `protect: false`, also once the job is no longer declared.
+    `state` is None while the first call for the job is in doubt. `config` is the config of the last run. `run_tokens`
+    holds all run tokens that were ever consumed, so that a manifest that goes back to an old token runs nothing.
+    `submitted_at` is when the last run began, as the engine wrote it: "" if the job was never run, None if that is not
+    known. `resolved` says who settled the last call in doubt, how and why; it is "" if no person did, and the next call
+    clears it. `protect` stays set until a manifest has `protect: false`, even if no manifest declares the job any more.
     """
 
     id: str
@@ -224,7 +228,10 @@ class Record(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that was applied to one target. Lineage is made once; serial counts changed writes."""
+    """The state of one target: the records by their keys.
+
+    `lineage` is made once, with the first write. `serial` counts the writes that changed the state.
+    """
 
     lineage: str
     serial: int

@@ -1,10 +1,10 @@
-"""Where a fault stands and what it is."""
+"""Places in files, and faults at these places."""
 
 from typing import NamedTuple
 
 
 class Position(NamedTuple):
-    """A place in a file: lines and columns count from 1, columns in characters."""
+    """A place in a file. Lines and columns count from 1; a column is a number of characters."""
 
     file: str
     line: int
@@ -15,7 +15,7 @@ class Position(NamedTuple):
 
 
 class Diagnostic(NamedTuple):
-    """One fault: where, what is wrong, and what would be right."""
+    """One fault of a manifest: its place, and a message that says what is wrong and how to correct it."""
 
     position: Position
     message: str

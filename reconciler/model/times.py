@@ -1,12 +1,11 @@
-"""Times as a service writes them: compared as times, shown and recorded as they came.
+"""Times of a service. The program compares them as instants, and shows and records them as the service wrote them.
 
-A service may write one instant in several ways, such as `10:00:00Z` in a list and `10:00:00.000Z` in a
-single read. Two texts for one instant say nothing about a job, so nothing in the program compares such
-texts for equality; everything asks `compare`.
+A service may write one instant in several ways: `10:00:00Z` in a list, and `10:00:00.000Z` in a single read. So no part
+of the program compares two such texts for equality. `compare` compares them.
 
-A text that is no time by RFC 3339 has no order. Two equal texts of that kind are one moment. Two unequal
-ones may be two moments, so an abort or a run that depends on the answer is not sent, but neither of them
-is evidence that a job was run.
+A text that is no time of RFC 3339 has no order. Two equal texts of that kind are one instant. Two unequal texts of that
+kind may be two instants. No abort and no run that depends on the comparison is sent then, and the texts are no evidence
+that a job was run.
 """
 
 from enum import StrEnum
@@ -14,20 +13,20 @@ from functools import lru_cache
 from typing import NamedTuple
 
 _MOST_DIGITS = 1000
-"""A fraction of a second with more digits than this is read as a text without a meaning."""
+"""The number of digits of a fraction of a second. A text with more digits is no time."""
 
 _DAY_S = 86_400
 
 
 class TimeOrder(StrEnum):
-    """How one time stands to another.
+    """The relation of a first time to a second time.
 
-    SAME     both name one instant
-    CLOSE    one may be the other, written with fewer digits: nobody can tell
-    LATER    it comes after the other
-    EARLIER  it comes before the other
+    SAME     both times are one instant
+    CLOSE    both times may be one instant, because one of them has fewer digits
+    LATER    the first time comes after the second time
+    EARLIER  the first time comes before the second time
     UNLIKE   the texts differ, and at least one of them is no time
-    UNKNOWN   at least one of them is not known
+    UNKNOWN  at least one of the times is not known
     """
 
     SAME = "same"
@@ -39,14 +38,14 @@ class TimeOrder(StrEnum):
 
 
 OTHER = frozenset({TimeOrder.LATER, TimeOrder.EARLIER, TimeOrder.UNLIKE})
-"""What speaks for two different instants."""
+"""The relations in which two times are taken for two instants."""
 
 
 class Instant(NamedTuple):
-    """A moment, exact however many digits it was written with.
+    """An instant with its full precision.
 
-    `second` counts from the year 1, UTC. A leap second shares the number of the second before it, and has
-    `is_leap`. `fraction` holds the decimal digits after the point as they were written.
+    `second` counts from the start of the year 1, UTC. A leap second has the number of the second before it, and
+    `is_leap` is set. `fraction` holds the decimal digits after the point, as they were written.
     """
 
     second: int
@@ -55,23 +54,22 @@ class Instant(NamedTuple):
 
     @property
     def exact(self) -> tuple[int, bool, str]:
-        """What two instants are ordered by: digits of a fraction compare as text once their last zeros are gone."""
+        """The key that orders instants. The digits of a fraction compare as text without their trailing zeros."""
         return self.second, self.is_leap, self.fraction.rstrip("0")
 
 
-def compare(told: str | None, known: str | None) -> TimeOrder:
-    """How the first time stands to the second.
+def compare(first: str | None, second: str | None) -> TimeOrder:
+    """The relation of the first time to the second time.
 
-    None is a time that is not known. "" is the time of something that never happened: it comes before all
-    others.
+    None is a time that is not known. "" is the time of an event that has not happened, and comes before all times.
     """
-    if told is None or known is None:
+    if first is None or second is None:
         return TimeOrder.UNKNOWN
-    if told == known:
+    if first == second:
         return TimeOrder.SAME
-    if not told or not known:
-        return TimeOrder.LATER if told else TimeOrder.EARLIER
-    left, right = instant(told), instant(known)
+    if not first or not second:
+        return TimeOrder.LATER if first else TimeOrder.EARLIER
+    left, right = instant(first), instant(second)
     if left is None or right is None:
         return TimeOrder.UNLIKE
     if left.exact == right.exact:
@@ -81,17 +79,17 @@ def compare(told: str | None, known: str | None) -> TimeOrder:
     return TimeOrder.LATER if left.exact > right.exact else TimeOrder.EARLIER
 
 
-def is_other(told: str | None, known: str | None) -> bool:
-    """Whether two times are not one; False where either is not known or they may be one."""
-    return compare(told, known) in OTHER
+def is_other(first: str | None, second: str | None) -> bool:
+    """Whether two times are two instants; False if a time is not known, or if both may be one instant."""
+    return compare(first, second) in OTHER
 
 
 @lru_cache(maxsize=4096)
 def instant(text: str) -> Instant | None:
-    """The moment that a text names by RFC 3339; None where it names none.
+    """The instant of a time of RFC 3339; None if the text is no such time.
 
-    Lower case letters, a space in place of the `T`, any offset, and a leap second at the end of a UTC day
-    are read as the RFC has them.
+    As in the RFC, letters may be in lower case, a space may stand for the `T`, an offset may follow, and a leap second
+    may stand at the end of a UTC day.
     """
     import re
     from datetime import date
@@ -118,13 +116,13 @@ def instant(text: str) -> Instant | None:
 
 
 def is_zero(text: str) -> bool:
-    """Whether this is the first moment of the year 1, which Go programs write for a time that was never set."""
+    """Whether a time is the start of the year 1. Go programs write this time for a time that was never set."""
     found = instant(text) if text.startswith("0001-01-01") else None
     return found is not None and found.exact == (_DAY_S, False, "")
 
 
 def _may_be_one(left: Instant, right: Instant) -> bool:
-    """Whether one may be the other, cut or rounded to fewer digits."""
+    """Whether one instant may be the other one, cut or rounded to fewer digits."""
     fewer, more = sorted((len(left.fraction), len(right.fraction)))
     if fewer == more or left.is_leap or right.is_leap:
         return False
@@ -133,5 +131,5 @@ def _may_be_one(left: Instant, right: Instant) -> bool:
 
 
 def _scaled(at: Instant, digits: int) -> int:
-    """The moment as a whole number of the parts that so many digits divide a second into."""
+    """The instant as a whole number. Its unit is a second divided by 10 to the power of `digits`."""
     return int(f"{at.second}{at.fraction.ljust(digits, '0')}")

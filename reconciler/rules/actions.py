@@ -1,4 +1,4 @@
-"""Plans: the decisions about all jobs become the actions of one plan.
+"""Makes a plan from the decisions about all jobs.
 
 An action is what a plan shows of a decision: the kind, the reason, the changes and the calls with their paths.
 """
@@ -8,8 +8,8 @@ from itertools import chain
 
 from reconciler.model.jobs import NOT_OBSERVED, Config, Job, Observation, State, Verb
 from reconciler.model.plan import AS_RECORDED, STEPS, Action, ActionKind, Call, Plan
-from reconciler.rules.decide import Decision, _is_as_recorded, decide
-from reconciler.rules.matching import Matching, Subject, _name_of
+from reconciler.rules.decide import Decision, decide, is_as_recorded
+from reconciler.rules.matching import Matching, Subject, name_of
 from reconciler.rules.order import Order
 
 
@@ -27,19 +27,19 @@ def make_plan(
 ) -> Plan:
     """The plan for the selected jobs, sorted by step and then by name. The same inputs make the same bytes.
 
-    `observed` maps engine job ids to observations. A job that is not in `observed` was not observed. `selected` takes
-    a job's name, and returns whether the plan includes the job. A run that comes after other jobs is held until these
-    have completed. Without `holds_for_others` the run is planned, because the apply observes the other jobs and waits.
+    `observed` maps engine job ids to observations, and lacks the jobs that were not observed. `selected` takes a job's
+    name, and returns whether the plan includes the job. With `holds_for_others` a run that comes after other jobs is
+    held until those jobs have completed. An apply plans without it, because the apply observes those jobs itself.
     """
     steps: dict[int, list[Action]] = {step: [] for step in sorted(set(STEPS.values()))}
     noops = steps[STEPS[ActionKind.NOOP]]
     order = Order(matching.subjects, observed if holds_for_others else {}, selected)
-    for subject in sorted([one for one in matching.subjects if selected(one.job.name)], key=_name_of):
-        seen = observed.get(subject.job.id, NOT_OBSERVED)
-        if _is_as_recorded(subject, seen):
+    for subject in sorted([one for one in matching.subjects if selected(one.job.name)], key=name_of):
+        observation = observed.get(subject.job.id, NOT_OBSERVED)
+        if is_as_recorded(subject, observation):
             noops.append(Action(subject.job.name, subject.job.id, ActionKind.NOOP, AS_RECORDED))
             continue
-        decision = decide(subject, seen)
+        decision = decide(subject, observation)
         if decision.verbs:
             decision = order.defer(decision, subject)
         steps[STEPS[decision.kind]].append(action_for(subject, decision, call_for))

@@ -7,7 +7,7 @@
     aborted           aborted, with its config for when it is run again
     draft             aborted: as running it would be a run that was lost
 
-The next plan must be empty for an adopted job, with and without an observation. `settled` checks that.
+The next plan must be empty for an adopted job, with and without an observation. `with_empty_plan` checks that.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ from reconciler.rules.matching import Subject
 from reconciler.rules.records import applied, is_ending
 
 
-class Found(NamedTuple):
+class Candidate(NamedTuple):
     """A job of the service that may be adopted, and the name that it gets in the manifest."""
 
     name: str
@@ -31,7 +31,7 @@ class Found(NamedTuple):
     observed: Observation
 
 
-class Taken(NamedTuple):
+class Adopted(NamedTuple):
     """An adopted job. `fields` are the fields of its manifest entry, and `record` is its record in the state.
 
     `recorded_as` is the key of the record that the state already has for the job; "" if the state has none.
@@ -52,12 +52,12 @@ class LeftOut(NamedTuple):
     why: str
 
 
-def named(
+def candidates(
     jobs: Iterable[tuple[str, Observation]],
     declared: Collection[str],
     records: Mapping[str, Record],
     is_name: Callable[[str], bool],
-) -> Iterator[Found]:
+) -> Iterator[Candidate]:
     """Name each job: by its record, else by the name that the service has, else by the engine job id.
 
     The name that the service has is used if it is a valid name (`is_name`), is printable, and names no other job.
@@ -71,42 +71,42 @@ def named(
     for job_id, observed in jobs:
         wish = wishes[job_id]
         fits = is_name(wish) and wish.isprintable() and bearers[wish] == 1 and wish not in used
-        yield Found(recorded.get(job_id, wish if fits else job_id), job_id, observed)
+        yield Candidate(recorded.get(job_id, wish if fits else job_id), job_id, observed)
 
 
-def take(
-    found: Iterable[Found],
+def adopt(
+    found: Iterable[Candidate],
     declared: Mapping[str, Job],
     records: Mapping[str, Record],
     fault_of: Callable[[str, Mapping[str, Any]], str],
-) -> tuple[list[Taken], list[LeftOut]]:
+) -> tuple[list[Adopted], list[LeftOut]]:
     """The jobs that can be adopted, and the jobs that can't, each in the order of `found`.
 
     `fault_of` takes the name and the fields of a job, and returns why the manifest can't declare it; "" if it can.
     """
     declared_as = {job.id: name for name, job in declared.items()}
     recorded_as = {record.id: name for name, record in records.items()}
-    taken: list[Taken] = []
+    adopted: list[Adopted] = []
     left: list[LeftOut] = []
-    for one in found:
-        name, job_id, observed = one
+    for candidate in found:
+        name, job_id, observed = candidate
         key = recorded_as.get(job_id, "")
         record = records.get(key)
-        # The run of an abort that has yet to show is not the run that the job is taken over for.
+        # A run that is ending, because it was aborted, is not a run to adopt.
         asked = Desired.ABORTED if is_ending(record, observed) else _asked(observed)
-        why = _obstacle(one, declared_as.get(job_id), declared, key, records)
+        why = _obstacle(candidate, declared_as.get(job_id), declared, key, records)
         if not why and isinstance(asked, Desired):
-            made = _taken(one, asked, record, key)
+            made = _adopted(candidate, asked, record, key)
             why = fault_of(name, {"id": job_id, **made.fields})
             if not why:
-                taken.append(made)
+                adopted.append(made)
         if why or not isinstance(asked, Desired):
             left.append(LeftOut(name, job_id, why or str(asked)))
-    return taken, left
+    return adopted, left
 
 
 def _obstacle(
-    found: Found, declared_as: str | None, declared: Mapping[str, Job], key: str, records: Mapping[str, Record]
+    found: Candidate, declared_as: str | None, declared: Mapping[str, Job], key: str, records: Mapping[str, Record]
 ) -> str:
     """Why the manifest or the state does not allow to adopt a job; "" if both do. `key` is the key of its record."""
     name = found.name
@@ -126,38 +126,40 @@ def _obstacle(
     return ""
 
 
-def settled(taken: Taken, job: Job) -> Taken | LeftOut:
+def with_empty_plan(adopted: Adopted, job: Job) -> Adopted | LeftOut:
     """The adopted job for which the next plan is empty, in spite of the manifest's defaults; or why there is none.
 
     `job` is the entry with the defaults of the manifest applied. If the defaults set a flag, the entry sets the flag to
     false. An entry can't undo a time limit that the defaults set, so that such a job is left out.
     """
-    added = {field: value for field, value in job.config.items() if field not in taken.record.config}
+    added = {field: value for field, value in job.config.items() if field not in adopted.record.config}
     flags = {field: False for field, value in added.items() if value is True}
     if flags:
-        taken = taken._replace(fields={**taken.fields, "config": {**taken.fields.get("config", {}), **flags}})
+        adopted = adopted._replace(fields={**adopted.fields, "config": {**adopted.fields.get("config", {}), **flags}})
         job = job._replace(config={**job.config, **flags})
-    if job.state is Desired.RUNNING and not same_config(job.config, taken.record.config):
-        changes = show_changes(config_changes(taken.record.config, {**job.config}))
+    if job.state is Desired.RUNNING and not same_config(job.config, adopted.record.config):
+        changes = show_changes(config_changes(adopted.record.config, {**job.config}))
         why = f"the manifest's defaults ask for another config than it has ({changes}), and no run may follow from that"
-        if taken.observed.config is None:
+        if adopted.observed.config is None:
             why = f"the service does not tell its config, and the manifest's defaults ask for one ({changes})"
-        return LeftOut(taken.name, job.id, f"{why}: take it over in a manifest without them")
-    for observed in (NOT_OBSERVED, taken.observed):
-        decision = decide(Subject(job, taken.record), observed)
+        return LeftOut(adopted.name, job.id, f"{why}: take it over in a manifest without them")
+    for observed in (NOT_OBSERVED, adopted.observed):
+        decision = decide(Subject(job, adopted.record), observed)
         if decision.kind is not ActionKind.NOOP:
-            return LeftOut(taken.name, job.id, f"the next plan would not be empty: {decision.kind}: {decision.reason}")
-    return taken
+            return LeftOut(
+                adopted.name, job.id, f"the next plan would not be empty: {decision.kind}: {decision.reason}"
+            )
+    return adopted
 
 
-def _taken(found: Found, asked: Desired, record: Record | None, recorded_as: str) -> Taken:
+def _adopted(found: Candidate, asked: Desired, record: Record | None, recorded_as: str) -> Adopted:
     config = _config(found.observed.config)
     verb = Verb.RUN if asked is Desired.RUNNING else Verb.ABORT
     job = Job(found.name, found.id, asked, config)
     fields: dict[str, Any] = {"id": found.id} if found.id != found.name else {}
     fields |= {"state": asked.value} | ({"config": config} if config else {})
     after = applied(job, record, verb, found.observed.run_began)._replace(config=config)
-    return Taken(found.name, fields, after, found.observed, recorded_as)
+    return Adopted(found.name, fields, after, found.observed, recorded_as)
 
 
 def _config(observed: Config | None) -> dict[str, int | bool]:

@@ -14,7 +14,7 @@ from reconciler.model.plan import Change
 
 
 def same_config(left: Config, right: Config) -> bool:
-    """Whether two configs ask for the same. A boolean that is left out means false, as in the API."""
+    """Whether two configs ask for the same values."""
     return left == right or _explicit(left) == _explicit(right)
 
 
@@ -47,7 +47,19 @@ def config_changes(before: Config, after: Config) -> tuple[Change, ...]:
 
 def show_changes(changes: Iterable[Change]) -> str:
     """Changes in one line: `config.jobTimeout 3600 → 7200`."""
-    return ", ".join(f"{c.path} {_show(c.before)} → {_show(c.after)}" for c in changes)
+    return ", ".join(f"{c.path} {quoted(c.before)} → {quoted(c.after)}" for c in changes)
+
+
+def shown(value: Any) -> str:
+    """A value of a field as people read it: "–" if the field is not set, and `true` or `false` for a boolean."""
+    if value is None:
+        return "–"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def quoted(value: Any) -> str:
+    """A value as `shown` gives it, with quotes around a text. A word of an enumeration has no quotes."""
+    return f'"{value}"' if isinstance(value, str) and not isinstance(value, StrEnum) else shown(value)
 
 
 @lru_cache(maxsize=4096)
@@ -69,12 +81,5 @@ def _diff(before: tuple[tuple[str, Any], ...], after: tuple[tuple[str, Any], ...
 
 
 def _explicit(config: Config) -> dict[str, int | bool]:
+    """The config without its false fields, because a false field means the same as a field that is left out."""
     return {field: value for field, value in config.items() if value is not False}
-
-
-def _show(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f'"{value}"' if isinstance(value, str) and not isinstance(value, StrEnum) else str(value)

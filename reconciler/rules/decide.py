@@ -37,14 +37,12 @@ from reconciler.model.jobs import (
 )
 from reconciler.model.plan import AS_RECORDED, ActionKind, Change
 from reconciler.model.times import TimeOrder
-from reconciler.rules.configs import _show, agrees, config_changes, show_changes
+from reconciler.rules.configs import agrees, config_changes, quoted, show_changes
 from reconciler.rules.lost_calls import Trace, trace_of
 from reconciler.rules.matching import Subject
-from reconciler.rules.records import _is_new_token, applied, asked, is_ending, is_protected, ran_since, settled
+from reconciler.rules.observations import NO_DETAIL, observation_words
+from reconciler.rules.records import applied, asked, is_ending, is_new_token, is_protected, ran_since, settled
 from reconciler.rules.table import ERRORS, TABLE, Asked, Cell, DriftCell
-
-NO_DETAIL = "no reason given"
-"""What stands for the detail of a job that can't be read, if the engine gives none."""
 
 _PROTECTED = frozenset({ActionKind.ABORT, ActionKind.RESTART, ActionKind.DELETE})
 
@@ -74,8 +72,8 @@ def decide(subject: Subject, observed: Observation) -> Decision:
     """The decision about one job. The rules are those of this module's docstring."""
     job, record = subject.job, subject.record
     if record is not None and record.doubt is not None:
-        return _once_more(subject, observed) or _in_doubt(job, record, record.doubt)
-    if _is_as_recorded(subject, observed):
+        return _sent_again(subject, observed) or _in_doubt(job, record, record.doubt)
+    if is_as_recorded(subject, observed):
         return _noop(record, AS_RECORDED)
     column = asked(job, record)
     new_protect = None if record is None or job.protect is record.protect else job.protect
@@ -93,10 +91,10 @@ def decide(subject: Subject, observed: Observation) -> Decision:
 
 def _in_doubt(job: Job, record: Record, doubt: Doubt) -> Decision:
     cell, reason, way_out = doubt_words(job, doubt)
-    return _hold(record, f"{cell.kind}: {reason}; ", way_out)
+    return hold(record, f"{cell.kind}: {reason}; ", way_out)
 
 
-def _once_more(subject: Subject, observed: Observation) -> Decision | None:
+def _sent_again(subject: Subject, observed: Observation) -> Decision | None:
     """Decide to send an abort or a delete again if its answer was lost; None if the job has to be held.
 
     The service may carry out such a call long after it took the call. So a job that looks as it did before the call
@@ -116,8 +114,11 @@ def _once_more(subject: Subject, observed: Observation) -> Decision | None:
     return decision._replace(reason=f"{decision.reason}; {sent}")
 
 
-def _is_as_recorded(subject: Subject, observed: Observation) -> bool:
-    """Whether an unobserved job is as recorded, and no other rule counts. Most jobs of most plans are like that."""
+def is_as_recorded(subject: Subject, observed: Observation) -> bool:
+    """Whether a job was not observed, has not changed since its record, and falls under no other rule.
+
+    Most jobs of most plans are like that. `make_plan` gives such a job a noop without a decision.
+    """
     job, record = subject.job, subject.record
     if record is None or record.doubt is not None or observed is not NOT_OBSERVED:
         return False
@@ -127,7 +128,7 @@ def _is_as_recorded(subject: Subject, observed: Observation) -> bool:
 
 def _suspended(job: Job, record: Record | None, observed: Observation) -> Decision:
     assert job.suspend is not None
-    reason = _reason(f"suspended{job.suspend.so_long}: {job.suspend.reason}", words_of(observed))
+    reason = _reason(f"suspended{job.suspend.so_long}: {job.suspend.reason}", observation_words(observed))
     return _noop(record, reason)._replace(suspended=True)
 
 
@@ -150,13 +151,14 @@ def _only_recorded(decision: Decision, reason: str) -> Decision:
 
 
 def _decide_asked(column: Asked, subject: Subject, observed: Observation) -> Decision:
+    """The decision of the table, changed by the rules 3 to 6 of this module's docstring."""
     job, record = subject.job, subject.record
     cell = TABLE[observed.status].asked[column]
     if column is Asked.NEW_CONFIG and cell not in ERRORS:
         if job.on_config_change is OnConfigChange.NEXT_RUN:
             cell = Cell.ADOPT_CONFIG
         elif job.on_config_change is OnConfigChange.HOLD:
-            return _hold(
+            return hold(
                 record,
                 f"{_why(job, record, column)}, and onConfigChange is hold: ",
                 "a new runToken runs it with this config, onConfigChange: restart or next-run lets it through",
@@ -173,11 +175,12 @@ def _decide_asked(column: Asked, subject: Subject, observed: Observation) -> Dec
                 f"({command('state forget', job.name)})"
             )
         why = f"protected, so no {decision.kind} ({decision.reason}): "
-        return _hold(record, why, way_out, decision.changes)
+        return hold(record, why, way_out, decision.changes)
     return decision
 
 
 def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observation) -> Decision:
+    """The decision that an entry of the table stands for."""
     job, record = subject.job, subject.record
     match cell:
         case Cell.RUN:
@@ -200,7 +203,7 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
         case Cell.NOOP | Cell.NOOP_FAILED:
             return _noop(record, _reason_of(cell, observed))
         case Cell.LOST_RUN | Cell.ABORTED_ELSEWHERE | Cell.ABORTED_UNRECORDED | Cell.GONE:
-            return _hold(record, _reason_of(cell, observed), cell.way_out)
+            return hold(record, _reason_of(cell, observed), cell.way_out)
         case Cell.NO_SUCH_JOB | Cell.NEEDS_NEW_ID | Cell.UNREADABLE:
             return _error(record, _reason_of(cell, observed), cell.way_out)
     assert_never(cell)
@@ -208,14 +211,14 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
 
 def _reason_of(cell: Cell, observed: Observation) -> str:
     """The reason that the entry of the table carries, filled in."""
-    words = words_of(observed)
+    words = observation_words(observed)
     return cell.reason.format(observed=words, now=_reason("", words), detail=observed.detail or NO_DETAIL)
 
 
 def _adopt_or_restart(column: Asked, subject: Subject, observed: Observation) -> Decision:
     """The decision about an active run that no record knows."""
     job, record = subject.job, subject.record
-    words = words_of(observed)
+    words = observation_words(observed)
     if agrees(job.config, observed.config, job.ignore):
         return _adopt(subject, _reason_of(Cell.ADOPT, observed), observed)
     match job.on_config_change:
@@ -223,7 +226,7 @@ def _adopt_or_restart(column: Asked, subject: Subject, observed: Observation) ->
             why = f"already {words} with another config, and the new one counts from the next run"
             return _adopt(subject, f"{why}; recorded without a call", observed)
         case OnConfigChange.HOLD:
-            return _hold(
+            return hold(
                 record,
                 f"already {words} with another config, and onConfigChange is hold: ",
                 "onConfigChange: restart runs it with this config, next-run lets it through",
@@ -241,7 +244,7 @@ def _restart_or_adopt(column: Asked, subject: Subject, observed: Observation) ->
     if observed.stands_to(record.submitted_at) is not TimeOrder.LATER:
         return _run_once_over(job, record, column, observed)
     if observed.config is not None and agrees(job.config, observed.config, job.ignore):
-        why = f"already {words_of(observed)} with this config; recorded without a call"
+        why = f"already {observation_words(observed)} with this config; recorded without a call"
         return _adopt(subject, why, observed)
     return _restart(job, record, column, observed)
 
@@ -256,7 +259,7 @@ def _abort(job: Job, record: Record | None, observed: Observation) -> Decision:
 
 
 def _run(job: Job, record: Record | None, column: Asked, observed: Observation) -> Decision:
-    return _spend(ActionKind.RUN, (Verb.RUN,), job, record, column, observed)
+    return _start(ActionKind.RUN, (Verb.RUN,), job, record, column, observed)
 
 
 def _run_once_over(job: Job, record: Record, column: Asked, observed: Observation) -> Decision:
@@ -273,23 +276,24 @@ def _run_once_over(job: Job, record: Record, column: Asked, observed: Observatio
 
 
 def _restart(job: Job, record: Record | None, column: Asked, observed: Observation) -> Decision:
-    return _spend(ActionKind.RESTART, (Verb.ABORT, Verb.RUN), job, record, column, observed)
+    return _start(ActionKind.RESTART, (Verb.ABORT, Verb.RUN), job, record, column, observed)
 
 
-def _spend(
+def _start(
     kind: ActionKind, verbs: tuple[Verb, ...], job: Job, record: Record | None, column: Asked, observed: Observation
 ) -> Decision:
+    """The decision to start a run. The run consumes the run token of the manifest."""
     changes: list[Change] = []
     if record is None or record.state is not Desired.RUNNING:
         changes.append(Change("state", record.state if record else None, Desired.RUNNING))
-    if job.run_token is not None and (record is None or _is_new_token(job, record)):
+    if job.run_token is not None and (record is None or is_new_token(job, record)):
         changes.append(Change("runToken", None, job.run_token))
-    told = observed.config if column is Asked.FIRST_RUN and observed.config is not None else None
+    actual = observed.config if column is Asked.FIRST_RUN and observed.config is not None else None
     before: Config = record.config if record else {}
-    if told is not None and kind is ActionKind.RESTART:
-        before = {field: told.get(field, type(value)()) for field, value in job.config.items()}
+    if actual is not None and kind is ActionKind.RESTART:
+        before = {field: actual.get(field, type(value)()) for field, value in job.config.items()}
     changes += config_changes(before, job.config)
-    reason = _reason(_why(job, record, column, before), words_of(observed))
+    reason = _reason(_why(job, record, column, before), observation_words(observed))
     return Decision(kind, reason, applied(job, record, Verb.RUN), verbs, tuple(changes))
 
 
@@ -305,7 +309,7 @@ def _delete(subject: Subject, observed: Observation) -> Decision:
     why = "declared absent" if subject.keep else "no longer declared, and --prune was given"
     after = applied(job, record, Verb.DELETE) if subject.keep else None
     changes = (Change("state", recorded, Desired.ABSENT),)
-    reason = _reason(why, words_of(observed))
+    reason = _reason(why, observation_words(observed))
     if was_aborted:
         reason = f"{reason}; that is the run that was aborted, and the delete follows its end"
     return Decision(ActionKind.DELETE, reason, after, verbs, changes, once_over=was_aborted)
@@ -315,11 +319,11 @@ def _already_run(decision: Decision, column: Asked, subject: Subject, observed: 
     job, record = subject.job, subject.record
     assert record is not None
     is_older = observed.stands_to(record.submitted_at) is TimeOrder.EARLIER
-    seen = "the service tells of an earlier run than the recorded one" if is_older else "run since this was recorded"
-    since = f"{seen} (at {observed.submitted_at}, recorded {record.submitted_at or 'as never run'})"
+    run = "the service tells of an earlier run than the recorded one" if is_older else "run since this was recorded"
+    since = f"{run} (at {observed.submitted_at}, recorded {record.submitted_at or 'as never run'})"
     if column is Asked.NEW_CONFIG and observed.config is not None and agrees(job.config, observed.config, job.ignore):
         return _adopt(subject, f"{since}, with this config; recorded without a call", observed)
-    return _hold(
+    return hold(
         record,
         f"{since}: ",
         f"{command('resolve', job.name, options=['--applied'])} if that run is the one wanted here, "
@@ -329,6 +333,7 @@ def _already_run(decision: Decision, column: Asked, subject: Subject, observed: 
 
 
 def _adopt(subject: Subject, reason: str, observed: Observation) -> Decision:
+    """The decision to change the record without a call; a noop if the record would not change."""
     job, record = subject.job, subject.record
     if not subject.keep:
         return Decision(ActionKind.FORGET, reason, None)
@@ -347,15 +352,18 @@ def _noop(record: Record | None, reason: str) -> Decision:
     return Decision(ActionKind.NOOP, reason, record)
 
 
-def _hold(record: Record | None, why: str, way_out: str, changes: tuple[Change, ...] = ()) -> Decision:
+def hold(record: Record | None, why: str, way_out: str, changes: tuple[Change, ...] = ()) -> Decision:
+    """The decision to leave a job alone. The reason is `why`, then `way_out`, which says what the user can do."""
     return Decision(ActionKind.HOLD, why + way_out, record, changes=changes, way_out=way_out)
 
 
 def _error(record: Record | None, error: str, way_out: str) -> Decision:
+    """The decision to leave alone a job that can't be acted on."""
     return Decision(ActionKind.HOLD, f"error: {error}{way_out}", record, error=error + way_out, way_out=way_out)
 
 
 def _why(job: Job, record: Record | None, column: Asked, before: Config | None = None) -> str:
+    """Why the manifest asks for a run, in words. `before` is the config of a run that no record knows."""
     match column:
         case Asked.FIRST_RUN:
             changes = config_changes(before, job.config) if before else ()
@@ -365,7 +373,7 @@ def _why(job: Job, record: Record | None, column: Asked, before: Config | None =
         case Asked.RERUN:
             if record is not None and record.state is not Desired.RUNNING:
                 return f"state {record.state} → running"
-            return f"new runToken {_show(job.run_token)}"
+            return f"new runToken {quoted(job.run_token)}"
         case Asked.SAME | Asked.ABORTED | Asked.ABSENT:
             return f"declared {job.state}"
     assert_never(column)
@@ -381,13 +389,6 @@ def doubt_words(job: Job, doubt: Doubt) -> tuple[DriftCell, str, str]:
     return cell, reason, cell.way_out.format(settle=settling(job.name))
 
 
-def words_of(observed: Observation) -> str:
-    """An observation in words, with the engine's own word: `active (JOB_STATE_RUNNING)`; "" if not observed."""
-    if observed.status is Status.NOT_OBSERVED:
-        return ""
-    said = f"{observed.status} ({observed.word})" if observed.word else str(observed.status)
-    return f"{said}: {observed.detail}" if observed.detail and observed.status is Status.FAILED else said
-
-
-def _reason(why: str, seen: str) -> str:
-    return f"{why}; the job is {seen}" if seen else why
+def _reason(why: str, observed: str) -> str:
+    """A reason with the observation in words. `observed` is "" if the job was not observed."""
+    return f"{why}; the job is {observed}" if observed else why

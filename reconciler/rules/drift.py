@@ -19,12 +19,13 @@ from reconciler.model.errors import ExitCode
 from reconciler.model.history import HistoryEntry
 from reconciler.model.jobs import Desired, Job, Observation, OnConfigChange, Record, Status, Target, title
 from reconciler.model.places import Position
-from reconciler.model.plan import Change
+from reconciler.model.plan import Change, unchanged_words
 from reconciler.rules.configs import drifted_fields
-from reconciler.rules.decide import NO_DETAIL, doubt_words, words_of
+from reconciler.rules.decide import doubt_words
 from reconciler.rules.matching import Subject
+from reconciler.rules.observations import NO_DETAIL, observation_words
 from reconciler.rules.records import is_ending, ran_since
-from reconciler.rules.review import Review, Row, Weight, review_key, sorted_rows
+from reconciler.rules.review import Review, Row, Weight, review_key, sorted_rows, source_facts
 from reconciler.rules.table import TABLE, DriftCell, Kind
 
 DIFFERS = frozenset({Kind.GONE, Kind.LOST, Kind.ABORTED, Kind.RUN, Kind.ENDING, Kind.THERE, Kind.FAILED, Kind.CONFIG})
@@ -32,6 +33,9 @@ DIFFERS = frozenset({Kind.GONE, Kind.LOST, Kind.ABORTED, Kind.RUN, Kind.ENDING, 
 
 QUIET = frozenset({Kind.SAME, Kind.NOT_RECORDED})
 """The kinds that nobody has to look at."""
+
+_COUNTED_FIRST = (*sorted(DIFFERS, key=list(Kind).index), Kind.UNREADABLE, Kind.IN_DOUBT)
+"""The kinds that the verdict counts before all others: somebody has to look at their jobs."""
 
 
 class Finding(NamedTuple):
@@ -93,18 +97,19 @@ def in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 def verdict(drift: Drift, dress: Callable[[str], str] = str) -> str:
     """The report in one sentence. `dress` may mark the counts that somebody has to look at."""
     counts = summary(drift)
-    loud = [dress(f"{count} {kind}") for kind, count in counts.items() if count and kind in _LOUD]
-    left = [f"{counts[kind]} {kind}" for kind in Kind if counts[kind] and kind not in _LOUD and kind is not Kind.SAME]
+    first = [dress(f"{count} {kind}") for kind, count in counts.items() if count and kind in _COUNTED_FIRST]
+    left = [
+        f"{counts[kind]} {kind}"
+        for kind in Kind
+        if counts[kind] and kind not in _COUNTED_FIRST and kind is not Kind.SAME
+    ]
     same = counts[Kind.SAME]
-    if not loud:
+    if not first:
         others = f", {', '.join(left)}" if left else ""
-        return f"No drift: {'1 job is' if same == 1 else f'{same} jobs are'} as recorded{others}."
+        return f"No drift: {unchanged_words(same, 0)}{others}."
     left = [f"{same} {Kind.SAME}", *left] if same else left
     head = "Drift" if any(counts[kind] for kind in DIFFERS) else "Not all is known"
-    return f"{head}: {', '.join(loud)}{'; ' if left else ''}{', '.join(left)}."
-
-
-_LOUD = (*sorted(DIFFERS, key=list(Kind).index), Kind.UNREADABLE, Kind.IN_DOUBT)
+    return f"{head}: {', '.join(first)}{'; ' if left else ''}{', '.join(left)}."
 
 
 def summary(drift: Drift) -> Mapping[Kind, int]:
@@ -121,18 +126,11 @@ def review_drift(
     state_at: str,
 ) -> Review:
     """The review of a drift report. The arguments are as in `review_plan`."""
-    kept = f"serial {drift.serial}, lineage {drift.lineage}" if drift.serial else "none yet: nothing was ever applied"
     return Review(
         title="Drift",
         key=review_key(state_at),
         verdict=verdict(drift),
-        facts=(
-            ("Manifest", ", ".join(drift.paths)),
-            ("Target", str(drift.target)),
-            ("Observed", "read from the service"),
-            ("Commit", drift.commit or "none: not in git"),
-            ("State", kept),
-        ),
+        facts=source_facts(drift.paths, drift.target, drift.commit, drift.serial, drift.lineage, refreshed=True),
         rows=sorted_rows(_review_row(one, place_of, histories) for one in drift.findings),
     )
 
@@ -197,6 +195,7 @@ def _cell(subject: Subject, observed: Observation) -> DriftCell:
 
 
 def _config_changes(subject: Subject, observed: Observation) -> tuple[Change, ...]:
+    """The fields of the config that differ; none unless the config of an active run was observed."""
     job, record = subject.job, subject.record
     counts_later = subject.keep and job.on_config_change is OnConfigChange.NEXT_RUN
     if record is None or observed.config is None or observed.status is not Status.ACTIVE or counts_later:
@@ -205,12 +204,13 @@ def _config_changes(subject: Subject, observed: Observation) -> tuple[Change, ..
 
 
 def _changes(subject: Subject, observed: Observation, kind: Kind) -> tuple[Change, ...]:
+    """The fields that differ between record and observation: the state, the config, and when the run began."""
     record = subject.record
     if kind not in DIFFERS or record is None:
         return ()
     found = _config_changes(subject, observed) if record.state is Desired.RUNNING else ()
     if kind not in (Kind.CONFIG, Kind.RUN) or record.state is not Desired.RUNNING:
-        found = (Change("state", record.state, words_of(observed)), *found)
+        found = (Change("state", record.state, observation_words(observed)), *found)
     if ran_since(record, observed):
         found = (*found, Change("submittedAt", record.submitted_at or None, observed.submitted_at))
     return found
@@ -226,7 +226,7 @@ def _reason(subject: Subject, observed: Observation, cell: DriftCell) -> str:
         fields = ", ".join(change.path for change in _config_changes(subject, observed))
     return cell.reason.format(
         state=record.state if record else None,
-        observed=words_of(observed),
+        observed=observation_words(observed),
         since=since,
         differs=f"; {fields} not as recorded" if fields else "",
         undeclared="" if subject.keep else "; no longer declared",

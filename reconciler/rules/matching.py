@@ -20,7 +20,8 @@ class Subject(NamedTuple):
     keep: bool = True
 
 
-_name_of = attrgetter("job.name")
+name_of = attrgetter("job.name")
+"""Takes a subject, and returns the name of its job. Sorts use it as their key."""
 
 
 class Matching(NamedTuple):
@@ -75,11 +76,12 @@ def match_records(jobs: Mapping[str, Job], records: Mapping[str, Record]) -> Mat
         undeclared = {moves.get(key, key) for key in records} - declared
     origin = {new: old for old, new in moves.items()}
     spent = {key for key in undeclared if _is_spent(records[origin.get(key, key)])}
-    subjects.sort(key=_name_of)
+    subjects.sort(key=name_of)
     return Matching(tuple(subjects), moves, tuple(sorted(undeclared - spent)), tuple(sorted(spent)))
 
 
 def _is_spent(record: Record) -> bool:
+    """Whether an undeclared record may be dropped: its job is gone, and no call is in doubt."""
     return record.state is Desired.ABSENT and record.doubt is None
 
 

@@ -23,8 +23,9 @@ from reconciler.model.jobs import (
 )
 from reconciler.model.plan import ActionKind
 from reconciler.model.times import TimeOrder
-from reconciler.rules.decide import Decision, _hold, decide, words_of
+from reconciler.rules.decide import Decision, decide, hold
 from reconciler.rules.matching import Subject
+from reconciler.rules.observations import NO_DETAIL, observation_words
 from reconciler.rules.records import asked, ran_since
 from reconciler.rules.table import Asked
 
@@ -35,7 +36,7 @@ class Standing(StrEnum):
     COMPLETE = "has completed"
     UNDERWAY = "may yet complete"
     STUCK = "does not complete by itself"
-    UNSEEN = "was not looked at"
+    NOT_OBSERVED = "was not observed"
 
 
 class Order:
@@ -69,15 +70,19 @@ class Order:
         for name, (standing, words) in judged.items():
             if standing is Standing.STUCK:
                 way_out = f"this goes on once {name} has completed, or is taken out of `after`"
-                return _hold(record, f"comes after {name}, which {words}: ", way_out, decision.changes)
+                return hold(record, f"comes after {name}, which {words}: ", way_out, decision.changes)
         underway = [name for name, (standing, _) in judged.items() if standing is Standing.UNDERWAY]
         if underway:
             waits = ", ".join(f"{name} ({judged[name][1]})" for name in underway)
             way_out = "the next apply goes on once that has completed, `apply --wait` waits for it"
-            held = _hold(record, f"waiting for {waits}: ", way_out, decision.changes)
+            held = hold(record, f"waiting for {waits}: ", way_out, decision.changes)
             return held._replace(waits_for=tuple(underway))
-        unseen = [name for name, (standing, _) in judged.items() if standing is Standing.UNSEEN]
-        return decision._replace(reason=f"{decision.reason}; after {', '.join(unseen)}") if unseen else decision
+        not_observed = [name for name, (standing, _) in judged.items() if standing is Standing.NOT_OBSERVED]
+        return (
+            decision._replace(reason=f"{decision.reason}; after {', '.join(not_observed)}")
+            if not_observed
+            else decision
+        )
 
     def _standing(self, name: str) -> tuple[Standing, str]:
         """The standing of a job, and its words. A stack takes the place of recursion, so that a chain may be long."""
@@ -97,15 +102,16 @@ class Order:
         return self._judged[name]
 
     def _judge(self, subject: Subject) -> tuple[Standing, str]:
+        """The standing of a job, and its words. The jobs in `after` of this job have been judged."""
         job, record = subject.job, subject.record
-        seen = self._observed.get(job.id)
-        if seen is None:
-            return Standing.UNSEEN, ""
+        observation = self._observed.get(job.id)
+        if observation is None:
+            return Standing.NOT_OBSERVED, ""
         if record is not None and record.doubt is not None:
             if record.doubt.holder:
                 return Standing.UNDERWAY, f"a call is under way: {record.doubt.holder}"
             return Standing.STUCK, f"has a call in doubt ({settling(job.name)})"
-        decision = self.defer(decide(subject, seen), subject)
+        decision = self.defer(decide(subject, observation), subject)
         if decision.waits_for:
             return Standing.UNDERWAY, "which is itself waiting"
         if Verb.RUN in decision.verbs:
@@ -114,24 +120,24 @@ class Order:
             return Standing.STUCK, "has to be run first, and this plan does not include it"
         if decision.kind is ActionKind.HOLD and asked(job, record) in (Asked.RERUN, Asked.FIRST_RUN):
             return Standing.STUCK, f"is held: {decision.reason}"
-        said = words_of(seen)
-        match seen.status:
+        words = observation_words(observation)
+        match observation.status:
             case Status.COMPLETE:
-                if self._is_stale(job.name, seen) or _is_of_earlier_run(record, seen):
-                    return Standing.UNDERWAY, f"{said}, as read of an earlier run"
+                if self._is_stale(job.name, observation) or _is_of_earlier_run(record, observation):
+                    return Standing.UNDERWAY, f"{words}, as read of an earlier run"
                 return Standing.COMPLETE, ""
             case Status.ACTIVE:
                 ends = decision.kind in (ActionKind.ABORT, ActionKind.DELETE)
-                return (Standing.STUCK, f"is declared {job.state}") if ends else (Standing.UNDERWAY, said)
+                return (Standing.STUCK, f"is declared {job.state}") if ends else (Standing.UNDERWAY, words)
             case Status.NOT_OBSERVED:
                 return Standing.STUCK, "can't be read, because the service offers no reads"
             case Status.DRAFT:
-                return Standing.STUCK, f"was not run ({said})"
+                return Standing.STUCK, f"was not run ({words})"
             case Status.UNREADABLE:
-                return Standing.STUCK, f"can't be read: {seen.detail or 'no reason given'}"
+                return Standing.STUCK, f"can't be read: {observation.detail or NO_DETAIL}"
             case Status.FAILED | Status.ABORTED | Status.MISSING:
-                return Standing.STUCK, f"is {said}"
-        assert_never(seen.status)
+                return Standing.STUCK, f"is {words}"
+        assert_never(observation.status)
 
 
 def _is_of_earlier_run(record: Record | None, observed: Observation) -> bool:

@@ -26,7 +26,7 @@ def asked(job: Job, record: Record | None) -> Asked:
         case Desired.RUNNING:
             if record is None or record.state is None:
                 return Asked.FIRST_RUN
-            if record.state is not Desired.RUNNING or _is_new_token(job, record):
+            if record.state is not Desired.RUNNING or is_new_token(job, record):
                 return Asked.RERUN
             return Asked.SAME if same_config(job.config, record.config) else Asked.NEW_CONFIG
     assert_never(job.state)
@@ -104,5 +104,6 @@ def settled(record: Record, was_applied: bool, began: str | None = None) -> Reco
     return applied(job, record, doubt.verb, began)
 
 
-def _is_new_token(job: Job, record: Record) -> bool:
+def is_new_token(job: Job, record: Record) -> bool:
+    """Whether the job has a run token that the record has not consumed yet."""
     return job.run_token is not None and job.run_token not in record.run_tokens

@@ -11,7 +11,7 @@ from reconciler.model.commands import command
 from reconciler.model.digests import sha256
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.history import HistoryEntry
-from reconciler.model.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, Status, title
+from reconciler.model.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, Status, Target, title
 from reconciler.model.places import Diagnostic, Position
 from reconciler.model.plan import Action, ActionKind, Call, Change, Plan, allowed_words, verdict
 from reconciler.model.plan_json import plan_digest
@@ -21,9 +21,16 @@ from reconciler.rules.order import Order
 
 
 class Weight(StrEnum):
-    """How grave a row is, in the order in which the rows are shown.
+    """The weight of a row. The views show the rows in this order.
 
-    A fault is about a place in the manifest. All other rows are about a job.
+    FAULT    a fault at a place of the manifest; all other rows are about a job
+    ENDS     an abort, a restart or a delete
+    STARTS   a run
+    HELD     a hold, or a job that can't be acted on
+    DRIFTED  a job that differs from its record
+    RECORDS  a change of the record without a call
+    LEFT     a suspended or undeclared job, or a call that is under way
+    QUIET    a job that needs no remark
     """
 
     FAULT = "fault"
@@ -37,12 +44,11 @@ class Weight(StrEnum):
 
 
 class Row(NamedTuple):
-    """One job: what is asked, recorded and observed, what is to be done, and what was done before.
+    """One job: what the manifest asks for, the record, the observation, the action, and the history of the job.
 
-    `word` is the action, or whatever else is said of the job in a word. `reason` ends before `way_out`,
-    which says what to do about a job that is held. `wrong` is set where it can't be acted on at all.
-    `desired` is None where no manifest declares the job, and so is `place`. `differing` are the paths of the fields
-    that are not as recorded, where the row is about that; None where it is about what is asked for.
+    `word` names the action or the finding. `reason` ends before `way_out`, which says what the user can do about a held
+    job. `wrong` is set if the job can't be acted on. `desired` and `place` are None if no manifest declares the job.
+    `differing` holds the paths of the fields that differ from the record in a drift report; it is None in a plan.
     """
 
     job: str
@@ -83,12 +89,12 @@ class Row(NamedTuple):
 
 
 class Review(NamedTuple):
-    """An answer, its sources and its rows, gravest first.
+    """A plan or a drift report for the views: the verdict, its sources, and its rows, gravest first.
 
-    `title` names what it is, in a word; `key` tells it from other reviews of the same repository and
-    is the same for the next one of this. `verdict` is the answer in a sentence; `scope` says of which jobs,
-    "" where it is of all. `facts` are (label, text). `trouble` says why none of it may be done, else it
-    is ""; `advice` is what to do then. `warnings` are about all of it.
+    `title` is "Plan" or "Drift". `key` identifies the state (`review_key`), so that a view can find and replace the
+    earlier review of that state. `verdict` is one sentence. `facts` are pairs of a label and a text. `trouble` says why
+    the plan is refused, and `advice` what the user can do then; both are "" for other plans. `warnings` are about the
+    plan as a whole. `scope` says which jobs the plan is about; it is "" if the plan is about all jobs.
     """
 
     title: str
@@ -103,9 +109,9 @@ class Review(NamedTuple):
 
 
 class Field(NamedTuple):
-    """One field of a job in git, in the state and at the service; None stands for "not there".
+    """One field of a job in git, in the state and at the service. None means that the field is not set there.
 
-    `differs` says whether what is asked is not what is recorded or seen.
+    `differs` is set if the value in git differs from the recorded or the observed value.
     """
 
     path: str
@@ -127,9 +133,10 @@ def review_plan(
 ) -> Review:
     """The review of a plan.
 
-    `subjects` hold every job that the plan names, the undeclared too. `observed` and
-    `histories` map engine job ids. `place_of` is asked for declared jobs alone. `state_at` is where the
-    state is kept: it tells one review from another, since a state has one target.
+    `subjects` hold each job that the plan names, and a subject for each undeclared record. `observed` maps engine job
+    ids to observations, and `histories` maps them to the history of the job. `place_of` takes the name of a declared
+    job, and returns its place in the manifest. `state_at` is the address of the state. `refusal` is the error of the
+    guard that refuses the plan, or None.
     """
     rows = _PlanRows(plan, subjects, observed, place_of, histories)
     return Review(
@@ -166,9 +173,9 @@ class _PlanRows:
     def planned(self, action: Action) -> Row:
         """The row of a planned action. The reason of a hold is parted from its way out."""
         subject = self._subjects[action.job]
-        seen = self._observed.get(action.id, NOT_OBSERVED)
+        observed = self._observed.get(action.id, NOT_OBSERVED)
         is_hold = action.kind is ActionKind.HOLD
-        way_out = self._order.defer(decide(subject, seen), subject).way_out if is_hold else ""
+        way_out = self._order.defer(decide(subject, observed), subject).way_out if is_hold else ""
         return Row(
             title(action.job),
             action.id,
@@ -181,7 +188,7 @@ class _PlanRows:
             action.calls,
             subject.job if subject.keep else None,
             subject.record,
-            seen,
+            observed,
             self._place_of(action.job) if subject.keep else None,
             self._histories.get(action.id, ()),
         )
@@ -195,7 +202,7 @@ class _PlanRows:
 
 
 def review_error(title: str, fault: ReconcilerError, found: Iterable[Diagnostic], *, state_at: str) -> Review:
-    """The review that could not be made: the error, and a row for each fault of the manifest."""
+    """The review of an error: its message, and a row for each fault of the manifest in `found`."""
     rows = tuple(
         Row(str(one.position), str(one.position), "error", Weight.FAULT, one.message, wrong=True) for one in found
     )
@@ -203,7 +210,7 @@ def review_error(title: str, fault: ReconcilerError, found: Iterable[Diagnostic]
 
 
 def sorted_rows(rows: Iterable[Row]) -> tuple[Row, ...]:
-    """Rows in the order in which they are shown: gravest first; among those held, what is wrong first."""
+    """The rows by weight. Within a weight, jobs that can't be acted on come first, then deletes and aborts."""
     rank = {weight: number for number, weight in enumerate(Weight)}
     grave = {"delete": 0, "abort": 1, "restart": 2}
     return tuple(
@@ -212,49 +219,43 @@ def sorted_rows(rows: Iterable[Row]) -> tuple[Row, ...]:
 
 
 def fields(row: Row) -> tuple[Field, ...]:
-    """The fields of a job side by side: state, runToken, submittedAt, then its config by name.
+    """The fields of a job side by side: `state`, `runToken`, `submittedAt`, then the fields of its config by name.
 
-    The config is compared where the job is to run; elsewhere it is shown as it is. A boolean that is
-    left out is false; what is not asked for is the service's own choice. Of a job about which there is nothing to
-    say no field differs, and of one that is compared with its record those do that the row names.
+    In a plan, a field of the config differs only if the manifest asks for a run. A boolean that is left out means
+    false. The service chooses the fields that the manifest does not set. In a drift report, the fields in
+    `row.differing` differ. No field of a job that needs no remark differs.
     """
-    job, record, seen = row.desired, row.record, row.observed
-    said = f"{seen.status} ({seen.word})" if seen.word else str(seen.status)
+    job, record, observed = row.desired, row.record, row.observed
+    live_state = f"{observed.status} ({observed.word})" if observed.word else str(observed.status)
     recorded = record.state if record else None
     wanted = job.state if job else None
     moves = wanted is not recorded and row.weight is not Weight.LEFT
-    found = [Field("state", wanted, recorded, None if seen.status is Status.NOT_OBSERVED else said, moves)]
+    found = [Field("state", wanted, recorded, None if observed.status is Status.NOT_OBSERVED else live_state, moves)]
     if job is not None and job.run_token is not None:
         used = record is not None and job.run_token in record.run_tokens
         found.append(Field("runToken", job.run_token, job.run_token if used else None, None, not used))
     began = record.submitted_at if record else None
-    if began or seen.submitted_at:
-        moved = seen.is_of_other_run(began)
-        found.append(Field("submittedAt", None, began or None, seen.submitted_at, moved))
+    if began or observed.submitted_at:
+        moved = observed.is_of_other_run(began)
+        found.append(Field("submittedAt", None, began or None, observed.submitted_at, moved))
     runs = wanted is Desired.RUNNING
     git = job.config if job else {}
     state = record.config if record else {}
-    live = seen.config or {}
+    live = observed.config or {}
     for name in sorted({*git, *state, *live}):
         values = (git.get(name), state.get(name), live.get(name))
-        asked, kept, told = (value or None if isinstance(value, bool) else value for value in values)
+        asked, recorded_value, actual = (value or None if isinstance(value, bool) else value for value in values)
         path = f"config.{name}"
-        is_told = asked is not None and seen.config is not None and not (job and path in job.ignore)
-        differs = runs and (asked != kept or (is_told and asked != told))
+        is_compared = asked is not None and observed.config is not None and not (job and path in job.ignore)
+        differs = runs and (asked != recorded_value or (is_compared and asked != actual))
         found.append(Field(path, *values, differs))
     if row.differing is not None or not row.is_noted:
         return tuple([one._replace(differs=one.path in (row.differing or ())) for one in found])
     return tuple(found)
 
 
-def shown(value: Any) -> str:
-    """A value of a field as text; "–" where there is none."""
-    if value is None:
-        return "–"
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _weight(kind: ActionKind) -> Weight:
+    """The weight of a planned action."""
     match kind:
         case ActionKind.ABORT | ActionKind.RESTART | ActionKind.DELETE:
             return Weight.ENDS
@@ -270,19 +271,28 @@ def _weight(kind: ActionKind) -> Weight:
 
 
 def review_key(state_at: str) -> str:
-    """The key of all reviews of one state, as 16 hex digits. `state_at` is where the state lives."""
+    """The key of the reviews of one state, as 16 hex digits. `state_at` is the address of the state."""
     return sha256(state_at.encode(errors="surrogateescape"))[:16]
 
 
-def _facts(plan: Plan, *, refreshed: bool) -> tuple[tuple[str, str], ...]:
-    allowed = (("Allowed", allowed_words(plan)),) if plan.allowed else ()
-    kept = f"serial {plan.serial}, lineage {plan.lineage}" if plan.serial else "none yet: nothing was ever applied"
+def source_facts(
+    paths: Sequence[str], target: Target, commit: str | None, serial: int, lineage: str, *, refreshed: bool
+) -> tuple[tuple[str, str], ...]:
+    """The sources of a plan or a drift report, as pairs of a label and a text. `serial` is 0 without a state."""
     return (
-        ("Manifest", ", ".join(plan.paths)),
-        ("Target", str(plan.target)),
+        ("Manifest", ", ".join(paths)),
+        ("Target", str(target)),
         ("Observed", "read from the service" if refreshed else "not read: planned from manifest and state alone"),
-        ("Commit", plan.commit or "none: not in git"),
-        ("State", kept),
+        ("Commit", commit or "none: not in git"),
+        ("State", f"serial {serial}, lineage {lineage}" if serial else "none yet: nothing was ever applied"),
+    )
+
+
+def _facts(plan: Plan, *, refreshed: bool) -> tuple[tuple[str, str], ...]:
+    """The sources and the digests of a plan, as pairs of a label and a text."""
+    allowed = (("Allowed", allowed_words(plan)),) if plan.allowed else ()
+    return (
+        *source_facts(plan.paths, plan.target, plan.commit, plan.serial, plan.lineage, refreshed=refreshed),
         ("Manifest digest", plan.manifest_digest),
         ("Plan digest", plan_digest(plan)),
         *allowed,

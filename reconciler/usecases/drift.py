@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from reconciler.model.commands import command
 from reconciler.model.errors import EngineError
 from reconciler.model.jobs import EMPTY
-from reconciler.usecases.observing import lacks_reads, observed_jobs
+from reconciler.usecases.observing import observed_jobs
 from reconciler.usecases.selection import Selection, names_of, selected
 
 if TYPE_CHECKING:
@@ -22,17 +22,16 @@ def drift(workspace: "Workspace", selection: Selection, parallelism: int = 10) -
     Raises `EngineError` if the service offers no reads.
     """
     from reconciler.rules.drift import Drift, compare, in_order
+    from reconciler.rules.observations import no_reads_words
 
     target, state = workspace.manifest.target, workspace.read_state()
     matching = selected(workspace.manifest, state, selection._replace(prune=True))
     is_selected = selection.among(names_of(matching))
     subjects = [subject for subject in matching.subjects if is_selected(subject.job.name)]
     observed = observed_jobs(workspace, [subject.job.id for subject in subjects], parallelism)
-    if lacks_reads(observed):
-        raise EngineError(
-            f"{target} offers no reads, so what differs from the record can't be told",
-            f"look there by other means; {command('state list')} shows what is recorded",
-        )
+    no_reads = no_reads_words(target, observed, "what differs from the record can't be told")
+    if no_reads:
+        raise EngineError(no_reads, f"look there by other means; {command('state list')} shows what is recorded")
     findings = in_order([compare(subject, observed[subject.job.id]) for subject in subjects])
     return Drift(target, state.lineage, state.serial, workspace.commit, workspace.manifest_paths, findings)
 

@@ -77,13 +77,13 @@ def check(workspace: "Workspace") -> Checked:
 
 def _entries_of(job: str, stored: "StoredHistory", workspace: "Workspace") -> list[HistoryEntry]:
     """The entries of one job. Remarks on other engine jobs that had its name. Raises `UnknownJob` if there are none."""
-    from reconciler.rules.naming import meant_by
+    from reconciler.rules.naming import record_named
 
     entries, ids = stored.entries, workspace.declared_ids
     job_id = (ids or {}).get(job, "")
     if not job_id and stored.state is not None:
         try:
-            job_id = meant_by(job, ids, stored.state.jobs).record.id
+            job_id = record_named(job, ids, stored.state.jobs).record.id
         except ReconcilerError:  # the word is an id, or the name of a job that is no longer recorded
             pass
     found = of_job(entries, job) if not job_id else [entry for entry in entries if entry.id == job_id]

@@ -16,7 +16,7 @@ from reconciler.usecases.workspace import Workspace
 if TYPE_CHECKING:
     from reconciler.engines.port import Engine
     from reconciler.manifest import Manifest
-    from reconciler.rules.adoption import Found, LeftOut, Taken
+    from reconciler.rules.adoption import Adopted, Candidate, LeftOut
     from reconciler.state.session import Session
     from reconciler.usecases.place import Place
 
@@ -56,7 +56,7 @@ class Imported(NamedTuple):
     """
 
     rewritten: Rewritten
-    taken: "tuple[Taken, ...]"
+    taken: "tuple[Adopted, ...]"
     left: "tuple[LeftOut, ...]"
     unlisted: str = ""
 
@@ -100,7 +100,7 @@ def import_jobs(
     return Imported(shown, tuple(taken), tuple(left), unlisted)
 
 
-def _write(session: "Session", to: _Destination, rewritten: Rewritten, taken: "Sequence[Taken]") -> None:
+def _write(session: "Session", to: _Destination, rewritten: Rewritten, taken: "Sequence[Adopted]") -> None:
     """Write the records, then the entries. Raises `ReconcilerError` if the file was changed meanwhile."""
     from reconciler.manifest.files import read_sources, replace_source
 
@@ -159,23 +159,23 @@ def _opening(place: "Place", *, with_target: bool) -> str:
 
 def _found(
     engine: "Engine", wanted: Wanted, manifest: "Manifest", state: State, parallelism: int
-) -> "tuple[list[Found], str]":
+) -> "tuple[list[Candidate], str]":
     """The wanted jobs as they are now, without those that are adopted already.
 
     Also returns why some jobs may be missing; "" if none is.
     """
     from reconciler.apply.observe import observe_jobs
     from reconciler.manifest.faults import job_fault
-    from reconciler.rules.adoption import Found, named
+    from reconciler.rules.adoption import Candidate, candidates
 
     if wanted.ids:
         ids = {name: job_id for name, job_id in wanted.ids.items() if not _is_taken(name, job_id, manifest, state)}
         listed = list(observe_jobs(engine, list(ids.values()), parallelism).items())
         observed = dict(_with_config(engine, listed, parallelism))
-        return [Found(name, job_id, observed[job_id]) for name, job_id in ids.items()], ""
+        return [Candidate(name, job_id, observed[job_id]) for name, job_id in ids.items()], ""
     jobs, unlisted = _listed(engine, wanted, manifest)
     jobs = _with_config(engine, jobs, parallelism)
-    found = named(jobs, manifest.jobs, state.jobs, lambda name: not job_fault(name, {"state": "running"}))
+    found = candidates(jobs, manifest.jobs, state.jobs, lambda name: not job_fault(name, {"state": "running"}))
     return list(found), unlisted
 
 
@@ -212,23 +212,25 @@ def _is_taken(name: str, job_id: str, manifest: "Manifest", state: State) -> boo
     return job is not None and record is not None and job.id == record.id == job_id
 
 
-def _entries(found: "list[Found]", to: _Destination, state: State) -> "tuple[Rewritten, list[Taken], list[LeftOut]]":
+def _entries(
+    found: "list[Candidate]", to: _Destination, state: State
+) -> "tuple[Rewritten, list[Adopted], list[LeftOut]]":
     """The file with an entry for each job that can be adopted, those jobs, and the others.
 
     The defaults of the manifest change what an entry means, so each entry is parsed before it is judged.
     """
     from reconciler.manifest.edit import add_jobs
     from reconciler.manifest.faults import job_fault
-    from reconciler.rules.adoption import LeftOut, Taken, settled, take
+    from reconciler.rules.adoption import Adopted, LeftOut, adopt, with_empty_plan
 
     manifest, sources = to.workspace.files.parsed, to.workspace.files.sources
     before = dict(sources)[to.file]
-    taken, left = take(found, manifest.jobs, state.jobs, job_fault)
+    taken, left = adopt(found, manifest.jobs, state.jobs, job_fault)
     while taken:
         after = add_jobs(before, to.file, {job.name: job.fields for job in taken})
         edited = parsed_with(sources, to.file, after)
-        judged = [settled(job, edited.jobs[job.name]) for job in taken]
-        kept = [job for job in judged if isinstance(job, Taken)]
+        judged = [with_empty_plan(job, edited.jobs[job.name]) for job in taken]
+        kept = [job for job in judged if isinstance(job, Adopted)]
         if kept == taken:
             refuse_other_changes(edited, manifest, {job.name: edited.jobs[job.name] for job in taken})
             return Rewritten(to.file, before, after), taken, left

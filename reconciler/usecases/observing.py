@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from reconciler.model.jobs import Observation, Status
+from reconciler.model.jobs import Observation
 from reconciler.usecases.engines import Pace
 
 if TYPE_CHECKING:
@@ -18,15 +18,11 @@ def observed_jobs(workspace: "Workspace", ids: Collection[str], parallelism: int
         return observe_jobs(engine, list(ids), parallelism)
 
 
-def lacks_reads(observed: Mapping[str, Observation]) -> bool:
-    """Whether the service offers no reads, so that no job was observed."""
-    return any(one.status is Status.NOT_OBSERVED for one in observed.values())
-
-
 def warn_without_reads(workspace: "Workspace", observed: Mapping[str, Observation]) -> None:
     """Remark that no job was observed, so that nobody mistakes records for observations."""
-    if lacks_reads(observed):
-        workspace.world.remark(
-            f"{workspace.manifest.target} offers no reads, so no job was observed: if the service does offer them, "
-            "look whether the path of the endpoint is right"
-        )
+    from reconciler.rules.observations import no_reads_words
+
+    consequence = "no job was observed: if the service does offer them, look whether the path of the endpoint is right"
+    no_reads = no_reads_words(workspace.manifest.target, observed, consequence)
+    if no_reads:
+        workspace.world.remark(no_reads)

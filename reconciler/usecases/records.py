@@ -3,22 +3,24 @@
 from collections.abc import Callable, Mapping
 
 from reconciler.model.jobs import State, title
-from reconciler.rules.naming import Meant, meant_by
+from reconciler.rules.naming import NamedRecord, record_named
 
 
-def find_record(job: str, ids: Mapping[str, str] | None, state: State | None, remark: Callable[[str], None]) -> Meant:
+def find_record(
+    job: str, ids: Mapping[str, str] | None, state: State | None, remark: Callable[[str], None]
+) -> NamedRecord:
     """The record of a job in a state, by the name that the job has in a plan. `ids` is as in `Workspace.declared_ids`.
 
     `remark` is called if the state has the record under another name. Raises `ReconcilerError` if there is no such
     record.
     """
-    found = meant_by(job, ids, state.jobs if state else {})
+    found = record_named(job, ids, state.jobs if state else {})
     if found.remark:
         remark(found.remark)
     return found
 
 
-def call_in_doubt(found: Meant) -> str:
+def call_in_doubt(found: NamedRecord) -> str:
     """The call in doubt of a record, as text: the verb, the engine job and the time."""
     doubt = found.record.doubt
     assert doubt is not None, f"{title(found.name)} has no call in doubt"

@@ -10,7 +10,7 @@ from reconciler.usecases.engines import Pace
 from reconciler.usecases.records import call_in_doubt, find_record
 
 if TYPE_CHECKING:
-    from reconciler.rules.naming import Meant
+    from reconciler.rules.naming import NamedRecord
     from reconciler.state.session import Session
     from reconciler.usecases.workspace import Workspace
 
@@ -37,7 +37,7 @@ def resolve(workspace: "Workspace", job: str, was_applied: bool, why: str, lock_
 
 
 def _settle_call(
-    workspace: "Workspace", session: "Session", found: "Meant", was_applied: bool, why: str, by: str
+    workspace: "Workspace", session: "Session", found: "NamedRecord", was_applied: bool, why: str, by: str
 ) -> str:
     """Settle the call in doubt of a record. Returns the sentence that is recorded."""
     from reconciler.rules.records import settled
@@ -53,7 +53,7 @@ def _settle_call(
 
 
 def _settle_run(
-    workspace: "Workspace", session: "Session", found: "Meant", was_applied: bool, why: str, by: str
+    workspace: "Workspace", session: "Session", found: "NamedRecord", was_applied: bool, why: str, by: str
 ) -> str:
     """Settle the last run of a job, which its record does not know. Returns the sentence that is recorded."""
     manifest = workspace.manifest
@@ -67,7 +67,7 @@ def _settle_run(
     return sentence
 
 
-def _settled_run(found: "Meant", job: Job | None, observed: Observation, was_applied: bool) -> tuple[Record, str]:
+def _settled_run(found: "NamedRecord", job: Job | None, observed: Observation, was_applied: bool) -> tuple[Record, str]:
     """The record with the last run of the job, and that run as text."""
     from reconciler.rules.records import applied, ran_since
 

@@ -10,7 +10,7 @@ from reconciler.model.plan import ActionKind
 from reconciler.usecases.records import call_in_doubt, find_record
 
 if TYPE_CHECKING:
-    from reconciler.rules.naming import Meant
+    from reconciler.rules.naming import NamedRecord
     from reconciler.usecases.workspace import Workspace
 
 
@@ -25,20 +25,20 @@ def records(workspace: "Workspace") -> State | None:
 
     Remarks on each record that the state has under another name.
     """
-    from reconciler.rules.naming import named
+    from reconciler.rules.naming import records_by_name
 
     target, ids = workspace.head.target, workspace.declared_ids
     state = workspace.store.read(target)
     if state is None:
         return None
-    found = named(ids or {}, state.jobs)
+    found = records_by_name(ids or {}, state.jobs)
     for one in found.values():
         if one.remark:
             workspace.world.remark(one.remark)
     return state._replace(jobs={name: one.record for name, one in found.items()})
 
 
-def show(workspace: "Workspace", job: str, revision: str = "") -> "Meant":
+def show(workspace: "Workspace", job: str, revision: str = "") -> "NamedRecord":
     """The record of a job. With a `revision`, the record as it was committed to git then.
 
     Raises `ReconcilerError` if there is no such record.
@@ -74,7 +74,7 @@ def _committed_state(workspace: "Workspace", revision: str) -> State:
         raise StateError(fault.message, "look at another revision") from fault
 
 
-def forget(workspace: "Workspace", job: str, lock_timeout_s: float) -> "tuple[Meant, str]":
+def forget(workspace: "Workspace", job: str, lock_timeout_s: float) -> "tuple[NamedRecord, str]":
     """Drop the record of a job. Returns the record, and a sentence about what the next plan does.
 
     The sentence is "" if the job is not declared, or if the manifest has faults. Raises `ReconcilerError` if there is
@@ -109,13 +109,13 @@ def _next_plan(workspace: "Workspace", name: str) -> str:
     return f"{manifest.position(name)}: {title(name)} is still declared {job.state}: the next plan {planned}"
 
 
-def move(workspace: "Workspace", old: str, new: str, lock_timeout_s: float) -> "Meant":
+def move(workspace: "Workspace", old: str, new: str, lock_timeout_s: float) -> "NamedRecord":
     """Give a record another name. Returns the record under its old name.
 
     Raises `ReconcilerError` if there is no such record, if no job can have the new name, or if another record has it.
     """
     from reconciler.manifest.faults import job_fault
-    from reconciler.rules.naming import named
+    from reconciler.rules.naming import records_by_name
 
     target, ids = workspace.head.target, workspace.declared_ids
     with workspace.store.open(target, "state mv", lock_timeout_s) as session:
@@ -123,7 +123,7 @@ def move(workspace: "Workspace", old: str, new: str, lock_timeout_s: float) -> "
         found = find_record(old, ids, session.state, workspace.world.remark)
         if fault := job_fault(new, {"id": found.record.id, "state": "running"}):
             raise ReconcilerError(f'no job can be called "{new}": {fault}', "give it another name")
-        if new in records or new in named(ids or {}, records).keys() - {found.name}:
+        if new in records or new in records_by_name(ids or {}, records).keys() - {found.name}:
             raise ReconcilerError(f"{new} is recorded already", f"{command('state show', new)} tells what it is")
         session.move({found.key: new})
     return found

@@ -15,7 +15,8 @@ from reconciler.host.safe_text import field
 from reconciler.model.history import APPLIED, HistoryEntry
 from reconciler.model.jobs import Status
 from reconciler.model.outcomes import Outcome
-from reconciler.rules.review import Field, Review, Row, Weight, fields, shown
+from reconciler.rules.configs import shown
+from reconciler.rules.review import Field, Review, Row, Weight, fields
 from reconciler.views.answers import DriftAnswer, FailureAnswer, PlanAnswer, complete_review
 from reconciler.views.formats import Channel, Format, ViewContext
 from reconciler.views.phrases import commit, counted, doubt_state, request

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from reconciler.host.safe_text import log_field
-from reconciler.rules.review import Review, Row, Weight, shown
+from reconciler.rules.configs import shown
+from reconciler.rules.review import Review, Row, Weight
 from reconciler.views.answers import DiffAnswer, DriftAnswer, FailureAnswer, PlanAnswer, complete_review
 from reconciler.views.formats import Channel, Format, ViewContext
 

@@ -41,7 +41,7 @@ MUTANTS = [
     Mutant("the last of two words counts", "engines/http/reply.py", "    if len(found) != len(pairs):", "    if False:", "test_server_faults.py", "two-oks"),
     Mutant("the run that was aborted is adopted", "rules/decide.py", "    if observed.stands_to(record.submitted_at) is not TimeOrder.LATER:\n", "    if False:\n", "test_drain.py", "outlasts or within"),
     Mutant("a run does not wait for the end of an aborted one", "rules/decide.py", "    return decision._replace(reason=f\"{decision.reason}; {why}\", once_over=True)", "    return decision", "test_drain.py", "outlasts or within"),
-    Mutant("times are compared as words", "model/times.py", "    left, right = instant(told), instant(known)\n", "    left = right = None\n", "test_drain.py", "written_in_another_way"),
+    Mutant("times are compared as words", "model/times.py", "    left, right = instant(first), instant(second)\n", "    left = right = None\n", "test_drain.py", "written_in_another_way"),
     Mutant("a page that does not begin where the one before ended is taken", "engines/bytenite/listing.py", "            if len(fresh) != len(page.jobs) - shared or (shared and page.jobs[0][0] != tail):", "            if False:", "test_bytenite_engine.py", "shrinks"),
     Mutant("the list is what its first pages say", "engines/bytenite/listing.py", "            if page.has_next is False and", "            if not page.has_next and", "test_bytenite_engine.py", "whatever_it_says"),
     Mutant("ok: false in a 200 counts as applied", "engines/bytenite/answers.py", "    return fields.get(\"ok\") is False or _is_error(fields.get(\"error\"))", "    return False", "test_server_faults.py", "not-ok or error-in-200"),

@@ -15,7 +15,7 @@ from reconciler.engines.sandbox.life import calls
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.manifest.faults import job_fault
 from reconciler.model.jobs import NOT_OBSERVED, Config, Desired, Job, Observation, Record, Status
-from reconciler.rules.adoption import Found, LeftOut, Taken, named, settled, take
+from reconciler.rules.adoption import Adopted, Candidate, LeftOut, adopt, candidates, with_empty_plan
 from reconciler.rules.decide import decide
 from reconciler.rules.matching import Subject
 
@@ -311,25 +311,25 @@ def test_the_decision_table_has_nothing_to_do_for_a_job_that_was_taken_over(
     status: Status, state: str, service_config: Config | None, began: str | None
 ) -> None:
     observed = Observation(status, "A_WORD", service_config, began)
-    [made], left = take([Found("a", "id-1", observed)], {}, {}, job_fault)
+    [made], left = adopt([Candidate("a", "id-1", observed)], {}, {}, job_fault)
     assert left == []
     assert made.fields["state"] == made.record.state == state
     job = Job("a", "id-1", Desired(state), made.fields.get("config", {}))
     assert [decide(Subject(job, made.record), seen).kind for seen in (NOT_OBSERVED, observed)] == ["noop", "noop"]
-    assert settled(made, job) == made
+    assert with_empty_plan(made, job) == made
 
 
 def test_a_record_without_an_entry_is_kept_with_its_tokens_and_takes_the_new_name() -> None:
     old = Record("id-1", Desired.ABORTED, {"taskTimeout": 1}, frozenset({"1"}))
-    [made], left = take([Found("new", "id-1", ACTIVE)], {}, {"old": old}, lambda *_: "")
+    [made], left = adopt([Candidate("new", "id-1", ACTIVE)], {}, {"old": old}, lambda *_: "")
     assert left == []
     assert made.recorded_as == "old"
     assert made.record == Record("id-1", Desired.RUNNING, {"taskTimeout": 5}, frozenset({"1"}), BEGAN)
 
 
 def test_a_job_that_is_judged_by_the_table_to_need_a_run_is_left_out() -> None:
-    lost = Taken("a", {"state": "running"}, Record("a", Desired.RUNNING), Observation(Status.DRAFT))
-    judged = settled(lost, Job("a", "a", Desired.RUNNING, {}))
+    lost = Adopted("a", {"state": "running"}, Record("a", Desired.RUNNING), Observation(Status.DRAFT))
+    judged = with_empty_plan(lost, Job("a", "a", Desired.RUNNING, {}))
     assert isinstance(judged, LeftOut)
     assert "lost run" in judged.why
 
@@ -338,17 +338,17 @@ def test_a_name_that_would_mislead_gives_way_to_the_id() -> None:
     names = ["right", "to\u202eleft", "declared", "recorded", "x-2", "", "many", "many"]
     jobs = [(f"x-{n}", Observation(Status.ACTIVE, name=name)) for n, name in enumerate(names)]
     records = {"recorded": Record("r", Desired.RUNNING), "known": Record("x-5", Desired.RUNNING)}
-    found = [made.name for made in named(jobs, {"declared"}, records, bool)]
+    found = [made.name for made in candidates(jobs, {"declared"}, records, bool)]
     assert found == ["right", "x-1", "x-2", "x-3", "x-4", "known", "x-6", "x-7"]
 
 
 def test_a_job_whose_abort_has_yet_to_show_is_taken_over_as_aborted() -> None:
     record = Record("a", Desired.ABORTED, {}, submitted_at="2026-11-21T10:00:00Z")
     ending = Observation(Status.ACTIVE, "JOB_STATE_RUNNING", {}, "2026-11-21T10:00:00.000Z")
-    taken, _ = take([Found("a", "a", ending)], {}, {"a": record}, lambda name, fields: "")
+    taken, _ = adopt([Candidate("a", "a", ending)], {}, {"a": record}, lambda name, fields: "")
     assert [one.record.state for one in taken] == [Desired.ABORTED]
     later = ending._replace(submitted_at="2026-11-21T11:00:00Z")
-    taken, _ = take([Found("a", "a", later)], {}, {"a": record}, lambda name, fields: "")
+    taken, _ = adopt([Candidate("a", "a", later)], {}, {"a": record}, lambda name, fields: "")
     assert [one.record.state for one in taken] == [Desired.RUNNING]
 
 

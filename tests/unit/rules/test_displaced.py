@@ -182,14 +182,14 @@ def test_a_mend_that_meets_another_state_file_changes_nothing(
     project.write("z: {state: running}")
     assert project.run("apply", "--yes").code == 0
     theirs = other_state(state, p=Record("p", Desired.RUNNING))
-    found = naming.meant_by
+    found = naming.record_named
 
-    def replace_and_find(word: str, ids: Mapping[str, str] | None, records: Mapping[str, Record]) -> naming.Meant:
+    def replace_and_find(word: str, ids: Mapping[str, str] | None, records: Mapping[str, Record]) -> naming.NamedRecord:
         state.unlink()
         state.write_bytes(theirs)
         return found(word, ids, records)
 
-    monkeypatch.setattr(records, "meant_by", replace_and_find)
+    monkeypatch.setattr(records, "record_named", replace_and_find)
     monkeypatch.chdir(project.folder)
     monkeypatch.setenv("XDG_STATE_HOME", project.env["XDG_STATE_HOME"])
     assert int(cli.main(command, standalone_mode=False)) == 4

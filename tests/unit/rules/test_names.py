@@ -13,7 +13,7 @@ from reconciler.manifest.faults import job_fault
 from reconciler.model.errors import ReconcilerError, StateError
 from reconciler.model.jobs import Desired, Job, Record, State, displaced_key, title
 from reconciler.rules.matching import match_records, prune
-from reconciler.rules.naming import meant_by, named
+from reconciler.rules.naming import record_named, records_by_name
 from reconciler.state import codec
 
 RUNNING = Desired.RUNNING
@@ -263,11 +263,11 @@ def test_where_nobody_knows_what_a_name_means_it_settles_none_of_several_calls(t
 def test_an_exact_name_wins_over_one_that_looks_like_a_name_with_its_id() -> None:
     records = {"a": Record("id1", RUNNING), "a (id id1)": Record("id2", RUNNING)}
     ids = {"a": "id1", "a (id id1)": "id2"}
-    assert meant_by("a (id id1)", ids, records).record.id == "id2"
-    assert meant_by(" a@id1", ids, records).record.id == "id1"
-    assert [meant.name for meant in named(ids, records).values()] == ["a", "a (id id1)"]
+    assert record_named("a (id id1)", ids, records).record.id == "id2"
+    assert record_named(" a@id1", ids, records).record.id == "id1"
+    assert [meant.name for meant in records_by_name(ids, records).values()] == ["a", "a (id id1)"]
     with pytest.raises(ReconcilerError, match="nothing is recorded of a"):
-        meant_by(" a@id9", ids, records)
+        record_named(" a@id9", ids, records)
 
 
 def test_rerun_and_history_follow_the_engine_job_and_not_the_name(tmp_path: Path) -> None:

@@ -1,0 +1,27 @@
+"""Observations in words: of one job, and of a service that offers no reads."""
+
+from collections.abc import Mapping
+
+from reconciler.model.jobs import Observation, Status, Target
+
+NO_DETAIL = "no reason given"
+"""The detail of a job that can't be read, if the engine gives none."""
+
+
+def observation_words(observed: Observation) -> str:
+    """An observation in words, with the engine's own word: `active (JOB_STATE_RUNNING)`; "" if not observed."""
+    if observed.status is Status.NOT_OBSERVED:
+        return ""
+    words = f"{observed.status} ({observed.word})" if observed.word else str(observed.status)
+    return f"{words}: {observed.detail}" if observed.detail and observed.status is Status.FAILED else words
+
+
+def no_reads_words(target: Target, observed: Mapping[str, Observation], consequence: str) -> str:
+    """The sentence about a service that offers no reads, with its consequence for the user.
+
+    `observed` maps the engine job ids that the command tried to read to their observations. Returns "" if the service
+    offers reads.
+    """
+    if all(observation.status is not Status.NOT_OBSERVED for observation in observed.values()):
+        return ""
+    return f"{target} offers no reads, so {consequence}"
