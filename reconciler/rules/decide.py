@@ -300,10 +300,10 @@ def _start(
 def _delete(subject: Subject, observed: Observation) -> Decision:
     job, record = subject.job, subject.record
     recorded = record.state if record else None
-    unseen = observed.status is Status.NOT_OBSERVED
-    if unseen and recorded is Desired.ABSENT:
+    is_unobserved = observed.status is Status.NOT_OBSERVED
+    if is_unobserved and recorded is Desired.ABSENT:
         return _noop(record, "recorded absent")
-    active = observed.status is Status.ACTIVE or (unseen and recorded is Desired.RUNNING)
+    active = observed.status is Status.ACTIVE or (is_unobserved and recorded is Desired.RUNNING)
     was_aborted = is_ending(record, observed)
     verbs = (Verb.ABORT, Verb.DELETE) if active and not was_aborted else (Verb.DELETE,)
     why = "declared absent" if subject.keep else "no longer declared, and --prune was given"

@@ -182,7 +182,7 @@ MUTANTS = [
     Mutant("a displaced record takes a name that people use", "model/jobs.py", "    return f\" {name}@{job_id}\"\n", "    return f\"{name}@{job_id}\"\n", "test_names.py", "displaces_no_job"),
     Mutant("a state with one id under two names is accepted", "state/codec.py", "    if len({record.id for record in jobs.values()}) < len(jobs):\n", "    if False:\n", "test_names.py", "accepted_by_nobody"),
     Mutant("a name is looked up as the state has it", "rules/naming.py", "    found = {moves.get(key, key): key for key in records}\n", "    found = {key: key for key in records}\n", "test_names.py", "swap_of_names"),
-    Mutant("a guess settles one of several calls", "rules/naming.py", "    if word == meant.key and len(doubtful) > 1:\n", "    if False:\n", "test_names.py", "settles_none_of_several"),
+    Mutant("a guess settles one of several calls", "rules/naming.py", "    if word == named.key and len(doubtful) > 1:\n", "    if False:\n", "test_names.py", "settles_none_of_several"),
     Mutant("a saved plan is taken as it stands", "usecases/saved_plans.py", "    if differs := first_difference(saved, made):\n", "    if differs := \"\":\n", "test_saved_plans.py", "edited_is_refused"),
     Mutant("a saved plan allows itself", "usecases/saved_plans.py", "    made = plan_of(workspace, state, matching, selection, saved.observed)\n", "    made = plan_of(workspace, state, matching, selection, saved.observed, allowed=saved.allowed)\n", "test_saved_plans.py", "goes_past_no_guard"),
     Mutant("a saved plan sends credentials anywhere", "usecases/saved_plans.py", " and endpoint and is_loopback(endpoint):\n", " and endpoint:\n", "test_saved_plans.py", "beyond_it"),

@@ -41,6 +41,47 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
     assert [module for module in MODULES if NOT_NAMES & set(module.replace("_", ".").split("."))] == []
 
 
+def imports(source: str) -> list[tuple[str, str]]:
+    """Each import of a source: the module, and the name that is imported from it; "" for the module itself."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                found.extend((alias.name, "") for alias in names)
+            case ast.ImportFrom(module=str(module), names=names):
+                found.extend((module, alias.name) for alias in names)
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_imports_a_private_name_of_another(module: str) -> None:
+    ours = [(home, name) for home, name in imports(MODULES[module].read_text()) if home.startswith("reconciler")]
+    assert [name for _, name in ours if name.startswith("_") and not name.startswith("__")] == []
+
+
+PURE = {
+    "collections",
+    "enum",
+    "functools",
+    "itertools",
+    "operator",
+    "re",
+    "shlex",
+    "typing",
+    "deepdiff",  # a comparison of two values
+}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("reconciler.rules")])
+def test_the_rules_use_no_clock_no_disk_and_no_network(module: str) -> None:
+    found = {home for home, _ in imports(MODULES[module].read_text())}
+    floors = {home.split(".")[1] for home in found if home.startswith("reconciler.")}
+    assert floors <= {"rules", "model"}
+    assert {home.split(".")[0] for home in found} - {"reconciler"} <= PURE
+    names = {node.id for node in ast.walk(ast.parse(MODULES[module].read_text())) if isinstance(node, ast.Name)}
+    assert not names & {"open", "print", "input", "eval", "exec"}
+
+
 @pytest.mark.parametrize(
     "source",
     ["print(1)", "import sys\nsys.exit(1)", "raise SystemExit", "from sys import stdout", "sys.stderr.flush()"],
