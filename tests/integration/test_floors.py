@@ -43,7 +43,7 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
 
 def imports(source: str) -> list[tuple[str, str]]:
     """Each import of a source: the module, and the name that is imported from it; "" for the module itself."""
-    found = []
+    found: list[tuple[str, str]] = []
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Import(names=names):
