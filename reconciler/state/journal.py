@@ -217,6 +217,11 @@ class Journal:
         return self._offset
 
     @property
+    def reserved_bytes(self) -> int:
+        """The room that is kept allocated for records to come."""
+        return self._reserved
+
+    @property
     def is_in_place(self) -> bool:
         """Whether the file at the journal's path is this journal."""
         return self._disk.is_at(self._path, self._file)

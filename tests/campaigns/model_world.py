@@ -39,7 +39,8 @@ from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import ActionKind, Plan
 from reconciler.state import session
 from reconciler.state.backends import file
-from reconciler.state.backends.file import FileStore, Surroundings
+from reconciler.state.backends.file import FileStore
+from reconciler.state.backends.file_lock import FileContext
 from reconciler.state.homes import CheckedStore, Home
 from reconciler.state.journal import decode
 from reconciler.usecases import state as state_commands
@@ -511,7 +512,7 @@ class ModelWorld:
         return Service(self.database, parsed, self.options, self.clock, self.randbytes)
 
     def store(self) -> FileStore:
-        around = Surroundings(
+        around = FileContext(
             disk=self.disk,
             marks_folder=MARKS,
             who="ada",

@@ -44,7 +44,8 @@ from reconciler.model.history import Details
 from reconciler.model.jobs import Desired, Doubt, Evidence, Job, OnConfigChange, Record, Status, Target, Verb
 from reconciler.model.plan import ActionKind
 from reconciler.state import history, journal, session
-from reconciler.state.backends.file import FileStore, Surroundings
+from reconciler.state.backends.file import FileStore
+from reconciler.state.backends.file_lock import FileContext
 from reconciler.state.journal import JournalBroken
 from reconciler.state.session import Session
 from reconciler.usecases.apply import Applied, apply
@@ -215,7 +216,7 @@ class Machine:
 
     def store(self) -> FileStore:
         self.stores += 1
-        around = Surroundings(
+        around = FileContext(
             disk=self.disk,
             marks_folder=self.marks,
             who="ada@host (process 1)",

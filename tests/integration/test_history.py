@@ -20,7 +20,8 @@ from reconciler.manifest.schema import schema_text
 from reconciler.model.history import Details, Origin
 from reconciler.model.jobs import Desired, Doubt, Record, Target, Verb
 from reconciler.state import history
-from reconciler.state.backends.file import FileStore, Surroundings
+from reconciler.state.backends.file import FileStore
+from reconciler.state.backends.file_lock import FileContext
 from reconciler.state.journal import JournalBroken
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")
@@ -222,9 +223,9 @@ def test_a_page_is_made_where_the_history_cannot_be_read(served: Clone) -> None:
 # --- told once ---------------------------------------------------------------------------------------------------
 
 
-def around(tmp_path: Path, disk: OsDisk) -> Surroundings:
+def around(tmp_path: Path, disk: OsDisk) -> FileContext:
     numbers = iter(range(1_000_000))
-    return Surroundings(
+    return FileContext(
         disk=disk,
         marks_folder=str(tmp_path / "marks"),
         who="ada@host (process 1)",

@@ -16,7 +16,7 @@ from reconciler.host.clocks import Clocks, Instant
 from reconciler.host.disk import OsDisk
 from reconciler.model.jobs import Desired, Doubt, Record, Verb
 from reconciler.state.backends import git as branch
-from reconciler.state.backends.file import Surroundings
+from reconciler.state.backends.file_lock import FileContext
 from reconciler.state.backends.git import BranchStore, Means, PublishedSession
 from reconciler.state.backends.git_objects import Author
 from reconciler.state.backends.git_url import parse
@@ -42,7 +42,7 @@ class Machine:
         )
         times = Clocks(lambda: self.boot_s, lambda: self.wall_s)
         means = Means(repository, lambda: Author("ada", "a@b.c"), lambda _: None, str(folder / "marks"), times)
-        around = Surroundings(
+        around = FileContext(
             OsDisk(), str(folder / "marks"), folder.name, lambda: "now", lambda: f"lineage-{folder.name}", self.wait
         )
         self.store = BranchStore(parse(f"git+file://{remote}#state"), means, around)

@@ -17,7 +17,8 @@ from reconciler.model.errors import LockTaken, StateError
 from reconciler.model.history import Details
 from reconciler.model.jobs import Desired, Doubt, Evidence, Record, State, Status, Target, Verb
 from reconciler.state import codec
-from reconciler.state.backends.file import FileStore, Surroundings
+from reconciler.state.backends.file import FileStore
+from reconciler.state.backends.file_lock import FileContext
 from reconciler.state.backends.git import Unpublished
 from reconciler.state.journal import Displaced, Journal, JournalBroken, JournalDamaged, Overtaken, decode, encode_entry
 from reconciler.state.session import Session
@@ -31,7 +32,7 @@ DOUBT = Doubt(
 
 
 def store(tmp_path: Path, name: str = "jobs.state.json", marks: str = "marks", disk: OsDisk | None = None) -> FileStore:
-    around = Surroundings(
+    around = FileContext(
         disk=disk or OsDisk(),
         marks_folder=str(tmp_path / marks),
         who="ada@host (process 1)",

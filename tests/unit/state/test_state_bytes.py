@@ -17,7 +17,8 @@ from reconciler.model.errors import StateError
 from reconciler.model.jobs import Desired, Doubt, Evidence, Record, State, Status, Target, Verb
 from reconciler.state import codec
 from reconciler.state import journal as journals
-from reconciler.state.backends.file import FileStore, Surroundings
+from reconciler.state.backends.file import FileStore
+from reconciler.state.backends.file_lock import FileContext
 from reconciler.state.loading import load
 from reconciler.state.replay import LoadedState
 from reconciler.state.session import Session
@@ -238,7 +239,7 @@ class Clone:
         assert self.git("commit", "-q", "-m", f"apply {name}") == 0
 
     def store(self, marks: str) -> FileStore:
-        around = Surroundings(
+        around = FileContext(
             disk=OsDisk(),
             marks_folder=str(self.folder / ".git" / marks),
             who="ada@host (process 1)",

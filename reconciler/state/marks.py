@@ -1,0 +1,76 @@
+"""High-water marks: the newest serial of each lineage that this machine has seen, to notice a state that went back."""
+
+import os
+from collections.abc import Callable
+
+from reconciler.host.disk import Disk, replace
+from reconciler.model.commands import command
+from reconciler.model.errors import StateError
+from reconciler.model.jobs import State
+from reconciler.state import codec
+
+
+class HighWaterMarks:
+    """The newest serial of each lineage, kept in a folder outside of any checkout.
+
+    The marks are best effort. A folder that can't be written is ignored, because the engine is asked too. An empty
+    folder name means that no marks are kept.
+    """
+
+    def __init__(self, disk: Disk, folder: str) -> None:
+        self._disk = disk
+        self._folder = folder
+
+    def note(self, state: State, digest: str) -> None:
+        """Remember that this state was written, with the digest of its file, unless a newer serial is remembered."""
+        if not self._folder or state.serial <= self.serial_of(state.lineage):
+            return
+        try:
+            os.makedirs(self._folder, mode=0o700, exist_ok=True)
+            replace(self._disk, self._path(state.lineage), f"{state.serial} {digest}\n".encode(), 0o600)
+        except OSError:
+            pass
+
+    def note_found(self, state: State, digest: str, sync: Callable[[], None]) -> None:
+        """Remember a state that was found, after `sync` has put the name of its file on disk.
+
+        The file may have been put in place by a write that failed, and a loss of power would bring the older file
+        back. If `sync` raises `OSError`, nothing is remembered.
+        """
+        if state.serial > self.serial_of(state.lineage):
+            try:
+                sync()
+            except OSError:
+                return
+            self.note(state, digest)
+
+    def serial_of(self, lineage: str) -> int:
+        """The newest serial of a lineage, 0 if none is remembered."""
+        return self._read(lineage)[0]
+
+    def refuse_older(self, lineage: str, serial: int, digest: str, path: str) -> None:
+        """Raise `StateError` for a state older than the newest one, or for another state of the same serial."""
+        newest, newest_digest = self._read(lineage)
+        if serial < newest or (serial == newest and digest != newest_digest):
+            was = "rolled back" if serial < newest else "replaced by another one of the same serial"
+            raise StateError(
+                f"{path} was {was}: it is at serial {serial}, and serial {newest} was written from this machine before",
+                "bring the newer one back (git pull, git checkout); if the older one is meant, look it through "
+                f"and take it: {command('state accept')}",
+            )
+
+    def kept_path(self, lineage: str) -> str:
+        """The path for a journal of this lineage whose own folder is gone; "" if there is no folder of marks."""
+        return f"{self._path(lineage)}.journal.kept" if self._folder else ""
+
+    def _read(self, lineage: str) -> tuple[int, str]:
+        if not self._folder:
+            return 0, ""
+        try:
+            serial, digest = (self._disk.read(self._path(lineage)) or b"").decode().split()
+            return int(serial), digest
+        except (StateError, OSError, ValueError):
+            return 0, ""
+
+    def _path(self, lineage: str) -> str:
+        return os.path.join(self._folder, codec.digest_of(lineage.encode())[:32])
