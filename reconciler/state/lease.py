@@ -115,9 +115,7 @@ class LeaseGate:
 
     is_local = False
 
-    def __init__(
-        self, publisher: Publisher, failure: Failure, in_flight: Callable[[], frozenset[str]]
-    ) -> None:
+    def __init__(self, publisher: Publisher, failure: Failure, in_flight: Callable[[], frozenset[str]]) -> None:
         """`failure` ends the session. `in_flight` returns the jobs of the calls that have no result yet."""
         self._publisher = publisher
         self._failure = failure

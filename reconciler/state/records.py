@@ -121,6 +121,4 @@ class Records:
         """The JSON of the records that the state file has for each job that differs; None for a job it lacks."""
         names = [name for name, record in self._jobs.items() if self._in_file.get(name) != record]
         names += self._in_file.keys() - self._jobs.keys()
-        return {
-            name: codec.record_to_json(record) if (record := self._in_file.get(name)) else None for name in names
-        }
+        return {name: codec.record_to_json(record) if (record := self._in_file.get(name)) else None for name in names}

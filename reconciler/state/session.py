@@ -33,7 +33,7 @@ class Scribe(NamedTuple):
 
 
 class Announced(NamedTuple):
-    """A call that an apply may send: its job, the doubt that stays if no result follows, and the reason for the call."""
+    """A call that an apply may send: its job, the doubt that stays if no result follows, and the call's reason."""
 
     job: str
     job_id: str

@@ -245,9 +245,7 @@ class Writer:
         journal.close()
 
     def _new_journal(self, entries: "tuple[Entry, ...] | list[Entry]") -> Journal:
-        return self._files.new_journal(
-            entries, reserve_bytes=self.records.room_bytes, before_rename=self._check_files
-        )
+        return self._files.new_journal(entries, reserve_bytes=self.records.room_bytes, before_rename=self._check_files)
 
     def _is_long(self) -> bool:
         return self.journal_bytes > max(CHECKPOINT_BYTES, self._files.written_bytes)

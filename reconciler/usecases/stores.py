@@ -11,7 +11,7 @@ from reconciler.usecases.world import World, fresh_id, now
 
 if TYPE_CHECKING:
     from reconciler.state.backends.checkout import Checkout
-    from reconciler.state.backends.file import Surroundings
+    from reconciler.state.backends.file_lock import FileContext
     from reconciler.state.backends.git import BranchStore
     from reconciler.state.backends.repository import Repository
     from reconciler.state.homes import Home
@@ -41,7 +41,7 @@ class Stores:
             from reconciler.state.backends.file import FileStore
 
             _refuse_other_file(home)
-            store = FileStore(home.url, self._surroundings())
+            store = FileStore(home.url, self._file_context())
         return CheckedStore(store, home, self._manifest_paths, warn or (lambda text: remark(f"Warning: {text}")))
 
     def open_branch(self) -> "BranchStore":
@@ -50,7 +50,7 @@ class Stores:
         from reconciler.state.backends.git_settings import author_of, url_of_remote
         from reconciler.state.backends.git_url import parse
 
-        home, env, around = self._home, self._world.env, self._surroundings()
+        home, env, context = self._home, self._world.env, self._file_context()
         url = parse(home.url)
         remote = url_of_remote(url.remote, home.checkout, env) if url.is_name else url.remote
         if _is_path(remote):
@@ -59,10 +59,10 @@ class Stores:
             repository=self._repository(remote, url.branch, home.checkout),
             author=lambda: author_of(self._origins.who, home.checkout, env),
             tell=self._world.remark,
-            folder=around.marks_folder,
+            folder=context.marks_folder,
             clocks=self._world.clocks,
         )
-        return BranchStore(url._replace(remote=remote), means, around)
+        return BranchStore(url._replace(remote=remote), means, context)
 
     def open_checkout(self, push: str) -> "Checkout | None":
         """The files of the state, to be pushed as `--push` says. None if the state itself is on a branch.
@@ -112,11 +112,11 @@ class Stores:
             trees_alone=trees_alone,
         )
 
-    def _surroundings(self) -> "Surroundings":
+    def _file_context(self) -> "FileContext":
         from reconciler.host.disk import OsDisk
-        from reconciler.state.backends.file import Surroundings
+        from reconciler.state.backends.file_lock import FileContext
 
-        return Surroundings(
+        return FileContext(
             disk=OsDisk(),
             marks_folder=self._world.state_folder,
             who=f"{self._world.user} (process {os.getpid()})",

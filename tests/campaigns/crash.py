@@ -571,10 +571,10 @@ class History:
         if self._fresh_program:
             os.execv(sys.executable, [sys.executable, "-m", "reconciler", *arguments])
         from reconciler import cli
-        from reconciler.state import session
+        from reconciler.state import writer
 
         if self._scenario.checkpoint_bytes:
-            session._CHECKPOINT_BYTES = self._scenario.checkpoint_bytes
+            writer.CHECKPOINT_BYTES = self._scenario.checkpoint_bytes
         sys.argv = ["reconciler", *arguments]
         code = 70
         try:

@@ -40,6 +40,7 @@ from reconciler.state import codec
 from reconciler.state.journal import RESERVE_BYTES, JournalDamaged, decode, journal_path
 from reconciler.state.loading import load
 from reconciler.state.session import Session
+from reconciler.state.writer import Writer
 from reconciler.usecases.init import MANIFEST
 
 CANARY = "canary/token+1"
@@ -266,7 +267,7 @@ def session(content: bytes) -> None:
         return
     assert loaded is not None
     _assert_sound(loaded.state)
-    Session(disk, _STATE_PATH, loaded, lambda: _STATE, lambda state, digest: None, SCRIBE).close()
+    Session(Writer(disk, _STATE_PATH, loaded, lambda: _STATE, lambda state, digest: None), SCRIBE).close()
     assert disk.read(journal_path(_STATE_PATH)) is None, "the journal is still there"
     folded = load(disk, _STATE_PATH, TARGET)
     assert loaded.state.jobs == (folded.state.jobs if folded else {})
@@ -275,7 +276,7 @@ def session(content: bytes) -> None:
 def _journal_seed() -> bytes:
     """The records that a session writes, a line each."""
     disk = LossyDisk(Random(1))
-    started = Session(disk, _STATE_PATH, None, lambda: _STATE, lambda state, digest: None, SCRIBE)
+    started = Session(Writer(disk, _STATE_PATH, None, lambda: _STATE, lambda state, digest: None), SCRIBE)
     started.intend("a", "id-a", _DOUBT)
     started.conclude("op-1", "a", Record("id-a", Desired.RUNNING, {"jobTimeout": 7}, frozenset({"t"})), "HTTP 200")
     started.put("b", None)

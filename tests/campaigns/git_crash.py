@@ -25,7 +25,7 @@ from reconciler.engines.sandbox.life import Execution
 from reconciler.host.disk import OsDisk
 from reconciler.model.errors import StateError
 from reconciler.model.jobs import State, Target, Verb
-from reconciler.state.backends import git as branch
+from reconciler.state import lease
 from reconciler.state.loading import load
 
 BRANCH, PATH = "states", "prod dir/jobs.state.json"
@@ -185,8 +185,8 @@ def _commands() -> list[bytes]:
 def main() -> int:
     crash.History = PublishedHistory  # type: ignore[misc]
     crash.Witness = PublishedWitness  # type: ignore[misc]
-    branch.TAKE_OVER_AFTER_S = 0.2
-    branch._POLL_S = 0.05
+    lease.TAKE_OVER_AFTER_S = 0.2
+    lease.POLL_S = 0.05
     for name in LEFT_OUT:
         crash.SCENARIOS.pop(name)  # type: ignore[attr-defined]
     return crash.main()

@@ -39,8 +39,8 @@ WAITS = {
     "TAKE_OVER_AFTER_S": 6.0,
     "SEND_WITHIN_S": SEND_WITHIN_S,
     "RENEW_AFTER_S": 1.0,
-    "_POLL_S": 0.1,
-    "_TRY_AGAIN_AFTER_S": [0.1],
+    "POLL_S": 0.1,
+    "TRY_AGAIN_AFTER_S": [0.1],
 }
 """The waits of a shared state, cut short in proportion."""
 

@@ -11,8 +11,8 @@ import time
 
 from reconciler import cli
 from reconciler.host import git
-from reconciler.state.backends import git as branch
-from reconciler.state.backends import repository
+from reconciler.state import lease
+from reconciler.state.backends import publisher
 
 _TICK_S = 0.01
 _STOPPED_S = 0.5
@@ -48,5 +48,5 @@ if __name__ == "__main__":
     if waits.pop("suspends", False):
         time.monotonic = SuspendedClock()
     for name, value in waits.items():
-        setattr(next(module for module in (git, repository, branch) if hasattr(module, name)), name, value)
+        setattr(next(module for module in (git, lease, publisher) if hasattr(module, name)), name, value)
     cli.main()

@@ -37,8 +37,8 @@ from reconciler.model.errors import ExitCode, LockTaken, ReconcilerError
 from reconciler.model.jobs import Config, Job, Record, State, Target, Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import ActionKind, Plan
-from reconciler.state import session
-from reconciler.state.backends import file
+from reconciler.state import writer
+from reconciler.state.backends import file_lock
 from reconciler.state.backends.file import FileStore
 from reconciler.state.backends.file_lock import FileContext
 from reconciler.state.homes import CheckedStore, Home
@@ -625,8 +625,8 @@ class ModelWorld:
         seams: list[_Seam] = [
             (service_module, "run", self._run),
             *([(refresh, "_LIST_FROM", 1)] if self._lists else []),
-            (session, "_CHECKPOINT_BYTES", 3000),  # after two or three calls, not after thousands
-            (file, "locked", self.disk.locked),
+            (writer, "CHECKPOINT_BYTES", 3000),  # after two or three calls, not after thousands
+            (file_lock, "locked", self.disk.locked),
             (threads, "Thread", NoThread),
         ]
         with _with(seams):

@@ -43,7 +43,7 @@ from reconciler.model.errors import ExitCode, ReconcilerError, StateError
 from reconciler.model.history import Details
 from reconciler.model.jobs import Desired, Doubt, Evidence, Job, OnConfigChange, Record, Status, Target, Verb
 from reconciler.model.plan import ActionKind
-from reconciler.state import history, journal, session
+from reconciler.state import history, journal, session, writer
 from reconciler.state.backends.file import FileStore
 from reconciler.state.backends.file_lock import FileContext
 from reconciler.state.journal import JournalBroken
@@ -354,9 +354,10 @@ def _two_at_once(watched: Witness, machine: Machine, random: Random, taken: set[
         machine.disk.before_flush = None
         thread = threading.Thread(target=work)
         threads.append(thread)
+        before = watched.journal_bytes
         thread.start()
         until_s = time.monotonic() + _WAIT_S
-        while not (ended.wait(0.0005) or watched._journal._waiting):
+        while not (ended.wait(0.0005) or watched.journal_bytes > before):
             if time.monotonic() > until_s:
                 raise Violation("while one thread flushes, no other can add a record")
 
@@ -395,7 +396,7 @@ def _small_sizes(random: Random) -> Iterator[None]:
     with (
         patch.object(journal, "CHUNK_BYTES", random.choice((1024, 4096))),
         patch.object(session, "RESERVE_BYTES", random.choice((64, 2048))),
-        patch.object(session, "_CHECKPOINT_BYTES", random.choice((2048, 8192, 1024 * 1024))),
+        patch.object(writer, "CHECKPOINT_BYTES", random.choice((2048, 8192, 1024 * 1024))),
     ):
         yield
 

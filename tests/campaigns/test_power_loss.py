@@ -20,6 +20,7 @@ from reconciler.state import journal as journals
 from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroken, decode, encode_entry
 from reconciler.state.loading import load
 from reconciler.state.session import Session
+from reconciler.state.writer import Writer
 from reconciler.usecases.apply import Applied
 
 HEADER = {"type": "header"}
@@ -75,7 +76,8 @@ def test_a_record_that_was_flushed_before_a_later_one_was_written_is_missed() ->
 
 
 def test_a_call_in_flight_over_a_checkpoint_keeps_the_room_for_its_result() -> None:
-    disk, session = _session()
+    disk, writer = _writer()
+    session = Session(writer, SCRIBE)
     session.intend("a", "id-a", _doubt("op-1"))
     session.put("b", Record("id-b", Desired.RUNNING))
     session.checkpoint()
@@ -83,9 +85,7 @@ def test_a_call_in_flight_over_a_checkpoint_keeps_the_room_for_its_result() -> N
     assert room is not None
     assert len(room) - len(room.rstrip(b"\0")) > RESERVE_BYTES
     session.conclude("op-1", "a", Record("id-a", Desired.RUNNING), "HTTP 200")
-    journal = session._journal
-    assert journal is not None
-    assert journal._reserved == 0
+    assert writer.reserved_bytes == 0
 
 
 def test_after_a_checkpoint_that_failed_nothing_more_is_written() -> None:
@@ -226,9 +226,14 @@ def test_a_state_file_is_whole_whatever_was_flushed_of_the_next(tmp_path: Path) 
 
 
 def _session() -> tuple[LossyDisk, Session]:
+    disk, writer = _writer()
+    return disk, Session(writer, SCRIBE)
+
+
+def _writer() -> tuple[LossyDisk, Writer]:
     disk = LossyDisk(Random(1))
     fresh = State("lineage-1", 0, TARGET, {})
-    return disk, Session(disk, "/f/s", None, lambda: fresh, lambda state, digest: None, SCRIBE)
+    return disk, Writer(disk, "/f/s", None, lambda: fresh, lambda state, digest: None)
 
 
 def _doubt(op: str) -> Doubt:

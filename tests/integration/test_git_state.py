@@ -252,7 +252,7 @@ def test_results_that_can_no_longer_be_pushed_are_a_doubt_that_is_named_and_the_
 
 
 def test_a_remote_that_hangs_is_given_up_after_the_deadline(group: Team) -> None:
-    machine = group.machine(COMMAND_WITHIN_S=0.5, _TRY_AGAIN_AFTER_S=[])
+    machine = group.machine(COMMAND_WITHIN_S=0.5, TRY_AGAIN_AFTER_S=[])
     machine.trick("hang", "push", "all")
     run = applied(machine, ONE)
     assert run.code == 1

@@ -20,7 +20,7 @@ from reconciler.model.plan import Plan
 from reconciler.rules.actions import make_plan
 from reconciler.rules.matching import Subject, match_records
 from reconciler.state.backends.file import FileStore
-from reconciler.state.backends.file import Surroundings as StoreSurroundings
+from reconciler.state.backends.file_lock import FileContext
 from reconciler.state.session import Session
 
 TARGET = Target("bytenite", "http://127.0.0.1/v1/customer")
@@ -43,7 +43,7 @@ def engine_at(
 
 def store_in(folder: Path, disk: OsDisk | None = None) -> FileStore:
     """A store whose files and marks lie in this folder."""
-    around = StoreSurroundings(
+    around = FileContext(
         disk or OsDisk(), str(folder / "marks"), "ada", lambda: "now", lambda: "lineage", lambda seconds: False
     )
     return FileStore(str(folder / "jobs.state.json"), around)

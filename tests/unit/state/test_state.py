@@ -7,11 +7,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from journals import record_of
+from lossy_disk import SCRIBE
 from reconciler.host.disk import OsDisk, OsFile
 from reconciler.model.errors import LockTaken, StateError
 from reconciler.model.history import Details
@@ -19,9 +21,10 @@ from reconciler.model.jobs import Desired, Doubt, Evidence, Record, State, Statu
 from reconciler.state import codec
 from reconciler.state.backends.file import FileStore
 from reconciler.state.backends.file_lock import FileContext
-from reconciler.state.backends.git import Unpublished
 from reconciler.state.journal import Displaced, Journal, JournalBroken, JournalDamaged, Overtaken, decode, encode_entry
+from reconciler.state.lease import Unpublished
 from reconciler.state.session import Session
+from reconciler.state.writer import Writer
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")
 RECORD = Record("id-a", Desired.RUNNING, {"taskTimeout": 600}, frozenset({"t"}))
@@ -167,6 +170,24 @@ def test_a_state_for_another_target_is_refused(tmp_path: Path) -> None:
         store(tmp_path).read(Target("bytenite", "https://other.example"))
 
 
+class _KilledAtRemoval(OsDisk):
+    """A disk of a command that is killed when it comes to remove the journal."""
+
+    def remove(self, path: str) -> None:
+        if path.endswith(".journal"):
+            raise KeyboardInterrupt
+        super().remove(path)
+
+
+class _KilledAtMark(OsDisk):
+    """A disk of a command that is killed when it comes to write the high-water mark."""
+
+    def create(self, path: str, mode: int) -> OsFile:
+        if os.path.basename(os.path.dirname(path)) == "marks":
+            raise KeyboardInterrupt
+        return super().create(path, mode)
+
+
 def test_a_rolled_back_state_is_refused_and_accept_takes_it_with_a_newer_serial(tmp_path: Path) -> None:
     path = applied_once(tmp_path)
     old = path.read_bytes()
@@ -183,8 +204,7 @@ def test_a_rolled_back_state_is_refused_and_accept_takes_it_with_a_newer_serial(
 def test_a_state_whose_writer_was_killed_before_its_mark_is_marked_by_the_next_command(tmp_path: Path) -> None:
     path = applied_once(tmp_path)
     old = path.read_bytes()
-    with pytest.raises(KeyboardInterrupt), store(tmp_path).open(TARGET, "apply", 0) as session:
-        session._noted = lambda state, digest: (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt), store(tmp_path, disk=_KilledAtMark()).open(TARGET, "apply", 0) as session:
         session.put("b", OTHER)
     with store(tmp_path).open(TARGET, "apply", 0) as session:
         assert session.state.serial == 2
@@ -278,23 +298,13 @@ def test_a_checkpoint_in_the_midst_of_calls_keeps_their_intents(tmp_path: Path) 
 
 def test_a_crash_between_state_and_journal_counts_nothing_twice(tmp_path: Path) -> None:
     """The state file is in place and the journal still there: its records are in the file already."""
-    with pytest.raises(KeyboardInterrupt), store(tmp_path).open(TARGET, "apply", 0) as session:
+    with pytest.raises(KeyboardInterrupt), store(tmp_path, disk=_KilledAtRemoval()).open(TARGET, "apply", 0) as session:
         session.put("a", RECORD)
         session.move({"a": "b"})
-        session._cut = lambda journal: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[method-assign]
     assert (tmp_path / "jobs.state.json.journal").exists()
     state = store(tmp_path).read(TARGET)
     assert state is not None
     assert (state.serial, state.jobs) == (1, {"b": RECORD})
-
-
-class _KilledAtRemoval(OsDisk):
-    """A disk of a command that is killed when it comes to remove the journal."""
-
-    def remove(self, path: str) -> None:
-        if path.endswith(".journal"):
-            raise KeyboardInterrupt
-        super().remove(path)
 
 
 def test_a_push_that_is_killed_before_it_removes_an_older_journal_is_not_undone_by_that(tmp_path: Path) -> None:
@@ -537,8 +547,10 @@ def test_the_longest_result_of_a_call_fits_into_the_room_that_was_kept_for_it(
     used = frozenset(f"{WIDE * 120}{number}" for number in range(tokens))
     before = Evidence(Status.COMPLETE, WIDE * 500, WIDE * 100, {WIDE * n: WIDE * 30 for n in range(1, 20)})
     record = Record("i" * 128, Desired.RUNNING, {}, used) if tokens else None
-    around = store(tmp_path)._around._replace(disk=disk)
-    with FileStore(str(tmp_path / "jobs.state.json"), around).open(TARGET, "apply", 0) as session:
+    path = str(tmp_path / "jobs.state.json")
+    writer = Writer(disk, path, None, lambda: State("lineage-1", 0, TARGET, {}), lambda state, digest: None)
+    session = Session(writer, SCRIBE)
+    with closing(session):
         if record:
             session.put(name, record)
         doubt = Doubt("op-1" * 10, Verb.RUN, config, WIDE * 128, before, "2026-11-21T10:00:00Z", "")
@@ -551,9 +563,7 @@ def test_the_longest_result_of_a_call_fits_into_the_room_that_was_kept_for_it(
             after = (record or Record("i" * 128, None))._replace(doubt=doubt._replace(answer=text))
         details = Details("in-doubt", 503, WIDE * 500, 123456.789, text)
         session.conclude(doubt.op, name, after, text, details)
-        journal = session._journal
-        assert journal is not None
-        assert journal._reserved == 0
+        assert writer.reserved_bytes == 0
         disk.is_full = False
         kept = session.record_of(name)
     content = json.loads((tmp_path / "jobs.history.jsonl").read_text().splitlines()[-1])

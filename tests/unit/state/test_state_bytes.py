@@ -22,6 +22,7 @@ from reconciler.state.backends.file_lock import FileContext
 from reconciler.state.loading import load
 from reconciler.state.replay import LoadedState
 from reconciler.state.session import Session
+from reconciler.state.writer import Writer
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")
 BEFORE = Evidence(Status.DRAFT, "JOB_STATE_NEW")
@@ -38,7 +39,7 @@ class Files(NamedTuple):
 
 def opened(disk: LossyDisk) -> Session:
     fresh = State("lineage-1", 0, TARGET, {})
-    return Session(disk, STATE, load(disk, STATE, TARGET), lambda: fresh, lambda state, digest: None, SCRIBE)
+    return Session(Writer(disk, STATE, load(disk, STATE, TARGET), lambda: fresh, lambda state, digest: None), SCRIBE)
 
 
 def doubt(op: str) -> Doubt:
@@ -360,14 +361,9 @@ def test_a_damaged_journal_ends_an_apply_before_its_first_call(served: Project, 
     assert served.server is not None
     path = served.folder / "jobs.state.json"
     target = Target("bytenite", served.server.endpoint)
-    session = Session(
-        OsDisk(),
-        str(path),
-        load(OsDisk(), str(path), target),
-        lambda: State("", 0, target, {}),
-        lambda state, digest: None,
-        SCRIBE,
-    )
+    loaded = load(OsDisk(), str(path), target)
+    writer = Writer(OsDisk(), str(path), loaded, lambda: State("", 0, target, {}), lambda state, digest: None)
+    session = Session(writer, SCRIBE)
     session.intend("c", "c", doubt("op-1"))
     session.put("b", None)
     journal = served.folder / "jobs.state.json.journal"

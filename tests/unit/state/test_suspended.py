@@ -15,9 +15,9 @@ from reconciler.host import clocks
 from reconciler.host.clocks import Clocks, Instant
 from reconciler.host.disk import OsDisk
 from reconciler.model.jobs import Desired, Doubt, Record, Verb
-from reconciler.state.backends import git as branch
+from reconciler.state import lease
 from reconciler.state.backends.file_lock import FileContext
-from reconciler.state.backends.git import BranchStore, Means, PublishedSession
+from reconciler.state.backends.git import BranchStore, Means
 from reconciler.state.backends.git_objects import Author
 from reconciler.state.backends.git_url import parse
 from reconciler.state.backends.repository import Repository
@@ -100,7 +100,7 @@ def test_a_machine_that_stood_still_asks_the_remote_before_it_sends(tmp_path: Pa
         before = pushes(remote)
         assert session.assure()
         assert pushes(remote) == before, "a fresh push is asked for again"
-        stand_still(machine, how, branch.SEND_WITHIN_S + 1)
+        stand_still(machine, how, lease.SEND_WITHIN_S + 1)
         assert session.assure()
         assert pushes(remote) == before + 1
         session.conclude("a", "a", Record("a", Desired.RUNNING), "ok")
@@ -117,12 +117,11 @@ def test_a_machine_that_stood_still_sends_nothing_once_another_took_over(
         session.intend("a", "a", doubt("a"))
         assert session.assure()
         # It waits for an answer now, and stands still; its intent is on the branch, and its lock is not renewed.
-        assert isinstance(session, PublishedSession)
         with other.opened() as taken:
             assert taken.state.jobs["a"].doubt is not None
             taken.conclude("a", "a", None, "it left no trace")
             run(taken, "a")
-        stand_still(still, how, 10 * branch.TAKE_OVER_AFTER_S)
+        stand_still(still, how, 10 * lease.TAKE_OVER_AFTER_S)
         session.assure()
 
 
@@ -134,7 +133,7 @@ def test_a_wall_clock_that_is_set_ahead_takes_nothing_over(tmp_path: Path, remot
         session.begin(1)
         session.intend("a", "a", doubt("a"))
         with other.opened() as taken:
-            assert other.waited_s >= branch.TAKE_OVER_AFTER_S - 1
+            assert other.waited_s >= lease.TAKE_OVER_AFTER_S - 1
             run(taken, "b")
 
 

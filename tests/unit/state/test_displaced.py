@@ -416,9 +416,9 @@ def test_only_one_thread_looks_at_a_time_while_checkpoints_replace_the_files(
     """A checkpoint replaces state and journal: no other thread takes that for someone else's doing."""
     from in_process import TARGET, store_in
     from reconciler.model.jobs import Doubt, Verb
-    from reconciler.state import session as session_module
+    from reconciler.state import writer
 
-    monkeypatch.setattr(session_module, "_CHECKPOINT_BYTES", 2000)
+    monkeypatch.setattr(writer, "CHECKPOINT_BYTES", 2000)
     faults: list[BaseException] = []
     with store_in(tmp_path).open(TARGET, "apply", 0) as session:
 
