@@ -1,4 +1,4 @@
-"""The port to wherever state lives, and what every store promises."""
+"""The port to the place where a state lives, and what every store promises."""
 
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -9,41 +9,45 @@ from reconciler.state.session import Session
 
 
 class Store(Protocol):
-    """One state, kept somewhere.
+    """One state, kept in one place.
 
-    Promises: `read` writes nothing. While a session is open, no other session on the same state is,
-    in this or any other program. What a session's method returned from is on disk, through a kill
-    or a loss of power. A state that is damaged, for another target, or older than one that was
-    already seen here is refused by both, with `StateError`. What a session did is in the history
-    once, by the time that the session is left or, after a crash, the next one opened.
+    A store promises four things. `read` and `read_history` write nothing. While a session is open, no other session on
+    the same state is open, in this program or in any other. When a method of a session has returned, the change is
+    durable: neither a kill nor a loss of power undoes it. The history has each change of a session exactly once, by the
+    time the session is left or, after a crash, by the time the next session was opened.
+
+    `read`, `open` and `put` raise `StateError` for a state that is damaged, is for another target, or is older than a
+    state that this machine knows.
     """
 
     @property
     def where(self) -> str:
-        """The place in words."""
+        """The place in words, for messages."""
 
     def read(self, target: Target) -> State | None:
-        """What is recorded, the journal included; None where nothing was ever applied."""
+        """What is recorded, including the journal of a command that was killed; None if nothing was ever applied."""
 
     def open(self, target: Target, what: str, timeout_s: float) -> AbstractContextManager[Session]:
-        """Lock the state for the command `what` and load it; on leaving, write it and unlock.
+        """Lock the state for the command `what` and load it. On leaving, the state is written and unlocked.
 
-        Raises `LockTaken` where another command holds the lock for longer than `timeout_s`.
+        Raises `LockTaken` if another command holds the lock for longer than `timeout_s`. On leaving, raises
+        `JournalBroken` if the state could not be written.
         """
 
     def read_history(self) -> StoredHistory:
-        """What was done. Writes nothing; a state that is refused does not keep it from being read."""
+        """The history. It can be read even if the state is refused."""
 
     def put(self, state: State, target: Target, timeout_s: float) -> bool:
-        """Record a whole state in the place of an older one; False where it is recorded already.
+        """Record a whole state in place of an older one. False means that this state is recorded already.
 
-        Raises `Refused` where it is not newer than what is recorded, of another lineage, or lacks a call in doubt.
+        Raises `Refused` if the state is not newer than the recorded one, is of another lineage, or lacks a call that
+        is in doubt in the recorded one. Raises `LockTaken` as `open` does.
         """
 
     def accept(self, target: Target, timeout_s: float, *, has_moved: bool = False) -> tuple[State, list[str]]:
-        """Take the state as it stands as true, whether it was edited, merged or rolled back.
+        """Accept the state as it is, whether somebody edited it, merged it, or rolled it back.
 
-        A state of another target is taken only where the service `has_moved` to this one. Returns it with remarks on
-        what was accepted, none where it was sound already. Raises `StateError` where it is no state at all, or is for
-        another target.
+        A state of another target is accepted only if the service `has_moved` to this target. Returns the state, and a
+        remark on each thing that was accepted; there are no remarks if the state was sound. Raises `StateError` if it
+        is not a state at all, or is for another target. Raises `LockTaken` as `open` does.
         """
