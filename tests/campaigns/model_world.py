@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from threading import Event as Flag
 from typing import Any, NamedTuple
 
+from no_thread import NoThread
 from reconciler.apply import observe as refresh
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
@@ -100,16 +101,6 @@ class Fuse:
             raise Crash
         if self.left is not None:
             self.left -= 1
-
-
-class NoThread:
-    """A thread that can't be had, so that all is done in one: starting threads would take most of the time."""
-
-    def __init__(self, **_: Any) -> None:
-        pass
-
-    def start(self) -> None:
-        raise RuntimeError("can't start new thread")
 
 
 Files = dict[str, bytearray]

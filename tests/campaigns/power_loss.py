@@ -30,6 +30,7 @@ from unittest.mock import patch
 
 import tally
 from lossy_disk import LossyDisk, PowerLoss
+from no_thread import NoThread
 from reconciler.apply import execute
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
@@ -38,6 +39,7 @@ from reconciler.engines.sandbox.faults import SILENT, Faults, Kind, parse_fault
 from reconciler.engines.sandbox.life import Database, Execution, ReceivedCall
 from reconciler.engines.sandbox.life import Job as RemoteJob
 from reconciler.engines.sandbox.service import Options, Request, Service
+from reconciler.host import threads
 from reconciler.manifest import Manifest
 from reconciler.model.errors import ExitCode, ReconcilerError, StateError
 from reconciler.model.history import Details
@@ -770,7 +772,8 @@ def apply_history(random: Random, folder: str) -> Outcome:
     """People, a moody service and a machine that loses power, until all comes to rest."""
     applies = Applies(random, folder)
     machine, remote, disk = applies.machine, applies.remote, applies.machine.disk
-    with patch.object(execute, "WorkerPool", _InTurn), _small_sizes(random):
+    in_turn = patch.object(execute, "WorkerPool", _InTurn), patch.object(threads, "Thread", NoThread)
+    with in_turn[0], in_turn[1], _small_sizes(random):
         for _ in range(random.randint(1, 3)):
             machine.disk.off_at = None
             if random.random() < 0.75:
