@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import model_world
+from no_thread import NoThread
 from project import Project, Run, done, served_project
 from reconciler.host import threads
 from reconciler.host.threads import WorkerPool, affordable_connections, map_in_order
@@ -156,7 +156,7 @@ def open_folder() -> Iterator[Path]:
 
 
 def test_a_crew_that_gets_no_thread_has_its_tasks_done_by_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "Thread", model_world.NoThread)
+    monkeypatch.setattr(threads, "Thread", NoThread)
     with WorkerPool(8) as pool:
         futures = [pool.submit(threading.get_ident) for _ in range(5)]
         assert {pool.result(future) for future in futures} == {threading.get_ident()}
@@ -186,7 +186,7 @@ def test_the_first_fault_is_raised_and_what_has_not_begun_is_dropped(monkeypatch
         began.append(number)
         raise ValueError(number)
 
-    monkeypatch.setattr(threads, "Thread", model_world.NoThread)
+    monkeypatch.setattr(threads, "Thread", NoThread)
     with pytest.raises(ValueError, match="0"):
         map_in_order(work, range(10), 4)
     assert began == [0]
