@@ -6,6 +6,9 @@ to temporary files, because an ssh process that outlives git would hold a pipe o
 
 import os
 import re
+import signal
+import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -67,10 +70,6 @@ def run_git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes = b""
 
 
 def _run_git(arguments: Sequence[str], env: Mapping[str, str], stdin: bytes) -> GitResult:
-    import signal
-    import subprocess
-    import tempfile
-
     with tempfile.TemporaryFile() as into, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         into.write(stdin)
         into.seek(0)

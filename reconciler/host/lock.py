@@ -4,6 +4,7 @@ The age of a lock and the process id of its holder never decide whether a lock i
 """
 
 import fcntl
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -77,8 +78,6 @@ class _Place(NamedTuple):
 
 def _write_holder(descriptor: int, holder: dict[str, str]) -> None:
     """Write the holder to the lock file. The lock itself does not need the content, so a full disk is no error."""
-    import json
-
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(holder).encode(), 0)
@@ -146,8 +145,6 @@ def holder_of(path: str, folder: int | None = None) -> str:
 
 
 def _holder(descriptor: int) -> str:
-    import json
-
     try:
         holder = json.loads(os.pread(descriptor, 4096, 0))
         return f"{holder['who']} has been running `{holder['what']}` since {holder['since']}"

@@ -6,6 +6,7 @@ none of the user's hooks.
 
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -336,8 +337,6 @@ class Repository:
             os.replace(f"{ref}.new", ref)
 
     def _remove(self) -> None:
-        import shutil
-
         for folder in (self._folder, f"{self._folder}.new"):
             shutil.rmtree(folder, ignore_errors=True)
 
