@@ -9,7 +9,7 @@ from enum import StrEnum
 
 _BEGIN, _END = "\x01", "\x02"
 
-# The patterns are strings, since most texts need none of them, and compiling them all takes as long as a small plan.
+# The patterns are strings, since most texts need none of them, and compiling them all takes several milliseconds.
 # This one matches control characters, surrogates, noncharacters, invisible and bidirectional characters (Cf, Zl, Zp and
 # plane 14), and characters that look like a space (Zs). It does not match U+200C and U+200D, which shape letters, the
 # number and verse signs of Arabic, Syriac and Kaithi, and the space of ideographic scripts.

@@ -30,11 +30,6 @@ FORMAT_VERSION = 1
 _OPENING = b'{\n  "digest": "sha256:'
 _CLOSING = b'",\n'
 _DIGEST_LENGTH = 64
-_DESIRED = {state.value: state for state in Desired}
-_NO_TOKENS = frozenset[str]()
-
-_Configs = dict[tuple[Any, ...], Config]
-"""Configs by their content. Records with equal configs share one object, which saves memory."""
 
 
 def encode(state: State) -> bytes:
@@ -151,19 +146,18 @@ def record_to_json(record: Record) -> dict[str, Any]:
     return document
 
 
-def record_from_json(document: Mapping[str, Any], configs: _Configs | None = None) -> Record:
+def record_from_json(document: Mapping[str, Any]) -> Record:
     """The record in a JSON object of `record_to_json`.
 
-    `configs` holds the configs of earlier records, and gets the config of this one. Raises `KeyError`, `TypeError` or
-    `ValueError` for an object of another shape.
+    Raises `KeyError`, `TypeError` or `ValueError` for an object of another shape.
     """
     state = document.get("state")
     doubt = document.get("inDoubt")
     return Record(
         text_from_json(document["id"]),
-        None if state is None else _DESIRED.get(state) or Desired(state),
-        _config(document.get("config", {}), configs),
-        frozenset(map(text_from_json, tokens)) if (tokens := document.get("runTokens")) else _NO_TOKENS,
+        None if state is None else Desired(state),
+        _config(document.get("config", {})),
+        frozenset(map(text_from_json, document.get("runTokens", ()))),
         _text_or_none(document.get("submittedAt")),
         None if doubt is None else doubt_from_json(doubt),
         text_from_json(document["resolved"]) if "resolved" in document else "",
@@ -239,19 +233,11 @@ def _evidence(document: Mapping[str, Any]) -> Evidence:
     )
 
 
-def _config(document: Mapping[str, Any], configs: _Configs | None = None) -> Config:
-    values = document.values()
-    key = (*document, *values, *map(type, values))  # The types, because True equals 1.
-    known = configs.get(key) if configs else None
-    if known is not None:
-        return known
-    for value in values:
+def _config(document: Mapping[str, Any]) -> Config:
+    for value in document.values():
         if not isinstance(value, int):  # A boolean is an int, too.
             raise TypeError("a config holds what is neither a whole number nor a boolean")
-    config = dict(document)
-    if configs is not None:
-        configs[key] = config
-    return config
+    return dict(document)
 
 
 def _parse(content: bytes, where: str, pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None) -> State:
@@ -274,12 +260,11 @@ def _parse(content: bytes, where: str, pairs: Callable[[list[tuple[str, Any]]], 
 
 
 def _state_from_json(document: Mapping[str, Any]) -> State:
-    configs: _Configs = {}
     return State(
         lineage=text_from_json(document["lineage"]),
         serial=integer_from_json(document["serial"]),
         target=Target(text_from_json(document["target"]["engine"]), text_from_json(document["target"]["endpoint"])),
-        jobs={name: record_from_json(record, configs) for name, record in document["jobs"].items()},
+        jobs={name: record_from_json(record) for name, record in document["jobs"].items()},
     )
 
 

@@ -241,8 +241,7 @@ def faults(stored: StoredHistory) -> list[str]:
 
 def cut(text: str) -> str:
     """The beginning of a text, as much as the journal keeps: its JSON has `_TEXT_BYTES` bytes at most."""
-    # JSON takes at most twelve bytes for a character, so most texts are short enough without a count.
-    if 12 * len(text) + len('""') <= _TEXT_BYTES or len(json.dumps(text)) <= _TEXT_BYTES:
+    if len(json.dumps(text)) <= _TEXT_BYTES:
         return text
     left = _TEXT_BYTES - len('""')
     for at, character in enumerate(text):

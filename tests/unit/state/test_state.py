@@ -80,18 +80,15 @@ def test_the_state_file_is_sorted_indented_and_ends_with_a_newline() -> None:
     assert codec.decode(content.encode(), "x") == state
 
 
-def test_equal_configs_of_a_state_are_one_object_and_true_is_not_one() -> None:
+def test_true_in_a_config_does_not_become_one() -> None:
     configs: list[dict[str, int | bool]] = [
-        {"taskTimeout": 1},
         {"taskTimeout": 1},
         {"taskTimeout": True},
         {"jobTimeout": 1},
     ]
     jobs = {str(number): Record(str(number), Desired.RUNNING, config) for number, config in enumerate(configs)}
     content = codec.encode(State("l", 1, TARGET, jobs))
-    read = codec.decode(content, "x")
-    assert read.jobs["0"].config is read.jobs["1"].config
-    assert codec.encode(read) == content
+    assert codec.encode(codec.decode(content, "x")) == content
 
 
 def test_a_state_with_a_lone_surrogate_from_a_server_round_trips() -> None:
