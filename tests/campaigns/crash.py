@@ -560,6 +560,10 @@ class History:
     def _program(self, arguments: Sequence[str]) -> None:
         """Become the program; never returns."""
         signal.alarm(DEADLINE_S)
+        for number in _SIGNALS:  # what a shell ignores for a harness in its background would be ignored here too
+            signal.signal(number, signal.SIG_DFL)
+        if not self._fresh_program:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # as an interpreter begins
         os.chdir(self._folder)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
