@@ -11,7 +11,6 @@ from reconciler.apply.context import is_stale
 from reconciler.manifest.parse import parse
 from reconciler.model.errors import ManifestError
 from reconciler.model.jobs import Desired, Doubt, Job, Observation, Record, Status, Verb
-from reconciler.rules.circles import all_before, circles_in
 from reconciler.rules.decide import Decision, decide
 from reconciler.rules.matching import Subject
 from reconciler.rules.order import Order
@@ -156,20 +155,6 @@ def test_a_chain_of_ten_thousand_jobs_is_judged() -> None:
         "waiting for j9998 (which is itself waiting)"
         in order.defer(decide(last, seen(Status.DRAFT, None)), last).reason
     )
-
-
-def test_circles_are_found_once_each_however_long_the_way_to_them() -> None:
-    assert list(circles_in({"a": ["b"], "b": ["c"], "c": []})) == []
-    assert list(circles_in({"a": ["a"]})) == [("a",)]
-    assert list(circles_in({"x": ["a"], "a": ["b"], "b": ["c", "a"], "c": ["a"]})) == [("a", "b", "c"), ("a", "b")]
-    long = {f"{n}": [f"{n + 1}"] for n in range(50_000)} | {"50000": ["0"]}
-    assert [len(circle) for circle in circles_in(long)] == [50_001]
-
-
-def test_all_that_comes_before_is_found_at_any_distance() -> None:
-    after = {"d": ("c", "b"), "c": ("a",), "b": ("a",)}
-    assert all_before(["d"], lambda name: after.get(name, ())) == {"a", "b", "c"}
-    assert all_before(["a"], lambda name: after.get(name, ())) == set()
 
 
 HEAD = "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\njobs:\n"

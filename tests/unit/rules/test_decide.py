@@ -1,57 +1,20 @@
-"""The decision table, every cell, and what bends it."""
+"""The decision about one job: each cell of the table, and the rules around the table."""
 
 import pytest
 
-from in_process import planned
-from reconciler.engines.bytenite.wire import call_for
+from decisions import ABORTED, ABSENT, CONFIG, RUNNING, decided, job, seen
 from reconciler.model.jobs import (
-    NOT_OBSERVED,
     Desired,
     Doubt,
-    Evidence,
     Job,
     Observation,
     OnConfigChange,
     Record,
-    State,
     Status,
-    Suspension,
-    Target,
     Verb,
 )
-from reconciler.model.plan import ActionKind, Change
-from reconciler.model.plan_json import plan_from_json, plan_to_json
-from reconciler.rules.actions import make_plan
-from reconciler.rules.configs import agrees, config_changes, same_config
-from reconciler.rules.decide import Decision, decide
-from reconciler.rules.matching import Subject, match_records, prune
-from reconciler.rules.records import applied, settled
+from reconciler.model.plan import Change
 from reconciler.rules.table import TABLE, Asked
-
-CONFIG = {"taskTimeout": 600}
-RUNNING = Record("a", Desired.RUNNING, CONFIG)
-ABORTED = Record("a", Desired.ABORTED, CONFIG)
-ABSENT = Record("a", Desired.ABSENT)
-
-
-def job(state: str = "running", **more: object) -> Job:
-    return Job("a", "a", Desired(state), **{"config": CONFIG, **more})  # type: ignore[arg-type]
-
-
-def seen(status: Status) -> Observation:
-    words = {
-        Status.DRAFT: "JOB_STATE_NEW",
-        Status.ACTIVE: "JOB_STATE_RUNNING",
-        Status.COMPLETE: "JOB_STATE_COMPLETE",
-        Status.FAILED: "JOB_STATE_FAILED",
-        Status.ABORTED: "JOB_STATE_ABORTED",
-    }
-    return Observation(status, words.get(status, ""), detail="HTTP 500" if status is Status.UNREADABLE else "")
-
-
-def decided(desired: Job, record: Record | None, observed: Observation = NOT_OBSERVED) -> Decision:
-    return decide(Subject(desired, record), observed)
-
 
 # One line a cell of DESIGN's table, in its order. The columns: desired and record; then what each row gives.
 # A cell names the action, or the action and a word that its reason must hold.
@@ -71,6 +34,8 @@ COLUMNS: dict[str, tuple[Asked, Job, Record | None]] = {
     "delete of an aborted one": (Asked.ABSENT, job("absent"), ABORTED),
     "absent already": (Asked.ABSENT, job("absent"), ABSENT),
 }
+
+
 CELLS: dict[Status, dict[str, str]] = {
     Status.NOT_OBSERVED: {
         "first run": "run: first run",
@@ -276,22 +241,6 @@ def test_a_delete_of_a_job_whose_abort_has_yet_to_show_follows_its_end_without_a
     assert (run_since.verbs, run_since.once_over) == ((Verb.ABORT, Verb.DELETE), False)
 
 
-def test_an_abort_that_is_settled_keeps_the_run_that_it_was_sent_to() -> None:
-    before = Evidence(Status.ACTIVE, "X", "2026-11-21T10:00:00Z")
-    doubt = Doubt("op", Verb.ABORT, CONFIG, None, before, "then", "HTTP 503")
-    after = settled(RUNNING._replace(doubt=doubt), True)
-    assert after == ABORTED._replace(submitted_at="2026-11-21T10:00:00Z")
-
-
-def test_other_words_for_one_instant_change_no_record() -> None:
-    record = RUNNING._replace(submitted_at="2026-11-21T10:00:00Z")
-    for verb in (Verb.ABORT, Verb.RUN):
-        assert applied(job(), record, verb, "2026-11-21T10:00:00.000Z").submitted_at == record.submitted_at
-    observed = Observation(Status.COMPLETE, "X", CONFIG, "2026-11-21T11:00:00+01:00")
-    assert decided(job(), record, observed).kind == "noop"
-    assert decided(job("aborted"), record, observed).record == record._replace(state=Desired.ABORTED)
-
-
 def test_adopting_a_run_consumes_its_token() -> None:
     decision = decided(job(run_token="t"), None, Observation(Status.ACTIVE, "X", config=CONFIG))
     assert decision.record == Record("a", Desired.RUNNING, CONFIG, frozenset({"t"}))
@@ -344,123 +293,3 @@ def test_a_job_in_doubt_is_held_whatever_is_asked() -> None:
         assert decision.kind == "hold"
         assert "`reconciler resolve a --applied`, or the same with `--not-applied`" in decision.reason
         assert "2026-11-21T10:00:00Z" in decision.reason
-
-
-def test_a_boolean_left_out_is_false_so_it_is_no_change() -> None:
-    assert same_config({"isTestJob": False}, {})
-    assert decided(job(config={**CONFIG, "isTestJob": False}), RUNNING).kind == "noop"
-
-
-def test_a_field_left_out_by_the_service_is_at_its_default() -> None:
-    assert agrees({"isTestJob": False}, {})
-    assert not agrees({"taskTimeout": 5}, {})
-    assert agrees({"taskTimeout": 5}, None)
-
-
-def test_config_changes_name_each_field_once_sorted() -> None:
-    assert config_changes({"taskTimeout": 1, "jobTimeout": 2}, {"jobTimeout": 3, "isTestJob": True}) == (
-        Change("config.isTestJob", None, True),
-        Change("config.jobTimeout", 2, 3),
-        Change("config.taskTimeout", 1, None),
-    )
-
-
-def test_a_renamed_job_keeps_its_record_and_is_not_run_again() -> None:
-    jobs = {"new": Job("new", "x", Desired.RUNNING, CONFIG)}
-    matching = match_records(jobs, {"old": Record("x", Desired.RUNNING, CONFIG)})
-    decision = decide(matching.subjects[0], NOT_OBSERVED)
-    assert (decision.kind, decision.reason) == ("adopt", "renamed from old; recorded without a call")
-    assert matching.moves == {"old": "new"}
-    assert matching.undeclared == ()
-
-
-def test_two_jobs_that_swap_names_keep_their_records() -> None:
-    jobs = {"a": Job("a", "2", Desired.RUNNING, CONFIG), "b": Job("b", "1", Desired.RUNNING, CONFIG)}
-    records = {"a": Record("1", Desired.RUNNING, CONFIG), "b": Record("2", Desired.RUNNING, CONFIG)}
-    matching = match_records(jobs, records)
-    assert matching.moves == {"a": "b", "b": "a"}
-    assert [decide(s, NOT_OBSERVED).kind for s in matching.subjects] == ["adopt", "adopt"]
-
-
-def test_a_job_with_a_new_id_is_run_and_the_old_ids_record_stays_as_undeclared() -> None:
-    jobs = {"a": Job("a", "new-id", Desired.RUNNING, CONFIG)}
-    matching = match_records(jobs, {"a": Record("old-id", Desired.RUNNING, CONFIG)})
-    assert decide(matching.subjects[0], NOT_OBSERVED).kind == "run"
-    assert matching.moves == {"a": " a@old-id"}
-    assert matching.undeclared == (" a@old-id",)
-
-
-def test_a_job_no_longer_declared_is_only_shown() -> None:
-    matching = match_records({}, {"a": RUNNING, "gone": ABSENT})
-    assert matching.subjects == ()
-    assert matching.undeclared == ("a",)
-    assert matching.spent == ("gone",)
-
-
-def test_prune_deletes_the_undeclared_and_drops_its_record() -> None:
-    records = {"a": RUNNING}
-    pruned = prune(match_records({}, records), records)
-    decision = decide(pruned.subjects[0], NOT_OBSERVED)
-    assert (decision.kind, decision.verbs, decision.record) == ("delete", (Verb.ABORT, Verb.DELETE), None)
-    gone = decide(pruned.subjects[0], seen(Status.MISSING))
-    assert (gone.kind, gone.record) == (ActionKind.FORGET, None)
-
-
-def test_a_plan_is_sorted_by_step_then_name_and_comes_back_from_json_equal() -> None:
-    jobs = {
-        "z-run": Job("z-run", "1", Desired.RUNNING, CONFIG),
-        "a-run": Job("a-run", "2", Desired.RUNNING, CONFIG, run_token="t"),
-        "delete": Job("delete", "3", Desired.ABSENT, {}),
-        "abort": Job("abort", "4", Desired.ABORTED, {}),
-        "noop": Job("noop", "5", Desired.RUNNING, CONFIG),
-    }
-    records = {"noop": Record("5", Desired.RUNNING, CONFIG), "left": Record("6", Desired.RUNNING)}
-    state = State("lineage", 3, Target("bytenite", "https://api.example/v1"), records)
-    plan = make_plan(
-        match_records(jobs, records),
-        {},
-        call_for,
-        lambda name: True,
-        state=state,
-        manifest_digest="sha256:" + "0" * 64,
-        commit=None,
-        paths=["jobs.yaml"],
-    )
-    assert [a.job for a in plan.actions] == ["abort", "a-run", "z-run", "delete", "noop"]
-    assert plan.undeclared == ("left",)
-    assert plan_from_json(plan_to_json(plan)) == plan
-
-
-def test_a_plan_lists_the_jobs_that_are_as_recorded_with_the_other_noops_by_name() -> None:
-    suspended = Suspension("moved")
-    jobs = {
-        name: Job(name, name, Desired.RUNNING, CONFIG, suspend=suspended if name == "j5" else None)
-        for name in (f"j{number}" for number in range(10))
-    }
-    jobs["j7"] = jobs["j7"]._replace(state=Desired.ABORTED)
-    records = {name: Record(name, Desired.RUNNING, CONFIG) for name in jobs}
-    plan, _ = planned(jobs, records)
-    listed = ["j7", "j0", "j1", "j2", "j3", "j4", "j5", "j6", "j8", "j9"]
-    assert [action.job for action in plan.actions] == listed
-    assert [action["job"] for action in plan_to_json(plan)["actions"]] == listed
-    assert (len(plan.actions), plan.actions[-1].job, plan.actions[1].reason) == (10, "j9", "as recorded")
-    assert (plan.count_of(ActionKind.NOOP), plan.count_of(ActionKind.ABORT), len(plan.suspended)) == (9, 1, 1)
-    assert type(plan.actions) is tuple
-    assert plan_from_json(plan_to_json(plan)) == plan
-
-
-def test_settling_a_doubt_as_applied_records_what_was_sent() -> None:
-    doubt = Doubt("op", Verb.RUN, {"taskTimeout": 9}, "t", None, "when", "HTTP 503")
-    assert settled(Record("a", None, doubt=doubt), True) == Record(
-        "a", Desired.RUNNING, {"taskTimeout": 9}, frozenset({"t"})
-    )
-
-
-def test_settling_a_doubt_as_not_applied_leaves_what_was_recorded_before() -> None:
-    doubt = Doubt("op", Verb.RUN, {}, None, None, "when", "HTTP 503")
-    assert settled(Record("a", None, doubt=doubt), False) is None
-    assert settled(Record("a", Desired.ABORTED, CONFIG, doubt=doubt), False) == ABORTED
-
-
-def test_an_abort_keeps_the_config_of_the_last_run_on_record() -> None:
-    assert applied(job("aborted"), RUNNING, Verb.ABORT) == ABORTED
