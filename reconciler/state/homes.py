@@ -177,7 +177,9 @@ class CheckedStore:
         written = [entry for entry in stored.entries if entry.serial]
         if not written and stored.entries:  # Calls that were rejected leave a history and no state.
             return ""
-        last = f"tells of serial {written[-1].serial}, of {written[-1].at}" if written else "holds what can't be read"
+        last = "has only lines that can't be read"
+        if written:
+            last = f"has entries up to serial {written[-1].serial}, of {written[-1].at}"
         return f"the state is gone: {self.where} is not there, and {stored.where} {last}"
 
     def _gone(self, loss: str) -> Refused:
@@ -223,7 +225,7 @@ class CheckedStore:
                     continue
                 stem = history_path.removesuffix(_HISTORY_SUFFIX)
                 raise Refused(
-                    f"nothing is recorded in {self.where}, and beside it {history_path} tells of a state that is gone",
+                    f"nothing is recorded in {self.where}, and beside it {history_path} is the history of a state that is gone",
                     f"bring {stem}{STATE_SUFFIX} back, or name the state: {_with_state('plan', self._home.url)}",
                 )
 

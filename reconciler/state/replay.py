@@ -83,7 +83,7 @@ def merged(theirs: State, entries: Sequence[Entry], remarks: list[str]) -> Loade
         elif our is not None:
             jobs[key] = _with_both_tokens(their, our)._replace(doubt=their.doubt or our.doubt)
             remarks.append(
-                f"{title(key)}: the state file and the journal both tell of calls of it: its record is that of the "
+                f"{title(key)}: the state file and the journal both hold calls of this job: its record is that of the "
                 "file, with the run tokens of both; look at the job"
             )
     return ours._replace(state=ours.state._replace(jobs=jobs))

@@ -161,7 +161,7 @@ class Repository:
             raise StateError(
                 f"{name!r} is not understood as a revision of {self._where}",
                 "give the id of one of its commits, or count back from its last, as in HEAD~3; a date (@{...}), a tag "
-                "or another branch does not tell",
+                "or another branch is not accepted",
             )
         sought = f"{tip if is_last else base}{name[len(base) :]}^{{commit}}"
         with self._turn():

@@ -133,7 +133,7 @@ def test_a_job_that_both_sides_called_keeps_the_run_tokens_of_both(project: Proj
     assert end_of(child).code == 3
     accepted = project.run("state", "accept")
     assert accepted.code == 0, accepted
-    assert "a: the state file and the journal both tell of calls of it" in accepted.err
+    assert "a: the state file and the journal both hold calls of this job" in accepted.err
     assert project.state["jobs"]["a"]["runTokens"] == ["1", "ours", "theirs"]
 
 

@@ -113,7 +113,7 @@ def test_an_empty_state_beside_a_history_without_its_state_is_refused(served: Pr
     (served.folder / "old.state.json").unlink()
     run = served.run("apply", "--yes", "new.yaml")
     assert run.code == 4
-    assert "old.history.jsonl tells of a state that is gone" in run.err
+    assert "old.history.jsonl is the history of a state that is gone" in run.err
     assert done(served) == [("run", "a")]
 
 
@@ -152,7 +152,7 @@ def test_a_state_that_is_gone_is_said_to_be_before_a_first_run_is(served: Projec
     for command in (["apply", "--yes"], *READING):
         run = served.run(*command)
         assert run.code == 4, run
-        assert "the state is gone: jobs.state.json is not there, and jobs.history.jsonl tells of serial 1" in run.err
+        assert "the state is gone: jobs.state.json is not there, and jobs.history.jsonl has entries up to serial 1" in run.err
     assert done(served) == [("run", "a")]
     plan = pasted(served, run, "--state jobs.state.json")
     assert plan.out.startswith("Warning: the state is gone: jobs.state.json is not there")
