@@ -1,5 +1,6 @@
 """A sample of what `crash.py` breaks, the same by strace on the real program, and disks that are full or read-only."""
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import tally
 from project import TOKEN, Project, no_fault_in
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
@@ -24,6 +26,18 @@ def broken(*arguments: str) -> None:
 
 def _picked(*names: str) -> list[str]:
     return [f"--scenario={name}" for name in names]
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_the_parts_of_a_run_are_the_whole_and_no_point_is_in_two(count: int) -> None:
+    parts = [tally.part(f"{number}/{count}") for number in range(1, count + 1)]
+    assert all([part.has(point) for part in parts].count(True) == 1 for point in (*range(100), 10**9))
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "2", "a/b", "1/"])
+def test_a_part_that_there_is_not_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is no part K/N"):
+        tally.part(text)
 
 
 def test_an_apply_killed_anywhere_ends_as_asked() -> None:
