@@ -225,7 +225,8 @@ class CheckedStore:
                     continue
                 stem = history_path.removesuffix(_HISTORY_SUFFIX)
                 raise Refused(
-                    f"nothing is recorded in {self.where}, and beside it {history_path} is the history of a state that is gone",
+                    f"nothing is recorded in {self.where}, and beside it {history_path} is the history of a state that "
+                    "is gone",
                     f"bring {stem}{STATE_SUFFIX} back, or name the state: {_with_state('plan', self._home.url)}",
                 )
 
