@@ -79,6 +79,7 @@ class ActionRunner:
         return self._send_all(action, subject, decision, observed)
 
     def _decide(self, subject: Subject, observed: Observation) -> tuple[Decision, Action]:
+        """The decision about the job as it is now, and the action that a plan would show for the decision."""
         decision = self._order.defer(decide(subject, observed), subject)
         return decision, action_for(subject, decision, self._context.call_for)
 

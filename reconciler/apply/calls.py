@@ -121,9 +121,11 @@ class CallSender:
         return lost
 
     def _may_be_sent(self) -> bool:
+        """Whether a request may be sent now. Raises `JournalBroken` if the session may not send any more."""
         return not self._context.stop.is_set() and self._context.session.assure()
 
     def _observe(self, job_id: str) -> Observation:
+        """The observation of a job; an unreadable one if the read fails."""
         try:
             return self._context.engine.observe(job_id)
         except ReconcilerError as fault:

@@ -45,6 +45,8 @@ def carry_out(
 
 
 class _Apply:
+    """One plan under way. The arguments are those of `carry_out`."""
+
     def __init__(
         self, plan: Plan, subjects: Mapping[str, Subject], context: ApplyContext, fail_fast: bool, has_failed: bool
     ) -> None:
@@ -58,6 +60,7 @@ class _Apply:
         self._fatal: ReconcilerError | None = None
 
     def events(self, parallelism: int) -> Iterator[Sequence[Finished]]:
+        """Carry out the steps, one after the other. Holds and noops come first, because nothing is done for them."""
         steps: dict[int, list[Action]] = {}
         left_alone: list[Finished] = []
         for action in self._plan.actions:
@@ -92,6 +95,7 @@ class _Apply:
     def _step(
         self, step: int, actions: Sequence[Action], runner: ActionRunner, pool: WorkerPool
     ) -> Iterator[Sequence[Finished]]:
+        """Carry out the actions of one step in the threads of the pool. Yields the actions as they end."""
         if step == _DELETE_STEP and self._has_failed:
             why = "skipped: nothing is deleted once another action has failed"
             yield [Finished(skipped(action, why), 0.0) for action in actions]

@@ -97,6 +97,7 @@ def _in_doubt(session: Session) -> Mapping[str, str]:
 
 
 def _trace(record: Record, observed: Observation) -> Trace:
+    """What the observation proves about the call in doubt of a record."""
     doubt = record.doubt
     assert doubt is not None
     if observed.status is Status.UNREADABLE:
@@ -105,6 +106,7 @@ def _trace(record: Record, observed: Observation) -> Trace:
 
 
 def _conclude(session: Session, name: str, record: Record, observed: Observation, *, was_applied: bool) -> None:
+    """Settle a call in doubt by an observation."""
     found = "the service shows that it was carried out"
     words = found if was_applied else "two checks, some time apart, found no trace of it"
     conclude_doubt(session, name, record, words, was_applied=was_applied, began=observed.run_began)

@@ -60,6 +60,7 @@ def with_place(text: str, given: Given) -> str:
 
 
 def _placed(found: "re.Match[str]", given: Given) -> str:
+    """A command that was found in a text, with the given place added."""
     verb, rest, ends_line = found["verb"], found["rest"], found["end"] is not None
     try:
         words = shlex.split(rest)
@@ -71,6 +72,7 @@ def _placed(found: "re.Match[str]", given: Given) -> str:
 
 
 def _with_given(verb: str, rest: str, words: Sequence[str], given: Given) -> str:
+    """The rest of a command, with the given options and paths that the command lacks."""
     has_state = verb in _WITHOUT_STATE or "--state" in words
     options = [] if has_state or not given.state_url else ["--state", given.state_url]
     has_endpoint = verb in _WITHOUT_STATE or "--endpoint" in words

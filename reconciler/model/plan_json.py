@@ -105,6 +105,7 @@ def target_to_json(target: Target) -> dict[str, str]:
 
 
 def _header(plan: Plan) -> dict[str, Any]:
+    """The fields before the actions."""
     return {
         "formatVersion": FORMAT_VERSION,
         "target": target_to_json(plan.target),
@@ -118,6 +119,7 @@ def _header(plan: Plan) -> dict[str, Any]:
 
 
 def _footer(plan: Plan) -> dict[str, Any]:
+    """The fields after the actions. A field that is empty is left out, except `undeclared`."""
     document: dict[str, Any] = {"undeclared": list(plan.undeclared)}
     if plan.warnings:
         document["warnings"] = list(plan.warnings)

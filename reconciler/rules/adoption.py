@@ -153,6 +153,7 @@ def with_empty_plan(adopted: Adopted, job: Job) -> Adopted | LeftOut:
 
 
 def _adopted(found: Candidate, asked: Desired, record: Record | None, recorded_as: str) -> Adopted:
+    """The manifest entry and the record of a job. `asked` is the state that the entry declares."""
     config = _config(found.observed.config)
     verb = Verb.RUN if asked is Desired.RUNNING else Verb.ABORT
     job = Job(found.name, found.id, asked, config)

@@ -64,6 +64,7 @@ def quoted(value: Any) -> str:
 
 @lru_cache(maxsize=4096)
 def _diff(before: tuple[tuple[str, Any], ...], after: tuple[tuple[str, Any], ...]) -> tuple[Change, ...]:
+    """The differences between two configs, which are given as sorted pairs so that the cache can hold them."""
     from deepdiff import DeepDiff
 
     tree = DeepDiff({"config": dict(before)}, {"config": dict(after)}, view="tree", threshold_to_diff_deeper=0)

@@ -90,6 +90,7 @@ def decide(subject: Subject, observed: Observation) -> Decision:
 
 
 def _in_doubt(job: Job, record: Record, doubt: Doubt) -> Decision:
+    """The hold of a job with a call in doubt."""
     cell, reason, way_out = doubt_words(job, doubt)
     return hold(record, f"{cell.kind}: {reason}; ", way_out)
 
@@ -127,6 +128,7 @@ def is_as_recorded(subject: Subject, observed: Observation) -> bool:
 
 
 def _suspended(job: Job, record: Record | None, observed: Observation) -> Decision:
+    """The noop of a suspended job."""
     assert job.suspend is not None
     reason = _reason(f"suspended{job.suspend.so_long}: {job.suspend.reason}", observation_words(observed))
     return _noop(record, reason)._replace(suspended=True)
@@ -250,6 +252,7 @@ def _restart_or_adopt(column: Asked, subject: Subject, observed: Observation) ->
 
 
 def _abort(job: Job, record: Record | None, observed: Observation) -> Decision:
+    """The decision to abort a job; a noop if the job was not observed and is not recorded as running."""
     if observed.status is Status.NOT_OBSERVED and record is not None and record.state is not Desired.RUNNING:
         return _noop(record, f"recorded {record.state}")
     changes = (Change("state", record.state if record else None, Desired.ABORTED),)
@@ -259,6 +262,7 @@ def _abort(job: Job, record: Record | None, observed: Observation) -> Decision:
 
 
 def _run(job: Job, record: Record | None, column: Asked, observed: Observation) -> Decision:
+    """The decision to run a job."""
     return _start(ActionKind.RUN, (Verb.RUN,), job, record, column, observed)
 
 
@@ -276,6 +280,7 @@ def _run_once_over(job: Job, record: Record, column: Asked, observed: Observatio
 
 
 def _restart(job: Job, record: Record | None, column: Asked, observed: Observation) -> Decision:
+    """The decision to abort the active run of a job, and to run the job again."""
     return _start(ActionKind.RESTART, (Verb.ABORT, Verb.RUN), job, record, column, observed)
 
 
@@ -298,6 +303,7 @@ def _start(
 
 
 def _delete(subject: Subject, observed: Observation) -> Decision:
+    """The decision to delete a job. A run that may be active is aborted first."""
     job, record = subject.job, subject.record
     recorded = record.state if record else None
     is_unobserved = observed.status is Status.NOT_OBSERVED
@@ -316,6 +322,7 @@ def _delete(subject: Subject, observed: Observation) -> Decision:
 
 
 def _already_run(decision: Decision, column: Asked, subject: Subject, observed: Observation) -> Decision:
+    """The hold or adopt of a job that was run since its record was written (rule 5)."""
     job, record = subject.job, subject.record
     assert record is not None
     is_older = observed.stands_to(record.submitted_at) is TimeOrder.EARLIER
@@ -349,6 +356,7 @@ def _adopt(subject: Subject, reason: str, observed: Observation) -> Decision:
 
 
 def _noop(record: Record | None, reason: str) -> Decision:
+    """The decision to do nothing."""
     return Decision(ActionKind.NOOP, reason, record)
 
 

@@ -244,6 +244,7 @@ def _way_out(cell: DriftCell, job: Job) -> str:
 
 
 def _weight(kind: Kind) -> Weight:
+    """The weight of a row in the review of a drift report."""
     if kind in QUIET:
         return Weight.QUIET
     return Weight.LEFT if kind in (Kind.UNDER_WAY, Kind.SUSPENDED) else Weight.DRIFTED

@@ -72,6 +72,7 @@ def _own_limits_exceeded(
 
 
 def _refusal(exceeded: list[str], allow: list[str], shared: Mapping[ActionKind, int], *, is_read: bool) -> Refused:
+    """The error that names all exceeded guards, and the options that allow the plan."""
     own = [f"{name}: 100%" for name, kind in KINDS.items() if kind in shared]
     lift = f" (guards: {{{', '.join(own)}}} lifts the one that they share)" if own else ""
     read = "" if is_read else "read the jobs first (plan --refresh): one that has ended needs no abort or restart; "
@@ -131,6 +132,7 @@ def _allowed_percent(limit: int | str, recorded: int) -> int:
 
 
 def _in_jobs(limit: int | str, recorded: int) -> str:
+    """A percentage as a number of jobs, for a message; "" if the guard is a number."""
     if isinstance(limit, int):
         return ""
     return f" of {recorded} recorded jobs, so {_allowed_percent(limit, recorded) // 100}"
