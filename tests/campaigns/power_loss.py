@@ -70,8 +70,8 @@ _ENOUGH = 5
 """So many failures end a run: the first says as much as the hundredth."""
 
 
-class Violation(AssertionError):
-    """A history that breaks a promise."""
+class Violation(BaseException):
+    """A history that breaks a promise: no code of the product may catch it."""
 
 
 Jobs = dict[str, Record]
