@@ -89,7 +89,7 @@ def test_an_intent_that_was_never_published_is_not_in_doubt_after_a_break(sessio
     assert session.doubtful == {"a"}
     with pytest.raises(Unpublished) as broken:
         session.close()
-    assert (broken.value.doubtful, broken.value.is_unsent) == ({"a"}, False)
+    assert (broken.value.doubtful, broken.value.is_unsent) == (frozenset("a"), False)
 
 
 def test_a_first_intent_that_can_not_be_published_means_that_nothing_was_sent(session: Session, remote: Remote) -> None:
