@@ -155,7 +155,7 @@ def open_folder() -> Iterator[Path]:
 # --- the parts ---------------------------------------------------------------------------------------------------
 
 
-def test_a_crew_that_gets_no_thread_has_its_tasks_done_by_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_that_gets_no_thread_has_its_tasks_done_by_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "Thread", NoThread)
     with WorkerPool(8) as pool:
         futures = [pool.submit(threading.get_ident) for _ in range(5)]
@@ -163,7 +163,7 @@ def test_a_crew_that_gets_no_thread_has_its_tasks_done_by_who_waits(monkeypatch:
     assert map_in_order(lambda number: number * 2, range(20), 8) == list(range(0, 40, 2))
 
 
-def test_a_crew_that_gets_some_threads_goes_on_with_those(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_that_gets_some_threads_goes_on_with_those(monkeypatch: pytest.MonkeyPatch) -> None:
     class Few(threading.Thread):
         left = 3
 
