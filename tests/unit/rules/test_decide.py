@@ -16,8 +16,9 @@ from reconciler.model.jobs import (
 from reconciler.model.plan import Change
 from reconciler.rules.table import TABLE, Asked
 
-# One line a cell of DESIGN's table, in its order. The columns: desired and record; then what each row gives.
-# A cell names the action, or the action and a word that its reason must hold.
+# COLUMNS has a job of the manifest and a record for each column of the table in `rules/table.py`. Some columns have
+# several. CELLS has the expected decision for each row and column: the action, then its calls if they matter, then
+# words of its reason.
 COLUMNS: dict[str, tuple[Asked, Job, Record | None]] = {
     "first run": (Asked.FIRST_RUN, job(), None),
     "same": (Asked.SAME, job(), RUNNING),
