@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
-from in_process import TARGET, engine_at, store_in
+from in_process import TARGET, carried_out, engine_at, planned, store_in
 from project import TOKEN
 from reconciler.apply.settle import look, look_again
+from reconciler.engines.bytenite.engine import ByteniteEngine
+from reconciler.engines.bytenite.wire import call_for
 from reconciler.engines.sandbox.server import SandboxServer
-from reconciler.model.jobs import Doubt, Evidence, Record, Status, Verb
+from reconciler.model.jobs import Desired, Doubt, Evidence, Job, Observation, Record, Status, Verb
+from reconciler.model.outcomes import Outcome
+from reconciler.model.plan import ActionKind
 
 
 def test_a_run_that_left_no_trace_stays_in_doubt_until_the_second_look(tmp_path: Path) -> None:
@@ -49,3 +53,33 @@ def test_a_second_look_settles_the_call_that_the_first_was_about_whatever_its_jo
         assert (settled, session.record_of(" a@one")) == ([" a@one"], None)
         assert session.record_of("a") == Record("two", None, doubt=other)
         engine.close()
+
+
+class OldFirstRead(ByteniteEngine):
+    """An engine whose next read is old, as a service with a cache may answer: it still has `old`."""
+
+    old: Observation | None = None
+
+    def observe(self, job_id: str) -> Observation:
+        old, self.old = self.old, None
+        return old or super().observe(job_id)
+
+
+def test_an_abort_in_doubt_is_settled_where_the_service_rejects_another_one(tmp_path: Path) -> None:
+    record = Record("a", Desired.RUNNING)
+    plan, subjects = planned({"a": Job("a", "a", Desired.ABSENT, {})}, {"a": record})
+    with (
+        SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True) as server,
+        store_in(tmp_path).open(TARGET, "apply", 0) as session,
+    ):
+        engine = engine_at(server.endpoint, kind=OldFirstRead)
+        engine.send(call_for(Verb.RUN, "a", {}), lambda: True)
+        active = engine.observe("a")
+        assert engine.send(call_for(Verb.ABORT, "a", {}), lambda: True).status == 200
+        session.put("a", record._replace(doubt=Doubt("op", Verb.ABORT, {}, None, active.evidence, "then", "HTTP 503")))
+        engine.old = active
+        [outcome] = carried_out(plan, subjects, engine, session)
+        assert (outcome.outcome, outcome.done) == (Outcome.SUCCEEDED, ActionKind.DELETE)
+        engine.close()
+    [history] = tmp_path.glob("*history*")
+    assert "observed: the service says that the job does not run" in history.read_text()
