@@ -32,11 +32,6 @@ class FileIdentity:
         self._stamp = stamp
         self._displaced: Displaced | None = None
 
-    @property
-    def digest(self) -> str:
-        """The digest of the state file as the session read or wrote it last, "" if there is none."""
-        return self._digest
-
     def check(self, journal: Journal | None) -> None:
         """Raise `Displaced` if the lock file, the journal or the state file is not the session's own file."""
         if self._displaced is None and (why := self._why_displaced(journal)):

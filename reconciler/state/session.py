@@ -81,7 +81,6 @@ class Session:
         self._writer = writer
         self._records = writer.records
         self._gate = gate or LocalGate(writer.verify)
-        self._scribe = scribe
         self._signature = _Signature(scribe)
         self._has_intended = False
 
