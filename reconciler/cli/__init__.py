@@ -1,4 +1,4 @@
-"""The command line: each command parses its words, calls a use case, prints the answer and exits."""
+"""The command line. The module of each command parses its words, calls a use case, prints the answer and exits."""
 
 import importlib
 import keyword
@@ -42,7 +42,7 @@ _COMMANDS = (
     "status",
     "validate",
 )
-"""Each command is in the module of its name. Only the module of the command that was asked for is imported."""
+"""The names of the commands, which are the names of their modules. A command imports no other command's module."""
 
 
 def main() -> NoReturn:
@@ -62,7 +62,7 @@ def main() -> NoReturn:
     except SystemExit:
         raise
     except OSError as fault:
-        # A command reports its own errors. This is about text that no command prints, such as a help text.
+        # A command reports its own errors. This error is about a text that click prints, such as a help text.
         sys.stderr.write(f"error: stdout can't be written: {fault.strerror}\n")
         code = ExitCode.ERROR
     except BaseException as fault:  # noqa: BLE001  its message may hold anything

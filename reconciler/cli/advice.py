@@ -1,4 +1,4 @@
-"""What is added to an error: where a value came from, and what was probably meant."""
+"""Advice that is added to an error: the source of a value, and what the user probably wanted."""
 
 import os
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from reconciler.cli.shell import Shell
 
 _JOB_OPERANDS = ("job", "old")
-"""How the parameters are called that name a job."""
+"""The names of the parameters whose value is the name of a job."""
 
 
 def variable_of(ctx: click.Context, parameter: click.Parameter) -> str:
-    """The environment variable that a parameter has its value from, "" where it has it from elsewhere."""
-    # There is no source yet where the text of a variable can't even be divided into words.
+    """The environment variable that gave a parameter its value; "" if the value has another source."""
+    # Click records no source for a variable whose text can't be split into words.
     if ctx.get_parameter_source(parameter.name or "") not in (click.core.ParameterSource.ENVIRONMENT, None):
         return ""
     named = [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar or ()
@@ -26,7 +26,7 @@ def variable_of(ctx: click.Context, parameter: click.Parameter) -> str:
 
 
 def advise(shell: "Shell", ctx: click.Context, fault: ReconcilerError, operands: Mapping[str, Any]) -> None:
-    """Add to an error what a person at the command line needs to know beside it."""
+    """Add advice to an error. `operands` are the arguments of the command by name."""
     job = next((operands[name] for name in _JOB_OPERANDS if name in operands), "")
     if isinstance(fault, MissingPath):
         _advise_on_path(shell, ctx, fault, job)
@@ -45,7 +45,7 @@ def advise(shell: "Shell", ctx: click.Context, fault: ReconcilerError, operands:
 
 
 def _advise_on_path(shell: "Shell", ctx: click.Context, fault: MissingPath, job: str) -> None:
-    """Say what was meant by a path where nothing is: a job, the job that a path was given for, or another path."""
+    """Advise on a path that is missing. The word may be a job, may stand in the place of a job, or may be misspelt."""
     from reconciler.model.suggestions import Suggestions
     from reconciler.usecases.names import declared_names
 
@@ -68,7 +68,7 @@ def _advise_on_path(shell: "Shell", ctx: click.Context, fault: MissingPath, job:
 
 
 def _flags_given(ctx: click.Context) -> list[str]:
-    """The flags of the command that stand on the command line, as they were written."""
+    """The flags on the command line, as the user wrote them."""
     given = click.core.ParameterSource.COMMANDLINE
     flags = [one for one in ctx.command.params if isinstance(one, click.Option) and one.is_flag]
     return [
@@ -91,7 +91,7 @@ def _manifests_in(folder: str) -> list[str]:
 
 
 def _advise_on_service(shell: "Shell", fault: ReconcilerError) -> None:
-    """Where a state that is named is for another service than the manifest, say with which --endpoint it goes."""
+    """Name the --endpoint that fits the --state, if the state is for another service than the manifest."""
     place = shell.place
     if not place.state_url or place.endpoint:
         return

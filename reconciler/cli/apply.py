@@ -131,7 +131,7 @@ def _carry_out(
 
 
 def _read(path: str) -> str:
-    """The text of a saved plan. Raises `ReconcilerError` where it can't be read."""
+    """The text of a saved plan. Raises `ReconcilerError` if the file can't be read or is no plan."""
     from reconciler.manifest.files import content_of
     from reconciler.manifest.kinds import FileKind, kind_of
 
@@ -169,7 +169,7 @@ def _dry_run(shell: Shell, selection: "Selection", saved: "Plan | None", allowed
 
 
 def _confirm(shell: Shell, made: "Plan", yes: bool, interrupts: "Interrupts") -> None:
-    """Show the plan, and ask for a yes unless it was given. Raises `Refused` where the answer is another."""
+    """Show the plan and ask the user to confirm it, unless --yes was given. Raises `Refused` for any answer but yes."""
     from reconciler.views import text
 
     if shell.is_text or not yes:
@@ -186,7 +186,7 @@ def _confirm(shell: Shell, made: "Plan", yes: bool, interrupts: "Interrupts") ->
 
 
 def _show_plan(shell: Shell, made: "Plan") -> None:
-    """Show a plan as text for people, whatever the format of the answer. Another format leaves stdout to its answer."""
+    """Show a plan as text. The text goes to stderr if the answer on stdout has another format."""
     from reconciler.views import text
 
     shown = text.plan(made, calls=shell.verbose)
@@ -198,7 +198,7 @@ def _show_plan(shell: Shell, made: "Plan") -> None:
 
 
 def _show_applied(shell: Shell, done: "Applied", *, was_shown: bool) -> None:
-    """Show the end of an apply. `was_shown` is whether everything that was not done was printed on the way."""
+    """Show the end of an apply. `was_shown` is whether each action that was not done was printed before."""
     from reconciler.model.errors import StateError
     from reconciler.views import text
 
@@ -208,7 +208,7 @@ def _show_applied(shell: Shell, done: "Applied", *, was_shown: bool) -> None:
 
     if not was_shown and not shell.is_text:
         shell.terminal.remark(text.left_undone(done.outcomes, whole=shell.verbose))
-    if shell.format.channel is Channel.COMMANDS:  # annotations tell only what was not done
+    if shell.format.channel is Channel.COMMANDS:  # the annotations on stdout show only what was not done
         shell.terminal.remark(text.outcomes(done.outcomes, done.plan.narrowed))
     shell.show(OutcomeAnswer(done.plan, done.outcomes, done.doubtful, was_shown, position_of))
     for trouble in filter(None, (done.unwritten, done.unpushed)):

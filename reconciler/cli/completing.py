@@ -1,6 +1,6 @@
-"""What completes the words that no list of commands and options has: paths, and the names of jobs.
+"""Completion of paths and of names of jobs.
 
-Completion is silent: a manifest that can't be read completes nothing.
+Completion prints no errors. If the manifest can't be read, no name is offered.
 """
 
 import os
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 
 def paths(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
-    """Have the shell complete a path."""
+    """Let the shell complete a path."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="file")]
 
 
 def declared_jobs(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
-    """The names of the jobs that the manifest declares."""
+    """The names of the declared jobs."""
     return _items(_names(ctx, with_recorded=False), incomplete)
 
 
 def known_jobs(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
-    """The names of the jobs that the manifest declares, and of those that a state in a file has records of."""
+    """The names of the declared jobs, and of the jobs that a state file records."""
     return _items(_names(ctx, with_recorded=True), incomplete)
 
 
 def known_jobs_or_paths(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
-    """The names of known jobs for the first word, and paths for all others and where no name fits."""
+    """The names of known jobs for the first word; paths for the other words, and if no name fits."""
     found = [] if ctx.params.get(param.name or "") else known_jobs(ctx, param, incomplete)
     return found or paths(ctx, param, incomplete)
 
@@ -46,7 +46,7 @@ def _names(ctx: click.Context, *, with_recorded: bool) -> Iterable[str]:
     from reconciler.usecases.world import World
 
     given = ctx.params
-    # An option that has yet to get its value keeps click from telling the words before it apart.
+    # While an option lacks its value, click leaves the words before it unparsed.
     words = given.get("paths") or [word for word in ctx.args if os.path.exists(word)]
     place = Place(tuple(words), given.get("state_url") or "", given.get("endpoint") or "")
     workspace = Workspace(place, World(os.environ, Stop()))
@@ -58,14 +58,14 @@ def _names(ctx: click.Context, *, with_recorded: bool) -> Iterable[str]:
 
 
 def _quoted(name: str) -> str:
-    """A name as bash takes it for one word; the script of click reads each backslash twice."""
+    """A name, quoted so that bash reads it as one word. Click's script removes one of each two backslashes."""
     return re.sub(r"[^\w@%+=:,./-]", r"\\\\\g<0>", name)
 
 
 def _items(names: Iterable[str], incomplete: str) -> "list[CompletionItem]":
     from click.shell_completion import CompletionItem
 
-    # Of all shells only bash takes a word as it is, so that what the shell would divide or expand has to be quoted.
+    # Only bash inserts a word as it is, so a character that bash would split or expand must be quoted.
     is_bash = os.environ.get("_RECONCILER_COMPLETE", "").startswith("bash")
     fitting = sorted(name for name in names if name.startswith(incomplete) and name.isprintable())
     return [CompletionItem(_quoted(name) if is_bash else name) for name in fitting]

@@ -1,4 +1,4 @@
-"""The message about a failure of reconciler itself."""
+"""The report on a failure of reconciler itself."""
 
 import os
 
@@ -23,5 +23,5 @@ def traceback_of(fault: BaseException) -> str:
         parts = value.split()
         for part in parts if len(parts) == 1 else [part for part in parts if len(part) >= _SHORTEST_PART]:
             SECRETS.add(part)
-    # Line by line, since a line that holds an encoded credential is dropped as a whole.
+    # Line by line: a line with an encoded credential is removed as a whole.
     return "\n".join(map(SECRETS.redact, "".join(format_exception(fault)).splitlines()))

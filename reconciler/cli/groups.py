@@ -1,10 +1,10 @@
-"""Groups of commands that suggest a command where one is misspelt."""
+"""Groups of commands that suggest a command for a misspelt one."""
 
 import click
 
 
 class Suggesting(click.Group):
-    """A group that names the command that was probably meant: its own, or one of a group in it."""
+    """A group that suggests one of its commands, or a command of a group in it, for a misspelt command."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from reconciler.usecases.import_ import Imported, Wanted
 
 _PICKING = ("--id", "--name", "--status")
-"""The options that pick some of all jobs, in the order of the fields of `Wanted` after `ids`."""
+"""The options that narrow --all, in the order of the fields of `Wanted` after `ids`."""
 
 
 @click.command("import")
@@ -57,7 +57,7 @@ def import_(
 
 
 def _ids(words: Sequence[str]) -> dict[str, str]:
-    """The id of each job by its name, from the words NAME=ID. Raises `Usage` where one of them is given twice."""
+    """The id of each job by its name, from the words NAME=ID. Raises `Usage` for a name or an id that is repeated."""
     pairs = [word.rpartition("=") for word in words if _is_pair(word)]
     ids = {name: job_id for name, _, job_id in pairs}
     if len(ids) < len(pairs) or len(set(ids.values())) < len(pairs):
@@ -66,7 +66,7 @@ def _ids(words: Sequence[str]) -> dict[str, str]:
 
 
 def _refuse_contradictions(wanted: "Wanted", *, every: bool) -> None:
-    """Raise `Usage` unless the words name either some jobs or all of them."""
+    """Raise `Usage` unless the command line names either some jobs or all jobs."""
     picking = [option for option, given in zip(_PICKING, wanted[1:], strict=True) if given]
     if picking and not every:
         verb = "picks" if len(picking) == 1 else "pick"
@@ -79,7 +79,7 @@ def _refuse_contradictions(wanted: "Wanted", *, every: bool) -> None:
 
 
 def _show(shell: Shell, done: "Imported", wanted: "Wanted", *, dry_run: bool) -> None:
-    """Print which jobs were imported, which were not and why, and what to do next."""
+    """Print which jobs were imported, why others were not, and what to do next."""
     from reconciler.views import edits
 
     terminal = shell.terminal
@@ -111,5 +111,5 @@ def _why_none(wanted: "Wanted") -> str:
 
 
 def _is_pair(word: str) -> bool:
-    """Whether a word is NAME=ID. A path may have a "=" in it too."""
+    """Whether a word is NAME=ID. A word with "=" may also be a path."""
     return "=" in word and not os.path.exists(word)

@@ -1,4 +1,4 @@
-"""How Ctrl-C (SIGINT), SIGTERM and the end of the terminal (SIGHUP) end an apply."""
+"""Signals that end an apply: SIGINT (Ctrl-C), SIGTERM, and SIGHUP (the terminal is gone)."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ _CODES = {
     signal.SIGTERM: ExitCode.TERMINATED,
     signal.SIGHUP: ExitCode.TERMINATED,
 }
-"""SIGHUP asks for the same as SIGTERM, and has the same exit code."""
+"""The exit code for each signal. SIGHUP has the same meaning as SIGTERM."""
 
 
 class Interrupts:
@@ -26,7 +26,7 @@ class Interrupts:
     After the first signal no new call starts, and the calls under way are recorded. The second signal ends the process
     at once. A signal that the process was started to ignore (`nohup`, a job in the background) stays ignored.
 
-    `exit_code` is the exit code of the first signal, None before it.
+    `exit_code` is the exit code for the first signal, or None.
     """
 
     def __init__(self, shell: Shell) -> None:
@@ -46,7 +46,7 @@ class Interrupts:
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """A context in which a signal ends the command at once, since no call is under way while a person is asked."""
+        """A context in which a signal ends the command at once, since no call is under way while the user is asked."""
         self._is_asking = True
         try:
             if self.exit_code is not None:  # the signal came before the question
@@ -74,5 +74,5 @@ class Interrupts:
 
 
 def heeded(*numbers: signal.Signals) -> list[signal.Signals]:
-    """Those of the signals that this process was not started to ignore."""
+    """The signals among `numbers` that this process was not started to ignore."""
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]

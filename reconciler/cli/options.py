@@ -35,7 +35,7 @@ class Number(click.FloatRange):
 
 
 class Seconds(Number):
-    """A number of seconds. Where a time has a unit, the error message tells the number."""
+    """A number of seconds. For a time with a unit, the error message names the number."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if seconds := _seconds_of(value):
@@ -53,13 +53,13 @@ def _seconds_of(value: Any) -> str:
 
 
 SECONDS = Seconds(min=0, max=31_536_000)
-"""A time in seconds. The most is a year, since no wait of the operating system takes much longer times."""
+"""A time in seconds, a year at most. The waits of the operating system do not support much longer times."""
 
 
 class FormatName(click.ParamType):  # type: ignore[type-arg]  # generic in later versions of click alone
-    """The name of a format that can show some kinds of answer.
+    """The name of a format that can show certain kinds of answer.
 
-    Only the format that is named is imported. The names of all are needed for help, completion and error messages.
+    A valid name imports only its own format. Help, completion and error messages import all formats for their names.
     """
 
     name = "format"
@@ -87,16 +87,16 @@ class FormatName(click.ParamType):  # type: ignore[type-arg]  # generic in later
 
 
 def is_given(parameter: str) -> bool:
-    """Whether a parameter stands on the command line, and not only in the environment or in the defaults."""
+    """Whether the value of a parameter is from the command line, and not from the environment or a default."""
     return click.get_current_context().get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE
 
 
 def options(*answers: type, paths: bool = True, unused: Collection[str] = ()) -> Callable[[_Command], _Command]:
     """Add the options of every command. The decorated function gets a `Shell` first.
 
-    The command has --format where it names the kinds of answer that it gives: it offers the formats that can show all
-    of them. With `paths` it takes paths of manifests as its last arguments. The options that it has no use for are
-    `unused`: it takes them, so that the same words can follow each command, and its help leaves them out.
+    `answers` are the kinds of answer that the command gives. With any, the command has --format, which offers the
+    formats that can show all of them. With `paths`, the last arguments are paths of manifests. The command accepts the
+    `unused` options and ignores them, so that the same words can follow each command; its help omits them.
     """
     has_paths = paths
 
@@ -127,7 +127,7 @@ def options(*answers: type, paths: bool = True, unused: Collection[str] = ()) ->
 
 
 def _decorators(answers: tuple[type, ...], has_paths: bool, unused: Collection[str]) -> "list[Callable[[Any], Any]]":
-    """The parameters of every command, in the order in which click is to get them."""
+    """The decorators for the parameters of every command, in the order in which they are applied."""
     decorators = [
         click.option(
             "--state",
@@ -158,7 +158,7 @@ def _decorators(answers: tuple[type, ...], has_paths: bool, unused: Collection[s
 
 
 def _place(paths: tuple[str, ...], state_url: str, endpoint: str) -> "Place":
-    """The place that the command line names, with the name of the option or the variable that each address is from."""
+    """The place that the command line or the environment names, with the source of each address."""
     from reconciler.usecases.place import Place
 
     ctx = click.get_current_context()
@@ -169,7 +169,7 @@ def _place(paths: tuple[str, ...], state_url: str, endpoint: str) -> "Place":
 
 
 def _paths_of_environment() -> tuple[str, ...]:
-    """The paths in `RECONCILER_PATHS`, for a command that finds its paths among other words."""
+    """The paths in `RECONCILER_PATHS`, for a command whose paths are among other words."""
     words = os.environ.get("RECONCILER_PATHS", "")
     try:
         return tuple(shlex.split(words))

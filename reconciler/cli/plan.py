@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reconciler.usecases.plan import Planned
 
 _NO_PLANS = (".yaml", ".yml", ".state.json", ".journal", ".lock", ".history.jsonl", ".tmp")
-"""The endings of the names of manifests, of states, and of the files beside a state."""
+"""The endings of the names of manifests, states, and the files beside a state. No plan is saved under such a name."""
 
 
 @click.command()
@@ -70,9 +70,9 @@ def _review(shell: Shell, planned: "Planned", *, with_history: bool = False) -> 
 
 
 def _save(path: str, planned: "Planned") -> None:
-    """Write a saved plan. Raises `Refused` where the plan would overwrite a file of another kind.
+    """Save a plan. Raises `Refused` if the plan would overwrite a file of another kind.
 
-    Raises `ReconcilerError` where the file can't be written.
+    Raises `ReconcilerError` if the file can't be written.
     """
     from reconciler.manifest.kinds import kind_at
     from reconciler.model.plan_json import plan_to_json
@@ -94,7 +94,7 @@ def _save(path: str, planned: "Planned") -> None:
 
 
 def _say_saved(shell: Shell, path: str, allowed: dict[str, int], planned: "Planned") -> None:
-    """Remark the command that applies a saved plan, with each --allow that the plan needs."""
+    """Remark how to apply the saved plan: the command, with each --allow that the plan needs."""
     words = [word for kind, count in sorted(allowed.items()) for word in ("--allow", f"{kind}={count}")]
     words += planned.refusal.allow.split() if planned.refusal else []
     shell.terminal.remark(f"Saved. To do exactly this: {command('apply', options=['--plan', path, *words])}")

@@ -1,4 +1,4 @@
-"""One command carried out: its errors, and what is said before and after it."""
+"""Running one command: the remarks before it, and the report on the error that ends it."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +15,9 @@ from reconciler.model.errors import ExitCode, ReconcilerError
 
 
 def run(shell: Shell, body: Callable[..., Any], arguments: Mapping[str, Any], *, has_paths: bool) -> ExitCode:
-    """Run the body of a command with its arguments, and print the error that ends it. Returns the exit code.
+    """Run the body of a command with its arguments. Prints the error that ends it. Returns the exit code.
 
-    `has_paths` is whether the command line of the command ends in the paths of manifests.
+    `has_paths` is whether the last arguments of the command are paths of manifests.
     """
     terminal = shell.terminal
     try:
@@ -47,7 +47,7 @@ def run(shell: Shell, body: Callable[..., Any], arguments: Mapping[str, Any], *,
 
 
 def _refuse_lost_folder() -> None:
-    """Raise `ReconcilerError` where the working directory was removed, since no relative path has a meaning then."""
+    """Raise `ReconcilerError` if the working directory was removed, since relative paths then have no meaning."""
     try:
         os.getcwd()
     except OSError as fault:
@@ -55,14 +55,14 @@ def _refuse_lost_folder() -> None:
 
 
 def take_paths(shell: Shell, paths: Sequence[str]) -> None:
-    """Set the paths of a command that finds them among its other words. Without any, those of the environment stay."""
+    """Set the paths of a command whose paths are among other words. If there are none, the environment's paths stay."""
     shell.work_at(shell.place._replace(paths=tuple(paths) or shell.place.paths))
     if not shell.place.paths:
         _say_what_is_passed_over(shell)
 
 
 def _say_what_is_passed_over(shell: Shell) -> None:
-    """Warn where no path was given and two manifests have a default name, since only one of them is read."""
+    """Warn if no path was given and both default manifests exist, since only one of them is read."""
     from reconciler.manifest.files import DEFAULTS, passed_over
 
     if other := passed_over("."):
@@ -72,9 +72,9 @@ def _say_what_is_passed_over(shell: Shell) -> None:
 
 
 def _say_where(shell: Shell) -> None:
-    """Remark which manifest and which state a command is about. Leaves out a state that can't be told."""
+    """Remark which manifest and which state the command works on. Omits a state whose home can't be found."""
     manifest = ", ".join(shell.workspace.manifest_paths)
     where = f"manifest: {manifest}"
-    with suppress(ReconcilerError):  # a command that needs the state reports the fault itself
+    with suppress(ReconcilerError):  # a command that needs the state reports the error
         where += f"; state: {shell.workspace.state_name}"
     shell.terminal.remark(where)

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from reconciler.engines.sandbox.server import SandboxServer
 
 _CREDENTIALS = {"BYTENITE_ACCESS_TOKEN": "sandbox-token", "BYTENITE_API_KEY": "sandbox-key"}
-"""The variables of the credentials that the server takes, and the words that it takes where a variable is not set."""
+"""The variables for the credentials that the server accepts, and the credentials for variables that are not set."""
 
 
 def _takes(env: Mapping[str, str]) -> str:
-    """Which credentials the server takes; what a variable holds is not shown."""
+    """A sentence about the credentials that the server accepts. The value of a variable is not shown."""
     token, key = (
         f"of {name}" if env.get(name, "").strip() else f"{word} ({name}={word})" for name, word in _CREDENTIALS.items()
     )
@@ -128,7 +128,7 @@ def _serve(make_server: "Callable[[], SandboxServer]", port: int, *, no_color: b
     try:
         server = make_server()
         for number in heeded(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # An exception out of a handler is lost where it strikes a callback of the garbage collector.
+            # An exception from a handler is lost if it is raised within a callback of the garbage collector.
             signal.signal(number, lambda *_: server.ask_to_stop())
         terminal.answer(f"{server.banner}\n{_takes(os.environ)}")
         server.serve_forever()

@@ -1,4 +1,4 @@
-"""What a command has to work with: the place that it is about, the terminal, and the format of its answer."""
+"""The shell of a command: its workspace, the terminal, and the format of its answer."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Shell:
-    """The place that a command is about, the terminal, and the options of the command that concern its output."""
+    """The workspace of a command, the terminal, and the options about its output."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Shell:
         verbose: bool,
         verb: str,
     ) -> None:
-        """`verb` is the command as it is called, without the name of the program: "plan", "state show"."""
+        """`verb` is the command without the name of the program, such as "plan" or "state show"."""
         self.workspace = workspace
         self.terminal = terminal
         self.format_name = format_name
@@ -98,12 +98,12 @@ class Shell:
                 assert_never(channel)
 
     def show_fault(self, fault: ReconcilerError) -> None:
-        """Print an error to stdout, where the format can show errors. Text shows them on stderr alone."""
+        """Print an error to stdout if the format can show errors. The text format shows errors on stderr only."""
         if self.format.can_show(FailureAnswer):
             self.show(FailureAnswer(self.verb.capitalize(), fault, self._state_at))
 
     def complete(self, text: str) -> str:
-        """The text, in which each command of this tool has the paths, the --state and the --endpoint of this one."""
+        """The text. Each command of this tool in it gets the paths, the --state and the --endpoint of this command."""
         return with_place(text, self.terminal.given)
 
     @property
@@ -116,7 +116,7 @@ class Shell:
         )
 
     def _state_at(self) -> str:
-        """The address of the state, or "" where the manifest is missing or does not tell."""
+        """The address of the state; "" if it can't be found."""
         try:
             return self.workspace.state_name
         except ReconcilerError:
@@ -124,7 +124,7 @@ class Shell:
 
 
 def show_error(shell: Shell, fault: ReconcilerError) -> None:
-    """Print an error to stderr, and to stdout in a format that can show errors."""
+    """Print an error to stderr, and also to stdout if the format can show errors."""
     from reconciler.views import text
 
     fault.message, fault.hint = shell.complete(fault.message), shell.complete(fault.hint)

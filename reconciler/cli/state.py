@@ -1,4 +1,4 @@
-"""`reconciler state`: look at what is recorded, and mend it."""
+"""`reconciler state`: look at what is recorded, and repair it."""
 
 from typing import TYPE_CHECKING
 
@@ -169,14 +169,14 @@ def state_push(shell: Shell, file: str, lock_timeout: float) -> ExitCode:
 
 
 def _size(state: "State") -> str:
-    """The number of recorded jobs, and the serial."""
+    """The number of recorded jobs and the serial of a state, as text."""
     from reconciler.views.phrases import counted
 
     return f"{counted(len(state.jobs), 'job')}, serial {state.serial}"
 
 
 def _write_new(path: str, content: bytes) -> None:
-    """Write a file that must not be there yet. Raises `ReconcilerError` where it is, or can't be written."""
+    """Create a file. Raises `ReconcilerError` if the file exists or can't be written."""
     try:
         with open(path, "xb") as target:
             target.write(content)

@@ -1,4 +1,4 @@
-"""The report about a command line that can't be understood."""
+"""The report on a command line with an error."""
 
 import os
 import sys
@@ -16,9 +16,10 @@ from reconciler.views.formats import find
 
 
 def report_usage(fault: click.UsageError, root: click.Group) -> ExitCode:
-    """Print the error on stderr, and on stdout in a format that can show errors.
+    """Print the error to stderr, and also to stdout if the format can show errors. Returns the exit code.
 
-    Prints the help of a command that needs arguments and was given none. `root` is the group of all commands.
+    For a command that needs arguments and was given none, its help is printed instead. `root` is the group of all
+    commands.
     """
     command = fault.ctx.command_path if fault.ctx else _command_in(sys.argv[1:], root)
     is_of_a_value = isinstance(fault, click.BadParameter) and not isinstance(fault, click.MissingParameter)
@@ -41,7 +42,7 @@ def report_usage(fault: click.UsageError, root: click.Group) -> ExitCode:
 
 
 def _format_name(command: str) -> str:
-    """The format that the command line asks for, or else the environment; "text" where there is no such format."""
+    """The format that the command line names, else the environment; "text" if there is no such format."""
     name = os.environ.get("_".join([*command.upper().split(), "FORMAT"]), "text")
     for word, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
         if word == "--format" or word.startswith("--format="):
@@ -50,7 +51,7 @@ def _format_name(command: str) -> str:
 
 
 def _command_in(words: Sequence[str], root: click.Group) -> str:
-    """The command that the words begin with, as its help calls it: "reconciler state show"."""
+    """The command at the beginning of the words, with the name of the program: "reconciler state show"."""
     ctx = click.Context(root, info_name="reconciler")
     found, group = ["reconciler"], root
     for word in words:

@@ -22,7 +22,7 @@ def validate(shell: Shell) -> ExitCode:
         manifest, files = validate(shell.workspace)
     except ManifestError as fault:
         shell.show(ValidationAnswer(fault))
-        if shell.format.channel is not Channel.DOCUMENT:  # which tells the number of faults by itself
+        if shell.format.channel is not Channel.DOCUMENT:  # a document includes the number of faults
             from reconciler.views import text
 
             shell.terminal.remark(text.error(fault))

@@ -1,4 +1,4 @@
-"""The environment variables that stand for options and paths."""
+"""Environment variables in place of options and paths."""
 
 import os
 import sys
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 import click
 
 _SHARED = ("STATE", "ENDPOINT", "PATHS")
-"""The names, after the prefix, of the variables for all commands."""
+"""The variables for all commands, without the prefix."""
 
 _OF_CI = ("ARGS", "COMMAND", "PUSH_TOKEN", "PYTHON", "REF", "SOURCE", "TOKEN")
-"""The names, after the prefix, of the variables that the GitHub Action and the GitLab component set for their steps."""
+"""The variables that the GitHub Action and the GitLab component set for their steps, without the prefix."""
 
 _PREFIX = "RECONCILER_"
 
 
 class _Words(click.types.StringParamType):
-    """Text. An environment variable holds several texts as a shell does: white space divides them, quotes hold."""
+    """A text. If an option is repeated, the texts in its variable are separated and quoted as in a shell."""
 
     def split_envvar_value(self, rv: str) -> list[str]:
         import shlex
@@ -30,8 +30,8 @@ class _Words(click.types.StringParamType):
 def read_variables(command: click.Command, name: str) -> None:
     """Give each option of the command called `name` its environment variable, `RECONCILER_<COMMAND>_<OPTION>`.
 
-    --state, --endpoint and the paths also have a variable for all commands. An empty variable counts as not set. Where
-    an option may be repeated, white space divides the values in its variable, and quotes hold one value together.
+    --state, --endpoint and the paths also have a variable for all commands. An empty variable counts as not set. The
+    values of an option that may be repeated are separated and quoted in its variable as in a shell.
     """
     for parameter in command.params:
         if isinstance(parameter.type, click.types.StringParamType):
@@ -49,7 +49,7 @@ def read_variables(command: click.Command, name: str) -> None:
 
 
 def warn_of_unknown_variables(group: click.Group, ctx: click.Context) -> None:
-    """Warn of each variable that has the prefix and a value, and that no command reads."""
+    """Warn of each variable with the prefix and a value that no command reads."""
     from reconciler.host.terminal import Terminal
 
     quick = {f"{_PREFIX}{name}" for name in (*_SHARED, *_OF_CI)}
@@ -70,7 +70,7 @@ def warn_of_unknown_variables(group: click.Group, ctx: click.Context) -> None:
 
 
 def _variables_of(group: click.Group, ctx: click.Context) -> Iterator[str]:
-    """The environment variables of all options of all commands below a group."""
+    """The environment variables of all options of all commands in a group."""
     for name in group.list_commands(ctx):
         command = group.get_command(ctx, name)
         if isinstance(command, click.Group):

@@ -1,4 +1,4 @@
-"""The lines of an apply while it goes on, at a terminal or in a log."""
+"""The lines that an apply prints while it is under way, on a terminal or in a log."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reconciler.model.outcomes import Finished
 
 _TALLIES = 10
-"""How often a long apply prints how many of its actions have ended."""
+"""How many times a long apply prints the number of its actions that have ended."""
 
 
 class Watch:
@@ -27,7 +27,7 @@ class Watch:
     An apply of more than `MANY` actions prints only those that did not end as planned, and at most `MANY` of them that
     have the same outcome for the same reason. It counts the others. At a terminal no line is wider than the terminal.
 
-    `is_whole` is whether everything that was not done was printed, and no line of it was cut.
+    `is_whole` is whether each action that was not done was printed, with no line cut off.
     """
 
     def __init__(self, shell: Shell) -> None:
@@ -61,7 +61,7 @@ class Watch:
         self._progress.close()
 
     def _begin(self, plan: Plan) -> None:
-        """Start a progress bar for the plan. An apply that makes another plan on the way has a bar for each."""
+        """Start a progress bar for the plan. Each plan of an apply has its own bar."""
         self.close()
         self._plan = plan
         touching = plan.touching
@@ -71,7 +71,7 @@ class Watch:
         self._write = self._progress.enter_context(self._shell.terminal.progress(self._total))
 
     def _lines(self, event: "Finished") -> list[str]:
-        """The lines about an action that ended: its own, and now and then a tally."""
+        """The lines about an action that has ended. Some actions are followed by a tally."""
         number = sum(self._ended.values())
         lines = []
         if self._is_shown(event.outcome):
