@@ -27,7 +27,7 @@ def variable_of(ctx: click.Context, parameter: click.Parameter) -> str:
 
 def advise(shell: "Shell", ctx: click.Context, fault: ReconcilerError, operands: Mapping[str, Any]) -> None:
     """Add advice to an error. `operands` are the arguments of the command by name."""
-    job = next((operands[name] for name in _JOB_OPERANDS if name in operands), "")
+    job = _job_operand(shell, operands)
     if isinstance(fault, MissingPath):
         _advise_on_path(shell, ctx, fault, job)
     elif isinstance(fault, UnknownJob) and job and os.path.exists(job):
@@ -42,6 +42,20 @@ def advise(shell: "Shell", ctx: click.Context, fault: ReconcilerError, operands:
             fault.message = f"{fault.message} ({option} has its value from {variable})"
     if isinstance(fault, Usage) and not fault.hint:
         fault.hint = f"{ctx.command_path} --help shows how it is used"
+
+
+def _job_operand(shell: "Shell", operands: Mapping[str, Any]) -> str:
+    """The word in the place of the job; "" without one. In `history PATH JOB` it is PATH, since JOB comes first."""
+    if shell.verb == "history":
+        words = operands["words"]
+        return words[0] if len(words) > 1 and not _looks_like_path(words[1]) else ""
+    return next((operands[name] for name in _JOB_OPERANDS if name in operands), "")
+
+
+def _looks_like_path(word: str) -> bool:
+    from reconciler.manifest.files import is_manifest_name
+
+    return is_manifest_name(word) or word.endswith("/")
 
 
 def _advise_on_path(shell: "Shell", ctx: click.Context, fault: MissingPath, job: str) -> None:

@@ -5,6 +5,7 @@ default place is refused where a state or a history nearby may be the one that i
 """
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 STATE_SUFFIX = ".state.json"
 """The end of the name of a state file."""
 _HISTORY_SUFFIX = ".history.jsonl"
+_REMOTE_FORM = re.compile(r"(https?|ssh|git)://|[\w.-]+@[\w.-]+:|.+\.git$")
+"""The forms of a remote that no path of a state file has."""
 _FOLDER_STATE = f"jobs{STATE_SUFFIX}"
 """The state file of a manifest that is the working directory itself."""
 
@@ -56,6 +59,8 @@ def given_home(url: str, named_by: str, checkout: str) -> Home:
     Raises `Usage` for a URL of an unknown kind.
     """
     if not url.startswith(SCHEME):
+        if proposed := _url_without_scheme(url, ".", checkout):
+            raise Usage(f"{named_by}: {url} names a git remote, and no file", _did_you_mean(proposed, url))
         url = _without_file_scheme(url)
         if "://" in url:
             raise Usage(
@@ -77,6 +82,8 @@ def declared_home(declared: "DeclaredState") -> Home:
         if fault := fault_of(url):
             raise _misdeclared(declared, f"{fault[0]}: {fault[1]}")
         return Home(url, folder, folder, str(position))
+    if proposed := _url_without_scheme(url, folder, folder):
+        raise _misdeclared(declared, f"{url} names a git remote, and no file: {_did_you_mean(proposed, url)}")
     path = _without_file_scheme(url)
     if "://" in path:
         raise _misdeclared(declared, "expected a path, or git+REMOTE#BRANCH:PATH")
@@ -241,6 +248,36 @@ class CheckedStore:
 
     def accept(self, target: Target, timeout_s: float, *, has_moved: bool = False) -> tuple[State, list[str]]:
         return self._store.accept(target, timeout_s, has_moved=has_moved)
+
+
+def _url_without_scheme(url: str, folder: str, checkout: str) -> str:
+    """The URL of a branch that a path looks like, which lacks `git+`; "" for any other path.
+
+    A relative path is relative to `folder`. A path such as ./origin is always a file.
+    """
+    remote, hash_sign, place = url.partition("#")
+    if url.startswith(("/", "./", "../", "file:")) or os.path.lexists(os.path.join(folder, url)):
+        return ""
+    names_branch = bool(hash_sign) and (":" in place or not url.endswith(".json"))
+    is_remote = names_branch or _REMOTE_FORM.match(remote) or remote in _remotes_of(checkout)
+    return f"{SCHEME}{url}" if is_remote and fault_of(f"{SCHEME}{url}") is None else ""
+
+
+def _remotes_of(checkout: str) -> list[str]:
+    """The names of the remotes in the configuration of a git repository; none outside of a repository."""
+    root = repository_of(checkout)
+    if root is None:
+        return []
+    try:
+        with open(os.path.join(root, ".git", "config"), encoding="utf-8", errors="replace") as file:
+            return re.findall(r'^\s*\[remote "(.+)"\]', file.read(), re.MULTILINE)
+    except OSError:  # in a worktree, where .git is a file
+        return []
+
+
+def _did_you_mean(proposed: str, path: str) -> str:
+    file = "" if "://" in path else f" For a file of that name: ./{path}"
+    return f"did you mean {proposed}?{file}"
 
 
 def _without_file_scheme(url: str) -> str:

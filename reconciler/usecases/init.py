@@ -58,6 +58,7 @@ def write_first_manifest(path: str) -> tuple[list[str], list[str]]:
     from reconciler.state.homes import default_state_path
 
     file = _file_of(path)
+    _refuse_beside_default(file)
     try:
         os.makedirs(os.path.dirname(file) or ".", exist_ok=True)
         with open(file, "x", encoding="utf-8") as opened:
@@ -94,6 +95,27 @@ def _file_of(path: str) -> str:
         f"the name of a manifest ends in .yaml or .yml, and {path} does not",
         f"for a file: {command('init', f'{stem}.yaml')}; for a folder: {command('init', f'{path}/')}",
     )
+
+
+def _refuse_beside_default(file: str) -> None:
+    """Raise `ReconcilerError` if one default manifest is there and the file would be the other.
+
+    Without a path, commands read only one of the two: they would pass over the new manifest, or over the old one.
+    """
+    from reconciler.manifest.files import DEFAULTS, files_at
+
+    single, folder = (os.path.realpath(name) for name in DEFAULTS)
+    real = os.path.realpath(file)
+    if real == single and os.path.isdir(folder) and (there := files_at(DEFAULTS[1])):
+        raise ReconcilerError(
+            f"{there[0]} is there already, and commands without a path would read {DEFAULTS[0]} in its place",
+            f"go on with the manifest that is there: {command('plan')}; or {_ELSEWHERE}",
+        )
+    if os.path.dirname(real) == folder and os.path.lexists(DEFAULTS[0]):
+        raise ReconcilerError(
+            f"{DEFAULTS[0]} is there already, and commands without a path would read it in place of {file}",
+            f"go on with the manifest that is there: {command('plan')}; or {_ELSEWHERE}",
+        )
 
 
 def _create(path: str, content: str) -> bool:

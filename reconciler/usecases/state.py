@@ -146,8 +146,8 @@ def accept(workspace: "Workspace", lock_timeout_s: float, moved_to: str | None =
 
     `moved_to` is the address of the service that the state is for from now on; for an embedded sandbox it is
     `sandbox`. The user gives it if the service has moved there. Raises `StateError` if the state is for another target
-    and `moved_to` is None, `Refused` if `moved_to` is not the target of the manifest, and `Usage` if there is nothing
-    to accept.
+    and `moved_to` is None, and `Refused` if `moved_to` is not the target of the manifest. Without a state there is
+    nothing to accept: raises `Refused` if a history shows that there was a state, else `Usage`.
     """
     from reconciler.model.endpoints import normalize_endpoint
 
@@ -161,7 +161,7 @@ def accept(workspace: "Workspace", lock_timeout_s: float, moved_to: str | None =
         )
     try:
         is_empty = store.read(target) is None
-    except ReconcilerError:  # the fault of the state may be what is accepted
+    except StateError:  # the fault of the state may be what is accepted
         is_empty = False
     if is_empty:
         raise Usage(f"{store.where} is not there, so there is nothing to accept", f"{command('apply')} makes a state")

@@ -272,9 +272,8 @@ def outcomes(outcomes: Sequence[ActionOutcome], narrowed: Narrowed | None = None
         suspended = sum(o.action.suspended for o in outcomes)
         of_some = f"\n{field(str(narrowed))}." if narrowed else ""
         return f"Nothing to do: {unchanged_words(len(outcomes) - suspended, suspended)}.{of_some}"
-    held = sum(is_held(one) and one.outcome is Outcome.SKIPPED for one in acted)
-    counts = Counter(one.outcome for one in acted)
-    counts[Outcome.SKIPPED] -= held
+    held = sum(map(is_held, acted))
+    counts = Counter(one.outcome for one in acted if not is_held(one))
     parts = [
         styled(style, f"{counts[outcome]} {spoken(outcome)}")
         for outcome, style in _OUTCOMES.items()

@@ -13,6 +13,7 @@ of the new commit, unless that commit changed the state or the manifest.
 """
 
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -212,10 +213,18 @@ class Checkout:
         if tip is None:
             raise StateError(
                 f"{self.where} is not there: the state can't be pushed to it",
-                f"--push takes a branch of {self._to.remote}, and no tag and no pull request; make one with "
-                f"git push {self._to.remote} HEAD:refs/heads/BRANCH, " + _OWN_BRANCH,
+                f"{self._suggestion()}--push takes a branch of {self._to.remote}, and no tag and no pull request; "
+                f"make one with git push {self._to.remote} HEAD:refs/heads/BRANCH, " + _OWN_BRANCH,
             )
         return tip
+
+    def _suggestion(self) -> str:
+        """A question about the branch of the remote whose name is most similar to that of --push; "" without one."""
+        from reconciler.model.suggestions import Suggestions
+
+        near = Suggestions().nearest(self._to.branch, self._repository.branches())
+        remote = "" if self._to.remote == "origin" else f"{self._to.remote}:"
+        return f"did you mean --push {shlex.quote(f'{remote}{near}')}? " if near else ""
 
     # --- publishing ----------------------------------------------------------------------------------------------
 

@@ -140,6 +140,13 @@ class Repository:
             self._prepare()
             return self._tip()
 
+    def branches(self) -> list[str]:
+        """The names of all branches of the remote, in the remote's order."""
+        with self._turn():
+            self._prepare()
+            lines = self._run("ls-remote", "--quiet", "--heads", _REMOTE).out.decode(errors="replace").splitlines()
+        return [line.partition("\trefs/heads/")[2] for line in lines]
+
     def holds(self, commit: str) -> bool:
         """Whether the last fetched commit is, or descends from, the commit of this id."""
         with self._turn():
