@@ -83,10 +83,10 @@ def _show(shell: Shell, done: "Imported", wanted: "Wanted", *, dry_run: bool) ->
     from reconciler.views import edits
 
     terminal = shell.terminal
-    if dry_run and done.taken:
+    if dry_run and done.adopted:
         terminal.answer(edits.diff(*done.rewritten) + "\n")
-    if done.taken or done.left:
-        terminal.answer(edits.taken(done.taken, done.rewritten.file, dry_run=dry_run))
+    if done.adopted or done.left:
+        terminal.answer(edits.imported(done.adopted, done.rewritten.file, dry_run=dry_run))
     else:
         terminal.answer(f"Nothing to import: {_why_none(wanted)}.")
     if done.left:
@@ -98,7 +98,7 @@ def _show(shell: Shell, done: "Imported", wanted: "Wanted", *, dry_run: bool) ->
         )
     if dry_run:
         terminal.remark("Dry run: nothing was written.")
-    elif done.taken:
+    elif done.adopted:
         terminal.remark("Nothing was sent. Review both files, and commit them.")
 
 

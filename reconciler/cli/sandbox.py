@@ -40,7 +40,7 @@ class _Sandbox(click.Command):
         kinds = ", ".join(kind for kind in faults.Kind if kind is not faults.Kind.STATUS)
         words = fill(kinds, 96, initial_indent=" " * 36, subsequent_indent=" " * 7).strip()
         _, _, grammar = (faults.__doc__ or "").partition("\n\n")
-        grammar = grammar.replace("a word of `Kind`", words)
+        grammar = grammar.replace("a word of `Kind`", words).replace("`", "")
         formatter.write(f"\nRules:\n{indent(grammar.strip(), '  ')}\n")
 
 

@@ -56,7 +56,7 @@ class Imported(NamedTuple):
     """
 
     rewritten: Rewritten
-    taken: "tuple[Adopted, ...]"
+    adopted: "tuple[Adopted, ...]"
     left: "tuple[LeftOut, ...]"
     unlisted: str = ""
 
@@ -93,21 +93,21 @@ def import_jobs(
         state = session.state if session else store.read(target) or State("", 0, target, {})
         with workspace.open_engine(Pace(parallelism)) as engine:
             found, unlisted = _found(engine, wanted, manifest, state, parallelism)
-        rewritten, taken, left = _entries(found, to, state)
-        if session is not None and taken:
-            _write(session, to, rewritten, taken)
+        rewritten, adopted, left = _entries(found, to, state)
+        if session is not None and adopted:
+            _write(session, to, rewritten, adopted)
     shown = rewritten._replace(before=b"") if to.is_new else rewritten
-    return Imported(shown, tuple(taken), tuple(left), unlisted)
+    return Imported(shown, tuple(adopted), tuple(left), unlisted)
 
 
-def _write(session: "Session", to: _Destination, rewritten: Rewritten, taken: "Sequence[Adopted]") -> None:
+def _write(session: "Session", to: _Destination, rewritten: Rewritten, adopted: "Sequence[Adopted]") -> None:
     """Write the records, then the entries. Raises `ReconcilerError` if the file was changed meanwhile."""
     from reconciler.manifest.files import read_sources, replace_source
 
     if not to.is_new and read_sources([to.file])[0][1] != rewritten.before:
         raise ReconcilerError(f"{to.file} was changed meanwhile: nothing is imported", "import again")
-    session.move({job.recorded_as: job.name for job in taken if job.recorded_as not in ("", job.name)})
-    session.put_all({job.name: job.record for job in taken}, "import")
+    session.move({job.recorded_as: job.name for job in adopted if job.recorded_as not in ("", job.name)})
+    session.put_all({job.name: job.record for job in adopted}, "import")
     try:
         replace_source(to.file, rewritten.after)
     except ReconcilerError as error:
@@ -169,7 +169,7 @@ def _found(
     from reconciler.rules.adoption import Candidate, candidates
 
     if wanted.ids:
-        ids = {name: job_id for name, job_id in wanted.ids.items() if not _is_taken(name, job_id, manifest, state)}
+        ids = {name: job_id for name, job_id in wanted.ids.items() if not _is_adopted(name, job_id, manifest, state)}
         listed = list(observe_jobs(engine, list(ids.values()), parallelism).items())
         observed = dict(_with_config(engine, listed, parallelism))
         return [Candidate(name, job_id, observed[job_id]) for name, job_id in ids.items()], ""
@@ -206,7 +206,7 @@ def _with_config(
     return [(job_id, observed) for (job_id, _), observed in zip(jobs, whole, strict=True)]
 
 
-def _is_taken(name: str, job_id: str, manifest: "Manifest", state: State) -> bool:
+def _is_adopted(name: str, job_id: str, manifest: "Manifest", state: State) -> bool:
     """Whether a job is declared and recorded under this name."""
     job, record = manifest.jobs.get(name), state.jobs.get(name)
     return job is not None and record is not None and job.id == record.id == job_id
@@ -225,15 +225,15 @@ def _entries(
 
     manifest, sources = to.workspace.files.parsed, to.workspace.files.sources
     before = dict(sources)[to.file]
-    taken, left = adopt(found, manifest.jobs, state.jobs, job_fault)
-    while taken:
-        after = add_jobs(before, to.file, {job.name: job.fields for job in taken})
+    adopted, left = adopt(found, manifest.jobs, state.jobs, job_fault)
+    while adopted:
+        after = add_jobs(before, to.file, {job.name: job.fields for job in adopted})
         edited = parsed_with(sources, to.file, after)
-        judged = [with_empty_plan(job, edited.jobs[job.name]) for job in taken]
+        judged = [with_empty_plan(job, edited.jobs[job.name]) for job in adopted]
         kept = [job for job in judged if isinstance(job, Adopted)]
-        if kept == taken:
-            refuse_other_changes(edited, manifest, {job.name: edited.jobs[job.name] for job in taken})
-            return Rewritten(to.file, before, after), taken, left
+        if kept == adopted:
+            refuse_other_changes(edited, manifest, {job.name: edited.jobs[job.name] for job in adopted})
+            return Rewritten(to.file, before, after), adopted, left
         left += [job for job in judged if isinstance(job, LeftOut)]
-        taken = kept
+        adopted = kept
     return Rewritten(to.file, before, before), [], left

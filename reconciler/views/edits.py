@@ -18,7 +18,7 @@ def diff(file: str, before: bytes, after: bytes) -> str:
     return "\n".join(map(_diff_line, unified_diff(old, new, f"a/{file}", f"b/{file}", lineterm="")))
 
 
-def taken(jobs: Sequence["Adopted"], file: str, *, dry_run: bool) -> str:
+def imported(jobs: Sequence["Adopted"], file: str, *, dry_run: bool) -> str:
     """Return the jobs that were imported into `file`, one on each line, and then the number of the jobs."""
     names = max((width(field(job.name)) for job in jobs), default=0)
     lines = []
