@@ -73,6 +73,7 @@ def test_an_abort_in_doubt_is_settled_where_the_service_rejects_another_one(tmp_
         store_in(tmp_path).open(TARGET, "apply", 0) as session,
     ):
         engine = engine_at(server.endpoint, kind=OldFirstRead)
+        assert isinstance(engine, OldFirstRead)
         engine.send(call_for(Verb.RUN, "a", {}), lambda: True)
         active = engine.observe("a")
         assert engine.send(call_for(Verb.ABORT, "a", {}), lambda: True).status == 200
