@@ -529,14 +529,12 @@ class Months(RuleBasedStateMachine):
     def lose_the_state(self, journal_too: bool) -> None:
         before = self._state()
         disk = self.world.disk
-        was_there = STATE in disk.files
         disk.put(STATE, None)
         if journal_too:
             disk.put(JOURNAL, None)
         elif JOURNAL in disk.files:
             self._accept_after_refusal()
-        if was_there:
-            self._name_the_state_where_it_is_gone()
+        self._name_the_state_where_it_is_gone()
         # What comes is a new lineage; the old one is whole, and putting it back is no roll-back.
         self.versions = []
         self._believe(before)
