@@ -70,7 +70,7 @@ def _initialised(name: str, program: str, words: Sequence[str], folder: Path) ->
 def _terraform_state(count: int) -> dict[str, Any]:
     """A state in which every block of main.tf is recorded as it stands there; applying them would take a minute."""
     kind = ["object", {"state": "string", "taskTimeout": "number", "jobTimeout": "number"}]
-    told = {"value": {"state": "running", "taskTimeout": 600, "jobTimeout": 7200}, "type": kind}
+    attributes_of_job = {"value": {"state": "running", "taskTimeout": 600, "jobTimeout": 7200}, "type": kind}
     resources = [
         {
             "mode": "managed",
@@ -80,7 +80,12 @@ def _terraform_state(count: int) -> dict[str, Any]:
             "instances": [
                 {
                     "schema_version": 0,
-                    "attributes": {"id": f"job-{n:07}", "input": told, "output": told, "triggers_replace": None},
+                    "attributes": {
+                        "id": f"job-{n:07}",
+                        "input": attributes_of_job,
+                        "output": attributes_of_job,
+                        "triggers_replace": None,
+                    },
                     "sensitive_attributes": [],
                 }
             ],

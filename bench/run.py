@@ -144,15 +144,15 @@ def _rows(group: str, count: int, timings: dict[str, Timing]) -> Iterator[Row]:
 
 
 @contextmanager
-def service(told: list[float]) -> Iterator[str]:
+def service(seconds: list[float]) -> Iterator[str]:
     """The service of server.py; yields its endpoint, and appends the seconds from its first call to its last answer."""
     command = [sys.executable, str(Path(__file__).with_name("server.py")), str(LATENCY_S)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         port = int(server.stdout.readline())
         yield f"http://127.0.0.1:{port}/v1/customer"
-        said, _ = server.communicate()
-        told.append(json.loads(said)["seconds"])
+        output, _ = server.communicate()
+        seconds.append(json.loads(output)["seconds"])
 
 
 def bench_apply(root: Path, count: int, parallelism: int, rounds: int, *, peers: bool) -> Iterator[Row]:

@@ -39,13 +39,13 @@ def time_once(case: Case) -> Timing:
         stderr=subprocess.PIPE,
     )
     assert program.stderr is not None
-    said = program.stderr.read()
+    report = program.stderr.read()
     _, status, usage = os.wait4(program.pid, 0)
     wall_s = time.perf_counter() - started_s
     program.returncode = os.waitstatus_to_exitcode(status)
     program.stderr.close()
     if program.returncode != 0:
-        sys.exit(f"{case.name}: exit {program.returncode}\n{said.decode(errors='replace')[-2000:]}")
+        sys.exit(f"{case.name}: exit {program.returncode}\n{report.decode(errors='replace')[-2000:]}")
     return Timing(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 
 

@@ -112,9 +112,9 @@ def plan(step: Step) -> int:
         try:
             _comment(Api(step.env, step.token), number, done.stdout)
         except ApiError as fault:
-            said = f" (GitHub says: {fault.said})" if fault.said else ""
+            reply = f" (GitHub says: {fault.message})" if fault.message else ""
             _note(
-                f"the plan could not be put on the pull request ({fault.kind}): it is in the summary of this run{said}"
+                f"the plan could not be put on the pull request ({fault.kind}): it is in the summary of this run{reply}"
             )
     return 0 if done.returncode == _PENDING else done.returncode
 

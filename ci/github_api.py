@@ -34,13 +34,13 @@ _CHUNK_BYTES = 64 * 1024
 class ApiError(Exception):
     """GitHub could not do what it was asked for; the words hold neither the request nor its token.
 
-    `kind` is the status of the answer, or what went wrong; `said` is what GitHub said of it, "" where it said nothing.
+    `kind` is the status of the answer, or what went wrong; `message` is the text of GitHub, or "".
     """
 
-    def __init__(self, kind: str, said: str = "") -> None:
-        super().__init__(f"{kind}: {said}" if said else kind)
+    def __init__(self, kind: str, message: str = "") -> None:
+        super().__init__(f"{kind}: {message}" if message else kind)
         self.kind = kind
-        self.said = said
+        self.message = message
 
 
 class Api:

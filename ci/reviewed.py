@@ -60,7 +60,7 @@ def differences(reviewed: Mapping[str, Any], ours: Mapping[str, Any]) -> list[st
     for job in sorted({*then, *now}):
         before, after = then.get(job), now.get(job)
         if before != after:
-            found.append(f"{job}: {_said(after)}, reviewed was {_said(before)}")
+            found.append(f"{job}: {_words_of(after)}, reviewed was {_words_of(before)}")
     if not found and {**reviewed, "commit": None} != {**ours, "commit": None}:
         found.append("it is worded otherwise, as by another version of reconciler")
     return found
@@ -88,7 +88,7 @@ def _by_job(plan: Mapping[str, Any]) -> dict[str, Any]:
     return {str(action.get("job")): action for action in listed if isinstance(action, dict)}
 
 
-def _said(action: Mapping[str, Any] | None) -> str:
+def _words_of(action: Mapping[str, Any] | None) -> str:
     if action is None:
         return "not there"
     return _short(f"{action.get('action')} ({action.get('reason')})")

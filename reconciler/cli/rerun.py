@@ -27,8 +27,8 @@ def rerun(shell: Shell, job: str, token: str | None) -> ExitCode:
     before, after = "" if asked.before is None else f'"{asked.before}" → ', f'"{asked.token}"'
     place = f"{asked.position.file}:{asked.position.line}"
     is_asked = asked.before == asked.token
-    said = f"the manifest asks for runToken {after} already" if is_asked else f"runToken {before}{after}"
-    shell.terminal.answer(field(f"{place}: {job}: {said}"))
+    message = f"the manifest asks for runToken {after} already" if is_asked else f"runToken {before}{after}"
+    shell.terminal.answer(field(f"{place}: {job}: {message}"))
     if asked.decision.kind in (ActionKind.HOLD, ActionKind.NOOP):
         shell.terminal.remark(field(f"An apply would not run it yet: {asked.decision.reason}"))
     elif is_asked:

@@ -2,7 +2,7 @@
 
 - `answers` holds the kinds of answer that commands give.
 - `formats` finds a format by its name.
-- Each of `text`, `json`, `markdown`, `html`, `github`, `junit` and `sarif` is one format.
+- Each other module that has a `FORMAT`, such as `text` or `json`, is one format.
 - `phrases` holds the words that several formats share, and `columns` the layout of lines and tables.
 - `edits` shows changes of manifest files, which have no format but text.
 

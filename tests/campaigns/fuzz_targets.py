@@ -319,8 +319,8 @@ def answer(content: bytes) -> None:
     for word in (found.message, found.request_id):
         assert len(word) <= DETAIL_LIMIT
         assert not shows(CANARY, word), word
-    told_s = retry_after_s(reply.headers, 0.0)
-    assert told_s is None or told_s >= 0
+    asked_s = retry_after_s(reply.headers, 0.0)
+    assert asked_s is None or asked_s >= 0
     _ask_all(reply)
 
 

@@ -27,8 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from git_crash import BRANCH, PATH, files_of, open_intents
-from project import TOKEN, Project, Run
-from reconciler.engines.sandbox.faults import parse_fault
+from project import Project, Run, sandbox_in
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.model.jobs import Verb
@@ -179,14 +178,7 @@ class Team:
 @contextmanager
 def team(folder: Path, job_seconds: float = 0.0, latency_s: float = 0.02, faults: Sequence[str] = ()) -> Iterator[Team]:
     """A team whose server is slow enough that the applies overlap, and runs a job twice where it is told to."""
-    with SandboxServer(
-        folder / "server.db",
-        access_token=TOKEN,
-        create_missing=True,
-        job_seconds=job_seconds,
-        latency_s=latency_s,
-        faults=[parse_fault(fault) for fault in faults],
-    ) as served:
+    with sandbox_in(folder, *faults, job_seconds=job_seconds, latency_s=latency_s) as served:
         yield Team(folder, served)
 
 

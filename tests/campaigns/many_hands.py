@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from project import TOKEN, Project
+from project import Project, sandbox_in
 from reconciler.engines.sandbox.life import ledger
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.model.jobs import Verb
@@ -34,9 +34,7 @@ class Round(NamedTuple):
 
 def served(folder: Path) -> SandboxServer:
     """A server slow enough that the applies overlap."""
-    return SandboxServer(
-        folder / "server.db", access_token=TOKEN, create_missing=True, job_seconds=10_000, latency_s=0.02
-    )
+    return sandbox_in(folder, job_seconds=10_000, latency_s=0.02)
 
 
 def one_round(project: Project, number: int) -> Round:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from git_crash import BRANCH, PATH
-from project import TOKEN, Project
+from project import Project, sandbox_in
 from reconciler.engines.sandbox.life import ledger
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.model.jobs import Verb
@@ -88,7 +88,7 @@ def judge(case: Case) -> Verdict:
     """Live through one case."""
     with tempfile.TemporaryDirectory(prefix="scarce-") as name:
         folder = Path(name)
-        with SandboxServer(folder / "server.db", access_token=TOKEN, create_missing=True, job_seconds=10_000) as server:
+        with sandbox_in(folder, job_seconds=10_000) as server:
             (folder / "project").mkdir()
             project = Scarce(folder / "project", server, case.home)
             project.write("\n".join(f"{job}: {{state: running}}" for job in JOBS))

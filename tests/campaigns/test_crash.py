@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 import tally
-from project import TOKEN, Project, no_fault_in
+from project import Project, no_fault_in, sandbox_in
 from reconciler.engines.sandbox.life import calls, ledger
-from reconciler.engines.sandbox.server import SandboxServer
 
 HARNESS = Path(__file__).with_name("crash.py")
 JOURNAL = "jobs.state.json.journal"
@@ -68,7 +67,7 @@ def test_the_program_started_afresh_fares_no_worse() -> None:
 def served(tmp_path: Path) -> Iterator[Project]:
     """A folder of its own beside the server's, so that only the user's disk is at fault."""
     (tmp_path / "disk").mkdir()
-    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=1000) as server:
+    with sandbox_in(tmp_path) as server:
         project = Project(tmp_path / "disk", server)
         project.env |= {"XDG_STATE_HOME": str(tmp_path / "marks"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
         yield project

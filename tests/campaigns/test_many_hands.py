@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from many_hands import rounds
-from project import TOKEN, Project
+from project import TOKEN, Project, sandbox_in
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
 
@@ -23,7 +23,7 @@ WAIT_S = 60.0
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[SandboxServer]:
-    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=10_000) as served:
+    with sandbox_in(tmp_path, job_seconds=10_000) as served:
         yield served
 
 
@@ -328,9 +328,7 @@ def test_a_rolled_back_state_whose_mark_is_lost_too_is_seen_through_by_reading(
 def test_an_older_state_on_another_machine_runs_nothing_again(
     tmp_path: Path, before: str, after: str, job_seconds: float
 ) -> None:
-    with SandboxServer(
-        tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=job_seconds
-    ) as server:
+    with sandbox_in(tmp_path, job_seconds=job_seconds) as server:
         clone = rolled_back(tmp_path, server, before, after)
         executions = done(tmp_path)
         clone.env["XDG_STATE_HOME"] = str(tmp_path / "another machine")

@@ -13,30 +13,26 @@ import pytest
 import yaml
 
 from checkout import ROOT
-from github_server import API_TOKEN, GitHub, served_github
-from project import TOKEN
+from github_server import API_TOKEN, GitHub
+from launcher import launcher_in
+from project import TOKEN, sandbox_in
 from reconciler.engines.sandbox.life import ledger
 from reconciler.engines.sandbox.server import SandboxServer
+from runner import script_step
 
 CI = ROOT / "ci"
 
 
 @pytest.fixture
-def github() -> Iterator[GitHub]:
-    with served_github() as server:
-        yield server
-
-
-@pytest.fixture
 def sandbox(tmp_path: Path) -> Iterator[SandboxServer]:
-    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=1000) as server:
+    with sandbox_in(tmp_path) as server:
         yield server
 
 
 class Runner:
     """A runner's checkout of the branch main, and the variables that it sets."""
 
-    def __init__(self, tmp_path: Path, name: str, github: GitHub, sandbox: SandboxServer) -> None:
+    def __init__(self, tmp_path: Path, name: str, hub: GitHub, sandbox: SandboxServer) -> None:
         self.folder = tmp_path / name
         self.home = tmp_path / f"{name}-home"
         self._sandbox = sandbox
@@ -49,18 +45,14 @@ class Runner:
             git(first, "checkout", "-q", "-b", "main")
             commit(first, "The first jobs")
         git(tmp_path, "clone", "-q", "--depth=1", f"file://{remote}", str(self.folder))
-        binaries = self.home / "bin"
-        binaries.mkdir(parents=True)
-        program = binaries / "reconciler"
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m reconciler "$@"\n')
-        program.chmod(0o755)
+        binaries = launcher_in(self.home / "bin")
         self.env = {
             **os.environ,
             "PATH": f"{binaries}:{os.environ['PATH']}",
             "HOME": str(self.home),
             "XDG_STATE_HOME": str(self.home / "state"),
             "XDG_CACHE_HOME": str(self.home / "cache"),
-            "GITHUB_API_URL": github.url,
+            "GITHUB_API_URL": hub.url,
             "GITHUB_REPOSITORY": "team/jobs",
             "GITHUB_REF_NAME": "main",
             "GITHUB_ACTOR": "ada",
@@ -83,18 +75,7 @@ class Runner:
         ((folder or self.folder) / "jobs.yaml").write_text(text)
 
     def step(self, command: str, **env: str) -> "subprocess.CompletedProcess[str]":
-        done = subprocess.run(
-            [sys.executable, str(CI / "github.py"), command],
-            cwd=self.folder,
-            env=self.env | env,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        assert API_TOKEN not in done.stdout + done.stderr
-        return done
+        return script_step(command, self.folder, self.env | env)
 
     def outputs(self) -> dict[str, str]:
         return dict(line.split("=", 1) for line in (self.home / "output").read_text().splitlines())
@@ -115,33 +96,33 @@ def runs(tmp_path: Path) -> list[str]:
     return [execution.job_id for execution in ledger(tmp_path / "server.db")]
 
 
-def test_a_plan_is_one_comment_that_is_renewed(tmp_path: Path, github: GitHub, sandbox: SandboxServer) -> None:
-    runner = Runner(tmp_path, "runner", github, sandbox)
+def test_a_plan_is_one_comment_that_is_renewed(tmp_path: Path, hub: GitHub, sandbox: SandboxServer) -> None:
+    runner = Runner(tmp_path, "runner", hub, sandbox)
     runner.event({"pull_request": {"number": 7}})
-    stranger = github.comment("mallory", "hello")
+    stranger = hub.comment("mallory", "hello")
     assert runner.step("plan").returncode == 0
-    [own] = [number for number in github.comments if number != stranger]
-    first = github.comments[own]["body"]
+    [own] = [number for number in hub.comments if number != stranger]
+    first = hub.comments[own]["body"]
     assert "1 to run" in first
     assert (runner.home / "summary").read_text() == first
     assert runner.outputs()["changes"] == "true"
     assert Path(runner.outputs()["plan"]).exists()
     # Whoever repeats the marker does not get the next plan into a comment of theirs.
-    github.comments[stranger]["body"] = first
+    hub.comments[stranger]["body"] = first
     runner.write("a: {state: running}\n  b: {state: running}")
     assert runner.step("plan").returncode == 0
-    assert len(github.comments) == 2
-    assert "2 to run" in github.comments[own]["body"]
-    assert github.comments[stranger]["body"] == first
+    assert len(hub.comments) == 2
+    assert "2 to run" in hub.comments[own]["body"]
+    assert hub.comments[stranger]["body"] == first
 
 
 def test_a_plan_from_a_fork_needs_no_credentials_and_may_not_comment(
-    tmp_path: Path, github: GitHub, sandbox: SandboxServer
+    tmp_path: Path, hub: GitHub, sandbox: SandboxServer
 ) -> None:
-    runner = Runner(tmp_path, "runner", github, sandbox)
+    runner = Runner(tmp_path, "runner", hub, sandbox)
     runner.event({"pull_request": {"number": 7}})
     del runner.env["BYTENITE_ACCESS_TOKEN"]
-    github.refuse = 403
+    hub.refuse = 403
     done = runner.step("plan")
     assert done.returncode == 0
     assert "::warning title=reconciler::the plan could not be put on the pull request (HTTP 403)" in done.stdout
@@ -150,9 +131,9 @@ def test_a_plan_from_a_fork_needs_no_credentials_and_may_not_comment(
 
 
 def test_a_fault_of_the_manifest_is_an_annotation_and_fails_the_step(
-    tmp_path: Path, github: GitHub, sandbox: SandboxServer
+    tmp_path: Path, hub: GitHub, sandbox: SandboxServer
 ) -> None:
-    runner = Runner(tmp_path, "runner", github, sandbox)
+    runner = Runner(tmp_path, "runner", hub, sandbox)
     runner.write("a: {state: runing}")
     done = runner.step("validate")
     assert done.returncode == 1
@@ -160,11 +141,11 @@ def test_a_fault_of_the_manifest_is_an_annotation_and_fails_the_step(
 
 
 def test_an_apply_commits_the_state_back_and_a_second_one_has_nothing_to_do(
-    tmp_path: Path, github: GitHub, sandbox: SandboxServer
+    tmp_path: Path, hub: GitHub, sandbox: SandboxServer
 ) -> None:
-    runner = Runner(tmp_path, "runner", github, sandbox)
+    runner = Runner(tmp_path, "runner", hub, sandbox)
     assert runner.step("apply").returncode == 0
-    later = Runner(tmp_path, "later", github, sandbox)
+    later = Runner(tmp_path, "later", hub, sandbox)
     assert "[skip ci]" in git(later.folder, "log", "-1", "--format=%s")
     assert '"running"' in (later.folder / "jobs.state.json").read_text()
     head = git(later.folder, "rev-parse", "HEAD")
@@ -174,9 +155,9 @@ def test_an_apply_commits_the_state_back_and_a_second_one_has_nothing_to_do(
 
 
 def test_a_push_that_lost_the_race_is_merged_and_not_forced(
-    tmp_path: Path, github: GitHub, sandbox: SandboxServer
+    tmp_path: Path, hub: GitHub, sandbox: SandboxServer
 ) -> None:
-    runner = Runner(tmp_path, "runner", github, sandbox)
+    runner = Runner(tmp_path, "runner", hub, sandbox)
     other = tmp_path / "first"
     (other / "notes.md").write_text("meanwhile\n")
     commit(other, "Notes")
@@ -187,9 +168,9 @@ def test_a_push_that_lost_the_race_is_merged_and_not_forced(
 
 
 def test_a_state_that_was_changed_elsewhere_meanwhile_is_left_to_a_person(
-    tmp_path: Path, github: GitHub, sandbox: SandboxServer
+    tmp_path: Path, hub: GitHub, sandbox: SandboxServer
 ) -> None:
-    runner, other = (Runner(tmp_path, name, github, sandbox) for name in ("runner", "other"))
+    runner, other = (Runner(tmp_path, name, hub, sandbox) for name in ("runner", "other"))
     assert other.step("apply").returncode == 0
     head = git(tmp_path / "remote.git", "rev-parse", "main")
     done = runner.step("apply")
@@ -200,9 +181,9 @@ def test_a_state_that_was_changed_elsewhere_meanwhile_is_left_to_a_person(
 
 
 def test_the_state_is_committed_back_also_where_the_apply_failed(
-    tmp_path: Path, github: GitHub, sandbox: SandboxServer
+    tmp_path: Path, hub: GitHub, sandbox: SandboxServer
 ) -> None:
-    runner = Runner(tmp_path, "runner", github, sandbox)
+    runner = Runner(tmp_path, "runner", hub, sandbox)
     runner.write("a: {state: running}\n  b: {state: running, after: []}")
     assert runner.step("apply").returncode == 1  # not in this form: nothing was done, so there is nothing to commit
     runner.write("a: {state: running}\n  b: {id: no..id, state: running}")
@@ -211,9 +192,9 @@ def test_the_state_is_committed_back_also_where_the_apply_failed(
 
 
 def test_a_state_on_a_branch_of_its_own_is_found_by_the_next_runner_and_nothing_is_committed_back(
-    tmp_path: Path, github: GitHub, sandbox: SandboxServer
+    tmp_path: Path, hub: GitHub, sandbox: SandboxServer
 ) -> None:
-    runner, later = (Runner(tmp_path, name, github, sandbox) for name in ("runner", "later"))
+    runner, later = (Runner(tmp_path, name, hub, sandbox) for name in ("runner", "later"))
     remote = tmp_path / "remote.git"
     head = git(remote, "rev-parse", "main")
     for each in (runner, later):
@@ -229,14 +210,14 @@ def test_a_state_on_a_branch_of_its_own_is_found_by_the_next_runner_and_nothing_
     assert all(subject.endswith("[skip ci]") for subject in subjects)
     assert git(remote, "log", "-1", "--format=%an", "states") == "ada, GitHub Actions run 7"
     assert later.step("plan").returncode == 0
-    assert "1 job is as recorded" in github.comments[1]["body"]
+    assert "1 job is as recorded" in hub.comments[1]["body"]
     assert later.step("drift").returncode == 0
 
 
 def test_where_the_states_branch_takes_no_push_the_step_fails_and_nothing_is_sent(
-    tmp_path: Path, github: GitHub, sandbox: SandboxServer
+    tmp_path: Path, hub: GitHub, sandbox: SandboxServer
 ) -> None:
-    runner = Runner(tmp_path, "runner", github, sandbox)
+    runner = Runner(tmp_path, "runner", hub, sandbox)
     hook = tmp_path / "remote.git" / "hooks" / "pre-receive"
     hook.write_text("#!/bin/sh\necho 'protected branch' >&2\nexit 1\n")
     hook.chmod(0o755)
@@ -248,18 +229,18 @@ def test_where_the_states_branch_takes_no_push_the_step_fails_and_nothing_is_sen
     assert runs(tmp_path) == []
 
 
-def test_drift_opens_one_issue_and_closes_it(tmp_path: Path, github: GitHub, sandbox: SandboxServer) -> None:
+def test_drift_opens_one_issue_and_closes_it(tmp_path: Path, hub: GitHub, sandbox: SandboxServer) -> None:
     import requests
 
-    runner = Runner(tmp_path, "runner", github, sandbox)
+    runner = Runner(tmp_path, "runner", hub, sandbox)
     assert runner.step("apply").returncode == 0
     assert runner.step("drift").returncode == 0
-    assert github.issues == {}
+    assert hub.issues == {}
     headers = {"Authorization": TOKEN}
     assert requests.post(f"{sandbox.endpoint}/jobs/a/abort", headers=headers, timeout=10).ok
     for _ in range(2):
         assert runner.step("drift").returncode == 0
-    [issue] = github.issues.values()
+    [issue] = hub.issues.values()
     assert issue["state"] == "open"
     assert "aborted" in issue["body"]
     assert runner.outputs()["changes"] == "true"
@@ -270,11 +251,11 @@ def test_drift_opens_one_issue_and_closes_it(tmp_path: Path, github: GitHub, san
 
 
 def test_where_the_api_is_out_of_reach_drift_fails_without_a_token_in_its_words(
-    tmp_path: Path, github: GitHub, sandbox: SandboxServer
+    tmp_path: Path, hub: GitHub, sandbox: SandboxServer
 ) -> None:
-    runner = Runner(tmp_path, "runner", github, sandbox)
+    runner = Runner(tmp_path, "runner", hub, sandbox)
     assert runner.step("apply").returncode == 0
-    github.refuse = 500
+    hub.refuse = 500
     (runner.folder / "jobs.state.json").unlink()
     done = runner.step("nonsense")
     assert done.returncode == 64
@@ -295,7 +276,7 @@ def test_the_report_for_gitlab_counts_by_kind(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("state", ["", "git+origin"])
 def test_the_jobs_for_gitlab_plan_apply_and_look_for_drift_in_turn(
-    state: str, tmp_path: Path, github: GitHub, sandbox: SandboxServer
+    state: str, tmp_path: Path, hub: GitHub, sandbox: SandboxServer
 ) -> None:
     """Each in a clone of its own, as its runner runs it."""
     remote = tmp_path / "remote.git"
@@ -304,7 +285,7 @@ def test_the_jobs_for_gitlab_plan_apply_and_look_for_drift_in_turn(
     pushed_to = "https://reconciler:a-made-up-token@gitlab.example/team/jobs.git"
     config.write_text(f'[url "file://{remote}"]\n\tinsteadOf = {pushed_to}\n')
     for number, name in enumerate(("plan", "apply", "apply", "drift")):
-        runner = Runner(tmp_path, f"runner-{number}", github, sandbox)
+        runner = Runner(tmp_path, f"runner-{number}", hub, sandbox)
         script = "\n".join(template[f"reconciler:{name}"]["script"]).replace("/opt/reconciler/ci", str(CI))
         done = subprocess.run(
             ["bash", "-e", "-c", script.replace("python ", f'"{sys.executable}" ')],

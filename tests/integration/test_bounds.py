@@ -19,11 +19,6 @@ HEAD = "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\njobs:\n"
 Jobs = Callable[[int], str]
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path)
-
-
 def refused(text: str) -> ManifestError:
     with pytest.raises(ManifestError) as caught:
         parse([("jobs.yaml", text.encode())])
@@ -114,8 +109,8 @@ def test_each_form_of_a_check_is_bounded_and_says_how_many_more_there_are(faulty
         "1001",
     )
     [run] = faulty.run("validate", "--format", "sarif").json["runs"]
-    [told] = run["invocations"][0]["toolExecutionNotifications"]
-    assert (len(run["results"]), told["message"]["text"]) == (1_000, "4000 more faults are not shown")
+    [notification] = run["invocations"][0]["toolExecutionNotifications"]
+    assert (len(run["results"]), notification["message"]["text"]) == (1_000, "4000 more faults are not shown")
     github = faulty.run("validate", "--format", "github")
     assert github.out.count("::error") == 10
     assert "of which the first 1000 are shown" in github.err

@@ -4,34 +4,19 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from checkout import ROOT
-from forge import WHO, Checkout, Forge, forge, git
-from github_server import GitHub, served_github
+from forge import WHO, Checkout, Forge, git
+from github_server import GitHub
 from runner import CI
 from workflow import Event, Played, play
 
 EXAMPLES = ROOT / "examples" / "ci"
 SECRETS = {"BYTENITE_API_KEY": ""}
 ONE = "a: {state: running}"
-
-
-@pytest.fixture
-def hub() -> Iterator[GitHub]:
-    with served_github() as server:
-        yield server
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Forge]:
-    with forge(tmp_path, jobs=ONE) as made:
-        yield made
 
 
 class Team:

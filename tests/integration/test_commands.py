@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
@@ -16,19 +15,6 @@ from reconciler.engines.sandbox.life import calls
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.manifest.schema import schema_text
 from reconciler.usecases.selection import Selection
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    """On the embedded sandbox."""
-    return Project(tmp_path)
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Project]:
-    """On a server that outlives the commands, and is asked for its ledger."""
-    with served_project(tmp_path) as project:
-        yield project
 
 
 def test_a_first_manifest_validates_plans_and_applies(project: Project) -> None:

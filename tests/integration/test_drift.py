@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -170,15 +169,17 @@ def test_what_weighs_most_comes_first_and_sets_the_exit_code() -> None:
     assert verdict(drift_of(same)) == "No drift: 1 job is as recorded."
 
 
-@pytest.mark.parametrize("said", TEXTS)
-def test_whatever_is_said_stays_where_it_is_shown(said: str) -> None:
-    record = Record(said, Desired.RUNNING, {"jobTimeout": 1}, submitted_at=said)
-    observed = Observation(Status.FAILED, said, {"jobTimeout": 2}, submitted_at=f"{said}!", detail=said)
-    job = Job(said, said, Desired.RUNNING, {}, suspend=Suspension(said, said))
+@pytest.mark.parametrize("hostile_text", TEXTS)
+def test_whatever_is_said_stays_where_it_is_shown(hostile_text: str) -> None:
+    record = Record(hostile_text, Desired.RUNNING, {"jobTimeout": 1}, submitted_at=hostile_text)
+    observed = Observation(
+        Status.FAILED, hostile_text, {"jobTimeout": 2}, submitted_at=f"{hostile_text}!", detail=hostile_text
+    )
+    job = Job(hostile_text, hostile_text, Desired.RUNNING, {}, suspend=Suspension(hostile_text, hostile_text))
     drift = drift_of(
         compare(Subject(job._replace(suspend=None), record), observed), compare(Subject(job, record), observed)
     )
-    review = review_drift(drift, lambda name: Position(said, 1, 1), {}, state_at="s")
+    review = review_drift(drift, lambda name: Position(hostile_text, 1, 1), {}, state_at="s")
     comment = markdown.review(review)
     assert comment.count("<!--") == 1
     assert comment.splitlines()[-1] == f"<!-- reconciler:drift:{review.key} -->"
@@ -188,12 +189,6 @@ def test_whatever_is_said_stays_where_it_is_shown(said: str) -> None:
 
 
 # Whole commands
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Project]:
-    with served_project(tmp_path) as project:
-        yield project
 
 
 def by_hand(project: Project, method: str, path: str, body: str = "") -> None:

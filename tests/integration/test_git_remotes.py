@@ -13,17 +13,11 @@ from urllib.parse import unquote
 import pytest
 
 from git_crash import BRANCH, PATH, files_of, git, tip
-from git_races import Machine, Team, applied, hook, team
+from git_races import Machine, Team, applied, hook
 from reconciler.model.errors import Usage
 from reconciler.state.backends.git_url import BranchUrl, parse
 
 ONE = "a: {state: running}"
-
-
-@pytest.fixture
-def group(tmp_path: Path) -> Iterator[Team]:
-    with team(tmp_path, job_seconds=10_000) as made:
-        yield made
 
 
 # --- remotes that say no -----------------------------------------------------------------------------------------
@@ -120,7 +114,7 @@ def test_a_cache_that_a_killed_command_left_damaged_is_made_anew(group: Team) ->
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (
             lambda text: f"<<<<<<< ours\n{text}=======\n{text}>>>>>>> theirs\n",
@@ -130,7 +124,7 @@ def test_a_cache_that_a_killed_command_left_damaged_is_made_anew(group: Team) ->
     ],
 )
 def test_a_state_that_was_spoiled_on_the_branch_is_refused_by_the_branchs_name(
-    group: Team, tmp_path: Path, change: "object", said: str
+    group: Team, tmp_path: Path, change: "object", message: str
 ) -> None:
     machine = group.machine()
     assert applied(machine, ONE).code == 0
@@ -145,7 +139,7 @@ def test_a_state_that_was_spoiled_on_the_branch_is_refused_by_the_branchs_name(
     for command in (["plan"], ["apply", "--yes"]):
         run = machine.run(*command)
         assert run.code == 1
-        assert said in run.err
+        assert message in run.err
         assert f"branch {BRANCH} of file://" in run.err
     assert group.executions() == before
 

@@ -20,12 +20,6 @@ ONE = "a: {state: running}"
 
 
 @pytest.fixture
-def group(tmp_path: Path) -> Iterator[Team]:
-    with team(tmp_path, job_seconds=10_000) as made:
-        yield made
-
-
-@pytest.fixture
 def quick(tmp_path: Path) -> Iterator[Team]:
     """A team whose jobs are over at once, so that nothing keeps a second run from being carried out."""
     with team(tmp_path) as made:

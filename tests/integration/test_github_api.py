@@ -3,30 +3,18 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from forge import Checkout, Forge, forge, git
-from github_server import API_TOKEN, BODY_LIMIT, GitHub, served_github
-from runner import CI, github_env
+from github_server import API_TOKEN, BODY_LIMIT, GitHub
+from launcher import launcher_in
+from runner import CI, github_env, script_step
 
 ONE = "a: {state: running}"
 APP = "the-app[bot]"
-
-
-@pytest.fixture
-def hub() -> Iterator[GitHub]:
-    with served_github() as server:
-        yield server
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Forge]:
-    with forge(tmp_path, jobs=ONE) as made:
-        yield made
 
 
 class Job:
@@ -34,11 +22,7 @@ class Job:
 
     def __init__(self, place: Forge, hub: GitHub, event: object = None, **env: str) -> None:
         self.checkout: Checkout = place.checkout()
-        binaries = self.checkout.home / "bin"
-        binaries.mkdir()
-        program = binaries / "reconciler"
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m reconciler "$@"\n')
-        program.chmod(0o755)
+        binaries = launcher_in(self.checkout.home / "bin")
         path = self.checkout.home / "event.json"
         path.write_text(json.dumps(event if event is not None else {}))
         self.env = {
@@ -54,18 +38,7 @@ class Job:
         }
 
     def step(self, command: str, **env: str) -> "subprocess.CompletedProcess[str]":
-        done = subprocess.run(
-            [sys.executable, str(CI / "github.py"), command],
-            cwd=self.checkout.folder,
-            env=self.env | env,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        assert API_TOKEN not in done.stdout + done.stderr
-        return done
+        return script_step(command, self.checkout.folder, self.env | env)
 
     @property
     def outputs(self) -> dict[str, str]:

@@ -12,7 +12,6 @@ import pytest
 
 from clone import Clone, served_clone
 from project import TOKEN
-from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import ledger
 from reconciler.host.ci import ci_identity
 from reconciler.host.disk import File, OsDisk, OsFile
@@ -125,7 +124,7 @@ def test_an_apply_with_nothing_to_do_leaves_every_byte(served: Clone) -> None:
 
 
 def test_a_call_that_is_rejected_is_told_though_the_state_stays_as_it_was(tmp_path: Path) -> None:
-    with served_clone(tmp_path, parse_fault("run:403")) as project:
+    with served_clone(tmp_path, "run:403") as project:
         project.write("a: {state: running}")
         assert project.run("apply", "--yes").code == 3
         assert project.run("apply", "--yes").code == 3
@@ -168,8 +167,7 @@ def test_a_job_is_followed_through_its_names_and_found_by_its_id(served: Clone) 
 
 
 def test_a_call_in_doubt_and_what_settled_it_are_told_apart(tmp_path: Path) -> None:
-    faults = [parse_fault("run:503:after:times=1"), parse_fault("read:404"), parse_fault("list:404")]
-    with served_clone(tmp_path, *faults) as project:
+    with served_clone(tmp_path, "run:503:after:times=1", "read:404", "list:404") as project:
         assert project.apply("a: {state: running}").code == 5
         assert project.run("resolve", "a", "--applied", "--reason", "seen in the console", **GITHUB).code == 0
         call, settled = project.history()
@@ -181,7 +179,7 @@ def test_a_call_in_doubt_and_what_settled_it_are_told_apart(tmp_path: Path) -> N
 
 
 def test_a_doubt_that_is_settled_by_looking_says_so(tmp_path: Path) -> None:
-    with served_clone(tmp_path, parse_fault("run:503:times=1")) as project:
+    with served_clone(tmp_path, "run:503:times=1") as project:
         assert project.apply("a: {state: running}").code == 5
         assert project.apply("a: {state: running}").code == 0
         assert [(e["outcome"], e["reason"]) for e in project.history()] == [

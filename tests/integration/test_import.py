@@ -9,8 +9,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from checkout import CAMPAIGNS
-from project import TOKEN, Project, Run, no_fault_in
-from reconciler.engines.sandbox.faults import parse_fault
+from project import TOKEN, Project, Run, no_fault_in, sandbox_in
 from reconciler.engines.sandbox.life import calls
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.manifest.faults import job_fault
@@ -69,14 +68,7 @@ class Service:
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[tuple[Project, Service]]:
     clock = Clock()
-    with SandboxServer(
-        tmp_path / "server.db",
-        access_token=TOKEN,
-        create_missing=True,
-        job_seconds=JOB_S,
-        clock=clock,
-        faults=[parse_fault("run:fail:job=failed")],
-    ) as server:
+    with sandbox_in(tmp_path, "run:fail:job=failed", job_seconds=JOB_S, clock=clock) as server:
         yield Project(tmp_path, server), Service(server, clock)
 
 
@@ -362,16 +354,7 @@ def full(tmp_path: Path) -> Iterator[Callable[..., Project]]:
 
         def served(*faults: str) -> Project:
             clock = Clock()
-            server = stack.enter_context(
-                SandboxServer(
-                    tmp_path / "server.db",
-                    access_token=TOKEN,
-                    create_missing=True,
-                    job_seconds=JOB_S,
-                    clock=clock,
-                    faults=[parse_fault(fault) for fault in faults],
-                )
-            )
+            server = stack.enter_context(sandbox_in(tmp_path, *faults, job_seconds=JOB_S, clock=clock))
             there = Service(server, clock)
             for number in range(LISTED):
                 clock.now_s += 1

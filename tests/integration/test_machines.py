@@ -5,29 +5,16 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from clone import Clone, served_clone
+from clone import Clone
 from git_crash import git, tip
-from git_races import Team, applied, team
+from git_races import Team, applied
 from project import Project
 
 ONE = "a: {state: running}"
-
-
-@pytest.fixture
-def group(tmp_path: Path) -> Iterator[Team]:
-    with team(tmp_path, job_seconds=10_000) as made:
-        yield made
-
-
-@pytest.fixture
-def clone(tmp_path: Path) -> Iterator[Clone]:
-    with served_clone(tmp_path) as made:
-        yield made
 
 
 def homeless(project: Project, **env: str) -> Project:

@@ -12,16 +12,14 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from project import TOKEN, Project
-from reconciler.engines.sandbox.faults import parse_fault
-from reconciler.engines.sandbox.life import calls, ledger
-from reconciler.engines.sandbox.server import SandboxServer
+from project import Project, done, served_project
+from reconciler.engines.sandbox.life import calls
 
 GRACE_S = 5.0
 """So long after the last answer an interrupted apply may take to end."""
@@ -30,22 +28,6 @@ DEADLINE_S = 30.0
 """Longer than anything here takes on the slowest machine, and shorter than a request's own deadline and a half."""
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
-
-
-@contextmanager
-def served(folder: Path, *faults: str) -> Iterator[Project]:
-    with SandboxServer(
-        folder / "server.db",
-        access_token=TOKEN,
-        create_missing=True,
-        job_seconds=1000,
-        faults=[parse_fault(fault) for fault in faults],
-    ) as server:
-        yield Project(folder, server)
-
-
-def done(project: Project) -> list[tuple[str, str]]:
-    return [(execution.verb, execution.job_id) for execution in ledger(project.folder / "server.db")]
 
 
 def sent(project: Project) -> list[float]:
@@ -82,7 +64,7 @@ def end_of(child: "subprocess.Popen[str]") -> tuple[int, str, str]:
 def test_the_first_signal_starts_nothing_new_and_records_what_is_in_flight(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    with served(tmp_path, "run:slow:seconds=1:times=2") as project:
+    with served_project(tmp_path, "run:slow:seconds=1:times=2") as project:
         project.write("\n".join(f"{name}: {{state: running}}" for name in "abcdef"))
         child = project.start("apply", "--yes", "--parallelism", "2")
         until(lambda: len(sent(project)) == 2)
@@ -101,7 +83,7 @@ def test_the_first_signal_starts_nothing_new_and_records_what_is_in_flight(
 
 def test_what_waits_for_its_turn_on_the_wire_is_not_sent_after_a_signal(tmp_path: Path) -> None:
     """Of eight calls at a time, the intents of two more are put on disk meanwhile."""
-    with served(tmp_path, "run:slow:seconds=1:times=8") as project:
+    with served_project(tmp_path, "run:slow:seconds=1:times=8") as project:
         project.write("\n".join(f"{name}: {{state: running}}" for name in "abcdefghijkl"))
         child = project.start("apply", "--yes", "--parallelism", "8")
         until(lambda: len(sent(project)) == 8)
@@ -122,7 +104,7 @@ def test_what_waits_for_its_turn_on_the_wire_is_not_sent_after_a_signal(tmp_path
 def test_the_second_signal_leaves_at_once_and_the_next_apply_knows(
     tmp_path: Path, fault: str, second: signal.Signals
 ) -> None:
-    with served(tmp_path, fault) as project:
+    with served_project(tmp_path, fault) as project:
         project.write("a: {state: running}\nb: {state: running}")
         child = project.start("apply", "--yes", "--parallelism", "1")
         until(lambda: len(sent(project)) == 1)
@@ -140,7 +122,7 @@ def test_the_second_signal_leaves_at_once_and_the_next_apply_knows(
 
 def test_a_ci_system_that_interrupts_terminates_and_kills_loses_nothing(tmp_path: Path) -> None:
     """SIGINT, then SIGTERM, then SIGKILL, as on a cancelled job; the gaps are shorter here."""
-    with served(tmp_path, "run:hang:times=1") as project:
+    with served_project(tmp_path, "run:hang:times=1") as project:
         project.write("a: {state: running}\nb: {state: absent}")
         child = project.start("apply", "--yes")
         until(lambda: len(sent(project)) == 1)
@@ -156,7 +138,7 @@ def test_a_ci_system_that_interrupts_terminates_and_kills_loses_nothing(tmp_path
 
 
 def test_a_kill_after_an_interrupt_loses_nothing(tmp_path: Path) -> None:
-    with served(tmp_path, "run:hang:after:times=1") as project:
+    with served_project(tmp_path, "run:hang:after:times=1") as project:
         project.write("a: {state: running}")
         child = project.start("apply", "--yes")
         until(lambda: len(sent(project)) == 1)
@@ -169,7 +151,7 @@ def test_a_kill_after_an_interrupt_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_ends_the_wait_that_a_429_asked_for(tmp_path: Path) -> None:
-    with served(tmp_path, "run:429:retry-after=50") as project:
+    with served_project(tmp_path, "run:429:retry-after=50") as project:
         project.write("a: {state: running}")
         child = project.start("apply", "--yes")
         until(lambda: len(sent(project)) == 1)
@@ -181,7 +163,7 @@ def test_an_interrupt_ends_the_wait_that_a_429_asked_for(tmp_path: Path) -> None
 
 
 def test_an_interrupt_ends_the_wait_between_two_looks_and_keeps_the_doubt(tmp_path: Path) -> None:
-    with served(tmp_path, "run:503:times=1") as project:
+    with served_project(tmp_path, "run:503:times=1") as project:
         project.write("a: {state: running}")
         assert project.run("apply", "--yes").code == 5
         child = project.start("apply", "--yes", "--settle", "50")
@@ -197,7 +179,7 @@ def test_an_interrupt_ends_the_wait_between_two_looks_and_keeps_the_doubt(tmp_pa
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_an_interrupt_ends_the_wait_for_the_lock(tmp_path: Path, number: signal.Signals) -> None:
-    with served(tmp_path, "run:hang:times=1") as project:
+    with served_project(tmp_path, "run:hang:times=1") as project:
         project.write("a: {state: running}")
         holder = project.start("apply", "--yes")
         until(lambda: len(sent(project)) == 1)
@@ -277,7 +259,7 @@ ASKS = "Only `yes` does: "
 def test_a_signal_at_the_question_ends_the_command_and_gives_the_lock_back(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    with served(tmp_path) as project:
+    with served_project(tmp_path) as project:
         project.write("a: {state: running}")
         asked = AtTerminal(project, "apply")
         asked.read_to(ASKS)
@@ -291,7 +273,7 @@ def test_a_signal_at_the_question_ends_the_command_and_gives_the_lock_back(
 
 
 def test_ctrl_c_typed_at_the_question_ends_the_command(tmp_path: Path) -> None:
-    with served(tmp_path) as project:
+    with served_project(tmp_path) as project:
         project.write("a: {state: running}")
         asked = AtTerminal(project, "apply")
         asked.read_to(ASKS)
@@ -301,7 +283,7 @@ def test_ctrl_c_typed_at_the_question_ends_the_command(tmp_path: Path) -> None:
 
 
 def test_a_terminal_that_goes_away_at_the_question_ends_the_command(tmp_path: Path) -> None:
-    with served(tmp_path) as project:
+    with served_project(tmp_path) as project:
         project.write("a: {state: running}")
         asked = AtTerminal(project, "apply")
         asked.read_to(ASKS)
@@ -312,7 +294,7 @@ def test_a_terminal_that_goes_away_at_the_question_ends_the_command(tmp_path: Pa
 
 
 def test_a_terminal_that_goes_away_in_the_midst_ends_the_apply_as_sigterm_does(tmp_path: Path) -> None:
-    with served(tmp_path, "run:slow:seconds=0.5") as project:
+    with served_project(tmp_path, "run:slow:seconds=0.5") as project:
         project.write("\n".join(f"{name}: {{state: running}}" for name in "abcdef"))
         child = AtTerminal(project, "apply", "--parallelism", "1")
         child.read_to(ASKS)
@@ -329,7 +311,7 @@ def test_a_terminal_that_goes_away_in_the_midst_ends_the_apply_as_sigterm_does(t
 
 
 def test_under_nohup_the_end_of_the_terminal_ends_nothing(tmp_path: Path) -> None:
-    with served(tmp_path, "run:slow:seconds=0.3") as project:
+    with served_project(tmp_path, "run:slow:seconds=0.3") as project:
         project.write("\n".join(f"{name}: {{state: running}}" for name in "abcd"))
         command = " ".join(map(shlex.quote, project.command("apply", "--yes", "--parallelism", "1")))
         child = subprocess.Popen(
@@ -348,7 +330,7 @@ def test_under_nohup_the_end_of_the_terminal_ends_nothing(tmp_path: Path) -> Non
 
 
 def test_a_hang_up_ends_the_wait_for_jobs_that_others_come_after(tmp_path: Path) -> None:
-    with served(tmp_path) as project:
+    with served_project(tmp_path) as project:
         project.write("a: {state: running}\nb: {state: running, after: [a]}")
         child = project.start("apply", "--yes", "--wait", "50")
         wait_for_word(child, "waiting")

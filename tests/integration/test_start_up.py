@@ -7,6 +7,7 @@ import pytest
 from imports import imported_by
 from reconciler.model.jobs import Desired, Record, State, Target
 from reconciler.state.codec import encode
+from reconciler.views.formats import names_for
 
 # What a plan that sends nothing has no use for.
 SLOW = {
@@ -23,12 +24,7 @@ SLOW = {
     "reconciler.rules.drift",
     "reconciler.rules.circles",
     "reconciler.views.edits",
-    "reconciler.views.github",
-    "reconciler.views.html",
-    "reconciler.views.json",
-    "reconciler.views.junit",
-    "reconciler.views.markdown",
-    "reconciler.views.sarif",
+    *(f"reconciler.views.{name}" for name in names_for() if name != "text"),
     "reconciler.rules.review",
     "requests",
     "socketserver",

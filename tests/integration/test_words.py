@@ -14,7 +14,7 @@ from checkout import ROOT
 from clone import served_clone
 from git_races import team
 from project import Project, served_project
-from reconciler.engines.sandbox.faults import VERBS, Kind, parse_fault
+from reconciler.engines.sandbox.faults import VERBS, Kind
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_faults_of_a_manifest_are_under_a_title_of_their_own_and_are_no_jobs(tmp
 
 
 def test_a_person_who_resolves_is_the_one_that_the_history_names(tmp_path: Path) -> None:
-    with served_clone(tmp_path, parse_fault("run:503:times=1")) as clone:
+    with served_clone(tmp_path, "run:503:times=1") as clone:
         assert clone.apply("a: {state: running}").code == 5
         assert clone.run("resolve", "a", "--applied").out.endswith(" was applied, says Ada <ada@example.org>\n")
         assert clone.history()[-1]["who"] == "Ada <ada@example.org>"

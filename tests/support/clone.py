@@ -9,8 +9,7 @@ from typing import Any
 
 import jsonschema
 
-from project import NOBODY, TOKEN, Project, Run
-from reconciler.engines.sandbox.server import SandboxServer
+from project import NOBODY, Project, Run, sandbox_in
 from reconciler.manifest.schema import schema_text
 from reconciler.state.history import ATTRIBUTE
 
@@ -59,12 +58,10 @@ class Clone(Project):
 
 
 @contextmanager
-def served_clone(tmp_path: Path, *faults: Any) -> Iterator[Clone]:
+def served_clone(tmp_path: Path, *faults: str) -> Iterator[Clone]:
     """An empty repository whose server misbehaves by these rules."""
     (tmp_path / "repo").mkdir()
-    with SandboxServer(
-        tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=1000, faults=faults
-    ) as server:
+    with sandbox_in(tmp_path, *faults) as server:
         clone = Clone(tmp_path / "repo", server)
         clone.env |= {**GIT, "XDG_STATE_HOME": str(tmp_path / "marks"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
         clone.git("init", "-q", "-b", "main")

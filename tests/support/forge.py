@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from project import TOKEN, Project
-from reconciler.engines.sandbox.faults import parse_fault
+from project import Project, sandbox_in
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.host.disk import OsDisk
@@ -127,13 +126,7 @@ class Forge:
 @contextmanager
 def forge(folder: Path, *faults: str, jobs: str = "a: {state: running}", job_seconds: float = 1000) -> Iterator[Forge]:
     """A forge whose branch holds a manifest of these jobs, and a server that misbehaves by these rules."""
-    with SandboxServer(
-        folder / "server.db",
-        access_token=TOKEN,
-        create_missing=True,
-        job_seconds=job_seconds,
-        faults=[parse_fault(rule) for rule in faults],
-    ) as server:
+    with sandbox_in(folder, *faults, job_seconds=job_seconds) as server:
         made = Forge(folder, server)
         made.begin(jobs)
         yield made

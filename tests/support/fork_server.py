@@ -74,17 +74,17 @@ class _Server:
         self, command: Sequence[str], folder: Path, env: Mapping[str, str], stdin: str, timeout_s: float
     ) -> "subprocess.CompletedProcess[str]":
         request = json.dumps([command[1:], str(folder), dict(env)]).encode()
-        told, tell = os.pipe()
+        reading, writing = os.pipe()
         with (
-            open(told, "rb", buffering=0) as answers,
+            open(reading, "rb", buffering=0) as answers,
             open(os.memfd_create("stdin"), "w+") as given,
             open(os.memfd_create("stdout")) as out,
             open(os.memfd_create("stderr")) as err,
         ):
             given.write(stdin)
             given.seek(0)
-            socket.send_fds(self._channel, [request], [given.fileno(), out.fileno(), err.fileno(), tell])
-            os.close(tell)
+            socket.send_fds(self._channel, [request], [given.fileno(), out.fileno(), err.fileno(), writing])
+            os.close(writing)
             (child,) = _NUMBER.unpack(answers.read(_NUMBER.size))
             if not select.select([answers], [], [], timeout_s)[0]:
                 os.kill(child, signal.SIGKILL)
@@ -111,12 +111,12 @@ def _next_program(channel: socket.socket) -> Sequence[str]:
     while True:
         readable, _, _ = select.select([channel.fileno(), *alive], [], [])
         for ended in alive.keys() & readable:
-            child, tell = alive.pop(ended)
+            child, writing = alive.pop(ended)
             os.close(ended)
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             with suppress(BrokenPipeError):  # whoever asked ran out of time
-                os.write(tell, _NUMBER.pack(code))
-            os.close(tell)
+                os.write(writing, _NUMBER.pack(code))
+            os.close(writing)
         if channel.fileno() in readable:
             request, files, _, _ = socket.recv_fds(channel, _REQUEST_BYTES, 4)
             if not request:
@@ -124,9 +124,9 @@ def _next_program(channel: socket.socket) -> Sequence[str]:
             child = os.fork()
             if not child:
                 return _moved_in(request, files)
-            *standard, tell = files
-            os.write(tell, _NUMBER.pack(child))
-            alive[os.pidfd_open(child)] = child, tell
+            *standard, writing = files
+            os.write(writing, _NUMBER.pack(child))
+            alive[os.pidfd_open(child)] = child, writing
             for file in standard:
                 os.close(file)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from checkout import ROOT
+from launcher import launcher_in
 from project import NOBODY
 
 DOCS = ROOT / "docs"
@@ -117,10 +118,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         binaries, work, self._typed = folder / "bin", folder / "work", folder / "typed"
-        binaries.mkdir()
-        program = binaries / "reconciler"
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m reconciler "$@"\n')
-        program.chmod(0o755)
+        launcher_in(binaries)
         work.mkdir()
         (folder / "gitconfig").write_text("[user]\n\tname = Ada\n\temail = ada@example.com\n")
         env = {

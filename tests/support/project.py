@@ -111,16 +111,19 @@ class Project:
         }
 
 
+def sandbox_in(folder: Path, *faults: str, job_seconds: float = 1000, **options: Any) -> SandboxServer:
+    """Return an embedded server with these faults, which keeps its database in the folder and knows any job id."""
+    rules = [parse_fault(fault) for fault in faults]
+    database = folder / "server.db"
+    return SandboxServer(
+        database, access_token=TOKEN, create_missing=True, job_seconds=job_seconds, faults=rules, **options
+    )
+
+
 @contextmanager
 def served_project(folder: Path, *faults: str, job_seconds: float = 1000) -> Iterator[Project]:
     """A user's folder on a server that outlives the commands, keeps its database there, with these faults."""
-    with SandboxServer(
-        folder / "server.db",
-        access_token=TOKEN,
-        create_missing=True,
-        job_seconds=job_seconds,
-        faults=[parse_fault(fault) for fault in faults],
-    ) as server:
+    with sandbox_in(folder, *faults, job_seconds=job_seconds) as server:
         yield Project(folder, server)
 
 

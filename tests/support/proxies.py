@@ -6,18 +6,18 @@ A proxy leads every name to one port of this machine, so that a test may call a 
 import select
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+from listener import Listener
 from raw_server import reset
 
 DRIP_S = 0.02
 
 
-class Proxy:
+class Proxy(Listener):
     """Where it listens, and the heads that it was sent.
 
     `stage` is where it misbehaves, "" nowhere:
@@ -38,51 +38,19 @@ class Proxy:
     def __init__(self, port: int, stage: str = "", tls: ssl.SSLContext | None = None) -> None:
         self._to = ("127.0.0.1", port)
         self.stage = stage
-        self._tls = tls
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self._closing = threading.Event()
-        self._open: list[socket.socket] = []
         self.heads: list[str] = []
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._closing.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for connection in self._open:
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self._open.append(connection)
-            threading.Thread(target=self._serve_safely, args=(connection,), daemon=True).start()
-
-    def _serve_safely(self, connection: socket.socket) -> None:
-        try:
-            if self._tls:
-                connection = self._tls.wrap_socket(connection, server_side=True)
-                self._open.append(connection)
-            if self.stage != "accept":
-                self.serve(connection)
-        except (OSError, ValueError):
-            pass  # one of the two went away, which many of these tests are about
-        finally:
-            connection.close()
+        super().__init__(tls)
 
     def serve(self, connection: socket.socket) -> None:
+        if self.stage != "accept":
+            self.answer(connection)
+
+    def answer(self, connection: socket.socket) -> None:
         head = _head(connection)
         self.heads.append(head)
         method, target, _ = head.split(" ", 2)
         if self.stage == "silent":
-            self._closing.wait()
+            self.closing.wait()
         elif self.stage == "garbage":
             connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
         elif self.stage == "half":
@@ -91,7 +59,7 @@ class Proxy:
             connection.sendall(f"HTTP/1.1 {self.stage} No way\r\nContent-Length: 0\r\n\r\n".encode())
         elif self.stage == "drip":
             connection.sendall(b"HTTP/1.1 200 OK\r\nX-")
-            while not self._closing.wait(DRIP_S):
+            while not self.closing.wait(DRIP_S):
                 connection.sendall(b"x")
         elif method == "CONNECT":
             connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
@@ -115,7 +83,7 @@ class Proxy:
                     if source is server and self.stage in ("handshake", "stalled"):
                         connection.sendall(data[:60])
                         if self.stage == "stalled":
-                            self._closing.wait()
+                            self.closing.wait()
                         return
                     (server if source is connection else connection).sendall(data)
 
@@ -147,11 +115,11 @@ class SocksProxy(Proxy):
         self.asked: list[str] = []
         super().__init__(port, stage)
 
-    def serve(self, connection: socket.socket) -> None:
+    def answer(self, connection: socket.socket) -> None:
         _, count = _exactly(connection, 2)
         methods = _exactly(connection, count)
         if self.stage == "silent":
-            self._closing.wait()
+            self.closing.wait()
         if self.stage == "half":
             connection.sendall(b"\x05")
             return

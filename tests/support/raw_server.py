@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple
 
+from listener import Listener
+
 Answering = Callable[["Request", socket.socket], bytes | None]
 """Answers one request: bytes to send, or None where it dealt with the socket itself and wants it closed."""
 
@@ -32,67 +34,28 @@ class Pauses(list[float]):
         return self._stop
 
 
-class RawServer:
+class RawServer(Listener):
     """Where it listens and what it was sent, in order of arrival."""
 
     def __init__(self, answering: Answering, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         self._answering = answering
-        self._tls = tls
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=64)
-        self._open: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
         self.requests: list[Request] = []
-        self.connections = 0
-        self.closing = threading.Event()
-        scheme = "https" if tls else "http"
-        self.port = self._listener.getsockname()[1]
-        self.url = f"{scheme}://127.0.0.1:{self.port}/v1/customer"
-        self._start(self._accept)
+        super().__init__(tls, port)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}/v1/customer"
 
-    def _start(self, run: Callable[[], None]) -> None:
-        thread = threading.Thread(target=run, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self._open.append(connection)
-            self._start(lambda connection=connection: self._serve(connection))  # type: ignore[misc]
-
-    def _serve(self, connection: socket.socket) -> None:
-        try:
-            if self._tls:
-                connection = self._tls.wrap_socket(connection, server_side=True)
-                self._open.append(connection)
-            source = connection.makefile("rb")
-            with source:
-                while request := _read(source):
-                    self.requests.append(request)
-                    answer = self._answering(request, connection)
-                    if answer is None:
-                        break
-                    connection.sendall(answer)
-        except (OSError, ValueError):
-            pass  # the client went away, which many of these tests are about
-        finally:
-            connection.close()
+    def serve(self, connection: socket.socket) -> None:
+        with connection.makefile("rb") as source:
+            while request := _read(source):
+                self.requests.append(request)
+                answer = self._answering(request, connection)
+                if answer is None:
+                    break
+                connection.sendall(answer)
 
     def close(self) -> None:
         """Cut every connection, and wait for the threads."""
-        self.closing.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._threads[0].join()
+        super().close()
         for connection in self._open:
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             connection.close()
         for thread in self._threads[1:]:
             thread.join(5)

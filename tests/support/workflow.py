@@ -116,7 +116,7 @@ class _Job:
         context = {**self._context, "inputs": inputs, "steps": {}}
         for step in action["runs"]["steps"]:
             self._step(step, context, env)
-        return {name: str(_value(told["value"], context)) for name, told in action["outputs"].items()}
+        return {name: str(_value(declared["value"], context)) for name, declared in action["outputs"].items()}
 
     def _script(self, step: Mapping[str, Any], env: Mapping[str, str], context: dict[str, Any]) -> dict[str, str]:
         checkout = self._checkout

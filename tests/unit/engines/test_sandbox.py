@@ -11,21 +11,22 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from project import TOKEN
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.model.errors import EngineError
 
 JOB = "7728ba38-f0a0-4319-ae28-07734448a334"
 JOBS = "/v1/customer/jobs"
-TOKEN = "an-access-token"
 
 
 class Clock:
@@ -44,24 +45,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Path:
-    return tmp_path / "sandbox.db"
-
-
-@pytest.fixture
-def serve(db: Path, clock: Clock) -> Iterator[Callable[..., SandboxServer]]:
-    servers = []
-
-    def start(**options: Any) -> SandboxServer:
-        given: dict[str, Any] = {"api_key": "an-api-key", "job_seconds": 10} | options
-        server = SandboxServer(db, access_token=TOKEN, clock=clock, **given)
-        servers.append(server)
-        server.start()
-        return server
-
-    yield start
-    for server in servers:
-        server.stop()
+def serve(start_server: Callable[..., SandboxServer], clock: Clock) -> Callable[..., SandboxServer]:
+    return partial(start_server, clock=clock, job_seconds=10)
 
 
 def ask(

@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 
+from project import TOKEN
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.bytenite.wire import call_for
@@ -23,7 +24,6 @@ from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.engines.sandbox.service import Options, Service
 from reconciler.model.jobs import Status, Verb
 
-TOKEN = "an-access-token"
 KEY = "an-api-key"
 TIMEOUT_S = 1.0
 START = 1_800_000_000.0
@@ -144,7 +144,7 @@ def test_every_fault_means_what_it_means_on_the_wire(tmp_path: Path, fault: str)
         seen = database._sql.execute("SELECT status, fault FROM calls ORDER BY seq").fetchall()
     assert executions == len(ledger(tmp_path / "db"))
     assert seen == [(call.status, call.fault) for call in calls(tmp_path / "db")]
-    assert any(told for _, told in seen)
+    assert any(logged for _, logged in seen)
 
 
 def test_a_lost_answer_was_sent_and_an_answer_too_late_costs_the_clock_its_deadline() -> None:

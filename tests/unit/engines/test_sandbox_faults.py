@@ -6,20 +6,20 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from project import TOKEN
 from reconciler.engines.sandbox.faults import HUGE_BYTES, Kind, Operation, parse_fault
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
 
 JOBS = "/v1/customer/jobs"
-TOKEN = "an-access-token"
 NOTHING = b""
 RESET = b"reset"
 
@@ -27,24 +27,8 @@ Serve = Callable[..., SandboxServer]
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Path:
-    return tmp_path / "sandbox.db"
-
-
-@pytest.fixture
-def serve(db: Path) -> Iterator[Serve]:
-    servers = []
-
-    def start(*faults: str, **options: Any) -> SandboxServer:
-        given: dict[str, Any] = {"create_missing": True, "job_seconds": 600, "api_key": "an-api-key"} | options
-        server = SandboxServer(db, access_token=TOKEN, faults=[parse_fault(fault) for fault in faults], **given)
-        servers.append(server)
-        server.start()
-        return server
-
-    yield start
-    for server in servers:
-        server.stop()
+def serve(start_server: Serve) -> Serve:
+    return partial(start_server, create_missing=True, job_seconds=600)
 
 
 def connect(server: SandboxServer) -> socket.socket:

@@ -1,21 +1,14 @@
 """States whose paths get in each other's way: nothing is written over another state, and nothing is sent."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from git_crash import BRANCH, files_of
-from git_races import Team, applied, resumed, stopped, team
+from git_races import Team, applied, resumed, stopped
 from project import Project, done, served_project
 
 ONE = "a: {state: running}"
-
-
-@pytest.fixture
-def group(tmp_path: Path) -> Iterator[Team]:
-    with team(tmp_path, job_seconds=10_000) as made:
-        yield made
 
 
 def url(group: Team, path: str) -> str:

@@ -201,7 +201,7 @@ def test_a_token_that_is_asked_for_already_and_not_consumed_is_no_fault(served: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["idle"], 4, "jobs.yaml:4:3: idle is declared aborted"),
         (["idel"], 1, "did you mean idle?"),
@@ -209,7 +209,7 @@ def test_a_token_that_is_asked_for_already_and_not_consumed_is_no_fault(served: 
         (["busy", "--token", "a\nb"], 64, "--token: runToken: expected text without control characters"),
     ],
 )
-def test_a_rerun_says_what_stands_in_its_way(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+def test_a_rerun_says_what_stands_in_its_way(tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
     project = Project(tmp_path)
     (tmp_path / "jobs.yaml").write_text(f"{HEAD}jobs:\n  idle: {{state: aborted}}\n  busy: {{state: running}}\n")
     assert project.run("apply", "--yes").code == 0
@@ -217,7 +217,7 @@ def test_a_rerun_says_what_stands_in_its_way(tmp_path: Path, arguments: list[str
     (tmp_path / "jobs.yaml").write_text(text)
     run = project.run("rerun", *arguments)
     assert run.code == code
-    assert said in run.err
+    assert message in run.err
     assert ((tmp_path / "jobs.yaml").read_text() == text) == (code != 0)
 
 

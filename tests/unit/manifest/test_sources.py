@@ -4,12 +4,11 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from project import Project, done, served_project
+from project import Project, done
 from reconciler.manifest import files as sources
 from reconciler.manifest.files import read_sources
 from reconciler.model.errors import ReconcilerError
@@ -26,12 +25,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "secret").write_text(SECRET)
     monkeypatch.chdir(tmp_path / "here")
     return tmp_path / "here"
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Project]:
-    with served_project(tmp_path) as project:
-        yield project
 
 
 def names() -> list[str]:

@@ -2,16 +2,14 @@
 suspension, drift that is meant."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.request import Request, urlopen
 
 import jsonschema
 import pytest
 
 from model_world import ModelWorld
-from project import TOKEN, Project, done, served_project
+from project import TOKEN, Project, done
 from reconciler.engines.sandbox.life import calls
 from reconciler.manifest.parse import parse
 from reconciler.manifest.schema import schema_text
@@ -30,12 +28,6 @@ CONFIG = {"taskTimeout": 600}
 RUNNING = Record("a", Desired.RUNNING, CONFIG)
 PROTECTED = RUNNING._replace(protect=True)
 HEAD = "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\njobs:\n"
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Project]:
-    with served_project(tmp_path) as project:
-        yield project
 
 
 def plan_of(allowed: dict[str, int] | None = None, **counts: int) -> Plan:

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from project import TOKEN, Project
+from project import Project, sandbox_in
 from reconciler.engines.http.retries import retry_after_s
-from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import ledger
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.model.jobs import Evidence, Observation, Status, Verb
@@ -53,10 +52,7 @@ class ClockProject(Project):
 @contextmanager
 def served(folder: Path, *faults: str, clock: str = "as it is") -> Iterator[ClockProject]:
     folder.mkdir()
-    rules = [parse_fault(fault) for fault in faults]
-    with SandboxServer(
-        folder / "server.db", access_token=TOKEN, create_missing=True, job_seconds=10_000, faults=rules
-    ) as server:
+    with sandbox_in(folder, *faults, job_seconds=10_000) as server:
         yield ClockProject(folder, server, clock)
 
 

@@ -407,7 +407,7 @@ def test_the_variables_stand_for_state_endpoint_and_paths_of_all_commands(served
 
 
 @pytest.mark.parametrize(
-    ("arguments", "env", "code", "said"),
+    ("arguments", "env", "code", "message"),
     [
         (["plan"], {"RECONCILER_PLAN_DETAILED_EXITCODE": "1"}, 2, "Plan: 2 to run"),
         (["plan"], {"RECONCILER_PLAN_FORMAT": "json"}, 0, '"actions": ['),
@@ -421,11 +421,11 @@ def test_the_variables_stand_for_state_endpoint_and_paths_of_all_commands(served
     ],
 )
 def test_every_option_has_a_variable(
-    served: Project, arguments: list[str], env: dict[str, str], code: int, said: str
+    served: Project, arguments: list[str], env: dict[str, str], code: int, message: str
 ) -> None:
     served.write("a: {state: running}\nb: {state: running}")
     run = served.run(*arguments, **env)
-    assert (run.code, said in run.out + run.err) == (code, True), run
+    assert (run.code, message in run.out + run.err) == (code, True), run
 
 
 def test_a_variable_holds_several_words_as_a_shell_has_them(served: Project) -> None:

@@ -9,9 +9,8 @@ from typing import NamedTuple
 import pytest
 
 from lossy_disk import SCRIBE, LossyDisk, PowerLoss
-from project import TOKEN, Project
+from project import Project, served_project
 from reconciler.engines.sandbox.life import calls
-from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.host.disk import OsDisk
 from reconciler.model.errors import StateError
 from reconciler.model.jobs import Desired, Doubt, Evidence, Record, State, Status, Target, Verb
@@ -310,8 +309,7 @@ def test_line_ends_that_git_changed_are_refused_by_their_name(tmp_path: Path) ->
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Project]:
-    with SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True, job_seconds=1000) as server:
-        project = Project(tmp_path, server)
+    with served_project(tmp_path) as project:
         project.write("a: {state: running, config: {jobTimeout: 7}}\nb: {state: running}")
         assert project.run("apply", "--yes").code == 0
         project.write("a: {state: running, config: {jobTimeout: 8}}\nb: {state: absent}\nc: {state: running}")

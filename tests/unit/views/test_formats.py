@@ -13,6 +13,7 @@ import pytest
 
 import golden
 import reconciler
+from checkout import ROOT
 from imports import imported_by
 from project import Project
 from reconciler.cli import cli
@@ -44,17 +45,7 @@ from reconciler.views.answers import (
 )
 from reconciler.views.formats import Channel, ViewContext, find, names_for
 
-NEW_FORMAT = """
-from reconciler.views.answers import DriftAnswer, PlanAnswer
-from reconciler.views.formats import Channel, Format
-
-FORMAT = Format(Channel.DOCUMENT)
-
-
-@FORMAT.shows(PlanAnswer)
-def _(answer, context):
-    return "".join(f"{action.job};{action.kind}\\n" for action in answer.plan.actions)
-"""
+(NEW_FORMAT,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
 def commands() -> dict[str, click.Command]:
@@ -79,7 +70,7 @@ WITH_FORMATS = {name: found for name, command in commands().items() if (found :=
 def test_a_new_format_is_one_file(tmp_path: Path) -> None:
     package = tmp_path / "site" / "reconciler"
     shutil.copytree(Path(reconciler.__file__ or "").parent, package)
-    (package / "views" / "pairs.py").write_text(NEW_FORMAT)
+    (package / "views" / "lines.py").write_text(NEW_FORMAT)
     (tmp_path / "jobs.yaml").write_text(
         "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\njobs:\n  a: {state: running}\n  b: {state: absent}\n"
     )
@@ -89,16 +80,16 @@ def test_a_new_format_is_one_file(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "reconciler", *words]
         return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
 
-    shown = run("plan", "--format", "pairs")
-    assert (shown.returncode, shown.stdout, shown.stderr) == (0, "a;run\nb;delete\n", "")
-    assert "|pairs]" in run("plan", "--help").stdout
+    shown = run("plan", "--format", "lines")
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, "run a\ndelete b\n", "")
+    assert "|lines|" in run("plan", "--help").stdout
     # It shows plans, and nothing else.
-    assert "pairs" not in run("drift", "--help").stdout
-    refused = run("drift", "--format", "pairs")
+    assert "|lines|" not in run("drift", "--help").stdout
+    refused = run("drift", "--format", "lines")
     assert refused.returncode == 64
-    assert "'pairs' is not one of 'text', 'github', 'html', 'json', 'markdown'" in refused.stderr
+    assert f"'lines' is not one of {', '.join(map(repr, names_for(DriftAnswer)))}" in refused.stderr
     # An error that it can't show is on stderr, as in any other format.
-    failed = run("plan", "--format", "pairs", "none.yaml")
+    failed = run("plan", "--format", "lines", "none.yaml")
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr.startswith("error: none.yaml")
 
@@ -111,8 +102,12 @@ def test_every_command_with_formats_has_text_first_and_json(command: str) -> Non
     assert "json" in names.strip("[]").split("|")
 
 
-def test_the_formats_are_those_that_the_readme_names() -> None:
-    assert names_for() == ["text", "github", "html", "json", "junit", "markdown", "sarif"]
+def test_every_format_that_a_page_names_exists() -> None:
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    named = {name for page in pages for name in re.findall(r"--format (\w+)", page.read_text(encoding="utf-8"))}
+    assert {"github", "json", "markdown"} <= named
+    assert named <= set(names_for())
+    assert names_for()[0] == "text"
 
 
 @pytest.mark.parametrize("name", ["answers", "edits", "formats", "__init__", "", "no such", "../text", "text.FORMAT"])
@@ -122,7 +117,7 @@ def test_what_is_no_format_is_refused(name: str, tmp_path: Path) -> None:
     project.write("a: {state: running}")
     run = project.run("plan", "--format", name)
     assert run.code == 64
-    assert "is not one of 'text', 'github', 'html', 'json', 'markdown'" in run.err
+    assert f"is not one of {', '.join(map(repr, names_for(PlanAnswer)))}" in run.err
 
 
 @pytest.mark.parametrize("name", ["json", "github", "markdown", "html"])

@@ -30,42 +30,59 @@ OURS = {"<sub>", "</sub>"}
 FOLDS = re.compile(r"</?details>|<details><summary>[\w ]+</summary>|<!-- reconciler:plan:[0-9a-f]{16} -->")
 
 
-def review(said: str) -> Review:
-    """A review in which everything that others say is `said`."""
-    job = Job(said, said, Desired.RUNNING, {said: 1}, run_token=said)
-    record = Record(said, Desired.RUNNING, {said: 2}, submitted_at=said)
-    doubt = Doubt(said, Verb.RUN, {}, said, None, said, said)
-    seen = Observation(Status.FAILED, said, {said: 3}, submitted_at=f"{said}!", detail=said)
+def review(hostile_text: str) -> Review:
+    """A review in which every text from outside is `hostile_text`."""
+    job = Job(hostile_text, hostile_text, Desired.RUNNING, {hostile_text: 1}, run_token=hostile_text)
+    record = Record(hostile_text, Desired.RUNNING, {hostile_text: 2}, submitted_at=hostile_text)
+    doubt = Doubt(hostile_text, Verb.RUN, {}, hostile_text, None, hostile_text, hostile_text)
+    seen = Observation(
+        Status.FAILED, hostile_text, {hostile_text: 3}, submitted_at=f"{hostile_text}!", detail=hostile_text
+    )
     row = Row(
-        said,
-        f"{said}.",
+        hostile_text,
+        f"{hostile_text}.",
         "delete",
         Weight.ENDS,
-        said,
-        said,
+        hostile_text,
+        hostile_text,
         False,
-        (Change(said, said, f"{said}!"), Change("x", None, said)),
-        (Call("POST", f"/jobs/{said}/run", {said: said}),),
+        (Change(hostile_text, hostile_text, f"{hostile_text}!"), Change("x", None, hostile_text)),
+        (Call("POST", f"/jobs/{hostile_text}/run", {hostile_text: hostile_text}),),
         job,
         record,
         seen,
-        Position(said, 3, 4),
-        [HistoryEntry(said, said, said, said, said, 200, said)],
+        Position(hostile_text, 3, 4),
+        [HistoryEntry(hostile_text, hostile_text, hostile_text, hostile_text, hostile_text, 200, hostile_text)],
     )
     rows = [
-        row._replace(weight=weight, word=word, job=f"{said}{number}")
+        row._replace(weight=weight, word=word, job=f"{hostile_text}{number}")
         for number, (weight, word) in enumerate(
             zip(Weight, ("error", "delete", "run", "hold", "gone", "adopt", "left", "noop"), strict=True)
         )
     ]
     rows[3] = rows[3]._replace(wrong=True, record=record._replace(doubt=doubt))
-    facts = (("Manifest", said), ("Target", said), ("Observed", said), ("Commit", said), ("State", said))
-    return Review("Plan", "0123456789abcdef", said, facts, sorted_rows(rows), said, said, scope=said)
+    facts = (
+        ("Manifest", hostile_text),
+        ("Target", hostile_text),
+        ("Observed", hostile_text),
+        ("Commit", hostile_text),
+        ("State", hostile_text),
+    )
+    return Review(
+        "Plan",
+        "0123456789abcdef",
+        hostile_text,
+        facts,
+        sorted_rows(rows),
+        hostile_text,
+        hostile_text,
+        scope=hostile_text,
+    )
 
 
-def faults(said: str) -> list[Diagnostic]:
-    file = said.encode(errors="replace").decode()  # no file has half a character in its name
-    return [Diagnostic(Position(file, 1, 2), said), Diagnostic(Position(f"a/{file}", 3, 4), said)]
+def faults(hostile_text: str) -> list[Diagnostic]:
+    file = hostile_text.encode(errors="replace").decode()  # no file has half a character in its name
+    return [Diagnostic(Position(file, 1, 2), hostile_text), Diagnostic(Position(f"a/{file}", 3, 4), hostile_text)]
 
 
 class Skeleton(HTMLParser):
@@ -110,20 +127,20 @@ def test_the_list_is_long_enough() -> None:
     assert len(set(TEXTS)) == len(TEXTS) >= 40
 
 
-@pytest.mark.parametrize("said", TEXTS)
-def test_a_page_has_the_same_skeleton_whatever_is_said(said: str) -> None:
-    page = html.review(review(said))
+@pytest.mark.parametrize("hostile_text", TEXTS)
+def test_a_page_has_the_same_skeleton_whatever_is_said(hostile_text: str) -> None:
+    page = html.review(review(hostile_text))
     assert page.isascii()
     found = Skeleton(page)
     assert found.parts == Skeleton(html.review(review("x"))).parts
-    assert found.text.replace("`", "").count(field(said).replace("`", "")) >= 6
+    assert found.text.replace("`", "").count(field(hostile_text).replace("`", "")) >= 6
     assert not re.search(r"##\w*\[", page)
     assert not any(line.lstrip().startswith("::") for line in page.splitlines())
 
 
-@pytest.mark.parametrize("said", TEXTS)
-def test_a_comment_has_the_same_blocks_whatever_is_said(said: str) -> None:
-    comment = markdown.review(review(said))
+@pytest.mark.parametrize("hostile_text", TEXTS)
+def test_a_comment_has_the_same_blocks_whatever_is_said(hostile_text: str) -> None:
+    comment = markdown.review(review(hostile_text))
     parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     blocks = parser.parse(comment)
     assert [b.type for b in blocks] == [b.type for b in parser.parse(markdown.review(review("x")))]
@@ -138,12 +155,14 @@ def test_a_comment_has_the_same_blocks_whatever_is_said(said: str) -> None:
                 rest = part.content.removeprefix("[!CAUTION]").lower()
                 assert not re.search(r"[@#!%&~^$]\w|://|www\.|gh-\d|:[a-z+]+:", rest), rest
     shown = [part.content for block in blocks for part in block.children or () if part.type == "code_inline"]
-    assert log_field(f"{said}0"[:301])[:300].replace("<!--", "\\x3c!--").rstrip() in {one.rstrip("…") for one in shown}
+    assert log_field(f"{hostile_text}0"[:301])[:300].replace("<!--", "\\x3c!--").rstrip() in {
+        one.rstrip("…") for one in shown
+    }
 
 
-@pytest.mark.parametrize("said", TEXTS)
-def test_no_line_of_a_comment_is_a_command_and_its_marker_is_its_last_line_alone(said: str) -> None:
-    lines = markdown.review(review(said)).splitlines()
+@pytest.mark.parametrize("hostile_text", TEXTS)
+def test_no_line_of_a_comment_is_a_command_and_its_marker_is_its_last_line_alone(hostile_text: str) -> None:
+    lines = markdown.review(review(hostile_text)).splitlines()
     marker = "<!-- reconciler:plan:0123456789abcdef -->"
     assert lines[-1] == marker
     assert [line for line in lines if "<!--" in line] == [marker]
@@ -151,22 +170,25 @@ def test_no_line_of_a_comment_is_a_command_and_its_marker_is_its_last_line_alone
     assert not any(re.search(r"##\w*\[", line) for line in lines)
 
 
-@pytest.mark.parametrize("said", TEXTS)
-def test_a_junit_report_holds_what_was_said_and_nothing_else(said: str) -> None:
-    for report, cases in ((junit.report(faults(said)), 2), (junit.error(ReconcilerError(said, said)), 1)):
+@pytest.mark.parametrize("hostile_text", TEXTS)
+def test_a_junit_report_holds_what_was_said_and_nothing_else(hostile_text: str) -> None:
+    for report, cases in (
+        (junit.report(faults(hostile_text)), 2),
+        (junit.error(ReconcilerError(hostile_text, hostile_text)), 1),
+    ):
         assert report.isascii()
         root = ElementTree.fromstring(report)
         assert [element.tag for element in root.iter()].count("testcase") == cases
         assert {element.tag for element in root.iter()} <= {"testsuites", "testsuite", "testcase", "failure", "error"}
         [first, *_] = root.iter("failure" if cases == 2 else "error")
-        assert first.get("message") == field(said)
-        assert field(said) in str(first.text)
+        assert first.get("message") == field(hostile_text)
+        assert field(hostile_text) in str(first.text)
         assert not re.search(r"##\w*\[", report)
 
 
-@pytest.mark.parametrize("said", TEXTS)
-def test_a_sarif_log_holds_what_was_said_and_its_uris_are_encoded(said: str) -> None:
-    log = render_json.dumps(sarif.report(faults(said)))
+@pytest.mark.parametrize("hostile_text", TEXTS)
+def test_a_sarif_log_holds_what_was_said_and_its_uris_are_encoded(hostile_text: str) -> None:
+    log = render_json.dumps(sarif.report(faults(hostile_text)))
     assert log.isascii()
     results = json.loads(log)["runs"][0]["results"]
     assert len(results) == 2
@@ -174,16 +196,16 @@ def test_a_sarif_log_holds_what_was_said_and_its_uris_are_encoded(said: str) -> 
         assert not re.search(r"\]\(|(?<!\{)\{\d+\}", result["message"]["text"])
         uri = result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
         assert re.fullmatch(r"(file:///)?[A-Za-z0-9_.~%/-]+", uri)
-    if "/" not in said and "\\" not in said:
-        assert unquote(uri) == f"a/{said}".encode(errors="replace").decode()
+    if "/" not in hostile_text and "\\" not in hostile_text:
+        assert unquote(uri) == f"a/{hostile_text}".encode(errors="replace").decode()
 
 
-@pytest.mark.parametrize("said", TEXTS)
-def test_an_annotation_says_what_was_said_at_its_own_place_and_level(said: str) -> None:
+@pytest.mark.parametrize("hostile_text", TEXTS)
+def test_an_annotation_says_what_was_said_at_its_own_place_and_level(hostile_text: str) -> None:
     annotations = [
-        *github.diagnostics(faults(said)),
-        *github.review(review(said)),
-        github.error(ReconcilerError(said, said)),
+        *github.diagnostics(faults(hostile_text)),
+        *github.review(review(hostile_text)),
+        github.error(ReconcilerError(hostile_text, hostile_text)),
     ]
     lines = github.commands(annotations)
     written = "\n".join(map(log_field, lines)).split("\n")
@@ -213,13 +235,21 @@ def unescaped(text: str) -> str:
     return text
 
 
-@pytest.mark.parametrize("said", TEXTS)
-def test_a_plan_says_the_same_after_json_and_is_harmless_as_text(said: str) -> None:
+@pytest.mark.parametrize("hostile_text", TEXTS)
+def test_a_plan_says_the_same_after_json_and_is_harmless_as_text(hostile_text: str) -> None:
     action = Action(
-        said, said, ActionKind.RUN, said, (Change(said, said, said),), (Call("POST", said, {said: 1}),), said
+        hostile_text,
+        hostile_text,
+        ActionKind.RUN,
+        hostile_text,
+        (Change(hostile_text, hostile_text, hostile_text),),
+        (Call("POST", hostile_text, {hostile_text: 1}),),
+        hostile_text,
     )
-    narrowed = Narrowed(1, 2, (said,), (said,))
-    plan = golden_plan()._replace(actions=(action,), undeclared=(said,), paths=(said,), commit=said, narrowed=narrowed)
+    narrowed = Narrowed(1, 2, (hostile_text,), (hostile_text,))
+    plan = golden_plan()._replace(
+        actions=(action,), undeclared=(hostile_text,), paths=(hostile_text,), commit=hostile_text, narrowed=narrowed
+    )
     dumped = render_json.dumps(plan_to_json(plan))
     assert dumped.isascii()
     assert plan_from_json(json.loads(dumped)) == plan
@@ -231,11 +261,13 @@ def test_a_plan_says_the_same_after_json_and_is_harmless_as_text(said: str) -> N
     )
 
 
-@pytest.mark.parametrize("said", TEXTS)
-def test_an_outcome_is_annotated_without_breaking_out(said: str) -> None:
-    action = Action(said, said, ActionKind.RUN, said)
-    outcome = ActionOutcome(action, Outcome.FAILED, ActionKind.RUN, error=said, status=500, request_id=said)
-    [line] = github.commands(github.outcomes([outcome], lambda job: Position(said, 1, 1)))
+@pytest.mark.parametrize("hostile_text", TEXTS)
+def test_an_outcome_is_annotated_without_breaking_out(hostile_text: str) -> None:
+    action = Action(hostile_text, hostile_text, ActionKind.RUN, hostile_text)
+    outcome = ActionOutcome(
+        action, Outcome.FAILED, ActionKind.RUN, error=hostile_text, status=500, request_id=hostile_text
+    )
+    [line] = github.commands(github.outcomes([outcome], lambda job: Position(hostile_text, 1, 1)))
     level, _, place, _ = runner(log_field(line))
     assert (level, place["line"]) == ("error", "1")
     assert log_field(line).count("\n") == 0

@@ -130,9 +130,9 @@ def test_what_would_break_in_is_refused_by_the_pages_own_policy(
 
 def test_hostile_texts_stand_on_the_page_as_text(browser: Browser, tmp_path: Path) -> None:
     rows = [
-        Row(said, f"{said}!", "run", Weight.STARTS, said, said, observed=Observation(Status.FAILED, said, detail=said),
-            history=[HistoryEntry(said, said, said, said, said, 200, said)], calls=(Call("POST", said),))
-        for said in TEXTS
+        Row(text, f"{text}!", "run", Weight.STARTS, text, text, observed=Observation(Status.FAILED, text, detail=text),
+            history=[HistoryEntry(text, text, text, text, text, 200, text)], calls=(Call("POST", text),))
+        for text in TEXTS
     ]  # fmt: skip
     browser.open(page(tmp_path, golden.review()._replace(rows=tuple(rows), verdict=TEXTS[0], trouble=TEXTS[1])))
     assert browser.faults == []
@@ -140,7 +140,7 @@ def test_hostile_texts_stand_on_the_page_as_text(browser: Browser, tmp_path: Pat
     assert browser.js("window.hit === undefined")
     assert browser.js("[document.scripts.length, document.images.length, document.forms.length]") == [1, 0, 0]
     assert browser.js("document.querySelectorAll('h1, iframe, svg, style, #jobs a:not([href^=\"#job-\"])').length") == 2
-    assert shown(browser) == [field(said) for said in TEXTS]
+    assert shown(browser) == [field(text) for text in TEXTS]
     reached = browser.js(
         "[...document.querySelectorAll('#jobs>tbody>tr')]"
         ".every(r => document.getElementById(r.querySelector('a').hash.slice(1)) === r)"

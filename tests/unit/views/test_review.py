@@ -13,9 +13,7 @@ import jsonschema
 import pytest
 
 import golden
-from project import TOKEN, Project
-from reconciler.engines.sandbox.faults import parse_fault
-from reconciler.engines.sandbox.server import SandboxServer
+from project import Project, served_project
 from reconciler.host.terminal import Terminal
 from reconciler.model.jobs import Desired, Job, Observation, Record, Status
 from reconciler.model.places import Position
@@ -82,18 +80,10 @@ SARIF = {
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    """On the embedded sandbox."""
-    return Project(tmp_path)
-
-
-@pytest.fixture
 def served(tmp_path: Path) -> Iterator[Project]:
     """On a server that refuses every run of the job "bad"."""
-    with SandboxServer(
-        tmp_path / "server.db", access_token=TOKEN, create_missing=True, faults=[parse_fault("run:400:job=bad")]
-    ) as server:
-        yield Project(tmp_path, server)
+    with served_project(tmp_path, "run:400:job=bad", job_seconds=5) as project:
+        yield project
 
 
 def check_junit(text: str) -> ElementTree.Element:
