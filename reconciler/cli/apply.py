@@ -66,11 +66,11 @@ def apply(
 ) -> ExitCode:
     """Carry out the plan.
 
-    Aborts first, then runs, then deletes; each call is recorded before it is sent. A job that comes
-    after others is held until they have completed; the next apply goes on, or --wait waits.
+    Aborts come first, then runs, then deletes. Each call is recorded before it is sent. A job that runs
+    after others is held until they are complete: the next apply runs it, or this one does with --wait.
 
-    --push is for a checkout that is thrown away, as that of a CI runner. It has no effect where --state
-    names a branch of a remote: all is pushed there anyway.
+    --push is for a checkout that is deleted later, such as that of a CI runner. It has no effect if the
+    state is on a branch of a remote, since everything is pushed to that branch.
     """
     from reconciler.usecases.apply_options import ApplyOptions
     from reconciler.usecases.engines import Pace

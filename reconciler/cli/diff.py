@@ -15,8 +15,8 @@ from reconciler.views.answers import DiffAnswer
 def diff(shell: Shell, before: str, after: str) -> ExitCode:
     """Compare the manifests of two revisions.
 
-    Shows the plan that an apply of the manifest at REV2 has where the manifest at REV1 was applied. Reads git
-    alone: neither the state nor the service.
+    Shows what an apply of the manifest at REV2 would do after an apply of the manifest at REV1. Reads only git,
+    and neither the state nor the service.
     """
     from reconciler.usecases.diff import diff, review
 

@@ -22,8 +22,8 @@ from reconciler.views.answers import DriftAnswer
 def drift(shell: Shell, parallelism: int, targets: tuple[str, ...], excludes: tuple[str, ...]) -> ExitCode:
     """Compare the jobs with what is recorded.
 
-    Reads the jobs from the service, and changes nothing. Exits 2 where a job differs, else 3 where a job can't be
-    read, else 5 where a call is in doubt, else 0.
+    Reads the jobs from the service, and changes nothing. The exit code is 2 if a job differs, else 3 if a job can't
+    be read, else 5 if a call is in doubt, else 0.
     """
     from reconciler.usecases.drift import drift, review
     from reconciler.usecases.selection import Selection

@@ -14,8 +14,8 @@ from reconciler.model.errors import ExitCode
 def fmt(shell: Shell, check: bool, with_diff: bool) -> ExitCode:
     """Lay out manifest files in the canonical form.
 
-    Comments, the order of the jobs and the line ends stay. What the manifest means does not change: that is
-    checked. Prints the names of the files that change.
+    Keeps comments, the order of the jobs and line ends. Checks that the manifest means the same as before. Prints
+    the names of the files that change.
     """
     from reconciler.host.safe_text import field
     from reconciler.usecases.fmt import lay_out

@@ -23,8 +23,9 @@ from reconciler.views.answers import HistoryAnswer, HistoryCheckAnswer
 def history(shell: Shell, words: tuple[str, ...], since: str, check: bool) -> ExitCode:
     """Show what was done, by whom and when.
 
-    The newest entry comes first. Each has the commit, and what the service answered. JOB is a name or the service's
-    id; what was done under former names is shown too. A first word that ends in .yaml, .yml or / is a PATH.
+    The newest entry comes first. Each entry has the commit and the answer of the service. JOB is a name or the
+    service's id; entries under former names of the job are included. A first word that ends in .yaml, .yml or / is a
+    PATH.
     """
     from reconciler.usecases import history as usecase
 

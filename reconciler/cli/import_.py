@@ -41,8 +41,8 @@ def import_(
 ) -> ExitCode:
     """Take over jobs that the service has already.
 
-    Writes an entry into the manifest and a record into the state for each, and calls nothing that changes a job:
-    the next plan is empty. PATH is the file that the entries go to; in a folder of several it is imported.yaml.
+    Writes an entry into the manifest and a record into the state for each job. Sends no call that changes a job,
+    and the next plan is empty. PATH is the file for the entries; in a folder of several files it is imported.yaml.
     """
     from reconciler.usecases.import_ import Wanted, import_jobs
 

@@ -18,8 +18,8 @@ def init(path: str) -> ExitCode:
     PATH is a file that ends in .yaml or .yml, or a folder, which gets a jobs.yaml; a folder that is not there is made.
     The manifest validates, and runs on the embedded sandbox. Nothing is overwritten.
 
-    A .gitattributes where the state will stand tells git how to merge histories, and a .gitignore what is not to be
-    committed.
+    Two files for git are written where the state will be. The .gitattributes tells git how to merge histories, and
+    the .gitignore names the files that are not to be committed.
     """
     from reconciler.host.terminal import Terminal
     from reconciler.usecases.init import write_first_manifest

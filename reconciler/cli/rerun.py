@@ -16,7 +16,7 @@ from reconciler.model.errors import ExitCode
 def rerun(shell: Shell, job: str, token: str | None) -> ExitCode:
     """Ask in the manifest for one more run of JOB.
 
-    Writes a new runToken where the job is declared, and sends nothing: review it, commit it, apply it.
+    Writes a new runToken where the job is declared, and sends nothing. Review the change, commit it, and apply it.
     """
     from reconciler.host.safe_text import field
     from reconciler.model.plan import ActionKind

@@ -19,7 +19,7 @@ from reconciler.model.errors import ExitCode, Usage
 def resolve(shell: Shell, job: str, words: tuple[bool, ...], why: str, lock_timeout: float) -> ExitCode:
     """Settle a call in doubt yourself.
 
-    Say whether JOB's last call was applied, once you have found that out at the service.
+    First find out at the service whether JOB's last call was applied. Then say so with this command.
     """
     from reconciler.usecases.resolve import resolve
 

@@ -74,7 +74,8 @@ def state_forget(shell: Shell, job: str, lock_timeout: float) -> ExitCode:
 def state_mv(shell: Shell, old: str, new: str, lock_timeout: float) -> ExitCode:
     """Give a record another name.
 
-    Where a job is renamed in the manifest and keeps its id, the next apply does so by itself.
+    If a job is renamed in the manifest and keeps its id, the next apply renames its record. This command is not
+    needed then.
     """
     from reconciler.model.jobs import title
     from reconciler.usecases.state import move
@@ -91,11 +92,11 @@ def state_mv(shell: Shell, old: str, new: str, lock_timeout: float) -> ExitCode:
 def state_accept(shell: Shell, moved_to: str | None, lock_timeout: float) -> ExitCode:
     """Accept the state file as it is.
 
-    For one that was edited, merged or rolled back on purpose.
+    Use this command after a state file was edited, merged or rolled back on purpose.
 
-    A state is for one service. Where that moved for good to another address, its jobs and their ids with it, name
-    the new address with --moved-to; it is the one that the manifest or --endpoint says. For a rehearsal, or another
-    environment, name a state of its own with --state instead.
+    A state is for one service. If that service has moved to another address for good, with its jobs and their ids,
+    give the new address with --moved-to. It must be the address in the manifest or in --endpoint. For a rehearsal
+    or another environment, name another state with --state instead.
     """
     from reconciler.usecases.state import accept
 
@@ -120,7 +121,7 @@ def state_accept(shell: Shell, moved_to: str | None, lock_timeout: float) -> Exi
 def state_pull(shell: Shell, path: str) -> ExitCode:
     """Fetch the state.
 
-    From where it is kept, with what an unfinished apply left in its journal.
+    The output includes what an unfinished apply left in the journal of the state.
     """
     from reconciler.state.codec import encode
     from reconciler.usecases.state import pull
@@ -142,10 +143,10 @@ def state_pull(shell: Shell, path: str) -> ExitCode:
 @lock_timeout
 @options()
 def state_push(shell: Shell, file: str, lock_timeout: float) -> ExitCode:
-    """Put the state that FILE holds where the state is kept.
+    """Put the state in FILE where the state is kept.
 
-    FILE is one that `pull` wrote. It takes the place of an older state of the same lineage, or of none. So a state
-    moves from one place to another.
+    FILE was written by `state pull`. Its state replaces an older state of the same lineage, or is the first one
+    there. The two commands move a state from one place to another.
     """
     from reconciler.manifest.files import content_of
     from reconciler.manifest.kinds import FileKind, kind_of

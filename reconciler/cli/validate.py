@@ -14,7 +14,7 @@ from reconciler.views.formats import Channel
 def validate(shell: Shell) -> ExitCode:
     """Check the manifest.
 
-    Shows all faults at once, each with its place. Reads nothing else.
+    Shows all faults at once, each with its place. Reads only the manifest.
     """
     from reconciler.usecases.validate import validate
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.model.errors import ManifestError
-from reconciler.usecases.edits import Rewritten
+from reconciler.usecases.manifest_edits import Rewritten
 
 if TYPE_CHECKING:
     from reconciler.model.places import Diagnostic

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from reconciler.manifest.files import DEFAULTS, is_manifest_name
 from reconciler.model.errors import ListIncomplete, ReconcilerError, Usage
 from reconciler.model.jobs import Observation, State, Status
-from reconciler.usecases.edits import Rewritten, parsed_with, refuse_other_changes
 from reconciler.usecases.engines import Pace
+from reconciler.usecases.manifest_edits import Rewritten, parsed_with, refuse_other_changes
 from reconciler.usecases.manifest_files import ManifestFiles
 from reconciler.usecases.workspace import Workspace
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from reconciler.model.commands import command
 from reconciler.model.errors import Refused, UnknownJob, Usage
 from reconciler.model.jobs import NOT_OBSERVED, Desired, Job, Record
-from reconciler.usecases.edits import parsed_with, refuse_other_changes
+from reconciler.usecases.manifest_edits import parsed_with, refuse_other_changes
 
 if TYPE_CHECKING:
     from reconciler.manifest import Manifest

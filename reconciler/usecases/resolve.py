@@ -7,7 +7,7 @@ from reconciler.model.errors import ReconcilerError
 from reconciler.model.history import APPLIED, NOT_APPLIED, Details
 from reconciler.model.jobs import Desired, Job, Observation, Record, Verb, title
 from reconciler.usecases.engines import Pace
-from reconciler.usecases.records import call_in_doubt, find_record
+from reconciler.usecases.named_records import call_in_doubt, find_record
 
 if TYPE_CHECKING:
     from reconciler.rules.naming import NamedRecord

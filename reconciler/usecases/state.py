@@ -7,7 +7,7 @@ from reconciler.model.commands import command, settling
 from reconciler.model.errors import ManifestError, ReconcilerError, Refused, StateError, Usage
 from reconciler.model.jobs import NOT_OBSERVED, State, title
 from reconciler.model.plan import ActionKind
-from reconciler.usecases.records import call_in_doubt, find_record
+from reconciler.usecases.named_records import call_in_doubt, find_record
 
 if TYPE_CHECKING:
     from reconciler.rules.naming import NamedRecord

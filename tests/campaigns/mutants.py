@@ -197,6 +197,9 @@ MUTANTS = [
     Mutant("a token of the day is asked for again", "usecases/rerun.py", "    return f\"{today}.{max(numbers) + 1}\" if numbers else today\n", "    return f\"{today}.{len(numbers) + 1}\" if numbers else today\n", "test_edit.py", "higher_than_all"),
     Mutant("a file without write permission is replaced", "manifest/files.py", "    if not mode & 0o222 or not os.access(path, os.W_OK):\n", "    if False:\n", "test_words.py", "read_only"),
     Mutant("an accept makes a state of nothing", "usecases/state.py", "    if is_empty:\n        raise Usage(", "    if False:\n        raise Usage(", "test_words.py", "nothing_to_accept"),
+    Mutant("an accept begins a state that is gone anew", "usecases/state.py", "    except StateError:  # the fault of the state", "    except ReconcilerError:  # the fault of the state", "test_near_misses.py", "begin_anew"),
+    Mutant("a remote without git+ is a file", "state/homes.py", "    return f\"{SCHEME}{url}\" if is_remote and", "    return f\"{SCHEME}{url}\" if False and", "test_near_misses.py", "is_no_file"),
+    Mutant("init makes a second default manifest", "usecases/init.py", "    _refuse_beside_default(file)\n", "", "test_near_misses.py", "second_default"),
 ]  # fmt: skip
 
 

@@ -555,7 +555,7 @@ def test_a_command_s_help_lists_only_the_options_that_it_uses(tmp_path: Path) ->
 
 def test_the_help_of_push_says_which_way_the_state_goes(tmp_path: Path) -> None:
     shown = Project(tmp_path).run("state", "push", "--help").out
-    assert "Put the state that FILE holds where the state is kept." in shown
+    assert "Put the state in FILE where the state is kept." in shown
 
 
 @pytest.mark.parametrize(

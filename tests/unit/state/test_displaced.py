@@ -16,7 +16,7 @@ from reconciler.engines.port import Engine
 from reconciler.model.jobs import Desired, Record
 from reconciler.rules import naming
 from reconciler.state.codec import decode, encode
-from reconciler.usecases import records
+from reconciler.usecases import named_records
 from reconciler.usecases.apply import apply
 from reconciler.usecases.apply_options import ApplyOptions, Interaction
 from reconciler.usecases.engines import LazyEngine
@@ -189,7 +189,7 @@ def test_a_mend_that_meets_another_state_file_changes_nothing(
         state.write_bytes(theirs)
         return found(word, ids, records)
 
-    monkeypatch.setattr(records, "record_named", replace_and_find)
+    monkeypatch.setattr(named_records, "record_named", replace_and_find)
     monkeypatch.chdir(project.folder)
     monkeypatch.setenv("XDG_STATE_HOME", project.env["XDG_STATE_HOME"])
     assert int(cli.main(command, standalone_mode=False)) == 4
