@@ -123,7 +123,7 @@ def test_accept_does_not_begin_anew_where_a_history_shows_that_there_was_a_state
     before = project.files
     run = project.run("state", "accept", *words)
     assert (run.code, run.out) == (4, "")
-    assert run.err.startswith("error: the state is gone: jobs.state.json is not there, and jobs.history.jsonl tells of")
+    assert run.err.startswith("error: the state is gone: jobs.state.json is not there, and jobs.history.jsonl ")
     assert "reconciler state push FILE" in run.err
     assert project.files == before
 
