@@ -1,4 +1,4 @@
-"""Credentials: where they come from, when a token is renewed, and that none is ever shown."""
+"""Credentials: the variables that hold them, the renewal of a token, and that no text shows a secret."""
 
 import json
 import math
@@ -109,7 +109,7 @@ def test_a_token_is_renewed_well_before_its_end(life: float, after: float) -> No
 
 
 class Service:
-    """Sells tokens, each once, and takes only those it has not yet ended; the rest is a 401."""
+    """Sells access tokens, each with another value. A call with any but a valid token is answered with a 401."""
 
     def __init__(self, *valid: str, expires_in: object = None) -> None:
         self.valid = set(valid)
@@ -143,7 +143,7 @@ def engine_for(
 
 
 def sent(server: RawServer) -> list[str]:
-    """The tokens that came with calls, "exchange" where one was asked for."""
+    """Return the tokens of the calls in order, with "exchange" for each exchange of the API key."""
     return [request.headers.get("authorization", "exchange") for request in server.requests]
 
 
@@ -249,14 +249,14 @@ def test_a_storm_of_401s_renews_the_token_once() -> None:
 
 
 def test_while_the_exchange_is_down_one_thread_asks_and_all_share_the_verdict() -> None:
-    """Sixty-four at a time, two hundred calls, and a service that asks for five seconds before each next try."""
+    """Two hundred calls on 64 threads, while the service demands a pause of five seconds before each attempt."""
     expired = threading.Barrier(64)
     pauses = Pauses()
 
     def answering(request: Request, _connection: socket.socket) -> bytes:
         if request.path.endswith("access_token"):
             return answer(503, "down", "Retry-After: 5")
-        with suppress(threading.BrokenBarrierError):  # once all were there together it stays open
+        with suppress(threading.BrokenBarrierError):  # the barrier stays open after all threads have met once
             expired.wait(10)
             expired.abort()
         return answer(401, "expired")
@@ -402,7 +402,7 @@ def test_a_secret_that_the_service_echoes_is_not_shown(shape: Callable[[str], by
         except (EngineError, CredentialsError) as error:
             shown += error.hint + "".join(traceback.format_exception(error))
     assert "canary" not in shown
-    assert "[redacted]" in shown or len(echo) > 400  # then the mark itself is cut off
+    assert "[redacted]" in shown or len(echo) > 400  # the mark of the cut takes one character
 
 
 def test_a_renewed_token_is_not_shown_either() -> None:

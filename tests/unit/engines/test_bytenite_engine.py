@@ -1,4 +1,4 @@
-"""The engine over real sockets: what was sent, what an answer means, and when it is asked again."""
+"""The engine over real sockets: the requests that are sent, the meaning of each answer, and the repetitions."""
 
 import http.client
 import json
@@ -35,7 +35,7 @@ RUN = call_for(Verb.RUN, "j", {"taskTimeout": 60, "isTestJob": True})
 ABORT = call_for(Verb.ABORT, "j", {})
 DELETE = call_for(Verb.DELETE, "j", {})
 SOON_S = 5.0
-"""Far beyond every deadline of these tests, and far below what a request without one would take."""
+"""A time far above every deadline of these tests, and far below the time of a request without a deadline."""
 
 
 @contextmanager
@@ -356,7 +356,7 @@ def test_a_body_beyond_the_bound_is_not_read_on() -> None:
 
 def test_a_request_that_was_sent_in_part_is_in_doubt() -> None:
     big = Call("POST", "/jobs/j/run", {"config": {"x": "y" * 30_000_000}})
-    with socket.create_server(("127.0.0.1", 0)) as listener:  # it accepts, but never reads
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # the server accepts, and never reads
         port = listener.getsockname()[1]
         with engine_at(f"http://127.0.0.1:{port}", timeout_s=0.4, pauses=Pauses(stop=True)) as engine:
             given = engine.send(big)
@@ -586,7 +586,7 @@ def test_threads_that_connect_at_the_same_time_share_one_look_up(monkeypatch: py
 
 @contextmanager
 def full_backlog() -> Iterator[int]:
-    """A port at which connecting hangs: as many wait there as may."""
+    """Return a port whose backlog is full, so that a connect hangs."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -612,7 +612,7 @@ def test_a_connection_that_takes_too_long_is_not_sent() -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 that nobody but itself vouches for, with its key in the same file."""
+    """Return a self-signed certificate for 127.0.0.1, with its key in the same file."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("makes its certificate with openssl")
@@ -657,7 +657,7 @@ def test_the_environments_certificates_are_ignored(
 
 @pytest.fixture
 def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The certificate, as if it stood in the bundle."""
+    """Trust the certificate, as one of the bundle."""
     monkeypatch.setattr("requests.utils.DEFAULT_CA_BUNDLE_PATH", str(certificate))
 
 
@@ -720,7 +720,7 @@ def test_a_reset_in_the_tls_handshake_is_not_sent() -> None:
 
 @contextmanager
 def listener_that(does: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A port at which something is done to each connection before it is closed."""
+    """Return a port at which a function gets each connection before the connection is closed."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def accept() -> None:
@@ -935,7 +935,10 @@ def slept(seconds: float) -> bool:
 
 
 def test_the_rate_of_a_service_is_found_and_no_call_is_given_up() -> None:
-    """Thirty-two at once to a service that takes twenty a second: with pauses alone some would be given up."""
+    """Thirty-two threads call a service that accepts twenty requests a second.
+
+    Pauses alone would exhaust the attempts.
+    """
     taken: deque[float] = deque()
     lock = threading.Lock()
 
@@ -967,7 +970,7 @@ def job(**fields: object) -> bytes:
 
 
 def routes(**paths: bytes) -> Callable[[Request, socket.socket], bytes]:
-    """`list` answers the list, `one` any other read."""
+    """Return the answers of a service: `list` for the list of jobs, and `one` for any other read."""
 
     def answering(request: Request, _connection: socket.socket) -> bytes:
         return paths["list" if request.path.startswith("/v1/customer/jobs?") else "one"]
@@ -1152,13 +1155,13 @@ def page(ids: range, **pagination: object) -> bytes:
 
 
 Paginate = Callable[[int, int, int], Mapping[str, object]]
-"""What a page says of the list, given its offset, its number of jobs, and how many there are."""
+"""The `pagination` of a page, made of the page's offset, the number of its jobs, and the number of all jobs."""
 
 
 class Lister:
-    """A service whose list gives pages of at most `size` of its `jobs`. `paginate` gives what a page says of the list.
+    """A service whose list has pages of at most `size` jobs. `paginate` makes the `pagination` of each page.
 
-    `before` is called ahead of each page with its number.
+    `before` is called before each page with the number of the page.
     """
 
     def __init__(
@@ -1186,7 +1189,7 @@ class Lister:
 
 
 def listed(answering: Answering) -> tuple[list[str], str]:
-    """The ids that are listed, and why they may not be all, "" where they are."""
+    """Return the listed ids, and the reason why the list may be incomplete, or ""."""
     ids = []
     with raw_server(answering) as server, engine_at(server.url) as engine:
         try:
@@ -1237,7 +1240,9 @@ def test_pages_that_grow_shorter_leave_nothing_out() -> None:
 
 
 def gone_before_page(number: int, *, added: int = 0, times: int = 1) -> Callable[[Lister, int], None]:
-    """Deletes five jobs of the first page, and adds some at the end, ahead of so many pages from this one on."""
+    """Return a function that deletes five jobs of the first page, and adds some at the end, before this page and later
+    ones.
+    """
 
     def before(lister: Lister, page_number: int) -> None:
         if number <= page_number < number + times:
@@ -1250,7 +1255,7 @@ def gone_before_page(number: int, *, added: int = 0, times: int = 1) -> Callable
 @pytest.mark.parametrize("added", [0, 5, 9])
 @pytest.mark.parametrize("paginate", [HAS_NEXT, LEFT_OUT, lambda offset, size, total: {"total": total}])
 def test_a_list_that_shrinks_while_it_is_read_is_read_again(paginate: Paginate, added: int) -> None:
-    """Before, the five jobs at the edge of the next page were on no page."""
+    """Without a second reading, the five jobs at the start of the next page were on no page."""
     lister = Lister(250, paginate, before=gone_before_page(1, added=added))
     ids, doubt = listed(lister)
     assert doubt == ""
@@ -1331,7 +1336,9 @@ def test_a_service_that_ignores_the_offset_and_says_how_many_there_are_is_believ
 
 
 def empty_from(offset: int, **pagination: object) -> Answering:
-    """Pages of 100 jobs that bring nothing from an offset on, which nothing that they say accounts for."""
+    """Return a service whose pages of 100 jobs are empty from an offset on, although `pagination` does not explain
+    that.
+    """
 
     def answering(request: Request, _connection: socket.socket) -> bytes:
         start = int(request.path.rpartition("=")[2])

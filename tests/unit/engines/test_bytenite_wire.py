@@ -1,4 +1,4 @@
-"""The jobs API's calls and jobs, to and from the domain's words."""
+"""The calls and the jobs of the jobs API, from and to the values of the model."""
 
 import subprocess
 import sys

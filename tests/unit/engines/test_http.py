@@ -85,7 +85,7 @@ def test_a_stop_ends_the_retries_with_the_last_reply() -> None:
 
 
 class Clock:
-    """A clock that only waiting moves."""
+    """A clock that only a wait puts forward."""
 
     def __init__(self) -> None:
         self.now_s = 0.0

@@ -1,4 +1,4 @@
-"""The way to a service: proxies, certificates, and what counts as sent wherever the way ends."""
+"""The network between the engine and a service: proxies, certificates, and whether a request counts as sent."""
 
 import json
 import os
@@ -37,7 +37,7 @@ OK = answer(200, '{"ok": true, "requestId": "r-1"}')
 RUN = call_for(Verb.RUN, "j", {"taskTimeout": 60})
 INSECURE = Access(insecure=True)
 SOON_S = 5.0
-"""Far beyond every deadline of these tests, and far below what a request without one would take."""
+"""A time far above every deadline of these tests, and far below the time of a request without a deadline."""
 
 
 @pytest.fixture(scope="module")
@@ -327,7 +327,7 @@ def test_sixty_four_threads_share_a_tunnelling_proxy(ours: Authority, server_tls
 
 
 def rehashed(ours: Authority, folder: Path) -> Path:
-    """A folder as OpenSSL looks in: the certificate under the hash of its subject."""
+    """Return a folder of certificates in the form of OpenSSL: each file has the hash of the subject as its name."""
     command = ["openssl", "x509", "-hash", "-noout", "-in", str(ours.file)]
     name = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     (folder / f"{name}.0").write_bytes(ours.file.read_bytes())
@@ -436,7 +436,7 @@ def test_a_server_that_asks_for_a_certificate_gets_the_targets(
 def test_a_server_that_refuses_our_certificate_was_sent_nothing(
     ours: Authority, tmp_path: Path, version: ssl.TLSVersion, shows: str
 ) -> None:
-    """In TLS 1.3 the request has left by then, and the server never reads it."""
+    """In TLS 1.3 the request has left before the alert, and the server never reads the request."""
     tls = ours.server(asks_client=True)
     tls.maximum_version = version
     shown = "" if shows == "none" else str(authority(tmp_path).client(tmp_path)[2])
@@ -445,7 +445,7 @@ def test_a_server_that_refuses_our_certificate_was_sent_nothing(
     def serve() -> None:
         connection, _ = listener.accept()
         with connection, pytest.raises(ssl.SSLError):
-            # What the client sent stays unread until it has read the alert: a close would reset the connection.
+            # The request stays unread until the client has read the alert. A close would reset the connection.
             tls.wrap_socket(connection, server_side=True, suppress_ragged_eofs=True)
         refused.set()
 
@@ -461,7 +461,7 @@ def test_a_server_that_refuses_our_certificate_was_sent_nothing(
         words in given.message
         for words in (
             "; name a certificate that the server takes: target.clientCertificate",
-            # Where the server was gone before the request was written.
+            # The server may have closed the connection before the request was written.
             "the connection was closed before the request left",
         )
     )
@@ -592,7 +592,7 @@ def test_a_stray_answer_over_tls_is_never_the_answer_to_the_next_request(
 
 
 def test_a_stray_answer_that_is_longer_than_a_buffer_is_seen(ours: Authority, server_tls: ssl.SSLContext) -> None:
-    """It lies where neither the socket nor the reader shows it: decrypted within TLS."""
+    """The stray bytes are decrypted inside the TLS layer, so neither the socket nor the reader shows them."""
     numbers = count(1)
 
     def answering(_request: Request, _connection: socket.socket) -> bytes:
@@ -636,7 +636,7 @@ print(sorted({f"{each.kind}: {each.message}" for each in given}))
 
 
 def test_with_no_room_for_more_connections_those_that_there_are_carry_all() -> None:
-    """Each call is told that it was not sent, and is sent once on another's connection."""
+    """Each call that finds no room is not sent, and is sent once on the connection of another call."""
 
     def answering(_request: Request, _connection: socket.socket) -> bytes:
         time.sleep(0.01)
@@ -677,7 +677,7 @@ def test_a_manifest_names_authority_and_certificate_relative_to_itself(ours: Aut
         (tmp_path / "jobs" / "jobs.yaml").write_text("apiVersion: reconciler/v1\njobs:\n  a: {state: running}\n")
         run = project.run("apply", "--yes", "jobs")
     assert run.code == 0, run
-    # What is recorded tells neither: the service is the same by whatever certificate it is reached.
+    # The records hold neither file: the certificate does not change which service it is.
     state = (tmp_path / "jobs.state.json").read_text()
     assert "ca.pem" not in state
     assert json.loads(state)["target"] == {"engine": "bytenite", "endpoint": f"https://localhost:{server.port}"}
@@ -719,7 +719,7 @@ def test_a_token_in_clear_is_said_in_every_view(tmp_path: Path) -> None:
 
 
 def test_another_endpoint_is_reached_as_the_target_says(tmp_path: Path) -> None:
-    """`--endpoint` replaces the endpoint alone."""
+    """`--endpoint` replaces only the endpoint of the target."""
     project = Project(tmp_path)
     project.write("a: {state: running}")
     refused = project.run("plan", "--endpoint", f"http://{NAME}/v1")
@@ -761,7 +761,7 @@ sys.exit(run.returncode if asked else 78)
 
 
 def test_a_name_server_that_keeps_silent_is_waited_for_no_longer_than_for_a_connection(tmp_path: Path) -> None:
-    """A real one, where this machine lets us have a network of our own."""
+    """The name server is a real one, on machines that allow a network namespace."""
     resolv = tmp_path / "resolv.conf"
     resolv.write_text("nameserver 127.0.0.1\noptions timeout:30 attempts:5\n")
     program = (

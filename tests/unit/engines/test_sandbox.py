@@ -1,4 +1,4 @@
-"""The embedded server over real sockets: the jobs' life, the contract's answers, HTTP, and being killed."""
+"""The embedded server over real sockets: the life of jobs, the contract, malformed HTTP, and a killed server."""
 
 import http.client
 import json
@@ -30,7 +30,7 @@ JOBS = "/v1/customer/jobs"
 
 
 class Clock:
-    """A clock that stands until it is moved; it starts at 2026-01-01T00:00:00Z."""
+    """A clock that stands still until a test moves it. It starts at 2026-01-01T00:00:00Z."""
 
     def __init__(self) -> None:
         self.now = 1767225600.0
@@ -52,7 +52,7 @@ def serve(start_server: Callable[..., SandboxServer], clock: Clock) -> Callable[
 def ask(
     server: SandboxServer, method: str, path: str, body: Any = None, token: str | None = TOKEN, **headers: str
 ) -> tuple[int, Any, http.client.HTTPMessage]:
-    """One call on a connection of its own: status, JSON, headers."""
+    """Send one request on a new connection. Return the status, the JSON and the headers."""
     connection = http.client.HTTPConnection("127.0.0.1", urlsplit(server.endpoint).port or 0, timeout=10)
     sent = {"Authorization": token} if token is not None else {}
     raw = body if isinstance(body, bytes | None) else json.dumps(body).encode()
@@ -94,7 +94,7 @@ def read(server: SandboxServer, job_id: str) -> Any:
 
 
 def raw(server: SandboxServer, sent: bytes) -> bytes:
-    """All that comes back for these bytes, until the server closes."""
+    """Send these bytes, and return all bytes that arrive until the server closes the connection."""
     with socket.create_connection(("127.0.0.1", urlsplit(server.endpoint).port or 0), timeout=10) as connection:
         connection.sendall(sent)
         got = b""

@@ -1,4 +1,4 @@
-"""The sandbox without sockets gives the very replies that the one behind a socket gives, faults and all."""
+"""The server without sockets gives the same replies as the server behind a socket, with faults too."""
 
 import itertools
 import json
@@ -74,13 +74,13 @@ FAULTS = [
 
 
 def counter() -> Callable[[int], bytes]:
-    """Random bytes that are the same each time."""
+    """Return a source of random bytes that is the same each time."""
     numbers = itertools.count(1)
     return lambda size: next(numbers).to_bytes(2, "big") * (size // 2) + b"\0" * (size % 2)
 
 
 class MemoryDatabase(Database):
-    """Closed once nobody holds it."""
+    """A database that is closed when nothing refers to it any more."""
 
     def __del__(self) -> None:
         self.close()
@@ -133,7 +133,7 @@ def test_every_request_has_the_answer_that_it_has_over_a_socket(tmp_path: Path, 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_fault_means_what_it_means_on_the_wire(tmp_path: Path, fault: str) -> None:
-    # Waiting out a deadline takes its time over a socket: one request shows it.
+    # A deadline takes real time over a socket, so one request is enough.
     requests = REQUESTS[1:2] if fault.startswith("run:") else REQUESTS[1:4]
     options = Options(TOKEN, KEY, 3600, 600, create_missing=True, reads=True)
     transport, database = directly(fault, options, lambda seconds: None)

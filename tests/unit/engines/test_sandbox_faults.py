@@ -1,4 +1,4 @@
-"""Every fault of the embedded server, as a raw socket sees it."""
+"""Every fault of the embedded server, as a raw socket receives it."""
 
 import json
 import re
@@ -46,7 +46,7 @@ def run_request(job_id: str = "a", *, close: bool = True) -> bytes:
 
 
 def send(server: SandboxServer, sent: bytes) -> bytes:
-    """All that comes back until the connection ends; RESET where it ends with one."""
+    """Send these bytes, and return all bytes until the connection ends, or RESET if a reset ends it."""
     got = b""
     with connect(server) as connection:
         connection.sendall(sent)

@@ -1,4 +1,4 @@
-"""The embedded server against its own OpenAPI document, as schemathesis sees it."""
+"""The embedded server against its own OpenAPI document, tested by schemathesis."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ def test_it_keeps_to_its_own_document(tmp_path: Path, create_missing: bool) -> N
                 *("--header", "Authorization: an-access-token", "--no-color", "--seed", "1", "--checks", "all"),
                 # A valid call may get a 400: the job's state can forbid it, and the contract has no 409.
                 *("--exclude-checks", "positive_data_acceptance"),
-                # The first round tries all that the document says; the second is about jobs made up on the way.
+                # The first round tries every operation of the document, and the second uses jobs of earlier calls.
                 *("--phases", "coverage,stateful" if create_missing else "coverage,fuzzing,stateful"),
                 *("--max-examples", "4" if create_missing else "6"),
             ],

@@ -1,5 +1,7 @@
-"""Each way that a service can misbehave, for each verb, with reads and without: how often a call is sent, and what is
-on record afterwards. Judged by the embedded server's own ledger, over real sockets."""
+"""Each fault of a service, for each verb, with reads and without: the number of calls sent, and the record afterwards.
+
+The ledger of the embedded server is the judge. All calls go over real sockets.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,11 +24,11 @@ from reconciler.model.jobs import Desired, Job, Record, Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
 
 SHORT_TIMEOUT_S = 0.5
-"""Where a server keeps silent; what it does answer has to come within it too."""
+"""The timeout for a silent server. Every real answer must arrive within it too."""
 
 
 class Trial(NamedTuple):
-    """What one action against a misbehaving server left."""
+    """The result of one action on a service with a fault."""
 
     outcome: ActionOutcome
     sent: int
@@ -35,7 +37,7 @@ class Trial(NamedTuple):
 
 
 def attempt(folder: Path, verb: Verb, fault: str, *, reads: bool) -> Trial:
-    """Bring a job to where `verb` is what is planned, then apply under the fault."""
+    """Bring a job to the state in which `verb` is planned, and apply under the fault."""
     db = folder / "server.db"
     prior = {Verb.RUN: [], Verb.ABORT: [Verb.RUN], Verb.DELETE: [Verb.RUN, Verb.ABORT]}[verb]
     if prior:
@@ -99,7 +101,7 @@ def test_a_misbehaving_service(tmp_path: Path, row: Row, verb: Verb, reads: bool
         assert trial.record.state == {Verb.RUN: "running", Verb.ABORT: "aborted", Verb.DELETE: "absent"}[verb]
         return
     if row.fault == "truncated:after" and verb is not Verb.RUN:
-        # The status of a cut answer was read: to the repeat it says that there is nothing left to do.
+        # The status of a cut answer was read. It tells the repeated call that nothing is left to do.
         assert (outcome, trial.sent) == (Outcome.SUCCEEDED, 2)
         return
     assert outcome is Outcome.IN_DOUBT
@@ -152,7 +154,7 @@ def test_a_job_that_cannot_be_read_is_not_touched(tmp_path: Path, fault: str) ->
 
 
 class _Raising:
-    """A transport that breaks its promise: it sends, and then raises."""
+    """A transport that breaks the contract of transports: it sends a request, and then raises."""
 
     def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
         if method == "GET":

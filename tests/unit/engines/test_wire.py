@@ -1,4 +1,4 @@
-"""What goes over the socket is what the plan's JSON lists: method, path and body, each once and in order."""
+"""The requests on the socket are those of the plan's JSON: method, path and body, each once and in order."""
 
 import json
 import threading
@@ -13,7 +13,7 @@ from project import TOKEN, Project
 
 
 class Recorder(ThreadingHTTPServer):
-    """Speaks part 1 of the contract only, and keeps every request as it came."""
+    """A service without reads that keeps every request."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -101,7 +101,7 @@ def test_where_nothing_can_be_read_it_is_asked_for_once_and_the_table_without_ob
     project.write("a: {state: running}\nb: {state: running}\nc: {state: running}")
     assert project.run("apply", "--yes", "--parallelism", "1", "--endpoint", recorder.endpoint).code == 0
     reads = [path for method, path, _ in recorder.requests if method == "GET"]
-    assert len(reads) == 2  # one job, then the list, which shows that there are no reads
+    assert len(reads) == 2  # one job, and then the list: the service has no reads
     assert [path for method, path, _ in recorder.requests if method == "POST"] == [
         "/v1/customer/jobs/a/run",
         "/v1/customer/jobs/b/run",

@@ -1,4 +1,4 @@
-"""States whose paths get in each other's way: nothing is written over another state, and nothing is sent."""
+"""States whose paths exclude each other: no state is written over another one, and no call is sent."""
 
 from pathlib import Path
 
@@ -39,7 +39,10 @@ def test_a_file_and_a_folder_of_one_name_are_refused_in_either_order(
 
 
 def test_a_file_that_comes_where_a_folder_is_to_be_is_not_replaced(group: Team) -> None:
-    """The one is stopped before its first push; the other makes the file; then the one's push follows that commit."""
+    """One machine is stopped before its first push.
+
+    Another one makes the file. Then the first push follows that commit.
+    """
     one, two = group.machine(url(group, "prod/eu.json")), group.machine(url(group, "prod"))
     child = stopped(one, "fast-import", ONE)
     assert applied(two, "b: {state: running}").code == 0

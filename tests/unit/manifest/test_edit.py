@@ -1,4 +1,4 @@
-"""Edits of a manifest: what was meant is changed, and every other byte stays; `reconciler rerun` is one."""
+"""Edits of a manifest change the requested part, and leave every other byte as it is. `reconciler rerun` is an edit."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +46,7 @@ def added(body: str, *names: str) -> str:
 
 
 def same(left: bytes, right: bytes) -> int:
-    """How many bytes they begin with alike."""
+    """Return the number of bytes that both begin with."""
     return next(
         (at for at, pair in enumerate(zip(left, right, strict=False)) if pair[0] != pair[1]), min(len(left), len(right))
     )

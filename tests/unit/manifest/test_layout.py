@@ -1,4 +1,4 @@
-"""`reconciler fmt`: one form for a file, whatever it looked like; nothing that it says is changed or lost."""
+"""`reconciler fmt`: one layout for each file. The meaning of the file and all its comments stay."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From files to a manifest: what it holds, what is refused and where."""
+"""From files to a manifest: its values, its faults and their positions."""
 
 import os
 from pathlib import Path

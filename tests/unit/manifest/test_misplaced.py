@@ -1,4 +1,4 @@
-"""A file or a word in the place of another: the message says what it is, and where it goes."""
+"""A file or a word in the place of another one: the message names its kind and its right place."""
 
 import shutil
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""jsonschema-rs decides as jsonschema does, and refusals are worded plainly."""
+"""jsonschema-rs and jsonschema agree, and faults have messages in plain words."""
 
 import json
 import math
@@ -42,7 +42,7 @@ ALL = {
 
 @contextmanager
 def serving_nothing() -> Iterator[tuple[int, Callable[[], int]]]:
-    """A port of loopback, and what tells how many connections it had."""
+    """Return a port on loopback, and a function that returns the number of connections to the port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.2)
 
@@ -75,7 +75,7 @@ anything = st.recursive(
 
 
 def about(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
-    """Mappings near to what a schema asks: any of the fields, mostly right, and now and then one too many."""
+    """Return a strategy for mappings that are close to a schema: mostly valid fields, and sometimes an unknown one."""
     right = st.fixed_dictionaries({}, optional=fields)
     return right | right | st.builds(lambda a, b: {**a, **b}, right, st.dictionaries(names, odd, max_size=1)) | odd
 
@@ -138,7 +138,10 @@ def test_a_part_of_a_schema_is_as_it_is_within_the_whole(document: Any) -> None:
 @settings(max_examples=300, deadline=None)
 @given(anything | st.fixed_dictionaries({"kind": of_json}, optional={"flag": of_json, "tree": anything}))
 def test_jsonschema_rs_agrees_with_jsonschema_on_every_keyword(document: Any) -> None:
-    """The values are those of JSON, which has no NaN and no infinity: these are a "number" to jsonschema alone."""
+    """The values are those of JSON.
+
+    Only jsonschema takes NaN and the infinities for a "number", and JSON has neither.
+    """
     ours, theirs = JUDGES_OF_ALL
     assert ours.is_valid(document) is theirs.is_valid(document)
 
@@ -193,7 +196,7 @@ def test_no_schema_is_fetched() -> None:
 
 
 def test_a_refusal_that_jsonschema_has_no_words_for_is_not_passed_over() -> None:
-    """jsonschema takes \\d for any digit, ECMA 262 for the ten of ASCII."""
+    r"""In jsonschema \d matches any digit, and in ECMA 262 only the ten digits of ASCII."""
     schema = {"properties": {"n": {"pattern": "^\\d$"}}}
     [(path, of_key, message)] = refusals(schema, {"n": "\u0663"})
     assert (path, of_key) == (("n",), False)

@@ -1,4 +1,4 @@
-"""Which files of a folder are read as its manifest, and which are refused: none that looks like one is lost."""
+"""The files of a folder that are read as its manifest. A file that looks like a manifest is never passed over."""
 
 import os
 import re
@@ -173,7 +173,7 @@ def test_a_link_that_is_named_outside_of_any_repository_is_followed(folder: Path
 
 
 def test_links_do_not_multiply_what_is_walked(folder: Path) -> None:
-    """Thirty folders, each with two links to the next, have 2**30 paths."""
+    """Thirty folders with two links each to the next one have 2**30 paths."""
     for number in range(30):
         (folder / "jobs" / f"d{number}").mkdir()
         for name in ("x", "y"):

@@ -1,4 +1,4 @@
-"""YAML read strictly: what it means, what is refused and where, with both parsers."""
+"""Strict YAML: the values, the faults and their positions, with both parsers."""
 
 import json
 import math
@@ -276,7 +276,7 @@ def test_every_key_and_value_knows_its_place(libyaml: bool) -> None:
         ("jobs",): (3, 3),
         ("jobs", "é"): (3, 6),
         ("jobs", "é", "x"): (3, 10),
-        ("jobs", "é", "z"): (3, 15),  # nothing stands there: the key's own place
+        ("jobs", "é", "z"): (3, 15),  # an empty value has the place of its key
         ("jobs", "b"): (5, 5),
         ("jobs", "b", 0): (5, 7),
         ("jobs", "b", 1): (6, 7),
@@ -357,7 +357,7 @@ def places(document: Document) -> list[Position]:
 @example("a: 1\nb: {c: , d: [x, {e: f}]}\n- yes")
 @example("? a\n? b\n: - c\n  - \n  - d: &x\n")
 def test_both_parsers_give_the_same_answers(text: str) -> None:
-    # Not compared: the words of syntax errors; a tab between tokens and `|#`, which PyYAML's parser refuses alone.
+    # The parsers differ in the words of syntax errors. PyYAML's parser alone refuses a tab between tokens and `|#`.
     by_c, by_python = read(text.encode(), "f", libyaml=True), read(text.encode(), "f", libyaml=False)
     assert plain(by_c) == plain(by_python)
     if by_c.whole:

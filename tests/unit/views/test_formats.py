@@ -1,4 +1,4 @@
-"""The output formats: each is one file, which is found by its name and imported only where it is asked for."""
+"""The output formats: each format is one file, found by its name, and imported only for its own name."""
 
 import json
 import os
@@ -49,7 +49,7 @@ from reconciler.views.formats import Channel, ViewContext, find, names_for
 
 
 def commands() -> dict[str, click.Command]:
-    """Each command by its words, those of groups too."""
+    """Return each command by its words, the commands of groups included."""
     context = click.Context(cli)
     found = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
     for name, command in list(found.items()):
@@ -59,7 +59,7 @@ def commands() -> dict[str, click.Command]:
 
 
 def format_of(command: click.Command) -> FormatName | None:
-    """The type of the --format of a command, or None."""
+    """Return the type of a command's --format, or None."""
     types = [parameter.type for parameter in command.params]
     return next((one for one in types if isinstance(one, FormatName)), None)
 
@@ -83,12 +83,12 @@ def test_a_new_format_is_one_file(tmp_path: Path) -> None:
     shown = run("plan", "--format", "lines")
     assert (shown.returncode, shown.stdout, shown.stderr) == (0, "run a\ndelete b\n", "")
     assert "|lines|" in run("plan", "--help").stdout
-    # It shows plans, and nothing else.
+    # The format shows plans, and nothing else.
     assert "|lines|" not in run("drift", "--help").stdout
     refused = run("drift", "--format", "lines")
     assert refused.returncode == 64
     assert f"'lines' is not one of {', '.join(map(repr, names_for(DriftAnswer)))}" in refused.stderr
-    # An error that it can't show is on stderr, as in any other format.
+    # The format has no view of errors, so an error is on stderr.
     failed = run("plan", "--format", "lines", "none.yaml")
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr.startswith("error: none.yaml")
@@ -124,7 +124,7 @@ def test_what_is_no_format_is_refused(name: str, tmp_path: Path) -> None:
 def test_no_format_but_the_one_that_is_asked_for_is_imported(name: str, tmp_path: Path) -> None:
     Project(tmp_path).write("a: {state: running}")
     formats = {f"reconciler.views.{one}" for one in names_for()}
-    shared = {"reconciler.views.text"} if name == "github" else set()  # it shows requests as text does
+    shared = {"reconciler.views.text"} if name == "github" else set()  # the format shows requests as `text` does
     imported = imported_by(["plan", "--format", name], tmp_path)
     assert imported & formats == {f"reconciler.views.{name}", *shared}
 
@@ -143,7 +143,7 @@ def test_wrong_words_are_told_in_the_format_that_was_asked_for(name: str, begins
         assert run.err.startswith("error: No such option")
 
 
-# What each format makes of each kind of answer
+# Each format with each kind of answer
 
 
 def reviewed(*, with_history: bool = False) -> Review:
@@ -193,7 +193,7 @@ def test_there_is_an_answer_of_each_kind() -> None:
 @pytest.mark.parametrize("kind", sorted(KINDS, key=repr))
 def test_text_and_json_show_every_kind_of_answer(kind: type) -> None:
     assert "json" in names_for(kind)
-    assert ("text" in names_for(kind)) is (kind is not FailureAnswer)  # text for people has its errors on stderr
+    assert ("text" in names_for(kind)) is (kind is not FailureAnswer)  # errors of `text` are on stderr
 
 
 SHOWN = [(name, answer) for name in names_for() for answer in ANSWERS if name in names_for(type(answer))]
@@ -213,7 +213,7 @@ def test_a_format_shows_an_answer_and_no_ci_log_finds_a_command_in_it(name: str,
         case Channel.COMMANDS:
             lines = [line for line in shown.split("\n") if line]
             assert all(re.match(r"::(error|warning|notice) |(GET|POST|DELETE) https://", line) for line in lines)
-        case Channel.TEXT | Channel.LINES | Channel.PAGES:  # the terminal makes it harmless
+        case Channel.TEXT | Channel.LINES | Channel.PAGES:  # the terminal escapes this text
             assert shown
             assert not shown.endswith("\n")
 
@@ -226,7 +226,7 @@ def test_commands_in_an_answer_are_complete_but_for_those_of_a_plan_that_can_be_
     assert format_ is not None
     shown = format_.render(answer, ViewContext(complete=lambda text: text.replace("reconciler", "RECONCILER")))
     if format_.channel is Channel.TEXT:
-        assert "RECONCILER" not in shown  # the terminal completes them
+        assert "RECONCILER" not in shown  # the terminal completes these commands
     elif isinstance(answer, PlanAnswer | RequestsAnswer) and name == "json":
         document = json.loads(shown)
         refused = document.pop("refused", None)
@@ -235,4 +235,4 @@ def test_commands_in_an_answer_are_complete_but_for_those_of_a_plan_that_can_be_
         )
         assert document == json.loads(json.dumps(plan_to_json(PLAN)))
     else:
-        assert "`reconciler" not in shown.replace("`reconciler schema`", "")  # takes no paths
+        assert "`reconciler" not in shown.replace("`reconciler schema`", "")  # the command takes no paths

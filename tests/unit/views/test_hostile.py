@@ -1,4 +1,4 @@
-"""What a manifest or a server says stays where it is shown, in every form; a real parser of each form says so."""
+"""Texts from a manifest or a service stay where a format shows them. A real parser of each format checks that."""
 
 import json
 import re
@@ -31,7 +31,7 @@ FOLDS = re.compile(r"</?details>|<details><summary>[\w ]+</summary>|<!-- reconci
 
 
 def review(hostile_text: str) -> Review:
-    """A review in which every text from outside is `hostile_text`."""
+    """Return a review in which every text from outside is `hostile_text`."""
     job = Job(hostile_text, hostile_text, Desired.RUNNING, {hostile_text: 1}, run_token=hostile_text)
     record = Record(hostile_text, Desired.RUNNING, {hostile_text: 2}, submitted_at=hostile_text)
     doubt = Doubt(hostile_text, Verb.RUN, {}, hostile_text, None, hostile_text, hostile_text)
@@ -81,12 +81,15 @@ def review(hostile_text: str) -> Review:
 
 
 def faults(hostile_text: str) -> list[Diagnostic]:
-    file = hostile_text.encode(errors="replace").decode()  # no file has half a character in its name
+    file = hostile_text.encode(errors="replace").decode()  # no file name holds half of a surrogate pair
     return [Diagnostic(Position(file, 1, 2), hostile_text), Diagnostic(Position(f"a/{file}", 3, 4), hostile_text)]
 
 
 class Skeleton(HTMLParser):
-    """What a page is made of, its text apart. Code is left out: backticks in a sentence make it."""
+    """The elements of a page without their text.
+
+    Elements for code are left out, since backticks in a text create them.
+    """
 
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -221,7 +224,7 @@ def test_an_annotation_says_what_was_said_at_its_own_place_and_level(hostile_tex
 
 
 def runner(line: str) -> tuple[str, str, dict[str, str], str]:
-    """A line as the Actions runner reads it (`ActionCommand.TryParseV2`)."""
+    """Return a line as the Actions runner reads it (`ActionCommand.TryParseV2`)."""
     assert line.startswith("::")
     end = line.index("::", 2)
     level, _, listed = line[2:end].partition(" ")

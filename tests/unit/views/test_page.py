@@ -1,4 +1,4 @@
-"""The page of a plan in a real browser: headless Chromium, driven without help."""
+"""The page of a plan in a real browser: headless Chromium, over its DevTools protocol."""
 
 import http.server
 import threading
@@ -35,14 +35,14 @@ def _as_usual(browser: Browser) -> None:
 
 
 def page(folder: Path, review: Review | None = None, more: str = "") -> str:
-    """The URL of a review's page, by default that of the golden plan."""
+    """Write the page of a review, and return its URL. The default is the golden plan."""
     path = folder / "plan.html"
     path.write_text(html.review(review or golden.review()) + more, encoding="ascii")
     return path.as_uri()
 
 
 def axe() -> str:
-    """The source of axe-core, from the package that carries it; the test is skipped where there is none."""
+    """Return the source of axe-core. The test is skipped if the package with axe-core is not installed."""
     found = find_spec("axe_core_python")
     if found is None or found.origin is None:
         pytest.skip("axe-core is not installed: pip install axe-core-python")
@@ -50,7 +50,7 @@ def axe() -> str:
 
 
 def shown(browser: Browser) -> list[str]:
-    """The names of the jobs that are in sight, in order."""
+    """Return the names of the visible jobs, in order."""
     names: list[str] = browser.js(
         "[...document.querySelectorAll('#jobs>tbody>tr')].filter(r => r.checkVisibility())"
         ".map(r => r.cells[0].querySelector('a').textContent)"
@@ -59,7 +59,7 @@ def shown(browser: Browser) -> list[str]:
 
 
 def ten_thousand() -> Review:
-    """Two hundred changes among ten thousand jobs, twenty of them held."""
+    """Return a review with two hundred changes among ten thousand jobs. Twenty of them are held."""
     rows = []
     for at in range(10_000):
         name = f"render-{at:05}"

@@ -1,4 +1,4 @@
-"""A plan as it is reviewed: in a comment, on a page, as annotations; and the check of a manifest for CI."""
+"""A plan for review: as a comment, as a page and as annotations. And the check of a manifest for CI."""
 
 import hashlib
 import io
@@ -29,7 +29,7 @@ JUNIT: dict[str, tuple[set[str], set[str]]] = {
     "failure": ({"type", "message"}, set()),
     "error": ({"type", "message"}, set()),
 }
-"""What Jenkins, GitLab and GitHub's actions read: each element's attributes and children."""
+"""The attributes and the children of each element that Jenkins, GitLab and GitHub's actions read."""
 
 
 def sarif_part(required: str, **properties: Any) -> dict[str, Any]:
@@ -76,18 +76,18 @@ SARIF = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     **sarif_part("version runs", **{"$schema": URI}, version={"const": "2.1.0"}, runs={"type": "array", "items": RUN}),
 }
-"""The part of the SARIF 2.1.0 schema that is written here, nothing else allowed."""
+"""The part of the SARIF 2.1.0 schema that the log uses. Other properties are not allowed."""
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Project]:
-    """On a server that refuses every run of the job "bad"."""
+    """A user's folder on a server that refuses every run of the job "bad"."""
     with served_project(tmp_path, "run:400:job=bad", job_seconds=5) as project:
         yield project
 
 
 def check_junit(text: str) -> ElementTree.Element:
-    """The report; its elements, their attributes and their counts are as they should be."""
+    """Check the elements, attributes and counts of a report, and return its root."""
     root = ElementTree.fromstring(text)
     assert root.tag == "testsuites"
     for element in root.iter():

@@ -1,4 +1,4 @@
-"""What a person sees at a terminal, and what a long apply leaves in a log."""
+"""The output at a terminal, and the output of a long apply in a log."""
 
 import fcntl
 import itertools
@@ -28,7 +28,7 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 def at_terminal(
     project: Project, *arguments: str, answer: str = "", columns: int = COLUMNS, term: str = "xterm-256color"
 ) -> tuple[int, str, str]:
-    """Run a command at a terminal: its exit code, what was there when it asked, and all that it wrote."""
+    """Run a command at a terminal. Return the exit code, the output up to the question, and the whole output."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
     child = subprocess.Popen(
@@ -60,7 +60,7 @@ def at_terminal(
 
 
 def screen(written: str, columns: int = COLUMNS) -> list[str]:
-    """The last lines that are in sight, long ones broken as a terminal does."""
+    """Return the last visible lines, wrapped as a terminal wraps them."""
     rows: list[str] = []
     for line in _CONTROL.sub("", written).replace("\r\n", "\n").split("\n"):
         rows += [line[at : at + columns] for at in range(0, len(line), columns)] or [""]
@@ -110,7 +110,7 @@ def test_a_command_and_a_long_word_are_never_broken() -> None:
 
 @pytest.fixture
 def recorded(tmp_path: Path) -> Iterator[Project]:
-    """A history of three entries, in whose folder a pager leaves what it was given."""
+    """A folder with a history of three entries. A pager in the folder writes its input to a file."""
     with served_project(tmp_path) as project:
         project.write("nightly-transcode: {state: running}\nb: {state: running}\nc: {state: aborted}")
         assert project.run("apply", "--yes").code == 0
@@ -282,7 +282,7 @@ def test_an_apply_at_a_terminal_has_a_bar_below_its_lines_where_there_is_room(tm
         bars = [_CONTROL.sub("", bar) for line in states for bar in line.split("\r") if bar.startswith("applying")]
         assert [bar for bar in bars if cell_len(bar) > columns] == []
         assert ([bar.rpartition("]")[2].split()[0] for bar in bars][-1:] == ["6/6"]) is (columns > 44)
-        # What is in sight of a line in the end: it was erased before, whatever stood there.
+        # The visible part of a line is the last one, since each part was erased before the next.
         ended = [line for line in on_screen(states) if re.match(r".*\d/6 \+ run ", line)]
         assert [line.split("/")[0] for line in ended] == list("123456")
         assert [line for line in ended if "applying" in line] == []
@@ -298,7 +298,9 @@ def test_the_bar_ends_with_its_last_action_and_no_line_stands_behind_it(tmp_path
 
 
 def on_screen(lines: list[str]) -> list[str]:
-    """Lines as a terminal shows them in the end, where \\r leads back to their start and \\x1b[K erases the rest."""
+    r"""Return lines as a terminal shows them in the end: \r returns to the start of a line, and \x1b[K erases
+    the rest.
+    """
     shown = []
     for line in lines:
         cells, at = "", 0
