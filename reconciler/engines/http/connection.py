@@ -107,18 +107,18 @@ class Connection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         exchange = ongoing.exchange
-        sock = exchange.means.dial(exchange, self.socket_options or ())
+        sock = exchange.context.dial(exchange, self.socket_options or ())
         exchange.reach(Stage.TUNNEL if self.proxy_is_tunneling else Stage.TLS)
         sock.settimeout(None)  # the watchdog ends any wait on the socket
         return sock
 
     def connect(self) -> None:
         exchange = ongoing.exchange
-        means = exchange.means
+        context = exchange.context
         until_s = exchange.until_s
-        means.watchdog.watch(exchange, min(until_s, means.clock() + means.connect_timeout_s))
+        context.watchdog.watch(exchange, min(until_s, context.clock() + context.connect_timeout_s))
         super().connect()
-        means.watchdog.watch(exchange, until_s)
+        context.watchdog.watch(exchange, until_s)
 
     @property
     def is_connected(self) -> bool:
@@ -128,7 +128,7 @@ class Connection(HTTPConnection):
         """
         return (
             self._is_clean
-            and ongoing.exchange.means.clock() - self._used_at_s < IDLE_LIMIT_S
+            and ongoing.exchange.context.clock() - self._used_at_s < IDLE_LIMIT_S
             and super().is_connected
             # Other kinds of socket, such as TLS inside TLS, have buffers that can't be inspected.
             and (not self.sock.pending() if isinstance(self.sock, ssl.SSLSocket) else type(self.sock) is socket.socket)
@@ -151,7 +151,7 @@ class Connection(HTTPConnection):
         exchange = ongoing.exchange
         if isinstance(self.sock, socket.socket):  # for TLS inside TLS, the exchange has the outer socket
             exchange.sock = self.sock
-        exchange.means.watchdog.begin_sending(exchange)
+        exchange.context.watchdog.begin_sending(exchange)
         try:
             count = self.sock.send(content)
         except OSError:
@@ -173,8 +173,8 @@ class Connection(HTTPConnection):
     def _end(self, is_clean: bool) -> None:
         """Take the connection out of the exchange, after the answer was read or given up."""
         exchange = ongoing.exchange
-        self._is_clean = exchange.means.watchdog.leave(exchange) and is_clean
-        self._used_at_s = exchange.means.clock()
+        self._is_clean = exchange.context.watchdog.leave(exchange) and is_clean
+        self._used_at_s = exchange.context.clock()
 
 
 class TlsConnection(Connection, HTTPSConnection):

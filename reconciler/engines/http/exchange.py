@@ -96,7 +96,7 @@ class Watchdog:
                 self._turn.wait(min(self._wakes_s - now_s, _LOOK_AGAIN_S) if self._watched else None)
 
 
-class Means(NamedTuple):
+class TransportContext(NamedTuple):
     """The parts that all exchanges of one transport share."""
 
     dial: "Callable[[Exchange, Iterable[tuple[Any, ...]]], socket.socket]"
@@ -113,10 +113,10 @@ class Exchange:
     exchange. `is_new_tls_1_3` is True if the connection was made for this exchange, over TLS 1.3.
     """
 
-    __slots__ = ("is_late", "is_new_tls_1_3", "is_sent", "means", "sock", "stage", "until_s")
+    __slots__ = ("context", "is_late", "is_new_tls_1_3", "is_sent", "sock", "stage", "until_s")
 
-    def __init__(self, means: Means) -> None:
-        self.means = means
+    def __init__(self, context: TransportContext) -> None:
+        self.context = context
         self.until_s = math.inf
         self.stage = Stage.LOOK_UP
         self.sock: socket.socket | None = None

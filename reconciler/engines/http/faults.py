@@ -32,7 +32,7 @@ class Fault(NamedTuple):
     is_exhausted: bool = False
 
 
-class Way(NamedTuple):
+class FaultContext(NamedTuple):
     """The facts that the faults of one transport name.
 
     These are the URL of the service, the network and the limits in seconds.

@@ -14,8 +14,8 @@ from requests.adapters import HTTPAdapter
 
 from reconciler.engines.http.connection import Pool, TlsPool
 from reconciler.engines.http.dial import Dialer, SocksProxy
-from reconciler.engines.http.exchange import Exchange, Means, Watchdog, ongoing
-from reconciler.engines.http.faults import Fault, Way, is_refusal_of_client
+from reconciler.engines.http.exchange import Exchange, TransportContext, Watchdog, ongoing
+from reconciler.engines.http.faults import Fault, FaultContext, is_refusal_of_client
 from reconciler.engines.http.network import DIRECT, Network
 from reconciler.engines.http.reply import Reply, json_document
 from reconciler.engines.http.tls import proxy_tls_context, tls_context
@@ -103,18 +103,18 @@ class Transport:
             self._proxies = {parts.scheme: proxy.url}
             if proxy.scheme == "https":
                 tls["proxy_ssl_context"] = proxy_tls_context(network)
-        self._way = Way(endpoint, network, timeout_s, connect_timeout_s)
-        self._means = Means(dialer.dial, Watchdog(clock), clock, connect_timeout_s)
+        self._fault_context = FaultContext(endpoint, network, timeout_s, connect_timeout_s)
+        self._context = TransportContext(dialer.dial, Watchdog(clock), clock, connect_timeout_s)
         self._adapter = _Adapter(pool_size, tls)
 
     def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
         """Send one request once, and return the reply. A failure of the network is a reply, not an exception."""
-        exchange = ongoing.exchange = Exchange(self._means)
+        exchange = ongoing.exchange = Exchange(self._context)
         pieces: list[bytes] = []
         response: HTTPResponse | None = None
         error: Exception | None = None
         try:
-            self._means.watchdog.watch(exchange, self._means.clock() + self._way.timeout_s)
+            self._context.watchdog.watch(exchange, self._context.clock() + self._fault_context.timeout_s)
             request = _prepared(method, url, headers, body)
             response = cast("HTTPResponse", self._adapter.send(request, proxies=self._proxies))
             left_bytes = BODY_LIMIT_BYTES + 1
@@ -124,7 +124,7 @@ class Transport:
         except Exception as caught:  # noqa: BLE001  a malformed answer can make the libraries raise any error
             error = caught
         finally:
-            is_in_time = self._means.watchdog.leave(exchange)
+            is_in_time = self._context.watchdog.leave(exchange)
             if response is not None:
                 response.close()  # closes the connection too, unless the body was read to its end
         fault = self._fault(exchange, error if is_in_time else TimeoutError())
@@ -135,7 +135,7 @@ class Transport:
     def close(self) -> None:
         """Close the connections, and end the watchdog."""
         self._adapter.close()
-        self._means.watchdog.close()
+        self._context.watchdog.close()
 
     def _fault(self, exchange: Exchange, error: Exception | None) -> Fault:
         """Return the fault of an exchange that ended with `error`, or a fault without text if `error` is None."""
@@ -143,7 +143,7 @@ class Transport:
             return Fault("")
         if is_refusal_of_client(error, exchange):
             exchange.is_sent = False
-        return self._way.fault(exchange, error)
+        return self._fault_context.fault(exchange, error)
 
 
 def _reply(response: "HTTPResponse", content: bytes, fault: Fault) -> Reply:
