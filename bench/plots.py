@@ -10,7 +10,7 @@ mpl.use("svg")
 import matplotlib.pyplot as plt
 
 if TYPE_CHECKING:
-    from run import Row
+    from timing import Row
 
 
 def draw(rows: "Sequence[Row]", title: str, label: str, value: "Callable[[Row], float]", path: Path) -> None:

@@ -19,13 +19,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from data import recorded, write_manifest
 from peers import applies, no_op_plans
-from timing import Case, Timing, measure, middle, time_once
+from timing import Case, Row, Timing, measure, middle, time_once
 
 LATENCY_S = 0.05
 TOKEN = "sandbox-token"
@@ -84,22 +83,6 @@ threads = [threading.Thread(target=work) for _ in range(parallelism)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
 """
-
-
-class Row(NamedTuple):
-    """One line of the table.
-
-    `ratio` compares with the group's first row, or with what the latency alone would take; `note` says
-    more, `goal` what it is to be.
-    """
-
-    group: str
-    jobs: int
-    name: str
-    timing: Timing
-    ratio: float
-    note: str = ""
-    goal: str = ""
 
 
 PLOTS: Sequence[tuple[str, str, str, Callable[[Row], float]]] = (

@@ -20,11 +20,27 @@ class Case(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """What a program took, each the median of the rounds but for `peak_bytes`, the largest."""
+    """The time and memory of a program: medians of the rounds, and the largest `peak_bytes`."""
 
     wall_s: float
     cpu_s: float
     peak_bytes: int
+
+
+class Row(NamedTuple):
+    """One line of the table.
+
+    `ratio` is the time as a multiple of the first row of the group, or of the time that the latency alone takes.
+    `note` is a remark, and `goal` is the figure to keep to.
+    """
+
+    group: str
+    jobs: int
+    name: str
+    timing: Timing
+    ratio: float
+    note: str = ""
+    goal: str = ""
 
 
 def time_once(case: Case) -> Timing:
