@@ -14,7 +14,6 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -23,7 +22,7 @@ from reconciler.cli import cli
 from reconciler.host.git import git_environment, run_git
 from reconciler.model.errors import ReconcilerError
 from reconciler.usecases.place import Place
-from reconciler.usecases.saved_plans import read_plan
+from reconciler.usecases.plan_files import load_plan
 from reconciler.usecases.saved_plans import workspace_of as workspace_of_plan
 from reconciler.usecases.workspace import Workspace
 from reconciler.usecases.world import World
@@ -42,7 +41,7 @@ def workspace_of(words: Sequence[str]) -> Workspace:
     place = Place(tuple(given["paths"]), given["state_url"] or "", given["endpoint"] or "")
     saved = given["saved"]
     workspace = Workspace(place, World(os.environ, threading.Event()))
-    return workspace if saved is None else workspace_of_plan(read_plan(Path(saved).read_text(), saved), workspace)
+    return workspace if saved is None else workspace_of_plan(load_plan(saved), workspace)
 
 
 def commit_state(workspace: Workspace, branch: str) -> str:

@@ -6,9 +6,17 @@ import click
 
 from reconciler.cli import completing
 from reconciler.cli.interrupts import Interrupts
-from reconciler.cli.options import SECONDS, Number, allow, is_given, lock_timeout, options, selection
+from reconciler.cli.options import (
+    SECONDS,
+    Number,
+    allow,
+    is_given,
+    lock_timeout,
+    options,
+    parallelism_option,
+    selection,
+)
 from reconciler.cli.shell import Shell, show_error
-from reconciler.model.commands import command
 from reconciler.model.errors import ExitCode, ReconcilerError, Refused, Usage
 from reconciler.views.answers import OutcomeAnswer, RequestsAnswer
 from reconciler.views.formats import Channel
@@ -25,14 +33,7 @@ if TYPE_CHECKING:
 @click.option("--plan", "saved", metavar="FILE", shell_complete=completing.paths, help="Carry out this saved plan.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Print the exact requests, in order, and send none.")
-@click.option(
-    "--parallelism",
-    type=click.IntRange(1, 256),
-    default=10,
-    show_default=True,
-    metavar="N",
-    help="How many calls to have under way at a time.",
-)
+@parallelism_option("calls")
 @click.option(
     "--max-rps", type=Number(min=0.001, max=1_000_000), metavar="N", help="The most requests to send in a second."
 )
@@ -90,11 +91,12 @@ def _saved_plan(shell: Shell, path: str) -> "Plan":
     Raises `Usage` if the command line also names jobs, since the plan names them.
     """
     from reconciler.state.homes import default_state_path
-    from reconciler.usecases.saved_plans import read_plan, workspace_of
+    from reconciler.usecases.plan_files import load_plan
+    from reconciler.usecases.saved_plans import workspace_of
 
     if any(map(is_given, ("paths", "targets", "excludes", "prune"))):
         raise Usage("--plan FILE already says which jobs: give no PATH, --target, --exclude or --prune with it")
-    plan = read_plan(_read(path), path)
+    plan = load_plan(path)
     workspace = workspace_of(plan, shell.workspace)
     place = workspace.place
     # Messages need not name the default state, since every command finds it by itself.
@@ -128,30 +130,6 @@ def _carry_out(
             watch.close()
     _show_applied(shell, done, was_shown=watch.is_whole)
     return interrupts.exit_code or done.exit_code
-
-
-def _read(path: str) -> str:
-    """The text of a saved plan. Raises `ReconcilerError` if the file can't be read or is no plan."""
-    from reconciler.manifest.files import content_of
-    from reconciler.manifest.kinds import FileKind, kind_of
-
-    try:
-        content = content_of(path)
-        if (kind := kind_of(content)) not in (None, FileKind.PLAN):
-            raise ReconcilerError(
-                f"--plan {path} is {kind}, not a saved plan", f"make one: {command('plan', options=['--out', 'FILE'])}"
-            )
-        text = content.decode()
-        why = "" if text.strip() else "is no saved plan: it is empty"
-    except FileNotFoundError:
-        why = "can't be read: there is no such file"
-    except UnicodeDecodeError:
-        why = "is no saved plan: it is not UTF-8"
-    except OSError as fault:
-        why = f"can't be read: {fault.strerror}"
-    if why:
-        raise ReconcilerError(f"--plan {path} {why}", f"make one: {command('plan', options=['--out', 'FILE'])}")
-    return text
 
 
 def _dry_run(shell: Shell, selection: "Selection", saved: "Plan | None", allowed: dict[str, int]) -> ExitCode:

@@ -2,21 +2,14 @@
 
 import click
 
-from reconciler.cli.options import options, picking
+from reconciler.cli.options import options, parallelism_option, picking
 from reconciler.cli.shell import Shell
 from reconciler.model.errors import ExitCode
 from reconciler.views.answers import DriftAnswer
 
 
 @click.command()
-@click.option(
-    "--parallelism",
-    type=click.IntRange(1, 256),
-    default=10,
-    show_default=True,
-    metavar="N",
-    help="How many reads to have under way at a time.",
-)
+@parallelism_option("reads")
 @picking
 @options(DriftAnswer)
 def drift(shell: Shell, parallelism: int, targets: tuple[str, ...], excludes: tuple[str, ...]) -> ExitCode:

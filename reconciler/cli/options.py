@@ -217,6 +217,18 @@ def _allowances(ctx: click.Context, param: click.Parameter, given: tuple[str, ..
     return found
 
 
+def parallelism_option(of: str) -> Callable[[_Command], _Command]:
+    """Add --parallelism. `of` names what may be under way at a time, such as "calls"."""
+    return click.option(
+        "--parallelism",
+        type=click.IntRange(1, 256),
+        default=10,
+        show_default=True,
+        metavar="N",
+        help=f"How many {of} to have under way at a time.",
+    )
+
+
 allow = click.option(
     "--allow",
     "allowed",
