@@ -1,4 +1,4 @@
-"""Manifests of so many jobs, six lines a job, and states in which all of them are recorded."""
+"""Write manifests of a given number of jobs, six lines a job, and states that record all of these jobs."""
 
 import multiprocessing
 from pathlib import Path
@@ -18,9 +18,9 @@ def write_manifest(folder: Path, count: int, engine: str, endpoint: str) -> None
 
 
 def recorded(root: Path, count: int) -> Path:
-    """A folder with a manifest and its state, so that there is nothing to plan.
+    """Make a folder with a manifest and its state, such that a plan is empty.
 
-    Made by a process of its own: a child's peak memory starts at that of the process that starts it.
+    Another process makes the folder, since the peak memory of a child starts at the memory of its parent.
     """
     folder = root / f"recorded-{count}"
     if not folder.exists():

@@ -1,4 +1,4 @@
-"""The same work by other tools, where this machine has them: nothing to change among so many things."""
+"""The same work done by other tools, if this machine has these tools."""
 
 import json
 import shutil
@@ -11,13 +11,13 @@ from typing import Any
 from timing import Case, time_once
 
 _RECORD = "  - {type: A, ttl: 300, values: [192.0.2.1]}\n"
-# Terraform starts a program for each run, Ansible a task: more of them than these take minutes.
+# Terraform starts one program for each run, and Ansible one task. Larger numbers take minutes.
 _MANY_PROGRAMS, _MANY_TASKS = 1_000, 100
 _RUN = '{"config":{"taskTimeout":600,"jobTimeout":7200}}'
 
 
 def no_op_plans(root: Path, count: int) -> Iterator[Case]:
-    """A case for each peer that is installed, its data written."""
+    """Yield a case for each installed peer, with its data written."""
     if terraform := shutil.which("terraform"):
         yield _terraform(terraform, _fresh(root, "terraform", count), count)
     if octodns := shutil.which("octodns-sync"):
@@ -27,9 +27,10 @@ def no_op_plans(root: Path, count: int) -> Iterator[Case]:
 
 
 def applies(folder: Path, count: int, parallelism: int, token: str) -> Iterator[Callable[[str], Case]]:
-    """For each peer that is installed, and can send so many runs before one loses patience: endpoint -> case.
+    """Yield for each installed peer a function from the endpoint to a case.
 
-    None of them keeps a record on disk of what it is about to send.
+    A peer that would take minutes for `count` runs is left out. No peer keeps a record on disk of the calls before it
+    sends them.
     """
     paths = [f"jobs/peer-{n:05}/run" for n in range(count)]
     curl = shutil.which("curl")
@@ -48,7 +49,7 @@ def _fresh(root: Path, name: str, count: int) -> Path:
 
 
 def _terraform(program: str, folder: Path, count: int) -> Case:
-    """A block a job, none refreshed: `terraform plan` at its quickest."""
+    """One block for each job, none refreshed: the quickest form of `terraform plan`."""
     blocks = (
         f'resource "terraform_data" "job_{n:07}" {{\n  input = {{\n    state       = "running"\n'
         "    taskTimeout = 600\n    jobTimeout  = 7200\n  }\n}\n"
@@ -61,14 +62,14 @@ def _terraform(program: str, folder: Path, count: int) -> Case:
 
 
 def _initialised(name: str, program: str, words: Sequence[str], folder: Path) -> Case:
-    """A command of Terraform in a folder that it has made its own."""
+    """Return a case that runs Terraform in a folder, after `terraform init`."""
     environment = {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
     time_once(Case("terraform init", [program, "init", "-input=false"], folder, environment))
     return Case(name, [program, *words], folder, environment)
 
 
 def _terraform_state(count: int) -> dict[str, Any]:
-    """A state in which every block of main.tf is recorded as it stands there; applying them would take a minute."""
+    """Return a state that records every block of main.tf; `terraform apply` would need a minute to write it."""
     kind = ["object", {"state": "string", "taskTimeout": "number", "jobTimeout": "number"}]
     attributes_of_job = {"value": {"state": "running", "taskTimeout": 600, "jobTimeout": 7200}, "type": kind}
     resources = [
@@ -97,7 +98,7 @@ def _terraform_state(count: int) -> dict[str, Any]:
 
 
 def _octodns(program: str, folder: Path, count: int) -> Case:
-    """A zone of so many records, from one folder of YAML to another that has them all."""
+    """A zone of `count` records, synced from one YAML folder to another that already holds all of them."""
     records = "".join(f"job-{n:07}:\n{_RECORD}" for n in range(count))
     for side in ("source", "target"):
         (folder / side).mkdir(exist_ok=True)
@@ -111,7 +112,7 @@ def _octodns(program: str, folder: Path, count: int) -> Case:
 
 
 def _ansible(program: str, folder: Path, count: int) -> Case:
-    """A task that looks at each job of a list, in check mode."""
+    """A task that inspects each job of a list, in check mode."""
     jobs = [{"name": f"transcode-{n:07}", "state": "running", "jobTimeout": 7200} for n in range(count)]
     (folder / "jobs.json").write_text(json.dumps({"jobs": jobs}))
     (folder / "play.yaml").write_text(
@@ -124,7 +125,7 @@ def _ansible(program: str, folder: Path, count: int) -> Case:
 
 
 def _curl(program: str, folder: Path, paths: Sequence[str], parallelism: int, token: str, endpoint: str) -> Case:
-    """One curl for all calls."""
+    """One curl process for all calls."""
     headers = f'header = "Authorization: {token}"\nheader = "Content-Type: application/json"\n'
     each = "".join(f'url = "{endpoint}/{path}"\noutput = "/dev/null"\n' for path in paths)
     (folder / "calls.txt").write_text(f"{headers}data = {json.dumps(_RUN)}\nfail\nsilent\n{each}")
@@ -135,7 +136,7 @@ def _curl(program: str, folder: Path, paths: Sequence[str], parallelism: int, to
 def _terraform_curl(
     program: str, folder: Path, paths: Sequence[str], parallelism: int, token: str, endpoint: str
 ) -> Case:
-    """A resource a job, each with a program that makes its call."""
+    """One resource for each job; each resource starts a program that makes the call."""
     headers = f"-H 'Authorization: {token}' -H 'Content-Type: application/json'"
     call = f"curl -sf -o /dev/null {headers} -d '{_RUN}' {endpoint}/${{each.key}}"
     (folder / "main.tf").write_text(

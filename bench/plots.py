@@ -1,4 +1,4 @@
-"""Cost against the number of jobs, both axes logarithmic."""
+"""Plot the cost against the number of jobs, with two logarithmic axes."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def draw(rows: "Sequence[Row]", title: str, label: str, value: "Callable[[Row], float]", path: Path) -> None:
-    """Write what `value` says of the rows, a line for each name, as `path`.png and .svg: same rows, same bytes."""
+    """Write a plot to `path`.png and .svg, one line for each name; the same rows give the same bytes.
+
+    `value` returns the figure of a row.
+    """
     mpl.rcParams.update({"svg.hashsalt": "reconciler", "svg.fonttype": "none"})
     figure, axes = plt.subplots(figsize=(10, 5), layout="constrained")
     for case in dict.fromkeys(row.name for row in rows):

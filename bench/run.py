@@ -1,10 +1,10 @@
-"""Measures start-up, planning and applying against floors and peers taken in the same run.
+"""Measure start-up, planning and applying against floors and peers that are measured in the same run.
 
     python bench/run.py            the whole table, in some twenty minutes
     python bench/run.py --quick    the main figures, in under a minute
     python bench/run.py --write    the whole table, into docs/performance.md with its plots
 
-Ratios are what counts: they hold on any machine. Set BENCH_COUNTS=1000,10000 to plan other numbers of jobs.
+Compare the ratios, since they hold on any machine. Set BENCH_COUNTS=1000,10000 to plan other numbers of jobs.
 """
 
 import argparse
@@ -40,7 +40,7 @@ START_UP, PLAN, APPLYING = (
 )
 EVENTS, LOAD = "libyaml's events", "yaml.load with CSafeLoader"
 JSON, SHA256 = "json.load of the state", "sha256 of the file"
-# What a plan can't do without, and all that the tool stands on.
+# The imports that every plan needs, and the imports of all dependencies.
 IMPORTS = ("import click, yaml, json, hashlib, jsonschema_rs", "import click, yaml, jsonschema, requests, deepdiff")
 FLOORS = {
     EVENTS: "import yaml\nfor _ in yaml.parse(open('jobs.yaml'), Loader=yaml.CSafeLoader): pass",
@@ -48,7 +48,7 @@ FLOORS = {
     JSON: "import json\njson.load(open('jobs.state.json'))",
     SHA256: "import hashlib\nhashlib.sha256(open('jobs.yaml', 'rb').read())",
 }
-# What each is to keep to, in seconds and as a ratio to the first row of its group, which is what holds on any machine.
+# The goals of the rows: seconds, and the ratio to the first row of the group. The ratio holds on any machine.
 GOALS = {
     (START_UP, 10, "reconciler --help"): "0.1 s, 5 ×",
     (START_UP, 10, NO_OP): "0.15 s, 6 ×",
@@ -60,7 +60,7 @@ GOALS = {
     (APPLYING.format(64), 1_000, APPLY): "85 % of the bound",
     (APPLYING.format(64), 2_000, APPLY): "75 % of the bound",
 }
-# The same calls by a client that does nothing else: what this machine and this Python can do at all.
+# A client that makes the same calls and does nothing else shows the limit of this machine and this Python.
 BARE_CLIENT = """
 import http.client, sys, threading
 from urllib.parse import urlsplit
@@ -128,7 +128,10 @@ def _rows(group: str, count: int, timings: dict[str, Timing]) -> Iterator[Row]:
 
 @contextmanager
 def service(seconds: list[float]) -> Iterator[str]:
-    """The service of server.py; yields its endpoint, and appends the seconds from its first call to its last answer."""
+    """Run the service of server.py and yield its endpoint.
+
+    At the end, append the seconds from the first call to the last answer to the given list.
+    """
     command = [sys.executable, str(Path(__file__).with_name("server.py")), str(LATENCY_S)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -139,9 +142,9 @@ def service(seconds: list[float]) -> Iterator[str]:
 
 
 def bench_apply(root: Path, count: int, parallelism: int, rounds: int, *, peers: bool) -> Iterator[Row]:
-    """Apply `count` runs to a new service each round, and compare with what the latency alone would take.
+    """Apply `count` runs to a new service in each round, and compare the time with the time of the latency alone.
 
-    Peers take part in the first round alone, as some of them take minutes.
+    Peers take part in the first round only, as some of them take minutes.
     """
     bound_s = count * LATENCY_S / parallelism
     timings: dict[str, list[Timing]] = {}
@@ -185,7 +188,7 @@ def _apply(folder: Path, count: int, parallelism: int, endpoint: str) -> Case:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table."""
+    """Return the rows as a Markdown table."""
     lines = ["| what | | median | CPU | peak | ratio | | goal |", "|---|---|--:|--:|--:|--:|---|---|"]
     last = ("", 0)
     for row in rows:

@@ -1,7 +1,9 @@
-"""A service that answers each call after so many seconds, offers no reads, and costs next to nothing itself.
+"""A service that answers each call after a fixed latency, offers no reads, and costs almost no CPU time.
 
-It prints its port, and at the end of its input, as JSON, how many calls there were and the seconds from
-the first of them to the last answer. `python server.py LATENCY_S`
+    python server.py LATENCY_S
+
+The server prints its port. When its input ends, the server prints JSON with the number of calls and with the seconds
+from the first call to the last answer.
 """
 
 import asyncio
@@ -15,7 +17,7 @@ _NONE = b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Le
 
 
 class Service:
-    """Counts the calls that change a job, and notes when they came and went."""
+    """Counts the calls that change a job, and notes the time of the first call and of the last answer."""
 
     def __init__(self, latency_s: float) -> None:
         self.latency_s = latency_s
@@ -24,7 +26,7 @@ class Service:
 
 
 class Connection(asyncio.Protocol):
-    """Answers one connection's requests, one after another. Without streams and tasks, which cost twice as much."""
+    """Answers the requests of one connection in turn. Asyncio's streams and tasks would cost twice as much."""
 
     transport: asyncio.Transport
 

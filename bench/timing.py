@@ -1,4 +1,4 @@
-"""Whole programs, timed in turn."""
+"""Measure whole programs, in alternation."""
 
 import os
 import statistics
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Case(NamedTuple):
-    """One program to time: its folder is its working directory; any exit but 0 ends the benchmark."""
+    """One program to measure; its folder is its working directory. Any exit code but 0 ends the benchmark."""
 
     name: str
     command: Sequence[str]
@@ -20,7 +20,7 @@ class Case(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """The time and memory of a program: medians of the rounds, and the largest `peak_bytes`."""
+    """The time and memory of a program: the medians of the rounds, and the largest `peak_bytes`."""
 
     wall_s: float
     cpu_s: float
@@ -30,8 +30,8 @@ class Timing(NamedTuple):
 class Row(NamedTuple):
     """One line of the table.
 
-    `ratio` is the time as a multiple of the first row of the group, or of the time that the latency alone takes.
-    `note` is a remark, and `goal` is the figure to keep to.
+    `ratio` is the time divided by that of the first row of the group, or by the time of the latency alone. `note` is a
+    remark, and `goal` is the figure to reach.
     """
 
     group: str
@@ -66,10 +66,10 @@ def time_once(case: Case) -> Timing:
 
 
 def measure(cases: Sequence[Case], rounds: int) -> dict[str, Timing]:
-    """Each case's timing by name.
+    """Return the timing of each case by its name.
 
-    In rounds, every case once and then all again, so that a slow moment of the machine falls on all
-    of them; the order turns around from round to round.
+    Each round runs every case once, so that a slow moment of the machine affects all cases. The order is reversed from
+    round to round.
     """
     taken: dict[str, list[Timing]] = {case.name: [] for case in cases}
     for number in range(rounds):
@@ -79,7 +79,7 @@ def measure(cases: Sequence[Case], rounds: int) -> dict[str, Timing]:
 
 
 def middle(timings: Sequence[Timing]) -> Timing:
-    """The rounds of one case as one timing."""
+    """Combine the rounds of one case into one timing."""
     return Timing(
         statistics.median(timing.wall_s for timing in timings),
         statistics.median(timing.cpu_s for timing in timings),

@@ -1,13 +1,15 @@
-"""`reconciler apply` as a CI step: `apply.py [options and paths of reconciler apply]`, with `--push BRANCH` among them.
+"""Run `reconciler apply` as a CI step: `apply.py [options and paths of reconciler apply]`, with `--push BRANCH`.
 
-reconciler itself pushes the state. This sees to what reconciler can't: where it is killed, what it left on disk is
-pushed; where the step is cancelled, each signal reaches it once, however the CI service sends it, and the step waits
-for its end. Start it with `exec`, so that no shell stands between it and the CI service.
+reconciler pushes the state by itself. This script covers two cases that reconciler cannot cover. If reconciler is
+killed, this script pushes the files that reconciler left on disk. If the CI service cancels the step, this script
+passes each signal on once, whether the service signals one process or the whole group, and waits for reconciler to end.
+
+Start the script with `exec`, so that no shell stands between the script and the CI service.
 """
 
 import signal
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # a step that is cancelled while this loads just ends
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # a step that is cancelled during the imports ends at once
 
 import ctypes
 import os
@@ -17,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-# Also where PYTHONSAFEPATH is set.
+# Python does not add the script's folder itself where PYTHONSAFEPATH is set.
 sys.path.insert(0, str(Path(__file__).parent))
 
 from commit_state import commit_state, workspace_of
@@ -26,13 +28,16 @@ from reconciler.model.errors import ExitCode, ReconcilerError
 _PR_SET_PDEATHSIG = 1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ENDS_BY_ITSELF = frozenset({code.value for code in ExitCode} - {ExitCode.INTERRUPTED, ExitCode.TERMINATED})
-"""With these the state was pushed, or why it was not is said. A second signal ends reconciler before it pushes."""
+"""With these exit codes reconciler has pushed the state, or has printed why it could not.
+
+INTERRUPTED and TERMINATED are left out: a second signal ends reconciler before the push.
+"""
 
 
 def run_apply(words: Sequence[str], *, branch: str, tell: Callable[[str], None]) -> int:
-    """Run `reconciler apply` with these words to its end, and push what it leaves. Returns the exit code.
+    """Run `reconciler apply` with these arguments and push what a killed apply left; return the exit code.
 
-    `branch` is as `--push` takes it. `tell` gets an error for whoever reads the log.
+    `branch` has the form of `--push`. `tell` is called with an error message for the log.
     """
     code = _run(["reconciler", "apply", *words])
     if code in _ENDS_BY_ITSELF:
@@ -49,7 +54,7 @@ def run_apply(words: Sequence[str], *, branch: str, tell: Callable[[str], None])
 
 
 def _run(command: Sequence[str]) -> int:
-    """Run a command to its end, each signal passed on to it once; 128 + N where signal N ended it."""
+    """Run a command to its end and pass each signal on once; return 128 + N if signal N ended the command."""
     child: subprocess.Popen[bytes] | None = None
     early: list[int] = []
 
@@ -61,7 +66,8 @@ def _run(command: Sequence[str]) -> int:
 
     for number in _SIGNALS:
         signal.signal(number, pass_on)
-    # In a group of its own: a signal to the whole group would reach it twice, and a second one ends it at once.
+    # The child has a process group of its own. In this group, a signal to the whole group would reach the child twice,
+    # and a second signal ends reconciler at once.
     arrange = _end_with_parent(os.getpid())
     child = subprocess.Popen(command, process_group=0, preexec_fn=arrange)  # noqa: PLW1509  there are no threads here
     for missed in early:
@@ -71,7 +77,10 @@ def _run(command: Sequence[str]) -> int:
 
 
 def _end_with_parent(parent: int) -> Callable[[], None]:
-    """What has Linux send SIGTERM to a child whose parent is killed; elsewhere it goes on to its end."""
+    """Return a function for the child that has Linux send the child SIGTERM when the parent is killed.
+
+    On other systems the child of a killed parent runs to its end.
+    """
     prctl = getattr(ctypes.CDLL(None, use_errno=True), "prctl", None)
 
     def arrange() -> None:

@@ -1,4 +1,4 @@
-"""Whether an apply is at work on a state, so that what differs just now is no drift."""
+"""Whether an apply is at work on a state: a difference between state and service is then not drift."""
 
 import os
 import time
@@ -10,16 +10,18 @@ from reconciler.state.journal import journal_path
 from reconciler.usecases.workspace import Workspace
 
 _LONGEST_RUN_S = 6 * 3600.0
-"""No job of a hosted runner takes longer; what was announced before that was announced by one that died."""
+"""No job of a hosted runner takes longer: an older announcement was left by an apply that died."""
 
 
 def why_not_to_judge(workspace: Workspace, ref: str) -> str:
-    """Why what differs may be an apply's doing, "" where no apply is at work.
+    """Return why a running apply may have caused the differences, "" if no apply is at work.
 
-    `ref` is the branch that is checked out. Raises `ReconcilerError` where that can't be found out.
+    `ref` is the branch that is checked out.
+
+    Raises `ReconcilerError` if the remote or the checkout cannot be read.
     """
     checkout = workspace.stores.open_checkout(ref)
-    if checkout is None:  # on a branch of its own the state itself says which calls are under way
+    if checkout is None:  # the state has a branch of its own, and says itself which calls are under way
         return ""
     try:
         checkout.check()
@@ -33,6 +35,6 @@ def why_not_to_judge(workspace: Workspace, ref: str) -> str:
 
 
 def _committed_at_s(folder: str, env: Mapping[str, str]) -> float:
-    """When the commit that is checked out was made; of a journal in it, that is its latest date."""
+    """When the commit that is checked out was made; a journal in that commit is no younger."""
     found = run_git(["-C", folder, "log", "-1", "--format=%ct"], git_environment(env)).out.decode().strip()
     return float(found) if found.isdigit() else 0.0

@@ -1,13 +1,13 @@
-"""Commit what an apply left, and push it: `commit_state.py [--state PATH] [--branch NAME] [--plan FILE] [PATH...]`.
+"""Commit and push what an apply left: `commit_state.py [--state PATH] [--branch NAME] [--plan FILE] [PATH...]`.
 
-`reconciler apply --push` does so by itself. This is for one that was killed: state, journal and history are pushed
-as they are on disk, whatever .gitignore says. Where the branch takes no push, or holds another state by now, that
-is said and the exit code is 1.
+`reconciler apply --push` does this by itself. Use this script after an apply that was killed. The script pushes the
+state, the journal and the history as they are on disk, whatever .gitignore says. If the branch takes no push, or
+already holds another state, the script prints why and exits with 1.
 """
 
 import signal
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # a step that is cancelled while this loads just ends
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # a step that is cancelled during the imports ends at once
 
 import argparse
 import os
@@ -29,14 +29,14 @@ from reconciler.usecases.world import World
 
 
 def given_to_apply(words: Sequence[str]) -> dict[str, Any]:
-    """What `reconciler apply` takes from these words and, where they say nothing, from its environment."""
+    """Parse these arguments as `reconciler apply` does, with its environment variables."""
     command = cli.get_command(click.Context(cli), "apply")
     assert command is not None
     return command.make_context("apply", list(words), resilient_parsing=True).params
 
 
 def workspace_of(words: Sequence[str]) -> Workspace:
-    """The workspace of `reconciler apply` with these words. Raises `ReconcilerError`."""
+    """Return the workspace of `reconciler apply` with these arguments. Raises `ReconcilerError`."""
     given = given_to_apply(words)
     place = Place(tuple(given["paths"]), given["state_url"] or "", given["endpoint"] or "")
     saved = given["saved"]
@@ -45,7 +45,7 @@ def workspace_of(words: Sequence[str]) -> Workspace:
 
 
 def commit_state(workspace: Workspace, branch: str) -> str:
-    """Push the files of a state to a branch, as `--push` takes it; returns what went wrong, "" where nothing did."""
+    """Push the files of a state to a branch (in the form of `--push`); return an error message, "" on success."""
     try:
         checkout = workspace.stores.open_checkout(branch)
         if checkout is None:

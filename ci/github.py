@@ -1,13 +1,14 @@
 """The steps of the GitHub Action, each a subcommand: validate, plan, apply, drift.
 
-Reads what GitHub sets for a step (https://docs.github.com/actions/reference/workflows-and-actions/variables)
-and the action's inputs as RECONCILER_* variables. Everything that is not GitHub's is left to
-`reconciler` and `git`, which stand on the PATH.
+The steps read the variables that GitHub sets
+(https://docs.github.com/actions/reference/workflows-and-actions/variables) and the inputs of the action, which arrive
+as RECONCILER_* variables. The steps deal with GitHub only: `reconciler` and `git`, which must be on the PATH, do the
+rest.
 """
 
 import signal
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # a step that is cancelled while this loads just ends
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # a step that is cancelled during the imports ends at once
 
 import json
 import os
@@ -20,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# Also where PYTHONSAFEPATH is set.
+# Python does not add the script's folder itself where PYTHONSAFEPATH is set.
 sys.path.insert(0, str(Path(__file__).parent))
 
 from apply import run_apply
@@ -37,7 +38,7 @@ _SUMMARY_LIMIT_BYTES = 1024 * 1024 - 1024
 _DRIFT_TITLE = "Jobs have drifted"
 _MARKER = re.compile(r"<!-- reconciler:[a-z]+:([0-9A-Za-z_-]+) -->")
 _SHOWN = 10
-"""How many differences between two plans are shown."""
+"""How many differences between two plans are printed."""
 
 _REFUSED = 4
 _PENDING = 2
@@ -46,7 +47,7 @@ _USAGE = 64
 
 
 class Step(NamedTuple):
-    """What a step was given: the action's inputs, and where it runs."""
+    """The input of a step: the action's inputs and the environment."""
 
     env: Mapping[str, str]
     paths: Sequence[str]
@@ -54,8 +55,8 @@ class Step(NamedTuple):
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> "Step":
-        """Raises `ValueError` where a quotation mark in the options has no other."""
-        # RECONCILER_STATE is left to reconciler: as an option it would say that a state that is gone is to begin anew.
+        """Read a step from the environment. Raises `ValueError` if a quotation mark in the options is not closed."""
+        # RECONCILER_STATE is not turned into an option: --state would allow reconciler to start a lost state anew.
         return cls(env, shlex.split(env.get("RECONCILER_PATHS", "")), _words(env))
 
     @property
@@ -64,41 +65,41 @@ class Step(NamedTuple):
 
     @property
     def ref(self) -> str:
-        """The full name of what the run is for, such as refs/heads/main."""
+        """The full name of the ref that the run is for, such as refs/heads/main."""
         return self.env.get("GITHUB_REF") or self.env.get("GITHUB_REF_NAME", "")
 
     def reconciler(self, command: str, *options: str) -> "subprocess.CompletedProcess[str]":
-        """Run reconciler; what it says on stderr goes on to the log, stdout is returned."""
+        """Run reconciler and capture stdout; stderr goes to the log of the step."""
         words = ["reconciler", command, *options, *self.options, "--", *self.paths]
         return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
 
     def tell(self, name: str, value: str) -> None:
-        """Set an output of the step; its value is one line."""
+        """Set an output of the step to a value of one line."""
         _append(self.env.get("GITHUB_OUTPUT"), f"{name}={value}\n")
 
     def summarize(self, markdown: str) -> None:
-        """Show Markdown on the run's page."""
+        """Show Markdown on the page of the run."""
         size_bytes = len(markdown.encode())
         if size_bytes > _SUMMARY_LIMIT_BYTES:
             markdown = f"The summary of {size_bytes} bytes is too long to be shown here.\n"
         _append(self.env.get("GITHUB_STEP_SUMMARY"), markdown)
 
     def fresh_file(self, name: str) -> Path:
-        """A file that no other step of this job has."""
+        """Return a path that no other step of this job uses."""
         return Path(tempfile.mkdtemp(prefix="reconciler-", dir=self.env.get("RUNNER_TEMP"))) / name
 
 
 def validate(step: Step) -> int:
-    """Check the manifest, with annotations where it is at fault."""
+    """Check the manifest, and print its faults as annotations."""
     done = step.reconciler("validate", "--format=github")
     _print(done.stdout)
     return done.returncode
 
 
 def plan(step: Step) -> int:
-    """Plan, save the plan, show it on the run's page, and keep one comment on the pull request up to date.
+    """Plan, save the plan, show it on the page of the run, and keep one comment on the pull request up to date.
 
-    From a fork there is no token that may comment; the plan is on the run's page then.
+    A pull request from a fork has no token that may comment. The plan is then on the page of the run only.
     """
     saved = step.fresh_file("plan.json")
     done = step.reconciler("plan", "--format=markdown", "--detailed-exitcode", f"--out={saved}")
@@ -120,7 +121,10 @@ def plan(step: Step) -> int:
 
 
 def apply(step: Step) -> int:
-    """Apply, the plan that was reviewed where it still is the plan, and push the state to the branch."""
+    """Apply the manifest and push the state to the branch.
+
+    The plan that was reviewed is applied if the plan is still the same. Otherwise a new plan is made and applied.
+    """
     if step.ref.startswith("refs/pull/"):
         _note(f"{step.ref} is a pull request: apply runs on a branch, once it is merged", Level.ERROR)
         return 1
@@ -136,9 +140,9 @@ def apply(step: Step) -> int:
 
 
 def drift(step: Step) -> int:
-    """Look for drift; an issue says so while there is some, and is closed when there is none.
+    """Look for drift; keep an issue open while there is drift, and close the issue when there is none.
 
-    While an apply is at work, what differs is not drift: nothing is said then.
+    Nothing is reported while an apply is at work, since a difference is then not drift.
     """
     done = step.reconciler("drift", "--format=markdown")
     found = done.returncode in (_PENDING, _IN_DOUBT)
@@ -163,9 +167,10 @@ def drift(step: Step) -> int:
 
 
 def _plan_to_apply(step: Step) -> str:
-    """The file of a plan that is made now and is the one that was reviewed; "" where there is none.
+    """Make a plan and return its file if the plan equals the reviewed one; "" if it does not.
 
-    What a run for a pull request uploaded is compared and never applied: whoever opened it may have written it.
+    The plan that a pull request uploaded is compared but never applied: the author of the pull request may have forged
+    it.
     """
     if not step.token or any(word.startswith("--plan") for word in step.options):
         return ""
@@ -203,9 +208,9 @@ def _is_the_same(found: Reviewed, ours: Mapping[str, Any]) -> bool:
 
 
 def _options_of_plan(step: Step) -> list[str] | None:
-    """The options that `plan` takes too; None where paths are among them, which have an input of their own."""
-    # The paths of the input are among the words: without them, RECONCILER_PATHS would stand in for them, and would look
-    # like paths that the options name.
+    """Return the options that `plan` takes too; None if they contain paths, which belong in the input `paths`."""
+    # The arguments contain the paths of the input. Otherwise `apply` would read RECONCILER_PATHS instead, and these
+    # paths would look like paths among the options.
     given = given_to_apply([*step.options, "--", *step.paths])
     words = [f"--state={given['state_url']}"] if given["state_url"] else []
     words += [f"--endpoint={given['endpoint']}"] if given["endpoint"] else []
@@ -217,7 +222,7 @@ def _options_of_plan(step: Step) -> list[str] | None:
 
 
 def _without_selection(options: Sequence[str]) -> list[str]:
-    """The options that may stand beside a saved plan, which says by itself which jobs it is about."""
+    """Return the options that are allowed beside a saved plan; a saved plan itself says which jobs it covers."""
     left, words = [], iter(options)
     for word in words:
         if word in ("--target", "--exclude"):
@@ -228,16 +233,19 @@ def _without_selection(options: Sequence[str]) -> list[str]:
 
 
 def _plan_name(markdown: str) -> str:
-    """What the artifact is called that keeps a plan: the same for each plan of one state, and for no other."""
+    """Return the name of the artifact that keeps a plan. The name depends on the state alone."""
     found = _MARKER.findall(markdown)
     return f"reconciler-plan-{found[-1]}" if found else "reconciler-plan"
 
 
-# --- what is said on GitHub ------------------------------------------------------------------------------------------
+# --- comments and issues on GitHub -----------------------------------------------------------------------------------
 
 
 def _comment(api: Api, number: int, text: str) -> None:
-    """Write the one comment, or renew it. Whoever else writes the marker does not get the plan into their comment."""
+    """Write the plan as the one comment, or update that comment.
+
+    A comment of another author is never changed, even if the comment ends with the same marker.
+    """
     marker, text = _marker(text), fitted(text)
     for comment in api.all(f"issues/{number}/comments"):
         if _marker(comment.get("body")) == marker and api.is_own(comment):
@@ -249,7 +257,7 @@ def _comment(api: Api, number: int, text: str) -> None:
 
 def _issue(api: Api, text: str, *, drifted: bool) -> None:
     marker, text = _marker(text), fitted(text)
-    # Pull requests are listed among the issues. Ours was renewed by the last run that found drift.
+    # GitHub lists pull requests among the issues. The last run that found drift updated the issue.
     listed = api.all("issues", state="open", sort="updated", direction="desc")
     mine: Iterator[dict[str, Any]] = (
         issue
@@ -267,13 +275,13 @@ def _issue(api: Api, text: str, *, drifted: bool) -> None:
 
 
 def _marker(text: object) -> str:
-    """The hidden last line of what reconciler wrote, "" where there is none."""
+    """Return the hidden last line of a text that reconciler wrote, "" for any other text."""
     lines = text.strip().splitlines() if isinstance(text, str) else []
     return lines[-1] if lines and lines[-1].startswith("<!-- reconciler:") else ""
 
 
 def _pull_request(env: Mapping[str, str]) -> int:
-    """The number of the pull request that a run is for, 0 for none."""
+    """Return the number of the pull request that a run is for, 0 if there is none."""
     try:
         event = json.loads(Path(env["GITHUB_EVENT_PATH"]).read_bytes())
         return int(event["pull_request"]["number"])

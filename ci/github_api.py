@@ -1,7 +1,7 @@
-"""GitHub's REST API for one repository (https://docs.github.com/rest), as far as the Action needs it.
+"""GitHub's REST API for one repository (https://docs.github.com/rest), as far as the Action needs the API.
 
-Nothing here trusts an answer to have the form that the documentation shows: users can be deleted (`user: null`),
-bodies empty, repositories renamed (301), and answers limited in rate.
+The code does not rely on the documented form of an answer: users can be deleted (`user: null`), bodies can be empty,
+repositories can be renamed (301), and requests can exceed the rate limit.
 """
 
 import time
@@ -24,7 +24,7 @@ _MOST_HOPS = 5
 _TIMEOUT_S = 30
 _TRIES = 4
 _LONGEST_WAIT_S = 90.0
-"""A limit that lasts longer than this is not waited for."""
+"""If GitHub asks for a longer wait than this, the request fails."""
 
 _REDIRECTS = (301, 302, 307, 308)
 _UNWELL = (500, 502, 503, 504)
@@ -32,9 +32,9 @@ _CHUNK_BYTES = 64 * 1024
 
 
 class ApiError(Exception):
-    """GitHub could not do what it was asked for; the words hold neither the request nor its token.
+    """GitHub did not do what was asked; the message holds neither the request nor the token.
 
-    `kind` is the status of the answer, or what went wrong; `message` is the text of GitHub, or "".
+    `kind` is the status of the answer or the name of the error. `message` is GitHub's text, or "".
     """
 
     def __init__(self, kind: str, message: str = "") -> None:
@@ -44,7 +44,7 @@ class ApiError(Exception):
 
 
 class Api:
-    """One repository. Every method raises `ApiError`."""
+    """The API of one repository. Every method raises `ApiError`."""
 
     def __init__(self, env: Mapping[str, str], token: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self._base = f"{env.get('GITHUB_API_URL') or 'https://api.github.com'}".rstrip("/")
@@ -53,13 +53,16 @@ class Api:
         self._sleep = sleep
         self._env = env
         self._session = requests.Session()
-        self._session.trust_env = False  # it would send what a netrc holds; proxies and certificates are set below
+        # requests would send credentials from a netrc file; proxies and certificates are set below
+        self._session.trust_env = False
         self._login: str | None = None
 
     def all(self, path: str, entries: str = "", **query: str | int) -> Iterator[dict[str, Any]]:
-        """Every entry of a list below the repository; `entries` names the field that holds it, "" for none.
+        """Yield every entry of a list below the repository, over all pages.
 
-        Raises `ApiError` where the list is longer than fifty pages.
+        `entries` names the field that holds the list, "" if the document itself is the list.
+
+        Raises `ApiError` if the list is longer than fifty pages.
         """
         first = self._url(path)
         url = f"{first}?{urlencode({**query, 'per_page': _PAGE, 'page': 1})}"
@@ -73,20 +76,25 @@ class Api:
             following = answer.links.get("next", {}).get("url")
             if following is None and len(found) < _PAGE:
                 return
-            # Not every server that speaks this API names the next page.
+            # Some servers that speak this API send no link to the next page.
             url = urljoin(url, following or f"{first}?{urlencode({**query, 'per_page': _PAGE, 'page': page})}")
         raise ApiError(f"{path} has more than {_MOST_PAGES * _PAGE} entries")
 
     def get(self, path: str) -> dict[str, Any]:
-        """One document below the repository."""
+        """Return one document below the repository."""
         return _document(self._answer("GET", self._url(path)))
 
     def send(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Change something below the repository; returns what it is then."""
+        """Change something below the repository; return the new version."""
         return _document(self._answer(method, self._url(path), body))
 
     def download(self, path: str, limit_bytes: int) -> bytes:
-        """The bytes of a file below the repository; wherever GitHub sends us for it, the token stays here."""
+        """Return the content of a file below the repository.
+
+        GitHub may redirect the download to another host. The token is not sent to that host.
+
+        Raises `ApiError` if the file is longer than `limit_bytes`.
+        """
         answer = self._answer("GET", self._url(path), may_leave=True)
         content = bytearray()
         try:
@@ -101,10 +109,10 @@ class Api:
         return bytes(content)
 
     def is_own(self, entry: Mapping[str, Any]) -> bool:
-        """Whether a comment or an issue was written by a program, or by whoever the token belongs to.
+        """Whether a program, or the owner of the token, wrote a comment or an issue.
 
-        The token of a workflow or of an App may not ask whose it is. What an App writes is marked as a bot's, and no
-        person's name ends as a bot's does.
+        The token of a workflow or of an App may not ask GitHub for the token's owner. An App's comments have the user
+        type `Bot`, and only the login of a bot ends with `[bot]`.
         """
         user = entry.get("user")
         if not isinstance(user, dict):
@@ -113,7 +121,7 @@ class Api:
         return user.get("type") == "Bot" or login.endswith("[bot]") or (login != "" and login == self.login())
 
     def login(self) -> str:
-        """Whose token it is, "" where it may not ask."""
+        """Return the login of the token's owner, "" if the token may not ask for its owner."""
         if self._login is None:
             try:
                 self._login = str(_document(self._answer("GET", f"{self._base}/user")).get("login", ""))
@@ -127,13 +135,13 @@ class Api:
     def _answer(
         self, method: str, url: str, body: Mapping[str, Any] | None = None, *, may_leave: bool = False
     ) -> requests.Response:
-        """The answer to a request that GitHub took, redirects followed and limits of its rate waited for."""
+        """Send a request, follow redirects, wait for rate limits, and return the successful answer."""
         for number in range(1, _TRIES + 1):
             answer = self._follow(method, url, body, may_leave=may_leave)
             if answer.ok:
                 return answer
             wait_s = _wait_s(answer, number) if _is_limited(answer) else float(2**number) / 2
-            # What was sent to be made anew may be made in spite of a 5xx.
+            # GitHub may have carried out a POST in spite of a 5xx.
             may_repeat = _is_limited(answer) or (answer.status_code in _UNWELL and method != "POST")
             if not may_repeat or number == _TRIES or wait_s > _LONGEST_WAIT_S:
                 raise ApiError(f"HTTP {answer.status_code}", _message(answer))
@@ -142,7 +150,7 @@ class Api:
         raise AssertionError("the last try returns or raises")
 
     def _follow(self, method: str, url: str, body: Mapping[str, Any] | None, *, may_leave: bool) -> requests.Response:
-        """One request, sent again as it is to wherever a renamed repository is by now."""
+        """Send one request, and send it again unchanged to the new address of a repository that was renamed."""
         for _ in range(_MOST_HOPS):
             answer = self._exchange(method, url, body)
             location = answer.headers.get("Location", "")
@@ -155,7 +163,7 @@ class Api:
         raise ApiError("GitHub sends us around in a circle")
 
     def _exchange(self, method: str, url: str, body: Mapping[str, Any] | None) -> requests.Response:
-        """One request and its answer, whose content is read when it is asked for. The token goes to GitHub alone."""
+        """Send one request; the content of the answer is read later. Only GitHub gets the token."""
         headers = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
         if self._is_at_home(url):
             headers["Authorization"] = f"Bearer {self._token}"
@@ -186,7 +194,7 @@ class Api:
 
 
 def fitted(text: str) -> str:
-    """A body that GitHub takes: where it is too long its end goes, but for the last line, which it is found by."""
+    """Shorten a body to GitHub's limit; the last line, which identifies the body, is kept."""
     if len(text) <= BODY_LIMIT:
         return text
     last = text.strip().splitlines()[-1]
@@ -195,7 +203,7 @@ def fitted(text: str) -> str:
 
 
 def _is_limited(answer: requests.Response) -> bool:
-    """Whether the answer is about how often we ask (https://docs.github.com/rest/using-the-rest-api/rate-limits)."""
+    """Whether an answer reports a rate limit (https://docs.github.com/rest/using-the-rest-api/rate-limits)."""
     if answer.status_code not in (403, 429):
         return False
     spent = answer.headers.get("X-RateLimit-Remaining") == "0"
@@ -203,7 +211,7 @@ def _is_limited(answer: requests.Response) -> bool:
 
 
 def _wait_s(answer: requests.Response, number: int) -> float:
-    """How long GitHub asks us to wait."""
+    """Return how long GitHub asks us to wait."""
     try:
         if "Retry-After" in answer.headers:
             wait_s = float(answer.headers["Retry-After"])

@@ -1,4 +1,4 @@
-"""A saved plan (stdin) as the report that GitLab shows in a merge request (stdout): counts, as for Terraform.
+"""Read a saved plan on stdin and print the report for GitLab's merge requests on stdout: counts, as for Terraform.
 
 https://docs.gitlab.com/ci/yaml/artifacts_reports/#artifactsreportsterraform
 """

@@ -1,7 +1,7 @@
-"""The plan that the merged pull request showed, found through GitHub's API, and how it differs from another one.
+"""Find the plan of the merged pull request through GitHub's API, and compare it with another plan.
 
-A run for a pull request keeps its plan as an artifact. Whoever opened the pull request may have written what is in
-it, so it is a value to compare with and nothing else.
+A run for a pull request keeps its plan as an artifact. The author of the pull request may have forged that artifact, so
+the artifact is compared and not used for anything else.
 """
 
 import io
@@ -23,9 +23,9 @@ class Reviewed(NamedTuple):
 
 
 def reviewed_plan(api: Api, commit: str, name: str) -> Reviewed | str:
-    """The plan of this name of the pull request that was merged as this commit; why there is none, in words.
+    """Return the plan with this name from the pull request that was merged as this commit.
 
-    Raises `ApiError`.
+    If there is no such plan, return the reason as text. Raises `ApiError`.
     """
     merged = [pull for pull in api.all(f"commits/{commit}/pulls") if pull.get("merged_at")]
     exact = [pull for pull in merged if pull.get("merge_commit_sha") == commit]
@@ -48,7 +48,7 @@ def reviewed_plan(api: Api, commit: str, name: str) -> Reviewed | str:
 
 
 def differences(reviewed: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    """How two plans differ, a line each; the commit that they were made at is not compared."""
+    """List the differences between two plans, one line each; the commits of the plans are not compared."""
     names = ("target", "lineage", "serial", "manifestDigest", "state", "paths", "narrowed", "allowed", "undeclared")
     words = {"manifestDigest": "the manifest is another one", "serial": "the state has moved on"}
     found = []
@@ -67,7 +67,7 @@ def differences(reviewed: Mapping[str, Any], ours: Mapping[str, Any]) -> list[st
 
 
 def _plan_in(archive: bytes) -> Mapping[str, Any]:
-    """The one plan in the archive of an artifact. Raises `ApiError` where it is none."""
+    """Return the one plan in the archive of an artifact. Raises `ApiError` if the archive holds no plan."""
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as files:
             [entry] = [entry for entry in files.infolist() if entry.filename.endswith(".json")]
