@@ -1,4 +1,7 @@
-"""A headless Chromium, spoken to through two pipes in the DevTools protocol: https://chromedevtools.github.io/devtools-protocol/"""
+"""Drive a headless Chromium through two pipes in the DevTools protocol.
+
+https://chromedevtools.github.io/devtools-protocol/
+"""
 
 import base64
 import json
@@ -10,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-"""The browser of this machine, None where it has none."""
+"""The path of the browser on this machine, None if there is none."""
 
-# Chromium reads commands from 3 and answers on 4.
+# Chromium reads commands from file descriptor 3 and answers on 4.
 _LAUNCH = """
 import fcntl, os, sys
 read, write = (fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3])
@@ -23,7 +26,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 class Browser:
-    """One tab. `faults` holds what the page wrote to its console, its exceptions and what its policy refused."""
+    """One tab. `faults` lists the page's console messages, its exceptions, and the requests that its policy refused."""
 
     def __init__(self, profile: Path) -> None:
         assert CHROMIUM is not None
@@ -64,7 +67,7 @@ class Browser:
         self._child.wait(30)
 
     def send(self, method: str, **params: Any) -> Any:
-        """Give one command and return its result."""
+        """Send one command and return its result."""
         self._number += 1
         number = self._number
         message = {"id": number, "method": method, "params": params}
@@ -79,7 +82,7 @@ class Browser:
             self._note(document)
 
     def open(self, url: str) -> None:
-        """Go to a page and wait until it is loaded."""
+        """Open a page and wait until the page is loaded."""
         self._arrived.clear()
         self.faults.clear()
         self.send("Page.navigate", url=url)
@@ -87,38 +90,38 @@ class Browser:
             self._note(self._read())
 
     def js(self, expression: str) -> Any:
-        """The value of an expression, a promise's once it is kept."""
+        """Evaluate an expression and return its value; a promise is awaited."""
         document = self.send("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in document, document["exceptionDetails"]
         return document["result"].get("value")
 
     def press(self, key: str, code: int = 0, text: str = "") -> None:
-        """Press and release one key; `code` is its Windows key code, `text` what it types."""
+        """Press and release one key; `code` is its Windows key code, `text` the text that the key types."""
         self.send("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, text=text)
         self.send("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
 
     def type(self, text: str) -> None:
-        """Type into what has the focus."""
+        """Type text into the element that has the focus."""
         self.send("Input.insertText", text=text)
 
     def look(self, width: int, height: int, *, dark: bool = False) -> None:
-        """Set the size of the window in CSS pixels, and the colours that its user prefers."""
+        """Set the size of the window in CSS pixels, and the colour scheme that the user prefers."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
 
     def screenshot(self, *, whole: bool = False) -> bytes:
-        """A PNG of what is in sight, or of the whole page."""
+        """Return a PNG of the visible part, or of the whole page."""
         shot = self.send("Page.captureScreenshot", captureBeyondViewport=whole)
         return base64.b64decode(shot["data"])
 
     def pdf(self) -> bytes:
-        """The page as it is printed."""
+        """Return the page as it is printed."""
         return base64.b64decode(self.send("Page.printToPDF", preferCSSPageSize=True)["data"])
 
     @property
     def requests(self) -> list[str]:
-        """The URLs that the page has asked for since it was opened, its own first."""
+        """Return the URLs that the page has requested since it was opened; the first URL is the page's own."""
         return [
             event["params"]["request"]["url"]
             for event in self._arrived

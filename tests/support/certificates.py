@@ -1,4 +1,4 @@
-"""Certificates of a made-up authority, in files and in the contexts of servers."""
+"""Certificates of a made-up authority, as files and as contexts for servers."""
 
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import trustme
 
 NAME = "jobs.example.test"
-"""A name that no name server knows; a proxy leads it to this machine."""
+"""A name that no name server knows; a proxy connects this name to this machine."""
 
 
 class Authority(NamedTuple):
@@ -18,7 +18,7 @@ class Authority(NamedTuple):
     file: Path
 
     def server(self, *names: str, asks_client: bool = False, expired: bool = False) -> ssl.SSLContext:
-        """A server's context with a certificate for these names; it may ask clients for one of this authority's."""
+        """Return a server's context with a certificate for these names; the server may demand a client certificate."""
         ends = datetime.now(UTC) - timedelta(days=1) if expired else None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.ca.issue_cert(*names or (NAME, "localhost", "127.0.0.1"), not_after=ends).configure_cert(context)
@@ -28,7 +28,7 @@ class Authority(NamedTuple):
         return context
 
     def client(self, folder: Path) -> tuple[Path, Path, Path]:
-        """A client's certificate, its key, and both in one file."""
+        """Make a client's certificate: return its file, the file of its key, and the file that holds both."""
         issued = self.ca.issue_cert("ada@example.test")
         paths = folder / "client.pem", folder / "client.key", folder / "both.pem"
         issued.cert_chain_pems[0].write_to_path(str(paths[0]))
@@ -38,7 +38,7 @@ class Authority(NamedTuple):
 
 
 def authority(folder: Path, name: str = "ca.pem") -> Authority:
-    """A new authority, its certificate in a file of the folder."""
+    """Make a new authority; its certificate is a file of the folder."""
     ca = trustme.CA()
     ca.cert_pem.write_to_path(str(folder / name))
     return Authority(ca, folder / name)

@@ -1,4 +1,4 @@
-"""A user's folder that is a git repository, on a server that stands outside of it."""
+"""A user's folder that is a git repository, with a server whose files lie elsewhere."""
 
 import json
 import subprocess
@@ -18,14 +18,14 @@ GIT = {
     "GIT_AUTHOR_DATE": "2026-11-21T10:00:00Z",
     "GIT_COMMITTER_DATE": "2026-11-21T10:00:00Z",
 }
-"""No one's configuration, no pipeline's environment, and one time."""
+"""The environment of git: no user's configuration, no CI variables, and fixed times."""
 
 
 class Clone(Project):
-    """One user's clone; commands are run by Ada, who is configured in it."""
+    """One user's clone; Ada is configured as its author."""
 
     def git(self, *arguments: str) -> str:
-        """Run git, which must succeed."""
+        """Run git and return its output; git must succeed."""
         done = subprocess.run(
             ["git", *arguments], cwd=self.folder, env=self.env, capture_output=True, text=True, check=False
         )
@@ -33,33 +33,33 @@ class Clone(Project):
         return done.stdout.strip()
 
     def commit(self) -> str:
-        """Commit all there is; returns the commit's id."""
+        """Commit all files; return the commit's id."""
         self.git("add", "-A")
         self.git("commit", "-qm", "change")
         return self.git("rev-parse", "HEAD")
 
     def apply(self, jobs: str, **env: str) -> Run:
-        """Write a manifest and apply it, which must succeed or end in doubt."""
+        """Write a manifest and apply it. The apply must succeed or end in doubt."""
         self.write(jobs)
         done = self.run("apply", "--yes", "--settle", "0.1", **env)
         assert done.code in (0, 5), done.out + done.err
         return done
 
     def history(self, *arguments: str) -> list[dict[str, Any]]:
-        """What `history` tells, oldest first."""
+        """The entries that `history` prints, oldest first."""
         run = self.run("history", *arguments, "--format", "json")
         assert run.code == 0, run.err
         jsonschema.validate(run.json, json.loads(schema_text("history.schema.json")))
         return list(reversed(run.json["entries"]))
 
     def outcomes(self, *arguments: str) -> list[tuple[str, str, str]]:
-        """The same as (job, verb, outcome)."""
+        """The same entries as (job, verb, outcome)."""
         return [(entry["job"], entry["verb"], entry["outcome"]) for entry in self.history(*arguments)]
 
 
 @contextmanager
 def served_clone(tmp_path: Path, *faults: str) -> Iterator[Clone]:
-    """An empty repository whose server misbehaves by these rules."""
+    """Yield an empty repository, and a server with these faults."""
     (tmp_path / "repo").mkdir()
     with sandbox_in(tmp_path, *faults) as server:
         clone = Clone(tmp_path / "repo", server)

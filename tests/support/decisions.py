@@ -1,4 +1,4 @@
-"""One job, its possible records, and the decision about it: what the tests of the rules share."""
+"""One job, its possible records, and the decision about the job: what the tests of the rules share."""
 
 from reconciler.model.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, Status
 from reconciler.rules.decide import Decision, decide
@@ -11,12 +11,12 @@ ABSENT = Record("a", Desired.ABSENT)
 
 
 def job(state: str = "running", **more: object) -> Job:
-    """The job `a` as a manifest declares it."""
+    """Return the job `a` as a manifest declares it."""
     return Job("a", "a", Desired(state), **{"config": CONFIG, **more})  # type: ignore[arg-type]
 
 
-def seen(status: Status) -> Observation:
-    """An observation of this status, with a word of the engine."""
+def observation_of(status: Status) -> Observation:
+    """Return an observation of this status, with the engine's name for the status."""
     words = {
         Status.DRAFT: "JOB_STATE_NEW",
         Status.ACTIVE: "JOB_STATE_RUNNING",
@@ -28,5 +28,5 @@ def seen(status: Status) -> Observation:
 
 
 def decided(desired: Job, record: Record | None, observed: Observation = NOT_OBSERVED) -> Decision:
-    """The decision about a job with this record."""
+    """Return the decision about a job with this record."""
     return decide(Subject(desired, record), observed)

@@ -1,12 +1,13 @@
-"""What a server may do wrong, and what it means: each row is a fault, and whether the call is lost and done."""
+"""Faults of a server: each row says whether the answer is lost and whether the work is done."""
 
 from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """A fault, and what it means: the answer is lost, or the call rejected; the work done or not.
+    """A fault, and its effect.
 
-    `sends` is how often a rejected call is sent.
+    If `lost` is set, the answer is lost; otherwise the call is rejected. `done` says whether the server did the work.
+    `sends` is how many times a rejected call is sent.
     """
 
     fault: str

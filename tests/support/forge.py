@@ -1,4 +1,4 @@
-"""A bare remote as a forge keeps it, a server, and the checkouts that runners make and throw away."""
+"""A bare remote as on a forge, a server, and the checkouts that CI runners make and throw away."""
 
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ WHO = ("-c", "user.name=ada", "-c", "user.email=ada@example.com")
 
 
 def git(folder: Path, *words: str) -> str:
-    """Run git without anyone's configuration; what it prints."""
+    """Run git without any user's configuration and return its output."""
     done = subprocess.run(
         ["git", "-c", "protocol.file.allow=always", *words],
         cwd=folder, capture_output=True, text=True, timeout=60, check=False,
@@ -27,7 +27,7 @@ def git(folder: Path, *words: str) -> str:
 
 
 class Checkout(Project):
-    """One runner's checkout; what it remembers lies beside it and is thrown away with it."""
+    """One runner's checkout; the state home lies beside the checkout and is thrown away with it."""
 
     def __init__(self, folder: Path, server: SandboxServer) -> None:
         folder.mkdir(exist_ok=True)
@@ -43,14 +43,14 @@ class Checkout(Project):
         }
 
     def commit(self, message: str = "Jobs") -> None:
-        """Commit all files, by hand, and push them."""
+        """Commit all files as a person would, and push the commit."""
         git(self.folder, "add", "--all")
         git(self.folder, *WHO, "commit", "-q", "-m", message)
         git(self.folder, "push", "-q", "origin", f"HEAD:{BRANCH}")
 
 
 class Forge:
-    """A bare remote with a branch `main`, and the service that the jobs are for."""
+    """A bare remote with a branch `main`, and the service that runs the jobs."""
 
     def __init__(self, folder: Path, server: SandboxServer) -> None:
         self.folder = folder
@@ -60,7 +60,7 @@ class Forge:
         subprocess.run(["git", "init", "-q", "--bare", "-b", BRANCH, self.remote], check=True, timeout=60)
 
     def begin(self, jobs: str) -> None:
-        """The first commit: a manifest of these jobs."""
+        """Make the first commit: a manifest of these jobs."""
         first = self.folder / "first"
         first.mkdir()
         git(first, "init", "-q", "-b", BRANCH)
@@ -70,14 +70,14 @@ class Forge:
         made.commit()
 
     def checkout(self, *options: str) -> Checkout:
-        """A fresh clone, shallow as runners make it."""
+        """Return a fresh clone; the clone is shallow, as on a runner."""
         self._checkouts += 1
         folder = self.folder / f"runner-{self._checkouts}"
         git(self.folder, "clone", "-q", "--depth=1", *options, f"file://{self.remote}", str(folder))
         return Checkout(folder, self.server)
 
     def hook(self, name: str, body: str) -> Path:
-        """Have the remote run a script of this body; `echo > the file` that is returned ends that."""
+        """Install a script with this body as a hook of the remote. Write to the returned file to switch the hook off."""
         path = self.remote / "hooks" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"#!/bin/sh\n{body}\n")
@@ -94,7 +94,7 @@ class Forge:
 
     @property
     def subjects(self) -> list[str]:
-        """What the commits of the branch say, newest first."""
+        """The subjects of the commits on the branch, newest first."""
         return git(self.remote, "log", "--format=%s", BRANCH).splitlines()
 
     @property
@@ -105,7 +105,7 @@ class Forge:
         return git(self.remote, "show", f"{BRANCH}:{path}")
 
     def state(self, path: str = "jobs.state.json") -> State | None:
-        """The state on the branch with its journal, as the next runner reads it."""
+        """The state and journal on the branch, as the next runner reads them."""
         self._checkouts += 1
         folder = self.folder / f"reader-{self._checkouts}"
         git(self.folder, "clone", "-q", "--depth=1", f"file://{self.remote}", str(folder))
@@ -114,18 +114,18 @@ class Forge:
 
     @property
     def done(self) -> list[tuple[str, str]]:
-        """What the server did, in order: (verb, job)."""
+        """The calls that the server carried out, in order: (verb, job)."""
         return [(execution.verb, execution.job_id) for execution in ledger(self.folder / "server.db")]
 
     @property
     def calls(self) -> int:
-        """How many calls that change a job the server received."""
+        """The number of calls that change a job, as the server received them."""
         return sum(call.method != "GET" for call in calls(self.folder / "server.db"))
 
 
 @contextmanager
 def forge(folder: Path, *faults: str, jobs: str = "a: {state: running}", job_seconds: float = 1000) -> Iterator[Forge]:
-    """A forge whose branch holds a manifest of these jobs, and a server that misbehaves by these rules."""
+    """Yield a forge whose branch holds a manifest of these jobs, with a server that has these faults."""
     with sandbox_in(folder, *faults, job_seconds=job_seconds) as server:
         made = Forge(folder, server)
         made.begin(jobs)

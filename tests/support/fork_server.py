@@ -1,8 +1,8 @@
-"""Programs of the tests, run in children that are forked from one which has every module loaded.
+"""Run the programs of the tests in children that are forked from a process with every module loaded.
 
-A child is a process like any other: folder, environment, files, signals and exit code are its own. Only the
-start of an interpreter is spared, which is most of what a command costs. What depends on that start
-(Python's own variables, the locale) takes a program that is started afresh.
+A child is a process like any other: the folder, environment, files, signals and exit code are its own. Only the start
+of an interpreter is saved, which is most of the cost of a command. A program that depends on the start of the
+interpreter (on the PYTHON* variables or the locale) is not forked but started.
 """
 
 import atexit
@@ -35,7 +35,7 @@ _AT_START = ("PYTHON", "LC_", "LANG")
 
 
 def can_run(command: Sequence[str], env: Mapping[str, str]) -> bool:
-    """Whether it makes no difference that all modules are loaded before a program starts, in another environment."""
+    """Whether a command may be forked, although its modules are loaded already and in another environment."""
     changed = {name for name, _ in env.items() ^ os.environ.items()}
     return sys.platform == "linux" and command[1] != "-c" and not any(name.startswith(_AT_START) for name in changed)
 
@@ -48,20 +48,20 @@ def run(
 
 
 def load_all() -> None:
-    """Have in memory what the program loads or compiles late, so that a forked child need not do so."""
+    """Load and compile everything that a program would load late, so that a forked child starts faster."""
     for module in pkgutil.walk_packages(reconciler.__path__, "reconciler."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     for name in ("deepdiff", "requests", "yaml", "jsonschema_rs", "encodings.ascii"):
         importlib.import_module(name)
-    # The manifest is valid: reading it compiles the schemas, which costs more than many a command.
+    # Parsing a valid manifest compiles the schemas, which takes longer than most commands.
     parse([("jobs.yaml", _MANIFEST)])
     gc.collect()
     gc.freeze()
 
 
 class _Server:
-    """The program that forks, and the way to it."""
+    """The process that forks, and the socket that leads to it."""
 
     def __init__(self) -> None:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -101,20 +101,24 @@ class _Server:
 
 @cache
 def _server() -> _Server:
-    """One for all tests of this program."""
+    """Return the one server for all tests of this process."""
     return _Server()
 
 
 def _next_program(channel: socket.socket) -> Sequence[str]:
-    """Fork for each request; returns in each child, with the arguments of its program, and exits with the channel."""
-    alive: dict[int, tuple[int, int]] = {}  # what is ready once a child has ended: which, and where to tell it
+    """Fork for each request; exit once the channel is closed.
+
+    Returns in each child only, with the arguments of the child's program.
+    """
+    # file descriptor that is readable once a child has ended -> the child's process id, the pipe for its exit code
+    alive: dict[int, tuple[int, int]] = {}
     while True:
         readable, _, _ = select.select([channel.fileno(), *alive], [], [])
         for ended in alive.keys() & readable:
             child, writing = alive.pop(ended)
             os.close(ended)
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            with suppress(BrokenPipeError):  # whoever asked ran out of time
+            with suppress(BrokenPipeError):  # the caller's timeout has passed
                 os.write(writing, _NUMBER.pack(code))
             os.close(writing)
         if channel.fileno() in readable:
@@ -132,7 +136,7 @@ def _next_program(channel: socket.socket) -> Sequence[str]:
 
 
 def _moved_in(request: bytes, files: Sequence[int]) -> Sequence[str]:
-    """Take the folder, environment and files of a request; returns the arguments of its program."""
+    """Take over the folder, environment and files of a request; return the arguments of its program."""
     arguments, folder, env = json.loads(request)
     for number, file in enumerate(files[:3]):
         os.dup2(file, number)
@@ -146,7 +150,7 @@ def _moved_in(request: bytes, files: Sequence[int]) -> Sequence[str]:
 
 
 def _become(arguments: Sequence[str]) -> None:
-    """Go on as the interpreter would with these arguments; never returns."""
+    """Run the program as the interpreter would with these arguments; never return."""
     try:
         match arguments:
             case ["-m", module, *_]:
@@ -158,7 +162,7 @@ def _become(arguments: Sequence[str]) -> None:
     except SystemExit as end:
         if type(end.code) is not int:
             raise
-        # All that an interpreter does as it ends, but for taking every module apart.
+        # These are the steps of an interpreter's end, without the destruction of the modules.
         for thread in threading.enumerate():
             if thread is not threading.current_thread() and not thread.daemon:
                 thread.join()

@@ -1,8 +1,8 @@
-"""As much of GitHub's REST API as the Action asks for, over a real socket, with the oddities of the real one.
+"""As much of GitHub's REST API as the Action needs, over a real socket, with the oddities of the real API.
 
-Lists come in pages that name the next one in a `Link` header; a user that was deleted is null, and so may a body be;
-a renamed repository answers 301; a body that is too long 422; a limit of the rate 403 with `Retry-After`; the archive
-of an artifact lies on another host, which refuses a request that brings GitHub's token.
+A list comes in pages, and a `Link` header names the next page. A deleted user is null, and a body may be null too. A
+renamed repository answers with 301, a body that is too long with 422, and a rate limit with 403 and `Retry-After`. The
+archive of an artifact lies on another host, which refuses a request with GitHub's token.
 """
 
 import io
@@ -23,9 +23,9 @@ BODY_LIMIT = 65_536
 class GitHub(ThreadingHTTPServer):
     """One repository, `team/jobs`.
 
-    `refuse` answers every change with that status; `writes_as` is whom the token belongs to; `login` is what /user
-    says, "" where it may not be asked. `renamed` has every request below the repository's name answered with a 301.
-    `limited` is how many requests to come are over the limit of the rate. `requests` are the methods and paths.
+    `refuse` is the status that answers every change, 0 for none. `writes_as` is the owner of the token. `login` is the
+    login that /user returns, "" if the token may not ask. If `renamed` is set, every request below the repository's
+    name gets a 301. `limited` is how many of the next requests exceed the rate limit. `requests` lists (method, path).
     """
 
     daemon_threads = True
@@ -44,7 +44,7 @@ class GitHub(ThreadingHTTPServer):
         self.renamed = False
         self.limited = 0
         self.store = ""
-        """Where the archives lie."""
+        """The URL of the host that keeps the archives."""
 
     @property
     def url(self) -> str:
@@ -56,7 +56,7 @@ class GitHub(ThreadingHTTPServer):
         return number
 
     def keep(self, name: str, head: str, plan: object, **more: object) -> int:
-        """Keep a plan as an artifact of a run at that commit."""
+        """Keep a plan as an artifact of a run at this commit."""
         number = len(self.artifacts) + 1
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -70,7 +70,7 @@ class GitHub(ThreadingHTTPServer):
         return number
 
     def merged(self, commit: str, head: str, number: int = 7) -> None:
-        """That a commit came of a pull request that was merged."""
+        """Record that a commit came from a pull request that was merged."""
         self.pulls[commit] = [
             {"number": 3, "merged_at": None, "merge_commit_sha": commit, "head": {"sha": "0" * 40}},
             {"number": number, "merged_at": "2026-01-01T00:00:00Z", "merge_commit_sha": commit, "head": {"sha": head}},
@@ -78,7 +78,7 @@ class GitHub(ThreadingHTTPServer):
 
 
 def user(login: str | None) -> dict[str, str] | None:
-    """A user as the API shows them; a deleted one is None."""
+    """Return a user as the API shows users; a deleted user is None."""
     return None if login is None else {"login": login, "type": "Bot" if login.endswith("[bot]") else "User"}
 
 
@@ -132,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
         return
 
     def _begin(self) -> str | None:
-        """The path that is asked for, None where the answer is given already."""
+        """Return the path of a request, None if the request is answered already."""
         assert self.headers["Authorization"] == f"Bearer {API_TOKEN}"
         url = urlsplit(self.path)
         self.server.requests.append((self.command, url.path))
@@ -183,7 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Store(BaseHTTPRequestHandler):
-    """Where the archives of artifacts lie: on a host that is not GitHub's."""
+    """The host of the artifacts' archives, which is not GitHub's."""
 
     def do_GET(self) -> None:
         hub: GitHub = self.server.hub  # type: ignore[attr-defined]
@@ -199,7 +199,7 @@ class _Store(BaseHTTPRequestHandler):
 
 @contextmanager
 def served_github() -> Iterator[GitHub]:
-    """A repository at GitHub, and the host that keeps its artifacts."""
+    """Yield a repository at GitHub, and the host that keeps its artifacts."""
     with GitHub() as server, ThreadingHTTPServer(("127.0.0.1", 0), _Store) as store:
         store.hub = server  # type: ignore[attr-defined]
         server.store = f"http://127.0.0.1:{store.server_address[1]}"

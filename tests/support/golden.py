@@ -1,7 +1,7 @@
-"""One realistic plan, and one manifest with faults, in every form; `python tests/support/golden.py` writes them anew.
+"""One realistic plan, and one manifest with faults, in every format; `python tests/support/golden.py` renews the files.
 
-What is kept in tests/golden is what a user gets, byte for byte. After a change that is meant, renew it,
-and review the difference as if it were code.
+The files in tests/golden are exactly what a user gets, byte for byte. After an intended change, renew the files, and
+review the difference as if it were code.
 """
 
 from collections.abc import Mapping
@@ -74,17 +74,17 @@ ALL, SOME = Selection(), Selection(("live-*", "old-*"), ("*-loader",))
 
 
 def plan(selection: Selection = ALL) -> Plan:
-    """The plan that the files show."""
+    """Return the plan that the files show."""
     return _planned(selection)[0]
 
 
 def review(selection: Selection = ALL) -> Review:
-    """The review of it."""
+    """Return the review of that plan."""
     return _planned(selection)[1]
 
 
 def files() -> Mapping[str, str]:
-    """The content of each golden file by its name."""
+    """Return the content of each golden file by the file's name."""
     try:
         parse([("jobs/faulty.yaml", (FOLDER / "faulty.yaml").read_bytes())])
         raise AssertionError("faulty.yaml has faults")

@@ -1,4 +1,4 @@
-"""Names and texts that try to break out of what they are shown in."""
+"""Names and texts that try to break out of the format that shows them."""
 
 TEXTS = (
     # HTML and XML
@@ -44,7 +44,7 @@ TEXTS = (
     "\\",
     "ends in a backslash \\",
     "$`x^2`$ and $$y$$",
-    # What a forge takes for a mention, a reference or a command
+    # Text that a forge would read as a mention, a reference or a command
     "@octocat",
     "@org/team please approve",
     "someone@example.org",
@@ -64,7 +64,7 @@ TEXTS = (
     "##[error]out",
     "##vso[task.setvariable variable=x]y",
     "%0A::error::x %25 %3A",
-    # Terminals and eyes
+    # Terminals, and text that deceives a reader
     "\x1b[31mred\x1b[0m",
     "\x1b]8;;https://evil.example\x07link\x1b]8;;\x07",
     "over\rwritten",
@@ -77,7 +77,7 @@ TEXTS = (
     "line\u2028paragraph\u2029",
     "half\ud800 and \udfff half",
     "not a character \ufffe\uffff",
-    # Words of the world
+    # Words of the world's languages
     "مهمة الليل",
     "夜間ジョブ",
     "e\u0301\u0302\u0303 stacked",

@@ -1,4 +1,4 @@
-"""Which modules a command imports."""
+"""Find the modules that a command imports."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ main()
 
 
 def imported_by(arguments: list[str], folder: Path) -> set[str]:
-    """The modules that a command has imported when it ends; it must end with 0."""
+    """Return the modules that are imported when a command ends; the command must exit with 0."""
     env = {**os.environ, "XDG_STATE_HOME": str(folder / "marks"), "XDG_CACHE_HOME": str(folder / "cache")}
     command = [sys.executable, "-c", PROGRAM, *arguments]
     run = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)

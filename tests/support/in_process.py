@@ -1,4 +1,4 @@
-"""An apply within the tests' own program: an engine, a store in real files, and what surrounds them."""
+"""Apply a plan within the process of the tests: an engine, a store in real files, and their context."""
 
 import threading
 import time
@@ -29,7 +29,7 @@ TARGET = Target("bytenite", "http://127.0.0.1/v1/customer")
 def engine_at(
     endpoint: str, timeout_s: float = 10.0, *, parallelism: int = 1, kind: type[ByteniteEngine] = ByteniteEngine
 ) -> ByteniteEngine:
-    """An engine that never waits between two calls."""
+    """Return an engine that never waits between two calls."""
     return kind(
         endpoint,
         Credentials(TOKEN),
@@ -42,7 +42,7 @@ def engine_at(
 
 
 def store_in(folder: Path, disk: OsDisk | None = None) -> FileStore:
-    """A store whose files and marks lie in this folder."""
+    """Return a store whose files and marks lie in this folder."""
     around = FileContext(
         disk or OsDisk(), str(folder / "marks"), "ada", lambda: "now", lambda: "lineage", lambda seconds: False
     )
@@ -50,7 +50,7 @@ def store_in(folder: Path, disk: OsDisk | None = None) -> FileStore:
 
 
 def planned(jobs: Mapping[str, Job], records: Mapping[str, Record]) -> tuple[Plan, Mapping[str, Subject]]:
-    """The plan for these jobs where nothing is observed, and its subjects by name."""
+    """Plan these jobs without observations; return the plan and its subjects by name."""
     matching = match_records(jobs, records)
     state = State("lineage", 0, TARGET, {})
     plan = make_plan(matching, {}, call_for, lambda name: True, state=state, manifest_digest="", commit=None, paths=[])
@@ -60,13 +60,13 @@ def planned(jobs: Mapping[str, Job], records: Mapping[str, Record]) -> tuple[Pla
 def carried_out(
     plan: Plan, subjects: Mapping[str, Subject], engine: ByteniteEngine, session: Session, *, parallelism: int = 1
 ) -> list[ActionOutcome]:
-    """What became of each action of a plan that nothing stops."""
+    """Carry out a plan to its end; return the outcome of each action."""
     ends = carry_out(plan, subjects, context_of(engine, session), parallelism=parallelism, fail_fast=False)
     return [event.outcome for ended in ends for event in ended]
 
 
 def context_of(engine: ByteniteEngine, session: Session) -> ApplyContext:
-    """The context of an apply that nothing stops and that waits for nothing."""
+    """Return the context of an apply that is never interrupted and never waits."""
     return ApplyContext(
         engine=engine,
         session=session,

@@ -1,4 +1,4 @@
-"""What the test servers on 127.0.0.1 share: they accept connections, each served by a thread of its own."""
+"""The base of the test servers on 127.0.0.1: accept connections, and serve each in a thread of its own."""
 
 import socket
 import ssl
@@ -8,10 +8,10 @@ from contextlib import suppress
 
 
 class Listener:
-    """Accepts connections, over TLS where a context is given. A subclass defines `serve`.
+    """Accepts connections, over TLS if a context is given. A subclass defines `serve`.
 
-    The threads start with `__init__`, so that a subclass sets its own attributes before it calls this one. `closing` is
-    set once the server is to end.
+    `__init__` starts the threads, so a subclass sets its own attributes before it calls `super().__init__`. `closing`
+    is set once the server is to end.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
@@ -25,11 +25,11 @@ class Listener:
         self._start(self._accept)
 
     def serve(self, connection: socket.socket) -> None:
-        """Serve one connection, which is closed afterwards. `OSError` and `ValueError` end it in silence."""
+        """Serve one connection, which is closed afterwards. `OSError` and `ValueError` end the connection silently."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Accept no more, and cut every connection."""
+        """Stop accepting, and close every connection."""
         self.closing.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -60,6 +60,6 @@ class Listener:
                 self._open.append(connection)
             self.serve(connection)
         except (OSError, ValueError):
-            pass  # one of the two went away, which many of these tests are about
+            pass  # The client or the server closed the connection; many of these tests do this on purpose.
         finally:
             connection.close()

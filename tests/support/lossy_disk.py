@@ -1,11 +1,11 @@
-"""A disk in memory that loses power: what was flushed is kept, and nothing is promised of the rest.
+"""A disk in memory that loses power: flushed data survives, and any other data may be lost or damaged.
 
-At a loss of power, each write since the file's last flush meets its fate sector by sector: kept, dropped,
-zeros or garbage; so does the file's new length. Names (create, rename, remove) since the folder's
-last flush are kept as a prefix, or as any subset: a rename is all or nothing for the new name, and
-the old one may be there still. Flushing a file says nothing of its name, flushing a folder nothing
-of its files' content. A flush that fails may have flushed anything, and what it did not is never
-flushed by a later one, though it reads as written until the power goes.
+After a loss of power, each write since the file's last flush is decided sector by sector: the sector is kept, dropped,
+zeroed or filled with garbage. The new length of the file may be lost too. Changes of names (create, rename, remove)
+since the folder's last flush survive as a prefix, or as any subset. A rename is atomic for the new name, but the old
+name may survive beside it. A flush of a file does not flush its name, and a flush of a folder does not flush the
+content of its files. A flush that fails may have flushed any part. A later flush never flushes the rest, although a
+read returns that rest until the power is lost.
 """
 
 import errno
@@ -23,11 +23,11 @@ SECTOR_BYTES = 512
 
 
 SCRIBE = Scribe(lambda: Origin("ada"), lambda: "2026-11-21T10:00:00Z", map("made-{}".format, count()).__next__)
-"""Who signs in a session that has no store."""
+"""The author and the clock of a session without a store."""
 
 
 class PowerLoss(BaseException):
-    """The machine is off: no code of the product may catch it."""
+    """The machine is off. The product must not catch this exception."""
 
 
 class _Write(NamedTuple):
@@ -49,7 +49,7 @@ class _Inode:
 
 
 class _Name(NamedTuple):
-    """One change of a folder: `path` is bound to `inode` (None removes it), and `gone` goes away with it."""
+    """One change of a folder: `path` is bound to `inode` (None removes the name), and the name `gone` is removed."""
 
     path: str
     inode: _Inode | None
@@ -57,13 +57,13 @@ class _Name(NamedTuple):
 
 
 class LossyDisk:
-    """A `Disk`. Deterministic in `random`.
+    """A `Disk`, deterministic for a given `random`.
 
-    The power goes at the tick numbered `off_at` (from 0; each operation that changes anything is
-    one), and every operation from there on raises `PowerLoss`. A flush fails with the chance
-    `failing`. `torn_sectors` lets a torn write garble the whole of each sector that it touches, bytes of
-    earlier flushes included. `before_flush` is called as a flush begins of a file that was flushed before
-    and written to since: what is written meanwhile is not part of that flush.
+    Each operation that changes the disk is a tick, counted from 0. The power is lost at the tick `off_at`, and every
+    operation from there on raises `PowerLoss`. `failing` is the probability that a flush fails. `torn_sectors` lets a
+    torn write damage the whole of each sector that the write touches, including bytes of earlier flushes.
+    `before_flush` is called when a flush begins, if the file was flushed before and written to since. Writes made in
+    that call are not part of the flush.
     """
 
     def __init__(self, random: Random) -> None:
@@ -79,7 +79,7 @@ class LossyDisk:
         self._pending_names: list[_Name] = []
 
     def tick(self) -> None:
-        """One point at which the power may go."""
+        """Count one operation; lose the power if its turn has come."""
         if self.off_at is not None and self.ticks >= self.off_at:
             self.off = True
         if self.off:
@@ -134,7 +134,7 @@ class LossyDisk:
         return isinstance(file, LossyFile) and self._names.get(path) is file.inode
 
     def names(self) -> list[str]:
-        """What is there, sorted."""
+        """Return the names of all files, sorted."""
         return sorted(self._names)
 
     def maybe_fail(self) -> None:
@@ -143,7 +143,7 @@ class LossyDisk:
             raise OSError(errno.EIO, "Input/output error")
 
     def power_up(self) -> "LossyDisk":
-        """The disk as it is found when the power is back; what is there then is there for good."""
+        """Return the disk as it is found when the power is back; everything found is durable."""
         found = LossyDisk(self.random)
         found.torn_sectors = self.torn_sectors
         names = dict(self._durable_names)
@@ -180,11 +180,12 @@ class LossyDisk:
         return survivor
 
     def _spill(self, image: bytearray, offset: int, content: bytes) -> None:
-        """Let one write meet its fate, sector by sector."""
+        """Decide the fate of one write, sector by sector."""
         random = self.random
         end = offset + len(content)
         _stretch(image, end)
-        # Often all of a write shares its fate; a sector at a time alone, few long records would stay whole.
+        # Half of the writes have one fate for all their sectors. With a fate for each sector, few long records would
+        # survive as a whole.
         shared = random.choice("kdzg") if random.random() < 0.5 else ""
         for start in range(offset - offset % SECTOR_BYTES, end, SECTOR_BYTES):
             low, high = max(start, offset), min(start + SECTOR_BYTES, end)

@@ -1,6 +1,6 @@
-"""Manifests as people write them: a strategy for files that mean something known, laid out in every way.
+"""Manifests as people write them: a hypothesis strategy for files with known meaning and any layout.
 
-Every comment holds a mark of its own, so that a test can see where it went.
+Every comment holds a unique mark, so that a test can find the comment again.
 """
 
 import json
@@ -43,7 +43,7 @@ _FIELDS = st.fixed_dictionaries(
 
 
 class Written(NamedTuple):
-    """A file, and what it says."""
+    """A file, and the jobs that it declares."""
 
     source: bytes
     value: Mapping[str, Any]
@@ -55,7 +55,7 @@ def manifests(draw: st.DrawFn) -> Written:
     names = draw(st.lists(_NAMES, min_size=1, max_size=4, unique=True))
     if draw(st.booleans()):
         names.sort()
-    ranked = draw(st.permutations(names))  # no job comes after one that ranks behind it, so there is no circle
+    ranked = draw(st.permutations(names))  # A job comes only after jobs that rank before it, so there is no circle.
     jobs = {}
     for number, name in enumerate(names):
         fields = {"id": f"{draw(_IDS)}-{number}", **draw(_FIELDS)}
@@ -73,7 +73,7 @@ def manifests(draw: st.DrawFn) -> Written:
 
 
 class _Hand:
-    """Someone who writes a file."""
+    """The writer of one file."""
 
     def __init__(self, draw: st.DrawFn) -> None:
         self._draw = draw

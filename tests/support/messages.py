@@ -1,8 +1,8 @@
-"""Every text that the program may show to a person: what its code holds as text, the help of each command, the schemas.
+"""Collect every text that the program may show: string literals, the help of each command, the schemas.
 
     python tests/support/messages.py
 
-prints all of them, a module at a time, to be read once as a whole. A part that is filled in stands in braces.
+prints all texts, a module at a time, so that a person can read them as a whole. Braces stand for a value.
 """
 
 import ast
@@ -21,7 +21,7 @@ _NO_MESSAGE = re.compile(r"(CREATE|SELECT|INSERT|PRAGMA|BEGIN)\b|[\w.]+\[.*\]$")
 
 
 def messages() -> Iterator[tuple[str, int, str]]:
-    """(module or schema, line, text) of each text; the line is 0 where there is none."""
+    """Yield (module or schema, line, text) of each text; the line is 0 if there is none."""
     for path in sorted(ROOT.rglob("*.py")):
         name = path.relative_to(ROOT).as_posix()
         for line, text in _texts(ast.parse(path.read_text(encoding="utf-8")), is_help=name.startswith("cli/")):
@@ -33,7 +33,7 @@ def messages() -> Iterator[tuple[str, int, str]]:
 
 
 def _texts(node: ast.AST, *, is_help: bool) -> Iterator[tuple[int, str]]:
-    """The texts below a node; docstrings of functions count where click shows them as help."""
+    """Yield the texts below a node. The docstring of a function counts if click shows it as help."""
     if isinstance(node, ast.JoinedStr):
         parts = (
             "{" + ast.unparse(v.value) + "}" if isinstance(v, ast.FormattedValue) else _text(v) for v in node.values

@@ -1,10 +1,10 @@
-"""What stands in for `threading.Thread` where a history must be the same each time."""
+"""A substitute for `threading.Thread`, for histories that must be the same each time."""
 
 from typing import Any
 
 
 class NoThread:
-    """A thread that can't be had, so that all is done in one: starting threads would take most of the time."""
+    """A thread that fails to start, so that one thread does everything; thread starts would take most of the time."""
 
     def __init__(self, **_: Any) -> None:
         pass

@@ -1,10 +1,10 @@
-"""The pages of the documentation, followed as a reader follows them.
+"""Follow the pages of the documentation as a reader does.
 
-On a page, a block of `sh` holds commands, and can be pasted into a shell as it stands. A block of `text` right below
-it is all that the commands print; without one they print nothing. `python tests/support/pages.py [PAGE]...` runs the
-commands of the pages, and writes what they print into the pages.
+A block of `sh` on a page holds commands, and can be pasted into a shell as it stands. A block of `text` right below
+shows everything that the commands print. Without such a block the commands print nothing. `python
+tests/support/pages.py [PAGE]...` runs the commands of the pages, and writes their output into the pages.
 
-The reader has the tool, git and a shell, and nothing else. A server, a token or a remote exists once a page makes it.
+The reader has the tool, git and a shell. Any server, token or remote must be made by the page itself.
 """
 
 import os
@@ -29,7 +29,7 @@ PORT = "8080"
 """The port of the server on the pages; a test gives the server a free one instead."""
 LONGEST_S = 120
 PROGRESS = re.compile(r" *\d+/(\d+) ")
-"""What a line of an apply begins with: how many actions are done, of how many."""
+"""The start of a line of an apply: the number of the action, and the number of all actions."""
 
 FOLLOWED: Mapping[str, tuple[str, ...]] = {
     "README.md": ("What you see", "Rehearse a bad day"),
@@ -37,14 +37,14 @@ FOLLOWED: Mapping[str, tuple[str, ...]] = {
     "docs/concepts.md": (),
     **{f"docs/how-to/{page.name}": () for page in sorted((DOCS / "how-to").glob("*.md"))},
 }
-"""The pages by path, each with the sections that are followed, in order; none stands for the whole page."""
+"""The pages by path, each with the sections that are followed, in order; no section stands for the whole page."""
 
 
 class Block(NamedTuple):
-    """Commands of a page, and what the page shows that they print.
+    """Commands of a page, and the output that the page shows for them.
 
-    `line` is where the commands begin, from 1. `shown_at` is the span of lines that are shown, from 0, as for a slice;
-    it is empty, and lies below the commands, where the page shows nothing.
+    `line` is the line where the commands begin, from 1. `shown_at` is the span of the lines of the output, from 0, as
+    in a slice. If the page shows no output, the span is empty and lies below the commands.
     """
 
     line: int
@@ -54,10 +54,10 @@ class Block(NamedTuple):
 
 
 def blocks(page: str, sections: tuple[str, ...] = ()) -> list[Block]:
-    """The blocks of these sections (none: of all) in the order in which they stand on the page.
+    """Return the blocks of these sections, in the order of the page. No section means all sections.
 
-    A block of `yaml` below a line that ends with a file's name and a colon ("`jobs.yaml`:") counts as a command that
-    writes that file.
+    A block of `yaml` counts as a command that writes a file, if the line above the block ends with the file's name and
+    a colon ("`jobs.yaml`:").
     """
     found: list[Block] = []
     lines = page.splitlines()
@@ -84,7 +84,7 @@ def blocks(page: str, sections: tuple[str, ...] = ()) -> list[Block]:
 
 
 SHELL_ON_ITS_JOBS = re.compile(r"^\[\d+\][+-]? +(Done|Exit|Terminated)|: line \d+: +\d+ (Done|Exit|Terminated) ")
-"""What a shell prints of a server that ended; each shell words it in its own way."""
+"""The shell's message about a server that ended; each shell words this message differently."""
 VARYING = (
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
     (r"\b\d{4}-\d\d-\d\d\b", "DATE"),
@@ -93,11 +93,11 @@ VARYING = (
     (r"\b(?=[0-9a-f]*[0-9])[0-9a-f]{7,64}\b", "HASH"),
     (r" +$", ""),
 )
-"""What differs from run to run, and what stands for it in a comparison."""
+"""Patterns of text that differs from run to run, each with its substitute in a comparison."""
 
 
 def stable(printed: str) -> list[str]:
-    """The lines that are printed, without what differs from run to run: times, ids, and the order of parallel calls."""
+    """Return the printed lines without their variable parts: times, ids, and the order of parallel calls."""
     text = printed.strip("\n")
     for pattern, word in VARYING:
         text = re.sub(pattern, word, text, flags=re.MULTILINE)
@@ -109,12 +109,12 @@ def stable(printed: str) -> list[str]:
 
 
 def is_shown(shown: str, printed: str) -> bool:
-    """Whether a page's text is what was printed, apart from what differs from run to run."""
+    """Whether the output on a page equals the printed output, apart from variable parts."""
     return stable(shown) == stable(printed)
 
 
 class Reader:
-    """A person who follows a page in one shell, in a folder of their own."""
+    """A person who follows a page in one shell, in a new folder."""
 
     def __init__(self, folder: Path) -> None:
         binaries, work, self._typed = folder / "bin", folder / "work", folder / "typed"
@@ -146,25 +146,26 @@ class Reader:
         )
         self._alarm = threading.Timer(LONGEST_S, self._end)
         self._alarm.start()
-        # A shell at a terminal gives each server a process group of its own, so that `kill %1` ends the server alone.
+        # A shell at a terminal puts each server into a process group of its own, so that `kill %1` ends the server
+        # alone.
         self._write("set -m\n")
 
     def leave(self) -> None:
-        """End the shell and all that was started in it."""
+        """End the shell and every process that the shell started."""
         self._alarm.cancel()
         self._end()
         self._shell.communicate()
 
     def types(self, block: Block) -> tuple[int, str]:
-        """The exit code of a block's last command, and what the block printed.
+        """Paste a block into the shell; return the exit code of the last command, and the output.
 
-        A server's output is awaited until the server has printed as much as the page shows.
+        If the page shows the output of a server, wait until the server has printed as many lines.
         """
         assert self._shell.stdout is not None
         is_server = block.commands.endswith("&")
         commands = block.commands.replace(f"--port {PORT}", "--port 0").replace(f":{PORT}/", f":{self._port}/")
         self._typed.write_text(f"{commands}\n")
-        # By `.`, so that what is typed next is not taken for the command's input.
+        # The shell sources a file, since a command would read the lines that follow it on stdin.
         self._write(f". {self._typed} < /dev/null\n")
         self._write("printf '\\n-- ended with %d, servers%s --\\n' $? \"$(printf ' %d' $(jobs -p))\"\n")
         output, code = "", None
@@ -193,7 +194,7 @@ class Reader:
 
 @contextmanager
 def a_reader(folder: Path) -> Iterator[Reader]:
-    """A reader who leaves nothing at work."""
+    """Yield a reader, and end all processes of the reader afterwards."""
     reader = Reader(folder)
     try:
         yield reader
@@ -202,7 +203,7 @@ def a_reader(folder: Path) -> Iterator[Reader]:
 
 
 def untrue(name: str, reader: Reader, found: list[Block]) -> Iterator[tuple[Block, str]]:
-    """Each block of which the page shows something else than what it prints, with that.
+    """Return each block whose output on the page is wrong, with the right output.
 
     Raises:
         AssertionError: The last command of a block failed.
@@ -215,7 +216,7 @@ def untrue(name: str, reader: Reader, found: list[Block]) -> Iterator[tuple[Bloc
 
 
 def renew(name: str) -> None:
-    """Write what is printed into a page, where the page shows something else."""
+    """Follow a page, and correct each output that the page shows wrongly."""
     page = (ROOT / name).read_text(encoding="utf-8")
     lines = page.splitlines()
     added = 0

@@ -1,6 +1,6 @@
-"""A folder with a manifest, in which the real program is run as a child, against a real server on loopback.
+"""A folder with a manifest, in which the real program runs as a child, against a real server on loopback.
 
-`Project.run` spares its start where that makes no difference (`fork_server.py`); `Project.start` does not.
+`Project.run` forks the program where that makes no difference (`fork_server.py`). `Project.start` always starts it.
 """
 
 import json
@@ -29,11 +29,11 @@ NOBODY = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
 }
-"""No one's configuration, network or pipeline: what is recorded does not depend on who runs the tests."""
+"""No user's configuration, no proxy and no CI variables: a record must not depend on who runs the tests."""
 
 
 class Run(NamedTuple):
-    """What a command left: its exit code and what it printed."""
+    """The result of a command: its exit code and its output."""
 
     code: int
     out: str
@@ -67,7 +67,7 @@ class Project:
         return f"{{engine: bytenite, endpoint: '{self.server.endpoint}'}}"
 
     def write(self, jobs: str, *, more: str = "", name: str = "jobs.yaml") -> None:
-        """Write a manifest: the lines of `jobs`, each `name: {...}`, and other top-level blocks."""
+        """Write a manifest from the lines of `jobs`, each `name: {...}`, and from other top-level blocks."""
         lines = "\n".join(f"  {line.strip()}" for line in jobs.strip().splitlines())
         text = f"apiVersion: reconciler/v1\ntarget: {self.target}\n{more}\njobs:\n{lines}\n"
         (self.folder / name).write_text(text)
@@ -103,7 +103,7 @@ class Project:
 
     @property
     def files(self) -> dict[str, bytes]:
-        """Every file of the user's; the server's own, and what the tool can make again, are left out."""
+        """Return the user's files, without those of the server and those that the tool can make again."""
         return {
             str(path.relative_to(self.folder)): path.read_bytes()
             for path in sorted(self.folder.rglob("*"))
@@ -112,7 +112,7 @@ class Project:
 
 
 def sandbox_in(folder: Path, *faults: str, job_seconds: float = 1000, **options: Any) -> SandboxServer:
-    """Return an embedded server with these faults, which keeps its database in the folder and knows any job id."""
+    """Return an embedded server with these faults; its database lies in the folder, and it accepts any job id."""
     rules = [parse_fault(fault) for fault in faults]
     database = folder / "server.db"
     return SandboxServer(
@@ -122,18 +122,18 @@ def sandbox_in(folder: Path, *faults: str, job_seconds: float = 1000, **options:
 
 @contextmanager
 def served_project(folder: Path, *faults: str, job_seconds: float = 1000) -> Iterator[Project]:
-    """A user's folder on a server that outlives the commands, keeps its database there, with these faults."""
+    """Yield a user's folder, and a server with these faults that outlives the commands."""
     with sandbox_in(folder, *faults, job_seconds=job_seconds) as server:
         yield Project(folder, server)
 
 
 def done(project: Project) -> list[tuple[str, str]]:
-    """What the server of a served project did, in order: (verb, job)."""
+    """Return the calls that the server of a project carried out, in order: (verb, job)."""
     return [(execution.verb, execution.job_id) for execution in ledger(project.folder / "server.db")]
 
 
 def no_fault_in(harness: Path, *arguments: str) -> str:
-    """Run a harness beside the tests: what it prints, which otherwise names each fault and how to see it again."""
+    """Run a harness beside the tests and return its output, which names each fault and how to reproduce the fault."""
     run = subprocess.run(
         [sys.executable, harness, *arguments],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},

@@ -1,6 +1,7 @@
-"""Proxies on 127.0.0.1: HTTP ones that forward or tunnel, and SOCKS5; each may cut or hang at any stage.
+"""Proxies on 127.0.0.1: HTTP proxies that forward or tunnel, and SOCKS5. Each can fail at any stage.
 
-A proxy leads every name to one port of this machine, so that a test may call a service by a name that nobody knows.
+A proxy connects every name to one port of this machine, so that a test can use a service name that no name server
+knows.
 """
 
 import select
@@ -18,20 +19,20 @@ DRIP_S = 0.02
 
 
 class Proxy(Listener):
-    """Where it listens, and the heads that it was sent.
+    """A proxy's address, and the request heads that the proxy received.
 
-    `stage` is where it misbehaves, "" nowhere:
+    `stage` is the stage at which the proxy fails, "" for none:
 
     "accept"      it closes each connection at once
     "silent"      it reads the request and never answers
-    "drip"        its answer to a CONNECT comes a byte at a time, and without end
-    "garbage"     it answers with no HTTP
-    "half"        it closes in the middle of its answer's head
-    "407" "502"   it answers so
-    "opened"      it closes once the tunnel is open, before a byte went through
-    "handshake"   it closes after the first bytes of the server's
-    "stalled"     it lets the first bytes of the server's through, and then no more
-    "unforwarded" it reads a request that it is to forward, and closes
+    "drip"        it answers a CONNECT one byte at a time, without end
+    "garbage"     its answer is not HTTP
+    "half"        it closes in the middle of the head of its answer
+    "407" "502"   it answers with this status
+    "opened"      it closes once the tunnel is open, before it forwards any byte
+    "handshake"   it closes after the server's first bytes
+    "stalled"     it forwards the server's first bytes, and then nothing more
+    "unforwarded" it reads a request that it should forward, and closes
     "forwarded"   it forwards a request, and closes once the service has answered
     """
 
@@ -68,7 +69,7 @@ class Proxy(Listener):
             self._forward(connection, method, target, head)
 
     def tunnel(self, connection: socket.socket) -> None:
-        """Carry bytes both ways, as far as the stage lets it."""
+        """Copy bytes in both directions, as far as the stage allows."""
         if self.stage == "opened":
             return
         with socket.create_connection(self._to) as server:
@@ -88,7 +89,7 @@ class Proxy(Listener):
                     (server if source is connection else connection).sendall(data)
 
     def _forward(self, connection: socket.socket, method: str, target: str, head: str) -> None:
-        """Forward one request with the path alone and without what is for the proxy, and close."""
+        """Forward one request with its path only and without the proxy's own headers, then close."""
         lines = [line for line in head.split("\r\n")[1:] if not line.lower().startswith("proxy-")]
         length = next((int(line[15:]) for line in lines if line.lower().startswith("content-length:")), 0)
         body = b""
@@ -108,7 +109,7 @@ class Proxy(Listener):
 
 
 class SocksProxy(Proxy):
-    """SOCKS5, with a user and a password where one is set. `asked` is what it was asked to connect to."""
+    """SOCKS5, with a user and a password if these are set. `asked` lists the addresses that clients asked for."""
 
     def __init__(self, port: int, stage: str = "", credentials: tuple[str, str] | None = None) -> None:
         self._credentials = credentials
@@ -143,7 +144,7 @@ class SocksProxy(Proxy):
 
 @contextmanager
 def running(proxy: Proxy) -> Iterator[Proxy]:
-    """A proxy for the length of the block."""
+    """Run a proxy for the length of the block."""
     try:
         yield proxy
     finally:
@@ -151,7 +152,7 @@ def running(proxy: Proxy) -> Iterator[Proxy]:
 
 
 def dripping(source: bytes) -> Callable[[socket.socket], None]:
-    """Sends bytes over and over, one at a time, for half a minute at most."""
+    """Send bytes over and over, one at a time, for at most half a minute."""
 
     def drip(connection: socket.socket) -> None:
         ends_s = time.monotonic() + 30

@@ -1,7 +1,8 @@
-"""Run a child program and decide, before each of its system calls on files and sockets, what becomes of it.
+"""Run a child program and decide the fate of each of its system calls on files and sockets.
 
-What `strace -f -e inject=...` does, with one count over all threads of the child (strace counts in each
-thread by itself) and with the bytes that are written and sent. Linux on x86-64; see `unavailable`.
+This does the work of `strace -f -e inject=...`, with two differences: the calls of all threads are counted together
+(strace counts each thread's own calls), and a call shows the bytes that it writes or sends. It needs Linux on x86-64;
+see `unavailable`.
 """
 
 import ctypes
@@ -14,7 +15,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 _SEIZE, _INTERRUPT, _SYSCALL, _POKEUSER, _SYSCALL_INFO = 0x4206, 0x4207, 24, 6, 0x420E
-_OPTIONS = 0x1 | 0x8 | 0x10 | 0x100000  # mark syscall stops, follow threads and exec, kill the child with its tracer
+# mark stops at system calls, follow threads and exec, and kill the child when its tracer ends
+_OPTIONS = 0x1 | 0x8 | 0x10 | 0x100000
 _ORIG_RAX, _RAX = 15 * 8, 10 * 8  # offsets in struct user
 _WALL = 0x40000000
 _ENTRY, _EXIT = 1, 2
@@ -27,16 +29,16 @@ _BY_DESCRIPTOR = {
 _BY_PATH = {
     82: ("rename", 0), 83: ("mkdir", 0), 87: ("unlink", 0), 257: ("openat", 1), 263: ("unlink", 1), 264: ("rename", 1)
 }  # fmt: skip
-"""The name of a call, and which argument is its path; a second one is relative to the folder that the first names."""
+"""A call's name -> the index of its path argument; a second index names the folder that the path is relative to."""
 
 _WORKING_FOLDER = 0xFFFFFF9C  # AT_FDCWD
 _CARRIES_BYTES = ("write", "pwrite64", "sendto")
 
 
 class Call(NamedTuple):
-    """One system call on a file or socket; `content` is what it carries.
+    """One system call on a file or a socket; `content` holds the bytes that the call writes or sends.
 
-    `path` is "socket" for a socket, and ends in " (deleted)" for an open file that has no name any more.
+    `path` is "socket" for a socket, and ends in " (deleted)" for an open file whose name was removed.
     """
 
     name: str
@@ -49,7 +51,7 @@ class Kill(NamedTuple):
 
 
 class Fail(NamedTuple):
-    """Let the call fail with this error number; nothing of it is done."""
+    """Let the call fail with this error number, without any effect."""
 
     number: int
 
@@ -64,7 +66,7 @@ Verdict = Kill | Fail | Signal | None
 
 
 class _Info(ctypes.Structure):
-    """`struct ptrace_syscall_info`, its largest union member spelled out."""
+    """`struct ptrace_syscall_info`, with the fields of its largest union member."""
 
     _fields_ = (
         ("op", ctypes.c_uint8),
@@ -83,7 +85,7 @@ _libc.ptrace.restype = ctypes.c_long
 
 
 def unavailable() -> str:
-    """Why children can't be traced here, "" where they can."""
+    """Return why children cannot be traced on this machine, "" if they can be."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return f"ptrace is used as on Linux, x86-64; this is {sys.platform}, {platform.machine()}"
     try:
@@ -94,7 +96,7 @@ def unavailable() -> str:
 
 
 def start(body: Callable[[], object]) -> int:
-    """Fork a child that runs `body` and exits with 0; the caller has no other threads."""
+    """Fork a child that runs `body` and exits with 0. The caller must have no other threads."""
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
@@ -111,10 +113,10 @@ def start(body: Callable[[], object]) -> int:
 def trace(
     body: Callable[[], object], folder: str, before: Callable[[Call], Verdict], after: Callable[[Call, int], None]
 ) -> int:
-    """Run `body` in a forked child and return what it exits with, a negative number where a signal killed it.
+    """Run `body` in a forked child and return its exit code, or the negative number of the signal that killed it.
 
-    `before` is asked about each call on a socket or below `folder`, `after` told its result (a
-    negative number is an error's). `body` ends by `os._exit` or by returning.
+    `before` decides each call on a socket or below `folder`. `after` gets the result of each of these calls; a negative
+    result is an error number. `body` ends by `os._exit` or by returning.
     """
     ready, go = os.pipe()
 
@@ -167,7 +169,7 @@ class _Tracer:
                 passed_on = number
             try:
                 _ptrace(_SYSCALL, thread, 0, passed_on)
-            except ProcessLookupError:  # killed meanwhile
+            except ProcessLookupError:  # killed in the meantime
                 continue
             if not begun:
                 begun = True
@@ -190,7 +192,7 @@ class _Tracer:
             self._after(call, -failure or info.number)
 
     def _apply(self, verdict: Verdict, thread: int) -> int:
-        """Carry out a verdict; returns the error number that the call is to end with, 0 for none."""
+        """Carry out a verdict; return the error number for the call, 0 for none."""
         match verdict:
             case Kill():
                 os.kill(self._child, signal.SIGKILL)
@@ -204,7 +206,7 @@ class _Tracer:
         return 0
 
     def _call(self, thread: int, info: _Info) -> Call | None:
-        """The call that a thread is about to make, None where it is of no interest."""
+        """Return the call that a thread is about to make, None if the call is not on a file or socket of interest."""
         arguments = info.arguments
         name = _BY_DESCRIPTOR.get(info.number)
         if name is not None:
@@ -251,5 +253,5 @@ def _ptrace(request: int, thread: int, address: int = 0, value: int = 0) -> None
 
 
 def words_of(number: int) -> str:
-    """An error number's name."""
+    """Return the name of an error number."""
     return errno.errorcode[number]

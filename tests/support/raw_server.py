@@ -1,4 +1,4 @@
-"""A server on 127.0.0.1 that answers with bytes as a test writes them, and notes what it was sent."""
+"""A server on 127.0.0.1 that answers with a test's own bytes, and records the requests."""
 
 import socket
 import ssl
@@ -10,11 +10,11 @@ from typing import BinaryIO, NamedTuple
 from listener import Listener
 
 Answering = Callable[["Request", socket.socket], bytes | None]
-"""Answers one request: bytes to send, or None where it dealt with the socket itself and wants it closed."""
+"""Answers one request with these bytes; None means that the function used the socket itself and wants it closed."""
 
 
 class Request(NamedTuple):
-    """One request as it came; header names in lower case."""
+    """One request as it came, with its header names in lower case."""
 
     method: str
     path: str
@@ -23,7 +23,7 @@ class Request(NamedTuple):
 
 
 class Pauses(list[float]):
-    """A `wait` that does not: it notes the seconds, and says whether a stop is asked for."""
+    """A substitute for `wait` that returns at once. It records the seconds, and returns whether a stop is requested."""
 
     def __init__(self, *, stop: bool = False) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Pauses(list[float]):
 
 
 class RawServer(Listener):
-    """Where it listens and what it was sent, in order of arrival."""
+    """A server's address, and the requests that it received, in order of arrival."""
 
     def __init__(self, answering: Answering, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         self._answering = answering
@@ -53,7 +53,7 @@ class RawServer(Listener):
                 connection.sendall(answer)
 
     def close(self) -> None:
-        """Cut every connection, and wait for the threads."""
+        """Close every connection, and wait for the threads."""
         super().close()
         for connection in self._open:
             connection.close()
@@ -76,7 +76,7 @@ def _read(source: BinaryIO) -> Request | None:
 
 @contextmanager
 def raw_server(answering: Answering, tls: ssl.SSLContext | None = None) -> Iterator[RawServer]:
-    """A server for the length of the block."""
+    """Run a server for the length of the block."""
     server = RawServer(answering, tls)
     try:
         yield server
@@ -85,14 +85,14 @@ def raw_server(answering: Answering, tls: ssl.SSLContext | None = None) -> Itera
 
 
 def answer(status: int, body: bytes | str = b"", *headers: str) -> bytes:
-    """A whole HTTP answer."""
+    """Return a complete HTTP answer."""
     content = body.encode() if isinstance(body, str) else body
     lines = [f"HTTP/1.1 {status} Words", f"Content-Length: {len(content)}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
 
 
 def always(*answers: bytes) -> Answering:
-    """The answers in turn, the last one for ever after."""
+    """Return the answers in turn, then the last answer forever."""
     left = list(answers)
     lock = threading.Lock()
 
@@ -104,6 +104,6 @@ def always(*answers: bytes) -> Answering:
 
 
 def reset(connection: socket.socket) -> None:
-    """Close with a TCP reset, as a server that crashes does."""
+    """Close a connection with a TCP reset, as a server that crashes does."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
     connection.close()

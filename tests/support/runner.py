@@ -1,4 +1,4 @@
-"""A CI service's runner: it starts a step as the service does, sends it what the service sends, and goes away."""
+"""A CI service's runner: start a step, send the signals of the service, and take the machine away."""
 
 import os
 import shutil
@@ -19,14 +19,14 @@ from launcher import launcher_in
 
 CI = ROOT / "ci"
 MARK = "RUNNER_TRACKING_ID"
-"""By this variable GitHub's runner finds what a job left running."""
+"""GitHub's runner finds the processes that a job left running by this variable."""
 
 GITHUB_STEP = f'exec "{sys.executable}" "{CI}/github.py" apply\n'
 GITLAB_STEP = f'exec "{sys.executable}" "{CI}/apply.py" --yes --push "$CI_COMMIT_BRANCH" $RECONCILER_ARGS\n'
 
 
 class Step:
-    """A step under way, in a process group of its own, with SIGINT as it is by default."""
+    """A running step, in a process group of its own, with the default action for SIGINT."""
 
     def __init__(self, checkout: Checkout, script: str, env: Mapping[str, str]) -> None:
         self.mark = uuid.uuid4().hex
@@ -52,13 +52,13 @@ class Step:
         return self.log.read_text(errors="replace")
 
     def wait(self, within_s: float) -> bool:
-        """Whether the step ends within so many seconds."""
+        """Whether the step ends within this many seconds."""
         with suppress(subprocess.TimeoutExpired):
             self.child.wait(within_s)
         return self.child.returncode is not None
 
     def program(self) -> int:
-        """The process id of reconciler, 0 where it does not run."""
+        """The process id of reconciler, 0 if it does not run."""
         for pid in self._processes():
             with suppress(OSError):
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -67,7 +67,7 @@ class Step:
         return 0
 
     def end_all(self) -> None:
-        """The machine is taken away: all processes of the step are killed, those in sessions of their own too."""
+        """Take the machine away: kill all processes of the step, including those in other sessions."""
         while pids := self._processes():
             for pid in pids:
                 with suppress(ProcessLookupError):
@@ -88,7 +88,10 @@ class Step:
 
 
 def script_step(command: str, folder: Path, env: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
-    """Run a command of the Action's script to its end. It may fail, but neither crash nor show the token of the API."""
+    """Run a command of the Action's script to its end.
+
+    The command may fail, but must not crash, and must not print the token of the API.
+    """
     done = subprocess.run(
         [sys.executable, str(CI / "github.py"), command],
         cwd=folder,
@@ -108,7 +111,7 @@ def _with_sigint() -> None:
 
 
 def github_env(checkout: Checkout) -> dict[str, str]:
-    """What GitHub sets for a step on the branch `main`; there is no token, so that its API is not asked."""
+    """Return the variables of a GitHub step on the branch `main`. There is no token, so no step uses the API."""
     return {
         "GITHUB_ACTIONS": "true",
         "GITHUB_REF": f"refs/heads/{BRANCH}",
@@ -124,12 +127,12 @@ def github_env(checkout: Checkout) -> dict[str, str]:
 
 
 def github_step(checkout: Checkout, **env: str) -> Step:
-    """The step of the Action that applies."""
+    """Return the step of the Action that applies."""
     return Step(checkout, GITHUB_STEP, github_env(checkout) | env)
 
 
 def gitlab_step(checkout: Checkout, **env: str) -> Step:
-    """The last line of the GitLab job that applies."""
+    """Return the last line of the GitLab job that applies."""
     return Step(
         checkout,
         GITLAB_STEP,
@@ -138,6 +141,6 @@ def gitlab_step(checkout: Checkout, **env: str) -> Step:
 
 
 def thrown_away(checkout: Checkout) -> None:
-    """The runner's disk is gone."""
+    """Delete the runner's disk."""
     shutil.rmtree(checkout.folder)
     shutil.rmtree(checkout.home)

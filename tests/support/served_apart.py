@@ -1,4 +1,4 @@
-"""The embedded server in a program of its own, which another server of the same files can go on from."""
+"""Run the embedded server in another process, such that a later server can continue with the same files."""
 
 import os
 import pickle
@@ -14,11 +14,11 @@ from reconciler.engines.sandbox.server import SandboxServer
 
 TOKEN = "an-access-token"
 _PIPE_BYTES = 65536
-"""So much goes through a pipe in one piece."""
+"""A pipe takes this many bytes in one piece."""
 
 
 class Server(NamedTuple):
-    """A server that runs. It ends with its holder, whose end closes the pipe that the server is asked by."""
+    """A running server. When its holder ends, the pipe `ask` closes, and the server ends too."""
 
     pid: int
     endpoint: str
@@ -26,21 +26,21 @@ class Server(NamedTuple):
     replies: int
 
     def counts(self) -> bytes:
-        """How often each fault has fired and was skipped, for a server that goes on from here."""
+        """Return how many times each fault fired or was skipped, for a server that continues from here."""
         os.write(self.ask, b"?")
         return os.read(self.replies, _PIPE_BYTES)
 
     def kill(self) -> None:
-        """Kill it at once; what it has answered is in its files."""
+        """Kill the server at once. The calls that it answered are in its files."""
         os.close(self.ask)
         os.close(self.replies)
         os.kill(self.pid, signal.SIGKILL)
-        with suppress(ChildProcessError):  # the tracer saw its end
+        with suppress(ChildProcessError):  # the tracer has already waited for the child
             os.waitpid(self.pid, 0)
 
 
 def serve(db: Path, job_seconds: float, faults: Sequence[str], port: int = 0, counts: bytes = b"") -> Server:
-    """Start a server at this port (0 takes a free one), at faults that have these counts. The caller has no threads."""
+    """Start a server whose faults have these counts; port 0 takes a free port. The caller must have no threads."""
     replies, reply = os.pipe()
     asked, ask = os.pipe()
 

@@ -1,4 +1,4 @@
-"""Play a workflow of GitHub's, as its runner does: conditions, matrices, outputs, the Action, and the scripts."""
+"""Play a GitHub workflow as GitHub's runner does: conditions, matrices, outputs, the Action, and the scripts."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ _TOKEN = re.compile(r"'[^']*'|&&|\|\||[!=]=|[!()]|[\w.*-]+")
 
 
 class Event(NamedTuple):
-    """What starts a workflow: its name, the ref and commit that it is about, and what else it tells."""
+    """The event that starts a workflow: its name, its ref and commit, and its other fields."""
 
     name: str
     ref: str
@@ -31,7 +31,7 @@ class Event(NamedTuple):
 
 
 class Played(NamedTuple):
-    """A job that ran: its name, whether it went well, and all that it printed."""
+    """A job that ran: its name, whether it succeeded, and its output."""
 
     job: str
     succeeded: bool
@@ -39,9 +39,9 @@ class Played(NamedTuple):
 
 
 def play(file: Path, event: Event, place: Forge, hub: GitHub, env: Mapping[str, str]) -> list[Played]:
-    """Run the jobs of a workflow that the event is for, once for each entry of their matrix."""
+    """Run the jobs of a workflow that the event starts, once for each entry of their matrix."""
     workflow = yaml.safe_load(file.read_text())
-    triggers = workflow[True]  # YAML 1.1 reads the key `on` so
+    triggers = workflow[True]  # YAML 1.1 reads the key `on` as true.
     assert event.name in triggers
     played = []
     for name, job in workflow["jobs"].items():
@@ -94,12 +94,12 @@ class _Job:
             context["steps"][step["id"]] = {"outputs": outputs}
 
     def _check_out(self, options: Mapping[str, str]) -> None:
-        """The newest commit of a ref that is named, else the commit of the event."""
+        """Check out the newest commit of the given ref, or else the commit of the event."""
         checkout = self._checkout = self._place.checkout()
         git(checkout.folder, "fetch", "-q", f"--depth={options.get('fetch-depth', '1')}", "origin",
             options.get("ref") or self._event.sha)  # fmt: skip
         git(checkout.folder, "checkout", "-q", "--detach", "FETCH_HEAD")
-        # What the Action would install is there already.
+        # The package that the Action would install is already installed.
         binaries = checkout.home / "reconciler" / "bin"
         binaries.mkdir(parents=True)
         for name, words in (("python", '"$@"'), ("reconciler", '-m reconciler "$@"')):
@@ -169,7 +169,7 @@ def _github(event: Event) -> dict[str, Any]:
 
 
 def _value(text: object, context: Mapping[str, Any]) -> Any:
-    """The text with its expressions replaced; the value itself where it is one expression and nothing else."""
+    """Replace the expressions in a text; if the text is a single expression, return its value unchanged."""
     if not isinstance(text, str):
         return str(text).lower() if isinstance(text, bool) else text
     whole = _EXPRESSION.fullmatch(text.strip())

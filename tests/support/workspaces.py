@@ -1,4 +1,4 @@
-"""A workspace over a manifest, a store and an engine of a test's own, in place of files and a service."""
+"""A workspace over a test's own manifest, store and engine, in place of files and a service."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,7 +15,7 @@ from reconciler.usecases.world import World
 
 
 class GivenWorkspace(Workspace):
-    """A workspace outside of any repository, whose parts are given."""
+    """A workspace outside of any repository, with given parts."""
 
     def __init__(
         self,

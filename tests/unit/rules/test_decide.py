@@ -2,7 +2,7 @@
 
 import pytest
 
-from decisions import ABORTED, ABSENT, CONFIG, RUNNING, decided, job, seen
+from decisions import ABORTED, ABSENT, CONFIG, RUNNING, decided, job, observation_of
 from reconciler.model.jobs import (
     Desired,
     Doubt,
@@ -160,7 +160,7 @@ def test_each_cell_of_the_decision_table(status: Status, column: str) -> None:
     _, desired, record = COLUMNS[column]
     want, _, words = CELLS[status][column].partition(": ")
     kind, _, verbs = want.partition(" ")
-    decision = decided(desired, record, seen(status))
+    decision = decided(desired, record, observation_of(status))
 
     assert decision.kind == ("hold" if kind == "error" else kind)
     assert words in decision.reason
@@ -253,21 +253,21 @@ def test_going_back_to_a_consumed_token_fires_nothing() -> None:
 
 
 def test_a_token_with_a_lost_record_does_not_run_a_finished_job_again() -> None:
-    assert decided(job(run_token="t"), None, seen(Status.COMPLETE)).kind == "adopt"
+    assert decided(job(run_token="t"), None, observation_of(Status.COMPLETE)).kind == "adopt"
 
 
 @pytest.mark.parametrize("status", [s for s in Status if s not in (Status.MISSING, Status.UNREADABLE)])
 @pytest.mark.parametrize(("mode", "kind"), [(OnConfigChange.NEXT_RUN, "adopt"), (OnConfigChange.HOLD, "hold")])
 def test_on_config_change_bends_the_config_column(status: Status, mode: OnConfigChange, kind: str) -> None:
     desired = job(config={"taskTimeout": 700}, on_config_change=mode)
-    assert decided(desired, RUNNING, seen(status)).kind == kind
+    assert decided(desired, RUNNING, observation_of(status)).kind == kind
 
 
 @pytest.mark.parametrize("mode", OnConfigChange)
 def test_on_config_change_does_not_bend_the_errors(mode: OnConfigChange) -> None:
     desired = job(config={"taskTimeout": 700}, on_config_change=mode)
-    assert decided(desired, RUNNING, seen(Status.MISSING)).error
-    assert decided(desired, RUNNING, seen(Status.UNREADABLE)).error
+    assert decided(desired, RUNNING, observation_of(Status.MISSING)).error
+    assert decided(desired, RUNNING, observation_of(Status.UNREADABLE)).error
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_protect_lets_a_first_run_through() -> None:
 def test_a_job_in_doubt_is_held_whatever_is_asked() -> None:
     doubt = Doubt("op", Verb.RUN, CONFIG, None, None, "2026-11-21T10:00:00Z", "HTTP 503")
     for status in Status:
-        decision = decided(job(config={"taskTimeout": 1}), Record("a", None, doubt=doubt), seen(status))
+        decision = decided(job(config={"taskTimeout": 1}), Record("a", None, doubt=doubt), observation_of(status))
         assert decision.kind == "hold"
         assert "`reconciler resolve a --applied`, or the same with `--not-applied`" in decision.reason
         assert "2026-11-21T10:00:00Z" in decision.reason

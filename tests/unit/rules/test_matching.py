@@ -1,6 +1,6 @@
 """Matching: which record belongs to which job of the manifest."""
 
-from decisions import ABSENT, CONFIG, RUNNING, seen
+from decisions import ABSENT, CONFIG, RUNNING, observation_of
 from reconciler.model.jobs import (
     NOT_OBSERVED,
     Desired,
@@ -51,5 +51,5 @@ def test_prune_deletes_the_undeclared_and_drops_its_record() -> None:
     pruned = prune(match_records({}, records), records)
     decision = decide(pruned.subjects[0], NOT_OBSERVED)
     assert (decision.kind, decision.verbs, decision.record) == ("delete", (Verb.ABORT, Verb.DELETE), None)
-    gone = decide(pruned.subjects[0], seen(Status.MISSING))
+    gone = decide(pruned.subjects[0], observation_of(Status.MISSING))
     assert (gone.kind, gone.record) == (ActionKind.FORGET, None)
