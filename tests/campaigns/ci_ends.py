@@ -1,12 +1,11 @@
-"""End a CI step that applies, in every way, at many moments; then ask the remote what it knows.
+"""End a CI step that applies, in each way and at many moments; then check that the remote knows every call.
 
     python tests/campaigns/ci_ends.py [--moments N] [--ways NAME...] [--in-turn] [--jobs N]
 
-The moments lie evenly over the time before the first call, and then over the calls. After each end the runner's disk is
-thrown away.
-What is judged is the remote, as the next runner reads it: of each call that the server received, the state on the
-branch holds the result, or the journal beside it holds the call as in doubt. Then the next runner applies, and each
-job must have been run exactly as often as was asked.
+The moments are spread evenly, first over the time before the first call, then over the calls. After each end the
+runner's disk is deleted. The harness then judges the remote, as the next runner reads the remote. For each call that
+the server received, the state on the branch must hold the result, or the journal beside the state must hold the call as
+in doubt. Then the next runner applies, and each job must have been run exactly as many times as the manifest asked for.
 """
 
 import argparse
@@ -29,21 +28,21 @@ from reconciler.state.loading import load
 from runner import Step, github_step, gitlab_step, thrown_away
 
 STEADY = "abcdef"
-"""These are run again in each round: where one is active it is aborted first."""
+"""These jobs are run again in each round. An active job is aborted first."""
 
 LATENCY_S = 0.1
 _BY_TIME = 0.25
-"""This share of the moments lies in the time before the first call, and shortly after."""
+"""The share of the moments that lie before the first call or shortly after."""
 
 _CALLS = 16
-"""So many calls a round takes."""
+"""The number of calls in a round."""
 
 DEADLINE_S = 60.0
 APPLY = ("apply", "--yes", "--push", "main", "--settle", "0.1")
 
 
 def _github_cancels(step: Step) -> None:
-    """SIGINT, 7.5 s, SIGTERM, 2.5 s, SIGKILL, to the step's process alone; then whatever is left is killed."""
+    """Send the step's own process SIGINT, SIGTERM after 7.5 s, and SIGKILL after another 2.5 s."""
     for number, grace_s in ((signal.SIGINT, 7.5), (signal.SIGTERM, 2.5), (signal.SIGKILL, 0.0)):
         with suppress(ProcessLookupError):
             step.child.send_signal(number)
@@ -52,7 +51,7 @@ def _github_cancels(step: Step) -> None:
 
 
 def _gitlab_cancels(step: Step) -> None:
-    """SIGTERM to the group, and SIGKILL to it after a while."""
+    """Send SIGTERM to the process group, wait, and send SIGKILL to the group."""
     for number, grace_s in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 0.0)):
         with suppress(ProcessLookupError):
             os.killpg(step.child.pid, number)
@@ -61,14 +60,14 @@ def _gitlab_cancels(step: Step) -> None:
 
 
 def _interrupts_the_group(step: Step) -> None:
-    """Ctrl-C at a terminal."""
+    """Send SIGINT to the process group, as Ctrl-C at a terminal does."""
     with suppress(ProcessLookupError):
         os.killpg(step.child.pid, signal.SIGINT)
     step.wait(DEADLINE_S)
 
 
 def _kills_reconciler(step: Step) -> None:
-    """As the kernel does when memory runs out."""
+    """Send SIGKILL to reconciler, as the kernel does when memory runs out."""
     if pid := step.program():
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -76,7 +75,7 @@ def _kills_reconciler(step: Step) -> None:
 
 
 def _kills_the_step(step: Step) -> None:
-    """The step's process alone; reconciler is told so by the kernel, and gets a moment."""
+    """Kill the step's own process; the kernel then signals reconciler, which gets a moment to end."""
     with suppress(ProcessLookupError):
         step.child.kill()
     step.wait(DEADLINE_S)
@@ -84,7 +83,7 @@ def _kills_the_step(step: Step) -> None:
 
 
 def _takes_the_machine_away(step: Step) -> None:
-    """All at once."""
+    """Kill all processes at once."""
     step.end_all()
 
 
@@ -103,7 +102,7 @@ class Broken(Exception):
 
 
 class Rounds:
-    """One forge, and a step on it that is ended in each round."""
+    """A forge, and one step in each round, which the harness ends."""
 
     def __init__(self, place: Forge) -> None:
         self._place = place
@@ -123,7 +122,7 @@ class Rounds:
         self._author.commit(f"Round {number}")
 
     def undisturbed_s(self, way: str) -> float:
-        """How long the step of a round takes that nobody ends."""
+        """Return how long the step of a round takes if nobody ends the step."""
         self.ask()
         step = self._start(way, self._place.checkout())
         started_s = time.monotonic()
@@ -131,7 +130,7 @@ class Rounds:
         return time.monotonic() - started_s
 
     def _await_moment(self, step: Step, share: float, took_s: float, before: int) -> bool:
-        """Wait for a moment: first by time, then by how many calls were carried out. Whether the step ended by then."""
+        """Wait for a moment, given by time or by the number of calls carried out; return whether the step has ended."""
         if share < _BY_TIME:
             return step.wait(share * took_s)
         wanted = (share - _BY_TIME) / (1 - _BY_TIME) * (_CALLS + 1)
@@ -139,11 +138,11 @@ class Rounds:
         while len(self._place.done) - before < min(int(wanted), _CALLS) and time.monotonic() < deadline_s:
             if step.wait(0.002):
                 return True
-        # Between two calls, or between the last one and the end.
+        # The moment lies between two calls, or between the last call and the end of the step.
         return step.wait((wanted % 1) * (LATENCY_S if wanted < _CALLS else took_s / 4))
 
     def end_once(self, way: str, share: float, took_s: float) -> str:
-        """One step, ended in this way at that moment. Raises `Broken`; returns what the end was like."""
+        """End one step in this way at this moment; return a description of the end. Raises `Broken`."""
         place = self._place
         self.ask()
         before = len(place.done)
@@ -153,7 +152,7 @@ class Rounds:
         WAYS[way][1](step)
         step.end_all()
         output, sent = step.output, place.done[before:]
-        # Before a line of ours runs, Python itself answers a signal so.
+        # A signal that comes before the first line of the script raises Python's own KeyboardInterrupt.
         started = bool(sent) or "Plan" in output
         _expect("Traceback" not in output or (output.endswith("KeyboardInterrupt\n") and not started), output)
         self._judge(sent, output)
@@ -170,7 +169,7 @@ class Rounds:
         return "before the first call" if not sent else f"after {len(sent)} calls"
 
     def _go_on(self, before: int, output: str) -> bool:
-        """Apply from another machine; where that names calls in doubt, settle them by the ledger. Whether it did."""
+        """Apply from another machine, and settle calls in doubt by the ledger; return whether there were any."""
         checkout = self._place.checkout()
         run = checkout.run(*APPLY)
         if run.code == 5:
@@ -190,7 +189,7 @@ class Rounds:
         return WAYS[way][0](checkout, RECONCILER_ARGS="--settle 0.1 --parallelism 2")
 
     def _judge(self, sent: Sequence[tuple[str, str]], output: str) -> None:
-        """See that each call that was carried out in this round is known on the remote."""
+        """Check that the remote knows each call that was carried out in this round."""
         known = [state for state in (self._place.state(), self._rescued()) if state is not None]
         for verb, job in sent:
             _expect(
@@ -201,14 +200,15 @@ class Rounds:
     def _knows(self, state: State, verb: str, job: str) -> bool:
         record = state.jobs.get(job)
         if record is None:
-            return verb in ("delete", "abort")  # what is deleted leaves no record once the manifest forgets it
+            # a job that was deleted leaves no record once the manifest no longer declares it
+            return verb in ("delete", "abort")
         if record.doubt is not None:
             return True
         ran = record.state is Desired.RUNNING and (job not in STEADY or str(self._round) in record.run_tokens)
         match verb:
             case "run":
                 return ran
-            case "abort":  # what follows it in a restart or a delete is known, or it is an end by itself
+            case "abort":  # an abort may be the first half of a restart or a delete, so the second half counts too
                 return ran or record.state in (Desired.ABORTED, Desired.ABSENT)
             case _:
                 return record.state is Desired.ABSENT
@@ -229,7 +229,7 @@ def _expect(holds: bool, why: str) -> None:
 
 
 def _some(ends: Sequence[tuple[str, float]]) -> list[tuple[str, float, str, str]]:
-    """End one step for each (way, share of its time): way, share, what the end was like, what is broken."""
+    """End one step for each (way, share); return (way, share, description of the end, fault or "")."""
     found = []
     rounds: Rounds | None = None
     took_s: dict[str, float] = {}
@@ -242,7 +242,7 @@ def _some(ends: Sequence[tuple[str, float]]) -> list[tuple[str, float, str, str]
                     rounds = Rounds(stack.enter_context(forge(Path(folder), *slow)))
                 took_s[way] = took_s.get(way) or rounds.undisturbed_s(way)
                 found.append((way, share, rounds.end_once(way, share, took_s[way]), ""))
-            except Exception:  # noqa: BLE001  all that goes wrong is shown at the end
+            except Exception:  # noqa: BLE001  every fault is shown at the end
                 found.append((way, share, "broken", traceback.format_exc()))
                 rounds = None
     return found

@@ -7,17 +7,20 @@
     python tests/campaigns/crash.py --signals  SIGINT, SIGTERM and SIGHUP before each call, once and twice
     python tests/campaigns/crash.py --cleaned  lock and journal are removed before each call
     python tests/campaigns/crash.py --part 2/8 --signals --all         the second eighth of a long run
-    python tests/campaigns/crash.py --scenario NAME --point K[,K]      one of them again
+    python tests/campaigns/crash.py --scenario NAME --point K[,K]      one break again
 
-What counts as a call: all that touch the user's folder, the high-water marks, or a socket. The program
-runs in a forked child that has its modules loaded, so that a history takes a tenth of a second; with
---exec it is started afresh, as a user does. Server, ledger and judge live outside of it. Each worker prepares a
-scenario once a minute, and begins every history from a copy of all files, with a server of its own.
+The crash points are the system calls on the user's folder, on the high-water marks, or on a socket. The program runs in
+a forked child with its modules loaded, so that a history takes a tenth of a second. With --exec the program is started
+afresh, as a user starts it. The server, its ledger and the judge run in other processes. Each worker prepares a
+scenario once a minute. Every history begins from a copy of all files of that preparation, with a server of its own.
 
-After each break: every call that was sent had its intent on disk, before the journal ever failed; every
-execution has a result or an intent on record; applying again (a person settling what is named as in
-doubt) ends with everything done as asked, each run once; the state says what the ledger says; the
-history tells of every execution once; one more apply and a plan change nothing.
+After each break these rules are checked:
+
+- Each call that was sent had its intent on disk, and no call was sent after the journal had failed.
+- Each execution has a result or an intent on record.
+- Further applies, with a person who settles the calls in doubt, end with everything done as asked, each run once.
+- The state agrees with the ledger, and the history lists each execution once.
+- One more apply and a plan change nothing.
 """
 
 import argparse
@@ -55,27 +58,26 @@ from reconciler.state.loading import load
 
 DEADLINE_S = 120
 ROUNDS = 6
-"""So many applies are enough for any history to come to rest."""
+"""Any history comes to rest within this many applies."""
 
 CANNOT_READ = ("read:404", "list:404")
 APPLY = ("apply", "--yes", "--settle", "0.1")
 
 
 class Step(NamedTuple):
-    """A manifest and a command on it that succeed; no command where `arguments` is empty."""
+    """A manifest and a command on it that succeeds; there is no command if `arguments` is empty."""
 
     jobs: str
     arguments: tuple[str, ...] = APPLY
 
 
 class Scenario(NamedTuple):
-    """What was done before, what is asked now, and what must be true in the end.
+    """The steps before the apply, the apply, and the expected end.
 
-    `runs` is how often each job is run in all, `final` what is recorded of it, `faults` how the server
-    misbehaves. `lose` names files that are lost before the apply. `killed_after` kills the
-    last preparation once the server has done its first call of this verb. `checkpoint_bytes` is the length
-    from which on the journal is folded. A job is active for `job_seconds`; only where it has ended does the
-    server carry out a second run.
+    `runs` is the expected number of runs of each job, and `final` the expected records. `faults` are the server's
+    faults. `lose` names files that are removed before the apply. `killed_after` kills the last step of the preparation,
+    once the server has carried out its first call of this verb. A journal of `checkpoint_bytes` or more is folded into
+    the state. A job is active for `job_seconds`, and only a job that has ended can be run again.
     """
 
     before: tuple[Step, ...]
@@ -92,7 +94,7 @@ class Scenario(NamedTuple):
 
 
 _AFRESH = (*APPLY, "--state", "jobs.state.json")
-"""An apply that takes a lost state at its word: without --state it is refused, as the history tells of one."""
+"""An apply that may start a lost state anew. Without --state it is refused, as the history shows the loss."""
 
 RUNNING, ABORTED, ABSENT = Desired.RUNNING, Desired.ABORTED, Desired.ABSENT
 _ONE = "a: {state: running}"
@@ -213,11 +215,11 @@ SCENARIOS: Mapping[str, Scenario] = {
 
 
 class Broken(Exception):
-    """A rule does not hold; the message says which and what was seen."""
+    """A rule does not hold. The message names the rule and the evidence."""
 
 
 class Ended(NamedTuple):
-    """What a command left."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -225,10 +227,10 @@ class Ended(NamedTuple):
 
 
 class Break(NamedTuple):
-    """One way to break the apply: at which call, and what becomes of it there.
+    """One way to break the apply: at which call, and what happens there.
 
-    `points` are numbers of calls: the second is one of the apply that follows. `number` is an error's or a
-    signal's, 0 for a kill; `again` fails every call from there on, or sends the signal twice.
+    `points` are numbers of calls. The second point belongs to the apply that follows. `number` is the number of an
+    error or a signal, 0 for a kill. `again` fails every later call too, or sends a second signal.
     """
 
     scenario: str
@@ -245,7 +247,11 @@ class Break(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What came of one break: whether its point was reached, doubts a person settled, and the fault found."""
+    """The result of one break.
+
+    `reached` says whether the apply reached the point, `settled` how many doubts a person settled. `fault` is "" if
+    every rule holds.
+    """
 
     broken: Break
     reached: bool
@@ -255,10 +261,10 @@ class Verdict(NamedTuple):
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TAKES_THE_LOCK = 4
-"""So many calls take the lock."""
+"""The number of calls that take the lock."""
 
 _CLEAN = -1
-"""In place of a number: the files that git does not track are removed."""
+"""Stands for a break that removes the files that git does not track."""
 
 _DISK_CALLS = ("write", "pwrite64", "fdatasync", "fsync", "rename", "fallocate", "ftruncate", "openat", "unlink",
                "mkdir", "flock", "fchmod")  # fmt: skip
@@ -267,7 +273,7 @@ _REQUEST = re.compile(rb"(POST|DELETE) [^ ]*/jobs/([^ /]+)(?:/(run|abort))? ")
 
 
 class Witness:
-    """Follows the calls of one apply: counts them, and checks that each request had its intent on disk."""
+    """Follows the calls of one apply: counts the calls, and checks that each request had its intent on disk."""
 
     def __init__(self, decide: Callable[[int, ptrace.Call], ptrace.Verdict]) -> None:
         self._decide = decide
@@ -329,14 +335,14 @@ class Witness:
 
 
 def _entries(content: bytes) -> Iterator[Any]:
-    """The records in a piece of a journal, read without the product's help."""
+    """Yield the records in a piece of a journal, without the product's own reader."""
     for line in content.split(b"\n"):
         if line.count(b" ") >= 2:
             yield json.loads(line.split(b" ", 2)[2])
 
 
 class History:
-    """One server, one user's folder, and what happens there."""
+    """One server and one user's folder, from the preparation to the check of the end."""
 
     def __init__(
         self,
@@ -367,11 +373,11 @@ class History:
         self._server.kill()
 
     def prepared(self, copy: Path) -> "Prepared":
-        """What a history that begins from a copy of the files must know besides, once this one is prepared."""
+        """Describe this history, once it is prepared, for histories that begin from a copy of its files."""
         return Prepared(copy, self._server.counts(), self._executions_before, self.settled, time.monotonic())
 
     def prepare(self) -> None:
-        """All that comes before the apply that is broken."""
+        """Play all steps before the apply that is broken."""
         *steps, last = (*self._scenario.before, Step(self._scenario.jobs, ()))
         for step in steps:
             self._write(step.jobs)
@@ -398,7 +404,7 @@ class History:
     def trace(
         self, arguments: Sequence[str], decide: Callable[[int, ptrace.Call], ptrace.Verdict]
     ) -> tuple[Ended, Witness]:
-        """Run a command, deciding about each of its calls; then wait until the server has seen all that was sent."""
+        """Run a command, decide each of its calls, and wait until the server has received all requests."""
         seen_before = len(calls(self._db))
         witness = Witness(decide)
         code = ptrace.trace(lambda: self._program(arguments), str(self._folder), witness.before, witness.after)
@@ -410,17 +416,17 @@ class History:
         return self._ended(code), witness
 
     def clean(self) -> None:
-        """Remove what git does not track."""
+        """Remove the files that git does not track."""
         for name in ("jobs.state.json.lock", "jobs.state.json.journal"):
             (self._folder / name).unlink(missing_ok=True)
 
     @property
     def has_kept(self) -> bool:
-        """Whether a journal was kept for a person to take in."""
+        """Whether a journal was kept for a person to accept."""
         return any(self._folder.glob("*.kept*"))
 
     def check_record(self) -> None:
-        """Every execution since the preparation has a result or an intent on record."""
+        """Check that each execution since the preparation has a result or an intent on record."""
         jobs = self._state().jobs
         by_id = {record.id: record for record in jobs.values()}
         for execution in self._ledger()[len(self._executions_before) :]:
@@ -431,7 +437,7 @@ class History:
             _require(_tells(record, last), f"{last.verb} of {last.job_id} was done, and the record is {record}")
 
     def converge(self) -> None:
-        """Apply until nothing is left to do, settling doubts as a person would; then look at everything."""
+        """Apply until nothing is left to do, settle doubts as a person would, and check all rules of the end."""
         for _ in range(ROUNDS):
             ended = self.run(*self._scenario.again)
             output = ended.out + ended.err
@@ -445,7 +451,8 @@ class History:
                 assert record.doubt is not None
                 for word in (f"resolve {name} ", str(record.doubt.verb)):
                     _require(word in output, f"exit 5 does not say {word!r}: {output}")
-            # A call that the engine can tell of is settled by the next apply itself; a person is the last resort.
+            # The next apply settles a call by itself if the engine can observe it. A person settles only what stays in
+            # doubt.
             if doubtful and all(name in self._unsettled for name in doubtful):
                 self._resolve_all()
             self._unsettled = frozenset(doubtful)
@@ -461,7 +468,7 @@ class History:
             ran = [execution for execution in executions if execution.job_id == job_id and execution.verb is Verb.RUN]
             _require(len(ran) == count, f"{job_id} was run {len(ran)} times, and {count} were asked for")
         records = self._state().jobs
-        # A spent record is dropped with the next write of the state, and causes none.
+        # The next write of the state drops a spent record. No write is made for that alone.
         spent = {name for name, record in records.items() if record.state is ABSENT} - self._scenario.final.keys()
         found = {name: record.state for name, record in records.items() if name not in spent}
         _require(found == self._scenario.final, f"the state says {found}")
@@ -480,7 +487,7 @@ class History:
         _require(plan.code == 0 and kinds <= {"noop"}, f"the plan is not empty: {plan.out}")
 
     def _check_history(self, executions: Sequence[Execution]) -> None:
-        """Each execution is told once, as done or as settled so; and nothing that was not executed is."""
+        """Check that the history lists each execution once, as done or as settled so, and no other execution."""
         text = (self._folder / "jobs.history.jsonl").read_text()
         lines = [line for line in map(json.loads, text.splitlines()) if line["verb"] in {verb.value for verb in Verb}]
         settled = {line["op"]: line["outcome"] for line in lines if line["outcome"] in ("applied", "not-applied")}
@@ -496,7 +503,8 @@ class History:
             (execution.job_id, execution.verb is Verb.RUN) for execution in executions
         )  # to abort a draft deletes it
         if any("drain" in fault for fault in self._scenario.faults):
-            # Two looks during a drain find no trace of an abort. It is then told as not done, and sent again.
+            # If two observations during a drain show no trace of an abort, the history lists the abort as not done, and
+            # the abort is sent again.
             _require(counted <= done, f"the history tells {counted}, and the ledger {done}: {text}")
             counted, done = (Counter({key: n for key, n in each.items() if key[1]}) for each in (counted, done))
         _require(counted == done, f"the history tells {counted}, and the ledger {done}: {text}")
@@ -504,7 +512,7 @@ class History:
         _require(checked.code == 0, f"the history is not whole: {checked.out}")
 
     def _resolve_all(self) -> None:
-        """Settle each doubt by what the ledger says, as a person would who looked the job up."""
+        """Settle each doubt by the ledger, as a person would who looks the job up."""
         for name, record in self._state().jobs.items():
             if record.doubt is None:
                 continue
@@ -534,7 +542,7 @@ class History:
         return ledger(self._db)
 
     def _files(self) -> dict[str, bytes]:
-        """The user's files; the marks lie elsewhere."""
+        """Return the user's files; the marks lie elsewhere."""
         return {path.name: path.read_bytes() for path in self._folder.iterdir() if path.is_file()}
 
     def _write(self, jobs: str) -> None:
@@ -546,7 +554,7 @@ class History:
 
     @staticmethod
     def _kill_after(verb: Verb) -> Callable[[int, ptrace.Call], ptrace.Verdict]:
-        """Kill before the first result of this verb is written: the server did it, and nobody noted that."""
+        """Kill the program before it writes the first result of this verb: the call is done but not recorded."""
         sent: list[str] = []
 
         def decide(_: int, call: ptrace.Call) -> ptrace.Verdict:
@@ -558,12 +566,12 @@ class History:
         return decide
 
     def _program(self, arguments: Sequence[str]) -> None:
-        """Become the program; never returns."""
+        """Turn this process into the program; never return."""
         signal.alarm(DEADLINE_S)
-        for number in _SIGNALS:  # what a shell ignores for a harness in its background would be ignored here too
+        for number in _SIGNALS:  # a shell's background job ignores SIGINT, and the program would inherit that
             signal.signal(number, signal.SIG_DFL)
         if not self._fresh_program:
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # as an interpreter begins
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # as an interpreter does at its start
         os.chdir(self._folder)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
@@ -596,7 +604,7 @@ class History:
 
 
 def _tells(record: Record | None, last: Execution | None) -> bool:
-    """Whether a record says of a job what the ledger says it came to."""
+    """Whether a record agrees with the last execution of its job."""
     match last.verb if last else None:
         case None:
             return record is None or record.state in (ABORTED, ABSENT)
@@ -605,7 +613,7 @@ def _tells(record: Record | None, last: Execution | None) -> bool:
             return record is not None and record.state is RUNNING and dict(record.config) == dict(last.config)
         case Verb.ABORT:
             return record is not None and record.state is ABORTED
-        case Verb.DELETE:  # an abort deletes a draft; pruned, a job is on record no more
+        case Verb.DELETE:  # to abort a draft deletes it; after a prune a job has no record
             return record is None or record.state in (ABSENT, ABORTED)
 
 
@@ -615,7 +623,7 @@ def _require(holds: bool, otherwise: str) -> None:
 
 
 class Prepared(NamedTuple):
-    """What a scenario came to before the apply that is broken: a copy of all files, and what no file says."""
+    """A scenario after its preparation: a copy of all files, and the values that no file holds."""
 
     copy: Path
     counts: bytes
@@ -625,10 +633,11 @@ class Prepared(NamedTuple):
 
 
 class Ground:
-    """Where the histories of one scenario take place, one after the other, in one folder and at one port.
+    """The place where the histories of one scenario run in turn: one folder and one port.
 
-    The scenario is prepared once, and again when what was prepared is `_STALE_S` old: jobs are active for a while only.
-    Where the time between the preparation and the apply matters, each history has a preparation of its own.
+    The scenario is prepared once, and again when the preparation is `_STALE_S` old, since jobs are active for a limited
+    time. If a scenario depends on the time between the preparation and the apply, each history has a preparation of its
+    own.
     """
 
     def __init__(self, name: str, room: Path, *, fresh_program: bool) -> None:
@@ -640,7 +649,7 @@ class Ground:
         self._folder = self._room / "now"
         self._prepared: Prepared | None = None
         self._port = socket.socket()
-        # Bound, it keeps the port from others while no server has it; it does not listen, so a server may.
+        # A bound socket reserves the port while no server runs. The socket does not listen, so that a server may.
         self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._port.bind(("127.0.0.1", 0))
 
@@ -649,7 +658,7 @@ class Ground:
         shutil.rmtree(self._room)
 
     def history(self) -> History:
-        """A history that is prepared. Raises `Broken` where the preparation fails."""
+        """Return a prepared history. Raises `Broken` if the preparation fails."""
         if self._is_urgent:
             history = self._begun()
         else:
@@ -666,12 +675,12 @@ class Ground:
         shutil.rmtree(copy, ignore_errors=True)
         with self._begun() as history:
             prepared = history.prepared(copy)
-        # Without the server: what it has committed is in its files, as after any kill.
+        # The server has been killed. Everything that it committed is in its files, as after any kill.
         shutil.copytree(self._folder, copy)
         return prepared
 
     def _begun(self) -> History:
-        """A history with a preparation of its own."""
+        """Return a history with a preparation of its own."""
         self._clear()
         history = self._new(None)
         try:
@@ -694,7 +703,7 @@ class Ground:
 _STALE_S = 60.0
 
 _grounds: list[Ground] = []
-"""The one that this worker is on, or none."""
+"""The ground that this worker uses, if any."""
 
 
 def _ground(name: str, *, fresh_program: bool = False) -> Ground:
@@ -707,14 +716,14 @@ def _ground(name: str, *, fresh_program: bool = False) -> Ground:
 
 @cache
 def _room() -> Path:
-    """The folder of all workers, which goes away with the first of them to ask."""
+    """Return the folder of all workers; it is removed when the process that made it ends."""
     folder = tempfile.TemporaryDirectory(prefix="crash-", dir=_ROOM)
     atexit.register(folder.cleanup)
     return Path(folder.name)
 
 
 def judge(broken: Break, *, fresh_program: bool = False) -> Verdict:
-    """Live through one break, from the preparation to the last look."""
+    """Play one history with this break, from the preparation to the check of the end."""
     try:
         begun = _ground(broken.scenario, fresh_program=fresh_program).history()
     except Broken as fault:
@@ -765,7 +774,7 @@ def _decider(broken: Break, point: int, history: History) -> Callable[[int, ptra
             if number != point:
                 return None
             history.clean()
-            return ptrace.Signal(0)  # which asks whether the program is there, and does nothing to it
+            return ptrace.Signal(0)  # signal 0 has no effect on the program
         if number < point or (number > point and not broken.again):
             return None
         if number > point + 1 and broken.number in _SIGNALS:
@@ -785,10 +794,10 @@ def _failing(number: int) -> Sequence[str]:
 
 
 def calls_of(name: str) -> list[ptrace.Call]:
-    """The calls that a scenario's apply makes where nothing breaks it."""
+    """Return the calls of a scenario's apply that nothing breaks."""
     found: list[ptrace.Call] = []
     with (
-        suppress(Broken),  # what is judged then will tell
+        suppress(Broken),  # the histories that follow report the fault
         _ground(name).history() as history,
     ):
         history.trace(SCENARIOS[name].arguments, lambda _, call: found.append(call))
@@ -796,7 +805,7 @@ def calls_of(name: str) -> list[ptrace.Call]:
 
 
 def breaks(kind: str, name: str, found: Sequence[ptrace.Call], sample: int, chance: random.Random) -> list[Break]:
-    """The breaks of one kind for one scenario: all, or where `sample` is not 0 so many of them."""
+    """Return the breaks of one kind for one scenario: `sample` of them, or all if `sample` is 0."""
     points = range(len(found))
     match kind:
         case "kill":
@@ -808,7 +817,8 @@ def breaks(kind: str, name: str, found: Sequence[ptrace.Call], sample: int, chan
                 Break(name, (at,), number, again) for at in points for number in _SIGNALS for again in (False, True)
             ]
         case "cleaned":
-            # Until the lock is taken, nobody has read the journal that a killed apply left: it is the only copy.
+            # Before the lock is taken, the journal of a killed apply is the only copy and has not been read, so it is
+            # not removed.
             first = _TAKES_THE_LOCK if SCENARIOS[name].killed_after else 0
             every = [Break(name, (at,), _CLEAN) for at in points[first:]]
         case _:
@@ -824,25 +834,25 @@ def breaks(kind: str, name: str, found: Sequence[ptrace.Call], sample: int, chan
 
 
 _NEVER = 10**9
-"""No apply makes so many calls: what is judged is one that nothing breaks."""
+"""No apply makes this many calls, so a break at this point leaves the apply unbroken."""
 
 _ROOM = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-"""A disk without a platter: what was written survives a kill anywhere."""
+"""A file system in memory: a kill loses nothing that was written."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="only this one; may be repeated")
-    parser.add_argument("--sample", type=int, default=5, metavar="N", help="so many breaks of each scenario [5]")
-    parser.add_argument("--all", action="store_true", help="every one of them")
-    parser.add_argument("--seed", type=int, default=None, metavar="S", help="of the sample; a new one is printed")
+    parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="this scenario only; may be repeated")
+    parser.add_argument("--sample", type=int, default=5, metavar="N", help="how many breaks of each scenario [5]")
+    parser.add_argument("--all", action="store_true", help="every break")
+    parser.add_argument("--seed", type=int, default=None, metavar="S", help="seed of the sample; a new seed is printed")
     parser.add_argument(
-        "--part", type=tally.part, default=tally.Part(), metavar="K/N", help="this part of N alone [1/1]"
+        "--part", type=tally.part, default=tally.Part(), metavar="K/N", help="part K of N equal parts [1/1]"
     )
     kind = parser.add_mutually_exclusive_group()
     for word in ("twice", "faults", "signals", "cleaned"):
         kind.add_argument(f"--{word}", dest="kind", action="store_const", const=word, default="kill")
-    parser.add_argument("--point", metavar="K[,K]", help="this break alone")
+    parser.add_argument("--point", metavar="K[,K]", help="this break only")
     parser.add_argument("--number", type=int, default=0, help="with --point: the error's or signal's number")
     parser.add_argument("--again", action="store_true", help="with --point: every later call too, or a second signal")
     parser.add_argument("--exec", dest="fresh", action="store_true", help="start the program afresh each time")
@@ -855,7 +865,7 @@ def main() -> int:
     seed = random.randrange(10**6) if given.seed is None else given.seed
     names = given.scenario or list(SCENARIOS)
     fork_server.load_all()
-    _room()  # before the workers are forked, so that it is theirs too
+    _room()  # before the workers are forked, so that all of them share the folder
     if given.point:
         assert len(names) == 1, "--point goes with one --scenario"
         points = tuple(map(int, given.point.split(",")))
@@ -866,7 +876,7 @@ def main() -> int:
     totals = [0, 0, 0, 0]
     started_s = time.monotonic()
     with ProcessPoolExecutor(given.workers, mp_context=get_context("fork")) as pool:
-        # All at once, and not a scenario after the other: much of a history is waiting.
+        # All scenarios run at once, since a history spends much of its time waiting.
         begun = []
         for name, found in zip(names, pool.map(calls_of, names), strict=True):
             todo = breaks(given.kind, name, found, 0 if given.all else given.sample, random.Random(f"{seed}/{name}"))

@@ -1,10 +1,10 @@
-"""Feed the readers of untrusted bytes with what atheris makes up, guided by the code that it reaches.
+"""Fuzz the readers of untrusted bytes with atheris, guided by code coverage.
 
-    python tests/campaigns/fuzz.py --seconds N [--target NAME]... [--seed S]  each so long, in its own process
+    python tests/campaigns/fuzz.py --seconds N [--target NAME]... [--seed S]  each target for N seconds, in a process
     python tests/campaigns/fuzz.py --target NAME --input FILE                 one saved input again
 
-What each target asserts stands in `fuzz_targets.py`. Corpora and findings are kept under .fuzz/NAME, so that
-the next run goes on from there. Exits with 1 where something was found.
+The assertions of each target stand in `fuzz_targets.py`. Corpora and findings are kept under .fuzz/NAME, so that the
+next run continues with the corpus. The exit code is 1 if a target has a finding.
 """
 
 import argparse
@@ -24,11 +24,11 @@ from typing import Any, NamedTuple, NoReturn
 NAMES = ("manifest", "schema", "state", "journal", "session", "answer", "observation", "text")
 INSTRUMENTED = ["reconciler"]
 SLOW_S = 20
-"""An input that takes longer is a finding too."""
+"""An input that takes longer than this is a finding too."""
 
 
 class Report(NamedTuple):
-    """What became of one target; `finding` is the input that was saved, None for none."""
+    """The result of one target; `finding` is the input that was saved, None if there is none."""
 
     name: str
     inputs: int
@@ -69,7 +69,7 @@ def fuzz(name: str, seconds: int, seed: int, room: Path) -> Report:
 
 
 def run_child(name: str, seconds: int, seed: int, folder: Path) -> NoReturn:
-    """Be the child: instrument what is fuzzed as it is imported, then fuzz until the time is over."""
+    """Run in the child: instrument the product as it is imported, then fuzz until the time is over."""
     atheris: Any = importlib.import_module("atheris")
     with atheris.instrument_imports(include=INSTRUMENTED):
         targets = importlib.import_module("fuzz_targets")
@@ -106,7 +106,7 @@ def _escaped(word: str) -> str:
 
 
 def show(reports: list[Report]) -> None:
-    """The table, and each finding with how to see it again."""
+    """Print the table, and each finding with the command that reproduces it."""
     row = "{:12} {:>12} {:>9} {:>7} {:>8}  {}"
     print(row.format("target", "inputs", "seconds", "edges", "corpus", ""))
     for r in reports:
@@ -120,13 +120,13 @@ def show(reports: list[Report]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--seconds", type=int, default=60, metavar="N", help="so long for each target [60]")
-    parser.add_argument("--target", action="append", choices=NAMES, help="only this one; may be repeated")
-    parser.add_argument("--seed", type=int, default=None, metavar="S", help="a new one is printed")
-    parser.add_argument("--input", type=Path, metavar="FILE", help="try this input alone")
+    parser.add_argument("--seconds", type=int, default=60, metavar="N", help="seconds for each target [60]")
+    parser.add_argument("--target", action="append", choices=NAMES, help="this target only; may be repeated")
+    parser.add_argument("--seed", type=int, default=None, metavar="S", help="seed of the run; a new seed is printed")
+    parser.add_argument("--input", type=Path, metavar="FILE", help="try this input only")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="targets at once")
     parser.add_argument(
-        "--room", type=Path, default=Path(".fuzz"), metavar="DIR", help="for corpora and findings [.fuzz]"
+        "--room", type=Path, default=Path(".fuzz"), metavar="DIR", help="folder of corpora and findings [.fuzz]"
     )
     parser.add_argument("--child", choices=NAMES, help=argparse.SUPPRESS)
     given = parser.parse_args()

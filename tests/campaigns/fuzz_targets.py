@@ -1,6 +1,6 @@
-"""What `fuzz.py` feeds with bytes: each target takes any, and says by an `AssertionError` what does not hold.
+"""The targets of `fuzz.py`: each target accepts any bytes, and raises `AssertionError` if a rule does not hold.
 
-A target is a pure function of its input, so that a saved input shows the same again.
+A target is a pure function of its input, so that a saved input reproduces a finding.
 """
 
 import json
@@ -61,7 +61,7 @@ _STATE = State(
 
 
 class FuzzTarget(NamedTuple):
-    """One target. `seeds` are real examples; `words` are pieces that its input is made of."""
+    """One target. `seeds` are real examples; `words` are pieces that inputs are built from."""
 
     run: Callable[[bytes], None]
     seeds: Sequence[bytes]
@@ -76,7 +76,7 @@ _JUDGES = [(Validator(schema), Draft202012Validator(schema)) for schema in _SCHE
 
 
 def schema(content: bytes) -> None:
-    """jsonschema-rs and jsonschema agree on a value; what both refuse has a reason, and jsonschema gives its place."""
+    """jsonschema-rs and jsonschema agree on a value. A value that both refuse gets a reason and a place."""
     document = read(content, "f")
     if not document.whole or document.faults:
         return
@@ -94,7 +94,7 @@ def schema(content: bytes) -> None:
 
 
 def manifest(content: bytes) -> None:
-    """What both parsers read they read alike; each fault has its place; what is accepted keeps to its own rules."""
+    """The two parsers agree, each fault has its place, and a manifest that is accepted obeys its own rules."""
     documents = [read(content, "f", libyaml) for libyaml in (True, False) if LIBYAML or not libyaml]
     for document in documents:
         assert document.whole or document.faults, "it was not read, and nothing says why"
@@ -160,7 +160,7 @@ def _assert_within(position: tuple[str, int, int], content: bytes) -> None:
 
 
 def state(content: bytes) -> None:
-    """As it came, with the digest that it should have, and as `state accept` reads it."""
+    """Read the input as a state: as it is, with a correct digest, and as `state accept` reads it."""
     _state_or_refusal(codec.decode, content)
     _state_or_refusal(codec.decode_unchecked, content)
     rest = content.split(b"\n", 2)[2] if codec.stated_digest(content) else content
@@ -168,7 +168,7 @@ def state(content: bytes) -> None:
 
 
 def signed(rest: bytes) -> bytes:
-    """A state file with the digest of what follows it."""
+    """Return a state file with a correct digest."""
     return b'{\n  "digest": "sha256:' + codec.digest_of(rest).encode() + b'",\n' + rest
 
 
@@ -187,7 +187,7 @@ def _assert_told(refusal: StateError, where: str) -> None:
 
 
 def _assert_sound(found: State) -> None:
-    """Each field has its type, and writing it gives a file that says the same."""
+    """Each field has its type, and the state survives a write and a read."""
     assert isinstance(found.lineage, str)
     assert type(found.serial) is int
     for name, record in found.jobs.items():
@@ -215,7 +215,7 @@ def _assert_config(config: Mapping[Any, Any]) -> None:
 
 
 def journal(content: bytes) -> None:
-    """As it came, and each of its lines as a record whose checksum is right."""
+    """Read the input as a journal: as it is, and with each line as a record with a correct checksum."""
     for written in (content, framed(content.split(b"\n"))):
         try:
             entries = decode(written, "the-file")
@@ -229,7 +229,7 @@ def journal(content: bytes) -> None:
 
 
 def framed(payloads: Sequence[bytes]) -> bytes:
-    """These payloads as the records of a journal, numbered or not as they are."""
+    """Frame these payloads as the records of a journal, with the right numbers or as they are."""
     from reconciler.state.journal import _checksum
 
     lines = [b"%s %d %s\n\n" % (_checksum(payload), len(payload), payload) for payload in payloads]
@@ -248,9 +248,9 @@ _HEADER = {
 
 
 def session(content: bytes) -> None:
-    """Lines of JSON as the records of a journal, beside a sound state unless its header names none.
+    """Read lines of JSON as the records of a journal, beside a sound state unless the header names none.
 
-    Replayed and folded alike, or refused.
+    The journal is replayed and folded with the same result, or refused.
     """
     entries = [entry for line in content.split(b"\n") if isinstance(entry := json_document(line), dict)]
     if not entries or entries[0].get("type") != "header":
@@ -274,7 +274,7 @@ def session(content: bytes) -> None:
 
 
 def _journal_seed() -> bytes:
-    """The records that a session writes, a line each."""
+    """Return the records that a session writes, one on each line."""
     disk = LossyDisk(Random(1))
     started = Session(Writer(disk, _STATE_PATH, None, lambda: _STATE, lambda state, digest: None), SCRIBE)
     started.intend("a", "id-a", _DOUBT)
@@ -292,7 +292,11 @@ _STATUSES = (200, 201, 204, 299, 301, 302, 308, 400, 401, 403, 404, 405, 418, 42
 
 
 def reply_from(content: bytes) -> Reply:
-    """A reply from bytes: one says how it came, one its status; then a line each of three headers, and the body."""
+    """Build a reply from bytes.
+
+    The first byte says whether the request was sent and answered, and the second chooses the status. Three lines
+    follow, one for each header, and then the body.
+    """
     flags, chosen = (*content[:2], 0, 0)[:2]
     parts = content[2:].split(b"\n", 3)
     decoded = [part.decode("latin-1") for part in parts[:-1]]
@@ -310,7 +314,7 @@ def reply_from(content: bytes) -> Reply:
 
 
 def answer(content: bytes) -> None:
-    """The class of an answer is what the rules say of it, and no word of it holds the token."""
+    """The class of an answer follows the rules, and no text about the answer holds the token."""
     reply = reply_from(content)
     tokens = Tokens(Credentials(CANARY), lambda _: Grant("", None), lambda: 0.0)
     found = answer_from(reply, tokens.redact)
@@ -350,7 +354,7 @@ def _assert_class(found: Answer, reply: Reply) -> None:
 
 
 class _Always:
-    """A transport that knows one reply."""
+    """A transport that always gives the same reply."""
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
@@ -363,7 +367,7 @@ class _Always:
 
 
 def _ask_all(reply: Reply) -> None:
-    """Everything that the engine does with a reply."""
+    """Pass a reply to each part of the engine."""
     engine = ByteniteEngine(
         TARGET.endpoint,
         Credentials(CANARY),
@@ -375,17 +379,17 @@ def _ask_all(reply: Reply) -> None:
         wall_clock=lambda: 0.0,
         transport=_Always(reply),
     )
-    seen: list[object] = [engine.send(call_for(Verb.RUN, "j", {}))]
+    shown: list[object] = [engine.send(call_for(Verb.RUN, "j", {}))]
     for ask in (lambda: engine.observe("j"), lambda: list(engine.observe_all())):
         try:
-            seen.append(ask())
+            shown.append(ask())
         except (CredentialsError, EngineError) as error:
-            seen.append(error.message + error.hint)
-    assert not shows(CANARY, repr(seen)), seen
+            shown.append(error.message + error.hint)
+    assert not shows(CANARY, repr(shown)), shown
 
 
 def shows(secret: str, text: str) -> bool:
-    """Whether a text gives a secret away, as it is or in an encoding that any reader undoes."""
+    """Whether a text reveals a secret, as it is or in an encoding that any reader can undo."""
     forms = [text, unquote(text), unescape(text)]
     for _ in range(3):
         units = re.sub(r"\\u([0-9A-Fa-f]{4})", lambda found: chr(int(found[1], 16)), forms[-1])
@@ -398,7 +402,7 @@ def shows(secret: str, text: str) -> bool:
 
 
 def observation(content: bytes) -> None:
-    """Any JSON as a job: an observation whose every part is bounded, and that a state can hold."""
+    """Observe any JSON as a job: every part of the observation is bounded, and a state can hold it."""
     job = json_document(content)
     if not isinstance(job, dict):
         return
@@ -438,14 +442,14 @@ def _assert_status(found: Observation, job: Mapping[str, object]) -> None:
 # --- text for terminals ------------------------------------------------------------------------------------------
 
 _JOINERS = "\u200c\u200d"
-"""They shape letters and pictures, and turn nothing round."""
+"""They shape letters and emoji, and do not change the direction of text."""
 _SIGNS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
-"""Format characters that are seen."""
+"""Format characters that are visible."""
 _COLOUR = re.compile(r"\x1b\[[0-9]{1,2}m")
 
 
 def text(content: bytes) -> None:
-    """Nothing that acts on a terminal, turns text round, hides, or is a command to a CI log comes through."""
+    """No text that is shown controls a terminal, reverses or hides text, or gives a command to a CI log."""
     decoded = content.decode("utf-8", "surrogateescape")
     decoded += content.decode("utf-16-le", "surrogatepass") if len(content) % 2 == 0 else ""
     cell = field(decoded)
@@ -468,7 +472,7 @@ def text(content: bytes) -> None:
 
 
 def _harms(shown: str) -> str:
-    """The characters of a text that do what no text should."""
+    """Return the harmful characters of a text."""
     return "".join(
         c
         for c in shown
@@ -506,7 +510,7 @@ _JOB = {
 
 
 def _small_plan() -> dict[str, Any]:
-    """A saved plan of one action."""
+    """Return a saved plan of one action."""
     plan: dict[str, Any] = json.loads((TESTS / "golden" / "plan.json").read_text())
     return plan | {"actions": plan["actions"][:1]}
 

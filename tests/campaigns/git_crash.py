@@ -1,11 +1,11 @@
-"""The crash points of `crash.py`, with state kept on a branch of a bare repository.
+"""The crash points of `crash.py`, with the state on a branch of a bare repository.
 
-    python tests/campaigns/git_crash.py --all           and all else that crash.py takes
+    python tests/campaigns/git_crash.py --all           and all other options of crash.py
 
-Killed before each call on a socket, a lock, a mark or the private repository's lock: that is before and
-after each git command and each request. Every request must find its intent in the bare repository, as
-git itself reads it. What follows a kill is done from another machine: other folders, nothing
-shared but the remote.
+The program is killed before each call on a socket, a lock, a mark or the lock of the private repository. These calls
+lie before and after each git command and each request. Every request must have its intent in the bare repository, as
+git itself reads the repository. After a kill another machine continues, which has folders of its own and shares only
+the remote.
 """
 
 import os
@@ -30,11 +30,11 @@ from reconciler.state.loading import load
 
 BRANCH, PATH = "states", "prod dir/jobs.state.json"
 LEFT_OUT = ("adopt-after-lost-state",)
-"""Scenarios that are about the state file's own folder."""
+"""Scenarios that test the folder of a state file."""
 
 
 class PublishedWitness(crash.Witness):
-    """Checks that each request has its intent on the branch when it is sent."""
+    """Checks that each request has its intent on the branch when the request is sent."""
 
     remote: ClassVar[Path]
 
@@ -46,7 +46,7 @@ class PublishedWitness(crash.Witness):
 
 
 class PublishedHistory(crash.History):
-    """One server, one bare repository, and the machines that come and go."""
+    """One server, one bare repository, and machines that each live for a while."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class PublishedHistory(crash.History):
         super().converge()
 
     def _move(self) -> None:
-        """Go on from another machine: a new folder with the manifest, and nothing else."""
+        """Continue on another machine, with a new folder that holds only the manifest."""
         self._machines += 1
         old, self._folder = self._folder, self._folder.with_name(f"machine-{self._machines}")
         self._folder.mkdir()
@@ -90,7 +90,7 @@ class PublishedHistory(crash.History):
                 shutil.copy(old / name, self._folder)
 
     def _let_orphans_end(self) -> None:
-        """Wait for the git commands that outlive a killed program: a push may yet arrive."""
+        """Wait for the git commands that outlive a killed program, since a push may still arrive."""
         mark = os.fsencode(self._folder / ".cache")
         until_s = time.monotonic() + crash.DEADLINE_S
         while any(mark in command for command in _commands()):
@@ -112,7 +112,7 @@ class PublishedHistory(crash.History):
         return State("", 0, target, {}) if loaded is None else loaded.state
 
     def _files(self) -> dict[str, bytes]:
-        """The manifest, and the branch with all that it ever held."""
+        """Return the manifest, and every file that the branch ever held."""
         left = set(files_of(self._remote)) - {"jobs.state.json", "jobs.history.jsonl"}
         crash._require(not left, f"left over on the branch: {sorted(left)}")
         there = tip(self._remote) or ""
@@ -126,7 +126,7 @@ class PublishedHistory(crash.History):
 
     @staticmethod
     def _kill_after(verb: Verb) -> Callable[[int, ptrace.Call], ptrace.Verdict]:
-        """Kill once the first call of this verb was answered: nobody noted that anywhere."""
+        """Kill the program once the first call of this verb is answered: the answer is recorded nowhere."""
         sent: list[str] = []
 
         def decide(_: int, call: ptrace.Call) -> ptrace.Verdict:
@@ -139,17 +139,17 @@ class PublishedHistory(crash.History):
 
 
 def git(remote: Path, *arguments: str) -> bytes:
-    """What git prints, b"" where it fails."""
+    """Return git's output, b"" if git fails."""
     return subprocess.run(["git", "-C", str(remote), *arguments], capture_output=True, check=False, timeout=60).stdout
 
 
 def tip(remote: Path, branch: str = BRANCH) -> str | None:
-    """The branch's last commit, None where there is none."""
+    """Return the last commit of the branch, None if there is none."""
     return git(remote, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}").decode().strip() or None
 
 
 def files_of(remote: Path, branch: str = BRANCH, path: str = PATH) -> Mapping[str, bytes]:
-    """The content of each file beside the state, by its name."""
+    """Return the content of each file beside the state, by its name."""
     folder = os.path.dirname(path)
     there = f"refs/heads/{branch}:{folder}"
     names = git(remote, "ls-tree", "--name-only", "-z", there).decode().split("\0")
@@ -161,7 +161,7 @@ def files_of(remote: Path, branch: str = BRANCH, path: str = PATH) -> Mapping[st
 
 
 def open_intents(remote: Path, branch: str = BRANCH, path: str = PATH) -> set[tuple[str, str]]:
-    """(engine job id, verb) of each intent on the branch that has no result there, read without the product's help."""
+    """Return (engine job id, verb) of each intent on the branch without a result. The product's reader is not used."""
     found: dict[str, tuple[str, str]] = {}
     journal = files_of(remote, branch, path).get(f"{os.path.basename(path)}.journal", b"")
     for entry in crash._entries(journal.rstrip(b"\0")):

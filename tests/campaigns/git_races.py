@@ -3,12 +3,12 @@
     python tests/campaigns/git_races.py --all [--seed S]
     python tests/campaigns/git_races.py --rounds 5 --kills 20
 
-In a round the manifest asks for one more run of each job, and two or eight machines start at the same
-moment, each with nothing but the remote: each job runs once, one apply does it, and every other is
-refused (4) or finds nothing to do (0). With kills, some of them are killed before, during or after
-one of their git commands, drawn by chance; a machine that comes later then brings all to rest.
+In each round the manifest asks for one more run of each job, and two or eight machines start at the same moment. The
+machines share only the remote. Each job must be run once. One apply does the work, and every other apply is refused (4)
+or finds nothing to do (0). In a round with kills, some machines are killed before, during or after one of their git
+commands, chosen at random. Machines that come later must then bring everything to rest.
 
-On each machine a script stands before git on the PATH, which can play the tricks in `TRICK`.
+On each machine a script stands before git on the PATH, and plays the tricks in `TRICK`.
 """
 
 import argparse
@@ -41,7 +41,7 @@ WAITS = {
     "POLL_S": 0.1,
     "TRY_AGAIN_AFTER_S": [0.1],
 }
-"""The waits of a shared state, cut short in proportion."""
+"""The waits of a shared state, all shortened in proportion."""
 
 _PROGRAM = Path(__file__).with_name("hurried.py")
 
@@ -71,7 +71,7 @@ exec "$REAL_GIT" "$@"
 
 
 class Machine(Project):
-    """A machine with a manifest, which shares nothing with others but the remote."""
+    """A machine with a manifest that shares only the remote with other machines."""
 
     def __init__(self, folder: Path, server: SandboxServer, state_url: str, **waits: object) -> None:
         folder.mkdir()
@@ -88,7 +88,7 @@ class Machine(Project):
         self.trick("none", "any", "0")
 
     def trick(self, mode: str, command: str, number: int | str) -> None:
-        """What becomes of a git command from now on."""
+        """Set what happens to one of the git commands that follow."""
         count = self.folder / ".tools" / "count"
         count.write_text("")
         values = {"MODE": mode, "COMMAND": command, "NUMBER": str(number), "COUNT": str(count)}
@@ -106,7 +106,7 @@ def applied(machine: Machine, jobs: str, *arguments: str) -> Run:
 
 
 def hook(remote: Path, name: str, body: str) -> None:
-    """Have a remote run this script."""
+    """Install a script as a hook of a remote."""
     path = remote / "hooks" / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(f"#!/bin/sh\n{body}\n")
@@ -114,7 +114,7 @@ def hook(remote: Path, name: str, body: str) -> None:
 
 
 class Round(NamedTuple):
-    """What one round came to: how many applies did the work, were refused, had nothing to do, or were killed."""
+    """The result of one round: how many applies did the work, were refused, had nothing to do, or were killed."""
 
     worked: int
     refused: int
@@ -123,7 +123,7 @@ class Round(NamedTuple):
 
 
 class Team:
-    """A server, a bare repository, and machines that come and go."""
+    """A server, a bare repository, and machines that each live for a while."""
 
     def __init__(self, folder: Path, server: SandboxServer) -> None:
         self.folder = folder
@@ -133,31 +133,31 @@ class Team:
         subprocess.run(["git", "init", "-q", "--bare", str(self.remote)], check=True, timeout=60)
 
     def machine(self, state_url: str = "", **waits: object) -> Machine:
-        """A machine that was never seen before."""
+        """Return a new machine."""
         self._machines += 1
         url = state_url or f"git+file://{self.remote}#{BRANCH}:{PATH}"
         return Machine(self.folder / f"machine-{self._machines}", self.server, url, **waits)
 
     def runs(self) -> Counter[str]:
-        """How often each job was run, by the ledger."""
+        """Return how many times each job was run, by the ledger."""
         return Counter(job for verb, job in self.executions() if verb == Verb.RUN)
 
     def executions(self) -> list[tuple[str, str]]:
-        """(verb, job) of all that was done, by the ledger."""
+        """Return (verb, job) of each execution, by the ledger."""
         return [(execution.verb, execution.job_id) for execution in ledger(self.folder / "server.db")]
 
     def received(self) -> int:
-        """How many calls that change a job were received."""
+        """Return how many calls that change a job the server received."""
         return sum(call.method != "GET" for call in calls(self.folder / "server.db"))
 
     @property
     def files(self) -> Mapping[str, bytes]:
-        """What lies beside the state on the branch."""
+        """The files beside the state on the branch."""
         return files_of(self.remote)
 
     @property
     def intents(self) -> set[tuple[str, str]]:
-        """(job, verb) of each intent on the branch that has no result there."""
+        """(job, verb) of each intent on the branch without a result."""
         return open_intents(self.remote)
 
     def rest(self, jobs: str) -> None:
@@ -177,7 +177,7 @@ class Team:
 
 @contextmanager
 def team(folder: Path, job_seconds: float = 0.0, latency_s: float = 0.02, faults: Sequence[str] = ()) -> Iterator[Team]:
-    """A team whose server is slow enough that the applies overlap, and runs a job twice where it is told to."""
+    """Yield a team with a server so slow that the applies overlap; each run call that it receives is a run."""
     with sandbox_in(folder, *faults, job_seconds=job_seconds, latency_s=latency_s) as served:
         yield Team(folder, served)
 
@@ -186,7 +186,7 @@ WAIT_S = 60.0
 
 
 def until(holds: "object", what: str) -> None:
-    """Wait until something holds that another program brings about."""
+    """Wait until another program has made a condition true."""
     assert callable(holds)
     end_s = time.monotonic() + WAIT_S
     while not holds():
@@ -195,7 +195,7 @@ def until(holds: "object", what: str) -> None:
 
 
 def stopped(machine: Machine, at: str, jobs: str, *command: str) -> "subprocess.Popen[str]":
-    """Start a command, `apply` where none is given, that is stopped after its first git command of this name."""
+    """Start a command (`apply` by default) and stop it after its first git command of this name."""
     machine.trick("stop", at, 1)
     machine.write(jobs)
     child = machine.start(*(command or ("apply", "--yes")))
@@ -205,14 +205,14 @@ def stopped(machine: Machine, at: str, jobs: str, *command: str) -> "subprocess.
 
 
 def resumed(child: "subprocess.Popen[str]") -> Run:
-    """Let it go on, to its end."""
+    """Continue a stopped command and wait for its end."""
     child.send_signal(signal.SIGCONT)
     out, err = child.communicate(timeout=WAIT_S)
     return Run(child.returncode, out, err)
 
 
 def one_round(team: Team, number: int, hands: int, tricks: Sequence[tuple[str, str, int]] = ()) -> Round:
-    """Ask for one more run of each job with many machines. Raises `AssertionError` where a promise is broken.
+    """Ask for one more run of each job with many machines. Raises `AssertionError` if a promise is broken.
 
     The first machines get one of the `tricks` each.
     """
@@ -236,7 +236,7 @@ def one_round(team: Team, number: int, hands: int, tricks: Sequence[tuple[str, s
             why = ("the state is locked", "someone else changed", "run since this was recorded")
             assert any(words in err + out for words in why), (out, err)
             found["refused"] += 1
-        elif child.returncode in (3, 5) and tricks:  # it was overtaken, or saw a doubt of one that was killed
+        elif child.returncode in (3, 5) and tricks:  # another machine took over, or a killed machine left a doubt
             found["worked"] += 1
         else:
             assert child.returncode == 0, (child.returncode, out, err)
@@ -253,7 +253,7 @@ def one_round(team: Team, number: int, hands: int, tricks: Sequence[tuple[str, s
 def rounds(
     folder: Path, count: int, hands: int, tell: Callable[[int, Round], None], chance: random.Random | None = None
 ) -> None:
-    """Many rounds on one remote and one server; with `chance`, half of the machines are killed."""
+    """Play many rounds on one remote and one server; with `chance`, half of the machines are killed."""
     with team(folder) as made:
         for number in range(1, count + 1):
             tricks = []
@@ -265,9 +265,9 @@ def rounds(
 
 
 def suspended_round(team: Team, number: int, chance: random.Random) -> Round:
-    """Suspend a machine while it waits for an answer, until another one has taken over and is done; then wake it up.
+    """Suspend a machine while it waits for an answer; resume the machine after another one has taken over and ended.
 
-    Its monotonic clock stands still meanwhile. Raises `AssertionError` where a promise is broken.
+    The monotonic clock of the suspended machine stands still. Raises `AssertionError` if a promise is broken.
     """
     jobs = "\n".join(f'{job}: {{state: running, runToken: "{number}"}}' for job in JOBS)
     before, received = team.runs(), team.received()
@@ -297,7 +297,7 @@ def suspended_round(team: Team, number: int, chance: random.Random) -> Round:
 def suspended_rounds(
     folder: Path, count: int, tell: Callable[[int, Round], None], chance: random.Random, job_seconds: float = 0.0
 ) -> None:
-    """Many such rounds on one remote, and a server that takes its time to answer."""
+    """Play many such rounds on one remote, with a server that answers slowly."""
     with team(folder, job_seconds=job_seconds, faults=("run:slow:seconds=1",)) as made:
         for number in range(1, count + 1):
             tell(number, suspended_round(made, number, chance))
@@ -308,9 +308,11 @@ _MOMENTS = (*(("any", number) for number in range(1, 45)), *(("push", number) fo
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="without kills, for two and for eight")
+    parser.add_argument(
+        "--rounds", type=int, default=5, metavar="N", help="rounds without kills, for two and for eight"
+    )
     parser.add_argument("--kills", type=int, default=20, metavar="N", help="rounds with kills, for two and for eight")
-    parser.add_argument("--suspended", type=int, default=5, metavar="N", help="machines that are suspended midway")
+    parser.add_argument("--suspended", type=int, default=5, metavar="N", help="rounds with a suspended machine")
     parser.add_argument("--all", action="store_true", help="50 rounds, 200 with kills, for two and eight; 50 suspended")
     parser.add_argument("--seed", type=int, default=None, metavar="S")
     given = parser.parse_args()

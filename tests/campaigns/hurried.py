@@ -1,7 +1,7 @@
-"""The program itself, with the waits of a state that git keeps set to what the first argument (JSON) says.
+"""Run the program itself with shortened waits for a state that git keeps; the first argument gives them as JSON.
 
-`suspends` among them has the monotonic clock stand still while the program is stopped (SIGSTOP), as it does while
-a machine is suspended. The clocks that count such a time count it.
+The key `suspends` makes the monotonic clock stand still while the program is stopped (SIGSTOP), as on a machine that is
+suspended. The clocks that count the time of a suspension still count it.
 """
 
 import json
@@ -16,25 +16,25 @@ from reconciler.state.backends import publisher
 
 _TICK_S = 0.01
 _STOPPED_S = 0.5
-"""A program that did nothing for so long was stopped."""
+"""A pause of this length in the program's own pulse means that the program was stopped."""
 
 
 class SuspendedClock:
-    """A monotonic clock without the times at which this program was stopped; it looks at its own pulse."""
+    """A monotonic clock without the times at which this program was stopped, which its own pulse shows."""
 
     def __init__(self) -> None:
         self._real = time.monotonic
         self._turn = threading.Lock()
-        self._seen_s = self._real()
+        self._last_beat_s = self._real()
         self._lost_s = 0.0
         threading.Thread(target=self._beat, daemon=True).start()
 
     def __call__(self) -> float:
         with self._turn:
             now_s = self._real()
-            if now_s - self._seen_s > _STOPPED_S:
-                self._lost_s += now_s - self._seen_s
-            self._seen_s = now_s
+            if now_s - self._last_beat_s > _STOPPED_S:
+                self._lost_s += now_s - self._last_beat_s
+            self._last_beat_s = now_s
             return now_s - self._lost_s
 
     def _beat(self) -> None:

@@ -1,10 +1,10 @@
-"""Kill an import before each of its system calls on files, and look at what it leaves.
+"""Kill an import before each of its system calls on files, and check the files that it leaves.
 
     python tests/campaigns/import_crash.py [POINT]...     all of them, or some again
     python tests/campaigns/import_crash.py --every N      each N-th alone
 
-After each: no entry stands in the manifest without its record; an apply runs nothing; one more import
-ends well, and then the plan is empty, as if none had been killed.
+After each kill, no entry stands in the manifest without its record, and an apply runs nothing. One more import
+succeeds, and then the plan is empty, as if no import had been killed.
 """
 
 import argparse
@@ -32,7 +32,7 @@ IMPORT = ("import", "--all", *AFRESH)
 
 
 def judge(point: int) -> tuple[int, str]:
-    """Live through one kill; how many calls there were until then, and what is wrong."""
+    """Play one kill; return the number of calls before it, and the fault, "" for none."""
     numbers = count()
 
     def decide(_: int, call: ptrace.Call) -> ptrace.Verdict:
@@ -63,7 +63,7 @@ def judge(point: int) -> tuple[int, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("points", nargs="*", type=int, metavar="POINT", help="the numbers of calls")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="each N-th call alone")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="each N-th call only")
     given = parser.parse_args()
     why_not = ptrace.unavailable()
     if why_not:

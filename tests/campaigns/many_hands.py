@@ -2,8 +2,8 @@
 
     python tests/campaigns/many_hands.py --rounds 50
 
-In each round the manifest asks for one more run of each job, and all start at the same moment: each
-job runs once, one apply does it, and every other finds the lock taken (4) or nothing left to do (0).
+In each round the manifest asks for one more run of each job, and all applies start at the same moment. Each job must be
+run once. One apply does the work, and every other apply finds the lock taken (4) or nothing left to do (0).
 """
 
 import argparse
@@ -25,7 +25,7 @@ JOBS = ("a", "b", "c")
 
 
 class Round(NamedTuple):
-    """What one round came to: how many applies did the work, found the lock taken, or had nothing to do."""
+    """The result of one round: how many applies did the work, found the lock taken, or had nothing to do."""
 
     worked: int
     locked: int
@@ -33,12 +33,12 @@ class Round(NamedTuple):
 
 
 def served(folder: Path) -> SandboxServer:
-    """A server slow enough that the applies overlap."""
+    """Yield a server so slow that the applies overlap."""
     return sandbox_in(folder, job_seconds=10_000, latency_s=0.02)
 
 
 def one_round(project: Project, number: int) -> Round:
-    """Ask for one more run of each job with many hands. Raises `AssertionError` where a promise is broken."""
+    """Ask for one more run of each job with many applies at once. Raises `AssertionError` if a promise is broken."""
     project.write("\n".join(f'{job}: {{state: running, runToken: "{number}"}}' for job in JOBS))
     before = _runs(project)
     waiting = ["--lock-timeout", "60"]
@@ -65,7 +65,7 @@ def one_round(project: Project, number: int) -> Round:
 
 
 def rounds(folder: Path, count: int, tell: Callable[[int, Round], None]) -> None:
-    """Many rounds on one folder and one server."""
+    """Play many rounds on one folder and one server."""
     with served(folder) as server:
         project = Project(folder, server)
         for number in range(1, count + 1):
@@ -78,7 +78,7 @@ def _runs(project: Project) -> Counter[str]:
 
 
 def main() -> NoReturn:
-    """The command line."""
+    """Parse the command line and play the rounds."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=50)
     options = parser.parse_args()

@@ -1,13 +1,13 @@
-"""Break the commands that mend a state before each of their system calls: resolve, state mv, forget, accept and push.
+"""Break the commands that mend a state (resolve, state mv, forget, accept, push) before each of their system calls.
 
     python tests/campaigns/mending.py                     every break of every case
     python tests/campaigns/mending.py --sample 10         so many of each case
     python tests/campaigns/mending.py --case NAME --point K [--number E] [--again]      one of them again
 
-Broken by a kill, or by ENOSPC or EIO, once or from there on. After it the state says what it said before, or
-what it was to say; the exit code is 1, or 0 where the call was of no weight; what to do next is told, and never
-by a traceback. The command again, on a sound disk, gets it done. No call is sent. Uses the tracer and the
-histories of `crash.py`.
+A command is broken by a kill, or by ENOSPC or EIO, at one call or at every call from there on. The state must then be
+as it was before, or as the command was to leave it. The exit code is 1, or 0 if the failed call did not matter. The
+output must name the next step, and must not be a traceback. The same command must succeed afterwards on a sound disk.
+No call is sent to the service. The harness uses the tracer and the histories of `crash.py`.
 """
 
 import argparse
@@ -33,11 +33,11 @@ from reconciler.state.loading import load
 
 
 class Case(NamedTuple):
-    """A state that wants mending, the command, and what is recorded of each job after it.
+    """A state that needs mending, the command that mends it, and the records afterwards.
 
-    `applies` prepare it; `killed` kills the last of them once the server has run its first job, before the result is on
-    record. `then` is what the manifest says by the time of the command, where that is something else; `spoil` damages
-    the files.
+    The steps `applies` prepare the state. `killed` kills the last of these applies once the server has run its first
+    job, before the result is on record. `then` is the manifest at the time of the command, if that differs; `spoil`
+    damages the files.
     """
 
     command: tuple[str, ...]
@@ -55,7 +55,7 @@ def _edit(folder: Path) -> None:
 
 
 def _roll_back(folder: Path) -> None:
-    """As if this file were another one of the same lineage: an older one, as the marks say."""
+    """Lower the serial of the state, so that the marks show a roll-back."""
     path = folder / "jobs.state.json"
     path.write_bytes(path.read_bytes().replace(b'"serial": 2', b'"serial": 1'))
 
@@ -66,7 +66,7 @@ def _cut_journal(folder: Path) -> None:
 
 
 def _make_newer(folder: Path) -> None:
-    """A state to push, made from the one that is there with its journal."""
+    """Make a newer state to push, from the present state and its journal."""
     loaded = load(OsDisk(), str(folder / "jobs.state.json"), None)
     assert loaded is not None
     jobs = {**loaded.state.jobs, "b": loaded.state.jobs["b"]._replace(state=Desired.ABSENT)}
@@ -75,7 +75,7 @@ def _make_newer(folder: Path) -> None:
 
 
 _STOPPED_FIRST = ("b: {state: running}", "a: {state: running}\nb: {state: aborted}")
-"""An apply that aborts one job and then runs the other: where it is killed after the run, its journal holds both."""
+"""An apply that aborts one job and then runs the other; if it is killed after the run, its journal holds both calls."""
 
 _LOST = (*CANNOT_READ, "run:503:after:times=1")
 _RUNNING, _ABORTED, _ABSENT = Desired.RUNNING, Desired.ABORTED, Desired.ABSENT
@@ -164,7 +164,7 @@ class Patient:
         self._history.__exit__()
 
     def calls(self) -> list[ptrace.Call]:
-        """The calls of the command where nothing breaks it."""
+        """Return the calls of the command that nothing breaks."""
         found: list[ptrace.Call] = []
         ended, _ = self._history.trace(self._case.command, lambda _, call: found.append(call))
         _require(ended.code == 0, f"unbroken, it ends in {ended}")
@@ -172,7 +172,7 @@ class Patient:
         return found
 
     def judge(self, broken: Break) -> str:
-        """Break the command once; returns the fault that was found, "" for none."""
+        """Break the command once; return the fault, "" for none."""
         self._restore()
         try:
             self._judge(broken)
@@ -206,7 +206,7 @@ class Patient:
         _require(self._changes() == self._sent, "a call was sent")
 
     def _changes(self) -> list[str]:
-        """The calls received that change a job."""
+        """Return the calls received that change a job."""
         return [call.path for call in calls(self._db) if call.method != "GET"]
 
     def _restore(self) -> None:
@@ -217,7 +217,7 @@ class Patient:
             path.write_bytes(content)
 
     def _recorded(self) -> Mapping[str, Record] | None:
-        """What the files say, None where they are refused."""
+        """Return the records in the files, None if the files are refused."""
         target = Target("bytenite", self._history._endpoint)
         try:
             loaded = load(OsDisk(), str(self._project / "jobs.state.json"), target)
@@ -233,7 +233,7 @@ _require = crash._require
 
 
 def breaks(name: str, found: Sequence[ptrace.Call], sample: int, chance: random.Random) -> list[Break]:
-    """The breaks of one case: all, or where `sample` is not 0 so many of them."""
+    """Return the breaks of one case: `sample` of them, or all if `sample` is 0."""
     every = [Break(name, (at,)) for at in range(len(found))]
     every += [
         Break(name, (at,), number, again)
@@ -247,10 +247,10 @@ def breaks(name: str, found: Sequence[ptrace.Call], sample: int, chance: random.
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--case", action="append", choices=CASES, help="only this one; may be repeated")
-    parser.add_argument("--sample", type=int, default=0, metavar="N", help="so many breaks of each case")
-    parser.add_argument("--seed", type=int, default=None, metavar="S", help="of the sample; a new one is printed")
-    parser.add_argument("--point", type=int, metavar="K", help="this break alone")
+    parser.add_argument("--case", action="append", choices=CASES, help="this case only; may be repeated")
+    parser.add_argument("--sample", type=int, default=0, metavar="N", help="how many breaks of each case")
+    parser.add_argument("--seed", type=int, default=None, metavar="S", help="seed of the sample; a new seed is printed")
+    parser.add_argument("--point", type=int, metavar="K", help="this break only")
     parser.add_argument("--number", type=int, default=0, help="with --point: the error's number, 0 for a kill")
     parser.add_argument("--again", action="store_true", help="with --point: every later call too")
     given = parser.parse_args()

@@ -77,7 +77,7 @@ class Forge:
         return Checkout(folder, self.server)
 
     def hook(self, name: str, body: str) -> Path:
-        """Install a script with this body as a hook of the remote. Write to the returned file to switch the hook off."""
+        """Install a script with this body as a hook of the remote. Write to the returned file to disable the hook."""
         path = self.remote / "hooks" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"#!/bin/sh\n{body}\n")
