@@ -10,12 +10,12 @@ from reconciler.apply.calls import CallSender
 from reconciler.apply.context import ApplyContext
 from reconciler.apply.outcomes import Attempt, failed, outcome_of, skipped
 from reconciler.apply.settle import conclude_doubt
-from reconciler.engines.port import AnswerClass
 from reconciler.model.commands import command
 from reconciler.model.history import Details
 from reconciler.model.jobs import Observation, Status, Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import Action, ActionKind
+from reconciler.model.results import AnswerClass, Reason
 from reconciler.rules.actions import action_for, is_within
 from reconciler.rules.decide import Decision, decide
 from reconciler.rules.matching import Subject
@@ -93,7 +93,7 @@ class ActionRunner:
             attempt = self._sender.send(subject, verb, observed, after, decision.reason)
             if attempt.held_back:
                 return skipped(action, attempt.held_back)
-            not_running = attempt.kind is AnswerClass.REJECTED and attempt.answer.status == 400
+            not_running = attempt.kind is AnswerClass.REJECTED and attempt.result.reason is Reason.NOT_RUNNING
             if attempt.kind is not AnswerClass.APPLIED and not not_running:
                 return outcome_of(action, decision.kind, verb, attempt)
             if not_running:

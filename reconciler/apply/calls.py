@@ -5,16 +5,25 @@ sent again if the observation shows that this is safe, because both are idempote
 twice.
 """
 
+from collections.abc import Mapping
+
 from reconciler.apply.context import INTERRUPTED, ApplyContext, Halt
-from reconciler.apply.outcomes import OUTCOME_OF, Attempt, answer_words
-from reconciler.engines.port import AnswerClass
+from reconciler.apply.outcomes import OUTCOME_OF, Attempt, code_number
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.history import Details
-from reconciler.model.jobs import NOT_OBSERVED, Doubt, Evidence, Observation, Record, Status, Verb
-from reconciler.model.plan import Call
+from reconciler.model.jobs import EMPTY, NOT_OBSERVED, Doubt, Evidence, Job, Observation, Record, Status, Verb
+from reconciler.model.results import AnswerClass, Reason
+from reconciler.model.steps import Step
 from reconciler.rules.lost_calls import Trace, may_be_other_run, trace_of
 from reconciler.rules.matching import Subject
 from reconciler.state.journal import JournalBroken
+
+_DONE_ALREADY: Mapping[Verb, frozenset[Reason]] = {
+    Verb.RUN: frozenset(),
+    Verb.ABORT: frozenset({Reason.NOT_RUNNING, Reason.NO_SUCH_JOB}),
+    Verb.DELETE: frozenset({Reason.NO_SUCH_JOB}),
+}
+"""The reasons of a rejection that show that an earlier call of the verb was carried out, or is not needed any more."""
 
 _MAX_SENDS = 3
 """The number of times that an abort or a delete may be sent if its answers are lost."""
@@ -51,7 +60,7 @@ class CallSender:
         context.session.intend(job.name, job.id, doubt, reason)
         self.has_sent = True
         sent_s = context.monotonic()
-        attempt = self._request(job.id, context.call_for(verb, job.id, job.config), verb, before, is_new)
+        attempt = self._request(step_for(job, verb), before, is_new)
         took_s = context.monotonic() - sent_s
         record = subject.record
         if attempt.kind is AnswerClass.APPLIED:
@@ -59,24 +68,25 @@ class CallSender:
             if verb is Verb.RUN and before is not None:
                 context.runs[job.name] = job.id, before
         elif attempt.kind is AnswerClass.IN_DOUBT:
-            answered = doubt._replace(answer=answer_words(attempt.answer))
+            answered = doubt._replace(answer=attempt.result.words)
             record = (record or Record(job.id, None))._replace(doubt=answered)
         return self._record_result(job.name, doubt.op, record, attempt, took_s)
 
     def _record_result(self, name: str, op: str, record: Record | None, attempt: Attempt, took_s: float) -> Attempt:
         """Write the result of a call to the journal. Nothing new may start if that fails, or without credentials."""
-        answer, words = attempt.answer, answer_words(attempt.answer)
-        details = Details(OUTCOME_OF[attempt.kind], answer.status, answer.request_id, took_s)
+        result = attempt.result
+        details = Details(OUTCOME_OF[attempt.kind], code_number(result), result.trace_id, took_s)
         try:
-            self._context.session.conclude(op, name, record, attempt.note or words, details)
+            self._context.session.conclude(op, name, record, attempt.note or result.words, details)
         except JournalBroken as fault:
             self._halt.halt("skipped: the journal can't be written")
-            return Attempt(AnswerClass.IN_DOUBT, answer, f"the result could not be recorded: {fault}")
-        if (attempt.kind is AnswerClass.NOT_SENT and not attempt.held_back) or answer.status == 401:
-            self._halt.halt(f"skipped: {words}")
+            return Attempt(AnswerClass.IN_DOUBT, result, f"the result could not be recorded: {fault}")
+        is_unreachable = attempt.kind is AnswerClass.NOT_SENT and not attempt.held_back
+        if is_unreachable or result.reason is Reason.NOT_AUTHENTICATED:
+            self._halt.halt(f"skipped: {result.words}")
         return attempt
 
-    def _request(self, job_id: str, call: Call, verb: Verb, before: Evidence | None, is_new: bool) -> Attempt:
+    def _request(self, step: Step, before: Evidence | None, is_new: bool) -> Attempt:
         """Send the request once, unless it is held back. A lost answer is settled if an observation allows that."""
         held_back = ""
 
@@ -87,25 +97,24 @@ class CallSender:
             held_back = held_back or ("" if self._may_be_sent() else INTERRUPTED)
             return not held_back
 
-        answer = self._context.engine.send(call, may_start)
-        if answer.kind is AnswerClass.NOT_SENT and held_back:
-            return Attempt(answer.kind, answer, held_back=held_back)
-        if answer.kind is not AnswerClass.IN_DOUBT:
-            return Attempt(answer.kind, answer, answer.message if answer.kind is AnswerClass.APPLIED else "")
-        return self._settle(job_id, call, verb, before, Attempt(answer.kind, answer))
+        result = self._context.engine.send(step, may_start)
+        if result.kind is AnswerClass.NOT_SENT and held_back:
+            return Attempt(result.kind, result, held_back=held_back)
+        if result.kind is not AnswerClass.IN_DOUBT:
+            return Attempt(result.kind, result, result.message if result.kind is AnswerClass.APPLIED else "")
+        return self._settle(step, before, Attempt(result.kind, result))
 
-    def _settle(self, job_id: str, call: Call, verb: Verb, before: Evidence | None, lost: Attempt) -> Attempt:
+    def _settle(self, step: Step, before: Evidence | None, lost: Attempt) -> Attempt:
         """Observe the job of a call whose answer was lost, and send the call again if that is safe.
 
         Returns `lost` if nothing shows what became of the call.
         """
-        words = answer_words(lost.answer)
-        done_already = (400, 404) if verb is Verb.ABORT else (404,)
+        verb, words = step.verb, lost.result.words
         for sends in range(1, _MAX_SENDS + 1):
-            now = NOT_OBSERVED if before is None else self._observe(job_id)
+            now = NOT_OBSERVED if before is None else self._observe(step.job_id)
             if trace_of(verb, before, now) is Trace.DONE:
                 note = f"the answer was lost ({words}), but the job is {now.status}"
-                return Attempt(AnswerClass.APPLIED, lost.answer, note)
+                return Attempt(AnswerClass.APPLIED, lost.result, note)
             may_hit_other_run = before is not None and (
                 now.status is Status.UNREADABLE or may_be_other_run(before, now)
             )
@@ -113,10 +122,10 @@ class CallSender:
             if is_last or self._context.pause(0.25 * 2**sends):
                 break
             try:
-                again = self._context.engine.send(call, self._may_be_sent)
+                again = self._context.engine.send(step, self._may_be_sent)
             except JournalBroken:  # the repeated call was not sent, and the first call stays in doubt
                 break
-            if again.kind is AnswerClass.APPLIED or again.status in done_already:
+            if again.kind is AnswerClass.APPLIED or again.reason in _DONE_ALREADY[verb]:
                 return Attempt(AnswerClass.APPLIED, again, f"sent again after a lost answer ({words})")
         return lost
 
@@ -130,6 +139,11 @@ class CallSender:
             return self._context.engine.observe(job_id)
         except ReconcilerError as fault:
             return Observation(Status.UNREADABLE, detail=fault.message)
+
+
+def step_for(job: Job, verb: Verb) -> Step:
+    """The step of a call for a job. Only a run takes the config of the job."""
+    return Step(verb, job.id, config=job.config if verb is Verb.RUN else EMPTY)
 
 
 def _baseline(verb: Verb, observed: Observation, record: Record | None) -> Evidence:

@@ -8,7 +8,7 @@ from functools import partial
 from reconciler.apply.action import ActionRunner
 from reconciler.apply.calls import CallSender
 from reconciler.apply.context import ApplyContext, Halt, is_stale
-from reconciler.apply.observe import observe_before, observe_jobs
+from reconciler.apply.observe import observe_before
 from reconciler.apply.outcomes import failed, skipped, untouched
 from reconciler.host.crash_report import error_line
 from reconciler.host.threads import WorkerPool
@@ -69,23 +69,23 @@ class _Apply:
             else:
                 left_alone.append(Finished(untouched(action), 0.0))
         yield left_alone
-        runner = self._runner(parallelism)
+        runner = self._runner()
         session = self._context.session
         # No action may stand ready if a failure is to stop all new ones.
         threads = parallelism if self._fail_fast and session.is_local else session.threads(parallelism)
         with WorkerPool(threads) as pool:
             for step, actions in sorted(steps.items()):
                 yield from self._step(step, actions, runner, pool)
-        self._note_runs(parallelism)
+        self._note_runs()
         if self._fatal is not None and not self._sender.has_sent:
             raise self._fatal
 
-    def _runner(self, parallelism: int) -> ActionRunner:
+    def _runner(self) -> ActionRunner:
         """Observe the jobs that come before the jobs of the plan. No job that the plan runs counts as complete."""
         touching = self._plan.touching
         runs = {action.job for action in touching if action.kind in _RUNS}
         context, subjects = self._context, self._subjects
-        before = observe_before(context.engine, [action.job for action in touching], subjects, parallelism)
+        before = observe_before(context.engine, [action.job for action in touching], subjects)
         order = Order((), {}, lambda name: False)
         if before:
             recorded = [s._replace(record=context.session.record_of(name)) for name, s in subjects.items()]
@@ -149,7 +149,7 @@ class _Apply:
             self._halt.halt("skipped: reconciler itself failed")
             return failed(action, error_line(fault))
 
-    def _note_runs(self, parallelism: int) -> None:
+    def _note_runs(self) -> None:
         """Record when each new run began. A later apply then knows which run the record is about.
 
         The time stays unknown if an observation fails, or is older than the run.
@@ -164,7 +164,7 @@ class _Apply:
         if not runs or context.stop.is_set():
             return
         try:
-            observed = observe_jobs(context.engine, [job_id for job_id, _ in runs.values()], parallelism)
+            observed = context.engine.observe_many([job_id for job_id, _ in runs.values()])
             began: dict[str, Record] = {}
             for name, (job_id, before) in runs.items():
                 record = session.record_of(name)

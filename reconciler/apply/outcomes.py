@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import NamedTuple, assert_never
 
-from reconciler.engines.port import Answer, AnswerClass
 from reconciler.model.commands import settling
 from reconciler.model.jobs import Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import Action, ActionKind
+from reconciler.model.results import AnswerClass, Result
 
 OUTCOME_OF: Mapping[AnswerClass, Outcome] = {
     AnswerClass.NOT_SENT: Outcome.FAILED,
@@ -21,13 +21,13 @@ OUTCOME_OF: Mapping[AnswerClass, Outcome] = {
 class Attempt(NamedTuple):
     """The end of one call.
 
-    `kind` is the class that counts in the end. It differs from `answer.kind` if an observation, or a call that was sent
+    `kind` is the class that counts in the end. It differs from `result.kind` if an observation, or a call that was sent
     again, settled a lost answer. `note` says how that was settled, or repeats what the service answered to a success.
     `held_back` is the reason why the call was not sent when its turn came; "" if the call was sent.
     """
 
     kind: AnswerClass
-    answer: Answer
+    result: Result
     note: str = ""
     held_back: str = ""
 
@@ -52,25 +52,25 @@ def failed(action: Action, error: str) -> ActionOutcome:
 
 def outcome_of(action: Action, done: ActionKind, verb: Verb, attempt: Attempt) -> ActionOutcome:
     """The outcome of an action whose last call was `verb`. `done` is the kind of action that was carried out."""
-    answer = attempt.answer
+    result = attempt.result
     match attempt.kind:
         case AnswerClass.APPLIED:
             error = ""
         case AnswerClass.REJECTED:
-            error = f"{verb} was rejected: {answer_words(answer)}"
+            error = f"{verb} was rejected: {result.words}"
         case AnswerClass.NOT_SENT:
-            error = f"{verb} was not sent: {answer_words(answer)}"
+            error = f"{verb} was not sent: {result.words}"
         case AnswerClass.IN_DOUBT:
             error = (
-                f"{verb} was sent, and it is not known whether it was carried out: {answer_words(answer)}; "
+                f"{verb} was sent, and it is not known whether it was carried out: {result.words}; "
                 f"the next apply checks again, or settle it: {settling(action.job)}"
             )
         case _:
             assert_never(attempt.kind)
     outcome = OUTCOME_OF[attempt.kind]
-    return ActionOutcome(action, outcome, done, attempt.note, error, answer.status, answer.request_id)
+    return ActionOutcome(action, outcome, done, attempt.note, error, code_number(result), result.trace_id)
 
 
-def answer_words(answer: Answer) -> str:
-    """An answer in words: its message, else its HTTP status, else "no answer"."""
-    return answer.message or (f"HTTP {answer.status}" if answer.status is not None else "no answer")
+def code_number(result: Result) -> int | None:
+    """The engine's code of a result as a number; None if there is no code, or if the code is no number."""
+    return int(result.code) if result.code.isdecimal() else None

@@ -31,8 +31,8 @@ class Details(NamedTuple):
     """The end of a call, or of a change of a record.
 
     `outcome` is succeeded, failed or in-doubt for a call, and applied or not-applied for an entry that settles a call.
-    `status` is the HTTP status of the last answer; None without an answer. `seconds` is the duration of the call; None
-    if nothing was sent.
+    `status` is the code of the last answer; None without an answer, and for a code that is no number. `seconds` is the
+    duration of the call; None if nothing was sent.
     """
 
     outcome: str = "succeeded"

@@ -28,8 +28,8 @@ class ActionOutcome(NamedTuple):
 
     `done` is the kind of action that was carried out. It differs from `action.kind` if the job, observed just before
     its first call, called for less. `note` gives a reason, or repeats what the service answered to a success. `error`
-    says what failed. `status` is the HTTP status of the last answer, None if there was no answer. `waits` is set for a
-    hold that ends once another job has completed.
+    says what failed. `status` is the code of the last answer, None if there was no answer or if the code is no number.
+    `waits` is set for a hold that ends once another job has completed.
     """
 
     action: Action

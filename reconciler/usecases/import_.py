@@ -164,13 +164,12 @@ def _found(
 
     Also returns why some jobs may be missing; "" if none is.
     """
-    from reconciler.apply.observe import observe_jobs
     from reconciler.manifest.faults import job_fault
     from reconciler.rules.adoption import Candidate, candidates
 
     if wanted.ids:
         ids = {name: job_id for name, job_id in wanted.ids.items() if not _is_adopted(name, job_id, manifest, state)}
-        listed = list(observe_jobs(engine, list(ids.values()), parallelism).items())
+        listed = list(engine.observe_many(ids.values()).items())
         observed = dict(_with_config(engine, listed, parallelism))
         return [Candidate(name, job_id, observed[job_id]) for name, job_id in ids.items()], ""
     jobs, unlisted = _listed(engine, wanted, manifest)

@@ -12,10 +12,8 @@ if TYPE_CHECKING:
 
 def observed_jobs(workspace: "Workspace", ids: Collection[str], parallelism: int) -> Mapping[str, Observation]:
     """The observations of the jobs with these engine job ids, by id. Raises as `engines.open_engine` does."""
-    from reconciler.apply.observe import observe_jobs
-
     with workspace.open_engine(Pace(parallelism)) as engine:
-        return observe_jobs(engine, list(ids), parallelism)
+        return engine.observe_many(ids)
 
 
 def warn_without_reads(workspace: "Workspace", observed: Mapping[str, Observation]) -> None:

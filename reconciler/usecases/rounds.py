@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.apply.context import ApplyContext, is_stale
 from reconciler.apply.execute import carry_out
-from reconciler.apply.observe import observe_before, observe_jobs
+from reconciler.apply.observe import observe_before
 from reconciler.apply.outcomes import failed, untouched
 from reconciler.apply.settle import Pending, look, look_again
 from reconciler.model.errors import CredentialsError, EngineError, Refused
@@ -170,7 +170,7 @@ class Rounds:
         subjects = self._matching(Selection(prune=True)).by_name
         while (rest_s := ends_s - self._boot_s()) > 0 and not self._world.pause(min(pause_s, rest_s)):
             pause_s = min(10.0, pause_s * 1.5)
-            observed = observe_before(engine, waiting, subjects, self._options.pace.parallelism)
+            observed = observe_before(engine, waiting, subjects)
             order = Order(subjects.values(), observed, waiting.__contains__, partial(is_stale, self._runs))
             ready = [
                 name
@@ -215,7 +215,7 @@ class Rounds:
         """The observations, by engine job id, of the jobs that a plan touches, and of the `others` in the plan."""
         known = {subject.job.id for subject in matching.subjects}
         ids = [a.id for a in plan.actions if (a.touches or a.job in others) and a.id in known]
-        return observe_jobs(self._engine.open(), ids, self._options.pace.parallelism) if ids else {}
+        return self._engine.open().observe_many(ids) if ids else {}
 
     def _confirmed(self, plan: Plan, matching: "Matching", saved: Plan | None = None) -> list[ActionOutcome]:
         """Carry out a plan once the user has agreed to it. `saved` is the reviewed plan that it is based on, if any."""
@@ -255,7 +255,7 @@ class Rounds:
         if self._announce is None or not calling or not self._may_start:
             return
         ids = [action.id for action in calling]
-        observed = observe_jobs(self._engine.open(), ids, self._options.pace.parallelism)
+        observed = self._engine.open().observe_many(ids)
         subjects = matching.by_name
         calls = [
             _announced(action, subjects[action.job], observed[action.id], op)

@@ -215,7 +215,7 @@ def _field(one: Field) -> str:
 def _entry(entry: HistoryEntry) -> str:
     rest = [
         entry.outcome,
-        f"HTTP {entry.status}" if entry.status is not None else "",
+        f"code {entry.status}" if entry.status is not None else "",
         f"by {entry.who}",
         f"commit {commit(entry)}" if entry.commit else "",
         request(entry.request_id),

@@ -76,7 +76,7 @@ _OUTCOMES: Mapping[Outcome, Style] = {
     Outcome.SKIPPED: Style.DIM,
     Outcome.IN_DOUBT: Style.MAGENTA,
 }
-_HISTORY_HEAD = ("WHEN", "JOB", "ACTION", "OUTCOME", "HTTP", "TOOK", "BY", "COMMIT", "REASON, AND THE ANSWER")
+_HISTORY_HEAD = ("WHEN", "JOB", "ACTION", "OUTCOME", "CODE", "TOOK", "BY", "COMMIT", "REASON, AND THE ANSWER")
 
 
 # One view for each kind of answer
@@ -343,7 +343,7 @@ def _entry_in_lines(entry: HistoryEntry) -> str:
     at, job, verb, outcome, status, took, who, commit_of_entry, why = map(field, _entry(entry))
     head = styled(Style.BOLD, f"{at}  {job}  {verb} {outcome}")
     by = ", ".join(filter(None, (f"by {who}", f"commit {commit_of_entry}" if entry.commit else "")))
-    answered = ", ".join(filter(None, (f"HTTP {status}" if status else "", took)))
+    answered = ", ".join(filter(None, (f"code {status}" if status else "", took)))
     return "\n".join([head, *(f"    {line}" for line in (by, answered, why) if line)])
 
 

@@ -18,14 +18,14 @@ from jsonschema import Draft202012Validator
 from checkout import ROOT, TESTS
 from journals import record_of
 from lossy_disk import SCRIBE, LossyDisk
-from reconciler.engines.bytenite.answers import answer_from, may_repeat
+from reconciler.engines.bytenite.answers import may_repeat, result_from
 from reconciler.engines.bytenite.auth import Credentials, Grant, Tokens
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.bytenite.wire import DETAIL_LIMIT, call_for, observation_from
 from reconciler.engines.http.reply import Reply, json_document
 from reconciler.engines.http.retries import retry_after_s
 from reconciler.engines.http.transport import BODY_LIMIT_BYTES
-from reconciler.engines.port import Answer, AnswerClass
+from reconciler.engines.port import AnswerClass, Result, Step
 from reconciler.host.safe_text import Style, field, log_field, printable, styled, width
 from reconciler.manifest.document import Document
 from reconciler.manifest.events import LIBYAML
@@ -317,10 +317,10 @@ def answer(content: bytes) -> None:
     """The class of an answer follows the rules, and no text about the answer holds the token."""
     reply = reply_from(content)
     tokens = Tokens(Credentials(CANARY), lambda _: Grant("", None), lambda: 0.0)
-    found = answer_from(reply, tokens.redact)
+    found = result_from(reply, tokens.redact, Verb.RUN)
     _assert_class(found, reply)
     assert may_repeat(reply, is_read=False) == (not reply.sent or reply.status == 429)
-    for word in (found.message, found.request_id):
+    for word in (found.message, found.trace_id):
         assert len(word) <= DETAIL_LIMIT
         assert not shows(CANARY, word), word
     asked_s = retry_after_s(reply.headers, 0.0)
@@ -328,7 +328,7 @@ def answer(content: bytes) -> None:
     _ask_all(reply)
 
 
-def _assert_class(found: Answer, reply: Reply) -> None:
+def _assert_class(found: Result, reply: Reply) -> None:
     fields = reply.document if isinstance(reply.document, dict) else None
     is_2xx = reply.status is not None and 200 <= reply.status < 300
     decoded = None if fields is None else fields.get("error")
@@ -379,7 +379,7 @@ def _ask_all(reply: Reply) -> None:
         wall_clock=lambda: 0.0,
         transport=_Always(reply),
     )
-    shown: list[object] = [engine.send(call_for(Verb.RUN, "j", {}))]
+    shown: list[object] = [engine.send(Step(Verb.RUN, "j"))]
     for ask in (lambda: engine.observe("j"), lambda: list(engine.observe_all())):
         try:
             shown.append(ask())

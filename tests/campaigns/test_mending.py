@@ -133,8 +133,8 @@ class Together(ByteniteEngine):
 
     both = threading.Barrier(2)
 
-    def observe(self, job_id: str) -> Observation:
-        found = super().observe(job_id)
+    def observe(self, job_id: str, run_id: str = "") -> Observation:
+        found = super().observe(job_id, run_id)
         self.both.wait(30)
         return found
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from reconciler.engines.bytenite.wire import DETAIL_LIMIT
 from reconciler.engines.http.reply import Reply
-from reconciler.engines.port import Answer, AnswerClass
+from reconciler.engines.port import AnswerClass, Reason, Result
+from reconciler.model.jobs import Verb
 
 
 class _Row(NamedTuple):
@@ -58,20 +59,39 @@ _READ_ROWS = (
 )
 
 
-def answer_from(reply: Reply, redact: Callable[[str], str], *, is_read: bool = False) -> Answer:
-    """Return the answer that a reply stands for. Its texts hold no secrets, and are cut to `DETAIL_LIMIT` characters.
+_REASONS: Mapping[int, Reason] = {
+    400: Reason.INVALID,
+    401: Reason.NOT_AUTHENTICATED,
+    403: Reason.NOT_PERMITTED,
+    404: Reason.NO_SUCH_JOB,
+    429: Reason.BUSY,
+}
+"""The reasons of rejected calls by their status. Other statuses have the reason `OTHER`."""
 
-    With `is_read`, an answer is "applied" if a whole document without an error arrived.
+
+def result_from(reply: Reply, redact: Callable[[str], str], verb: Verb | None = None) -> Result:
+    """Return the result that a reply to a call stands for. `verb` is None for a read.
+
+    The texts of the result hold no secrets, and are cut to `DETAIL_LIMIT` characters. A read counts as applied if a
+    whole document without an error arrived.
     """
-    kind = _row(reply, is_read).kind
+    kind = _row(reply, is_read=verb is None).kind
     message = _message(reply) if kind is AnswerClass.APPLIED else _failure_message(reply)
     request_id = _fields(reply).get("requestId")
-    return Answer(
+    return Result(
         kind,
-        reply.status,
+        _reason(reply, verb) if kind is AnswerClass.REJECTED else Reason.OTHER,
         _bounded(redact(message)),
+        "" if reply.status is None else str(reply.status),
         _bounded(redact(request_id)) if isinstance(request_id, str) else "",
     )
+
+
+def _reason(reply: Reply, verb: Verb | None) -> Reason:
+    """Return the reason of a rejected call. An abort of a job that does not run is answered with a 400."""
+    if verb is Verb.ABORT and reply.status == 400:
+        return Reason.NOT_RUNNING
+    return _REASONS.get(reply.status or 0, Reason.OTHER)
 
 
 def may_repeat(reply: Reply, *, is_read: bool) -> bool:

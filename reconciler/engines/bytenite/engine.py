@@ -1,14 +1,15 @@
 """The engine that speaks the jobs API over HTTP."""
 
 import json
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from random import Random
 
-from reconciler.engines.bytenite.answers import answer_from, may_repeat
+from reconciler.engines.bytenite.answers import may_repeat, result_from
 from reconciler.engines.bytenite.auth import (
     API_KEY_VARIABLE,
     TOKEN_VARIABLE,
@@ -20,17 +21,22 @@ from reconciler.engines.bytenite.auth import (
     token_url,
 )
 from reconciler.engines.bytenite.listing import PAGE_SIZE, Page, read_list
-from reconciler.engines.bytenite.wire import job_path, observation_from, whole_number
+from reconciler.engines.bytenite.wire import call_for, job_path, observation_from, whole_number
 from reconciler.engines.http.network import DIRECT, Network
 from reconciler.engines.http.rate import RateLimiter, Slots
 from reconciler.engines.http.reply import BaseTransport, Reply
 from reconciler.engines.http.retries import Wait, send_with_retries
-from reconciler.engines.port import Answer, AnswerClass, always
+from reconciler.engines.many import observe_many
+from reconciler.engines.port import AnswerClass, Promises, Reason, Result, Step, always
 from reconciler.host.clocks import boot_s
 from reconciler.model.endpoints import endpoint_fault, normalize_endpoint
 from reconciler.model.errors import CredentialsError, EngineError, ListIncomplete, ReconcilerError
 from reconciler.model.jobs import NOT_OBSERVED, Observation, Status
-from reconciler.model.plan import Call
+
+PROMISES = Promises(
+    creates_on_run=False, atomic_run=False, reads=True, lists=True, keeps_ended_s=math.inf, has_logs=False
+)
+"""What the jobs API guarantees. A service may lack the reads and the list: `observe` finds that out."""
 
 
 class ByteniteEngine:
@@ -44,6 +50,8 @@ class ByteniteEngine:
 
     Raises `EngineError` for an endpoint, a proxy or certificates that can't be used.
     """
+
+    promises = PROMISES
 
     def __init__(
         self,
@@ -79,7 +87,11 @@ class ByteniteEngine:
         self._reads: bool | None = None
         self._reads_lock = threading.Lock()
 
-    def observe(self, job_id: str) -> Observation:
+    def identity(self) -> Mapping[str, str]:
+        """Return an empty mapping: the jobs API tells nothing that sets one service apart from another."""
+        return {}
+
+    def observe(self, job_id: str, run_id: str = "") -> Observation:
         """Read one job; see `Engine.observe`.
 
         A 404 means a missing job only if the service offers reads. To find out, the engine asks once for the list of
@@ -88,14 +100,18 @@ class ByteniteEngine:
         if self._reads is False:
             return NOT_OBSERVED
         reply = self._read(job_path(job_id))
-        answer = answer_from(reply, self._tokens.redact, is_read=True)
+        answer = result_from(reply, self._tokens.redact)
         if answer.kind is AnswerClass.APPLIED:
             return self._observation(job_id, reply)
         if reply.status == 404:
             return self._observation_of_unknown(answer)
         if reply.status in (405, 501) and not self._offers_reads(found=False):
             return NOT_OBSERVED
-        return _unreadable(f"{_status_of(answer)}: {answer.message}")
+        return _unreadable(f"{answer.code or 'no answer'}: {answer.message}")
+
+    def observe_many(self, job_ids: Collection[str]) -> Mapping[str, Observation]:
+        """Read many jobs; see `Engine.observe_many`."""
+        return observe_many(job_ids, self.observe, self.observe_all, self._parallelism)
 
     def observe_all(self) -> Iterator[tuple[str, Observation]]:
         """Yield each job that the service lists; see `Engine.observe_all`."""
@@ -105,14 +121,28 @@ class ByteniteEngine:
         except ListIncomplete as fault:
             raise ListIncomplete(f"{self._endpoint}: {fault.message}", fault.hint) from fault
 
-    def send(self, call: Call, may_be_sent: Callable[[], bool] = always) -> Answer:
+    def stage(self, step: Step) -> str:
+        """Return "": a call of the jobs API needs no work before its intent."""
+        return ""
+
+    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
         """Send one call; see `Engine.send`."""
+        call = call_for(step.verb, step.job_id, step.config)
         try:
             reply = self._ask(call.method, call.path, call.body, may_be_sent)
         except (CredentialsError, EngineError) as error:
             # No token is available for the call. Any earlier attempt did nothing, or no other one would have followed.
-            return Answer(AnswerClass.NOT_SENT, message=error.message)
-        return answer_from(reply, self._tokens.redact)
+            reason = Reason.NOT_AUTHENTICATED if isinstance(error, CredentialsError) else Reason.OTHER
+            return Result(AnswerClass.NOT_SENT, reason, error.message)
+        return result_from(reply, self._tokens.redact, step.verb)
+
+    def log(
+        self, job_id: str, run_id: str, *, tail: int | None, follow: bool, stop: threading.Event
+    ) -> Iterator[bytes]:
+        """Raise `EngineError`: the engine reads no logs."""
+        raise EngineError(
+            f"the engine reads no logs, and so not that of {job_id}", "read it where the service shows its jobs"
+        )
 
     def close(self) -> None:
         """Close the connections."""
@@ -121,14 +151,14 @@ class ByteniteEngine:
     def _observation(self, job_id: str, reply: Reply) -> Observation:
         job = reply.document.get("job") if isinstance(reply.document, Mapping) else None
         if not isinstance(job, Mapping):
-            message = answer_from(reply, self._tokens.redact, is_read=True).message if reply.document else ""
+            message = result_from(reply, self._tokens.redact).message if reply.document else ""
             return _unreadable(f"the answer holds no job{': ' if message else ''}{message}")
         if job.get("id", job_id) != job_id:
             return _unreadable("the answer is about another job")
         self._offers_reads(found=True)
         return observation_from(self._without_secrets(job))
 
-    def _observation_of_unknown(self, answer: Answer) -> Observation:
+    def _observation_of_unknown(self, answer: Result) -> Observation:
         """Return the observation that a 404 stands for (see `observe`).
 
         One thread asks for the list, and the others wait.
@@ -136,15 +166,15 @@ class ByteniteEngine:
         with self._reads_lock:
             if self._reads is None:
                 reply = self._read("/jobs?pagination.limit=1")
-                probe = answer_from(reply, self._tokens.redact, is_read=True)
-                if probe.status in (404, 405, 501):
+                probe = result_from(reply, self._tokens.redact)
+                if reply.status in (404, 405, 501):
                     self._reads = False
                 elif probe.kind is AnswerClass.APPLIED and _entries(reply.document) is not None:
                     self._reads = True
                 else:
                     return _unreadable(
                         f"404: {answer.message}; whether the service offers reads is not known: its list answers "
-                        f"{_status_of(probe)}: {probe.message or 'the answer holds no list of jobs'}"
+                        f"{probe.code or 'no answer'}: {probe.message or 'the answer holds no list of jobs'}"
                     )
             return Observation(Status.MISSING, detail=answer.message) if self._reads else NOT_OBSERVED
 
@@ -161,12 +191,14 @@ class ByteniteEngine:
     def _page(self, offset: int) -> Page:
         """Return one page of the list. Raises `EngineError` for an answer that is not a page."""
         reply = self._read(f"/jobs?pagination.limit={PAGE_SIZE}&pagination.offset={offset}")
-        answer = answer_from(reply, self._tokens.redact, is_read=True)
+        answer = result_from(reply, self._tokens.redact)
         where = f"{self._endpoint}/jobs"
-        if answer.status in (404, 405, 501):
-            raise EngineError(f"{where}: the service has no list of jobs ({answer.status})", "name the jobs one by one")
+        if reply.status in (404, 405, 501):
+            raise EngineError(f"{where}: the service has no list of jobs ({answer.code})", "name the jobs one by one")
         if answer.kind is not AnswerClass.APPLIED or not isinstance(reply.document, Mapping):
-            raise EngineError(f"{where}: the list of jobs can't be read: {_status_of(answer)}: {answer.message}")
+            raise EngineError(
+                f"{where}: the list of jobs can't be read: {answer.code or 'no answer'}: {answer.message}"
+            )
         jobs: list[tuple[str, Mapping[str, object]]] = []
         entries = _entries(reply.document)
         if entries is None:
@@ -189,7 +221,7 @@ class ByteniteEngine:
         reply = self._ask("GET", path, None)
         if reply.status == 401:
             raise CredentialsError(
-                f"the service rejected the access token (401): {answer_from(reply, self._tokens.redact).message}",
+                f"the service rejected the access token (401): {result_from(reply, self._tokens.redact).message}",
                 f"set {TOKEN_VARIABLE} to a fresh token, or {API_KEY_VARIABLE} to a valid API key",
             )
         if not reply.sent:
@@ -229,7 +261,7 @@ class ByteniteEngine:
         content = _compact({"apiKey": api_key})
         # A lost token does no harm, so the request may be repeated like a read.
         reply = self._retrying(lambda: self._exchange("POST", url, None, content), partial(may_repeat, is_read=True))
-        answer = answer_from(reply, self._tokens.redact, is_read=True)
+        answer = result_from(reply, self._tokens.redact)
         if answer.kind is AnswerClass.APPLIED:
             # No text of this answer is ever shown, since any field of it may hold a token.
             fields = reply.document if isinstance(reply.document, Mapping) else {}
@@ -237,13 +269,13 @@ class ByteniteEngine:
             if not isinstance(token, str) or not is_header_safe(token):
                 raise EngineError(f"{url}: the answer holds no access token that can be used")
             return Grant(token, life_s(fields.get("expiresIn")))
-        if answer.status in (400, 401, 403):
+        if reply.status in (400, 401, 403):
             raise CredentialsError(
-                f"the service rejected the API key ({answer.status}): {answer.message}",
+                f"the service rejected the API key ({answer.code}): {answer.message}",
                 f"set {API_KEY_VARIABLE} to a valid API key",
             )
-        words = answer.message if answer.status is None or answer.status >= 300 else "an unreadable answer"
-        raise EngineError(f"{url}: no access token: {_status_of(answer)}: {words}", "try again later")
+        words = answer.message if reply.status is None or reply.status >= 300 else "an unreadable answer"
+        raise EngineError(f"{url}: no access token: {answer.code or 'no answer'}: {words}", "try again later")
 
     def _exchange(
         self,
@@ -325,10 +357,6 @@ def _entries(document: object) -> list[object] | None:
         is_page = not document or isinstance(document.get("pagination"), Mapping)
         return [] if is_page else None
     return entries if isinstance(entries, list) else None
-
-
-def _status_of(answer: Answer) -> str:
-    return "no answer" if answer.status is None else str(answer.status)
 
 
 def _unreadable(detail: str) -> Observation:

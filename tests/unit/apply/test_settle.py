@@ -6,11 +6,11 @@ from in_process import TARGET, carried_out, engine_at, planned, store_in
 from project import TOKEN
 from reconciler.apply.settle import look, look_again
 from reconciler.engines.bytenite.engine import ByteniteEngine
-from reconciler.engines.bytenite.wire import call_for
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.model.jobs import Desired, Doubt, Evidence, Job, Observation, Record, Status, Verb
 from reconciler.model.outcomes import Outcome
 from reconciler.model.plan import ActionKind
+from steps import step_for
 
 
 def test_a_run_that_left_no_trace_stays_in_doubt_until_the_second_look(tmp_path: Path) -> None:
@@ -60,9 +60,9 @@ class OldFirstRead(ByteniteEngine):
 
     old: Observation | None = None
 
-    def observe(self, job_id: str) -> Observation:
+    def observe(self, job_id: str, run_id: str = "") -> Observation:
         old, self.old = self.old, None
-        return old or super().observe(job_id)
+        return old or super().observe(job_id, run_id)
 
 
 def test_an_abort_in_doubt_is_settled_where_the_service_rejects_another_one(tmp_path: Path) -> None:
@@ -74,9 +74,9 @@ def test_an_abort_in_doubt_is_settled_where_the_service_rejects_another_one(tmp_
     ):
         engine = engine_at(server.endpoint, kind=OldFirstRead)
         assert isinstance(engine, OldFirstRead)
-        engine.send(call_for(Verb.RUN, "a", {}), lambda: True)
+        engine.send(step_for(Verb.RUN, "a", {}), lambda: True)
         active = engine.observe("a")
-        assert engine.send(call_for(Verb.ABORT, "a", {}), lambda: True).status == 200
+        assert engine.send(step_for(Verb.ABORT, "a", {}), lambda: True).code == "200"
         session.put("a", record._replace(doubt=Doubt("op", Verb.ABORT, {}, None, active.evidence, "then", "HTTP 503")))
         engine.old = active
         [outcome] = carried_out(plan, subjects, engine, session)

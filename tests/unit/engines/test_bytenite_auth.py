@@ -15,12 +15,12 @@ import pytest
 from raw_server import Answering, Pauses, RawServer, Request, always, answer, raw_server
 from reconciler.engines.bytenite.auth import Credentials, Grant, Tokens, life_s, renew_after_s, token_url
 from reconciler.engines.bytenite.engine import ByteniteEngine
-from reconciler.engines.bytenite.wire import call_for
-from reconciler.engines.port import Answer, AnswerClass
+from reconciler.engines.port import AnswerClass, Reason, Result
 from reconciler.model.errors import CredentialsError, EngineError
 from reconciler.model.jobs import Verb
+from steps import step_for
 
-RUN = call_for(Verb.RUN, "j", {})
+RUN = step_for(Verb.RUN, "j", {})
 OK = answer(200, '{"ok": true}')
 JOB = answer(200, '{"job": {"id": "j", "state": "JOB_STATE_RUNNING"}}')
 CANARY, KEY_CANARY = "canary/token+1", "canary/key+2"
@@ -164,7 +164,7 @@ def test_of_both_the_token_is_used_first_and_the_key_renews_it() -> None:
 
 def test_a_token_alone_is_not_renewed() -> None:
     with engine_for(Service(), Credentials(CANARY)) as (server, engine):
-        assert engine.send(RUN) == Answer(AnswerClass.REJECTED, 401, "expired")
+        assert engine.send(RUN) == Result(AnswerClass.REJECTED, Reason.NOT_AUTHENTICATED, "expired", "401")
     assert sent(server) == [CANARY]
 
 
@@ -221,7 +221,7 @@ def test_a_call_renews_the_token_once() -> None:
 
     service = Service()
     with engine_for(answering, Credentials(CANARY, KEY_CANARY)) as (server, engine):
-        assert engine.send(RUN) == Answer(AnswerClass.REJECTED, 401, "no")
+        assert engine.send(RUN) == Result(AnswerClass.REJECTED, Reason.NOT_AUTHENTICATED, "no", "401")
         assert sent(server) == [CANARY, "exchange", f"{CANARY}-1"]
         with pytest.raises(CredentialsError, match=r"rejected the access token \(401\)"):
             engine.observe("j")
@@ -274,7 +274,7 @@ def test_while_the_exchange_is_down_one_thread_asks_and_all_share_the_verdict() 
         with ThreadPoolExecutor(64) as pool:
             given = list(pool.map(lambda _: engine.send(RUN), range(200)))
         engine.close()
-    assert {(each.kind, each.status) for each in given} == {(AnswerClass.REJECTED, 401)}
+    assert {(each.kind, int(each.code)) for each in given} == {(AnswerClass.REJECTED, 401)}
     assert all("could not be renewed" in each.message and ": 503: down" in each.message for each in given)
     assert sent(server).count("exchange") == 4
     assert pauses.count(5.0) == 3
@@ -323,8 +323,8 @@ def test_a_key_that_is_rejected_is_not_tried_again() -> None:
         server,
         engine,
     ):
-        assert engine.send(RUN) == Answer(
-            AnswerClass.NOT_SENT, None, "the service rejected the API key (401): unknown key"
+        assert engine.send(RUN) == Result(
+            AnswerClass.NOT_SENT, Reason.NOT_AUTHENTICATED, "the service rejected the API key (401): unknown key"
         )
         with pytest.raises(CredentialsError, match="unknown key") as caught:
             engine.observe("j")
@@ -338,7 +338,7 @@ def test_a_renewal_that_fails_leaves_the_401_standing() -> None:
 
     with engine_for(answering, Credentials(CANARY, KEY_CANARY)) as (_, engine):
         given = engine.send(RUN)
-    assert (given.kind, given.status) == (AnswerClass.REJECTED, 401)
+    assert (given.kind, int(given.code)) == (AnswerClass.REJECTED, 401)
     assert given.message == (
         "the access token could not be renewed: the service rejected the API key (403): blocked; expired"
     )

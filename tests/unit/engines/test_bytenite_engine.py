@@ -22,18 +22,17 @@ import pytest
 from raw_server import Answering, Pauses, RawServer, Request, always, answer, raw_server, reset
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
-from reconciler.engines.bytenite.wire import call_for
 from reconciler.engines.http.dial import LookUp
-from reconciler.engines.port import Answer, AnswerClass, Engine
+from reconciler.engines.port import AnswerClass, Engine, Reason, Result, Step
 from reconciler.model.errors import CredentialsError, EngineError, ListIncomplete
 from reconciler.model.jobs import NOT_OBSERVED, Status, Verb
-from reconciler.model.plan import Call
+from steps import step_for
 
 TOKEN = "canary-token"
 OK = answer(200, '{"ok": true, "requestId": "r-1", "message": "queued"}')
-RUN = call_for(Verb.RUN, "j", {"taskTimeout": 60, "isTestJob": True})
-ABORT = call_for(Verb.ABORT, "j", {})
-DELETE = call_for(Verb.DELETE, "j", {})
+RUN = step_for(Verb.RUN, "j", {"taskTimeout": 60, "isTestJob": True})
+ABORT = step_for(Verb.ABORT, "j", {})
+DELETE = step_for(Verb.DELETE, "j", {})
 SOON_S = 5.0
 """A time far above every deadline of these tests, and far below the time of a request without a deadline."""
 
@@ -65,9 +64,9 @@ def engine_at(
         engine.close()
 
 
-def send_to(server: RawServer, call: object = RUN, *, timeout_s: float = 10.0) -> Answer:
+def send_to(server: RawServer, step: Step = RUN, *, timeout_s: float = 10.0) -> Result:
     with engine_at(server.url, timeout_s=timeout_s) as engine:
-        return engine.send(call)  # type: ignore[arg-type]
+        return engine.send(step)
 
 
 def unused_port() -> int:
@@ -107,19 +106,19 @@ def test_a_run_goes_out_as_the_reference_has_it() -> None:
         "content-length": "46",
         "user-agent": "reconciler",
     }
-    assert given == Answer(AnswerClass.APPLIED, 200, "queued", "r-1")
+    assert given == Result(AnswerClass.APPLIED, Reason.OTHER, "queued", "200", "r-1")
 
 
 @pytest.mark.parametrize(
-    ("call", "method", "path", "length"),
+    ("step", "method", "path", "length"),
     [
         (ABORT, "POST", "/v1/customer/jobs/j/abort", "0"),
         (DELETE, "DELETE", "/v1/customer/jobs/j", None),
     ],
 )
-def test_abort_and_delete_have_no_body(call: object, method: str, path: str, length: str | None) -> None:
+def test_abort_and_delete_have_no_body(step: Step, method: str, path: str, length: str | None) -> None:
     with raw_server(always(OK)) as server:
-        assert send_to(server, call).kind is AnswerClass.APPLIED
+        assert send_to(server, step).kind is AnswerClass.APPLIED
     [request] = server.requests
     assert (request.method, request.path, request.body) == (method, path, b"")
     assert request.headers.get("content-length") == length
@@ -128,7 +127,7 @@ def test_abort_and_delete_have_no_body(call: object, method: str, path: str, len
 
 def test_an_encoded_id_arrives_as_it_was_encoded() -> None:
     with raw_server(always(OK)) as server:
-        send_to(server, call_for(Verb.DELETE, "a/../b%2e ü", {}))
+        send_to(server, step_for(Verb.DELETE, "a/../b%2e ü", {}))
     assert server.requests[0].path == "/v1/customer/jobs/a%2F..%2Fb%252e%20%C3%BC"
 
 
@@ -199,7 +198,7 @@ def test_an_endpoint_that_would_show_the_token_is_refused(endpoint: str) -> None
 def test_a_2xx_that_says_ok_is_applied(status: int, body: str) -> None:
     with raw_server(always(answer(status, body))) as server:
         given = send_to(server)
-    assert (given.kind, given.status) == (AnswerClass.APPLIED, status)
+    assert (given.kind, int(given.code)) == (AnswerClass.APPLIED, status)
     assert len(server.requests) == 1
 
 
@@ -237,7 +236,7 @@ def test_interim_continues_are_passed_over() -> None:
 def test_a_rejection_shows_what_the_service_said(status: int, body: bytes | str, message: str) -> None:
     with raw_server(always(answer(status, body))) as server:
         given = send_to(server)
-    assert (given.kind, given.status, given.message) == (AnswerClass.REJECTED, status, message)
+    assert (given.kind, int(given.code), given.message) == (AnswerClass.REJECTED, status, message)
     assert len(server.requests) == 1
 
 
@@ -260,7 +259,7 @@ def test_a_rejection_without_a_word_is_shown_by_its_meaning() -> None:
 def test_a_200_that_tells_a_failure_is_rejected(body: str) -> None:
     with raw_server(always(answer(200, body))) as server:
         given = send_to(server)
-    assert (given.kind, given.status) == (AnswerClass.REJECTED, 200)
+    assert (given.kind, int(given.code)) == (AnswerClass.REJECTED, 200)
     assert len(server.requests) == 1
 
 
@@ -269,7 +268,7 @@ def test_a_failure_in_a_200_shows_error_and_request_id() -> None:
         '{"ok":false,"requestId":"r-9","message":"failed","error":{"code":"12","message":"quota","description":"all"}}'
     )
     with raw_server(always(answer(200, body))) as server:
-        assert send_to(server) == Answer(AnswerClass.REJECTED, 200, "quota: all: code 12", "r-9")
+        assert send_to(server) == Result(AnswerClass.REJECTED, Reason.OTHER, "quota: all: code 12", "200", "r-9")
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 429])
@@ -277,7 +276,7 @@ def test_a_rejection_stands_though_its_body_breaks_off(status: int) -> None:
     broken = f"HTTP/1.1 {status} Words\r\nContent-Length: 99\r\n\r\nhalf a".encode()
     with raw_server(then_closed(broken)) as server:
         given = send_to(server)
-    assert (given.kind, given.status) == (AnswerClass.REJECTED, status)
+    assert (given.kind, int(given.code)) == (AnswerClass.REJECTED, status)
     assert given.message == "the answer broke off before its end; half a"
 
 
@@ -355,12 +354,12 @@ def test_a_body_beyond_the_bound_is_not_read_on() -> None:
 
 
 def test_a_request_that_was_sent_in_part_is_in_doubt() -> None:
-    big = Call("POST", "/jobs/j/run", {"config": {"x": "y" * 30_000_000}})
+    big = step_for(Verb.RUN, "j", {"x" * 30_000_000: 1})
     with socket.create_server(("127.0.0.1", 0)) as listener:  # the server accepts, and never reads
         port = listener.getsockname()[1]
         with engine_at(f"http://127.0.0.1:{port}", timeout_s=0.4, pauses=Pauses(stop=True)) as engine:
             given = engine.send(big)
-    assert given == Answer(AnswerClass.IN_DOUBT, None, "no whole answer within 0.4 s: its head did not end")
+    assert given == Result(AnswerClass.IN_DOUBT, Reason.OTHER, "no whole answer within 0.4 s: its head did not end")
 
 
 @pytest.mark.parametrize(
@@ -383,10 +382,10 @@ def test_a_request_that_was_sent_in_part_is_in_doubt() -> None:
     ],
     ids=lambda content: content[:90].decode(errors="replace") if isinstance(content, bytes) else None,
 )
-@pytest.mark.parametrize("call", [RUN, ABORT, DELETE], ids=lambda call: call.method + call.path[7:])
-def test_an_answer_that_breaks_off_is_in_doubt_and_not_sent_twice(call: object, content: bytes) -> None:
+@pytest.mark.parametrize("step", [RUN, ABORT, DELETE], ids=lambda step: step.verb)
+def test_an_answer_that_breaks_off_is_in_doubt_and_not_sent_twice(step: Step, content: bytes) -> None:
     with raw_server(then_closed(content)) as server:
-        given = send_to(server, call)
+        given = send_to(server, step)
     assert given.kind is AnswerClass.IN_DOUBT
     assert given.message
     assert len(server.requests) == 1
@@ -396,7 +395,7 @@ def test_an_answer_that_breaks_off_is_in_doubt_and_not_sent_twice(call: object, 
 def test_any_other_status_is_in_doubt_and_not_sent_twice(status: int) -> None:
     with raw_server(always(answer(status, '{"ok": true}', "Retry-After: 1"))) as server:
         given = send_to(server)
-    assert (given.kind, given.status) == (AnswerClass.IN_DOUBT, status)
+    assert (given.kind, int(given.code)) == (AnswerClass.IN_DOUBT, status)
     assert len(server.requests) == 1
 
 
@@ -407,7 +406,7 @@ def test_a_redirect_is_not_followed(status: int) -> None:
         raw_server(always(answer(status, "", f"Location: {elsewhere.url}/jobs/j/run"))) as server,
     ):
         given = send_to(server)
-    assert (given.kind, given.status) == (AnswerClass.IN_DOUBT, status)
+    assert (given.kind, int(given.code)) == (AnswerClass.IN_DOUBT, status)
     assert given.message == f"redirected to {elsewhere.url}/jobs/j/run, which is not followed"
     assert (len(server.requests), len(elsewhere.requests)) == (1, 0)
 
@@ -418,14 +417,14 @@ def test_a_reset_after_the_request_is_in_doubt() -> None:
 
     with raw_server(cut) as server:
         given = send_to(server)
-    assert given == Answer(AnswerClass.IN_DOUBT, None, "the connection was reset before the whole answer came")
+    assert given == Result(AnswerClass.IN_DOUBT, Reason.OTHER, "the connection was reset before the whole answer came")
     assert len(server.requests) == 1
 
 
 def test_a_close_without_an_answer_is_in_doubt() -> None:
     with raw_server(then_closed(b"")) as server:
         given = send_to(server)
-    assert given == Answer(AnswerClass.IN_DOUBT, None, "the connection was closed before an answer came")
+    assert given == Result(AnswerClass.IN_DOUBT, Reason.OTHER, "the connection was closed before an answer came")
 
 
 def drip(head: bytes, drop: bytes) -> Callable[[Request, socket.socket], None]:
@@ -471,9 +470,9 @@ def test_a_refused_connection_is_not_sent_and_tried_four_times() -> None:
     pauses = Pauses()
     with engine_at(f"http://127.0.0.1:{port}", pauses=pauses) as engine:
         given = engine.send(RUN)
-    assert given == Answer(
+    assert given == Result(
         AnswerClass.NOT_SENT,
-        None,
+        Reason.OTHER,
         f"127.0.0.1:{port}: the host refused the connection; check the endpoint: nothing listens there",
     )
     assert len(pauses) == 3
@@ -503,9 +502,9 @@ def test_a_name_that_does_not_resolve_is_not_sent(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     with engine_at("https://jobs.invalid/v1/customer") as engine:
         given = engine.send(RUN)
-    assert given == Answer(
+    assert given == Result(
         AnswerClass.NOT_SENT,
-        None,
+        Reason.OTHER,
         "jobs.invalid: the host name does not resolve; check the endpoint and the name server; "
         "where a proxy leads out, name it with HTTPS_PROXY",
     )
@@ -784,7 +783,7 @@ def test_bytes_left_over_are_never_the_answer_to_the_next_request(head: bytes) -
     with raw_server(answering) as server, engine_at(server.url) as engine:
         answers = [engine.send(RUN) for _ in range(3)]
     assert len(server.requests) == 3
-    assert [given.request_id for given in answers] == ["r-1", "r-2", "r-3"]
+    assert [given.trace_id for given in answers] == ["r-1", "r-2", "r-3"]
 
 
 @pytest.mark.parametrize(
@@ -817,7 +816,7 @@ def test_a_late_answer_is_never_the_answer_to_the_next_request() -> None:
     with raw_server(answering) as server, engine_at(server.url, timeout_s=0.3) as engine:
         assert engine.send(RUN).kind is AnswerClass.IN_DOUBT
         late.set()
-        assert engine.send(RUN).request_id == "r-2"
+        assert engine.send(RUN).trace_id == "r-2"
 
 
 def test_many_threads_share_the_engine() -> None:
@@ -830,7 +829,7 @@ def test_many_threads_share_the_engine() -> None:
         def work(part: int) -> None:
             for number in range(25):
                 job_id = f"j-{part}-{number}"
-                request_ids[job_id] = engine.send(call_for(Verb.RUN, job_id, {})).request_id
+                request_ids[job_id] = engine.send(step_for(Verb.RUN, job_id, {})).trace_id
 
         threads = [threading.Thread(target=work, args=(part,)) for part in range(8)]
         for thread in threads:
@@ -859,11 +858,11 @@ def test_a_fault_of_the_libraries_after_sending_is_in_doubt(monkeypatch: pytest.
 SLOW_DOWN = answer(429, '{"message": "slow down"}', "Retry-After: 3")
 
 
-@pytest.mark.parametrize("call", [RUN, ABORT, DELETE], ids=lambda call: call.method + call.path[7:])
-def test_a_429_waits_as_told_and_is_sent_again(call: object) -> None:
+@pytest.mark.parametrize("step", [RUN, ABORT, DELETE], ids=lambda step: step.verb)
+def test_a_429_waits_as_told_and_is_sent_again(step: Step) -> None:
     pauses = Pauses()
     with raw_server(always(SLOW_DOWN, SLOW_DOWN, OK)) as server, engine_at(server.url, pauses=pauses) as engine:
-        assert engine.send(call).kind is AnswerClass.APPLIED  # type: ignore[arg-type]
+        assert engine.send(step).kind is AnswerClass.APPLIED
     assert pauses == [3.0, 3.0]
     assert len(server.requests) == 3
 
@@ -871,7 +870,9 @@ def test_a_429_waits_as_told_and_is_sent_again(call: object) -> None:
 def test_a_429_for_ever_is_a_rejection_after_four_attempts() -> None:
     with raw_server(always(SLOW_DOWN)) as server:
         given = send_to(server)
-    assert given == Answer(AnswerClass.REJECTED, 429, "slow down; it asks to wait before the next try (Retry-After: 3)")
+    assert given == Result(
+        AnswerClass.REJECTED, Reason.BUSY, "slow down; it asks to wait before the next try (Retry-After: 3)", "429"
+    )
     assert len(server.requests) == 4
 
 
@@ -903,7 +904,7 @@ def test_a_429_that_asks_for_an_hour_is_returned_at_once() -> None:
 
 def test_a_stop_ends_the_waiting_with_the_last_answer() -> None:
     with raw_server(always(SLOW_DOWN)) as server, engine_at(server.url, pauses=Pauses(stop=True)) as engine:
-        assert (engine.send(RUN).status, len(server.requests)) == (429, 1)
+        assert (int(engine.send(RUN).code), len(server.requests)) == (429, 1)
 
 
 def test_a_stop_while_waiting_for_its_turn_sends_nothing() -> None:
@@ -911,7 +912,7 @@ def test_a_stop_while_waiting_for_its_turn_sends_nothing() -> None:
         with engine_at(server.url, pauses=Pauses(stop=True), max_rps=0.001) as engine:
             assert engine.send(RUN).kind is AnswerClass.APPLIED
             given = engine.send(RUN)
-        assert given == Answer(AnswerClass.NOT_SENT, None, "stopped before it was sent")
+        assert given == Result(AnswerClass.NOT_SENT, Reason.OTHER, "stopped before it was sent")
         assert len(server.requests) == 1
 
 

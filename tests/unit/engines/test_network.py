@@ -23,18 +23,18 @@ from proxies import DRIP_S, Proxy, SocksProxy, dripping, running
 from raw_server import Pauses, Request, always, answer, raw_server
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
-from reconciler.engines.bytenite.wire import call_for
 from reconciler.engines.http.network import Network, network_for, proxy_for
-from reconciler.engines.port import Answer, AnswerClass
+from reconciler.engines.port import AnswerClass, Reason, Result
 from reconciler.model.errors import EngineError
 from reconciler.model.jobs import Access, Verb
 from runner import CI
+from steps import step_for
 
 TOKEN = "canary-token"
 USER, PASSWORD = "proxyUser", "proxy/Pass+1"
 USERINFO = "proxyUser:proxy%2FPass+1"
 OK = answer(200, '{"ok": true, "requestId": "r-1"}')
-RUN = call_for(Verb.RUN, "j", {"taskTimeout": 60})
+RUN = step_for(Verb.RUN, "j", {"taskTimeout": 60})
 INSECURE = Access(insecure=True)
 SOON_S = 5.0
 """A time far above every deadline of these tests, and far below the time of a request without a deadline."""
@@ -257,9 +257,9 @@ def test_a_proxy_that_is_not_there_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with engine_at(f"https://{NAME}/v1", {"https_proxy": f"http://{USERINFO}@127.0.0.1:{port}"}) as engine:
-        assert engine.send(RUN) == Answer(
+        assert engine.send(RUN) == Result(
             AnswerClass.NOT_SENT,
-            None,
+            Reason.OTHER,
             f"the proxy http://127.0.0.1:{port} (https_proxy): the host refused the connection; "
             "check https_proxy: nothing listens there",
         )
@@ -306,7 +306,7 @@ def test_a_forwarding_proxy_that_wants_a_password_did_not_do_the_call() -> None:
         engine_at(f"http://{NAME}/v1", {"HTTP_PROXY": f"http://127.0.0.1:{proxy.port}"}) as engine,
     ):
         given = engine.send(RUN)
-    assert (given.kind, given.status) == (AnswerClass.REJECTED, 407)
+    assert (given.kind, int(given.code)) == (AnswerClass.REJECTED, 407)
     assert given.message == "Proxy Authentication Required"
 
 
@@ -318,8 +318,8 @@ def test_sixty_four_threads_share_a_tunnelling_proxy(ours: Authority, server_tls
         env = trusting(ours, HTTPS_PROXY=f"http://127.0.0.1:{proxy.port}")
         with engine_at(f"https://{NAME}/v1", env, parallelism=64) as engine, ThreadPoolExecutor(64) as pool:
             ids = [f"j-{number}" for number in range(256)]
-            given = list(pool.map(lambda job_id: engine.send(call_for(Verb.RUN, job_id, {})), ids))
-    assert [each.request_id for each in given] == ids
+            given = list(pool.map(lambda job_id: engine.send(step_for(Verb.RUN, job_id, {})), ids))
+    assert [each.trace_id for each in given] == ids
     assert server.connections <= 64
 
 
@@ -360,9 +360,9 @@ def test_a_certificate_that_nobody_vouches_for_names_what_was_trusted(
     server_tls: ssl.SSLContext, env: dict[str, str]
 ) -> None:
     with raw_server(always(OK), server_tls) as server, engine_at(f"https://localhost:{server.port}", env) as engine:
-        assert engine.send(RUN) == Answer(
+        assert engine.send(RUN) == Result(
             AnswerClass.NOT_SENT,
-            None,
+            Reason.OTHER,
             f"localhost:{server.port}: TLS failed: the certificate is not accepted (unable to get local issuer "
             "certificate) by the certificates that come with certifi; "
             "name the CA that signed it: target.ca, or REQUESTS_CA_BUNDLE",
@@ -585,7 +585,7 @@ def test_a_stray_answer_over_tls_is_never_the_answer_to_the_next_request(
     ):
         given = []
         for _ in range(5):
-            given.append(engine.send(RUN).request_id)
+            given.append(engine.send(RUN).trace_id)
             time.sleep(0.05)
     assert given == ["r-1", "r-2", "r-3", "r-4", "r-5"]
     assert len(server.requests) == server.connections == 5
@@ -602,7 +602,7 @@ def test_a_stray_answer_that_is_longer_than_a_buffer_is_seen(ours: Authority, se
         raw_server(answering, server_tls) as server,
         engine_at(f"https://localhost:{server.port}", trusting(ours)) as engine,
     ):
-        assert [engine.send(RUN).request_id for _ in range(4)] == ["r-1", "r-2", "r-3", "r-4"]
+        assert [engine.send(RUN).trace_id for _ in range(4)] == ["r-1", "r-2", "r-3", "r-4"]
     assert server.connections == 4
 
 
@@ -615,13 +615,13 @@ from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
-from reconciler.engines.bytenite.wire import call_for
 from reconciler.model.jobs import Verb
+from reconciler.model.steps import Step
 
 engine = ByteniteEngine(
     sys.argv[1], Credentials("canary-token"), parallelism=32, max_rps=None, wait=lambda _: False, random=Random(1)
 )
-engine.send(call_for(Verb.RUN, "warm-up", {}))  # what is imported on the way is open by now
+engine.send(Step(Verb.RUN, "warm-up"))  # what is imported on the way is open by now
 taken = []
 try:
     while True:
@@ -630,7 +630,7 @@ except OSError:
     for each in taken[:5]:
         each.close()
 with ThreadPoolExecutor(32) as pool:
-    given = list(pool.map(lambda number: engine.send(call_for(Verb.RUN, f"j-{number}", {})), range(200)))
+    given = list(pool.map(lambda number: engine.send(Step(Verb.RUN, f"j-{number}")), range(200)))
 print(sorted({f"{each.kind}: {each.message}" for each in given}))
 """
 
@@ -769,12 +769,12 @@ def test_a_name_server_that_keeps_silent_is_waited_for_no_longer_than_for_a_conn
         "from random import Random\n"
         "from reconciler.engines.bytenite.auth import Credentials\n"
         "from reconciler.engines.bytenite.engine import ByteniteEngine\n"
-        "from reconciler.engines.bytenite.wire import call_for\n"
         "from reconciler.model.jobs import Verb\n"
+        "from reconciler.model.steps import Step\n"
         f"engine = ByteniteEngine('https://{NAME}', Credentials('canary-token'), parallelism=1, max_rps=None,\n"
         "    wait=lambda _: True, random=Random(1), connect_timeout_s=0.5)\n"
         "began_s = time.monotonic()\n"
-        "given = engine.send(call_for(Verb.RUN, 'j', {}))\n"
+        "given = engine.send(Step(Verb.RUN, 'j'))\n"
         "print(given.kind, time.monotonic() - began_s < 5, given.message)\n"
     )
     command = [sys.executable, "-c", _NAMESPACE, str(resolv), sys.executable, "-c", program]

@@ -12,7 +12,6 @@ import pytest
 from project import TOKEN
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
-from reconciler.engines.bytenite.wire import call_for
 from reconciler.engines.http.reply import Reply
 from reconciler.engines.http.transport import BODY_LIMIT_BYTES, Transport
 from reconciler.engines.port import AnswerClass
@@ -23,6 +22,7 @@ from reconciler.engines.sandbox.life import Database, calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.engines.sandbox.service import Options, Service
 from reconciler.model.jobs import Status, Verb
+from steps import step_for
 
 KEY = "an-api-key"
 TIMEOUT_S = 1.0
@@ -172,7 +172,7 @@ def test_the_real_engine_works_over_it() -> None:
         random=Random(0),
         transport=transport,
     )
-    run = call_for(Verb.RUN, "a", {"taskTimeout": 600})
+    run = step_for(Verb.RUN, "a", {"taskTimeout": 600})
     assert engine.observe("a").status is Status.DRAFT
     assert engine.send(run).kind is AnswerClass.IN_DOUBT
     assert engine.observe("a").status is Status.ACTIVE

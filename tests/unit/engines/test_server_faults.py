@@ -15,13 +15,13 @@ from in_process import TARGET, carried_out, engine_at, planned, store_in
 from project import TOKEN
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
-from reconciler.engines.bytenite.wire import call_for
 from reconciler.engines.http.reply import Reply
 from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.model.jobs import Desired, Job, Record, Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
+from steps import step_for
 
 SHORT_TIMEOUT_S = 0.5
 """The timeout for a silent server. Every real answer must arrive within it too."""
@@ -44,7 +44,7 @@ def attempt(folder: Path, verb: Verb, fault: str, *, reads: bool) -> Trial:
         with SandboxServer(db, access_token=TOKEN, create_missing=True, job_seconds=1000, reads=reads) as server:
             engine = engine_at(server.endpoint)
             for earlier in prior:
-                engine.send(call_for(earlier, "a", {}))
+                engine.send(step_for(earlier, "a", {}))
             engine.close()
     rules = [parse_fault(f"{verb}:{fault}")]
     timeout_s = SHORT_TIMEOUT_S if fault.startswith(("hang", "drip")) else 10.0

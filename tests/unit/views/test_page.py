@@ -186,7 +186,7 @@ def test_the_anchor_of_a_job_shows_it_though_it_was_filtered_away(browser: Brows
     browser.open(f"{page(tmp_path)}#job-weekly-digest")
     assert "weekly-digest" in shown(browser)
     assert browser.js("document.querySelector(':target details').open")
-    assert "2026-11-16T06:00:00Z run succeeded, HTTP 200" in browser.js("document.querySelector(':target').innerText")
+    assert "2026-11-16T06:00:00Z run succeeded, code 200" in browser.js("document.querySelector(':target').innerText")
 
 
 def test_without_a_script_every_job_is_shown_and_nothing_that_does_not_work(browser: Browser, tmp_path: Path) -> None:

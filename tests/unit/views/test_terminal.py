@@ -124,7 +124,7 @@ def test_at_a_narrow_terminal_an_entry_of_the_history_has_a_few_short_lines(reco
     assert (code, max(map(len, lines)) <= COLUMNS) == (0, True)
     at = next(number for number, line in enumerate(lines) if "  nightly-transcode  run succeeded" in line)
     assert lines[at + 1].startswith("    by ada@")
-    assert lines[at + 2].startswith("    HTTP 200, ")
+    assert lines[at + 2].startswith("    code 200, ")
     assert lines[at + 3].startswith("    first run; ")
     wide = _CONTROL.sub("", at_terminal(recorded, "history", columns=160)[2]).replace("\r\n", "\n").splitlines()
     assert (wide[0].startswith("WHEN "), max(map(len, wide)) <= 160) == (True, True)

@@ -1,0 +1,21 @@
+"""Promises: what an engine guarantees. The rules about calls in doubt depend on these guarantees."""
+
+from typing import NamedTuple
+
+
+class Promises(NamedTuple):
+    """What an engine guarantees.
+
+    `creates_on_run` is set if a run creates the job; otherwise the job has to exist before its first run. `atomic_run`
+    is set if the engine refuses a second run of one run id, or takes it for the first. `reads` is set if the engine
+    may be able to observe jobs, and `lists` if it may be able to list them. `keeps_ended_s` is for how many seconds the
+    engine still knows a run that has ended; infinity if it never forgets a run. `has_logs` is set if the engine can
+    return the log of a run.
+    """
+
+    creates_on_run: bool
+    atomic_run: bool
+    reads: bool
+    lists: bool
+    keeps_ended_s: float
+    has_logs: bool

@@ -1,0 +1,36 @@
+"""Steps: one call to an engine as a value, before the engine has put the call into its own words."""
+
+from typing import NamedTuple
+
+from reconciler.model.jobs import EMPTY, Config, Verb
+
+
+class Marks(NamedTuple):
+    """The marks that an object at the engine bears, so that a later observation tells whose object it is.
+
+    `lineage` is that of the state. `op` identifies the call. `config_digest` and `token_digest` stand for the config
+    and the run token of the run. `commit` is the commit of the manifest. A mark that is not known is "".
+    """
+
+    lineage: str = ""
+    op: str = ""
+    config_digest: str = ""
+    token_digest: str = ""
+    commit: str = ""
+
+
+class Step(NamedTuple):
+    """One call that changes a job, in the words of the reconciler.
+
+    `run_id` names the run that the call is about; "" for an engine that has no ids of runs. `config` is the config of a
+    run, and empty for any other verb. `seen` is the engine's handle of the object that was observed before the call,
+    and `staged` is what `Engine.stage` returned; both are "" without one.
+    """
+
+    verb: Verb
+    job_id: str
+    run_id: str = ""
+    config: Config = EMPTY
+    seen: str = ""
+    staged: str = ""
+    marks: Marks = Marks()
