@@ -39,6 +39,6 @@ def _write_recorded(folder: Path, count: int) -> None:
     config = {"taskTimeout": 600, "jobTimeout": 7200}
     jobs = {f"transcode-{n:07}": Record(f"job-{n:07}", Desired.RUNNING, config) for n in range(count)}
     folder.mkdir()
-    write_manifest(folder, count, target.engine, target.endpoint)
+    write_manifest(folder, count, target.engine, target.address)
     content = encode(State("3f1c2f6e-8a55-4c0e-9f0a-6b1f0d9f4b11", 1, target, jobs))
     (folder / "jobs.state.json").write_bytes(content)

@@ -12,8 +12,8 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import requests
 
 from reconciler.engines.http.network import network_for
+from reconciler.engines.http.targets import Access
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.jobs import Access
 
 BODY_LIMIT = 65_536
 """GitHub's bound on a comment and on an issue, in characters."""

@@ -81,7 +81,7 @@ class ActionRunner:
     def _decide(self, subject: Subject, observed: Observation) -> tuple[Decision, Action]:
         """The decision about the job as it is now, and the action that a plan would show for the decision."""
         decision = self._order.defer(decide(subject, observed), subject)
-        return decision, action_for(subject, decision, self._context.call_for)
+        return decision, action_for(subject, decision, self._context.wording)
 
     def _send_all(self, action: Action, subject: Subject, decision: Decision, observed: Observation) -> ActionOutcome:
         """Send the calls of a decision, in order. A call after an abort is sent once the run has ended."""

@@ -11,9 +11,10 @@ from reconciler.apply.context import INTERRUPTED, ApplyContext, Halt
 from reconciler.apply.outcomes import OUTCOME_OF, Attempt, code_number
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.history import Details
-from reconciler.model.jobs import EMPTY, NOT_OBSERVED, Doubt, Evidence, Job, Observation, Record, Status, Verb
+from reconciler.model.jobs import NOT_OBSERVED, Doubt, Evidence, Observation, Record, Status, Verb
 from reconciler.model.results import AnswerClass, Reason
 from reconciler.model.steps import Step
+from reconciler.rules.actions import step_of
 from reconciler.rules.lost_calls import Trace, may_be_other_run, trace_of
 from reconciler.rules.matching import Subject
 from reconciler.state.journal import JournalBroken
@@ -60,7 +61,7 @@ class CallSender:
         context.session.intend(job.name, job.id, doubt, reason)
         self.has_sent = True
         sent_s = context.monotonic()
-        attempt = self._request(step_for(job, verb), before, is_new)
+        attempt = self._request(step_of(job, verb), before, is_new)
         took_s = context.monotonic() - sent_s
         record = subject.record
         if attempt.kind is AnswerClass.APPLIED:
@@ -139,11 +140,6 @@ class CallSender:
             return self._context.engine.observe(job_id)
         except ReconcilerError as fault:
             return Observation(Status.UNREADABLE, detail=fault.message)
-
-
-def step_for(job: Job, verb: Verb) -> Step:
-    """The step of a call for a job. Only a run takes the config of the job."""
-    return Step(verb, job.id, config=job.config if verb is Verb.RUN else EMPTY)
 
 
 def _baseline(verb: Verb, observed: Observation, record: Record | None) -> Evidence:

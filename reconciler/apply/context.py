@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from reconciler.engines.port import Engine
 from reconciler.host.stop import Flag
-from reconciler.model.jobs import Config, Evidence, Observation, Verb
-from reconciler.model.plan import Call
+from reconciler.model.jobs import Evidence, Observation
+from reconciler.rules.actions import Wording
 from reconciler.rules.lost_calls import is_newer_run
 from reconciler.state.session import Session
 
@@ -17,7 +17,7 @@ INTERRUPTED = "skipped: interrupted before it began"
 class ApplyContext(NamedTuple):
     """What an apply takes from outside.
 
-    `call_for` takes a verb, an engine job id and a config, and returns the request. `stop` is set once nothing new may
+    `wording` takes a step, and returns its requests in the words of the engine. `stop` is set once nothing new may
     start. `pause` waits for a number of seconds, and returns True if a stop was requested meanwhile. `monotonic`
     returns seconds. `now` returns a time in RFC 3339, for people to read. `new_op` returns a new id for a call. `runs`
     maps the name of each job that this command has run to its engine job id and the observation just before that run.
@@ -25,7 +25,7 @@ class ApplyContext(NamedTuple):
 
     engine: Engine
     session: Session
-    call_for: Callable[[Verb, str, Config], Call]
+    wording: Wording
     stop: Flag
     pause: Callable[[float], bool]
     monotonic: Callable[[], float]

@@ -135,11 +135,11 @@ def _carry_out(
 def _dry_run(shell: Shell, selection: "Selection", saved: "Plan | None", allowed: dict[str, int]) -> ExitCode:
     from reconciler.usecases.apply import dry_run
 
-    made, endpoint, refusal = dry_run(shell.workspace, selection, saved, allowed)
+    made, exact, refusal = dry_run(shell.workspace, selection, saved, allowed)
     if refusal is not None:
         _show_plan(shell, made)
         raise refusal
-    shell.show(RequestsAnswer(made, endpoint))
+    shell.show(RequestsAnswer(made, exact))
     for warning in made.warnings:
         shell.terminal.remark(f"Warning: {warning}")
     shell.terminal.remark("Dry run: nothing was sent.")

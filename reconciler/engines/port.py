@@ -4,16 +4,54 @@ An engine is one folder that exports one plugin. The values of the port live on 
 use them too, and this module passes them on: an author of a plugin needs no other module.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from threading import Event
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
-from reconciler.model.jobs import Observation
+from reconciler.model.jobs import Config, Job, Observation, Target
+from reconciler.model.plan import Request
 from reconciler.model.promises import Promises
 from reconciler.model.results import AnswerClass, Reason, Result
 from reconciler.model.steps import Marks, Step
 
-__all__ = ["AnswerClass", "Engine", "Marks", "Promises", "Reason", "Result", "Step", "always"]
+__all__ = [
+    "AnswerClass",
+    "Engine",
+    "EnginePlugin",
+    "Marks",
+    "Promises",
+    "Reason",
+    "Request",
+    "Result",
+    "Schema",
+    "Step",
+    "Surroundings",
+    "always",
+]
+
+Schema = Mapping[str, Any]
+"""A JSON Schema, as JSON values."""
+
+
+class Surroundings(NamedTuple):
+    """What an engine takes from outside.
+
+    `env` holds the environment variables. `pause` waits for a number of seconds, and returns True at once if a stop is
+    requested. `note_credential` is called with each credential that becomes known while the engine is open. `boot_s`
+    returns the seconds since the machine has started, and `wall_s` the seconds since 1970. `parallelism` is the number
+    of calls that may be under way at a time, and `max_rps` the most requests in a second; None sets no limit. Files
+    that the engine keeps for itself beside the state have names that begin with `beside_state`.
+    """
+
+    env: Mapping[str, str]
+    pause: Callable[[float], bool]
+    note_credential: Callable[[str], None]
+    boot_s: Callable[[], float]
+    wall_s: Callable[[], float]
+    parallelism: int
+    max_rps: float | None
+    beside_state: str
 
 
 def always() -> bool:
@@ -87,3 +125,58 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Close the connections, and stop the embedded server if the engine started one."""
+
+
+class EnginePlugin(Protocol):
+    """What an engine says without a connection, and how to open it. All methods but `open` are pure."""
+
+    @property
+    def name(self) -> str:
+        """The word that a manifest gives as `target.engine`."""
+
+    @property
+    def target_schema(self) -> Schema:
+        """The schema of the fields that a `target:` block may have beside `engine`."""
+
+    @property
+    def config_schema(self) -> Schema:
+        """The schema of the config of a job."""
+
+    def target(self, block: Mapping[str, Any], folder: str) -> Target:
+        """Return the target that a `target:` block names. The block must be valid and free of `target_faults`.
+
+        Relative paths in the block are relative to `folder`.
+        """
+
+    def target_faults(self, block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield the faults of a `target:` block that no schema finds, as (name of the field, what is wrong)."""
+
+    def job_fault(self, job: Job) -> str:
+        """Return why the engine can't have a job of this id or config, or ""."""
+
+    def same_config(self, a: Config, b: Config) -> bool:
+        """Return whether two configs ask for the same, with the defaults of the engine applied."""
+
+    def wording(self, target: Target, step: Step) -> tuple[Request, ...]:
+        """Return the requests that carry out a step, in order, in the engine's words.
+
+        The requests hold neither `op` nor `commit` of the marks, so that a plan stays true.
+        """
+
+    def addressed(self, target: Target, request: Request) -> Request:
+        """Return a request of `wording` whose text also names the address of the service."""
+
+    def warnings(self, target: Target) -> Iterable[str]:
+        """Return what a person should know before anything is sent to the target."""
+
+    def is_on_this_machine(self, target: Target) -> bool:
+        """Return whether nothing that is sent to the target leaves this machine."""
+
+    def secrets(self, env: Mapping[str, str]) -> Iterable[str]:
+        """Return the credentials of the engine that the environment holds."""
+
+    def open(self, target: Target, surroundings: Surroundings) -> AbstractContextManager[Engine]:
+        """Return the engine of the target, as a context manager that closes it.
+
+        Raises `CredentialsError` without credentials, and `EngineError` for settings that can't be used.
+        """

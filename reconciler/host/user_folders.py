@@ -22,5 +22,10 @@ def make_own_folder(path: str, variable: str) -> None:
         os.makedirs(path, mode=0o700, exist_ok=True)
     except OSError as fault:
         raise NoOwnFolder(f"{path} can't be made: {fault.strerror}", advice) from fault
-    if not os.access(path, os.W_OK | os.X_OK):
+    if not can_write_in(path):
         raise NoOwnFolder(f"{path} can't be written to", advice)
+
+
+def can_write_in(folder: str) -> bool:
+    """Whether this user can create files in a folder."""
+    return os.access(folder, os.W_OK | os.X_OK)

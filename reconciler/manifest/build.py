@@ -6,23 +6,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.manifest.document import Document
-from reconciler.manifest.model import DeclaredState, Manifest
-from reconciler.model.endpoints import normalize_endpoint
-from reconciler.model.jobs import EMPTY, Access, Config, Desired, Job, OnConfigChange, Suspension, Target
+from reconciler.manifest.model import DeclaredState, EngineLookup, Manifest, TargetBlock
+from reconciler.model.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Suspension
 
 SINGLE_BLOCKS = ("target", "state", "defaults", "guards")
 """The blocks that may stand once in the whole manifest, in any of its files."""
 
-_DEFAULT_ENDPOINTS: Mapping[str, str] = {"bytenite": "https://api.bytenite.com/v1/customer", "sandbox": ""}
-"""The endpoint of each engine for a manifest that names none; "" stands for the embedded server."""
-
 _DESIRED = {state.value: state for state in Desired}
 
 
-def build(documents: Sequence[Document]) -> Manifest:
+def build(documents: Sequence[Document], engine_of: EngineLookup) -> Manifest:
     """Return the manifest that these documents make. The documents must have no fault, neither alone nor together."""
     blocks = {name: (document, document.value[name]) for document in documents for name in document.value}
-    target_file, target = blocks["target"]
+    target = block_of(blocks["target"][0])
     _, guards = blocks.get("guards", (None, {}))
     _, defaults = blocks.get("defaults", (None, {}))
     builder = _JobBuilder(defaults)
@@ -33,11 +29,11 @@ def build(documents: Sequence[Document]) -> Manifest:
         for name, block in document.jobs.items():
             jobs[name] = builder.job(name, block)
     return Manifest(
-        target_of(target),
+        target.read_by(engine_of),
         {name: jobs[name] for name in sorted(jobs)},
         {name: _whole(limit) for name, limit in sorted(guards.items())},
         homes,
-        access=access_of(target, target_file.file),
+        block=target,
         state=declared_state_in(blocks["state"][0]) if "state" in blocks else None,
     )
 
@@ -47,28 +43,9 @@ def declared_state_in(document: Document) -> DeclaredState:
     return DeclaredState(document.value["state"], document.position(("state",)))
 
 
-def target_of(block: Mapping[str, Any]) -> Target:
-    """Return the target that a `target:` block names. The block must have no fault."""
-    endpoint = block.get("endpoint", _DEFAULT_ENDPOINTS[block["engine"]])
-    if not endpoint:
-        return Target(block["engine"], "")
-    return Target(block["engine"], normalize_endpoint(endpoint))
-
-
-def access_of(block: Mapping[str, Any], file: str) -> Access:
-    """Return how the target of a `target:` block is reached. `file` is the file that holds the block.
-
-    A relative path in the block is relative to the folder of the file.
-    """
-    if not block.keys() & {"ca", "clientCertificate", "insecure"}:
-        return Access()
-    folder = os.path.dirname(file)
-    shown = block.get("clientCertificate", "")
-    pair = (shown, "") if type(shown) is str else (shown["certificate"], shown["key"])
-    ca, certificate, key = [
-        path if path[:1] in ("", "~") else os.path.join(folder, path) for path in (block.get("ca", ""), *pair)
-    ]
-    return Access(ca, certificate, key, block.get("insecure", False))
+def block_of(document: Document) -> TargetBlock:
+    """Return the `target:` block of a document."""
+    return TargetBlock(document.value["target"], os.path.dirname(document.file))
 
 
 def suspension_of(block: Mapping[str, str]) -> Suspension:

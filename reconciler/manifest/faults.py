@@ -9,8 +9,8 @@ from typing import Any
 from reconciler.manifest.build import SINGLE_BLOCKS, suspension_of
 from reconciler.manifest.document import Document
 from reconciler.manifest.kinds import FileKind, kind_of
+from reconciler.manifest.model import EngineLookup
 from reconciler.manifest.schema import Schema, Validator, part_of, schema_text
-from reconciler.model.endpoints import endpoint_fault
 from reconciler.model.errors import MOST_DIAGNOSTICS
 from reconciler.model.places import Diagnostic, Position
 
@@ -21,12 +21,12 @@ _MOST_STEPS = 10
 """The most steps that are shown of one circle."""
 
 
-def faults_in(document: Document) -> Iterator[Diagnostic]:
+def faults_in(document: Document, engine_of: EngineLookup) -> Iterator[Diagnostic]:
     """Yield the faults of one file. A block that another file may hold is not missed here."""
     refused = {fault.position for fault in document.faults}
     yield from document.faults
     # The strict reader puts a placeholder in the place of a refused value. The schema must not judge placeholders.
-    yield from (fault for fault in faults_beside_yaml(document) if fault.position not in refused)
+    yield from (fault for fault in faults_beside_yaml(document, engine_of) if fault.position not in refused)
 
 
 def fault_of_kind(file: str, content: bytes) -> Diagnostic | None:
@@ -60,7 +60,7 @@ def advice_for(documents: Sequence[Document]) -> str:
     return f"{len(wholes)} of these files each have a target, as a whole manifest has: name one, such as {wholes[0]}"
 
 
-def faults_beside_yaml(document: Document) -> Iterator[Diagnostic]:
+def faults_beside_yaml(document: Document, engine_of: EngineLookup) -> Iterator[Diagnostic]:
     """Yield the faults of one file, except those that the strict reader found."""
     if not document.whole:
         return
@@ -72,7 +72,7 @@ def faults_beside_yaml(document: Document) -> Iterator[Diagnostic]:
         yield from _schema_faults(document)
     yield from _until_faults(document)
     yield from _id_faults(document)
-    yield from _endpoint_faults(document)
+    yield from _target_faults(document, engine_of)
 
 
 def job_fault(name: str, fields: Mapping[str, Any]) -> str:
@@ -101,7 +101,8 @@ def faults_across(documents: Sequence[Document], *, may_be_empty: bool) -> Itera
     yield from _order_faults(documents)
     start = Position(documents[0].file if documents else "manifest", 1, 1)
     if not any("target" in document.value for document in documents):
-        yield Diagnostic(start, 'the manifest has no target: add "target: {engine: bytenite}" to one of its files')
+        advice = f'add "target: {{engine: {engine_names()[0]}}}" to one of its files'
+        yield Diagnostic(start, f"the manifest has no target: {advice}")
     if not may_be_empty and not any("jobs" in document.value for document in documents):
         advice = 'add one under "jobs" in one of its files, or write "jobs: {}" where there are none'
         yield Diagnostic(start, f"the manifest has no jobs: {advice}")
@@ -130,11 +131,23 @@ def _id_faults(document: Document) -> Iterator[Diagnostic]:
             )
 
 
-def _endpoint_faults(document: Document) -> Iterator[Diagnostic]:
+def engine_names() -> Sequence[str]:
+    """Return the names of the engines that a manifest may have, the one for a real service first."""
+    return tuple(_schema()["$defs"]["target"]["properties"]["engine"]["enum"])
+
+
+def _target_faults(document: Document, engine_of: EngineLookup) -> Iterator[Diagnostic]:
+    """Yield the faults of the target that its engine finds. A misspelled name stands for the nearest engine."""
     target = document.block("target")
-    endpoint, insecure = target.get("endpoint"), target.get("insecure", False) is not False
-    if type(endpoint) is str and (fault := endpoint_fault(endpoint, insecure=insecure)):
-        yield Diagnostic(document.position(("target", "endpoint")), f"the endpoint {fault}")
+    name = target.get("engine")
+    if type(name) is str and name not in engine_names():
+        from reconciler.model.suggestions import Suggestions
+
+        name = Suggestions().nearest(name, engine_names())
+    if type(name) is not str or not name:
+        return
+    for field, fault in engine_of(name).target_faults(target):
+        yield Diagnostic(document.position(("target", field)), f"the {field} {fault}")
 
 
 def _schema_faults(document: Document) -> Iterator[Diagnostic]:

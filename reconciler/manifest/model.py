@@ -1,10 +1,10 @@
 """A manifest as a value: the desired states of all jobs of one target."""
 
-from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from reconciler.manifest.document import Document
-from reconciler.model.jobs import Access, Job, Target
+from reconciler.model.jobs import EMPTY, Job, Target
 from reconciler.model.places import Position
 
 
@@ -15,13 +15,33 @@ class DeclaredState(NamedTuple):
     position: Position
 
 
+class TargetReader(Protocol):
+    """What an engine says of a `target:` block. `EnginePlugin` describes both methods."""
+
+    def target(self, block: Mapping[str, Any], folder: str) -> Target: ...
+    def target_faults(self, block: Mapping[str, Any]) -> Iterator[tuple[str, str]]: ...
+
+
+EngineLookup = Callable[[str], TargetReader]
+"""Takes the name of an engine that the schema allows, and returns the engine's reader of targets."""
+
+
+class TargetBlock(NamedTuple):
+    """A `target:` block as it was written, and the folder of its file."""
+
+    fields: Mapping[str, Any] = EMPTY
+    folder: str = ""
+
+    def read_by(self, engine_of: EngineLookup) -> Target:
+        """Return the target that the block names. The block must have no fault."""
+        return engine_of(self.fields["engine"]).target(self.fields, self.folder)
+
+
 class Head(NamedTuple):
-    """The part of a manifest that is not about jobs: the target, the access to the target, and the place of the
-    state.
-    """
+    """The part of a manifest that is not about jobs: the target with its block, and the place of the state."""
 
     target: Target
-    access: Access
+    block: TargetBlock
     state: DeclaredState | None
 
 
@@ -30,7 +50,7 @@ class Manifest(NamedTuple):
 
     `jobs` is sorted by name, and jobs of equal config share one object. `guards` holds the limits that the manifest
     sets; a limit is a whole number or a percentage such as "10%". `documents` holds the file of each job. `over` names
-    the jobs whose suspension has ended. `access` says how the target is reached, and does not count for the digest.
+    the jobs whose suspension has ended. `block` is the target as it was written, and does not count for the digest.
     `state` is None if the manifest does not name a place for the state.
     """
 
@@ -39,7 +59,7 @@ class Manifest(NamedTuple):
     guards: Mapping[str, int | str]
     documents: Mapping[str, Document]
     over: Collection[str] = ()
-    access: Access = Access()
+    block: TargetBlock = TargetBlock()
     state: DeclaredState | None = None
 
     @property
@@ -54,7 +74,7 @@ class Manifest(NamedTuple):
         from reconciler.model.digests import sha256
 
         jobs = [_meaning(job) for job in self.jobs.values()]
-        content: list[object] = [[self.target.engine, self.target.endpoint], self.guards, jobs]
+        content: list[object] = [[self.target.engine, self.target.address], self.guards, jobs]
         if self.state is not None:
             content.append(self.state.url)
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -63,7 +83,7 @@ class Manifest(NamedTuple):
     @property
     def head(self) -> Head:
         """The part that is not about jobs."""
-        return Head(self.target, self.access, self.state)
+        return Head(self.target, self.block, self.state)
 
     def position(self, job: str) -> Position:
         """Return the position at which a job is declared.

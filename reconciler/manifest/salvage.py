@@ -9,10 +9,10 @@ from array import array
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from reconciler.manifest.build import access_of, declared_state_in, target_of
+from reconciler.manifest.build import block_of, declared_state_in
 from reconciler.manifest.document import Document
 from reconciler.manifest.faults import fault_of_kind, faults_beside_yaml
-from reconciler.manifest.model import DeclaredState, Head
+from reconciler.manifest.model import DeclaredState, EngineLookup, Head
 from reconciler.manifest.parse import parse
 from reconciler.manifest.yaml import read
 from reconciler.model.errors import ManifestError
@@ -24,32 +24,32 @@ _BLOCK_START = re.compile(r"(apiVersion|target|state|defaults|guards|jobs)[ \t]*
 _CONFLICT_MARK = re.compile(r"<{7}|={7}|>{7}|\|{7}")
 
 
-def head_of(sources: Sequence[tuple[str, bytes]]) -> Head:
+def head_of(sources: Sequence[tuple[str, bytes]], engine_of: EngineLookup) -> Head:
     """Return the head of the manifest in these files, even if other parts have faults.
 
     `sources` holds pairs of a name and a content. Raises `ManifestError`, as `parse` does, if a fault makes the head
     uncertain.
     """
     try:
-        return parse(sources, may_be_empty=True).head
+        return parse(sources, engine_of, may_be_empty=True).head
     except ManifestError:
-        blocks = _blocks_in(sources, ("target", "state"))
+        blocks = _blocks_in(sources, ("target", "state"), engine_of)
         if blocks is None or "target" not in blocks:
             raise
-        document, target = blocks["target"]
-        return Head(target_of(target), access_of(target, document.file), _declared_in(blocks))
+        block = block_of(blocks["target"][0])
+        return Head(block.read_by(engine_of), block, _declared_in(blocks))
 
 
-def declared_state_of(sources: Sequence[tuple[str, bytes]]) -> DeclaredState | None:
+def declared_state_of(sources: Sequence[tuple[str, bytes]], engine_of: EngineLookup) -> DeclaredState | None:
     """Return the place of the state that these files name, even if other parts have faults.
 
     `sources` holds pairs of a name and a content. Raises `ManifestError`, as `parse` does, if a fault makes the place
     uncertain.
     """
     try:
-        return parse(sources, may_be_empty=True).state
+        return parse(sources, engine_of, may_be_empty=True).state
     except ManifestError:
-        if (blocks := _blocks_in(sources, ("state",))) is None:
+        if (blocks := _blocks_in(sources, ("state",), engine_of)) is None:
             raise
         return _declared_in(blocks)
 
@@ -73,21 +73,25 @@ def _declared_in(blocks: _Blocks) -> DeclaredState | None:
     return declared_state_in(blocks["state"][0]) if "state" in blocks else None
 
 
-def _blocks_in(sources: Sequence[tuple[str, bytes]], names: Collection[str]) -> _Blocks | None:
+def _blocks_in(sources: Sequence[tuple[str, bytes]], names: Collection[str], engine_of: EngineLookup) -> _Blocks | None:
     """Return the blocks of these names in all files, or None if a fault makes a block uncertain."""
     found: _Blocks = {}
     for file, content in sources:
         if fault_of_kind(file, content):
             return None
         document = read(content, file)
-        blocks = _sound_blocks(document, names) if document.whole else _blocks_of_broken(file, content, names)
+        blocks = (
+            _sound_blocks(document, names, engine_of)
+            if document.whole
+            else _blocks_of_broken(file, content, names, engine_of)
+        )
         if blocks is None or found.keys() & blocks.keys():
             return None
         found |= blocks
     return found
 
 
-def _sound_blocks(document: Document, names: Collection[str]) -> _Blocks | None:
+def _sound_blocks(document: Document, names: Collection[str], engine_of: EngineLookup) -> _Blocks | None:
     """Return the blocks of these names in one document, or None if such a block has a fault."""
     if document.value is None:
         return {}
@@ -101,10 +105,14 @@ def _sound_blocks(document: Document, names: Collection[str]) -> _Blocks | None:
         if any(start <= fault.position and (end is None or fault.position < end) for fault in document.faults):
             return None
     alone = Document(document.file, {"apiVersion": "reconciler/v1", **blocks}, array("Q"), {})
-    return None if any(faults_beside_yaml(alone)) else {name: (document, value) for name, value in blocks.items()}
+    return (
+        None
+        if any(faults_beside_yaml(alone, engine_of))
+        else {name: (document, value) for name, value in blocks.items()}
+    )
 
 
-def _blocks_of_broken(file: str, content: bytes, names: Collection[str]) -> _Blocks | None:
+def _blocks_of_broken(file: str, content: bytes, names: Collection[str], engine_of: EngineLookup) -> _Blocks | None:
     """Return the blocks of these names in a file that is not YAML, such as a file with the marks of a merge conflict.
 
     Only lines without indentation show where a block begins. Return None if such a line begins anything but a known
@@ -127,7 +135,7 @@ def _blocks_of_broken(file: str, content: bytes, names: Collection[str]) -> _Blo
         if name in names:
             # Empty lines before the block keep the line numbers of the file.
             chunk = read(("\n" * at + "".join(lines[at:end])).encode(), file)
-            inner = _sound_blocks(chunk, names) if chunk.whole else None
+            inner = _sound_blocks(chunk, names, engine_of) if chunk.whole else None
             if in_conflict or name in blocks or not inner:
                 return None
             blocks |= inner

@@ -57,27 +57,28 @@ class Status(StrEnum):
 
 
 class Target(NamedTuple):
-    """The service that a manifest is for. `endpoint` is "" for an embedded sandbox."""
+    """The service that a manifest is for, as its engine understands the `target:` block.
 
-    engine: str
-    endpoint: str
-
-    def __str__(self) -> str:
-        return f"{self.engine} at {self.endpoint}" if self.endpoint else f"{self.engine} (embedded)"
-
-
-class Access(NamedTuple):
-    """The way in which the manifest reaches an endpoint. No state and no plan depends on it.
-
-    `ca` is a file or folder of certificates that the tool trusts. `certificate` and `key` are the files that the tool
-    presents to the service. All three are "" if the manifest does not name them. `insecure` allows an http endpoint
-    that is not on loopback.
+    `address` tells the service from another one of the engine, in a normal form; "" for the server that is embedded in
+    the engine. `settings` is what else the engine needs to reach the service, which only the engine understands. Two
+    targets are equal if they name the same service, whatever their settings.
     """
 
-    ca: str = ""
-    certificate: str = ""
-    key: str = ""
-    insecure: bool = False
+    engine: str
+    address: str
+    settings: object = None
+
+    def __str__(self) -> str:
+        return f"{self.engine} at {self.address}" if self.address else f"{self.engine} (embedded)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Target) and self[:2] == other[:2]
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self[:2])
 
 
 class Suspension(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from reconciler.model.jobs import EMPTY, Observation, Target
+from reconciler.model.jobs import EMPTY, Observation, Target, Verb
 
 
 class ActionKind(StrEnum):
@@ -37,12 +37,24 @@ STEPS: Mapping[ActionKind, int] = {
 """The step of an apply in which each kind of action is carried out. A plan is sorted by step, then by job name."""
 
 
-class Call(NamedTuple):
-    """One request to the service. `path` is percent-encoded, and relative to the endpoint."""
+class Request(NamedTuple):
+    """One request to the service, as a plan shows it.
 
-    method: str
-    path: str
+    `text` is the request in the words of the engine, without the address of the service. `body` is what the request
+    carries, as JSON values; None if it carries nothing.
+    """
+
+    verb: Verb
+    text: str
     body: Mapping[str, Any] | None = None
+
+    def __str__(self) -> str:
+        """The request in one line, with its body as compact JSON."""
+        import json
+
+        if self.body is None:
+            return self.text
+        return f"{self.text} {json.dumps(self.body, sort_keys=True, separators=(',', ':'))}"
 
 
 class Change(NamedTuple):
@@ -66,7 +78,7 @@ class Action(NamedTuple):
     kind: ActionKind
     reason: str
     changes: tuple[Change, ...] = ()
-    calls: tuple[Call, ...] = ()
+    calls: tuple[Request, ...] = ()
     error: str = ""
     suspended: bool = False
     drift: str = ""

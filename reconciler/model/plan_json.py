@@ -7,11 +7,11 @@ equals the first plan.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from reconciler.model.jobs import EMPTY, NOT_OBSERVED, Observation, Status, Target, title
+from reconciler.model.jobs import EMPTY, NOT_OBSERVED, Observation, Status, Target, Verb, title
 from reconciler.model.outcomes import ActionOutcome
-from reconciler.model.plan import Action, ActionKind, Call, Change, Narrowed, Plan, summary
+from reconciler.model.plan import Action, ActionKind, Change, Narrowed, Plan, Request, summary
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def plan_digest(plan: Plan) -> str:
@@ -101,7 +101,7 @@ def plan_from_json(document: Mapping[str, Any]) -> Plan:
 
 def target_to_json(target: Target) -> dict[str, str]:
     """The target as JSON values. An embedded sandbox has no endpoint."""
-    return {"engine": target.engine} | ({"endpoint": target.endpoint} if target.endpoint else {})
+    return {"engine": target.engine} | ({"endpoint": target.address} if target.address else {})
 
 
 def _header(plan: Plan) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _action_to_json(action: Action) -> dict[str, Any]:
         "action": action.kind.value,
         "reason": action.reason,
         "changes": [{"path": c.path, "before": c.before, "after": c.after} for c in action.changes],
-        "calls": [{"method": c.method, "path": c.path, "body": c.body} for c in action.calls],
+        "calls": [{"verb": c.verb.value, "request": c.text, "body": c.body} for c in action.calls],
     }
     if action.error:
         document["error"] = action.error
@@ -163,7 +163,7 @@ def _action_from_json(document: Mapping[str, Any]) -> Action:
         kind=ActionKind(document["action"]),
         reason=document["reason"],
         changes=tuple(Change(c["path"], c["before"], c["after"]) for c in document["changes"]),
-        calls=tuple(Call(c["method"], c["path"], c["body"]) for c in document["calls"]),
+        calls=tuple(Request(Verb(c["verb"]), c["request"], c["body"]) for c in document["calls"]),
         error=document.get("error", ""),
         suspended=document.get("suspended", False),
         drift=document.get("drift", ""),

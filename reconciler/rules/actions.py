@@ -1,22 +1,26 @@
 """Makes a plan from the decisions about all jobs.
 
-An action is what a plan shows of a decision: the kind, the reason, the changes and the calls with their paths.
+An action is what a plan shows of a decision: the kind, the reason, the changes and the calls in the engine's words.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 
-from reconciler.model.jobs import NOT_OBSERVED, Config, Job, Observation, State, Verb
-from reconciler.model.plan import AS_RECORDED, STEPS, Action, ActionKind, Call, Plan
+from reconciler.model.jobs import EMPTY, NOT_OBSERVED, Job, Observation, State, Verb
+from reconciler.model.plan import AS_RECORDED, STEPS, Action, ActionKind, Plan, Request
+from reconciler.model.steps import Step
 from reconciler.rules.decide import Decision, decide, is_as_recorded
 from reconciler.rules.matching import Matching, Subject, name_of
 from reconciler.rules.order import Order
+
+Wording = Callable[[Step], Sequence[Request]]
+"""Takes a step, and returns its requests in the words of the engine."""
 
 
 def make_plan(
     matching: Matching,
     observed: Mapping[str, Observation],
-    call_for: Callable[[Verb, str, Config], Call],
+    wording: Wording,
     selected: Callable[[str], bool],
     *,
     state: State,
@@ -42,7 +46,7 @@ def make_plan(
         decision = decide(subject, observation)
         if decision.verbs:
             decision = order.defer(decision, subject)
-        steps[STEPS[decision.kind]].append(action_for(subject, decision, call_for))
+        steps[STEPS[decision.kind]].append(action_for(subject, decision, wording))
     return Plan(
         target=state.target,
         lineage=state.lineage,
@@ -55,15 +59,20 @@ def make_plan(
     )
 
 
-def action_for(subject: Subject, decision: Decision, call_for: Callable[[Verb, str, Config], Call]) -> Action:
+def action_for(subject: Subject, decision: Decision, wording: Wording) -> Action:
     """The action that a plan shows for a decision, with the calls that carry out the decision."""
     job = subject.job
-    calls = tuple([call_for(verb, job.id, job.config) for verb in decision.verbs]) if decision.verbs else ()
+    calls = tuple([request for verb in decision.verbs for request in wording(step_of(job, verb))])
     kind, reason, changes = decision.kind, decision.reason, decision.changes
     return Action(job.name, job.id, kind, reason, changes, calls, decision.error, decision.suspended)
 
 
-def is_within(calls: Sequence[Call], shown: Sequence[Call]) -> bool:
+def step_of(job: Job, verb: Verb) -> Step:
+    """The step of a call for a job. Only a run takes the config of the job."""
+    return Step(verb, job.id, config=job.config if verb is Verb.RUN else EMPTY)
+
+
+def is_within(calls: Sequence[Request], shown: Sequence[Request]) -> bool:
     """Whether the calls are among the shown calls, in the same order. An apply sends no other calls."""
     left = iter(shown)
     return all(call in left for call in calls)

@@ -13,7 +13,7 @@ from reconciler.model.errors import ReconcilerError
 from reconciler.model.history import HistoryEntry
 from reconciler.model.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, Status, Target, title
 from reconciler.model.places import Diagnostic, Position
-from reconciler.model.plan import Action, ActionKind, Call, Change, Plan, allowed_words, verdict
+from reconciler.model.plan import Action, ActionKind, Change, Plan, Request, allowed_words, verdict
 from reconciler.model.plan_json import plan_digest
 from reconciler.rules.decide import decide
 from reconciler.rules.matching import Subject
@@ -59,7 +59,7 @@ class Row(NamedTuple):
     way_out: str = ""
     wrong: bool = False
     changes: tuple[Change, ...] = ()
-    calls: tuple[Call, ...] = ()
+    calls: tuple[Request, ...] = ()
     desired: Job | None = None
     record: Record | None = None
     observed: Observation = NOT_OBSERVED

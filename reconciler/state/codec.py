@@ -39,7 +39,7 @@ def encode(state: State) -> bytes:
         "jobs": {name: record_to_json(record) for name, record in state.jobs.items()},
         "lineage": state.lineage,
         "serial": state.serial,
-        "target": {"endpoint": state.target.endpoint, "engine": state.target.engine},
+        "target": {"endpoint": state.target.address, "engine": state.target.engine},
     }
     text = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True)
     rest = text.removeprefix("{\n").encode("utf-8", "backslashreplace") + b"\n"

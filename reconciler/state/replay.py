@@ -169,7 +169,7 @@ def header_of(state: State, digest: str) -> dict[str, object]:
         "serial": state.serial,
         "digest": digest,
         "engine": state.target.engine,
-        "endpoint": state.target.endpoint,
+        "endpoint": state.target.address,
     }
 
 

@@ -5,18 +5,18 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.host.crash_report import error_line
+from reconciler.host.user_folders import can_write_in
 from reconciler.model.commands import command
 from reconciler.model.errors import ExitCode, Halted, ReconcilerError, Refused, StateError
 from reconciler.model.jobs import EMPTY, title
 from reconciler.model.outcomes import ActionOutcome, Outcome
-from reconciler.model.plan import STEPS, ActionKind, Plan
+from reconciler.model.plan import STEPS, ActionKind, Plan, Request
 from reconciler.state.journal import JournalBroken
 from reconciler.usecases.apply_options import ApplyOptions, Interaction
-from reconciler.usecases.engines import LazyEngine
+from reconciler.usecases.engines import LazyEngine, plugin_for
 from reconciler.usecases.planning import allowing, plan_of, refusal_of
 from reconciler.usecases.saved_plans import made_again, workspace_of
 from reconciler.usecases.selection import Selection, selected
-from reconciler.usecases.world import can_write_in
 
 if TYPE_CHECKING:
     from reconciler.state.backends.checkout import Checkout
@@ -212,8 +212,10 @@ def _unnoticed_rollbacks(workspace: "Workspace") -> str:
 
 def dry_run(
     workspace: "Workspace", selection: Selection, saved: Plan | None, allowed: Mapping[str, int] = EMPTY
-) -> tuple[Plan, str, Refused | None]:
-    """The plan that an apply would carry out, the endpoint of its calls, and the error of a guard that refuses it.
+) -> tuple[Plan, list[Request], Refused | None]:
+    """The plan that an apply would carry out, its requests with all that is sent, and the error of a guard.
+
+    The error is None if no guard refuses the plan.
 
     Sends nothing. The plan is made without reading the service.
     """
@@ -225,5 +227,6 @@ def dry_run(
     else:
         plan = plan_of(workspace, state, selected(manifest, state, selection), selection, {})
     plan = allowing(plan, allowed)
-    endpoint = manifest.target.endpoint or "http://127.0.0.1:PORT/v1/customer"
-    return plan, endpoint, refusal_of(plan, manifest, state, is_read=False)
+    engine = plugin_for(manifest.target)
+    exact = [engine.addressed(manifest.target, call) for action in plan.actions for call in action.calls]
+    return plan, exact, refusal_of(plan, manifest, state, is_read=False)

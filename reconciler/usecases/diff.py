@@ -7,7 +7,7 @@ from reconciler.manifest.files import DEFAULTS
 from reconciler.model.errors import ReconcilerError, Refused
 from reconciler.model.jobs import Desired, Job, Record, State, Verb, title
 from reconciler.model.plan import Plan
-from reconciler.usecases.engines import wording_of
+from reconciler.usecases.engines import plugin_named, wording_of
 
 if TYPE_CHECKING:
     from reconciler.manifest import Manifest
@@ -71,9 +71,9 @@ def _manifest(sources: "Sources", place: "Place") -> "Manifest":
     from reconciler.manifest.parse import parse
     from reconciler.rules.actions import lapsed
 
-    manifest = parse(sources)
+    manifest = parse(sources, plugin_named)
     jobs = {**manifest.jobs, **lapsed(manifest.jobs, time.time())}
-    return manifest._replace(target=place.target(manifest.target), jobs=jobs)
+    return manifest._replace(target=place.target(manifest.target, manifest.block), jobs=jobs)
 
 
 def _records_of(sources: "Sources", place: "Place", manifest: "Manifest", before: str, after: str) -> dict[str, Record]:
@@ -82,8 +82,8 @@ def _records_of(sources: "Sources", place: "Place", manifest: "Manifest", before
 
     if not sources:
         return {}
-    old = parse(sources)
-    if place.target(old.target) != manifest.target:
+    old = parse(sources, plugin_named)
+    if place.target(old.target, old.block) != manifest.target:
         raise ReconcilerError(
             f"the manifest is for {old.target} at {before}, and for {manifest.target} at {after}",
             "an apply refuses the state of another target; --endpoint takes both for one",

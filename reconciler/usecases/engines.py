@@ -1,23 +1,17 @@
-"""Opening the engine of a target, with its credentials, its proxy and, for a sandbox, its embedded server."""
+"""The engine of a target: its plugin, and opening it with what a command has."""
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.model.errors import EngineError
-from reconciler.model.jobs import Access, Config, Target, Verb
-from reconciler.model.plan import Call
-from reconciler.usecases.world import World, can_write_in
+from reconciler.model.jobs import Target
+from reconciler.usecases.world import World
 
 if TYPE_CHECKING:
-    from reconciler.engines.bytenite.auth import Credentials
-    from reconciler.engines.port import Engine
-    from reconciler.engines.sandbox.server import SandboxServer
+    from reconciler.engines.port import Engine, EnginePlugin
+    from reconciler.rules.actions import Wording
     from reconciler.state.homes import Home
-
-_SANDBOX_JOB_S = 30.0
-"""How long a job of the embedded sandbox is active."""
 
 
 class Pace(NamedTuple):
@@ -48,80 +42,54 @@ class LazyEngine:
         return self._engine
 
 
-@contextmanager
-def open_engine(target: Target, access: Access, world: World, sandbox_path: str, pace: Pace) -> "Iterator[Engine]":
-    """The engine of a target. For an embedded sandbox its server runs too, with its jobs in the file `sandbox_path`.
+def plugin_named(name: str) -> "EnginePlugin":
+    """The plugin of an engine. Raises `EngineError` if no installed package has an engine of this name."""
+    from reconciler.engines.registry import plugin
 
-    Raises `CredentialsError` without credentials, and `EngineError` for a proxy or certificates that can't be used.
+    found = plugin(name)
+    if found is None:
+        raise EngineError(f"no engine is installed by the name {name}", "install the package that has it")
+    return found
+
+
+def plugin_for(target: Target) -> "EnginePlugin":
+    """The plugin of a target's engine. Raises as `plugin_named` does."""
+    return plugin_named(target.engine)
+
+
+def wording_of(target: Target) -> "Wording":
+    """How the engine of a target words a step."""
+    engine = plugin_for(target)
+    return lambda step: engine.wording(target, step)
+
+
+def open_engine(target: Target, world: World, beside_state: str, pace: Pace) -> "AbstractContextManager[Engine]":
+    """The engine of a target, as a context manager. `beside_state` is as in `Surroundings`.
+
+    Raises `CredentialsError` without credentials, and `EngineError` for settings that can't be used.
     """
-    from random import Random
+    from reconciler.engines.port import Surroundings
 
-    from reconciler.engines.bytenite.engine import ByteniteEngine
-    from reconciler.engines.http.network import network_for
-    from reconciler.host.threads import affordable_connections
-
-    with ExitStack() as stack:
-        endpoint, credentials = _connection_to(target, world, sandbox_path, stack)
-        # An embedded server has the other end of each connection in this process.
-        connections = affordable_connections(pace.parallelism, 1 if target.endpoint else 2)
-        network = network_for(endpoint, access, world.env)
-        for secret in network.proxy.secrets if network.proxy else ():
-            world.note_credential(secret)
-        engine = ByteniteEngine(
-            endpoint,
-            credentials,
-            parallelism=connections,
-            max_rps=pace.max_rps,
-            wait=world.pause,
-            random=Random(),  # noqa: S311  jitter needs no cryptography
-            network=network,
-            insecure=access.insecure,
-            noted=world.note_credential,
-            clock=world.clocks.boot_s,
-            wall_clock=world.clocks.wall_s,
-        )
-        stack.callback(engine.close)
-        yield engine
+    engine = plugin_for(target)
+    for secret in engine.secrets(world.env):
+        world.note_credential(secret)
+    clocks = world.clocks
+    surroundings = Surroundings(
+        env=world.env,
+        pause=world.pause,
+        note_credential=world.note_credential,
+        boot_s=clocks.boot_s,
+        wall_s=clocks.wall_s,
+        parallelism=pace.parallelism,
+        max_rps=pace.max_rps,
+        beside_state=beside_state,
+    )
+    return engine.open(target, surroundings)
 
 
-def _connection_to(target: Target, world: World, sandbox_path: str, stack: ExitStack) -> "tuple[str, Credentials]":
-    """The endpoint of the service and its credentials. Starts the server of an embedded sandbox; `stack` ends it."""
-    import secrets
-
-    from reconciler.engines.bytenite.auth import Credentials
-
-    if target.endpoint:
-        return target.endpoint, Credentials.from_environment(world.env)
-    token = secrets.token_hex(16)
-    return stack.enter_context(_embedded_sandbox(sandbox_path, token)).endpoint, Credentials(access_token=token)
-
-
-def _embedded_sandbox(path: str, token: str) -> "SandboxServer":
-    from reconciler.engines.sandbox.server import SandboxServer
-
-    try:
-        return SandboxServer(path, access_token=token, create_missing=True, job_seconds=_SANDBOX_JOB_S)
-    except EngineError as fault:
-        # The user did not name this file, so the message says why it is there.
-        folder = os.path.dirname(path) or "."
-        if can_write_in(folder):
-            raise
-        raise EngineError(
-            f"the embedded sandbox keeps its jobs in {path}, and the folder {folder} can't be written to",
-            "let it be written to, or name a state in another folder with --state: the file stands beside the state",
-        ) from fault
-
-
-def sandbox_path(home: "Home", manifest_path: str) -> str:
-    """The file of the embedded sandbox: beside the state file, or where the state file would be by default."""
+def name_beside_state(home: "Home", manifest_path: str) -> str:
+    """The beginning of the names of an engine's own files: beside the state file, or where one would be by default."""
     from reconciler.state.homes import default_state_path
 
     state_path = default_state_path(manifest_path) if home.is_on_branch else home.url
-    return f"{state_path.removesuffix('.state.json')}.sandbox.db"
-
-
-def wording_of(target: Target) -> Callable[[Verb, str, Config], Call]:
-    """How the engine of a target words a call. Both engines speak the jobs API; another engine gets its line here."""
-    from reconciler.engines.bytenite.wire import call_for
-
-    return {"bytenite": call_for, "sandbox": call_for}[target.engine]
+    return state_path.removesuffix(".state.json")

@@ -29,13 +29,14 @@ def lay_out(workspace: "Workspace", *, write: bool) -> LaidOut:
     from reconciler.manifest.layout import canonical, has_crlf
     from reconciler.manifest.parse import read_file
     from reconciler.manifest.schema import schema_text
+    from reconciler.usecases.engines import plugin_named
 
     schema = json.loads(schema_text("manifest.schema.json"))
     faults: list[Diagnostic] = []
     changed: list[Rewritten] = []
     with_crlf: list[str] = []
     for file, content in workspace.files.sources:
-        _, found = read_file(file, content)
+        _, found = read_file(file, content, plugin_named)
         faults += sorted(found)
         if not found and (after := canonical(content, file, schema)) != content:
             changed.append(Rewritten(file, content, after))

@@ -22,8 +22,9 @@ class Rewritten(NamedTuple):
 def parsed_with(sources: "Sources", file: str, content: bytes) -> "Manifest":
     """The manifest in these files, with another content of one of them. Raises `ManifestError`."""
     from reconciler.manifest.parse import parse
+    from reconciler.usecases.engines import plugin_named
 
-    return parse([(each, content if each == file else before) for each, before in sources])
+    return parse([(each, content if each == file else before) for each, before in sources], plugin_named)
 
 
 def refuse_other_changes(edited: "Manifest", before: "Manifest", jobs: Mapping[str, Job]) -> None:

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from reconciler.model.errors import ManifestError
+from reconciler.usecases.engines import plugin_named
 
 if TYPE_CHECKING:
     from reconciler.manifest import DeclaredState, Head, Manifest
@@ -38,7 +39,7 @@ class ManifestFiles:
         """The manifest as the files state it. Raises `ManifestError`."""
         from reconciler.manifest.parse import parse
 
-        return parse(self.sources, may_be_empty=self._given is not None)
+        return parse(self.sources, plugin_named, may_be_empty=self._given is not None)
 
     @cached_property
     def manifest(self) -> "Manifest":
@@ -55,7 +56,7 @@ class ManifestFiles:
             from reconciler.state.homes import declared_home
 
             declared_home(manifest.state)
-        target = self._place.target(manifest.target, insecure=manifest.access.insecure)
+        target = self._place.target(manifest.target, manifest.block)
         over = lapsed(manifest.jobs, time.time())
         jobs = {**manifest.jobs, **over} if over else manifest.jobs
         return manifest._replace(target=target, jobs=jobs, over=tuple(over))
@@ -71,8 +72,8 @@ class ManifestFiles:
         try:
             head = self.parsed.head
         except ManifestError:
-            head = head_of(self.sources)
-        return head._replace(target=self._place.target(head.target, insecure=head.access.insecure))
+            head = head_of(self.sources, plugin_named)
+        return head._replace(target=self._place.target(head.target, head.block))
 
     @cached_property
     def declared_state(self) -> "DeclaredState | None":
@@ -87,7 +88,7 @@ class ManifestFiles:
         try:
             return self.parsed.state
         except ManifestError:
-            return declared_state_of(self.sources)
+            return declared_state_of(self.sources, plugin_named)
 
     @cached_property
     def ids_in_spite_of_faults(self) -> Mapping[str, str] | None:

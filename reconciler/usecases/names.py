@@ -39,4 +39,4 @@ def endpoint_of_state(workspace: "Workspace") -> str:
         return ""
     loaded = load(OsDisk(), workspace.home.url, None)
     recorded = loaded.state.target if loaded else target
-    return recorded.endpoint if recorded.engine == target.engine else ""
+    return recorded.address if recorded.engine == target.engine else ""

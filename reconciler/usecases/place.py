@@ -8,6 +8,7 @@ from reconciler.model.jobs import Target
 
 if TYPE_CHECKING:
     from reconciler.manifest import DeclaredState
+    from reconciler.manifest.model import TargetBlock
     from reconciler.state.homes import Home
 
 
@@ -39,19 +40,22 @@ class Place(NamedTuple):
         first = self.manifest_paths[0]
         return first if os.path.isdir(first) else os.path.dirname(first) or "."
 
-    def target(self, declared: Target, *, insecure: bool = False) -> Target:
-        """The target: the declared one, at the endpoint that the user names, if any.
+    def target(self, declared: Target, block: "TargetBlock") -> Target:
+        """The target: the declared one, at the endpoint that the user names, if any. `block` is the declared block.
 
-        Raises `Usage` for an endpoint that can't be used. `insecure` allows an endpoint without TLS.
+        Raises `Usage` for an endpoint that can't be used, and if the targets of the engine have no endpoint.
         """
         if not self.endpoint:
             return declared
-        from reconciler.model.endpoints import endpoint_fault, normalize_endpoint
+        from reconciler.usecases.engines import plugin_for
 
-        fault = endpoint_fault(self.endpoint, insecure=insecure)
-        if fault:
+        engine = plugin_for(declared)
+        if "endpoint" not in engine.target_schema["properties"]:
+            raise Usage(f"{self.endpoint_from}: a target of the engine {engine.name} has no endpoint")
+        fields = {**block.fields, "endpoint": self.endpoint}
+        for _, fault in engine.target_faults(fields):
             raise Usage(f"{self.endpoint_from} {fault}")
-        return Target(declared.engine, normalize_endpoint(self.endpoint))
+        return engine.target(fields, block.folder)
 
     def home(self, declared: "DeclaredState | None") -> "Home":
         """The home of the state: the one that the user names, else the declared one, else the default.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from reconciler.model.errors import Refused
 from reconciler.model.jobs import EMPTY, Desired, Observation, State
 from reconciler.model.plan import Action, ActionKind, Narrowed, Plan
-from reconciler.usecases.engines import wording_of
+from reconciler.usecases.engines import plugin_for, wording_of
 from reconciler.usecases.selection import Selection, names_of
 
 if TYPE_CHECKING:
@@ -115,15 +115,13 @@ def _narrowed(selection: Selection, jobs: int, of: int) -> Narrowed | None:
 
 
 def _warnings(plan: Plan, manifest: "Manifest", state: State) -> tuple[str, ...]:
-    """The warnings about a whole plan: a token sent in clear, suspensions that have ended, the loss of most jobs."""
-    from reconciler.model.endpoints import is_in_clear
+    """The warnings about a whole plan: those of the engine, suspensions that have ended, the loss of most jobs."""
     from reconciler.rules.guards import loss
 
-    endpoint = manifest.target.endpoint
-    clear = f"{endpoint} is http: the access token goes over the network in clear" if is_in_clear(endpoint) else ""
+    of_engine = plugin_for(manifest.target).warnings(manifest.target)
     over = f"no longer suspended, for its time is over: {', '.join(manifest.over)}" if manifest.over else ""
     lost = loss(len(plan.undeclared), _recorded(state)) if plan.undeclared else ""
-    return tuple(filter(None, (clear, over, lost)))
+    return (*of_engine, *filter(None, (over, lost)))
 
 
 def _recorded(state: State) -> int:

@@ -198,13 +198,13 @@ class Rounds:
     def _reduced(self, saved: Plan, matching: "Matching") -> Plan:
         """A saved plan, in which an action is smaller if the job, as it is read now, needs fewer of its calls."""
         observed = self._read(saved, matching)
-        subjects, call_for = matching.by_name, wording_of(self._manifest.target)
+        subjects, wording = matching.by_name, wording_of(self._manifest.target)
 
         def reduced(action: Action) -> Action:
             subject = subjects.get(action.job)
             if subject is None or action.id not in observed or subject.job.id != action.id:
                 return action
-            fresh = action_for(subject, decide(subject, observed[action.id]), call_for)
+            fresh = action_for(subject, decide(subject, observed[action.id]), wording)
             is_less = fresh.touches and len(fresh.calls) < len(action.calls) and is_within(fresh.calls, action.calls)
             return fresh if is_less else action
 
@@ -291,7 +291,7 @@ class Rounds:
         return ApplyContext(
             engine=self._engine.open(),
             session=self._session,
-            call_for=wording_of(self._manifest.target),
+            wording=wording_of(self._manifest.target),
             stop=self._world.stop,
             pause=self._world.pause,
             monotonic=self._boot_s,

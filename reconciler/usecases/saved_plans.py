@@ -6,6 +6,7 @@ from reconciler.model.errors import ReconcilerError, Refused
 from reconciler.model.jobs import State
 from reconciler.model.plan import Plan
 from reconciler.model.plan_json import first_difference
+from reconciler.usecases.engines import plugin_for
 from reconciler.usecases.plan_files import stale_plan
 from reconciler.usecases.planning import plan_of
 from reconciler.usecases.selection import Selection, selected
@@ -22,13 +23,11 @@ def workspace_of(saved: Plan, workspace: "Workspace") -> "Workspace":
     beyond this machine that the manifest does not name, since credentials would be sent there. Raises `Refused` if the
     command line and the plan contradict each other.
     """
-    from reconciler.model.endpoints import is_loopback
-
     workspace = workspace.at(workspace.place._replace(paths=saved.paths))
     place, target = workspace.place, workspace.manifest.target
-    endpoint = saved.target.endpoint
-    if not place.endpoint and saved.target != target and endpoint and is_loopback(endpoint):
-        place = place._replace(endpoint=endpoint)
+    is_named_elsewhere = not place.endpoint and saved.target != target and saved.target.address
+    if is_named_elsewhere and plugin_for(target).is_on_this_machine(saved.target):
+        place = place._replace(endpoint=saved.target.address)
     try:
         home = workspace.home
     except Refused:  # nothing names the home of a state for several paths
@@ -73,8 +72,8 @@ def _refusestale_plan(saved: Plan, manifest: "Manifest", state: State) -> None:
     if saved.target != manifest.target:
         raise stale_plan(
             f"it is for {saved.target}, and the manifest for {manifest.target}",
-            f"make a new one; or, where that service is meant, name it: --endpoint {saved.target.endpoint}"
-            if saved.target.endpoint
+            f"make a new one; or, where that service is meant, name it: --endpoint {saved.target.address}"
+            if saved.target.address
             else "",
         )
     if saved.manifest_digest != manifest.digest:

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 
 from reconciler.model.commands import command, settling
 from reconciler.model.errors import ManifestError, ReconcilerError, Refused, StateError, Usage
-from reconciler.model.jobs import NOT_OBSERVED, State, title
+from reconciler.model.jobs import NOT_OBSERVED, State, Target, title
 from reconciler.model.plan import ActionKind
+from reconciler.usecases.engines import plugin_for
 from reconciler.usecases.named_records import call_in_doubt, find_record
 
 if TYPE_CHECKING:
+    from reconciler.manifest.model import TargetBlock
     from reconciler.rules.naming import NamedRecord
     from reconciler.usecases.workspace import Workspace
 
@@ -149,12 +151,10 @@ def accept(workspace: "Workspace", lock_timeout_s: float, moved_to: str | None =
     and `moved_to` is None, and `Refused` if `moved_to` is not the target of the manifest. Without a state there is
     nothing to accept: raises `Refused` if a history shows that there was a state, else `Usage`.
     """
-    from reconciler.model.endpoints import normalize_endpoint
-
-    target = workspace.head.target
-    address = target.endpoint or target.engine
+    head = workspace.head
+    target = head.target
     store = workspace.store
-    if moved_to is not None and address not in (moved_to, normalize_endpoint(moved_to)):
+    if moved_to is not None and not _is_named_by(moved_to, target, head.block):
         raise Refused(
             f"--moved-to names {moved_to}, and the manifest is for {target}",
             "name the service in the manifest first, or with --endpoint",
@@ -166,3 +166,11 @@ def accept(workspace: "Workspace", lock_timeout_s: float, moved_to: str | None =
     if is_empty:
         raise Usage(f"{store.where} is not there, so there is nothing to accept", f"{command('apply')} makes a state")
     return store.accept(target, lock_timeout_s, has_moved=moved_to is not None)
+
+
+def _is_named_by(address: str, target: Target, block: "TargetBlock") -> bool:
+    """Whether an address that a person wrote is that of the target. An embedded service goes by its engine's name."""
+    if address == (target.address or target.engine):
+        return True
+    engine, fields = plugin_for(target), {**block.fields, "endpoint": address}
+    return not any(engine.target_faults(fields)) and engine.target(fields, block.folder) == target

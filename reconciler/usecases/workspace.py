@@ -141,8 +141,7 @@ class Workspace:
 
     def open_engine(self, pace: "Pace") -> "AbstractContextManager[Engine]":
         """The engine of the target, as a context manager. Raises as `engines.open_engine` does."""
-        from reconciler.usecases.engines import open_engine, sandbox_path
+        from reconciler.usecases.engines import name_beside_state, open_engine
 
-        head = self.head
-        path = sandbox_path(self.home, self.manifest_paths[0])
-        return open_engine(head.target, head.access, self.world, path, pace)
+        name = name_beside_state(self.home, self.manifest_paths[0])
+        return open_engine(self.head.target, self.world, name, pace)

@@ -58,11 +58,6 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def can_write_in(folder: str) -> bool:
-    """Whether this user can create files in a folder."""
-    return os.access(folder, os.W_OK | os.X_OK)
-
-
 def _own_folder(env: Mapping[str, str], variable: str, default: str) -> str:
     """The folder of this tool below the folder that a variable names; "" without a variable and a home folder.
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # every command imports this module, even for its help
     from reconciler.model.jobs import Desired, Observation, Record, State
     from reconciler.model.outcomes import ActionOutcome
     from reconciler.model.places import Diagnostic, Position
-    from reconciler.model.plan import Plan
+    from reconciler.model.plan import Plan, Request
     from reconciler.rules.drift import Drift
     from reconciler.rules.review import Review
 
@@ -66,10 +66,10 @@ class OutcomeAnswer(NamedTuple):
 
 
 class RequestsAnswer(NamedTuple):
-    """The requests that an apply of a plan would send to `endpoint`."""
+    """The requests that an apply of a plan would send, in order. Their texts name the address of the service."""
 
     plan: "Plan"
-    endpoint: str
+    requests: Sequence["Request"]
 
 
 class StatusRow(Protocol):

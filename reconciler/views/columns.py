@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from reconciler.host.safe_text import Style, field, pad, styled, width
-from reconciler.model.plan import Call
+from reconciler.model.plan import Request
 
 MANY = 20
 """If more jobs than this number have the same line, they share one line."""
@@ -20,7 +20,9 @@ class Line(NamedTuple):
     reason: str
 
 
-def listed(lines: Iterable[Line], *, whole: bool = False, calls: Sequence[Sequence[Call]] | None = None) -> list[str]:
+def listed(
+    lines: Iterable[Line], *, whole: bool = False, calls: Sequence[Sequence[Request]] | None = None
+) -> list[str]:
     """Return the lines, aligned.
 
     More than `MANY` lines that differ only in the name become one line, at the place of the first. With `whole` or
@@ -41,7 +43,7 @@ def listed(lines: Iterable[Line], *, whole: bool = False, calls: Sequence[Sequen
             shown.append(f"  {head}  {several(names)}  {reason}".rstrip())
             many[head, reason] = []
         if calls is not None:
-            shown += [f"               {styled(Style.DIM, field(f'{c.method} {c.path}'))}" for c in calls[at]]
+            shown += [f"               {styled(Style.DIM, field(c.text))}" for c in calls[at]]
     return [*shown, "  (--verbose lists them all)"] if many else shown
 
 

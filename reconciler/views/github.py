@@ -67,7 +67,7 @@ def _(answer: OutcomeAnswer, context: ViewContext) -> str:
 
 @FORMAT.shows(RequestsAnswer)
 def _(answer: RequestsAnswer, context: ViewContext) -> str:
-    return text.requests(answer.plan, answer.endpoint)
+    return text.requests(answer.requests)
 
 
 @FORMAT.shows(ValidationAnswer)

@@ -200,7 +200,7 @@ def _details(row: Row) -> str:
             f"</thead><tbody>{''.join(map(_field, compared))}</tbody></table>"
         )
     if row.calls:
-        listed = "".join(f"<li>{_text(f'{call.method} {call.path}')}" for call in row.calls)
+        listed = "".join(f"<li>{_text(call.text)}" for call in row.calls)
         parts.append(f'<h2>Calls</h2><ol class="calls">{listed}</ol>')
     if row.history:
         parts.append(f'<h2>History</h2><ol class="times">{"".join(map(_entry, row.history))}</ol>')

@@ -12,7 +12,7 @@ from reconciler.model.history import HistoryEntry
 from reconciler.model.jobs import Record, State
 from reconciler.model.places import Diagnostic
 from reconciler.model.plan import Change
-from reconciler.model.plan_json import FORMAT_VERSION, outcomes_to_json, plan_to_json, target_to_json
+from reconciler.model.plan_json import outcomes_to_json, plan_to_json, target_to_json
 from reconciler.views.answers import (
     DiffAnswer,
     DriftAnswer,
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from reconciler.rules.drift import Drift, Finding
 
 FORMAT = Format(Channel.DOCUMENT)
+
+
+_REPORT_VERSION = 1
+"""The format version of the JSON of a status and of a drift report."""
 
 
 @FORMAT.shows(PlanAnswer)
@@ -152,7 +156,7 @@ def diagnostics(found: Iterable[Diagnostic]) -> list[dict[str, Any]]:
 def status(rows: Iterable[StatusRow]) -> dict[str, Any]:
     """Return the desired state, the record and the observation of each job, in the order given."""
     return {
-        "formatVersion": FORMAT_VERSION,
+        "formatVersion": _REPORT_VERSION,
         "jobs": [
             {
                 "job": row.name,
@@ -187,7 +191,7 @@ def drift(drift: "Drift") -> dict[str, Any]:
     from reconciler.rules.drift import summary
 
     return {
-        "formatVersion": FORMAT_VERSION,
+        "formatVersion": _REPORT_VERSION,
         "target": target_to_json(drift.target),
         "lineage": drift.lineage,
         "serial": drift.serial,

@@ -122,7 +122,7 @@ def _details(row: Row) -> str:
     for change in row.changes:
         lines += [f"- {_plain(change.path)}: {_plain(shown(change.before))}"] if change.before is not None else []
         lines += [f"+ {_plain(change.path)}: {_plain(shown(change.after))}"] if change.after is not None else []
-    lines += [f"! {_plain(f'{call.method} {call.path}')}" for call in row.calls]
+    lines += [f"! {_plain(call.text)}" for call in row.calls]
     return "\n".join(lines)
 
 

@@ -21,6 +21,7 @@ from reconciler.model.plan import (
     ActionKind,
     Narrowed,
     Plan,
+    Request,
     allowed_words,
     unchanged_words,
     verdict,
@@ -106,7 +107,7 @@ def _(answer: OutcomeAnswer, context: ViewContext) -> str:
 
 @FORMAT.shows(RequestsAnswer, Channel.LINES)
 def _(answer: RequestsAnswer, context: ViewContext) -> str:
-    return requests(answer.plan, answer.endpoint)
+    return requests(answer.requests)
 
 
 @FORMAT.shows(DriftAnswer)
@@ -191,16 +192,9 @@ def question(plan: Plan) -> str:
     return f"{counts}, on {field(str(plan.target))}.\nCarry this out? Only `yes` does: "
 
 
-def requests(plan: Plan, endpoint: str) -> str:
-    """Return the exact requests of a plan, in order, one on each line: method, URL and JSON body."""
-    import json
-
-    return "\n".join(
-        f"{call.method} {endpoint}{call.path}"
-        + ("" if call.body is None else " " + json.dumps(call.body, sort_keys=True, separators=(",", ":")))
-        for action in plan.actions
-        for call in action.calls
-    )
+def requests(exact: Sequence[Request]) -> str:
+    """Return the requests of a plan, in order, one on each line, each with its body."""
+    return "\n".join(map(str, exact))
 
 
 def _undeclared(plan: Plan, *, whole: bool, at: str) -> list[str]:

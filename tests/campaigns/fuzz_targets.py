@@ -21,7 +21,7 @@ from lossy_disk import SCRIBE, LossyDisk
 from reconciler.engines.bytenite.answers import may_repeat, result_from
 from reconciler.engines.bytenite.auth import Credentials, Grant, Tokens
 from reconciler.engines.bytenite.engine import ByteniteEngine
-from reconciler.engines.bytenite.wire import DETAIL_LIMIT, call_for, observation_from
+from reconciler.engines.bytenite.wire import DETAIL_LIMIT, api_request, observation_from
 from reconciler.engines.http.reply import Reply, json_document
 from reconciler.engines.http.retries import retry_after_s
 from reconciler.engines.http.transport import BODY_LIMIT_BYTES
@@ -41,6 +41,7 @@ from reconciler.state.journal import RESERVE_BYTES, JournalDamaged, decode, jour
 from reconciler.state.loading import load
 from reconciler.state.session import Session
 from reconciler.state.writer import Writer
+from reconciler.usecases.engines import plugin_named
 from reconciler.usecases.init import MANIFEST
 
 CANARY = "canary/token+1"
@@ -103,7 +104,7 @@ def manifest(content: bytes) -> None:
     if LIBYAML:
         _assert_same(*documents)
     try:
-        made = parse([("f", content)])
+        made = parse([("f", content)], plugin_named)
     except ManifestError as error:
         _assert_placed(error, content)
         return
@@ -116,10 +117,14 @@ def manifest(content: bytes) -> None:
         assert ".." not in job.id
         _assert_within(made.position(name), content)
         for verb in Verb:
-            call = call_for(verb, job.id, job.config)
+            call = api_request(Step(verb, job.id, config=job.config))
             assert call.path.isascii()
             json.dumps(call.body, allow_nan=False)
-    again = parse([("elsewhere", b"# a comment\n" + content)]) if not content.startswith(b"\xef\xbb\xbf") else made
+    again = (
+        parse([("elsewhere", b"# a comment\n" + content)], plugin_named)
+        if not content.startswith(b"\xef\xbb\xbf")
+        else made
+    )
     assert again.digest == made.digest, "a comment changed what it means"
 
 
@@ -243,7 +248,7 @@ _HEADER = {
     "serial": _STATE.serial,
     "digest": codec.stated_digest(codec.encode(_STATE)),
     "engine": TARGET.engine,
-    "endpoint": TARGET.endpoint,
+    "endpoint": TARGET.address,
 }
 
 
@@ -369,7 +374,7 @@ class _Always:
 def _ask_all(reply: Reply) -> None:
     """Pass a reply to each part of the engine."""
     engine = ByteniteEngine(
-        TARGET.endpoint,
+        TARGET.address,
         Credentials(CANARY),
         parallelism=1,
         max_rps=None,

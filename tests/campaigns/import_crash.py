@@ -19,6 +19,7 @@ import crash
 import fork_server
 import ptrace
 from reconciler.manifest.parse import parse
+from reconciler.usecases.engines import plugin_named
 
 WORLD = crash.Scenario(
     before=(crash.Step("a: {state: running}\nb: {state: running}"),),
@@ -45,7 +46,7 @@ def judge(point: int) -> tuple[int, str]:
             ended, witness = history.trace(IMPORT, decide)
             reached = next(numbers)
             assert witness.reached or ended.code == 0, ended.err
-            declared = parse([("jobs.yaml", (Path(folder) / "project" / "jobs.yaml").read_bytes())]).jobs
+            declared = parse([("jobs.yaml", (Path(folder) / "project" / "jobs.yaml").read_bytes())], plugin_named).jobs
             recorded = history._state().jobs
             assert set(declared) - {"z"} <= set(recorded), f"{sorted(declared)} declared, {sorted(recorded)} recorded"
             applied = history.run("apply", "--yes", *AFRESH)

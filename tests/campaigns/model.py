@@ -49,7 +49,7 @@ from reconciler.engines.sandbox.life import JobState
 from reconciler.model.errors import ExitCode, ReconcilerError, Refused, StateError
 from reconciler.model.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Record, State, Suspension, Verb, title
 from reconciler.model.outcomes import ActionOutcome, Outcome
-from reconciler.model.plan import Action, ActionKind, Call, Plan
+from reconciler.model.plan import Action, ActionKind, Plan, Request
 from reconciler.rules.circles import circles_in
 from reconciler.rules.configs import agrees, same_config
 
@@ -150,7 +150,7 @@ def _with_calls(plan: Plan) -> Plan:
     return _each(
         plan,
         lambda action: action._replace(
-            kind=ActionKind.RUN, calls=(Call("POST", f"/jobs/{action.id}/run", {"config": {}}),), error=""
+            kind=ActionKind.RUN, calls=(Request(Verb.RUN, f"POST /jobs/{action.id}/run", {"config": {}}),), error=""
         ),
     )
 
@@ -500,7 +500,7 @@ class Months(RuleBasedStateMachine):
         self._edit(name, edit)
         self.world.set_guards({"maxDelete": 0, "maxAbort": 0})
         plan = self.world.plan(refresh=False, prune=True)
-        shown = {(call.method, call.path) for action in plan.actions for call in action.calls}
+        shown = {tuple(call.text.split(" ")) for action in plan.actions for call in action.calls}
         at = len(self.world.database.done)
         ended = self._apply(saved=how(plan))
         assert shown.issuperset(ended.changing), f"the tool plans no {set(ended.changing) - shown}"
@@ -982,7 +982,7 @@ class Months(RuleBasedStateMachine):
                 if job and record and record.state is Desired.RUNNING and same_config(record.config, job.config):
                     self.account.take_config(job)
         if ended.exit_code is not None:
-            shown = {(call.method, call.path) for outcome in ended.outcomes for call in outcome.action.calls}
+            shown = {tuple(call.text.split(" ")) for outcome in ended.outcomes for call in outcome.action.calls}
             assert shown.issuperset(ended.changing), f"no plan showed {set(ended.changing) - shown}"
         if ended.exit_code is not None and in_doubt:
             assert ended.exit_code is ExitCode.IN_DOUBT, f"exit {ended.exit_code} with a call in doubt"

@@ -692,7 +692,7 @@ class Applies:
     def _engine(self) -> ByteniteEngine:
         clock = self.remote.clock
         engine = ByteniteEngine(
-            TARGET.endpoint,
+            TARGET.address,
             Credentials(access_token=_TOKEN),
             parallelism=1,
             max_rps=None,

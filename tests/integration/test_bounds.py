@@ -13,6 +13,7 @@ import pytest
 from project import Project
 from reconciler.manifest.parse import parse
 from reconciler.model.errors import MOST_DIAGNOSTICS, ManifestError
+from reconciler.usecases.engines import plugin_named
 
 HEAD = "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\njobs:\n"
 
@@ -21,7 +22,7 @@ Jobs = Callable[[int], str]
 
 def refused(text: str) -> ManifestError:
     with pytest.raises(ManifestError) as caught:
-        parse([("jobs.yaml", text.encode())])
+        parse([("jobs.yaml", text.encode())], plugin_named)
     return caught.value
 
 

@@ -313,7 +313,7 @@ def test_a_saved_plan_that_was_tampered_with_does_no_more_than_the_manifest_asks
     document = json.loads((served.folder / "plan.json").read_text())
     for action in document["actions"]:
         action["action"] = "delete"
-        action["calls"] = [{"method": "DELETE", "path": f"/jobs/{action['id']}", "body": None}]
+        action["calls"] = [{"verb": "delete", "request": f"DELETE /jobs/{action['id']}", "body": None}]
     (served.folder / "plan.json").write_text(json.dumps(document))
     run = served.run("apply", "--plan", "plan.json", "--yes")
     assert run.code == 4

@@ -82,7 +82,7 @@ def test_a_journal_without_its_state_is_for_one_service_too(real: Project, rehea
     with pytest.raises(StateError, match="is for bytenite at https://a, and the manifest for bytenite at https://b"):
         store_in(folder).accept(Target("bytenite", "https://b"), 0)
     state, _ = store_in(folder).accept(Target("bytenite", "https://b"), 0, has_moved=True)
-    assert (state.target.endpoint, list(state.jobs)) == ("https://b", ["a"])
+    assert (state.target.address, list(state.jobs)) == ("https://b", ["a"])
 
 
 def test_the_rehearsal_of_the_readme_leaves_the_real_state_alone(real: Project, rehearsal: str) -> None:

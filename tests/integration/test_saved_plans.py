@@ -68,7 +68,7 @@ EDITS: dict[str, Callable[[Any], None]] = {
     "another reason": lambda plan: of(plan, "b").update(reason="nothing to see here"),
     "a call taken out": lambda plan: of(plan, "a")["calls"].pop(),
     "another body": lambda plan: of(plan, "b")["calls"][-1].update(body={"config": {"jobTimeout": 9}}),
-    "another path": lambda plan: of(plan, "a")["calls"][-1].update(path="/jobs/c"),
+    "another request": lambda plan: of(plan, "a")["calls"][-1].update(request="DELETE /jobs/c"),
     "another id": lambda plan: of(plan, "a").update(id="c"),
     "another job": lambda plan: of(plan, "a").update(job="c"),
     "a change taken out": lambda plan: of(plan, "b")["changes"].clear(),

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import reconciler
 from reconciler.manifest.parse import parse
+from reconciler.usecases.engines import plugin_named
 
 _MANIFEST = b"apiVersion: reconciler/v1\ntarget: {engine: bytenite}\njobs: {a: {state: absent}}\n"
 _REQUEST_BYTES = 1 << 17
@@ -55,7 +56,7 @@ def load_all() -> None:
     for name in ("deepdiff", "requests", "yaml", "jsonschema_rs", "encodings.ascii"):
         importlib.import_module(name)
     # Parsing a valid manifest compiles the schemas, which takes longer than most commands.
-    parse([("jobs.yaml", _MANIFEST)])
+    parse([("jobs.yaml", _MANIFEST)], plugin_named)
     gc.collect()
     gc.freeze()
 

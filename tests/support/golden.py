@@ -17,7 +17,7 @@ from reconciler.model.plan_json import plan_to_json
 from reconciler.rules.actions import make_plan
 from reconciler.rules.matching import match_records, prune
 from reconciler.rules.review import Review, review_plan
-from reconciler.usecases.engines import wording_of
+from reconciler.usecases.engines import plugin_named, wording_of
 from reconciler.usecases.selection import Selection
 from reconciler.views import github, html, json, junit, markdown, sarif, text
 
@@ -86,7 +86,7 @@ def review(selection: Selection = ALL) -> Review:
 def files() -> Mapping[str, str]:
     """Return the content of each golden file by the file's name."""
     try:
-        parse([("jobs/faulty.yaml", (FOLDER / "faulty.yaml").read_bytes())])
+        parse([("jobs/faulty.yaml", (FOLDER / "faulty.yaml").read_bytes())], plugin_named)
         raise AssertionError("faulty.yaml has faults")
     except ManifestError as error:
         faults = error.diagnostics
@@ -108,7 +108,7 @@ def files() -> Mapping[str, str]:
 
 
 def _planned(selection: Selection) -> tuple[Plan, Review]:
-    manifest = parse([("jobs.yaml", (FOLDER / "jobs.yaml").read_bytes())])
+    manifest = parse([("jobs.yaml", (FOLDER / "jobs.yaml").read_bytes())], plugin_named)
     matching = match_records(manifest.jobs, STATE.jobs)
     made = make_plan(
         matching,

@@ -12,11 +12,12 @@ from reconciler.apply.context import ApplyContext
 from reconciler.apply.execute import carry_out
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
-from reconciler.engines.bytenite.wire import call_for
+from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.host.disk import OsDisk
 from reconciler.model.jobs import Job, Record, State, Target
 from reconciler.model.outcomes import ActionOutcome
-from reconciler.model.plan import Plan
+from reconciler.model.plan import Plan, Request
+from reconciler.model.steps import Step
 from reconciler.rules.actions import make_plan
 from reconciler.rules.matching import Subject, match_records
 from reconciler.state.backends.file import FileStore
@@ -24,6 +25,11 @@ from reconciler.state.backends.file_lock import FileContext
 from reconciler.state.session import Session
 
 TARGET = Target("bytenite", "http://127.0.0.1/v1/customer")
+
+
+def wording(step: Step) -> tuple[Request, ...]:
+    """Return the requests of a step, as the ByteNite engine words them."""
+    return PLUGIN.wording(TARGET, step)
 
 
 def engine_at(
@@ -53,7 +59,7 @@ def planned(jobs: Mapping[str, Job], records: Mapping[str, Record]) -> tuple[Pla
     """Plan these jobs without observations; return the plan and its subjects by name."""
     matching = match_records(jobs, records)
     state = State("lineage", 0, TARGET, {})
-    plan = make_plan(matching, {}, call_for, lambda name: True, state=state, manifest_digest="", commit=None, paths=[])
+    plan = make_plan(matching, {}, wording, lambda name: True, state=state, manifest_digest="", commit=None, paths=[])
     return plan, {subject.job.name: subject for subject in matching.subjects}
 
 
@@ -70,7 +76,7 @@ def context_of(engine: ByteniteEngine, session: Session) -> ApplyContext:
     return ApplyContext(
         engine=engine,
         session=session,
-        call_for=call_for,
+        wording=wording,
         stop=threading.Event(),
         pause=lambda seconds: False,
         monotonic=time.monotonic,

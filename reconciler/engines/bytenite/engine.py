@@ -21,7 +21,8 @@ from reconciler.engines.bytenite.auth import (
     token_url,
 )
 from reconciler.engines.bytenite.listing import PAGE_SIZE, Page, read_list
-from reconciler.engines.bytenite.wire import call_for, job_path, observation_from, whole_number
+from reconciler.engines.bytenite.wire import api_request, job_path, observation_from, whole_number
+from reconciler.engines.http.endpoints import endpoint_fault, normalize_endpoint
 from reconciler.engines.http.network import DIRECT, Network
 from reconciler.engines.http.rate import RateLimiter, Slots
 from reconciler.engines.http.reply import BaseTransport, Reply
@@ -29,7 +30,6 @@ from reconciler.engines.http.retries import Wait, send_with_retries
 from reconciler.engines.many import observe_many
 from reconciler.engines.port import AnswerClass, Promises, Reason, Result, Step, always
 from reconciler.host.clocks import boot_s
-from reconciler.model.endpoints import endpoint_fault, normalize_endpoint
 from reconciler.model.errors import CredentialsError, EngineError, ListIncomplete, ReconcilerError
 from reconciler.model.jobs import NOT_OBSERVED, Observation, Status
 
@@ -127,9 +127,8 @@ class ByteniteEngine:
 
     def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
         """Send one call; see `Engine.send`."""
-        call = call_for(step.verb, step.job_id, step.config)
         try:
-            reply = self._ask(call.method, call.path, call.body, may_be_sent)
+            reply = self._ask(*api_request(step), may_be_sent)
         except (CredentialsError, EngineError) as error:
             # No token is available for the call. Any earlier attempt did nothing, or no other one would have followed.
             reason = Reason.NOT_AUTHENTICATED if isinstance(error, CredentialsError) else Reason.OTHER

@@ -6,10 +6,10 @@ sends.
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import assert_never
+from typing import Any, NamedTuple, assert_never
 
 from reconciler.model.jobs import Config, Observation, Status, Verb
-from reconciler.model.plan import Call
+from reconciler.model.steps import Step
 from reconciler.model.times import is_zero
 
 DETAIL_LIMIT = 500
@@ -25,17 +25,25 @@ _BOOLEAN_FIELDS = ("isTestJob",)
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
-def call_for(verb: Verb, job_id: str, config: Config) -> Call:
-    """Return the call of a verb. Only a run carries `config`."""
-    path = job_path(job_id)
-    match verb:
+class ApiRequest(NamedTuple):
+    """One request of the jobs API. `path` is percent-encoded, and relative to the endpoint."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None = None
+
+
+def api_request(step: Step) -> ApiRequest:
+    """Return the request that carries out a step. Only a run carries a config."""
+    path = job_path(step.job_id)
+    match step.verb:
         case Verb.RUN:
-            return Call("POST", f"{path}/run", {"config": dict(config)})
+            return ApiRequest("POST", f"{path}/run", {"config": dict(step.config)})
         case Verb.ABORT:
-            return Call("POST", f"{path}/abort")
+            return ApiRequest("POST", f"{path}/abort")
         case Verb.DELETE:
-            return Call("DELETE", path)
-    assert_never(verb)
+            return ApiRequest("DELETE", path)
+    assert_never(step.verb)
 
 
 @lru_cache(maxsize=1024)

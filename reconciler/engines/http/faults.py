@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 from requests import RequestException
 
+from reconciler.engines.http.endpoints import is_loopback
 from reconciler.engines.http.exchange import Exchange, Stage
 from reconciler.engines.http.network import Network
 from reconciler.host.crash_report import exhausted_resource
-from reconciler.model.endpoints import is_loopback
 
 _UNKNOWN_CA, _NOT_VALID_NOW, _OTHER_NAME = (18, 19, 20, 21), (9, 10), (62, 64)
 """OpenSSL's codes of the faults of a certificate (x509_vfy.h)."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from reconciler.engines.http.endpoints import is_loopback
+from reconciler.engines.http.targets import Access
 from reconciler.host.secrecy import secrets_in_url
-from reconciler.model.endpoints import is_loopback
 from reconciler.model.errors import EngineError
-from reconciler.model.jobs import Access
 
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h", "socks4", "socks4a")

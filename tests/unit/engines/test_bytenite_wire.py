@@ -6,27 +6,27 @@ from urllib.parse import quote
 
 import pytest
 
-from reconciler.engines.bytenite.wire import call_for, job_path, observation_from
+from reconciler.engines.bytenite.wire import ApiRequest, api_request, job_path, observation_from
 from reconciler.model.jobs import Status, Verb
-from reconciler.model.plan import Call
+from steps import step_for
 
 ID = "7728ba38-f0a0-4319-ae28-07734448a334"
 
 
 @pytest.mark.parametrize(
-    ("verb", "call"),
+    ("verb", "request_"),
     [
-        (Verb.RUN, Call("POST", f"/jobs/{ID}/run", {"config": {"taskTimeout": 600, "isTestJob": False}})),
-        (Verb.ABORT, Call("POST", f"/jobs/{ID}/abort", None)),
-        (Verb.DELETE, Call("DELETE", f"/jobs/{ID}", None)),
+        (Verb.RUN, ApiRequest("POST", f"/jobs/{ID}/run", {"config": {"taskTimeout": 600, "isTestJob": False}})),
+        (Verb.ABORT, ApiRequest("POST", f"/jobs/{ID}/abort", None)),
+        (Verb.DELETE, ApiRequest("DELETE", f"/jobs/{ID}", None)),
     ],
 )
-def test_each_verb_is_one_call(verb: Verb, call: Call) -> None:
-    assert call_for(verb, ID, {"taskTimeout": 600, "isTestJob": False}) == call
+def test_each_verb_is_one_call(verb: Verb, request_: ApiRequest) -> None:
+    assert api_request(step_for(verb, ID, {"taskTimeout": 600, "isTestJob": False})) == request_
 
 
 def test_a_run_without_config_sends_an_empty_one_as_the_body_is_required() -> None:
-    assert call_for(Verb.RUN, ID, {}).body == {"config": {}}
+    assert api_request(step_for(Verb.RUN, ID)).body == {"config": {}}
 
 
 @pytest.mark.parametrize("job_id", ["a/b", "a?b#c", "a b", "%2e", "..;x", "ümlaut", "A-z_0.9~", "+&=@:", "\n"])

@@ -24,9 +24,10 @@ from raw_server import Pauses, Request, always, answer, raw_server
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.http.network import Network, network_for, proxy_for
+from reconciler.engines.http.targets import Access
 from reconciler.engines.port import AnswerClass, Reason, Result
 from reconciler.model.errors import EngineError
-from reconciler.model.jobs import Access, Verb
+from reconciler.model.jobs import Verb
 from runner import CI
 from steps import step_for
 

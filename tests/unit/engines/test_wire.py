@@ -75,7 +75,7 @@ def test_the_requests_on_the_wire_equal_those_that_the_plan_lists(tmp_path: Path
 
     assert run.code == 0, run.err
     planned = [
-        (call["method"], "/v1/customer" + call["path"], call["body"])
+        (*call["request"].replace(" ", " /v1/customer", 1).split(" "), call["body"])
         for action in plan["actions"]
         for call in action["calls"]
     ]

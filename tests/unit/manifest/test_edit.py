@@ -18,6 +18,7 @@ from reconciler.manifest.faults import job_fields
 from reconciler.manifest.parse import parse
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.jobs import Desired
+from reconciler.usecases.engines import plugin_named
 from reconciler.usecases.place import Place
 from reconciler.usecases.rerun import rerun
 from reconciler.usecases.workspace import Workspace
@@ -30,7 +31,7 @@ VALUES: dict[str, list[str]] = {"runToken": TOKENS, "state": list(Desired), "id"
 
 
 def manifest(source: bytes) -> Manifest:
-    return parse([("f", source)])
+    return parse([("f", source)], plugin_named)
 
 
 def edited(body: str, field: str = "runToken", value: str = "2", job: str = "a") -> str:

@@ -15,6 +15,7 @@ from reconciler.manifest.parse import parse
 from reconciler.manifest.schema import schema_text
 from reconciler.manifest.syntax import tree_of
 from reconciler.manifest.yaml import read
+from reconciler.usecases.engines import plugin_named
 
 SCHEMA = json.loads(schema_text("manifest.schema.json"))
 HEAD = "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\n"
@@ -27,9 +28,9 @@ def laid_out(text: str) -> str:
 @given(manifests())
 @settings(max_examples=100, deadline=None)
 def test_the_form_is_one_means_the_same_and_keeps_every_comment(written: Written) -> None:
-    before = parse([("f", written.source)])
+    before = parse([("f", written.source)], plugin_named)
     made = canonical(written.source, "f", SCHEMA)
-    after = parse([("f", made)])
+    after = parse([("f", made)], plugin_named)
     assert (after.digest, after.jobs) == (before.digest, before.jobs)
     assert canonical(made, "f", SCHEMA) == made
     assert b"\r" not in made.replace(b"\r\n", b"" if b"\r\n" in written.source else b"\r\n")

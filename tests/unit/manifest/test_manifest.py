@@ -8,14 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checkout import TESTS
+from reconciler.engines.http.endpoints import endpoint_fault, normalize_endpoint
 from reconciler.manifest import Manifest
 from reconciler.manifest.events import LIBYAML
 from reconciler.manifest.files import default_paths, read_sources
 from reconciler.manifest.parse import parse
-from reconciler.model.endpoints import endpoint_fault, normalize_endpoint
 from reconciler.model.errors import ManifestError, ReconcilerError
 from reconciler.model.jobs import Desired, Job, OnConfigChange, Target
 from reconciler.model.places import Position
+from reconciler.usecases.engines import plugin_named
 
 HEAD = "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\n"
 BAD = TESTS / "example-files" / "bad-manifests"
@@ -46,7 +47,7 @@ jobs:
 
 
 def manifest(*texts: str) -> Manifest:
-    return parse([(f"{number}.yaml", text.encode()) for number, text in enumerate(texts, 1)])
+    return parse([(f"{number}.yaml", text.encode()) for number, text in enumerate(texts, 1)], plugin_named)
 
 
 def faults(*texts: str) -> list[str]:
@@ -115,7 +116,7 @@ def test_an_embedded_sandbox_has_no_endpoint() -> None:
 
 def test_an_endpoint_is_held_in_one_form() -> None:
     text = HEAD.replace("sandbox", 'sandbox, endpoint: "http://LOCALHOST:8080/v1/customer/"')
-    assert manifest(text + "jobs: {a: {state: running}}").target.endpoint == "http://localhost:8080/v1/customer"
+    assert manifest(text + "jobs: {a: {state: running}}").target.address == "http://localhost:8080/v1/customer"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in BAD.glob("*.yaml")))
@@ -123,7 +124,7 @@ def test_a_bad_manifest_is_refused_with_every_fault(name: str) -> None:
     if name == "unclosed" and not LIBYAML:
         pytest.skip("each parser words a syntax error in its own way")
     with pytest.raises(ManifestError) as caught:
-        parse([(f"{name}.yaml", (BAD / f"{name}.yaml").read_bytes())])
+        parse([(f"{name}.yaml", (BAD / f"{name}.yaml").read_bytes())], plugin_named)
     printed = "".join(f"{fault}\n" for fault in caught.value.diagnostics)
     assert printed == (BAD / f"{name}.txt").read_text()
 

@@ -271,7 +271,8 @@ def test_a_valid_document_needs_no_jsonschema() -> None:
     code = """
 import json, sys
 from reconciler.manifest.parse import parse
-parse([("f", b"apiVersion: reconciler/v1\\ntarget: {engine: sandbox}\\njobs: {a: {state: running}}")])
+from reconciler.usecases.engines import plugin_named
+parse([("f", b"apiVersion: reconciler/v1\\ntarget: {engine: sandbox}\\njobs: {a: {state: running}}")], plugin_named)
 print(sorted({"jsonschema", "referencing", "difflib", "reconciler.model.suggestions"} & set(sys.modules)))
 """
     done = run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,8 +1,7 @@
 """Plans: their order, and the jobs that are as recorded."""
 
 from decisions import CONFIG
-from in_process import planned
-from reconciler.engines.bytenite.wire import call_for
+from in_process import planned, wording
 from reconciler.model.jobs import (
     Desired,
     Job,
@@ -30,7 +29,7 @@ def test_a_plan_is_sorted_by_step_then_name_and_comes_back_from_json_equal() -> 
     plan = make_plan(
         match_records(jobs, records),
         {},
-        call_for,
+        wording,
         lambda name: True,
         state=state,
         manifest_digest="sha256:" + "0" * 64,

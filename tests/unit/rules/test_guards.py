@@ -23,6 +23,7 @@ from reconciler.rules.guards import check, check_loss, loss
 from reconciler.rules.matching import Subject, match_records, prune
 from reconciler.rules.records import applied, is_protected, protection, settled
 from reconciler.state.codec import record_from_json, record_to_json
+from reconciler.usecases.engines import plugin_named
 
 CONFIG = {"taskTimeout": 600}
 RUNNING = Record("a", Desired.RUNNING, CONFIG)
@@ -408,7 +409,7 @@ def test_a_suspension_does_not_hide_a_call_in_doubt_a_new_name_or_protection() -
 
 def test_a_suspension_ends_with_the_second_that_it_names() -> None:
     [(name, declared)] = parse(
-        [("j", (HEAD + '  a: {state: running, suspend: {reason: x, until: "2026-12-01"}}\n').encode())]
+        [("j", (HEAD + '  a: {state: running, suspend: {reason: x, until: "2026-12-01"}}\n').encode())], plugin_named
     ).jobs.items()
     ends_s = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
     jobs = {name: declared}
@@ -430,7 +431,10 @@ def test_a_suspension_ends_with_the_second_that_it_names() -> None:
 )
 def test_a_date_is_its_first_second_in_utc_and_an_offset_counts(until: str, same: str) -> None:
     def ends_s(text: str) -> float:
-        made = parse([("j", (HEAD + f'  a: {{state: running, suspend: {{reason: x, until: "{text}"}}}}\n').encode())])
+        made = parse(
+            [("j", (HEAD + f'  a: {{state: running, suspend: {{reason: x, until: "{text}"}}}}\n').encode())],
+            plugin_named,
+        )
         suspend = made.jobs["a"].suspend
         assert suspend is not None
         return suspend.ends_at_s
@@ -454,7 +458,7 @@ def test_a_date_is_its_first_second_in_utc_and_an_offset_counts(until: str, same
 )
 def test_a_suspension_that_says_nothing_clear_is_an_error_at_its_place(block: str, fault: str) -> None:
     with pytest.raises(ManifestError) as caught:
-        parse([("jobs.yaml", (HEAD + f"  a: {{state: running, suspend: {block}}}\n").encode())])
+        parse([("jobs.yaml", (HEAD + f"  a: {{state: running, suspend: {block}}}\n").encode())], plugin_named)
     assert str(caught.value.diagnostics[0]).startswith(fault)
     assert len(caught.value.diagnostics) == 1
 
@@ -511,7 +515,7 @@ def test_an_ignored_field_that_the_manifest_changes_still_counts() -> None:
 
 def test_an_unknown_field_to_ignore_is_an_error_with_the_nearest_one() -> None:
     with pytest.raises(ManifestError) as caught:
-        parse([("jobs.yaml", (HEAD + "  a: {state: running, ignore: [config.jobTimout]}\n").encode())])
+        parse([("jobs.yaml", (HEAD + "  a: {state: running, ignore: [config.jobTimout]}\n").encode())], plugin_named)
     assert 'did you mean "config.jobTimeout"?' in str(caught.value.diagnostics[0])
     assert str(caught.value.diagnostics[0]).startswith("jobs.yaml:4:32: ")
 

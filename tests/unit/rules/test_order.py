@@ -14,6 +14,7 @@ from reconciler.model.jobs import Desired, Doubt, Job, Observation, Record, Stat
 from reconciler.rules.decide import Decision, decide
 from reconciler.rules.matching import Subject
 from reconciler.rules.order import Order
+from reconciler.usecases.engines import plugin_named
 
 RECORDED = Record("extract", Desired.RUNNING, {}, submitted_at="2026-11-21T02:00:00Z")
 EXTRACT = Job("extract", "extract", Desired.RUNNING, {})
@@ -162,7 +163,7 @@ HEAD = "apiVersion: reconciler/v1\ntarget: {engine: sandbox}\njobs:\n"
 
 def faults(jobs: str) -> list[str]:
     with pytest.raises(ManifestError) as caught:
-        parse([("jobs.yaml", (HEAD + jobs).encode())])
+        parse([("jobs.yaml", (HEAD + jobs).encode())], plugin_named)
     return [str(fault) for fault in caught.value.diagnostics]
 
 
@@ -184,7 +185,9 @@ def test_an_unknown_job_is_an_error_with_the_nearest_name_at_its_place() -> None
 def test_what_comes_after_what_may_stand_in_different_files() -> None:
     other = "apiVersion: reconciler/v1\njobs: {extract: {state: running}}"
     load = HEAD + "  load: {state: running, after: [extract]}\n"
-    assert parse([("a.yaml", load.encode()), ("b.yaml", other.encode())]).jobs["load"].after == ("extract",)
+    assert parse([("a.yaml", load.encode()), ("b.yaml", other.encode())], plugin_named).jobs["load"].after == (
+        "extract",
+    )
 
 
 # Whole commands

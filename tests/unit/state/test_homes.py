@@ -12,6 +12,7 @@ from project import Project, Run, done, served_project
 from reconciler.manifest.parse import parse
 from reconciler.manifest.salvage import head_of
 from reconciler.model.errors import ManifestError
+from reconciler.usecases.engines import plugin_named
 
 ONE = "a: {state: running}"
 READING = (["plan"], ["status"], ["drift"], ["state", "list"], ["apply", "--dry-run"])
@@ -334,8 +335,8 @@ def test_the_head_is_read_in_spite_of_other_faults(jobs: str) -> None:
     source = ("jobs.yaml", broken_in(jobs))
     if jobs != "guards: {}":
         with pytest.raises(ManifestError):
-            parse([source])
-    head = head_of([source])
+            parse([source], plugin_named)
+    head = head_of([source], plugin_named)
     assert head.target.engine == "sandbox"
     assert head.state is not None
     assert (head.state.url, str(head.state.position)) == ("all.json", "jobs.yaml:3:8")
@@ -360,7 +361,7 @@ def test_the_head_is_read_in_spite_of_other_faults(jobs: str) -> None:
 )
 def test_a_head_that_a_fault_leaves_open_is_not_guessed(text: str) -> None:
     with pytest.raises(ManifestError):
-        head_of([("jobs.yaml", f"apiVersion: reconciler/v1\n{text}".encode())])
+        head_of([("jobs.yaml", f"apiVersion: reconciler/v1\n{text}".encode())], plugin_named)
 
 
 def test_state_commands_work_while_the_manifest_has_a_conflict(served: Project) -> None:

@@ -19,10 +19,10 @@ from project import Project
 from reconciler.cli import cli
 from reconciler.cli.options import FormatName
 from reconciler.model.errors import ManifestError, Refused
-from reconciler.model.jobs import Desired, Job, Observation, Status
+from reconciler.model.jobs import Desired, Job, Observation, Status, Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.places import Diagnostic, Position
-from reconciler.model.plan import ActionKind
+from reconciler.model.plan import ActionKind, Request
 from reconciler.model.plan_json import plan_to_json
 from reconciler.rules.drift import Drift, compare
 from reconciler.rules.matching import Subject
@@ -170,7 +170,7 @@ ANSWERS = [
     DiffAnswer(PLAN, "main", reviewed),
     DriftAnswer(DRIFT, reviewed),
     OutcomeAnswer(PLAN, OUTCOMES, frozenset(), False, lambda job: FAULT.position),
-    RequestsAnswer(PLAN, "https://api.example.org"),
+    RequestsAnswer(PLAN, [Request(Verb.ABORT, "POST https://api.example.org/jobs/x/abort")]),
     StatusAnswer(ROWS),
     HistoryAnswer([entry for entries in golden.HISTORIES.values() for entry in entries]),
     HistoryCheckAnswer(3, ["line 2: damaged ##[error]"], ["a remark"]),

@@ -20,7 +20,7 @@ from reconciler.model.history import HistoryEntry
 from reconciler.model.jobs import Desired, Doubt, Job, Observation, Record, Status, Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.places import Diagnostic, Position
-from reconciler.model.plan import Action, ActionKind, Call, Change, Narrowed
+from reconciler.model.plan import Action, ActionKind, Change, Narrowed, Request
 from reconciler.model.plan_json import plan_from_json, plan_to_json
 from reconciler.rules.review import Review, Row, Weight, sorted_rows
 from reconciler.views import github, html, junit, markdown, sarif, text
@@ -47,7 +47,7 @@ def review(hostile_text: str) -> Review:
         hostile_text,
         False,
         (Change(hostile_text, hostile_text, f"{hostile_text}!"), Change("x", None, hostile_text)),
-        (Call("POST", f"/jobs/{hostile_text}/run", {hostile_text: hostile_text}),),
+        (Request(Verb.RUN, f"POST /jobs/{hostile_text}/run", {hostile_text: hostile_text}),),
         job,
         record,
         seen,
@@ -246,7 +246,7 @@ def test_a_plan_says_the_same_after_json_and_is_harmless_as_text(hostile_text: s
         ActionKind.RUN,
         hostile_text,
         (Change(hostile_text, hostile_text, hostile_text),),
-        (Call("POST", hostile_text, {hostile_text: 1}),),
+        (Request(Verb.RUN, hostile_text, {hostile_text: 1}),),
         hostile_text,
     )
     narrowed = Narrowed(1, 2, (hostile_text,), (hostile_text,))

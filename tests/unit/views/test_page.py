@@ -14,9 +14,9 @@ from browser import CHROMIUM, Browser
 from hostile import TEXTS
 from reconciler.host.safe_text import field
 from reconciler.model.history import HistoryEntry
-from reconciler.model.jobs import Desired, Job, Observation, Record, Status
+from reconciler.model.jobs import Desired, Job, Observation, Record, Status, Verb
 from reconciler.model.places import Position
-from reconciler.model.plan import Call, Change
+from reconciler.model.plan import Change, Request
 from reconciler.rules.review import Review, Row, Weight, sorted_rows
 from reconciler.views import html
 
@@ -75,7 +75,10 @@ def ten_thousand() -> Review:
                 reason="config.jobTimeout 3600 → 7200",
                 desired=job._replace(config={**config, "jobTimeout": 7200}),
                 changes=(Change("config.jobTimeout", 3600, 7200),),
-                calls=(Call("POST", f"/jobs/{job.id}/abort"), Call("POST", f"/jobs/{job.id}/run", {})),
+                calls=(
+                    Request(Verb.ABORT, f"POST /jobs/{job.id}/abort"),
+                    Request(Verb.RUN, f"POST /jobs/{job.id}/run", {}),
+                ),
                 place=Position("jobs/render.yaml", at + 9, 3),
                 observed=Observation(Status.ACTIVE, "JOB_STATE_RUNNING", config),
                 history=[HistoryEntry("2026-11-20T02:00:00Z", "ci", None, "run", "succeeded", 200)],
@@ -131,7 +134,7 @@ def test_what_would_break_in_is_refused_by_the_pages_own_policy(
 def test_hostile_texts_stand_on_the_page_as_text(browser: Browser, tmp_path: Path) -> None:
     rows = [
         Row(text, f"{text}!", "run", Weight.STARTS, text, text, observed=Observation(Status.FAILED, text, detail=text),
-            history=[HistoryEntry(text, text, text, text, text, 200, text)], calls=(Call("POST", text),))
+            history=[HistoryEntry(text, text, text, text, text, 200, text)], calls=(Request(Verb.RUN, text),))
         for text in TEXTS
     ]  # fmt: skip
     browser.open(page(tmp_path, golden.review()._replace(rows=tuple(rows), verdict=TEXTS[0], trouble=TEXTS[1])))

@@ -15,9 +15,9 @@ import pytest
 import golden
 from project import Project, served_project
 from reconciler.host.terminal import Terminal
-from reconciler.model.jobs import Desired, Job, Observation, Record, Status
+from reconciler.model.jobs import Desired, Job, Observation, Record, Status, Verb
 from reconciler.model.places import Position
-from reconciler.model.plan import Call, Change
+from reconciler.model.plan import Change, Request
 from reconciler.model.plan_json import plan_digest, plan_to_json
 from reconciler.rules.review import Field, Review, Row, Weight, fields, sorted_rows
 from reconciler.views import github, html, markdown
@@ -108,7 +108,7 @@ def check_sarif(text: str) -> Any:
 
 def rows_of(weight: Weight, word: str, count: int, reason: str = "why", name: str = "job") -> list[Row]:
     changes = (Change("config.jobTimeout", 3600, 7200), Change("state", None, "running"))
-    calls = (Call("POST", "/jobs/x/abort"), Call("POST", "/jobs/x/run", {}))
+    calls = (Request(Verb.ABORT, "POST /jobs/x/abort"), Request(Verb.RUN, "POST /jobs/x/run", {}))
     return [
         Row(f"{name}-{at:05}", f"{name}-{at:05}", word, weight, reason, changes=changes, calls=calls)
         for at in range(count)
