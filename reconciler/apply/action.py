@@ -64,7 +64,7 @@ class ActionRunner:
             if decision.once_over:
                 return failed(action, _still_active(subject, observed))
         if decision.kind is ActionKind.HOLD:
-            session.put_all(protection(subject), "protect", "as the manifest says")
+            session.put_all(protection(subject.job, subject.record), "protect", "as the manifest says")
             if decision.error:
                 return failed(action, decision.error)
             held = skipped(action, decision.reason, done=ActionKind.HOLD)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, assert_never
 from reconciler.model.commands import command, settling
 from reconciler.model.jobs import NOT_OBSERVED, Config, Desired, Job, Observation, Record, Status, Verb
 from reconciler.model.plan import ActionKind
-from reconciler.rules.configs import config_changes, same_config, show_changes
+from reconciler.rules.configs import SameConfig, config_changes, show_changes
 from reconciler.rules.decide import decide
 from reconciler.rules.matching import Subject
 from reconciler.rules.records import applied, is_ending
@@ -79,10 +79,12 @@ def adopt(
     declared: Mapping[str, Job],
     records: Mapping[str, Record],
     fault_of: Callable[[str, Mapping[str, Any]], str],
+    same_config: SameConfig,
 ) -> tuple[list[Adopted], list[LeftOut]]:
     """The jobs that can be adopted, and the jobs that can't, each in the order of `found`.
 
     `fault_of` takes the name and the fields of a job, and returns why the manifest can't declare it; "" if it can.
+    `same_config` is that of the engine.
     """
     declared_as = {job.id: name for name, job in declared.items()}
     recorded_as = {record.id: name for name, record in records.items()}
@@ -96,7 +98,7 @@ def adopt(
         asked = Desired.ABORTED if is_ending(record, observed) else _asked(observed)
         why = _obstacle(candidate, declared_as.get(job_id), declared, key, records)
         if not why and isinstance(asked, Desired):
-            made = _adopted(candidate, asked, record, key)
+            made = _adopted(candidate, asked, record, key, same_config)
             why = fault_of(name, {"id": job_id, **made.fields})
             if not why:
                 adopted.append(made)
@@ -126,25 +128,26 @@ def _obstacle(
     return ""
 
 
-def with_empty_plan(adopted: Adopted, job: Job) -> Adopted | LeftOut:
+def with_empty_plan(adopted: Adopted, job: Job, same_config: SameConfig) -> Adopted | LeftOut:
     """The adopted job for which the next plan is empty, in spite of the manifest's defaults; or why there is none.
 
     `job` is the entry with the defaults of the manifest applied. If the defaults set a flag, the entry sets the flag to
-    false. An entry can't undo a time limit that the defaults set, so that such a job is left out.
+    false, if that is the same for the engine as no flag. An entry can't undo a time limit that the defaults set, so
+    that such a job is left out.
     """
     added = {field: value for field, value in job.config.items() if field not in adopted.record.config}
-    flags = {field: False for field, value in added.items() if value is True}
+    flags = {field: False for field, value in added.items() if value is True and same_config({field: False}, {})}
     if flags:
         adopted = adopted._replace(fields={**adopted.fields, "config": {**adopted.fields.get("config", {}), **flags}})
         job = job._replace(config={**job.config, **flags})
     if job.state is Desired.RUNNING and not same_config(job.config, adopted.record.config):
-        changes = show_changes(config_changes(adopted.record.config, {**job.config}))
+        changes = show_changes(config_changes(adopted.record.config, {**job.config}, same_config))
         why = f"the manifest's defaults ask for another config than it has ({changes}), and no run may follow from that"
         if adopted.observed.config is None:
             why = f"the service does not tell its config, and the manifest's defaults ask for one ({changes})"
         return LeftOut(adopted.name, job.id, f"{why}: take it over in a manifest without them")
     for observed in (NOT_OBSERVED, adopted.observed):
-        decision = decide(Subject(job, adopted.record), observed)
+        decision = decide(Subject(job, adopted.record, same_config), observed)
         if decision.kind is not ActionKind.NOOP:
             return LeftOut(
                 adopted.name, job.id, f"the next plan would not be empty: {decision.kind}: {decision.reason}"
@@ -152,9 +155,11 @@ def with_empty_plan(adopted: Adopted, job: Job) -> Adopted | LeftOut:
     return adopted
 
 
-def _adopted(found: Candidate, asked: Desired, record: Record | None, recorded_as: str) -> Adopted:
+def _adopted(
+    found: Candidate, asked: Desired, record: Record | None, recorded_as: str, same_config: SameConfig
+) -> Adopted:
     """The manifest entry and the record of a job. `asked` is the state that the entry declares."""
-    config = _config(found.observed.config)
+    config = _config(found.observed.config, same_config)
     verb = Verb.RUN if asked is Desired.RUNNING else Verb.ABORT
     job = Job(found.name, found.id, asked, config)
     fields: dict[str, Any] = {"id": found.id} if found.id != found.name else {}
@@ -163,9 +168,9 @@ def _adopted(found: Candidate, asked: Desired, record: Record | None, recorded_a
     return Adopted(found.name, fields, after, found.observed, recorded_as)
 
 
-def _config(observed: Config | None) -> dict[str, int | bool]:
-    """An observed config without the fields that have their default value: a missing field means the same."""
-    return {field: value for field, value in (observed or {}).items() if value}
+def _config(observed: Config | None, same_config: SameConfig) -> Config:
+    """An observed config without the fields that are the same for the engine as a field that is left out."""
+    return {field: value for field, value in (observed or {}).items() if not same_config({field: value}, {})}
 
 
 def _asked(observed: Observation) -> Desired | str:

@@ -1,10 +1,9 @@
-"""Configs: whether two of them ask for the same, whether an observed config agrees, and differences in words.
+"""Configs: whether an observed config agrees with a wanted one, and differences in words.
 
-A boolean that is left out means false. A field that the service leaves out has its default value, as in the JSON
-mapping of Protocol Buffers.
+Whether two values ask for the same is a question for the engine: a field that is left out may have a default value.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
@@ -12,37 +11,44 @@ from typing import Any
 from reconciler.model.jobs import Config
 from reconciler.model.plan import Change
 
-
-def same_config(left: Config, right: Config) -> bool:
-    """Whether two configs ask for the same values."""
-    return left == right or _explicit(left) == _explicit(right)
+SameConfig = Callable[[Config, Config], bool]
+"""Returns whether two configs ask for the same. An engine has this function, since it knows the defaults of fields."""
 
 
-def agrees(wanted: Config, observed: Config | None, ignore: Collection[str] = ()) -> bool:
+def agrees(wanted: Config, observed: Config | None, same: SameConfig, ignore: Collection[str] = ()) -> bool:
     """Whether an observed config has all wanted fields; True if no config was observed.
 
     The service chooses the fields that are not wanted. `ignore` names fields that are not compared, in the form that
     a manifest uses: `config.jobTimeout`.
     """
-    return observed is None or not drifted_fields(wanted, observed, ignore)
+    return observed is None or not drifted_fields(wanted, observed, same, ignore)
 
 
-def drifted_fields(wanted: Config, observed: Config, ignore: Collection[str] = ()) -> tuple[Change, ...]:
+def drifted_fields(
+    wanted: Config, observed: Config, same: SameConfig, ignore: Collection[str] = ()
+) -> tuple[Change, ...]:
     """The wanted fields that have another value in the observed config, sorted by name. `ignore` is as in `agrees`."""
     return tuple(
         Change(f"config.{field}", value, observed.get(field))
         for field, value in sorted(wanted.items())
-        if observed.get(field, type(value)()) != value and f"config.{field}" not in ignore
+        if f"config.{field}" not in ignore and not same({field: value}, only(field, observed))
     )
 
 
-def config_changes(before: Config, after: Config) -> tuple[Change, ...]:
+def config_changes(before: Config, after: Config, same: SameConfig) -> tuple[Change, ...]:
     """The fields that differ between two configs, sorted by path."""
-    if same_config(before, after):
+    if same(before, after):
         return ()
+    fields = [field for field in sorted({*before, *after}) if not same(only(field, before), only(field, after))]
     if not before:
-        return tuple(Change(f"config.{field}", None, value) for field, value in sorted(_explicit(after).items()))
-    return _diff(tuple(sorted(_explicit(before).items())), tuple(sorted(_explicit(after).items())))
+        return tuple([Change(f"config.{field}", None, after[field]) for field in fields])
+    left, right = (tuple([(field, config[field]) for field in fields if field in config]) for config in (before, after))
+    return _diff(left, right)
+
+
+def only(field: str, config: Config) -> Config:
+    """The part of a config that is about one field. It is empty if the config lacks the field."""
+    return {field: config[field]} if field in config else {}
 
 
 def show_changes(changes: Iterable[Change]) -> str:
@@ -79,8 +85,3 @@ def _diff(before: tuple[tuple[str, Any], ...], after: tuple[tuple[str, Any], ...
         for level in levels
     ]
     return tuple(sorted(changes, key=lambda change: change.path))
-
-
-def _explicit(config: Config) -> dict[str, int | bool]:
-    """The config without its false fields, because a false field means the same as a field that is left out."""
-    return {field: value for field, value in config.items() if value is not False}

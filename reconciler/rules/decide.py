@@ -75,7 +75,7 @@ def decide(subject: Subject, observed: Observation) -> Decision:
         return _sent_again(subject, observed) or _in_doubt(job, record, record.doubt)
     if is_as_recorded(subject, observed):
         return _noop(record, AS_RECORDED)
-    column = asked(job, record)
+    column = asked(subject)
     new_protect = None if record is None or job.protect is record.protect else job.protect
     is_suspended = job.suspend is not None and not job.suspend.over
     decision = _suspended(job, record, observed) if is_suspended else _decide_asked(column, subject, observed)
@@ -124,7 +124,7 @@ def is_as_recorded(subject: Subject, observed: Observation) -> bool:
     if record is None or record.doubt is not None or observed is not NOT_OBSERVED:
         return False
     is_plain = job.suspend is None and job.protect in (None, record.protect) and not subject.renamed_from
-    return is_plain and asked(job, record) is Asked.SAME
+    return is_plain and asked(subject) is Asked.SAME
 
 
 def _suspended(job: Job, record: Record | None, observed: Observation) -> Decision:
@@ -162,9 +162,9 @@ def _decide_asked(column: Asked, subject: Subject, observed: Observation) -> Dec
         elif job.on_config_change is OnConfigChange.HOLD:
             return hold(
                 record,
-                f"{_why(job, record, column)}, and onConfigChange is hold: ",
+                f"{_why(subject, column)}, and onConfigChange is hold: ",
                 "a new runToken runs it with this config, onConfigChange: restart or next-run lets it through",
-                config_changes(record.config if record else {}, job.config),
+                config_changes(record.config if record else {}, job.config, subject.same_config),
             )
     decision = _decide_cell(cell, column, subject, observed)
     if Verb.RUN in decision.verbs and ran_since(record, observed):
@@ -186,12 +186,12 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
     job, record = subject.job, subject.record
     match cell:
         case Cell.RUN:
-            return _run(job, record, column, observed)
+            return _run(subject, column, observed)
         case Cell.RESTART:
-            return _restart(job, record, column, observed)
+            return _restart(subject, column, observed)
         case Cell.RESTART_OR_RUN:
             is_running = record is not None and record.state is Desired.RUNNING
-            return (_restart if is_running else _run)(job, record, column, observed)
+            return (_restart if is_running else _run)(subject, column, observed)
         case Cell.ADOPT_OR_RESTART:
             return _adopt_or_restart(column, subject, observed)
         case Cell.RESTART_OR_ADOPT:
@@ -221,7 +221,7 @@ def _adopt_or_restart(column: Asked, subject: Subject, observed: Observation) ->
     """The decision about an active run that no record knows."""
     job, record = subject.job, subject.record
     words = observation_words(observed)
-    if agrees(job.config, observed.config, job.ignore):
+    if agrees(job.config, observed.config, subject.same_config, job.ignore):
         return _adopt(subject, _reason_of(Cell.ADOPT, observed), observed)
     match job.on_config_change:
         case OnConfigChange.NEXT_RUN:
@@ -234,7 +234,7 @@ def _adopt_or_restart(column: Asked, subject: Subject, observed: Observation) ->
                 "onConfigChange: restart runs it with this config, next-run lets it through",
             )
         case OnConfigChange.RESTART:
-            return _restart(job, record, column, observed)
+            return _restart(subject, column, observed)
     assert_never(job.on_config_change)
 
 
@@ -242,13 +242,13 @@ def _restart_or_adopt(column: Asked, subject: Subject, observed: Observation) ->
     """The decision about an active run where the manifest asks for one more run."""
     job, record = subject.job, subject.record
     if record is None or record.state is not Desired.ABORTED:
-        return _restart(job, record, column, observed)
+        return _restart(subject, column, observed)
     if observed.stands_to(record.submitted_at) is not TimeOrder.LATER:
-        return _run_once_over(job, record, column, observed)
-    if observed.config is not None and agrees(job.config, observed.config, job.ignore):
+        return _run_once_over(subject, column, observed)
+    if observed.config is not None and agrees(job.config, observed.config, subject.same_config, job.ignore):
         why = f"already {observation_words(observed)} with this config; recorded without a call"
         return _adopt(subject, why, observed)
-    return _restart(job, record, column, observed)
+    return _restart(subject, column, observed)
 
 
 def _abort(job: Job, record: Record | None, observed: Observation) -> Decision:
@@ -261,44 +261,45 @@ def _abort(job: Job, record: Record | None, observed: Observation) -> Decision:
     return Decision(ActionKind.ABORT, _reason_of(Cell.ABORT, observed) + again, after, (Verb.ABORT,), changes)
 
 
-def _run(job: Job, record: Record | None, column: Asked, observed: Observation) -> Decision:
+def _run(subject: Subject, column: Asked, observed: Observation) -> Decision:
     """The decision to run a job."""
-    return _start(ActionKind.RUN, (Verb.RUN,), job, record, column, observed)
+    return _start(ActionKind.RUN, (Verb.RUN,), subject, column, observed)
 
 
-def _run_once_over(job: Job, record: Record, column: Asked, observed: Observation) -> Decision:
+def _run_once_over(subject: Subject, column: Asked, observed: Observation) -> Decision:
     """The decision to run a job once its active run is over, because that may be the run that was aborted.
 
     An adopt would be wrong here: it would record the ending run as the new run, and the new run would never start.
     """
-    decision = _run(job, record, column, observed)
-    if is_ending(record, observed):
+    decision = _run(subject, column, observed)
+    if is_ending(subject.record, observed):
         why = "that is the run that was aborted, and the new one follows its end"
     else:
         why = "it is not known whether that is the run that was aborted, so the new one follows its end"
     return decision._replace(reason=f"{decision.reason}; {why}", once_over=True)
 
 
-def _restart(job: Job, record: Record | None, column: Asked, observed: Observation) -> Decision:
+def _restart(subject: Subject, column: Asked, observed: Observation) -> Decision:
     """The decision to abort the active run of a job, and to run the job again."""
-    return _start(ActionKind.RESTART, (Verb.ABORT, Verb.RUN), job, record, column, observed)
+    return _start(ActionKind.RESTART, (Verb.ABORT, Verb.RUN), subject, column, observed)
 
 
 def _start(
-    kind: ActionKind, verbs: tuple[Verb, ...], job: Job, record: Record | None, column: Asked, observed: Observation
+    kind: ActionKind, verbs: tuple[Verb, ...], subject: Subject, column: Asked, observed: Observation
 ) -> Decision:
     """The decision to start a run. The run consumes the run token of the manifest."""
+    job, record = subject.job, subject.record
     changes: list[Change] = []
     if record is None or record.state is not Desired.RUNNING:
         changes.append(Change("state", record.state if record else None, Desired.RUNNING))
     if job.run_token is not None and (record is None or is_new_token(job, record)):
         changes.append(Change("runToken", None, job.run_token))
-    actual = observed.config if column is Asked.FIRST_RUN and observed.config is not None else None
-    before: Config = record.config if record else {}
-    if actual is not None and kind is ActionKind.RESTART:
-        before = {field: actual.get(field, type(value)()) for field, value in job.config.items()}
-    changes += config_changes(before, job.config)
-    reason = _reason(_why(job, record, column, before), observation_words(observed))
+    replaced: Config | None = None
+    if kind is ActionKind.RESTART and column is Asked.FIRST_RUN and observed.config is not None:
+        replaced = {field: value for field, value in observed.config.items() if field in job.config}
+    recorded = record.config if record else {}
+    changes += config_changes(recorded if replaced is None else replaced, job.config, subject.same_config)
+    reason = _reason(_why(subject, column, replaced), observation_words(observed))
     return Decision(kind, reason, applied(job, record, Verb.RUN), verbs, tuple(changes))
 
 
@@ -328,7 +329,11 @@ def _already_run(decision: Decision, column: Asked, subject: Subject, observed: 
     is_older = observed.stands_to(record.submitted_at) is TimeOrder.EARLIER
     run = "the service tells of an earlier run than the recorded one" if is_older else "run since this was recorded"
     since = f"{run} (at {observed.submitted_at}, recorded {record.submitted_at or 'as never run'})"
-    if column is Asked.NEW_CONFIG and observed.config is not None and agrees(job.config, observed.config, job.ignore):
+    if (
+        column is Asked.NEW_CONFIG
+        and observed.config is not None
+        and agrees(job.config, observed.config, subject.same_config, job.ignore)
+    ):
         return _adopt(subject, f"{since}, with this config; recorded without a call", observed)
     return hold(
         record,
@@ -351,7 +356,7 @@ def _adopt(subject: Subject, reason: str, observed: Observation) -> Decision:
     before = record.state if record else None
     changes: tuple[Change, ...] = () if before is after.state else (Change("state", before, after.state),)
     if job.state is Desired.RUNNING:
-        changes += config_changes(record.config if record else {}, after.config)
+        changes += config_changes(record.config if record else {}, after.config, subject.same_config)
     return Decision(ActionKind.ADOPT, reason, after, changes=changes)
 
 
@@ -370,14 +375,18 @@ def _error(record: Record | None, error: str, way_out: str) -> Decision:
     return Decision(ActionKind.HOLD, f"error: {error}{way_out}", record, error=error + way_out, way_out=way_out)
 
 
-def _why(job: Job, record: Record | None, column: Asked, before: Config | None = None) -> str:
-    """Why the manifest asks for a run, in words. `before` is the config of a run that no record knows."""
+def _why(subject: Subject, column: Asked, replaced: Config | None = None) -> str:
+    """Why the manifest asks for a run, in words.
+
+    `replaced` holds the wanted fields as an active run has them that no record knows; None if there is no such run.
+    """
+    job, record = subject.job, subject.record
     match column:
         case Asked.FIRST_RUN:
-            changes = config_changes(before, job.config) if before else ()
+            changes = () if replaced is None else config_changes(replaced, job.config, subject.same_config)
             return show_changes(changes) or "first run"
         case Asked.NEW_CONFIG:
-            return show_changes(config_changes(record.config if record else {}, job.config))
+            return show_changes(config_changes(record.config if record else {}, job.config, subject.same_config))
         case Asked.RERUN:
             if record is not None and record.state is not Desired.RUNNING:
                 return f"state {record.state} → running"

@@ -200,7 +200,7 @@ def _config_changes(subject: Subject, observed: Observation) -> tuple[Change, ..
     counts_later = subject.keep and job.on_config_change is OnConfigChange.NEXT_RUN
     if record is None or observed.config is None or observed.status is not Status.ACTIVE or counts_later:
         return ()
-    return drifted_fields(record.config, observed.config, job.ignore)
+    return drifted_fields(record.config, observed.config, subject.same_config, job.ignore)
 
 
 def _changes(subject: Subject, observed: Observation, kind: Kind) -> tuple[Change, ...]:

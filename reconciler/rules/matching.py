@@ -5,17 +5,20 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from reconciler.model.jobs import Desired, Job, Record, displaced_key
+from reconciler.rules.configs import SameConfig
 
 
 class Subject(NamedTuple):
     """One job to decide about, and the record of its engine job; None if there is no record.
 
     `renamed_from` is the key of the record if that is not the job's name, else "". `keep` is False for a job that no
-    manifest declares: the record of such a job is dropped once the job is deleted.
+    manifest declares: the record of such a job is dropped once the job is deleted. `same_config` is that of the job's
+    engine.
     """
 
     job: Job
     record: Record | None
+    same_config: SameConfig
     renamed_from: str = ""
     keep: bool = True
 
@@ -31,13 +34,15 @@ class Matching(NamedTuple):
     If the manifest gives a name another engine job id, then the record of the old engine job moves to a key that is no
     name (`displaced_key`), and is undeclared from then on.
     `undeclared` are the keys, after the moves, of the records that no job has. `spent` are the same for records that
-    are absent and have no call in doubt: these records may be dropped. No key is in both.
+    are absent and have no call in doubt: these records may be dropped. No key is in both. `same_config` is that of the
+    engine.
     """
 
     subjects: tuple[Subject, ...]
     moves: Mapping[str, str]
     undeclared: tuple[str, ...]
     spent: tuple[str, ...]
+    same_config: SameConfig
 
     @property
     def by_name(self) -> dict[str, Subject]:
@@ -45,15 +50,18 @@ class Matching(NamedTuple):
         return {subject.job.name: subject for subject in self.subjects}
 
 
-def match_records(jobs: Mapping[str, Job], records: Mapping[str, Record]) -> Matching:
-    """Match jobs with records, both by name. The engine job id decides, and never the name."""
+def match_records(jobs: Mapping[str, Job], records: Mapping[str, Record], same_config: SameConfig) -> Matching:
+    """Match jobs with records, both by name. The engine job id decides, and never the name.
+
+    `same_config` is that of the engine, for the decisions about the jobs.
+    """
     subjects: list[Subject] = []
     moves: dict[str, str] = {}
     strangers: set[str] = set()
     for name, job in jobs.items():
         record = records.get(name)
         if record is not None and record.id == job.id:
-            subjects.append(Subject(job, record))
+            subjects.append(Subject(job, record, same_config))
         else:
             strangers.add(name)
     if not strangers:
@@ -65,11 +73,11 @@ def match_records(jobs: Mapping[str, Job], records: Mapping[str, Record]) -> Mat
             job = jobs[name]
             key = key_of.get(job.id)
             if key is None:
-                subjects.append(Subject(job, None))
+                subjects.append(Subject(job, None, same_config))
             else:
                 claimed.add(key)
                 moves[key] = name
-                subjects.append(Subject(job, records[key], renamed_from=key))
+                subjects.append(Subject(job, records[key], same_config, renamed_from=key))
         for name in strangers & records.keys() - claimed:
             moves[name] = displaced_key(name, records[name].id)
         declared = jobs.keys() - strangers | set(moves.values()) & strangers
@@ -77,7 +85,7 @@ def match_records(jobs: Mapping[str, Job], records: Mapping[str, Record]) -> Mat
     origin = {new: old for old, new in moves.items()}
     spent = {key for key in undeclared if _is_spent(records[origin.get(key, key)])}
     subjects.sort(key=name_of)
-    return Matching(tuple(subjects), moves, tuple(sorted(undeclared - spent)), tuple(sorted(spent)))
+    return Matching(tuple(subjects), moves, tuple(sorted(undeclared - spent)), tuple(sorted(spent)), same_config)
 
 
 def _is_spent(record: Record) -> bool:
@@ -89,8 +97,8 @@ def prune(matching: Matching, records: Mapping[str, Record]) -> Matching:
     """The same matching, where each undeclared record has a job that the manifest declares absent."""
     origin = {new: old for old, new in matching.moves.items()}
     pruned = [
-        Subject(Job(key, record.id, Desired.ABSENT, {}), record, keep=False)
+        Subject(Job(key, record.id, Desired.ABSENT, {}), record, matching.same_config, keep=False)
         for key in matching.undeclared
         for record in [records[origin.get(key, key)]]
     ]
-    return Matching((*matching.subjects, *pruned), matching.moves, (), matching.spent)
+    return matching._replace(subjects=(*matching.subjects, *pruned), undeclared=())

@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Mapping
+from operator import eq
 from typing import NamedTuple
 
 from reconciler.model.commands import command
@@ -37,7 +38,7 @@ class NamedRecord(NamedTuple):
 def records_by_name(ids: Mapping[str, str], records: Mapping[str, Record]) -> dict[str, NamedRecord]:
     """All records by their names in a plan, sorted by name. `ids` maps each declared name to its engine job id."""
     jobs = {name: Job(name, job_id, Desired.RUNNING, {}) for name, job_id in ids.items()}
-    moves = match_records(jobs, records).moves
+    moves = match_records(jobs, records, eq).moves
     found = {moves.get(key, key): key for key in records}
     return {name: NamedRecord(name, found[name], records[found[name]]) for name in sorted(found)}
 

@@ -118,7 +118,7 @@ class Order:
             if self._acts(job.name):
                 return Standing.UNDERWAY, "to be run first"
             return Standing.STUCK, "has to be run first, and this plan does not include it"
-        if decision.kind is ActionKind.HOLD and asked(job, record) in (Asked.RERUN, Asked.FIRST_RUN):
+        if decision.kind is ActionKind.HOLD and asked(subject) in (Asked.RERUN, Asked.FIRST_RUN):
             return Standing.STUCK, f"is held: {decision.reason}"
         words = observation_words(observation)
         match observation.status:

@@ -9,15 +9,15 @@ from typing import assert_never
 
 from reconciler.model.jobs import Desired, Job, Observation, Record, Status, Verb
 from reconciler.model.times import TimeOrder, compare
-from reconciler.rules.configs import same_config
 from reconciler.rules.matching import Subject
 from reconciler.rules.table import Asked
 
 _ONE = frozenset({TimeOrder.SAME, TimeOrder.CLOSE})
 
 
-def asked(job: Job, record: Record | None) -> Asked:
+def asked(subject: Subject) -> Asked:
     """The column of the decision table for a job and its record."""
+    job, record = subject.job, subject.record
     match job.state:
         case Desired.ABORTED:
             return Asked.ABORTED
@@ -28,7 +28,7 @@ def asked(job: Job, record: Record | None) -> Asked:
                 return Asked.FIRST_RUN
             if record.state is not Desired.RUNNING or is_new_token(job, record):
                 return Asked.RERUN
-            return Asked.SAME if same_config(job.config, record.config) else Asked.NEW_CONFIG
+            return Asked.SAME if subject.same_config(job.config, record.config) else Asked.NEW_CONFIG
     assert_never(job.state)
 
 
@@ -39,12 +39,11 @@ def is_protected(job: Job, record: Record | None) -> bool:
     return record is not None and record.protect
 
 
-def protection(subject: Subject) -> Mapping[str, Record]:
+def protection(job: Job, record: Record | None) -> Mapping[str, Record]:
     """The record with the `protect` of the manifest, by the job's name; empty if the record has that value already.
 
     An apply records this for a held job too, because somebody may take a held job out of the manifest.
     """
-    job, record = subject.job, subject.record
     if record is None or job.protect is None or job.protect is record.protect:
         return {}
     return {job.name: record._replace(protect=job.protect)}

@@ -5,6 +5,7 @@ A view turns a `Review` into a comment, a page or annotations. The view needs no
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from operator import eq
 from typing import Any, NamedTuple, assert_never
 
 from reconciler.model.commands import command
@@ -15,6 +16,7 @@ from reconciler.model.jobs import NOT_OBSERVED, Desired, Job, Observation, Recor
 from reconciler.model.places import Diagnostic, Position
 from reconciler.model.plan import Action, ActionKind, Change, Plan, Request, allowed_words, verdict
 from reconciler.model.plan_json import plan_digest
+from reconciler.rules.configs import SameConfig, only
 from reconciler.rules.decide import decide
 from reconciler.rules.matching import Subject
 from reconciler.rules.order import Order
@@ -48,7 +50,8 @@ class Row(NamedTuple):
 
     `word` names the action or the finding. `reason` ends before `way_out`, which says what the user can do about a held
     job. `wrong` is set if the job can't be acted on. `desired` and `place` are None if no manifest declares the job.
-    `differing` holds the paths of the fields that differ from the record in a drift report; it is None in a plan.
+    `differing` holds the paths of the fields that differ from the record in a drift report; it is None in a plan. In a
+    plan, `same_config` is that of the engine.
     """
 
     job: str
@@ -66,6 +69,7 @@ class Row(NamedTuple):
     place: Position | None = None
     history: Sequence[HistoryEntry] = ()
     differing: frozenset[str] | None = None
+    same_config: SameConfig = eq
 
     @property
     def is_change(self) -> bool:
@@ -191,6 +195,7 @@ class _PlanRows:
             observed,
             self._place_of(action.job) if subject.keep else None,
             self._histories.get(action.id, ()),
+            same_config=subject.same_config,
         )
 
     def undeclared(self, name: str) -> Row:
@@ -221,9 +226,9 @@ def sorted_rows(rows: Iterable[Row]) -> tuple[Row, ...]:
 def fields(row: Row) -> tuple[Field, ...]:
     """The fields of a job side by side: `state`, `runToken`, `submittedAt`, then the fields of its config by name.
 
-    In a plan, a field of the config differs only if the manifest asks for a run. A boolean that is left out means
-    false. The service chooses the fields that the manifest does not set. In a drift report, the fields in
-    `row.differing` differ. No field of a job that needs no remark differs.
+    In a plan, a field of the config differs only if the manifest asks for a run. The service chooses the fields that
+    the manifest does not set. In a drift report, the fields in `row.differing` differ. No field of a job that needs no
+    remark differs.
     """
     job, record, observed = row.desired, row.record, row.observed
     live_state = f"{observed.status} ({observed.word})" if observed.word else str(observed.status)
@@ -244,10 +249,12 @@ def fields(row: Row) -> tuple[Field, ...]:
     live = observed.config or {}
     for name in sorted({*git, *state, *live}):
         values = (git.get(name), state.get(name), live.get(name))
-        asked, recorded_value, actual = (value or None if isinstance(value, bool) else value for value in values)
         path = f"config.{name}"
-        is_compared = asked is not None and observed.config is not None and not (job and path in job.ignore)
-        differs = runs and (asked != recorded_value or (is_compared and asked != actual))
+        in_git, in_state, in_service = only(name, git), only(name, state), only(name, live)
+        is_compared = name in git and observed.config is not None and not (job and path in job.ignore)
+        differs = runs and not (
+            row.same_config(in_git, in_state) and (not is_compared or row.same_config(in_git, in_service))
+        )
         found.append(Field(path, *values, differs))
     if row.differing is not None or not row.is_noted:
         return tuple([one._replace(differs=one.path in (row.differing or ())) for one in found])

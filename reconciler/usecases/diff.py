@@ -7,7 +7,7 @@ from reconciler.manifest.files import DEFAULTS
 from reconciler.model.errors import ReconcilerError, Refused
 from reconciler.model.jobs import Desired, Job, Record, State, Verb, title
 from reconciler.model.plan import Plan
-from reconciler.usecases.engines import plugin_named, wording_of
+from reconciler.usecases.engines import plugin_for, plugin_named, wording_of
 
 if TYPE_CHECKING:
     from reconciler.manifest import Manifest
@@ -55,7 +55,7 @@ def diff(place: "Place", before: str, after: str) -> Compared:
         raise ReconcilerError(f"there was no manifest at {after}: no {looked_for}", "name the path that it had then")
     manifest = _manifest(sources, place)
     records = _records_of(sources_at(earlier, place.paths), place, manifest, before, after)
-    matching = match_records(manifest.jobs, records)
+    matching = match_records(manifest.jobs, records, plugin_for(manifest.target).same_config)
     first_parts = {name.removeprefix(f"{after}:").split("/")[0]: None for name, _ in sources}
     made = _plan(manifest, matching, records, at.commit, place.paths or tuple(first_parts))
     present = sum(record.state is not Desired.ABSENT for record in records.values())
@@ -93,11 +93,10 @@ def _records_of(sources: "Sources", place: "Place", manifest: "Manifest", before
 
 def _as_applied(job: Job) -> Record:
     """The record of a job after the manifest was applied."""
-    from reconciler.rules.matching import Subject
     from reconciler.rules.records import applied, protection
 
     record = applied(job, None, _VERBS[job.state])
-    return protection(Subject(job, record)).get(job.name, record)
+    return protection(job, record).get(job.name, record)
 
 
 def _plan(

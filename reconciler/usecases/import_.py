@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from reconciler.manifest.files import DEFAULTS, is_manifest_name
 from reconciler.model.errors import ListIncomplete, ReconcilerError, Usage
 from reconciler.model.jobs import Observation, State, Status
-from reconciler.usecases.engines import Pace
+from reconciler.usecases.engines import Pace, plugin_for
 from reconciler.usecases.manifest_edits import Rewritten, parsed_with, refuse_other_changes
 from reconciler.usecases.manifest_files import ManifestFiles
 from reconciler.usecases.workspace import Workspace
@@ -148,12 +148,13 @@ def _destination(workspace: Workspace) -> _Destination:
 
 def _opening(place: "Place", *, with_target: bool) -> str:
     """The beginning of a new file of a manifest."""
+    from reconciler.manifest.faults import engine_names
     from reconciler.manifest.layout import scalar
 
     target = ""
     if with_target:
         endpoint = f"  endpoint: {scalar(place.endpoint)}\n" if place.endpoint else ""
-        target = f"\ntarget:\n  engine: bytenite\n{endpoint}"
+        target = f"\ntarget:\n  engine: {engine_names()[0]}\n{endpoint}"
     return f"apiVersion: reconciler/v1\n{target}"
 
 
@@ -223,12 +224,13 @@ def _entries(
     from reconciler.rules.adoption import Adopted, LeftOut, adopt, with_empty_plan
 
     manifest, sources = to.workspace.files.parsed, to.workspace.files.sources
+    same_config = plugin_for(manifest.target).same_config
     before = dict(sources)[to.file]
-    adopted, left = adopt(found, manifest.jobs, state.jobs, job_fault)
+    adopted, left = adopt(found, manifest.jobs, state.jobs, job_fault, same_config)
     while adopted:
         after = add_jobs(before, to.file, {job.name: job.fields for job in adopted})
         edited = parsed_with(sources, to.file, after)
-        judged = [with_empty_plan(job, edited.jobs[job.name]) for job in adopted]
+        judged = [with_empty_plan(job, edited.jobs[job.name], same_config) for job in adopted]
         kept = [job for job in judged if isinstance(job, Adopted)]
         if kept == adopted:
             refuse_other_changes(edited, manifest, {job.name: edited.jobs[job.name] for job in adopted})

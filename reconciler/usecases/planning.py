@@ -7,7 +7,7 @@ from reconciler.model.errors import Refused
 from reconciler.model.jobs import EMPTY, Desired, Observation, State
 from reconciler.model.plan import Action, ActionKind, Narrowed, Plan
 from reconciler.usecases.engines import plugin_for, wording_of
-from reconciler.usecases.selection import Selection, names_of
+from reconciler.usecases.selection import Selection, matching_of, names_of
 
 if TYPE_CHECKING:
     from reconciler.manifest import Manifest
@@ -77,14 +77,13 @@ def refusal_of(
     if not manifest.guards and not any(action.kind in _GUARDED for action in plan.actions):
         return None
     from reconciler.rules.guards import check, check_loss
-    from reconciler.rules.matching import match_records
 
     try:
         declared = {job.id for job in manifest.jobs.values()}
         ends = (ActionKind.DELETE, ActionKind.FORGET)
         pruned = sum(action.kind in ends and action.id not in declared for action in plan.actions)
         if pruned:
-            undeclared = len(match_records(manifest.jobs, state.jobs).undeclared)
+            undeclared = len(matching_of(manifest, state, Selection()).undeclared)
             check_loss(plan, pruned, undeclared, _recorded(state))
         check(plan, manifest.guards, len(state.jobs), done, present=_recorded(state), is_read=is_read)
     except Refused as refusal:

@@ -77,13 +77,14 @@ def _running_job(manifest: "Manifest", name: str) -> Job:
 
 def _subject(workspace: "Workspace", manifest: "Manifest", name: str, records: Mapping[str, Record]) -> "Subject":
     """The job with its record. Remarks if the state has the record under another name."""
-    from reconciler.rules.matching import Subject, match_records
+    from reconciler.rules.matching import match_records
     from reconciler.rules.naming import NamedRecord
+    from reconciler.usecases.engines import plugin_for
 
-    subject = match_records(manifest.jobs, records).by_name[name]
+    subject = match_records(manifest.jobs, records, plugin_for(manifest.target).same_config).by_name[name]
     if subject.record is not None and subject.renamed_from:
         workspace.world.remark(NamedRecord(name, subject.renamed_from, subject.record).remark)
-    return Subject(subject.job, subject.record)
+    return subject._replace(renamed_from="")
 
 
 def _written(workspace: "Workspace", manifest: "Manifest", asked: Job) -> "Manifest":

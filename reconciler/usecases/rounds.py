@@ -242,7 +242,7 @@ class Rounds:
         subjects = matching.by_name
         names = [action.job for action in plan.actions if action.kind is ActionKind.HOLD]
         held = [subjects[name] for name in names if name in subjects]
-        records = {name: record for subject in held for name, record in protection(subject).items()}
+        records = {name: record for subject in held for name, record in protection(subject.job, subject.record).items()}
         self._session.put_all(records, "protect", "as the manifest says")
 
     def _announce_calls(self, plan: Plan, matching: "Matching") -> None:

@@ -35,8 +35,9 @@ class Selection(NamedTuple):
 def matching_of(manifest: "Manifest", state: State, selection: Selection) -> "Matching":
     """The jobs of the manifest with their records. If the selection prunes, the undeclared records are included."""
     from reconciler.rules.matching import match_records, prune
+    from reconciler.usecases.engines import plugin_for
 
-    matching = match_records(manifest.jobs, state.jobs)
+    matching = match_records(manifest.jobs, state.jobs, plugin_for(manifest.target).same_config)
     return prune(matching, state.jobs) if selection.prune else matching
 
 

@@ -106,7 +106,7 @@ def _next_plan(workspace: "Workspace", name: str) -> str:
     if name not in manifest.jobs:
         return ""
     job = manifest.jobs[name]
-    kind = decide(Subject(job, None), NOT_OBSERVED).kind
+    kind = decide(Subject(job, None, plugin_for(manifest.target).same_config), NOT_OBSERVED).kind
     planned = "leaves it alone" if kind is ActionKind.NOOP else f"is to {kind} it"
     return f"{manifest.position(name)}: {title(name)} is still declared {job.state}: the next plan {planned}"
 

@@ -44,6 +44,7 @@ from model_world import (
     ModelWorld,
     OddAnswer,
 )
+from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.engines.sandbox.life import JobState
 from reconciler.model.errors import ExitCode, ReconcilerError, Refused, StateError
@@ -51,7 +52,7 @@ from reconciler.model.jobs import EMPTY, Config, Desired, Job, OnConfigChange, R
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import Action, ActionKind, Plan, Request
 from reconciler.rules.circles import circles_in
-from reconciler.rules.configs import agrees, same_config
+from reconciler.rules.configs import agrees
 
 STEPS = 10
 INSTANT_S = 0.0001
@@ -805,7 +806,7 @@ class Months(RuleBasedStateMachine):
             there is not None
             and there.deleted_at is None
             and self.world.life_of(job.id) is JobState.RUNNING
-            and not agrees(job.config, json.loads(there.config))
+            and not agrees(job.config, json.loads(there.config), PLUGIN.same_config)
         )
 
     def _apply(
@@ -881,7 +882,7 @@ class Months(RuleBasedStateMachine):
             record = records.get(job_id)
             assert record is not None, f"a run of {job_id} is not on record"
             assert (record.doubt is not None and record.doubt.op == done.op) or (
-                record.state is Desired.RUNNING and same_config(record.config, done.execution.config)
+                record.state is Desired.RUNNING and PLUGIN.same_config(record.config, done.execution.config)
             ), f"a run of {job_id} is on record as {record}"
         for job_id, record in records.items():
             self.account.adopted(job_id, record)
@@ -979,7 +980,7 @@ class Months(RuleBasedStateMachine):
                     self.account.spend(job_id, job.run_token)
                 is_running = job is not None and job.state is Desired.RUNNING
                 self.account.close(job_id, executed[job_id], running=is_running)
-                if job and record and record.state is Desired.RUNNING and same_config(record.config, job.config):
+                if job and record and record.state is Desired.RUNNING and PLUGIN.same_config(record.config, job.config):
                     self.account.take_config(job)
         if ended.exit_code is not None:
             shown = {tuple(call.text.split(" ")) for outcome in ended.outcomes for call in outcome.action.calls}

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.model.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Record, Verb
-from reconciler.rules.configs import same_config
 
 STATE = "its state became running"
 ABORT = "it was aborted to be run anew"
@@ -77,7 +77,7 @@ class Account:
                 owed[job.run_token] = first
             asked, word = True, word._replace(given=word.given | {job.run_token})
         if job.on_config_change is OnConfigChange.RESTART:
-            asked |= active_otherwise or not same_config(word.config, job.config)
+            asked |= active_otherwise or not PLUGIN.same_config(word.config, job.config)
         self.asks[job.id] += asked
         self.words[job.id] = word._replace(state=Desired.RUNNING, config=job.config if asked else word.config)
 
@@ -139,7 +139,7 @@ class Account:
             if (
                 record.doubt is not None
                 and record.doubt.verb is Verb.RUN
-                and not same_config(record.doubt.config, wanted)
+                and not PLUGIN.same_config(record.doubt.config, wanted)
             ):
                 config = record.doubt.config
             ends = record.doubt is not None and record.doubt.verb is not Verb.RUN

@@ -10,6 +10,7 @@ import pytest
 
 from hostile import TEXTS
 from project import TOKEN, Project, served_project
+from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.engines.sandbox.life import calls
 from reconciler.manifest.schema import schema_text
 from reconciler.model.jobs import (
@@ -57,7 +58,7 @@ def seen(status: Status, *, began: str | None = BEGAN, config: dict[str, int | b
 
 
 def found(record: Record | None, observed: Observation, job: Job = JOB) -> Finding:
-    return compare(Subject(job, record), observed)
+    return compare(Subject(job, record, PLUGIN.same_config), observed)
 
 
 @pytest.mark.parametrize("status", TABLE)
@@ -177,7 +178,8 @@ def test_whatever_is_said_stays_where_it_is_shown(hostile_text: str) -> None:
     )
     job = Job(hostile_text, hostile_text, Desired.RUNNING, {}, suspend=Suspension(hostile_text, hostile_text))
     drift = drift_of(
-        compare(Subject(job._replace(suspend=None), record), observed), compare(Subject(job, record), observed)
+        compare(Subject(job._replace(suspend=None), record, PLUGIN.same_config), observed),
+        compare(Subject(job, record, PLUGIN.same_config), observed),
     )
     review = review_drift(drift, lambda name: Position(hostile_text, 1, 1), {}, state_at="s")
     comment = markdown.review(review)

@@ -1,6 +1,7 @@
-"""Only the command line and the terminal speak and exit, and no module has a name that says nothing."""
+"""What the floors keep to: who speaks and exits, which names say something, and what stays within the engines."""
 
 import ast
+import re
 
 import pytest
 
@@ -88,3 +89,57 @@ def test_the_rules_use_no_clock_no_disk_and_no_network(module: str) -> None:
 )
 def test_speech_is_found(source: str) -> None:
     assert len(speech(source)) == 1
+
+
+ABOVE_ENGINES = ("cli", "usecases", "views", "apply", "rules", "state", "manifest", "model")
+OF_AN_ENGINE = re.compile(r"http|bytenite|\b(?:400|401|404)\b", re.IGNORECASE)
+"""The words that only an engine may use: its name, and those of the protocol that it speaks."""
+
+ALLOWED = [
+    # (file, words that are taken out of each of its lines, why they may stand there)
+    ("cli/sandbox.py", r"BYTENITE_(ACCESS_TOKEN|API_KEY)", "the command runs the server, and says what it takes"),
+    ("usecases/init.py", r"for the real service: bytenite", "the first manifest tells a newcomer what else there is"),
+    ("views/html.py", r"http-equiv", "an attribute of HTML"),
+    ("views/sarif.py", r"https://(docs\.oasis-open\.org|json\.schemastore\.org)/", "the ids of a format's schema"),
+    ("manifest/scalars.py", r"https://yaml\.org/", "the sources of rules"),
+    ("state/homes.py", r"https\?|git\+https://", "git remotes"),
+    ("state/backends/git_settings.py", r"\(http\|credential", "settings of git"),
+    ("state/backends/git_commands.py", r"https:ssh:file:http:git", "protocols of git"),
+    ("state/backends/git_url.py", r"https?://|http\.extraHeader|\"https?\"", "git remotes"),
+]
+
+
+def words_of_engines(name: str, source: str) -> list[str]:
+    """Each line that uses a word of an engine, without the words that are allowed in this file."""
+    allowed = [words for file, words, _ in ALLOWED if file == name]
+    found = []
+    for number, line in enumerate(source.splitlines(), 1):
+        rest = line
+        for words in allowed:
+            rest = re.sub(words, "", rest)
+        if OF_AN_ENGINE.search(rest):
+            found.append(f"{number} {line.strip()}")
+    return found
+
+
+@pytest.mark.parametrize("floor", ABOVE_ENGINES)
+def test_above_the_engines_nothing_speaks_of_http_or_names_an_engine(floor: str) -> None:
+    home = ROOT / "reconciler"
+    found = {
+        str(path.relative_to(home)): lines
+        for path in sorted((home / floor).rglob("*.py"))
+        if (lines := words_of_engines(str(path.relative_to(home)), path.read_text()))
+    }
+    assert found == {}
+
+
+@pytest.mark.parametrize(("file", "words", "why"), ALLOWED)
+def test_what_is_allowed_above_the_engines_is_still_there(file: str, words: str, why: str) -> None:
+    assert re.search(words, (ROOT / "reconciler" / file).read_text()), why
+
+
+@pytest.mark.parametrize(
+    "line", ["if answer.status == 400:", "import http.client", 'engine = "bytenite"', "# ByteNite does", "a 404 means"]
+)
+def test_a_word_of_an_engine_is_found(line: str) -> None:
+    assert len(words_of_engines("apply/calls.py", f"x = 4001\n{line}\n")) == 1

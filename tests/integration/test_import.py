@@ -10,6 +10,7 @@ import pytest
 
 from checkout import CAMPAIGNS
 from project import TOKEN, Project, Run, no_fault_in, sandbox_in
+from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.engines.sandbox.life import calls
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.manifest.faults import job_fault
@@ -303,17 +304,20 @@ def test_the_decision_table_has_nothing_to_do_for_a_job_that_was_taken_over(
     status: Status, state: str, service_config: Config | None, began: str | None
 ) -> None:
     observed = Observation(status, "A_WORD", service_config, began)
-    [made], left = adopt([Candidate("a", "id-1", observed)], {}, {}, job_fault)
+    [made], left = adopt([Candidate("a", "id-1", observed)], {}, {}, job_fault, PLUGIN.same_config)
     assert left == []
     assert made.fields["state"] == made.record.state == state
     job = Job("a", "id-1", Desired(state), made.fields.get("config", {}))
-    assert [decide(Subject(job, made.record), seen).kind for seen in (NOT_OBSERVED, observed)] == ["noop", "noop"]
-    assert with_empty_plan(made, job) == made
+    assert [decide(Subject(job, made.record, PLUGIN.same_config), seen).kind for seen in (NOT_OBSERVED, observed)] == [
+        "noop",
+        "noop",
+    ]
+    assert with_empty_plan(made, job, PLUGIN.same_config) == made
 
 
 def test_a_record_without_an_entry_is_kept_with_its_tokens_and_takes_the_new_name() -> None:
     old = Record("id-1", Desired.ABORTED, {"taskTimeout": 1}, frozenset({"1"}))
-    [made], left = adopt([Candidate("new", "id-1", ACTIVE)], {}, {"old": old}, lambda *_: "")
+    [made], left = adopt([Candidate("new", "id-1", ACTIVE)], {}, {"old": old}, lambda *_: "", PLUGIN.same_config)
     assert left == []
     assert made.recorded_as == "old"
     assert made.record == Record("id-1", Desired.RUNNING, {"taskTimeout": 5}, frozenset({"1"}), BEGAN)
@@ -321,7 +325,7 @@ def test_a_record_without_an_entry_is_kept_with_its_tokens_and_takes_the_new_nam
 
 def test_a_job_that_is_judged_by_the_table_to_need_a_run_is_left_out() -> None:
     lost = Adopted("a", {"state": "running"}, Record("a", Desired.RUNNING), Observation(Status.DRAFT))
-    judged = with_empty_plan(lost, Job("a", "a", Desired.RUNNING, {}))
+    judged = with_empty_plan(lost, Job("a", "a", Desired.RUNNING, {}), PLUGIN.same_config)
     assert isinstance(judged, LeftOut)
     assert "lost run" in judged.why
 
@@ -337,10 +341,10 @@ def test_a_name_that_would_mislead_gives_way_to_the_id() -> None:
 def test_a_job_whose_abort_has_yet_to_show_is_taken_over_as_aborted() -> None:
     record = Record("a", Desired.ABORTED, {}, submitted_at="2026-11-21T10:00:00Z")
     ending = Observation(Status.ACTIVE, "JOB_STATE_RUNNING", {}, "2026-11-21T10:00:00.000Z")
-    taken, _ = adopt([Candidate("a", "a", ending)], {}, {"a": record}, lambda name, fields: "")
+    taken, _ = adopt([Candidate("a", "a", ending)], {}, {"a": record}, lambda name, fields: "", PLUGIN.same_config)
     assert [one.record.state for one in taken] == [Desired.ABORTED]
     later = ending._replace(submitted_at="2026-11-21T11:00:00Z")
-    taken, _ = adopt([Candidate("a", "a", later)], {}, {"a": record}, lambda name, fields: "")
+    taken, _ = adopt([Candidate("a", "a", later)], {}, {"a": record}, lambda name, fields: "", PLUGIN.same_config)
     assert [one.record.state for one in taken] == [Desired.RUNNING]
 
 

@@ -1,5 +1,6 @@
 """One job, its possible records, and the decision about the job: what the tests of the rules share."""
 
+from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.model.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, Status
 from reconciler.rules.decide import Decision, decide
 from reconciler.rules.matching import Subject
@@ -29,4 +30,4 @@ def observation_of(status: Status) -> Observation:
 
 def decided(desired: Job, record: Record | None, observed: Observation = NOT_OBSERVED) -> Decision:
     """Return the decision about a job with this record."""
-    return decide(Subject(desired, record), observed)
+    return decide(Subject(desired, record, PLUGIN.same_config), observed)

@@ -7,6 +7,7 @@ review the difference as if it were code.
 from collections.abc import Mapping
 
 from checkout import TESTS
+from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.host.safe_text import printable
 from reconciler.manifest.parse import parse
 from reconciler.model.errors import ManifestError
@@ -109,7 +110,7 @@ def files() -> Mapping[str, str]:
 
 def _planned(selection: Selection) -> tuple[Plan, Review]:
     manifest = parse([("jobs.yaml", (FOLDER / "jobs.yaml").read_bytes())], plugin_named)
-    matching = match_records(manifest.jobs, STATE.jobs)
+    matching = match_records(manifest.jobs, STATE.jobs, PLUGIN.same_config)
     made = make_plan(
         matching,
         OBSERVED,

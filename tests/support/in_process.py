@@ -57,7 +57,7 @@ def store_in(folder: Path, disk: OsDisk | None = None) -> FileStore:
 
 def planned(jobs: Mapping[str, Job], records: Mapping[str, Record]) -> tuple[Plan, Mapping[str, Subject]]:
     """Plan these jobs without observations; return the plan and its subjects by name."""
-    matching = match_records(jobs, records)
+    matching = match_records(jobs, records, PLUGIN.same_config)
     state = State("lineage", 0, TARGET, {})
     plan = make_plan(matching, {}, wording, lambda name: True, state=state, manifest_digest="", commit=None, paths=[])
     return plan, {subject.job.name: subject for subject in matching.subjects}

@@ -2,6 +2,7 @@
 
 from decisions import CONFIG
 from in_process import planned, wording
+from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.model.jobs import (
     Desired,
     Job,
@@ -27,7 +28,7 @@ def test_a_plan_is_sorted_by_step_then_name_and_comes_back_from_json_equal() -> 
     records = {"noop": Record("5", Desired.RUNNING, CONFIG), "left": Record("6", Desired.RUNNING)}
     state = State("lineage", 3, Target("bytenite", "https://api.example/v1"), records)
     plan = make_plan(
-        match_records(jobs, records),
+        match_records(jobs, records, PLUGIN.same_config),
         {},
         wording,
         lambda name: True,

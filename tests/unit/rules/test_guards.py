@@ -10,6 +10,7 @@ import pytest
 
 from model_world import ModelWorld
 from project import TOKEN, Project, done
+from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.engines.sandbox.life import calls
 from reconciler.manifest.parse import parse
 from reconciler.manifest.schema import schema_text
@@ -44,7 +45,7 @@ def job(state: str = "running", **more: object) -> Job:
 
 
 def decided(desired: Job, record: Record | None, observed: Observation = NOT_OBSERVED) -> Decision:
-    return decide(Subject(desired, record), observed)
+    return decide(Subject(desired, record, PLUGIN.same_config), observed)
 
 
 def three_running(project: Project, more: str = "") -> None:
@@ -301,16 +302,16 @@ def test_a_change_of_protect_alone_is_recorded_without_a_call_once(protect: bool
 
 
 def test_a_held_job_takes_its_protection_with_it() -> None:
-    subject = Subject(job(protect=True), RUNNING)
+    subject = Subject(job(protect=True), RUNNING, PLUGIN.same_config)
     assert decide(subject, Observation(Status.ABORTED)).kind == "hold"
-    assert protection(subject) == {"a": PROTECTED}
-    assert protection(Subject(job(protect=True), PROTECTED)) == {}
-    assert protection(Subject(job(), PROTECTED)) == {}
+    assert protection(subject.job, subject.record) == {"a": PROTECTED}
+    assert protection(job(protect=True), PROTECTED) == {}
+    assert protection(job(), PROTECTED) == {}
 
 
 def test_prune_holds_a_protected_record_and_says_what_lifts_it() -> None:
     records = {"a": PROTECTED}
-    [subject] = prune(match_records({}, records), records).subjects
+    [subject] = prune(match_records({}, records, PLUGIN.same_config), records).subjects
     decision = decide(subject, NOT_OBSERVED)
     assert decision.kind == "hold"
     assert decision.way_out == (
@@ -400,7 +401,7 @@ def test_a_suspension_does_not_hide_a_call_in_doubt_a_new_name_or_protection() -
     recorded = decided(still, RUNNING)
     assert (recorded.kind, recorded.suspended) == ("adopt", False)
     assert recorded.reason == "protected from now on; recorded without a call; suspended: a freeze"
-    renamed = decide(Subject(still, PROTECTED, renamed_from="old"), NOT_OBSERVED)
+    renamed = decide(Subject(still, PROTECTED, PLUGIN.same_config, renamed_from="old"), NOT_OBSERVED)
     assert (renamed.kind, renamed.reason) == (
         "adopt",
         "renamed from old; recorded without a call; suspended: a freeze",

@@ -9,6 +9,7 @@ import pytest
 
 from in_process import TARGET, store_in
 from project import Project, done, served_project
+from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.manifest.faults import job_fault
 from reconciler.model.errors import ReconcilerError, StateError
 from reconciler.model.jobs import Desired, Job, Record, State, displaced_key, title
@@ -104,7 +105,7 @@ def test_renames_lose_no_record_whatever_they_come_to_and_whenever_the_power_goe
     jobs = {name: job(name, job_id) for name, job_id in ids.items()}
     with store_in(tmp_path).open(TARGET, "apply", 0) as session:
         session.put_all(records)
-    matching = match_records(jobs, records)
+    matching = match_records(jobs, records, PLUGIN.same_config)
     with store_in(tmp_path).open(TARGET, "apply", 0) as session:
         session.move(matching.moves)
         # What a command finds that comes after this one was killed here: the moves as one, or none of them.
@@ -113,7 +114,7 @@ def test_renames_lose_no_record_whatever_they_come_to_and_whenever_the_power_goe
     assert after is not None
     assert at_kill == after
     assert sorted(record.id for record in after.jobs.values()) == ["1", "2", "3"]
-    again = match_records(jobs, after.jobs)
+    again = match_records(jobs, after.jobs, PLUGIN.same_config)
     assert again.moves == {}
     assert {one.job.name: one.record.id for one in again.subjects if one.record} == {
         name: job_id for name, job_id in ids.items() if job_id in ("1", "2", "3")

@@ -8,6 +8,7 @@ import pytest
 
 from project import Project, done, served_project
 from reconciler.apply.context import is_stale
+from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.manifest.parse import parse
 from reconciler.model.errors import ManifestError
 from reconciler.model.jobs import Desired, Doubt, Job, Observation, Record, Status, Verb
@@ -27,9 +28,9 @@ def seen(status: Status, submitted_at: str | None = "2026-11-21T02:00:00Z") -> O
 
 def load_after(job: Job, record: Record | None, observed: Observation | None, *, acts: bool = True) -> Decision:
     """What is decided about `load`, which is to be run for the first time, given the job that it comes after."""
-    load = Subject(LOAD, None)
+    load = Subject(LOAD, None, PLUGIN.same_config)
     read = {} if observed is None else {job.id: observed}
-    order = Order([Subject(job, record), load], read, lambda name: acts)
+    order = Order([Subject(job, record, PLUGIN.same_config), load], read, lambda name: acts)
     return order.defer(decide(load, seen(Status.DRAFT, None)), load)
 
 
@@ -115,8 +116,8 @@ def test_what_was_run_by_this_apply_counts_once_its_new_run_is_seen() -> None:
     assert is_stale(runs, "extract", seen(Status.COMPLETE))
     assert not is_stale(runs, "extract", seen(Status.COMPLETE, "2026-11-21T05:00:00Z"))
     assert not is_stale({}, "extract", seen(Status.COMPLETE))
-    load = Subject(LOAD, None)
-    just_run = Subject(EXTRACT, RECORDED._replace(submitted_at=None))
+    load = Subject(LOAD, None, PLUGIN.same_config)
+    just_run = Subject(EXTRACT, RECORDED._replace(submitted_at=None), PLUGIN.same_config)
     order = Order([just_run, load], {"extract": seen(Status.COMPLETE)}, lambda name: True, partial(is_stale, runs))
     decision = order.defer(decide(load, seen(Status.DRAFT, None)), load)
     assert decision.waits_for == ("extract",)
@@ -141,15 +142,17 @@ def test_a_plan_that_looks_at_nothing_says_what_it_comes_after() -> None:
 
 
 def test_what_is_not_run_waits_for_nothing() -> None:
-    load = Subject(LOAD, Record("load", Desired.RUNNING))
-    order = Order([Subject(EXTRACT, None), load], {"extract": seen(Status.FAILED)}, lambda name: True)
+    load = Subject(LOAD, Record("load", Desired.RUNNING), PLUGIN.same_config)
+    order = Order(
+        [Subject(EXTRACT, None, PLUGIN.same_config), load], {"extract": seen(Status.FAILED)}, lambda name: True
+    )
     decision = decide(load, seen(Status.ACTIVE))
     assert order.defer(decision, load) == decision
 
 
 def test_a_chain_of_ten_thousand_jobs_is_judged() -> None:
     jobs = [Job(f"j{n}", f"j{n}", Desired.RUNNING, {}, after=(f"j{n - 1}",) if n else ()) for n in range(10_000)]
-    subjects = [Subject(job, None) for job in jobs]
+    subjects = [Subject(job, None, PLUGIN.same_config) for job in jobs]
     order = Order(subjects, {job.id: seen(Status.DRAFT, None) for job in jobs}, lambda name: True)
     last = subjects[-1]
     assert (

@@ -18,6 +18,7 @@ from imports import imported_by
 from project import Project
 from reconciler.cli import cli
 from reconciler.cli.options import FormatName
+from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.model.errors import ManifestError, Refused
 from reconciler.model.jobs import Desired, Job, Observation, Status, Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
@@ -163,7 +164,7 @@ DRIFT = Drift(
     3,
     None,
     ("jobs.yaml",),
-    (compare(Subject(Job("a", "a", Desired.RUNNING, {}), None), ROWS[0].observed),),
+    (compare(Subject(Job("a", "a", Desired.RUNNING, {}), None, PLUGIN.same_config), ROWS[0].observed),),
 )
 ANSWERS = [
     PlanAnswer(PLAN, Refused("a guard", "see `reconciler plan`"), reviewed),

@@ -14,6 +14,7 @@ import pytest
 
 import golden
 from project import Project, served_project
+from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.host.terminal import Terminal
 from reconciler.model.jobs import Desired, Job, Observation, Record, Status, Verb
 from reconciler.model.places import Position
@@ -323,7 +324,9 @@ def test_the_fields_of_a_job_differ_where_what_is_asked_is_not_what_is_there() -
     seen = Observation(
         Status.ACTIVE, "RUNNING", {"jobTimeout": 3600, "taskTimeout": 90, "extra": 5}, submitted_at="11:00"
     )
-    row = Row("a", "a", "restart", Weight.ENDS, "", desired=job, record=record, observed=seen)
+    row = Row(
+        "a", "a", "restart", Weight.ENDS, "", desired=job, record=record, observed=seen, same_config=PLUGIN.same_config
+    )
     assert fields(row) == (
         Field("state", Desired.RUNNING, Desired.RUNNING, "active (RUNNING)", False),
         Field("runToken", "two", None, None, True),
