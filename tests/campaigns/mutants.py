@@ -200,6 +200,11 @@ MUTANTS = [
     Mutant("an accept begins a state that is gone anew", "usecases/state.py", "    except StateError:  # the fault of the state", "    except ReconcilerError:  # the fault of the state", "test_near_misses.py", "begin_anew"),
     Mutant("a remote without git+ is a file", "state/homes.py", "    return f\"{SCHEME}{url}\" if is_remote and", "    return f\"{SCHEME}{url}\" if False and", "test_near_misses.py", "is_no_file"),
     Mutant("init makes a second default manifest", "usecases/init.py", "    _refuse_beside_default(file)\n", "", "test_near_misses.py", "second_default"),
+    Mutant("an abort of what does not run is like any malformed call", "engines/bytenite/answers.py", "    if verb is Verb.ABORT and reply.status == 400:\n", "    if False:\n", "test_reasons.py", "rejection_carries"),
+    Mutant("a package takes the place of a built-in engine", "engines/registry.py", "    if name in _BUILT_IN:\n", "    if name is _BUILT_IN:\n", "test_registry.py", "entry_point"),
+    Mutant("a flag that is left out is another config", "engines/bytenite/plugin.py", "return a == b or _explicit(a) == _explicit(b)", "return a == b", "test_configs.py", "left_out"),
+    Mutant("a target is another one by its certificates", "model/jobs.py", "self[:2] == other[:2]", "tuple(self) == tuple(other)", "test_registry.py", "whatever_way"),
+    Mutant("a field of the config is compared without the engine", "rules/configs.py", "and not same({field: value}, only(field, observed))", "and observed.get(field) != value", "test_configs.py", "for_the_engine_to_say or at_its_default"),
 ]  # fmt: skip
 
 
