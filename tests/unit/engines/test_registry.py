@@ -1,6 +1,7 @@
 """Engines by name: those that come with the tool, and those of packages that are installed beside it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ PLUGIN = Plugin()
 
 def printed_by(program: str, *paths: Path) -> str:
     command = [sys.executable, "-c", program]
-    env = {"PYTHONPATH": ":".join(map(str, paths))}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, paths), os.environ.get("PYTHONPATH", "")])}
     return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout.strip()
 
 
