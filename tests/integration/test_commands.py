@@ -320,7 +320,7 @@ def test_a_saved_plan_that_was_tampered_with_does_no_more_than_the_manifest_asks
     assert [verb for verb, _ in done(served)] == ["run", "run"]
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"formatVersion": 2}', "nonsense"])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"formatVersion": 1}', '{"formatVersion": 3}', "nonsense"])
 def test_a_file_that_is_no_plan_is_refused(served: Project, text: str) -> None:
     (served.folder / "plan.json").write_text(text)
     run = served.run("apply", "--plan", "plan.json", "--yes")

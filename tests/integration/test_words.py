@@ -378,7 +378,7 @@ def test_a_variable_that_no_command_reads_is_named_with_the_one_that_was_meant(t
     project.write("a: {state: running}")
     env = {"RECONCILER_STAT": "x", "RECONCILER_APPLY_LOCKTIMEOUT": "3", "RECONCILER_ZZ": "1", "RECONCILER_NIL": ""}
     run = project.run("plan", "--format", "json", **env)
-    assert (run.code, run.json["formatVersion"]) == (0, 1)
+    assert (run.code, run.json["formatVersion"]) == (0, 2)
     warning = "warning: {} has no effect: no command reads it; {}"
     assert run.err.splitlines() == [
         warning.format("RECONCILER_APPLY_LOCKTIMEOUT", "did you mean RECONCILER_APPLY_LOCK_TIMEOUT?"),
