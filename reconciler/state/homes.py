@@ -5,7 +5,6 @@ default place is refused where a state or a history nearby may be the one that i
 """
 
 import os
-import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from reconciler.model.commands import command
 from reconciler.model.errors import ManifestError, Refused, StateError, Usage
 from reconciler.model.jobs import State, Target
 from reconciler.model.places import Diagnostic
-from reconciler.state.backends.git_url import SCHEME, fault_of
+from reconciler.state.registry import UnknownPlace, is_path, plugin_of, url_meant
 
 if TYPE_CHECKING:
     from reconciler.manifest import DeclaredState
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 STATE_SUFFIX = ".state.json"
 """The end of the name of a state file."""
 _HISTORY_SUFFIX = ".history.jsonl"
-_REMOTE_FORM = re.compile(r"(https?|ssh|git)://|[\w.-]+@[\w.-]+:|.+\.git$")
-"""The forms of a remote that no path of a state file has."""
 _FOLDER_STATE = f"jobs{STATE_SUFFIX}"
 """The state file of a manifest that is the working directory itself."""
 
@@ -36,8 +33,8 @@ _FOLDER_STATE = f"jobs{STATE_SUFFIX}"
 class Home(NamedTuple):
     """The place of one state.
 
-    `url` is a path, relative to the working directory or absolute, or `git+…` for a branch of a git remote. A remote
-    that is a path is relative to `folder`. A remote that is a name is looked up in the checkout at `checkout`.
+    `url` is a path, relative to the working directory or absolute, or a URL that a plugin takes. A path within a URL
+    is relative to `folder`, and what git's configuration says is looked up in the checkout at `checkout`.
     `named_by` says what names the place: "--state", an environment variable, or a line of the manifest. It is "" for a
     default place.
     """
@@ -48,25 +45,32 @@ class Home(NamedTuple):
     named_by: str
 
     @property
-    def is_on_branch(self) -> bool:
-        """Whether the state is kept on a branch of a git remote, and not in a file."""
-        return self.url.startswith(SCHEME)
+    def path(self) -> str:
+        """The path of the state, if the state is a file; else ""."""
+        return self.url if is_path(self.url) else ""
+
+    @property
+    def full_url(self) -> str:
+        """The path, or the URL with all of its defaults and without credentials. It tells one state from another."""
+        return self.url if is_path(self.url) else plugin_of(self.url).full_url(self.url)
 
 
 def given_home(url: str, named_by: str, checkout: str) -> Home:
     """The home that the command line or the environment names. `named_by` is the option or the variable.
 
-    Raises `Usage` for a URL of an unknown kind.
+    Raises `Usage` for a URL of an unknown kind, and for one that its plugin does not take.
     """
-    if not url.startswith(SCHEME):
-        if proposed := _url_without_scheme(url, ".", checkout):
-            raise Usage(f"{named_by}: {url} names a git remote, and no file", _did_you_mean(proposed, url))
-        url = _without_file_scheme(url)
-        if "://" in url:
-            raise Usage(
-                f"{named_by}: state is kept in a file, or on a branch of a git remote",
-                "give a path, or git+https://host/org/repo.git#reconciler-state:jobs.state.json",
-            )
+    proposed = url_meant(url, ".", checkout)
+    if proposed:
+        raise Usage(f"{named_by}: {url} names a git remote, and no file", _did_you_mean(proposed, url))
+    if is_path(url):
+        return Home(_without_file_scheme(url), ".", checkout, named_by)
+    try:
+        fault = plugin_of(url).fault_of(url)
+    except UnknownPlace as unknown:
+        fault = unknown.message, unknown.hint
+    if fault:
+        raise Usage(f"{named_by}: {fault[0]}", fault[1])
     return Home(url, ".", checkout, named_by)
 
 
@@ -78,15 +82,18 @@ def declared_home(declared: "DeclaredState") -> Home:
     """
     url, position = declared.url, declared.position
     folder = os.path.dirname(os.path.realpath(position.file))
-    if url.startswith(SCHEME):
-        if fault := fault_of(url):
+    if proposed := url_meant(url, folder, folder):
+        raise _misdeclared(declared, f"{url} names a git remote, and no file: {_did_you_mean(proposed, url)}")
+    if not is_path(url):
+        try:
+            fault = plugin_of(url).fault_of(url)
+        except UnknownPlace as unknown:
+            words = "expected a path, or git+REMOTE#BRANCH:PATH, or a URL that an installed plugin takes"
+            raise _misdeclared(declared, words) from unknown
+        if fault:
             raise _misdeclared(declared, f"{fault[0]}: {fault[1]}")
         return Home(url, folder, folder, str(position))
-    if proposed := _url_without_scheme(url, folder, folder):
-        raise _misdeclared(declared, f"{url} names a git remote, and no file: {_did_you_mean(proposed, url)}")
     path = _without_file_scheme(url)
-    if "://" in path:
-        raise _misdeclared(declared, "expected a path, or git+REMOTE#BRANCH:PATH")
     root = repository_of(folder)
     real = os.path.realpath(os.path.join(folder, path))
     if not is_within(real, root or folder) or path.endswith("/") or real == (root or folder):
@@ -193,7 +200,7 @@ class CheckedStore:
         """The error for a lost state, with the ways to get the state back or to start anew."""
         where = self._home.url
         back = ""
-        if not self._home.is_on_branch and repository_of(os.path.dirname(os.path.abspath(where))):
+        if self._home.path and repository_of(os.path.dirname(os.path.abspath(where))):
             path = shlex.quote(where)
             back = (
                 f"`git log -- {path}` shows the commits that had it, `git checkout COMMIT -- {path}` brings it back; "
@@ -243,36 +250,14 @@ class CheckedStore:
     def read_history(self) -> "StoredHistory":
         return self._store.read_history()
 
+    def at(self, revision: str) -> "StoredHistory":
+        return self._store.at(revision)
+
     def put(self, state: State, target: Target, timeout_s: float) -> bool:
         return self._store.put(state, target, timeout_s)
 
     def accept(self, target: Target, timeout_s: float, *, has_moved: bool = False) -> tuple[State, list[str]]:
         return self._store.accept(target, timeout_s, has_moved=has_moved)
-
-
-def _url_without_scheme(url: str, folder: str, checkout: str) -> str:
-    """The URL of a branch that a path looks like, which lacks `git+`; "" for any other path.
-
-    A relative path is relative to `folder`. A path such as ./origin is always a file.
-    """
-    remote, hash_sign, place = url.partition("#")
-    if url.startswith(("/", "./", "../", "file:")) or os.path.lexists(os.path.join(folder, url)):
-        return ""
-    names_branch = bool(hash_sign) and (":" in place or not url.endswith(".json"))
-    is_remote = names_branch or _REMOTE_FORM.match(remote) or remote in _remotes_of(checkout)
-    return f"{SCHEME}{url}" if is_remote and fault_of(f"{SCHEME}{url}") is None else ""
-
-
-def _remotes_of(checkout: str) -> list[str]:
-    """The names of the remotes in the configuration of a git repository; none outside of a repository."""
-    root = repository_of(checkout)
-    if root is None:
-        return []
-    try:
-        with open(os.path.join(root, ".git", "config"), encoding="utf-8", errors="replace") as file:
-            return re.findall(r'^\s*\[remote "(.+)"\]', file.read(), re.MULTILINE)
-    except OSError:  # in a worktree, where .git is a file
-        return []
 
 
 def _did_you_mean(proposed: str, path: str) -> str:

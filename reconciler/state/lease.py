@@ -1,27 +1,30 @@
 """The lease: the right to write a state that is on a remote, and to send calls on the word of that state.
 
-The state, the journal and the history are files of the remote, as they would be on a disk, and a flush is a publish.
-A publish is a compare-and-swap: it names the revision that it follows, and the remote accepts it only if that revision
-is still the latest. If two commands know the same revision, one of them succeeds, and the other sends nothing.
+The state, the journal and the history are on the remote as they would be on a disk, and a flush is a publish. A publish
+is a compare-and-swap: it names the version that it follows, and the remote accepts it only if that version is still the
+latest. If two commands know the same version, one of them succeeds, and the other sends nothing. A remote of any kind
+will do, as long as it keeps what `reconciler.state.port.Remote` promises.
 
 Why nothing runs twice, and nothing is lost:
 
 1.  A call is sent only after a publish that holds its intent is known to have arrived. If the answer to a publish is
-    lost, the remote is read. If that fails too, nothing is sent. The next command then finds one of two things. If it
-    finds no intent, nothing was sent. If it finds an intent without a result, the call is in doubt, and two looks
-    settle it.
+    lost, the remote is read: no two publishes have the same lease, so the content shows which one arrived. If that
+    fails too, nothing is sent. The next command then finds one of two things. If it finds no intent, nothing was sent.
+    If it finds an intent without a result, the call is in doubt, and two looks settle it. A publish that is tried again
+    follows the same version, so that it can't arrive twice.
 2.  From its first intent to its last result a command keeps a lease on the remote. It renews the lease with each
-    publish, every `RENEW_AFTER_S` at least. A call leaves only within `SEND_WITHIN_S` of the moment at which the last
+    publish, every `RENEW_AFTER_S` at least (where it beats while idle; else only while actions are under way). A call
+    leaves only within `SEND_WITHIN_S` of the moment at which the last
     publish that arrived was begun. After that time, another publish has to arrive first. The age of a publish is
     measured with two clocks, and the longer time counts (`reconciler.host.clocks`). A machine that was suspended, or a
     virtual machine that was paused, therefore asks the remote before it sends.
 3.  A command that finds the lease of another one waits until the lease is gone, or until the lease has not changed for
     `TAKE_OVER_AFTER_S`, measured with a clock that never runs ahead of real time. In the second case the other command
     is dead or may send nothing more: its right has run out, and a publish that would renew the lease must follow a
-    revision that the waiting command is about to replace. If the renewal arrives first, the waiting command is refused.
+    version that the waiting command is about to replace. If the renewal arrives first, the waiting command is refused.
 4.  The second look at a doubt is therefore taken `--settle` after the last moment at which its call could have left, as
     with a lock that dies with its holder. The result of two looks is acted upon only after a publish that follows the
-    revision in which the doubt was found.
+    version in which the doubt was found.
 
 Two cases are not covered. A machine that stops between the last check and the write to the socket sends late if it
 stops for longer than `TAKE_OVER_AFTER_S` - `SEND_WITHIN_S`, less the 10 s that connecting may take. A virtual machine
@@ -32,7 +35,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from reconciler.host.clocks import Clocks, Instant
 from reconciler.host.crash_report import exhausted_resource
@@ -41,6 +44,7 @@ from reconciler.model.jobs import State
 from reconciler.state.failure import Failure
 from reconciler.state.journal import JournalBroken, Overtaken
 from reconciler.state.marks import HighWaterMarks
+from reconciler.state.port import Pace, Remote, Snapshot
 
 RENEW_AFTER_S = 10.0
 """A command whose intents are on the remote publishes at least this often, which also brings results there."""
@@ -51,12 +55,6 @@ SEND_WITHIN_S = 30.0
 TAKE_OVER_AFTER_S = 60.0
 """A lease is taken over once it has not changed for this long."""
 
-GATHER_S = 5.0
-"""No intent waits longer than this for other intents that go with the same publish."""
-
-MOST_AT_ONCE = 256
-"""The largest number of actions under way at once, and so of intents in one publish."""
-
 RESULTS_AFTER_S = 1.0
 """The results of a step wait this long before a publish of their own: mostly they can go with the next intents."""
 
@@ -66,14 +64,12 @@ POLL_S = 2.0
 _WAKE_S = 0.1
 """How often a waiting thread asks for a stop: a signal sets the stop and notifies no thread."""
 
-Snapshot = TypeVar("Snapshot")
-
 
 class Unpublished(JournalBroken):
     """A publish did not arrive, or it is not known whether it did."""
 
-    DEFAULT_KEPT = "what the branch lacks of it is in doubt there, and is looked at when you apply again"
-    DEFAULT_HINT = "see that the remote can be reached and takes pushes, and run the command again"
+    DEFAULT_KEPT = "what the remote lacks of it is in doubt there, and is looked at when you apply again"
+    DEFAULT_HINT = "see that the remote can be reached and takes writes, and run the command again"
 
 
 class Publisher(Protocol):
@@ -82,6 +78,10 @@ class Publisher(Protocol):
     @property
     def where(self) -> str:
         """The place of the state in words."""
+
+    @property
+    def pace(self) -> Pace:
+        """How often to publish."""
 
     @property
     def clocks(self) -> Clocks:
@@ -139,7 +139,7 @@ class LeaseGate:
         self._thread: threading.Thread | None = None
 
     def threads(self, parallelism: int) -> int:
-        return MOST_AT_ONCE
+        return self._publisher.pace.intents_ahead
 
     def begin(self, actions: int) -> None:
         with self._moved:
@@ -186,7 +186,7 @@ class LeaseGate:
                 while self._rounds == before and self._may_go_on():
                     self._moved.wait(_WAKE_S)
         raise self._failure.end_with(
-            JournalBroken(f"a push takes longer than the {SEND_WITHIN_S:g} s within which a call must follow it")
+            JournalBroken(f"a publish takes longer than the {SEND_WITHIN_S:g} s within which a call must follow it")
         )
 
     def maybe_sent(self, in_flight: frozenset[str]) -> frozenset[str]:
@@ -256,9 +256,9 @@ class LeaseGate:
         except JournalBroken as fault:
             return fault if is_needed else None
         except ReconcilerError as fault:
-            return JournalBroken(f"{self._publisher.where} can't be pushed to: {fault.message}")
+            return JournalBroken(f"{self._publisher.where} can't be written to: {fault.message}")
         except Exception as fault:  # noqa: BLE001  the threads that wait for this publish must not wait for ever
-            return JournalBroken(f"{self._publisher.where} can't be pushed to: {type(fault).__name__}")
+            return JournalBroken(f"{self._publisher.where} can't be written to: {type(fault).__name__}")
         self._in_flight_there = in_flight
         return None
 
@@ -269,17 +269,17 @@ class LeaseGate:
             return 0.0
         times_s = [now_s + 0.5]  # to ask for a stop, which notifies no thread
         if waiting:
-            times_s.append(self._first_at_s + GATHER_S)
+            times_s.append(self._first_at_s + self._publisher.pace.gather_s)
         if self._results_at_s is not None:
             times_s.append(self._results_at_s)
-        if self._publisher.is_open_there:
+        if self._publisher.is_open_there and (self._unfinished or self._publisher.pace.beats_while_idle):
             times_s.append(self._publisher.began.boot_s + RENEW_AFTER_S)
         return min(times_s) - now_s
 
     @property
     def _at_once(self) -> int:
         """How many intents one publish waits for."""
-        return min(self._unfinished, MOST_AT_ONCE)
+        return min(self._unfinished, self._publisher.pace.intents_ahead)
 
 
 class MarkOncePublished:
@@ -303,62 +303,41 @@ class MarkOncePublished:
         self._marks.note(state, digest)
 
 
-class LeasedHome(Protocol[Snapshot]):
-    """A home of state on a remote, as a command sees it that waits for its turn. Each method raises `StateError`."""
-
-    @property
-    def where(self) -> str:
-        """The place of the state in words."""
-
-    @property
-    def remote(self) -> str:
-        """The remote in words."""
-
-    def fetch(self) -> Snapshot:
-        """The latest revision."""
-
-    def lease_in(self, snapshot: Snapshot) -> bytes | None:
-        """The content of the lease in that revision, or None if no command holds one."""
-
-    def has_moved(self, snapshot: Snapshot) -> bool:
-        """Whether the remote has a revision later than that one. This is quicker than `fetch`."""
-
-
 def await_turn(
-    home: LeasedHome[Snapshot],
+    remote: Remote,
     timeout_s: float,
     wait: Callable[[float], bool],
     boot_s: Callable[[], float],
     tell: Callable[[str], None],
-) -> Snapshot:
-    """The latest revision, once no other command holds the lease or the lease may be taken over.
+) -> Snapshot | None:
+    """The latest version, once no other command holds the lease or the lease may be taken over; None without one.
 
     `wait` pauses for seconds, and returns True if a stop was asked for. `boot_s` is a clock in seconds. `tell` is
     called with one sentence before the first pause. A command that renews its lease is waited for at least `timeout_s`.
     Raises `LockTaken` after that time, or on a stop.
     """
-    snapshot = home.fetch()
+    snapshot = remote.fetch()
     began_s = since_s = boot_s()
-    lease = home.lease_in(snapshot)
+    lease = _lease_in(snapshot)
     if lease is not None:
         tell(
-            f"{holder_of(lease)}, and has not ended: going on once {home.remote} has not "
-            f"moved for {TAKE_OVER_AFTER_S:g} s"
+            f"{holder_of(lease)}, and has not ended: going on once {remote.where} has not "
+            f"changed for {TAKE_OVER_AFTER_S:g} s"
         )
     while lease is not None:
         left_s = since_s + TAKE_OVER_AFTER_S - boot_s()
         if left_s <= 0:
             break
         if wait(min(POLL_S, left_s)):
-            raise _taken(lease, home.where)
-        if not home.has_moved(snapshot):
+            raise _taken(lease, remote.where)
+        if remote.version() == (snapshot and snapshot.version):
             continue
-        snapshot = home.fetch()
-        before, lease = lease, home.lease_in(snapshot)
+        snapshot = remote.fetch()
+        before, lease = lease, _lease_in(snapshot)
         if lease != before:
             since_s = boot_s()
             if lease is not None and since_s - began_s >= timeout_s:
-                raise _taken(lease, home.where)
+                raise _taken(lease, remote.where)
     return snapshot
 
 
@@ -369,6 +348,10 @@ def holder_of(lease: bytes) -> str:
         return f"{holder['who']} has been running `{holder['what']}` since {holder['since']}"
     except (ValueError, KeyError, TypeError):
         return "another command holds it"
+
+
+def _lease_in(snapshot: Snapshot | None) -> bytes | None:
+    return None if snapshot is None else snapshot.content.holder
 
 
 def _taken(lease: bytes, where: str) -> LockTaken:

@@ -197,7 +197,7 @@ def _unnoticed_rollbacks(workspace: "Workspace") -> str:
     Also "" for a user without a home folder: such a user has no place for marks, and would get the warning each time.
     """
     folder = workspace.world.state_folder
-    if workspace.home.is_on_branch or not folder:
+    if not workspace.home.path or not folder:
         return ""
     there = folder
     while not os.path.lexists(there) and os.path.dirname(there) != there:

@@ -91,5 +91,5 @@ def name_beside_state(home: "Home", manifest_path: str) -> str:
     """The beginning of the names of an engine's own files: beside the state file, or where one would be by default."""
     from reconciler.state.homes import default_state_path
 
-    state_path = default_state_path(manifest_path) if home.is_on_branch else home.url
+    state_path = home.path or default_state_path(manifest_path)
     return state_path.removesuffix(".state.json")

@@ -18,7 +18,9 @@ _LATEST = 20
 """The number of entries that a page shows of each job."""
 
 _DATE = r"\d{4}-\d{2}-\d{2}([T ].*)?"
-_SINCE = "give a date or a time in UTC, such as 2026-11-28 or 2026-11-28T14:30, or a commit"
+_DATE_ALONE = "give a date or a time in UTC, such as 2026-11-28 or 2026-11-28T14:30"
+"""The forms that --since takes where the place of the state has no revisions."""
+_SINCE = f"{_DATE_ALONE}, or a revision, such as a commit"
 """The forms that --since takes."""
 
 
@@ -69,7 +71,7 @@ def check(workspace: "Workspace") -> Checked:
     remarks = []
     if stored.unwritten:
         remarks.append("a command was killed: the next command adds to the history what the journal holds")
-    is_file = not workspace.home.is_on_branch and os.path.exists(stored.where)
+    is_file = bool(workspace.home.path) and os.path.exists(stored.where)
     if is_file and attribute(stored.where, "merge") not in (None, "union"):
         remarks.append(f"git does not merge it by lines: add `{ATTRIBUTE}` to .gitattributes")
     return Checked(len(stored.entries), faults(stored), remarks)
@@ -108,31 +110,20 @@ def _nearest(job: str, entries: Sequence[HistoryEntry]) -> str:
 
 
 def _keys_at(workspace: "Workspace", since: str) -> set[tuple[str, bool]]:
-    """The keys of the entries that the history had at a commit of its repository or branch."""
-    from reconciler.manifest.files import repository_of
+    """The keys of the entries that the history had at a revision of the place where the state lives."""
     from reconciler.state.history import read
+    from reconciler.state.port import NoRevisions
 
-    home = workspace.home
     try:
-        content = _history_at(workspace, since)
+        content = workspace.store.at(since).content
     except ReconcilerError as fault:
-        fault.message = f"--since {since} is neither a date nor a commit: {fault.message}"
-        has_commits = home.is_on_branch or repository_of(os.path.dirname(os.path.abspath(home.url)))
-        fault.hint = f"{_SINCE}; {fault.hint}" if has_commits else _SINCE
+        words, forms = ("neither a date nor a revision", _SINCE)
+        if isinstance(fault, NoRevisions):
+            words, forms = "no date", _DATE_ALONE
+        fault.message = f"--since {since} is {words}: {fault.message}"
+        fault.hint = f"{forms}; {fault.hint}"
         raise
     return {one.key for one in read(content)[0]}
-
-
-def _history_at(workspace: "Workspace", revision: str) -> bytes:
-    """The history as it was committed; b"" if there was none."""
-    if workspace.home.is_on_branch:
-        return workspace.stores.open_branch().read_history_at(revision).content
-    from reconciler.manifest.revisions import file_at
-    from reconciler.manifest.revisions import revision as revision_of
-    from reconciler.state.history import history_path
-
-    path = workspace.home.url
-    return file_at(revision_of(os.path.dirname(path), revision), os.path.basename(history_path(path))) or b""
 
 
 def _seconds(text: str) -> float:

@@ -20,12 +20,13 @@ def declared_names(workspace: "Workspace") -> Sequence[str]:
 
 
 def recorded_names(workspace: "Workspace") -> set[str]:
-    """The names of the records in a state file; none for a state on a branch, since that would take a fetch."""
+    """The names of the records in a state file; none for a state elsewhere, since that would take a fetch."""
     from reconciler.host.disk import OsDisk
     from reconciler.model.jobs import title
     from reconciler.state.loading import load
 
-    loaded = None if workspace.home.is_on_branch else load(OsDisk(), workspace.home.url, None)
+    path = workspace.home.path
+    loaded = load(OsDisk(), path, None) if path else None
     return set(map(title, loaded.state.jobs)) if loaded else set()
 
 
@@ -35,8 +36,8 @@ def endpoint_of_state(workspace: "Workspace") -> str:
     from reconciler.state.loading import load
 
     target = workspace.manifest.target
-    if workspace.home.is_on_branch:
+    if not workspace.home.path:
         return ""
-    loaded = load(OsDisk(), workspace.home.url, None)
+    loaded = load(OsDisk(), workspace.home.path, None)
     recorded = loaded.state.target if loaded else target
     return recorded.address if recorded.engine == target.engine else ""

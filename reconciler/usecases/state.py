@@ -1,6 +1,5 @@
 """`reconciler state`: look at what is recorded, and repair it. Nothing here calls the service."""
 
-import os
 from typing import TYPE_CHECKING
 
 from reconciler.model.commands import command, settling
@@ -41,39 +40,23 @@ def records(workspace: "Workspace") -> State | None:
 
 
 def show(workspace: "Workspace", job: str, revision: str = "") -> "NamedRecord":
-    """The record of a job. With a `revision`, the record as it was committed to git then.
+    """The record of a job. With a `revision`, the record as it was then.
 
     Raises `ReconcilerError` if there is no such record.
     """
     target, ids = workspace.head.target, workspace.declared_ids
-    state = _committed_state(workspace, revision) if revision else workspace.store.read(target)
+    state = _state_at(workspace, revision) if revision else workspace.store.read(target)
     return find_record(job, ids, state, workspace.world.remark)
 
 
-def _committed_state(workspace: "Workspace", revision: str) -> State:
-    """The state as it was committed. A state on a branch includes its journal.
-
-    Raises `ReconcilerError` if there was no state at the revision, or only a damaged one.
-    """
-    if workspace.home.is_on_branch:
-        stored = workspace.stores.open_branch().read_history_at(revision)
-        if stored.trouble:
-            raise StateError(f"at {revision}, {stored.trouble}", "look at another revision")
-        if stored.state is None:
-            raise ReconcilerError(f"{workspace.state_name} was not there at {revision}", "name a later revision")
-        return stored.state
-    from reconciler.manifest.revisions import file_at
-    from reconciler.manifest.revisions import revision as revision_of
-    from reconciler.state.codec import decode
-
-    path = workspace.home.url
-    content = file_at(revision_of(os.path.dirname(path), revision), os.path.basename(path))
-    if content is None:
-        raise ReconcilerError(f"{path} was not there at {revision}", f"git log -- {path} shows when it was")
-    try:
-        return decode(content, f"{revision}:{path}")
-    except StateError as fault:
-        raise StateError(fault.message, "look at another revision") from fault
+def _state_at(workspace: "Workspace", revision: str) -> State:
+    """The state as it was at a revision. Raises `ReconcilerError` if there was none then, or only a damaged one."""
+    stored = workspace.store.at(revision)
+    if stored.trouble:
+        raise StateError(f"at {revision}, {stored.trouble}", "look at another revision")
+    if stored.state is None:
+        raise ReconcilerError(f"{workspace.state_name} was not there at {revision}", "name a later revision")
+    return stored.state
 
 
 def forget(workspace: "Workspace", job: str, lock_timeout_s: float) -> "tuple[NamedRecord, str]":

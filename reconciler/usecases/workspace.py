@@ -88,12 +88,8 @@ class Workspace:
 
     @property
     def state_name(self) -> str:
-        """The path of the state file, or the full URL of the state on a branch. It tells one state from another."""
-        if not self.home.is_on_branch:
-            return self.home.url
-        from reconciler.state.backends.git_url import parse
-
-        return str(parse(self.home.url))
+        """The path of the state file, or the full URL of the state. It tells one state from another."""
+        return self.home.full_url
 
     def anchored(self) -> "Workspace":
         """The same workspace, in which symbolic links in the folder of the state file are resolved.
@@ -101,11 +97,11 @@ class Workspace:
         State and embedded sandbox then stay in one folder, even if another program switches a link.
         """
         home = self.home
-        folder = os.path.dirname(home.url) or "."
+        folder = os.path.dirname(home.path) or "."
         real = os.path.realpath(folder)
-        if home.is_on_branch or real == os.path.abspath(folder):
+        if not home.path or real == os.path.abspath(folder):
             return self
-        anchored = home._replace(url=os.path.join(real, os.path.basename(home.url)))
+        anchored = home._replace(url=os.path.join(real, os.path.basename(home.path)))
         return Workspace(self.place, self.world, files=self.files, home=anchored)
 
     @cached_property

@@ -11,8 +11,8 @@ import time
 
 from reconciler import cli
 from reconciler.host import git
-from reconciler.state import lease
-from reconciler.state.backends import publisher
+from reconciler.state import lease, publisher
+from reconciler.state.backends import git as branches
 
 _TICK_S = 0.01
 _STOPPED_S = 0.5
@@ -48,5 +48,5 @@ if __name__ == "__main__":
     if waits.pop("suspends", False):
         time.monotonic = SuspendedClock()
     for name, value in waits.items():
-        setattr(next(module for module in (git, lease, publisher) if hasattr(module, name)), name, value)
+        setattr(next(module for module in (git, lease, publisher, branches) if hasattr(module, name)), name, value)
     cli.main()

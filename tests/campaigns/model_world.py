@@ -38,10 +38,9 @@ from reconciler.model.errors import ExitCode, LockTaken, ReconcilerError
 from reconciler.model.jobs import Config, Job, Record, State, Target, Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import ActionKind, Plan
-from reconciler.state import writer
-from reconciler.state.backends import file_lock
-from reconciler.state.backends.file import FileStore
-from reconciler.state.backends.file_lock import FileContext
+from reconciler.state import file_lock, writer
+from reconciler.state.file_lock import FileContext
+from reconciler.state.file_store import FileStore
 from reconciler.state.homes import CheckedStore, Home
 from reconciler.state.journal import decode
 from reconciler.usecases import state as state_commands

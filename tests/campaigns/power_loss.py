@@ -46,8 +46,8 @@ from reconciler.model.history import Details
 from reconciler.model.jobs import Desired, Doubt, Evidence, Job, OnConfigChange, Record, Status, Target, Verb
 from reconciler.model.plan import ActionKind
 from reconciler.state import history, journal, session, writer
-from reconciler.state.backends.file import FileStore
-from reconciler.state.backends.file_lock import FileContext
+from reconciler.state.file_lock import FileContext
+from reconciler.state.file_store import FileStore
 from reconciler.state.journal import JournalBroken
 from reconciler.state.session import Session
 from reconciler.usecases.apply import Applied, apply

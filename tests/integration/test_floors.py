@@ -102,10 +102,10 @@ ALLOWED = [
     ("views/html.py", r"http-equiv", "an attribute of HTML"),
     ("views/sarif.py", r"https://(docs\.oasis-open\.org|json\.schemastore\.org)/", "the ids of a format's schema"),
     ("manifest/scalars.py", r"https://yaml\.org/", "the sources of rules"),
-    ("state/homes.py", r"https\?|git\+https://", "git remotes"),
+    ("state/registry.py", r"git\+https://", "git remotes"),
     ("state/backends/git_settings.py", r"\(http\|credential", "settings of git"),
     ("state/backends/git_commands.py", r"https:ssh:file:http:git", "protocols of git"),
-    ("state/backends/git_url.py", r"https?://|http\.extraHeader|\"https?\"", "git remotes"),
+    ("state/backends/git_url.py", r"https?://|https\?|http\.extraHeader|\"https?\"", "git remotes"),
 ]
 
 

@@ -19,8 +19,8 @@ from reconciler.manifest.schema import schema_text
 from reconciler.model.history import Details, Origin
 from reconciler.model.jobs import Desired, Doubt, Record, Target, Verb
 from reconciler.state import history
-from reconciler.state.backends.file import FileStore
-from reconciler.state.backends.file_lock import FileContext
+from reconciler.state.file_lock import FileContext
+from reconciler.state.file_store import FileStore
 from reconciler.state.journal import JournalBroken
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")

@@ -20,8 +20,8 @@ from reconciler.model.plan import Plan, Request
 from reconciler.model.steps import Step
 from reconciler.rules.actions import make_plan
 from reconciler.rules.matching import Subject, match_records
-from reconciler.state.backends.file import FileStore
-from reconciler.state.backends.file_lock import FileContext
+from reconciler.state.file_lock import FileContext
+from reconciler.state.file_store import FileStore
 from reconciler.state.session import Session
 
 TARGET = Target("bytenite", "http://127.0.0.1/v1/customer")

@@ -14,21 +14,23 @@ of the new commit, unless that commit changed the state or the manifest.
 
 import os
 import shlex
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import NamedTuple
 
-from reconciler.host.disk import Disk
+from reconciler.host.disk import Disk, OsDisk
 from reconciler.host.git import GitResult
 from reconciler.model.errors import StateError, Usage
-from reconciler.state.backends.git_commands import Denied, Unreachable, error_text, remote_environment, run_git
+from reconciler.state.backends.git_commands import error_text, remote_environment, run_git
 from reconciler.state.backends.git_objects import Author, blob_ids, tree_arguments
-from reconciler.state.backends.git_settings import top_of_checkout
-from reconciler.state.backends.git_url import is_branch_name
-from reconciler.state.backends.repository import Moved, Repository
+from reconciler.state.backends.git_settings import author_of, settings_of_checkout, top_of_checkout, url_of_remote
+from reconciler.state.backends.git_url import is_branch_name, is_path
+from reconciler.state.backends.repository import Repository
 from reconciler.state.history import history_path
 from reconciler.state.journal import journal_path
+from reconciler.state.port import Denied, Moved, Surroundings, Unreachable
 
 _PUSHES = 10
 """The number of tries for a push that other pushes overtake."""
@@ -331,6 +333,36 @@ class Checkout:
 
     def _git(self, folder: str, *arguments: str, stdin: bytes = b"") -> GitResult:
         return run_git(["-C", folder, *arguments], self._env, stdin)
+
+
+def open_checkout(path: str, manifest: Sequence[str], to: PushTo, surroundings: Surroundings) -> Checkout:
+    """The files of the state at `path`, with git's settings of the checkout that they lie in."""
+    env, folder = surroundings.env, os.path.dirname(path) or "."
+
+    def open_repository(branch: str) -> Repository:
+        remote = url_of_remote(to.remote, folder, env)
+        if is_path(remote):
+            remote = os.path.join(top_of_checkout(folder, env), remote)
+        return Repository(
+            surroundings.cache_folder,
+            remote,
+            branch,
+            env=env,
+            settings=settings_of_checkout(folder, env),
+            wait=surroundings.wait,
+            trees_alone=True,
+        )
+
+    return Checkout(
+        path,
+        manifest,
+        to,
+        disk=OsDisk(),
+        env=env,
+        open_repository=open_repository,
+        author=lambda: author_of(surroundings.person(), folder, env),
+        pause=time.sleep,
+    )
 
 
 def _manifest_files(files: Mapping[str, str]) -> Mapping[str, str]:

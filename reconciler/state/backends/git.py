@@ -1,205 +1,264 @@
 """State on a branch of its own of the team's git remote.
 
-The state, the journal and the history are files of the branch. A push is a compare-and-swap: it names the commit that
-it follows, and the remote accepts it only if the branch is still there. `reconciler.state.lease` says why nothing runs
-twice, and nothing is lost.
+The state, the journal, the history and the lease are files of the branch. A push is a compare-and-swap: it names the
+commit that it follows, and the remote accepts it only if the branch is still there. Several states may share a branch.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+import os
+from collections.abc import Callable, Mapping
 
-from reconciler.host.clocks import Clocks
-from reconciler.host.disk import OsDisk
-from reconciler.host.lock import locked
-from reconciler.host.user_folders import NoOwnFolder
-from reconciler.model.errors import StateError
-from reconciler.model.jobs import State, Target
-from reconciler.state.backends.branch_disk import BranchDisk, BranchLock, lock_path
-from reconciler.state.backends.file import FileStore
-from reconciler.state.backends.file_lock import FileContext
-from reconciler.state.backends.git_commands import Unreachable
-from reconciler.state.backends.git_objects import Author
-from reconciler.state.backends.git_url import BranchUrl
-from reconciler.state.backends.publisher import BranchPublisher, KnownTip, Work
-from reconciler.state.backends.repository import Repository
-from reconciler.state.history import StoredHistory
-from reconciler.state.journal import JournalBroken
-from reconciler.state.lease import LeaseGate, MarkOncePublished, await_turn
-from reconciler.state.loading import OtherTarget
-from reconciler.state.marks import HighWaterMarks
-from reconciler.state.session import Session
+from reconciler.model.errors import Refused, StateError
+from reconciler.state.backends.git_objects import Author, TreeEntry
+from reconciler.state.backends.git_settings import author_of, settings_of_checkout, url_of_remote
+from reconciler.state.backends.git_url import SCHEME, BranchUrl, fault_of, is_path, parse
+from reconciler.state.backends.repository import Remade, Repository
+from reconciler.state.file_store import refuse_shared_history
+from reconciler.state.history import history_path
+from reconciler.state.journal import journal_path
+from reconciler.state.leased_store import LeasedStore
+from reconciler.state.port import (
+    Advice,
+    Append,
+    Content,
+    Fold,
+    Hold,
+    Leave,
+    Note,
+    Pace,
+    Page,
+    Snapshot,
+    Store,
+    Surroundings,
+    Write,
+)
+
+GATHER_S = 5.0
+"""No intent waits longer than this for other intents that go with the same push."""
+
+MOST_AT_ONCE = 256
+"""The largest number of actions under way at once, and so of intents in one push."""
+
+_ADVICE = Advice(
+    version="commit",
+    damaged="put a sound commit on top of that branch (git log shows what was there, git revert makes one)",
+    rolled_back="push that commit to the branch again, from a clone that has it",
+)
 
 
-class Means(NamedTuple):
-    """What a store on a branch needs from its environment, in addition to a `FileContext`.
+class GitRemote:
+    """A `Remote` on a branch of a git remote: a version is a commit, and a write is a push of one commit."""
 
-    `author` says who commits, and is called when there is something to commit. `tell` is called with a sentence for
-    the person who waits. `folder` is the folder for local locks and marks. `clocks` measure the age of a push.
-    """
-
-    repository: Repository
-    author: Callable[[], Author]
-    tell: Callable[[str], None]
-    folder: str
-    clocks: Clocks = Clocks()
-
-
-class BranchStore:
-    """A `Store` on a branch of a git remote."""
-
-    def __init__(self, url: BranchUrl, means: Means, context: FileContext) -> None:
-        """The disk of the `context` is not used: the files are on the branch."""
-        self._path = url.path
-        self._means = means
-        self._context = context
-        self._repository = means.repository
-        self._known = KnownTip(means.folder, f"{url.remote}#{url.branch}")
-        self._branch = _Branch(means.repository, url.path)
+    def __init__(self, repository: Repository, path: str, author: Callable[[], Author]) -> None:
+        """`path` is the path of the state file in the branch. `author` is called when there is something to commit."""
+        self._repository = repository
+        self._path = path
+        self._author = author
+        self._files = _Files(repository, None, path)
+        """The files of the commit that was fetched or pushed last."""
 
     @property
     def where(self) -> str:
         """The path of the state and the branch, in words."""
-        return self._branch.where
-
-    def read(self, target: Target) -> State | None:
-        """See `Store.read`. Raises `StateError` if the branch was rewritten."""
-        with self._wording():
-            disk = self._branch.fetch()
-            remarks = self._rewritten(disk.tip)
-            if remarks:
-                raise _refusal(remarks[0])
-            return self._files(disk).read(target)
-
-    @contextmanager
-    def open(self, target: Target, what: str, timeout_s: float) -> Iterator[Session]:
-        """See `Store.open`. An intent is on the branch when `Session.intend` returns."""
-        with self._opened(what, timeout_s) as (publisher, _), ExitStack() as stack:
-            with self._wording():
-                session = stack.enter_context(self._files(publisher.disk, publisher).open(target, what, timeout_s))
-            yield session
-
-    def accept(self, target: Target, timeout_s: float, *, has_moved: bool = False) -> tuple[State, list[str]]:
-        """See `Store.accept`. A branch that was rewritten is accepted as well."""
-        with self._opened("state accept", timeout_s, takes_rewritten=True) as (publisher, rewritten):
-            with self._wording():
-                files = self._files(publisher.disk, publisher)
-                accepted, remarks = files.accept(target, timeout_s, has_moved=has_moved)
-            publisher.publish(is_open=False)
-            self._known.note(publisher.tip)
-        return accepted, [*rewritten, *remarks]
-
-    def read_history(self) -> StoredHistory:
-        """See `Store.read_history`."""
-        return self._files(self._branch.fetch()).read_history()
-
-    def read_history_at(self, name: str) -> StoredHistory:
-        """The history and the state at a revision of the branch. Raises as `Repository.revision` does."""
-        return self._files(BranchDisk(self._repository, self._repository.revision(name), self._path)).read_history()
-
-    def put(self, state: State, target: Target, timeout_s: float) -> bool:
-        """See `Store.put`."""
-        with self._opened("state push", timeout_s) as (publisher, _):
-            with self._wording():
-                changed = self._files(publisher.disk, publisher).put(state, target, timeout_s)
-            publisher.publish(is_open=False)
-        return changed
-
-    @contextmanager
-    def _opened(
-        self, what: str, timeout_s: float, *, takes_rewritten: bool = False
-    ) -> Iterator[tuple[BranchPublisher, list[str]]]:
-        """Hold the lock among the commands of this machine, and wait for the turn on the branch.
-
-        Yields a publisher, and a sentence if the branch was rewritten, which is refused unless `takes_rewritten`.
-        """
-        context, means = self._context, self._means
-        work = Work(context.who, what, context.now(), "", self._path)
-        holder = {"who": work.who, "what": work.what, "since": work.since}
-        with locked(self._known.lock_path, holder, timeout_s, context.wait):
-            disk = await_turn(self._branch, timeout_s, context.wait, means.clocks.boot_s, means.tell)
-            remarks = self._rewritten(disk.tip)
-            if remarks and not takes_rewritten:
-                raise _refusal(remarks[0])
-            publisher = BranchPublisher(
-                self._repository,
-                means.author,
-                disk,
-                work._replace(nonce=context.new_lineage()),
-                mark=MarkOncePublished(self._marks()),
-                known=self._known,
-                clocks=means.clocks,
-                wait=context.wait,
-            )
-            yield publisher, remarks
-
-    def _rewritten(self, tip: str | None) -> list[str]:
-        """A sentence if `tip` does not follow the commit that this machine knew last, else nothing."""
-        known = self._known.read()
-        if not known or known == tip or (tip is not None and self._repository.holds(known)):
-            return []
-        what = "is gone" if tip is None else "was rewritten"
-        return [f"{self._repository.where} {what}: it does not hold commit {known}, which was seen from here before"]
-
-    def _marks(self) -> HighWaterMarks:
-        return HighWaterMarks(OsDisk(), self._context.marks_folder)
-
-    def _files(self, disk: BranchDisk, publisher: BranchPublisher | None = None) -> FileStore:
-        """The files of the branch as a store. Without a `publisher` they can only be read."""
-        return FileStore(
-            self._path,
-            self._context._replace(disk=disk),
-            lock=BranchLock(disk, self._path),
-            marks=self._marks(),
-            note=publisher.mark.note if publisher else None,
-            gate=(lambda writer: LeaseGate(publisher, writer.failure, lambda: writer.records.in_flight))
-            if publisher
-            else None,
-        )
-
-    @contextmanager
-    def _wording(self) -> Iterator[None]:
-        """Let an error of the files name the branch, and say what can be done about it there."""
-        try:
-            yield
-        except (JournalBroken, NoOwnFolder, OtherTarget, Unreachable):
-            raise
-        except StateError as fault:
-            raise StateError(
-                f"{fault.message} ({self._repository.where})",
-                "put a sound commit on top of that branch (git log shows what was there, git revert makes one), or "
-                "look it through and accept it as it is: `reconciler state accept`",
-            ) from fault
-
-
-class _Branch:
-    """A branch with a state at `path`, as a `LeasedHome`."""
-
-    def __init__(self, repository: Repository, path: str) -> None:
-        self._repository = repository
-        self._path = path
-
-    @property
-    def where(self) -> str:
         return f"{self._path} on {self._repository.where}"
 
     @property
-    def remote(self) -> str:
-        return self._repository.where
+    def pace(self) -> Pace:
+        """See `Remote.pace`."""
+        return Pace(MOST_AT_ONCE, GATHER_S)
 
-    def fetch(self) -> BranchDisk:
-        return BranchDisk(self._repository, self._repository.fetch(), self._path)
+    @property
+    def advice(self) -> Advice:
+        """See `Remote.advice`."""
+        return _ADVICE
 
-    def lease_in(self, snapshot: BranchDisk) -> bytes | None:
-        return snapshot.read(lock_path(self._path))
+    def version(self) -> str | None:
+        """See `Remote.version`."""
+        return self._repository.tip()
 
-    def has_moved(self, snapshot: BranchDisk) -> bool:
-        return self._repository.tip() != snapshot.tip
+    def fetch(self) -> Snapshot | None:
+        """See `Remote.fetch`. Raises `Refused` if the branch has a folder in place of a file, or the other way round.
+
+        Raises `StateError` for anything else in place of a file, such as a link.
+        """
+        tip = self._repository.fetch()
+        if tip is None:
+            return None
+        self._files = self._at(tip)
+        return self._files.snapshot(tip)
+
+    def publish(self, base: str | None, write: Write, note: Note) -> str:
+        """See `Remote.publish`. All files of other states stay as they are."""
+        before = self._at(base)
+        changes = before.changes(write)
+        is_open = not isinstance(write, Leave) and write.holder is not None
+        stage = f"{note.what}, under way" if is_open else note.what
+        message = f"reconciler {stage} [skip ci]\n\n{self._path} by {note.who} since {note.since}\n"
+        while True:
+            commit = self._repository.commit(base, changes, message, self._author())
+            try:
+                self._repository.push(commit, base)
+            except Remade:
+                continue
+            self._files = before.with_changes(commit, changes)
+            return commit
+
+    def follows(self, version: str) -> bool:
+        """See `Remote.follows`."""
+        return self._repository.holds(version)
+
+    def author_of(self, version: str) -> str:
+        """The author and the message of a commit."""
+        return self._repository.message(version)
+
+    def past(self, version: str, after: str | None, limit: int) -> Page:
+        """See `Remote.past`. `after` is a place in the file of the history, in bytes."""
+        content = self._at(version).read(history_path(self._path)) or b""
+        begin = end = int(after or 0)
+        for _ in range(limit):
+            end = content.find(b"\n", end) + 1 or len(content)
+            if end == len(content):
+                break
+        return Page(content[begin:end], str(end) if end < len(content) else None)
+
+    def at(self, revision: str) -> Snapshot:
+        """See `Remote.at`. A revision is a commit of the branch, as `Repository.revision` takes it."""
+        commit = self._repository.revision(revision)
+        self._files = self._at(commit)
+        return self._files.snapshot(commit)
+
+    def probe(self) -> None:
+        """Do nothing: every git server compares and sets a branch in one step."""
+
+    def _at(self, commit: str | None) -> "_Files":
+        return self._files if commit == self._files.commit else _Files(self._repository, commit, self._path)
 
 
-def _refusal(why: str) -> StateError:
-    return StateError(
-        why,
-        "push that commit to the branch again, from a clone that has it; or, if the branch is meant to be as it is, "
-        "look it through and accept it: `reconciler state accept`",
+class _Files:
+    """The files of one state at one commit. Their content is read when it is first needed, and kept."""
+
+    def __init__(self, repository: Repository, commit: str | None, path: str) -> None:
+        """Without a commit there are no files. Raises `Refused` if a folder of the path is a file at that commit."""
+        if commit is not None and (file := repository.file_above(commit, path)):
+            raise _clash(path, file, "file", repository.where)
+        self.commit = commit
+        self._repository = repository
+        self._path = path
+        self._entries = {} if commit is None else repository.entries(commit, os.path.dirname(path))
+        self._known: dict[str, bytes | None] = {}
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a file in the folder of the state. Raises `Refused` for a folder, `StateError` for a link."""
+        if path not in self._known:
+            entry = self._entry(path)
+            self._known[path] = None if entry is None else self._repository.content(entry.id)
+        return self._known[path]
+
+    def snapshot(self, commit: str) -> Snapshot:
+        """The content of these files. Raises `Refused` if another state would share the history."""
+        refuse_shared_history(self._path, self.read)
+        path = self._path
+        content = Content(
+            state=self.read(path),
+            journal=self.read(journal_path(path)),
+            holder=self.read(_lock_path(path)),
+            history_bytes=self._size_bytes(history_path(path)),
+        )
+        return Snapshot(commit, content)
+
+    def changes(self, write: Write) -> Mapping[str, bytes | None]:
+        """The files that a write changes: the new content, or None for a file to remove."""
+        path, journal, lock = self._path, journal_path(self._path), _lock_path(self._path)
+        before = self.read(journal)
+        match write:
+            case Append(holder, keep_bytes, content):
+                return {journal: (before or b"")[:keep_bytes] + content, lock: holder}
+            case Hold(holder):
+                return {lock: holder}
+            case Leave():
+                return {lock: None}
+            case Fold(holder, state, new_journal, lines):
+                found: dict[str, bytes | None] = {}
+                if holder is not None or self.read(lock) is not None:
+                    found[lock] = holder
+                if state is not None:
+                    found[path] = state
+                if new_journal != before:
+                    found[journal] = new_journal
+                if lines:
+                    history = history_path(path)
+                    found[history] = (self.read(history) or b"") + lines
+                return found
+
+    def with_changes(self, commit: str, changes: Mapping[str, bytes | None]) -> "_Files":
+        """The files at the commit that has these changes."""
+        after = _Files(self._repository, None, self._path)
+        after.commit, after._entries = commit, self._entries
+        after._known = {**self._known, **changes}
+        return after
+
+    def _size_bytes(self, path: str) -> int:
+        if path in self._known:
+            return len(self._known[path] or b"")
+        entry = self._entry(path)
+        return 0 if entry is None else int(entry.size_bytes)
+
+    def _entry(self, path: str) -> TreeEntry | None:
+        entry = self._entries.get(path)
+        if entry is not None and entry.type == "tree":
+            raise _clash(path, path, "folder", self._repository.where)
+        if entry is not None and entry.mode not in ("100644", "100755"):
+            raise StateError(f"{path} is no regular file", "remove it from the branch, or name another --state")
+        return entry
+
+
+class GitPlugin:
+    """The `StatePlugin` for `git+REMOTE[#[BRANCH][:PATH]]`."""
+
+    prefix = SCHEME
+
+    def fault_of(self, url: str) -> tuple[str, str] | None:
+        """See `StatePlugin.fault_of`."""
+        return fault_of(url)
+
+    def full_url(self, url: str) -> str:
+        """See `StatePlugin.full_url`."""
+        return str(parse(url))
+
+    def open(self, url: str, surroundings: Surroundings) -> Store:
+        """See `StatePlugin.open`."""
+        around, named = surroundings, parse(url)
+        remote = url_of_remote(named.remote, around.checkout, around.env) if named.is_name else named.remote
+        if is_path(remote):
+            remote = os.path.abspath(os.path.join(around.folder, remote))
+        return store_on(named._replace(remote=remote), surroundings)
+
+
+def store_on(url: BranchUrl, surroundings: Surroundings) -> LeasedStore:
+    """The store on a branch, whose remote is a URL or an absolute path."""
+    around = surroundings
+    repository = Repository(
+        around.cache_folder,
+        url.remote,
+        url.branch,
+        env=around.env,
+        settings=settings_of_checkout(around.checkout, around.env),
+        wait=around.wait,
+    )
+    remote = GitRemote(repository, url.path, lambda: author_of(around.person(), around.checkout, around.env))
+    return LeasedStore(remote, surroundings, url.path)
+
+
+PLUGIN = GitPlugin()
+
+
+def _lock_path(path: str) -> str:
+    """The path of the lease of a state file."""
+    return f"{path}.lock"
+
+
+def _clash(path: str, there: str, kind: str, where: str) -> Refused:
+    """The error for a path that a branch can't have, because `there` is a file or a folder (`kind`) on it."""
+    return Refused(
+        f"{path} can't be on {where}: {there} is a {kind} there, and git has no file and folder of one name",
+        "name another path with --state; what is there belongs to another state, as it seems",
     )

@@ -6,20 +6,13 @@ from reconciler.host import git
 from reconciler.host.git import GitResult
 from reconciler.model.errors import StateError
 from reconciler.state.backends.git_url import without_userinfo
+from reconciler.state.port import Unreachable
 
 _ERROR_BYTES = 4096
 """How much of the end of git's stderr `error_text` reads."""
 
 _ERROR_CHARACTERS = 600
 """How long the result of `error_text` may be."""
-
-
-class Unreachable(StateError):
-    """A git command failed: the remote does not exist, refuses access, or did not answer in time."""
-
-
-class Denied(Unreachable):
-    """The remote refused a push by a rule, so the same push would be refused again."""
 
 
 class Exhausted(Unreachable):

@@ -14,20 +14,25 @@ class Author(NamedTuple):
 
 
 class TreeEntry(NamedTuple):
-    """One entry of a tree: its mode in octal digits, its type ("blob", "tree" or "commit") and its object id."""
+    """One entry of a tree: its mode in octal digits, its type ("blob", "tree" or "commit"), its object id and its size.
+
+    The size is in bytes, "-" for what is no file, and "" in a recursive listing.
+    """
 
     mode: str
     type: str
     id: str
+    size_bytes: str = ""
 
 
 def tree_arguments(commit: str, paths: Sequence[str], *, is_recursive: bool) -> Sequence[str]:
     """The arguments of the git command that lists these paths of a commit; the path "" is the root.
 
-    A recursive listing holds the files below a folder, and a flat one holds the folder itself.
+    A recursive listing holds the files below a folder. A flat one holds the folder itself, and the sizes of files; so
+    git must have their content.
     """
-    recursion = ("-r",) if is_recursive else ()
-    return ("ls-tree", *recursion, "-z", "--full-tree", commit, *(["--", *paths] if all(paths) else []))
+    form = "-r" if is_recursive else "-l"
+    return ("ls-tree", form, "-z", "--full-tree", commit, *(["--", *paths] if all(paths) else []))
 
 
 def tree_entries(output: bytes) -> Mapping[str, TreeEntry]:

@@ -7,10 +7,12 @@ of the checkout. BRANCH is `reconciler-state` by default, and PATH is `jobs.stat
 the working directory.
 """
 
+import os
 import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from reconciler.manifest.files import repository_of
 from reconciler.model.errors import Usage
 
 SCHEME = "git+"
@@ -22,6 +24,8 @@ _FORM = "write --state 'git+REMOTE#BRANCH:PATH', such as git+https://host/org/re
 _USE_A_HELPER = "leave them out: git asks its credential helpers, an ssh agent, or http.extraHeader of its config"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _USERINFO = re.compile(r"://[^/\s'\"@]*@|://[^/\s'\"]*:[^/\s'\"]*@")
+_REMOTE_FORM = re.compile(r"(https?|ssh|git)://|[\w.-]+@[\w.-]+:|.+\.git$")
+"""The forms of a remote that no path of a state file has."""
 _BAD_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/.]|/\.|[/.]$|\.lock(/|$)|^@$|^HEAD$")
 """What git-check-ref-format(1) forbids in the name of a branch."""
 _BAD_PATH = re.compile(r"[\x00-\x1f\x7f]|^[-/]|/$|//|(^|/)\.\.?(/|$)|(^|/)\.git(/|$)", re.IGNORECASE)
@@ -64,6 +68,36 @@ def _parts(url: str) -> BranchUrl:
 def is_branch_name(name: str) -> bool:
     """Whether git accepts the name for a branch."""
     return bool(name) and not _BAD_BRANCH.search(name)
+
+
+def is_path(remote: str) -> bool:
+    """Whether a remote is a path, and neither a URL nor HOST:PATH."""
+    return "://" not in remote and ":" not in remote.partition("/")[0]
+
+
+def url_meant(path: str, folder: str, checkout: str) -> str:
+    """The URL of a branch that a path of a state looks like, which lacks `git+`; "" for any other path.
+
+    A relative path is relative to `folder`. A path such as ./origin is always a file.
+    """
+    remote, hash_sign, place = path.partition("#")
+    if path.startswith(("/", "./", "../", "file:")) or os.path.lexists(os.path.join(folder, path)):
+        return ""
+    names_branch = bool(hash_sign) and (":" in place or not path.endswith(".json"))
+    is_remote = names_branch or _REMOTE_FORM.match(remote) or remote in _remotes_of(checkout)
+    return f"{SCHEME}{path}" if is_remote and fault_of(f"{SCHEME}{path}") is None else ""
+
+
+def _remotes_of(checkout: str) -> list[str]:
+    """The names of the remotes in the configuration of a git repository; none outside of a repository."""
+    root = repository_of(checkout)
+    if root is None:
+        return []
+    try:
+        with open(os.path.join(root, ".git", "config"), encoding="utf-8", errors="replace") as file:
+            return re.findall(r'^\s*\[remote "(.+)"\]', file.read(), re.MULTILINE)
+    except OSError:  # in a worktree, where .git is a file
+        return []
 
 
 def without_userinfo(text: str) -> str:

@@ -17,14 +17,7 @@ from reconciler.host.lock import locked
 from reconciler.host.user_folders import make_own_folder
 from reconciler.model.digests import sha256
 from reconciler.model.errors import StateError
-from reconciler.state.backends.git_commands import (
-    Denied,
-    Exhausted,
-    Unreachable,
-    error_text,
-    remote_environment,
-    run_git,
-)
+from reconciler.state.backends.git_commands import Exhausted, error_text, remote_environment, run_git
 from reconciler.state.backends.git_objects import (
     Author,
     TreeEntry,
@@ -34,6 +27,7 @@ from reconciler.state.backends.git_objects import (
     tree_entries,
 )
 from reconciler.state.backends.git_url import without_userinfo
+from reconciler.state.port import Denied, Moved, Unreachable
 
 _TIP = "refs/reconciler/tip"
 """The reference, in the private repository, to the branch's last commit that was fetched or pushed."""
@@ -69,10 +63,6 @@ class _OtherHash(Unreachable):
     def __init__(self, remote: str, fault: Unreachable) -> None:
         super().__init__(fault.message, fault.hint)
         self.remote = remote
-
-
-class Moved(Exception):
-    """The branch is not at the expected commit, because someone else pushed."""
 
 
 class Remade(Moved):
@@ -180,7 +170,7 @@ class Repository:
     # --- reading a commit ----------------------------------------------------------------------------------------
 
     def entries(self, commit: str, folder: str) -> Mapping[str, TreeEntry]:
-        """The files and folders directly in a folder of a commit, by path; the folder "" is the root."""
+        """The files and folders directly in a folder of a commit, by path, with sizes; the folder "" is the root."""
         return self._entries(commit, [f"{folder}/"] if folder else [""])
 
     def files(self, commit: str, paths: Sequence[str]) -> Mapping[str, str]:

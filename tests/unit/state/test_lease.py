@@ -3,10 +3,12 @@
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 
 import pytest
 
+from directory_home import DirectoryRemote
 from in_process import TARGET
 from lossy_disk import SCRIBE, LossyDisk
 from reconciler.host.clocks import Clocks, Instant
@@ -15,6 +17,7 @@ from reconciler.model.jobs import Desired, Doubt, Record, State, Verb
 from reconciler.state import lease
 from reconciler.state.journal import JournalBroken, Overtaken
 from reconciler.state.lease import LeaseGate, Unpublished, await_turn
+from reconciler.state.port import Hold, Leave, Note, Pace
 from reconciler.state.records import Call, Records
 from reconciler.state.session import Session
 from reconciler.state.writer import Writer
@@ -24,6 +27,7 @@ class Remote:
     """A `Publisher` in memory. `failing` makes the error of the next publishes, `takes_s` is how long each takes."""
 
     where = "jobs.state.json on a remote"
+    pace = Pace()
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -34,6 +38,7 @@ class Remote:
         self.clocks = Clocks(lambda: self.now_s, lambda: self.now_s)
         self.began = Instant(float("-inf"), float("-inf"))
         self.is_open_there = False
+        self.renewed: Callable[[], object] = lambda: None
 
     def stopped(self) -> bool:
         return self.is_stopped
@@ -45,6 +50,7 @@ class Remote:
             raise self.failing()
         self.published.append(is_open)
         self.began, self.is_open_there = began, is_open
+        self.renewed()
 
 
 @pytest.fixture
@@ -130,29 +136,47 @@ def test_a_stop_lets_no_call_follow_and_is_no_fault(session: Session, remote: Re
     assert not remote.published[-1]
 
 
-class Home:
-    """A `LeasedHome` whose lease changes with each look, until the looks are used up."""
+@pytest.mark.parametrize("beats", [True, False])
+def test_a_command_that_has_nothing_under_way_renews_its_lease_only_where_it_beats_while_idle(
+    session: Session, remote: Remote, beats: bool
+) -> None:
+    remote.pace = Pace(beats_while_idle=beats)
+    intended(session, "a")
+    renewed = threading.Event()
+    before, remote.renewed = len(remote.published), renewed.set
+    remote.now_s += lease.RENEW_AFTER_S + lease.RESULTS_AFTER_S
+    assert renewed.wait(10), "the results of the step are not published"
+    renewed.clear()
+    remote.now_s += lease.RENEW_AFTER_S
+    assert renewed.wait(10 if beats else 1.2) is beats
+    assert len(remote.published) == before + 1 + beats
+    remote.renewed = lambda: None
 
-    where, remote = "jobs.state.json on a remote", "a remote"
 
-    def __init__(self, *leases: bytes | None) -> None:
+class Watched(DirectoryRemote):
+    """A remote whose lease changes with each look, until the leases are used up."""
+
+    def __init__(self, folder: Path, *leases: bytes | None) -> None:
+        super().__init__(str(folder))
         self._leases = list(leases)
+        self._next()
 
-    def fetch(self) -> bytes | None:
-        return self._leases.pop(0)
+    def version(self) -> str | None:
+        self._next()
+        return super().version()
 
-    def lease_in(self, snapshot: bytes | None) -> bytes | None:
-        return snapshot
-
-    def has_moved(self, snapshot: bytes | None) -> bool:
-        return bool(self._leases)
+    def _next(self) -> None:
+        if self._leases:
+            lease = self._leases.pop(0)
+            base = super().version()
+            self.publish(base, Leave() if lease is None else Hold(lease), Note("ada", "apply", "now"))
 
 
 @pytest.mark.parametrize(
     ("leases", "waits_s"), [((None,), 0.0), ((b"1", None), lease.POLL_S), ((b"1",), lease.TAKE_OVER_AFTER_S)]
 )
 def test_a_turn_comes_once_a_lease_is_gone_or_has_not_changed_for_long(
-    leases: tuple[bytes | None, ...], waits_s: float
+    tmp_path: Path, leases: tuple[bytes | None, ...], waits_s: float
 ) -> None:
     clock = Remote()
 
@@ -161,13 +185,13 @@ def test_a_turn_comes_once_a_lease_is_gone_or_has_not_changed_for_long(
         return False
 
     said: list[str] = []
-    await_turn(Home(*leases), 0.0, wait, clock.clocks.boot_s, said.append)
+    await_turn(Watched(tmp_path, *leases), 0.0, wait, clock.clocks.boot_s, said.append)
     assert (clock.now_s - 1000.0, len(said)) == (waits_s, leases[0] is not None)
 
 
-def test_a_lease_that_is_renewed_is_not_taken_over() -> None:
+def test_a_lease_that_is_renewed_is_not_taken_over(tmp_path: Path) -> None:
     with pytest.raises(LockTaken, match="another command holds it"):
-        await_turn(Home(b"1", b"2", b"3"), 0.0, lambda s: False, Remote().clocks.boot_s, lambda text: None)
+        await_turn(Watched(tmp_path, b"1", b"2", b"3"), 0.0, lambda s: False, Remote().clocks.boot_s, lambda text: None)
 
 
 def test_calls_in_flight_are_read_while_other_threads_add_more() -> None:

@@ -19,8 +19,8 @@ from reconciler.model.errors import LockTaken, StateError
 from reconciler.model.history import Details
 from reconciler.model.jobs import Desired, Doubt, Evidence, Record, State, Status, Target, Verb
 from reconciler.state import codec
-from reconciler.state.backends.file import FileStore
-from reconciler.state.backends.file_lock import FileContext
+from reconciler.state.file_lock import FileContext
+from reconciler.state.file_store import FileStore
 from reconciler.state.journal import Displaced, Journal, JournalBroken, JournalDamaged, Overtaken, decode, encode_entry
 from reconciler.state.lease import Unpublished
 from reconciler.state.session import Session

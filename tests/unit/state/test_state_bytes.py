@@ -16,8 +16,8 @@ from reconciler.model.errors import StateError
 from reconciler.model.jobs import Desired, Doubt, Evidence, Record, State, Status, Target, Verb
 from reconciler.state import codec
 from reconciler.state import journal as journals
-from reconciler.state.backends.file import FileStore
-from reconciler.state.backends.file_lock import FileContext
+from reconciler.state.file_lock import FileContext
+from reconciler.state.file_store import FileStore
 from reconciler.state.loading import load
 from reconciler.state.replay import LoadedState
 from reconciler.state.session import Session

@@ -3,25 +3,23 @@
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+import directory_home
 from git_crash import git
 from in_process import TARGET
 from reconciler.host import clocks
 from reconciler.host.clocks import Clocks, Instant
-from reconciler.host.disk import OsDisk
 from reconciler.model.jobs import Desired, Doubt, Record, Verb
 from reconciler.state import lease
-from reconciler.state.backends.file_lock import FileContext
-from reconciler.state.backends.git import BranchStore, Means
-from reconciler.state.backends.git_objects import Author
-from reconciler.state.backends.git_url import parse
-from reconciler.state.backends.repository import Repository
 from reconciler.state.journal import Overtaken
+from reconciler.state.port import StatePlugin, Surroundings
+from reconciler.state.registry import plugin_of
 from reconciler.state.session import Session
 
 
@@ -31,21 +29,26 @@ class Machine:
     With each wait the wall clock goes ahead by `ahead_s`.
     """
 
-    def __init__(self, folder: Path, remote: Path) -> None:
+    def __init__(self, folder: Path, remote: "Place") -> None:
         self.boot_s = 1000.0
         self.wall_s = 1_800_000_000.0
         self.ahead_s = self.waited_s = 0.0
         folder.mkdir()
-        env = {"PATH": os.environ["PATH"], "HOME": str(folder)}
-        repository = Repository(
-            str(folder / "cache"), f"file://{remote}", "state", env=env, settings=[], wait=lambda s: False
+        around = Surroundings(
+            env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+            folder=str(folder),
+            checkout=str(folder),
+            marks_folder=str(folder / "marks"),
+            cache_folder=str(folder / "cache"),
+            user=folder.name,
+            person=lambda: "ada <a@b.c>",
+            now=lambda: "now",
+            new_id=lambda: f"lineage-{folder.name}",
+            wait=self.wait,
+            tell=lambda _: None,
+            clocks=Clocks(lambda: self.boot_s, lambda: self.wall_s),
         )
-        times = Clocks(lambda: self.boot_s, lambda: self.wall_s)
-        means = Means(repository, lambda: Author("ada", "a@b.c"), lambda _: None, str(folder / "marks"), times)
-        around = FileContext(
-            OsDisk(), str(folder / "marks"), folder.name, lambda: "now", lambda: f"lineage-{folder.name}", self.wait
-        )
-        self.store = BranchStore(parse(f"git+file://{remote}#state"), means, around)
+        self.store = remote.plugin.open(remote.url, around)
 
     def wait(self, seconds: float) -> bool:
         self.boot_s += seconds
@@ -59,18 +62,29 @@ class Machine:
             yield session
 
 
-@pytest.fixture
-def remote(tmp_path: Path) -> Path:
-    subprocess.run(["git", "init", "-q", "--bare", str(tmp_path / "remote.git")], check=True, timeout=60)
-    return tmp_path / "remote.git"
+class Place(NamedTuple):
+    """A place that machines share, and a function that counts what was published there."""
+
+    plugin: StatePlugin
+    url: str
+    publishes: Callable[[], int]
+
+
+@pytest.fixture(params=["git", "directory"])
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    folder = tmp_path / "remote.git"
+    if request.param == "directory":
+        return Place(directory_home.PLUGIN, f"dir://{folder}", lambda: len(list(folder.glob("*.json"))))
+    subprocess.run(["git", "init", "-q", "--bare", str(folder)], check=True, timeout=60)
+
+    def publishes() -> int:
+        return int(git(folder, "rev-list", "--count", "state").decode() or 0)
+
+    return Place(plugin_of("git+"), f"git+file://{folder}#state", publishes)
 
 
 def doubt(op: str) -> Doubt:
     return Doubt(op, Verb.RUN, {}, None, None, "now", "")
-
-
-def pushes(remote: Path) -> int:
-    return int(git(remote, "rev-list", "--count", "state").decode() or 0)
 
 
 def run(session: Session, name: str) -> None:
@@ -92,24 +106,24 @@ def stand_still(machine: Machine, how: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("how", STANDSTILLS)
-def test_a_machine_that_stood_still_asks_the_remote_before_it_sends(tmp_path: Path, remote: Path, how: str) -> None:
+def test_a_machine_that_stood_still_asks_the_remote_before_it_sends(tmp_path: Path, remote: Place, how: str) -> None:
     machine = Machine(tmp_path / "one", remote)
     with machine.opened() as session:
         session.begin(1)
         session.intend("a", "a", doubt("a"))
-        before = pushes(remote)
+        before = remote.publishes()
         assert session.assure()
-        assert pushes(remote) == before, "a fresh push is asked for again"
+        assert remote.publishes() == before, "a fresh publish is asked for again"
         stand_still(machine, how, lease.SEND_WITHIN_S + 1)
         assert session.assure()
-        assert pushes(remote) == before + 1
+        assert remote.publishes() == before + 1
         session.conclude("a", "a", Record("a", Desired.RUNNING), "ok")
         session.end()
 
 
 @pytest.mark.parametrize("how", STANDSTILLS)
 def test_a_machine_that_stood_still_sends_nothing_once_another_took_over(
-    tmp_path: Path, remote: Path, how: str
+    tmp_path: Path, remote: Place, how: str
 ) -> None:
     still, other = Machine(tmp_path / "still", remote), Machine(tmp_path / "other", remote)
     with pytest.raises(Overtaken), still.opened() as session:
@@ -125,7 +139,7 @@ def test_a_machine_that_stood_still_sends_nothing_once_another_took_over(
         session.assure()
 
 
-def test_a_wall_clock_that_is_set_ahead_takes_nothing_over(tmp_path: Path, remote: Path) -> None:
+def test_a_wall_clock_that_is_set_ahead_takes_nothing_over(tmp_path: Path, remote: Place) -> None:
     """Who waits for another command goes by the clock that never runs ahead of real time."""
     busy, other = Machine(tmp_path / "busy", remote), Machine(tmp_path / "other", remote)
     other.ahead_s = 3600.0

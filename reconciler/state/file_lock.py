@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from reconciler.host.disk import Disk, is_mounted_alone
 from reconciler.host.lock import holder_of, locked
@@ -10,6 +10,7 @@ from reconciler.model.errors import StateError
 from reconciler.model.history import Origin
 from reconciler.state.history import history_path
 from reconciler.state.journal import journal_path
+from reconciler.state.port import Surroundings
 
 
 class FileContext(NamedTuple):
@@ -27,6 +28,12 @@ class FileContext(NamedTuple):
     new_lineage: Callable[[], str]
     wait: Callable[[float], bool]
     origin: Callable[[str], Origin] | None = None
+
+    @classmethod
+    def of(cls, surroundings: Surroundings, disk: Disk) -> Self:
+        """What the surroundings of a store give to its files on a disk."""
+        around = surroundings
+        return cls(disk, around.marks_folder, around.user, around.now, around.new_id, around.wait, around.origin)
 
 
 class StateLock(Protocol):

@@ -1,0 +1,337 @@
+"""State in files on a disk: a file beside the manifest, or the copy of a remote in memory."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from typing import NamedTuple
+
+from reconciler.host.disk import replace
+from reconciler.model.commands import command, settling
+from reconciler.model.errors import Refused, StateError
+from reconciler.model.history import ACCEPT, Origin
+from reconciler.model.jobs import State, Target
+from reconciler.state import codec, history
+from reconciler.state.file_lock import FileContext, FileLock, StateLock
+from reconciler.state.gate import Gate, LocalGate
+from reconciler.state.journal import Displaced, journal_path
+from reconciler.state.kept import KeptJournals
+from reconciler.state.loading import load, mark_held, refuse_other_target, salvage
+from reconciler.state.marks import HighWaterMarks
+from reconciler.state.port import NoRevisions
+from reconciler.state.replay import LoadedState
+from reconciler.state.session import Scribe, Session
+from reconciler.state.writer import Writer
+
+_OWN_SUFFIXES = (".journal", ".journal.kept", ".lock", ".tmp", ".history.jsonl")
+
+
+class _Taken(NamedTuple):
+    """A state that takes the place of the recorded one, and the reason.
+
+    `unwritten` are the lines of the old journal that the history lacks. `remarks` are the reason in words. `was_sound`
+    says whether the old journal could be read.
+    """
+
+    command: str
+    state: State
+    unwritten: Sequence[history.HistoryLine]
+    remarks: Sequence[str]
+    was_sound: bool
+
+
+class FileStore:
+    """A `Store` of files: the state file, and the journal and the history beside it."""
+
+    def __init__(
+        self,
+        path: str,
+        context: FileContext,
+        *,
+        lock: StateLock | None = None,
+        marks: HighWaterMarks | None = None,
+        note: Callable[[State, str], None] | None = None,
+        gate: Callable[[Writer], Gate] | None = None,
+        revisions: Callable[[str], history.StoredHistory] | None = None,
+    ) -> None:
+        """`path` is the path of the state file on the disk of the `context`.
+
+        The defaults are those of a local disk. `note` is called with each state that is written and with the digest of
+        its file. `gate` makes the gate of a session from the session's writer. `revisions` answers `at`. Raises
+        `Refused` for a path that one of the files beside a state would have.
+        """
+        _refuse_own_name(path)
+        self._path = path
+        self._context = context
+        self._disk = context.disk
+        self._lock = lock or FileLock(path, context)
+        self._marks = marks or HighWaterMarks(context.disk, context.marks_folder)
+        self._note = note or self._marks.note
+        self._gate = gate or (lambda writer: LocalGate(writer.verify))
+        self._revisions = revisions
+        self._kept = KeptJournals(path, context.disk, self._marks)
+
+    @property
+    def where(self) -> str:
+        """The path of the state file."""
+        return self._path
+
+    def read(self, target: Target) -> State | None:
+        """See `Store.read`."""
+        with self._holding_folder() as folder:
+            loaded = self._load(target)
+            holder = self._lock.holder(folder) if loaded and loaded.in_flight else ""
+            if loaded and loaded.in_flight and not holder:
+                # The command may have ended after the files were read. Then the results of its calls are on record.
+                loaded = self._load(target)
+        if loaded is None:
+            return None
+        return _under_way(loaded, holder) if holder else loaded.state
+
+    @contextmanager
+    def open(self, target: Target, what: str, timeout_s: float) -> Iterator[Session]:
+        """See `Store.open`."""
+        with self._lock.held(what, timeout_s) as is_locked:
+            loaded = self._load(target)
+            if loaded is not None and loaded.digest:
+                # The file was pulled, or a command of this machine ended before it could keep the mark.
+                in_place = loaded.state._replace(serial=loaded.serial_in_place)
+                self._marks.note_found(in_place, loaded.digest, lambda: self._disk.sync_folder(self._path))
+            writer = Writer(self._disk, self._path, loaded, lambda: self._fresh(target), self._note, is_locked)
+            scribe = Scribe(lambda: self._origin(what), self._context.now, self._context.new_lineage)
+            session = Session(writer, scribe, self._gate(writer))
+            try:
+                writer.refuse_displaced()
+                yield session
+            finally:
+                self._close(session, writer, is_locked, lambda: self._lock.held(what, 0.0))
+
+    def accept(self, target: Target, timeout_s: float, *, has_moved: bool = False) -> tuple[State, list[str]]:
+        """See `Store.accept`."""
+        with self._lock.held("state accept", timeout_s) as is_locked:
+            refuse_displaced = self._displacement_check(is_locked)
+            trouble = ""
+            try:
+                loaded = self._load(target)
+            except StateError as fault:
+                loaded, trouble = None, fault.message
+            if loaded is not None:
+                self._drop_held("state accept", loaded)
+                return loaded.state, []
+            salvaged, remarks = salvage(
+                self._disk, self._path, target, self._context.new_lineage(), has_moved=has_moved
+            )
+            kept = self._kept.found(salvaged.state.lineage)
+            for journal in kept:
+                salvaged = journal.merged_into(salvaged, self._path, remarks)
+            remarks = remarks or [trouble]
+            state = salvaged.state
+            codec.refuse_ambiguous(state.jobs, f"{self._path}, with the journal beside it,")
+            serial = max(state.serial, self._marks.serial_of(state.lineage)) + 1
+            accepted = State(state.lineage, serial, target, state.jobs)
+            self._take(_Taken("state accept", accepted, salvaged.unwritten, remarks, was_sound=False), refuse_displaced)
+            with self._wording("state accept"):
+                for journal in kept:
+                    journal.remove()
+        return accepted, remarks
+
+    def put(self, state: State, target: Target, timeout_s: float) -> bool:
+        """See `Store.put`."""
+        with self._lock.held("state push", timeout_s) as is_locked:
+            refuse_displaced = self._displacement_check(is_locked)
+            refuse_other_target(state.target, target, "the state to push")
+            loaded = self._load(target)
+            if not _is_newer(state, loaded.state if loaded else None, self.where):
+                if loaded is not None:
+                    self._drop_held("state push", loaded)
+                return False
+            digest = codec.stated_digest(codec.encode(state))
+            self._marks.refuse_older(state.lineage, state.serial, digest, "the state to push")
+            unwritten = loaded.unwritten if loaded else ()
+            remarks = [f"serial {state.serial} was pushed"]
+            self._take(_Taken("state push", state, unwritten, remarks, was_sound=True), refuse_displaced)
+        return True
+
+    def read_history(self) -> history.StoredHistory:
+        """See `Store.read_history`."""
+        path = history.history_path(self._path)
+        with self._holding_folder():
+            content = self._disk.read(path) or b""
+            try:
+                loaded = load(self._disk, self._path, None)
+            except StateError as fault:
+                return history.StoredHistory(path, content, trouble=fault.message)
+        return history.StoredHistory(path, content, *((loaded.unwritten, loaded.state) if loaded else ()))
+
+    def at(self, revision: str) -> history.StoredHistory:
+        """See `Store.at`."""
+        if self._revisions is None:
+            raise NoRevisions(f"{self._path} has no older revisions", f"{command('history')} shows what was done")
+        return self._revisions(revision)
+
+    def _load(self, target: Target) -> LoadedState | None:
+        """What the files hold, None if there are none. Raises `StateError` for a state that can't be trusted."""
+        refuse_shared_history(self._path, self._disk.read)
+        loaded = load(self._disk, self._path, target)
+        self._kept.refuse(loaded.state.lineage if loaded else "")
+        if loaded is not None:
+            self._marks.refuse_older(loaded.state.lineage, loaded.serial_in_place, loaded.digest, self._path)
+        return loaded
+
+    def _close(
+        self,
+        session: Session,
+        writer: Writer,
+        is_locked: Callable[[], bool],
+        lock_again: Callable[[], AbstractContextManager[Callable[[], bool]]],
+    ) -> None:
+        """Close the session. If its files were displaced, save its records and raise the error that says where."""
+        try:
+            session.close()
+        except Displaced as fault:
+            raise self._kept.rescued(writer, fault, is_locked, lock_again) from fault
+
+    def _take(self, taken: _Taken, refuse_displaced: Callable[[], None]) -> None:
+        """Replace the state file with the taken state, and remove the journal. The lock is held.
+
+        Raises `StateError`, and `Displaced` if the files are no longer those that were read.
+        """
+        disk, content = self._disk, codec.encode(taken.state)
+        digest = codec.stated_digest(content)
+        with self._wording(taken.command):
+            refuse_displaced()
+            # The history comes first, as an intent does: no state is taken without the name of the person who did it.
+            self._append_history([*taken.unwritten, *self._taken_lines(taken, digest)])
+            mark_held(disk, self._path, taken.state, digest, was_sound=taken.was_sound)
+            replace(disk, self._path, content, disk.mode(self._path) or 0o600, refuse_displaced)
+            self._note(taken.state, digest)
+            self._remove_journal()
+
+    def _drop_held(self, command: str, loaded: LoadedState) -> None:
+        """Remove a journal that holds nothing which the state file lacks."""
+        if loaded.entries is not None and not loaded.changed:
+            with self._wording(command):
+                self._append_history(loaded.unwritten)
+                self._remove_journal()
+
+    def _remove_journal(self) -> None:
+        journal = journal_path(self._path)
+        if self._disk.mode(journal) is not None:
+            self._disk.remove(journal)
+            self._disk.sync_folder(self._path)
+
+    @contextmanager
+    def _wording(self, name: str) -> Iterator[None]:
+        """Turn the `OSError` of a write into a `StateError` that says how to run the command `name` again."""
+        try:
+            yield
+        except OSError as fault:
+            words = command(name, "FILE") if name == "state push" else command(name)
+            raise StateError(
+                f"{self._path} could not be written: {fault.strerror}",
+                f"make room or mend the disk, and again: {words}",
+            ) from fault
+
+    def _displacement_check(self, is_locked: Callable[[], bool]) -> Callable[[], None]:
+        """A function that raises `Displaced` once the state file is another one than now, or the lock is lost."""
+        disk, path = self._disk, self._path
+        stamp = disk.stamp(path)
+
+        def refuse_displaced() -> None:
+            if not is_locked():
+                raise Displaced(f"{path}.lock was removed or replaced while this command was at work")
+            if disk.stamp(path) != stamp:
+                raise Displaced(f"another file took the place of {path} while this command was at work")
+
+        return refuse_displaced
+
+    def _taken_lines(self, taken: _Taken, digest: str) -> list[history.HistoryLine]:
+        """The history line that says who took this state."""
+        line = {
+            **history.origin_to_json(self._origin(taken.command)),
+            "op": f"accept-{digest[:16]}",
+            "at": self._context.now(),
+            "verb": ACCEPT,
+            "outcome": "succeeded",
+            "reason": "; ".join(taken.remarks),
+        }
+        return history.stamped([line], taken.state.lineage, taken.state.serial)
+
+    def _append_history(self, lines: Sequence[history.HistoryLine]) -> None:
+        """Append those of the lines that the history lacks."""
+        path, mode = history.history_path(self._path), self._disk.mode(self._path) or 0o600
+        history.append(self._disk, path, mode, lines, again=True)
+
+    def _origin(self, what: str) -> Origin:
+        context = self._context
+        return Origin(context.who, command=what) if context.origin is None else context.origin(what)
+
+    @contextmanager
+    def _holding_folder(self) -> Iterator[int | None]:
+        """Hold the folder of the state, so that all files are read from one folder. Yields its descriptor, or None."""
+        with ExitStack() as stack:
+            folder = None
+            with suppress(OSError):  # a folder that can't be held may still be read, or is not there
+                folder = stack.enter_context(self._disk.hold(self._path))
+            yield folder
+
+    def _fresh(self, target: Target) -> State:
+        return State(self._context.new_lineage(), 0, target, {})
+
+
+def refuse_shared_history(path: str, read: Callable[[str], bytes | None]) -> None:
+    """Raise `Refused` if another state has its history in the same file, as `prod` and `prod.state.json` would.
+
+    `path` is the path of a state, and `read` returns the content of a file.
+    """
+    stem = path.removesuffix(".state.json")
+    other = stem if stem != path else f"{path}.state.json"
+    content = None
+    with suppress(StateError, Refused):  # a folder, such as the folder of the manifest
+        content = read(other)
+    if content is not None and codec.stated_digest(content):
+        raise Refused(
+            f"{path} and {other} would share one history, {history.history_path(path)}",
+            "name another place with --state",
+        )
+
+
+def _is_newer(state: State, recorded: State | None, where: str) -> bool:
+    """Whether a state may take the place of the recorded one. False means that both are the same.
+
+    Raises `Refused` if the state is not newer, is of another lineage, or lacks a call in doubt.
+    """
+    if recorded is None or state == recorded:
+        return recorded is None
+    look = f"look at both: {command('state pull', options=['--out', 'FILE'])} writes the one that is there to a file"
+    if state.lineage != recorded.lineage:
+        raise Refused(f"{where} is of lineage {recorded.lineage}, and the state to push of {state.lineage}", look)
+    if state.serial <= recorded.serial:
+        raise Refused(
+            f"{where} is at serial {recorded.serial}, and the state to push at {state.serial}: not newer", look
+        )
+    for name, record in recorded.jobs.items():
+        pushed = state.jobs.get(name)
+        if record.doubt is not None and (pushed is None or pushed.doubt != record.doubt):
+            raise Refused(
+                f"{where} has a call in doubt of {name}, which the state to push lacks",
+                f"settle it first: {command('apply')}, or {settling(name)}",
+            )
+    return True
+
+
+def _refuse_own_name(path: str) -> None:
+    found = next((suffix for suffix in _OWN_SUFFIXES if path.endswith(suffix)), "")
+    if found:
+        raise Refused(
+            f"{path}: a state can't have a name that ends in {found}, as files beside a state do",
+            "name another place with --state",
+        )
+
+
+def _under_way(loaded: LoadedState, holder: str) -> State:
+    """The state, with the command at work (`holder`) named in the doubt of each call that this command has sent."""
+    jobs = dict(loaded.state.jobs)
+    for name in loaded.in_flight:
+        record = jobs[name]
+        if record.doubt is not None:
+            jobs[name] = record._replace(doubt=record.doubt._replace(holder=holder))
+    return loaded.state._replace(jobs=jobs)
