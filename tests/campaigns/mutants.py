@@ -209,6 +209,9 @@ MUTANTS = [
     Mutant("a flag that is left out is another config", "engines/bytenite/plugin.py", "return a == b or _explicit(a) == _explicit(b)", "return a == b", "test_configs.py", "left_out"),
     Mutant("a target is another one by its certificates", "model/jobs.py", "self[:2] == other[:2]", "tuple(self) == tuple(other)", "test_registry.py", "whatever_way"),
     Mutant("a field of the config is compared without the engine", "rules/configs.py", "and not same({field: value}, only(field, observed))", "and observed.get(field) != value", "test_configs.py", "for_the_engine_to_say or at_its_default"),
+    Mutant("a rejected login lets others start", "apply/calls.py", "        if is_unreachable or result.reason is Reason.NOT_AUTHENTICATED:\n", "        if is_unreachable:\n", "test_any_engine.py", "who_asks"),
+    Mutant("what is no job any more is aborted again and again", "apply/calls.py", "    Verb.ABORT: frozenset({Reason.NOT_RUNNING, Reason.NO_SUCH_JOB}),\n", "    Verb.ABORT: frozenset({Reason.NOT_RUNNING}),\n", "test_any_engine.py", "repetition"),
+    Mutant("a restart goes on after any rejected abort", "apply/action.py", "attempt.kind is AnswerClass.REJECTED and attempt.result.reason is Reason.NOT_RUNNING", "attempt.kind is AnswerClass.REJECTED", "test_any_engine.py", "another_reason"),
 ]  # fmt: skip
 
 

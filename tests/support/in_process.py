@@ -13,6 +13,7 @@ from reconciler.apply.execute import carry_out
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.bytenite.plugin import PLUGIN
+from reconciler.engines.port import Engine
 from reconciler.host.disk import OsDisk
 from reconciler.model.jobs import Job, Record, State, Target
 from reconciler.model.outcomes import ActionOutcome
@@ -64,14 +65,14 @@ def planned(jobs: Mapping[str, Job], records: Mapping[str, Record]) -> tuple[Pla
 
 
 def carried_out(
-    plan: Plan, subjects: Mapping[str, Subject], engine: ByteniteEngine, session: Session, *, parallelism: int = 1
+    plan: Plan, subjects: Mapping[str, Subject], engine: Engine, session: Session, *, parallelism: int = 1
 ) -> list[ActionOutcome]:
     """Carry out a plan to its end; return the outcome of each action."""
     ends = carry_out(plan, subjects, context_of(engine, session), parallelism=parallelism, fail_fast=False)
     return [event.outcome for ended in ends for event in ended]
 
 
-def context_of(engine: ByteniteEngine, session: Session) -> ApplyContext:
+def context_of(engine: Engine, session: Session) -> ApplyContext:
     """Return the context of an apply that is never interrupted and never waits."""
     return ApplyContext(
         engine=engine,
