@@ -14,7 +14,10 @@ from reconciler.views.answers import HistoryAnswer, HistoryCheckAnswer
 @click.command()
 @click.argument("words", nargs=-1, metavar="[JOB] [PATH]...", shell_complete=completing.known_jobs_or_paths)
 @click.option(
-    "--since", metavar="REV|DATE", default="", help="Only what was done after a commit, or from a date (UTC) on."
+    "--since",
+    metavar="REV|DATE",
+    default="",
+    help="Only what was done after a revision, such as a commit, or from a date (UTC) on.",
 )
 @click.option(
     "--check", is_flag=True, help="Look for missing, repeated and damaged entries; exit 1 where there are any."

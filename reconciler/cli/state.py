@@ -34,7 +34,7 @@ def state_list(shell: Shell) -> ExitCode:
 @state.command("show")
 @click.argument("job", shell_complete=completing.known_jobs)
 @click.option(
-    "--at", "revision", metavar="REV", default="", help="The state as it was committed to git at this revision."
+    "--at", "revision", metavar="REV", default="", help="The state as it was at this revision, such as a commit."
 )
 @options(RecordAnswer)
 def state_show(shell: Shell, job: str, revision: str) -> ExitCode:

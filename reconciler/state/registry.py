@@ -6,6 +6,7 @@ since that takes 26 ms.
 """
 
 import re
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,7 @@ def _built_in(module: str) -> "StatePlugin":
     return plugin
 
 
+@cache
 def _installed(scheme: str) -> "StatePlugin | None":
     """The plugin of another package for a scheme, None if no installed package has one.
 

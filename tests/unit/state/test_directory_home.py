@@ -208,7 +208,7 @@ class DirectoryTeam(Team):
 
     def machine(self, state_url: str = "", **waits: object) -> Machine:
         machine = super().machine(state_url or f"dir://{self.there}", **waits)
-        machine.env["PYTHONPATH"] = self._site
+        machine.env["PYTHONPATH"] = os.pathsep.join(filter(None, [machine.env.get("PYTHONPATH"), self._site]))
         return machine
 
     @property
