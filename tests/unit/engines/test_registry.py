@@ -11,15 +11,18 @@ import pytest
 from checkout import ROOT
 from reconciler.engines.port import EnginePlugin, Request, Surroundings
 from reconciler.engines.registry import built_in, plugin
-from reconciler.model.errors import EngineError
+from reconciler.manifest.model import TargetBlock
+from reconciler.model.errors import EngineError, Usage
 from reconciler.model.jobs import Desired, Job, Target, Verb
 from reconciler.usecases.engines import plugin_named
+from reconciler.usecases.place import Place
 from steps import step_for
 
 PLUGINS = built_in()
 OTHER = """\
 class Plugin:
     name = "shell"
+    target_schema = {"type": "object", "properties": {"folder": {"type": "string"}}}
 
 
 PLUGIN = Plugin()
@@ -30,6 +33,17 @@ def printed_by(program: str, *paths: Path) -> str:
     command = [sys.executable, "-c", program]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, paths), os.environ.get("PYTHONPATH", "")])}
     return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout.strip()
+
+
+def install_shell_engine(folder: Path) -> None:
+    """Put a package with an engine of its own into a folder, as an installer would."""
+    (folder / "shell_engine.py").write_text(OTHER)
+    metadata = folder / "shell_engine-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: shell-engine\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(
+        "[reconciler.engines]\nshell = shell_engine:PLUGIN\nbytenite = shell_engine:PLUGIN\n"
+    )
 
 
 def test_the_engines_that_come_with_the_tool_go_by_their_own_names() -> None:
@@ -45,13 +59,7 @@ def test_an_engine_that_is_built_in_is_found_without_reading_the_entry_points() 
 
 
 def test_an_engine_of_another_package_is_found_by_its_entry_point(tmp_path: Path) -> None:
-    (tmp_path / "shell_engine.py").write_text(OTHER)
-    metadata = tmp_path / "shell_engine-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: shell-engine\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(
-        "[reconciler.engines]\nshell = shell_engine:PLUGIN\nbytenite = shell_engine:PLUGIN\n"
-    )
+    install_shell_engine(tmp_path)
     program = "from reconciler.engines.registry import plugin\nprint(plugin('shell').name, plugin('bytenite').name)"
     assert printed_by(program, tmp_path) == "shell bytenite"
 
@@ -128,3 +136,13 @@ def test_the_embedded_server_keeps_its_jobs_beside_the_state(tmp_path: Path) -> 
         assert engine.send(step_for(Verb.RUN, "a"), lambda: True).code == "200"
         assert engine.observe_many(["a"]).keys() == {"a"}
     assert (tmp_path / "jobs.sandbox.db").exists()
+
+
+def test_an_endpoint_is_refused_for_an_engine_whose_targets_have_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_shell_engine(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    place = Place(endpoint="https://example.org/v1", endpoint_from="RECONCILER_ENDPOINT")
+    with pytest.raises(Usage, match="RECONCILER_ENDPOINT: a target of the engine shell has no endpoint"):
+        place.target(Target("shell", "here"), TargetBlock())
