@@ -19,7 +19,7 @@ from threading import Event as Flag
 from typing import Any, NamedTuple
 
 from no_thread import NoThread
-from reconciler.apply import observe as refresh
+from reconciler.engines import many
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.http.reply import Reply
@@ -614,7 +614,7 @@ class ModelWorld:
 
         seams: list[_Seam] = [
             (service_module, "run", self._run),
-            *([(refresh, "_LIST_FROM", 1)] if self._lists else []),
+            *([(many, "_LIST_FROM", 1)] if self._lists else []),
             (writer, "CHECKPOINT_BYTES", 3000),  # after two or three calls, not after thousands
             (file_lock, "locked", self.disk.locked),
             (threads, "Thread", NoThread),
