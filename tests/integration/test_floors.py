@@ -1,4 +1,4 @@
-"""Only the command line and the terminal speak and exit, and no module has a name that says nothing."""
+"""Only the command line and the terminal speak and exit; no module is too long, or has a name that says nothing."""
 
 import ast
 
@@ -13,6 +13,9 @@ MODULES = {
 
 SHELL = ("reconciler.cli", "reconciler.host.terminal")
 NOT_NAMES = {"sync", "process", "handle", "data", "info", "manager", "util", "utils", "helper", "helpers", "misc"}
+
+MOST_LINES_OF_A_FILE = 450
+MOST_LINES_OF_A_FUNCTION = 40
 
 
 def speech(source: str) -> list[str]:
@@ -80,6 +83,37 @@ def test_the_rules_use_no_clock_no_disk_and_no_network(module: str) -> None:
     assert {home.split(".")[0] for home in found} - {"reconciler"} <= PURE
     names = {node.id for node in ast.walk(ast.parse(MODULES[module].read_text())) if isinstance(node, ast.Name)}
     assert not names & {"open", "print", "input", "eval", "exec"}
+
+
+def too_long(source: str) -> list[str]:
+    """The file if it is too long, and each function that is too long with its docstring. Decorators do not count."""
+    lines = len(source.splitlines())
+    found = [f"file: {lines} lines"] if lines > MOST_LINES_OF_A_FILE else []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > MOST_LINES_OF_A_FUNCTION:
+                found.append(f"{node.name}: {lines} lines")
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_file_and_no_function_is_too_long(module: str) -> None:
+    assert too_long(MODULES[module].read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x = 1\n" * (MOST_LINES_OF_A_FILE + 1),
+        "def f():\n" + "    x = 1\n" * MOST_LINES_OF_A_FUNCTION,
+        "class C:\n    def f():\n" + "        x = 1\n" * MOST_LINES_OF_A_FUNCTION,
+        'def f():\n    """A' + "\n" * (MOST_LINES_OF_A_FUNCTION - 1) + '    """\n    x = 1\n',
+    ],
+    ids=["file", "function", "method", "docstring"],
+)
+def test_what_is_too_long_is_found(source: str) -> None:
+    assert len(too_long(source)) == 1
 
 
 @pytest.mark.parametrize(
