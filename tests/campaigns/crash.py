@@ -817,8 +817,8 @@ def breaks(kind: str, name: str, found: Sequence[ptrace.Call], sample: int, chan
                 Break(name, (at,), number, again) for at in points for number in _SIGNALS for again in (False, True)
             ]
         case "cleaned":
-            # Before the lock is taken, the journal of a killed apply is the only copy and has not been read, so it is
-            # not removed.
+            # Before the lock is taken, nobody has read the journal of a killed apply, and no copy of it exists. So the
+            # breaks begin after that.
             first = _TAKES_THE_LOCK if SCENARIOS[name].killed_after else 0
             every = [Break(name, (at,), _CLEAN) for at in points[first:]]
         case _:

@@ -1097,7 +1097,7 @@ def _broken(sequences: int, number: int) -> str:
     """Return how a rule was broken and the steps that led to the break, "" if no rule was broken."""
     try:
         run(sequences, number)
-    except Exception:  # noqa: BLE001  it goes to the program that started this one, as text
+    except Exception:  # noqa: BLE001  the parent process gets the traceback as text
         return format_exc()
     return ""
 
