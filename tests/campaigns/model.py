@@ -1085,7 +1085,7 @@ def main() -> None:
             if broken:
                 sys.exit(
                     f"{broken}\nplay it again: "
-                    f"python tests/campaigns/model.py --sequences {size} --jobs 1 --seed {number}"
+                    f"{tally.PYTHON} tests/campaigns/model.py --sequences {size} --jobs 1 --seed {number}"
                 )
             played += size
             print(f"{played} played, no rule broken, {monotonic() - started_s:.0f} s", flush=True)
