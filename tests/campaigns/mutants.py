@@ -156,6 +156,7 @@ MUTANTS = [
     Mutant("what looks like a manifest is passed over", "manifest/files.py", "            elif stat.S_ISREG(mode) and _passes_for_manifest(path, name, there):\n", "            elif False:\n", "test_sources.py", "looks_like or before_prune"),
     Mutant("a glob wins over the name that it is", "model/globs.py", "    exact = frozenset(glob for glob in globs if glob in names)\n", "    exact = frozenset[str]()\n", "test_commands.py", "glob_too"),
     Mutant("a schema is fetched from the network", "manifest/schema.py", "offline=True", "offline=False", "test_schema_check.py", "no_schema_is_fetched"),
+    Mutant("a misspelt field is missing too", "manifest/schema.py", " and not is_misspelt(name, value, error.schema, suggestion)", "", "test_manifest.py", "misspelt_is_one"),
     Mutant("a refusal without words of jsonschema is passed over", "manifest/schema.py", "        if not is_explained:\n", "        if False:\n", "test_schema_check.py", "no_words"),
     Mutant("half of a surrogate pair ends a command", "manifest/schema.py", "        except UnicodeEncodeError:\n            return False\n", "        except ZeroDivisionError:\n            return False\n", "test_schema_check.py", "surrogate"),
     Mutant("a name that can be no id is taken for one", "manifest/faults.py", "        if not is_id(name) and is_name(name):\n", "        if False:\n", "test_manifest.py", ""),
