@@ -1,10 +1,14 @@
 """Only the command line and the terminal speak and exit; no module is too long, or has a name that says nothing."""
 
 import ast
+import importlib
+import re
+from collections.abc import Iterator
 
 import pytest
 
 from checkout import ROOT
+from reconciler.model import errors
 
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
@@ -122,3 +126,22 @@ def test_what_is_too_long_is_found(source: str) -> None:
 )
 def test_speech_is_found(source: str) -> None:
     assert len(speech(source)) == 1
+
+
+def errors_below(kind: type[errors.ReconcilerError], depth: int = 0) -> Iterator[tuple[int, str, list[int]]]:
+    """Each kind of error, with its depth below the first one and its exit codes, in no order."""
+    codes = {kind.exit_code, getattr(kind, "exit_code_once_sent", kind.exit_code)}
+    if kind is errors.Halted:
+        codes = {each.exit_code for each in (kind("", is_in_doubt=False), kind("", is_in_doubt=True))}
+    yield depth, kind.__name__, sorted(map(int, codes))
+    for below in kind.__subclasses__():
+        yield from errors_below(below, depth + 1)
+
+
+def test_the_tree_of_errors_holds_each_kind_with_its_exit_codes() -> None:
+    for module in MODULES:
+        if module != "reconciler.__main__":
+            importlib.import_module(module)
+    rows = re.findall(r"^    ([│├└─ ]*)(\w+) +(\d[\d, ]*)", errors.__doc__ or "", re.MULTILINE)
+    tree = [(len(lines) // 4, name, sorted(map(int, codes.split(",")))) for lines, name, codes in rows]
+    assert sorted(tree) == sorted(errors_below(errors.ReconcilerError))
