@@ -12,7 +12,7 @@ from reconciler.state.lease import holder_of
 
 
 class BranchDisk:
-    """The files of the commit `tip` as a `Disk`. What was written since is in memory.
+    """The files of the commit `tip` as a `Disk`. Files that the command writes are in memory until they are published.
 
     Without a commit there are no files. Safe for use by many threads.
     """
@@ -109,7 +109,7 @@ class BranchDisk:
 
 
 class BranchFile:
-    """An open file in memory. Allocated space that is not written to reads as one zero byte at the end."""
+    """An open file in memory. If more space is allocated than was written, the content ends with one zero byte."""
 
     def __init__(self) -> None:
         self._written = bytearray()
@@ -141,7 +141,7 @@ class BranchFile:
 
 
 class BranchLock:
-    """The lock of a state on a branch. The command that opened the branch has it already."""
+    """The lock of a state on a branch. It locks nothing: the push of one command excludes that of another."""
 
     def __init__(self, disk: BranchDisk, path: str) -> None:
         """`path` is the path of the state file."""
@@ -150,7 +150,10 @@ class BranchLock:
 
     @contextmanager
     def held(self, what: str, timeout_s: float) -> Iterator[Callable[[], bool]]:
-        """Yield a function that returns True: a push that another command forestalls raises an error of its own."""
+        """Yield a function that tells whether the lock is still held, and always returns True.
+
+        If another command pushes first, the next push of this command raises an error.
+        """
         yield lambda: True
 
     def holder(self, folder: int | None) -> str:
