@@ -253,10 +253,13 @@ class CheckedStore:
 def _url_without_scheme(url: str, folder: str, checkout: str) -> str:
     """The URL of a branch that a path looks like, which lacks `git+`; "" for any other path.
 
-    A relative path is relative to `folder`. A path such as ./origin is always a file.
+    A relative path is relative to `folder`. A path such as ./origin is always a file, and so is the path of a state of
+    which the folder has any file.
     """
     remote, hash_sign, place = url.partition("#")
-    if url.startswith(("/", "./", "../", "file:")) or os.path.lexists(os.path.join(folder, url)):
+    path = os.path.join(folder, url)
+    files = (path, f"{path}.journal", f"{path.removesuffix(STATE_SUFFIX)}{_HISTORY_SUFFIX}")
+    if url.startswith(("/", "./", "../", "file:")) or any(map(os.path.lexists, files)):
         return ""
     names_branch = bool(hash_sign) and (":" in place or not url.endswith(".json"))
     is_remote = names_branch or _REMOTE_FORM.match(remote) or remote in _remotes_of(checkout)
