@@ -19,6 +19,8 @@ from reconciler.engines.sandbox.faults import parse_fault
 
 # A program that a test starts gets the installed package, even where its working folder is the checkout.
 os.environ["PYTHONSAFEPATH"] = "1"
+# The programs buffer their output as those of a user do.
+os.environ.pop("PYTHONUNBUFFERED", None)
 # No test may meet a real account.
 for name in [name for name in os.environ if name.startswith("BYTENITE_")]:
     del os.environ[name]

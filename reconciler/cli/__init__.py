@@ -64,6 +64,9 @@ def main() -> NoReturn:
         raise
     except OSError as fault:
         # A command reports its own errors. This error is about a text that click prints, such as a help text.
+        from reconciler.host.terminal import drop_rest
+
+        drop_rest(sys.stdout)
         sys.stderr.write(f"error: stdout can't be written: {fault.strerror}\n")
         code = ExitCode.ERROR
     except BaseException as fault:  # noqa: BLE001  its message may hold anything
