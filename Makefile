@@ -23,7 +23,7 @@ export PYTHONSAFEPATH = 1
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## */\1|/p' Makefile | while IFS='|' read -r name text; do printf 'make %-12s%s\n' "$$name" "$$text"; done
 
-demo: $(VENV)/.wheel  ## show the tool at work against its own sandbox: no account, no network
+demo: $(VENV)/.wheel  ## show the tool at work against its own sandbox: no account, no network but for the packages
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
 test: $(VENV)/.wheel $(VENV)/.dev  ## run the tests against the installed wheel (ARGS='-k name' picks some)

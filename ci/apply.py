@@ -66,8 +66,8 @@ def _run(command: Sequence[str]) -> int:
 
     for number in _SIGNALS:
         signal.signal(number, pass_on)
-    # The child has a process group of its own. In this group, a signal to the whole group would reach the child twice,
-    # and a second signal ends reconciler at once.
+    # The child has a process group of its own. Otherwise a signal to the whole group would reach the child twice, once
+    # from the sender and once from this process, and a second signal ends reconciler at once.
     arrange = _end_with_parent(os.getpid())
     child = subprocess.Popen(command, process_group=0, preexec_fn=arrange)  # noqa: PLW1509  there are no threads here
     for missed in early:

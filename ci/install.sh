@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install this checkout of reconciler into a folder of its own: what it needs by hash, then itself.
+# Install this checkout of reconciler into a folder: first the dependencies, checked by hash, then the package.
 set -euo pipefail
 folder=$1
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

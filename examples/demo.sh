@@ -16,6 +16,7 @@ show() {
 
 show reconciler validate
 show reconciler plan
+printf '\n# An apply reads the jobs first. Here it finds two jobs to abort that never ran, and adopts them without a call.\n'
 show reconciler apply --yes
 show reconciler status
 printf '\n# One config changes: nightly-transcode may take 3 hours.\n'

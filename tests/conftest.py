@@ -1,6 +1,7 @@
 """The same surroundings for every test, wherever it runs, and the fixtures that several tests share."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,9 +19,14 @@ from reconciler.engines.sandbox.faults import parse_fault
 
 # A program that a test starts gets the installed package, even where its working folder is the checkout.
 os.environ["PYTHONSAFEPATH"] = "1"
+# The programs buffer their output as those of a user do.
+os.environ.pop("PYTHONUNBUFFERED", None)
 # No test may meet a real account.
 for name in [name for name in os.environ if name.startswith("BYTENITE_")]:
     del os.environ[name]
+# A shell starts a background job with SIGINT ignored, and every program that a test starts would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # A server looks this often whether it is to stop: most tests start one, and wait for its end.
 server._POLL_S = 0.005
 

@@ -1,8 +1,8 @@
 """One call of an apply: the intent on disk, the request, and the result on disk.
 
 A call whose answer was lost may have been carried out. The job is observed to find that out. An abort or a delete is
-sent again if the observation shows that this is safe, because both are idempotent for one run. A run is never sent
-twice.
+sent again if the observation shows that this is safe, because both are idempotent for one run. A run is not sent again
+in the same apply. A later apply sends the run once more only if two observations show that it was not executed.
 """
 
 from collections.abc import Mapping

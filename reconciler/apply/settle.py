@@ -18,7 +18,8 @@ from reconciler.state.session import Session
 class Pending(NamedTuple):
     """A call in doubt that left no trace at the first look. `looked_at_s` is the time of that look on the boot clock.
 
-    The call is known by `op`, because its job may have another name at the second look, and its name another job.
+    `op` identifies the call. The name of the job would not do: between the two looks the job may get another name, and
+    another job may get this name.
     """
 
     op: str
@@ -54,7 +55,9 @@ def look_again(
     monotonic: Callable[[], float],
     pause: Callable[[float], bool],
 ) -> Iterator[str]:
-    """Observe each job a second time, `settle_s` seconds after its first look. Yields the jobs that may be acted on.
+    """Observe each job a second time, `settle_s` seconds after its first look.
+
+    Yields the name of each job whose call is now settled or may be sent again.
 
     A run without a trace at both looks was not carried out. An abort or a delete without a trace stays in doubt,
     because it may take long to show; it may be sent again. `pause` waits for a number of seconds, and ends the looks if

@@ -16,13 +16,14 @@ from reconciler.model.errors import ExitCode
 _EXIT_CODES = """\b
 Exit codes:
   0    done, or nothing to do
-  1    an error before anything was done
+  1    an error before anything was done, or a fault that a --check found
   2    changes are pending (plan --detailed-exitcode), or jobs are not as recorded (drift)
-  3    some actions failed; state holds the rest
+  3    some actions failed; state holds the rest; or a job could not be read (drift, import --all)
   4    refused: a guard, a hold, a stale plan, a lock, no --yes
   5    some call is in doubt
   64   wrong usage
-  130  interrupted (143 by SIGTERM or SIGHUP); state holds what was done"""
+  130  interrupted by Ctrl-C; state holds what was done
+  143  the same by SIGTERM or SIGHUP"""
 
 _COMMANDS = (
     "apply",
@@ -63,6 +64,9 @@ def main() -> NoReturn:
         raise
     except OSError as fault:
         # A command reports its own errors. This error is about a text that click prints, such as a help text.
+        from reconciler.host.terminal import drop_rest
+
+        drop_rest(sys.stdout)
         sys.stderr.write(f"error: stdout can't be written: {fault.strerror}\n")
         code = ExitCode.ERROR
     except BaseException as fault:  # noqa: BLE001  its message may hold anything

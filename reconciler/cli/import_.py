@@ -58,10 +58,15 @@ def import_(
 
 def _ids(words: Sequence[str]) -> dict[str, str]:
     """The id of each job by its name, from the words NAME=ID. Raises `Usage` for a name or an id that is repeated."""
-    pairs = [word.rpartition("=") for word in words if _is_pair(word)]
-    ids = {name: job_id for name, _, job_id in pairs}
-    if len(ids) < len(pairs) or len(set(ids.values())) < len(pairs):
-        raise Usage("a name or an id is given twice")
+    ids: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for word in filter(_is_pair, words):
+        name, _, job_id = word.rpartition("=")
+        if name in ids:
+            raise Usage(f"the name {name} is given twice: {name}={ids[name]} and {word}")
+        if job_id in names:
+            raise Usage(f"the id {job_id} is given twice: {names[job_id]}={job_id} and {word}")
+        ids[name], names[job_id] = job_id, name
     return ids
 
 
@@ -99,7 +104,9 @@ def _show(shell: Shell, done: "Imported", wanted: "Wanted", *, dry_run: bool) ->
     if dry_run:
         terminal.remark("Dry run: nothing was written.")
     elif done.adopted:
-        terminal.remark("Nothing was sent. Review both files, and commit them.")
+        *most, last = done.written
+        files = f"{', '.join(most)} and {last}, and commit them" if most else f"{last}, and commit it"
+        terminal.remark(f"Nothing was sent. Review {files}.")
 
 
 def _why_none(wanted: "Wanted") -> str:

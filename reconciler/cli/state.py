@@ -80,8 +80,10 @@ def state_mv(shell: Shell, old: str, new: str, lock_timeout: float) -> ExitCode:
     from reconciler.model.jobs import title
     from reconciler.usecases.state import move
 
-    moved = move(shell.workspace, old, new, lock_timeout)
+    moved, planned = move(shell.workspace, old, new, lock_timeout)
     shell.terminal.answer(f"Moved: {title(moved.name)} (engine job {moved.record.id}) is recorded as {new} now.")
+    if planned:
+        shell.terminal.remark(planned)
     return ExitCode.DONE
 
 
@@ -156,7 +158,8 @@ def state_push(shell: Shell, file: str, lock_timeout: float) -> ExitCode:
         content = content_of(file)
     except OSError as fault:
         raise ReconcilerError(
-            f"{file} can't be read: {fault.strerror}", command("state pull", options=["--out", "FILE"])
+            f"{file} can't be read: {fault.strerror}",
+            f"name a file that {command('state pull', options=['--out', 'FILE'])} wrote",
         ) from fault
     if (kind := kind_of(content)) not in (None, FileKind.STATE):
         raise ReconcilerError(

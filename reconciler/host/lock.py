@@ -86,7 +86,7 @@ def _write_holder(descriptor: int, holder: dict[str, str]) -> None:
 
 
 def _acquire(place: _Place, timeout_s: float, wait: Callable[[float], bool], clock: Callable[[], float]) -> int:
-    # There are at least two tries, since `holder_of` holds the lock for a moment.
+    # At least two tries: `holder_of` takes the lock for a moment, in a command that only asks who holds the lock.
     until_s = clock() + max(timeout_s, _POLL_S)
     while True:
         descriptor = _open(place)

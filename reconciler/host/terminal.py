@@ -172,10 +172,17 @@ class Terminal:
             if not isinstance(fault, BrokenPipeError):
                 name = "stdout" if stream is self._out else "stderr"
                 self.trouble = self.trouble or f"{name} can't be written: {fault.strerror}"
-            # Python writes the rest of the buffer at exit. That write must not fail.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            drop_rest(stream)
         except UnicodeEncodeError:
             stream.write(text.encode("ascii", "backslashreplace").decode() + "\n")
+
+
+def drop_rest(stream: TextIO) -> None:
+    """Let a stream that can't be written to lead nowhere.
+
+    Python writes the rest of the buffer at exit. If that write failed, the exit code would be 120.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class _Lossy:

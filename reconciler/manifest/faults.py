@@ -10,7 +10,7 @@ from reconciler.manifest.build import SINGLE_BLOCKS, suspension_of
 from reconciler.manifest.document import Document
 from reconciler.manifest.kinds import FileKind, kind_of
 from reconciler.manifest.model import EngineLookup
-from reconciler.manifest.schema import Schema, Validator, part_of, schema_text
+from reconciler.manifest.schema import Schema, Validator, is_misspelt, part_of, schema_text
 from reconciler.model.errors import MOST_DIAGNOSTICS
 from reconciler.model.places import Diagnostic, Position
 
@@ -100,12 +100,22 @@ def faults_across(documents: Sequence[Document], *, may_be_empty: bool) -> Itera
         return
     yield from _order_faults(documents)
     start = Position(documents[0].file if documents else "manifest", 1, 1)
-    if not any("target" in document.value for document in documents):
+    if _is_missing("target", documents):
         advice = f'add "target: {{engine: {engine_names()[0]}}}" to one of its files'
         yield Diagnostic(start, f"the manifest has no target: {advice}")
-    if not may_be_empty and not any("jobs" in document.value for document in documents):
+    if not may_be_empty and _is_missing("jobs", documents):
         advice = 'add one under "jobs" in one of its files, or write "jobs: {}" where there are none'
         yield Diagnostic(start, f"the manifest has no jobs: {advice}")
+
+
+def _is_missing(block: str, documents: Sequence[Document]) -> bool:
+    """Return whether no file has a block, nor an unknown field that is probably a misspelling of the block."""
+    if any(block in document.value for document in documents):
+        return False
+    from reconciler.model.suggestions import Suggestions
+
+    suggestion = Suggestions()
+    return not any(is_misspelt(block, document.value, _schema(), suggestion) for document in documents)
 
 
 def _until_faults(document: Document) -> Iterator[Diagnostic]:

@@ -38,7 +38,10 @@ def revision(folder: str, name: str) -> Revision:
     if why := _why_unreadable(folder):
         raise ReconcilerError(f"git can't read the repository of {where}: {why}", "do as git says, and try again")
     if not _is_repository(folder):
-        raise ReconcilerError(f"{where} is in no git repository, so it has no {name}", "go to a clone of it")
+        raise ReconcilerError(
+            f"{where} is in no git repository, so it has no revision {name}",
+            "run the command in a clone of the repository that holds the manifest",
+        )
     shallow = _git(folder, "rev-parse", "--is-shallow-repository").out.strip() == b"true"
     raise ReconcilerError(
         f"git has no commit {name} here" + (": this clone is shallow" if shallow else ""),

@@ -101,8 +101,9 @@ def _odd_space_at_an_end(text: str) -> str:
 def _float(text: str) -> tuple[Any, str]:
     """Return the value of a float, and the reason why the float is refused, or "".
 
-    JSON Schema accepts a float without a fraction as a whole number. Such a float must have exactly the written value,
-    since the service would otherwise get another number than the file holds.
+    JSON Schema accepts a float without a fraction, such as 3600.0, as a whole number. A float can hold only some of the
+    large whole numbers exactly. A number that would be rounded is refused, because the service would get another number
+    than the file holds.
     """
     value = float(text)
     if value in (_INFINITY, -_INFINITY):

@@ -44,6 +44,19 @@ def part_of(schema: Schema, name: str) -> Schema:
     return {"$ref": f"#/$defs/{name}", "$defs": schema["$defs"]}
 
 
+def is_misspelt(name: str, present: Mapping[str, Any], schema: Schema, suggestion: "Suggestions") -> bool:
+    """Return whether a mapping has an unknown field that is nearest to this missing field.
+
+    The unknown field is a fault of its own, whose message suggests the missing field. So the missing field is no second
+    fault.
+    """
+    known = schema.get("properties", {})
+    if schema.get("additionalProperties") is not False:
+        return False
+    missing = [field for field in known if field not in present]
+    return any(field not in known and suggestion.nearest(field, missing) == name for field in present)
+
+
 class Validator:
     """A schema of draft 2020-12, compiled to check values of JSON or YAML.
 
@@ -115,7 +128,7 @@ def _refusals(error: Any, root: Schema, suggestion: "Suggestions") -> Iterator[R
         yield (*path, value), True, _wording(error, suggestion)
     elif error.validator == "required":
         for name in argument:
-            if name not in value:
+            if name not in value and not is_misspelt(name, value, error.schema, suggestion):
                 yield path, True, f'"{name}" is missing: add {_example(name, error.schema)}'
     elif error.validator == "additionalProperties" and argument is False:
         known = error.schema.get("properties", {})

@@ -3,18 +3,39 @@
     ReconcilerError                 1   an error that ends a command before its first call
     ├── ManifestError               1   carries diagnostics
     ├── StateError                  1   a state or journal that is damaged, foreign or rolled back
+    │   ├── OtherTarget             1   a state of another service
+    │   ├── NoOwnFolder             1   a folder of the user's own that can't be written to
+    │   ├── NoRevisions             1   a place of a state that keeps no older revisions
+    │   ├── NotFenced               1   a place that ignores the condition of a compare-and-swap
+    │   ├── Unreachable             1   a remote that does not exist, refuses access, or does not answer
+    │   │   ├── Denied              1   a write that the remote refuses by a rule
+    │   │   ├── Exhausted           1   no process or open file left to run git with
+    │   │   └── _OtherHash          1   a remote with another hash function than the private repository
+    │   ├── Elsewhere               1   a branch that holds another state, or another manifest
+    │   ├── JournalDamaged          1   a record that is missing from the journal
+    │   └── JournalBroken        1, 3   a write or a flush of the journal that failed
+    │       ├── Unpublished      1, 3   a publish that did not arrive, or may not have
+    │       └── Overtaken           4   a state that another program changed during the command
+    │           └── Displaced    4, 3   a file of the state that was replaced during the command
     ├── CredentialsError            1   credentials that are missing, malformed or rejected
     ├── EngineError                 1   a service that can't be reached, or that breaks its contract
     │   └── ListIncomplete          1   a list of jobs that may lack some jobs
     ├── MissingPath                 1   a path without a file or folder
     ├── UnknownJob                  1   a job that is neither declared nor recorded
+    ├── Unrunnable                  1   a git that can't be started
+    │   └── Exhausted               1   no process or open file left to run git with
     ├── Refused                     4   a guard, a stale plan, or a question that was not answered with `yes`
     │   └── LockTaken               4   another command holds the lock of the state
     ├── Halted                   3, 5   an apply that ended early, after calls were sent
     └── Usage                      64   a command line that contradicts itself
+        └── UnknownPlace           64   a URL of a state that no plugin takes
 
-An action that fails (exit codes 3 and 5) and a signal (130 and 143) raise no error. `app` derives these exit codes from
-the outcomes.
+A second code of an error of the journal is that of an apply that has sent calls (`exit_code_once_sent`). The errors of
+the state are in `state`, and those of git and of folders in `host`; all other errors are here.
+
+Some exit codes need no error. `usecases.apply.Applied.exit_code` and `rules.drift.Drift.exit_code` derive theirs from
+outcomes and findings. `cli.interrupts` has those of signals (130 and 143), and `cli.plan` that of `--detailed-exitcode`
+(2).
 """
 
 from enum import IntEnum

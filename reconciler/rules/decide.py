@@ -11,7 +11,8 @@ These rules change the entry of the table:
    entry that is an error stays.
 4. An adopt that would not change the record is a noop.
 5. A job that was run since its record was written is not run again, because nobody knows whether that run is the one
-   that the manifest asks for. The job is held. It is adopted if the manifest has a new config and the run has it.
+   that the manifest asks for. The job is held. There is one exception: if the manifest has a new config and the run has
+   the same config, the job is adopted.
 6. `protect` turns abort, restart and delete into a hold. The record counts if the manifest does not set `protect`.
 7. A noop that has a new `protect` or a new name to record is an adopt.
 
@@ -53,7 +54,7 @@ class Decision(NamedTuple):
     `verbs` are the calls, in order. `record` is the record after all calls were applied; it is None if the record is
     dropped. `error` is the reason again if the job can't be acted on, else "". `way_out` is the end of the reason of a
     hold: it says what the user can do. `waits_for` names the jobs that have to complete first and may still do so.
-    `once_over` is set if the calls have to wait for the end of the active run.
+    `once_over` is True if the calls are to be sent once the active run is over.
     """
 
     kind: ActionKind

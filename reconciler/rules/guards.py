@@ -15,10 +15,13 @@ KINDS: Mapping[str, ActionKind] = {
 """The kind of action that each guard counts."""
 
 _SHARED_PERCENT = 30
-"""The part of the present jobs that an apply may abort, restart or delete if these kinds have no guard."""
+"""The percentage of the present jobs that an apply may abort, restart or delete if these kinds have no guard.
+
+A job is present if it is recorded, and not as absent.
+"""
 
 _SHARED_FROM = 10
-"""The shared limit counts from this number of present jobs on. A part of fewer jobs says little."""
+"""The shared limit applies if there are at least so many present jobs. A percentage of fewer jobs says little."""
 
 _FEW = 5
 """A manifest may lose this many jobs without a warning, whatever part of all jobs they are."""
@@ -36,9 +39,10 @@ def check(
     """Raise `Refused` if the plan does more of a kind than both its guard and `plan.allowed` permit.
 
     A guard is a number of jobs, or a percentage such as "10%" of the `recorded` jobs. Abort, restart and delete share a
-    limit if they have no guard of their own: together they may be 30 % of the `present` jobs, which are recorded and
-    not absent. The shared limit counts from 10 present jobs on. `done` counts, by kind, what the same apply did before.
-    `is_read` is set if the jobs were observed before the plan was made. One refusal names all guards that are exceeded.
+    limit if they have no guard of their own: together they may be 30 % of the `present` jobs, if there are at least 10.
+    `present` is the number of jobs that are recorded, and not as absent. `done` counts, by kind, what the same apply
+    did before. `is_read` is set if the jobs were observed before the plan was made. One refusal names all guards that
+    are exceeded.
     """
     exceeded, allow = _own_limits_exceeded(plan, guards, recorded, done)
     shared = _shared(plan, guards, done)

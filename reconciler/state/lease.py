@@ -13,15 +13,16 @@ Why nothing runs twice, and nothing is lost:
     If it finds an intent without a result, the call is in doubt, and two looks settle it. A publish that is tried again
     follows the same version, so that it can't arrive twice.
 2.  From its first intent to its last result a command keeps a lease on the remote. It renews the lease with each
-    publish, every `RENEW_AFTER_S` at least (where it beats while idle; else only while actions are under way). A call
-    leaves only within `SEND_WITHIN_S` of the moment at which the last
-    publish that arrived was begun. After that time, another publish has to arrive first. The age of a publish is
-    measured with two clocks, and the longer time counts (`reconciler.host.clocks`). A machine that was suspended, or a
-    virtual machine that was paused, therefore asks the remote before it sends.
-3.  A command that finds the lease of another one waits until the lease is gone, or until the lease has not changed for
-    `TAKE_OVER_AFTER_S`, measured with a clock that never runs ahead of real time. In the second case the other command
-    is dead or may send nothing more: its right has run out, and a publish that would renew the lease must follow a
-    version that the waiting command is about to replace. If the renewal arrives first, the waiting command is refused.
+    publish, every `RENEW_AFTER_S` at least. On a remote whose pace has no `beats_while_idle`, it does so only while
+    actions are under way. The age of a publish is the time since it was begun. A call is sent only if the last publish
+    that arrived is younger than `SEND_WITHIN_S`. Otherwise, another publish has to arrive first. Two clocks measure the
+    age, and the longer time counts (`reconciler.host.clocks`). So a machine that was suspended, or a virtual machine
+    that was paused, publishes before it sends.
+3.  A command that finds the lease of another command waits until the lease is gone, or until the lease has not changed
+    for `TAKE_OVER_AFTER_S`, measured with a clock that never runs ahead of real time. In the second case the waiting
+    command takes the lease over. The other command is then dead, or its last publish is too old to send a call. It may
+    still be about to renew its lease. Both publishes follow the same version, so the remote accepts only the first of
+    them, and refuses the other command.
 4.  The second look at a doubt is therefore taken `--settle` after the last moment at which its call could have left, as
     with a lock that dies with its holder. The result of two looks is acted upon only after a publish that follows the
     version in which the doubt was found.

@@ -18,7 +18,8 @@ _END = b"\0"
 
 
 class ReplicaDisk:
-    """State, journal and history of a snapshot as a `Disk`. What was written since is in memory.
+    """State, journal and history of a snapshot as a `Disk`. Files that the command writes are in memory until they are
+    published.
 
     Without a snapshot there are no files. Safe for use by many threads.
     """
@@ -135,7 +136,7 @@ class ReplicaDisk:
 
 
 class ReplicaFile:
-    """An open file in memory. Allocated space that is not written to reads as one zero byte at the end."""
+    """An open file in memory. If more space is allocated than was written, the content ends with one zero byte."""
 
     def __init__(self) -> None:
         self._written = bytearray()
@@ -167,14 +168,17 @@ class ReplicaFile:
 
 
 class ReplicaLock:
-    """The lock of a state on a remote. The command that opened the state has it already."""
+    """The lock of a state on a remote. It locks nothing: the publish of one command excludes that of another."""
 
     def __init__(self, disk: ReplicaDisk) -> None:
         self._disk = disk
 
     @contextmanager
     def held(self, what: str, timeout_s: float) -> Iterator[Callable[[], bool]]:
-        """Yield a function that returns True: a publish that another command forestalls raises an error of its own."""
+        """Yield a function that tells whether the lock is still held, and always returns True.
+
+        If another command publishes first, the next publish of this command raises an error.
+        """
         yield lambda: True
 
     def holder(self, folder: int | None) -> str:

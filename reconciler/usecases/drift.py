@@ -25,6 +25,7 @@ def drift(workspace: "Workspace", selection: Selection, parallelism: int = 10) -
     from reconciler.rules.observations import no_reads_words
 
     target, state = workspace.manifest.target, workspace.read_state()
+    # `prune` adds the jobs that are recorded and no longer declared. Nothing is deleted here.
     matching = selected(workspace.manifest, state, selection._replace(prune=True))
     is_selected = selection.among(names_of(matching))
     subjects = [subject for subject in matching.subjects if is_selected(subject.job.name)]

@@ -52,13 +52,15 @@ class Wanted(NamedTuple):
 class Imported(NamedTuple):
     """The end of an import: the file, the jobs that were adopted, and the jobs that were left out.
 
-    `unlisted` says why the service may have jobs that it did not list; "" if it listed all.
+    `unlisted` says why the service may have jobs that it did not list; "" if it listed all. `written` names the files
+    that an import writes into the checkout. A state that is not in a file is not among them.
     """
 
     rewritten: Rewritten
     adopted: "tuple[Adopted, ...]"
     left: "tuple[LeftOut, ...]"
-    unlisted: str = ""
+    unlisted: str
+    written: tuple[str, ...]
 
 
 class _Destination(NamedTuple):
@@ -97,7 +99,15 @@ def import_jobs(
         if session is not None and adopted:
             _write(session, to, rewritten, adopted)
     shown = rewritten._replace(before=b"") if to.is_new else rewritten
-    return Imported(shown, tuple(adopted), tuple(left), unlisted)
+    return Imported(shown, tuple(adopted), tuple(left), unlisted, (to.file, *_state_files(workspace)))
+
+
+def _state_files(workspace: Workspace) -> tuple[str, ...]:
+    """The state file and its history; none for a state that is kept elsewhere."""
+    from reconciler.state.history import history_path
+
+    path = workspace.home.path
+    return (path, history_path(path)) if path else ()
 
 
 def _write(session: "Session", to: _Destination, rewritten: Rewritten, adopted: "Sequence[Adopted]") -> None:

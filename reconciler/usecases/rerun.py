@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from reconciler.model.commands import command
 from reconciler.model.errors import Refused, UnknownJob, Usage
 from reconciler.model.jobs import NOT_OBSERVED, Desired, Job, Record
 from reconciler.usecases.manifest_edits import parsed_with, refuse_other_changes
+from reconciler.usecases.selection import ALL_NAMES
 
 if TYPE_CHECKING:
     from reconciler.manifest import Manifest
@@ -63,7 +63,7 @@ def _running_job(manifest: "Manifest", name: str) -> Job:
         near = Suggestions().nearest(name, manifest.jobs)
         raise UnknownJob(
             f"no job {name} is declared",
-            f"did you mean {near}?" if near else f"{command('plan', options=['--format', 'json'])} names all jobs",
+            f"did you mean {near}?" if near else ALL_NAMES,
         )
     job = manifest.jobs[name]
     if job.state is not Desired.RUNNING:

@@ -1,5 +1,6 @@
 """`reconciler resolve`: settle a call in doubt on the word of a user."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from reconciler.model.commands import command
@@ -59,7 +60,8 @@ def _settle_run(
     manifest = workspace.manifest
     with workspace.open_engine(Pace()) as engine:
         observed = engine.observe(found.record.id)
-    known, run = _settled_run(found, manifest.jobs.get(found.name), observed, was_applied)
+    job = manifest.jobs.get(found.name)
+    known, run = _settled_run(found, job, observed, session.state.jobs, was_applied)
     sentence = f"{run} was {_word(was_applied)}, {by}"
     workspace.world.remark(f"settling {run} of {title(found.name)} (engine job {found.record.id})")
     details = _details(was_applied, f"{run}: {why}" if why else run)
@@ -67,15 +69,17 @@ def _settle_run(
     return sentence
 
 
-def _settled_run(found: "NamedRecord", job: Job | None, observed: Observation, was_applied: bool) -> tuple[Record, str]:
-    """The record with the last run of the job, and that run as text."""
+def _settled_run(
+    found: "NamedRecord", job: Job | None, observed: Observation, records: Mapping[str, Record], was_applied: bool
+) -> tuple[Record, str]:
+    """The record with the last run of the job, and that run as text. `records` are the records of all jobs."""
     from reconciler.rules.records import applied, ran_since
 
     record = found.record
     if not ran_since(record, observed):
         raise ReconcilerError(
             f"{title(found.name)} (engine job {record.id}) has no call in doubt",
-            f"{command('state list')} shows which have",
+            _jobs_in_doubt(records),
         )
     run = f"the run that began at {observed.submitted_at}"
     if not was_applied:
@@ -86,6 +90,13 @@ def _settled_run(found: "NamedRecord", job: Job | None, observed: Observation, w
             "--not-applied records the run without counting it",
         )
     return applied(job, record, Verb.RUN, observed.run_began), run
+
+
+def _jobs_in_doubt(records: Mapping[str, Record]) -> str:
+    """A sentence about the jobs that have a call in doubt."""
+    if any(record.doubt is not None for record in records.values()):
+        return f"{command('state list')} shows which jobs have one"
+    return "no job has one, so there is nothing to settle"
 
 
 def _word(was_applied: bool) -> str:

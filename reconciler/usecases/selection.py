@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from reconciler.manifest import Manifest
     from reconciler.rules.matching import Matching
 
-_ALL_NAMES = f"{command('plan', options=['--format', 'json'])} names all jobs"
+_WITHOUT_CREDENTIALS = command("plan", options=["--format", "json"])
+ALL_NAMES = f"{command('status')} lists all jobs; {_WITHOUT_CREDENTIALS} lists them without credentials"
+"""The hint for a name that no job has."""
 
 
 class Selection(NamedTuple):
@@ -53,10 +55,10 @@ def selected(manifest: "Manifest", state: State, selection: Selection) -> "Match
             from reconciler.model.suggestions import Suggestions
 
             near = Suggestions().nearest(glob, tuple(names))
-            raise UnknownJob(f"--target {glob} matches no job", f"did you mean {near}?" if near else _ALL_NAMES)
+            raise UnknownJob(f"--target {glob} matches no job", f"did you mean {near}?" if near else ALL_NAMES)
     if selection.excludes and not any(map(selection.among(names), names)):
         globs = " ".join(f"--exclude {glob}" for glob in selection.excludes)
-        raise ReconcilerError(f"{globs} leaves no job", _ALL_NAMES)
+        raise ReconcilerError(f"{globs} leaves no job", ALL_NAMES)
     return matching
 
 

@@ -94,8 +94,10 @@ def _next_plan(workspace: "Workspace", name: str) -> str:
     return f"{manifest.position(name)}: {title(name)} is still declared {job.state}: the next plan {planned}"
 
 
-def move(workspace: "Workspace", old: str, new: str, lock_timeout_s: float) -> "NamedRecord":
-    """Give a record another name. Returns the record under its old name.
+def move(workspace: "Workspace", old: str, new: str, lock_timeout_s: float) -> "tuple[NamedRecord, str]":
+    """Give a record another name. Returns the record under its old name, and a sentence about the next apply.
+
+    The sentence is "" unless the manifest declares the engine job under another name than the new one.
 
     Raises `ReconcilerError` if there is no such record, if no job can have the new name, or if another record has it.
     """
@@ -111,7 +113,21 @@ def move(workspace: "Workspace", old: str, new: str, lock_timeout_s: float) -> "
         if new in records or new in records_by_name(ids or {}, records).keys() - {found.name}:
             raise ReconcilerError(f"{new} is recorded already", f"{command('state show', new)} tells what it is")
         session.move({found.key: new})
-    return found
+    return found, _next_apply(workspace, found.record.id, new)
+
+
+def _next_apply(workspace: "Workspace", job_id: str, recorded_as: str) -> str:
+    """A sentence about an apply that renames a record to the name that the manifest gives its job; "" if none does."""
+    try:
+        manifest = workspace.manifest
+    except ManifestError:
+        return ""
+    for name, job in manifest.jobs.items():
+        if job.id == job_id and name != recorded_as:
+            declared = f"{manifest.position(name)}: the manifest still declares this job as {title(name)}"
+            to_keep = f"rename it there to {title(recorded_as)}, with `id: {job_id}`"
+            return f"{declared}: {to_keep}, or the next apply renames the record back"
+    return ""
 
 
 def push(workspace: "Workspace", content: bytes, where: str, lock_timeout_s: float) -> tuple[State, bool]:

@@ -1,6 +1,7 @@
 """Answers as text for people: the counts first, then the jobs that need attention, aligned.
 
-The functions without an underscore also format texts for stderr, whatever format stdout has.
+Commands also call the functions without an underscore to format texts for stderr. They do so whatever the format of
+stdout is.
 """
 
 from collections import Counter
@@ -100,7 +101,7 @@ def _(answer: OutcomeAnswer, context: ViewContext) -> str:
     if held and not any(one.action.touches for one in answer.outcomes):
         parts.append(plan(answer.plan, calls=context.verbose))
     elif in_doubt := tuple(action for action in held if action.job in answer.in_doubt):
-        # These calls were in doubt before this apply, so no plan that the apply printed holds them.
+        # These calls were in doubt before this apply began, so the plan that it printed has no hold for them.
         parts.append(plan(answer.plan._replace(actions=in_doubt)))
     return "\n".join([*filter(None, parts), outcomes(answer.outcomes, answer.plan.narrowed)])
 

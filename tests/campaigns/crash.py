@@ -405,11 +405,11 @@ class History:
         self, arguments: Sequence[str], decide: Callable[[int, ptrace.Call], ptrace.Verdict]
     ) -> tuple[Ended, Witness]:
         """Run a command, decide each of its calls, and wait until the server has received all requests."""
-        seen_before = len(calls(self._db))
+        received_before = len(calls(self._db))
         witness = Witness(decide)
         code = ptrace.trace(lambda: self._program(arguments), str(self._folder), witness.before, witness.after)
         until_s = time.monotonic() + DEADLINE_S
-        while len(calls(self._db)) < seen_before + witness.requests:
+        while len(calls(self._db)) < received_before + witness.requests:
             _require(time.monotonic() < until_s, "the server has not seen all requests")
             time.sleep(0.001)
         _require(not witness.faults, "; ".join(witness.faults))
@@ -491,12 +491,12 @@ class History:
         text = (self._folder / "jobs.history.jsonl").read_text()
         lines = [line for line in map(json.loads, text.splitlines()) if line["verb"] in {verb.value for verb in Verb}]
         settled = {line["op"]: line["outcome"] for line in lines if line["outcome"] in ("applied", "not-applied")}
-        calls_told = [line for line in lines if line["outcome"] not in ("applied", "not-applied")]
-        twice = [op for op, times in Counter(line["op"] for line in calls_told).items() if times > 1]
-        _require(not twice and len(lines) == len(calls_told) + len(settled), f"told twice: {twice} in {text}")
+        call_lines = [line for line in lines if line["outcome"] not in ("applied", "not-applied")]
+        twice = [op for op, times in Counter(line["op"] for line in call_lines).items() if times > 1]
+        _require(not twice and len(lines) == len(call_lines) + len(settled), f"told twice: {twice} in {text}")
         counted = Counter(
             (line["id"], line["verb"] == Verb.RUN)
-            for line in calls_told
+            for line in call_lines
             if settled.get(line["op"], line["outcome"]) in ("succeeded", "applied")
         )
         done = Counter(
@@ -817,8 +817,8 @@ def breaks(kind: str, name: str, found: Sequence[ptrace.Call], sample: int, chan
                 Break(name, (at,), number, again) for at in points for number in _SIGNALS for again in (False, True)
             ]
         case "cleaned":
-            # Before the lock is taken, the journal of a killed apply is the only copy and has not been read, so it is
-            # not removed.
+            # Before the lock is taken, nobody has read the journal of a killed apply, and no copy of it exists. So the
+            # breaks begin after that.
             first = _TAKES_THE_LOCK if SCENARIOS[name].killed_after else 0
             every = [Break(name, (at,), _CLEAN) for at in points[first:]]
         case _:

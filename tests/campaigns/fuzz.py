@@ -21,6 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+import tally
+
 NAMES = ("manifest", "schema", "state", "journal", "session", "answer", "observation", "text")
 INSTRUMENTED = ["reconciler"]
 SLOW_S = 20
@@ -114,7 +116,7 @@ def show(reports: list[Report]) -> None:
     print(row.format("in all", sum(r.inputs for r in reports), f"{sum(r.seconds for r in reports):.0f}", "", "", ""))
     for r in reports:
         if r.finding:
-            again = f"python tests/campaigns/fuzz.py --target {r.name} --input {r.finding}"
+            again = f"{tally.PYTHON} tests/campaigns/fuzz.py --target {r.name} --input {r.finding}"
             print(f"\n{r.name}: {again}\n{r.output[-3000:]}")
 
 

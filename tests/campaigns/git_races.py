@@ -47,7 +47,7 @@ _PROGRAM = Path(__file__).with_name("hurried.py")
 
 TRICK = """\
 #!/bin/sh
-# What becomes of the git command of some number, of those that have a word in them.
+# Breaks the N-th of the git commands that contain a given word.
 [ "$GIT_TRICK_MODE" = none ] && exec "$REAL_GIT" "$@"
 case " $* " in *" ${GIT_TRICK_COMMAND} "*) it=1 ;; *) it= ;; esac
 [ "$GIT_TRICK_COMMAND" = any ] && it=1

@@ -1,9 +1,8 @@
-"""A model of months with the tool: edits, applies, crashes, faults, other hands, lost and old states.
+"""A model of months with the tool: edits, applies, crashes, faults, other people, lost and old states.
 
-After every step both rules hold, judged by the service's ledger and by an account of its own of what
-a person asked for: no job is executed more often than that, and every execution has a result or an
-open intent on record. The real planner, applier, journal and state work on a disk, a clock and a
-service in memory.
+After every step two rules must hold. No job is executed more often than a person asked for. Every execution has a
+result or an open intent on record. The service's ledger and the model's own account of the person's wishes judge both
+rules. The real planner, applier, journal and state run on a disk, a clock and a service in memory.
 
     python tests/campaigns/model.py --sequences 100000 --jobs 2 [--seed N]
 """
@@ -56,17 +55,20 @@ from reconciler.rules.configs import agrees
 
 STEPS = 10
 INSTANT_S = 0.0001
-"""Two times that differ by less are the same, as they were written with microseconds and read again."""
+"""Times that differ by less are equal, since a time is written with microseconds and read again."""
 
 NAMES = ("a", "a", "a", "b", "c", "a@a1", "a@a2", "b@b1")
 IDS_OF = {name: (f"{name}1", f"{name}2") for name in "abcd"} | {
     name: (f"q{number}", f"r{number}") for number, name in enumerate(("a@a1", "a@a2", "b@b1"))
 }
-"""The ids that a job of each name has by turns. Some names look like a name and an id, as a person may choose them."""
+"""The ids that a job of each name may have.
+
+Some names look like a name with an id, as a person may choose such names.
+"""
 IDS = tuple(job_id for name in dict.fromkeys(NAMES) for job_id in IDS_OF[name])
 CONFIGS: tuple[Config, ...] = ({"taskTimeout": 60}, {"taskTimeout": 90, "isTestJob": False}, {"jobTimeout": 20})
 
-# Edits of one job's block: what, and to which value.
+# Edits of one job's block: the field, and its new value.
 Edit = tuple[str, Any]
 EDITS: tuple[Edit, ...] = (
     ("state", Desired.RUNNING),
@@ -108,7 +110,7 @@ NAMING: tuple[Edit, ...] = (
     ("turn-names", 1),
     ("revert", 1),
 )
-"""What gives records other names, and names other records."""
+"""Edits that give records other names, or names other records."""
 
 SAY_NOTHING: tuple[bytes, ...] = (
     b"{}",
@@ -131,7 +133,7 @@ UNDOING: tuple[Edit, ...] = (
     ("token", "tuesday"),
     ("remove", None),
 )
-"""What an abort, a restart or a delete comes of."""
+"""Edits that lead to an abort, a restart or a delete."""
 
 TAKEN_AWAY: tuple[tuple[str, ...], ...] = (
     (LOCK,),
@@ -140,14 +142,14 @@ TAKEN_AWAY: tuple[tuple[str, ...], ...] = (
     (STATE,),
     (STATE, JOURNAL, LOCK),
 )
-"""What someone removes from the folder of a state."""
+"""The files that someone removes from the folder of a state."""
 
 Doctoring = Callable[[Plan], Plan]
-"""What someone makes of a plan file with an editor."""
+"""An edit of a plan file."""
 
 
 def _with_calls(plan: Plan) -> Plan:
-    """Every action is to run its job, and to delete it."""
+    """Give each action a call that runs its job."""
     return _each(
         plan,
         lambda action: action._replace(
@@ -157,7 +159,7 @@ def _with_calls(plan: Plan) -> Plan:
 
 
 def _with_other_jobs(plan: Plan) -> Plan:
-    """Every action stands at the job of the one after it."""
+    """Give each action the job of the next action."""
     of = plan.actions
     turned = {action.job: of[(at + 1) % len(of)] for at, action in enumerate(of)}
     return _each(plan, lambda action: action._replace(job=turned[action.job].job))
@@ -175,7 +177,8 @@ DOCTORING: tuple[Doctoring, ...] = (
     _with_other_jobs,
 )
 
-# What may go wrong at the service. None of it is a lie: no "done" that was not, no "not done" that was.
+# What may go wrong at the service. The service never lies: it does not answer "done" for a call that was not done, or
+# "not done" for a call that was.
 _LOST = ("500", "502", "503", "504", "reset", "close", "truncated", "html", "empty", "garbage", "wrong-type", "302")
 _REFUSED = ("401", "403", "429", "not-ok", "error-in-200")
 FAULTS: tuple[str, ...] = (
@@ -208,13 +211,16 @@ class Months(RuleBasedStateMachine):
         self.drafts: list[dict[str, Job]] = []
         self.versions: list[bytes] = []
         self.saved: Plan | None = None
-        self.seen_done = 0
-        self.counted_done = 0
-        """What stands in the account already, also where a pull has earlier calls looked at once more."""
+        self.judged_until = 0
+        self.counted_until = 0
+        """How many executions the account holds already. A pull makes the model check some of them once more."""
         self.doubts: dict[str, Record] = {}
         self.disturbed: set[str] = set()
         self.lagged: set[str] = set()
-        """Jobs that may be held for what a read or a record lacks: that one more run has to follow is not asked."""
+        """Jobs that may be held because a read or a record was old.
+
+        The model does not demand a run that these jobs still lack.
+        """
 
     # The steps
 
@@ -403,18 +409,19 @@ class Months(RuleBasedStateMachine):
     def lose_files_under_an_apply(
         self, name: str, edit: Edit, gone: tuple[str, ...], at: int, other_begins: bool
     ) -> None:
-        """`git clean`, or `rm`; and as the lock may be gone, someone else begins. A state that is gone is put back."""
+        """Someone removes files during an apply, then maybe starts another apply; the state is put back later."""
         disk = self.world.disk
         before = disk.read(STATE)
         self._edit(name, edit)
         reads = disk.reads[STATE]
 
         def clean() -> None:
-            # What is gone before it is loaded, or once it was written anew, is a lost state, and another story.
+            # A state that is removed before it is loaded, or after it was written anew, is a lost state, which
+            # `lose_the_state` plays.
             if STATE not in gone or (disk.reads[STATE] > reads and disk.read(STATE) == before):
                 for path in gone:
                     disk.put(path, None)
-            # Where a call was sent already, or the state is gone too, nothing here tells the other of it.
+            # The other apply cannot know of calls that were sent already, nor of a state that is gone too.
             if other_begins and not self.world.changing and STATE not in gone:
                 self.world.beside(self.world.apply)
 
@@ -433,7 +440,7 @@ class Months(RuleBasedStateMachine):
         at=st.integers(0, 40),
     )
     def pull_a_newer_state_under_an_apply(self, name: str, edit: Edit, other: str, other_edit: Edit, at: int) -> None:
-        """Another clone applies and commits, and `git pull` brings what it wrote while an apply is at work here."""
+        """Another clone applies and commits, and `git pull` replaces the state while an apply is at work here."""
         world = self.world
         self._apply()
         if name == other or any(action.kind is not ActionKind.NOOP for action in world.plan(refresh=False).actions):
@@ -443,7 +450,7 @@ class Months(RuleBasedStateMachine):
         self._edit(other, other_edit)
         theirs = self.jobs
         if _wishes(theirs) | _wishes(ours) != _wishes(theirs):
-            # Clones that ask opposite things of a job, each with a state of its own, are another story.
+            # Clones that ask opposite things of one job, each with its own state, are not part of this model.
             self._declare(ours)
             return
         with world.another_clone() as clone:
@@ -452,15 +459,15 @@ class Months(RuleBasedStateMachine):
         self.versions, taken = versions, []
 
         def pull() -> None:
-            # Git takes the place of a file that is as it was committed, and of no other.
+            # Git replaces a file only if the file is as it was committed.
             if disk.read(STATE) == old:
                 taken.append(True)
-                self.seen_done = first  # what the other clone ran is to be on record here from now on
+                self.judged_until = first  # from here on, the runs of the other clone must be on record here
                 for path, content in pulled.items():
                     disk.put(path, content)
 
         if theirs_ended.exit_code is not ExitCode.DONE:
-            pull()  # what is not done yet goes on from there alone
+            pull()  # only the other clone's state can continue an apply that is not finished
             return
         self._declare(ours)
         self._edit(name, edit)
@@ -469,7 +476,7 @@ class Months(RuleBasedStateMachine):
         self._declare(theirs)
         self._edit(name, edit)
         if not taken:
-            # The two have gone apart, and a person takes one side.
+            # The two states have diverged, and a person takes one of them.
             before = self._state()
             for path, content in pulled.items():
                 disk.put(path, content)
@@ -480,7 +487,7 @@ class Months(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), edit=st.sampled_from(EDITS), at=st.integers(0, 40))
     def switch_the_folder_under_an_apply(self, name: str, edit: Edit, at: int) -> None:
-        """A link is led to another release, whose folder holds the same files; later it is led back."""
+        """A link is changed to another release, whose folder holds the same files; later the link is changed back."""
         disk = self.world.disk
         release = disk.files
         copies = {path: bytes(release[path]) for path in (STATE, HISTORY) if path in release}
@@ -497,7 +504,7 @@ class Months(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), edit=st.sampled_from(UNDOING), how=st.sampled_from(DOCTORING))
     def apply_a_saved_plan_that_was_edited(self, name: str, edit: Edit, how: Doctoring) -> None:
-        """A plan file lies about for days, and anyone may edit it: it does no more than what the tool would plan."""
+        """Someone edits a saved plan. Its apply must do no more than the tool would plan."""
         self._edit(name, edit)
         self.world.set_guards({"maxDelete": 0, "maxAbort": 0})
         plan = self.world.plan(refresh=False, prune=True)
@@ -536,7 +543,7 @@ class Months(RuleBasedStateMachine):
         elif JOURNAL in disk.files:
             self._accept_after_refusal()
         self._name_the_state_where_it_is_gone()
-        # What comes is a new lineage; the old one is whole, and putting it back is no roll-back.
+        # The next state has a new lineage. The old state is whole, and a return to it is no roll-back.
         self.versions = []
         self._believe(before)
 
@@ -552,7 +559,7 @@ class Months(RuleBasedStateMachine):
         if mark_lost:
             for path in [path for path in disk.files if path.startswith(MARKS)]:
                 disk.put(path, None)
-            # Newer versions of this lineage are now as good as any: nothing here knows of them.
+            # Nothing on this machine knows of newer versions of this lineage any more, so each version is valid.
             self.versions = []
             self.world.accept()
         else:
@@ -568,9 +575,10 @@ class Months(RuleBasedStateMachine):
             self._apply_an_older_state()
 
     def _apply_an_older_state(self) -> None:
-        """What was run after the state was written shows at the service, and is not run again.
+        """Check that a run after the state was written is visible at the service, and is not repeated.
 
-        Of a job whose run is in doubt the service can't tell: the run that it shows counts as that one.
+        If the run of a job is in doubt, the service cannot tell two runs apart: the run that it shows counts as the one
+        in doubt.
         """
         ran_since = set()
         for record in self._state().jobs.values():
@@ -590,7 +598,7 @@ class Months(RuleBasedStateMachine):
     @precondition(lambda self: self.doubts)
     @rule()
     def resolve_as_the_plan_says(self) -> None:
-        """A person pastes the command that the plan shows: it settles that call, and no other."""
+        """A person pastes the command that the plan shows. The command must settle that call and no other."""
         for action in self.world.plan(refresh=False).actions:
             record = self.world.record_of(action.id)
             if record is None or record.doubt is None:
@@ -613,7 +621,7 @@ class Months(RuleBasedStateMachine):
     @precondition(lambda self: STATE in self.world.disk.files and JOURNAL not in self.world.disk.files)
     @rule(other=st.sampled_from(NAMES), back=st.sampled_from((1, 2)), whole=st.booleans())
     def merge_the_state_by_hand(self, other: str, back: int, whole: bool) -> None:
-        """Git merges two branches, one of which renamed a job: no person's word makes two records of one job true."""
+        """Git merges two branches, one of which renamed a job. No command may accept two records of one job."""
         content = bytes(self.world.disk.files[STATE])
         merged, names = with_two_records(content, (self.versions or [content])[-back:][0], other)
         if not names:
@@ -646,7 +654,7 @@ class Months(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES))
     def forget(self, name: str) -> None:
-        """A name is that of the manifest, and of the state alone where the manifest has none of it."""
+        """`state forget` takes a name of the manifest, or a name of the state if the manifest has no such job."""
         before = self._state()
         record = self.world.record_of(self.jobs[name].id) if name in self.jobs else before.jobs.get(name)
         if record is not None and record.doubt is None:
@@ -656,20 +664,20 @@ class Months(RuleBasedStateMachine):
 
     @rule()
     def settle(self) -> None:
-        """Applied again and again with nothing going wrong, it comes to rest."""
+        """Apply repeatedly with nothing going wrong, and check that everything comes to rest."""
         self._check_nothing_is_owed(self.world.come_to_rest(self._apply))
 
     def teardown(self) -> None:
         if sys.exc_info()[0] is None and self.jobs:
             self.settle()
 
-    # What the steps are made of
+    # The parts of the steps
 
     def _state(self) -> State:
         return self.world.state
 
     def _executed(self, until: Done | None = None) -> Counter[str]:
-        """How often each engine job was run by us, by the ledger; before one of its lines, where that is given."""
+        """Return how many times we ran each engine job, by the lines of the ledger before `until` (default: all)."""
         runs: Counter[str] = Counter()
         for done in self.world.database.done:
             if done is until:
@@ -678,7 +686,7 @@ class Months(RuleBasedStateMachine):
         return runs
 
     def _excuse_what_others_did(self) -> None:
-        """A job that someone else did something to since our last run of it owes nothing: it may be their run."""
+        """Drop what is owed for jobs that someone else touched since our last run, as it may be their run."""
         left: dict[str, bool] = {}
         for done in self.world.database.done:
             if not done.by_us:
@@ -735,7 +743,10 @@ class Months(RuleBasedStateMachine):
         self.world.declare(jobs)
 
     def _named(self, key: str, record: Record) -> str:
-        """How a person names a record: as the manifest does; with its id where the name is another job's by now."""
+        """Return the name by which a person means a record.
+
+        The name is the one in the manifest. If another job has taken the record's name, the id is added.
+        """
         declared = [job.name for job in self.jobs.values() if job.id == record.id]
         return declared[0] if declared else f"{key} (id {record.id})" if key in self.jobs else key
 
@@ -743,23 +754,26 @@ class Months(RuleBasedStateMachine):
         return all(job.id != job_id for job in self.jobs.values())
 
     def _believe(self, before: State) -> None:
-        """What is on record was replaced, on a person's word; that takes longer than a read may be old."""
+        """Accept a changed record as the truth, on a person's word.
+
+        This takes longer than the maximum age of a read.
+        """
         self.world.forward(SETTLE_S)
         records = {record.id: record for record in self._state().jobs.values()}
         wanted = {job.id: job.config for job in self.jobs.values()}
         earlier = {record.id: record for record in before.jobs.values()}
         for job_id in earlier.keys() | records.keys():
             if records.get(job_id) != earlier.get(job_id):
-                # A run that the record does not know of any more is a reason to hold the job.
+                # A job may be held because of a run that the record does not know any more.
                 self.lagged.add(job_id)
                 config = wanted.get(job_id, EMPTY)
                 self.account.believe(job_id, records.get(job_id), config, reads=self.world.options.reads)
         self.doubts = {}
-        self.seen_done = len(self.world.database.done)
+        self.judged_until = len(self.world.database.done)
         self._note_doubts()
 
     def _accept_after_refusal(self) -> None:
-        """Where the journal that is left started from the file that is gone, only a person's word goes on."""
+        """If the journal that is left belongs to the file that is gone, only a person's word lets applies continue."""
         try:
             self.world.store().read(TARGET)
         except StateError:
@@ -769,7 +783,7 @@ class Months(RuleBasedStateMachine):
             self.world.accept()
 
     def _name_the_state_where_it_is_gone(self) -> None:
-        """Where the history tells of a state that is gone, only a person's word begins another one."""
+        """If the history shows a state that is gone, only a person's word starts another state."""
         disk = self.world.disk
         if self.world.names_state or STATE in disk.files or JOURNAL in disk.files or HISTORY not in disk.files:
             return
@@ -818,7 +832,10 @@ class Months(RuleBasedStateMachine):
         mended_by: Callable[[], None] = lambda: None,
         pulls: Sequence[bool] = (),
     ) -> Ended:
-        """Apply, and judge. `mended_by` is what a person does after it; `pulls` has entries once another state came."""
+        """Apply and judge.
+
+        `mended_by` is a person's repair afterwards; `pulls` is not empty once another state was pulled.
+        """
         before, state = self.account.copy(), self._state()
         self._hear_all(prune or (saved is not None and bool({a.job for a in saved.actions} - set(self.jobs))))
         if any("stale" in fault for fault in how.faults):
@@ -828,7 +845,7 @@ class Months(RuleBasedStateMachine):
         ended = self.world.apply(how, prune=prune, saved=saved)
         self._check_protected({record.id for record in records if record.protect}, at)
         if ended.refusal is not None:
-            # A saved plan that no longer fits, or a service that was never reached or rejects the token.
+            # The saved plan no longer fits, or the service was never reached, or the service rejects the token.
             assert not ended.changing or not how.is_honest, ended.refusal
             assert not how.is_honest or isinstance(ended.refusal, Refused), ended.refusal
             if how.is_honest:
@@ -845,7 +862,7 @@ class Months(RuleBasedStateMachine):
         return ended
 
     def _accept_where_files_do_not_fit(self, ended: Ended) -> bool:
-        """A person takes the files as they are where others had a hand in them, once told. Whether that was so."""
+        """Accept files that others changed, once an apply has refused them; return whether that was so."""
         try:
             self.world.store().read(TARGET)
         except StateError as fault:
@@ -856,7 +873,7 @@ class Months(RuleBasedStateMachine):
         self.world.accept()
         return True
 
-    # What must hold
+    # The rules
 
     def _check(self, ended: Ended | None = None) -> None:
         state = self._state()
@@ -869,9 +886,11 @@ class Months(RuleBasedStateMachine):
         self._excuse_what_others_did()
         for job_id, times in executed.items():
             assert times <= self.account.asks[job_id], f"{job_id} was run {times} times: {self.account.asks[job_id]}"
-        newest = {d.execution.job_id: d for d in database[self.seen_done :] if d.by_us and d.execution.verb is Verb.RUN}
+        newest = {
+            d.execution.job_id: d for d in database[self.judged_until :] if d.by_us and d.execution.verb is Verb.RUN
+        }
         wanted = {job.id: job for job in self.jobs.values()}
-        for done in database[max(self.seen_done, self.counted_done) :]:
+        for done in database[max(self.judged_until, self.counted_until) :]:
             job = wanted.get(done.execution.job_id)
             is_restarted = done.execution.verb is Verb.ABORT and job is not None and job.state is Desired.RUNNING
             if done.by_us and (done.execution.verb is Verb.RUN or is_restarted):
@@ -886,7 +905,7 @@ class Months(RuleBasedStateMachine):
             ), f"a run of {job_id} is on record as {record}"
         for job_id, record in records.items():
             self.account.adopted(job_id, record)
-        self.seen_done = self.counted_done = len(database)
+        self.judged_until = self.counted_until = len(database)
         self._check_order(newest)
         self._check_settled(records)
         self._note_doubts()
@@ -897,13 +916,13 @@ class Months(RuleBasedStateMachine):
             self.versions.append(bytes(content))
 
     def _check_paid(self, outcome: ActionOutcome, executed: int) -> None:
-        """What an apply is done with was run as often as it had to be, as far as no read lagged."""
+        """Check that a job whose apply succeeded was run as often as demanded, unless a read was old."""
         job_id = outcome.action.id
         unpaid = self.account.unpaid(job_id, executed) if job_id not in self.lagged else []
         assert not unpaid, f"{job_id} was not run, though {unpaid}: {outcome}"
 
     def _check_nothing_is_owed(self, last: Ended) -> None:
-        """At rest, with nothing going wrong, whatever was to be run was run, or what stands in its way is plain."""
+        """Check at rest that each demanded run was made, or that there is a visible reason against the run."""
         executed = self._executed()
         for outcome in last.outcomes:
             job, job_id = self.jobs.get(outcome.action.job), outcome.action.id
@@ -917,7 +936,7 @@ class Months(RuleBasedStateMachine):
             assert not unpaid, f"{job_id} is not run, though {unpaid}: {outcome}"
 
     def _check_protected(self, protected: set[str], at: int) -> None:
-        """What was recorded as protected was neither aborted nor deleted, unless the manifest lifted that."""
+        """Check that no protected job was aborted or deleted, unless the manifest lifted the protection."""
         says = {job.id: job.protect for job in self.jobs.values() if job.protect is not None}
         for done in self.world.database.done[at:]:
             if done.by_us and done.execution.verb is not Verb.RUN:
@@ -925,7 +944,7 @@ class Months(RuleBasedStateMachine):
                 assert not says.get(job_id, job_id in protected), f"{job_id} is protected: {done.execution}"
 
     def _check_order(self, newest: Iterable[str]) -> None:
-        """What we ran came after what it is to come after, as far as nobody else acted and no read lagged."""
+        """Check that our runs kept the order of `after`, unless someone else acted or a read was old."""
         by_id = {job.id: job for job in self.jobs.values()}
         for job_id in newest:
             for other in by_id[job_id].after if job_id in by_id else ():
@@ -936,7 +955,7 @@ class Months(RuleBasedStateMachine):
                 assert state is JobState.COMPLETE, f"{job_id} was run, and {other}, which comes first, is {state}"
 
     def _note_doubts(self) -> None:
-        """Remember the doubts on record; one that is new starts with nobody else at work."""
+        """Remember the doubts on record. Nobody else has acted yet on the job of a new doubt."""
         found = {record.doubt.op: record for record in self._state().jobs.values() if record.doubt is not None}
         for op, record in found.items():
             if op not in self.doubts:
@@ -944,7 +963,7 @@ class Months(RuleBasedStateMachine):
         self.doubts = found
 
     def _check_settled(self, records: dict[str, Record]) -> None:
-        """A doubt that is gone was settled as it was, as far as anyone could tell."""
+        """Check that each doubt that is gone was settled correctly, as far as anyone could know."""
         there = {record.doubt.op for record in records.values() if record.doubt is not None}
         for op, held in self.doubts.items():
             doubt, job_id = held.doubt, held.id
@@ -990,7 +1009,7 @@ class Months(RuleBasedStateMachine):
 
 
 def _turned(jobs: dict[str, Job], name: str, what: str, by: int) -> dict[str, Job]:
-    """The jobs with some names, or ids, handed on: two that swap them, or all that pass them round."""
+    """Return the jobs with some names or ids exchanged, between two jobs or around a circle of all jobs."""
     names = sorted(jobs)
     if what != "turn-names":
         names = [name, names[(names.index(name) + 1) % len(names)]]
@@ -1004,12 +1023,15 @@ def _turned(jobs: dict[str, Job], name: str, what: str, by: int) -> dict[str, Jo
 
 
 def _wishes(jobs: dict[str, Job]) -> dict[str, Job]:
-    """What is asked of each engine job, whatever its name, and one more run aside."""
+    """Return what is asked of each engine job, without its name and its run token."""
     return {job.id: job._replace(name="", run_token=None, after=()) for job in jobs.values()}
 
 
 def with_two_records(content: bytes, older: bytes, other: str) -> tuple[bytes, tuple[str, ...]]:
-    """A state file in which the record of one job stands under another name too, as it was written before; and both."""
+    """Return a state file that records one job under a second name too, and both names.
+
+    The second record is that of the older file. The file is empty if it cannot be made.
+    """
     document, before = json.loads(content), json.loads(older)
     names = sorted(document.get("jobs", {}))
     if not names or other in names:
@@ -1029,7 +1051,10 @@ def _without(names: tuple[str, ...], gone: str, new: str = "") -> tuple[str, ...
 
 
 def run(sequences: int, number: int) -> None:
-    """Run so many histories with this seed. Raises what the first that breaks a rule raises, made small."""
+    """Play `sequences` histories with this seed.
+
+    Raises the error of the first broken rule, with its steps minimized.
+    """
     wanted = settings(
         max_examples=sequences,
         stateful_step_count=STEPS,
@@ -1047,7 +1072,7 @@ def run(sequences: int, number: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Play histories, and check both rules after every step.")
     parser.add_argument("--sequences", type=int, default=100_000)
-    parser.add_argument("--jobs", type=int, default=2, help="programs at once")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at once")
     parser.add_argument("--seed", type=int, default=SystemRandom().randrange(2**32))
     given = parser.parse_args()
     share = 2500
@@ -1061,7 +1086,7 @@ def main() -> None:
             if broken:
                 sys.exit(
                     f"{broken}\nplay it again: "
-                    f"python tests/campaigns/model.py --sequences {size} --jobs 1 --seed {number}"
+                    f"{tally.PYTHON} tests/campaigns/model.py --sequences {size} --jobs 1 --seed {number}"
                 )
             played += size
             print(f"{played} played, no rule broken, {monotonic() - started_s:.0f} s", flush=True)
@@ -1070,10 +1095,10 @@ def main() -> None:
 
 
 def _broken(sequences: int, number: int) -> str:
-    """How a rule was broken, with the steps that lead there, "" where none was."""
+    """Return how a rule was broken and the steps that led to the break, "" if no rule was broken."""
     try:
         run(sequences, number)
-    except Exception:  # noqa: BLE001  it goes to the program that started this one, as text
+    except Exception:  # noqa: BLE001  the parent process gets the traceback as text
         return format_exc()
     return ""
 

@@ -1,7 +1,7 @@
-"""The model's own account of what a person asked for, from the words alone: never from what the tool recorded.
+"""The model's own account of a person's wishes. It follows from the manifests alone, never from the tool's records.
 
-It bounds the executions of each engine job from both sides. `asks` is how many there may be at most.
-`owed` are the executions that have to follow: a person asked for one in a way that nothing but a run answers.
+The account bounds the executions of each engine job from both sides. `asks` is the highest number of executions. `owed`
+lists the executions that must follow, since a person asked for something that only a run can fulfil.
 """
 
 from collections import Counter
@@ -16,10 +16,11 @@ ABORT = "it was aborted to be run anew"
 
 
 class Word(NamedTuple):
-    """The last that a person asked of an engine job, as far as an apply was told of it.
+    """The last wish for an engine job that an apply received.
 
-    `config` is the one that was last let through; `spent` the tokens that bought something, `given`
-    those that have yet to. One that is taken back before it does is given anew where it comes after another execution.
+    `config` is the last config that was accepted. `spent` are the tokens that led to an execution, and `given` the
+    tokens that have not yet. A token that was withdrawn before its execution counts as new if it returns after another
+    execution.
     """
 
     state: Desired
@@ -30,11 +31,12 @@ class Word(NamedTuple):
 
 
 class Account:
-    """What a person asked for: how many executions of each engine job, and in which words.
+    """The wishes of a person: how many executions of each engine job, and the last words for each.
 
-    `owed` maps a job to why one more execution of it has to follow, and to how often it had been executed when that
-    was asked. A new config owes nothing: a run that is over by itself may take it for the next. `stopped` are the jobs
-    that an apply was done with as aborted or absent; a wish for that which never came true owes nothing either.
+    `owed` maps a job to the reasons for one more execution, each with the number of executions at the time of the wish.
+    A new config owes nothing, since a run that ended by itself may keep the config for the next run. `stopped` are the
+    jobs that an apply left as aborted or absent. A wish to stop a job owes nothing if it was withdrawn before it came
+    true.
     """
 
     def __init__(self) -> None:
@@ -45,7 +47,7 @@ class Account:
         self._first_given: dict[tuple[str, str], int] = {}
 
     def copy(self) -> "Account":
-        """The same account, to come back to."""
+        """Return a copy of the account, to return to later."""
         other = Account()
         other.asks, other.words = self.asks.copy(), dict(self.words)
         other.stopped, other._first_given = set(self.stopped), dict(self._first_given)
@@ -53,9 +55,9 @@ class Account:
         return other
 
     def hear(self, job: Job, active_otherwise: bool, executed: int) -> None:
-        """An apply is told of a job, which was executed so often until now.
+        """Note that an apply receives a job, which was executed `executed` times so far.
 
-        `active_otherwise`: no record, and it is active with a config not asked for.
+        `active_otherwise` says that the job has no record and is active with another config.
         """
         word = self.words.get(job.id)
         owed = self.owed.setdefault(job.id, {})
@@ -64,16 +66,18 @@ class Account:
             owed.clear()
             return
         for token in [why for why in owed if why not in (STATE, ABORT, job.run_token)]:
-            del owed[token]  # it was taken back
+            del owed[token]  # the token was withdrawn
         asked = word is None or word.state is not Desired.RUNNING
         if asked and (word is None or (job.id in self.stopped and not word.forgotten)):
             owed[STATE] = executed
             self.stopped.discard(job.id)
         word = word or Word(Desired.RUNNING, job.config)
         if job.run_token is not None and job.run_token not in word.spent | word.given:
-            # What was run since a token was first given, also where it was taken back meanwhile, may be what it bought.
+            # A run since the token was first given may be the run for the token, even if the token was withdrawn in
+            # between.
             first = self._first_given.setdefault((job.id, job.run_token), executed)
-            if STATE not in owed and not word.forgotten:  # what has no record and is over already is not run again
+            # a job without a record that has ended already is not run again
+            if STATE not in owed and not word.forgotten:
                 owed[job.run_token] = first
             asked, word = True, word._replace(given=word.given | {job.run_token})
         if job.on_config_change is OnConfigChange.RESTART:
@@ -82,20 +86,20 @@ class Account:
         self.words[job.id] = word._replace(state=Desired.RUNNING, config=job.config if asked else word.config)
 
     def aborted_to_run(self, job_id: str, executed: int) -> None:
-        """We aborted a job that is declared running: what was taken from it is to be given back."""
+        """Note that we aborted a job that is declared running, so that a run must follow."""
         self.owed.setdefault(job_id, {})[ABORT] = executed
 
     def unpaid(self, job_id: str, executed: int) -> list[str]:
-        """Why one more execution of the job has yet to follow; nothing where it is all done."""
+        """Return the reasons for one more execution of the job that are still open."""
         return [why for why, before in self.owed.get(job_id, {}).items() if executed <= before]
 
     def excuse(self, job_ids: Iterable[str]) -> None:
-        """Nothing is owed of these: someone else had a hand in it, or a person took the record's word."""
+        """Drop what is owed for these jobs, since someone else acted on them or a person accepted their records."""
         for job_id in job_ids:
             self.owed.pop(job_id, None)
 
     def spend(self, job_id: str, token: str | None) -> None:
-        """The job was executed, or taken as executed, or aborted to be, while the manifest gave it this token."""
+        """Note that the job was executed (or counts as executed, or was aborted for a restart) under this token."""
         word = self.words.get(job_id)
         if word is not None:
             spent = frozenset[str]() if token is None else frozenset({token})
@@ -103,7 +107,7 @@ class Account:
             self.words[job_id] = word._replace(spent=before | spent, given=frozenset(), forgotten=False)
 
     def close(self, job_id: str, executed: int, *, running: bool) -> None:
-        """All that was asked of this job, to be `running` or not, is done: the next execution takes a new word."""
+        """Note that every wish for this job is fulfilled, so that the next execution needs a new wish."""
         self.asks[job_id] = executed
         self.owed.pop(job_id, None)
         if not running:
@@ -114,24 +118,22 @@ class Account:
             self.words[job_id] = word._replace(spent=spent, given=frozenset(), forgotten=False)
 
     def adopted(self, job_id: str, record: Record) -> None:
-        """A job whose record a person dropped has one again: what it says is spent is."""
+        """Note that a job whose record a person dropped has a record again, and take over its spent tokens."""
         word = self.words.get(job_id)
         if word is not None and word.forgotten and record.state is not None:
             self.words[job_id] = word._replace(spent=record.run_tokens, forgotten=False)
 
     def take_config(self, job: Job) -> None:
-        """The config is on record as taken, for the next run."""
+        """Note that the config is on record for the next run."""
         if job.id in self.words:
             self.words[job.id] = self.words[job.id]._replace(config=job.config)
 
     def believe(self, job_id: str, record: Record | None, wanted: Config, *, reads: bool) -> None:
-        """A person accepts what is on record now as the truth.
+        """Note that a person accepts the present record as the truth.
 
-        Of a run in doubt the person accepts that it was done or not: a config that is `wanted` and
-        that either of the two lacks is asked for anew. So with an abort or delete: running may be
-        asked for anew. With no record, a service that can be read
-        tells that a job was run already; one that can't does not, so that a manifest that says
-        `running` asks for a run.
+        If a run is in doubt, the person accepts either outcome: a `wanted` config that one of the two outcomes lacks is
+        a new wish. If an abort or a delete is in doubt, `running` is a new wish. If there is no record, a service with
+        reads shows that the job was run already. Without reads, a manifest that says `running` asks for a run.
         """
         self.owed.pop(job_id, None)
         if record is not None:

@@ -1,7 +1,7 @@
-"""A world in memory: the real use cases over a disk, a clock and a service that cost nothing.
+"""A world in memory: the real use cases over a disk, a clock and a service that take no time.
 
-Time goes forward only where something waits. A fuse ends the program at any operation of the disk
-or the network; what was written by then stays.
+Time passes only while something waits. A fuse ends the program at any operation of the disk or the network, and data
+written before that operation stays.
 """
 
 import re
@@ -68,11 +68,11 @@ MARKS = _FOLDER.name
 
 
 class Crash(BaseException):
-    """The program is gone: nothing of it catches this, and nothing that it does has an effect any more."""
+    """The program is gone. The product must not catch this exception, and has no further effect."""
 
 
 class Fuse:
-    """Ends the program ahead of its n-th operation, and at every one after that; and lets others act ahead of one."""
+    """Ends the program before its n-th operation, and before each later one; can let others act before an operation."""
 
     def __init__(self) -> None:
         self.left: int | None = None
@@ -81,15 +81,18 @@ class Fuse:
         self._before = 0
 
     def meanwhile(self, operations: int, act: Callable[[], object] | None) -> None:
-        """Call `act` ahead of the operation that comes after so many."""
+        """Call `act` before the operation that follows after `operations` others."""
         self._before, self._meanwhile = operations, act
 
     def set(self, operations: int | None) -> None:
-        """Burn after so many operations; None never does."""
+        """End the program after this many operations; None never ends it."""
         self.left, self.burnt = operations, False
 
     def pass_one(self, *, alone: bool = False) -> None:
-        """The next operation begins. Nobody else acts ahead of one that is `alone`, but ahead of the one after it."""
+        """Begin the next operation.
+
+        Others do not act before an operation that is `alone`, but before the one after it.
+        """
         self._before -= 1
         if self._before < 0 and not alone and self._meanwhile is not None:
             act, self._meanwhile = self._meanwhile, None
@@ -103,14 +106,14 @@ class Fuse:
 
 
 Files = dict[str, bytearray]
-"""A folder: file names and contents. An open file is the content itself, whatever stands at its name by then."""
+"""A folder: file names and contents. An open file is the content itself, even after its name changed."""
 
 
 class MemoryDisk:
-    """A `Disk` that forgets nothing. `changes` counts what was done to it; a torn write leaves its first half.
+    """A `Disk` that loses nothing. `changes` counts its changes; a torn write leaves its first half.
 
-    `files` is the folder that its name leads to. Somebody else may have the name lead to another one meanwhile;
-    whoever holds the folder stays with it.
+    `files` is the folder at the path. Someone else may change the path to another folder. A program that holds the
+    first folder stays with that folder.
     """
 
     def __init__(self, fuse: Fuse) -> None:
@@ -130,7 +133,7 @@ class MemoryDisk:
         self.changes += 1
 
     def put(self, path: str, content: bytes | None) -> None:
-        """Somebody else writes a file, or removes it."""
+        """Write or remove a file, as somebody else."""
         self.changes += 1
         if content is None:
             self.files.pop(path, None)
@@ -138,7 +141,7 @@ class MemoryDisk:
             self.files[path] = bytearray(content)
 
     def lead_to(self, files: Files) -> None:
-        """The name of the folder leads to another one from now on."""
+        """Change the path to another folder."""
         self.changes += 1
         self.files = files
 
@@ -153,7 +156,7 @@ class MemoryDisk:
         return MemoryFile(self, self._there[path])
 
     def rename(self, old: str, new: str) -> None:
-        # No one can look and rename in one step: what others do at this moment they do after it.
+        # A check and a rename are two steps, so others act after the rename instead of before it.
         self.fuse.pass_one(alone=True)
         self.changes += 1
         if old not in self._there:
@@ -189,7 +192,7 @@ class MemoryDisk:
 
     @contextmanager
     def locked(self, path: str, *_: object) -> "Iterator[HeldLock]":
-        """What `state.lock.locked` does: the lock is on the file, and goes with it."""
+        """A substitute for `state.lock.locked`: the lock belongs to the file, and is gone when the file is."""
         there = self._there
         content = there.setdefault(path, bytearray(b"{}"))
         if any(content is held for held in self._locks):
@@ -211,7 +214,7 @@ class HeldLock(NamedTuple):
     content: bytearray
 
     def is_held(self) -> bool:
-        """Whether the lock file is still the one that was locked."""
+        """Whether the lock file is still the file that was locked."""
         return self.files.get(self.path) is self.content
 
 
@@ -254,7 +257,7 @@ class MemoryFile:
 
 
 class Done(NamedTuple):
-    """One line of the ledger, by whom it came about, and under which intent: None for no intent on disk."""
+    """One line of the ledger: the execution, who caused it, and the op of its intent on disk, None for no intent."""
 
     execution: Execution
     by_us: bool
@@ -262,7 +265,7 @@ class Done(NamedTuple):
 
 
 class WatchedDatabase(Database):
-    """The sandbox's database in memory, its ledger at hand. No read is older than the settle time: so it is assumed."""
+    """The sandbox's database in memory, with its ledger. Reads are assumed to be no older than the settle time."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__(":memory:")
@@ -287,11 +290,11 @@ class WatchedDatabase(Database):
         return stored, before if self._clock() - self._kept_at.get(job_id, 0.0) < SETTLE_S else stored
 
     def note(self, call: object) -> None:
-        """The calls are counted by the transport."""
+        """Ignore the call, since the transport counts the calls."""
 
 
 class WatchedTransport(DirectTransport):
-    """Carries the reconciler's requests, looks for their intents, and may end the program before or after each."""
+    """Carries the reconciler's requests, finds their intents, and may end the program before or after each request."""
 
     def __init__(self, world: "ModelWorld", service: Service) -> None:
         super().__init__(service, clock=world.clock, pause=world.stop.wait)
@@ -299,7 +302,7 @@ class WatchedTransport(DirectTransport):
 
     def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
         world = self._world
-        # What others do between the last look at the files and the request, nobody can see.
+        # Nobody can see what others do between the last check of the files and the request.
         world.fuse.pass_one(alone=method != "GET")
         world.count_request()
         database = world.database
@@ -321,7 +324,7 @@ class WatchedTransport(DirectTransport):
         return reply
 
     def _reworded(self, reply: Reply) -> Reply:
-        """The reply of a service that leaves out what it does not tell, and words its times as it likes."""
+        """Rewrite the reply as a service that leaves out some fields and formats times in its own way."""
         world, document = self._world, reply.document
         if not isinstance(document, dict):
             return reply
@@ -337,7 +340,7 @@ class WatchedTransport(DirectTransport):
 
 
 class SteppedFlag(Flag):
-    """A stop flag whose wait takes no time; it is set at the n-th request, where that is asked for."""
+    """A stop flag whose wait takes no time. The flag can be set at the n-th request."""
 
     def __init__(self, forward: Callable[[float], None]) -> None:
         super().__init__()
@@ -350,9 +353,9 @@ class SteppedFlag(Flag):
 
 
 class OddAnswer(NamedTuple):
-    """A 200 that does not say that anything was done: to which call, and whether it was done all the same.
+    """A 200 that does not say that the call was done: the call, and whether it was done nevertheless.
 
-    `verb` is that of the call, `skip` how many of them are answered honestly first.
+    `verb` is the verb of the call; the first `skip` calls of this verb get honest answers.
     """
 
     verb: Verb
@@ -364,7 +367,7 @@ class OddAnswer(NamedTuple):
 class How(NamedTuple):
     """What goes wrong during a command: a crash, an interruption, a fault of the service, an odd answer.
 
-    `meanwhile` is what others do ahead of the operation (of the disk or the network) of number `meanwhile_at`.
+    `meanwhile` is called before the operation (of the disk or the network) with the number `meanwhile_at`.
     """
 
     crash_at: int | None = None
@@ -383,7 +386,7 @@ HONEST = How()
 
 
 class Ended(NamedTuple):
-    """How an apply ended; `outcomes` is empty where it crashed or was refused."""
+    """The end of an apply; `outcomes` is empty if the apply crashed or was refused."""
 
     outcomes: tuple[ActionOutcome, ...] = ()
     exit_code: ExitCode | None = None
@@ -393,7 +396,7 @@ class Ended(NamedTuple):
 
 
 Wording = Callable[[datetime], str]
-"""One of the ways in which RFC 3339 words an instant."""
+"""A format for an instant that RFC 3339 allows."""
 
 
 def _in_zone(moment: datetime) -> str:
@@ -406,7 +409,7 @@ WORDINGS: tuple[Wording, ...] = (
     lambda moment: moment.isoformat(timespec="microseconds").replace("+00:00", "000Z"),
     _in_zone,
 )
-"""How a service may word one and the same instant."""
+"""The formats of a service for one and the same instant."""
 
 
 def _run_anew(job: ServerJob, config: Config, now: float, job_seconds: float, failure: str = "") -> ServerJob:
@@ -416,7 +419,7 @@ def _run_anew(job: ServerJob, config: Config, now: float, job_seconds: float, fa
 
 
 _Seam = tuple[Any, str, Any]
-"""A module, a name in it, and what stands for that in this world."""
+"""A module, a name in it, and the substitute for that name in this world."""
 
 
 @contextmanager
@@ -446,11 +449,12 @@ class ModelWorld:
         wordings: bool = False,
         lists: bool = False,
     ) -> None:
-        """`lenient`: a run of a job that is active is no error, and starts another one.
+        """Make a world.
 
-        An aborted job is active for `drain_s` more. So many seconds after the end of a run, `notes_after_s`, the
-        service adds a word of its own to that run's times. With `wordings` no two reads word a time in the same way;
-        with `lists` the list is read ahead of single jobs, as where there are many.
+        With `lenient`, a run of an active job starts another run instead of an error. An aborted job stays active for
+        `drain_s` seconds. The service adds another timestamp to a run `notes_after_s` seconds after the run's end. With
+        `wordings`, every read formats times differently. With `lists`, the list of jobs is read instead of single jobs,
+        as for many jobs.
         """
         self._run = _run_anew if lenient else life.run
         self._drain_s = drain_s
@@ -473,7 +477,7 @@ class ModelWorld:
         self.manifest = Manifest(TARGET, {}, {}, {})
         self.changing: list[tuple[str, str]] = []
         self.names_state = False
-        """Whether commands name the state with --state, which takes an empty one at its word."""
+        """Whether commands name the state with --state, which allows an empty state."""
         self.stop = SteppedFlag(self.forward)
         self.stop_at: int | None = None
         self._numbers = count(1)
@@ -481,7 +485,7 @@ class ModelWorld:
         self._read = State("", 0, TARGET, {})
 
     def clock(self) -> float:
-        """Seconds since 1970. No two readings are equal, so that no two runs are."""
+        """Return seconds since 1970. No two calls return the same time, so that no two runs have the same time."""
         self._now += 0.001
         return self._now
 
@@ -513,13 +517,13 @@ class ModelWorld:
         return FileStore(STATE, around)
 
     def checked_store(self) -> CheckedStore:
-        """The store as commands have it: it refuses to be empty where the history tells of records."""
+        """Return the store as commands use it: it refuses an empty state if the history has records."""
         home = Home(STATE, ".", ".", "--state" if self.names_state else "")
         return CheckedStore(self.store(), home, ("jobs.yaml",), lambda _: None)
 
     @property
     def state(self) -> State:
-        """What is recorded, the journal included. Raises `StateError`."""
+        """The recorded state, the journal included. Raises `StateError`."""
         if self._read_at != self.disk.changes:
             self._read = self.store().read(TARGET) or State("", 0, TARGET, {})
             self._read_at = self.disk.changes
@@ -537,10 +541,11 @@ class ModelWorld:
         self.declare(self.manifest.jobs)
 
     def shown(self, job: Mapping[str, Any], wording: Wording) -> dict[str, Any]:
-        """What the service tells of a job at this moment, with its times in these words."""
+        """Return the job as the service shows it now, with its times in this format."""
 
         def worded(value: str | None) -> str | None:
-            # Without wordings of its own the world leaves a time as the service wrote it, in odd digits too.
+            # If the world has no formats of its own, a time stays as the service wrote it, even with an odd number of
+            # digits.
             return value if value is None or not self._words_times else wording(datetime.fromisoformat(value))
 
         shown = {name: worded(value) if name.endswith("At") else value for name, value in job.items()}
@@ -555,7 +560,7 @@ class ModelWorld:
         return shown
 
     def next_odd_answer(self, method: str, url: str) -> OddAnswer | None:
-        """The odd answer that this call gets, None where it gets an honest one."""
+        """Return the odd answer to this call, None if the call gets an honest answer."""
         odd = self._odd
         verb = Verb.DELETE if method == "DELETE" else url.rpartition("/")[2]
         if odd is None or method == "GET" or verb != odd.verb:
@@ -564,12 +569,12 @@ class ModelWorld:
         return None if odd.skip else odd
 
     def add_job(self, job: ServerJob) -> None:
-        """Put a job on the server as if it had always been there."""
+        """Put a job on the server, as if the job had always existed."""
         with self.database.transaction():
             self.database.keep(job, None)
 
     def act(self, verb: Verb, job_id: str, body: bytes = b'{"config": {}}', fault: str = "") -> int:
-        """Somebody else calls the service; returns the status."""
+        """Call the service as somebody else; return the status."""
         path = f"/v1/customer/jobs/{job_id}" + ("" if verb is Verb.DELETE else f"/{verb}")
         method = "DELETE" if verb is Verb.DELETE else "POST"
         request = Request(method, path, TOKEN, "application/json", body if verb is Verb.RUN else b"")
@@ -577,7 +582,7 @@ class ModelWorld:
             return self.service([fault] if fault else []).answer(request)[0].status
 
     def intent_of(self, method: str, path: str) -> str | None:
-        """The op of the open intent on disk that such a call needs; None where there is none."""
+        """Return the op of the open intent on disk for such a call, None if there is none."""
         verb = Verb.DELETE if method == "DELETE" else path.rpartition("/")[2]
         content = self.disk.read(JOURNAL)
         entries = [] if content is None else decode(content, JOURNAL)
@@ -595,7 +600,7 @@ class ModelWorld:
 
     @contextmanager
     def wired(self, faults: Sequence[str] = ()) -> Iterator[GivenWorkspace]:
-        """The workspace of this world's manifest, disk and service."""
+        """Yield the workspace of this world's manifest, disk and service."""
         asked = self.service(faults)
 
         @contextmanager
@@ -625,12 +630,12 @@ class ModelWorld:
             yield GivenWorkspace(world, self.manifest, self.checked_store, engine)
 
     def plan(self, *, refresh: bool, prune: bool = False) -> Plan:
-        """The plan. Raises `ReconcilerError` as the use case does."""
+        """Return the plan. Raises `ReconcilerError` as the use case does."""
         with self.wired() as workspace:
             return plan(workspace, Selection(prune=prune), refresh=refresh, parallelism=1)[0]
 
     def apply(self, how: How = HONEST, *, prune: bool = False, saved: Plan | None = None) -> Ended:
-        """Apply under what goes wrong, and say how it ended."""
+        """Apply while something goes wrong, and return how the apply ended."""
         self.fuse.set(how.crash_at)
         self.fuse.meanwhile(how.meanwhile_at, how.meanwhile)
         self.stop_at = how.stop_at
@@ -660,7 +665,7 @@ class ModelWorld:
 
     @contextmanager
     def another_clone(self) -> Iterator[MemoryDisk]:
-        """Be at another clone of the same repository, on another machine, with what is committed."""
+        """Continue in another clone of the repository on another machine, with the committed files only."""
         here = self.disk
         self.disk = MemoryDisk(self.fuse)
         for path in (STATE, HISTORY):
@@ -673,7 +678,7 @@ class ModelWorld:
             self.disk, self._read_at = here, -1
 
     def beside(self, act: Callable[[], object]) -> None:
-        """Do something as another program does while one is at work here."""
+        """Act as another program while one is at work here."""
         fuse, database = self.fuse, self.database
         here = fuse.left, fuse.burnt, self.stop_at, self._odd, self.changing, database.by_us, database.op
         held, self.disk.held = self.disk.held, []
@@ -685,7 +690,7 @@ class ModelWorld:
             self.disk.held = held
 
     def settle_doubt(self, name: str, *, applied: bool) -> str:
-        """Settle a call in doubt on a person's word; returns what the command says, before it does so and after."""
+        """Settle a call in doubt on a person's word; return the text that the command prints before and after."""
         self.remarks.clear()
         with self.wired() as workspace:
             message = resolve(workspace, name, applied, "it was looked up", 0)
@@ -711,7 +716,7 @@ class ModelWorld:
             return self.database.find(job_id)[0]
 
     def life_of(self, job_id: str) -> life.JobState | None:
-        """What the job is at this moment, None where it is not there."""
+        """Return the present status of the job, None if the job does not exist."""
         there = self.server_job(job_id)
         return None if there is None or there.deleted_at is not None else life.state(there, self.clock())
 
@@ -721,12 +726,12 @@ class ModelWorld:
         return not self.options.create_missing if there is None else there.deleted_at is not None
 
     def come_to_rest(self, apply: Callable[[], Ended]) -> Ended:
-        """Apply with honest answers until nothing moves any more, and check that it is so."""
+        """Apply with honest answers until nothing changes any more, and check that all is at rest."""
         ended = apply()
         for _ in range(4):
             if all(outcome.done is ActionKind.NOOP for outcome in ended.outcomes):
                 break
-            # A settle time, and the end of a run that something was held for or that was aborted.
+            # Wait for the settle time, for the end of a run that others wait for, and for the end of an abort.
             self.forward(max(SETTLE_S, self.options.job_seconds, self._drain_s))
             ended = apply()
         before = self.disk.changes
@@ -736,7 +741,7 @@ class ModelWorld:
         return last
 
     def is_out_of_reach(self, outcome: ActionOutcome) -> bool:
-        """Whether a job is gone or unreadable, or is not as the call needs it at a service that has no reads.
+        """Whether a job is gone or unreadable, or is in a wrong status for the call at a service without reads.
 
         Such a rejection (400, 404) comes again with each apply until a person changes the manifest.
         """
@@ -745,10 +750,10 @@ class ModelWorld:
         return rejected or self.is_gone(job_id) or job_id in self.unreadable
 
     def check_at_rest(self, ended: Ended, last: Ended) -> None:
-        """The second of two applies in a row did nothing more, and plans show nothing but holds.
+        """Check that the second of two applies did nothing more, and that plans show only holds.
 
-        What can't be done for good is said each time: a job that is out of reach is an error, a job
-        that is held is held, and after an error nothing is deleted.
+        A lasting obstacle is reported each time: a job that is out of reach is an error, a job that is held stays held,
+        and nothing is deleted after an error.
         """
         assert _plainly(last) == _plainly(ended), f"two applies in a row did not do the same: {ended}, then {last}"
         for outcome in last.outcomes:
@@ -767,7 +772,7 @@ class ModelWorld:
         self.check_plans(last)
 
     def check_plans(self, ended: Ended) -> None:
-        """No plan, offline or refreshed, asks for anything more of the jobs that an apply was done with."""
+        """Check that no plan, offline or refreshed, asks for more of a job that an apply has finished."""
         unfinished = {o.action.job for o in ended.outcomes if o.outcome is not Outcome.SUCCEEDED}
         offline = {action.job: action for action in self.plan(refresh=False).actions}
         for action in offline.values():
@@ -775,7 +780,7 @@ class ModelWorld:
         if not self.options.reads:
             return
         for action in self.plan(refresh=True).actions:
-            # A job that someone else ran again or made anew is drift: to see it takes a look.
+            # A job that someone else ran or created again is drift, which only a refreshed plan can see.
             drift = offline[action.job].kind is ActionKind.NOOP and action.kind in _DRIFT
             assert action.kind in _QUIET or action.job in unfinished or drift, f"still planned: {action}"
 

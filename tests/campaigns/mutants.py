@@ -1,8 +1,8 @@
-"""Tests of the tests: seed one bug at a time, and see the test that is named for it fail.
+"""Test the tests: seed one bug at a time, and check that the named test fails.
 
     python tests/campaigns/mutants.py [--only NAME]
 
-Each mutant is a copy of the installed package with one replacement; it is caught where its test fails.
+Each mutant is a copy of the installed package with one replacement. A mutant is caught if its test fails.
 """
 
 import argparse
@@ -160,6 +160,7 @@ MUTANTS = [
     Mutant("what looks like a manifest is passed over", "manifest/files.py", "            elif stat.S_ISREG(mode) and _passes_for_manifest(path, name, there):\n", "            elif False:\n", "test_sources.py", "looks_like or before_prune"),
     Mutant("a glob wins over the name that it is", "model/globs.py", "    exact = frozenset(glob for glob in globs if glob in names)\n", "    exact = frozenset[str]()\n", "test_commands.py", "glob_too"),
     Mutant("a schema is fetched from the network", "manifest/schema.py", "offline=True", "offline=False", "test_schema_check.py", "no_schema_is_fetched"),
+    Mutant("a misspelt field is missing too", "manifest/schema.py", " and not is_misspelt(name, value, error.schema, suggestion)", "", "test_manifest.py", "misspelt_is_one"),
     Mutant("a refusal without words of jsonschema is passed over", "manifest/schema.py", "        if not is_explained:\n", "        if False:\n", "test_schema_check.py", "no_words"),
     Mutant("half of a surrogate pair ends a command", "manifest/schema.py", "        except UnicodeEncodeError:\n            return False\n", "        except ZeroDivisionError:\n            return False\n", "test_schema_check.py", "surrogate"),
     Mutant("a name that can be no id is taken for one", "manifest/faults.py", "        if not is_id(name) and is_name(name):\n", "        if False:\n", "test_manifest.py", ""),
@@ -216,11 +217,11 @@ MUTANTS = [
 
 
 def caught(mutant: Mutant) -> bool:
-    """Whether the mutant's test fails on a copy of the package that has its bug."""
+    """Whether the mutant's test fails on a copy of the package with the bug."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "reconciler"
         shutil.copytree(Path(reconciler.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        if not (copy / "schemas").exists():  # in a checkout; without them every test would fail
+        if not (copy / "schemas").exists():  # links to the checkout's folders, without which every test would fail
             shutil.copytree(TESTS.parent / "schemas", copy / "schemas")
         path = copy / mutant.file
         text = path.read_text()
@@ -234,7 +235,7 @@ def caught(mutant: Mutant) -> bool:
             "PYTHONPATH": f"{folder}{os.pathsep}{SUPPORT}{os.pathsep}{CAMPAIGNS}",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        env["PYTHONSAFEPATH"] = "1"  # else the checkout would stand in for the copy
+        env["PYTHONSAFEPATH"] = "1"  # otherwise the tests would import the checkout instead of the copy
         done = subprocess.run(command, env=env, cwd=TESTS.parent, capture_output=True, text=True, check=False)
         if done.returncode not in (0, 1):
             sys.exit(f"{mutant.name}: pytest ended with {done.returncode}\n{done.stdout}{done.stderr}")
@@ -243,7 +244,7 @@ def caught(mutant: Mutant) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", metavar="NAME", help="only mutants whose name holds this")
+    parser.add_argument("--only", default="", metavar="NAME", help="only mutants whose name contains NAME")
     chosen = [mutant for mutant in MUTANTS if parser.parse_args().only in mutant.name]
     survivors = []
     for mutant in chosen:

@@ -3,13 +3,17 @@
     python tests/campaigns/power_loss.py --histories 100000 --seed 1 --jobs 2
     python tests/campaigns/power_loss.py --only apply:1:4711        (one history, as a failure names it)
 
-Two kinds, half of each. `session`: random calls of the real `Session`, at times several at once, over
-the disk of `lossy_disk`, with the power going before any operation and the state loaded again: all
-that a method returned from must be there. `apply`: people edit a manifest and apply it, with the real
-planner, apply, recovery, journal, engine and answer classes, against the embedded server's own logic,
-which fails and is acted on from outside; the server is elsewhere and loses nothing. After each loss
-what was promised must be there; after each call no job may have run more often than was asked for;
-in the end, applying again must come to rest, and what counts as done must stand in the ledger.
+There are two kinds of histories, half of each kind.
+
+A `session` history makes random calls of the real `Session`, sometimes several at once, on the disk of `lossy_disk`.
+The power is lost before any operation, and the state is loaded again. The change of every method that returned must be
+there.
+
+In an `apply` history people edit a manifest and apply it, with the real planner, apply, recovery, journal, engine and
+answer classes, against the embedded server's own logic. The server fails at times, other people act on it, and it never
+loses data. After each loss of power the promised changes must be there. After each call no job may have run more often
+than people asked for. In the end further applies must come to rest, and the ledger must show everything that counts as
+done.
 """
 
 import argparse
@@ -60,18 +64,18 @@ from workspaces import GivenWorkspace
 
 TARGET = Target("bytenite", "http://127.0.0.1:1/v1/customer")
 STALE_S = 30.0
-"""How old a read of the server may be; less than the settle time, as `apply --settle` demands of it."""
+"""The maximum age of a server's read. It is less than the settle time, as `apply --settle` demands."""
 
 _SETTLE_S = 60.0
 _WAIT_S = 5.0
 _TOKEN = "an-access-token"
 _APPLIES_TO_REST = 4
 _ENOUGH = 5
-"""So many failures end a run: the first says as much as the hundredth."""
+"""A run ends after this many failures, as more of them would show nothing new."""
 
 
 class Violation(BaseException):
-    """A history that breaks a promise: no code of the product may catch it."""
+    """A history breaks a promise. The product must not catch this exception."""
 
 
 Jobs = dict[str, Record]
@@ -79,9 +83,9 @@ Change = Callable[[Jobs, dict[str, tuple[str, str, Doubt]]], None]
 
 
 class Promises:
-    """What a state must show, whatever happens to the machine: it outlives the machine.
+    """What a state must show after any loss of power. A `Promises` outlives the machine.
 
-    Changes under way are kept in the order in which they reach the disk; any prefix of them may be found.
+    Changes under way are kept in the order in which they reach the disk. Any prefix of these changes may be found.
     """
 
     def __init__(self) -> None:
@@ -96,7 +100,7 @@ class Promises:
 
     @contextmanager
     def change(self, change: Change) -> Iterator[None]:
-        """A change that is promised once this is left in peace."""
+        """Make a change; it is promised once the block ends without an error."""
         with self._turn:
             number = next(self._numbers)
             self._under_way.append((number, change))
@@ -107,13 +111,14 @@ class Promises:
             raise
         with self._turn:
             if self._broken:
-                # Whatever failed may be found or not; only a change that changes nothing can succeed after it.
+                # A change that failed may be found or not. After such a failure only a change without effect can
+                # succeed.
                 change(self._jobs, self.open)
             while not self._broken and self._under_way and self._under_way[0][0] <= number:
                 self._under_way.pop(0)[1](self._jobs, self.open)
 
     def views(self) -> list[Jobs]:
-        """What may be found, the least first."""
+        """Return each view of the records that may be found, from the fewest changes to the most."""
         jobs, opened = dict(self._jobs), dict(self.open)
         found = [_view(jobs, opened)]
         for _, change in self._under_way:
@@ -122,27 +127,27 @@ class Promises:
         return found
 
     def settle_on(self, found: Mapping[str, Record]) -> None:
-        """What was found is on disk, and so promised from now on."""
+        """Take the records that were found as promised, since they are on disk."""
         self._jobs, self.open, self._under_way, self._broken = dict(found), {}, [], False
 
     def check(self, found: Mapping[str, Record], lineage: str) -> None:
         views = self.views()
-        seen = _worded(found)
-        if seen not in views:
-            raise Violation(f"found {seen}\n  but promised was any of {views}")
+        comparable = _comparable(found)
+        if comparable not in views:
+            raise Violation(f"found {comparable}\n  but promised was any of {views}")
         if self.lineage and lineage != self.lineage and found:
             raise Violation(f"the lineage went from {self.lineage} to {lineage}")
 
 
 def _view(jobs: Jobs, opened: Mapping[str, tuple[str, str, Doubt]]) -> Jobs:
-    seen = dict(jobs)
+    records = dict(jobs)
     for name, job_id, doubt in opened.values():
-        seen[name] = (seen.get(name) or Record(job_id, None))._replace(doubt=doubt)
-    return _worded(seen)
+        records[name] = (records.get(name) or Record(job_id, None))._replace(doubt=doubt)
+    return _comparable(records)
 
 
-def _worded(jobs: Mapping[str, Record]) -> Jobs:
-    """The records without an answer's words, and without spent ones, which may go in silence."""
+def _comparable(jobs: Mapping[str, Record]) -> Jobs:
+    """Return the records without the text of answers, and without spent records, which may be dropped at any time."""
     return {
         name: record if record.doubt is None else record._replace(doubt=record.doubt._replace(answer=""))
         for name, record in jobs.items()
@@ -151,7 +156,7 @@ def _worded(jobs: Mapping[str, Record]) -> Jobs:
 
 
 class Witness:
-    """A session that notes what it promises."""
+    """A session that notes its own promises."""
 
     def __init__(self, real: Session, promises: Promises) -> None:
         self._real = real
@@ -205,7 +210,7 @@ def _set(jobs: Jobs, name: str, record: Record | None) -> None:
 
 
 class Machine:
-    """The machine that the tool runs on; the lock is on the real disk, since it dies with its holder anyway."""
+    """The machine that runs the tool. The lock is a real file, since the lock ends with its holder in any case."""
 
     def __init__(self, random: Random, folder: str) -> None:
         self.disk = LossyDisk(random)
@@ -229,13 +234,13 @@ class Machine:
         return FileStore(self.path, around)
 
     def lose_power(self) -> None:
-        """Lose it and get it back: what is found must be what was promised."""
+        """Lose the power and start again: the disk must hold what was promised."""
         self.losses += 1
         self.disk = self.disk.power_up()
         self.promises.settle_on(self.check())
 
     def check(self) -> Mapping[str, Record]:
-        """What is loaded is what was promised."""
+        """Check that the loaded records are the promised ones."""
         try:
             state = self.store().read(TARGET)
         except StateError as fault:
@@ -245,7 +250,7 @@ class Machine:
         return jobs
 
     def check_history(self) -> None:
-        """Each call that was on record is told of once, and nothing is missing, once a session was left in peace."""
+        """Check that the history lists each recorded call once, after a session that ended without an error."""
         stored = self.store().read_history()
         if stored.unwritten:
             raise Violation("the history lacks what is in a journal that is left")
@@ -259,7 +264,7 @@ class Machine:
 
 
 class Outcome(NamedTuple):
-    """One history: what happened in it, for the table."""
+    """The figures of one history, for the table."""
 
     losses: int
     applies: int
@@ -271,7 +276,7 @@ class Outcome(NamedTuple):
 
 
 def session_history(random: Random, folder: str) -> Outcome:
-    """Random calls of a session, over several lives of the machine."""
+    """Make random calls of a session, while the machine loses power several times."""
     machine = Machine(random, folder)
     with _small_sizes(random):
         for _ in range(random.randint(1, 3)):
@@ -335,7 +340,7 @@ def _use(watched: Witness, machine: Machine, random: Random) -> None:
 
 
 def _two_at_once(watched: Witness, machine: Machine, random: Random, taken: set[str]) -> None:
-    """A second change comes while the first is being flushed: it is on disk with the next flush, or not at all."""
+    """Make a second change during the flush of the first. The next flush must include it."""
     first, second = random.sample([name for name in "abcdefgh" if name not in taken], 2)
     records = _record(first, random), _record(second, random)
     if watched.record_of(second) == records[1]:
@@ -379,19 +384,19 @@ def _doubt(random: Random) -> Doubt:
 
 
 def _fresh_id(name: str, random: Random) -> str:
-    """The id of an engine job that no other record is about: names are moved here, and no state has an id twice."""
+    """Return a new id of an engine job, since names move in these histories and no state may hold an id twice."""
     return f"id-{name}-{random.getrandbits(32):08x}"
 
 
 def _record(name: str, random: Random) -> Record:
-    # Some are longer than a sector, some than several.
+    # Some records are longer than a sector, and some longer than several sectors.
     tokens = frozenset(f"token-{n:03d}" for n in range(random.choice((0, 1, 2, 70, 200))))
     return Record(_fresh_id(name, random), random.choice(list(Desired)), {"jobTimeout": random.randint(1, 3)}, tokens)
 
 
 @contextmanager
 def _small_sizes(random: Random) -> Iterator[None]:
-    """At times with a journal that grows, and is folded into the state, every few records."""
+    """In half of the histories, let the journal grow and be folded into the state every few records."""
     if random.random() < 0.5:
         yield
         return
@@ -413,7 +418,7 @@ def _refuse_leftovers(machine: Machine) -> None:
 
 
 class Clock:
-    """Time that passes only where somebody waits."""
+    """A clock that advances only while somebody waits."""
 
     def __init__(self) -> None:
         self.now_s = 1_800_000_000.0
@@ -427,9 +432,9 @@ class Clock:
 
 
 class Ledger:
-    """The database of the embedded server, in memory; keeps count of what people asked for.
+    """The database of the embedded server, in memory, with a count of the runs that people asked for.
 
-    `budget` is how often each job may still run. An execution is `ours` while the tool's call is carried out.
+    `budget` is how many more times each job may run. `ours` is set while the tool's own call is carried out.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -471,7 +476,7 @@ class Ledger:
 
 
 class Wire:
-    """What the engine sends through: the service by direct call, the machine and the network in between."""
+    """The engine's transport: calls the service directly, with the faults of the machine and the network in between."""
 
     def __init__(self, remote: "Remote", service: Service, machine: Machine, refusing: float, stale: float) -> None:
         self._remote = remote
@@ -533,7 +538,7 @@ def _json(text: str) -> object:
 
 
 class Remote:
-    """The service, somewhere else: its jobs, its moods, and the other people who act on it."""
+    """The service on another machine: its jobs, its faults, and the other people who act on it."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
@@ -569,14 +574,14 @@ class Remote:
         return Wire(self, self._service(rules), machine, 0.2 if moody else 0.0, 0.5 if moody else 0.0)
 
     def act_from_outside(self) -> None:
-        """Somebody else runs or aborts a job by hand."""
+        """Run or abort a job as somebody else."""
         job_id = f"id-{self.random.choice(JOB_NAMES)}"
         verb = self.random.choice(("run", "abort", "abort"))
         body = b'{"config": {"jobTimeout": 5000}}' if verb == "run" else b""
         self._service([]).answer(Request("POST", f"/v1/customer/jobs/{job_id}/{verb}", _TOKEN, body=body))
 
     def op_of(self, job_id: str, promises: Promises) -> str:
-        """The op of the intent that a call is sent under. It must have been on disk before."""
+        """Return the op of the intent of a call. The intent must have been on disk before the call."""
         ops = [op for op, (_, intended_id, _) in promises.open.items() if intended_id == job_id]
         if len(ops) != 1:
             raise Violation(f"a call for {job_id} was sent with {len(ops)} intents on record")
@@ -591,7 +596,7 @@ JOB_NAMES = ("a", "b", "c")
 
 
 class People:
-    """Who edits the manifest. They ask for one run at most with each edit, and know which edits ask."""
+    """The people who edit the manifest. Each edit asks for at most one run, and they know which edits ask."""
 
     def __init__(self, random: Random, ledger: Ledger) -> None:
         self.random = random
@@ -641,13 +646,16 @@ class People:
         self.jobs[job.name] = job
 
     def _ran(self, job_id: str) -> None:
-        """A token asks for one run, however often it is gone back to; one that never ran anything still asks."""
+        """Note that a token has led to a run.
+
+        A token asks for one run only, even if the manifest returns to the token.
+        """
         name = job_id.removeprefix("id-")
         self._spent_tokens[name].add(self.jobs[name].run_token)
 
 
 class Applies:
-    """The use cases over this machine and this service."""
+    """The use cases on this machine and this service."""
 
     def __init__(self, random: Random, folder: str) -> None:
         self.random = random
@@ -659,7 +667,7 @@ class Applies:
         self.doubts = 0
 
     def apply(self) -> "Applied | None":
-        """Apply; None where the power went, or the disk failed for good."""
+        """Apply; return None if the power was lost, or the disk failed for good."""
         self.count += 1
         options = ApplyOptions(Pace(parallelism=1), settle_s=_SETTLE_S, fail_fast=self.random.random() < 0.1)
         selection = Selection(prune=self.random.random() < 0.2)
@@ -681,7 +689,7 @@ class Applies:
 
     @property
     def workspace(self) -> GivenWorkspace:
-        """The workspace of this machine, this service and the manifest as it is now."""
+        """The workspace of this machine, this service and the present manifest."""
         return GivenWorkspace(
             self.world,
             self.people.manifest(),
@@ -709,9 +717,10 @@ class Applies:
         return {} if state is None else state.jobs
 
     def check_runs_on_record(self) -> None:
-        """By the ledger alone: the last that we did to a job is in its record, or a doubt is."""
+        """Check by the ledger that the record of each job shows our last execution, or a doubt."""
         recorded = {record.id: record for record in self.recorded().values()}
-        for name in self.people.jobs:  # with --prune, an undeclared job that is told to be gone is forgotten
+        # only declared jobs, since --prune drops the record of an undeclared job that is gone
+        for name in self.people.jobs:
             execution = self.remote.ledger.last(f"id-{name}")
             ours = [d for d, is_ours in self.remote.ledger.executions if d.job_id == f"id-{name}" and is_ours]
             if ours and ours[-1].verb is Verb.RUN and ours[-1] is execution and execution.job_id not in recorded:
@@ -719,7 +728,7 @@ class Applies:
 
 
 class _Flag:
-    """The stop flag's half that an apply uses, on the clock of the history."""
+    """The part of a stop flag that an apply uses, on the clock of the history."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -732,7 +741,7 @@ class _Flag:
 
 
 class _InTurn:
-    """A pool that does each task as it is given: the same each time, and ten times as fast."""
+    """A pool that runs each task at once, so that the order is always the same, and ten times as fast."""
 
     def __init__(self, threads: int) -> None:
         pass
@@ -744,13 +753,14 @@ class _InTurn:
         pass
 
     def help(self) -> None:
-        """All is done already."""
+        """Do nothing, since each task has been run already."""
 
     def submit(self, task: Callable[..., None], *arguments: object) -> None:
         try:
             task(*arguments)
         except PowerLoss:
-            # A real pool keeps it in a future that nobody asks. A `Violation` must not get lost so.
+            # A real pool would keep the exception in a future that nobody reads. A `Violation` must not be lost that
+            # way.
             pass
 
 
@@ -769,7 +779,7 @@ class _WitnessedStore:
 
 
 def apply_history(random: Random, folder: str) -> Outcome:
-    """People, a moody service and a machine that loses power, until all comes to rest."""
+    """People edit and apply, with a faulty service and a machine that loses power, until everything comes to rest."""
     applies = Applies(random, folder)
     machine, remote, disk = applies.machine, applies.remote, applies.machine.disk
     in_turn = patch.object(execute, "WorkerPool", _InTurn), patch.object(threads, "Thread", NoThread)
@@ -802,7 +812,7 @@ def apply_history(random: Random, folder: str) -> Outcome:
 
 
 def _come_to_rest(applies: Applies) -> None:
-    """Nothing fails any more: applying again must end, in peace or with a reason for a person."""
+    """Apply without faults until nothing changes, and check that only a person's doubts are left."""
     remote = applies.remote
     for _ in range(2):
         for attempt in range(_APPLIES_TO_REST):
@@ -832,7 +842,7 @@ def _come_to_rest(applies: Applies) -> None:
 
 
 def _check_done(applies: Applies, done: "Applied") -> None:
-    """What counts as running was run, and what counts as absent is gone or was never there."""
+    """Check that each job that counts as running was run."""
     recorded = applies.recorded()
     for outcome in done.outcomes:
         if outcome.done is not ActionKind.NOOP or outcome.action.job not in applies.people.jobs:
@@ -859,12 +869,12 @@ KINDS: Mapping[str, History] = {"session": session_history, "apply": apply_histo
 
 
 def run_history(kind: str, seed: int, number: int, folder: str) -> Outcome:
-    """One history, the same each time. Raises whatever it breaks."""
+    """Play one history, which is the same each time. Raises any error of the history."""
     return KINDS[kind](Random(f"{kind}:{seed}:{number}"), folder)
 
 
 def run_histories(kind: str, seed: int, numbers: range) -> tuple[Counter[str], list[str]]:
-    """Many histories: the sums of what happened, and the failures, each with the name that repeats it."""
+    """Play many histories; return the sums of their figures, and the failures with the names that repeat them."""
     sums: Counter[str] = Counter()
     failures: list[str] = []
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
@@ -872,7 +882,7 @@ def run_histories(kind: str, seed: int, numbers: range) -> tuple[Counter[str], l
         for number in numbers:
             try:
                 outcome = run_history(kind, seed, number, folder)
-            except BaseException as fault:  # whatever it is, it is a finding
+            except BaseException as fault:  # any exception is a finding
                 if isinstance(fault, KeyboardInterrupt):
                     raise
                 failures.append(f"{kind}:{seed}:{number}: {type(fault).__name__}: {fault}")
@@ -885,7 +895,7 @@ def run_histories(kind: str, seed: int, numbers: range) -> tuple[Counter[str], l
 
 
 def main() -> NoReturn:
-    """The command line."""
+    """Parse the command line and play the histories."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--histories", type=int, default=100_000, help="half of each kind")
     parser.add_argument("--seed", type=int, default=1)

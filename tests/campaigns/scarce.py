@@ -1,15 +1,16 @@
-"""Applies that can't have a thread or a file descriptor, as real programs, judged by the server's ledger.
+"""Applies that lack threads or file descriptors, as real programs, judged by the server's ledger.
 
     python tests/campaigns/scarce.py                                        every case
-    python tests/campaigns/scarce.py --home branch --lack threads --left 3   one of them again
+    python tests/campaigns/scarce.py --home branch --lack threads --left 3   one case again
 
-The manifest asks for one run of each of forty jobs, 64 at once, and the program may have a few descriptors or
-threads only. It ends within a minute, and never asks to be reported. Exit 0 says that all was run; 1 that nothing
-was sent; 3 and 5 that the state holds the rest. One more apply, with nothing lacking, brings it to rest: each job was
-run once, and is on record so. The state lies in a file, or on a branch of a bare repository.
+The manifest asks for one run of each of forty jobs, 64 at once, and the program has only a few descriptors or threads.
+The program must end within a minute, and must not ask the user to report a bug. Exit code 0 means that all jobs were
+run, and 1 that nothing was sent. With 3 and 5 the state holds the rest. One more apply without limits brings everything
+to rest: each job was run once, and has a record that says so. The state is a file, or lies on a branch of a bare
+repository.
 
-A thread takes room for its stack: with stacks of four gigabytes, a limit on the addresses is one on the threads. Unlike
-the limit on processes, it holds for root too.
+A thread needs address space for its stack. With stacks of four gigabytes, a limit on the address space limits the
+threads. Unlike the limit on processes, this limit also holds for root.
 """
 
 import argparse
@@ -35,13 +36,13 @@ DEADLINE_S = 60.0
 HOMES = ("file", "branch")
 _STACK_BYTES = 4 * 1024**3
 _PROGRAM_BYTES = 3 * 1024**3
-"""More than the program itself takes, and less than that and another stack."""
+"""More than the program itself needs, and less than the program and one more stack need."""
 
 
 class Case(NamedTuple):
-    """Where the state is kept, what is lacking (`descriptors` or `threads`), and how many there are.
+    """Where the state is kept, which resource is limited (`descriptors` or `threads`), and the limit.
 
-    Of the descriptors these are all; of the threads those beside the main one.
+    The limit of descriptors counts all of them. The limit of threads does not count the main thread.
     """
 
     home: str
@@ -59,7 +60,7 @@ CASES = (
 
 
 class Verdict(NamedTuple):
-    """What came of one case: the exit code, how many runs were sent under the limit, and the fault found."""
+    """The result of one case: the exit code, the number of runs that were sent under the limit, and the fault."""
 
     case: Case
     code: int | None
@@ -68,7 +69,7 @@ class Verdict(NamedTuple):
 
 
 class Scarce(Project):
-    """A folder in which the program may be given a limit."""
+    """A folder in which the program can run under a limit."""
 
     def __init__(self, folder: Path, server: SandboxServer, home: str) -> None:
         super().__init__(folder, server)
@@ -85,7 +86,7 @@ class Scarce(Project):
 
 
 def judge(case: Case) -> Verdict:
-    """Live through one case."""
+    """Play one case."""
     with tempfile.TemporaryDirectory(prefix="scarce-") as name:
         folder = Path(name)
         with sandbox_in(folder, job_seconds=10_000) as server:
@@ -118,9 +119,9 @@ def _fault_of(code: int, output: str, sent: int) -> str:
 
 
 def _fault_at_rest(project: Scarce, folder: Path) -> str:
-    """Apply with nothing lacking, as often as a doubt may want it, and compare with the ledger."""
+    """Apply without limits until no doubt is left, and compare the records with the ledger."""
     for _ in range(3):
-        # The other machine is this one; on a branch its claim has to grow old.
+        # On a branch, this apply counts as another machine, and waits until the claim of the first apply has expired.
         run = project.run("apply", "--yes", "--settle", "0.1", "--lock-timeout", "90")
         if run.code == 0:
             break
@@ -139,7 +140,7 @@ def _runs(folder: Path) -> Counter[str]:
 
 
 def launch(lack: str, left: int, arguments: Sequence[str]) -> None:
-    """Become the program, with so many descriptors or threads."""
+    """Turn this process into the program, with this many descriptors or threads."""
     import fork_server
     from reconciler import cli
 
@@ -155,7 +156,7 @@ def launch(lack: str, left: int, arguments: Sequence[str]) -> None:
 
 
 def verdicts(cases: Sequence[Case]) -> Iterator[Verdict]:
-    """What comes of each."""
+    """Judge each case."""
     return map(judge, cases)
 
 

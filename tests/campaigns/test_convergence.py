@@ -1,4 +1,4 @@
-"""A second plan after an apply is empty but for holds: any manifest, any records, any world, any answers."""
+"""A second plan after an apply is empty except for holds, with any manifest, records, service and answers."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -24,7 +24,7 @@ IDS = ("1", "2", "3", "4", "5", "6")
 
 
 class Case(NamedTuple):
-    """One manifest, what is recorded, what the service has, and how it answers."""
+    """One manifest, its records, the jobs of the service, and the service's answers."""
 
     jobs: Mapping[str, Job]
     records: Mapping[str, Record]
@@ -50,7 +50,7 @@ class Case(NamedTuple):
 
 CONFIG = st.sampled_from((*CONFIGS, {}, {"isTestJob": True, "taskTimeout": 2**63 - 1}))
 TOKENS = ("monday", "tuesday")
-# Never, as the made-up service tells it, and at some other time.
+# Never, at the time that the simulated service reports, or at some other time.
 BEGAN = st.sampled_from((None, None, "", "2023-11-14T22:13:20.000000Z", "2026-11-20T10:00:00Z"))
 BEFORE = st.sampled_from(
     (
@@ -98,7 +98,7 @@ def a_record(draw: st.DrawFn, job_id: str) -> Record | None:
 
 @st.composite
 def a_server_job(draw: st.DrawFn, job_id: str) -> ServerJob | None:
-    """A job as it was ever since; None where there is none."""
+    """A job that has been in one status since its start, None if there is no such job."""
     word = draw(st.sampled_from((None, "deleted", *JobState)))
     if word is None:
         return None
@@ -122,7 +122,7 @@ def a_case(draw: st.DrawFn) -> Case:
     count = draw(st.integers(1, 6))
     names = [f"job-{number}" for number in range(6)]
     jobs = {name: draw(a_job(name, job_id)) for name, job_id in zip(names[:count], IDS, strict=False)}
-    for number, name in enumerate(names[1:count], 1):  # a job comes after earlier ones alone: no circles
+    for number, name in enumerate(names[1:count], 1):  # a job comes only after earlier jobs, so there is no circle
         if draw(st.sampled_from((False, False, True))):
             jobs[name] = jobs[name]._replace(after=(draw(st.sampled_from(names[:number])),))
     records = {}
@@ -154,12 +154,12 @@ def a_case(draw: st.DrawFn) -> Case:
 
 
 def is_clean(ended: Ended) -> bool:
-    """Without a failure or a doubt."""
+    """Whether an apply ended without a failure or a doubt."""
     return ended.exit_code in (ExitCode.DONE, ExitCode.REFUSED)
 
 
 def check_quiet(world: ModelWorld, ended: Ended, *, prune: bool) -> None:
-    """What must hold right after an apply without failure or doubt."""
+    """Check the rules right after an apply without a failure or a doubt."""
     world.check_plans(ended)
     state = world.disk.read(STATE)
     again = world.apply(prune=prune)
@@ -169,7 +169,7 @@ def check_quiet(world: ModelWorld, ended: Ended, *, prune: bool) -> None:
 
 
 def check_rest(world: ModelWorld, *, prune: bool) -> None:
-    """Once answers are honest it comes to rest; every doubt is settled by looking, or is held by name."""
+    """Check that honest answers bring everything to rest, and that each doubt is settled or held by name."""
     last = world.come_to_rest(lambda: world.apply(prune=prune))
     for outcome in last.outcomes:
         record = world.record_of(outcome.action.id)

@@ -1,4 +1,4 @@
-"""A sample of what `crash.py` breaks, the same by strace on the real program, and disks that are full or read-only."""
+"""A sample of the breaks of `crash.py`, breaks by strace in the real program, and disks that are full or read-only."""
 
 import argparse
 import os
@@ -65,7 +65,7 @@ def test_the_program_started_afresh_fares_no_worse() -> None:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Project]:
-    """A folder of its own beside the server's, so that only the user's disk is at fault."""
+    """A folder for the user's files only, so that a fault of its disk does not affect the server."""
     (tmp_path / "disk").mkdir()
     with sandbox_in(tmp_path) as server:
         project = Project(tmp_path / "disk", server)
@@ -78,12 +78,12 @@ def done(project: Project) -> list[tuple[str, str]]:
 
 
 def sent(project: Project) -> list[str]:
-    """The calls received that change a job."""
+    """Return the calls received that change a job."""
     return [call.path for call in calls(project.folder.parent / "server.db") if call.method != "GET"]
 
 
 def strace(project: Project, inject: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command under strace, which breaks its calls on the journal as `inject` says."""
+    """Run a command under strace; `inject` says how strace breaks the command's calls on the journal."""
     program = shutil.which("strace")
     if program is None:
         pytest.skip("strace is not installed")
@@ -103,7 +103,7 @@ def strace(project: Project, inject: str, *arguments: str) -> "subprocess.Comple
 def test_strace_kills_before_a_write_of_the_journal_and_one_run_is_done_in_the_end(
     served: Project, write: int, was_sent: bool
 ) -> None:
-    """One thread writes header, intent and result, in this order."""
+    """The first write of the journal is the header, the second the intent, and the third the result."""
     served.write("a: {state: running}")
     assert strace(served, f"pwrite64:signal=KILL:when={write}", "apply", "--yes").returncode == -9
     assert bool(sent(served)) == was_sent
@@ -165,7 +165,7 @@ def test_a_disk_of_16_kib_has_no_room_for_a_journal_so_nothing_is_sent(served: P
 
 
 def test_a_disk_without_room_for_the_state_keeps_what_was_done_in_the_journal(served: Project, disk: SmallDisk) -> None:
-    disk.turn("size=72k")  # the manifest, 64 KiB of journal, and the lock's holder: not one page more
+    disk.turn("size=72k")  # exactly the manifest, 64 KiB of journal, and the file that names the lock's holder
     served.write("a: {state: running}")
     run = served.run("apply", "--yes")
     assert run.code == 3

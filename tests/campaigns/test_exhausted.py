@@ -1,4 +1,4 @@
-"""Machines with no threads, processes or open files to spare: fewer do it all, or what was done is on record."""
+"""Machines that lack threads, processes or open files: an apply finishes with fewer, or records what was done."""
 
 import os
 import resource
@@ -20,7 +20,7 @@ from reconciler.host.threads import WorkerPool, affordable_connections, map_in_o
 JOBS = "\n".join(f"job-{number}: {{state: running}}" for number in range(40))
 RUNS = sorted(("run", f"job-{number}") for number in range(40))
 NOBODY = 65534
-# The kernel has no such limit for root. A Python that lies in root's own folder is to be found all the same.
+# The kernel does not limit the processes of root. The capability lets this user read a Python in root's own folder.
 AS_NOBODY = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
 AS_NOBODY += ["--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"]
 
@@ -33,7 +33,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 
 def limited(project: Project, *arguments: str, files: int = 0, tasks: int = 0) -> Run:
-    """Run a command with so many open files, or, as nobody, with so many processes and threads of this user."""
+    """Run a command with a limit on open files, or as `nobody` with a limit on that user's processes and threads."""
     limits = ["prlimit", *([f"--nofile={files}:{files}"] if files else []), *([f"--nproc={tasks}"] if tasks else [])]
     user = AS_NOBODY if tasks else []
     for path in (project.folder, *project.folder.rglob("*")):
@@ -100,7 +100,7 @@ def test_state_on_a_branch_with_few_open_files_ends_and_loses_nothing(
 @pytest.mark.parametrize("tasks", [2, 3, 4, 6, 9])
 @pytest.mark.parametrize("home", ["file", "branch"])
 def test_with_few_threads_it_goes_on_or_ends_with_what_was_done_on_record(tasks: int, home: str) -> None:
-    """The folders of pytest are not open to others."""
+    """Uses a folder outside pytest's own folders, which other users cannot read."""
     with open_folder() as folder, served_project(folder) as project:
         project.write(JOBS)
         more = []
@@ -118,7 +118,7 @@ def test_with_few_threads_it_goes_on_or_ends_with_what_was_done_on_record(tasks:
             case _:
                 assert run.code in (3, 5), run
                 assert sent
-        # Where it is git that can't fork, it says so in its own words.
+        # If git cannot fork, git reports that in its own words.
         assert run.code == 0 or home == "branch" or "ulimit -u" in run.out + run.err, run
         for path in (folder, *folder.rglob("*")):
             os.chown(path, 0, 0)

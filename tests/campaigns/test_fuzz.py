@@ -1,4 +1,4 @@
-"""The targets of `fuzz.py` over their seeds and over what hypothesis makes of them, and atheris where it is."""
+"""The targets of `fuzz.py` over their seeds and over inputs of hypothesis, and atheris if it is installed."""
 
 import importlib.util
 import os
@@ -20,7 +20,7 @@ FUZZ = Path(__file__).with_name("fuzz.py")
 
 @st.composite
 def an_input(draw: st.DrawFn, name: str) -> bytes:
-    """Any bytes; or a seed with pieces of others, words and rubbish put in place of some of it."""
+    """Any bytes, or a seed in which pieces of other seeds, words and random bytes replace some parts."""
     target = TARGETS[name]
     if draw(st.integers(0, 3)) == 0:
         return draw(st.binary(max_size=200))
@@ -89,7 +89,7 @@ def test_a_token_shows_in_any_of_its_encodings() -> None:
 
 
 def test_a_fault_at_the_end_of_a_text_stands_within_it() -> None:
-    """libyaml counts one line more where the last one has no end."""
+    """libyaml counts one line too many if the last line has no line end."""
     for libyaml in (True, False):
         [fault] = read(b"d:\n    s:\n    c", "f", libyaml).faults
         assert fault.position.line == 3

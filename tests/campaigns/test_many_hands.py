@@ -56,7 +56,7 @@ with locked(sys.argv[1], json.loads(sys.argv[2]), 0, lambda seconds: False):
 
 @contextmanager
 def held(project: Project) -> Iterator["subprocess.Popen[str]"]:
-    """Another program holds the lock, until it is told to end."""
+    """Hold the lock in another program until the block ends."""
     path = str(project.folder / "jobs.state.json.lock")
     holder = {"who": "grace@host (process 7)", "what": "apply", "since": "2026-11-21T10:00:00Z"}
     arguments = [sys.executable, "-c", _HOLDER, path, json.dumps(holder)]
@@ -102,7 +102,7 @@ def test_a_lock_timeout_that_runs_out_is_refused(tmp_path: Path, server: Sandbox
 
 
 def test_no_lock_is_stolen_for_its_age_or_its_process_id(tmp_path: Path, server: SandboxServer) -> None:
-    """Process 7 is long gone and the file is from 1970: it is locked all the same."""
+    """The process with the id 7 ended long ago, and the file is from 1970. The lock still counts."""
     project = Project(tmp_path, server)
     project.write("a: {state: running}")
     with held(project):
@@ -133,7 +133,10 @@ def test_a_plan_reads_beside_a_running_apply(tmp_path: Path, server: SandboxServ
 
 @contextmanager
 def opens(path: Path) -> Iterator[Callable[[], None]]:
-    """Calls that return once the file is opened again, by anyone: whoever waits for the lock opens it each time."""
+    """Yield a function that returns once someone opens the file again.
+
+    A program that waits for the lock does so each time.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     watch = libc.inotify_init()
     assert watch >= 0
@@ -153,7 +156,7 @@ def opens(path: Path) -> Iterator[Callable[[], None]]:
 
 
 class Clone(Project):
-    """A clone of the one repository; `machine` is whose state home it is used with."""
+    """A clone of the one repository; `machine` names the state home that the clone uses."""
 
     def __init__(self, tmp_path: Path, name: str, server: SandboxServer, machine: str) -> None:
         origin = tmp_path / "origin.git"
@@ -240,7 +243,7 @@ def test_two_clones_on_two_machines_and_the_later_one_adopts_then_the_push_confl
 def test_the_same_serial_with_another_content_is_not_taken_for_the_one_that_was_seen(
     tmp_path: Path, server: SandboxServer
 ) -> None:
-    """Two machines each wrote serial 2; pulling the other's with force is noticed."""
+    """Two machines each write serial 2, and a forced pull of the other machine's state is noticed."""
     first = Clone(tmp_path, "first", server, "machine-1")
     first.write("a: {state: running}")
     assert first.apply() == 0
@@ -261,7 +264,7 @@ def test_the_same_serial_with_another_content_is_not_taken_for_the_one_that_was_
 
 
 def rolled_back(tmp_path: Path, server: SandboxServer, *manifests: str) -> Clone:
-    """Each manifest applied and committed; then the state, and nothing else, is put back to before the last."""
+    """Apply and commit each manifest; then restore the state alone to the commit before the last."""
     clone = Clone(tmp_path, "clone", server, "machine")
     for jobs in manifests:
         clone.write(jobs)

@@ -32,7 +32,7 @@ def test_a_state_that_is_mended_on_a_failing_disk_is_as_before_or_as_after() -> 
 
 @pytest.fixture
 def doubtful(tmp_path: Path) -> Iterator[Project]:
-    """Job a is in doubt on record, b is done, and c, not applied yet, would be run."""
+    """A project in which job a is in doubt, b is done, and c is not applied yet."""
     with served_project(tmp_path, "run:503:after:times=1", "read:404", "list:404") as project:
         project.write("a: {state: running}\nb: {state: running}")
         assert project.run("apply", "--yes", "--parallelism", "1").code == 5
@@ -61,7 +61,7 @@ def test_a_state_or_journal_that_can_not_be_read_ends_every_command_before_its_f
     path = doubtful.folder / name
     if name.endswith(".journal"):
         path.write_bytes(bytes(64))
-    before, seen = kept(doubtful), calls(doubtful.folder / "server.db")
+    files_before, calls_before = kept(doubtful), calls(doubtful.folder / "server.db")
     inject = ("-e", "inject=read,readv,pread64:error=EIO")
     for command in COMMANDS:
         run = subprocess.run(
@@ -77,12 +77,12 @@ def test_a_state_or_journal_that_can_not_be_read_ends_every_command_before_its_f
         assert f"{name} can't be read: Input/output error" in run.stderr
         assert "\n  mend its permissions or the disk" in run.stderr
         assert "Traceback" not in run.stderr
-        assert kept(doubtful) == before
-        assert calls(doubtful.folder / "server.db") == seen
+        assert kept(doubtful) == files_before
+        assert calls(doubtful.folder / "server.db") == calls_before
 
 
 def kept(project: Project) -> dict[str, bytes]:
-    """The user's files, without what only spares work."""
+    """Return the user's files, without caches."""
     return {name: content for name, content in project.files.items() if not name.startswith(".cache")}
 
 
@@ -97,19 +97,19 @@ def test_what_is_no_file_in_the_place_of_one_is_refused_and_not_waited_for(
         path.mkdir()
     else:
         os.mkfifo(path)
-    seen = calls(doubtful.folder / "server.db")
+    calls_before = calls(doubtful.folder / "server.db")
     for command in (("plan",), ("apply", "--yes"), ("state", "accept")):
         run = doubtful.run(*command)
         assert run.code == 1
         assert f"{name} is {'a folder' if kind == 'folder' else 'no regular file'}" in run.err
-    assert calls(doubtful.folder / "server.db") == seen
+    assert calls(doubtful.folder / "server.db") == calls_before
 
 
 # --- the first flush fails ---------------------------------------------------------------------------------------
 
 
 class FailsOnce(OsDisk):
-    """The first flush of a file fails, and none after it."""
+    """A disk on which the first flush of a file fails, and no later flush."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class FailsOnce(OsDisk):
 
 
 class Together(ByteniteEngine):
-    """Both jobs are observed before either goes on, so that both are past the check for an apply that ended."""
+    """Observes both jobs before either continues, so that both are past the check for an apply that ended."""
 
     both = threading.Barrier(2)
 

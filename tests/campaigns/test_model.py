@@ -1,6 +1,7 @@
-"""A thousand histories of the model, the same each time. `python tests/campaigns/model.py` plays others.
+"""A thousand histories of the model, the same each time; `python tests/campaigns/model.py` plays others.
 
-And the histories in which it found a fault, as it made them small: each broke a rule before the fault was mended.
+The histories in which the model found a fault follow, with their steps minimized. Each broke a rule before its fault
+was fixed.
 """
 
 from collections.abc import Callable
@@ -33,7 +34,7 @@ def test_no_history_runs_a_job_twice_or_loses_a_run(number: int) -> None:
 
 
 def played(steps: Callable[[Months], None], **service: object) -> None:
-    """Play one history to its end at a service that is as `PLAIN` says, but for this."""
+    """Play one history to its end, at a service with the options of `PLAIN` and these changes."""
     months = Months()
     months.start(**{**PLAIN, **service})
     steps(months)

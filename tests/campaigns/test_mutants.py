@@ -1,4 +1,4 @@
-"""The seeded bugs of `mutants.py` are about the code as it is now."""
+"""Each seeded bug of `mutants.py` fits the present code."""
 
 from pathlib import Path
 

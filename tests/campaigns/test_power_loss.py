@@ -1,4 +1,4 @@
-"""What holds when the power goes: a sample of `power_loss.py`, and each of its findings by name."""
+"""The promises after a loss of power: a sample of `power_loss.py`, and each of its findings by name."""
 
 import threading
 from collections.abc import Callable
@@ -112,7 +112,7 @@ def test_after_a_checkpoint_that_failed_nothing_more_is_written() -> None:
 @pytest.mark.parametrize("second", range(4))
 @pytest.mark.parametrize("first", range(1, 6))
 def test_a_checkpoint_that_failed_at_any_flush_leaves_what_can_be_loaded(first: int, second: int) -> None:
-    """The journal in place may be the new one already: were the old one still written to, they would not fit."""
+    """The journal in place may be the new one. A further write to the old journal would then be lost."""
     disk, session = _session()
     session.intend("a", "id-a", _doubt("op-1"))
     session.put("b", Record("id-b", Desired.RUNNING))
@@ -134,7 +134,7 @@ def test_a_checkpoint_that_failed_at_any_flush_leaves_what_can_be_loaded(first: 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_a_state_whose_rename_may_yet_be_lost_is_not_remembered_as_seen(seed: int, tmp_path: Path) -> None:
-    """Else the one before it, found after a loss of power with its journal whole, is taken for rolled back."""
+    """Otherwise the older state, found after a loss of power with its journal whole, would count as rolled back."""
     machine = Machine(Random(seed), str(tmp_path))
     with machine.store().open(TARGET, "apply", 0) as session:
         session.put("a", Record("id-a", Desired.RUNNING))
@@ -193,7 +193,7 @@ def test_a_call_in_doubt_weighs_more_than_a_failure_beside_it() -> None:
 
 
 def test_a_stale_read_of_an_abort_is_no_evidence_of_the_run_after_it() -> None:
-    """The run was not done, and the read shows the old run as it was before the abort: active."""
+    """The run was not done. The stale read shows the old run before the abort, as active."""
     first, second, third, fourth = (f"2026-11-21T10:00:0{second}Z" for second in range(4))
     times = {"JOB_STATE_NEW": first, "JOB_STATE_RUNNING": second}
     before = Evidence(Status.ABORTED, "JOB_STATE_ABORTED", second, {**times, "JOB_STATE_ABORTED": third})
@@ -204,7 +204,7 @@ def test_a_stale_read_of_an_abort_is_no_evidence_of_the_run_after_it() -> None:
 
 
 def test_a_state_file_is_whole_whatever_was_flushed_of_the_next(tmp_path: Path) -> None:
-    """At each operation of a checkpoint the power goes, and either state is found, with all that was promised."""
+    """The power is lost at each operation of a checkpoint. Either state is found, with all promised changes."""
     for off_at in range(40):
         disk, session = _session()
         session.put("a", Record("id-a", Desired.RUNNING))

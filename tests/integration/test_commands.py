@@ -505,6 +505,36 @@ def test_state_mv_gives_a_record_another_name_and_calls_nothing(served: Project)
     assert done(served) == executions
 
 
+def test_state_mv_says_that_the_manifest_still_has_the_old_name(served: Project) -> None:
+    served.write("a: {state: running}\nb: {state: running}")
+    served.run("apply", "--yes")
+    moved = served.run("state", "mv", "a", "c")
+    assert moved.code == 0
+    assert moved.err == (
+        "jobs.yaml:5:3: the manifest still declares this job as a: rename it there to c, with `id: a`, "
+        "or the next apply renames the record back\n"
+    )
+    assert served.run("apply", "--yes").code == 0
+    assert sorted(served.state["jobs"]) == ["a", "b"]
+    served.write("c: {id: a, state: running}\nb: {state: running}")
+    assert "still declares" not in served.run("state", "mv", "a", "c").err
+    assert served.run("plan").out.startswith("No changes")
+    served.write("b: {state: running}")
+    assert served.run("state", "mv", "c", "d").err == ""
+
+
+def test_resolve_of_a_job_without_a_doubt_says_whether_any_job_has_one(tmp_path: Path) -> None:
+    with served_project(tmp_path, "run:503:after:job=b", "read:404", "list:404") as project:
+        project.write("a: {state: running}")
+        assert project.run("apply", "--yes").code == 0
+        run = project.run("resolve", "a", "--applied")
+        assert (run.code, run.err.splitlines()[1]) == (1, "  no job has one, so there is nothing to settle")
+        project.write("a: {state: running}\nb: {state: running}")
+        assert project.run("apply", "--yes").code == 5
+        run = project.run("resolve", "a", "--applied")
+        assert (run.code, run.err.splitlines()[1]) == (1, "  `reconciler state list` shows which jobs have one")
+
+
 def test_status_shows_desired_recorded_and_observed_side_by_side(served: Project) -> None:
     served.write("a: {state: running}\nb: {state: aborted}")
     served.run("apply", "--yes", "--target", "a")

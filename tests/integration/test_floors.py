@@ -1,11 +1,15 @@
-"""What the floors keep to: who speaks and exits, which names say something, and what stays within the engines."""
+"""What the floors keep to: who speaks and exits, how long a module may be, which names say something, and what stays
+within the engines."""
 
 import ast
+import importlib
 import re
+from collections.abc import Iterator
 
 import pytest
 
 from checkout import ROOT
+from reconciler.model import errors
 
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
@@ -14,6 +18,9 @@ MODULES = {
 
 SHELL = ("reconciler.cli", "reconciler.host.terminal")
 NOT_NAMES = {"sync", "process", "handle", "data", "info", "manager", "util", "utils", "helper", "helpers", "misc"}
+
+MOST_LINES_OF_A_FILE = 450
+MOST_LINES_OF_A_FUNCTION = 40
 
 
 def speech(source: str) -> list[str]:
@@ -83,12 +90,62 @@ def test_the_rules_use_no_clock_no_disk_and_no_network(module: str) -> None:
     assert not names & {"open", "print", "input", "eval", "exec"}
 
 
+def too_long(source: str) -> list[str]:
+    """The file if it is too long, and each function that is too long with its docstring. Decorators do not count."""
+    lines = len(source.splitlines())
+    found = [f"file: {lines} lines"] if lines > MOST_LINES_OF_A_FILE else []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > MOST_LINES_OF_A_FUNCTION:
+                found.append(f"{node.name}: {lines} lines")
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_file_and_no_function_is_too_long(module: str) -> None:
+    assert too_long(MODULES[module].read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x = 1\n" * (MOST_LINES_OF_A_FILE + 1),
+        "def f():\n" + "    x = 1\n" * MOST_LINES_OF_A_FUNCTION,
+        "class C:\n    def f():\n" + "        x = 1\n" * MOST_LINES_OF_A_FUNCTION,
+        'def f():\n    """A' + "\n" * (MOST_LINES_OF_A_FUNCTION - 1) + '    """\n    x = 1\n',
+    ],
+    ids=["file", "function", "method", "docstring"],
+)
+def test_what_is_too_long_is_found(source: str) -> None:
+    assert len(too_long(source)) == 1
+
+
 @pytest.mark.parametrize(
     "source",
     ["print(1)", "import sys\nsys.exit(1)", "raise SystemExit", "from sys import stdout", "sys.stderr.flush()"],
 )
 def test_speech_is_found(source: str) -> None:
     assert len(speech(source)) == 1
+
+
+def errors_below(kind: type[errors.ReconcilerError], depth: int = 0) -> Iterator[tuple[int, str, list[int]]]:
+    """Each kind of error, with its depth below the first one and its exit codes, in no order."""
+    codes = {kind.exit_code, getattr(kind, "exit_code_once_sent", kind.exit_code)}
+    if kind is errors.Halted:
+        codes = {each.exit_code for each in (kind("", is_in_doubt=False), kind("", is_in_doubt=True))}
+    yield depth, kind.__name__, sorted(map(int, codes))
+    for below in kind.__subclasses__():
+        yield from errors_below(below, depth + 1)
+
+
+def test_the_tree_of_errors_holds_each_kind_with_its_exit_codes() -> None:
+    for module in MODULES:
+        if module != "reconciler.__main__":
+            importlib.import_module(module)
+    rows = re.findall(r"^    ([│├└─ ]*)(\w+) +(\d[\d, ]*)", errors.__doc__ or "", re.MULTILINE)
+    tree = [(len(lines) // 4, name, sorted(map(int, codes.split(",")))) for lines, name, codes in rows]
+    assert sorted(tree) == sorted(errors_below(errors.ReconcilerError))
 
 
 ABOVE_ENGINES = ("cli", "usecases", "views", "apply", "rules", "state", "manifest", "model")

@@ -388,6 +388,16 @@ def test_a_state_moves_from_a_file_to_a_branch_and_back(group: Team) -> None:
     assert group.executions() == [("run", "a"), ("abort", "a")]
 
 
+def test_an_import_into_a_state_on_a_branch_leaves_the_manifest_alone_to_commit(group: Team) -> None:
+    machine = group.machine()
+    assert applied(machine, ONE).code == 0
+    machine.write("{}")
+    assert machine.run("state", "forget", "a").code == 0
+    run = machine.run("import", "mine=a")
+    assert (run.code, run.err.splitlines()[-1]) == (0, "Nothing was sent. Review jobs.yaml, and commit it.")
+    assert b'"mine"' in group.files["jobs.state.json"]
+
+
 def test_a_state_of_another_lineage_or_without_a_call_in_doubt_is_not_pushed(group: Team) -> None:
     machine, other = group.machine(), group.machine()
     assert applied(machine, ONE).code == 0

@@ -155,6 +155,28 @@ def test_filters_pick_from_all(service: tuple[Project, Service], filters: list[s
     assert set(project.state["jobs"] if state.exists() else ()) == taken
 
 
+def test_the_files_to_commit_are_named_and_were_all_written(service: tuple[Project, Service]) -> None:
+    project, there = service
+    there.run("d")
+    project.write("{}")
+    run = project.run("import", "mine=d")
+    assert run.err == "Nothing was sent. Review jobs.yaml, jobs.state.json and jobs.history.jsonl, and commit them.\n"
+    for file in ("jobs.yaml", "jobs.state.json", "jobs.history.jsonl"):
+        assert '"mine"' in (text := (project.folder / file).read_text()) or "  mine:" in text
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (["x=1", "y=2", "x=3"], "the name x is given twice: x=1 and x=3"),
+        (["x=1", "y=2", "z=1"], "the id 1 is given twice: x=1 and z=1"),
+    ],
+)
+def test_a_name_or_an_id_that_is_given_twice_is_named(tmp_path: Path, pairs: list[str], message: str) -> None:
+    run = Project(tmp_path).run("import", *pairs)
+    assert (run.code, run.err.splitlines()[0]) == (64, f"error: {message}")
+
+
 def test_comments_and_order_of_a_manifest_survive(service: tuple[Project, Service]) -> None:
     project, there = service
     assert project.server is not None

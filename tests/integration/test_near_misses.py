@@ -142,3 +142,23 @@ def test_a_job_that_can_not_be_acted_on_is_held_in_the_plan_and_in_the_apply(tmp
         assert run.code == 3
         outcomes = project.run("apply", "--yes", "--format", "json").json["actions"]
         assert [outcome["outcome"] for outcome in outcomes] == ["failed", "failed"]
+
+
+def test_a_state_that_so_far_has_only_a_journal_is_a_file(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write(ONE)
+    assert project.run("apply", "--yes", "--state", "./prod#1").code == 0
+    (tmp_path / "prod#1").rename(tmp_path / "prod#1.journal")  # no journal: what it holds is refused, as a file
+    run = project.run("plan", "--state", "prod#1")
+    assert (run.code, "did you mean" in run.err, "prod#1.journal" in run.err) == (1, False, True)
+
+
+def test_the_command_that_a_lost_state_names_works_as_printed(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write(ONE, more="state: './prod#1'")
+    assert project.run("apply", "--yes").code == 0
+    (tmp_path / "prod#1").unlink()
+    run = project.run("plan")
+    assert "reconciler plan --refresh --state 'prod#1'" in run.err
+    again = project.run("plan", "--refresh", "--state", "prod#1")
+    assert (again.code, "did you mean" in again.err) == (0, False)

@@ -283,7 +283,8 @@ def test_every_command_within_a_sentence_is_understood(page: Path) -> None:
             assert not code.startswith("reconciler ") or words[0].startswith("-"), f"{name_of(page)}: {code}"
             continue
         assert command is not None
-        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        options = [option for one in command.params for option in (*one.opts, *one.secondary_opts)]
+        known = {*options, "--help"}
         for word in words:
             if word.startswith("--"):
                 assert word.partition("=")[0] in known, f"{name_of(page)}: {code}: {word}"

@@ -8,6 +8,9 @@ import click
 
 from checkout import ROOT
 from reconciler.cli import cli
+from reconciler.cli.schema import SCHEMAS
+from reconciler.manifest.layout import canonical
+from reconciler.manifest.schema import schema_text
 from reconciler.model.errors import ExitCode
 
 README = (ROOT / "README.md").read_text()
@@ -70,6 +73,47 @@ def test_every_exit_code_stands_in_the_table() -> None:
         int(code) for row in table.splitlines() if row[2:3].isdigit() for code in re.findall(r"\d+", row.split("|")[1])
     }
     assert codes == {int(code) for code in ExitCode}
+
+
+def test_every_exit_code_stands_in_the_help() -> None:
+    listed = re.findall(r"^  (\d+) +\w", str(cli.epilog), re.MULTILINE)
+    assert listed == [str(int(code)) for code in ExitCode]
+
+
+def test_the_options_that_a_command_ignores_are_as_it_says() -> None:
+    [sentence] = re.findall(r"`validate` and `diff` ignore .*? ignore\.", README, re.DOTALL)
+    context = click.Context(cli)
+    ignored: dict[str, list[str]] = {}
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        for one in command.params:
+            # `sandbox` stands among the commands that take none of these options.
+            if getattr(one, "hidden", False) and name != "sandbox":
+                ignored.setdefault(name, []).extend(one.opts)
+    assert {name: sorted(options) for name, options in ignored.items()} == {
+        "diff": ["--state"],
+        "fmt": ["--endpoint", "--state"],
+        "validate": ["--state"],
+    }
+    assert set(re.findall("`([a-z]+)`", sentence)) == set(ignored)
+
+
+def test_each_json_answer_has_a_schema_or_is_named_as_one_without() -> None:
+    [row] = re.findall(r"^\| `reconciler schema` \| (.*) \|$", README, re.MULTILINE)
+    with_schema, without = row.split("What ")
+    named = re.findall("`([a-z-]+)`", with_schema.split("prints: ")[1])
+    assert named == [name for name in SCHEMAS if name != "manifest"]
+    answers = {"apply": "outcome", "diff": "plan", "history --check": "history-check"}
+    printing = {name for name, words in taken_by(cli, "") if "json" in words}
+    assert {name for name in printing if answers.get(name, name) not in named} == set(
+        re.findall("`([a-z ]+)`", without)
+    )
+
+
+def test_the_manifest_that_the_page_begins_with_is_laid_out_as_fmt_does() -> None:
+    manifest = README.split("```yaml\n")[1].split("```")[0].encode()
+    assert canonical(manifest, "jobs.yaml", json.loads(schema_text("manifest.schema.json"))) == manifest
 
 
 def test_the_figures_are_those_that_were_measured() -> None:

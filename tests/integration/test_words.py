@@ -104,6 +104,9 @@ def test_what_is_skipped_says_so_once(tmp_path: Path) -> None:
         assert "skipped             nothing is deleted once another action has failed\n" in run.out
 
 
+ALL_JOBS = "`reconciler status` lists all jobs; `reconciler plan --format json` lists them without credentials"
+
+
 @pytest.mark.parametrize("command", ["plan", "drift"])
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -118,7 +121,17 @@ def test_a_choice_that_leaves_no_job_is_an_error(
     project = Project(tmp_path)
     project.write("a: {state: running}\nb: {state: running}")
     run = project.run(command, *arguments)
-    assert (run.code, run.err) == (1, f"error: {message}\n  `reconciler plan --format json` names all jobs\n")
+    assert (run.code, run.err) == (1, f"error: {message}\n  {ALL_JOBS}\n")
+    for words in re.findall("`reconciler ([^`]+)`", run.err):
+        listed = project.run(*words.split())
+        assert (listed.code, '"a"' in listed.out or "\na " in listed.out) == (0, True), listed.err
+
+
+def test_a_rerun_of_a_job_that_is_not_declared_names_what_lists_all_jobs(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write("a: {state: running}")
+    run = project.run("rerun", "x")
+    assert (run.code, run.err) == (1, f"error: no job x is declared\n  {ALL_JOBS}\n")
 
 
 def test_a_saved_plan_that_a_guard_refuses_says_how_it_can_be_applied(tmp_path: Path) -> None:
@@ -392,7 +405,7 @@ def test_a_variable_that_no_command_reads_is_named_with_the_one_that_was_meant(t
 
 def test_the_variables_of_the_ci_files_are_known(tmp_path: Path) -> None:
     root = ROOT
-    files = [root / "action.yml", *(root / "ci").iterdir()]
+    files = [root / "action.yml", *filter(Path.is_file, (root / "ci").iterdir())]
     found = {name for file in files for name in re.findall(r"\bRECONCILER_[A-Z][A-Z_]*[A-Z]", file.read_text())}
     assert len(found) > 6
     project = Project(tmp_path)

@@ -4,6 +4,9 @@ import argparse
 import resource
 from typing import NamedTuple
 
+PYTHON = "PYTHONPATH=tests/support:tests/campaigns python"
+"""How a shell in the top folder of the checkout starts a harness."""
+
 
 class Part(NamedTuple):
     """One of several equal parts of a long run, counted from 1; together they cover each point exactly once."""

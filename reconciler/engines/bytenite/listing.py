@@ -1,9 +1,10 @@
 """The list of jobs, read page by page until the list is known to be complete.
 
 A page is requested by its offset, and the list may change between two requests. If a job is deleted, all later jobs
-move up, and the first job of the next page is on no page at all. So each page is requested to begin with the last job
-of the page before. If the page does not, the list has changed, and is read again. A service that rounds offsets to
-pages of its own can't be read in this way. Its list is read by plain offsets until two readings in a row agree.
+move up by one place. The job that would have come first on the next page is then on the page that was read already, so
+neither page shows it. So each page is requested to begin with the last job of the page before. If the page does not,
+the list has changed, and is read again. This does not work if the service rounds offsets to pages of its own, or if a
+page holds one job. Such a list is read by plain offsets until two readings in a row agree.
 
 The size that a service reports may be missing or wrong. The list is complete if the service reports its end and no
 other field contradicts that, or if a page holds no new job.
@@ -59,6 +60,7 @@ def read_list(fetch: Callable[[int], Page], parallelism: int) -> Iterator[tuple[
                     yield job_id, job
         ids = list(reading.ids)
         agrees = ids == before
+        # No job can get lost between pages if all jobs came on one page.
         if not reading.fault and (reading.overlap or reading.filled <= 1 or agrees):
             return
         fault = reading.fault or _MOVED

@@ -44,8 +44,8 @@ class Rejection(Exception):
 
 
 def json_response(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a response with a JSON document."""
-    return Response(status, json.dumps(document).encode(), headers=headers or {})
+    """Return a response with a JSON document and a line end, so that the prompt of a shell starts on its own line."""
+    return Response(status, f"{json.dumps(document)}\n".encode(), headers=headers or {})
 
 
 def done(request_id: str, message: str) -> Response:

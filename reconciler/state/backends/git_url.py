@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 from reconciler.manifest.files import repository_of
 from reconciler.model.errors import Usage
+from reconciler.state.history import history_path
+from reconciler.state.journal import journal_path
 
 SCHEME = "git+"
 """The beginning of such a URL."""
@@ -78,10 +80,13 @@ def is_path(remote: str) -> bool:
 def url_meant(path: str, folder: str, checkout: str) -> str:
     """The URL of a branch that a path of a state looks like, which lacks `git+`; "" for any other path.
 
-    A relative path is relative to `folder`. A path such as ./origin is always a file.
+    A relative path is relative to `folder`. A path such as ./origin is always a file, and so is the path of a state of
+    which the folder has any file.
     """
     remote, hash_sign, place = path.partition("#")
-    if path.startswith(("/", "./", "../", "file:")) or os.path.lexists(os.path.join(folder, path)):
+    whole = os.path.join(folder, path)
+    files = (whole, journal_path(whole), history_path(whole))
+    if path.startswith(("/", "./", "../", "file:")) or any(map(os.path.lexists, files)):
         return ""
     names_branch = bool(hash_sign) and (":" in place or not path.endswith(".json"))
     is_remote = names_branch or _REMOTE_FORM.match(remote) or remote in _remotes_of(checkout)

@@ -109,6 +109,26 @@ Serve = Callable[..., SandboxServer]
 # The life of a job
 
 
+def test_each_json_answer_ends_its_line_so_that_a_prompt_starts_on_its_own(serve: Serve) -> None:
+    server = serve()
+    port, job_id = urlsplit(server.endpoint).port or 0, create(server)
+    asked = [
+        ("GET", "/openapi.json", None, 200),
+        ("GET", f"{JOBS}/{job_id}", None, 200),
+        ("POST", f"{JOBS}/{job_id}/run", b'{"config": {}}', 200),
+        ("POST", f"{JOBS}/{job_id}/run", b"{", 400),
+        ("GET", "/nowhere", None, 404),
+        ("PUT", JOBS, b"{}", 405),
+    ]
+    for method, path, body, status in asked:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request(method, path, body, {"Authorization": TOKEN, "Content-Type": "application/json"})
+        answer = connection.getresponse()
+        text = answer.read()
+        connection.close()
+        assert (answer.status, text[-2:], text.count(b"\n")) == (status, b"}\n", 1), (method, path)
+
+
 def test_a_created_job_is_a_draft(serve: Serve) -> None:
     server = serve()
     job_id = create(server)

@@ -204,6 +204,25 @@ def test_faults_stand_in_the_order_of_files_and_lines() -> None:
     ]
 
 
+def test_a_field_that_is_misspelt_is_one_fault_and_not_missing_too() -> None:
+    assert faults("apiVersion: reconciler/v1\ntaget: {engine: sandbox}\njob: {a: {state: running}}\n") == [
+        '1.yaml:2:1: unknown field "taget"; did you mean "target"?',
+        '1.yaml:3:1: unknown field "job"; did you mean "jobs"?',
+    ]
+    assert faults("apiversion: reconciler/v1\ntarget: {engin: sandbox}\njobs: {a: {stat: running}}\n") == [
+        '1.yaml:1:1: unknown field "apiversion"; did you mean "apiVersion"?',
+        '1.yaml:2:10: unknown field "engin"; did you mean "engine"?',
+        '1.yaml:3:12: unknown field "stat"; did you mean "state"?',
+    ]
+
+
+def test_a_missing_field_is_a_fault_beside_an_unknown_one_of_another_name() -> None:
+    assert faults("apiVersion: reconciler/v1\ntarget: {engine: sandbox}\njobs: {a: {confg: {}}}\n") == [
+        '1.yaml:3:8: "state" is missing: add state: running, aborted or absent',
+        '1.yaml:3:12: unknown field "confg"; did you mean "config"?',
+    ]
+
+
 def test_a_fault_in_the_defaults_is_told_once_and_not_for_every_job() -> None:
     jobs = "".join(f"  j{number}: {{state: running}}\n" for number in range(50))
     assert faults(HEAD + "defaults: {config: {taskTimeout: 0}}\njobs:\n" + jobs) == [

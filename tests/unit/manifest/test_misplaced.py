@@ -72,6 +72,12 @@ def test_a_file_of_another_kind_is_not_taken_for_a_state_and_stays_as_it_is(proj
     assert (pushed.code, pushed.err.splitlines()[0]) == (1, f"error: {named(file)} is {FILES[file]}, not a state")
 
 
+def test_a_missing_file_is_no_state_and_the_error_says_which_file_is_meant(project: Project) -> None:
+    run = project.run("state", "push", "none.json")
+    hint = "name a file that `reconciler state pull --out FILE` wrote"
+    assert (run.code, run.err) == (1, f"error: none.json can't be read: No such file or directory\n  {hint}\n")
+
+
 @pytest.mark.parametrize("file", [file for file, kind in FILES.items() if kind != "a saved plan"])
 def test_a_file_of_another_kind_is_no_saved_plan_and_is_not_replaced_by_one(project: Project, file: str) -> None:
     run = project.run("apply", "--plan", named(file))

@@ -75,7 +75,9 @@ def test_outside_of_git_it_is_said(tmp_path: Path) -> None:
         ["state", "show", "a", "--at", "HEAD"],
     ):
         run = project.run(*arguments)
-        assert (run.code, "is in no git repository" in run.err) == (1, True)
+        assert (run.code, "is in no git repository, so it has no revision HEAD" in run.err) == (1, True)
+        if arguments[0] != "history":  # which also takes a date
+            assert run.err.endswith("\n  run the command in a clone of the repository that holds the manifest\n")
     assert project.run("apply", "--yes").code == 0
     assert project.run("history", "--check").err == ""
 
