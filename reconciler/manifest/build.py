@@ -7,7 +7,7 @@ from typing import Any
 
 from reconciler.manifest.document import Document
 from reconciler.manifest.model import DeclaredState, EngineLookup, Manifest, TargetBlock
-from reconciler.model.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Suspension
+from reconciler.model.jobs import EMPTY, Config, Desired, Freeze, Job, OnConfigChange
 
 SINGLE_BLOCKS = ("target", "state", "defaults", "guards")
 """The blocks that may stand once in the whole manifest, in any of its files."""
@@ -48,10 +48,10 @@ def block_of(document: Document) -> TargetBlock:
     return TargetBlock(document.value["target"], os.path.dirname(document.file))
 
 
-def suspension_of(block: Mapping[str, str]) -> Suspension:
-    """Return the suspension of a `suspend:` block. Raises `ValueError` if `until` is not a time of the calendar."""
+def freeze_of(block: Mapping[str, str]) -> Freeze:
+    """Return the freeze of a `freeze:` block. Raises `ValueError` if `until` is not a time of the calendar."""
     until = block.get("until", "")
-    return Suspension(block["reason"], until, _seconds(until)) if until else Suspension(block["reason"])
+    return Freeze(block["reason"], until, _seconds(until)) if until else Freeze(block["reason"])
 
 
 class _JobBuilder:
@@ -80,9 +80,9 @@ class _JobBuilder:
             field("protect"),
             self._labelled(field("labels", EMPTY)),
         )
-        if "after" in block or "suspend" in block or "ignore" in block:
-            suspend = suspension_of(block["suspend"]) if "suspend" in block else None
-            return job._replace(suspend=suspend, ignore=tuple(field("ignore", ())), after=tuple(field("after", ())))
+        if "after" in block or "freeze" in block or "ignore" in block:
+            freeze = freeze_of(block["freeze"]) if "freeze" in block else None
+            return job._replace(freeze=freeze, ignore=tuple(field("ignore", ())), after=tuple(field("after", ())))
         return job
 
     def _merged(self, own: Config) -> Config:

@@ -6,7 +6,7 @@ from functools import cache
 from itertools import chain
 from typing import Any
 
-from reconciler.manifest.build import SINGLE_BLOCKS, suspension_of
+from reconciler.manifest.build import SINGLE_BLOCKS, freeze_of
 from reconciler.manifest.document import Document
 from reconciler.manifest.kinds import FileKind, kind_of
 from reconciler.manifest.model import EngineLookup
@@ -121,11 +121,11 @@ def _is_missing(block: str, documents: Sequence[Document]) -> bool:
 def _until_faults(document: Document) -> Iterator[Diagnostic]:
     """Yield a fault for each `until` that has the form of a time and is none, such as the 30th of February."""
     for name, job in document.jobs.items():
-        if type(job) is dict and "suspend" in job and _validator("suspend").is_valid(job["suspend"]):
+        if type(job) is dict and "freeze" in job and _validator("freeze").is_valid(job["freeze"]):
             try:
-                suspension_of(job["suspend"])
+                freeze_of(job["freeze"])
             except ValueError as fault:
-                place = document.position(("jobs", name, "suspend", "until"))
+                place = document.position(("jobs", name, "freeze", "until"))
                 yield Diagnostic(place, f"until: there is no such time: {fault}")
 
 

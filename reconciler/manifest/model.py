@@ -50,7 +50,7 @@ class Manifest(NamedTuple):
 
     `jobs` is sorted by name, and jobs of equal config share one object. `guards` holds the limits that the manifest
     sets; a limit is a whole number or a percentage such as "10%". `documents` holds the file of each job. `over` names
-    the jobs whose suspension has ended. `block` is the target as it was written, and does not count for the digest.
+    the jobs whose freeze has ended. `block` is the target as it was written, and does not count for the digest.
     `state` is None if the manifest does not name a place for the state.
     """
 
@@ -100,7 +100,7 @@ def _meaning(job: Job) -> list[object]:
         *(job.name, job.id, job.state, config),
         *(job.run_token, job.on_config_change, job.protect, labels),
     ]
-    if job.suspend or job.ignore or job.after:
-        suspend = [job.suspend.reason, job.suspend.until] if job.suspend else []
-        meaning += [suspend, sorted(set(job.ignore)), sorted(set(job.after))]
+    if job.freeze or job.ignore or job.after:
+        freeze = [job.freeze.reason, job.freeze.until] if job.freeze else []
+        meaning += [freeze, sorted(set(job.ignore)), sorted(set(job.after))]
     return meaning

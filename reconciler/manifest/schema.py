@@ -28,6 +28,9 @@ _TYPE_WORDS = {
     "null": "nothing",
 }
 
+_OTHER_WORDS = {"suspend": "freeze", "pause": "freeze"}
+"""Words of other tools for a field, and the field. No spelling leads from one to the other."""
+
 
 def schema_text(name: str) -> str:
     """Return the text of a schema that comes with this package, such as "manifest.schema.json"."""
@@ -217,7 +220,10 @@ def _instead(name: str, known: Schema, present: Mapping[str, Any], root: Schema,
         inner = root["$defs"][schema["$ref"].removeprefix("#/$defs/")] if "$ref" in schema else schema
         if name in inner.get("properties", {}):
             return f': it belongs under "{field}"'
-    near = suggestion(name, [field for field in known if field not in present])
+    missing = [field for field in known if field not in present]
+    if _OTHER_WORDS.get(name) in missing:
+        return f'; did you mean "{_OTHER_WORDS[name]}"?'
+    near = suggestion(name, missing)
     return near or (f": expected {_alternatives(list(known))}" if known else "")
 
 

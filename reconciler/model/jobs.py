@@ -81,10 +81,10 @@ class Target(NamedTuple):
         return hash(self[:2])
 
 
-class Suspension(NamedTuple):
-    """The suspension of a job: the reason why the tool leaves the job alone, and the end of that time.
+class Freeze(NamedTuple):
+    """The freeze of a job: the reason why the tool leaves the job alone, and the end of that time.
 
-    `until` is the text of the manifest; "" if the suspension has no end. `ends_at_s` is the same time in seconds since
+    `until` is the text of the manifest; "" if the freeze has no end. `ends_at_s` is the same time in seconds since
     1970, UTC. `over` is set once that time has passed.
     """
 
@@ -95,7 +95,7 @@ class Suspension(NamedTuple):
 
     @property
     def so_long(self) -> str:
-        """The end of the suspension for a message, with a space before it; "" if the suspension has no end."""
+        """The end of the freeze for a message, with a space before it; "" if the freeze has no end."""
         return f" until {self.until}" if self.until else ""
 
 
@@ -115,7 +115,7 @@ class Job(NamedTuple):
     on_config_change: OnConfigChange = OnConfigChange.RESTART
     protect: bool | None = None
     labels: Mapping[str, str] = EMPTY
-    suspend: Suspension | None = None
+    freeze: Freeze | None = None
     ignore: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
 

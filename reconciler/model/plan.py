@@ -68,8 +68,8 @@ class Change(NamedTuple):
 class Action(NamedTuple):
     """What a plan does about one job. `calls` are the requests of the action, in order.
 
-    `error` says why nothing can be done about the job; it is "" if something can be done. `suspended` is set for a noop
-    of a job that the manifest suspends. `drift` is a kind of the drift report for a noop of a job that differs from its
+    `error` says why nothing can be done about the job; it is "" if something can be done. `frozen` is set for a noop
+    of a job that the manifest freezes. `drift` is a kind of the drift report for a noop of a job that differs from its
     record; else it is "".
     """
 
@@ -80,7 +80,7 @@ class Action(NamedTuple):
     changes: tuple[Change, ...] = ()
     calls: tuple[Request, ...] = ()
     error: str = ""
-    suspended: bool = False
+    frozen: bool = False
     drift: str = ""
 
     @property
@@ -149,9 +149,9 @@ class Plan(NamedTuple):
         return [action.kind for action in self.actions].count(kind)
 
     @property
-    def suspended(self) -> tuple[Action, ...]:
-        """The noops of the jobs that the manifest suspends, in plan order."""
-        return tuple([action for action in self.actions if action.suspended])
+    def frozen(self) -> tuple[Action, ...]:
+        """The noops of the jobs that the manifest freezes, in plan order."""
+        return tuple([action for action in self.actions if action.frozen])
 
     @property
     def touching(self) -> Sequence[Action]:
@@ -188,10 +188,10 @@ def verdict(
     `AS_RECORDED` or `SAME_IN_BOTH`.
     """
     kinds = [action.kind for action in plan.actions]
-    suspended, drifted = len(plan.suspended), plan.drifted
-    unchanged = kinds.count(ActionKind.NOOP) - suspended - sum(drifted.values())
+    frozen, drifted = len(plan.frozen), plan.drifted
+    unchanged = kinds.count(ActionKind.NOOP) - frozen - sum(drifted.values())
     if not plan.pending:
-        return f"No changes: {unchanged_words(unchanged, suspended, same)}."
+        return f"No changes: {unchanged_words(unchanged, frozen, same)}."
     parts = [
         dress(kind, f"{count} held" if kind is ActionKind.HOLD else f"{count} to {kind}")
         for kind in ActionKind
@@ -200,14 +200,14 @@ def verdict(
     ]
     parts += [dress(ActionKind.HOLD, f"{count} {word}") for word, count in sorted(drifted.items())]
     left = [f"{unchanged} unchanged"] if unchanged else []
-    left += [f"{suspended} suspended"] if suspended else []
+    left += [f"{frozen} frozen"] if frozen else []
     return f"Plan: {', '.join(parts)}{'; ' if left else ''}{', '.join(left)}."
 
 
-def unchanged_words(unchanged: int, suspended: int, same: str = AS_RECORDED) -> str:
-    """The number of unchanged jobs in words: "3 jobs are as recorded, 1 is suspended"."""
+def unchanged_words(unchanged: int, frozen: int, same: str = AS_RECORDED) -> str:
+    """The number of unchanged jobs in words: "3 jobs are as recorded, 1 is frozen"."""
     words = f"{'1 job is' if unchanged == 1 else f'{unchanged} jobs are'} {same}"
-    return f"{words}, {suspended} {'is' if suspended == 1 else 'are'} suspended" if suspended else words
+    return f"{words}, {frozen} {'is' if frozen == 1 else 'are'} frozen" if frozen else words
 
 
 def allowed_words(plan: Plan) -> str:

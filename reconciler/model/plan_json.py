@@ -149,8 +149,8 @@ def _action_to_json(action: Action) -> dict[str, Any]:
     }
     if action.error:
         document["error"] = action.error
-    if action.suspended:
-        document["suspended"] = True
+    if action.frozen:
+        document["frozen"] = True
     if action.drift:
         document["drift"] = action.drift
     return document
@@ -165,7 +165,7 @@ def _action_from_json(document: Mapping[str, Any]) -> Action:
         changes=tuple(Change(c["path"], c["before"], c["after"]) for c in document["changes"]),
         calls=tuple(Request(Verb(c["verb"]), c["request"], c["body"]) for c in document["calls"]),
         error=document.get("error", ""),
-        suspended=document.get("suspended", False),
+        frozen=document.get("frozen", False),
         drift=document.get("drift", ""),
     )
 

@@ -64,7 +64,7 @@ def action_for(subject: Subject, decision: Decision, wording: Wording) -> Action
     job = subject.job
     calls = tuple([request for verb in decision.verbs for request in wording(step_of(job, verb))])
     kind, reason, changes = decision.kind, decision.reason, decision.changes
-    return Action(job.name, job.id, kind, reason, changes, calls, decision.error, decision.suspended)
+    return Action(job.name, job.id, kind, reason, changes, calls, decision.error, decision.frozen)
 
 
 def step_of(job: Job, verb: Verb) -> Step:
@@ -79,10 +79,10 @@ def is_within(calls: Sequence[Request], shown: Sequence[Request]) -> bool:
 
 
 def lapsed(jobs: Mapping[str, Job], now_s: float) -> Mapping[str, Job]:
-    """The jobs whose suspension has ended, by name, with `over` set. `now_s` is in seconds since 1970, UTC."""
-    suspended = [job for job in jobs.values() if job.suspend is not None]
+    """The jobs whose freeze has ended, by name, with `over` set. `now_s` is in seconds since 1970, UTC."""
+    frozen = [job for job in jobs.values() if job.freeze is not None]
     return {
-        job.name: job._replace(suspend=job.suspend._replace(over=True))
-        for job in suspended
-        if job.suspend is not None and job.suspend.ends_at_s <= now_s
+        job.name: job._replace(freeze=job.freeze._replace(over=True))
+        for job in frozen
+        if job.freeze is not None and job.freeze.ends_at_s <= now_s
     }

@@ -3,7 +3,7 @@
 These rules come before the table (`table`), in this order:
 
 1. A job with a call in doubt is held. An abort or a delete that the manifest still asks for is sent again instead.
-2. A suspended job is a noop, whatever the manifest asks for.
+2. A frozen job is a noop, whatever the manifest asks for.
 
 These rules change the entry of the table:
 
@@ -65,7 +65,7 @@ class Decision(NamedTuple):
     error: str = ""
     way_out: str = ""
     waits_for: tuple[str, ...] = ()
-    suspended: bool = False
+    frozen: bool = False
     once_over: bool = False
 
 
@@ -78,8 +78,8 @@ def decide(subject: Subject, observed: Observation) -> Decision:
         return _noop(record, AS_RECORDED)
     column = asked(subject)
     new_protect = None if record is None or job.protect is record.protect else job.protect
-    is_suspended = job.suspend is not None and not job.suspend.over
-    decision = _suspended(job, record, observed) if is_suspended else _decide_asked(column, subject, observed)
+    is_frozen = job.freeze is not None and not job.freeze.over
+    decision = _frozen(job, record, observed) if is_frozen else _decide_asked(column, subject, observed)
     if new_protect is not None and record is not None:
         decision = _protecting(decision, record, new_protect)
     if subject.renamed_from:
@@ -124,15 +124,15 @@ def is_as_recorded(subject: Subject, observed: Observation) -> bool:
     job, record = subject.job, subject.record
     if record is None or record.doubt is not None or observed is not NOT_OBSERVED:
         return False
-    is_plain = job.suspend is None and job.protect in (None, record.protect) and not subject.renamed_from
+    is_plain = job.freeze is None and job.protect in (None, record.protect) and not subject.renamed_from
     return is_plain and asked(subject) is Asked.SAME
 
 
-def _suspended(job: Job, record: Record | None, observed: Observation) -> Decision:
-    """The noop of a suspended job."""
-    assert job.suspend is not None
-    reason = _reason(f"suspended{job.suspend.so_long}: {job.suspend.reason}", observation_words(observed))
-    return _noop(record, reason)._replace(suspended=True)
+def _frozen(job: Job, record: Record | None, observed: Observation) -> Decision:
+    """The noop of a frozen job."""
+    assert job.freeze is not None
+    reason = _reason(f"frozen{job.freeze.so_long}: {job.freeze.reason}", observation_words(observed))
+    return _noop(record, reason)._replace(frozen=True)
 
 
 def _protecting(decision: Decision, record: Record, protect: bool) -> Decision:
@@ -149,8 +149,8 @@ def _protecting(decision: Decision, record: Record, protect: bool) -> Decision:
 
 def _only_recorded(decision: Decision, reason: str) -> Decision:
     """Turn a noop that has something to record into an adopt."""
-    why = f"; {decision.reason}" if decision.suspended else ""
-    return decision._replace(kind=ActionKind.ADOPT, reason=f"{reason}; recorded without a call{why}", suspended=False)
+    why = f"; {decision.reason}" if decision.frozen else ""
+    return decision._replace(kind=ActionKind.ADOPT, reason=f"{reason}; recorded without a call{why}", frozen=False)
 
 
 def _decide_asked(column: Asked, subject: Subject, observed: Observation) -> Decision:

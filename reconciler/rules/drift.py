@@ -7,7 +7,7 @@ come with the table:
   while the command that sent the call is still at work.
 - The config is compared only while a run is active. A job that was adopted after its run had ended is recorded with
   the config of its next run, and so is a job with `onConfigChange: next-run`.
-- A suspended job that differs is shown, and is no drift.
+- A frozen job that differs is shown, and is no drift.
 """
 
 from collections import Counter
@@ -82,9 +82,9 @@ def compare(subject: Subject, observed: Observation) -> Finding:
     cell = _cell(subject, observed)
     changes = _changes(subject, observed, cell.kind)
     reason = _reason(subject, observed, cell)
-    if cell.kind in DIFFERS and job.suspend is not None and not job.suspend.over:
-        reason = f"{job.suspend.reason}{job.suspend.so_long}; {cell.kind}; {reason}"
-        return _finding(subject, observed, Kind.SUSPENDED, reason, "", changes)
+    if cell.kind in DIFFERS and job.freeze is not None and not job.freeze.over:
+        reason = f"{job.freeze.reason}{job.freeze.so_long}; {cell.kind}; {reason}"
+        return _finding(subject, observed, Kind.FROZEN, reason, "", changes)
     return _finding(subject, observed, cell.kind, reason, _way_out(cell, job), changes)
 
 
@@ -247,4 +247,4 @@ def _weight(kind: Kind) -> Weight:
     """The weight of a row in the review of a drift report."""
     if kind in QUIET:
         return Weight.QUIET
-    return Weight.LEFT if kind in (Kind.UNDER_WAY, Kind.SUSPENDED) else Weight.DRIFTED
+    return Weight.LEFT if kind in (Kind.UNDER_WAY, Kind.FROZEN) else Weight.DRIFTED

@@ -31,7 +31,7 @@ class Weight(StrEnum):
     HELD     a hold, or a job that can't be acted on
     DRIFTED  a job that differs from its record
     RECORDS  a change of the record without a call
-    LEFT     a suspended or undeclared job, or a call that is under way
+    LEFT     a frozen or undeclared job, or a call that is under way
     QUIET    a job that needs no remark
     """
 
@@ -183,8 +183,8 @@ class _PlanRows:
         return Row(
             title(action.job),
             action.id,
-            "error" if action.error else "suspended" if action.suspended else action.drift or action.kind.value,
-            Weight.LEFT if action.suspended else Weight.DRIFTED if action.drift else _weight(action.kind),
+            "error" if action.error else "frozen" if action.frozen else action.drift or action.kind.value,
+            Weight.LEFT if action.frozen else Weight.DRIFTED if action.drift else _weight(action.kind),
             action.reason.removeprefix("error: ").removesuffix(way_out).rstrip(" :;"),
             way_out,
             bool(action.error),

@@ -82,7 +82,7 @@ class Kind(StrEnum):
     UNREADABLE = "unreadable"
     IN_DOUBT = "in doubt"
     UNDER_WAY = "under way"
-    SUSPENDED = "suspended"
+    FROZEN = "frozen"
     NOT_RECORDED = "not recorded"
     SAME = "as recorded"
 

@@ -65,7 +65,7 @@ def diff(place: "Place", before: str, after: str) -> Compared:
 
 
 def _manifest(sources: "Sources", place: "Place") -> "Manifest":
-    """The manifest in these files, at the endpoint that the user names, without suspensions that have ended."""
+    """The manifest in these files, at the endpoint that the user names, without freezes that have ended."""
     import time
 
     from reconciler.manifest.parse import parse

@@ -43,7 +43,7 @@ class ManifestFiles:
 
     @cached_property
     def manifest(self) -> "Manifest":
-        """The manifest at the endpoint that the user names. Each suspension that has ended is marked.
+        """The manifest at the endpoint that the user names. Each freeze that has ended is marked.
 
         Raises `ManifestError`, also for a `state:` that can't be used.
         """

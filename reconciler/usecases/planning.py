@@ -100,7 +100,7 @@ def _with_drift(plan: Plan, matching: "Matching", observed: Mapping[str, Observa
     of_name = matching.by_name
 
     def judged(action: Action) -> Action:
-        if action.kind is not ActionKind.NOOP or action.suspended or action.id not in observed:
+        if action.kind is not ActionKind.NOOP or action.frozen or action.id not in observed:
             return action
         found = compare(of_name[action.job], observed[action.id])
         reason = f"{found.reason}: {found.way_out}" if found.way_out else found.reason
@@ -114,11 +114,11 @@ def _narrowed(selection: Selection, jobs: int, of: int) -> Narrowed | None:
 
 
 def _warnings(plan: Plan, manifest: "Manifest", state: State) -> tuple[str, ...]:
-    """The warnings about a whole plan: those of the engine, suspensions that have ended, the loss of most jobs."""
+    """The warnings about a whole plan: those of the engine, freezes that have ended, the loss of most jobs."""
     from reconciler.rules.guards import loss
 
     of_engine = plugin_for(manifest.target).warnings(manifest.target)
-    over = f"no longer suspended, for its time is over: {', '.join(manifest.over)}" if manifest.over else ""
+    over = f"no longer frozen, for its time is over: {', '.join(manifest.over)}" if manifest.over else ""
     lost = loss(len(plan.undeclared), _recorded(state)) if plan.undeclared else ""
     return (*of_engine, *filter(None, (over, lost)))
 

@@ -168,7 +168,7 @@ def plan(plan: Plan, *, calls: bool = False, at: str = "") -> str:
     A long plan ends with the counts again. With `calls`, each job has a line of its own, with its requests below the
     line. If the plan compares the manifests of two revisions, `at` is the later revision.
     """
-    shown = [a for a in plan.actions if a.kind is not ActionKind.NOOP or a.suspended or a.drift]
+    shown = [a for a in plan.actions if a.kind is not ActionKind.NOOP or a.frozen or a.drift]
     counts = verdict(plan, lambda kind, words: styled(_SIGNS[kind][1], words), SAME_IN_BOTH if at else AS_RECORDED)
     lines = [f"{styled(Style.RED, 'Warning:')} {field(warning)}" for warning in plan.warnings]
     lines += [counts]
@@ -264,9 +264,9 @@ def outcomes(outcomes: Sequence[ActionOutcome], narrowed: Narrowed | None = None
     """
     acted = [o for o in outcomes if o.action.kind is not ActionKind.NOOP]
     if not acted:
-        suspended = sum(o.action.suspended for o in outcomes)
+        frozen = sum(o.action.frozen for o in outcomes)
         of_some = f"\n{field(str(narrowed))}." if narrowed else ""
-        return f"Nothing to do: {unchanged_words(len(outcomes) - suspended, suspended)}.{of_some}"
+        return f"Nothing to do: {unchanged_words(len(outcomes) - frozen, frozen)}.{of_some}"
     held = sum(map(is_held, acted))
     counts = Counter(one.outcome for one in acted if not is_held(one))
     parts = [
@@ -301,7 +301,7 @@ def drift(drift: "Drift", *, whole: bool = False) -> str:
 def _finding(finding: "Finding", columns: int) -> Line:
     from reconciler.rules.table import Kind
 
-    style = Style.DIM if finding.kind in (Kind.UNDER_WAY, Kind.SUSPENDED) else Style.MAGENTA
+    style = Style.DIM if finding.kind in (Kind.UNDER_WAY, Kind.FROZEN) else Style.MAGENTA
     way_out = f": {field(finding.way_out)}" if finding.way_out else ""
     head = styled(style, f"! {finding.kind:<{columns}}")
     return Line(head, field(title(finding.name)), f"{field(finding.reason)}{way_out}")

@@ -47,7 +47,7 @@ from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.engines.sandbox.life import JobState
 from reconciler.model.errors import ExitCode, ReconcilerError, Refused, StateError
-from reconciler.model.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Record, State, Suspension, Verb, title
+from reconciler.model.jobs import EMPTY, Config, Desired, Freeze, Job, OnConfigChange, Record, State, Verb, title
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import Action, ActionKind, Plan, Request
 from reconciler.rules.circles import circles_in
@@ -81,8 +81,8 @@ EDITS: tuple[Edit, ...] = (
     ("protect", True),
     ("protect", False),
     ("protect", None),
-    ("suspend", Suspension("a freeze")),
-    ("suspend", None),
+    ("freeze", Freeze("a freeze")),
+    ("freeze", None),
     ("ignore", ("config.taskTimeout",)),
     ("after", "a"),
     ("after", "b"),
@@ -719,7 +719,7 @@ class Months(RuleBasedStateMachine):
                     jobs[name] = job._replace(run_token=value)
                 case "mode":
                     jobs[name] = job._replace(on_config_change=value)
-                case "protect" | "suspend" | "ignore":
+                case "protect" | "freeze" | "ignore":
                     jobs[name] = job._replace(**{what: value})
                 case "after" if not value or value in jobs:
                     jobs[name] = job._replace(after=(value,) if value else ())
@@ -805,7 +805,7 @@ class Months(RuleBasedStateMachine):
         recorded = {record.id: record for record in state.jobs.values()}
         executed = self._executed()
         for job in self.jobs.values():
-            if job.suspend is not None:
+            if job.freeze is not None:
                 continue
             self.account.hear(job, job.id not in recorded and self._is_active_otherwise(job), executed[job.id])
         if prune:
@@ -926,7 +926,7 @@ class Months(RuleBasedStateMachine):
         executed = self._executed()
         for outcome in last.outcomes:
             job, job_id = self.jobs.get(outcome.action.job), outcome.action.id
-            if job is None or job.state is not Desired.RUNNING or job.suspend is not None or job_id in self.lagged:
+            if job is None or job.state is not Desired.RUNNING or job.freeze is not None or job_id in self.lagged:
                 continue
             record = self.world.record_of(job_id)
             in_doubt = record is not None and record.doubt is not None
@@ -992,7 +992,7 @@ class Months(RuleBasedStateMachine):
                 assert any(word in words_shown for word in words), outcome
             if outcome.outcome is Outcome.SUCCEEDED and not doubtful:
                 job = self.jobs.get(outcome.action.job)
-                if job and job.suspend is not None:
+                if job and job.freeze is not None:
                     continue
                 if job and job.state is Desired.RUNNING:
                     self._check_paid(outcome, executed[job_id])

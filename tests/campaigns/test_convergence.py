@@ -14,7 +14,7 @@ from reconciler.engines.sandbox.life import JobState
 from reconciler.engines.sandbox.life import abort as server_abort
 from reconciler.engines.sandbox.life import run as server_run
 from reconciler.model.errors import ExitCode
-from reconciler.model.jobs import Desired, Doubt, Evidence, Job, OnConfigChange, Record, State, Status, Suspension, Verb
+from reconciler.model.jobs import Desired, Doubt, Evidence, Freeze, Job, OnConfigChange, Record, State, Status, Verb
 from reconciler.model.outcomes import Outcome
 from reconciler.model.plan import ActionKind
 from reconciler.state import codec
@@ -73,7 +73,7 @@ def a_job(draw: st.DrawFn, name: str, job_id: str) -> Job:
         draw(st.sampled_from(OnConfigChange)),
         draw(st.sampled_from((None, None, False, True))),
         draw(st.sampled_from(({}, {"team": "media"}))),
-        draw(st.sampled_from((None, None, None, None, Suspension("a freeze"), Suspension("it was", "", 0.0)))),
+        draw(st.sampled_from((None, None, None, None, Freeze("a freeze"), Freeze("it was", "", 0.0)))),
         draw(st.sampled_from(((), (), ("config.taskTimeout",)))),
     )
 

@@ -16,12 +16,12 @@ from reconciler.manifest.schema import schema_text
 from reconciler.model.jobs import (
     Desired,
     Doubt,
+    Freeze,
     Job,
     Observation,
     OnConfigChange,
     Record,
     Status,
-    Suspension,
     Target,
     Verb,
 )
@@ -129,12 +129,12 @@ def test_what_was_changed_in_the_manifest_alone_is_no_drift() -> None:
     assert found(RUNNING, seen(Status.ACTIVE), wanted).kind is Kind.SAME
 
 
-def test_a_suspended_job_that_differs_is_shown_and_is_no_drift() -> None:
-    suspended = JOB._replace(suspend=Suspension("mended by hand", "2026-12-01"))
-    finding = found(RUNNING, seen(Status.ABORTED), suspended)
-    assert finding.kind is Kind.SUSPENDED
+def test_a_frozen_job_that_differs_is_shown_and_is_no_drift() -> None:
+    frozen = JOB._replace(freeze=Freeze("mended by hand", "2026-12-01"))
+    finding = found(RUNNING, seen(Status.ABORTED), frozen)
+    assert finding.kind is Kind.FROZEN
     assert finding.reason.startswith("mended by hand until 2026-12-01; aborted by someone else; ")
-    over = suspended._replace(suspend=Suspension("mended by hand", "2026-12-01", 0.0, over=True))
+    over = frozen._replace(freeze=Freeze("mended by hand", "2026-12-01", 0.0, over=True))
     assert found(RUNNING, seen(Status.ABORTED), over).kind is Kind.ABORTED
 
 
@@ -176,9 +176,9 @@ def test_whatever_is_said_stays_where_it_is_shown(hostile_text: str) -> None:
     observed = Observation(
         Status.FAILED, hostile_text, {"jobTimeout": 2}, submitted_at=f"{hostile_text}!", detail=hostile_text
     )
-    job = Job(hostile_text, hostile_text, Desired.RUNNING, {}, suspend=Suspension(hostile_text, hostile_text))
+    job = Job(hostile_text, hostile_text, Desired.RUNNING, {}, freeze=Freeze(hostile_text, hostile_text))
     drift = drift_of(
-        compare(Subject(job._replace(suspend=None), record, PLUGIN.same_config), observed),
+        compare(Subject(job._replace(freeze=None), record, PLUGIN.same_config), observed),
         compare(Subject(job, record, PLUGIN.same_config), observed),
     )
     review = review_drift(drift, lambda name: Position(hostile_text, 1, 1), {}, state_at="s")

@@ -73,7 +73,7 @@ EDITS: dict[str, Callable[[Any], None]] = {
     "another job": lambda plan: of(plan, "a").update(job="c"),
     "a change taken out": lambda plan: of(plan, "b")["changes"].clear(),
     "an error taken in": lambda plan: of(plan, "b").update(error="it is broken"),
-    "a suspension": lambda plan: of(plan, "c").update(suspended=True),
+    "a freeze": lambda plan: of(plan, "c").update(frozen=True),
     "the counts": lambda plan: plan["summary"].update(delete=0),
     "the undeclared": lambda plan: plan["undeclared"].clear(),
     "pruning": lambda plan: plan.update(prune=True),

@@ -144,7 +144,7 @@ def test_a_bad_manifest_is_refused_with_every_fault(name: str) -> None:
     ],
 )
 def test_a_time_that_there_is_not_is_refused_at_its_place(until: str, fault: str) -> None:
-    text = f"{HEAD}jobs: {{a: {{state: running, suspend: {{reason: r, until: '{until}'}}}}}}"
+    text = f"{HEAD}jobs: {{a: {{state: running, freeze: {{reason: r, until: '{until}'}}}}}}"
     with pytest.raises(ManifestError) as caught:
         manifest(text)
     [diagnostic] = caught.value.diagnostics
@@ -156,8 +156,8 @@ def test_a_time_that_there_is_not_is_refused_at_its_place(until: str, fault: str
     "until", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "2026-12-01T08:00:00.123456789-00:00"]
 )
 def test_a_time_at_the_edge_is_a_time(until: str) -> None:
-    text = f"{HEAD}jobs: {{a: {{state: running, suspend: {{reason: r, until: '{until}'}}}}}}"
-    assert manifest(text).jobs["a"].suspend is not None
+    text = f"{HEAD}jobs: {{a: {{state: running, freeze: {{reason: r, until: '{until}'}}}}}}"
+    assert manifest(text).jobs["a"].freeze is not None
 
 
 def test_what_stands_twice_across_files_is_refused_and_the_other_place_named() -> None:

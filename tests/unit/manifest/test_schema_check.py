@@ -97,7 +97,7 @@ job = about(
         "runToken": text,
         "onConfigChange": change,
         "protect": st.booleans(),
-        "suspend": about({"reason": text, "until": until}),
+        "freeze": about({"reason": text, "until": until}),
         "ignore": st.lists(st.sampled_from(["config.jobTimeout", "config.x"]) | odd, max_size=2) | odd,
         "after": st.lists(names | odd, max_size=2) | odd,
         "labels": labels,

@@ -5,10 +5,10 @@ from in_process import planned, wording
 from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.model.jobs import (
     Desired,
+    Freeze,
     Job,
     Record,
     State,
-    Suspension,
     Target,
 )
 from reconciler.model.plan import ActionKind
@@ -43,9 +43,9 @@ def test_a_plan_is_sorted_by_step_then_name_and_comes_back_from_json_equal() -> 
 
 
 def test_a_plan_lists_the_jobs_that_are_as_recorded_with_the_other_noops_by_name() -> None:
-    suspended = Suspension("moved")
+    frozen = Freeze("moved")
     jobs = {
-        name: Job(name, name, Desired.RUNNING, CONFIG, suspend=suspended if name == "j5" else None)
+        name: Job(name, name, Desired.RUNNING, CONFIG, freeze=frozen if name == "j5" else None)
         for name in (f"j{number}" for number in range(10))
     }
     jobs["j7"] = jobs["j7"]._replace(state=Desired.ABORTED)
@@ -55,6 +55,6 @@ def test_a_plan_lists_the_jobs_that_are_as_recorded_with_the_other_noops_by_name
     assert [action.job for action in plan.actions] == listed
     assert [action["job"] for action in plan_to_json(plan)["actions"]] == listed
     assert (len(plan.actions), plan.actions[-1].job, plan.actions[1].reason) == (10, "j9", "as recorded")
-    assert (plan.count_of(ActionKind.NOOP), plan.count_of(ActionKind.ABORT), len(plan.suspended)) == (9, 1, 1)
+    assert (plan.count_of(ActionKind.NOOP), plan.count_of(ActionKind.ABORT), len(plan.frozen)) == (9, 1, 1)
     assert type(plan.actions) is tuple
     assert plan_from_json(plan_to_json(plan)) == plan

@@ -1,5 +1,5 @@
 """What refuses a plan or a part of it, and how that is gone past on purpose: guards, a lost manifest, protection,
-suspension, drift that is meant."""
+freeze, drift that is meant."""
 
 import json
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from reconciler.engines.sandbox.life import calls
 from reconciler.manifest.parse import parse
 from reconciler.manifest.schema import schema_text
 from reconciler.model.errors import ManifestError, Refused
-from reconciler.model.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, Status, Suspension, Target, Verb
+from reconciler.model.jobs import NOT_OBSERVED, Desired, Freeze, Job, Observation, Record, Status, Target, Verb
 from reconciler.model.plan import Action, ActionKind, Plan, verdict
 from reconciler.model.plan_json import plan_from_json, plan_to_json
 from reconciler.rules.actions import lapsed
@@ -379,45 +379,45 @@ def test_a_job_that_turns_out_to_be_held_is_protected_all_the_same(served: Proje
     assert served.state["jobs"]["a"]["protect"] is True
 
 
-# Suspension
+# Freeze
 
 
-def test_a_suspended_job_is_a_noop_that_says_why_and_until_when() -> None:
-    suspended = job(config={"taskTimeout": 1}, run_token="new", suspend=Suspension("a freeze", "2026-12-01"))
+def test_a_frozen_job_is_a_noop_that_says_why_and_until_when() -> None:
+    frozen = job(config={"taskTimeout": 1}, run_token="new", freeze=Freeze("a freeze", "2026-12-01"))
     for observed in (NOT_OBSERVED, *(Observation(status) for status in Status)):
-        decision = decided(suspended, RUNNING, observed)
-        assert (decision.kind, decision.suspended, decision.record) == ("noop", True, RUNNING)
-        assert decision.reason.startswith("suspended until 2026-12-01: a freeze")
-    assert decided(suspended, None).kind == "noop"
-    assert decided(job("absent", suspend=Suspension("for good")), RUNNING).reason == "suspended: for good"
+        decision = decided(frozen, RUNNING, observed)
+        assert (decision.kind, decision.frozen, decision.record) == ("noop", True, RUNNING)
+        assert decision.reason.startswith("frozen until 2026-12-01: a freeze")
+    assert decided(frozen, None).kind == "noop"
+    assert decided(job("absent", freeze=Freeze("for good")), RUNNING).reason == "frozen: for good"
 
 
-def test_a_suspension_does_not_hide_a_call_in_doubt_a_new_name_or_protection() -> None:
+def test_a_freeze_does_not_hide_a_call_in_doubt_a_new_name_or_protection() -> None:
     from reconciler.model.jobs import Doubt
 
-    still = job(protect=True, suspend=Suspension("a freeze"))
+    still = job(protect=True, freeze=Freeze("a freeze"))
     doubtful = RUNNING._replace(doubt=Doubt("op", Verb.RUN, {}, None, None, "then", ""))
     assert decided(still, doubtful).kind == "hold"
     recorded = decided(still, RUNNING)
-    assert (recorded.kind, recorded.suspended) == ("adopt", False)
-    assert recorded.reason == "protected from now on; recorded without a call; suspended: a freeze"
+    assert (recorded.kind, recorded.frozen) == ("adopt", False)
+    assert recorded.reason == "protected from now on; recorded without a call; frozen: a freeze"
     renamed = decide(Subject(still, PROTECTED, PLUGIN.same_config, renamed_from="old"), NOT_OBSERVED)
     assert (renamed.kind, renamed.reason) == (
         "adopt",
-        "renamed from old; recorded without a call; suspended: a freeze",
+        "renamed from old; recorded without a call; frozen: a freeze",
     )
 
 
-def test_a_suspension_ends_with_the_second_that_it_names() -> None:
+def test_a_freeze_ends_with_the_second_that_it_names() -> None:
     [(name, declared)] = parse(
-        [("j", (HEAD + '  a: {state: running, suspend: {reason: x, until: "2026-12-01"}}\n').encode())], plugin_named
+        [("j", (HEAD + '  a: {state: running, freeze: {reason: x, until: "2026-12-01"}}\n').encode())], plugin_named
     ).jobs.items()
     ends_s = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
     jobs = {name: declared}
     assert lapsed(jobs, ends_s - 1) == {}
     over = lapsed(jobs, ends_s)["a"]
-    assert over.suspend is not None
-    assert over.suspend.over
+    assert over.freeze is not None
+    assert over.freeze.over
     assert decided(over, RUNNING._replace(config={})).kind == "noop"
     assert decided(over, None).kind == "run"
 
@@ -433,12 +433,12 @@ def test_a_suspension_ends_with_the_second_that_it_names() -> None:
 def test_a_date_is_its_first_second_in_utc_and_an_offset_counts(until: str, same: str) -> None:
     def ends_s(text: str) -> float:
         made = parse(
-            [("j", (HEAD + f'  a: {{state: running, suspend: {{reason: x, until: "{text}"}}}}\n').encode())],
+            [("j", (HEAD + f'  a: {{state: running, freeze: {{reason: x, until: "{text}"}}}}\n').encode())],
             plugin_named,
         )
-        suspend = made.jobs["a"].suspend
-        assert suspend is not None
-        return suspend.ends_at_s
+        freeze = made.jobs["a"].freeze
+        assert freeze is not None
+        return freeze.ends_at_s
 
     assert ends_s(until) == ends_s(same)
 
@@ -446,52 +446,61 @@ def test_a_date_is_its_first_second_in_utc_and_an_offset_counts(until: str, same
 @pytest.mark.parametrize(
     ("block", "fault"),
     [
-        ('{reason: x, until: "2026-02-30"}', "jobs.yaml:4:51: until: there is no such time: "),
+        ('{reason: x, until: "2026-02-30"}', "jobs.yaml:4:50: until: there is no such time: "),
         (
             '{reason: x, until: "tomorrow"}',
-            'jobs.yaml:4:51: until: expected a date such as "2026-12-01" or a time such as ',
+            'jobs.yaml:4:50: until: expected a date such as "2026-12-01" or a time such as ',
         ),
-        ('{reason: x, until: "2026-12-01T08:00:00"}', "jobs.yaml:4:51: until: expected a date"),
-        ("{reason: x, until: 2026-12-01}", "jobs.yaml:4:51: "),
+        ('{reason: x, until: "2026-12-01T08:00:00"}', "jobs.yaml:4:50: until: expected a date"),
+        ("{reason: x, until: 2026-12-01}", "jobs.yaml:4:50: "),
         ("{}", 'jobs.yaml:4:23: "reason" is missing'),
-        ("x", "jobs.yaml:4:32: suspend: expected a mapping"),
+        ("x", "jobs.yaml:4:31: freeze: expected a mapping"),
     ],
 )
-def test_a_suspension_that_says_nothing_clear_is_an_error_at_its_place(block: str, fault: str) -> None:
+def test_a_freeze_that_says_nothing_clear_is_an_error_at_its_place(block: str, fault: str) -> None:
     with pytest.raises(ManifestError) as caught:
-        parse([("jobs.yaml", (HEAD + f"  a: {{state: running, suspend: {block}}}\n").encode())], plugin_named)
+        parse([("jobs.yaml", (HEAD + f"  a: {{state: running, freeze: {block}}}\n").encode())], plugin_named)
     assert str(caught.value.diagnostics[0]).startswith(fault)
     assert len(caught.value.diagnostics) == 1
 
 
-def test_a_suspended_job_is_left_alone_shown_and_no_reason_to_exit_2_or_4(served: Project) -> None:
+@pytest.mark.parametrize("word", ["suspend", "pause", "frieze"])
+def test_a_word_for_a_freeze_that_the_manifest_does_not_know_leads_to_freeze(word: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        parse([("jobs.yaml", (HEAD + f"  a: {{state: running, {word}: {{reason: x}}}}\n").encode())], plugin_named)
+    assert [str(fault) for fault in caught.value.diagnostics] == [
+        f'jobs.yaml:4:23: unknown field "{word}"; did you mean "freeze"?'
+    ]
+
+
+def test_a_frozen_job_is_left_alone_shown_and_no_reason_to_exit_2_or_4(served: Project) -> None:
     served.write("a: {state: running}\nb: {state: running}")
     served.run("apply", "--yes")
-    served.write('a: {state: absent, suspend: {reason: an audit, until: "2999-01-01"}}\nb: {state: running}')
+    served.write('a: {state: absent, freeze: {reason: an audit, until: "2999-01-01"}}\nb: {state: running}')
     plan = served.run("plan", "--detailed-exitcode")
     assert plan.code == 0
     assert plan.out == (
-        "No changes: 1 job is as recorded, 1 is suspended.\n\n    noop     a  suspended until 2999-01-01: an audit\n"
+        "No changes: 1 job is as recorded, 1 is frozen.\n\n    noop     a  frozen until 2999-01-01: an audit\n"
     )
     document = served.run("plan", "--format", "json").json
-    assert [action.get("suspended", False) for action in document["actions"]] == [True, False]
+    assert [action.get("frozen", False) for action in document["actions"]] == [True, False]
     jsonschema.validate(document, json.loads(schema_text("plan.schema.json")))
-    assert "- **suspended** `a`: suspended until 2999-01-01: an audit" in served.run("plan", "--format", "markdown").out
+    assert "- **frozen** `a`: frozen until 2999-01-01: an audit" in served.run("plan", "--format", "markdown").out
     before = served.files
     run = served.run("apply", "--yes")
-    assert (run.code, run.out) == (0, "Nothing to do: 1 job is as recorded, 1 is suspended.\n")
+    assert (run.code, run.out) == (0, "Nothing to do: 1 job is as recorded, 1 is frozen.\n")
     assert served.files == before
-    served.write('a: {state: absent, suspend: {reason: an audit, until: "2001-01-01"}}\nb: {state: running}')
+    served.write('a: {state: absent, freeze: {reason: an audit, until: "2001-01-01"}}\nb: {state: running}')
     over = served.run("plan")
-    assert over.out.startswith("Warning: no longer suspended, for its time is over: a\n")
+    assert over.out.startswith("Warning: no longer frozen, for its time is over: a\n")
     assert "× delete   a  declared absent" in over.out
 
 
 def test_plans_with_all_of_it_come_back_from_json_equal() -> None:
     plan = plan_of({"delete": 3}, delete=1)._replace(warnings=("look",))
-    plan = plan._replace(actions=(*plan.actions, Action("s", "s", ActionKind.NOOP, "suspended: x", suspended=True)))
+    plan = plan._replace(actions=(*plan.actions, Action("s", "s", ActionKind.NOOP, "frozen: x", frozen=True)))
     assert plan_from_json(json.loads(json.dumps(plan_to_json(plan)))) == plan
-    assert verdict(plan) == "Plan: 1 to delete; 1 suspended."
+    assert verdict(plan) == "Plan: 1 to delete; 1 frozen."
 
 
 # Drift that is meant
