@@ -4,7 +4,7 @@ import click
 
 from reconciler.model.errors import ExitCode
 
-SCHEMAS = ("manifest", "plan", "outcome", "drift", "status", "history", "history-check")
+SCHEMAS = ("manifest", "plan", "outcome", "drift", "status", "state", "history", "history-check")
 
 
 @click.command()
@@ -12,7 +12,7 @@ SCHEMAS = ("manifest", "plan", "outcome", "drift", "status", "history", "history
 def schema(name: str) -> ExitCode:
     """Print a JSON Schema.
 
-    The schema of manifests, or of what a command prints with --format json.
+    The schema of manifests, of state files, or of what a command prints with --format json.
     """
     from reconciler.manifest.schema import schema_text
 

@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager
 from threading import Event
 from typing import Any, NamedTuple, Protocol
 
-from reconciler.model.jobs import Config, Job, Observation, Target
+from reconciler.model.jobs import Config, Job, Marks, Observation, Target
 from reconciler.model.plan import Request
 from reconciler.model.promises import Promises
 from reconciler.model.results import AnswerClass, Reason, Result
-from reconciler.model.steps import Marks, Step
+from reconciler.model.steps import Step
 
 __all__ = [
     "AnswerClass",
@@ -75,7 +75,8 @@ class Engine(Protocol):
     def observe(self, job_id: str, run_id: str = "") -> Observation:
         """Read one job from the service, and return what the service reports.
 
-        `run_id` names a run of the job; "" stands for the newest run. An engine without ids of runs ignores it.
+        `run_id` names a run of the job; "" stands for the newest run. The observation says which run it is of, and
+        which marks that run bears. An engine without ids of runs ignores it.
 
         The status is `NOT_OBSERVED` if the service offers no reads, `MISSING` if the service reports that no such job
         exists, and `UNREADABLE`, with a detail, if this one job can't be read.
@@ -160,7 +161,8 @@ class EnginePlugin(Protocol):
     def wording(self, target: Target, step: Step) -> tuple[Request, ...]:
         """Return the requests that carry out a step, in order, in the engine's words.
 
-        The requests hold neither `op` nor `commit` of the marks, so that a plan stays true.
+        Of the marks, the step has the digests alone: a plan stays true for any lineage, op and commit. For the same
+        reason `seen` and `staged` are "".
         """
 
     def addressed(self, target: Target, request: Request) -> Request:

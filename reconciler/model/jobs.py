@@ -56,6 +56,10 @@ class Status(StrEnum):
     UNREADABLE = "unreadable"
 
 
+ENDS = frozenset({Status.COMPLETE, Status.FAILED, Status.ABORTED})
+"""The statuses of a run that has ended."""
+
+
 class Target(NamedTuple):
     """The service that a manifest is for, as its engine understands the `target:` block.
 
@@ -141,13 +145,32 @@ def title(key: str) -> str:
     return f"{name} (id {job_id})"
 
 
+class Marks(NamedTuple):
+    """The marks that an object at the engine bears, so that a later observation tells whose object it is.
+
+    `lineage` is that of the state. `op` identifies the call. `config_digest` and `token_digest` stand for the config
+    and the run token of the run. `commit` is the commit of the manifest. A mark that is not known is "".
+    """
+
+    lineage: str = ""
+    op: str = ""
+    config_digest: str = ""
+    token_digest: str = ""
+    commit: str = ""
+
+
 class Evidence(NamedTuple):
-    """The evidence that tells one run of a job from another run: words and times as the engine wrote them."""
+    """The evidence that tells one run of a job from another run: words and times as the engine wrote them.
+
+    `run_id` and `ref` are as in `Observation`.
+    """
 
     status: Status
     word: str
     submitted_at: str | None = None
     timestamps: Mapping[str, str] = EMPTY
+    run_id: str = ""
+    ref: str = ""
 
 
 class Observation(NamedTuple):
@@ -156,7 +179,9 @@ class Observation(NamedTuple):
     `word` is the engine's own word for the state of the job, or "". `config` is None if the engine does not report it.
     `submitted_at` is when the last run began, as the engine wrote it; None if the engine does not report it.
     `timestamps` maps words of the engine to times. `detail` is the error message of the job, or the reason why the job
-    can't be read. `name` is the engine's name for the job, or "".
+    can't be read. `name` is the engine's name for the job, or "". `run_id` is the run id of the observed run; "" if the
+    engine has no run ids, or if this tool did not start the run. `ref` is the engine's own handle of the observed
+    object, or "". `marks` are what the object bears; all of them are "" if the engine keeps no marks.
     """
 
     status: Status
@@ -166,6 +191,9 @@ class Observation(NamedTuple):
     timestamps: Mapping[str, str] = EMPTY
     detail: str = ""
     name: str = ""
+    run_id: str = ""
+    ref: str = ""
+    marks: Marks = Marks()
 
     @property
     def run_began(self) -> str | None:
@@ -183,7 +211,7 @@ class Observation(NamedTuple):
     @property
     def evidence(self) -> Evidence:
         """The part of the observation that identifies the run. A later observation is compared with it."""
-        return Evidence(self.status, self.word, self.submitted_at, self.timestamps)
+        return Evidence(self.status, self.word, self.submitted_at, self.timestamps, self.run_id, self.ref)
 
 
 NOT_OBSERVED = Observation(Status.NOT_OBSERVED)
@@ -195,7 +223,9 @@ class Doubt(NamedTuple):
     `op` identifies the call. `before` is the evidence from just before the call; None if nothing could be observed.
     `sent_at` is a time of RFC 3339 for people; no decision depends on it. `answer` words the answer, if there was one.
     `holder` names the command that sent the call and still waits for its answer; it is "" if there is no such command,
-    and the state does not keep it.
+    and the state does not keep it. `run` is the number of the run that the call is about: the new one for a run, and
+    the last one for an abort or a delete; 0 if that run has no number. `commit` is the commit of the manifest, and
+    `staged` is what `Engine.stage` returned; both are "" without one. A call that is sent again bears the same.
     """
 
     op: str
@@ -206,6 +236,9 @@ class Doubt(NamedTuple):
     sent_at: str
     answer: str
     holder: str = ""
+    run: int = 0
+    commit: str = ""
+    staged: str = ""
 
 
 class Record(NamedTuple):
@@ -216,6 +249,11 @@ class Record(NamedTuple):
     `submitted_at` is when the last run began, as the engine wrote it: "" if the job was never run, None if that is not
     known. `resolved` says who settled the last call in doubt, how and why; it is "" if no person did, and the next call
     clears it. `protect` stays set until a manifest has `protect: false`, even if no manifest declares the job any more.
+
+    `run` is the number of the last run that was applied, counted from 1; 0 if this tool has not run the job. `end` says
+    how that run ended: COMPLETE, FAILED, or ABORTED by someone else; None as long as no end is recorded. `last_active`
+    is when that run was last seen active, as a time of RFC 3339; "" if the record does not say. `ref` is the engine's
+    own handle of that run, or "". `target` is the target of the job; None stands for the target of the state.
     """
 
     id: str
@@ -226,15 +264,25 @@ class Record(NamedTuple):
     doubt: Doubt | None = None
     resolved: str = ""
     protect: bool = False
+    run: int = 0
+    end: Status | None = None
+    last_active: str = ""
+    ref: str = ""
+    target: Target | None = None
 
 
 class State(NamedTuple):
     """The state of one target: the records by their keys.
 
-    `lineage` is made once, with the first write. `serial` counts the writes that changed the state.
+    `lineage` is made once, with the first write. `serial` counts the writes that changed the state. `last` maps engine
+    job ids to the number of the last run of the job: at least `Record.run` of its record. A number never decreases, and
+    stays when the record is dropped, so that no run id comes twice. `identity` holds the named parts that tell the
+    service of the target from another one (`Engine.identity`); it is empty until the first intent.
     """
 
     lineage: str
     serial: int
     target: Target
     jobs: Mapping[str, Record]
+    last: Mapping[str, int] = EMPTY
+    identity: Mapping[str, str] = EMPTY

@@ -2,21 +2,7 @@
 
 from typing import NamedTuple
 
-from reconciler.model.jobs import EMPTY, Config, Verb
-
-
-class Marks(NamedTuple):
-    """The marks that an object at the engine bears, so that a later observation tells whose object it is.
-
-    `lineage` is that of the state. `op` identifies the call. `config_digest` and `token_digest` stand for the config
-    and the run token of the run. `commit` is the commit of the manifest. A mark that is not known is "".
-    """
-
-    lineage: str = ""
-    op: str = ""
-    config_digest: str = ""
-    token_digest: str = ""
-    commit: str = ""
+from reconciler.model.jobs import EMPTY, Config, Marks, Verb
 
 
 class Step(NamedTuple):

@@ -3,11 +3,10 @@
 from enum import StrEnum
 from typing import assert_never
 
-from reconciler.model.jobs import Evidence, Observation, Status, Verb
+from reconciler.model.jobs import ENDS, Evidence, Observation, Status, Verb
 from reconciler.model.times import TimeOrder, compare
 
 _TELLS_NOTHING = frozenset({Status.NOT_OBSERVED, Status.UNREADABLE})
-_ENDED = frozenset({Status.COMPLETE, Status.FAILED, Status.ABORTED})
 _SAME = frozenset({TimeOrder.SAME})
 _MAY_BE_SAME = _SAME | {TimeOrder.CLOSE}
 
@@ -54,7 +53,7 @@ def may_be_other_run(before: Evidence, now: Observation) -> bool:
         return True
     if (before.submitted_at is None) is not (now.submitted_at is None):
         return True
-    return before.status in _ENDED and not _looks_as_before(before, now, _MAY_BE_SAME)
+    return before.status in ENDS and not _looks_as_before(before, now, _MAY_BE_SAME)
 
 
 def _is_of_before_the_run(before: Evidence, now: Observation) -> bool:
@@ -92,7 +91,7 @@ def _trace_of_run(before: Evidence, now: Observation) -> Trace:
 
 def _end_of(before: Evidence) -> str | None:
     """When the run that was observed before the call ended; None if the run was active, or if the time is not known."""
-    return before.timestamps.get(before.word) if before.status in _ENDED else None
+    return before.timestamps.get(before.word) if before.status in ENDS else None
 
 
 def _looks_as_before(before: Evidence, now: Observation, same: frozenset[TimeOrder]) -> bool:

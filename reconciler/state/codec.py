@@ -2,6 +2,8 @@
 
 A state file is indented JSON with sorted keys. Its first field is the SHA-256 digest of all bytes after that field's
 line, so every edit, merge or truncation shows. The file holds no time of writing, no version of the tool and no secret.
+All that is known of a job is in one place: `last` has the run counts that no record has. `schemas/state.schema.json`
+describes the format.
 """
 
 import json
@@ -12,6 +14,7 @@ from reconciler.model.commands import command
 from reconciler.model.digests import sha256
 from reconciler.model.errors import StateError
 from reconciler.model.jobs import (
+    ENDS,
     Config,
     Desired,
     Doubt,
@@ -25,7 +28,7 @@ from reconciler.model.jobs import (
     title,
 )
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _OPENING = b'{\n  "digest": "sha256:'
 _CLOSING = b'",\n'
@@ -34,12 +37,15 @@ _DIGEST_LENGTH = 64
 
 def encode(state: State) -> bytes:
     """The bytes of the state file. Equal states give equal bytes."""
+    recorded = {record.id: record.run for record in state.jobs.values()}
     document = {
         "formatVersion": FORMAT_VERSION,
+        "identity": dict(state.identity),
         "jobs": {name: record_to_json(record) for name, record in state.jobs.items()},
+        "last": {job_id: run for job_id, run in state.last.items() if run > recorded.get(job_id, 0)},
         "lineage": state.lineage,
         "serial": state.serial,
-        "target": {"endpoint": state.target.address, "engine": state.target.engine},
+        "target": _target_to_json(state.target),
     }
     text = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True)
     rest = text.removeprefix("{\n").encode("utf-8", "backslashreplace") + b"\n"
@@ -126,6 +132,12 @@ def digest_of(content: bytes | memoryview) -> str:
     return sha256(content)
 
 
+def count_run(last: dict[str, int], record: Record) -> None:
+    """Raise the run count of a record's job to that of the record. A count never decreases."""
+    if record.run > last.get(record.id, 0):
+        last[record.id] = record.run
+
+
 def record_to_json(record: Record) -> dict[str, Any]:
     """The JSON object of a record. Empty fields are left out."""
     document: dict[str, Any] = {"id": record.id}
@@ -143,6 +155,16 @@ def record_to_json(record: Record) -> dict[str, Any]:
         document["resolved"] = record.resolved
     if record.protect:
         document["protect"] = True
+    if record.run:
+        document["run"] = record.run
+    if record.end is not None:
+        document["end"] = record.end.value
+    if record.last_active:
+        document["lastActive"] = record.last_active
+    if record.ref:
+        document["ref"] = record.ref
+    if record.target is not None:
+        document["target"] = _target_to_json(record.target)
     return document
 
 
@@ -153,6 +175,8 @@ def record_from_json(document: Mapping[str, Any]) -> Record:
     """
     state = document.get("state")
     doubt = document.get("inDoubt")
+    end = document.get("end")
+    target = document.get("target")
     return Record(
         text_from_json(document["id"]),
         None if state is None else Desired(state),
@@ -162,22 +186,35 @@ def record_from_json(document: Mapping[str, Any]) -> Record:
         None if doubt is None else doubt_from_json(doubt),
         text_from_json(document["resolved"]) if "resolved" in document else "",
         "protect" in document and _boolean(document["protect"]),
+        count_from_json(document.get("run", 0)),
+        None if end is None else _end(end),
+        text_from_json(document.get("lastActive", "")),
+        text_from_json(document.get("ref", "")),
+        None if target is None else _target_from_json(target),
     )
 
 
-def doubt_to_json(doubt: Doubt) -> dict[str, Any]:
-    """The JSON object of a call in doubt, with all fields."""
-    before = doubt.before
-    return {
-        "answer": doubt.answer,
-        "before": None
-        if before is None
-        else {
-            "status": before.status.value,
-            "submittedAt": before.submitted_at,
-            "timestamps": dict(before.timestamps),
-            "word": before.word,
+def records_digest(state: State) -> str:
+    """The digest of all that a plan rests on in a state, as "sha256:<hex>".
+
+    How a run ended and when it was last seen active are left out: a command that only notes these two makes no plan
+    stale. Lineage, serial and target are left out as well, since a plan names them itself.
+    """
+    document = {
+        "jobs": {
+            name: record_to_json(record._replace(end=None, last_active="")) for name, record in state.jobs.items()
         },
+        "last": {job_id: run for job_id, run in state.last.items() if run},
+    }
+    return f"sha256:{sha256(json.dumps(document, sort_keys=True, separators=(',', ':')).encode())}"
+
+
+def doubt_to_json(doubt: Doubt) -> dict[str, Any]:
+    """The JSON object of a call in doubt. Fields that only some engines fill are left out if they are empty."""
+    extras = {"run": doubt.run, "commit": doubt.commit, "staged": doubt.staged}
+    return {name: value for name, value in extras.items() if value} | {
+        "answer": doubt.answer,
+        "before": None if doubt.before is None else _evidence_to_json(doubt.before),
         "config": dict(doubt.config),
         "op": doubt.op,
         "runToken": doubt.run_token,
@@ -197,6 +234,9 @@ def doubt_from_json(document: Mapping[str, Any]) -> Doubt:
         before=None if before is None else _evidence(before),
         sent_at=text_from_json(document["sentAt"]),
         answer=text_from_json(document["answer"]),
+        run=count_from_json(document.get("run", 0)),
+        commit=text_from_json(document.get("commit", "")),
+        staged=text_from_json(document.get("staged", "")),
     )
 
 
@@ -214,6 +254,18 @@ def integer_from_json(value: object) -> int:
     return value
 
 
+def count_from_json(value: object) -> int:
+    """The value itself. Raises `TypeError` where the value is not an integer, and `ValueError` below 0."""
+    if (count := integer_from_json(value)) < 0:
+        raise ValueError(f"{count} stands where a count is to be")
+    return count
+
+
+def texts_from_json(document: Mapping[str, Any]) -> dict[str, str]:
+    """The values of an object, all of which are texts. Raises `TypeError` where one is not."""
+    return {name: text_from_json(value) for name, value in document.items()}
+
+
 def _boolean(value: object) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{str(value)[:80]} stands where true or false is to be")
@@ -224,12 +276,40 @@ def _text_or_none(value: object) -> str | None:
     return None if value is None else text_from_json(value)
 
 
+def _end(value: object) -> Status:
+    """How a run ended. Raises `ValueError` where the value is no such status."""
+    status = Status(text_from_json(value))
+    if status not in ENDS:
+        raise ValueError(f"{status} stands where the end of a run is to be")
+    return status
+
+
+def _target_to_json(target: Target) -> dict[str, str]:
+    return {"endpoint": target.address, "engine": target.engine}
+
+
+def _target_from_json(document: Mapping[str, Any]) -> Target:
+    return Target(text_from_json(document["engine"]), text_from_json(document["endpoint"]))
+
+
+def _evidence_to_json(before: Evidence) -> dict[str, Any]:
+    extras = {"runId": before.run_id, "ref": before.ref}
+    return {name: value for name, value in extras.items() if value} | {
+        "status": before.status.value,
+        "submittedAt": before.submitted_at,
+        "timestamps": dict(before.timestamps),
+        "word": before.word,
+    }
+
+
 def _evidence(document: Mapping[str, Any]) -> Evidence:
     return Evidence(
         Status(document["status"]),
         text_from_json(document["word"]),
         _text_or_none(document["submittedAt"]),
-        {word: text_from_json(time) for word, time in document["timestamps"].items()},
+        texts_from_json(document["timestamps"]),
+        text_from_json(document.get("runId", "")),
+        text_from_json(document.get("ref", "")),
     )
 
 
@@ -260,11 +340,17 @@ def _parse(content: bytes, where: str, pairs: Callable[[list[tuple[str, Any]]], 
 
 
 def _state_from_json(document: Mapping[str, Any]) -> State:
+    jobs = {name: record_from_json(record) for name, record in document["jobs"].items()}
+    last = {job_id: count_from_json(run) for job_id, run in document["last"].items()}
+    for record in jobs.values():
+        count_run(last, record)
     return State(
         lineage=text_from_json(document["lineage"]),
         serial=integer_from_json(document["serial"]),
-        target=Target(text_from_json(document["target"]["engine"]), text_from_json(document["target"]["endpoint"])),
-        jobs={name: record_from_json(record) for name, record in document["jobs"].items()},
+        target=_target_from_json(document["target"]),
+        jobs=jobs,
+        last=last,
+        identity=texts_from_json(document["identity"]),
     )
 
 

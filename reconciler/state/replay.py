@@ -8,7 +8,7 @@ from reconciler.model.jobs import Doubt, Record, State, Target, displaced_key, t
 from reconciler.state import codec, history
 from reconciler.state.journal import Entry, journal_path
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 
 _LONGEST_REASON = 500
 """The number of characters of a reason that the journal keeps."""

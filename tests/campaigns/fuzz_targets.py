@@ -243,7 +243,7 @@ def framed(payloads: Sequence[bytes]) -> bytes:
 
 _HEADER = {
     "type": "header",
-    "format": 1,
+    "format": 2,
     "lineage": _STATE.lineage,
     "serial": _STATE.serial,
     "digest": codec.stated_digest(codec.encode(_STATE)),

@@ -224,9 +224,9 @@ def test_two_clones_with_one_state_and_the_later_one_is_refused(tmp_path: Path) 
 
 def test_a_newer_format_is_refused_by_its_number(tmp_path: Path) -> None:
     content = codec.encode(State("l", 1, TARGET, {}))
-    rest = content.split(b"\n", 2)[2].replace(b'"formatVersion": 1', b'"formatVersion": 2')
+    rest = content.split(b"\n", 2)[2].replace(b'"formatVersion": 2', b'"formatVersion": 3')
     forged = b'{\n  "digest": "sha256:' + codec.digest_of(rest).encode() + b'",\n' + rest
-    with pytest.raises(StateError, match="format version 2"):
+    with pytest.raises(StateError, match="format version 3"):
         codec.decode(forged, "x")
 
 
