@@ -4,15 +4,22 @@ All values are named tuples. Named tuples are immutable like frozen dataclasses,
 fast. Their definitions also take a fifth of the time at import, which counts for the start-up of each command.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union
 
 from reconciler.model.times import TimeOrder, compare, is_other
 
-Config = Mapping[str, int | bool]
-"""The config of a job. It maps field names to whole numbers or booleans, as the `jobJobConfig` of the API does."""
+Json = Union[None, bool, int, float, str, Sequence["Json"], Mapping[str, "Json"]]  # noqa: UP007  it names itself
+"""A value of JSON. A float is finite."""
+
+Config = Mapping[str, Json]
+"""The config of a job: any mapping of JSON. The schema of the engine says which fields it has.
+
+Python takes 1, True and 1.0 for equal. So whether two configs are the same is for `same_config` of the engine to say,
+and `json_values.same_json` compares them as JSON does.
+"""
 
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})

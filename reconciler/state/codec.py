@@ -27,6 +27,7 @@ from reconciler.model.jobs import (
     is_displaced,
     title,
 )
+from reconciler.model.json_values import canonical
 
 FORMAT_VERSION = 2
 
@@ -144,7 +145,7 @@ def record_to_json(record: Record) -> dict[str, Any]:
     if record.state is not None:
         document["state"] = record.state.value
     if record.config:
-        document["config"] = dict(record.config)
+        document["config"] = canonical(record.config)
     if record.run_tokens:
         document["runTokens"] = sorted(record.run_tokens)
     if record.submitted_at is not None:
@@ -215,7 +216,7 @@ def doubt_to_json(doubt: Doubt) -> dict[str, Any]:
     return {name: value for name, value in extras.items() if value} | {
         "answer": doubt.answer,
         "before": None if doubt.before is None else _evidence_to_json(doubt.before),
-        "config": dict(doubt.config),
+        "config": canonical(doubt.config),
         "op": doubt.op,
         "runToken": doubt.run_token,
         "sentAt": doubt.sent_at,
@@ -314,10 +315,14 @@ def _evidence(document: Mapping[str, Any]) -> Evidence:
 
 
 def _config(document: Mapping[str, Any]) -> Config:
-    for value in document.values():
-        if not isinstance(value, int):  # A boolean is an int, too.
-            raise TypeError("a config holds what is neither a whole number nor a boolean")
-    return dict(document)
+    """The config in a JSON object, with sorted keys.
+
+    Raises `TypeError` where it is no object, and `ValueError` for NaN and the infinities, which `json` reads.
+    """
+    if not isinstance(document, Mapping):
+        raise TypeError(f"{str(document)[:80]} stands where a config is to be")
+    config: Config = canonical(document)
+    return config
 
 
 def _parse(content: bytes, where: str, pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None) -> State:

@@ -35,7 +35,7 @@ from reconciler.host.clocks import Clocks
 from reconciler.manifest import Manifest
 from reconciler.manifest.document import Document
 from reconciler.model.errors import ExitCode, LockTaken, ReconcilerError
-from reconciler.model.jobs import Config, Job, Record, State, Target, Verb
+from reconciler.model.jobs import Job, Record, State, Target, Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import ActionKind, Plan
 from reconciler.state import file_lock, writer
@@ -412,7 +412,7 @@ WORDINGS: tuple[Wording, ...] = (
 """The formats of a service for one and the same instant."""
 
 
-def _run_anew(job: ServerJob, config: Config, now: float, job_seconds: float, failure: str = "") -> ServerJob:
+def _run_anew(job: ServerJob, config: life.RunConfig, now: float, job_seconds: float, failure: str = "") -> ServerJob:
     if life.state(job, now) is life.JobState.RUNNING:
         job = job._replace(ends_at=now, aborted_at=None)
     return life.run(job, config, now, job_seconds, failure)

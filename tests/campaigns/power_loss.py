@@ -47,7 +47,7 @@ from reconciler.host import threads
 from reconciler.manifest import Manifest
 from reconciler.model.errors import ExitCode, ReconcilerError, StateError
 from reconciler.model.history import Details
-from reconciler.model.jobs import Desired, Doubt, Evidence, Job, OnConfigChange, Record, Status, Target, Verb
+from reconciler.model.jobs import Config, Desired, Doubt, Evidence, Job, OnConfigChange, Record, Status, Target, Verb
 from reconciler.model.plan import ActionKind
 from reconciler.state import history, journal, session, writer
 from reconciler.state.file_lock import FileContext
@@ -623,10 +623,10 @@ class People:
         random = self.random
         old = self.jobs.get(name)
         state = random.choice([Desired.RUNNING] * 5 + [Desired.ABORTED] * 2 + [Desired.ABSENT])
-        config: dict[str, int | bool] = {"jobTimeout": random.choice((7000, 8000))}
+        config: Config = {"jobTimeout": random.choice((7000, 8000))}
         token = random.choice((None, None, "1", "2", "3"))
         if old is not None and random.random() < 0.5:
-            config, token = dict(old.config), old.run_token
+            config, token = old.config, old.run_token
         change = random.choice([OnConfigChange.RESTART] * 4 + list(OnConfigChange))
         return Job(name, f"id-{name}", state, config, token, change, protect=random.random() < 0.05)
 

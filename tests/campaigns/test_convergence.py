@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from model import CONFIGS, FAULTS
 from model_world import HONEST, STATE, TARGET, Ended, How, ModelWorld
 from reconciler.engines.sandbox.life import Job as ServerJob
-from reconciler.engines.sandbox.life import JobState
+from reconciler.engines.sandbox.life import JobState, RunConfig
 from reconciler.engines.sandbox.life import abort as server_abort
 from reconciler.engines.sandbox.life import run as server_run
 from reconciler.model.errors import ExitCode
@@ -48,7 +48,7 @@ class Case(NamedTuple):
         return world
 
 
-CONFIG = st.sampled_from((*CONFIGS, {}, {"isTestJob": True, "taskTimeout": 2**63 - 1}))
+CONFIG: st.SearchStrategy[RunConfig] = st.sampled_from((*CONFIGS, {}, {"isTestJob": True, "taskTimeout": 2**63 - 1}))
 TOKENS = ("monday", "tuesday")
 # Never, at the time that the simulated service reports, or at some other time.
 BEGAN = st.sampled_from((None, None, "", "2023-11-14T22:13:20.000000Z", "2026-11-20T10:00:00Z"))

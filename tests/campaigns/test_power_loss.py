@@ -222,7 +222,7 @@ def test_a_state_file_is_whole_whatever_was_flushed_of_the_next(tmp_path: Path) 
         assert loaded is not None
         assert loaded.state.jobs["a"] == Record("id-a", Desired.RUNNING)
         found = loaded.state.jobs.get("b")
-        assert promised <= (0 if found is None else int(found.config["jobTimeout"]) + 1) <= promised + 1
+        assert promised <= (0 if found is None else int(str(found.config["jobTimeout"])) + 1) <= promised + 1
 
 
 def _session() -> tuple[LossyDisk, Session]:

@@ -132,7 +132,7 @@ def opened(
         engine.close()
 
 
-def _explicit(config: Config) -> dict[str, int | bool]:
+def _explicit(config: Config) -> Config:
     """Return the config without the fields that have their default value."""
     return {field: value for field, value in config.items() if value}
 

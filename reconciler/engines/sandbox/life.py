@@ -21,7 +21,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from reconciler.model.errors import EngineError
-from reconciler.model.jobs import Config, Verb
+from reconciler.model.jobs import Verb
+
+RunConfig = Mapping[str, int | bool]
+"""What a run is started with: the `jobJobConfig` of the API."""
 
 
 class JobState(StrEnum):
@@ -78,7 +81,7 @@ class Execution(NamedTuple):
     verb: Verb
     at: float
     request_id: str
-    config: Mapping[str, int | bool]
+    config: RunConfig
 
 
 class ReceivedCall(NamedTuple):
@@ -106,7 +109,7 @@ def state(job: Job, now: float) -> JobState:
     return JobState.FAILED if job.failure else JobState.COMPLETE
 
 
-def run(job: Job, config: Config, now: float, job_seconds: float, failure: str = "") -> Job:
+def run(job: Job, config: RunConfig, now: float, job_seconds: float, failure: str = "") -> Job:
     """Return the job with a new run. Raises `NotAllowed` if the job is active.
 
     `failure` is the reason why the run will fail, or "". A `jobTimeout` of 0 sets no limit, since Protocol Buffers

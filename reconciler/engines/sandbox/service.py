@@ -19,13 +19,14 @@ from reconciler.engines.sandbox.life import (
     Job,
     NotAllowed,
     ReceivedCall,
+    RunConfig,
     abort,
     delete,
     run,
     to_wire,
 )
 from reconciler.engines.sandbox.openapi import DEFAULT_PAGE, INT32_MAX, INT64_MAX, MAX_PAGE, openapi_document
-from reconciler.model.jobs import Config, Verb
+from reconciler.model.jobs import Verb
 
 _BASE = "/v1/customer/jobs"
 _PART_1 = {
@@ -217,7 +218,7 @@ class Service:
             )
         return stored
 
-    def _run(self, routed: _RoutedRequest, config: Config) -> Response:
+    def _run(self, routed: _RoutedRequest, config: RunConfig) -> Response:
         job, stored = self._find(routed.job_id)
         failing = routed.fault is not None and routed.fault.kind is Kind.FAIL
         failed = "a simulated fault failed this run" if failing else ""
@@ -234,7 +235,9 @@ class Service:
             after = abort(job, routed.now, drain_s) if is_abort else delete(job, routed.now)
         return self._changed(routed, stored, after, Verb.ABORT if after.deleted_at is None else Verb.DELETE, {})
 
-    def _changed(self, routed: _RoutedRequest, stored: Job | None, after: Job, verb: Verb, config: Config) -> Response:
+    def _changed(
+        self, routed: _RoutedRequest, stored: Job | None, after: Job, verb: Verb, config: RunConfig
+    ) -> Response:
         self._database.keep(after, stored)
         self._database.enter(Execution(routed.job_id, verb, routed.now, routed.request_id, config))
         made = "" if stored is not None else "the sandbox had never heard of this job and created it as a draft; "
