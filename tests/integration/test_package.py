@@ -16,7 +16,17 @@ import reconciler
 from checkout import ROOT
 
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+NAME = "job-reconciler"
+"""The name of the distribution. The distribution `reconciler` on the package index belongs to another project."""
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+FOR_READERS = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Containerfile", "action.yml", ".pre-commit-hooks.yaml"]
+FOLDERS_FOR_READERS = ["docs", "examples", "ci", "reconciler"]
+WRONG_INSTALL = re.compile(
+    r"\b(?:pip\d?|pipx|uv|uvx|poetry)\b[^\n|&;#]*?(?<![-/\w.])reconciler(?=[\s'\"`\[=<>~!@,;)]|$)", re.MULTILINE
+)
+"""A command that installs the distribution `reconciler`, with or without extras and a version."""
 
 
 def pins(lock: str) -> dict[str, str]:
@@ -53,7 +63,7 @@ def test_a_program_started_by_a_test_gets_the_installed_package_too() -> None:
 
 
 def test_the_installed_files_are_those_of_the_checkout() -> None:
-    files = importlib.metadata.files("reconciler") or []
+    files = importlib.metadata.files(NAME) or []
     installed = {
         str(path): path.read_binary() for path in files if path.parts[0] == "reconciler" and path.suffix != ".pyc"
     }
@@ -73,11 +83,12 @@ def test_the_sdist_makes_the_same_wheel(tmp_path: Path) -> None:
     assert held == shipped()
 
 
-def test_the_metadata_name_the_licence_the_version_and_the_command() -> None:
-    metadata = importlib.metadata.metadata("reconciler")
+def test_the_metadata_name_the_package_the_licence_the_version_and_the_command() -> None:
+    metadata = importlib.metadata.metadata(NAME)
+    assert metadata["Name"] == NAME
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Version"] == reconciler.__version__
-    (command,) = importlib.metadata.distribution("reconciler").entry_points
+    (command,) = importlib.metadata.distribution(NAME).entry_points
     assert (command.name, command.value) == ("reconciler", "reconciler.__main__:main")
 
 
@@ -108,3 +119,40 @@ def test_the_locks_agree() -> None:
     dev = pins("dev.txt")
     assert len(dev) > 20
     assert pins("run.txt").items() | pins("build.txt").items() <= dev.items()
+
+
+def for_readers() -> list[Path]:
+    """Return the files that may tell a reader, or a machine, what to install."""
+    found = [ROOT / name for name in FOR_READERS]
+    for folder in FOLDERS_FOR_READERS:
+        found += [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return [path for path in found if path.suffix not in {".png", ".svg", ".pyc"}]
+
+
+def test_nothing_tells_anybody_to_install_the_package_of_another_project() -> None:
+    wrong = {
+        str(path.relative_to(ROOT)): found
+        for path in for_readers()
+        if (found := WRONG_INSTALL.findall(path.read_text(encoding="utf-8")))
+    }
+    assert wrong == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_wrong"),
+    [
+        ("run `pip install reconciler`", True),
+        ("pip install 'reconciler[socks]'", True),
+        ("python -m pip install -U reconciler==0.1.0 && reconciler plan", True),
+        ("pipx install reconciler", True),
+        ("uvx reconciler plan", True),
+        ("uv tool install reconciler", True),
+        ("pip install job-reconciler", False),
+        ("pip install 'job-reconciler[socks]' && reconciler plan", False),
+        ("pip install -q pre-commit && reconciler plan", False),
+        ("pip install /opt/reconciler", False),
+        ("pip install ./dist/job_reconciler-0.1.0-py3-none-any.whl", False),
+    ],
+)
+def test_an_install_of_the_package_of_another_project_is_found(text: str, is_wrong: bool) -> None:
+    assert bool(WRONG_INSTALL.search(text)) is is_wrong

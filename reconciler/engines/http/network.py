@@ -142,7 +142,7 @@ def _checked(value: str, variable: str) -> Proxy:
         if find_spec("socks") is None:
             raise EngineError(
                 f"{proxy.shown} speaks SOCKS, which needs PySocks, and that is not installed",
-                "pip install 'reconciler[socks]', or PySocks itself",
+                "pip install 'job-reconciler[socks]', or PySocks itself",
             )
     return proxy
 

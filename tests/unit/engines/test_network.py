@@ -152,7 +152,7 @@ def test_a_socks_proxy_without_pysocks_says_what_to_install(monkeypatch: pytest.
     assert caught.value.message == (
         "the proxy socks5h://p:1080 (ALL_PROXY) speaks SOCKS, which needs PySocks, and that is not installed"
     )
-    assert caught.value.hint == "pip install 'reconciler[socks]', or PySocks itself"
+    assert caught.value.hint == "pip install 'job-reconciler[socks]', or PySocks itself"
 
 
 def test_a_proxy_shows_no_credentials() -> None:
