@@ -9,24 +9,35 @@ from contextlib import AbstractContextManager
 from threading import Event
 from typing import Any, NamedTuple, Protocol
 
-from reconciler.model.jobs import Config, Job, Marks, Observation, Target
+from reconciler.model.errors import CredentialsError, EngineError, ListIncomplete
+from reconciler.model.jobs import NOT_OBSERVED, Config, Job, Marks, Observation, Status, Target, Verb
 from reconciler.model.plan import Request
 from reconciler.model.promises import Promises
 from reconciler.model.results import AnswerClass, Reason, Result
 from reconciler.model.steps import Step
 
 __all__ = [
+    "NOT_OBSERVED",
     "AnswerClass",
+    "Config",
+    "CredentialsError",
     "Engine",
+    "EngineError",
     "EnginePlugin",
+    "Job",
+    "ListIncomplete",
     "Marks",
+    "Observation",
     "Promises",
     "Reason",
     "Request",
     "Result",
     "Schema",
+    "Status",
     "Step",
     "Surroundings",
+    "Target",
+    "Verb",
     "always",
 ]
 

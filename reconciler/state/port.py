@@ -17,6 +17,30 @@ from reconciler.model.jobs import State, Target
 from reconciler.state.history import StoredHistory
 from reconciler.state.session import Session
 
+__all__ = [
+    "Advice",
+    "Append",
+    "Content",
+    "Denied",
+    "Fold",
+    "Hold",
+    "Leave",
+    "Moved",
+    "NoRevisions",
+    "NotFenced",
+    "Note",
+    "Pace",
+    "Page",
+    "Remote",
+    "Snapshot",
+    "StateError",
+    "StatePlugin",
+    "Store",
+    "Surroundings",
+    "Unreachable",
+    "Write",
+]
+
 # --- the store, as every command sees it -----------------------------------------------------------------------------
 
 
