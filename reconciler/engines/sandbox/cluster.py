@@ -1,0 +1,372 @@
+"""A pretend cluster: an engine in this process that keeps every promise, or breaks any of them on request.
+
+The service of the sandbox is the ByteNite API, which knows neither run ids nor owners. This engine has them, and its
+promises are arguments. An author of rules or of a plugin sees with it what a tool does on an engine of each kind:
+
+    cluster = Cluster(clock)
+    engine = ClusterEngine(cluster, ATOMIC._replace(keeps_ended_s=300.0))
+
+A `Cluster` is the service, and any number of engines may be at work on it, also in several processes: a cluster with a
+path is an SQLite database, in which each call is carried out whole or not at all, whenever a program is killed.
+`Cluster.faults` makes answers disappear.
+"""
+
+import json
+import math
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from reconciler.engines.port import AnswerClass, Promises, Reason, Result, Step, always
+from reconciler.model.errors import EngineError
+from reconciler.model.jobs import EMPTY, ENDS, NOT_OBSERVED, Config, Marks, Observation, Status, Verb
+
+ATOMIC = Promises(creates_on_run=True, atomic_run=True, reads=True, lists=True, keeps_ended_s=math.inf, has_logs=True)
+"""The promises of an engine whose runs have names of their own, such as Kubernetes."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS runs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    job_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    marks TEXT NOT NULL,
+    config TEXT NOT NULL,
+    began_at REAL NOT NULL,
+    status TEXT NOT NULL,
+    ended_at REAL,
+    forgotten INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE IF NOT EXISTS staged (number INTEGER PRIMARY KEY AUTOINCREMENT, job_id TEXT NOT NULL);
+"""
+
+
+class Lost(StrEnum):
+    """What happens to a call of the cluster.
+
+    NOT_SENT  no byte of the request leaves
+    BEFORE    the request is lost, and the cluster does nothing
+    AFTER     the cluster carries out the call, and the answer is lost
+    """
+
+    NOT_SENT = "not sent"
+    BEFORE = "before the work"
+    AFTER = "after the work"
+
+
+class Run(NamedTuple):
+    """One run of a job, as the cluster knows it.
+
+    `number` counts all runs of the cluster from 1, and never comes twice. `run_id` is "" for a run that nobody named.
+    `began_at` and `ended_at` are in seconds since 1970. A `forgotten` run is one that no observation shows any more.
+    """
+
+    number: int
+    job_id: str
+    run_id: str
+    marks: Marks
+    config: Config
+    began_at: float
+    status: Status
+    ended_at: float | None
+    forgotten: bool
+
+    @property
+    def ref(self) -> str:
+        """The handle of the run, as the engine tells it."""
+        return f"uid-{self.number}"
+
+
+class Cluster:
+    """The service: jobs and their runs. Safe for use by many threads, and with a `path` by many processes.
+
+    A run is active until `end` ends it, or for `run_s` seconds. `clock` returns seconds since 1970.
+    """
+
+    def __init__(self, clock: Callable[[], float], *, path: str = ":memory:", run_s: float = math.inf) -> None:
+        self._clock = clock
+        self._run_s = run_s
+        self._turn = threading.RLock()
+        self._database = sqlite3.connect(path, timeout=60.0, isolation_level=None, check_same_thread=False)
+        self._database.executescript(_SCHEMA)
+        self.faults: deque[Lost] = deque()
+        """What happens to the next calls, in order. A call beyond them is answered."""
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def create(self, *job_ids: str) -> None:
+        """Create jobs that have no run yet, for an engine that does not create a job with its first run."""
+        with self._changing() as database:
+            database.executemany("INSERT OR IGNORE INTO jobs VALUES (?)", [(job_id,) for job_id in job_ids])
+
+    def end(self, job_id: str, status: Status = Status.COMPLETE) -> None:
+        """End the active runs of a job with this status."""
+        with self._changing() as database:
+            database.execute(
+                "UPDATE runs SET status = ?, ended_at = ? WHERE job_id = ? AND status = ?",
+                (status.value, self._clock(), job_id, Status.ACTIVE.value),
+            )
+
+    def forget(self, job_id: str) -> None:
+        """Take away all that the cluster shows of a job, as `kubectl delete` does. The ledger of `runs` stays."""
+        with self._changing() as database:
+            database.execute("UPDATE runs SET forgotten = 1 WHERE job_id = ?", (job_id,))
+            database.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+
+    def runs(self, job_id: str = "") -> list[Run]:
+        """Every run that was ever started, the oldest first, also those that the cluster shows no more."""
+        with self._changing() as database:
+            rows = database.execute("SELECT * FROM runs WHERE ? IN ('', job_id) ORDER BY number", (job_id,)).fetchall()
+        return [_run(row) for row in rows]
+
+    def shown(self, job_id: str, keeps_ended_s: float = math.inf) -> list[Run]:
+        """The runs of a job that the cluster still shows, the newest first."""
+        now_s = self._clock()
+        with self._changing():
+            found = reversed(self.runs(job_id))
+        return [run for run in found if not run.forgotten and (run.ended_at or math.inf) + keeps_ended_s > now_s]
+
+    def job_ids(self) -> list[str]:
+        """The ids of all jobs that were created or run, in their order."""
+        with self._changing() as database:
+            rows = database.execute("SELECT id FROM jobs UNION SELECT job_id FROM runs WHERE NOT forgotten ORDER BY 1")
+            return [job_id for (job_id,) in rows]
+
+    def has(self, job_id: str) -> bool:
+        """Whether a job was created."""
+        with self._changing() as database:
+            return database.execute("SELECT 1 FROM jobs WHERE id = ?", (job_id,)).fetchone() is not None
+
+    def start(self, job_id: str, run_id: str, marks: Marks, config: Config) -> Run:
+        """Start a run, whatever runs already. Returns the run."""
+        with self._changing() as database:
+            cursor = database.execute(
+                "INSERT INTO runs (job_id, run_id, marks, config, began_at, status) VALUES (?, ?, ?, ?, ?, ?)",
+                (job_id, run_id, json.dumps(marks), json.dumps(dict(config)), self._clock(), Status.ACTIVE.value),
+            )
+            row = database.execute("SELECT * FROM runs WHERE number = ?", (cursor.lastrowid,)).fetchone()
+        return _run(row)
+
+    def stage(self, job_id: str) -> str:
+        """Make something ready for a run of a job. Returns its handle."""
+        with self._changing() as database:
+            cursor = database.execute("INSERT INTO staged (job_id) VALUES (?)", (job_id,))
+        return f"staged-{cursor.lastrowid}"
+
+    def has_staged(self, handle: str) -> bool:
+        """Whether `stage` returned this handle."""
+        with self._changing() as database:
+            number = handle.removeprefix("staged-")
+            return database.execute("SELECT 1 FROM staged WHERE number = ?", (number,)).fetchone() is not None
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let nobody else read or change the cluster during the block."""
+        with self._changing():
+            yield
+
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        """Yield the database in a transaction, in which all runs that are over have ended."""
+        with self._turn:
+            if self._database.in_transaction:
+                yield self._database
+                return
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                self._database.execute(
+                    "UPDATE runs SET status = ?, ended_at = began_at + ? WHERE status = ? AND began_at + ? <= ?",
+                    (Status.COMPLETE.value, self._run_s, Status.ACTIVE.value, self._run_s, self._clock()),
+                )
+                yield self._database
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+
+class ClusterEngine:
+    """An `Engine` at a pretend cluster. Its promises are what the caller says.
+
+    Without `atomic_run`, the cluster has neither run ids nor marks, and each run that it is sent is a new one. With
+    `stages`, a run needs a handle of `stage`. `identity` is what `Engine.identity` returns.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        promises: Promises = ATOMIC,
+        *,
+        identity: Mapping[str, str] = EMPTY,
+        stages: bool = False,
+    ) -> None:
+        self._cluster = cluster
+        self._promises = promises
+        self._identity = dict(identity)
+        self._stages = stages
+
+    @property
+    def promises(self) -> Promises:
+        """See `Engine.promises`."""
+        return self._promises
+
+    def identity(self) -> Mapping[str, str]:
+        """See `Engine.identity`."""
+        return dict(self._identity)
+
+    def observe(self, job_id: str, run_id: str = "") -> Observation:
+        """See `Engine.observe`."""
+        if not self._promises.reads:
+            return NOT_OBSERVED
+        with self._cluster.alone():
+            shown = self._shown(job_id)
+            wanted = [run for run in shown if run_id in ("", run.run_id)] if self._promises.atomic_run else shown
+            if wanted:
+                return _observation(wanted[0])
+            is_draft = self._cluster.has(job_id) and not run_id
+        return Observation(Status.DRAFT, "created") if is_draft else Observation(Status.MISSING)
+
+    def observe_many(self, job_ids: Collection[str]) -> Mapping[str, Observation]:
+        """See `Engine.observe_many`."""
+        with self._cluster.alone():
+            return {job_id: self.observe(job_id) for job_id in job_ids}
+
+    def observe_all(self) -> Iterator[tuple[str, Observation]]:
+        """See `Engine.observe_all`."""
+        if not self._promises.lists:
+            raise EngineError("the cluster has no list of its jobs", "name the jobs one by one")
+        with self._cluster.alone():
+            found = self.observe_many(self._cluster.job_ids())
+        yield from ((job_id, one) for job_id, one in found.items() if one.status is not Status.MISSING)
+
+    def stage(self, step: Step) -> str:
+        """See `Engine.stage`."""
+        return self._cluster.stage(step.job_id) if self._stages and step.verb is Verb.RUN else ""
+
+    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
+        """See `Engine.send`."""
+        if not may_be_sent():
+            return Result(AnswerClass.NOT_SENT, message="held back")
+        fault = self._cluster.faults.popleft() if self._cluster.faults else None
+        if fault is Lost.NOT_SENT:
+            return Result(AnswerClass.NOT_SENT, message="the connection was refused")
+        if fault is not Lost.BEFORE:
+            with self._cluster.alone():
+                result = self._carry_out(step)
+        return Result(AnswerClass.IN_DOUBT, message="the answer was lost") if fault else result
+
+    def log(
+        self, job_id: str, run_id: str, *, tail: int | None, follow: bool, stop: threading.Event
+    ) -> Iterator[bytes]:
+        """See `Engine.log`. A run logs one line when it begins, and one when it has ended."""
+        if not self._promises.has_logs:
+            raise EngineError("the cluster keeps no logs", "run the job where its log is kept")
+        runs = [run for run in self._shown(job_id) if run_id in ("", run.run_id)]
+        lines = [f"run {run.number} began\n" for run in runs[:1]]
+        lines += [f"{run.status}\n" for run in runs[:1] if run.ended_at is not None]
+        yield from (line.encode() for line in (lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]))
+
+    def close(self) -> None:
+        """Do nothing. The owner of the cluster closes the cluster."""
+
+    def _shown(self, job_id: str) -> list[Run]:
+        return self._cluster.shown(job_id, self._promises.keeps_ended_s)
+
+    def _carry_out(self, step: Step) -> Result:
+        """Carry out a call. The cluster is alone with it."""
+        runs = self._shown(step.job_id)
+        if not runs and not self._cluster.has(step.job_id) and not self._creates(step):
+            return _rejected(Reason.NO_SUCH_JOB, f"there is no job {step.job_id}")
+        match step.verb:
+            case Verb.RUN:
+                return self._start(step, runs)
+            case Verb.ABORT | Verb.DELETE:
+                return self._stop(step, runs)
+
+    def _creates(self, step: Step) -> bool:
+        return step.verb is Verb.RUN and self._promises.creates_on_run
+
+    def _start(self, step: Step, runs: list[Run]) -> Result:
+        """Start a run, unless the cluster has a run of that id already and promises to tell the two apart."""
+        if self._stages and not self._cluster.has_staged(step.staged):
+            return _rejected(Reason.INVALID, "nothing was made ready for the run")
+        if not self._promises.atomic_run:
+            run = self._cluster.start(step.job_id, "", Marks(), step.config)
+            return Result(AnswerClass.APPLIED, ref=run.ref)
+        for run in runs:
+            if run.run_id == step.run_id:
+                return _duplicate(run, step)
+        run = self._cluster.start(step.job_id, step.run_id, step.marks, step.config)
+        return Result(AnswerClass.APPLIED, ref=run.ref)
+
+    def _stop(self, step: Step, runs: list[Run]) -> Result:
+        """Abort or delete the runs that the step is about: the one that was seen, or all of them."""
+        owner = next((run.marks.lineage for run in runs if run.marks.lineage), "")
+        if owner and step.marks.lineage and owner != step.marks.lineage:
+            return _rejected(Reason.OTHER_OWNER, f"{step.job_id} belongs to lineage {owner}")
+        if step.seen and all(run.ref != step.seen for run in runs):
+            return _rejected(Reason.NOT_RUNNING, f"{step.seen} is not there any more")
+        active = [run for run in runs if run.status is Status.ACTIVE]
+        if step.verb is Verb.ABORT:
+            if not active:
+                return _rejected(Reason.NOT_RUNNING, f"{step.job_id} has no active run")
+            self._cluster.end(step.job_id, Status.ABORTED)
+        elif active:
+            return _rejected(Reason.INVALID, f"{step.job_id} is active")
+        else:
+            self._cluster.forget(step.job_id)
+        return Result(AnswerClass.APPLIED)
+
+
+def _duplicate(run: Run, step: Step) -> Result:
+    """The answer to a run whose id the cluster has already: whose that run is."""
+    ours, theirs = step.marks, run.marks
+    if ours.lineage != theirs.lineage:
+        return _rejected(Reason.OTHER_OWNER, f"{run.run_id} belongs to lineage {theirs.lineage or 'nobody'}")
+    asks_the_same = (ours.config_digest, ours.token_digest) == (theirs.config_digest, theirs.token_digest)
+    if ours.op == theirs.op or asks_the_same:
+        return Result(AnswerClass.REJECTED, Reason.WAS_THERE, f"{run.run_id} was there already", ref=run.ref)
+    return _rejected(Reason.OTHER_OP, f"{run.run_id} was there already, from another call")
+
+
+def _rejected(reason: Reason, message: str) -> Result:
+    return Result(AnswerClass.REJECTED, reason, message)
+
+
+def _observation(run: Run) -> Observation:
+    return Observation(
+        run.status,
+        run.status.value,
+        run.config,
+        _time(run.began_at),
+        {} if run.ended_at is None or run.status not in ENDS else {run.status.value: _time(run.ended_at)},
+        run_id=run.run_id,
+        ref=run.ref,
+        marks=run.marks,
+    )
+
+
+def _time(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _run(row: tuple[int, str, str, str, str, float, str, float | None, int]) -> Run:
+    number, job_id, run_id, marks, config, began_at, status, ended_at, forgotten = row
+    return Run(
+        number,
+        job_id,
+        run_id,
+        Marks(*json.loads(marks)),
+        json.loads(config),
+        began_at,
+        Status(status),
+        ended_at,
+        bool(forgotten),
+    )
