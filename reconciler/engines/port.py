@@ -39,6 +39,7 @@ __all__ = [
     "Target",
     "Verb",
     "always",
+    "reason_of_duplicate",
 ]
 
 Schema = Mapping[str, Any]
@@ -68,6 +69,22 @@ class Surroundings(NamedTuple):
 def always() -> bool:
     """Return True: the condition of a call that nothing holds back."""
     return True
+
+
+def reason_of_duplicate(there: Marks, asked: Marks) -> Reason:
+    """Return why an engine refuses a run whose run id is taken.
+
+    `there` are the marks of the run that has this id, and `asked` are those of the refused call. The reason is
+    OTHER_OWNER if the run belongs to another state. It is WAS_THERE if both calls are one call, or ask for the same
+    config and the same run token: a program that lost its journal asks for the same run with a new call. Otherwise, the
+    reason is OTHER_OP: the engine knows a run that this state does not know. A mark that is not known proves nothing.
+    """
+    if there.lineage != asked.lineage:
+        return Reason.OTHER_OWNER
+    is_same_call = asked.op != "" and asked.op == there.op
+    was_asked_for = (there.config_digest, there.token_digest)
+    is_same_run = asked.config_digest != "" and (asked.config_digest, asked.token_digest) == was_asked_for
+    return Reason.WAS_THERE if is_same_call or is_same_run else Reason.OTHER_OP
 
 
 class Engine(Protocol):

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from reconciler.engines.port import AnswerClass, Promises, Reason, Result, Step, always
+from reconciler.engines.port import AnswerClass, Promises, Reason, Result, Step, always, reason_of_duplicate
 from reconciler.model.errors import EngineError
 from reconciler.model.jobs import EMPTY, ENDS, NOT_OBSERVED, Config, Marks, Observation, Status, Verb
 
@@ -326,14 +326,11 @@ class ClusterEngine:
 
 
 def _duplicate(run: Run, step: Step) -> Result:
-    """The answer to a run whose id the cluster has already: whose that run is."""
-    ours, theirs = step.marks, run.marks
-    if ours.lineage != theirs.lineage:
-        return _rejected(Reason.OTHER_OWNER, f"{run.run_id} belongs to lineage {theirs.lineage or 'nobody'}")
-    asks_the_same = (ours.config_digest, ours.token_digest) == (theirs.config_digest, theirs.token_digest)
-    if ours.op == theirs.op or asks_the_same:
-        return Result(AnswerClass.REJECTED, Reason.WAS_THERE, f"{run.run_id} was there already", ref=run.ref)
-    return _rejected(Reason.OTHER_OP, f"{run.run_id} was there already, from another call")
+    """The answer to a run whose id the cluster has already."""
+    reason = reason_of_duplicate(run.marks, step.marks)
+    owner = f", and belongs to lineage {run.marks.lineage or 'nobody'}" if reason is Reason.OTHER_OWNER else ""
+    ref = run.ref if reason is Reason.WAS_THERE else ""
+    return Result(AnswerClass.REJECTED, reason, f"{run.run_id} was there already{owner}", ref=ref)
 
 
 def _rejected(reason: Reason, message: str) -> Result:
