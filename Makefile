@@ -18,7 +18,7 @@ export PYTHONSAFEPATH = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench bench-quick crash fuzz mutants pages golden wheel lock clean FORCE
+.PHONY: help demo test contract lint bench bench-quick crash fuzz mutants pages golden wheel lock clean FORCE
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## */\1|/p' Makefile | while IFS='|' read -r name text; do printf 'make %-12s%s\n' "$$name" "$$text"; done
@@ -28,6 +28,9 @@ demo: $(VENV)/.wheel  ## show the tool at work against its own sandbox: no accou
 
 test: $(VENV)/.wheel $(VENV)/.dev  ## run the tests against the installed wheel (ARGS='-k name' picks some)
 	@$(BIN)/pytest -q -n auto --maxprocesses 8 --dist worksteal $(ARGS)
+
+contract: $(VENV)/.wheel $(VENV)/.dev  ## run the contract suites of engines and homes of state whole; `test` runs a sample
+	@RECONCILER_CONTRACT=whole $(BIN)/pytest -q -n auto --maxprocesses 8 --dist worksteal tests/contract $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy and import-linter
 	@$(BIN)/ruff check -q .

@@ -277,8 +277,9 @@ class Advice(NamedTuple):
 class Remote(Protocol):
     """A place that holds one state, with a compare-and-swap. Only one thread at a time uses an object.
 
-    Every method but `follows` raises `Unreachable` if the remote can't be reached, and `StateError` or `Refused` if
-    what is there can't be a state. Nothing is retried here.
+    A command fetches before it publishes, so an object knows the base of a write from a `fetch` or from an earlier
+    `publish` of its own. Every method but `follows` raises `Unreachable` if the remote can't be reached, and
+    `StateError` or `Refused` if what is there can't be a state. Nothing is retried here.
     """
 
     @property

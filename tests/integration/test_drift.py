@@ -8,7 +8,6 @@ from urllib.request import Request, urlopen
 import jsonschema
 import pytest
 
-from hostile import TEXTS
 from project import TOKEN, Project, served_project
 from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.engines.sandbox.life import calls
@@ -30,6 +29,7 @@ from reconciler.model.plan import Change
 from reconciler.rules.drift import Drift, Finding, compare, in_order, review_drift, verdict
 from reconciler.rules.matching import Subject
 from reconciler.rules.table import Kind
+from reconciler.testing.hostile import TEXTS
 from reconciler.views import html, markdown, text
 from reconciler.views import json as json_view
 

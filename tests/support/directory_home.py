@@ -96,12 +96,10 @@ class DirectoryRemote:
         return f"{note['who']}: {note['what']}"
 
     def past(self, version: str, after: str | None, limit: int) -> Page:
-        number = int(after or 0) + 1
-        content, count = b"", 0
-        while number <= self._number(version) and count < limit:
-            lines = _bytes(self._document(number)["lines"]) or b""
-            content, count, number = content + lines, count + lines.count(b"\n"), number + 1
-        return Page(content, str(number - 1) if number <= self._number(version) else None)
+        numbers = range(1, self._number(version) + 1)
+        lines = b"".join(_bytes(self._document(number)["lines"]) or b"" for number in numbers).splitlines(keepends=True)
+        end = int(after or 0) + limit
+        return Page(b"".join(lines[int(after or 0) : end]), str(end) if end < len(lines) else None)
 
     def at(self, revision: str) -> Snapshot:
         if not re.fullmatch("[0-9]+", revision) or not os.path.exists(self._path(int(revision))):

@@ -12,7 +12,6 @@ import pytest
 from markdown_it import MarkdownIt
 
 from golden import plan as golden_plan
-from hostile import TEXTS
 from project import Project
 from reconciler.host.safe_text import field, log_field, printable
 from reconciler.model.errors import ReconcilerError
@@ -23,6 +22,7 @@ from reconciler.model.places import Diagnostic, Position
 from reconciler.model.plan import Action, ActionKind, Change, Narrowed, Request
 from reconciler.model.plan_json import plan_from_json, plan_to_json
 from reconciler.rules.review import Review, Row, Weight, sorted_rows
+from reconciler.testing.hostile import TEXTS
 from reconciler.views import github, html, junit, markdown, sarif, text
 from reconciler.views import json as render_json
 

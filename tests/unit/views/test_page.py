@@ -11,13 +11,13 @@ import pytest
 
 import golden
 from browser import CHROMIUM, Browser
-from hostile import TEXTS
 from reconciler.host.safe_text import field
 from reconciler.model.history import HistoryEntry
 from reconciler.model.jobs import Desired, Job, Observation, Record, Status, Verb
 from reconciler.model.places import Position
 from reconciler.model.plan import Change, Request
 from reconciler.rules.review import Review, Row, Weight, sorted_rows
+from reconciler.testing.hostile import TEXTS
 from reconciler.views import html
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
