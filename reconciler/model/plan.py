@@ -5,8 +5,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
-from typing import Any, NamedTuple
+from enum import Enum, StrEnum
+from typing import Any, Final, NamedTuple
 
 from reconciler.model.jobs import EMPTY, Observation, Target, Verb
 
@@ -57,8 +57,20 @@ class Request(NamedTuple):
         return f"{self.text} {json.dumps(self.body, sort_keys=True, separators=(',', ':'))}"
 
 
+class Null(Enum):
+    """The null of JSON as the value of a field, since None stands for a field that is not set."""
+
+    NULL = "null"
+
+    def __str__(self) -> str:
+        return "null"
+
+
+NULL: Final = Null.NULL
+
+
 class Change(NamedTuple):
-    """One field that an action changes. None means that the field is not set."""
+    """One value that an action changes. None means that the field is not set, and `NULL` that it is null."""
 
     path: str
     before: Any

@@ -9,7 +9,7 @@ from typing import Any
 
 from reconciler.model.jobs import EMPTY, NOT_OBSERVED, Observation, Status, Target, Verb, title
 from reconciler.model.outcomes import ActionOutcome
-from reconciler.model.plan import Action, ActionKind, Change, Narrowed, Plan, Request, summary
+from reconciler.model.plan import NULL, Action, ActionKind, Change, Narrowed, Plan, Request, summary
 
 FORMAT_VERSION = 2
 
@@ -144,7 +144,7 @@ def _action_to_json(action: Action) -> dict[str, Any]:
         "id": action.id,
         "action": action.kind.value,
         "reason": action.reason,
-        "changes": [{"path": c.path, "before": c.before, "after": c.after} for c in action.changes],
+        "changes": [change_to_json(change) for change in action.changes],
         "calls": [{"verb": c.verb.value, "request": c.text, "body": c.body} for c in action.calls],
     }
     if action.error:
@@ -162,12 +162,24 @@ def _action_from_json(document: Mapping[str, Any]) -> Action:
         id=document["id"],
         kind=ActionKind(document["action"]),
         reason=document["reason"],
-        changes=tuple(Change(c["path"], c["before"], c["after"]) for c in document["changes"]),
+        changes=tuple(map(_change_from_json, document["changes"])),
         calls=tuple(Request(Verb(c["verb"]), c["request"], c["body"]) for c in document["calls"]),
         error=document.get("error", ""),
         frozen=document.get("frozen", False),
         drift=document.get("drift", ""),
     )
+
+
+def change_to_json(change: Change) -> dict[str, Any]:
+    """The change as JSON values. `nulls` names the sides whose value is the null of JSON, rather than not set."""
+    nulls = [side for side, value in (("before", change.before), ("after", change.after)) if value is NULL]
+    before, after = (None if value is NULL else value for value in change[1:])
+    return {"path": change.path, "before": before, "after": after} | ({"nulls": nulls} if nulls else {})
+
+
+def _change_from_json(document: Mapping[str, Any]) -> Change:
+    nulls = dict.fromkeys(document.get("nulls", ()), NULL)
+    return Change(**{"path": document["path"], "before": document["before"], "after": document["after"]} | nulls)
 
 
 def _observation_to_json(observed: Observation) -> dict[str, Any]:

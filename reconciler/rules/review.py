@@ -3,12 +3,13 @@
 A view turns a `Review` into a comment, a page or annotations. The view needs no other source.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from operator import eq
 from typing import Any, NamedTuple, assert_never
 
 from reconciler.model.commands import command
+from reconciler.model.config_paths import Path, covers, leaves, part_at, path_of, path_text, value_at
 from reconciler.model.digests import sha256
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.history import HistoryEntry
@@ -16,7 +17,7 @@ from reconciler.model.jobs import NOT_OBSERVED, Desired, Job, Observation, Recor
 from reconciler.model.places import Diagnostic, Position
 from reconciler.model.plan import Action, ActionKind, Change, Plan, Request, allowed_words, verdict
 from reconciler.model.plan_json import plan_digest
-from reconciler.rules.configs import SameConfig, only
+from reconciler.rules.configs import SameConfig, told
 from reconciler.rules.decide import decide
 from reconciler.rules.matching import Subject
 from reconciler.rules.order import Order
@@ -113,7 +114,8 @@ class Review(NamedTuple):
 
 
 class Field(NamedTuple):
-    """One field of a job in git, in the state and at the service. None means that the field is not set there.
+    """One field of a job in git, in the state and at the service. None means that the field is not set there, and
+    `NULL` that it is null.
 
     `differs` is set if the value in git differs from the recorded or the observed value.
     """
@@ -224,11 +226,11 @@ def sorted_rows(rows: Iterable[Row]) -> tuple[Row, ...]:
 
 
 def fields(row: Row) -> tuple[Field, ...]:
-    """The fields of a job side by side: `state`, `runToken`, `submittedAt`, then the fields of its config by name.
+    """The fields of a job side by side: `state`, `runToken`, `submittedAt`, then the values of its config by path.
 
-    In a plan, a field of the config differs only if the manifest asks for a run. The service chooses the fields that
-    the manifest does not set. In a drift report, the fields in `row.differing` differ. No field of a job that needs no
-    remark differs.
+    In a plan, a value of the config differs only if the manifest asks for a run. The service chooses the fields that
+    the manifest does not set. In a drift report, the values at the paths in `row.differing` differ. No field of a job
+    that needs no remark differs.
     """
     job, record, observed = row.desired, row.record, row.observed
     live_state = f"{observed.status} ({observed.word})" if observed.word else str(observed.status)
@@ -243,22 +245,39 @@ def fields(row: Row) -> tuple[Field, ...]:
     if began or observed.submitted_at:
         moved = observed.is_of_other_run(began)
         found.append(Field("submittedAt", None, began or None, observed.submitted_at, moved))
-    runs = wanted is Desired.RUNNING
+    found += _config_fields(row)
+    if row.differing is not None or not row.is_noted:
+        return tuple([one._replace(differs=_is_among(one.path, row.differing or ())) for one in found])
+    return tuple(found)
+
+
+def _config_fields(row: Row) -> Iterator[Field]:
+    """Yield the values of a job's config side by side, sorted by path."""
+    job, record, observed = row.desired, row.record, row.observed
+    runs = job is not None and job.state is Desired.RUNNING
     git = job.config if job else {}
     state = record.config if record else {}
     live = observed.config or {}
-    for name in sorted({*git, *state, *live}):
-        values = (git.get(name), state.get(name), live.get(name))
-        path = f"config.{name}"
-        in_git, in_state, in_service = only(name, git), only(name, state), only(name, live)
-        is_compared = name in git and observed.config is not None and not (job and path in job.ignore)
+    ignored = [path_of(path) for path in job.ignore] if job else []
+    for path in leaves((git, state, live)):
+        whole: Path = ("config", *path)
+        in_git, in_state, in_service = (part_at(path, config) for config in (git, state, live))
+        is_compared = (
+            path[0] in git and observed.config is not None and not any(covers(outer, whole) for outer in ignored)
+        )
         differs = runs and not (
             row.same_config(in_git, in_state) and (not is_compared or row.same_config(in_git, in_service))
         )
-        found.append(Field(path, *values, differs))
-    if row.differing is not None or not row.is_noted:
-        return tuple([one._replace(differs=one.path in (row.differing or ())) for one in found])
-    return tuple(found)
+        asked, recorded, told_live = (told(value_at(path, config)) for config in (git, state, live))
+        yield Field(path_text(whole), asked, recorded, told_live, differs)
+
+
+def _is_among(path: str, differing: Collection[str]) -> bool:
+    """Whether a value differs: it is at one of these paths, or inside such a value, or around it."""
+    if path in differing:
+        return True
+    shown = path_of(path)
+    return any(covers(shown, other) or covers(other, shown) for other in map(path_of, differing))
 
 
 def _weight(kind: ActionKind) -> Weight:

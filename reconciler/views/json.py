@@ -4,15 +4,14 @@ The schemas of the documents are in `schemas/`.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.history import HistoryEntry
 from reconciler.model.jobs import Record, State
 from reconciler.model.places import Diagnostic
-from reconciler.model.plan import Change
-from reconciler.model.plan_json import outcomes_to_json, plan_to_json, target_to_json
+from reconciler.model.plan_json import change_to_json, outcomes_to_json, plan_to_json, target_to_json
 from reconciler.views.answers import (
     DiffAnswer,
     DriftAnswer,
@@ -216,12 +215,8 @@ def _finding(finding: "Finding") -> dict[str, Any]:
         "recorded": None if finding.record is None else finding.record.state,
         "observed": finding.observed.status.value,
         "observedWord": finding.observed.word,
-        "changes": _changes(finding.changes),
+        "changes": [change_to_json(change) for change in finding.changes],
     }
-
-
-def _changes(changes: Sequence[Change]) -> list[dict[str, Any]]:
-    return [{"path": change.path, "before": change.before, "after": change.after} for change in changes]
 
 
 def _doubt(record: Record | None) -> dict[str, Any]:

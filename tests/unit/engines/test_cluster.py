@@ -164,8 +164,7 @@ def test_the_runs_of_a_cluster_in_a_file_are_those_of_all_who_use_it(
     engines = [ClusterEngine(new_cluster(clock, path=path)) for _ in range(4)]
     answers = []
     threads = [
-        threading.Thread(target=lambda engine=engine: answers.append(engine.send(RUN).reason))
-        for engine in engines
+        threading.Thread(target=lambda engine=engine: answers.append(engine.send(RUN).reason)) for engine in engines
     ]
     for thread in threads:
         thread.start()

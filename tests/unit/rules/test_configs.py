@@ -1,12 +1,21 @@
 """Configs: when two are the same, and how they differ."""
 
+from copy import deepcopy
 from operator import eq
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from decisions import CONFIG, RUNNING, decided, job
+from json_configs import configs
 from reconciler.engines.bytenite.plugin import PLUGIN
-from reconciler.model.jobs import NOT_OBSERVED, Desired, Job, Observation, Record, Status
-from reconciler.model.plan import ActionKind, Change
-from reconciler.rules.configs import agrees, config_changes
+from reconciler.model.config_paths import path_of
+from reconciler.model.jobs import NOT_OBSERVED, Config, Desired, Job, Observation, Record, Status
+from reconciler.model.json_values import same_json
+from reconciler.model.plan import NULL, ActionKind, Change
+from reconciler.rules.configs import agrees, config_changes, drifted_fields, quoted, show_changes, shown
 from reconciler.rules.decide import decide
 from reconciler.rules.drift import compare
 from reconciler.rules.matching import Subject
@@ -42,3 +51,151 @@ def test_whether_a_field_that_is_left_out_means_its_default_is_for_the_engine_to
     active = Observation(Status.ACTIVE, "JOB_STATE_RUNNING", {})
     assert compare(Subject(job, record._replace(config=job.config), PLUGIN.same_config), active).kind is Kind.SAME
     assert compare(Subject(job, record._replace(config=job.config), eq), active).kind is Kind.CONFIG
+
+
+NESTED: Any = {"command": ["python", "train.py"], "env": {"LEVEL": 2, "a.b": "x"}, "resources": {"cpu": 2}}
+
+
+def test_changes_inside_a_field_are_told_by_path() -> None:
+    after: Any = {"command": ["python", "-u", "train.py"], "env": {"LEVEL": 3, "a.b": None}, "resources": {"cpu": 2}}
+    assert config_changes(NESTED, after, same_json) == (
+        Change("config.command[1]", "train.py", "-u"),
+        Change("config.command[2]", None, "train.py"),
+        Change("config.env.LEVEL", 2, 3),
+        Change('config.env["a.b"]', "x", NULL),
+    )
+    assert show_changes(config_changes(NESTED, after, same_json)) == (
+        'config.command[1] "train.py" → "-u", config.command[2] – → "train.py", config.env.LEVEL 2 → 3, '
+        'config.env["a.b"] "x" → null'
+    )
+
+
+def test_a_field_that_one_config_lacks_is_told_as_a_whole() -> None:
+    assert config_changes({}, NESTED, same_json)[1] == Change("config.env", None, NESTED["env"])
+    assert show_changes(config_changes({}, {"env": {"b": [1, True], "a": {}}}, same_json)) == (
+        'config.env – → {"a":{},"b":[1,true]}'
+    )
+    assert config_changes({"env": {"A": 1}}, {"env": [1]}, same_json) == (Change("config.env", {"A": 1}, [1]),)
+
+
+def test_one_and_true_differ_at_any_depth() -> None:
+    for before, after in ((1, True), (1, 1.0), (0, False), (True, 1.0)):
+        one: Any = {"env": [{"x": before}]}
+        other: Any = {"env": [{"x": after}]}
+        [change] = config_changes(one, other, same_json)
+        assert (change.path, repr(change.before), repr(change.after)) == ("config.env[0].x", repr(before), repr(after))
+
+
+def applied(change: Change, config: Any) -> Any:
+    """The config after one change, by an own walk along its path."""
+    *outer, last = path_of(change.path)[1:]
+    around = config
+    for step in outer:
+        around = around[step]
+    if change.after is None:
+        del around[last]
+    elif isinstance(around, list) and last == len(around):
+        around.append(change.after)
+    else:
+        around[last] = None if change.after is NULL else change.after
+    return config
+
+
+@settings(deadline=None)
+@given(configs, configs, st.booleans())
+def test_the_changes_lead_from_one_config_to_the_other(before: Any, after: Any, is_near: bool) -> None:
+    if is_near:
+        after = {**before, **after}
+    changes = config_changes(before, after, same_json)
+    assert (changes == ()) is same_json(before, after)
+    assert len({change.path for change in changes}) == len(changes)
+    made = deepcopy(before)
+    # From the last item of a list on, since an item that goes away moves those behind it.
+    for change in [c for c in changes if c.after is not None] + [c for c in reversed(changes) if c.after is None]:
+        made = applied(change, made)
+    assert same_json(made, after)
+
+
+def same_with_defaults(a: Config, b: Config) -> bool:
+    """An engine whose service fills in `resources.memory`, and an empty `env`."""
+
+    def filled(config: Any) -> Any:
+        resources = {"memory": "1GiB", **config.get("resources", {})}
+        return {"env": {}, **config, "resources": resources}
+
+    return same_json(filled(a), filled(b))
+
+
+def test_what_is_left_out_at_any_depth_means_what_the_engine_says() -> None:
+    wanted: Any = {"env": {}, "resources": {"cpu": 2}}
+    observed: Any = {"resources": {"cpu": 2, "memory": "1GiB"}, "restarts": 0}
+    assert agrees(wanted, observed, same_with_defaults)
+    assert not agrees(wanted, observed, same_json)
+    other: Any = {"resources": {"cpu": 3, "memory": "1GiB"}}
+    assert drifted_fields(wanted, other, same_with_defaults) == (Change("config.resources.cpu", 2, 3),)
+    assert config_changes(wanted, other, same_with_defaults) == (Change("config.resources.cpu", 2, 3),)
+    [more] = drifted_fields(wanted, {"resources": {"cpu": 2, "memory": "2GiB"}}, same_with_defaults)
+    assert more == Change("config.resources.memory", None, "2GiB")
+
+
+def test_an_engine_that_tells_only_whole_configs_apart_has_each_difference_told() -> None:
+    def only_whole(a: Config, b: Config) -> bool:
+        return same_json(a, b) or len({*a, *b}) < 2
+
+    assert config_changes({"a": 1, "b": 1}, {"a": 1, "b": 2}, only_whole) == (Change("config.b", 1, 2),)
+
+
+ALL_LEFT = ["config.command[1]", "config.env.LEVEL", 'config.env["a.b"]']
+
+
+@pytest.mark.parametrize(
+    ("ignore", "left"),
+    [
+        ((), ALL_LEFT),
+        (("config.env",), ["config.command[1]"]),
+        (("config.env.LEVEL",), ["config.command[1]", 'config.env["a.b"]']),
+        (('config.env["a.b"]', "config.command[1]"), ["config.env.LEVEL"]),
+        (("config.env.LEV", "config.environment", "config.command[10]"), ALL_LEFT),
+        (("config.env", "config.command"), []),
+        (("config",), []),
+    ],
+)
+def test_ignore_leaves_out_a_path_and_what_is_inside(ignore: tuple[str, ...], left: list[str]) -> None:
+    observed: Any = {"command": ["python", "-u"], "env": {"LEVEL": 9}, "resources": {"cpu": 2}, "more": 1}
+    assert [change.path for change in drifted_fields(NESTED, observed, same_json, ignore)] == left
+    assert agrees(NESTED, observed, same_json, ignore) is (left == [])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "observed", "path"),
+    [
+        ({"env": {"A": 1}}, {}, "config.env.A"),
+        ({"env": {"A": 1}}, {"env": {}}, "config.env.A"),
+        ({"env": {"A": {"B": 1}}}, {"env": {}}, "config.env.A.B"),
+        ({"command": ["a"]}, {"command": ["a", "b"]}, "config.command[1]"),
+        ({"command": ["a", "b"]}, {"command": ["a"]}, "config.command[1]"),
+        ({"command": [{"x": 1, "y": 1}]}, {"command": [{"x": 2, "y": 1}]}, "config.command[0].x"),
+    ],
+)
+def test_what_is_ignored_may_be_missing_on_either_side(wanted: Any, observed: Any, path: str) -> None:
+    assert agrees(wanted, observed, same_json, (path,))
+    assert not agrees(wanted, observed, same_json)
+
+
+def test_a_comparison_leaves_both_configs_as_they_are() -> None:
+    wanted: Any = deepcopy(NESTED)
+    observed: Any = {"env": {"LEVEL": 3}, "command": ["a"]}
+    drifted_fields(wanted, observed, same_json, ("config.env.LEVEL", "config.command[1]"))
+    assert (wanted, observed) == (NESTED, {"env": {"LEVEL": 3}, "command": ["a"]})
+
+
+VALUES: list[Any] = [None, NULL, True, 1.0, "", {}, [None]]
+WORDS = ["–", "null", "true", "1.0", "", "{}", "[null]"]
+
+
+def test_words_for_a_value_are_short_and_tell_null_from_not_set() -> None:
+    assert list(map(shown, VALUES)) == WORDS
+    assert quoted({"a": "é"}) == '{"a":"é"}'
+    long = show_changes([Change("config.script", "x" * 10_000, {"a": "y" * 10_000})] * 500)
+    assert len(long) < 20 * 400
+    assert long.endswith(", and 480 more")
