@@ -37,6 +37,11 @@ def compact(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)
 
 
+def value_of(text: str) -> Any:
+    """Return the value that a text of `compact` stands for."""
+    return json.loads(text)
+
+
 def same_json(a: Any, b: Any) -> bool:
     """Return whether two JSON values are the same. The order of keys does not count.
 

@@ -4,7 +4,6 @@ Whether two values ask for the same is a question for the engine: a field that i
 any level. Differences are told by path (`model/config_paths`), down to the values that differ.
 """
 
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
@@ -13,7 +12,7 @@ from typing import Any
 
 from reconciler.model.config_paths import Path, part_at, path_of, path_text, value_at, without
 from reconciler.model.jobs import Config
-from reconciler.model.json_values import compact, same_json
+from reconciler.model.json_values import compact, same_json, value_of
 from reconciler.model.plan import NULL, Change
 
 SameConfig = Callable[[Config, Config], bool]
@@ -139,8 +138,8 @@ def _differing(before: str, after: str) -> tuple[Path, ...]:
     from deepdiff import DeepDiff
 
     tree = DeepDiff(
-        json.loads(before),
-        json.loads(after),
+        value_of(before),
+        value_of(after),
         view="tree",
         threshold_to_diff_deeper=0,
         zip_ordered_iterables=True,
