@@ -1,4 +1,4 @@
-"""The homes of state that ship, and one of somebody else's, keep the contract of `reconciler.testing`."""
+"""The homes of state that ship keep the contract of `reconciler.testing`. Those of `examples/plugin` have own tests."""
 
 import os
 import shutil
@@ -6,15 +6,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-import directory_home
-from directory_home import DirectoryRemote, PlainRemote
+from directory_home import PlainRemote
 from reconciler.state.backends.git import GitRemote
 from reconciler.state.backends.git_objects import Author
 from reconciler.state.backends.repository import Repository
@@ -132,26 +131,6 @@ class TestGit(StateContract):
         return git(Path(url.removeprefix("git+file://").partition("#")[0]), "rev-parse", BRANCH)
 
 
-class TestDirectory(StateContract):
-    """A directory: a home of somebody else's, found by an entry point."""
-
-    plugin = "directory_home:PLUGIN"
-
-    @pytest.fixture
-    def url(self, tmp_path: Path) -> str:
-        return f"dir://{tmp_path}/there"
-
-    @pytest.fixture
-    def environment(self) -> Mapping[str, str]:
-        return {"PYTHONPATH": str(Path(directory_home.__file__).parent)}
-
-    def keep_copy(self, url: str) -> Callable[[], None]:
-        return copied(Path(url.removeprefix("dir://")))
-
-    def revision(self, url: str) -> str:
-        return str(len(list(Path(url.removeprefix("dir://")).glob("*.json"))))
-
-
 class TestGitRemote(RemoteContract):
     """The remote of the home on a branch."""
 
@@ -176,20 +155,9 @@ class TestGitRemote(RemoteContract):
         return str(remote.version())
 
 
-class TestDirectoryRemote(RemoteContract):
-    """The remote of the home in a directory."""
-
-    @pytest.fixture
-    def connect(self, tmp_path: Path) -> Connect:
-        return lambda: DirectoryRemote(str(tmp_path / "there"))
-
-    def revision(self, remote: Remote) -> str:
-        return str(remote.version()).partition("-")[0]
-
-
 class TestPlainRemote(RemoteContract):
-    """The same without revisions."""
+    """A remote that keeps no revisions: the directory of the example of a plugin, without them."""
 
     @pytest.fixture
     def connect(self, tmp_path: Path) -> Connect:
-        return lambda: PlainRemote(str(tmp_path / "there"))
+        return lambda: PlainRemote(tmp_path / "there")

@@ -1,6 +1,6 @@
 """A home of state that is no file and not git: nothing runs twice there, and nothing is lost.
 
-The home is a directory (`directory_home.py`), and all that the tests use of the package has a public name.
+The home is a directory: the one of the package in `examples/plugin`, which knows public names alone.
 """
 
 import os
@@ -77,7 +77,7 @@ class Lossy(DirectoryRemote):
     While it `forgets`, a write that follows another version than the last one has no answer either.
     """
 
-    def __init__(self, folder: str, loses: Callable[[int], bool], *, arrives: bool) -> None:
+    def __init__(self, folder: Path, loses: Callable[[int], bool], *, arrives: bool) -> None:
         super().__init__(folder)
         self._loses = loses
         self._arrives = arrives
@@ -95,17 +95,17 @@ class Lossy(DirectoryRemote):
 
 
 def test_a_publish_whose_answer_is_lost_is_found_there_and_not_published_twice(tmp_path: Path) -> None:
-    remote = Lossy(str(tmp_path / "there"), lambda number: number % 2 == 1, arrives=True)
+    remote = Lossy(tmp_path / "there", lambda number: number % 2 == 1, arrives=True)
     with store_of(remote, tmp_path / "marks").open(TARGET, "apply", 0) as session:
         ran(session, "a")
     assert (versions(tmp_path / "there"), remote.tries) == (2, 4)
-    state = store_of(DirectoryRemote(str(tmp_path / "there")), tmp_path / "other").read(TARGET)
+    state = store_of(DirectoryRemote(tmp_path / "there"), tmp_path / "other").read(TARGET)
     assert state is not None
     assert state.jobs == {"a": Record("a", Desired.RUNNING)}
 
 
 def test_a_publish_that_never_left_is_published_again(tmp_path: Path) -> None:
-    remote = Lossy(str(tmp_path / "there"), lambda number: number == 1, arrives=False)
+    remote = Lossy(tmp_path / "there", lambda number: number == 1, arrives=False)
     with store_of(remote, tmp_path / "marks").open(TARGET, "apply", 0) as session:
         ran(session, "a")
     assert versions(tmp_path / "there") == 2
@@ -118,19 +118,19 @@ def test_where_nobody_can_tell_whether_a_publish_arrived_nothing_is_sent(tmp_pat
                 raise Unreachable("no answer")
             return super().fetch()
 
-    remote = Blind(str(tmp_path / "there"), lambda number: True, arrives=True)
+    remote = Blind(tmp_path / "there", lambda number: True, arrives=True)
     with pytest.raises(Unpublished) as broken, store_of(remote, tmp_path / "marks").open(TARGET, "apply", 0) as session:
         intended(session, "a")
     assert (broken.value.is_unsent, broken.value.doubtful) == (True, frozenset())
     # It had arrived: the next command finds a call that may have been sent.
-    state = store_of(DirectoryRemote(str(tmp_path / "there")), tmp_path / "other").read(TARGET)
+    state = store_of(DirectoryRemote(tmp_path / "there"), tmp_path / "other").read(TARGET)
     assert state is not None
     assert state.jobs["a"].doubt is not None
 
 
 def test_a_command_knows_its_own_publish_of_which_it_had_no_word(tmp_path: Path) -> None:
     """It was not a call that waited for that publish, so the command goes on, and publishes again later."""
-    remote = Lossy(str(tmp_path / "there"), lambda number: number <= 1 + len(publisher.TRY_AGAIN_AFTER_S), arrives=True)
+    remote = Lossy(tmp_path / "there", lambda number: number <= 1 + len(publisher.TRY_AGAIN_AFTER_S), arrives=True)
     disk = ReplicaDisk(remote, None, "jobs.state.json")
     publishing = RemotePublisher(
         remote,
@@ -156,7 +156,7 @@ def test_a_command_knows_its_own_publish_of_which_it_had_no_word(tmp_path: Path)
 
 
 def test_who_comes_second_sends_nothing_and_is_told_who_was_first(tmp_path: Path) -> None:
-    one, two = (store_of(DirectoryRemote(str(tmp_path / "there")), tmp_path / name) for name in ("one", "two"))
+    one, two = (store_of(DirectoryRemote(tmp_path / "there"), tmp_path / name) for name in ("one", "two"))
     said = r"someone else changed directory .* \(ada@one: apply\)"
     with pytest.raises(Overtaken, match=said), two.open(TARGET, "apply", 0) as session:
         with one.open(TARGET, "apply", 0) as first:
@@ -168,7 +168,7 @@ def test_who_comes_second_sends_nothing_and_is_told_who_was_first(tmp_path: Path
 
 
 def test_a_version_of_others_that_leaves_the_state_alone_is_followed(tmp_path: Path) -> None:
-    remote = DirectoryRemote(str(tmp_path / "there"))
+    remote = DirectoryRemote(tmp_path / "there")
     with store_of(remote, tmp_path / "marks").open(TARGET, "apply", 0) as session:
         remote.publish(remote.version(), Leave(), Note("bob", "look", "now"))
         ran(session, "a")
@@ -180,20 +180,20 @@ def test_a_place_without_a_fence_is_refused_before_the_first_write(tmp_path: Pat
         def probe(self) -> None:
             raise NotFenced("it ignores conditions")
 
-    store = store_of(Open(str(tmp_path / "there")), tmp_path / "marks")
+    store = store_of(Open(tmp_path / "there"), tmp_path / "marks")
     with pytest.raises(NotFenced), store.open(TARGET, "apply", 0):
         pass
     assert versions(tmp_path / "there") == 0
 
 
 def test_a_place_that_was_put_back_is_refused_until_it_is_accepted(tmp_path: Path) -> None:
-    store = store_of(DirectoryRemote(str(tmp_path / "there")), tmp_path / "marks")
+    store = store_of(DirectoryRemote(tmp_path / "there"), tmp_path / "marks")
     for name in "ab":
         with store.open(TARGET, "apply", 0) as session:
             ran(session, name)
     newest = sorted((tmp_path / "there").glob("*.json"))[-1]
     newest.unlink()
-    with pytest.raises(Exception, match="was rewritten: it does not hold version 4-"):
+    with pytest.raises(Exception, match="was rewritten: it does not hold revision 4-"):
         store.read(TARGET)
     _, remarks = store.accept(TARGET, 0)
     assert "was rewritten" in remarks[0]
@@ -218,11 +218,11 @@ class DirectoryTeam(Team):
     @property
     def _site(self) -> str:
         site = self.folder / "site"
-        return os.pathsep.join([str(site), str(Path(directory_home.__file__).parent)])
+        return directory_home.path_with(str(site))
 
     @property
     def files(self) -> Mapping[str, bytes]:
-        snapshot = DirectoryRemote(str(self.there)).fetch()
+        snapshot = DirectoryRemote(self.there).fetch()
         assert snapshot is not None
         content = snapshot.content
         names = {"jobs.state.json": content.state, ".journal": content.journal, ".lock": content.holder}
@@ -231,7 +231,7 @@ class DirectoryTeam(Team):
 
     @property
     def intents(self) -> set[tuple[str, str]]:
-        snapshot = DirectoryRemote(str(self.there)).fetch()
+        snapshot = DirectoryRemote(self.there).fetch()
         found: dict[str, tuple[str, str]] = {}
         if snapshot is not None and snapshot.content.journal is not None:
             for entry in decode(snapshot.content.journal, "there"):
@@ -263,7 +263,7 @@ def test_a_plugin_of_another_package_keeps_a_state_and_looks_back(tmp_path: Path
         assert other.run("state", "show", "a", "--at", "2", "--format", "json").json["config"] == {"jobTimeout": 5}
         assert other.run("state", "show", "a", "--at", "1", "--format", "json").json["inDoubt"]["verb"] == "run"
         missing = other.run("state", "show", "a", "--at", "99")
-        assert (missing.code, "has no version 99" in missing.err) == (1, True)
+        assert (missing.code, "has no revision 99" in missing.err) == (1, True)
         assert team.executions() == [("run", "a"), ("abort", "a"), ("run", "b")]
 
 

@@ -157,7 +157,7 @@ class Watched(DirectoryRemote):
     """A remote whose lease changes with each look, until the leases are used up."""
 
     def __init__(self, folder: Path, *leases: bytes | None) -> None:
-        super().__init__(str(folder))
+        super().__init__(folder)
         self._leases = list(leases)
         self._next()
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import directory_home
-from directory_home import DirectoryPlugin
 from reconciler.model.errors import ReconcilerError
 from reconciler.state.backends.file import FilePlugin
 from reconciler.state.backends.git import GitPlugin
 from reconciler.state.registry import UnknownPlace, is_path, plugin_of
+from reconciler_scripts.directory import DirectoryPlugin
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,6 @@ def test_a_plugin_that_can_not_be_loaded_is_named() -> None:
 @pytest.mark.parametrize(("url", "looks"), [("jobs.state.json", False), ("git+origin", False), ("dir://x", True)])
 def test_packages_are_looked_through_only_for_an_unknown_scheme(tmp_path: Path, url: str, looks: bool) -> None:
     program = "import sys; from reconciler.state.registry import plugin_of; plugin_of(sys.argv[1]); print(*sys.modules)"
-    path = os.pathsep.join([str(tmp_path), os.path.dirname(directory_home.__file__)])
-    env = {**os.environ, "PYTHONPATH": path}
+    env = {**os.environ, "PYTHONPATH": directory_home.path_with(str(tmp_path))}
     done = subprocess.run([sys.executable, "-c", program, url], env=env, capture_output=True, text=True, check=True)
     assert ("importlib.metadata" in done.stdout.split()) is looks
