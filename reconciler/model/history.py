@@ -5,8 +5,9 @@ from typing import NamedTuple
 OBSERVED = "observed: "
 """The start of the reason of an entry that settles a call in doubt by an observation."""
 
-NOTE, ACCEPT = "note", "accept"
-"""The verbs of entries without a call: the start of a run was recorded, or a state was accepted as it is."""
+NOTE, ACCEPT, ENDED = "note", "accept", "ended"
+"""The verbs of entries without a call: the start of a run was recorded, a state was accepted as it is, or a run ended.
+"""
 
 APPLIED, NOT_APPLIED = "applied", "not-applied"
 """The outcomes of an entry that settles a call in doubt."""
@@ -48,7 +49,9 @@ class HistoryEntry(NamedTuple):
     `at` is the time at which the call was sent or the record changed, as RFC 3339 in UTC. `who`, `commit`, `plan`,
     `command` and `allowed` are as in `Origin`. `outcome`, `status`, `request_id`, `seconds` and `reason` are as in
     `Details`. `job` is the name of the job at that time, and `id` is its engine job id. `op` identifies the call or the
-    change. `serial` and `lineage` are those of the first state that holds the change.
+    change. `serial` and `lineage` are those of the first state that holds the change. `run` is the number of the run
+    that the entry is about; 0 if that run has no number. `end` says how the run ended: complete, failed or aborted; it
+    is "" for every verb but `ENDED`.
     """
 
     at: str
@@ -69,6 +72,8 @@ class HistoryEntry(NamedTuple):
     seconds: float | None = None
     lineage: str = ""
     serial: int = 0
+    run: int = 0
+    end: str = ""
 
     @property
     def settles(self) -> bool:

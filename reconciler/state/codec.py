@@ -262,6 +262,11 @@ def count_from_json(value: object) -> int:
     return count
 
 
+def counts_from_json(document: Mapping[str, Any]) -> dict[str, int]:
+    """The values of an object, all of which are counts. Raises the errors of `count_from_json`."""
+    return {name: count_from_json(value) for name, value in document.items()}
+
+
 def texts_from_json(document: Mapping[str, Any]) -> dict[str, str]:
     """The values of an object, all of which are texts. Raises `TypeError` where one is not."""
     return {name: text_from_json(value) for name, value in document.items()}
@@ -346,7 +351,7 @@ def _parse(content: bytes, where: str, pairs: Callable[[list[tuple[str, Any]]], 
 
 def _state_from_json(document: Mapping[str, Any]) -> State:
     jobs = {name: record_from_json(record) for name, record in document["jobs"].items()}
-    last = {job_id: count_from_json(run) for job_id, run in document["last"].items()}
+    last = counts_from_json(document["last"])
     for record in jobs.values():
         count_run(last, record)
     return State(

@@ -116,9 +116,7 @@ class FileStore:
             if loaded is not None:
                 self._drop_held("state accept", loaded)
                 return loaded.state, []
-            salvaged, remarks = salvage(
-                self._disk, self._path, target, self._context.new_lineage(), has_moved=has_moved
-            )
+            salvaged, remarks = salvage(self._disk, self._path, self._fresh(target), has_moved=has_moved)
             kept = self._kept.found(salvaged.state.lineage)
             for journal in kept:
                 salvaged = journal.merged_into(salvaged, self._path, remarks)
@@ -126,7 +124,7 @@ class FileStore:
             state = salvaged.state
             codec.refuse_ambiguous(state.jobs, f"{self._path}, with the journal beside it,")
             serial = max(state.serial, self._marks.serial_of(state.lineage)) + 1
-            accepted = State(state.lineage, serial, target, state.jobs)
+            accepted = state._replace(serial=serial, target=target)
             self._take(_Taken("state accept", accepted, salvaged.unwritten, remarks, was_sound=False), refuse_displaced)
             with self._wording("state accept"):
                 for journal in kept:
@@ -274,7 +272,12 @@ class FileStore:
             yield folder
 
     def _fresh(self, target: Target) -> State:
-        return State(self._context.new_lineage(), 0, target, {})
+        """An empty state. The history of a state that was lost tells how often its jobs ran."""
+        content = b""
+        with suppress(StateError):  # nothing is recorded as long as the history can't be read
+            content = self._disk.read(history.history_path(self._path)) or b""
+        counts = history.run_counts(one.entry for one in history.read(content)[0])
+        return State(self._context.new_lineage(), 0, target, {}, counts)
 
 
 def refuse_shared_history(path: str, read: Callable[[str], bytes | None]) -> None:
@@ -297,7 +300,7 @@ def refuse_shared_history(path: str, read: Callable[[str], bytes | None]) -> Non
 def _is_newer(state: State, recorded: State | None, where: str) -> bool:
     """Whether a state may take the place of the recorded one. False means that both are the same.
 
-    Raises `Refused` if the state is not newer, is of another lineage, or lacks a call in doubt.
+    Raises `Refused` if the state is not newer, is of another lineage, lacks a call in doubt, or counts fewer runs.
     """
     if recorded is None or state == recorded:
         return recorded is None
@@ -314,6 +317,13 @@ def _is_newer(state: State, recorded: State | None, where: str) -> bool:
             raise Refused(
                 f"{where} has a call in doubt of {name}, which the state to push lacks",
                 f"settle it first: {command('apply')}, or {settling(name)}",
+            )
+    for job_id, run in recorded.last.items():
+        if state.last.get(job_id, 0) < run:
+            raise Refused(
+                f"{where} has counted {run} runs of the engine job {job_id}, and the state to push counts "
+                f"{state.last.get(job_id, 0)}, so that a run id would come twice",
+                look,
             )
     return True
 

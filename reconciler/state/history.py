@@ -13,13 +13,13 @@ hold older lines. This takes about as long as `git add` takes for the file.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reconciler.host.disk import Disk, replace
 from reconciler.model.digests import checksum
 from reconciler.model.errors import StateError
-from reconciler.model.history import ACCEPT, NOTE, Details, HistoryEntry, Origin
+from reconciler.model.history import ACCEPT, NOT_APPLIED, NOTE, Details, HistoryEntry, Origin
 from reconciler.model.jobs import State
 from reconciler.state.journal import Entry
 
@@ -89,6 +89,18 @@ class StoredHistory(NamedTuple):
 def history_path(state_path: str) -> str:
     """The path of the history of a state file: jobs.state.json -> jobs.history.jsonl."""
     return f"{state_path.removesuffix('.state.json')}.history.jsonl"
+
+
+def run_counts(entries: Iterable[HistoryEntry]) -> dict[str, int]:
+    """The number of the last run of each job, by its engine job id, as far as a history tells.
+
+    Calls that were not carried out do not count. A new state starts with these counts, so that no run id comes twice.
+    """
+    last: dict[str, int] = {}
+    for entry in entries:
+        if entry.run > last.get(entry.id, 0) and entry.outcome not in ("failed", NOT_APPLIED):
+            last[entry.id] = entry.run
+    return last
 
 
 def append(disk: Disk, path: str, mode: int, lines: Sequence[HistoryLine], *, again: bool = False) -> None:
@@ -173,7 +185,11 @@ def entry_of(document: object) -> HistoryEntry | None:
         value = document.get(name, "")
         return value if isinstance(value, str) else ""
 
-    status, seconds, serial = document.get("status"), document.get("seconds"), document.get("serial")
+    def number(name: str) -> int:
+        value = document.get(name)
+        return value if type(value) is int else 0
+
+    status, seconds = document.get("status"), document.get("seconds")
     if not (text("at") and text("verb") and text("outcome") and text("op")):
         return None
     return HistoryEntry(
@@ -194,7 +210,9 @@ def entry_of(document: object) -> HistoryEntry | None:
         answer=text("answer"),
         seconds=seconds if type(seconds) is float and 0 <= seconds < float("inf") else None,
         lineage=text("lineage"),
-        serial=serial if type(serial) is int else 0,
+        serial=number("serial"),
+        run=number("run"),
+        end=text("end"),
     )
 
 
@@ -276,7 +294,8 @@ def call_line(intent: Entry, result: Entry | None) -> HistoryLine:
         if result is None
         else {"outcome": "unknown", "answer": result["answer"]} | _own(result, "details")
     )
-    return _line(intent, {"op": doubt["op"], "verb": doubt["verb"], "at": doubt["sentAt"], **end})
+    about = {"op": doubt["op"], "verb": doubt["verb"], "at": doubt["sentAt"], "run": doubt.get("run", 0)}
+    return _line(intent, {**about, **end})
 
 
 def settled_line(result: Entry) -> HistoryLine:
@@ -340,8 +359,9 @@ def stamped(lines: Sequence[HistoryLine], lineage: str, serial: int) -> list[His
 
 
 def _line(entry: Entry, own: Mapping[str, Any]) -> HistoryLine:
-    common = {name: entry[name] for name in ("job", "id", "at", "reason") if name in entry}
-    return _without_empty({**common, **_own(entry, "by"), **own})
+    common = {name: entry[name] for name in ("job", "id", "at", "reason", "run") if name in entry}
+    line = _without_empty({**common, **_own(entry, "by"), **own})
+    return line if line.get("run", 1) else {name: value for name, value in line.items() if name != "run"}
 
 
 def _own(entry: Entry, name: str) -> dict[str, Any]:

@@ -51,19 +51,17 @@ def load(disk: Disk, path: str, target: Target | None) -> LoadedState | None:
         return loaded._replace(unwritten=(*before, *loaded.unwritten), stamp=stamp)
 
 
-def salvage(
-    disk: Disk, path: str, target: Target, lineage: str, *, has_moved: bool = False
-) -> tuple[LoadedState, list[str]]:
+def salvage(disk: Disk, path: str, empty: State, *, has_moved: bool = False) -> tuple[LoadedState, list[str]]:
     """Read whatever can be read of a state file and its journal. Returns the state, and remarks on what is wrong.
 
     Digests are not checked. Entries of the journal are replayed over the file, except those that the file holds. A
-    journal that started from another file is merged (`replay.merged`). `lineage` is for a new state, where no file is
-    there. Raises `StateError` where the file is not a state, and `OtherTarget` where the state is for another target
-    and `has_moved` is False.
+    journal that started from another file is merged (`replay.merged`). `empty` is a new state of the target, for the
+    case that no file is there. Raises `StateError` where the file is not a state, and `OtherTarget` where the state is
+    for another target and `has_moved` is False.
     """
     remarks: list[str] = []
     content = disk.read(path)
-    empty = State(lineage, 0, target, {})
+    target = empty.target
     base = _salvaged_state(content, path, empty, remarks)
     entries = _salvaged_entries(disk.read(journal_path(path)), path, remarks)
     with only_known_shapes(path):
@@ -116,6 +114,7 @@ def _state_before(header: Entry, empty: State) -> State:
     return empty._replace(
         lineage=codec.text_from_json(header.get("lineage", empty.lineage)),
         target=Target(engine, endpoint) if engine else empty.target,
+        last=codec.counts_from_json(header.get("last", empty.last)),
     )
 
 

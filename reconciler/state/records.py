@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from reconciler.model.jobs import Record
+from reconciler.model.jobs import Record, State
 from reconciler.state import codec, history
 from reconciler.state.journal import Entry
 from reconciler.state.replay import in_doubt, renamed, set_record
@@ -23,10 +23,12 @@ class Records:
     goes to the journal and then to this object.
     """
 
-    def __init__(self, jobs: Mapping[str, Record], *, is_changed: bool) -> None:
-        """`is_changed` says whether `jobs` differ from the state file that is in place."""
-        self._jobs = dict(jobs)
-        self._in_file = jobs
+    def __init__(self, start: State, *, is_changed: bool) -> None:
+        """`start` holds the records, and `is_changed` says whether it differs from the state file that is in place."""
+        self._jobs = dict(start.jobs)
+        self._last = dict(start.last)
+        self._identity = dict(start.identity)
+        self._in_file = start.jobs
         self._calls: dict[str, Call] = {}
         self._lines: list[history.HistoryLine] = []
         self.is_changed = is_changed
@@ -37,6 +39,23 @@ class Records:
         """A copy of all records, by the name of the job."""
         return dict(self._jobs)
 
+    def state(self, base: State) -> State:
+        """A copy of all that is known, with the lineage, the serial and the target of `base`."""
+        return base._replace(jobs=dict(self._jobs), last=dict(self._last), identity=dict(self._identity))
+
+    def last_of(self, job_id: str) -> int:
+        """The number of the last run of an engine job, 0 if the job was never run."""
+        return self._last.get(job_id, 0)
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """A copy of the named parts that tell the service of the target from another one."""
+        return dict(self._identity)
+
+    def identify(self, identity: Mapping[str, str]) -> None:
+        """Replace the named parts that tell the service from another one."""
+        self._identity, self.is_changed = dict(identity), True
+
     def get(self, name: str) -> Record | None:
         """The record of one job, or None."""
         return self._jobs.get(name)
@@ -45,7 +64,7 @@ class Records:
         """Set the record of a job; None removes the record."""
         if self._jobs.get(name) != record:
             self.is_changed = True
-        set_record(self._jobs, name, record)
+        set_record(self._jobs, self._last, name, record)
 
     def rename(self, moves: Mapping[str, str]) -> None:
         """Give records new names, all in one step. Raises `ValueError` as `renamed` does."""

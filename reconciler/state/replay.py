@@ -64,7 +64,7 @@ def merged(theirs: State, entries: Sequence[Entry], remarks: list[str]) -> Loade
     base = _merge_base(entries)
     start = dict(theirs.jobs)
     for name, record in (base or {}).items():
-        set_record(start, name, record)
+        set_record(start, {}, name, record)
     ours = replayed(theirs._replace(jobs=start), "", entries, moved=moved_aside)
     touched = base or {name: start.get(name) for name in {*ours.state.jobs, *start}}
     settled = {entry["op"] for entry in entries if entry["type"] == "result"}
@@ -77,7 +77,7 @@ def merged(theirs: State, entries: Sequence[Entry], remarks: list[str]) -> Loade
         key = name if our is None else _key_of(our, name, theirs.jobs, key_of_id)
         their = theirs.jobs.get(key)
         if their is None or (their == before and base is not None):
-            set_record(jobs, key, our)
+            set_record(jobs, {}, key, our)
         elif our is not None and (base is None or (their.doubt is not None and their.doubt.op in settled)):
             jobs[key] = _with_both_tokens(our, their)
         elif our is not None:
@@ -132,7 +132,8 @@ def match_journal(
         )
     if base is None and not header["digest"]:
         lineage, engine, endpoint = (codec.text_from_json(header[name]) for name in ("lineage", "engine", "endpoint"))
-        return State(lineage, codec.integer_from_json(header["serial"]), Target(engine, endpoint), {}), [], rest
+        serial, target = codec.integer_from_json(header["serial"]), Target(engine, endpoint)
+        return State(lineage, serial, target, {}, codec.counts_from_json(header["last"])), [], rest
     if base is not None and header["lineage"] == base.lineage:
         held = held_count(rest, digest)
         if held:
@@ -161,8 +162,12 @@ def lacking(entries: Sequence[Entry], digest: str) -> list[Entry]:
 
 
 def header_of(state: State, digest: str) -> dict[str, object]:
-    """The header of a journal that starts from this state, whose file has this digest."""
-    return {
+    """The header of a journal that starts from this state, whose file has this digest; "" if there is no file.
+
+    Without a file, the header holds the run counts that a new state starts with.
+    """
+    counts = {} if digest else {"last": dict(state.last)}
+    return counts | {
         "type": "header",
         "format": _FORMAT_VERSION,
         "lineage": state.lineage,
@@ -193,24 +198,27 @@ def replayed(
 
     `moved` renames records for a "moves" entry, `renamed` by default. Raises the errors of `codec.record_from_json`.
     """
-    jobs = dict(base.jobs)
+    jobs, last, identity = dict(base.jobs), dict(base.last), base.identity
     for entry in entries or ():
         if entry["type"] in ("result", "record"):
             record = entry["record"]
-            set_record(jobs, entry["job"], None if record is None else codec.record_from_json(record))
+            set_record(jobs, last, entry["job"], None if record is None else codec.record_from_json(record))
         elif entry["type"] == "records":
-            jobs |= {name: codec.record_from_json(record) for name, record in entry["records"].items()}
+            for name, record in entry["records"].items():
+                set_record(jobs, last, name, codec.record_from_json(record))
         elif entry["type"] == "moves":
             jobs = (moved or renamed)(jobs, entry["moves"])
+        elif entry["type"] == "identity":
+            identity = codec.texts_from_json(entry["identity"])
     unanswered = open_intents(entries or ())
     for entry in unanswered:
         jobs[entry["job"]] = in_doubt(jobs.get(entry["job"]), entry)
     if entries:
         for name in jobs:
             codec.text_from_json(name)
-    changed = jobs != base.jobs
+    changed = (jobs, last, identity) != (base.jobs, base.last, base.identity)
     kept = None if entries is None else tuple(entries)
-    state = base._replace(jobs=jobs, serial=base.serial + changed)
+    state = base._replace(jobs=jobs, last=last, identity=identity, serial=base.serial + changed)
     unwritten = history.stamped(history.history_lines(entries or (), ended=True), state.lineage, state.serial)
     in_flight = frozenset(entry["job"] for entry in unanswered)
     return LoadedState(state, digest, kept, changed, tuple(unwritten), in_flight=in_flight)
@@ -259,12 +267,13 @@ def moved_aside(jobs: Mapping[str, Record], moves: Mapping[str, str]) -> dict[st
     return kept | {moves[name]: jobs[name] for name in moves if name in jobs}
 
 
-def set_record(jobs: dict[str, Record], name: str, record: Record | None) -> None:
-    """Set the record of a job, or remove it where `record` is None."""
+def set_record(jobs: dict[str, Record], last: dict[str, int], name: str, record: Record | None) -> None:
+    """Set the record of a job, or remove it where `record` is None. `last` are the run counts, as in `State`."""
     if record is None:
         jobs.pop(name, None)
     else:
         jobs[name] = record
+        codec.count_run(last, record)
 
 
 def record_fields(name: str, record: Record | None) -> dict[str, object]:

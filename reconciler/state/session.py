@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from reconciler.model.history import Details, Origin
+from reconciler.model.history import ENDED, Details, Origin
 from reconciler.model.jobs import Doubt, Record, State, title
 from reconciler.state import codec, history
 from reconciler.state.gate import Gate, LocalGate
@@ -109,9 +109,23 @@ class Session:
         """The length of the journal in bytes, including records that still wait for a flush; 0 without a journal."""
         return self._writer.journal_bytes
 
+    @property
+    def lineage(self) -> str:
+        """The lineage of the state."""
+        return self._writer.lineage
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """The recorded identity of the service, as in `State`."""
+        return self._records.identity
+
     def record_of(self, name: str) -> Record | None:
         """The record of one job now, or None."""
         return self._records.get(name)
+
+    def last_of(self, job_id: str) -> int:
+        """The number of the last run of an engine job now, 0 if the job was never run."""
+        return self._records.last_of(job_id)
 
     def threads(self, parallelism: int) -> int:
         """How many actions should be under way at once, so that `parallelism` of their calls are."""
@@ -192,8 +206,9 @@ class Session:
         call = self._records.call(op)
         if call is None:
             before = self._records.get(name)
-            verb = before.doubt.verb if before is not None and before.doubt is not None else None
-            entry |= {**self._signature.fields(before or record), "verb": verb or "call", "op": op}
+            doubt = before.doubt if before is not None else None
+            about = {"verb": doubt.verb, "run": doubt.run} if doubt is not None else {"verb": "call"}
+            entry |= {**self._signature.fields(before or record), **about, "op": op}
         # The result of a call of this session is recorded whatever happened to the files.
         with self._writer.changing(is_result=call is not None) as journal:
             journal.append(encode_entry(entry), reserve_bytes=-call.room_bytes if call else 0)
@@ -216,6 +231,7 @@ class Session:
             **self._signature.fields(record or before),
             "type": "record",
             "verb": verb or ("forget" if record is None else "adopt"),
+            "run": record.run if record is not None else 0,
             "details": history.details_to_json(details or Details()),
         }
         with self._writer.changing() as journal:
@@ -229,12 +245,13 @@ class Session:
         if not records:
             return
         details = {"outcome": "succeeded", "reason": reason}
+        lines = {name: {"id": record.id, "run": record.run, **details} for name, record in records.items()}
         entry = {
             **self._signature.fields(None),
             "type": "records",
             "records": {name: codec.record_to_json(record) for name, record in records.items()},
             "verb": verb,
-            "lines": {name: {"id": record.id, **details} for name, record in records.items()},
+            "lines": lines,
         }
         with self._writer.changing() as journal:
             journal.append(encode_entry(entry))
@@ -242,6 +259,42 @@ class Session:
                 self._records.put(name, record)
             self._records.add_lines(history.batch_lines(entry))
         self._writer.checkpoint_if_long()
+
+    def note_ends(self, records: Mapping[str, Record]) -> None:
+        """Record how runs ended and when they were last seen active, all in one step.
+
+        The history gets a line for each run whose end is new.
+        """
+        changed = {name: record for name, record in records.items() if self._records.get(name) != record}
+        if not changed:
+            return
+        ended = {
+            name: {"id": record.id, "outcome": "succeeded", "run": record.run, "end": record.end.value}
+            for name, record in changed.items()
+            for before in [self._records.get(name)]
+            if record.end is not None and (before is None or before.end is not record.end)
+        }
+        entry = {
+            **self._signature.fields(None),
+            "type": "records",
+            "records": {name: codec.record_to_json(record) for name, record in changed.items()},
+            "verb": ENDED,
+            "lines": ended,
+        }
+        with self._writer.changing() as journal:
+            journal.append(encode_entry(entry))
+            for name, record in changed.items():
+                self._records.put(name, record)
+            self._records.add_lines(history.batch_lines(entry))
+        self._writer.checkpoint_if_long()
+
+    def identify(self, identity: Mapping[str, str]) -> None:
+        """Record the identity of the service, in place of the recorded one."""
+        if dict(identity) == self._records.identity:
+            return
+        with self._writer.changing() as journal:
+            journal.append(encode_entry({"type": "identity", "identity": dict(identity)}))
+            self._records.identify(identity)
 
     def move(self, moves: Mapping[str, str]) -> None:
         """Give records new names, all in one step. `moves` maps each old name to the new one.

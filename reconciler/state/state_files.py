@@ -1,10 +1,10 @@
 """The files of one state as a session writes them: the state file, the journal beside it, and the history."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from reconciler.host.disk import Disk, replace
 from reconciler.model.errors import StateError
-from reconciler.model.jobs import Record, State
+from reconciler.model.jobs import State
 from reconciler.state import codec, history
 from reconciler.state.failure import Failure
 from reconciler.state.journal import Entry, Journal, JournalBroken, encode_entry, journal_path
@@ -37,7 +37,7 @@ class StateFiles:
         self._mode = disk.mode(path) or 0o600
         self._digest = loaded.digest if loaded else ""
         start = loaded.state if loaded else fresh()
-        self._empty = start._replace(jobs={}, serial=loaded.serial_in_place if loaded else start.serial)
+        self._empty = start._replace(serial=loaded.serial_in_place if loaded else start.serial, jobs={})
         self.start = start
         """The state that the session starts with, the records of a journal that was found included."""
         self.written_bytes = 0
@@ -48,9 +48,10 @@ class StateFiles:
         """The path of the journal."""
         return journal_path(self.path)
 
-    def state(self, jobs: Mapping[str, Record]) -> State:
-        """The state with these records, at the serial of the file that is in place."""
-        return self._empty._replace(jobs=jobs)
+    @property
+    def base(self) -> State:
+        """The lineage and the target of the state, at the serial of the file that is in place. There are no records."""
+        return self._empty
 
     def new_journal(
         self, entries: Iterable[Entry], *, reserve_bytes: int = 0, before_rename: Callable[[], None] = lambda: None
@@ -83,16 +84,17 @@ class StateFiles:
     def write_state(
         self,
         journal: Journal,
-        jobs: Mapping[str, Record],
+        state: State,
         before_rename: Callable[[], None],
         in_place: Callable[[str], None],
     ) -> None:
         """Replace the state file, after a checkpoint record in the journal that names the new file.
 
-        `before_rename` is as in `replace`. `in_place` is called with the digest of the new file as soon as that is in
-        place. Raises `OSError`, `JournalBroken`, and what `before_rename` raises.
+        The serial of the `state` is the one in place, and rises by one. `before_rename` is as in `replace`. `in_place`
+        is called with the digest of the new file as soon as that is in place. Raises `OSError`, `JournalBroken`, and
+        what `before_rename` raises.
         """
-        state = State(self._empty.lineage, self._empty.serial + 1, self._empty.target, jobs)
+        state = state._replace(serial=state.serial + 1)
         content = codec.encode(state)
         digest = codec.stated_digest(content)
         journal.append(encode_entry(checkpoint_entry(state.serial, digest)))

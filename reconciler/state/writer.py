@@ -50,7 +50,7 @@ class Writer:
         self._identity = FileIdentity(
             disk, path, is_locked, loaded.digest if loaded else "", loaded.stamp if loaded else None
         )
-        self.records = Records(self._files.start.jobs, is_changed=bool(loaded and loaded.changed))
+        self.records = Records(self._files.start, is_changed=bool(loaded and loaded.changed))
         self._journal: Journal | None = None
         self._turn = threading.Lock()
         self._moved = threading.Condition(self._turn)
@@ -77,7 +77,12 @@ class Writer:
     def state(self) -> State:
         """A copy of what is recorded, at the serial of the state file that is in place."""
         with self._turn:
-            return self._files.state(self.records.jobs)
+            return self.records.state(self._files.base)
+
+    @property
+    def lineage(self) -> str:
+        """The lineage of the state."""
+        return self._files.start.lineage
 
     @property
     def journal_bytes(self) -> int:
@@ -225,7 +230,8 @@ class Writer:
         self._journal.check()
         self._check_files()
         if self.records.is_changed:
-            self._files.write_state(self._journal, self.records.jobs, self._check_files, self._wrote_state)
+            state = self.records.state(self._files.base)
+            self._files.write_state(self._journal, state, self._check_files, self._wrote_state)
         self._files.append_history(self._files.stamped(self.records.lines))
         self.records.wrote_lines()
         self._cut(self._journal)

@@ -251,4 +251,6 @@ def _entry(entry: HistoryEntry) -> dict[str, Any]:
         "op": entry.op,
         "lineage": entry.lineage,
         "serial": entry.serial,
+        "run": entry.run,
+        "end": entry.end,
     }

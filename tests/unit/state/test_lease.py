@@ -196,7 +196,7 @@ def test_a_lease_that_is_renewed_is_not_taken_over(tmp_path: Path) -> None:
 
 def test_calls_in_flight_are_read_while_other_threads_add_more() -> None:
     """The publishing thread does so. An error there would leave every other thread waiting."""
-    records = Records({}, is_changed=False)
+    records = Records(State("lineage", 0, TARGET, {}), is_changed=False)
     ended = threading.Event()
 
     def work(number: int) -> None:

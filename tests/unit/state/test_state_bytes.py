@@ -275,8 +275,8 @@ def test_a_merge_by_hand_that_is_good_json_is_refused_until_it_is_accepted(tmp_p
     ours = clone.content.decode()
     clone.git("checkout", "-q", "theirs")
     theirs = clone.content.decode()
-    block = theirs[theirs.index('    "z": {') : theirs.index('  },\n  "lineage"')]
-    merged = ours.replace('    }\n  },\n  "lineage"', "    },\n" + block + '  },\n  "lineage"')
+    block = theirs[theirs.index('    "z": {') : theirs.index('  },\n  "last"')]
+    merged = ours.replace('    }\n  },\n  "last"', "    },\n" + block + '  },\n  "last"')
     (clone.folder / "jobs.state.json").write_text(merged)
     with pytest.raises(StateError, match="edited or merged by hand"):
         clone.store("fresh").read(TARGET)
