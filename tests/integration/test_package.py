@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 import reconciler
 from checkout import ROOT
+from wheels import build
 
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 NAME = "job-reconciler"
@@ -41,14 +42,6 @@ def shipped() -> dict[str, bytes]:
     return {str(path.relative_to(ROOT)): path.read_bytes() for path in modules} | {
         f"reconciler/{path.relative_to(ROOT)}": path.read_bytes() for path in schemas
     }
-
-
-def build(source: Path, kind: str, folder: Path) -> Path:
-    """Build a "wheel" or an "sdist" of the source tree and return the one file made."""
-    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)]
-    subprocess.run(command, cwd=source, check=True, capture_output=True)
-    (made,) = folder.iterdir()
-    return made
 
 
 def test_the_installed_package_is_what_is_tested() -> None:

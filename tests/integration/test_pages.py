@@ -9,7 +9,7 @@ import click
 import pytest
 
 from checkout import CAMPAIGNS, ROOT
-from pages import DOCS, FOLLOWED, Block, a_reader, blocks, is_shown, untrue
+from pages import DOCS, FOLLOWED, PLUGIN_PAGE, Block, a_reader, blocks, excerpts, is_shown, part_of, untrue
 from project import Project
 from reconciler.cli import cli
 from reconciler.engines.http.exchange import Stage
@@ -17,10 +17,11 @@ from reconciler.model.jobs import Status, Verb
 from reconciler.model.plan import ActionKind
 from reconciler.rules.table import TABLE, Asked, Cell
 from reconciler.views.formats import names_for
+from wheels import EXAMPLE
 
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-NOT_FOLLOWED = {("README.md", "Two commands"), ("README.md", "Install")}
-"""The sections whose commands are not run here: they build the project, and run these tests."""
+NOT_FOLLOWED = {("README.md", "Two commands"), ("README.md", "Install"), (PLUGIN_PAGE, "What you need")}
+"""The sections whose commands are not run here: they install packages, build the project, and run these tests."""
 
 
 def name_of(page: Path) -> str:
@@ -44,7 +45,7 @@ def anchors(page: Path) -> set[str]:
 def test_what_a_page_shows_is_what_is_printed(page: str, tmp_path: Path) -> None:
     found = blocks((ROOT / page).read_text(encoding="utf-8"), FOLLOWED[page])
     assert found
-    with a_reader(tmp_path) as reader:
+    with a_reader(tmp_path, page) as reader:
         wrong = [
             f"{page}:{block.line}: prints something else than is shown:\n{block.commands}\n--\n{printed}"
             for block, printed in untrue(page, reader, found)
@@ -111,9 +112,25 @@ four
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_each_piece_of_code_on_a_page_is_a_part_of_the_example(page: Path) -> None:
+    wrong = [fence.text_above for fence, part in excerpts(page.read_text(encoding="utf-8")) if fence.body != part]
+    assert not wrong, f"{name_of(page)}: {wrong}: make pages"
+
+
+def test_a_part_of_a_file_is_found_by_its_name() -> None:
+    source = "X: int = 1\n\n\nclass A:\n    y = 2\n\n    @property\n    def z(self) -> int:\n        return 3\n"
+    assert part_of(source, "a.py", "X") == "X: int = 1"
+    assert part_of(source, "a.py", "A.z") == "@property\ndef z(self) -> int:\n    return 3"
+    assert part_of(source, "a.py", "") == source.rstrip("\n")
+    assert part_of("[a]\nb = 1\n\n[c]\nd = 2\n", "a.toml", "[c]") == "[c]\nd = 2"
+    with pytest.raises(StopIteration):
+        part_of(source, "a.py", "A.w")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_command_of_a_page_is_followed_and_can_be_pasted(page: Path) -> None:
     for section, language, text in fenced(page):
-        assert language in {"sh", "text", "yaml"}, f"{name_of(page)}: a block of {language!r}"
+        assert language in {"sh", "text", "yaml", "python", "toml"}, f"{name_of(page)}: a block of {language!r}"
         if language == "sh":
             assert not re.search(r"^[$>] ", text, re.MULTILINE), f"{name_of(page)}: a prompt can't be pasted: {text}"
             sections = FOLLOWED.get(name_of(page))
@@ -211,7 +228,7 @@ def test_every_file_that_the_map_of_the_code_names_exists() -> None:
 def test_every_test_and_harness_that_a_page_names_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"\btest_\w+\.py", text):
-        assert list((ROOT / "tests").rglob(name)), f"{name_of(page)}: {name}"
+        assert [*(ROOT / "tests").rglob(name), *EXAMPLE.rglob(name)], f"{name_of(page)}: {name}"
     for name, fragments in re.findall(r"`(test_\w+\.py)` \(((?:`…_\w+(?:_…)?`(?:, )?)+)\)", text):
         (test,) = (ROOT / "tests").rglob(name)
         source = test.read_text(encoding="utf-8")

@@ -1,18 +1,22 @@
 """Follow the pages of the documentation as a reader does.
 
 A block of `sh` on a page holds commands, and can be pasted into a shell as it stands. A block of `text` right below
-shows everything that the commands print. Without such a block the commands print nothing. `python
-tests/support/pages.py [PAGE]...` runs the commands of the pages, and writes their output into the pages.
+shows everything that the commands print. Without such a block the commands print nothing. A block of `python` or `toml`
+shows a part of the example of a plugin. `python tests/support/pages.py [PAGE]...` runs the commands of the pages, and
+writes their output, and the parts of the example, into the pages.
 
 The reader has the tool, git and a shell. Any server, token or remote must be made by the page itself.
 """
 
+import ast
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,19 +27,26 @@ from typing import NamedTuple
 from checkout import ROOT
 from launcher import launcher_in
 from project import NOBODY
+from wheels import EXAMPLE, build, environment_with
 
 DOCS = ROOT / "docs"
 PORT = "8080"
 """The port of the server on the pages; a test gives the server a free one instead."""
+FOLDER = "/home/ada"
+"""The folder of the reader on the pages; a test works in a new folder instead."""
 LONGEST_S = 120
 PROGRESS = re.compile(r" *\d+/(\d+) ")
 """The start of a line of an apply: the number of the action, and the number of all actions."""
+
+PLUGIN_PAGE = "docs/how-to/write-a-plugin.md"
+"""The page whose reader has made an environment, and stands in a copy of the example of a plugin."""
 
 FOLLOWED: Mapping[str, tuple[str, ...]] = {
     "README.md": ("What you see", "Rehearse a bad day"),
     "docs/git-state.md": ("Try it", "Look back", "Move a state there, and back"),
     "docs/concepts.md": (),
     **{f"docs/how-to/{page.name}": () for page in sorted((DOCS / "how-to").glob("*.md"))},
+    PLUGIN_PAGE: ("Test it",),
 }
 """The pages by path, each with the sections that are followed, in order; no section stands for the whole page."""
 
@@ -53,6 +64,37 @@ class Block(NamedTuple):
     shown_at: tuple[int, int]
 
 
+class Fence(NamedTuple):
+    """A fenced block of a page. `start` and `end` are the lines of its body, from 0, as in a slice.
+
+    `section` is the heading above the block, and `text_above` the last line of text between the block before and this
+    one; "" without such a line.
+    """
+
+    language: str
+    section: str
+    text_above: str
+    start: int
+    end: int
+    body: str
+
+
+def fences(page: str) -> Iterator[Fence]:
+    """Yield the fenced blocks of a page, in order."""
+    lines = page.splitlines()
+    section, text_above, fence, language, start = "", "", "", "", 0
+    for number, line in enumerate(lines):
+        if not fence and (opening := re.fullmatch("(`{3,})([a-z]*)", line)):
+            fence, language, start = opening[1], opening[2], number + 1
+        elif fence and line == fence:
+            yield Fence(language, section, text_above, start, number, "\n".join(lines[start:number]))
+            fence, text_above = "", ""
+        elif not fence and line:
+            text_above = line
+            if line.startswith("## "):
+                section = line[3:]
+
+
 def blocks(page: str, sections: tuple[str, ...] = ()) -> list[Block]:
     """Return the blocks of these sections, in the order of the page. No section means all sections.
 
@@ -60,27 +102,60 @@ def blocks(page: str, sections: tuple[str, ...] = ()) -> list[Block]:
     a colon ("`jobs.yaml`:").
     """
     found: list[Block] = []
-    lines = page.splitlines()
-    section, text_above, fence, language, start = "", "", "", "", 0
-    for number, line in enumerate(lines):
-        if not fence and (opening := re.fullmatch("(`{3,})([a-z]*)", line)):
-            fence, language, start = opening[1], opening[2], number + 1
-        elif fence and line == fence:
-            body = "\n".join(lines[start:number])
-            is_followed = not sections or section in sections
-            if is_followed and language == "sh":
-                found.append(Block(start + 1, body, "", (number + 1, number + 1)))
-            elif is_followed and language == "yaml" and (named := re.search(r"`([\w.-]+)`:$", text_above)):
-                heredoc = f"cat > {named[1]} <<'EOF'\n{body}\nEOF"
-                found.append(Block(start + 1, heredoc, "", (number + 1, number + 1)))
-            elif is_followed and language == "text" and not text_above and found and not found[-1].shown:
-                found[-1] = found[-1]._replace(shown=body, shown_at=(start, number))
-            fence, text_above = "", ""
-        elif not fence and line:
-            text_above = line
-            if line.startswith("## "):
-                section = line[3:]
+    for language, section, text_above, start, end, body in fences(page):
+        is_followed = not sections or section in sections
+        if is_followed and language == "sh":
+            found.append(Block(start + 1, body, "", (end + 1, end + 1)))
+        elif is_followed and language == "yaml" and (named := re.search(r"`([\w.-]+)`:$", text_above)):
+            heredoc = f"cat > {named[1]} <<'EOF'\n{body}\nEOF"
+            found.append(Block(start + 1, heredoc, "", (end + 1, end + 1)))
+        elif is_followed and language == "text" and not text_above and found and not found[-1].shown:
+            found[-1] = found[-1]._replace(shown=body, shown_at=(start, end))
     return found
+
+
+def excerpts(page: str) -> Iterator[tuple[Fence, str]]:
+    """Yield each block of `python` or `toml`, with the part of the example of a plugin that the block shows.
+
+    The line above such a block ends with the file, or with the file and the definition, and a colon:
+    "`reconciler_scripts/engine.py`, `ScriptsEngine.send`:". Raises `ValueError` if there is no such part.
+    """
+    for fence in fences(page):
+        if fence.language in {"python", "toml"}:
+            named = re.search(r"`([\w./-]+\.(?:py|toml))`(?:, `([^`]+)`)?:$", fence.text_above)
+            if named is None:
+                raise ValueError(f"the line above names no file: {fence.body}")
+            yield fence, part_of((EXAMPLE / named[1]).read_text(encoding="utf-8"), named[1], named[2] or "")
+
+
+def part_of(text: str, file: str, name: str) -> str:
+    """Return a definition of a Python file, a table of another file, or the whole file if `name` is "".
+
+    A definition comes with its decorators, and without the white space before it.
+    """
+    lines = text.splitlines()
+    if not name:
+        return "\n".join(lines)
+    if not file.endswith(".py"):
+        start = lines.index(name)
+        return "\n".join([*lines, ""][start : [*lines, ""].index("", start)])
+    found: ast.AST = ast.parse(text)
+    for word in name.split("."):
+        found = next(node for node in ast.iter_child_nodes(found) if word in _names(node))
+    assert isinstance(found, ast.stmt)
+    first = min([found.lineno, *(one.lineno for one in getattr(found, "decorator_list", []))])
+    return textwrap.dedent("\n".join(lines[first - 1 : found.end_lineno]))
+
+
+def _names(node: ast.AST) -> set[str]:
+    """The names that a statement defines."""
+    match node:
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            return {name}
+        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+            return {name}
+        case _:
+            return set()
 
 
 SHELL_ON_ITS_JOBS = re.compile(r"^\[\d+\][+-]? +(Done|Exit|Terminated)|: line \d+: +\d+ (Done|Exit|Terminated) ")
@@ -116,10 +191,11 @@ def is_shown(shown: str, printed: str) -> bool:
 class Reader:
     """A person who follows a page in one shell, in a new folder."""
 
-    def __init__(self, folder: Path) -> None:
-        binaries, work, self._typed = folder / "bin", folder / "work", folder / "typed"
-        launcher_in(binaries)
-        work.mkdir()
+    def __init__(self, folder: Path, page: str) -> None:
+        work, self._typed = folder / "work", folder / "typed"
+        binaries = _plugin_author_in(folder) if page == PLUGIN_PAGE else launcher_in(folder / "bin")
+        work.mkdir(exist_ok=True)
+        self._work = str(work)
         (folder / "gitconfig").write_text("[user]\n\tname = Ada\n\temail = ada@example.com\n")
         env = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("BYTENITE_", "RECONCILER_"))},
@@ -176,7 +252,7 @@ class Reader:
             elif not SHELL_ON_ITS_JOBS.search(line):
                 if is_server and (found := re.search("http://127.0.0.1:([0-9]+)/", line)):
                     self._port = found[1]
-                output += line.replace(f":{self._port}/", f":{PORT}/")
+                output += line.replace(f":{self._port}/", f":{PORT}/").replace(self._work, FOLDER)
             if code is not None and (not is_server or is_shown(block.shown, output)):
                 return code, output
         raise AssertionError(f"the shell ended, or {LONGEST_S} s were over: {block.commands}\n{output}")
@@ -192,10 +268,19 @@ class Reader:
                 os.killpg(group, signal.SIGKILL)
 
 
+def _plugin_author_in(folder: Path) -> Path:
+    """Prepare what the page on plugins takes for granted: an environment with the tool, and a copy of the example.
+
+    Returns the folder of the programs of the environment.
+    """
+    shutil.copytree(EXAMPLE, folder / "work", ignore=shutil.ignore_patterns("__pycache__", ".*_cache"))
+    return environment_with(folder / "venv", build(ROOT, "wheel", folder / "wheel"))
+
+
 @contextmanager
-def a_reader(folder: Path) -> Iterator[Reader]:
-    """Yield a reader, and end all processes of the reader afterwards."""
-    reader = Reader(folder)
+def a_reader(folder: Path, page: str = "") -> Iterator[Reader]:
+    """Yield a reader of a page, and end all processes of the reader afterwards."""
+    reader = Reader(folder, page)
     try:
         yield reader
     finally:
@@ -215,12 +300,21 @@ def untrue(name: str, reader: Reader, found: list[Block]) -> Iterator[tuple[Bloc
             yield block, printed.strip("\n")
 
 
+def with_excerpts(page: str) -> str:
+    """Return a page whose blocks show the parts of the example as they are now."""
+    lines = page.splitlines()
+    for fence, part in reversed(list(excerpts(page))):
+        lines[fence.start : fence.end] = part.splitlines()
+    return "\n".join(lines) + "\n"
+
+
 def renew(name: str) -> None:
-    """Follow a page, and correct each output that the page shows wrongly."""
-    page = (ROOT / name).read_text(encoding="utf-8")
+    """Follow a page, and correct each excerpt and each output that the page shows wrongly."""
+    page = with_excerpts((ROOT / name).read_text(encoding="utf-8"))
+    (ROOT / name).write_text(page, encoding="utf-8")
     lines = page.splitlines()
     added = 0
-    with tempfile.TemporaryDirectory() as folder, a_reader(Path(folder)) as reader:
+    with tempfile.TemporaryDirectory() as folder, a_reader(Path(folder), name) as reader:
         for block, printed in untrue(name, reader, blocks(page, FOLLOWED[name])):
             start, end = (place + added for place in block.shown_at)
             new = printed.splitlines() if block.shown else ["", "```text", *printed.splitlines(), "```"]

@@ -8,7 +8,7 @@ import pytest
 
 import reconciler_scripts
 from reconciler.state.port import Remote
-from reconciler.testing.remotes import Connect, RemoteContract
+from reconciler.testing.remotes import RemoteContract
 from reconciler.testing.states import StateContract
 from reconciler_scripts.directory import PLUGIN, DirectoryRemote
 
@@ -45,7 +45,7 @@ class TestDirectoryRemote(RemoteContract):
     """The remote of which the home is made."""
 
     @pytest.fixture
-    def connect(self, tmp_path: Path) -> Connect:
+    def connect(self, tmp_path: Path) -> Callable[[], Remote]:
         return lambda: DirectoryRemote(tmp_path / "there")
 
     def revision(self, remote: Remote) -> str:
