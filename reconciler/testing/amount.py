@@ -13,7 +13,7 @@ class Amount(NamedTuple):
 
     `jobs` is the number of jobs in a test with many jobs, and `calls` the number of calls that a program makes in a
     test with kills. `kills`, `stops`, `races` and `cuts` count rounds with programs. `writes` is the number of
-    random writes to a remote.
+    random writes to a remote. Of the hostile texts, each `nth_text` is tried.
     """
 
     jobs: int
@@ -23,10 +23,11 @@ class Amount(NamedTuple):
     races: int
     cuts: int
     writes: int
+    nth_text: int
 
 
-SAMPLE = Amount(jobs=100, calls=24, kills=2, stops=1, races=1, cuts=1, writes=40)
-WHOLE = Amount(jobs=1000, calls=300, kills=40, stops=8, races=6, cuts=12, writes=600)
+SAMPLE = Amount(jobs=40, calls=24, kills=2, stops=1, races=1, cuts=1, writes=40, nth_text=8)
+WHOLE = Amount(jobs=400, calls=300, kills=40, stops=8, races=6, cuts=12, writes=600, nth_text=1)
 
 
 def amount_in(env: Mapping[str, str] = os.environ) -> Amount:

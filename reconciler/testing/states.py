@@ -22,7 +22,7 @@ from reconciler.model.jobs import EMPTY, Desired, Doubt, Record, State, Target, 
 from reconciler.state import history
 from reconciler.state.port import NoRevisions
 from reconciler.state.session import Session
-from reconciler.testing.amount import WHOLE, Amount
+from reconciler.testing.amount import Amount
 from reconciler.testing.homes import Home, raising
 from reconciler.testing.hostile import TEXTS
 from reconciler.testing.machines import Machine
@@ -134,7 +134,7 @@ class StateContract(ProgramContract):
         """Texts from a manifest and from a service: reasons, ids of requests, answers, and who settled a doubt."""
         records = {f"job-{at}": Record(f"job-{at}", Desired.RUNNING, resolved=text) for at, text in enumerate(TEXTS)}
         # In a home that is shared, each call is a write.
-        answers = dict(list(enumerate(TEXTS))[:: 1 if amount is WHOLE else 12])
+        answers = dict(list(enumerate(TEXTS))[:: amount.nth_text])
         with home.store().open(TARGET, "apply", _LOCK_S) as session:
             for at, text in enumerate(TEXTS):
                 session.put(f"job-{at}", records[f"job-{at}"], details=Details(request_id=text, reason=text))

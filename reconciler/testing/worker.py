@@ -95,11 +95,14 @@ class Errand(NamedTuple):
 
 def plugin_at(reference: str, url: str) -> StatePlugin:
     """Return the plugin that `MODULE:NAME` names, or else the one that takes the URL."""
-    if not reference:
-        return plugin_of(url)
-    module, _, name = reference.partition(":")
-    plugin: StatePlugin = getattr(importlib.import_module(module), name)
+    plugin: StatePlugin = imported(reference) if reference else plugin_of(url)
     return plugin
+
+
+def imported(reference: str) -> Any:
+    """Return the object that `MODULE:NAME` names."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 class Worker:

@@ -106,19 +106,29 @@ class Cluster:
         with self._changing() as database:
             database.executemany("INSERT OR IGNORE INTO jobs VALUES (?)", [(job_id,) for job_id in job_ids])
 
-    def end(self, job_id: str, status: Status = Status.COMPLETE) -> None:
-        """End the active runs of a job with this status."""
+    def end(self, job_id: str, status: Status = Status.COMPLETE, ref: str = "") -> None:
+        """End the active runs of a job with this status; with the handle of a run, that run alone."""
         with self._changing() as database:
             database.execute(
-                "UPDATE runs SET status = ?, ended_at = ? WHERE job_id = ? AND status = ?",
-                (status.value, self._clock(), job_id, Status.ACTIVE.value),
+                "UPDATE runs SET status = ?, ended_at = ? WHERE job_id = ? AND status = ?"
+                " AND ? IN ('', 'uid-' || number)",
+                (status.value, self._clock(), job_id, Status.ACTIVE.value, ref),
             )
 
-    def forget(self, job_id: str) -> None:
-        """Take away all that the cluster shows of a job, as `kubectl delete` does. The ledger of `runs` stays."""
+    def forget(self, job_id: str, ref: str = "") -> None:
+        """Take away all that the cluster shows of a job, as `kubectl delete` does; with the handle of a run, that run.
+
+        The ledger of `runs` stays. A job goes with the last of its runs.
+        """
         with self._changing() as database:
-            database.execute("UPDATE runs SET forgotten = 1 WHERE job_id = ?", (job_id,))
-            database.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+            database.execute(
+                "UPDATE runs SET forgotten = 1 WHERE job_id = ? AND ? IN ('', 'uid-' || number)", (job_id, ref)
+            )
+            database.execute(
+                "DELETE FROM jobs WHERE id = ?"
+                " AND NOT EXISTS (SELECT 1 FROM runs WHERE job_id = jobs.id AND NOT forgotten)",
+                (job_id,),
+            )
 
     def runs(self, job_id: str = "") -> list[Run]:
         """Every run that was ever started, the oldest first, also those that the cluster shows no more."""
@@ -311,17 +321,18 @@ class ClusterEngine:
         owner = next((run.marks.lineage for run in runs if run.marks.lineage), "")
         if owner and step.marks.lineage and owner != step.marks.lineage:
             return _rejected(Reason.OTHER_OWNER, f"{step.job_id} belongs to lineage {owner}")
-        if step.seen and all(run.ref != step.seen for run in runs):
+        about = [run for run in runs if step.seen in ("", run.ref)]
+        if step.seen and not about:
             return _rejected(Reason.NOT_RUNNING, f"{step.seen} is not there any more")
-        active = [run for run in runs if run.status is Status.ACTIVE]
+        active = [run for run in about if run.status is Status.ACTIVE]
         if step.verb is Verb.ABORT:
             if not active:
                 return _rejected(Reason.NOT_RUNNING, f"{step.job_id} has no active run")
-            self._cluster.end(step.job_id, Status.ABORTED)
+            self._cluster.end(step.job_id, Status.ABORTED, step.seen)
         elif active:
             return _rejected(Reason.INVALID, f"{step.job_id} is active")
         else:
-            self._cluster.forget(step.job_id)
+            self._cluster.forget(step.job_id, step.seen)
         return Result(AnswerClass.APPLIED)
 
 

@@ -1,0 +1,161 @@
+"""The pretend cluster of the sandbox as an engine with a plugin, whose promises stand in the target block."""
+
+import math
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from reconciler.engines.port import (
+    Config,
+    Engine,
+    Job,
+    Promises,
+    Request,
+    Schema,
+    Status,
+    Step,
+    Surroundings,
+    Target,
+)
+from reconciler.engines.sandbox.cluster import ATOMIC, Cluster, ClusterEngine, Lost
+from reconciler.testing.proxy import Fault
+from reconciler.testing.services import Service
+
+LOST = {Fault.UNSENT: Lost.BEFORE, Fault.LOST: Lost.AFTER}
+
+
+_TARGET_SCHEMA: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["path"],
+    "properties": {
+        "path": {"type": "string"},
+        "promises": {"type": "array"},
+        "identity": {"type": "object"},
+        "lost": {"type": "string"},
+        "stages": {"type": "boolean"},
+    },
+}
+_CONFIG_SCHEMA: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {"fails": {"type": "boolean"}, "text": {"type": "string"}},
+}
+
+
+class ClusterPlugin:
+    """An `EnginePlugin`. `engine_class` is the class of the engine, so that a test can seed a bug."""
+
+    name = "cluster"
+    engine_class: type[ClusterEngine] = ClusterEngine
+    target_schema = _TARGET_SCHEMA
+    config_schema = _CONFIG_SCHEMA
+
+    def target(self, block: Mapping[str, Any], folder: str) -> Target:
+        return Target(self.name, os.path.join(folder, block["path"]), dict(block))
+
+    def target_faults(self, block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from ()
+
+    def job_fault(self, job: Job) -> str:
+        return "" if len(job.id) <= 63 else "a job id has 63 characters at most"
+
+    def same_config(self, a: Config, b: Config) -> bool:
+        return a == b
+
+    def wording(self, target: Target, step: Step) -> tuple[Request, ...]:
+        return (Request(step.verb, f"{step.verb} {step.run_id}", dict(step.config) or None),)
+
+    def addressed(self, target: Target, request: Request) -> Request:
+        return request._replace(text=f"{request.text} at {target.address}")
+
+    def warnings(self, target: Target) -> Iterable[str]:
+        return ()
+
+    def is_on_this_machine(self, target: Target) -> bool:
+        return True
+
+    def secrets(self, env: Mapping[str, str]) -> Iterable[str]:
+        return ()
+
+    def open(self, target: Target, surroundings: Surroundings) -> AbstractContextManager[Engine]:
+        return self._opened(target)
+
+    @contextmanager
+    def _opened(self, target: Target) -> Iterator[Engine]:
+        block: Any = target.settings
+        cluster = Cluster(time.time, path=block["path"])
+        if block.get("lost"):
+            cluster.faults.append(Lost(block["lost"]))
+        promises = Promises(*block["promises"]) if "promises" in block else ATOMIC
+        with closing(cluster):
+            yield self.engine_class(
+                cluster, promises, identity=block.get("identity", {}), stages=block.get("stages", False)
+            )
+
+
+PLUGIN = ClusterPlugin()
+
+
+class ClusterService(Service):
+    """A cluster in an SQLite database."""
+
+    def __init__(self, folder: Path, promises: Promises = ATOMIC, **more: Any) -> None:
+        self.cluster = Cluster(time.time, path=str(folder / "cluster.db"))
+        self._folder = folder
+        self._promises = promises
+        self._more = more
+
+    @property
+    def block(self) -> Mapping[str, Any]:
+        promises = [*self._promises]
+        return {"engine": "cluster", "path": str(self._folder / "cluster.db"), "promises": promises, **self._more}
+
+    @property
+    def other_block(self) -> Mapping[str, Any]:
+        return {**self.block, "path": str(self._folder / "other.db"), "identity": {"cluster": "another"}}
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+
+    def config(self, *, fails: bool = False) -> Config:
+        return {"fails": fails}
+
+    def config_with(self, text: str) -> Config | None:
+        return {"text": text}
+
+    def runs(self, job_id: str) -> int:
+        return len(self.cluster.runs(job_id))
+
+    def create(self, job_id: str) -> None:
+        self.cluster.create(job_id)
+
+    def end(self, job_id: str) -> None:
+        fails = any(run.config.get("fails") for run in self.cluster.runs(job_id) if run.status is Status.ACTIVE)
+        self.cluster.end(job_id, Status.FAILED if fails else Status.COMPLETE)
+
+    def lose(self, job_id: str) -> None:
+        self.cluster.forget(job_id)
+
+    def forget(self, job_id: str) -> None:
+        with closing(sqlite3.connect(self._folder / "cluster.db", timeout=10)) as sql, sql:
+            kept_s = self._promises.keeps_ended_s
+            sql.execute("UPDATE runs SET ended_at = ended_at - ? WHERE job_id = ?", (kept_s + 1, job_id))
+
+    def logged(self, job_id: str) -> bytes:
+        runs = self.cluster.runs(job_id)
+        return f"run {runs[-1].number} began\n{runs[-1].status}\n".encode()
+
+    @contextmanager
+    def disturbed(self, fault: Fault) -> Iterator[Mapping[str, Any] | None]:
+        yield {**self.block, **({"lost": LOST[fault].value} if fault in LOST else {})}
+
+
+FORGETFUL = ATOMIC._replace(keeps_ended_s=300.0)
+PLAIN = Promises(False, False, reads=True, lists=False, keeps_ended_s=math.inf, has_logs=False)
+BLIND = PLAIN._replace(reads=False)
