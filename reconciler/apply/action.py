@@ -21,6 +21,7 @@ from reconciler.rules.decide import Decision, decide
 from reconciler.rules.matching import Subject
 from reconciler.rules.order import Order
 from reconciler.rules.records import applied, is_ending, protection
+from reconciler.rules.runs import number_of
 
 _INACTIVE_WITHIN_S = 60.0
 """The time that an abort has to take effect. After that time the call that follows the abort is given up."""
@@ -52,7 +53,7 @@ class ActionRunner:
     def run(self, action: Action) -> ActionOutcome:
         """Carry out an action. Raises as `Engine.observe` does, and `JournalBroken` if the journal can't be written."""
         session = self._context.session
-        subject = self._subjects[action.job]._replace(record=session.record_of(action.job))
+        subject = self._as_recorded(self._subjects[action.job])
         observed = self._context.engine.observe(action.id)
         decision, fresh = self._decide(subject, observed)
         if decision.once_over and is_within(fresh.calls, action.calls):
@@ -78,6 +79,11 @@ class ActionRunner:
             return ActionOutcome(action, Outcome.RECORDED, decision.kind, note)
         return self._send_all(action, subject, decision, observed)
 
+    def _as_recorded(self, subject: Subject) -> Subject:
+        """The subject with its record and its run count as they are now."""
+        session = self._context.session
+        return subject._replace(record=session.record_of(subject.job.name), last=session.last_of(subject.job.id))
+
     def _decide(self, subject: Subject, observed: Observation) -> tuple[Decision, Action]:
         """The decision about the job as it is now, and the action that a plan would show for the decision."""
         decision = self._order.defer(decide(subject, observed), subject)
@@ -88,8 +94,9 @@ class ActionRunner:
         *before_last, last = decision.verbs
         for verb in before_last:
             # The record of an abort names the aborted run, because the end of that run may take long.
-            began = observed.run_began if observed.status is Status.ACTIVE else None
-            after = applied(subject.job, subject.record, verb, began)
+            is_active = observed.status is Status.ACTIVE
+            began, run = (observed.run_began, number_of(observed.run_id, action.id)) if is_active else (None, 0)
+            after = applied(subject.job, subject.record, verb, began, run)
             attempt = self._sender.send(subject, verb, observed, after, decision.reason)
             if attempt.held_back:
                 return skipped(action, attempt.held_back)
@@ -98,7 +105,7 @@ class ActionRunner:
                 return outcome_of(action, decision.kind, verb, attempt)
             if not_running:
                 self._settle_earlier_abort(subject)
-            subject = subject._replace(record=self._context.session.record_of(action.job))
+            subject = self._as_recorded(subject)
             observed = self._wait_inactive(action.id, observed, 0.0 if not_running else _INACTIVE_WITHIN_S)
             if ended := self._ended_by_abort(action, subject, decision, observed, attempt):
                 return ended

@@ -7,16 +7,19 @@ in the same apply. A later apply sends the run once more only if two observation
 
 from collections.abc import Mapping
 
-from reconciler.apply.context import INTERRUPTED, ApplyContext, Halt
+from reconciler.apply.context import INTERRUPTED, ApplyContext, Halt, forgets
 from reconciler.apply.outcomes import OUTCOME_OF, Attempt, code_number
+from reconciler.engines.port import reason_of_duplicate
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.history import Details
-from reconciler.model.jobs import NOT_OBSERVED, Doubt, Evidence, Observation, Record, Status, Verb
-from reconciler.model.results import AnswerClass, Reason
+from reconciler.model.jobs import NOT_OBSERVED, Doubt, Evidence, Marks, Observation, Record, Status, Verb
+from reconciler.model.results import AnswerClass, Reason, Result
 from reconciler.model.steps import Step
 from reconciler.rules.actions import step_of
-from reconciler.rules.lost_calls import Trace, may_be_other_run, trace_of
+from reconciler.rules.lost_calls import TELLS_NOTHING, Trace, may_be_other_run, trace_of
 from reconciler.rules.matching import Subject
+from reconciler.rules.records import run_of, settled
+from reconciler.rules.runs import digests
 from reconciler.state.journal import JournalBroken
 
 _DONE_ALREADY: Mapping[Verb, frozenset[Reason]] = {
@@ -25,6 +28,9 @@ _DONE_ALREADY: Mapping[Verb, frozenset[Reason]] = {
     Verb.DELETE: frozenset({Reason.NO_SUCH_JOB}),
 }
 """The reasons of a rejection that show that an earlier call of the verb was carried out, or is not needed any more."""
+
+_TAKEN = frozenset({Reason.OTHER_OP, Reason.OTHER_OWNER})
+"""The reasons of a rejection that show that another run has the run id."""
 
 _MAX_SENDS = 3
 """The number of times that an abort or a delete may be sent if its answers are lost."""
@@ -57,21 +63,55 @@ class CallSender:
         """
         context, job = self._context, subject.job
         before = None if observed.status is Status.NOT_OBSERVED else _baseline(verb, observed, subject.record)
-        doubt = Doubt(context.new_op(), verb, job.config, job.run_token, before, context.now(), "")
+        step, doubt = self._made_ready(subject, verb, observed, before)
         context.session.intend(job.name, job.id, doubt, reason)
         self.has_sent = True
         sent_s = context.monotonic()
-        attempt = self._request(step_of(job, verb), before, is_new)
+        attempt = self._request(step, before, is_new)
         took_s = context.monotonic() - sent_s
         record = subject.record
         if attempt.kind is AnswerClass.APPLIED:
-            record = after
+            record = self._begun(after, attempt) if verb is Verb.RUN else after
             if verb is Verb.RUN and before is not None:
                 context.runs[job.name] = job.id, before
+        elif attempt.kind is AnswerClass.REJECTED and attempt.result.reason in _TAKEN and verb is Verb.RUN:
+            # The run id is another run's, so an earlier call with this id can't start a run either.
+            record = settled(record, was_applied=False) if record is not None else None
         elif attempt.kind is AnswerClass.IN_DOUBT:
             answered = doubt._replace(answer=attempt.result.words)
             record = (record or Record(job.id, None))._replace(doubt=answered)
         return self._record_result(job.name, doubt.op, record, attempt, took_s)
+
+    def _made_ready(
+        self, subject: Subject, verb: Verb, observed: Observation, before: Evidence | None
+    ) -> tuple[Step, Doubt]:
+        """The step of a call with all that the engine's object bears, and the doubt that stays without a result.
+
+        The engine does its harmless work here, before the intent, which then names the handle of that work. A run that
+        is sent again has its handle already. Raises as `Engine.stage` does.
+        """
+        context, job = self._context, subject.job
+        op, lineage = context.new_op(), context.session.lineage
+        marks = digests(job.config, job.run_token) if verb is Verb.RUN else Marks()
+        marks = marks._replace(lineage=lineage, op=op, commit=context.commit)
+        step = step_of(subject, verb)._replace(seen=observed.ref, marks=marks)
+        unsettled = subject.record.doubt if subject.record else None
+        is_again = unsettled is not None and unsettled.verb is Verb.RUN is verb
+        staged = unsettled.staged if unsettled is not None and is_again else ""
+        step = step._replace(staged=staged or context.engine.stage(step))
+        run = run_of(subject, verb)
+        doubt = Doubt(op, verb, job.config, job.run_token, before, context.now(), "", "", run, context.commit)
+        return step, doubt._replace(staged=step.staged)
+
+    def _begun(self, after: Record | None, attempt: Attempt) -> Record | None:
+        """The record of a run that was started, with the engine's handle of the run.
+
+        The answer is the first sign of the run. An engine that forgets runs is judged by the time of the last sign.
+        """
+        if after is None:
+            return None
+        seen = self._context.now() if forgets(self._context.engine) else ""
+        return after._replace(ref=attempt.result.ref or after.ref, last_active=seen)
 
     def _record_result(self, name: str, op: str, record: Record | None, attempt: Attempt, took_s: float) -> Attempt:
         """Write the result of a call to the journal. Nothing new may start if that fails, or without credentials."""
@@ -98,12 +138,37 @@ class CallSender:
             held_back = held_back or ("" if self._may_be_sent() else INTERRUPTED)
             return not held_back
 
+        sent_s = self._context.monotonic()
         result = self._context.engine.send(step, may_start)
         if result.kind is AnswerClass.NOT_SENT and held_back:
             return Attempt(result.kind, result, held_back=held_back)
         if result.kind is not AnswerClass.IN_DOUBT:
-            return Attempt(result.kind, result, result.message if result.kind is AnswerClass.APPLIED else "")
+            return _answered(result)
+        if step.verb is Verb.RUN and self._context.engine.promises.atomic_run:
+            return self._ask_again(step, Attempt(result.kind, result), sent_s)
         return self._settle(step, before, Attempt(result.kind, result))
+
+    def _ask_again(self, step: Step, lost: Attempt, sent_s: float) -> Attempt:
+        """Ask for the run id of a run whose answer was lost. The engine starts no second run of that id.
+
+        Returns `lost` if there is no answer again, or if the engine may have forgotten the run since it was sent.
+        """
+        context = self._context
+        for sends in range(1, _MAX_SENDS + 1):
+            found = self._observe(step.job_id, step.run_id)
+            if found.status not in TELLS_NOTHING and reason_of_duplicate(found.marks, step.marks) is Reason.WAS_THERE:
+                note = f"the answer was lost ({lost.result.words}), but {step.run_id} is {found.status}"
+                return Attempt(AnswerClass.APPLIED, lost.result._replace(ref=found.ref), note)
+            is_known = context.monotonic() - sent_s < context.engine.promises.keeps_ended_s
+            if not is_known or sends == _MAX_SENDS or context.pause(0.25 * 2**sends):
+                break
+            try:
+                again = context.engine.send(step, self._may_be_sent)
+            except JournalBroken:  # the repeated call was not sent, and the first call stays in doubt
+                break
+            if again.kind in (AnswerClass.APPLIED, AnswerClass.REJECTED) and again.reason is not Reason.BUSY:
+                return _answered(again, f"sent again after a lost answer ({lost.result.words})")
+        return lost
 
     def _settle(self, step: Step, before: Evidence | None, lost: Attempt) -> Attempt:
         """Observe the job of a call whose answer was lost, and send the call again if that is safe.
@@ -134,12 +199,22 @@ class CallSender:
         """Whether a request may be sent now. Raises `JournalBroken` if the session may not send any more."""
         return not self._context.stop.is_set() and self._context.session.assure()
 
-    def _observe(self, job_id: str) -> Observation:
-        """The observation of a job; an unreadable one if the read fails."""
+    def _observe(self, job_id: str, run_id: str = "") -> Observation:
+        """The observation of a job, or of one of its runs; an unreadable one if the read fails."""
         try:
-            return self._context.engine.observe(job_id)
+            return self._context.engine.observe(job_id, run_id)
         except ReconcilerError as fault:
             return Observation(Status.UNREADABLE, detail=fault.message)
+
+
+def _answered(result: Result, note: str = "") -> Attempt:
+    """The end of a call that was answered. A run that was there already, from this very call or one like it, counts as
+    applied.
+    """
+    was_there = result.reason is Reason.WAS_THERE
+    kind = AnswerClass.APPLIED if was_there else result.kind
+    words = result.words if was_there else result.message
+    return Attempt(kind, result, (note or words) if kind is AnswerClass.APPLIED else "")
 
 
 def _baseline(verb: Verb, observed: Observation, record: Record | None) -> Evidence:

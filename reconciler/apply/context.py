@@ -1,5 +1,6 @@
 """The context of an apply: what an apply takes from outside, and whether anything new may start."""
 
+import math
 from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import NamedTuple
@@ -21,6 +22,7 @@ class ApplyContext(NamedTuple):
     start. `pause` waits for a number of seconds, and returns True if a stop was requested meanwhile. `monotonic`
     returns seconds. `now` returns a time in RFC 3339, for people to read. `new_op` returns a new id for a call. `runs`
     maps the name of each job that this command has run to its engine job id and the observation just before that run.
+    `commit` is the commit of the manifest; "" outside of git.
     """
 
     engine: Engine
@@ -32,6 +34,12 @@ class ApplyContext(NamedTuple):
     now: Callable[[], str]
     new_op: Callable[[], str]
     runs: dict[str, tuple[str, Evidence]]
+    commit: str = ""
+
+
+def forgets(engine: Engine) -> bool:
+    """Whether an engine forgets runs that have ended."""
+    return engine.promises.keeps_ended_s < math.inf
 
 
 def is_stale(runs: Mapping[str, tuple[str, Evidence]], name: str, observed: Observation) -> bool:

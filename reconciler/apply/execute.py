@@ -7,8 +7,8 @@ from functools import partial
 
 from reconciler.apply.action import ActionRunner
 from reconciler.apply.calls import CallSender
-from reconciler.apply.context import ApplyContext, Halt, is_stale
-from reconciler.apply.observe import observe_before
+from reconciler.apply.context import ApplyContext, Halt, forgets, is_stale
+from reconciler.apply.observe import note_ends, observe_before
 from reconciler.apply.outcomes import failed, skipped, untouched
 from reconciler.host.crash_report import error_line
 from reconciler.host.threads import WorkerPool
@@ -20,6 +20,7 @@ from reconciler.model.plan import STEPS, Action, ActionKind, Plan
 from reconciler.rules.lost_calls import is_newer_run
 from reconciler.rules.matching import Subject
 from reconciler.rules.order import Order
+from reconciler.rules.records import noted
 from reconciler.state.journal import JournalBroken, Overtaken
 
 _RUNS = frozenset({ActionKind.RUN, ActionKind.RESTART})
@@ -88,8 +89,11 @@ class _Apply:
         before = observe_before(context.engine, [action.job for action in touching], subjects)
         order = Order((), {}, lambda name: False)
         if before:
+            stale = partial(is_stale, context.runs)
+            fresh = [s for name, s in subjects.items() if s.job.id in before and not stale(name, before[s.job.id])]
+            note_ends(context.session, context.engine, fresh, before, context.now())
             recorded = [s._replace(record=context.session.record_of(name)) for name, s in subjects.items()]
-            order = Order(recorded, before, runs.__contains__, partial(is_stale, context.runs))
+            order = Order(recorded, before, runs.__contains__, stale)
         return ActionRunner(context, subjects, order, self._sender, self._halt.why_nothing_starts)
 
     def _step(
@@ -169,7 +173,9 @@ class _Apply:
             for name, (job_id, before) in runs.items():
                 record = session.record_of(name)
                 if record is not None and record.doubt is None and is_newer_run(before, observed[job_id]):
-                    began[name] = record._replace(submitted_at=observed[job_id].run_began)
+                    seen = observed[job_id]
+                    record = record._replace(submitted_at=seen.run_began, ref=seen.ref or record.ref)
+                    began[name] = noted(record, seen, context.now(), forgets=forgets(context.engine))
             session.put_all(began, NOTE, "when its run began")
         except ReconcilerError:
             # The results are on record already. The write of the state reports a broken journal.

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import NamedTuple, assert_never
 
-from reconciler.model.commands import settling
+from reconciler.model.commands import command, settling
 from reconciler.model.jobs import Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import Action, ActionKind
-from reconciler.model.results import AnswerClass, Result
+from reconciler.model.results import AnswerClass, Reason, Result
 
 OUTCOME_OF: Mapping[AnswerClass, Outcome] = {
     AnswerClass.NOT_SENT: Outcome.FAILED,
@@ -56,8 +56,12 @@ def outcome_of(action: Action, done: ActionKind, verb: Verb, attempt: Attempt) -
     match attempt.kind:
         case AnswerClass.APPLIED:
             error = ""
+        case AnswerClass.REJECTED if result.reason is Reason.OTHER_OP:
+            return skipped(action, _older_words(action, result), done=ActionKind.HOLD)
         case AnswerClass.REJECTED:
             error = f"{verb} was rejected: {result.words}"
+            if result.reason is Reason.OTHER_OWNER:
+                error = f"{error}; another state owns this job: apply it there, or give the job here another id"
         case AnswerClass.NOT_SENT:
             error = f"{verb} was not sent: {result.words}"
         case AnswerClass.IN_DOUBT:
@@ -69,6 +73,14 @@ def outcome_of(action: Action, done: ActionKind, verb: Verb, attempt: Attempt) -
             assert_never(attempt.kind)
     outcome = OUTCOME_OF[attempt.kind]
     return ActionOutcome(action, outcome, done, attempt.note, error, code_number(result), result.trace_id)
+
+
+def _older_words(action: Action, result: Result) -> str:
+    """Why an action is held whose run the engine knows already, from a call that this state does not know."""
+    return (
+        f"held: {result.words}; the state is older than what the engine has: bring the newer state back, or drop the "
+        f"record ({command('state forget', action.job)}) and apply again, which adopts the run"
+    )
 
 
 def code_number(result: Result) -> int | None:

@@ -2,16 +2,21 @@
 
 Each job with such a call is observed twice, some time apart. One observation is not enough, because the service may
 carry out a call some time after it took the call.
+
+An engine with an atomic guard is asked for the run id of the run in doubt. It starts no second run of one run id, so
+that a run that is not there may be sent again at once.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from reconciler.engines.port import Engine
+from reconciler.engines.port import Engine, Reason, reason_of_duplicate
 from reconciler.model.history import APPLIED, NOT_APPLIED, OBSERVED, Details
-from reconciler.model.jobs import Observation, Record, Status, Verb
-from reconciler.rules.lost_calls import Trace, trace_of
+from reconciler.model.jobs import Doubt, Marks, Observation, Record, Status, Verb
+from reconciler.model.times import seconds_since
+from reconciler.rules.lost_calls import TELLS_NOTHING, Trace, trace_of
 from reconciler.rules.records import settled
+from reconciler.rules.runs import digests, run_id
 from reconciler.state.session import Session
 
 
@@ -19,29 +24,31 @@ class Pending(NamedTuple):
     """A call in doubt that left no trace at the first look. `looked_at_s` is the time of that look on the boot clock.
 
     `op` identifies the call. The name of the job would not do: between the two looks the job may get another name, and
-    another job may get this name.
+    another job may get this name. `may_ask_again` is as in `Subject`.
     """
 
     op: str
     looked_at_s: float
+    may_ask_again: bool = False
 
 
-def look(session: Session, engine: Engine, monotonic: Callable[[], float]) -> list[Pending]:
+def look(session: Session, engine: Engine, monotonic: Callable[[], float], now: Callable[[], str]) -> list[Pending]:
     """Observe each job with a call in doubt once, and settle the calls that took effect.
 
     Returns the calls that left no trace. A call about which the observation proves nothing stays in doubt, and is not
-    returned. Raises as `Engine.observe` does, and `JournalBroken` if the journal can't be written.
+    returned. `now` returns the time as RFC 3339. Raises as `Engine.observe` does, and `JournalBroken` if the journal
+    can't be written.
     """
     pending: list[Pending] = []
     for op, name in _in_doubt(session).items():
         record = session.record_of(name)
         assert record is not None
-        observed = engine.observe(record.id)
-        match _trace(record, observed):
+        observed, trace = _looked(session, engine, record, now())
+        match trace:
             case Trace.DONE:
                 _conclude(session, name, record, observed, was_applied=True)
             case Trace.NOT_DONE:
-                pending.append(Pending(op, monotonic()))
+                pending.append(Pending(op, monotonic(), _is_guarded(engine, record)))
             case Trace.UNKNOWN:
                 pass
     return pending
@@ -54,6 +61,7 @@ def look_again(
     settle_s: float,
     monotonic: Callable[[], float],
     pause: Callable[[float], bool],
+    now: Callable[[], str],
 ) -> Iterator[str]:
     """Observe each job a second time, `settle_s` seconds after its first look.
 
@@ -72,8 +80,7 @@ def look_again(
         record = session.record_of(name)
         if record is None:
             continue
-        observed = engine.observe(record.id)
-        trace = _trace(record, observed)
+        observed, trace = _looked(session, engine, record, now())
         if trace is Trace.UNKNOWN:
             continue
         if trace is Trace.DONE or (record.doubt is not None and record.doubt.verb is Verb.RUN):
@@ -82,34 +89,90 @@ def look_again(
 
 
 def conclude_doubt(
-    session: Session, name: str, record: Record, words: str, *, was_applied: bool, began: str | None = None
+    session: Session,
+    name: str,
+    record: Record,
+    words: str,
+    *,
+    was_applied: bool,
+    began: str | None = None,
+    ref: str = "",
 ) -> None:
     """Settle the call in doubt of a record, and write the result to the journal.
 
-    `words` says what the service shows, for the history. `began` is as in `settled`. Raises `JournalBroken` if the
-    journal can't be written.
+    `words` says what the service shows, for the history. `began` and `ref` are as in `settled`. Raises `JournalBroken`
+    if the journal can't be written.
     """
     assert record.doubt is not None
     details = Details(APPLIED if was_applied else NOT_APPLIED, reason=OBSERVED + words)
-    session.conclude(record.doubt.op, name, settled(record, was_applied, began), words, details)
+    session.conclude(record.doubt.op, name, settled(record, was_applied, began, ref), words, details)
 
 
 def _in_doubt(session: Session) -> Mapping[str, str]:
-    """The name of the job of each call in doubt, by the id of the call."""
-    return {record.doubt.op: name for name, record in session.state.jobs.items() if record.doubt is not None}
+    """The name of the job of each call in doubt, by the id of the call.
+
+    A job that is recorded for another service is left out: nothing here can observe it.
+    """
+    return {
+        record.doubt.op: name
+        for name, record in session.state.jobs.items()
+        if record.doubt is not None and record.target is None
+    }
 
 
-def _trace(record: Record, observed: Observation) -> Trace:
-    """What the observation proves about the call in doubt of a record."""
+def _is_guarded(engine: Engine, record: Record) -> bool:
+    """Whether the call in doubt is a run whose run id the engine can't run twice."""
+    doubt = record.doubt
+    return engine.promises.atomic_run and doubt is not None and doubt.verb is Verb.RUN and doubt.run > 0
+
+
+def _looked(session: Session, engine: Engine, record: Record, now: str) -> tuple[Observation, Trace]:
+    """Observe the job of a call in doubt. Returns the observation, and what it proves about the call."""
     doubt = record.doubt
     assert doubt is not None
-    if observed.status is Status.UNREADABLE:
+    if not _is_guarded(engine, record):
+        observed = engine.observe(record.id)
+        is_unreadable = observed.status is Status.UNREADABLE
+        return observed, Trace.UNKNOWN if is_unreadable else trace_of(doubt.verb, doubt.before, observed)
+    observed = engine.observe(record.id, run_id(record.id, doubt.run))
+    return observed, _trace_of_guarded(doubt, observed, session.lineage, _is_kept(engine, doubt, now))
+
+
+def _trace_of_guarded(doubt: Doubt, observed: Observation, lineage: str, is_kept: bool) -> Trace:
+    """What the observation of its run id proves about a run in doubt. The lineage is that of the state.
+
+    A run that is not there was not carried out yet, as long as the engine would still know it (`is_kept`). A run id
+    that another run has can't be used by this call any more. A run of another call of this state proves nothing: the
+    state is older than what the engine has.
+    """
+    if observed.status in TELLS_NOTHING:
         return Trace.UNKNOWN
-    return trace_of(doubt.verb, doubt.before, observed)
+    if observed.status in (Status.MISSING, Status.DRAFT):
+        return Trace.NOT_DONE if is_kept else Trace.UNKNOWN
+    asked = digests(doubt.config, doubt.run_token)._replace(lineage=lineage, op=doubt.op, commit=doubt.commit)
+    return _TRACE_OF[reason_of_duplicate(observed.marks, asked)] if observed.marks != Marks() else Trace.UNKNOWN
+
+
+_TRACE_OF: Mapping[Reason, Trace] = {
+    Reason.WAS_THERE: Trace.DONE,
+    Reason.OTHER_OP: Trace.UNKNOWN,
+    Reason.OTHER_OWNER: Trace.NOT_DONE,
+}
+
+
+def _is_kept(engine: Engine, doubt: Doubt, now: str) -> bool:
+    """Whether the engine can't have forgotten a run that was sent with the call in doubt.
+
+    The engine counts from the end of the run, which comes after it was sent. A clock that was set back tells nothing.
+    """
+    age_s = seconds_since(doubt.sent_at, now)
+    keeps_s = engine.promises.keeps_ended_s
+    return keeps_s == float("inf") or (age_s is not None and 0 <= age_s < keeps_s)
 
 
 def _conclude(session: Session, name: str, record: Record, observed: Observation, *, was_applied: bool) -> None:
     """Settle a call in doubt by an observation."""
     found = "the service shows that it was carried out"
     words = found if was_applied else "two checks, some time apart, found no trace of it"
-    conclude_doubt(session, name, record, words, was_applied=was_applied, began=observed.run_began)
+    began, ref = (observed.run_began, observed.ref) if was_applied else (None, "")
+    conclude_doubt(session, name, record, words, was_applied=was_applied, began=began, ref=ref)

@@ -9,7 +9,7 @@ from reconciler.cli.groups import Suggesting
 from reconciler.cli.options import lock_timeout, options
 from reconciler.cli.shell import Shell
 from reconciler.model.commands import command
-from reconciler.model.errors import ExitCode, ReconcilerError
+from reconciler.model.errors import ExitCode, ReconcilerError, Usage
 from reconciler.views.answers import RecordAnswer, RecordsAnswer
 
 if TYPE_CHECKING:
@@ -89,9 +89,10 @@ def state_mv(shell: Shell, old: str, new: str, lock_timeout: float) -> ExitCode:
 
 @state.command("accept")
 @click.option("--moved-to", metavar="ADDRESS", help="The service that the state is for from now on, by its address.")
+@click.option("--identity", is_flag=True, help="Take the service at the same address, which was rebuilt on purpose.")
 @lock_timeout
 @options()
-def state_accept(shell: Shell, moved_to: str | None, lock_timeout: float) -> ExitCode:
+def state_accept(shell: Shell, moved_to: str | None, identity: bool, lock_timeout: float) -> ExitCode:
     """Accept the state file as it is.
 
     Use this command after a state file was edited, merged or rolled back on purpose.
@@ -99,9 +100,19 @@ def state_accept(shell: Shell, moved_to: str | None, lock_timeout: float) -> Exi
     A state is for one service. If that service has moved to another address for good, with its jobs and their ids,
     give the new address with --moved-to. It must be the address in the manifest or in --endpoint. For a rehearsal
     or another environment, name another state with --state instead.
-    """
-    from reconciler.usecases.state import accept
 
+    If the service at the address was rebuilt on purpose, such as a cluster, and the state is to go on with it, give
+    --identity. The command reads the identity of the service, and names both.
+    """
+    from reconciler.usecases.state import accept, accept_identity
+
+    if identity:
+        if moved_to is not None:
+            raise Usage("--moved-to and --identity can't be given together", "give --moved-to first, then --identity")
+        before, now = accept_identity(shell.workspace, lock_timeout)
+        words = f"the state is for {now} already" if before == now else f"the state was for {before}, and is for {now}"
+        shell.terminal.answer(f"{'Nothing to accept' if before == now else 'Accepted'}: {words}.")
+        return ExitCode.DONE
     accepted, remarks = accept(shell.workspace, lock_timeout, moved_to)
     for remark in remarks:
         shell.terminal.remark(f"accepted: {remark}")

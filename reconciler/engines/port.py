@@ -189,8 +189,8 @@ class EnginePlugin(Protocol):
     def wording(self, target: Target, step: Step) -> tuple[Request, ...]:
         """Return the requests that carry out a step, in order, in the engine's words.
 
-        Of the marks, the step has the digests alone: a plan stays true for any lineage, op and commit. For the same
-        reason `seen` and `staged` are "".
+        The step has neither marks nor handles of the engine (`seen`, `staged`), so that a plan stays true whatever the
+        apply of it finds.
         """
 
     def addressed(self, target: Target, request: Request) -> Request:

@@ -100,6 +100,10 @@ class EngineError(ReconcilerError):
     """A service that can't be reached, or that breaks its contract."""
 
 
+class OtherIdentity(EngineError):
+    """The service at the address of the target is another one than the state is for. No job of it may be touched."""
+
+
 class MissingPath(ReconcilerError):
     """A given `path` at which there is neither a file nor a folder."""
 

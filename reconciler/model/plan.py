@@ -137,6 +137,7 @@ class Plan(NamedTuple):
     saved plan keeps `allowed` for its reader, and no apply relies on that copy. `narrowed` is None if the plan is about
     all jobs. `prune` is set if undeclared jobs count as absent. `state` is the address of the state, or "" if no
     address is bound to the plan. `observed` maps engine job ids to the observations that the plan was made from.
+    `records_digest` is the digest of all that the plan rests on in the state, or "" for a plan that is not bound to it.
 
     Comparisons of plans leave out `commit`, because a merge gives the same content a new commit.
     """
@@ -155,6 +156,7 @@ class Plan(NamedTuple):
     prune: bool = False
     state: str = ""
     observed: Mapping[str, Observation] = EMPTY
+    records_digest: str = ""
 
     def count_of(self, kind: ActionKind) -> int:
         """The number of actions of a kind."""

@@ -19,7 +19,8 @@ def plan_digest(plan: Plan) -> str:
 
     The digest covers the JSON form of the plan: keys sorted, no white space, all but ASCII escaped. It leaves out
     `commit`, because a merge gives the same content a new commit. It leaves out `observed` too, because the actions
-    tell what follows from the observations.
+    tell what follows from the observations. It leaves out `serial` if the digest of the records says more: a command
+    that only notes how runs ended makes no plan another one.
     """
     import json
 
@@ -27,6 +28,8 @@ def plan_digest(plan: Plan) -> str:
 
     document = plan_to_json(plan._replace(observed=EMPTY))
     del document["commit"]
+    if plan.records_digest:
+        del document["serial"]
     text = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return f"sha256:{sha256(text.encode())}"
 
@@ -42,6 +45,8 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
         document["prune"] = True
     if plan.state:
         document["state"] = plan.state
+    if plan.records_digest:
+        document["recordsDigest"] = plan.records_digest
     if plan.observed:
         document["observed"] = {id_: _observation_to_json(found) for id_, found in sorted(plan.observed.items())}
     return document
@@ -50,12 +55,14 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
 def first_difference(plan: Plan, other: Plan) -> str:
     """The first field that differs between two plans, or the first job whose action differs; "" if the plans are equal.
 
-    The JSON forms are compared, without `commit`, `allowed` and `warnings`: these three do not change what an apply
+    The JSON forms are compared, without `commit`, `serial`, `allowed` and `warnings`: these do not change what an apply
     does.
     """
     import json
 
-    left, right = (plan_to_json(one._replace(commit=None, allowed=EMPTY, warnings=())) for one in (plan, other))
+    left, right = (
+        plan_to_json(one._replace(commit=None, serial=0, allowed=EMPTY, warnings=())) for one in (plan, other)
+    )
 
     def text(value: Any) -> str:
         return json.dumps(value, sort_keys=True)
@@ -95,6 +102,7 @@ def plan_from_json(document: Mapping[str, Any]) -> Plan:
         narrowed=_narrowed_from_json(document.get("narrowed")),
         prune=document.get("prune", False),
         state=document.get("state", ""),
+        records_digest=document.get("recordsDigest", ""),
         observed={id_: _observation_from_json(found) for id_, found in document.get("observed", {}).items()},
     )
 

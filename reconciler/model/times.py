@@ -115,6 +115,12 @@ def instant(text: str) -> Instant | None:
     return Instant(at_s, is_leap, found[7] or "")
 
 
+def seconds_since(time: str, now: str) -> int | None:
+    """The whole seconds from a time to a later one, negative if it is earlier; None if a text is no time."""
+    first, then = instant(time), instant(now)
+    return None if first is None or then is None else then.second - first.second
+
+
 def is_zero(text: str) -> bool:
     """Whether a time is the start of the year 1. Go programs write this time for a time that was never set."""
     found = instant(text) if text.startswith("0001-01-01") else None

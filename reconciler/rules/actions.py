@@ -12,6 +12,8 @@ from reconciler.model.steps import Step
 from reconciler.rules.decide import Decision, decide, is_as_recorded
 from reconciler.rules.matching import Matching, Subject, name_of
 from reconciler.rules.order import Order
+from reconciler.rules.records import run_of
+from reconciler.rules.runs import run_id
 
 Wording = Callable[[Step], Sequence[Request]]
 """Takes a step, and returns its requests in the words of the engine."""
@@ -62,14 +64,19 @@ def make_plan(
 def action_for(subject: Subject, decision: Decision, wording: Wording) -> Action:
     """The action that a plan shows for a decision, with the calls that carry out the decision."""
     job = subject.job
-    calls = tuple([request for verb in decision.verbs for request in wording(step_of(job, verb))])
+    calls = tuple([request for verb in decision.verbs for request in wording(step_of(subject, verb))])
     kind, reason, changes = decision.kind, decision.reason, decision.changes
     return Action(job.name, job.id, kind, reason, changes, calls, decision.error, decision.frozen)
 
 
-def step_of(job: Job, verb: Verb) -> Step:
-    """The step of a call for a job. Only a run takes the config of the job."""
-    return Step(verb, job.id, config=job.config if verb is Verb.RUN else EMPTY)
+def step_of(subject: Subject, verb: Verb) -> Step:
+    """The step of a call for a job, as a plan knows it: without marks, and without handles of the engine.
+
+    Only a run takes the config of the job.
+    """
+    job = subject.job
+    config = job.config if verb is Verb.RUN else EMPTY
+    return Step(verb, job.id, run_id(job.id, run_of(subject, verb)), config)
 
 
 def is_within(calls: Sequence[Request], shown: Sequence[Request]) -> bool:

@@ -20,7 +20,7 @@ from reconciler.model.plan import ActionKind
 from reconciler.rules.configs import SameConfig, config_changes, show_changes
 from reconciler.rules.decide import decide
 from reconciler.rules.matching import Subject
-from reconciler.rules.records import applied, is_ending
+from reconciler.rules.records import adopted, is_ending
 
 
 class Candidate(NamedTuple):
@@ -123,6 +123,8 @@ def _obstacle(
             f"another job is recorded by this name, with the id {records[name].id}: choose another name, "
             f"or drop that record ({command('state forget', name)})"
         )
+    if record is not None and record.target is not None:
+        return f"it is recorded for {record.target}: drop that record first ({command('state forget', key)})"
     if record is not None and record.doubt is not None:
         return f"a call is in doubt: settle it first ({settling(key)})"
     return ""
@@ -164,7 +166,7 @@ def _adopted(
     job = Job(found.name, found.id, asked, config)
     fields: dict[str, Any] = {"id": found.id} if found.id != found.name else {}
     fields |= {"state": asked.value} | ({"config": config} if config else {})
-    after = applied(job, record, verb, found.observed.run_began)._replace(config=config)
+    after = adopted(job, record, verb, found.observed)._replace(config=config)
     return Adopted(found.name, fields, after, found.observed, recorded_as)
 
 

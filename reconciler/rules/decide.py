@@ -2,7 +2,8 @@
 
 These rules come before the table (`table`), in this order:
 
-1. A job with a call in doubt is held. An abort or a delete that the manifest still asks for is sent again instead.
+1. A job that is recorded for another service is held. A job with a call in doubt is held as well. A call that the
+   manifest still asks for is sent again instead, if it can't be carried out twice.
 2. A frozen job is a noop, whatever the manifest asks for.
 
 These rules change the entry of the table:
@@ -22,7 +23,7 @@ fields out of this comparison. A change of an ignored field in the manifest stil
 
 from typing import NamedTuple, assert_never
 
-from reconciler.model.commands import command, settling
+from reconciler.model.commands import command
 from reconciler.model.jobs import (
     NOT_OBSERVED,
     Config,
@@ -33,17 +34,29 @@ from reconciler.model.jobs import (
     OnConfigChange,
     Record,
     Status,
+    Target,
     Verb,
     title,
 )
 from reconciler.model.plan import AS_RECORDED, ActionKind, Change
 from reconciler.model.times import TimeOrder
 from reconciler.rules.configs import agrees, config_changes, quoted, show_changes
-from reconciler.rules.lost_calls import Trace, trace_of
+from reconciler.rules.doubts import doubt_words, may_follow
 from reconciler.rules.matching import Subject
 from reconciler.rules.observations import NO_DETAIL, observation_words
-from reconciler.rules.records import applied, asked, is_ending, is_new_token, is_protected, ran_since, settled
-from reconciler.rules.table import ERRORS, TABLE, Asked, Cell, DriftCell
+from reconciler.rules.records import (
+    adopted,
+    applied,
+    asked,
+    is_ending,
+    is_new_token,
+    is_protected,
+    ran_since,
+    run_of,
+    settled,
+)
+from reconciler.rules.runs import asks_the_same, is_earlier_run, number_of, run_id
+from reconciler.rules.table import ERRORS, TABLE, Asked, Cell
 
 _PROTECTED = frozenset({ActionKind.ABORT, ActionKind.RESTART, ActionKind.DELETE})
 
@@ -72,6 +85,8 @@ class Decision(NamedTuple):
 def decide(subject: Subject, observed: Observation) -> Decision:
     """The decision about one job. The rules are those of this module's docstring."""
     job, record = subject.job, subject.record
+    if record is not None and record.target is not None:
+        return _elsewhere(job, record, record.target)
     if record is not None and record.doubt is not None:
         return _sent_again(subject, observed) or _in_doubt(job, record, record.doubt)
     if is_as_recorded(subject, observed):
@@ -90,6 +105,12 @@ def decide(subject: Subject, observed: Observation) -> Decision:
     return decision
 
 
+def _elsewhere(job: Job, record: Record, target: Target) -> Decision:
+    """The hold of a job that is recorded for another service than that of the state."""
+    way_out = f"if the job is at the service of the state now, drop its record: {command('state forget', job.name)}"
+    return hold(record, f"recorded for {target}, which is not the service of the state: ", way_out)
+
+
 def _in_doubt(job: Job, record: Record, doubt: Doubt) -> Decision:
     """The hold of a job with a call in doubt."""
     cell, reason, way_out = doubt_words(job, doubt)
@@ -97,22 +118,22 @@ def _in_doubt(job: Job, record: Record, doubt: Doubt) -> Decision:
 
 
 def _sent_again(subject: Subject, observed: Observation) -> Decision | None:
-    """Decide to send an abort or a delete again if its answer was lost; None if the job has to be held.
+    """Decide to send a call again if its answer was lost; None if the job has to be held.
 
-    The service may carry out such a call long after it took the call. So a job that looks as it did before the call
-    proves nothing. Both calls are idempotent for one run, and may be sent twice. The job has to be held if the
-    manifest does not ask for the call any more, because nobody knows whether the run goes on.
+    The job has to be held if the manifest does not ask for the call any more, because nobody knows whether the run goes
+    on.
     """
     record = subject.record
     doubt = None if record is None else record.doubt
-    if record is None or doubt is None:
+    if record is None or doubt is None or doubt.holder:
         return None
-    if doubt.verb is Verb.RUN or doubt.holder or trace_of(doubt.verb, doubt.before, observed) is not Trace.NOT_DONE:
+    if not may_follow(subject, doubt, observed):
         return None
     decision = decide(subject._replace(record=settled(record, was_applied=False)), observed)
-    if doubt.verb not in decision.verbs:
+    if doubt.verb not in decision.verbs or (doubt.verb is Verb.RUN and decision.verbs != (Verb.RUN,)):
         return None
-    sent = f"the {doubt.verb} that was sent at {doubt.sent_at} got no answer, and is sent again"
+    under = f" as {run_id(record.id, doubt.run)}" if doubt.verb is Verb.RUN else ""
+    sent = f"the {doubt.verb} that was sent at {doubt.sent_at} got no answer, and is sent again{under}"
     return decision._replace(reason=f"{decision.reason}; {sent}")
 
 
@@ -122,7 +143,7 @@ def is_as_recorded(subject: Subject, observed: Observation) -> bool:
     Most jobs of most plans are like that. `make_plan` gives such a job a noop without a decision.
     """
     job, record = subject.job, subject.record
-    if record is None or record.doubt is not None or observed is not NOT_OBSERVED:
+    if record is None or record.doubt is not None or record.target is not None or observed is not NOT_OBSERVED:
         return False
     is_plain = job.freeze is None and job.protect in (None, record.protect) and not subject.renamed_from
     return is_plain and asked(subject) is Asked.SAME
@@ -258,7 +279,7 @@ def _abort(job: Job, record: Record | None, observed: Observation) -> Decision:
         return _noop(record, f"recorded {record.state}")
     changes = (Change("state", record.state if record else None, Desired.ABORTED),)
     again = "; it was aborted already, and has yet to end" if is_ending(record, observed) else ""
-    after = applied(job, record, Verb.ABORT, observed.run_began)
+    after = applied(job, record, Verb.ABORT, observed.run_began, number_of(observed.run_id, job.id))
     return Decision(ActionKind.ABORT, _reason_of(Cell.ABORT, observed) + again, after, (Verb.ABORT,), changes)
 
 
@@ -301,7 +322,8 @@ def _start(
     recorded = record.config if record else {}
     changes += config_changes(recorded if replaced is None else replaced, job.config, subject.same_config)
     reason = _reason(_why(subject, column, replaced), observation_words(observed))
-    return Decision(kind, reason, applied(job, record, Verb.RUN), verbs, tuple(changes))
+    after = applied(job, record, Verb.RUN, run=run_of(subject, Verb.RUN))
+    return Decision(kind, reason, after, verbs, tuple(changes))
 
 
 def _delete(subject: Subject, observed: Observation) -> Decision:
@@ -315,7 +337,7 @@ def _delete(subject: Subject, observed: Observation) -> Decision:
     was_aborted = is_ending(record, observed)
     verbs = (Verb.ABORT, Verb.DELETE) if active and not was_aborted else (Verb.DELETE,)
     why = "declared absent" if subject.keep else "no longer declared, and --prune was given"
-    after = applied(job, record, Verb.DELETE) if subject.keep else None
+    after = applied(job, record, Verb.DELETE, run=number_of(observed.run_id, job.id)) if subject.keep else None
     changes = (Change("state", recorded, Desired.ABSENT),)
     reason = _reason(why, observation_words(observed))
     if was_aborted:
@@ -327,9 +349,13 @@ def _already_run(decision: Decision, column: Asked, subject: Subject, observed: 
     """The hold or adopt of a job that was run since its record was written (rule 5)."""
     job, record = subject.job, subject.record
     assert record is not None
-    is_older = observed.stands_to(record.submitted_at) is TimeOrder.EARLIER
+    is_older = is_earlier_run(record, observed)
     run = "the service tells of an earlier run than the recorded one" if is_older else "run since this was recorded"
-    since = f"{run} (at {observed.submitted_at}, recorded {record.submitted_at or 'as never run'})"
+    is_counted = number_of(observed.run_id, job.id) and record.run
+    recorded = run_id(job.id, record.run) if is_counted else record.submitted_at or "as never run"
+    since = f"{run} ({f'{observed.run_id}, ' if is_counted else ''}at {observed.submitted_at}, recorded {recorded})"
+    if observed.marks.lineage == subject.lineage and asks_the_same(observed.marks, job.config, job.run_token):
+        return _adopt(subject, f"{since}, as it is asked for here; recorded without a call", observed)
     if (
         column is Asked.NEW_CONFIG
         and observed.config is not None
@@ -351,14 +377,19 @@ def _adopt(subject: Subject, reason: str, observed: Observation) -> Decision:
     if not subject.keep:
         return Decision(ActionKind.FORGET, reason, None)
     verb = {Desired.RUNNING: Verb.RUN, Desired.ABORTED: Verb.ABORT, Desired.ABSENT: Verb.DELETE}[job.state]
-    after = applied(job, record, verb, observed.run_began)
-    if record is not None and after == record._replace(submitted_at=after.submitted_at):
+    after = adopted(job, record, verb, observed)
+    if record is not None and after == _about_run_of(record, after):
         return _noop(record, reason.replace("; recorded without a call", ""))
     before = record.state if record else None
     changes: tuple[Change, ...] = () if before is after.state else (Change("state", before, after.state),)
     if job.state is Desired.RUNNING:
         changes += config_changes(record.config if record else {}, after.config, subject.same_config)
     return Decision(ActionKind.ADOPT, reason, after, changes=changes)
+
+
+def _about_run_of(record: Record, other: Record) -> Record:
+    """The record with all that another record says of the last run, but for its number and its config."""
+    return record._replace(submitted_at=other.submitted_at, end=other.end, last_active=other.last_active, ref=other.ref)
 
 
 def _noop(record: Record | None, reason: str) -> Decision:
@@ -395,16 +426,6 @@ def _why(subject: Subject, column: Asked, replaced: Config | None = None) -> str
         case Asked.SAME | Asked.ABORTED | Asked.ABSENT:
             return f"declared {job.state}"
     assert_never(column)
-
-
-def doubt_words(job: Job, doubt: Doubt) -> tuple[DriftCell, str, str]:
-    """The entry of the table for a call in doubt, its reason and its way out. A plan and `drift` print the same words.
-
-    A call is under way, rather than in doubt, while the command that sent the call may still get the answer.
-    """
-    cell = DriftCell.UNDER_WAY if doubt.holder else DriftCell.IN_DOUBT
-    reason = cell.reason.format(verb=doubt.verb, sent_at=doubt.sent_at, answer=doubt.answer, holder=doubt.holder)
-    return cell, reason, cell.way_out.format(settle=settling(job.name))
 
 
 def _reason(why: str, observed: str) -> str:

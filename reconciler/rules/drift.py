@@ -21,7 +21,7 @@ from reconciler.model.jobs import Desired, Job, Observation, OnConfigChange, Rec
 from reconciler.model.places import Position
 from reconciler.model.plan import Change, unchanged_words
 from reconciler.rules.configs import drifted_fields
-from reconciler.rules.decide import doubt_words
+from reconciler.rules.doubts import doubt_words
 from reconciler.rules.matching import Subject
 from reconciler.rules.observations import NO_DETAIL, observation_words
 from reconciler.rules.records import is_ending, ran_since

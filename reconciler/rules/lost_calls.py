@@ -6,7 +6,9 @@ from typing import assert_never
 from reconciler.model.jobs import ENDS, Evidence, Observation, Status, Verb
 from reconciler.model.times import TimeOrder, compare
 
-_TELLS_NOTHING = frozenset({Status.NOT_OBSERVED, Status.UNREADABLE})
+TELLS_NOTHING = frozenset({Status.NOT_OBSERVED, Status.UNREADABLE})
+"""The statuses of an observation that tells nothing of the job."""
+
 _SAME = frozenset({TimeOrder.SAME})
 _MAY_BE_SAME = _SAME | {TimeOrder.CLOSE}
 
@@ -26,7 +28,7 @@ class Trace(StrEnum):
 
 def trace_of(verb: Verb, before: Evidence | None, now: Observation) -> Trace:
     """Compare the observation before a call, None if there was none, with the observation now."""
-    if now.status in _TELLS_NOTHING:
+    if now.status in TELLS_NOTHING:
         return Trace.UNKNOWN
     match verb:
         case Verb.RUN:
@@ -49,6 +51,8 @@ def is_newer_run(before: Evidence, now: Observation) -> bool:
 
 def may_be_other_run(before: Evidence, now: Observation) -> bool:
     """Whether the observed run may be another one than before: an abort or delete for the old run must not hit it."""
+    if any(known and found and known != found for known, found in ((before.run_id, now.run_id), (before.ref, now.ref))):
+        return True
     if now.is_of_other_run(before.submitted_at) or is_newer_run(before, now):
         return True
     if (before.submitted_at is None) is not (now.submitted_at is None):
@@ -70,7 +74,7 @@ def _trace_of_run(before: Evidence, now: Observation) -> Trace:
     old run, such as the state or the times of states, and an observation may be stale. Two cases need no time: a draft
     that is no longer a draft was run, and a job that looks exactly as before was not run. All other cases are UNKNOWN.
     """
-    if now.status is Status.MISSING or before.status in _TELLS_NOTHING or before.status is Status.MISSING:
+    if now.status is Status.MISSING or before.status in TELLS_NOTHING or before.status is Status.MISSING:
         return Trace.UNKNOWN
     if before.status is Status.DRAFT:
         if now.status is Status.DRAFT and now.submitted_at is None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from operator import attrgetter
 from typing import NamedTuple
 
-from reconciler.model.jobs import Desired, Job, Record, displaced_key
+from reconciler.model.jobs import EMPTY, Desired, Job, Record, displaced_key
 from reconciler.rules.configs import SameConfig
 
 
@@ -13,7 +13,8 @@ class Subject(NamedTuple):
 
     `renamed_from` is the key of the record if that is not the job's name, else "". `keep` is False for a job that no
     manifest declares: the record of such a job is dropped once the job is deleted. `same_config` is that of the job's
-    engine.
+    engine. `last` is the number of the last run of the engine job, and `lineage` is that of the state. `may_ask_again`
+    is True if a run in doubt may be sent again under its own run id: the engine can't start a second run of that id.
     """
 
     job: Job
@@ -21,6 +22,9 @@ class Subject(NamedTuple):
     same_config: SameConfig
     renamed_from: str = ""
     keep: bool = True
+    last: int = 0
+    lineage: str = ""
+    may_ask_again: bool = False
 
 
 name_of = attrgetter("job.name")
@@ -50,18 +54,29 @@ class Matching(NamedTuple):
         return {subject.job.name: subject for subject in self.subjects}
 
 
-def match_records(jobs: Mapping[str, Job], records: Mapping[str, Record], same_config: SameConfig) -> Matching:
+def match_records(
+    jobs: Mapping[str, Job],
+    records: Mapping[str, Record],
+    same_config: SameConfig,
+    *,
+    last: Mapping[str, int] = EMPTY,
+    lineage: str = "",
+) -> Matching:
     """Match jobs with records, both by name. The engine job id decides, and never the name.
 
-    `same_config` is that of the engine, for the decisions about the jobs.
+    `same_config` is that of the engine, for the decisions about the jobs. `last` and `lineage` are those of the state.
     """
     subjects: list[Subject] = []
+
+    def add(job: Job, record: Record | None, renamed_from: str = "") -> None:
+        subjects.append(Subject(job, record, same_config, renamed_from, True, last.get(job.id, 0), lineage))
+
     moves: dict[str, str] = {}
     strangers: set[str] = set()
     for name, job in jobs.items():
         record = records.get(name)
         if record is not None and record.id == job.id:
-            subjects.append(Subject(job, record, same_config))
+            add(job, record)
         else:
             strangers.add(name)
     if not strangers:
@@ -73,11 +88,11 @@ def match_records(jobs: Mapping[str, Job], records: Mapping[str, Record], same_c
             job = jobs[name]
             key = key_of.get(job.id)
             if key is None:
-                subjects.append(Subject(job, None, same_config))
+                add(job, None)
             else:
                 claimed.add(key)
                 moves[key] = name
-                subjects.append(Subject(job, records[key], same_config, renamed_from=key))
+                add(job, records[key], key)
         for name in strangers & records.keys() - claimed:
             moves[name] = displaced_key(name, records[name].id)
         declared = jobs.keys() - strangers | set(moves.values()) & strangers

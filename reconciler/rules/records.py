@@ -5,11 +5,12 @@ in doubt.
 """
 
 from collections.abc import Mapping
-from typing import assert_never
+from typing import Any, assert_never
 
-from reconciler.model.jobs import Desired, Job, Observation, Record, Status, Verb
+from reconciler.model.jobs import ENDS, Desired, Job, Observation, Record, Status, Verb
 from reconciler.model.times import TimeOrder, compare
 from reconciler.rules.matching import Subject
+from reconciler.rules.runs import is_other_run, is_same_run, number_of
 from reconciler.rules.table import Asked
 
 _ONE = frozenset({TimeOrder.SAME, TimeOrder.CLOSE})
@@ -57,15 +58,35 @@ def is_ending(record: Record | None, observed: Observation) -> bool:
 
 
 def ran_since(record: Record | None, observed: Observation) -> bool:
-    """Whether the observed run is not the recorded run; False if either has no time at which its run began."""
-    return record is not None and observed.is_of_other_run(record.submitted_at)
+    """Whether the observed run is not the recorded run; False if nothing tells the two apart."""
+    return record is not None and is_other_run(record, observed)
 
 
-def applied(job: Job, record: Record | None, verb: Verb, began: str | None = None) -> Record:
+def noted(record: Record, observed: Observation, now: str, *, forgets: bool) -> Record:
+    """The record with what an observation tells of its run: how the run ended, or that the run was active now.
+
+    The record stays as it is if the observation may be of another run, or if a call is in doubt. `now` is a time of RFC
+    3339. It is kept only if the engine `forgets` runs that have ended: nothing else depends on it.
+    """
+    if record.state is not Desired.RUNNING or record.doubt is not None or not is_same_run(record, observed):
+        return record
+    if observed.status in ENDS:
+        return record._replace(end=observed.status)
+    if observed.status is Status.ACTIVE and forgets:
+        return record._replace(last_active=now)
+    return record
+
+
+def applied(job: Job, record: Record | None, verb: Verb, began: str | None = None, run: int = 0) -> Record:
     """The record of a job after a call of this verb was applied.
 
-    `began` is when the last run of the job began (`Observation.run_began`); None if that is not known.
+    `began` is when the last run of the job began (`Observation.run_began`); None if that is not known. `run` is the
+    number of the run that the call is about; 0 if that is the recorded run, or a run without a number.
     """
+    number = max(run, record.run if record else 0)
+    kept: dict[str, Any] = {"run": number, "target": record.target if record else None}
+    if record is not None and number == record.run and verb is not Verb.DELETE:
+        kept |= {"end": record.end, "last_active": record.last_active, "ref": record.ref}
     tokens = record.run_tokens if record else frozenset[str]()
     consumed = tokens | {job.run_token} if job.run_token is not None else tokens
     protect = is_protected(job, record)
@@ -73,7 +94,7 @@ def applied(job: Job, record: Record | None, verb: Verb, began: str | None = Non
         began = record.submitted_at  # other words for one instant are no change
     match verb:
         case Verb.RUN:
-            return Record(job.id, Desired.RUNNING, dict(job.config), consumed, began, protect=protect)
+            return Record(job.id, Desired.RUNNING, dict(job.config), consumed, began, protect=protect, **kept)
         case Verb.ABORT:
             if began is None and record is not None:
                 began = record.submitted_at
@@ -81,16 +102,36 @@ def applied(job: Job, record: Record | None, verb: Verb, began: str | None = Non
                 # Of a restart: what runs it from here on is that it is aborted. Were its token kept for a run to come,
                 # a manifest that takes it back now and gives it again later would run the job once too often.
                 tokens = consumed
-            return Record(job.id, Desired.ABORTED, record.config if record else {}, tokens, began, protect=protect)
+            config = record.config if record else {}
+            return Record(job.id, Desired.ABORTED, config, tokens, began, protect=protect, **kept)
         case Verb.DELETE:
-            return Record(job.id, Desired.ABSENT, {}, tokens, protect=protect)
+            return Record(job.id, Desired.ABSENT, {}, tokens, protect=protect, **kept)
     assert_never(verb)
 
 
-def settled(record: Record, was_applied: bool, began: str | None = None) -> Record | None:
+def adopted(job: Job, record: Record | None, verb: Verb, observed: Observation) -> Record:
+    """The record of a job that is observed to be as a call of this verb would leave it. No call was sent.
+
+    The record is about the observed run: its number, if its run id has one, and the engine's handle of it.
+    """
+    after = applied(job, record, verb, observed.run_began, number_of(observed.run_id, job.id))
+    if verb is Verb.DELETE:
+        return after
+    if record is not None and is_other_run(record, observed):
+        after = after._replace(end=None, last_active="", ref="")
+    return after._replace(ref=observed.ref or after.ref)
+
+
+def about(record: Record, observed: Observation) -> Record:
+    """The record, from now on about the observed run, which it did not know. What was applied last stays."""
+    run = max(record.run, number_of(observed.run_id, record.id))
+    return record._replace(submitted_at=observed.run_began, run=run, end=None, last_active="", ref=observed.ref)
+
+
+def settled(record: Record, was_applied: bool, began: str | None = None, ref: str = "") -> Record | None:
     """The record after its doubt is settled, as if the call had got that answer; None if there is no record left.
 
-    `began` is as in `applied`.
+    `began` is as in `applied`. `ref` is the engine's handle of the run that was started; "" if that is not known.
     """
     doubt = record.doubt
     if doubt is None:
@@ -100,7 +141,20 @@ def settled(record: Record, was_applied: bool, began: str | None = None) -> Reco
     if doubt.verb is Verb.ABORT and began is None and doubt.before is not None:
         began = doubt.before.submitted_at
     job = Job("", record.id, Desired.RUNNING, doubt.config, doubt.run_token)
-    return applied(job, record, doubt.verb, began)
+    after = applied(job, record, doubt.verb, began, doubt.run)
+    return after._replace(ref=ref or after.ref) if doubt.verb is Verb.RUN else after
+
+
+def run_of(subject: Subject, verb: Verb) -> int:
+    """The number of the run that a call is about: the next one for a run, and the last one for an abort or a delete.
+
+    A run in doubt that is sent again has the number that it had.
+    """
+    record = subject.record
+    if verb is not Verb.RUN:
+        return record.run if record else 0
+    doubt = record.doubt if record else None
+    return doubt.run if doubt is not None and doubt.verb is Verb.RUN and doubt.run else subject.last + 1
 
 
 def is_new_token(job: Job, record: Record) -> bool:

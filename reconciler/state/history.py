@@ -332,7 +332,7 @@ def history_lines(entries: Sequence[Entry], *, ended: bool) -> list[HistoryLine]
                 lines.append(call_line(intents.pop(entry["op"]), entry))
             case "result" if "verb" in entry:
                 lines.append(settled_line(entry))
-            case "record" if "op" in entry:
+            case "record" | "identity" if "op" in entry:
                 lines.append(record_line(entry))
             case "records" | "moves" if "op" in entry:
                 lines += batch_lines(entry)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from reconciler.model.history import ENDED, Details, Origin
+from reconciler.model.history import ACCEPT, ENDED, Details, Origin
 from reconciler.model.jobs import Doubt, Record, State, title
 from reconciler.state import codec, history
 from reconciler.state.gate import Gate, LocalGate
@@ -288,13 +288,22 @@ class Session:
             self._records.add_lines(history.batch_lines(entry))
         self._writer.checkpoint_if_long()
 
-    def identify(self, identity: Mapping[str, str]) -> None:
-        """Record the identity of the service, in place of the recorded one."""
+    def identify(self, identity: Mapping[str, str], why: str = "") -> None:
+        """Record the identity of the service, in place of the recorded one.
+
+        With `why`, the history says who did that, and why.
+        """
         if dict(identity) == self._records.identity:
             return
+        entry: dict[str, object] = {"type": "identity", "identity": dict(identity)}
+        if why:
+            details = history.details_to_json(Details(reason=why))
+            entry |= {**self._signature.fields(None), "verb": ACCEPT, "details": details}
         with self._writer.changing() as journal:
-            journal.append(encode_entry({"type": "identity", "identity": dict(identity)}))
+            journal.append(encode_entry(entry))
             self._records.identify(identity)
+            if why:
+                self._records.add_lines([history.record_line(entry)])
 
     def move(self, moves: Mapping[str, str]) -> None:
         """Give records new names, all in one step. `moves` maps each old name to the new one.

@@ -117,7 +117,7 @@ def _apply(
     try:
         with (
             workspace.store.open(workspace.manifest.target, "apply", options.lock_timeout_s) as session,
-            LazyEngine(lambda: workspace.open_engine(options.pace)) as engine,
+            LazyEngine(lambda: workspace.open_engine(options.pace, session.identity)) as engine,
         ):
             progress.session = session
             rounds = Rounds(workspace, options, interaction, session, engine, announce)

@@ -29,7 +29,7 @@ def drift(workspace: "Workspace", selection: Selection, parallelism: int = 10) -
     matching = selected(workspace.manifest, state, selection._replace(prune=True))
     is_selected = selection.among(names_of(matching))
     subjects = [subject for subject in matching.subjects if is_selected(subject.job.name)]
-    observed = observed_jobs(workspace, [subject.job.id for subject in subjects], parallelism)
+    observed = observed_jobs(workspace, state, [subject.job.id for subject in subjects], parallelism)
     no_reads = no_reads_words(target, observed, "what differs from the record can't be told")
     if no_reads:
         raise EngineError(no_reads, f"look there by other means; {command('state list')} shows what is recorded")

@@ -1,7 +1,7 @@
 """The engine of a target: its plugin, and opening it with what a command has."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.model.errors import EngineError
@@ -85,6 +85,19 @@ def open_engine(target: Target, world: World, beside_state: str, pace: Pace) -> 
         beside_state=beside_state,
     )
     return engine.open(target, surroundings)
+
+
+@contextmanager
+def checked(
+    opening: "AbstractContextManager[Engine]", identity: Mapping[str, str], target: Target
+) -> "Iterator[Engine]":
+    """The engine that is opened. Raises `OtherIdentity` if its service is not the one of this identity."""
+    with opening as engine:
+        if identity:
+            from reconciler.rules.identities import refuse_other_identity
+
+            refuse_other_identity(identity, engine.identity(), target)
+        yield engine
 
 
 def name_beside_state(home: "Home", manifest_path: str) -> str:

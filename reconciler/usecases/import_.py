@@ -93,10 +93,12 @@ def import_jobs(
     with ExitStack() as stack:
         session = None if dry_run else stack.enter_context(store.open(target, "import", lock_timeout_s))
         state = session.state if session else store.read(target) or State("", 0, target, {})
-        with workspace.open_engine(Pace(parallelism)) as engine:
+        with workspace.open_engine(Pace(parallelism), state.identity) as engine:
+            identity = engine.identity()
             found, unlisted = _found(engine, wanted, manifest, state, parallelism)
         rewritten, adopted, left = _entries(found, to, state)
         if session is not None and adopted:
+            session.identify({**session.identity, **identity})
             _write(session, to, rewritten, adopted)
     shown = rewritten._replace(before=b"") if to.is_new else rewritten
     return Imported(shown, tuple(adopted), tuple(left), unlisted, (to.file, *_state_files(workspace)))

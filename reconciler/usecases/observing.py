@@ -3,16 +3,21 @@
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from reconciler.model.jobs import Observation
+from reconciler.model.jobs import Observation, State
 from reconciler.usecases.engines import Pace
 
 if TYPE_CHECKING:
     from reconciler.usecases.workspace import Workspace
 
 
-def observed_jobs(workspace: "Workspace", ids: Collection[str], parallelism: int) -> Mapping[str, Observation]:
-    """The observations of the jobs with these engine job ids, by id. Raises as `engines.open_engine` does."""
-    with workspace.open_engine(Pace(parallelism)) as engine:
+def observed_jobs(
+    workspace: "Workspace", state: State, ids: Collection[str], parallelism: int
+) -> Mapping[str, Observation]:
+    """The observations of the jobs with these engine job ids, by id. Raises as `Workspace.open_engine` does.
+
+    The service has to be the one that the `state` is for.
+    """
+    with workspace.open_engine(Pace(parallelism), state.identity) as engine:
         return engine.observe_many(ids)
 
 

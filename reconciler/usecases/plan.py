@@ -52,7 +52,7 @@ def plan(
     if refresh:
         from reconciler.usecases.observing import observed_jobs, warn_without_reads
 
-        observed = observed_jobs(workspace, _ids_to_read(matching, selection), parallelism)
+        observed = observed_jobs(workspace, state, _ids_to_read(matching, selection), parallelism)
         warn_without_reads(workspace, observed)
     made = plan_of(workspace, state, matching, selection, observed, allowed=allowed, provenance=provenance)
     made = made._replace(warnings=(*losses, *made.warnings))

@@ -53,9 +53,12 @@ def plan_of(
     narrowed = _narrowed(selection, len(made.actions), len(matching.subjects))
     made = made._replace(warnings=_warnings(made, manifest, state), narrowed=narrowed)
     if provenance:
+        from reconciler.state.codec import records_digest
+
         # The name of a job at the service decides nothing.
         nameless = {job_id: one._replace(name="") for job_id, one in observed.items()}
-        made = made._replace(prune=selection.prune, state=workspace.home.url, observed=nameless)
+        digest = records_digest(state)
+        made = made._replace(prune=selection.prune, state=workspace.home.url, observed=nameless, records_digest=digest)
     return allowing(made, allowed)
 
 

@@ -58,7 +58,9 @@ def _settle_run(
 ) -> str:
     """Settle the last run of a job, which its record does not know. Returns the sentence that is recorded."""
     manifest = workspace.manifest
-    with workspace.open_engine(Pace()) as engine:
+    if found.record.target is not None:
+        raise ReconcilerError(f"{title(found.name)} is recorded for {found.record.target}, which is not read here")
+    with workspace.open_engine(Pace(), session.identity) as engine:
         observed = engine.observe(found.record.id)
     job = manifest.jobs.get(found.name)
     known, run = _settled_run(found, job, observed, session.state.jobs, was_applied)
@@ -73,7 +75,7 @@ def _settled_run(
     found: "NamedRecord", job: Job | None, observed: Observation, records: Mapping[str, Record], was_applied: bool
 ) -> tuple[Record, str]:
     """The record with the last run of the job, and that run as text. `records` are the records of all jobs."""
-    from reconciler.rules.records import applied, ran_since
+    from reconciler.rules.records import about, adopted, ran_since
 
     record = found.record
     if not ran_since(record, observed):
@@ -83,13 +85,13 @@ def _settled_run(
         )
     run = f"the run that began at {observed.submitted_at}"
     if not was_applied:
-        return record._replace(submitted_at=observed.run_began), run
+        return about(record, observed), run
     if job is None or job.id != record.id or job.state is not Desired.RUNNING:
         raise ReconcilerError(
             f"no run of {title(found.name)} is asked for in the manifest, so none can have been applied",
             "--not-applied records the run without counting it",
         )
-    return applied(job, record, Verb.RUN, observed.run_began), run
+    return adopted(job, record, Verb.RUN, observed), run
 
 
 def _jobs_in_doubt(records: Mapping[str, Record]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.apply.context import ApplyContext, is_stale
 from reconciler.apply.execute import carry_out
-from reconciler.apply.observe import observe_before
+from reconciler.apply.observe import note_ends, observe_before
 from reconciler.apply.outcomes import failed, untouched
 from reconciler.apply.settle import Pending, look, look_again
 from reconciler.model.errors import CredentialsError, EngineError, Refused
@@ -19,7 +19,7 @@ from reconciler.model.plan_json import plan_digest
 from reconciler.rules.actions import action_for, is_within
 from reconciler.rules.decide import decide
 from reconciler.rules.order import Order
-from reconciler.rules.records import protection
+from reconciler.rules.records import protection, run_of
 from reconciler.state.session import Announced
 from reconciler.usecases.engines import wording_of
 from reconciler.usecases.planning import allowing, plan_of, refusal_of
@@ -68,6 +68,8 @@ class Rounds:
         self._world = workspace.world
         self._boot_s = workspace.world.clocks.boot_s
         self._runs: dict[str, tuple[str, Evidence]] = {}
+        self._observed: Mapping[str, Observation] = {}
+        """What was read for the plan that is made at this time, by engine job id."""
         self._done: Counter[str] = Counter()
         self._has_failed = False
         """Whether an action failed, or is in doubt since its call was sent."""
@@ -97,9 +99,16 @@ class Rounds:
             selection = selection_of(saved)
             saved = made_again(saved, self._workspace, self._session.state)
         is_doubtful = any(record.doubt for record in self._session.state.jobs.values())
-        pending = look(self._session, self._engine.open(), self._boot_s) if is_doubtful else []
+        pending = look(self._session, self._engine.open(), self._boot_s, now) if is_doubtful else []
         matching = selected(self._manifest, self._session.state, selection)
-        made = self._planned(matching, selection) if saved is None else self._reduced(saved, matching)
+        if saved is None:
+            matching = _with_guarded(matching, pending)
+            asking = _asking_again(matching)
+            made = self._planned(matching, selection, asking)
+            sent_again = {asking[action.job] for action in made.actions if action.calls and action.job in asking}
+            pending = [one for one in pending if one.op not in sent_again]
+        else:
+            made = self._reduced(saved, matching)
         self.plan = allowing(made, self._options.allowed)
         refusal = refusal_of(self.plan, self._manifest, self._session.state)
         if refusal is not None:
@@ -117,7 +126,7 @@ class Rounds:
         self._world.remark(f"{len(pending)} in doubt: checking again after {self._options.settle_s:g} s")
         settled: set[str] = set()
         again = look_again(
-            pending, self._session, self._engine.open(), self._options.settle_s, self._boot_s, self._world.pause
+            pending, self._session, self._engine.open(), self._options.settle_s, self._boot_s, self._world.pause, now
         )
         try:
             for name in again:
@@ -215,7 +224,8 @@ class Rounds:
         """The observations, by engine job id, of the jobs that a plan touches, and of the `others` in the plan."""
         known = {subject.job.id for subject in matching.subjects}
         ids = [a.id for a in plan.actions if (a.touches or a.job in others) and a.id in known]
-        return self._engine.open().observe_many(ids) if ids else {}
+        self._observed = self._engine.open().observe_many(ids) if ids else {}
+        return self._observed
 
     def _confirmed(self, plan: Plan, matching: "Matching", saved: Plan | None = None) -> list[ActionOutcome]:
         """Carry out a plan once the user has agreed to it. `saved` is the reviewed plan that it is based on, if any."""
@@ -224,9 +234,13 @@ class Rounds:
             self._interaction.confirm(plan)
             self._session.rests_on(plan_digest(saved or plan), allowed_words(plan))
         self._session.move(matching.moves)
+        if self._observed:
+            note_ends(self._session, self._engine.open(), matching.subjects, self._observed, now())
         self._protect_held(plan, matching)
         if not plan.touches_anything:
             return [untouched(action) for action in plan.actions]
+        if any(action.calls for action in plan.actions):
+            self._session.identify({**self._session.identity, **self._engine.open().identity()})
         self._session.drop_spent(matching.spent)
         self._announce_calls(plan, matching)
         outcomes = self._carry_out(plan, matching)
@@ -241,8 +255,9 @@ class Rounds:
         """
         subjects = matching.by_name
         names = [action.job for action in plan.actions if action.kind is ActionKind.HOLD]
-        held = [subjects[name] for name in names if name in subjects]
-        records = {name: record for subject in held for name, record in protection(subject.job, subject.record).items()}
+        held = [subjects[name].job for name in names if name in subjects]
+        record_of = self._session.record_of
+        records = {name: record for job in held for name, record in protection(job, record_of(job.name)).items()}
         self._session.put_all(records, "protect", "as the manifest says")
 
     def _announce_calls(self, plan: Plan, matching: "Matching") -> None:
@@ -298,7 +313,30 @@ class Rounds:
             now=now,
             new_op=_ops().__next__,
             runs=self._runs,
+            commit=self._workspace.commit or "",
         )
+
+
+def _with_guarded(matching: "Matching", pending: list[Pending]) -> "Matching":
+    """The matching, in which a run in doubt may be sent again if the engine can't start a second run of its id."""
+    ops = {one.op for one in pending if one.may_ask_again}
+    if not ops:
+        return matching
+
+    def guarded(subject: "Subject") -> "Subject":
+        doubt = subject.record.doubt if subject.record else None
+        return subject._replace(may_ask_again=True) if doubt is not None and doubt.op in ops else subject
+
+    return matching._replace(subjects=tuple(map(guarded, matching.subjects)))
+
+
+def _asking_again(matching: "Matching") -> dict[str, str]:
+    """The call in doubt of each job whose run may be sent again, by the name of the job."""
+    return {
+        subject.job.name: subject.record.doubt.op
+        for subject in matching.subjects
+        if subject.may_ask_again and subject.record is not None and subject.record.doubt is not None
+    }
 
 
 def _ops() -> Iterator[str]:
@@ -310,7 +348,8 @@ def _announced(action: Action, subject: "Subject", observed: Observation, op: st
     """The announcement of the last call of an action."""
     before = None if observed.status is Status.NOT_OBSERVED else observed.evidence
     job = subject.job
-    doubt = Doubt(op, _LAST_CALL[action.kind], job.config, job.run_token, before, now(), "")
+    verb = _LAST_CALL[action.kind]
+    doubt = Doubt(op, verb, job.config, job.run_token, before, now(), "", run=run_of(subject, verb))
     return Announced(action.job, action.id, doubt, action.reason)
 
 

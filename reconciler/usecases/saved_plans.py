@@ -68,7 +68,9 @@ def made_again(saved: Plan, workspace: "Workspace", state: State) -> Plan:
 
 
 def _refusestale_plan(saved: Plan, manifest: "Manifest", state: State) -> None:
-    """Raise `Refused` if a saved plan was made from another manifest or another state."""
+    """Raise `Refused` if a saved plan was made from another manifest, from another state, or from other records."""
+    from reconciler.state.codec import records_digest
+
     if saved.target != manifest.target:
         raise stale_plan(
             f"it is for {saved.target}, and the manifest for {manifest.target}",
@@ -80,5 +82,5 @@ def _refusestale_plan(saved: Plan, manifest: "Manifest", state: State) -> None:
         raise stale_plan("the manifest is not the one that the plan was made from")
     if saved.lineage != state.lineage:
         raise stale_plan("the plan was made from another state (the lineage differs)")
-    if saved.serial != state.serial:
+    if saved.records_digest != records_digest(state) or saved.serial > state.serial:
         raise stale_plan(f"the plan was made from serial {saved.serial} of the state, which is at {state.serial} now")

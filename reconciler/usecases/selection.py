@@ -39,7 +39,8 @@ def matching_of(manifest: "Manifest", state: State, selection: Selection) -> "Ma
     from reconciler.rules.matching import match_records, prune
     from reconciler.usecases.engines import plugin_for
 
-    matching = match_records(manifest.jobs, state.jobs, plugin_for(manifest.target).same_config)
+    same_config = plugin_for(manifest.target).same_config
+    matching = match_records(manifest.jobs, state.jobs, same_config, last=state.last, lineage=state.lineage)
     return prune(matching, state.jobs) if selection.prune else matching
 
 

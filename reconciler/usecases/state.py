@@ -167,6 +167,30 @@ def accept(workspace: "Workspace", lock_timeout_s: float, moved_to: str | None =
     return store.accept(target, lock_timeout_s, has_moved=moved_to is not None)
 
 
+def accept_identity(workspace: "Workspace", lock_timeout_s: float) -> tuple[str, str]:
+    """Take the service that the target leads to now for the one that the state is for. Reads its identity.
+
+    Returns the recorded identity and the new one in words; both are the same if there was nothing to take. Raises
+    `Usage` if nothing was ever applied, or if the service tells nothing of its identity.
+    """
+    from reconciler.rules.identities import parts_text
+    from reconciler.usecases.engines import Pace
+
+    target = workspace.head.target
+    if workspace.store.read(target) is None:
+        raise Usage("nothing was ever applied, so the state is for no service yet", f"{command('apply')} makes a state")
+    with (
+        workspace.store.open(target, "state accept", lock_timeout_s) as session,
+        workspace.open_engine(Pace()) as engine,
+    ):
+        before, found = dict(session.identity), dict(engine.identity())
+        if not found:
+            raise Usage(f"{target} tells nothing of its identity", "there is nothing to accept")
+        was, now = parts_text(before), parts_text(found)
+        session.identify(found, f"the service is {now} from now on, and was {was}")
+    return was, now
+
+
 def _is_named_by(address: str, target: Target, block: "TargetBlock") -> bool:
     """Whether an address that a person wrote is that of the target. An embedded service goes by its engine's name."""
     if address == (target.address or target.engine):

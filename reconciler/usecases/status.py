@@ -21,8 +21,9 @@ class JobStatus(NamedTuple):
 
 def status(workspace: "Workspace", parallelism: int = 10) -> list[JobStatus]:
     """The status of each declared or recorded job, sorted by name. Reads the service."""
-    matching = matching_of(workspace.manifest, workspace.read_state(), Selection(prune=True))
-    observed = observed_jobs(workspace, [subject.job.id for subject in matching.subjects], parallelism)
+    state = workspace.read_state()
+    matching = matching_of(workspace.manifest, state, Selection(prune=True))
+    observed = observed_jobs(workspace, state, [subject.job.id for subject in matching.subjects], parallelism)
     warn_without_reads(workspace, observed)
     rows = [
         JobStatus(s.job.name, s.job.state if s.keep else None, s.record, observed.get(s.job.id, NOT_OBSERVED))

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from reconciler.model.commands import command
-from reconciler.model.errors import ManifestError
-from reconciler.model.jobs import State
+from reconciler.model.errors import ManifestError, StateError
+from reconciler.model.jobs import EMPTY, State
 from reconciler.usecases.manifest_files import ManifestFiles
 from reconciler.usecases.origins import Origins
 from reconciler.usecases.place import Place
@@ -129,15 +129,29 @@ class Workspace:
     def read_state(self, warn: Callable[[str], None] | None = None) -> State:
         """The recorded state, with the journal; an empty state if nothing was ever applied.
 
+        An empty state has the run counts of the history, if the state was lost and its history was not.
+
         `warn` is as in `Stores.open`. Raises `StateError` and `Refused` as `Store.read` does.
         """
         target = self.manifest.target
         store = self.stores.open(warn) if warn else self.store
-        return store.read(target) or State("", 0, target, {})
+        return store.read(target) or State("", 0, target, {}, self._counts_of_history(store))
 
-    def open_engine(self, pace: "Pace") -> "AbstractContextManager[Engine]":
-        """The engine of the target, as a context manager. Raises as `engines.open_engine` does."""
-        from reconciler.usecases.engines import name_beside_state, open_engine
+    def _counts_of_history(self, store: "CheckedStore") -> Mapping[str, int]:
+        from reconciler.state.history import run_counts
+
+        try:
+            return run_counts(store.read_history().entries)
+        except StateError:  # no apply writes anything as long as the history can't be read
+            return EMPTY
+
+    def open_engine(self, pace: "Pace", identity: Mapping[str, str] = EMPTY) -> "AbstractContextManager[Engine]":
+        """The engine of the target, as a context manager. `identity` is what the state has of its service.
+
+        Raises as `engines.open_engine` does, and `OtherIdentity` if the service is another one.
+        """
+        from reconciler.usecases.engines import checked, name_beside_state, open_engine
 
         name = name_beside_state(self.home, self.manifest_paths[0])
-        return open_engine(self.head.target, self.world, name, pace)
+        target = self.head.target
+        return checked(open_engine(target, self.world, name, pace), identity, target)

@@ -71,6 +71,8 @@ def test_a_call_is_told_with_who_why_from_which_commit_and_plan_and_what_the_ser
         "commit": here,
         "allowed": "",
         "serial": 1,
+        "run": 1,
+        "end": "",
     }
 
 

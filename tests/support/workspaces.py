@@ -1,12 +1,13 @@
 """A workspace over a test's own manifest, store and engine, in place of files and a service."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 from reconciler.engines.port import Engine
 from reconciler.manifest import Manifest
-from reconciler.usecases.engines import Pace
+from reconciler.model.jobs import EMPTY
+from reconciler.usecases.engines import Pace, checked
 from reconciler.usecases.manifest_files import ManifestFiles
 from reconciler.usecases.place import Place
 from reconciler.usecases.stores import Stores
@@ -38,8 +39,8 @@ class GivenWorkspace(Workspace):
     def commit(self) -> None:
         return None
 
-    def open_engine(self, pace: Pace) -> AbstractContextManager[Engine]:
-        return self._open_engine()
+    def open_engine(self, pace: Pace, identity: Mapping[str, str] = EMPTY) -> AbstractContextManager[Engine]:
+        return checked(self._open_engine(), identity, self.head.target)
 
 
 class _GivenStores(Stores):

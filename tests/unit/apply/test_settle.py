@@ -13,6 +13,10 @@ from reconciler.model.plan import ActionKind
 from steps import step_for
 
 
+def wall_clock() -> str:
+    return "2026-11-21T10:00:00Z"
+
+
 def test_a_run_that_left_no_trace_stays_in_doubt_until_the_second_look(tmp_path: Path) -> None:
     doubt = Doubt("op", Verb.RUN, {}, None, Evidence(Status.DRAFT, "JOB_STATE_NEW"), "then", "HTTP 503")
     waited: list[float] = []
@@ -27,10 +31,10 @@ def test_a_run_that_left_no_trace_stays_in_doubt_until_the_second_look(tmp_path:
     ):
         engine = engine_at(server.endpoint)
         session.put("a", Record("a", None, doubt=doubt))
-        pending = look(session, engine, lambda: 100.0)
+        pending = look(session, engine, lambda: 100.0, wall_clock)
         assert [one.op for one in pending] == ["op"]
         assert session.record_of("a") == Record("a", None, doubt=doubt)
-        settled = list(look_again(pending, session, engine, 60.0, lambda: 110.0, pause))
+        settled = list(look_again(pending, session, engine, 60.0, lambda: 110.0, pause, wall_clock))
         assert (settled, waited, session.record_of("a")) == (["a"], [50.0], None)
         engine.close()
 
@@ -46,10 +50,10 @@ def test_a_second_look_settles_the_call_that_the_first_was_about_whatever_its_jo
     ):
         engine = engine_at(server.endpoint)
         session.put("a", Record("one", None, doubt=first))
-        pending = look(session, engine, lambda: 0.0)
+        pending = look(session, engine, lambda: 0.0, wall_clock)
         session.move({"a": " a@one"})
         session.put("a", Record("two", None, doubt=other))
-        settled = list(look_again(pending, session, engine, 0.0, lambda: 1.0, lambda seconds: False))
+        settled = list(look_again(pending, session, engine, 0.0, lambda: 1.0, lambda seconds: False, wall_clock))
         assert (settled, session.record_of(" a@one")) == ([" a@one"], None)
         assert session.record_of("a") == Record("two", None, doubt=other)
         engine.close()
