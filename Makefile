@@ -18,7 +18,7 @@ export PYTHONSAFEPATH = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test contract lint bench bench-quick crash fuzz mutants pages golden wheel lock clean FORCE
+.PHONY: help demo test contract lint bench bench-quick crash fuzz mutants pages golden editors wheel lock clean FORCE
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## */\1|/p' Makefile | while IFS='|' read -r name text; do printf 'make %-12s%s\n' "$$name" "$$text"; done
@@ -72,6 +72,11 @@ pages: $(VENV)/.wheel $(VENV)/.dev  ## run the commands of the pages, and write 
 
 golden: $(VENV)/.wheel $(VENV)/.dev  ## write tests/golden anew, after a change of form that is meant
 	@$(WITH_SUPPORT) tests/support/golden.py
+
+editors: $(VENV)/.wheel  ## write the editors' schema of manifests anew, after a change of an engine's schema
+	@$(BIN)/python -c "from reconciler.engines.registry import built_in; \
+	from reconciler.manifest.engine_schemas import text_of, union; \
+	open('schemas/manifest.schema.json', 'w', encoding='utf-8').write(text_of(union(built_in())))"
 
 wheel: $(VENV)/.wheel  ## build dist/*.whl
 

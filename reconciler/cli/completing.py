@@ -37,6 +37,13 @@ def known_jobs_or_paths(ctx: click.Context, param: click.Parameter, incomplete: 
     return found or paths(ctx, param, incomplete)
 
 
+def engines(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """The names of the installed engines."""
+    from reconciler.engines.registry import installed
+
+    return _items(installed(), incomplete)
+
+
 def _names(ctx: click.Context, *, with_recorded: bool) -> Iterable[str]:
     from reconciler.host.stop import Stop
     from reconciler.model.errors import ReconcilerError

@@ -7,10 +7,11 @@ in a file beside the state.
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from reconciler.engines.bytenite.plugin import BytenitePlugin, opened
-from reconciler.engines.port import Engine, Surroundings
+from reconciler.engines.port import Engine, Schema, Surroundings
 from reconciler.host.user_folders import can_write_in
 from reconciler.model.errors import EngineError
 from reconciler.model.jobs import Target
@@ -27,6 +28,11 @@ class SandboxPlugin(BytenitePlugin):
 
     name = "sandbox"
     default_endpoint = ""
+
+    @cached_property
+    def target_schema(self) -> Schema:
+        """The schema of the fields of a target."""
+        return {**BytenitePlugin().target_schema, "title": "The server that comes with reconciler"}
 
     def is_on_this_machine(self, target: Target) -> bool:
         """Return whether the server is embedded, or is on loopback."""

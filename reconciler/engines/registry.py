@@ -40,5 +40,12 @@ def plugin(name: str) -> EnginePlugin | None:
     return None
 
 
+def installed() -> tuple[str, ...]:
+    """Return the names of all engines, sorted: those that come with the tool, and those of other packages."""
+    from importlib.metadata import entry_points
+
+    return tuple(sorted({*_BUILT_IN, *entry_points(group=GROUP).names}))
+
+
 def _load(name: str) -> EnginePlugin:
     return cast(EnginePlugin, import_module(_BUILT_IN[name]).PLUGIN)

@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from reconciler.manifest.configs import JobConfigs
 from reconciler.manifest.document import Document
-from reconciler.manifest.model import DeclaredState, EngineLookup, Manifest, TargetBlock
-from reconciler.model.jobs import EMPTY, Config, Desired, Freeze, Job, OnConfigChange
+from reconciler.manifest.model import DeclaredState, EngineReader, Manifest, TargetBlock
+from reconciler.manifest.schema_parts import whole
+from reconciler.model.jobs import EMPTY, Desired, Freeze, Job, OnConfigChange
 
 SINGLE_BLOCKS = ("target", "state", "defaults", "guards")
 """The blocks that may stand once in the whole manifest, in any of its files."""
@@ -15,13 +17,13 @@ SINGLE_BLOCKS = ("target", "state", "defaults", "guards")
 _DESIRED = {state.value: state for state in Desired}
 
 
-def build(documents: Sequence[Document], engine_of: EngineLookup) -> Manifest:
+def build(documents: Sequence[Document], engine: EngineReader, configs: JobConfigs) -> Manifest:
     """Return the manifest that these documents make. The documents must have no fault, neither alone nor together."""
     blocks = {name: (document, document.value[name]) for document in documents for name in document.value}
     target = block_of(blocks["target"][0])
     _, guards = blocks.get("guards", (None, {}))
     _, defaults = blocks.get("defaults", (None, {}))
-    builder = _JobBuilder(defaults)
+    builder = _JobBuilder(defaults, configs)
     jobs: dict[str, Job] = {}
     homes: dict[str, Document] = {}
     for document in documents:
@@ -29,9 +31,9 @@ def build(documents: Sequence[Document], engine_of: EngineLookup) -> Manifest:
         for name, block in document.jobs.items():
             jobs[name] = builder.job(name, block)
     return Manifest(
-        target.read_by(engine_of),
+        engine.target(target.fields, target.folder),
         {name: jobs[name] for name in sorted(jobs)},
-        {name: _whole(limit) for name, limit in sorted(guards.items())},
+        {name: whole(limit) if type(limit) is float else limit for name, limit in sorted(guards.items())},
         homes,
         block=target,
         state=declared_state_in(blocks["state"][0]) if "state" in blocks else None,
@@ -60,11 +62,10 @@ class _JobBuilder:
     Jobs with equal config or labels share one object.
     """
 
-    def __init__(self, defaults: Mapping[str, Any]) -> None:
-        self._config = defaults.get("config", {})
+    def __init__(self, defaults: Mapping[str, Any], configs: JobConfigs) -> None:
+        self._config_of = configs.of
         self._labels = defaults.get("labels", {})
         self._change = OnConfigChange(defaults.get("onConfigChange", OnConfigChange.RESTART))
-        self._configs: dict[tuple[tuple[str, Any], ...], Config] = {}
         self._labelings: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
 
     def job(self, name: str, block: Mapping[str, Any]) -> Job:
@@ -74,7 +75,7 @@ class _JobBuilder:
             name,
             field("id", name),
             _DESIRED[block["state"]],
-            self._merged(field("config", EMPTY)),
+            self._config_of(field("config", EMPTY)),
             field("runToken"),
             OnConfigChange(change) if change else self._change,
             field("protect"),
@@ -84,14 +85,6 @@ class _JobBuilder:
             freeze = freeze_of(block["freeze"]) if "freeze" in block else None
             return job._replace(freeze=freeze, ignore=tuple(field("ignore", ())), after=tuple(field("after", ())))
         return job
-
-    def _merged(self, own: Config) -> Config:
-        key = tuple(own.items())
-        found = self._configs.get(key)
-        if found is None:
-            found = {field: _whole(value) for field, value in sorted({**self._config, **own}.items())}
-            self._configs[key] = found
-        return found
 
     def _labelled(self, own: Mapping[str, str]) -> Mapping[str, str]:
         key = tuple(own.items())
@@ -108,8 +101,3 @@ def _seconds(until: str) -> float:
     """
     when = datetime.fromisoformat(until)
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-
-
-def _whole(value: Any) -> Any:
-    """Return a float that is a whole number as an int, since JSON Schema accepts 600.0 as an integer."""
-    return int(value) if type(value) is float else value

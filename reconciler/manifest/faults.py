@@ -1,6 +1,5 @@
 """All faults of the files of a manifest: of each file alone, and of all files together."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain
@@ -8,10 +7,13 @@ from typing import Any
 
 from reconciler.manifest.build import SINGLE_BLOCKS, freeze_of
 from reconciler.manifest.document import Document
+from reconciler.manifest.engine_schemas import Choice, EngineSchemas, engine_names, open_schemas, schemas_of
 from reconciler.manifest.kinds import FileKind, kind_of
-from reconciler.manifest.model import EngineLookup
-from reconciler.manifest.schema import Schema, Validator, is_misspelt, part_of, schema_text
+from reconciler.manifest.model import EngineReader
+from reconciler.manifest.schema import Validator, is_misspelt, part_of
+from reconciler.manifest.schema_parts import Schema
 from reconciler.model.errors import MOST_DIAGNOSTICS
+from reconciler.model.jobs import Job
 from reconciler.model.places import Diagnostic, Position
 
 _MOST_CIRCLES = 100
@@ -19,14 +21,6 @@ _MOST_CIRCLES = 100
 
 _MOST_STEPS = 10
 """The most steps that are shown of one circle."""
-
-
-def faults_in(document: Document, engine_of: EngineLookup) -> Iterator[Diagnostic]:
-    """Yield the faults of one file. A block that another file may hold is not missed here."""
-    refused = {fault.position for fault in document.faults}
-    yield from document.faults
-    # The strict reader puts a placeholder in the place of a refused value. The schema must not judge placeholders.
-    yield from (fault for fault in faults_beside_yaml(document, engine_of) if fault.position not in refused)
 
 
 def fault_of_kind(file: str, content: bytes) -> Diagnostic | None:
@@ -60,24 +54,44 @@ def advice_for(documents: Sequence[Document]) -> str:
     return f"{len(wholes)} of these files each have a target, as a whole manifest has: name one, such as {wholes[0]}"
 
 
-def faults_beside_yaml(document: Document, engine_of: EngineLookup) -> Iterator[Diagnostic]:
-    """Yield the faults of one file, except those that the strict reader found."""
+def is_sound(document: Document, choice: Choice) -> bool:
+    """Return whether the schema finds no fault in a file, even if no default completes the configs of its jobs."""
+    return document.whole and choice.schemas.validator.is_valid(document.value)
+
+
+def faults_beside_yaml(document: Document, choice: Choice, *, sound: bool) -> Iterator[Diagnostic]:
+    """Yield the faults of one file, except those that the strict reader found, and those of configs.
+
+    A block that another file may hold is not missed here. `sound` is what `is_sound` returned.
+    """
     if not document.whole:
         return
     if document.value is None:
         message = "is empty: remove the file, or start it with apiVersion: reconciler/v1"
         yield Diagnostic(document.position(()), message)
         return
-    if not _validator().is_valid(document.value):
-        yield from _schema_faults(document)
+    if not sound:
+        yield from _schema_faults(document, choice)
     yield from _until_faults(document)
     yield from _id_faults(document)
-    yield from _target_faults(document, engine_of)
+    if document is choice.home:
+        yield from _target_faults(document, choice.schemas)
 
 
-def job_fault(name: str, fields: Mapping[str, Any]) -> str:
-    """Return the first reason why a job with this name and these fields can't be declared, or ""."""
-    for path, _, message in _validator().refusals(_with_job(name, fields)):
+def engine_faults(document: Document, jobs: Mapping[str, Job], engine: EngineReader) -> Iterator[Diagnostic]:
+    """Yield a fault for each job of a document that the engine can't have. `jobs` holds all jobs by name."""
+    for name in document.jobs:
+        if fault := engine.job_fault(jobs[name]):
+            yield Diagnostic(_id_position(document, name), fault)
+
+
+def job_fault(name: str, fields: Mapping[str, Any], engine: EngineReader | None = None) -> str:
+    """Return the first reason why a job with this name and these fields can't be declared, or "".
+
+    The config is judged by the engine, if one is given.
+    """
+    schemas = schemas_of(engine) if engine else open_schemas()
+    for path, _, message in schemas.validator.refusals(_with_job(name, fields)):
         return ".".join(map(str, path[2:])) + (": " if path[2:] else "") + message
     return ""
 
@@ -141,47 +155,52 @@ def _id_faults(document: Document) -> Iterator[Diagnostic]:
             )
 
 
-def engine_names() -> Sequence[str]:
-    """Return the names of the engines that a manifest may have, the one for a real service first."""
-    return tuple(_schema()["$defs"]["target"]["properties"]["engine"]["enum"])
-
-
-def _target_faults(document: Document, engine_of: EngineLookup) -> Iterator[Diagnostic]:
-    """Yield the faults of the target that its engine finds. A misspelled name stands for the nearest engine."""
+def _target_faults(document: Document, schemas: EngineSchemas) -> Iterator[Diagnostic]:
+    """Yield the faults of the target that its engine finds, and that no schema finds."""
     target = document.block("target")
-    name = target.get("engine")
-    if type(name) is str and name not in engine_names():
-        from reconciler.model.suggestions import Suggestions
-
-        name = Suggestions().nearest(name, engine_names())
-    if type(name) is not str or not name:
+    if schemas.engine is None or not schemas.validator.is_valid({"apiVersion": "reconciler/v1", "target": target}):
         return
-    for field, fault in engine_of(name).target_faults(target):
+    for field, fault in schemas.engine.target_faults(target):
         yield Diagnostic(document.position(("target", field)), f"the {field} {fault}")
 
 
-def _schema_faults(document: Document) -> Iterator[Diagnostic]:
-    """Yield the faults that the schema finds in one file.
+def _schema_faults(document: Document, choice: Choice) -> Iterator[Diagnostic]:
+    """Yield the faults that the schema finds in one file, except those inside configs, which defaults may complete.
 
     Only jobs with a fault are explained, so that one fault among many jobs takes little time. After `MOST_DIAGNOSTICS`
     faults, each further job counts as one fault, since no message shows more of them.
     """
     from reconciler.model.suggestions import Suggestions
 
-    validator = _validator()
+    schemas = choice.schemas
     jobs, suggestion, count = document.jobs, Suggestions(), 0
     rest = {**document.value, "jobs": {}} if jobs else document.value
+    if type(rest) is dict and document is not choice.home:
+        rest = {block: value for block, value in rest.items() if block != "target"}  # refused as the second one
     # Each job alone: jsonschema visits jobs in no fixed order, and suggestions must not change between runs.
     alone = (_with_job(name, job) for name, job in jobs.items())
-    for part in chain([rest], (job for job in alone if not validator.is_valid(job))):
+    is_valid = schemas.open_validator.is_valid
+    for part in (one for one in chain([rest], alone) if not is_valid(one)):
         if count >= MOST_DIAGNOSTICS:
             [name] = part["jobs"]
             yield Diagnostic(document.position(("jobs", name), of_key=True), "the job is at fault")
             continue
-        for path, of_key, message in validator.refusals(part, suggestion):
+        for path, of_key, message in schemas.validator.refusals(part, suggestion):
+            if _is_in_config(path, document.value):
+                continue
             count += 1
             label = "" if of_key or not path or type(path[-1]) is int else f"{path[-1]}: "
             yield Diagnostic(document.position(path, of_key), label + message)
+
+
+def _is_in_config(path: tuple[str | int, ...], value: Any) -> bool:
+    """Return whether a fault is about a config that is a mapping, or about something inside it."""
+    config = path[:3] if path[:1] == ("jobs",) and path[2:3] == ("config",) else path[:2]
+    if config[-1:] != ("config",) or config[0] not in ("jobs", "defaults"):
+        return False
+    for step in config:
+        value = value[step]
+    return type(value) is dict
 
 
 def _with_job(name: str, fields: Any) -> dict[str, Any]:
@@ -310,10 +329,8 @@ def _id_position(document: Document, name: str) -> Position:
     return document.position(("jobs", name), of_key=True)
 
 
-@cache
 def _schema() -> Schema:
-    schema: Schema = json.loads(schema_text("manifest.schema.json"))
-    return schema
+    return open_schemas().whole
 
 
 @cache

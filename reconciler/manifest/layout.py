@@ -4,6 +4,7 @@
 - Each level is indented by two spaces.
 - A collection in flow style stays in flow style if it fits on its line. A block stays a block, and `jobs` is a block.
 - Text stands in double quotes if a reader would take the plain text for something else, and else without quotes.
+- A number without a fraction has no point where the schema asks for a whole number, and keeps it elsewhere.
 - Several blank lines become one.
 - Comments at the ends of consecutive lines are aligned.
 
@@ -12,20 +13,20 @@ A file in this layout stays as it is.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from reconciler.manifest.scalars import meaning_of_plain
+from reconciler.manifest.schema_parts import Schema, fields_of, inside, with_whole_numbers
 from reconciler.manifest.syntax import Collection, Comment, Entry, Scalar, Tree, comments_of, tree_of
 from reconciler.manifest.yaml import read
 from reconciler.model.errors import ReconcilerError
+from reconciler.model.json_values import compact
 
 WIDTH = 100
 """The most columns of a key and its collection in flow style. A comment after them does not count."""
 
 INDENT = 2
-
-Schema = Mapping[str, Any]
 
 _COMMENT_GAP = 2
 _NO_START = frozenset("-?:,[]{}#&*!|>'\"%@`=<~")
@@ -48,7 +49,8 @@ def canonical(source: bytes, file: str, schema: Schema) -> bytes:
     lines = _Writer(schema).file(tree_of(text))
     made = "".join(f"{line}\n" for line in lines).encode()
     again = read(made, file)
-    if again.faults or meaning(again.value) != meaning(read(source, file).value):
+    before, after = (with_whole_numbers(one.value, schema, schema) for one in (read(source, file), again))
+    if again.faults or meaning(before) != meaning(after):
         why = again.faults[0].message if again.faults else ""
         raise ReconcilerError(f"{file} can't be laid out so that it says the same: left as it is", why)
     if lost := Counter(comments) - Counter(comments_of(tree_of(made.decode()))):
@@ -62,11 +64,8 @@ def has_crlf(source: bytes) -> bool:
 
 
 def meaning(value: Any) -> str:
-    """Return the meaning of a value as text.
-
-    The text is equal for values that differ only in the order of fields or in a ".0".
-    """
-    return json.dumps(_whole(value), sort_keys=True)
+    """Return the meaning of a value as text. The text is equal for values that differ only in the order of fields."""
+    return compact(value)
 
 
 def scalar(value: Any) -> str:
@@ -77,8 +76,12 @@ def scalar(value: Any) -> str:
     match value:
         case str():
             return value if _is_plain(value) else quoted(value)
+        case float():
+            digits, exponent, power = repr(value).partition("e")
+            # Without a point, readers of YAML 1.1 and 1.2 differ in what a number with an exponent is.
+            return f"{digits}{'' if '.' in digits else '.0'}{exponent}{power}"
         case _:
-            return json.dumps(_whole(value))
+            return json.dumps(value)
 
 
 def flow(value: Any) -> str:
@@ -95,11 +98,6 @@ def flow(value: Any) -> str:
 def quoted(text: str) -> str:
     """Return text in double quotes. Invisible characters become escapes."""
     return f'"{"".join(map(_escaped, text))}"'
-
-
-def fields_of(schema: Schema, root: Schema) -> Sequence[str]:
-    """Return the fields that a schema names, in the order of the schema. `root` is the whole schema, for references."""
-    return tuple(_resolved(schema, root).get("properties", ()))
 
 
 class _Writer:
@@ -131,14 +129,14 @@ class _Writer:
     def _entries(self, block: Collection, schema: Schema, margin: str) -> None:
         """Write a block: its entries, then the comments at its foot. No blank line begins a block."""
         first = len(self._lines)
-        for entry in self._sorted(block, schema):
-            self._entry(entry, schema, margin)
+        for at, entry in enumerate(self._sorted(block, schema)):
+            self._entry(entry, schema, margin, at)
         self._comments(block.foot, margin)
         while not self._lines[first].code:
             del self._lines[first]
 
-    def _entry(self, entry: Entry, around: Schema, margin: str) -> None:
-        value, schema = entry.value, self._inside(entry, around)
+    def _entry(self, entry: Entry, around: Schema, margin: str, at: int) -> None:
+        value, schema = entry.value, self._inside(entry, around, at)
         start = margin + ("-" if entry.key is None else f"{scalar(entry.key.value)}:")
         written = self._inline(value, schema, WIDTH - len(start) - 1, margin)
         if entry.key is not None and entry.key.value == "jobs" and around is self._root:
@@ -177,7 +175,7 @@ class _Writer:
                 header = "|" if text.endswith("\n") else "|-"
                 deeper = margin + " " * INDENT
                 return [header, *(deeper + line if line else "" for line in text.removesuffix("\n").split("\n"))]
-            return [scalar(text)]
+            return [scalar(with_whole_numbers(text, schema, self._root))]
         if not value.entries:
             return ["{}" if value.keyed else "[]"]
         if not value.flow or any(comments_of(value)):
@@ -188,9 +186,10 @@ class _Writer:
     def _value(self, node: Scalar | Collection, schema: Schema) -> Any:
         """Return the plain value of a node, with its fields in the order of the schema."""
         if isinstance(node, Scalar):
-            return node.value
+            return with_whole_numbers(node.value, schema, self._root)
         values = [
-            (entry.key, self._value(entry.value, self._inside(entry, schema))) for entry in self._sorted(node, schema)
+            (entry.key, self._value(entry.value, self._inside(entry, schema, at)))
+            for at, entry in enumerate(self._sorted(node, schema))
         ]
         return {key.value: value for key, value in values if key} if node.keyed else [value for _, value in values]
 
@@ -199,17 +198,12 @@ class _Writer:
         ranks = {name: rank for rank, name in enumerate(fields_of(schema, self._root))}
         return sorted(block.entries, key=lambda entry: ranks.get(entry.key.value, len(ranks)) if entry.key else 0)
 
-    def _inside(self, entry: Entry, around: Schema) -> Schema:
+    def _inside(self, entry: Entry, around: Schema, at: int) -> Schema:
         """Return the schema of an entry's value, empty for an unknown field.
 
-        `around` is the schema of the collection.
+        `around` is the schema of the collection, and `at` the number of an item of a list.
         """
-        around = _resolved(around, self._root)
-        if entry.key is None:
-            inner = around.get("items")
-        else:
-            inner = around.get("properties", {}).get(entry.key.value, around.get("additionalProperties"))
-        return inner if isinstance(inner, Mapping) else {}
+        return inside(around, at if entry.key is None else entry.key.value, self._root)
 
     def _comments(self, comments: Sequence[Comment], margin: str) -> None:
         """Write comments on lines of their own."""
@@ -247,25 +241,6 @@ def _is_row(line: _Line) -> bool:
 
 def _margin(line: _Line) -> int:
     return len(line.code) - len(line.code.lstrip(" "))
-
-
-def _resolved(schema: Schema, root: Schema) -> Schema:
-    """Return the schema that a reference leads to, or the schema itself."""
-    ref = schema.get("$ref", "")
-    found: Schema = root["$defs"][ref.removeprefix("#/$defs/")] if ref else schema
-    return found
-
-
-def _whole(value: Any) -> Any:
-    match value:
-        case dict():
-            return {key: _whole(inner) for key, inner in value.items()}
-        case list():
-            return [_whole(inner) for inner in value]
-        case float() if value.is_integer():
-            return int(value)
-        case _:
-            return value
 
 
 def _is_plain(text: str) -> bool:

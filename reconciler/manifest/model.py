@@ -15,15 +15,25 @@ class DeclaredState(NamedTuple):
     position: Position
 
 
-class TargetReader(Protocol):
-    """What an engine says of a `target:` block. `EnginePlugin` describes both methods."""
+class EngineReader(Protocol):
+    """What an engine says of a manifest. `EnginePlugin` describes the members."""
 
+    @property
+    def name(self) -> str: ...
+    @property
+    def target_schema(self) -> Mapping[str, Any]: ...
+    @property
+    def config_schema(self) -> Mapping[str, Any]: ...
     def target(self, block: Mapping[str, Any], folder: str) -> Target: ...
     def target_faults(self, block: Mapping[str, Any]) -> Iterator[tuple[str, str]]: ...
+    def job_fault(self, job: Job) -> str: ...
 
 
-EngineLookup = Callable[[str], TargetReader]
-"""Takes the name of an engine that the schema allows, and returns the engine's reader of targets."""
+EngineLookup = Callable[[str], EngineReader]
+"""Takes the name of an engine, and returns what the engine says of manifests.
+
+Raises `EngineError` if no such engine is installed, with a hint that says which there are.
+"""
 
 
 class TargetBlock(NamedTuple):

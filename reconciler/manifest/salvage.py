@@ -11,7 +11,8 @@ from typing import Any
 
 from reconciler.manifest.build import block_of, declared_state_in
 from reconciler.manifest.document import Document
-from reconciler.manifest.faults import fault_of_kind, faults_beside_yaml
+from reconciler.manifest.engine_schemas import choice_of
+from reconciler.manifest.faults import fault_of_kind, faults_beside_yaml, is_sound
 from reconciler.manifest.model import DeclaredState, EngineLookup, Head
 from reconciler.manifest.parse import parse
 from reconciler.manifest.yaml import read
@@ -105,11 +106,10 @@ def _sound_blocks(document: Document, names: Collection[str], engine_of: EngineL
         if any(start <= fault.position and (end is None or fault.position < end) for fault in document.faults):
             return None
     alone = Document(document.file, {"apiVersion": "reconciler/v1", **blocks}, array("Q"), {})
-    return (
-        None
-        if any(faults_beside_yaml(alone, engine_of))
-        else {name: (document, value) for name, value in blocks.items()}
-    )
+    choice = choice_of([alone], engine_of)
+    if choice.faults or any(faults_beside_yaml(alone, choice, sound=is_sound(alone, choice))):
+        return None
+    return {name: (document, value) for name, value in blocks.items()}
 
 
 def _blocks_of_broken(file: str, content: bytes, names: Collection[str], engine_of: EngineLookup) -> _Blocks | None:

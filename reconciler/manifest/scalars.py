@@ -17,9 +17,10 @@ _WORDS: dict[str, Any] = {
     **dict.fromkeys(("~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
-    **{sign + word: float(sign + "inf") for sign in ("", "+", "-") for word in (".inf", ".Inf", ".INF")},
-    **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
 }
+_NO_NUMBERS = frozenset(
+    (*(sign + word for sign in ("", "+", "-") for word in (".inf", ".Inf", ".INF")), ".nan", ".NaN", ".NAN")
+)
 _TO_YAML_1_1 = {
     **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "on", "On", "ON"), ("true", "write true, or quote it")),
     **dict.fromkeys(("n", "N", "no", "No", "NO", "off", "Off", "OFF"), ("false", "write false, or quote it")),
@@ -74,6 +75,8 @@ def _resolve(text: str) -> tuple[Any, str]:
     or "".
     """
     if text[0] in "0123456789+-.":
+        if text in _NO_NUMBERS:
+            return text, f"YAML reads {text} as a number that JSON does not have: write another one, or quote it"
         if _INT.fullmatch(text):
             return (text, _too_long(MAX_DIGITS)) if len(text) > MAX_DIGITS else (int(text), "")
         if _FLOAT.fullmatch(text):
@@ -101,9 +104,9 @@ def _odd_space_at_an_end(text: str) -> str:
 def _float(text: str) -> tuple[Any, str]:
     """Return the value of a float, and the reason why the float is refused, or "".
 
-    JSON Schema accepts a float without a fraction, such as 3600.0, as a whole number. A float can hold only some of the
-    large whole numbers exactly. A number that would be rounded is refused, because the service would get another number
-    than the file holds.
+    JSON Schema accepts a float without a fraction, such as 3600.0, as a whole number. A float can tell only some of the
+    large whole numbers apart. A number whose float is written with other digits is refused, because the service would
+    get another number than the file holds.
     """
     value = float(text)
     if value in (_INFINITY, -_INFINITY):
@@ -111,7 +114,7 @@ def _float(text: str) -> tuple[Any, str]:
     if value.is_integer():
         from decimal import Context, Decimal
 
-        if Decimal(text, Context(traps=[])) != value:
+        if Decimal(text, Context(traps=[])) != Decimal(repr(value)):
             return text, f"{shown(text)} can't be held exactly: write a whole number without a point"
     return value, ""
 

@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from reconciler.manifest.schema_parts import Schema, resolved
+
 if TYPE_CHECKING:
     from reconciler.model.suggestions import Suggestions
 
-Schema = Mapping[str, Any]
 Refusal = tuple[tuple[str | int, ...], bool, str]
 """A fault: the path from the top of the document, whether the last key of the path is at fault rather than its value,
 and the message.
@@ -27,6 +28,7 @@ _TYPE_WORDS = {
     "boolean": "true or false",
     "null": "nothing",
 }
+_NAMED = frozenset(("properties", "patternProperties", "dependentSchemas", "$defs"))
 
 _OTHER_WORDS = {"suspend": "freeze", "pause": "freeze"}
 """Words of other tools for a field, and the field. No spelling leads from one to the other."""
@@ -127,20 +129,68 @@ def _refusals(error: Any, root: Schema, suggestion: "Suggestions") -> Iterator[R
     """Yield the faults that one error of jsonschema stands for, in plain words."""
     path = tuple(error.absolute_path)
     value, argument = error.instance, error.validator_value
-    if "propertyNames" in error.absolute_schema_path:
+    if _is_about_key(error):
         yield (*path, value), True, _wording(error, suggestion)
     elif error.validator == "required":
         for name in argument:
             if name not in value and not is_misspelt(name, value, error.schema, suggestion):
                 yield path, True, f'"{name}" is missing: add {_example(name, error.schema)}'
     elif error.validator == "additionalProperties" and argument is False:
-        known = error.schema.get("properties", {})
+        known, patterns = error.schema.get("properties", {}), error.schema.get("patternProperties", ())
         for name in value:
-            if name not in known:
+            if name not in known and not any(re.search(pattern, name) for pattern in patterns):
                 instead = _instead(name, known, value, root, suggestion)
                 yield (*path, name), True, f'unknown field "{_shown(name)}"{instead}'
+    elif error.validator in ("anyOf", "oneOf") and error.context:
+        yield from _refusals_of_forms(error, root, suggestion)
     else:
         yield path, False, _wording(error, suggestion)
+
+
+def _refusals_of_forms(error: Any, root: Schema, suggestion: "Suggestions") -> Iterator[Refusal]:
+    """Yield the faults of a value that has none of several forms: those of the one form whose kind the value has."""
+    forms: dict[Any, list[Any]] = {}
+    for inner in error.context:
+        forms.setdefault(inner.relative_schema_path[0], []).append(inner)
+    of_its_kind = [each for each in forms.values() if not any(map(_is_of_other_kind, each))]
+    if len(of_its_kind) == 1:
+        for inner in of_its_kind[0]:
+            yield from _refusals(inner, root, suggestion)
+    else:
+        message = _wording(error, suggestion) if of_its_kind else _kinds_wanted(error, suggestion)
+        yield tuple(error.absolute_path), False, message
+
+
+def _is_of_other_kind(error: Any) -> bool:
+    """Return whether an error says that the value as a whole is of another type, or another constant."""
+    return not error.relative_path and error.validator in ("type", "const", "enum")
+
+
+def _kinds_wanted(error: Any, suggestion: "Suggestions") -> str:
+    """Return the message about a value that is of another kind in each of its forms: the types and constants of all."""
+    value = error.instance
+    types: list[str] = []
+    constants: list[Any] = []
+    for inner in filter(_is_of_other_kind, error.context):
+        named = inner.validator_value
+        if inner.validator == "type":
+            types += [named] if isinstance(named, str) else named
+        else:
+            constants += [named] if inner.validator == "const" else named
+    words = [*(_TYPE_WORDS[name] for name in dict.fromkeys(types)), *constants]
+    advice = _quoting(types, value) or _nearest(value, constants, suggestion)
+    return f"expected {_alternatives(words)}, found {_found(value)}{advice}"
+
+
+def _is_about_key(error: Any) -> bool:
+    """Return whether an error is about a key of a mapping. A property may have the name of a keyword."""
+    words = iter(error.absolute_schema_path)
+    for word in words:
+        if word == "propertyNames":
+            return True
+        if word in _NAMED:
+            next(words, None)
+    return False
 
 
 def _wording(error: Any, suggestion: "Suggestions") -> str:
@@ -217,8 +267,7 @@ def _nearest(value: Any, allowed: list[Any], suggestion: "Suggestions") -> str:
 def _instead(name: str, known: Schema, present: Mapping[str, Any], root: Schema, suggestion: "Suggestions") -> str:
     """Return the advice for an unknown field: the block that it belongs to, or the nearest field that is missing."""
     for field, schema in known.items():
-        inner = root["$defs"][schema["$ref"].removeprefix("#/$defs/")] if "$ref" in schema else schema
-        if name in inner.get("properties", {}):
+        if name in resolved(schema, root).get("properties", {}):
             return f': it belongs under "{field}"'
     missing = [field for field in known if field not in present]
     if _OTHER_WORDS.get(name) in missing:
@@ -230,6 +279,8 @@ def _instead(name: str, known: Schema, present: Mapping[str, Any], root: Schema,
 def _example(name: str, schema: Schema) -> str:
     """Return an example of a missing field."""
     field = schema.get("properties", {}).get(name, {})
+    if not isinstance(field, Mapping):
+        return "it"
     if "const" in field:
         return f"{name}: {field['const']}"
     return f"{name}: {_alternatives(field['enum'])}" if "enum" in field else "it"

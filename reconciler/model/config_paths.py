@@ -11,8 +11,8 @@ from typing import Any
 Path = tuple[str | int, ...]
 """The keys and list indices that lead to a value, from the outermost key on."""
 
-_BARE = r"[^.\[\]\"\u0000-\u0020\u007f-\u00a0]+"
-_QUOTED = r"\"(?:[^\"\\\u0000-\u001f]|\\.)*\""
+_BARE = r'[^.\[\]"\u0000-\u0020\u007f-\u00a0]+'
+_QUOTED = r'"(?:[^"\\\u0000-\u001f]|\\.)*"'
 
 FORM = rf"{_BARE}(?:\.{_BARE}|\[(?:0|[1-9][0-9]{{0,8}})\]|\[{_QUOTED}\])*"
 """A pattern for the text of a path, in the syntax that Python and ECMAScript share."""

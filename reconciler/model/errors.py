@@ -19,7 +19,8 @@
     │           └── Displaced    4, 3   a file of the state that was replaced during the command
     ├── CredentialsError            1   credentials that are missing, malformed or rejected
     ├── EngineError                 1   a service that can't be reached, or that breaks its contract
-    │   └── ListIncomplete          1   a list of jobs that may lack some jobs
+    │   ├── ListIncomplete          1   a list of jobs that may lack some jobs
+    │   └── UnknownEngine           1   an engine that no installed package has
     ├── MissingPath                 1   a path without a file or folder
     ├── UnknownJob                  1   a job that is neither declared nor recorded
     ├── Unrunnable                  1   a git that can't be started
@@ -118,6 +119,10 @@ class UnknownJob(ReconcilerError):
 
 class ListIncomplete(EngineError):
     """A list of jobs from the service that may lack some jobs."""
+
+
+class UnknownEngine(EngineError):
+    """An engine that no installed package has. The hint says which engines there are, and how to get another one."""
 
 
 class Refused(ReconcilerError):

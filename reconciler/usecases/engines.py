@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from reconciler.model.errors import EngineError
+from reconciler.model.errors import EngineError, UnknownEngine
 from reconciler.model.jobs import Target
 from reconciler.usecases.world import World
 
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from reconciler.engines.port import Engine, EnginePlugin
     from reconciler.rules.actions import Wording
     from reconciler.state.homes import Home
+
+
+_MOST_NAMES = 20
+"""The most names of engines that a message lists."""
 
 
 class Pace(NamedTuple):
@@ -43,13 +47,37 @@ class LazyEngine:
 
 
 def plugin_named(name: str) -> "EnginePlugin":
-    """The plugin of an engine. Raises `EngineError` if no installed package has an engine of this name."""
+    """The plugin of an engine.
+
+    Raises `UnknownEngine` if no installed package has an engine of this name, and `EngineError` if the package that has
+    it is broken.
+    """
     from reconciler.engines.registry import plugin
 
-    found = plugin(name)
+    try:
+        found = plugin(name)
+    except Exception as fault:
+        raise EngineError(
+            f"the engine {name} can't be loaded: {type(fault).__name__}: {fault}",
+            "install its package anew, in a version that fits this reconciler",
+        ) from fault
     if found is None:
-        raise EngineError(f"no engine is installed by the name {name}", "install the package that has it")
+        raise _unknown(name)
     return found
+
+
+def _unknown(name: str) -> UnknownEngine:
+    """The error about a name that no engine has, with the nearest name and the way to get an engine."""
+    from reconciler.engines.registry import installed
+    from reconciler.model.suggestions import Suggestions
+
+    names = installed()
+    *most, last = names[:_MOST_NAMES]
+    return UnknownEngine(
+        f"no engine is installed by the name {name[:100]}{Suggestions()(name, names)}",
+        f"there are {', '.join(most)} and {last}; another one comes with a package of its own, to be installed where "
+        "reconciler is (`pip install PACKAGE`)",
+    )
 
 
 def plugin_for(target: Target) -> "EnginePlugin":

@@ -23,20 +23,18 @@ class LaidOut(NamedTuple):
 
 def lay_out(workspace: "Workspace", *, write: bool) -> LaidOut:
     """Lay out each file of a manifest by itself. With `write`, the files that change are written."""
-    import json
-
     from reconciler.manifest.files import refuse_read_only, replace_source
     from reconciler.manifest.layout import canonical, has_crlf
-    from reconciler.manifest.parse import read_file
-    from reconciler.manifest.schema import schema_text
+    from reconciler.manifest.parse import read_files
     from reconciler.usecases.engines import plugin_named
 
-    schema = json.loads(schema_text("manifest.schema.json"))
+    files = read_files(workspace.files.sources, plugin_named, is_part=True)
+    schema = files.choice.schemas.whole
     faults: list[Diagnostic] = []
     changed: list[Rewritten] = []
     with_crlf: list[str] = []
     for file, content in workspace.files.sources:
-        _, found = read_file(file, content, plugin_named)
+        found = [fault for fault in files.faults if fault.position.file == file]
         faults += sorted(found)
         if not found and (after := canonical(content, file, schema)) != content:
             changed.append(Rewritten(file, content, after))

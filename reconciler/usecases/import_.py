@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.manifest.files import DEFAULTS, is_manifest_name
@@ -160,7 +161,7 @@ def _destination(workspace: Workspace) -> _Destination:
 
 def _opening(place: "Place", *, with_target: bool) -> str:
     """The beginning of a new file of a manifest."""
-    from reconciler.manifest.faults import engine_names
+    from reconciler.manifest.engine_schemas import engine_names
     from reconciler.manifest.layout import scalar
 
     target = ""
@@ -236,9 +237,10 @@ def _entries(
     from reconciler.rules.adoption import Adopted, LeftOut, adopt, with_empty_plan
 
     manifest, sources = to.workspace.files.parsed, to.workspace.files.sources
-    same_config = plugin_for(manifest.target).same_config
+    engine = plugin_for(manifest.target)
+    same_config = engine.same_config
     before = dict(sources)[to.file]
-    adopted, left = adopt(found, manifest.jobs, state.jobs, job_fault, same_config)
+    adopted, left = adopt(found, manifest.jobs, state.jobs, partial(job_fault, engine=engine), same_config)
     while adopted:
         after = add_jobs(before, to.file, {job.name: job.fields for job in adopted})
         edited = parsed_with(sources, to.file, after)

@@ -2,10 +2,7 @@
 
 import json
 import math
-import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from subprocess import run
 from typing import Any
 
@@ -18,6 +15,7 @@ from checkout import ROOT
 from reconciler.cli.schema import SCHEMAS
 from reconciler.manifest.faults import job_fault
 from reconciler.manifest.schema import Validator, part_of, schema_text
+from uncalled import serving_nothing
 
 FOLDER = ROOT / "schemas"
 MANIFEST = json.loads(schema_text("manifest.schema.json"))
@@ -38,22 +36,6 @@ ALL = {
     "propertyNames": {"maxLength": 4},
     "additionalProperties": False,
 }
-
-
-@contextmanager
-def serving_nothing() -> Iterator[tuple[int, Callable[[], int]]]:
-    """Return a port on loopback, and a function that returns the number of connections to the port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(0.2)
-
-        def connections() -> int:
-            try:
-                listener.accept()[0].close()
-            except TimeoutError:
-                return 0
-            return 1
-
-        yield listener.getsockname()[1], connections
 
 
 def refusals(schema: dict[str, Any], document: Any) -> list[tuple[tuple[str | int, ...], bool, str]]:
