@@ -7,7 +7,7 @@ equals the first plan.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from reconciler.model.jobs import EMPTY, NOT_OBSERVED, Observation, Status, Target, Verb, title
+from reconciler.model.jobs import EMPTY, NOT_OBSERVED, Marks, Observation, Status, Target, Verb, title
 from reconciler.model.outcomes import ActionOutcome
 from reconciler.model.plan import NULL, Action, ActionKind, Change, Narrowed, Plan, Request, summary
 
@@ -198,6 +198,9 @@ def _observation_to_json(observed: Observation) -> dict[str, Any]:
         "submittedAt": observed.submitted_at,
         "timestamps": dict(observed.timestamps) or None,
         "detail": observed.detail,
+        "runId": observed.run_id,
+        "ref": observed.ref,
+        "marks": {name: value for name, value in _marks_to_json(observed.marks).items() if value} or None,
     }
     return {key: value for key, value in document.items() if value not in ("", None)}
 
@@ -212,7 +215,21 @@ def _observation_from_json(document: Mapping[str, Any]) -> Observation:
         document.get("submittedAt"),
         document.get("timestamps", EMPTY),
         document.get("detail", ""),
+        run_id=document.get("runId", ""),
+        ref=document.get("ref", ""),
+        marks=Marks(*(document.get("marks", EMPTY).get(name, "") for name in _marks_to_json(Marks()))),
     )
+
+
+def _marks_to_json(marks: Marks) -> dict[str, str]:
+    """The marks by their names, in the order of `Marks`."""
+    return {
+        "lineage": marks.lineage,
+        "op": marks.op,
+        "configDigest": marks.config_digest,
+        "tokenDigest": marks.token_digest,
+        "commit": marks.commit,
+    }
 
 
 def _outcome_to_json(outcome: ActionOutcome) -> dict[str, Any]:
