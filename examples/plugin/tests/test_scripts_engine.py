@@ -188,7 +188,8 @@ def test_an_abort_ends_all_that_a_script_started_and_may_be_repeated(engine: Eng
     assert engine.observe("a").status is Status.ACTIVE
     assert engine.send(step(Verb.DELETE)).kind is AnswerClass.REJECTED
     assert engine.send(step(Verb.ABORT)).kind is AnswerClass.APPLIED
-    assert engine.observe("a", "a-1").status is Status.ABORTED
+    observed = engine.observe("a", "a-1")
+    assert (observed.status, sorted(observed.timestamps)) == (Status.ABORTED, ["aborted", "began"])
     assert engine.send(step(Verb.ABORT)).reason is Reason.NOT_RUNNING
 
 
