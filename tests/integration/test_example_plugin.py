@@ -2,11 +2,14 @@
 
 import ast
 import importlib
+import json
+import os
 import re
 import subprocess
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,6 +82,50 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment_with(folder / "venv", *wheels)
 
 
+class Fleet:
+    """A folder of scripts with a manifest, and the program of the new environment."""
+
+    def __init__(self, folder: Path, programs: Path) -> None:
+        self.folder = folder
+        self._program = programs / "reconciler"
+        (folder / "scripts").mkdir()
+
+    def script(self, job: str, text: str) -> None:
+        path = self.folder / "scripts" / f"{job}.sh"
+        path.write_text(f"#!/bin/sh\necho ran >> '{self.folder}/{job}.ran'\n{text}\n")
+        path.chmod(0o755)
+
+    def declare(self, jobs: str) -> None:
+        head = "apiVersion: reconciler/v1\ntarget: {engine: scripts, folder: scripts}\nstate: dir://states\njobs:\n"
+        (self.folder / "jobs.yaml").write_text(head + "".join(f"  {line}\n" for line in jobs.splitlines()))
+
+    def run(self, *words: str, code: int = 0) -> str:
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "RECONCILER_"))}
+        done = subprocess.run(
+            [self._program, *words],
+            cwd=self.folder,
+            env={**env, "HOME": str(self.folder)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def json(self, *words: str, code: int = 0) -> Any:
+        return json.loads(self.run(*words, "--format", "json", code=code))
+
+    def runs(self, job: str) -> int:
+        path = self.folder / f"{job}.ran"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, programs: Path) -> Fleet:
+    return Fleet(tmp_path, programs)
+
+
 def test_the_program_finds_the_plugins_of_the_package_that_is_installed_beside_it(programs: Path) -> None:
     program = (
         "import reconciler, reconciler_scripts\n"
@@ -90,3 +137,16 @@ def test_the_program_finds_the_plugins_of_the_package_that_is_installed_beside_i
     names, files = done.stdout.splitlines()
     assert names == "scripts dir://"
     assert all(path.startswith(str(programs.parent)) for path in files.split())
+
+
+def test_a_manifest_names_the_engine_and_the_home_of_the_package(fleet: Fleet) -> None:
+    fleet.script("nightly", "exit 0")
+    fleet.declare('nightly: {state: running, config: {args: ["--full"], env: {LEVEL: "3"}}}')
+    fleet.run("validate")
+    plan = fleet.json("plan")
+    assert [(action["action"], action["calls"][0]["request"]) for action in plan["actions"]] == [
+        ("run", "start nightly.sh as nightly-1")
+    ]
+    assert fleet.runs("nightly") == 0
+    fleet.declare('nightly: {state: running, config: {arg: ["--full"]}}')
+    fleet.run("validate", code=1)

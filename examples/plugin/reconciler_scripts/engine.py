@@ -25,6 +25,7 @@ from reconciler.engines.port import (
     always,
     reason_of_duplicate,
 )
+from reconciler_scripts.plugin import Call
 from reconciler_scripts.runs import NAME, Run, RunsFolder, Script
 
 MACHINE_ID = Path("/etc/machine-id")
@@ -139,7 +140,8 @@ class ScriptsEngine:
         )
 
     def _run(self, step: Step) -> Result:
-        script = self._scripts / f"{step.job_id}.sh"
+        call = Call.of(step.job_id, step.config)
+        script = self._scripts / call.script
         if not os.access(script, os.X_OK):
             return Result(AnswerClass.REJECTED, Reason.INVALID, f"{script} is no executable file: write it, chmod +x")
         run = self._runs.run(step.job_id, step.run_id)
@@ -149,7 +151,7 @@ class ScriptsEngine:
             "marks": step.marks._asdict(),
             "sender": str(uuid4()),
         }
-        printed = run.start(document, self._script(script.name, step.config))
+        printed = run.start(document, self._script(call))
         there = run.document()
         if there is None:
             return Result(AnswerClass.REJECTED, Reason.OTHER, printed or "the shell was killed")
@@ -167,26 +169,28 @@ class ScriptsEngine:
         if owner != step.marks.lineage:
             return Result(AnswerClass.REJECTED, Reason.OTHER_OWNER, f"{run.id} belongs to the state {owner}")
         if step.verb is Verb.DELETE:
-            return self._delete(step.job_id)
+            return self._delete(run, self._runs.of(step.job_id))
         if not run.is_active():
             return Result(AnswerClass.REJECTED, Reason.NOT_RUNNING, f"{run.id} has ended")
-        run.abort(self._grace_s, self._surroundings.pause)
+        run.abort(self._grace_s, self._surroundings.boot_s, self._surroundings.pause)
         return Result(AnswerClass.APPLIED, message=f"aborted {run.id}", ref=run.id)
 
-    def _delete(self, job_id: str) -> Result:
-        runs = self._runs.of(job_id)
+    def _delete(self, seen: Run, runs: list[Run]) -> Result:
+        """Delete the runs of a job, unless one of them is newer than the one that was seen, or active."""
+        if runs[-1].id != seen.id:
+            return Result(AnswerClass.REJECTED, Reason.OTHER, f"{runs[-1].id} is newer than {seen.id}")
         if active := next((run for run in runs if run.is_active()), None):
             return Result(AnswerClass.REJECTED, Reason.OTHER, f"{active.id} is active: abort it first")
         for run in runs:
             run.delete()
-        return Result(AnswerClass.APPLIED, message=f"deleted the runs of {job_id}")
+        return Result(AnswerClass.APPLIED, message=f"deleted {seen.id} and all runs before it")
 
-    def _script(self, name: str, config: Mapping[str, Any]) -> Script:
+    def _script(self, call: Call) -> Script:
         """Return the script of a run. The shell that watches the run does not get the variables of the config."""
-        assignments = [f"{variable}={value}" for variable, value in config.get("env", {}).items()]
         outer = self._surroundings.env
         inherited = {variable: outer[variable] for variable in INHERITED if variable in outer}
-        command = ["env", *assignments, f"./{name}", *config.get("args", [])]
+        assignments = [f"{variable}={value}" for variable, value in call.env.items()]
+        command = ["env", *assignments, f"./{call.script}", *call.args]
         return Script(command, self._scripts, {"PATH": os.defpath, **inherited})
 
 
@@ -196,7 +200,7 @@ def _fault_of(step: Step) -> str:
         return f"{step.job_id!r} can't be the name of a script"
     if step.verb is Verb.RUN and not NAME.fullmatch(step.run_id):
         return f"{step.run_id!r} can't be the name of a run"
-    return ""
+    return Call.of(step.job_id, step.config).fault()
 
 
 def _status_after(run: Run) -> Status:

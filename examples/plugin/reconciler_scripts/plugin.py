@@ -1,10 +1,10 @@
 """The plugin of the engine: what a manifest may say, how a plan words a step, and how the engine is opened."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reconciler.engines.port import (
     Config,
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from reconciler_scripts.engine import ScriptsEngine
 
 DEFAULT_GRACE_S = 10
-_DEFAULTS: Config = {"args": [], "env": {}}
-_TEXT = {"type": "string", "pattern": "^[^\\u0000]*$", "patternErrorMessage": "expected text without a NUL character"}
+LONGEST_BYTES = 100_000
+"""The length of the longest argument. Linux takes 128 KiB, with the name of the variable."""
+_TEXT = {"type": "string"}
 
 
 TARGET_SCHEMA: Schema = {
@@ -33,7 +34,7 @@ TARGET_SCHEMA: Schema = {
     "properties": {
         "folder": {
             "title": "The folder of the scripts",
-            "description": "Relative to this file. The script of the job `nightly` is `nightly.sh`.",
+            "description": "Relative to this file.",
             "type": "string",
             "minLength": 1,
         },
@@ -49,6 +50,12 @@ CONFIG_SCHEMA: Schema = {
     "type": "object",
     "additionalProperties": False,
     "properties": {
+        "script": {
+            "title": "The name of the script",
+            "description": "Default: the id of the job with `.sh` behind it.",
+            "type": "string",
+            "pattern": r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$",
+        },
         "args": {"title": "The arguments of the script", "type": "array", "items": _TEXT},
         "env": {
             "title": "Environment variables of the script",
@@ -58,6 +65,25 @@ CONFIG_SCHEMA: Schema = {
         },
     },
 }
+
+
+class Call(NamedTuple):
+    """What the config of a job says: the name of a script, its arguments and its environment variables."""
+
+    script: str
+    args: Sequence[str]
+    env: Mapping[str, str]
+
+    @classmethod
+    def of(cls, job_id: str, config: Config) -> "Call":
+        """Return what a config says, with the defaults. The schema has checked the types of the values."""
+        given: Any = config
+        return cls(given.get("script", f"{job_id}.sh"), given.get("args", []), given.get("env", {}))
+
+    def fault(self) -> str:
+        """Return why the system can't start a program with these texts; "" if it can."""
+        texts = [*self.args, *self.env.values()]
+        return next((f"no program can get the text {text[:100]!a}" for text in texts if not _can_be_passed(text)), "")
 
 
 class ScriptsPlugin:
@@ -77,18 +103,19 @@ class ScriptsPlugin:
         yield from ()
 
     def job_fault(self, job: Job) -> str:
-        """Return "": every id of a job can be the name of a file."""
-        return ""
+        """Return why no program can be given the arguments or the variables of a job."""
+        return Call.of(job.id, job.config).fault()
 
     def same_config(self, a: Config, b: Config) -> bool:
         """Return whether two configs start a script alike. No arguments are the same as an empty list."""
-        return {**_DEFAULTS, **a} == {**_DEFAULTS, **b}
+        return Call.of("", a) == Call.of("", b)
 
     def wording(self, target: Target, step: Step) -> tuple[Request, ...]:
         """Return the one request of a step."""
         match step.verb:
             case Verb.RUN:
-                return (Request(step.verb, f"start {step.job_id}.sh as {step.run_id}", dict(step.config) or None),)
+                script = Call.of(step.job_id, step.config).script
+                return (Request(step.verb, f"start {script} as {step.run_id}", dict(step.config) or None),)
             case Verb.ABORT:
                 return (Request(step.verb, f"end {step.run_id or step.job_id}"),)
             case Verb.DELETE:
@@ -124,6 +151,14 @@ class ScriptsPlugin:
         except OSError as fault:
             raise EngineError(f"the folder of scripts can't be used: {fault}", f"mkdir -p {target.address}") from fault
         yield engine
+
+
+def _can_be_passed(text: str) -> bool:
+    try:
+        content = os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return b"\0" not in content and len(content) <= LONGEST_BYTES
 
 
 PLUGIN = ScriptsPlugin()

@@ -122,23 +122,23 @@ class Run:
                 prepared.unlink()
         return done.stdout.decode(errors="replace").strip()
 
-    def abort(self, grace_s: float, pause: Callable[[float], bool]) -> None:
+    def abort(self, grace_s: float, clock: Callable[[], float], pause: Callable[[float], bool]) -> None:
         """End all processes of the run: with SIGTERM, and `grace_s` seconds later with SIGKILL.
 
-        Returns once they have ended, once `pause` returns True, or 5 s after the first SIGKILL. An abort may be
-        repeated.
+        `clock` returns seconds. Returns once all have ended, once `pause` returns True, or 5 s after the first SIGKILL.
+        An abort may be repeated.
         """
         self._file("abort").touch()
         asked: set[int] = set()
-        waited_s, pause_s = 0.0, 0.02
-        while self.is_active() and waited_s < grace_s + _KILLED_WITHIN_S:
-            if waited_s < grace_s:
+        kill_at_s, pause_s = clock() + grace_s, 0.02
+        while self.is_active() and clock() < kill_at_s + _KILLED_WITHIN_S:
+            if clock() < kill_at_s:
                 asked |= self._signal(signal.SIGTERM, spared=asked)
             else:
                 self._signal(signal.SIGKILL, spared=set())
             if pause(pause_s):
                 return
-            waited_s, pause_s = waited_s + pause_s, min(0.5, pause_s * 1.5)
+            pause_s = min(0.5, pause_s * 1.5)
 
     def delete(self) -> None:
         """Remove all of the run but a tombstone, which keeps the run id taken."""
