@@ -475,6 +475,7 @@ class History:
         for name, record in records.items():
             last = next((execution for execution in reversed(executions) if execution.job_id == record.id), None)
             _require(_tells(record, last), f"the state says {record} of {name}, and the ledger {last}")
+        self._check_counts(executions)
         self._check_history(executions)
         files = self._files()
         kept = {"jobs.yaml", "jobs.state.json", "jobs.history.jsonl", "plan.json"}
@@ -485,6 +486,13 @@ class History:
         plan = self.run("plan", "--format", "json")
         kinds = {action["action"] for action in json.loads(plan.out)["actions"]}
         _require(plan.code == 0 and kinds <= {"noop"}, f"the plan is not empty: {plan.out}")
+
+    def _check_counts(self, executions: Sequence[Execution]) -> None:
+        """Check that the state has counted each run, and nothing else. A state that was lost may have counted fewer."""
+        counted = Counter(self._state().last)
+        ran = Counter(execution.job_id for execution in executions if execution.verb is Verb.RUN)
+        is_right = counted <= ran if self._scenario.lose else counted == ran
+        _require(is_right, f"{ran} were executed, and the state counts {counted}")
 
     def _check_history(self, executions: Sequence[Execution]) -> None:
         """Check that the history lists each execution once, as done or as settled so, and no other execution."""

@@ -48,16 +48,30 @@ CANARY = "canary/token+1"
 TARGET = Target("bytenite", "https://api.example/v1/customer")
 _STATE_PATH = "/f/jobs.state.json"
 _BEFORE = Evidence(Status.COMPLETE, "JOB_STATE_COMPLETE", "2026-11-20T10:00:00Z", {"JOB_STATE_COMPLETE": "then"})
-_DOUBT = Doubt("op-1", Verb.RUN, {"jobTimeout": 7}, "t", _BEFORE, "2026-11-21T10:00:00Z", "HTTP 503")
+_DOUBT = Doubt(
+    "op-1", Verb.RUN, {"jobTimeout": 7}, "t", _BEFORE, "2026-11-21T10:00:00Z", "HTTP 503", run=4, staged="42"
+)
 _STATE = State(
     "lineage-1",
     3,
     TARGET,
     {
-        "a": Record("id-a", Desired.RUNNING, {"jobTimeout": 7, "isTestJob": True}, frozenset({"t", "u"})),
+        "a": Record(
+            "id-a",
+            Desired.RUNNING,
+            {"jobTimeout": 7, "isTestJob": True},
+            frozenset({"t", "u"}),
+            run=3,
+            end=Status.FAILED,
+            last_active="2026-11-21T10:00:00Z",
+            ref="uid-3",
+            target=Target("sandbox", ""),
+        ),
         "b": Record("id-b", Desired.ABORTED, resolved="run was applied, says ada@host"),
         "é": Record("id-c", None, doubt=_DOUBT),
     },
+    {"id-a": 3, "id-gone": 5},
+    {"cluster": "9d8e"},
 )
 
 

@@ -908,6 +908,8 @@ class Months(RuleBasedStateMachine):
         self.judged_until = self.counted_until = len(database)
         self._check_order(newest)
         self._check_settled(records)
+        last = self._state().last
+        assert all(record.run <= last.get(job_id, 0) for job_id, record in records.items() if record.run), last
         self._note_doubts()
         if ended is not None:
             self._check_outcomes(ended, records, executed)

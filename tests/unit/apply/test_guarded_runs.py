@@ -316,6 +316,11 @@ def test_a_first_call_that_arrives_late_is_the_run_that_is_asked_for_again(clust
     assert (ended.record.doubt, ended.record.ref) == (None, "uid-1")
 
 
+def test_without_the_guard_a_run_in_doubt_is_held(cluster: Cluster, tmp_path: Path) -> None:
+    ended = applied(tmp_path, ClusterEngine(cluster, NEEDS_JOB), before=recorded(IN_DOUBT))
+    assert (ended.outcome.done, ended.record, run_ids(cluster)) == (ActionKind.HOLD, IN_DOUBT, [])
+
+
 @pytest.mark.parametrize("job", [JOB._replace(config={"size": 2}), JOB._replace(run_token="t")])
 def test_a_run_that_is_no_longer_asked_for_is_not_sent_again(job: Job, cluster: Cluster, tmp_path: Path) -> None:
     engine = ClusterEngine(cluster, NEEDS_JOB)
