@@ -56,6 +56,8 @@ MUTANTS = [
     Mutant("a read of an older run is evidence", "rules/lost_calls.py", "        case TimeOrder.LATER:\n            return Trace.DONE\n", "        case TimeOrder.LATER | TimeOrder.EARLIER:\n            return Trace.DONE\n", "test_lost_calls.py", "lost_run"),
     Mutant("what is added to the old run is evidence of a new one", "rules/lost_calls.py", "            return Trace.NOT_DONE if _looks_as_before(before, now, _MAY_BE_SAME) else Trace.UNKNOWN", "            return Trace.NOT_DONE if before.timestamps == now.timestamps else Trace.DONE", "test_drain.py", "second_entry"),
     Mutant("a call in doubt is spent", "rules/matching.py", "    return record.state is Desired.ABSENT and record.doubt is None\n", "    return record.state is Desired.ABSENT\n", "test_rounds.py", "went_missing"),
+    Mutant("two calls without an op are one call", "engines/port.py", "asked.op != \"\" and asked.op == there.op", "asked.op == there.op", "test_port.py", "not_known"),
+    Mutant("two runs without a digest are one run", "engines/port.py", "asked.config_digest != \"\" and ", "", "test_port.py", "not_known"),
     Mutant("a connection with anything left on it is used again", "engines/http/connection.py", "            self._is_clean\n            and ", "            True\n            and ", "test_bytenite_engine.py", "odd_answer"),
     Mutant("a killed push is undone by an older journal", "state/file_store.py", "            mark_held(disk, self._path, taken.state, digest, was_sound=taken.was_sound)\n", "", "test_state.py", "push_that_is_killed"),
     Mutant("an accept replays what the file holds", "state/loading.py", "            entries = lacking(entries, digest)\n", "            pass\n", "test_state.py", "accepted_edit"),

@@ -29,8 +29,11 @@ from reconciler_scripts.plugin import Call
 from reconciler_scripts.runs import NAME, Run, RunsFolder, Script
 
 MACHINE_ID = Path("/etc/machine-id")
-INHERITED = ("HOME", "LANG", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER")
+INHERITED = ("HOME", "LANG", "PATH", "TMPDIR", "TZ", "USER")
 """The environment variables that a script gets from the program. A credential of the program is none of them."""
+
+DAMAGE = (ValueError, KeyError, TypeError)
+"""What a file raises that somebody has changed by hand."""
 
 _FOLLOW_EVERY_S = 0.2
 
@@ -64,8 +67,8 @@ class ScriptsEngine:
         try:
             run = self._found(job_id, run_id)
             return self._observed(run) if run else Observation(Status.MISSING)
-        except ValueError as fault:
-            return Observation(Status.UNREADABLE, detail=f"a file of the run is damaged: {fault}")
+        except DAMAGE as fault:
+            return Observation(Status.UNREADABLE, detail=f"a file of the run is damaged: {fault!r}")
         except OSError as fault:
             raise EngineError(f"{self._scripts} can't be read: {fault}") from fault
 
@@ -92,8 +95,8 @@ class ScriptsEngine:
             return Result(AnswerClass.NOT_SENT)
         try:
             return self._run(step) if step.verb is Verb.RUN else self._end(step)
-        except (OSError, ValueError) as fault:
-            return Result(AnswerClass.IN_DOUBT, message=f"{self._scripts}: {fault}")
+        except (OSError, *DAMAGE) as fault:
+            return Result(AnswerClass.IN_DOUBT, message=f"{self._scripts}: {fault!r}")
 
     def log(self, job_id: str, run_id: str, *, tail: int | None, follow: bool, stop: Event) -> Iterator[bytes]:
         """Yield what a script printed. See `Engine.log`."""
@@ -117,7 +120,8 @@ class ScriptsEngine:
         """Return a run that is not deleted; "" as `run_id` stands for the newest run of the job."""
         # A delete begins with the oldest run. So if the newest run is deleted, all runs are.
         runs = [self._runs.run(job_id, run_id)] if run_id else self._runs.of(job_id)[-1:]
-        return next((run for run in runs if (found := run.document()) and not found.get("deleted")), None)
+        documents = {run: run.document() for run in runs}
+        return next((run for run, found in documents.items() if found is not None and "deleted" not in found), None)
 
     def _observed(self, run: Run) -> Observation:
         document = run.document() or {}
@@ -153,8 +157,11 @@ class ScriptsEngine:
         }
         printed = run.start(document, self._script(call))
         there = run.document()
+        if there is None and printed:
+            return Result(AnswerClass.REJECTED, Reason.OTHER, printed)
         if there is None:
-            return Result(AnswerClass.REJECTED, Reason.OTHER, printed or "the shell was killed")
+            # Somebody has killed the shell, or has removed the folder at this moment.
+            return Result(AnswerClass.IN_DOUBT, message="the run is gone")
         if there["sender"] == document["sender"]:
             return Result(AnswerClass.APPLIED, message=f"started as {run.id}", ref=run.id)
         reason = reason_of_duplicate(_marks_of(there), step.marks)
@@ -173,7 +180,8 @@ class ScriptsEngine:
         if not run.is_active():
             return Result(AnswerClass.REJECTED, Reason.NOT_RUNNING, f"{run.id} has ended")
         run.abort(self._grace_s, self._surroundings.boot_s, self._surroundings.pause)
-        return Result(AnswerClass.APPLIED, message=f"aborted {run.id}", ref=run.id)
+        words = f"{run.id} was asked to end" if run.is_active() else f"{run.id} has ended"
+        return Result(AnswerClass.APPLIED, message=words, ref=run.id)
 
     def _delete(self, seen: Run, runs: list[Run]) -> Result:
         """Delete the runs of a job, unless one of them is newer than the one that was seen, or active."""

@@ -8,8 +8,9 @@
     FOLDER/.runs/JOB/RUN.code  the exit code of the script
 
 `RUN.json` is made in one step by `run.sh`, and stays for ever, also after a delete. So no run id starts a script twice.
-All processes of a run share a lock on this file. The kernel gives the lock back with the last of these processes. So
-the lock tells whether anything of the run still executes, without ids of processes that the kernel may use again.
+All processes of a run share a lock on this file, since each process inherits an open descriptor of the file. The kernel
+gives the lock back with the last of them. So the lock tells whether anything of the run still executes, without ids of
+processes, which the kernel uses again. A process that closes what it inherits, as a daemon does, is not seen.
 """
 
 import fcntl

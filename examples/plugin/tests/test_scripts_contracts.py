@@ -115,6 +115,7 @@ class ScriptsService(Service):
         return False
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="the engine needs /proc")
 class TestScripts(EngineContract):
     """The engine."""
 

@@ -25,7 +25,9 @@ from reconciler.engines.port import (
     Target,
     Verb,
 )
-from reconciler_scripts.plugin import PLUGIN
+from reconciler_scripts.plugin import LONGEST_BYTES, PLUGIN, Call
+
+pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="the engine needs /proc")
 
 OURS = Marks("state-1", "op-1", "config-1", "token-1", "commit-1")
 WITHIN_S = 60.0
@@ -213,6 +215,15 @@ def test_a_run_is_active_as_long_as_anything_of_it_executes_though_its_shell_was
     assert engine.observe("a").status is Status.ABORTED
 
 
+def test_a_delete_leaves_a_job_alone_that_has_a_newer_run(engine: Engine, folder: Path) -> None:
+    write(folder, "a", "exit 0")
+    for run_id in ("a-1", "a-2"):
+        engine.send(step(Verb.RUN, run_id))
+        ended(engine, run_id)
+    assert engine.send(step(Verb.DELETE, "a-1")).kind is AnswerClass.REJECTED
+    assert (engine.observe("a").status, engine.observe("a").run_id) == (Status.COMPLETE, "a-2")
+
+
 def test_a_job_that_is_deleted_is_missing_until_its_next_run(engine: Engine, folder: Path) -> None:
     write(folder, "a", "exit 0")
     for run_id in ("a-9", "a-10"):
@@ -270,13 +281,24 @@ def test_a_call_that_may_not_be_sent_does_nothing(engine: Engine, folder: Path) 
     assert engine.observe("a").status is Status.MISSING
 
 
-def test_a_damaged_file_of_a_run_makes_the_job_unreadable(engine: Engine, folder: Path) -> None:
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"began": "", "config": {}, "marks": {"x": 1}}'])
+def test_a_damaged_file_of_a_run_makes_the_job_unreadable(engine: Engine, folder: Path, content: str) -> None:
     write(folder, "a", "exit 0")
     engine.send(step(Verb.RUN))
     ended(engine)
-    (folder / "scripts" / ".runs" / "a" / "a-1.json").write_text("{")
+    (folder / "scripts" / ".runs" / "a" / "a-1.json").write_text(content)
     assert engine.observe("a").status is Status.UNREADABLE
     assert engine.send(step(Verb.RUN)).kind is AnswerClass.IN_DOUBT
+
+
+def test_a_run_that_can_not_be_recorded_is_rejected_and_does_not_begin(engine: Engine, folder: Path) -> None:
+    write(folder, "a", "exit 0")
+    path = "/no/program/is/here"
+    with PLUGIN.open(target_in(folder), SURROUNDINGS._replace(env={"PATH": path})) as without_programs:
+        result = without_programs.send(step(Verb.RUN))
+    assert (result.kind, "ln" in result.message) == (AnswerClass.REJECTED, True)
+    assert engine.observe("a").status is Status.MISSING
+    assert list((folder / "scripts" / ".runs" / "a").iterdir()) == []
 
 
 def test_a_folder_has_one_identity_that_another_folder_does_not_have(folder: Path, tmp_path_factory: Any) -> None:
@@ -293,6 +315,17 @@ def test_a_folder_that_does_not_exist_is_an_error_that_says_how_to_make_it(tmp_p
     with pytest.raises(EngineError) as caught, PLUGIN.open(target_in(tmp_path), SURROUNDINGS):
         pass
     assert caught.value.hint == f"mkdir -p {tmp_path}/scripts"
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800", "x" * (LONGEST_BYTES + 1)])
+@pytest.mark.parametrize("field", ["args", "env"])
+def test_a_text_that_no_program_can_get_is_a_fault_of_the_job(
+    engine: Engine, folder: Path, text: str, field: str
+) -> None:
+    write(folder, "a", "exit 0")
+    config = {"args": [text]} if field == "args" else {"env": {"TEXT": text}}
+    assert "no program can get the text" in Call.of("a", config).fault()
+    assert engine.send(step(Verb.RUN, config=config)).reason is Reason.INVALID
 
 
 def test_a_plan_names_the_script_and_the_run() -> None:
