@@ -1,9 +1,12 @@
 """`reconciler schema`."""
 
+import os
+import sys
+
 import click
 
 from reconciler.cli import completing
-from reconciler.model.errors import ExitCode, Usage
+from reconciler.model.errors import ExitCode, ReconcilerError
 
 SCHEMAS = ("manifest", "plan", "outcome", "drift", "status", "state", "history", "history-check")
 
@@ -27,8 +30,15 @@ def schema(name: str, engine: str | None) -> ExitCode:
         click.echo(schema_text(f"{name}.schema.json"), nl=False)
         return ExitCode.DONE
     if name != "manifest":
-        raise Usage(f"--engine is about the schema of manifests, and {name} is another one", "leave one of the two out")
+        raise click.UsageError(f"--engine is for the schema of manifests: leave out one of --engine and {name}")
     from reconciler.usecases.schema import manifest_schema
 
-    click.echo(manifest_schema(engine), nl=False)
+    try:
+        click.echo(manifest_schema(engine), nl=False)
+    except ReconcilerError as fault:
+        from reconciler.host.terminal import Terminal
+        from reconciler.views import text
+
+        Terminal(sys.stdout, sys.stderr, os.environ, no_color=False).remark(text.error(fault))
+        return fault.exit_code
     return ExitCode.DONE

@@ -177,8 +177,22 @@ def _job(name: str, fields: Mapping[str, Any], margin: str, step: int, *, one_li
     line = f"{margin}{scalar(name)}: {flow(fields)}"
     if one_line and len(line) <= WIDTH:
         return [line]
-    deeper = margin + " " * step
-    return [f"{margin}{scalar(name)}:", *(f"{deeper}{scalar(field)}: {flow(value)}" for field, value in fields.items())]
+    return [f"{margin}{scalar(name)}:", *_block(fields, margin + " " * step, step)]
+
+
+def _block(fields: Mapping[str, Any], margin: str, step: int) -> list[str]:
+    """Return the lines of a mapping. A value is in flow style if it fits on its line."""
+    lines = []
+    for field, value in fields.items():
+        line = f"{margin}{scalar(field)}: {flow(value)}"
+        deeper = margin + " " * step
+        if len(line) <= WIDTH or not value or not isinstance(value, dict | list):
+            lines.append(line)
+        elif isinstance(value, dict):
+            lines += [f"{margin}{scalar(field)}:", *_block(value, deeper, step)]
+        else:
+            lines += [f"{margin}{scalar(field)}:", *(f"{deeper}- {flow(item)}" for item in value)]
+    return lines
 
 
 def _lines(text: str, end: int, lines: Sequence[str]) -> _Splice:

@@ -29,17 +29,12 @@ _CONFIGS = st.fixed_dictionaries(
 _LABELS = st.dictionaries(
     _NAMES, _NAMES | st.sampled_from(["", "two\nlines", "x\n  y\nz\n", " odd\nlines ", "tab\t\x01"]), max_size=3
 )
-_FIELDS = st.fixed_dictionaries(
-    {"state": st.sampled_from(["running", "aborted", "absent"])},
-    optional={
-        "config": _CONFIGS,
-        "ignore": st.lists(st.sampled_from(["config.taskTimeout", "config.jobTimeout"]), min_size=1, max_size=3),
-        "labels": _LABELS,
-        "onConfigChange": st.sampled_from(["restart", "next-run", "hold"]),
-        "protect": st.booleans(),
-        "runToken": _NAMES,
-    },
-)
+_FIELDS: Mapping[str, st.SearchStrategy[Any]] = {
+    "labels": _LABELS,
+    "onConfigChange": st.sampled_from(["restart", "next-run", "hold"]),
+    "protect": st.booleans(),
+    "runToken": _NAMES,
+}
 
 
 class Written(NamedTuple):
@@ -50,22 +45,31 @@ class Written(NamedTuple):
 
 
 @st.composite
-def manifests(draw: st.DrawFn) -> Written:
-    """A valid manifest in one file."""
+def manifests(
+    draw: st.DrawFn,
+    target: Mapping[str, str] = {"engine": "sandbox"},
+    configs: st.SearchStrategy[Any] = _CONFIGS,
+) -> Written:
+    """A valid manifest in one file, for an engine that takes all of `configs`."""
+    ignored = ["config.taskTimeout", "config.jobTimeout"]
+    fields_of_jobs = st.fixed_dictionaries(
+        {"state": st.sampled_from(["running", "aborted", "absent"])},
+        optional={**_FIELDS, "config": configs, "ignore": st.lists(st.sampled_from(ignored), min_size=1, max_size=3)},
+    )
     names = draw(st.lists(_NAMES, min_size=1, max_size=4, unique=True))
     if draw(st.booleans()):
         names.sort()
     ranked = draw(st.permutations(names))  # A job comes only after jobs that rank before it, so there is no circle.
     jobs = {}
     for number, name in enumerate(names):
-        fields = {"id": f"{draw(_IDS)}-{number}", **draw(_FIELDS)}
+        fields = {"id": f"{draw(_IDS)}-{number}", **draw(fields_of_jobs)}
         before = ranked[: ranked.index(name)]
         if draw(st.booleans()) and before:
             fields["after"] = draw(st.lists(st.sampled_from(before), min_size=1, max_size=3))
         jobs[name] = {field: fields[field] for field in draw(st.permutations(sorted(fields)))}
-    blocks: dict[str, Any] = {"apiVersion": "reconciler/v1", "target": {"engine": "sandbox"}, "jobs": jobs}
+    blocks: dict[str, Any] = {"apiVersion": "reconciler/v1", "target": dict(target), "jobs": jobs}
     if draw(st.booleans()):
-        blocks["defaults"] = {"config": draw(_CONFIGS), "labels": draw(_LABELS)}
+        blocks["defaults"] = {"config": draw(configs), "labels": draw(_LABELS)}
     if draw(st.booleans()):
         blocks["guards"] = {"maxRun": 5, "maxDelete": "10%"}
     value = {block: blocks[block] for block in draw(st.permutations(sorted(blocks)))}
@@ -99,7 +103,7 @@ class _Hand:
             step = self._draw(st.sampled_from([self._step, self._step, self._step + 1]))
             if isinstance(inner, dict) and inner and self._draw(st.integers(0, 2)):
                 lines += [start + self._beside(), *self._block(inner, indent + step)]
-            elif isinstance(inner, list) and self._draw(st.booleans()):
+            elif isinstance(inner, list) and inner and self._draw(st.booleans()):
                 lines += [start + self._beside(), *self._items(inner, indent + self._draw(st.sampled_from([0, step])))]
             elif isinstance(inner, dict | list):
                 lines.append(f"{start} {self._flow(inner, indent + 1)}{self._beside()}")
@@ -117,7 +121,7 @@ class _Hand:
         lines: list[str] = []
         for item in value:
             dash = f"{' ' * indent}-{self._draw(st.sampled_from([' ', ' ', '   ']))}"
-            lines += [*self._above(indent), f"{dash}{self._scalar(item)}{self._beside()}"]
+            lines += [*self._above(indent), f"{dash}{self._flow(item, indent + 2)}{self._beside()}"]
         return lines
 
     def _flow(self, value: Any, indent: int) -> str:
@@ -140,6 +144,9 @@ class _Hand:
         return first + "".join(f"{margin}{line}{self._beside()}" for line in lines) + margin + closing
 
     def _scalar(self, value: Any) -> str:
+        if isinstance(value, float):
+            digits, exponent, power = repr(value).partition("e")
+            return f"{digits}{'' if '.' in digits else '.0'}{exponent}{power}"
         if not isinstance(value, str):
             return json.dumps(value)
         styles = ["double"]
