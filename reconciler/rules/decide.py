@@ -34,7 +34,6 @@ from reconciler.model.jobs import (
     OnConfigChange,
     Record,
     Status,
-    Target,
     Verb,
     title,
 )
@@ -43,7 +42,7 @@ from reconciler.model.times import TimeOrder
 from reconciler.rules.configs import agrees, config_changes, quoted, show_changes
 from reconciler.rules.doubts import doubt_words, may_follow
 from reconciler.rules.matching import Subject
-from reconciler.rules.observations import NO_DETAIL, observation_words
+from reconciler.rules.observations import NO_DETAIL, elsewhere_words, observation_words
 from reconciler.rules.records import (
     adopted,
     applied,
@@ -86,7 +85,8 @@ def decide(subject: Subject, observed: Observation) -> Decision:
     """The decision about one job. The rules are those of this module's docstring."""
     job, record = subject.job, subject.record
     if record is not None and record.target is not None:
-        return _elsewhere(job, record, record.target)
+        why, way_out = elsewhere_words(record.target, job.name)
+        return hold(record, f"{why}: ", way_out)
     if record is not None and record.doubt is not None:
         return _sent_again(subject, observed) or _in_doubt(job, record, record.doubt)
     if is_as_recorded(subject, observed):
@@ -103,12 +103,6 @@ def decide(subject: Subject, observed: Observation) -> Decision:
             return _only_recorded(decision, reason)
         return decision._replace(reason=f"{reason}; {decision.reason}")
     return decision
-
-
-def _elsewhere(job: Job, record: Record, target: Target) -> Decision:
-    """The hold of a job that is recorded for another service than that of the state."""
-    way_out = f"if the job is at the service of the state now, drop its record: {command('state forget', job.name)}"
-    return hold(record, f"recorded for {target}, which is not the service of the state: ", way_out)
 
 
 def _in_doubt(job: Job, record: Record, doubt: Doubt) -> Decision:

@@ -23,7 +23,7 @@ from reconciler.model.plan import Change, unchanged_words
 from reconciler.rules.configs import drifted_fields
 from reconciler.rules.doubts import doubt_words
 from reconciler.rules.matching import Subject
-from reconciler.rules.observations import NO_DETAIL, observation_words
+from reconciler.rules.observations import NO_DETAIL, elsewhere_words, observation_words
 from reconciler.rules.records import is_ending, ran_since
 from reconciler.rules.review import Review, Row, Weight, review_key, sorted_rows, source_facts
 from reconciler.rules.table import TABLE, DriftCell, Kind
@@ -76,6 +76,8 @@ class Drift(NamedTuple):
 def compare(subject: Subject, observed: Observation) -> Finding:
     """Compare the record of one job with its observation."""
     job, record = subject.job, subject.record
+    if record is not None and record.target is not None:
+        return _finding(subject, observed, Kind.UNREADABLE, *elsewhere_words(record.target, job.name))
     if record is not None and record.doubt is not None:
         cell, reason, way_out = doubt_words(job, record.doubt)
         return _finding(subject, observed, cell.kind, reason, way_out)

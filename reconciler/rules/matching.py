@@ -76,7 +76,7 @@ def match_records(
     for name, job in jobs.items():
         record = records.get(name)
         if record is not None and record.id == job.id:
-            add(job, record)
+            subjects.append(Subject(job, record, same_config, "", True, last.get(job.id, 0), lineage))
         else:
             strangers.add(name)
     if not strangers:

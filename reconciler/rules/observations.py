@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from reconciler.model.commands import command
 from reconciler.model.jobs import Observation, Status, Target
 
 NO_DETAIL = "no reason given"
@@ -14,6 +15,15 @@ def observation_words(observed: Observation) -> str:
         return ""
     words = f"{observed.status} ({observed.word})" if observed.word else str(observed.status)
     return f"{words}: {observed.detail}" if observed.detail and observed.status is Status.FAILED else words
+
+
+def elsewhere_words(target: Target, name: str) -> tuple[str, str]:
+    """What a plan and the drift report say of a job that is recorded for another service: why, and the way out."""
+    forget = command("state forget", name)
+    return (
+        f"recorded for {target}, which is not the service of the state",
+        f"if the job is at the service of the state now, drop its record: {forget}",
+    )
 
 
 def no_reads_words(target: Target, observed: Mapping[str, Observation], consequence: str) -> str:

@@ -225,9 +225,9 @@ MUTANTS = [
     Mutant("a run of another call settles a doubt", "apply/settle.py", "    Reason.OTHER_OP: Trace.UNKNOWN,", "    Reason.OTHER_OP: Trace.DONE,", "test_guarded_runs.py", "another_call_of_this_state"),
     Mutant("an intent lacks the handle of what was made ready", "apply/calls.py", "        return step, doubt._replace(staged=step.staged)\n", "        return step, doubt\n", "test_guarded_runs.py", "names_its_handle"),
     Mutant("an older state counts a refused run as failed", "apply/outcomes.py", "        case AnswerClass.REJECTED if result.reason is Reason.OTHER_OP:\n", "        case AnswerClass.REJECTED if False:\n", "test_guarded_runs.py", "older_state_runs_nothing"),
-    Mutant("a job of another service is called", "rules/decide.py", "    if record is not None and record.target is not None:\n        return _elsewhere", "    if False:\n        return _elsewhere", "test_guarded_runs.py", "recorded_for_another_service"),
+    Mutant("a job of another service is called", "rules/decide.py", "    if record is not None and record.target is not None:\n        why,", "    if False:\n        why,", "test_guarded_runs.py", "recorded_for_another_service"),
     Mutant("another cluster at the same address is not noticed", "usecases/engines.py", "        if identity:\n", "        if False:\n", "test_identity_and_ends.py", "another_service_at"),
-    Mutant("ends of runs make a saved plan stale", "state/codec.py", "record_to_json(record._replace(end=None, last_active=\"\"))", "record_to_json(record)", "test_format.py", "rests_on"),
+    Mutant("ends of runs make a saved plan stale", "state/codec.py", "        record.ref,\n        record.target and", "        record.ref,\n        record.end,\n        record.target and", "test_format.py", "rests_on"),
     Mutant("a saved plan is bound to the number of writes", "usecases/saved_plans.py", "    if saved.records_digest != records_digest(state) or saved.serial > state.serial:\n", "    if saved.serial != state.serial:\n", "test_identity_and_ends.py", "bound_to_the_records"),
     Mutant("the end of somebody's run is that of the recorded run", "rules/records.py", " or not is_same_run(record, observed):\n", ":\n", "test_identity_and_ends.py", "someone_else_started"),
 ]  # fmt: skip

@@ -17,8 +17,10 @@ from reconciler.model.jobs import Desired, Doubt, Job, Observation, Record, Stat
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import ActionKind, Request
 from reconciler.rules.actions import make_plan
-from reconciler.rules.matching import match_records
+from reconciler.rules.drift import compare
+from reconciler.rules.matching import Subject, match_records
 from reconciler.rules.runs import digests
+from reconciler.rules.table import Kind
 from reconciler.state.session import Session
 
 CONFIG = {"size": 1}
@@ -433,6 +435,11 @@ def test_a_job_that_is_recorded_for_another_service_is_held_and_never_called(clu
             )
             assert (ended.outcome.done, ended.record, run_ids(cluster)) == (ActionKind.HOLD, record, [])
             assert "recorded for bytenite at http://127.0.0.1/v2" in ended.outcome.action.reason
+            finding = compare(Subject(JOB, record, lambda a, b: a == b), Observation(Status.ACTIVE))
+            assert (finding.kind, finding.reason) == (
+                Kind.UNREADABLE,
+                "recorded for bytenite at http://127.0.0.1/v2, which is not the service of the state",
+            )
     assert looked(tmp_path, ClusterEngine(cluster, NEEDS_JOB), elsewhere._replace(doubt=doubt_of(2)))[0] is None
 
 
