@@ -7,7 +7,7 @@ for more than that is held.
 from collections.abc import Callable, Mapping
 
 from reconciler.apply.calls import CallSender
-from reconciler.apply.context import ApplyContext
+from reconciler.apply.context import ApplyContext, forgets
 from reconciler.apply.outcomes import Attempt, failed, outcome_of, skipped
 from reconciler.apply.settle import conclude_doubt
 from reconciler.model.commands import command
@@ -20,7 +20,7 @@ from reconciler.rules.actions import action_for, is_within
 from reconciler.rules.decide import Decision, decide
 from reconciler.rules.matching import Subject
 from reconciler.rules.order import Order
-from reconciler.rules.records import applied, is_ending, protection
+from reconciler.rules.records import applied, is_ending, noted, protection
 from reconciler.rules.runs import number_of
 
 _INACTIVE_WITHIN_S = 60.0
@@ -74,7 +74,10 @@ class ActionRunner:
             why = f"held, because the plan shows no {decision.kind} of this job: {decision.reason}"
             return skipped(action, f"{why}; make a new plan to see it", done=ActionKind.HOLD)
         if not decision.verbs:
-            session.put(action.job, decision.record, details=Details(reason=decision.reason))
+            record = decision.record
+            if record is not None:
+                record = noted(record, observed, self._context.now(), forgets=forgets(self._context.engine))
+            session.put(action.job, record, details=Details(reason=decision.reason))
             note = "" if decision.kind is action.kind else decision.reason
             return ActionOutcome(action, Outcome.RECORDED, decision.kind, note)
         return self._send_all(action, subject, decision, observed)

@@ -128,7 +128,7 @@ def _unrecorded(lines: Sequence[Line], state: State | None, entries: Sequence[Hi
         if line.op not in intended:
             yield f"{line.job} was called, and the history has no intent {line.op}"
         if record is None or record.state is None:
-            yield f"{line.job} was called, and is not on record"
+            yield f"{line.job} was called, and is not recorded"
         elif record.doubt is not None:
             yield f"{line.job} is in doubt, though its session ended"
 

@@ -171,7 +171,7 @@ def accept_identity(workspace: "Workspace", lock_timeout_s: float) -> tuple[str,
     """Take the service that the target leads to now for the one that the state is for. Reads its identity.
 
     Returns the recorded identity and the new one in words; both are the same if there was nothing to take. Raises
-    `Usage` if nothing was ever applied, or if the service tells nothing of its identity.
+    `Usage` if nothing was ever applied, or if the service has no identity that can be read.
     """
     from reconciler.rules.identities import parts_text
     from reconciler.usecases.engines import Pace
@@ -185,7 +185,7 @@ def accept_identity(workspace: "Workspace", lock_timeout_s: float) -> tuple[str,
     ):
         before, found = dict(session.identity), dict(engine.identity())
         if not found:
-            raise Usage(f"{target} tells nothing of its identity", "there is nothing to accept")
+            raise Usage(f"{target} has no identity that can be read", "there is nothing to accept")
         was, now = parts_text(before), parts_text(found)
         session.identify(found, f"the service is {now} from now on, and was {was}")
     return was, now

@@ -196,6 +196,25 @@ def test_a_restart_that_ended_after_its_abort_runs_the_next_number_once(cluster:
     assert applied(tmp_path, engine, changed).outcome.done is ActionKind.NOOP
 
 
+def test_a_number_that_a_deleted_run_had_is_not_used_again(cluster: Cluster, tmp_path: Path) -> None:
+    """A person said that the second run was not applied. It had only arrived late, and the job is deleted with it."""
+    engine = ClusterEngine(cluster, NEEDS_JOB)
+    cluster.start("a", "a-2", digests(CONFIG, None)._replace(lineage=LINEAGE, op="late"), CONFIG)
+    known = Record("a", Desired.RUNNING, CONFIG, run=1)
+    gone = applied(tmp_path, engine, JOB._replace(state=Desired.ABSENT), before=recorded(known))
+    assert (gone.outcome.outcome, gone.last) == (Outcome.SUCCEEDED, 2)
+    cluster.create("a")
+    assert (applied(tmp_path, engine).last, run_ids(cluster)) == (3, ["a-2", "a-3"])
+
+
+def test_a_run_that_is_adopted_after_its_end_brings_its_end(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.start("a", "a-1", digests(CONFIG, None)._replace(lineage=LINEAGE, op="earlier"), CONFIG)
+    cluster.end("a", Status.FAILED)
+    ended = applied(tmp_path, ClusterEngine(cluster, NEEDS_JOB))
+    assert ended.record is not None
+    assert (ended.outcome.done, ended.record.end) == (ActionKind.ADOPT, Status.FAILED)
+
+
 def test_an_adopted_run_brings_its_number_and_its_handle(cluster: Cluster, tmp_path: Path) -> None:
     marks = digests(CONFIG, None)._replace(lineage=LINEAGE, op="earlier")
     cluster.start("a", "a-7", marks, CONFIG)

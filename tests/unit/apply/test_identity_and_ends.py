@@ -105,7 +105,7 @@ def test_there_is_no_identity_to_accept_without_a_state_or_from_a_service_that_h
         accept_identity(world.workspace, 0.0)
     world.apply()
     world.block["identity"] = {}
-    with pytest.raises(Usage, match="tells nothing of its identity"):
+    with pytest.raises(Usage, match="has no identity that can be read"):
         accept_identity(world.workspace, 0.0)
 
 

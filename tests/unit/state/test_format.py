@@ -149,7 +149,7 @@ def test_what_a_plan_rests_on_is_all_but_ends_and_last_seen() -> None:
     assert codec.records_digest(with_full(FULL._replace(ref="uid-7"))) != digest
     assert codec.records_digest(STATE._replace(last={**STATE.last, "gone": 5})) != digest
     assert codec.records_digest(STATE._replace(serial=9)) == digest
-    assert codec.records_digest(STATE._replace(jobs=dict(reversed(STATE.jobs.items())))) == digest
+    assert codec.records_digest(STATE._replace(jobs=dict(reversed([*STATE.jobs.items()])))) == digest
     left_out = {"end", "last_active"}
     for field in set(Record._fields) - left_out:
         assert codec.records_digest(with_full(FULL._replace(**{field: getattr(Record("x", None), field)}))) != digest
