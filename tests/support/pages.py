@@ -2,8 +2,8 @@
 
 A block of `sh` on a page holds commands, and can be pasted into a shell as it stands. A block of `text` right below
 shows everything that the commands print. Without such a block the commands print nothing. A block of `python` or `toml`
-shows a part of the example of a plugin. `python tests/support/pages.py [PAGE]...` runs the commands of the pages, and
-writes their output, and the parts of the example, into the pages.
+shows a part of the example of a plugin, and so may a block of `text`. `python tests/support/pages.py [PAGE]...` runs
+the commands of the pages, and writes their output, and the parts of the example, into the pages.
 
 The reader has the tool, git and a shell. Any server, token or remote must be made by the page itself.
 """
@@ -115,17 +115,18 @@ def blocks(page: str, sections: tuple[str, ...] = ()) -> list[Block]:
 
 
 def excerpts(page: str) -> Iterator[tuple[Fence, str]]:
-    """Yield each block of `python` or `toml`, with the part of the example of a plugin that the block shows.
+    """Yield each block that shows a part of the example of a plugin, with this part as it is now.
 
     The line above such a block ends with the file, or with the file and the definition, and a colon:
-    "`reconciler_scripts/engine.py`, `ScriptsEngine.send`:". Raises `ValueError` if there is no such part.
+    "`reconciler_scripts/engine.py`, `ScriptsEngine.send`:". Each block of `python` and `toml` is one. A block of `text`
+    shows a shell script, since a block of `sh` holds commands. Raises `ValueError` if there is no such part.
     """
     for fence in fences(page):
-        if fence.language in {"python", "toml"}:
-            named = re.search(r"`([\w./-]+\.(?:py|toml))`(?:, `([^`]+)`)?:$", fence.text_above)
-            if named is None:
-                raise ValueError(f"the line above names no file: {fence.body}")
+        named = re.search(r"`([\w./-]+\.(?:py|toml|sh))`(?:, `([^`]+)`)?:$", fence.text_above)
+        if fence.language in {"python", "toml", "text"} and named:
             yield fence, part_of((EXAMPLE / named[1]).read_text(encoding="utf-8"), named[1], named[2] or "")
+        elif fence.language in {"python", "toml"}:
+            raise ValueError(f"the line above names no file: {fence.body}")
 
 
 def part_of(text: str, file: str, name: str) -> str:
