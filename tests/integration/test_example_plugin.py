@@ -128,14 +128,14 @@ def fleet(tmp_path: Path, programs: Path) -> Fleet:
 
 def test_the_program_finds_the_plugins_of_the_package_that_is_installed_beside_it(programs: Path) -> None:
     program = (
-        "import reconciler, reconciler_scripts\n"
+        "import sys, reconciler, reconciler_scripts\n"
         "from reconciler.engines.registry import plugin\nfrom reconciler.state.registry import plugin_of\n"
-        "print(plugin('scripts').name, plugin_of('dir://x').prefix)\n"
+        "print(plugin('scripts').name, {'subprocess', 'requests'} & sys.modules.keys(), plugin_of('dir://x').prefix)\n"
         "print(reconciler.__file__, reconciler_scripts.__file__)\n"
     )
     done = subprocess.run([programs / "python", "-c", program], capture_output=True, text=True, check=True)
     names, files = done.stdout.splitlines()
-    assert names == "scripts dir://"
+    assert names == "scripts set() dir://", "a plan imports the plugin, and has to start fast"
     assert all(path.startswith(str(programs.parent)) for path in files.split())
 
 

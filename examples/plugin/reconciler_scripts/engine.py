@@ -45,12 +45,12 @@ class ScriptsEngine:
         creates_on_run=True, atomic_run=True, reads=True, lists=True, keeps_ended_s=math.inf, has_logs=True
     )
 
-    def __init__(self, scripts: Path, grace_s: float, surroundings: Surroundings) -> None:
+    def __init__(self, folder: str, grace_s: float, surroundings: Surroundings) -> None:
         """`grace_s` is the time between SIGTERM and SIGKILL of an abort. Raises `OSError` without the folder."""
-        self._scripts = scripts
+        self._scripts = Path(folder)
         self._grace_s = grace_s
         self._surroundings = surroundings
-        self._runs = RunsFolder(scripts)
+        self._runs = RunsFolder(self._scripts)
         self._folder_id = self._runs.identity()
 
     def identity(self) -> Mapping[str, str]:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reconciler.engines.port import (
@@ -147,7 +146,7 @@ class ScriptsPlugin:
             raise EngineError("the engine scripts needs Linux, with /proc", "choose another engine")
         assert isinstance(target.settings, int)
         try:
-            engine = ScriptsEngine(Path(target.address), target.settings, surroundings)
+            engine = ScriptsEngine(target.address, target.settings, surroundings)
         except OSError as fault:
             raise EngineError(f"the folder of scripts can't be used: {fault}", f"mkdir -p {target.address}") from fault
         yield engine
