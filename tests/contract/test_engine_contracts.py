@@ -8,9 +8,12 @@ import pytest
 from cluster_plugin import BLIND, FORGETFUL, PLAIN, ClusterService
 from project import TOKEN
 from reconciler.engines.sandbox.server import SandboxServer
+from reconciler.testing.amount import WHOLE, amount_in
 from reconciler.testing.engines import EngineContract
 from reconciler.testing.services import Service
 from sandbox_service import EmbeddedSandboxService, SandboxService
+
+whole = pytest.mark.skipif(amount_in() is not WHOLE, reason="`make contract` runs it")
 
 
 def server_in(folder: Path, *, reads: bool = True) -> SandboxServer:
@@ -58,6 +61,7 @@ class TestCluster(_ClusterContract):
         return ClusterService(tmp_path, identity={"cluster": "one"}, stages=True)
 
 
+@whole
 class TestForgetfulCluster(_ClusterContract):
     """A cluster that forgets runs that have ended."""
 
@@ -74,6 +78,7 @@ class TestPlainCluster(_ClusterContract):
         return ClusterService(tmp_path, PLAIN)
 
 
+@whole
 class TestBlindCluster(_ClusterContract):
     """The same without reads."""
 
