@@ -69,7 +69,7 @@ def begun_anew(lines: Lines) -> Lines:
         (by_another, "called job-2 while two-"),
         (without_intent, "no intent unknown"),
         (never_made, "that call was never made"),
-        (not_recorded, "job-7 was called, and is not on record"),
+        (not_recorded, "job-7 was called, and is not recorded"),
         (backwards, "after serial 100"),
         (begun_anew, "2 lineages"),
     ],
