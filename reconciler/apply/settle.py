@@ -35,9 +35,9 @@ class Pending(NamedTuple):
 def look(session: Session, engine: Engine, monotonic: Callable[[], float], now: Callable[[], str]) -> list[Pending]:
     """Observe each job with a call in doubt once, and settle the calls that took effect.
 
-    Returns the calls that left no trace. A call about which the observation proves nothing stays in doubt, and is not
-    returned. `now` returns the time as RFC 3339. Raises as `Engine.observe` does, and `JournalBroken` if the journal
-    can't be written.
+    Returns the calls that left no trace, and the runs that the engine may be asked for again though it offers no reads.
+    Any other call about which the observation proves nothing stays in doubt, and is not returned. `now` returns the
+    time as RFC 3339. Raises as `Engine.observe` does, and `JournalBroken` if the journal can't be written.
     """
     pending: list[Pending] = []
     for op, name in _in_doubt(session).items():
@@ -49,6 +49,9 @@ def look(session: Session, engine: Engine, monotonic: Callable[[], float], now: 
                 _conclude(session, name, record, observed, was_applied=True)
             case Trace.NOT_DONE:
                 pending.append(Pending(op, monotonic(), _is_guarded(engine, record)))
+            case Trace.UNKNOWN if observed.status is Status.NOT_OBSERVED and _may_be_asked(engine, record, now()):
+                # The engine offers no reads. What it answers to the same run id is as good.
+                pending.append(Pending(op, monotonic(), may_ask_again=True))
             case Trace.UNKNOWN:
                 pass
     return pending
@@ -124,6 +127,11 @@ def _is_guarded(engine: Engine, record: Record) -> bool:
     """Whether the call in doubt is a run whose run id the engine can't run twice."""
     doubt = record.doubt
     return engine.promises.atomic_run and doubt is not None and doubt.verb is Verb.RUN and doubt.run > 0
+
+
+def _may_be_asked(engine: Engine, record: Record, now: str) -> bool:
+    """Whether the engine can't start a second run for the run in doubt, and can't have forgotten the first one."""
+    return _is_guarded(engine, record) and record.doubt is not None and _is_kept(engine, record.doubt, now)
 
 
 def _looked(session: Session, engine: Engine, record: Record, now: str) -> tuple[Observation, Trace]:

@@ -366,12 +366,27 @@ def test_a_run_is_sent_again_only_while_the_engine_can_t_have_dropped_it(
     assert looked(tmp_path, engine, IN_DOUBT, now) == (may_ask_again, IN_DOUBT, 1)
 
 
-@pytest.mark.parametrize("promises", [NEEDS_JOB._replace(atomic_run=False), NEEDS_JOB._replace(reads=False)])
-def test_without_the_guard_or_reads_one_look_settles_nothing(
-    promises: Promises, cluster: Cluster, tmp_path: Path
+@pytest.mark.parametrize(
+    ("promises", "may_ask_again"),
+    [
+        (NEEDS_JOB._replace(atomic_run=False), None),
+        (NEEDS_JOB._replace(atomic_run=False, reads=False), None),
+        (NEEDS_JOB._replace(reads=False), True),
+        (NEEDS_JOB._replace(reads=False, keeps_ended_s=1.0), None),
+    ],
+)
+def test_one_look_settles_nothing_without_the_guard_and_without_reads_the_engine_is_asked(
+    promises: Promises, may_ask_again: bool | None, cluster: Cluster, tmp_path: Path
 ) -> None:
-    pending, record, last = looked(tmp_path, ClusterEngine(cluster, promises), IN_DOUBT)
-    assert (pending or False, record, last) == (False, IN_DOUBT, 1)
+    assert looked(tmp_path, ClusterEngine(cluster, promises), IN_DOUBT) == (may_ask_again, IN_DOUBT, 1)
+
+
+def test_a_run_in_doubt_is_sent_again_to_an_engine_without_reads(cluster: Cluster, tmp_path: Path) -> None:
+    engine = ClusterEngine(cluster, NEEDS_JOB._replace(reads=False))
+    in_doubt = IN_DOUBT._replace(state=Desired.ABORTED)
+    cluster.start("a", "a-2", digests(CONFIG, None)._replace(lineage=LINEAGE, op="op-1"), CONFIG)
+    ended = applied(tmp_path, engine, guarded=True, before=recorded(in_doubt))
+    assert (ended.outcome.outcome, ended.last, run_ids(cluster)) == (Outcome.SUCCEEDED, 2, ["a-2"])
 
 
 # --- an older state, another state ----------------------------------------------------------------------------------
