@@ -35,6 +35,9 @@ INHERITED = ("HOME", "LANG", "PATH", "TMPDIR", "TZ", "USER")
 DAMAGE = (ValueError, KeyError, TypeError)
 """What a file raises that somebody has changed by hand."""
 
+LONGEST_MESSAGE = 500
+"""The number of characters of a message for people."""
+
 _FOLLOW_EVERY_S = 0.2
 
 
@@ -158,7 +161,7 @@ class ScriptsEngine:
         printed = run.start(document, self._script(call))
         there = run.document()
         if there is None and printed:
-            return Result(AnswerClass.REJECTED, Reason.OTHER, printed)
+            return Result(AnswerClass.REJECTED, Reason.OTHER, printed[:LONGEST_MESSAGE])
         if there is None:
             # Somebody has killed the shell, or has removed the folder at this moment.
             return Result(AnswerClass.IN_DOUBT, message="the run is gone")
