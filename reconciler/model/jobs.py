@@ -9,6 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple, Union
 
+from reconciler.model.json_values import same_json
 from reconciler.model.times import TimeOrder, compare, is_other
 
 Json = Union[None, bool, int, float, str, Sequence["Json"], Mapping[str, "Json"]]  # noqa: UP007  it names itself
@@ -130,6 +131,15 @@ class Job(NamedTuple):
     ignore: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
 
+    def __eq__(self, other: object) -> bool:
+        # Python takes 1 and True for equal, and a config with the one is another config.
+        return isinstance(other, Job) and tuple.__eq__(self, other) and same_json(self.config, other.config)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = tuple.__hash__
+
 
 def displaced_key(name: str, job_id: str) -> str:
     """The key of a record whose name now belongs to another engine job: `" NAME@ID"`.
@@ -247,6 +257,15 @@ class Doubt(NamedTuple):
     commit: str = ""
     staged: str = ""
 
+    def __eq__(self, other: object) -> bool:
+        # Python takes 1 and True for equal, and a config with the one is another config.
+        return isinstance(other, Doubt) and tuple.__eq__(self, other) and same_json(self.config, other.config)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = tuple.__hash__
+
 
 class Record(NamedTuple):
     """The record of one job in the state: what was last applied to the job.
@@ -276,6 +295,15 @@ class Record(NamedTuple):
     last_active: str = ""
     ref: str = ""
     target: Target | None = None
+
+    def __eq__(self, other: object) -> bool:
+        # Python takes 1 and True for equal, and a config with the one is another config.
+        return isinstance(other, Record) and tuple.__eq__(self, other) and same_json(self.config, other.config)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = tuple.__hash__
 
 
 class State(NamedTuple):

@@ -20,7 +20,7 @@ from reconciler.model.history import HistoryEntry
 from reconciler.model.jobs import Desired, Job, Observation, OnConfigChange, Record, Status, Target, title
 from reconciler.model.places import Position
 from reconciler.model.plan import Change, unchanged_words
-from reconciler.rules.configs import drifted_fields
+from reconciler.rules.configs import drifted_fields, show_paths
 from reconciler.rules.doubts import doubt_words
 from reconciler.rules.matching import Subject
 from reconciler.rules.observations import NO_DETAIL, elsewhere_words, observation_words
@@ -225,7 +225,7 @@ def _reason(subject: Subject, observed: Observation, cell: DriftCell) -> str:
     if record is not None and ran_since(record, observed):
         since = f"; its run began at {observed.submitted_at}, recorded {record.submitted_at or 'as never run'}"
     if cell.kind in DIFFERS:
-        fields = ", ".join(change.path for change in _config_changes(subject, observed))
+        fields = show_paths(_config_changes(subject, observed))
     return cell.reason.format(
         state=record.state if record else None,
         observed=observation_words(observed),
