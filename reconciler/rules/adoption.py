@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, assert_never
 
 from reconciler.model.commands import command, settling
 from reconciler.model.jobs import NOT_OBSERVED, Config, Desired, Job, Observation, Record, Status, Verb
-from reconciler.model.json_values import canonical
 from reconciler.model.plan import ActionKind
 from reconciler.rules.configs import SameConfig, config_changes, show_changes
 from reconciler.rules.decide import decide
@@ -173,8 +172,7 @@ def _adopted(
 
 def _config(observed: Config | None, same_config: SameConfig) -> Config:
     """An observed config without the fields that are the same for the engine as a field that is left out."""
-    told: Config = canonical(observed or {})
-    return {field: value for field, value in told.items() if not same_config({field: value}, {})}
+    return {field: value for field, value in (observed or {}).items() if not same_config({field: value}, {})}
 
 
 def _asked(observed: Observation) -> Desired | str:
