@@ -242,6 +242,9 @@ MUTANTS = [
     Mutant("ends of runs make a saved plan stale", "state/codec.py", "        record.ref,\n        record.target and", "        record.ref,\n        record.end,\n        record.target and", "test_format.py", "rests_on"),
     Mutant("a saved plan is bound to the number of writes", "usecases/saved_plans.py", "    if saved.records_digest != records_digest(state) or saved.serial > state.serial:\n", "    if saved.serial != state.serial:\n", "test_identity_and_ends.py", "bound_to_the_records"),
     Mutant("the end of somebody's run is that of the recorded run", "rules/records.py", " or not is_same_run(record, observed):\n", ":\n", "test_identity_and_ends.py", "someone_else_started"),
+    Mutant("a run that is sent again gets a new number", "rules/records.py", "    return doubt.run if doubt is not None and doubt.verb is Verb.RUN and doubt.run else subject.last + 1\n", "    return subject.last + 1 if doubt is None else subject.last + 2\n", "test_killed_runs.py", "first and not lost and send"),
+    Mutant("a run that was there already counts as rejected", "apply/calls.py", "    was_there = result.reason is Reason.WAS_THERE\n", "    was_there = False\n", "test_guarded_runs.py", "arrives_late"),
+    Mutant("an intent lacks the number of its run", "apply/calls.py", "        run = run_of(subject, verb)\n", "        run = 0\n", "test_guarded_runs.py", "names_its_handle"),
 ]  # fmt: skip
 
 
