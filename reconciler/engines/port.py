@@ -206,6 +206,9 @@ class EnginePlugin(Protocol):
     def warnings(self, target: Target) -> Iterable[str]:
         """Return what a person should know before anything is sent to the target."""
 
+    def promises(self, target: Target) -> Promises:
+        """Return what the engine of the target will guarantee once it is open. Plans rest on it."""
+
     def is_on_this_machine(self, target: Target) -> bool:
         """Return whether nothing that is sent to the target leaves this machine."""
 

@@ -18,7 +18,7 @@ from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import ActionKind, Request
 from reconciler.rules.actions import make_plan
 from reconciler.rules.drift import compare
-from reconciler.rules.matching import Subject, match_records
+from reconciler.rules.matching import Subject, Terms, match_records
 from reconciler.rules.runs import digests
 from reconciler.rules.table import Kind
 from reconciler.state.session import Session
@@ -70,9 +70,8 @@ def applied(
     with store_in(folder).open(TARGET, "apply", 0) as session:
         before(session)
         state = session.state
-        matching = match_records(
-            {job.name: job}, state.jobs, lambda a, b: a == b, last=state.last, lineage=state.lineage
-        )
+        terms = Terms(lineage=state.lineage, last=state.last)
+        matching = match_records({job.name: job}, state.jobs, lambda a, b: a == b, terms)
         matching = matching._replace(subjects=tuple(s._replace(may_ask_again=guarded) for s in matching.subjects))
         observed = engine.observe_many([job.id])
         plan = make_plan(

@@ -63,7 +63,7 @@ def review(hostile_text: str) -> Review:
     rows = [
         row._replace(weight=weight, word=word, job=f"{hostile_text}{number}")
         for number, (weight, word) in enumerate(
-            zip(Weight, ("error", "delete", "run", "hold", "gone", "adopt", "left", "noop"), strict=True)
+            zip(Weight, ("error", "delete", "run", "wait", "hold", "gone", "adopt", "left", "noop"), strict=True)
         )
     ]
     rows[3] = rows[3]._replace(wrong=True, record=record._replace(doubt=doubt))
