@@ -10,10 +10,10 @@ that a run that is not there may be sent again at once.
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from reconciler.apply.context import still_knows
 from reconciler.engines.port import Engine, Reason, reason_of_duplicate
 from reconciler.model.history import APPLIED, NOT_APPLIED, OBSERVED, Details
 from reconciler.model.jobs import Doubt, Marks, Observation, Record, Status, Verb
-from reconciler.model.times import seconds_since
 from reconciler.rules.lost_calls import TELLS_NOTHING, Trace, trace_of
 from reconciler.rules.records import settled
 from reconciler.rules.runs import digests, run_id
@@ -131,7 +131,7 @@ def _is_guarded(engine: Engine, record: Record) -> bool:
 
 def _may_be_asked(engine: Engine, record: Record, now: str) -> bool:
     """Whether the engine can't start a second run for the run in doubt, and can't have forgotten the first one."""
-    return _is_guarded(engine, record) and record.doubt is not None and _is_kept(engine, record.doubt, now)
+    return _is_guarded(engine, record) and record.doubt is not None and still_knows(engine, record.doubt, now)
 
 
 def _looked(session: Session, engine: Engine, record: Record, now: str) -> tuple[Observation, Trace]:
@@ -143,7 +143,7 @@ def _looked(session: Session, engine: Engine, record: Record, now: str) -> tuple
         is_unreadable = observed.status is Status.UNREADABLE
         return observed, Trace.UNKNOWN if is_unreadable else trace_of(doubt.verb, doubt.before, observed)
     observed = engine.observe(record.id, run_id(record.id, doubt.run))
-    return observed, _trace_of_guarded(doubt, observed, session.lineage, _is_kept(engine, doubt, now))
+    return observed, _trace_of_guarded(doubt, observed, session.lineage, still_knows(engine, doubt, now))
 
 
 def _trace_of_guarded(doubt: Doubt, observed: Observation, lineage: str, is_kept: bool) -> Trace:
@@ -166,16 +166,6 @@ _TRACE_OF: Mapping[Reason, Trace] = {
     Reason.OTHER_OP: Trace.UNKNOWN,
     Reason.OTHER_OWNER: Trace.NOT_DONE,
 }
-
-
-def _is_kept(engine: Engine, doubt: Doubt, now: str) -> bool:
-    """Whether the engine can't have forgotten a run that was sent with the call in doubt.
-
-    The engine counts from the end of the run, which comes after it was sent. A clock that was set back tells nothing.
-    """
-    age_s = seconds_since(doubt.sent_at, now)
-    keeps_s = engine.promises.keeps_ended_s
-    return keeps_s == float("inf") or (age_s is not None and 0 <= age_s < keeps_s)
 
 
 def _conclude(session: Session, name: str, record: Record, observed: Observation, *, was_applied: bool) -> None:

@@ -380,6 +380,20 @@ def test_one_look_settles_nothing_without_the_guard_and_without_reads_the_engine
     assert looked(tmp_path, ClusterEngine(cluster, promises), IN_DOUBT) == (may_ask_again, IN_DOUBT, 1)
 
 
+def test_a_run_is_not_sent_again_once_the_engine_may_have_dropped_it_though_it_was_kept_at_the_look(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """A person may take long to confirm a plan, and a call may wait long for its turn."""
+    engine = ClusterEngine(cluster, NEEDS_JOB._replace(keeps_ended_s=300.0))
+    old = IN_DOUBT._replace(doubt=doubt_of(2, at="2026-11-21T09:55:00Z"))  # the apply is at 10:00:00
+    ended = applied(tmp_path, engine, guarded=True, before=recorded(old))
+    assert (ended.outcome.outcome, ended.record, run_ids(cluster)) == (Outcome.SKIPPED, old, [])
+    assert "may have forgotten the first call" in ended.outcome.note
+    younger = IN_DOUBT._replace(doubt=doubt_of(2, at="2026-11-21T09:55:01Z"))
+    assert applied(tmp_path, engine, guarded=True, before=recorded(younger)).outcome.outcome is Outcome.SUCCEEDED
+    assert run_ids(cluster) == ["a-2"]
+
+
 def test_a_run_in_doubt_is_sent_again_to_an_engine_without_reads(cluster: Cluster, tmp_path: Path) -> None:
     engine = ClusterEngine(cluster, NEEDS_JOB._replace(reads=False))
     in_doubt = IN_DOUBT._replace(state=Desired.ABORTED)
