@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import time
 import zipfile
@@ -204,6 +205,27 @@ def test_a_changed_config_ends_the_run_and_starts_the_next_one(fleet: Fleet) -> 
     fleet.run("drift")
     assert fleet.json("status")["jobs"][0]["observed"] == "aborted"
     assert fleet.runs("nightly") == 2
+
+
+def test_a_job_that_another_state_ran_is_held_and_not_run_again(fleet: Fleet) -> None:
+    fleet.script("nightly", "exit 0")
+    fleet.declare("nightly: {state: running}", "dir://ours")
+    fleet.run("apply", "--yes")
+    fleet.until("nightly", "complete")
+    fleet.declare("nightly: {state: running}", "dir://theirs")
+    assert "another owner's" in fleet.run("apply", "--yes", code=4)
+    assert fleet.runs("nightly") == 1
+
+
+def test_a_folder_that_took_the_place_of_another_one_is_refused(fleet: Fleet) -> None:
+    fleet.script("nightly", "exit 0")
+    fleet.declare("nightly: {state: running}")
+    fleet.run("apply", "--yes")
+    fleet.until("nightly", "complete")
+    shutil.rmtree(fleet.folder / "scripts" / ".runs")
+    for command in (["apply", "--yes"], ["plan", "--refresh"], ["drift"]):
+        fleet.run(*command, code=1)
+    assert fleet.runs("nightly") == 1
 
 
 def test_an_apply_that_is_killed_at_any_moment_is_followed_by_one_run(fleet: Fleet) -> None:
