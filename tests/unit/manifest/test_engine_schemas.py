@@ -282,9 +282,10 @@ def test_an_engine_whose_schema_cannot_be_used_is_an_error_that_names_it(schema:
 
 def test_no_schema_of_an_engine_is_fetched() -> None:
     with serving_nothing() as (port, asked):
-        for schemas in ({"config_schema": {"$ref": f"http://127.0.0.1:{port}/a.json"}},) * 2:
-            with pytest.raises(EngineError):
-                narrow(NestedEngine(**schemas))
+        elsewhere = {"$ref": f"http://127.0.0.1:{port}/a.json"}
+        for engine in (NestedEngine(elsewhere), NestedEngine(target_schema={"properties": {"cluster": elsewhere}})):
+            with pytest.raises(EngineError, match="has a schema that can't be used"):
+                narrow(engine)
         assert asked() == 0
 
 
