@@ -167,7 +167,7 @@ MUTANTS = [
     Mutant("two values have one path", "model/config_paths.py", "    if re.fullmatch(_PLAIN, step):\n", "    if True:\n", "test_config_paths.py", "two_paths or one_text"),
     Mutant("ignore covers half a segment", "model/config_paths.py", "    return inner[: len(outer)] == outer\n", "    return path_text(inner).startswith(path_text(outer))\n", "test_config_paths.py", "covers"),
     Mutant("a change of a key that looks private is not seen", "rules/configs.py", "ignore_private_variables=False", "ignore_private_variables=True", "test_configs.py", "looks_private"),
-    Mutant("the items of lists are matched as Python does", "rules/configs.py", "zip_ordered_iterables=True", "zip_ordered_iterables=False", "test_configs.py", "by_their_number"),
+    Mutant("the items that one list has more are not told", "rules/configs.py", "[pair[side] for pair in pairs] + [0] * (len(of) - len(pairs))", "[pair[side] for pair in pairs]", "test_configs.py", "by_their_number"),
     Mutant("defaults are merged at the top alone", "manifest/configs.py", "            made[key] = merged(below, value)\n", "            pass\n", "test_engine_schemas.py", "merged_key_by_key"),
     Mutant("a bad default that every job overrides is let through", "manifest/configs.py", "        if not self.defaults or validator.is_valid(self.defaults):\n", "        if True:\n", "test_engine_schemas.py", "refused_at_its_own_line"),
     Mutant("a job without a config needs nothing", "manifest/configs.py", "needs_nothing = not configs.defaults and configs.schemas.config_validator.is_valid({})", "needs_nothing = not configs.defaults", "test_engine_schemas.py", "no_file_says"),
