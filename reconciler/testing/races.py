@@ -129,10 +129,9 @@ class ProgramContract(HomeUnderTest):
             with FaultProxy(*server, fault=fault, chance=0.15, seed=number) as proxy:
                 url = self.url_through(home.url, "127.0.0.1", proxy.port)
                 with home.started(home.errand(url=url, jobs=jobs, call_s=0.02)) as program:
-                    program.await_point(Point.OPENED)
                     if fault is Fault.HALF_OPEN:
                         # A deadline of the home may be a minute. The program is not waited for that long.
-                        time.sleep(2)
+                        time.sleep(3)
                         program.kill()
                     else:
                         program.await_end()
