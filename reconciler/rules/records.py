@@ -4,7 +4,6 @@ A record says what was last applied to a job. `applied` makes the next record, a
 in doubt.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any, assert_never
 
@@ -83,7 +82,7 @@ def noted(record: Record, observed: Observation, now: str, keeps_ended_s: float)
         return record
     if observed.status in ENDS:
         return record._replace(end=observed.status)
-    if observed.status is Status.ACTIVE and keeps_ended_s < math.inf:
+    if observed.status is Status.ACTIVE and keeps_ended_s < float("inf"):
         behind_s = seconds_since(record.last_active, now)
         if behind_s is None or not 0 <= behind_s < min(_MOST_BEHIND_S, keeps_ended_s / 10):
             return record._replace(last_active=now)

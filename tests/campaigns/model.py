@@ -238,9 +238,10 @@ class Months(RuleBasedStateMachine):
         creates=st.booleans(),
     )
     def start(self, **service: Any) -> None:
-        service["create_missing"] &= not service["creates"]
-        self.world = ModelWorld(**service)
-        if not service["create_missing"] and not service["creates"]:
+        creates = service.get("creates", False)
+        create_missing = service["create_missing"] and not creates
+        self.world = ModelWorld(**{**service, "create_missing": create_missing})
+        if not create_missing and not creates:
             for job_id in IDS[:-1]:
                 self.world.add_job(ServerJob(job_id, created_at=self.world.clock()))
         self._edit("a", ("state", Desired.RUNNING))
