@@ -19,7 +19,6 @@ from reconciler.rules.actions import step_of
 from reconciler.rules.lost_calls import TELLS_NOTHING, Trace, may_be_other_run, trace_of
 from reconciler.rules.matching import Subject
 from reconciler.rules.records import run_of, settled
-from reconciler.rules.reruns import consumed_by_run
 from reconciler.rules.runs import digests
 from reconciler.state.journal import JournalBroken
 
@@ -100,8 +99,7 @@ class CallSender:
         step = step._replace(staged=(first.staged if first else "") or context.engine.stage(step))
         run = run_of(subject, verb)
         doubt = Doubt(op, verb, job.config, job.run_token, before, context.now(), "", "", run, context.commit)
-        ran = consumed_by_run(job, subject.record, subject.same_config) if verb is Verb.RUN else ()
-        return step, doubt._replace(staged=step.staged, ran_configs=ran)
+        return step, doubt._replace(staged=step.staged)
 
     def _begun(self, after: Record | None, attempt: Attempt) -> Record | None:
         """The record of a run that was started, with the engine's handle of the run.

@@ -7,7 +7,7 @@ in doubt.
 from collections.abc import Mapping
 from typing import Any, assert_never
 
-from reconciler.model.jobs import ENDS, Desired, Job, Observation, OnConfigChange, Record, Status, Verb
+from reconciler.model.jobs import ENDS, Config, Desired, Job, Observation, OnConfigChange, Record, Status, Verb
 from reconciler.model.times import TimeOrder, compare, seconds_since
 from reconciler.rules import reruns
 from reconciler.rules.matching import Subject
@@ -95,17 +95,17 @@ def applied(
     verb: Verb,
     began: str | None = None,
     run: int = 0,
-    ran: tuple[str, ...] = (),
+    ran: Config | None = None,
 ) -> Record:
     """The record of a job after a call of this verb was applied.
 
     `began` is when the last run of the job began (`Observation.run_began`); None if that is not known. `run` is the
-    number of the run that the call is about; 0 if that is the recorded run, or a run without a number. `ran` are the
-    digests that a run consumes (`reruns.consumed_by_run`).
+    number of the run that the call is about; 0 if that is the recorded run, or a run without a number. `ran` is the
+    config of that run if the call is a run, which consumes it; None if no run had the config of the job.
     """
     number = max(run, record.run if record else 0)
     kept: dict[str, Any] = {"run": number, "target": record.target if record else None}
-    kept["ran_configs"] = reruns.consumed(record, ran)
+    kept["ran_configs"] = reruns.with_ran(record, ran)
     if record is not None and number == record.run and verb is not Verb.DELETE:
         kept |= {"end": record.end, "last_active": record.last_active, "ref": record.ref}
     tokens = record.run_tokens if record else frozenset[str]()
@@ -130,7 +130,7 @@ def applied(
     assert_never(verb)
 
 
-def adopted(job: Job, record: Record | None, verb: Verb, observed: Observation, ran: tuple[str, ...] = ()) -> Record:
+def adopted(job: Job, record: Record | None, verb: Verb, observed: Observation, ran: Config | None = None) -> Record:
     """The record of a job that is observed to be as a call of this verb would leave it. No call was sent.
 
     The record is about the observed run: its number, if its run id has one, and the engine's handle of it. `ran` is as
@@ -163,7 +163,7 @@ def settled(record: Record, was_applied: bool, began: str | None = None, ref: st
     if doubt.verb is Verb.ABORT and began is None and doubt.before is not None:
         began = doubt.before.submitted_at
     job = Job("", record.id, Desired.RUNNING, doubt.config, doubt.run_token)
-    after = applied(job, record, doubt.verb, began, doubt.run, doubt.ran_configs)
+    after = applied(job, record, doubt.verb, began, doubt.run, doubt.config if doubt.verb is Verb.RUN else None)
     return after._replace(ref=ref or after.ref) if doubt.verb is Verb.RUN else after
 
 

@@ -112,8 +112,12 @@ def _key_of(record: Record, name: str, jobs: Mapping[str, Record], key_of_id: Ma
 
 
 def _with_both_tokens(record: Record, other: Record) -> Record:
-    """The first record, with the run tokens and the protection of both records."""
-    return record._replace(run_tokens=record.run_tokens | other.run_tokens, protect=record.protect or other.protect)
+    """The first record, with what the runs of both records consumed, and the protection of both."""
+    return record._replace(
+        run_tokens=record.run_tokens | other.run_tokens,
+        ran_configs=record.ran_configs | other.ran_configs,
+        protect=record.protect or other.protect,
+    )
 
 
 def match_journal(

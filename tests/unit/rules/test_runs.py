@@ -162,7 +162,9 @@ def test_a_run_has_the_next_number_and_other_calls_that_of_the_last_run() -> Non
 def test_a_settled_run_has_the_number_of_its_doubt() -> None:
     doubt = Doubt("op", Verb.RUN, {"size": 2}, "t", None, "then", "", run=4)
     after = settled(RECORD._replace(doubt=doubt), True, LATER, "uid-4")
-    assert after == Record("a", Desired.RUNNING, {"size": 2}, frozenset({"t"}), LATER, run=4, ref="uid-4")
+    ran = frozenset({'{"size":2}'})
+    expected = Record("a", Desired.RUNNING, {"size": 2}, frozenset({"t"}), LATER, run=4, ref="uid-4", ran_configs=ran)
+    assert after == expected
     assert settled(RECORD._replace(doubt=doubt), False) == RECORD
 
 
