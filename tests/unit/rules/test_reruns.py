@@ -247,12 +247,30 @@ def test_a_rerun_waits_for_the_active_run_and_follows_it(quick: Project) -> None
             ", rerunOn: [config.jobTimeot]",
             'jobs.yaml:5:82: the engine knows no config.jobTimeot; did you mean "config.jobTimeout"?',
         ),
+        (
+            ", rerunOn: [config.jobTimeout.x]",
+            'jobs.yaml:5:82: config.jobTimeout is a single value, without parts; did you mean "config.jobTimeout"?',
+        ),
     ],
 )
 def test_a_path_that_is_none_is_a_fault_at_its_place(quick: Project, fields: str, fault: str) -> None:
     quick.write(of(60, fields))
     run = quick.run("validate")
     assert (run.code, fault in run.out + run.err) == (1, True), run.out + run.err
+
+
+@pytest.mark.parametrize("policy", ["restart", "next-run", "hold", ""])
+def test_rerun_on_of_a_job_without_rerun_is_a_fault_at_its_place(quick: Project, policy: str) -> None:
+    own = f"onConfigChange: {policy}, " if policy else ""
+    quick.write(f"a: {{state: running, {own}rerunOn: [config.jobTimeout]}}")
+    run = quick.run("validate")
+    words = f"rerunOn does not count with onConfigChange: {policy or 'restart'}; let the job have onConfigChange: rerun"
+    assert (run.code, f"jobs.yaml:5:{23 + len(own)}: {words}" in run.out + run.err) == (1, True), run.out + run.err
+    more = "defaults: {onConfigChange: rerun, rerunOn: [config.jobTimeout]}"
+    quick.write(f"a: {{state: running, {own}config: {{}}}}", more=more)
+    assert quick.run("validate").code == 0
+    quick.write("a: {state: running, rerunOn: [config.taskTimeout]}", more=more)
+    assert quick.run("validate").code == 0
 
 
 def test_defaults_may_say_which_fields_count(quick: Project) -> None:
@@ -262,3 +280,35 @@ def test_defaults_may_say_which_fields_count(quick: Project) -> None:
     quick.write("a: {state: running, config: {jobTimeout: 60, taskTimeout: 5}}", more=more)
     assert "no field of `rerunOn` has changed" in quick.run("apply", "--yes").out
     assert done(quick) == [("run", "a")]
+
+
+def apply(project: Project, timeout: int, policy: str, more: str = "") -> str:
+    """The output of an apply of this config and policy, after the end of the run before."""
+    project.write(f"a: {{state: running, onConfigChange: {policy}, config: {{jobTimeout: {timeout}}}{more}}}")
+    run = project.run("apply", "--yes", "--wait", "60")
+    assert run.code == 0, run.out + run.err
+    return run.out
+
+
+def test_a_config_that_was_only_recorded_is_run_when_the_manifest_comes_back_to_it(quick: Project) -> None:
+    apply(quick, 60, "restart")
+    assert "counts from the next run" in apply(quick, 90, "next-run")
+    apply(quick, 120, "rerun")
+    assert "Applied: 1 succeeded." in apply(quick, 90, "rerun")
+    assert done(quick) == [("run", "a")] * 3
+
+
+def test_a_config_that_ran_under_restart_is_not_run_again_under_rerun(quick: Project) -> None:
+    apply(quick, 60, "restart")
+    apply(quick, 90, "next-run")
+    assert "this config has run before" in apply(quick, 60, "rerun")
+    assert done(quick) == [("run", "a")]
+
+
+def test_a_change_of_rerun_on_makes_no_config_run_again(quick: Project) -> None:
+    apply(quick, 60, "rerun")
+    apply(quick, 90, "rerun")
+    assert "this config has run before" in apply(quick, 60, "rerun", ", rerunOn: [config.jobTimeout]")
+    assert "this config has run before" in apply(quick, 90, "rerun")
+    assert done(quick) == [("run", "a")] * 2
+    assert quick.state["jobs"]["a"]["ranConfigs"] == ['{"jobTimeout":60}', '{"jobTimeout":90}']
