@@ -163,7 +163,8 @@ def _target_faults(document: Document, schemas: EngineSchemas) -> Iterator[Diagn
     if schemas.engine is None or not schemas.validator.is_valid({"apiVersion": "reconciler/v1", "target": target}):
         return
     for field, fault in schemas.engine.target_faults(target):
-        yield Diagnostic(document.position(("target", field)), f"the {field} {fault}")
+        place = ("target", field) if field in target else ("target",)
+        yield Diagnostic(document.position(place), f"the {field} {fault}")
 
 
 def _schema_faults(document: Document, choice: Choice) -> Iterator[Diagnostic]:
