@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.model.errors import StateError
@@ -77,6 +77,7 @@ STATES = st.builds(
 REFUSED = (TypeError, ValueError, StateError, AttributeError)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(STATES)
 def test_each_state_that_is_encoded_can_be_decoded(state: State) -> None:
     try:
@@ -87,6 +88,7 @@ def test_each_state_that_is_encoded_can_be_decoded(state: State) -> None:
     assert encode(again) == content
 
 
+@settings(deadline=None)
 @given(RECORDS)
 def test_each_record_that_is_encoded_can_be_decoded(record: Record) -> None:
     try:
@@ -96,6 +98,7 @@ def test_each_record_that_is_encoded_can_be_decoded(record: Record) -> None:
     assert record_to_json(record_from_json(document)) == document
 
 
+@settings(deadline=None)
 @given(DOUBTS)
 def test_each_doubt_that_is_encoded_can_be_decoded(doubt: Doubt) -> None:
     try:
