@@ -256,10 +256,10 @@ class Doubt(NamedTuple):
     `op` identifies the call. `before` is the evidence from just before the call; None if nothing could be observed.
     `sent_at` is a time of RFC 3339 for people; no decision depends on it. `answer` words the answer, if there was one.
     `holder` names the command that sent the call and still waits for its answer; it is "" if there is no such command,
-    and the state does not keep it. `run` is the
-    number of the run that the call is about: the new one for a run, and the last one for an abort or a delete; 0 if
-    that run has no number. `commit` is the commit of the manifest, and `staged` is what `Engine.stage` returned; both
-    are "" without one. A call that is sent again bears the same.
+    and the state does not keep it. `run` is the number of the run that the call is about: the new one for a run, and
+    the last one for an abort or a delete; 0 if that run has no number. `commit` is the commit of the manifest, and
+    `staged` is what `Engine.stage` returned; both are "" without one. A call that is sent again bears the same.
+    `first_sent_at` is when the first of several calls for one run was sent, if this call repeats it; else "".
     """
 
     op: str
@@ -273,6 +273,12 @@ class Doubt(NamedTuple):
     run: int = 0
     commit: str = ""
     staged: str = ""
+    first_sent_at: str = ""
+
+    @property
+    def began_at(self) -> str:
+        """The earliest time at which the engine may have begun to carry out the call, as a time of RFC 3339."""
+        return self.first_sent_at or self.sent_at
 
     def __eq__(self, other: object) -> bool:
         # Python takes 1 and True for equal, and a config with the one is another config.
@@ -299,6 +305,8 @@ class Record(NamedTuple):
     how that run ended: COMPLETE, FAILED, or ABORTED by someone else; None as long as no end is recorded. `last_active`
     is when that run was last seen active, as a time of RFC 3339; "" if the record does not say. `ref` is the engine's
     own handle of that run, or "". `target` is the target of the job; None stands for the target of the state.
+    `keep_for_s` is for how many seconds the engine keeps that run once it has ended, as the config of the run says
+    (`keepFor`); None if that config does not say. `config` may be a later one, which was adopted.
 
     `ran_configs` holds all configs that a run of this job ever had (`reruns.text_of`), whatever `onConfigChange` was.
     So a manifest with `onConfigChange: rerun` that goes back to one of them runs nothing.
@@ -318,6 +326,7 @@ class Record(NamedTuple):
     ref: str = ""
     target: Target | None = None
     ran_configs: frozenset[str] = frozenset()
+    keep_for_s: float | None = None
 
     def __eq__(self, other: object) -> bool:
         # Python takes 1 and True for equal, and a config with the one is another config.

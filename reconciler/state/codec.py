@@ -179,6 +179,8 @@ def record_to_json(record: Record) -> dict[str, Any]:
         document["target"] = _target_to_json(record.target)
     if record.ran_configs:
         document["ranConfigs"] = sorted(map(text, record.ran_configs))
+    if record.keep_for_s is not None:
+        document["keepFor"] = _seconds(record.keep_for_s)
     return document
 
 
@@ -206,6 +208,7 @@ def record_from_json(document: Mapping[str, Any]) -> Record:
         text_from_json(document.get("ref", "")),
         None if target is None else _target_from_json(target),
         frozenset(map(text_from_json, document.get("ranConfigs", ()))),
+        _seconds(document["keepFor"]) if "keepFor" in document else None,
     )
 
 
@@ -237,6 +240,7 @@ def _basis(record: Record) -> tuple[object, ...]:
         record.ref,
         record.target and _target_to_json(record.target),
         sorted(record.ran_configs),
+        record.keep_for_s,
     )
 
 
@@ -247,6 +251,7 @@ def doubt_to_json(doubt: Doubt) -> dict[str, Any]:
     """
     text = text_from_json
     extras = {"run": count_from_json(doubt.run), "commit": text(doubt.commit), "staged": text(doubt.staged)}
+    extras["firstSentAt"] = text(doubt.first_sent_at)
     return {name: value for name, value in extras.items() if value} | {
         "answer": text(doubt.answer),
         "before": None if doubt.before is None else _evidence_to_json(doubt.before),
@@ -272,6 +277,7 @@ def doubt_from_json(document: Mapping[str, Any]) -> Doubt:
         run=count_from_json(document.get("run", 0)),
         commit=text_from_json(document.get("commit", "")),
         staged=text_from_json(document.get("staged", "")),
+        first_sent_at=text_from_json(document.get("firstSentAt", "")),
     )
 
 
@@ -309,6 +315,15 @@ def texts_from_json(document: Mapping[str, Any]) -> dict[str, str]:
 def _boolean(value: object) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{str(value)[:80]} stands where true or false is to be")
+    return value
+
+
+def _seconds(value: object) -> float:
+    """The value itself. Raises `TypeError` where it is no number, and `ValueError` where it is not finite."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{str(value)[:80]} stands where a number of seconds is to be")
+    if not abs(value) < float("inf"):
+        raise ValueError(f"{value} stands where a number of seconds is to be")
     return value
 
 

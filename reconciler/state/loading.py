@@ -9,6 +9,7 @@ from reconciler.model.errors import StateError
 from reconciler.model.jobs import State, Target
 from reconciler.state import codec, history
 from reconciler.state.journal import Entry, Journal, JournalDamaged, decode, journal_path
+from reconciler.state.merging import merged
 from reconciler.state.replay import (
     NO_FILE,
     STARTED_FROM,
@@ -18,7 +19,6 @@ from reconciler.state.replay import (
     held_count,
     lacking,
     match_journal,
-    merged,
     replayed,
     started_from,
 )
@@ -55,7 +55,7 @@ def salvage(disk: Disk, path: str, empty: State, *, has_moved: bool = False) -> 
     """Read whatever can be read of a state file and its journal. Returns the state, and remarks on what is wrong.
 
     Digests are not checked. Entries of the journal are replayed over the file, except those that the file holds. A
-    journal that started from another file is merged (`replay.merged`). `empty` is a new state of the target, for the
+    journal that started from another file is merged (`merging.merged`). `empty` is a new state of the target, for the
     case that no file is there. Raises `StateError` where the file is not a state, and `OtherTarget` where the state is
     for another target and `has_moved` is False.
     """

@@ -19,7 +19,17 @@ BEFORE = Evidence(
     Status.ACTIVE, "RUNNING", "2026-11-21T10:00:00Z", {"NEW": "2026-11-21T09:00:00Z"}, "nightly-6", "uid-6"
 )
 DOUBT = Doubt(
-    "op-1", Verb.RUN, {"jobTimeout": 7}, "t", BEFORE, "2026-11-21T10:00:00Z", "", run=7, commit="c0ffee", staged="42"
+    "op-1",
+    Verb.RUN,
+    {"jobTimeout": 7},
+    "t",
+    BEFORE,
+    "2026-11-21T10:00:00Z",
+    "",
+    run=7,
+    commit="c0ffee",
+    staged="42",
+    first_sent_at="2026-11-21T09:59:00Z",
 )
 FULL = Record(
     "nightly",
@@ -36,6 +46,7 @@ FULL = Record(
     "uid-6",
     ELSEWHERE,
     frozenset({'{"jobTimeout":7}', "{}"}),
+    90,
 )
 STATE = State(
     "lineage-1",
