@@ -132,6 +132,14 @@ def test_a_record_with_a_field_of_another_shape_is_refused(field: str, value: ob
         reread(found)
 
 
+@pytest.mark.parametrize("text", ["jobTimeout: 7", "[]", '{"jobTimeout": 7}', '{"b":1,"a":2}', '{"a":NaN}', "{" * 9999])
+def test_an_edited_state_with_a_config_that_no_plan_can_read_is_refused(text: str) -> None:
+    found = document(STATE)
+    found["jobs"]["plain"]["ranConfigs"] = ['{"jobTimeout":7}', text]
+    with pytest.raises(StateError, match="in `ranConfigs` of plain, which is no config as JSON on one line"):
+        reread(found)
+
+
 @pytest.mark.parametrize(("field", "value"), [("last", {"a": -1}), ("last", {"a": "1"}), ("identity", {"a": 1})])
 def test_counts_and_identity_of_another_shape_are_refused(field: str, value: object) -> None:
     with pytest.raises(StateError, match="the-file is no state file"):
