@@ -30,6 +30,10 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    Mutant("an engine of another package stands before no guard", "engines/registry.py", "found, GuardedPlugin(found, name, distribution)", "found, found", "test_adverse_engine.py", "ref-number or closing"),
+    Mutant("a job that many observations leave out is missing", "engines/guarded.py", "left_out = Observation(Status.UNREADABLE, detail", "left_out = Observation(Status.MISSING, detail", "test_guarded.py", "beyond_the_wanted"),
+    Mutant("a call in which the engine failed was not sent", "engines/guarded.py", "                return Result(AnswerClass.IN_DOUBT, message=message)", "                return Result(AnswerClass.NOT_SENT, message=message)", "test_guarded.py", "asked_again"),
+    Mutant("a text of the state may be a number", "state/codec.py", "        document[\"ref\"] = text(record.ref)", "        document[\"ref\"] = record.ref", "test_codec_closed.py", "not_written"),
     Mutant("an intent is not flushed", "state/journal.py", "            self._file.sync()\n        except OSError as fault:\n            failure", "            pass\n        except OSError as fault:\n            failure", "test_state.py", "one_failed_flush"),
     Mutant("the intent comes after the call", "apply/calls.py", "        context.session.intend(job.name, job.id, doubt, reason)\n", "", "test_power_loss.py", ""),
     Mutant("an apply that ends midway forgets the doubts from before", "usecases/apply.py", "        finally:\n            # The exit code must show each call in doubt, also if the journal can't be written any more.\n            self._doubtful = self.session.doubtful\n", "        finally:\n            pass\n        self._doubtful = self.session.doubtful\n", "test_model.py", "tells_of_a_doubt"),
