@@ -28,7 +28,7 @@ from reconciler.model.jobs import (
     is_displaced,
     title,
 )
-from reconciler.model.json_values import canonical, compact
+from reconciler.model.json_values import canonical
 
 FORMAT_VERSION = 2
 
@@ -78,24 +78,7 @@ def decode_unchecked(content: bytes, where: str) -> State:
     Raises `StateError` where the bytes are not a state, or where `refuse_ambiguous` refuses the state.
     """
     _refuse_conflict(content, where)
-    state = _parse(content, where, pairs=_each_key_once)
-    for name, record in state.jobs.items():
-        _refuse_no_configs(name, record, where)
-    return state
-
-
-def _refuse_no_configs(name: str, record: Record, where: str) -> None:
-    """Raise `StateError` where a config that has run is not JSON as `encode` writes it, so that no plan can read it."""
-    for text in record.ran_configs:
-        try:
-            is_config = text.startswith("{") and compact(canonical(json.loads(text))) == text
-        except (ValueError, RecursionError):
-            is_config = False
-        if not is_config:
-            raise StateError(
-                f"{where} has {text[:80]!r} in `ranConfigs` of {title(name)}, which is no config as JSON on one line",
-                f"restore that line: git log -p -- {where} shows it; then: `reconciler state accept`",
-            )
+    return _parse(content, where, pairs=_each_key_once)
 
 
 def refuse_ambiguous(jobs: Mapping[str, Record], where: str) -> None:

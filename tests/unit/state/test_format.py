@@ -12,6 +12,7 @@ from reconciler.manifest.schema import schema_text
 from reconciler.model.errors import StateError
 from reconciler.model.jobs import Desired, Doubt, Evidence, Record, State, Status, Target, Verb
 from reconciler.state import codec
+from reconciler.state.loading import refuse_unreadable_configs
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")
 ELSEWHERE = Target("sandbox", "")
@@ -137,7 +138,7 @@ def test_an_edited_state_with_a_config_that_no_plan_can_read_is_refused(text: st
     found = document(STATE)
     found["jobs"]["plain"]["ranConfigs"] = ['{"jobTimeout":7}', text]
     with pytest.raises(StateError, match="in `ranConfigs` of plain, which is no config as JSON on one line"):
-        reread(found)
+        refuse_unreadable_configs("plain", reread(found).jobs["plain"], "the-file")
 
 
 @pytest.mark.parametrize(("field", "value"), [("last", {"a": -1}), ("last", {"a": "1"}), ("identity", {"a": 1})])
