@@ -193,7 +193,7 @@ def test_a_malformed_allowance_is_wrong_usage(served: Project, text: str) -> Non
 def test_a_guard_holds_over_both_rounds_of_one_apply() -> None:
     world = ModelWorld(create_missing=True)
     world.declare({"a": Job("a", "a1", Desired.RUNNING, {})})
-    from model_world import How
+    from model_how import How
 
     world.apply(How(faults=("run:503:times=1",)))
     world.declare({name: Job(name, f"{name}1", Desired.RUNNING, {}) for name in "ab"})
