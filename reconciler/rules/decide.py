@@ -58,7 +58,7 @@ from reconciler.rules.records import (
 )
 from reconciler.rules.runs import asks_the_same, is_earlier_run, number_of, run_id
 from reconciler.rules.sight import as_seen
-from reconciler.rules.table import FIXED, TABLE, Asked, Cell
+from reconciler.rules.table import FIXED, TABLE, WAITING, Asked, Cell
 from reconciler.rules.words import reason_of, reason_with, way_out_of, why_asked
 
 _PROTECTED = frozenset({ActionKind.ABORT, ActionKind.RESTART, ActionKind.DELETE})
@@ -330,7 +330,7 @@ def _wait_for_its_end(subject: Subject, column: Asked, observed: Observation) ->
     """The decision to run a job once its active run has ended by itself."""
     decision = _run(subject, column, NOT_OBSERVED)
     why = f"{decision.reason}; waiting for the end of the run before, which is {observation_words(observed)}: "
-    return wait(decision, why, "the next apply goes on once that has ended, `apply --wait` waits for it")
+    return wait(decision, why, f"the next apply goes on once that has ended, {WAITING} waits for it")
 
 
 def _restart(subject: Subject, column: Asked, observed: Observation) -> Decision:

@@ -12,6 +12,7 @@ from reconciler.model.history import HistoryEntry
 from reconciler.model.jobs import Record, State
 from reconciler.model.places import Diagnostic
 from reconciler.model.plan_json import change_to_json, outcomes_to_json, plan_to_json, target_to_json
+from reconciler.rules.runs import run_id
 from reconciler.views.answers import (
     DiffAnswer,
     DriftAnswer,
@@ -162,6 +163,7 @@ def status(rows: Iterable[StatusRow]) -> dict[str, Any]:
                 "desired": row.desired,
                 "recorded": None if row.record is None else row.record.state,
                 **_doubt(row.record),
+                **_last_run(row.record),
                 "observed": row.observed.status,
                 "observedWord": row.observed.word,
                 "detail": row.observed.detail,
@@ -226,6 +228,12 @@ def _doubt(record: Record | None) -> dict[str, Any]:
     return {"inDoubt": False, "underWay": doubt.holder}
 
 
+def _last_run(record: Record | None) -> dict[str, Any]:
+    if record is None:
+        return {"runId": "", "end": ""}
+    return {"runId": run_id(record.id, record.run), "end": record.end or ""}
+
+
 def _left_out(more: int) -> dict[str, int]:
     """Return the number of faults that the document leaves out, or nothing if the document holds all of them."""
     return {"more": more} if more else {}
@@ -252,5 +260,6 @@ def _entry(entry: HistoryEntry) -> dict[str, Any]:
         "lineage": entry.lineage,
         "serial": entry.serial,
         "run": entry.run,
+        "runId": run_id(entry.id, entry.run),
         "end": entry.end,
     }

@@ -492,7 +492,7 @@ def test_a_frozen_job_is_left_alone_shown_and_no_reason_to_exit_2_or_4(served: P
     assert served.files == before
     served.write('a: {state: absent, freeze: {reason: an audit, until: "2001-01-01"}}\nb: {state: running}')
     over = served.run("plan")
-    assert over.out.startswith("Warning: no longer frozen, for its time is over: a\n")
+    assert over.out.startswith("Warning: no longer frozen, since `until` has passed: a\n")
     assert "× delete   a  declared absent" in over.out
 
 
