@@ -239,15 +239,9 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
             return _delete(subject, observed)
         case Cell.NOOP | Cell.NOOP_FAILED:
             return _noop(record, reason_of(cell, observed))
-        case (
-            Cell.LOST_RUN
-            | Cell.ABORTED_ELSEWHERE
-            | Cell.ABORTED_UNRECORDED
-            | Cell.GONE
-            | Cell.TAKEN_AWAY
-            | Cell.NO_END
-            | Cell.OTHER_OWNER
-        ):
+        case Cell.LOST_RUN | Cell.ABORTED_ELSEWHERE | Cell.ABORTED_UNRECORDED | Cell.GONE | Cell.TAKEN_AWAY:
+            return hold(record, reason_of(cell, observed), way_out_of(cell, job))
+        case Cell.NO_END | Cell.OTHER_OWNER:
             return hold(record, reason_of(cell, observed), way_out_of(cell, job))
         case Cell.NO_SUCH_JOB | Cell.NEEDS_NEW_ID | Cell.UNREADABLE:
             return _error(record, reason_of(cell, observed), cell.way_out)

@@ -74,7 +74,10 @@ def test_a_command_gets_what_was_given_and_nothing_else(text: str, completed: st
 
 def leaves(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
     """Each command that is no group, by its words."""
-    for name, inner in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        inner = group.get_command(context, name)
+        assert inner is not None
         words = f"{before}{name}"
         yield from leaves(inner, f"{words} ") if isinstance(inner, click.Group) else [(words, inner)]
 
