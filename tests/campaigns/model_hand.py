@@ -105,9 +105,15 @@ class Hand(Judge):
             self.world.accept()
 
     def _name_the_state_where_it_is_gone(self) -> None:
-        """If the history shows a state that is gone, only a person's word starts another state."""
+        """If the history shows a state that is gone, only a person's word starts another state.
+
+        A first apply that sent nothing leaves a history, and no state: its lines bear the serial 0.
+        """
         disk = self.world.disk
-        if self.world.names_state or STATE in disk.files or JOURNAL in disk.files or HISTORY not in disk.files:
+        if self.world.names_state or STATE in disk.files or JOURNAL in disk.files:
+            return
+        lines = bytes(disk.read(HISTORY) or b"").splitlines()
+        if not any(json.loads(line)["serial"] for line in lines):
             return
         for command in (self.world.apply, lambda: self.world.plan(refresh=False)):
             try:
