@@ -57,12 +57,16 @@ CONFIG_SCHEMA: Schema = {
             "description": "Default: the id of the job with `.sh` behind it.",
             "type": "string",
             "pattern": r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$(?!\n)",
+            "patternErrorMessage": "expected the name of a file in the folder, such as nightly.sh",
         },
         "args": {"title": "The arguments of the script", "type": "array", "items": _TEXT},
         "env": {
             "title": "Environment variables of the script",
             "type": "object",
-            "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+            "propertyNames": {
+                "pattern": "^[A-Za-z_][A-Za-z0-9_]*$",
+                "patternErrorMessage": "expected a name of letters, digits and _",
+            },
             "additionalProperties": _TEXT,
         },
     },
