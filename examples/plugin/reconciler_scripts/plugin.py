@@ -1,7 +1,7 @@
 """The plugin of the engine: what a manifest may say, how a plan words a step, and how the engine is opened."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -130,7 +130,7 @@ class ScriptsPlugin:
         """Return the request with the folder behind it."""
         return request._replace(text=f"{request.text} in {target.address}")
 
-    def warnings(self, target: Target) -> Iterable[str]:
+    def warnings(self, target: Target, jobs: Collection[Job]) -> Iterable[str]:
         """Return nothing."""
         return ()
 
