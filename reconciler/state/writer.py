@@ -59,14 +59,21 @@ class Writer:
         self._folding = False
         self._unplaced: tuple[Entry, ...] = ()
         """The records of a journal that was found and then displaced before a new journal held its records."""
+        self._has_found_lines = bool(loaded and loaded.entries)
         if loaded and loaded.entries is not None:
             self._fold_found(loaded, loaded.entries)
 
     def _fold_found(self, loaded: LoadedState, entries: tuple[Entry, ...]) -> None:
-        """Fold a journal that an earlier session left."""
+        """Fold a journal that an earlier session left.
+
+        The new journal lacks what the state file holds already. So the history gets the lines of that before. It gets
+        all other lines once the state file is in place, as in any checkpoint: a history that is ahead of the state and
+        of what is on disk of the journal would show a rollback (`rollback`).
+        """
+        held = [line for line in loaded.unwritten if line["serial"] <= loaded.serial_in_place]
         try:
-            # The lines already have the serial of the state file that is to be written.
-            self._files.append_history(loaded.unwritten, again=True)
+            self._files.append_history(held, again=True)
+            self.records.add_lines(loaded.unwritten[len(held) :])
             self._journal = self._new_journal(entries)
             self.checkpoint()
         except Displaced:
@@ -232,8 +239,10 @@ class Writer:
         if self.records.is_changed:
             state = self.records.state(self._files.base)
             self._files.write_state(self._journal, state, self._check_files, self._wrote_state)
-        self._files.append_history(self._files.stamped(self.records.lines))
+        # Of the lines of a journal that was found, the history may have some.
+        self._files.append_history(self._files.stamped(self.records.lines), again=self._has_found_lines)
         self.records.wrote_lines()
+        self._has_found_lines = False
         self._cut(self._journal)
 
     def _wrote_state(self, digest: str) -> None:

@@ -127,8 +127,8 @@ def _write(session: "Session", to: _Destination, rewritten: Rewritten, adopted: 
     try:
         replace_source(to.file, rewritten.after)
     except ReconcilerError as error:
-        error.hint = "the records are in the state: once the file can be written, import again"
-        raise
+        hint = "the records are in the state: once the file can be written, import again"
+        raise error.changed(hint=hint) from error
 
 
 def _destination(workspace: Workspace) -> _Destination:

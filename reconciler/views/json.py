@@ -262,4 +262,6 @@ def _entry(entry: HistoryEntry) -> dict[str, Any]:
         "run": entry.run,
         "runId": run_id(entry.id, entry.run),
         "end": entry.end,
+        "config": entry.config,
+        "runToken": entry.run_token,
     }

@@ -593,4 +593,4 @@ def test_a_changed_error_is_a_copy_and_says_what_to_do_by_what_is_kept(kind: typ
     )
     assert type(other) is kind
     assert (other.hint == other.kept) == issubclass(kind, Overtaken)
-    assert other.changed(why="nothing was sent: it failed").message == "nothing was sent: it failed"
+    assert other.changed(message="nothing was sent: it failed").message == "nothing was sent: it failed"
