@@ -84,19 +84,9 @@ class CallSender:
         sent_s, first = context.monotonic(), _first_call(subject, verb)
         attempt = self._request(step, before, is_new, first)
         took_s = context.monotonic() - sent_s
-        record = subject.record
-        if attempt.kind is AnswerClass.APPLIED:
-            record = self._begun(after, attempt) if verb is Verb.RUN else after
-            if verb is Verb.RUN and before is not None:
-                context.runs[job.name] = job.id, before
-        elif attempt.kind is AnswerClass.REJECTED and attempt.result.reason in _TAKEN and verb is Verb.RUN:
-            # The run id is another run's, so an earlier call with this id can't start a run either.
-            record = settled(record, was_applied=False) if record is not None else None
-        elif attempt.kind is AnswerClass.IN_DOUBT:
-            # A repeated call that was refused did nothing. The call that stays in doubt is the first one.
-            lost = first if first is not None and attempt.result.kind is AnswerClass.REJECTED else doubt
-            answered = lost._replace(answer=attempt.result.words)
-            record = (record or Record(job.id, None))._replace(doubt=answered)
+        record = self._recorded(subject, after, doubt, first, attempt)
+        if attempt.kind is AnswerClass.APPLIED and verb is Verb.RUN and before is not None:
+            context.runs[job.name] = job.id, before
         attempt = self._record_result(job.name, doubt.op, record, attempt, took_s)
         if first is not None and (attempt.kind, attempt.result.kind) == (AnswerClass.APPLIED, AnswerClass.REJECTED):
             context.session.conclude(first.op, job.name, record, _SETTLED, Details(APPLIED, reason=OBSERVED + _SETTLED))
@@ -120,6 +110,23 @@ class CallSender:
         run = run_of(subject, verb)
         doubt = Doubt(op, verb, job.config, job.run_token, before, context.now(), "", "", run, context.commit)
         return step, doubt._replace(staged=step.staged, first_sent_at=first.began_at if first else "")
+
+    def _recorded(
+        self, subject: Subject, after: Record | None, doubt: Doubt, first: Doubt | None, attempt: Attempt
+    ) -> Record | None:
+        """The record of a job after a call with this end. `after` is as in `send`, and `first` as in `_request`."""
+        record, is_run = subject.record, doubt.verb is Verb.RUN
+        if attempt.kind is AnswerClass.APPLIED:
+            return self._begun(after, attempt) if is_run else after
+        if attempt.kind is AnswerClass.REJECTED and attempt.result.reason in _TAKEN and is_run:
+            # The run id is another run's, so an earlier call with this id can't start a run either.
+            return settled(record, was_applied=False) if record is not None else None
+        if attempt.kind is AnswerClass.IN_DOUBT:
+            # A repeated call that was refused did nothing. The call that stays in doubt is the first one.
+            lost = first if first is not None and attempt.result.kind is AnswerClass.REJECTED else doubt
+            answered = lost._replace(answer=attempt.result.words)
+            return (record or Record(subject.job.id, None))._replace(doubt=answered)
+        return record
 
     def _begun(self, after: Record | None, attempt: Attempt) -> Record | None:
         """The record of a run that was started, with the engine's handle of the run.

@@ -25,16 +25,7 @@ fields out of this comparison. A change of an ignored field in the manifest stil
 from typing import assert_never
 
 from reconciler.model.commands import command
-from reconciler.model.jobs import (
-    NOT_OBSERVED,
-    Doubt,
-    Job,
-    Observation,
-    OnConfigChange,
-    Record,
-    Verb,
-    title,
-)
+from reconciler.model.jobs import NOT_OBSERVED, Doubt, Job, Observation, OnConfigChange, Record, Verb, title
 from reconciler.model.plan import AS_RECORDED, ActionKind, Change
 from reconciler.rules import reruns
 from reconciler.rules.configs import SameConfig, agrees, config_changes
@@ -42,12 +33,7 @@ from reconciler.rules.decisions import Decision, abort, adopt, delete, error, ho
 from reconciler.rules.doubts import doubt_words, may_follow
 from reconciler.rules.matching import Subject
 from reconciler.rules.observations import elsewhere_words, observation_words
-from reconciler.rules.records import (
-    asked,
-    is_protected,
-    ran_since,
-    settled,
-)
+from reconciler.rules.records import asked, is_protected, ran_since, settled
 from reconciler.rules.runs import asks_the_same, is_earlier_run, number_of, run_id
 from reconciler.rules.sight import as_seen
 from reconciler.rules.starts import start_of

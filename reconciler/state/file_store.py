@@ -12,17 +12,17 @@ from reconciler.model.jobs import State, Target
 from reconciler.state import codec, history
 from reconciler.state.file_lock import FileContext, FileLock, StateLock
 from reconciler.state.gate import Gate, LocalGate
-from reconciler.state.journal import Displaced, journal_path
+from reconciler.state.journal import Displaced
 from reconciler.state.kept import KeptJournals
 from reconciler.state.loading import load, mark_held, refuse_other_target, salvage
 from reconciler.state.marks import HighWaterMarks
+from reconciler.state.paths import OWN_SUFFIXES, paths_of, states_with
 from reconciler.state.port import NoRevisions, Unreachable
 from reconciler.state.replay import LoadedState
 from reconciler.state.rollback import RolledBack, brought_up, later_runs, refuse_older_than_history
 from reconciler.state.session import Scribe, Session
+from reconciler.state.state_files import Opened
 from reconciler.state.writer import Writer
-
-_OWN_SUFFIXES = (".journal", ".journal.kept", ".lock", ".tmp", ".history.jsonl")
 
 
 class _Taken(NamedTuple):
@@ -96,7 +96,8 @@ class FileStore:
                 # The file was pulled, or a command of this machine ended before it could keep the mark.
                 in_place = loaded.state._replace(serial=loaded.serial_in_place)
                 self._marks.note_found(in_place, loaded.digest, lambda: self._disk.sync_folder(self._path))
-            writer = Writer(self._disk, self._path, loaded, lambda: self._fresh(target), self._note, is_locked)
+            opened = Opened(self._disk, self._path, loaded, lambda: self._fresh(target), self._note)
+            writer = Writer(opened, is_locked)
             scribe = Scribe(lambda: self._origin(what), self._context.now, self._context.new_lineage)
             session = Session(writer, scribe, self._gate(writer))
             try:
@@ -154,7 +155,7 @@ class FileStore:
 
     def read_history(self) -> history.StoredHistory:
         """See `Store.read_history`."""
-        path = history.history_path(self._path)
+        path = paths_of(self._path).history
         with self._holding_folder():
             content = self._disk.read(path) or b""
             try:
@@ -185,7 +186,7 @@ class FileStore:
                 return None
             self._marks.refuse_older(loaded.state.lineage, loaded.serial_in_place, loaded.digest, self._path)
             try:
-                refuse_older_than_history(loaded.state, told, self._path, history.history_path(self._path))
+                refuse_older_than_history(loaded.state, told, self._path, paths_of(self._path).history)
             except RolledBack:
                 # Another command may have put the newer state in place between the two reads.
                 if is_last:
@@ -232,7 +233,7 @@ class FileStore:
                 self._remove_journal()
 
     def _remove_journal(self) -> None:
-        journal = journal_path(self._path)
+        journal = paths_of(self._path).journal
         if self._disk.mode(journal) is not None:
             self._disk.remove(journal)
             self._disk.sync_folder(self._path)
@@ -276,7 +277,7 @@ class FileStore:
 
     def _append_history(self, lines: Sequence[history.HistoryLine]) -> None:
         """Append those of the lines that the history lacks."""
-        path, mode = history.history_path(self._path), self._disk.mode(self._path) or 0o600
+        path, mode = paths_of(self._path).history, self._disk.mode(self._path) or 0o600
         history.append(self._disk, path, mode, lines, again=True)
 
     def _origin(self, what: str) -> Origin:
@@ -304,7 +305,7 @@ class FileStore:
     def _history(self) -> bytes:
         """The content of the history. Nothing is recorded as long as a history can't be read."""
         try:
-            return self._disk.read(history.history_path(self._path)) or b""
+            return self._disk.read(paths_of(self._path).history) or b""
         except Unreachable:
             raise
         except StateError:
@@ -320,14 +321,13 @@ def refuse_shared_history(path: str, read: Callable[[str], bytes | None]) -> Non
 
     `path` is the path of a state, and `read` returns the content of a file.
     """
-    stem = path.removesuffix(".state.json")
-    other = stem if stem != path else f"{path}.state.json"
+    (other,) = (one for one in states_with(paths_of(path).history) if one != path)
     content = None
     with suppress(StateError, Refused):  # a folder, such as the folder of the manifest
         content = read(other)
     if content is not None and codec.stated_digest(content):
         raise Refused(
-            f"{path} and {other} would share one history, {history.history_path(path)}",
+            f"{path} and {other} would share one history, {paths_of(path).history}",
             "name another place with --state",
         )
 
@@ -364,7 +364,7 @@ def _is_newer(state: State, recorded: State | None, where: str) -> bool:
 
 
 def _refuse_own_name(path: str) -> None:
-    found = next((suffix for suffix in _OWN_SUFFIXES if path.endswith(suffix)), "")
+    found = next((suffix for suffix in OWN_SUFFIXES if path.endswith(suffix)), "")
     if found:
         raise Refused(
             f"{path}: a state can't have a name that ends in {found}, as files beside a state do",

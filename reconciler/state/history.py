@@ -86,11 +86,6 @@ class StoredHistory(NamedTuple):
         return sorted(found.values(), key=lambda entry: entry.at)
 
 
-def history_path(state_path: str) -> str:
-    """The path of the history of a state file: jobs.state.json -> jobs.history.jsonl."""
-    return f"{state_path.removesuffix('.state.json')}.history.jsonl"
-
-
 def run_counts(entries: Iterable[HistoryEntry]) -> dict[str, int]:
     """The number of the last run of each job, by its engine job id, as far as a history tells.
 

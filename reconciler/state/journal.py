@@ -125,11 +125,6 @@ class Displaced(Overtaken):
     DEFAULT_KEPT = "nothing was written over: look at the state file, plan again, and apply"
 
 
-def journal_path(path: str) -> str:
-    """The path of the journal of the state file at `path`."""
-    return f"{path}.journal"
-
-
 def encode_entry(entry: Entry) -> bytes:
     """The JSON of an entry, as UTF-8."""
     return json.dumps(entry, separators=(",", ":")).encode()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from reconciler.model.history import ACCEPT, ENDED, NOTE, Details, Origin
 from reconciler.model.jobs import Doubt, Record, State, Status, title
 from reconciler.rules.identities import parts_text
-from reconciler.state import codec, history
+from reconciler.state import history, json_types, record_json
 from reconciler.state.gate import Gate, LocalGate
 from reconciler.state.journal import RESERVE_BYTES, Displaced, encode_entry, record_bytes
 from reconciler.state.records import Call
@@ -257,7 +257,7 @@ class Session:
         entry = {
             **self._signature.fields(None),
             "type": "records",
-            "records": {name: codec.record_to_json(record) for name, record in records.items()},
+            "records": {name: record_json.record_to_json(record) for name, record in records.items()},
             "verb": verb,
             "lines": lines,
         }
@@ -291,7 +291,7 @@ class Session:
         entry = {
             **self._signature.fields(None),
             "type": "records",
-            "records": {name: codec.record_to_json(record) for name, record in changed.items()},
+            "records": {name: record_json.record_to_json(record) for name, record in changed.items()},
             "verb": ENDED,
             "lines": ended,
         }
@@ -314,7 +314,7 @@ class Session:
         entry = {
             **self._signature.fields(None),
             "type": "identity",
-            "identity": codec.texts_from_json(identity),
+            "identity": json_types.texts_from_json(identity),
             "verb": ACCEPT if why else NOTE,
             "details": details,
         }

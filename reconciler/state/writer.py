@@ -19,7 +19,7 @@ from reconciler.state.identity import FileIdentity
 from reconciler.state.journal import Displaced, Entry, Journal, JournalBroken, encode_entry
 from reconciler.state.records import Records
 from reconciler.state.replay import LoadedState
-from reconciler.state.state_files import StateFiles
+from reconciler.state.state_files import Opened, StateFiles
 
 CHECKPOINT_BYTES = 8 * 1024 * 1024
 """A journal is folded into the state file once it is longer than this, and longer than the state file."""
@@ -31,25 +31,16 @@ class Writer:
     Any number of changes may be under way at once. A checkpoint waits for them, and runs alone.
     """
 
-    def __init__(
-        self,
-        disk: Disk,
-        path: str,
-        loaded: LoadedState | None,
-        fresh: Callable[[], State],
-        note: Callable[[State, str], None],
-        is_locked: Callable[[], bool] = lambda: True,
-    ) -> None:
-        """`fresh` and `note` are as in `StateFiles`. `is_locked` says whether the lock file is still the locked one.
+    def __init__(self, opened: Opened, is_locked: Callable[[], bool] = lambda: True) -> None:
+        """`is_locked` says whether the lock file is still the locked one.
 
         A journal that an earlier session left is folded at once. Raises `JournalBroken`. If the files are displaced
         meanwhile, nothing is raised here, and `refuse_displaced` raises `Displaced`.
         """
-        self.failure = Failure()
-        self._files = StateFiles(disk, path, loaded, fresh, note, self.failure)
-        self._identity = FileIdentity(
-            disk, path, is_locked, loaded.digest if loaded else "", loaded.stamp if loaded else None
-        )
+        loaded, self.failure = opened.loaded, Failure()
+        self._files = files = StateFiles(opened, self.failure)
+        stamp = loaded.stamp if loaded else None
+        self._identity = FileIdentity(opened.disk, opened.path, is_locked, lambda: files.digest, stamp)
         self.records = Records(self._files.start, is_changed=bool(loaded and loaded.changed))
         self._journal: Journal | None = None
         self._turn = threading.Lock()
@@ -245,8 +236,8 @@ class Writer:
         self._has_found_lines = False
         self._cut(self._journal)
 
-    def _wrote_state(self, digest: str) -> None:
-        self._identity.wrote_state(digest)
+    def _wrote_state(self) -> None:
+        self._identity.wrote_state()
         self.records.wrote_state()
 
     def _cut(self, journal: Journal) -> None:

@@ -92,7 +92,7 @@ def _(answer: RecordsAnswer, context: ViewContext) -> str:
 
 @FORMAT.shows(RecordAnswer)
 def _(answer: RecordAnswer, context: ViewContext) -> str:
-    from reconciler.state.codec import record_to_json
+    from reconciler.state.record_json import record_to_json
 
     return dumps(completed({"job": answer.name, **record_to_json(answer.record)}, context))
 
@@ -175,7 +175,7 @@ def status(rows: Iterable[StatusRow]) -> dict[str, Any]:
 
 def records(state: State | None) -> dict[str, Any]:
     """Return the records of a state, sorted by name. If `state` is None, the records are those of an empty state."""
-    from reconciler.state.codec import record_to_json
+    from reconciler.state.record_json import record_to_json
 
     if state is None:
         return {"lineage": "", "serial": 0, "target": None, "jobs": {}}

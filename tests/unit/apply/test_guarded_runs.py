@@ -652,6 +652,20 @@ def test_a_run_of_another_state_is_rejected_and_its_owner_is_named(cluster: Clus
     assert (ended.record, ended.last) == (None, 0)
 
 
+@pytest.mark.parametrize("state", [Desired.ABORTED, Desired.ABSENT])
+def test_an_imported_run_of_another_state_obeys_and_one_that_was_not_imported_is_held(
+    state: Desired, cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster.start("a", "a-1", Marks("theirs", "op-9"), CONFIG)
+    job, engine = JOB._replace(state=state), ClusterEngine(cluster, NEEDS_JOB)
+    unknown = Record("a", Desired.RUNNING, CONFIG, run=1)
+    assert applied(tmp_path, engine, job, before=recorded(unknown)).outcome.done is ActionKind.HOLD
+    ended = applied(tmp_path, engine, job, before=recorded(unknown._replace(ref="uid-1")))
+    assert ended.outcome.outcome is Outcome.SUCCEEDED, ended
+    [run] = cluster.runs()
+    assert (run.status, run.forgotten) == (Status.ABORTED, state is Desired.ABSENT)
+
+
 def test_a_run_id_that_another_run_has_ends_the_doubt_about_it(cluster: Cluster, tmp_path: Path) -> None:
     cluster.start("a", "a-2", Marks("theirs", "op-9"), CONFIG)
     ended = applied(tmp_path, Hidden(cluster, NEEDS_JOB), guarded=True, before=recorded(IN_DOUBT))

@@ -24,7 +24,7 @@ from reconciler.rules.decisions import Decision
 from reconciler.rules.guards import check, check_loss, loss
 from reconciler.rules.matching import Subject, match_records, prune
 from reconciler.rules.records import applied, is_protected, protection, settled
-from reconciler.state.codec import record_from_json, record_to_json
+from reconciler.state.record_json import record_from_json, record_to_json
 from reconciler.usecases.engines import plugin_named
 
 CONFIG = {"taskTimeout": 600}
