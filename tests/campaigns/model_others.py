@@ -213,12 +213,12 @@ class Others(Hand):
         # An apply that has nothing to do does not ask who answers.
         asked = [one for one in ended.outcomes if one.done not in QUIET]
         assert isinstance(ended.refusal, OtherIdentity) or not asked, ended
-        # What the manifest says of protection is recorded without a look at any job.
-        jobs = [
-            [(name, record._replace(protect=False)) for name, record in state.jobs.items()]
+        # Names, and what the manifest says of protection, are recorded without a look at any job.
+        ids = [
+            {record.id: record._replace(protect=False) for record in state.jobs.values()}
             for state in (before, world.state)
         ]
-        assert jobs[0] == jobs[1]
+        assert ids[0] == ids[1]
         assert world.state.last == before.last
 
     @precondition(lambda self: self.world.state.identity)
