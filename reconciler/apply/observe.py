@@ -7,6 +7,7 @@ from reconciler.model.jobs import Observation
 from reconciler.rules.circles import all_before
 from reconciler.rules.matching import Subject
 from reconciler.rules.records import noted
+from reconciler.rules.sight import as_seen
 from reconciler.state.session import Session
 
 
@@ -24,11 +25,12 @@ def note_ends(
 ) -> None:
     """Record how the recorded runs ended, as observed, and that they were active `now`.
 
-    `observed` maps engine job ids to observations. Raises `JournalBroken` if the journal can't be written.
+    A run of another owner tells nothing about the recorded run, even if both have the same run id. `observed` maps
+    engine job ids to observations. Raises `JournalBroken` if the journal can't be written.
     """
     promises = engine.promises
     records = [
-        (subject.job.name, record, observed[subject.job.id])
+        (subject.job.name, record, as_seen(subject, observed[subject.job.id]))
         for subject in subjects
         if subject.job.id in observed
         for record in [session.record_of(subject.job.name)]

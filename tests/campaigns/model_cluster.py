@@ -56,7 +56,7 @@ class Plugin(ClusterPlugin):
         return BYTENITE.same_config(a, b)
 
     def wording(self, target: Target, step: Step) -> tuple[Request, ...]:
-        return (Request(step.verb, f"{step.verb} {step.run_id or step.job_id}", dict(step.config) or None),)
+        return (Request(step.verb, " ".join(_words(step)), dict(step.config) or None),)
 
     def promises(self, target: Target) -> Promises:
         return cast(Promises, target.settings)
@@ -213,8 +213,8 @@ class WatchedEngine(ClusterEngine):
             return Result(AnswerClass.NOT_SENT, message="held back")
         fault = self._met(Operation(step.verb.value), step.job_id)
         odd = world.next_odd_answer("DELETE" if step.verb is Verb.DELETE else "POST", f"/{step.verb}")
-        cluster.by_us, cluster.op = True, world.intent_for(step)
-        world.changing.append((step.verb.value, step.run_id or step.job_id))
+        cluster.by_us, cluster.op = True, self._op_of(step)
+        world.changing.append(_words(step))
         try:
             if fault is not None and not fault.works:
                 result = self._refused(fault)
@@ -228,6 +228,14 @@ class WatchedEngine(ClusterEngine):
             cluster.by_us, cluster.op = False, None
         world.fuse.pass_one()
         return result if odd is None else _LOST
+
+    def _op_of(self, step: Step) -> str | None:
+        """Return the op of the intent of a call. What is wrong with the intent is kept for the judge."""
+        try:
+            return self._world.intent_for(step)
+        except AssertionError as fault:  # the product takes it for a failure of the engine
+            self._world.faults_of_intents.append(fault)
+            return None
 
     def _worked(self, step: Step, fault: Fault | None) -> Result:
         """Return the answer to a call that the cluster carried out, or refused for a reason of its own."""
@@ -252,6 +260,11 @@ class WatchedEngine(ClusterEngine):
             return Result(AnswerClass.REJECTED, Reason.OTHER, "it is not done")
         reason = _REFUSALS.get(fault.status) if fault.kind is Kind.STATUS else None
         return Result(AnswerClass.REJECTED, reason, fault.text, str(fault.status)) if reason else _LOST
+
+
+def _words(step: Step) -> tuple[str, str]:
+    """Return a call in words: a run names its run id, and each other call its job."""
+    return step.verb.value, step.run_id if step.verb is Verb.RUN else step.job_id
 
 
 _LOST = Result(AnswerClass.IN_DOUBT, message="the answer was lost")

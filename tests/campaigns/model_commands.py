@@ -114,6 +114,7 @@ class CommandWorld:
         self.promises = PROMISES._replace(creates_on_run=True, keeps_ended_s=KEEPS_ENDED_S) if creates else PROMISES
         self.identity: Mapping[str, str] = {}
         self.foreign: set[str] = set()
+        self.faults_of_intents: list[AssertionError] = []
         self.trespasses: list[Step] = []
         """The calls for jobs of other owners."""
         self._run = run_anew if lenient else life.run

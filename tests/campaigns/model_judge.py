@@ -80,6 +80,7 @@ class Judge(RuleBasedStateMachine):
         state = self._state()
         records = {record.id: record for record in state.jobs.values()}
         assert len(records) == len(state.jobs), f"one engine job has two records: {state.jobs}"
+        assert not self.world.faults_of_intents, self.world.faults_of_intents
         assert not self.world.trespasses, f"a call for a job of another owner: {self.world.trespasses}"
         database = self.world.database.done
         for done in database:

@@ -190,3 +190,15 @@ def test_a_cluster_runs_each_job_once_whatever_it_promises(promises: dict[str, b
         months.roll_the_state_back(back=2, give_in=True, mark_lost=False)
 
     played(steps, keeps_ended_s=900.0, identity={"cluster": "one"}, **promises)
+
+
+def test_the_end_of_a_run_of_another_owner_is_not_recorded() -> None:
+    def steps(months: Months) -> None:
+        months.ask_again(finish=False, token="monday")
+        months.a_job_changes_its_owner(is_foreign=True, job_id="a1")
+
+    played(steps, creates=True, cluster=True, identity={"cluster": "one"})
+
+
+def test_a_job_of_a_cluster_that_was_never_run_is_deleted() -> None:
+    played(lambda months: months.edit_and_apply(edit=("state", Desired.ABSENT), name="a"), cluster=True, atomic=False)

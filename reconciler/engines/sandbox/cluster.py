@@ -353,7 +353,7 @@ class ClusterEngine:
             self._cluster.end(step.job_id, Status.ABORTED, step.seen)
         elif active:
             return _rejected(Reason.INVALID, f"{step.job_id} is active")
-        elif step.seen not in ("", runs[0].ref):
+        elif runs and step.seen not in ("", runs[0].ref):
             return _rejected(Reason.OTHER, f"{runs[0].ref} is newer than {step.seen}")
         else:
             self._cluster.forget(step.job_id)
