@@ -126,6 +126,17 @@ def test_what_was_run_by_this_apply_counts_once_its_new_run_is_seen() -> None:
     assert decision.kind == "wait"
 
 
+def test_a_run_of_this_apply_counts_once_its_number_is_seen_where_no_run_was_seen_before() -> None:
+    """An engine whose run creates the job has nothing to show before the run, and so no time to compare with."""
+    runs = {"extract": ("extract", seen(Status.MISSING, None).evidence)}
+    load = Subject(LOAD, None, PLUGIN.same_config)
+    just_run = Subject(EXTRACT, RECORDED._replace(submitted_at=None, run=2), PLUGIN.same_config)
+    for run_id, kind in (("extract-2", "run"), ("extract-1", "wait"), ("", "wait")):
+        seen_now = seen(Status.COMPLETE)._replace(run_id=run_id)
+        order = Order([just_run, load], {"extract": seen_now}, lambda name: True, partial(is_stale, runs))
+        assert order.defer(decide(load, seen(Status.DRAFT, None)), load).kind == kind, run_id
+
+
 def test_times_that_can_not_be_compared_count_only_where_they_are_the_same() -> None:
     record = RECORDED._replace(submitted_at="run 7")
     assert load_after(EXTRACT, record, seen(Status.COMPLETE, "run 7")).kind == "run"
