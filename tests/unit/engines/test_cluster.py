@@ -128,6 +128,14 @@ def test_an_abort_and_a_delete_hit_what_was_seen_and_nothing_of_another_owner(
     assert engine.observe("a").status is Status.MISSING
 
 
+def test_a_job_that_was_never_run_can_be_deleted(new_cluster: Callable[..., Cluster]) -> None:
+    cluster = new_cluster()
+    cluster.create("a")
+    engine = ClusterEngine(cluster, ATOMIC._replace(creates_on_run=False))
+    assert engine.send(Step(Verb.DELETE, "a", marks=OURS)).kind is AnswerClass.APPLIED
+    assert engine.observe("a").status is Status.MISSING
+
+
 def test_a_run_needs_what_was_made_ready_for_it(new_cluster: Callable[..., Cluster]) -> None:
     engine = ClusterEngine(new_cluster(), stages=True)
     assert engine.send(RUN).reason is Reason.INVALID
