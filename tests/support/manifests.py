@@ -190,4 +190,5 @@ class _Hand:
 
     @staticmethod
     def _fits_literal(text: str) -> bool:
-        return text[0] != " " and not text.endswith(" ")
+        is_clean = text.replace("\n", "").isprintable()  # YAML has no control characters but in double quotes
+        return is_clean and text[0] not in " \n" and not text.endswith(" ")

@@ -204,6 +204,8 @@ class Reader:
             "PATH": f"{binaries}:{os.environ['PATH']}",
             "HOME": str(folder),
             "GIT_CONFIG_GLOBAL": str(folder / "gitconfig"),
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PIP_NO_INDEX": "1",
             "NO_COLOR": "1",
             "USER": "ada",
         }

@@ -212,8 +212,8 @@ class Clone:
         self.folder = folder
         folder.mkdir()
         self.git("init", "-q", "-b", "main")
-        if driver:
-            (folder / ".gitattributes").write_text(f"*.state.json {driver}\n")
+        of_state = f"*.state.json {driver}\n" if driver else ""
+        (folder / ".gitattributes").write_text(f"*.history.jsonl merge=union\n{of_state}")
         self.apply("old", 1, "old-2", "old-3", "old-4", "old-5")
         self.git("checkout", "-q", "-b", "theirs")
         self.apply("z", 2)
@@ -238,7 +238,7 @@ class Clone:
         state = store.read(TARGET)
         assert state is not None
         assert state.serial == serial
-        self.git("add", "jobs.state.json", *([".gitattributes"] if (self.folder / ".gitattributes").exists() else []))
+        self.git("add", "jobs.state.json", "jobs.history.jsonl", ".gitattributes")
         assert self.git("commit", "-q", "-m", f"apply {name}") == 0
 
     def store(self, marks: str) -> FileStore:
