@@ -59,6 +59,7 @@ crash: $(VENV)/.wheel $(VENV)/.dev  ## break applies in every way, for hours: cr
 	@$(WITH_SUPPORT) tests/campaigns/power_loss.py --histories 100000 --seed 1 --jobs 2
 	@$(WITH_SUPPORT) tests/campaigns/many_hands.py --rounds 50
 	@$(WITH_SUPPORT) tests/campaigns/scarce.py
+	@$(WITH_SUPPORT) tests/campaigns/local_torture.py --rounds 1500 --jobs 2
 	@$(WITH_SUPPORT) tests/campaigns/model.py --sequences 100000 --jobs 2
 
 fuzz: $(VENV)/.wheel $(VENV)/.dev  ## feed each reader of untrusted bytes what atheris makes up (SECONDS=600 each)

@@ -230,6 +230,17 @@ MUTANTS = [
     Mutant("ends of runs make a saved plan stale", "state/codec.py", "        record.ref,\n        record.target and", "        record.ref,\n        record.end,\n        record.target and", "test_format.py", "rests_on"),
     Mutant("a saved plan is bound to the number of writes", "usecases/saved_plans.py", "    if saved.records_digest != records_digest(state) or saved.serial > state.serial:\n", "    if saved.serial != state.serial:\n", "test_identity_and_ends.py", "bound_to_the_records"),
     Mutant("the end of somebody's run is that of the recorded run", "rules/records.py", " or not is_same_run(record, observed):\n", ":\n", "test_identity_and_ends.py", "someone_else_started"),
+    Mutant("local: a supervisor starts a run again", "engines/local/supervisor.py", "    if started := get(folder, \"started.json\"):\n", "    if (started := get(folder, \"started.json\")) and exists(folder, \"abort.json\"):\n", "test_local.py", "supervisor_was_killed"),
+    Mutant("local: a run is let go whose start is not on record", "engines/local/supervisor.py", "            except OSError as fault:\n                attempt.cancel()\n", "            except OSError as fault:\n                attempt.let_go(deadline_s)\n", "test_local_bad_days.py", "full_disk"),
+    Mutant("local: a supervisor does not look whether the run was aborted", "engines/local/supervisor.py", "    if exists(folder, \"abort.json\"):\n        put(", "    if False:\n        put(", "test_local.py", "aborted_in_the_queue"),
+    Mutant("local: a delete leaves no tombstone", "engines/local/runs.py", "        remove_log(folder)\n", "        remove(folder, \"removed.json\")\n        remove_log(folder)\n", "test_local.py", "tombstone"),
+    Mutant("local: slots of an earlier spawner do not count", "engines/local/spawner.py", "if slot not in taken and not holder_of(self._slots_file, slot).is_alive:", "if slot not in taken:", "test_local.py", "slots"),
+    Mutant("local: the queue of a spawner that was killed is lost", "engines/local/engine.py", "        if not exists(root.folder, QUEUE):\n            return\n", "        return\n", "test_local.py", "queue_whose_spawner"),
+    Mutant("local: what lives on without a supervisor is not searched", "engines/local/runs.py", "                self._left = survivors()\n", "                self._left = {}\n", "test_local.py", "killed_supervisor_left"),
+    Mutant("local: what a command leaves behind lives on", "engines/local/attempt.py", "        while self._reap():\n", "        while False:\n", "test_local.py", "leaves_behind"),
+    Mutant("local: a time of acceptance goes back with the clock", "engines/local/times.py", "_text(max(at, ", "_text(min(at, ", "test_local_bad_days.py", "clock"),
+    Mutant("local: a spawner whose root was removed goes on", "engines/local/spawner.py", "            if self._queue and not is_at(self._root_path, self._root):\n                break", "            if False:\n                break", "test_local_bad_days.py", "removed_takes"),
+    Mutant("local: a root that others can write to is used", "engines/local/root.py", "& 0o022:", "& 0:", "test_local_bad_days.py", "others_can_write"),
 ]  # fmt: skip
 
 

@@ -1,0 +1,148 @@
+"""The plugin of the engine `local`: what it says of targets and configs, how a plan words a step, and how it is opened.
+
+Plans need all of this but `open`. So the module imports nothing slow, and nothing that starts a process.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from reconciler.engines.local.env import Secrets
+from reconciler.engines.local.log import DEFAULT_BYTES
+from reconciler.engines.local.settings import Settings, absolute, memory_bytes
+from reconciler.engines.port import Config, Job, Request, Schema, Step, Surroundings, Target, Verb
+
+if TYPE_CHECKING:
+    from reconciler.engines.local.engine import LocalEngine
+
+_DEFAULTS: Config = {"env": {}, "workdir": "."}
+_DEFAULT_ABORT: Config = {"signal": "TERM", "grace": 10}
+
+
+class LocalPlugin:
+    """Runs jobs as processes on this machine. See `EnginePlugin`."""
+
+    name = "local"
+
+    @cached_property
+    def target_schema(self) -> Schema:
+        """The schema of the fields of a target."""
+        return _schema("target")
+
+    @cached_property
+    def config_schema(self) -> Schema:
+        """The schema of the config of a job."""
+        return _schema("config")
+
+    def target(self, block: Mapping[str, Any], folder: str) -> Target:
+        """Return the target that a block names. Its address is the root as the block names it."""
+        root, secrets = block.get("root", ""), block.get("secrets", "")
+        settings = Settings(
+            folder=os.path.abspath(folder),
+            root=absolute(root, folder) if root else "",
+            slots=block.get("slots") or _cores(),
+            log_bytes=block.get("logBytes", DEFAULT_BYTES),
+            secrets=Secrets(
+                absolute(secrets, folder) if secrets else "",
+                tuple(block.get("secretVariables", ())),
+            ),
+        )
+        return Target(self.name, os.path.normpath(root) if root else "", settings)
+
+    def target_faults(self, block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield nothing: the schema says all."""
+        yield from ()
+
+    def job_fault(self, job: Job) -> str:
+        """Return why the engine can't run a job."""
+        if ("command" in job.config) == ("script" in job.config):
+            return 'a config of the engine local has "command" or "script", and not both'
+        command = job.config.get("command")
+        if isinstance(command, list) and not command[0]:
+            return "the command has no program: its first text is empty"
+        return ""
+
+    def same_config(self, a: Config, b: Config) -> bool:
+        """Return whether two configs start a command alike, with the defaults of the engine applied."""
+        from reconciler.model.json_values import same_json
+
+        return same_json(_explicit(a), _explicit(b))
+
+    def wording(self, target: Target, step: Step) -> tuple[Request, ...]:
+        """Return the one request of a step."""
+        run = step.run_id or f"{step.job_id}"
+        match step.verb:
+            case Verb.RUN:
+                return (Request(step.verb, f"start {run}", dict(step.config)),)
+            case Verb.ABORT:
+                return (Request(step.verb, f"end {run}"),)
+            case Verb.DELETE:
+                return (Request(step.verb, f"remove the runs of {step.job_id}"),)
+
+    def addressed(self, target: Target, request: Request) -> Request:
+        """Return the request with the place behind it."""
+        place = f"in {target.address}" if target.address else "on this machine"
+        return request._replace(text=f"{request.text} {place}")
+
+    def warnings(self, target: Target) -> Iterable[str]:
+        """Return nothing."""
+        return ()
+
+    def is_on_this_machine(self, target: Target) -> bool:
+        """Return True."""
+        return True
+
+    def secrets(self, env: Mapping[str, str]) -> Iterable[str]:
+        """Return nothing: the engine needs no credentials. Those of jobs are noted when they are read."""
+        return ()
+
+    @contextmanager
+    def open(self, target: Target, surroundings: Surroundings) -> Iterator["LocalEngine"]:
+        """Return the engine of a root. Raises `EngineError` where the root can't be used."""
+        from reconciler.engines.local.engine import LocalEngine
+
+        settings = target.settings if isinstance(target.settings, Settings) else Settings(os.getcwd())
+        root = settings.root or os.path.abspath(f"{surroundings.beside_state}.local")
+        engine = LocalEngine(settings._replace(root=root, umask=_umask()), surroundings)
+        try:
+            yield engine
+        finally:
+            engine.close()
+
+
+def _explicit(config: Config) -> Config:
+    """Return a config with the defaults, and with the memory in bytes."""
+    explicit: dict[str, Any] = {**_DEFAULTS, **config}
+    explicit["abort"] = {**_DEFAULT_ABORT, **explicit.get("abort", {})}
+    explicit["retry"] = {"times": 0, **explicit.get("retry", {})}
+    explicit["resources"] = memory_bytes(config)
+    return explicit
+
+
+def _cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _umask() -> int:
+    """Return the umask of this process. Without /proc, it can only be read by setting it."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            return next(int(line.split()[1], 8) for line in file if line.startswith("Umask:"))
+    except (OSError, StopIteration):
+        current = os.umask(0o077)
+        os.umask(current)
+        return current
+
+
+def _schema(name: str) -> Schema:
+    # Not with `pathlib`: its import takes 7 ms, and a plan would import it for nothing else.
+    with open(os.path.join(os.path.dirname(__file__), f"{name}.schema.json"), encoding="utf-8") as file:
+        schema: Schema = json.load(file)
+    return schema
+
+
+PLUGIN = LocalPlugin()

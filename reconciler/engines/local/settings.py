@@ -1,0 +1,46 @@
+"""What a manifest says of this engine, in the form that the engine uses: settings of a target, limits of a config."""
+
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from reconciler.engines.local.env import Secrets
+from reconciler.engines.local.log import DEFAULT_BYTES
+from reconciler.engines.port import Config
+
+_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+
+
+class Settings(NamedTuple):
+    """What a target says beside its address. All paths are absolute.
+
+    `root` is "" if the runs are beside the state. `folder` is the folder of the file with the target. `umask` is that
+    of the commands.
+    """
+
+    folder: str
+    root: str = ""
+    slots: int = 1
+    log_bytes: int = DEFAULT_BYTES
+    secrets: Secrets = Secrets()
+    umask: int = 0o022
+
+    def workdir(self, config: Config) -> str:
+        """Return the folder in which a command is executed."""
+        workdir = config.get("workdir", ".")
+        assert isinstance(workdir, str)
+        return absolute(workdir, self.folder)
+
+
+def memory_bytes(config: Config) -> int | None:
+    """Return the memory limit of a config, in bytes; None without one."""
+    resources = config.get("resources")
+    memory = resources.get("memory") if isinstance(resources, Mapping) else None
+    if isinstance(memory, str):
+        return int(memory[:-3]) * _UNITS[memory[-3:]]
+    return memory if isinstance(memory, int) else None
+
+
+def absolute(path: str, folder: str) -> str:
+    """Return a path that is relative to a folder as an absolute one. A leading ~ is the home folder."""
+    return os.path.abspath(os.path.join(folder, os.path.expanduser(path)))
