@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from reconciler.apply.calls import CallSender
 from reconciler.apply.context import ApplyContext, forgets
-from reconciler.apply.outcomes import Attempt, failed, outcome_of, skipped
+from reconciler.apply.outcomes import Attempt, failed, outcome_of, skipped, waiting
 from reconciler.apply.settle import conclude_doubt
 from reconciler.model.commands import command
 from reconciler.model.history import Details
@@ -64,12 +64,8 @@ class ActionRunner:
             decision, fresh = self._decide(subject, observed)
             if decision.once_over:
                 return failed(action, _still_active(subject, observed))
-        if decision.kind is ActionKind.HOLD:
-            session.put_all(protection(subject.job, subject.record), "protect", "as the manifest says")
-            if decision.error:
-                return failed(action, decision.error)
-            held = skipped(action, decision.reason, done=ActionKind.HOLD)
-            return held._replace(waits=bool(decision.waits_for))
+        if left := self._left_alone(action, subject, decision):
+            return left
         if not is_within(fresh.calls, action.calls):
             why = f"held, because the plan shows no {decision.kind} of this job: {decision.reason}"
             return skipped(action, f"{why}; make a new plan to see it", done=ActionKind.HOLD)
@@ -86,6 +82,17 @@ class ActionRunner:
         """The subject with its record and its run count as they are now."""
         session = self._context.session
         return subject._replace(record=session.record_of(subject.job.name), last=session.last_of(subject.job.id))
+
+    def _left_alone(self, action: Action, subject: Subject, decision: Decision) -> ActionOutcome | None:
+        """The outcome if the job has to be held, or to wait for its turn; None if the job can be acted on now."""
+        if decision.kind not in (ActionKind.HOLD, ActionKind.WAIT):
+            return None
+        self._context.session.put_all(protection(subject.job, subject.record), "protect", "as the manifest says")
+        if decision.error:
+            return failed(action, decision.error)
+        if decision.kind is ActionKind.WAIT:
+            return waiting(action, decision.reason)
+        return skipped(action, decision.reason, done=ActionKind.HOLD)
 
     def _decide(self, subject: Subject, observed: Observation) -> tuple[Decision, Action]:
         """The decision about the job as it is now, and the action that a plan would show for the decision."""

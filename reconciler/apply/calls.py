@@ -7,7 +7,7 @@ in the same apply. A later apply sends the run once more only if two observation
 
 from collections.abc import Mapping
 
-from reconciler.apply.context import INTERRUPTED, ApplyContext, Halt, forgets
+from reconciler.apply.context import INTERRUPTED, TOO_LATE, ApplyContext, Halt, forgets, still_knows
 from reconciler.apply.outcomes import OUTCOME_OF, Attempt, code_number
 from reconciler.engines.port import reason_of_duplicate
 from reconciler.model.errors import ReconcilerError
@@ -19,6 +19,7 @@ from reconciler.rules.actions import step_of
 from reconciler.rules.lost_calls import TELLS_NOTHING, Trace, may_be_other_run, trace_of
 from reconciler.rules.matching import Subject
 from reconciler.rules.records import run_of, settled
+from reconciler.rules.reruns import consumed_by_run
 from reconciler.rules.runs import digests
 from reconciler.state.journal import JournalBroken
 
@@ -67,7 +68,7 @@ class CallSender:
         context.session.intend(job.name, job.id, doubt, reason)
         self.has_sent = True
         sent_s = context.monotonic()
-        attempt = self._request(step, before, is_new)
+        attempt = self._request(step, before, is_new, _first_call(subject, verb))
         took_s = context.monotonic() - sent_s
         record = subject.record
         if attempt.kind is AnswerClass.APPLIED:
@@ -95,13 +96,12 @@ class CallSender:
         marks = digests(job.config, job.run_token) if verb is Verb.RUN else Marks()
         marks = marks._replace(lineage=lineage, op=op, commit=context.commit)
         step = step_of(subject, verb)._replace(seen=observed.ref, marks=marks)
-        unsettled = subject.record.doubt if subject.record else None
-        is_again = unsettled is not None and unsettled.verb is Verb.RUN is verb
-        staged = unsettled.staged if unsettled is not None and is_again else ""
-        step = step._replace(staged=staged or context.engine.stage(step))
+        first = _first_call(subject, verb)
+        step = step._replace(staged=(first.staged if first else "") or context.engine.stage(step))
         run = run_of(subject, verb)
         doubt = Doubt(op, verb, job.config, job.run_token, before, context.now(), "", "", run, context.commit)
-        return step, doubt._replace(staged=step.staged)
+        ran = consumed_by_run(job, subject.record, subject.same_config) if verb is Verb.RUN else ()
+        return step, doubt._replace(staged=step.staged, ran_configs=ran)
 
     def _begun(self, after: Record | None, attempt: Attempt) -> Record | None:
         """The record of a run that was started, with the engine's handle of the run.
@@ -127,14 +127,19 @@ class CallSender:
             self._halt.halt(f"skipped: {result.words}")
         return attempt
 
-    def _request(self, step: Step, before: Evidence | None, is_new: bool) -> Attempt:
-        """Send the request once, unless it is held back. A lost answer is settled if an observation allows that."""
+    def _request(self, step: Step, before: Evidence | None, is_new: bool, first: Doubt | None) -> Attempt:
+        """Send the request once, unless it is held back. A lost answer is settled if an observation allows that.
+
+        `first` is the call in doubt that this one repeats; None if it repeats none.
+        """
         held_back = ""
 
         def may_start() -> bool:
             # Another action may have failed while this call waited for its turn.
             nonlocal held_back
             held_back = self._halt.why_nothing_starts() if is_new else ""
+            if first is not None and not still_knows(self._context.engine, first, self._context.now()):
+                held_back = held_back or TOO_LATE
             held_back = held_back or ("" if self._may_be_sent() else INTERRUPTED)
             return not held_back
 
@@ -154,16 +159,19 @@ class CallSender:
         Returns `lost` if there is no answer again, or if the engine may have forgotten the run since it was sent.
         """
         context = self._context
+
+        def is_known() -> bool:
+            return context.monotonic() - sent_s < context.engine.promises.keeps_ended_s
+
         for sends in range(1, _MAX_SENDS + 1):
             found = self._observe(step.job_id, step.run_id)
             if found.status not in TELLS_NOTHING and reason_of_duplicate(found.marks, step.marks) is Reason.WAS_THERE:
                 note = f"the answer was lost ({lost.result.words}), but {step.run_id} is {found.status}"
                 return Attempt(AnswerClass.APPLIED, lost.result._replace(ref=found.ref), note)
-            is_known = context.monotonic() - sent_s < context.engine.promises.keeps_ended_s
-            if not is_known or sends == _MAX_SENDS or context.pause(0.25 * 2**sends):
+            if not is_known() or sends == _MAX_SENDS or context.pause(0.25 * 2**sends):
                 break
             try:
-                again = context.engine.send(step, self._may_be_sent)
+                again = context.engine.send(step, lambda: is_known() and self._may_be_sent())
             except JournalBroken:  # the repeated call was not sent, and the first call stays in doubt
                 break
             if again.kind in (AnswerClass.APPLIED, AnswerClass.REJECTED) and again.reason is not Reason.BUSY:
@@ -205,6 +213,12 @@ class CallSender:
             return self._context.engine.observe(job_id, run_id)
         except ReconcilerError as fault:
             return Observation(Status.UNREADABLE, detail=fault.message)
+
+
+def _first_call(subject: Subject, verb: Verb) -> Doubt | None:
+    """The run in doubt that a run repeats under its run id; None for any other call."""
+    doubt = subject.record.doubt if subject.record else None
+    return doubt if doubt is not None and doubt.verb is Verb.RUN is verb else None
 
 
 def _answered(result: Result, note: str = "") -> Attempt:

@@ -7,12 +7,15 @@ from typing import NamedTuple
 
 from reconciler.engines.port import Engine
 from reconciler.host.stop import Flag
-from reconciler.model.jobs import Evidence, Observation
+from reconciler.model.jobs import Doubt, Evidence, Observation
+from reconciler.model.times import seconds_since
 from reconciler.rules.actions import Wording
 from reconciler.rules.lost_calls import is_newer_run
 from reconciler.state.session import Session
 
 INTERRUPTED = "skipped: interrupted before it began"
+
+TOO_LATE = "not sent again: the engine may have forgotten the first call by now"
 
 
 class ApplyContext(NamedTuple):
@@ -40,6 +43,16 @@ class ApplyContext(NamedTuple):
 def forgets(engine: Engine) -> bool:
     """Whether an engine forgets runs that have ended."""
     return engine.promises.keeps_ended_s < math.inf
+
+
+def still_knows(engine: Engine, doubt: Doubt, now: str) -> bool:
+    """Whether the engine can't have forgotten a run that was sent with the call in doubt. `now` is a time of RFC 3339.
+
+    The engine counts from the end of the run, which comes after it was sent. A clock that was set back tells nothing.
+    """
+    keeps_s = engine.promises.keeps_ended_s
+    age_s = seconds_since(doubt.sent_at, now)
+    return keeps_s == math.inf or (age_s is not None and 0 <= age_s < keeps_s)
 
 
 def is_stale(runs: Mapping[str, tuple[str, Evidence]], name: str, observed: Observation) -> bool:

@@ -18,6 +18,10 @@ OUTCOME_OF: Mapping[AnswerClass, Outcome] = {
 """The outcome of a call, by the class that counts in the end."""
 
 
+_UNTOUCHED: Mapping[ActionKind, Outcome] = {ActionKind.WAIT: Outcome.WAITING, ActionKind.HOLD: Outcome.SKIPPED}
+"""The outcome of an action that an apply does not start, by its kind. A noop has succeeded."""
+
+
 class Attempt(NamedTuple):
     """The end of one call.
 
@@ -33,11 +37,16 @@ class Attempt(NamedTuple):
 
 
 def untouched(action: Action) -> ActionOutcome:
-    """The outcome of a hold or a noop, which an apply does not start."""
+    """The outcome of a wait, a hold or a noop, which an apply does not start."""
     if action.error:
         return failed(action, action.error)
-    outcome = Outcome.SKIPPED if action.kind is ActionKind.HOLD else Outcome.SUCCEEDED
+    outcome = _UNTOUCHED.get(action.kind, Outcome.SUCCEEDED)
     return ActionOutcome(action, outcome, action.kind)
+
+
+def waiting(action: Action, note: str) -> ActionOutcome:
+    """The outcome of an action whose turn has yet to come."""
+    return ActionOutcome(action, Outcome.WAITING, ActionKind.WAIT, note)
 
 
 def skipped(action: Action, note: str, done: ActionKind | None = None) -> ActionOutcome:

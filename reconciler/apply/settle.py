@@ -10,10 +10,10 @@ that a run that is not there may be sent again at once.
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from reconciler.apply.context import still_knows
 from reconciler.engines.port import Engine, Reason, reason_of_duplicate
 from reconciler.model.history import APPLIED, NOT_APPLIED, OBSERVED, Details
 from reconciler.model.jobs import Doubt, Marks, Observation, Record, Status, Verb
-from reconciler.model.times import seconds_since
 from reconciler.rules.lost_calls import TELLS_NOTHING, Trace, trace_of
 from reconciler.rules.records import settled
 from reconciler.rules.runs import digests, run_id
@@ -35,9 +35,9 @@ class Pending(NamedTuple):
 def look(session: Session, engine: Engine, monotonic: Callable[[], float], now: Callable[[], str]) -> list[Pending]:
     """Observe each job with a call in doubt once, and settle the calls that took effect.
 
-    Returns the calls that left no trace. A call about which the observation proves nothing stays in doubt, and is not
-    returned. `now` returns the time as RFC 3339. Raises as `Engine.observe` does, and `JournalBroken` if the journal
-    can't be written.
+    Returns the calls that left no trace, and the runs that the engine may be asked for again though it offers no reads.
+    Any other call about which the observation proves nothing stays in doubt, and is not returned. `now` returns the
+    time as RFC 3339. Raises as `Engine.observe` does, and `JournalBroken` if the journal can't be written.
     """
     pending: list[Pending] = []
     for op, name in _in_doubt(session).items():
@@ -49,6 +49,9 @@ def look(session: Session, engine: Engine, monotonic: Callable[[], float], now: 
                 _conclude(session, name, record, observed, was_applied=True)
             case Trace.NOT_DONE:
                 pending.append(Pending(op, monotonic(), _is_guarded(engine, record)))
+            case Trace.UNKNOWN if observed.status is Status.NOT_OBSERVED and _may_be_asked(engine, record, now()):
+                # The engine offers no reads. What it answers to the same run id is as good.
+                pending.append(Pending(op, monotonic(), may_ask_again=True))
             case Trace.UNKNOWN:
                 pass
     return pending
@@ -126,6 +129,11 @@ def _is_guarded(engine: Engine, record: Record) -> bool:
     return engine.promises.atomic_run and doubt is not None and doubt.verb is Verb.RUN and doubt.run > 0
 
 
+def _may_be_asked(engine: Engine, record: Record, now: str) -> bool:
+    """Whether the engine can't start a second run for the run in doubt, and can't have forgotten the first one."""
+    return _is_guarded(engine, record) and record.doubt is not None and still_knows(engine, record.doubt, now)
+
+
 def _looked(session: Session, engine: Engine, record: Record, now: str) -> tuple[Observation, Trace]:
     """Observe the job of a call in doubt. Returns the observation, and what it proves about the call."""
     doubt = record.doubt
@@ -135,7 +143,7 @@ def _looked(session: Session, engine: Engine, record: Record, now: str) -> tuple
         is_unreadable = observed.status is Status.UNREADABLE
         return observed, Trace.UNKNOWN if is_unreadable else trace_of(doubt.verb, doubt.before, observed)
     observed = engine.observe(record.id, run_id(record.id, doubt.run))
-    return observed, _trace_of_guarded(doubt, observed, session.lineage, _is_kept(engine, doubt, now))
+    return observed, _trace_of_guarded(doubt, observed, session.lineage, still_knows(engine, doubt, now))
 
 
 def _trace_of_guarded(doubt: Doubt, observed: Observation, lineage: str, is_kept: bool) -> Trace:
@@ -158,16 +166,6 @@ _TRACE_OF: Mapping[Reason, Trace] = {
     Reason.OTHER_OP: Trace.UNKNOWN,
     Reason.OTHER_OWNER: Trace.NOT_DONE,
 }
-
-
-def _is_kept(engine: Engine, doubt: Doubt, now: str) -> bool:
-    """Whether the engine can't have forgotten a run that was sent with the call in doubt.
-
-    The engine counts from the end of the run, which comes after it was sent. A clock that was set back tells nothing.
-    """
-    age_s = seconds_since(doubt.sent_at, now)
-    keeps_s = engine.promises.keeps_ended_s
-    return keeps_s == float("inf") or (age_s is not None and 0 <= age_s < keeps_s)
 
 
 def _conclude(session: Session, name: str, record: Record, observed: Observation, *, was_applied: bool) -> None:

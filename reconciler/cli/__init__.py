@@ -15,7 +15,7 @@ from reconciler.model.errors import ExitCode
 
 _EXIT_CODES = """\b
 Exit codes:
-  0    done, or nothing to do
+  0    done, nothing to do, or only waiting for jobs that have yet to complete
   1    an error before anything was done, or a fault that a --check found
   2    changes are pending (plan --detailed-exitcode), or jobs are not as recorded (drift)
   3    some actions failed; state holds the rest; or a job could not be read (drift, import --all)

@@ -68,7 +68,7 @@ def apply(
     """Carry out the plan.
 
     Aborts come first, then runs, then deletes. Each call is recorded before it is sent. A job that runs
-    after others is held until they are complete: the next apply runs it, or this one does with --wait.
+    after others waits until they are complete: the next apply runs it, or this one does with --wait.
 
     --push is for a checkout that is deleted later, such as that of a CI runner. It has no effect if the
     state is on a branch of a remote, since everything is pushed to that branch.

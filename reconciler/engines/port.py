@@ -10,7 +10,8 @@ from threading import Event
 from typing import Any, NamedTuple, Protocol
 
 from reconciler.model.errors import CredentialsError, EngineError, ListIncomplete
-from reconciler.model.jobs import NOT_OBSERVED, Config, Job, Marks, Observation, Status, Target, Verb
+from reconciler.model.jobs import NOT_OBSERVED, Config, Job, Json, Marks, Observation, Status, Target, Verb
+from reconciler.model.json_values import same_json
 from reconciler.model.plan import Request
 from reconciler.model.promises import Promises
 from reconciler.model.results import AnswerClass, Reason, Result
@@ -25,6 +26,7 @@ __all__ = [
     "EngineError",
     "EnginePlugin",
     "Job",
+    "Json",
     "ListIncomplete",
     "Marks",
     "Observation",
@@ -40,6 +42,7 @@ __all__ = [
     "Verb",
     "always",
     "reason_of_duplicate",
+    "same_json",
 ]
 
 Schema = Mapping[str, Any]
@@ -184,7 +187,11 @@ class EnginePlugin(Protocol):
         """Return why the engine can't have a job of this id or config, or ""."""
 
     def same_config(self, a: Config, b: Config) -> bool:
-        """Return whether two configs ask for the same, with the defaults of the engine applied."""
+        """Return whether two configs ask for the same, with the defaults of the engine applied, at any depth.
+
+        A config may be a part of one, with a single value in it. `same_json` compares values as JSON does: Python takes
+        1, True and 1.0 for equal.
+        """
 
     def wording(self, target: Target, step: Step) -> tuple[Request, ...]:
         """Return the requests that carry out a step, in order, in the engine's words.
@@ -198,6 +205,9 @@ class EnginePlugin(Protocol):
 
     def warnings(self, target: Target) -> Iterable[str]:
         """Return what a person should know before anything is sent to the target."""
+
+    def promises(self, target: Target) -> Promises:
+        """Return what the engine of the target will guarantee once it is open. Plans rest on it."""
 
     def is_on_this_machine(self, target: Target) -> bool:
         """Return whether nothing that is sent to the target leaves this machine."""

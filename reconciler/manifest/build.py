@@ -66,6 +66,7 @@ class _JobBuilder:
         self._config_of = configs.of
         self._labels = defaults.get("labels", {})
         self._change = OnConfigChange(defaults.get("onConfigChange", OnConfigChange.RESTART))
+        self._rerun_on = tuple(defaults.get("rerunOn", ()))
         self._labelings: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
 
     def job(self, name: str, block: Mapping[str, Any]) -> Job:
@@ -83,8 +84,9 @@ class _JobBuilder:
         )
         if "after" in block or "freeze" in block or "ignore" in block:
             freeze = freeze_of(block["freeze"]) if "freeze" in block else None
-            return job._replace(freeze=freeze, ignore=tuple(field("ignore", ())), after=tuple(field("after", ())))
-        return job
+            job = job._replace(freeze=freeze, ignore=tuple(field("ignore", ())), after=tuple(field("after", ())))
+        rerun_on = tuple(field("rerunOn", self._rerun_on)) if job.on_config_change is OnConfigChange.RERUN else ()
+        return job._replace(rerun_on=rerun_on) if rerun_on else job
 
     def _labelled(self, own: Mapping[str, str]) -> Mapping[str, str]:
         key = tuple(own.items())

@@ -88,8 +88,12 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
+_PATHS = ("ignore", "rerunOn")
+"""The fields of a job, or of the defaults, that hold paths to values of the config."""
+
+
 def config_faults(documents: Sequence[Document], configs: JobConfigs, sound: Collection[str]) -> Iterator[Diagnostic]:
-    """Yield the faults of the configs of all jobs and of the defaults, and of the paths below `ignore`, each once.
+    """Yield the faults of the configs of all jobs and of the defaults, and of the paths to values, each once.
 
     `sound` names the files in whose configs the schema finds no fault as long as no defaults change them.
     """
@@ -97,8 +101,11 @@ def config_faults(documents: Sequence[Document], configs: JobConfigs, sound: Col
     needs_nothing = not configs.defaults and configs.schemas.config_validator.is_valid({})
     for document in documents:
         jobs = {name: job for name, job in document.jobs.items() if type(job) is dict}
-        for name in (name for name, job in jobs.items() if "ignore" in job):
-            yield from _ignore_faults(document, name, configs)
+        blocks: dict[tuple[str, ...], Any] = {("jobs", name): job for name, job in jobs.items()}
+        blocks[("defaults",)] = document.value.get("defaults") if type(document.value) is dict else None
+        for place, block in blocks.items():
+            for field in (field for field in _PATHS if type(block) is dict and field in block):
+                yield from _path_faults(document, (*place, field), block[field], configs)
         if document.file in sound and needs_nothing:
             continue
         for name, job in jobs.items():
@@ -144,10 +151,12 @@ def _has(value: Any, path: Sequence[str | int]) -> bool:
     return True
 
 
-def _ignore_faults(document: Document, name: str, configs: JobConfigs) -> Iterator[Diagnostic]:
-    """Yield a fault for each path below `ignore` that leads to nothing that the engine knows."""
-    ignored, schemas = document.jobs[name]["ignore"], configs.schemas
-    for at, text in enumerate(ignored if type(ignored) is list else ()):
+def _path_faults(
+    document: Document, place: tuple[str, ...], paths: object, configs: JobConfigs
+) -> Iterator[Diagnostic]:
+    """Yield a fault for each path of the list at a place that leads to nothing that the engine knows."""
+    schemas = configs.schemas
+    for at, text in enumerate(paths if type(paths) is list else ()):
         try:
             path = path_of(text) if type(text) is str else ()
         except ValueError:
@@ -159,7 +168,7 @@ def _ignore_faults(document: Document, name: str, configs: JobConfigs) -> Iterat
                 meant = path_text((*path[:number], near, *path[number + 1 :]))
                 better = f'; did you mean "{meant}"?' if near else ""
                 message = f"the engine knows no {path_text(path[: number + 1])}{better}"
-                yield Diagnostic(document.position(("jobs", name, "ignore", at)), message)
+                yield Diagnostic(document.position((*place, at)), message)
                 break
             schema = inside(schema, step, schemas.whole)
 

@@ -110,7 +110,7 @@ def _meaning(job: Job) -> list[object]:
         *(job.name, job.id, job.state, config),
         *(job.run_token, job.on_config_change, job.protect, labels),
     ]
-    if job.freeze or job.ignore or job.after:
+    if job.freeze or job.ignore or job.after or job.rerun_on:
         freeze = [job.freeze.reason, job.freeze.until] if job.freeze else []
-        meaning += [freeze, sorted(set(job.ignore)), sorted(set(job.after))]
+        meaning += [freeze, sorted(set(job.ignore)), sorted(set(job.after)), sorted(set(job.rerun_on))]
     return meaning

@@ -9,6 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple, Union
 
+from reconciler.model.json_values import same_json
 from reconciler.model.times import TimeOrder, compare, is_other
 
 Json = Union[None, bool, int, float, str, Sequence["Json"], Mapping[str, "Json"]]  # noqa: UP007  it names itself
@@ -38,6 +39,7 @@ class OnConfigChange(StrEnum):
     """The effect of a new config on a job that was run before: `onConfigChange` in the manifest."""
 
     RESTART = "restart"
+    RERUN = "rerun"
     NEXT_RUN = "next-run"
     HOLD = "hold"
 
@@ -51,7 +53,12 @@ class Verb(StrEnum):
 
 
 class Status(StrEnum):
-    """The observed status of a job at the engine. Each status is a row of the decision table."""
+    """The status of a job. Each status is a row of the decision table.
+
+    An engine reports one of the statuses up to `UNREADABLE`. The rules replace a report by one of the others if the
+    record says more (`rules/sight.py`): `MISSING` if the engine creates a job with its run, and any report about a run
+    of another owner.
+    """
 
     NOT_OBSERVED = "not observed"
     DRAFT = "draft"
@@ -61,6 +68,13 @@ class Status(StrEnum):
     ABORTED = "aborted"
     MISSING = "missing"
     UNREADABLE = "unreadable"
+    NOTHING = "not there"
+    TAKEN_AWAY = "taken away"
+    FORGOTTEN_COMPLETE = "forgotten, complete"
+    FORGOTTEN_FAILED = "forgotten, failed"
+    FORGOTTEN_ABORTED = "forgotten, aborted"
+    FORGOTTEN = "forgotten"
+    OTHER_OWNER = "another owner's"
 
 
 ENDS = frozenset({Status.COMPLETE, Status.FAILED, Status.ABORTED})
@@ -115,7 +129,8 @@ class Job(NamedTuple):
 
     `protect` is None if the manifest does not set it; the record counts then. `ignore` names the fields that
     comparisons with an observation leave out, such as `config.jobTimeout`. `after` names the jobs that have to complete
-    before this job is run.
+    before this job is run. `rerun_on` names the fields of the config, such as `config.image`, of which a new value asks
+    for one more run if `on_config_change` is RERUN; all fields count if it is empty.
     """
 
     name: str
@@ -129,6 +144,17 @@ class Job(NamedTuple):
     freeze: Freeze | None = None
     ignore: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    rerun_on: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        # Python takes 1 and True for equal, and a config with the one is another config.
+        return isinstance(other, Job) and tuple.__eq__(self, other) and same_json(self.config, other.config)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return tuple.__hash__(self)
 
 
 def displaced_key(name: str, job_id: str) -> str:
@@ -230,9 +256,10 @@ class Doubt(NamedTuple):
     `op` identifies the call. `before` is the evidence from just before the call; None if nothing could be observed.
     `sent_at` is a time of RFC 3339 for people; no decision depends on it. `answer` words the answer, if there was one.
     `holder` names the command that sent the call and still waits for its answer; it is "" if there is no such command,
-    and the state does not keep it. `run` is the number of the run that the call is about: the new one for a run, and
-    the last one for an abort or a delete; 0 if that run has no number. `commit` is the commit of the manifest, and
-    `staged` is what `Engine.stage` returned; both are "" without one. A call that is sent again bears the same.
+    and the state does not keep it. `ran_configs` are the digests that a run adds to `Record.ran_configs`. `run` is the
+    number of the run that the call is about: the new one for a run, and the last one for an abort or a delete; 0 if
+    that run has no number. `commit` is the commit of the manifest, and `staged` is what `Engine.stage` returned; both
+    are "" without one. A call that is sent again bears the same.
     """
 
     op: str
@@ -246,6 +273,17 @@ class Doubt(NamedTuple):
     run: int = 0
     commit: str = ""
     staged: str = ""
+    ran_configs: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        # Python takes 1 and True for equal, and a config with the one is another config.
+        return isinstance(other, Doubt) and tuple.__eq__(self, other) and same_json(self.config, other.config)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return tuple.__hash__(self)
 
 
 class Record(NamedTuple):
@@ -261,6 +299,9 @@ class Record(NamedTuple):
     how that run ended: COMPLETE, FAILED, or ABORTED by someone else; None as long as no end is recorded. `last_active`
     is when that run was last seen active, as a time of RFC 3339; "" if the record does not say. `ref` is the engine's
     own handle of that run, or "". `target` is the target of the job; None stands for the target of the state.
+
+    `ran_configs` are the digests of the configs that have run while the manifest had `onConfigChange: rerun`, the
+    oldest first, and no more than `MAX_RAN_CONFIGS` of them. A manifest that goes back to such a config runs nothing.
     """
 
     id: str
@@ -276,6 +317,21 @@ class Record(NamedTuple):
     last_active: str = ""
     ref: str = ""
     target: Target | None = None
+    ran_configs: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        # Python takes 1 and True for equal, and a config with the one is another config.
+        return isinstance(other, Record) and tuple.__eq__(self, other) and same_json(self.config, other.config)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return tuple.__hash__(self)
+
+
+MAX_RAN_CONFIGS = 100
+"""The most digests of configs that a record keeps. The oldest ones are dropped."""
 
 
 class State(NamedTuple):

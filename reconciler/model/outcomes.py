@@ -13,6 +13,7 @@ class Outcome(StrEnum):
     RECORDED   the action needed no call, and its record was written
     FAILED     the action could not be carried out
     SKIPPED    the action was not started, or its job called for a hold
+    WAITING    the action comes after another job, or after an active run of its own job, that has yet to complete
     IN_DOUBT   a call was sent, and nobody knows whether the service carried it out
     """
 
@@ -20,6 +21,7 @@ class Outcome(StrEnum):
     RECORDED = "recorded"
     FAILED = "failed"
     SKIPPED = "skipped"
+    WAITING = "waiting"
     IN_DOUBT = "in-doubt"
 
 
@@ -29,7 +31,6 @@ class ActionOutcome(NamedTuple):
     `done` is the kind of action that was carried out. It differs from `action.kind` if the job, observed just before
     its first call, called for less. `note` gives a reason, or repeats what the service answered to a success. `error`
     says what failed. `status` is the code of the last answer, None if there was no answer or if the code is no number.
-    `waits` is set for a hold that ends once another job has completed.
     """
 
     action: Action
@@ -39,7 +40,6 @@ class ActionOutcome(NamedTuple):
     error: str = ""
     status: int | None = None
     request_id: str = ""
-    waits: bool = False
 
 
 class Finished(NamedTuple):

@@ -20,6 +20,7 @@ class ActionKind(StrEnum):
     DELETE = "delete"
     ADOPT = "adopt"
     FORGET = "forget"
+    WAIT = "wait"
     HOLD = "hold"
     NOOP = "noop"
 
@@ -31,8 +32,9 @@ STEPS: Mapping[ActionKind, int] = {
     ActionKind.DELETE: 2,
     ActionKind.ADOPT: 3,
     ActionKind.FORGET: 3,
-    ActionKind.HOLD: 4,
-    ActionKind.NOOP: 5,
+    ActionKind.WAIT: 4,
+    ActionKind.HOLD: 5,
+    ActionKind.NOOP: 6,
 }
 """The step of an apply in which each kind of action is carried out. A plan is sorted by step, then by job name."""
 
@@ -80,6 +82,7 @@ class Change(NamedTuple):
 class Action(NamedTuple):
     """What a plan does about one job. `calls` are the requests of the action, in order.
 
+    The calls of a `wait` are those of the run or restart that it stands for. They are sent once its turn has come.
     `error` says why nothing can be done about the job; it is "" if something can be done. `frozen` is set for a noop
     of a job that the manifest freezes. `drift` is a kind of the drift report for a noop of a job that differs from its
     record; else it is "".
@@ -97,8 +100,15 @@ class Action(NamedTuple):
 
     @property
     def touches(self) -> bool:
-        """Whether the action sends a call or changes a record."""
-        return self.kind not in (ActionKind.HOLD, ActionKind.NOOP)
+        """Whether the action sends a call or changes a record. A `wait` does neither until its turn has come."""
+        return self.kind not in (ActionKind.WAIT, ActionKind.HOLD, ActionKind.NOOP)
+
+    @property
+    def due(self) -> ActionKind:
+        """The kind of the action once its turn has come: run or restart for a `wait`, and its own kind for another."""
+        if self.kind is not ActionKind.WAIT:
+            return self.kind
+        return ActionKind.RESTART if any(call.verb is Verb.ABORT for call in self.calls) else ActionKind.RUN
 
 
 AS_RECORDED = "as recorded"
@@ -162,6 +172,15 @@ class Plan(NamedTuple):
         """The number of actions of a kind."""
         return [action.kind for action in self.actions].count(kind)
 
+    def count_due(self, kind: ActionKind) -> int:
+        """The number of actions of a kind, with each `wait` counted as the run or restart that it stands for."""
+        return [action.due for action in self.actions].count(kind)
+
+    @property
+    def waits(self) -> bool:
+        """Whether any action waits for its turn."""
+        return any(action.kind is ActionKind.WAIT for action in self.actions)
+
     @property
     def frozen(self) -> tuple[Action, ...]:
         """The noops of the jobs that the manifest freezes, in plan order."""
@@ -193,6 +212,10 @@ def summary(kinds: Sequence[ActionKind]) -> dict[str, int]:
     return {kind.value: kinds.count(kind) for kind in ActionKind}
 
 
+_LEFT_WORDS = {ActionKind.HOLD: "held", ActionKind.WAIT: "waiting"}
+"""The words for the kinds of action of which an apply carries out nothing."""
+
+
 def verdict(
     plan: Plan, dress: Callable[[ActionKind, str], str] = lambda kind, words: words, same: str = AS_RECORDED
 ) -> str:
@@ -207,7 +230,7 @@ def verdict(
     if not plan.pending:
         return f"No changes: {unchanged_words(unchanged, frozen, same)}."
     parts = [
-        dress(kind, f"{count} held" if kind is ActionKind.HOLD else f"{count} to {kind}")
+        dress(kind, f"{count} {_LEFT_WORDS.get(kind, f'to {kind}')}")
         for kind in ActionKind
         for count in [kinds.count(kind)]
         if count and kind is not ActionKind.NOOP

@@ -19,3 +19,7 @@ class Promises(NamedTuple):
     lists: bool
     keeps_ended_s: float
     has_logs: bool
+
+
+NO_PROMISES = Promises(False, False, reads=True, lists=True, keeps_ended_s=float("inf"), has_logs=False)
+"""The promises of an engine that guarantees nothing, as far as the decisions about jobs depend on promises."""

@@ -64,5 +64,7 @@ class Result(NamedTuple):
 
     @property
     def words(self) -> str:
-        """The result in words: its message, else its code, else "no answer"."""
-        return self.message or (f"code {self.code}" if self.code else "no answer")
+        """The result in words: its message, else its code, else what its class says."""
+        if self.message or self.code:
+            return self.message or f"code {self.code}"
+        return "carried out" if self.kind is AnswerClass.APPLIED else "no answer"

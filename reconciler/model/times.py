@@ -121,6 +121,12 @@ def seconds_since(time: str, now: str) -> int | None:
     return None if first is None or then is None else then.second - first.second
 
 
+def unix_s(text: str) -> float | None:
+    """A time of RFC 3339 in whole seconds since 1970, UTC; None if the text is no such time."""
+    passed_s = seconds_since("1970-01-01T00:00:00Z", text)
+    return None if passed_s is None else float(passed_s)
+
+
 def is_zero(text: str) -> bool:
     """Whether a time is the start of the year 1. Go programs write this time for a time that was never set."""
     found = instant(text) if text.startswith("0001-01-01") else None

@@ -29,17 +29,17 @@ def make_plan(
     manifest_digest: str,
     commit: str | None,
     paths: Iterable[str],
-    holds_for_others: bool = True,
+    before: Mapping[str, Observation] = EMPTY,
 ) -> Plan:
     """The plan for the selected jobs, sorted by step and then by name. The same inputs make the same bytes.
 
     `observed` maps engine job ids to observations, and lacks the jobs that were not observed. `selected` takes a job's
-    name, and returns whether the plan includes the job. With `holds_for_others` a run that comes after other jobs is
-    held until those jobs have completed. An apply plans without it, because the apply observes those jobs itself.
+    name, and returns whether the plan includes the job. `before` has further observations of jobs that others come
+    after: they tell whether the turn of those others has come, and decide nothing about the observed jobs themselves.
     """
     steps: dict[int, list[Action]] = {step: [] for step in sorted(set(STEPS.values()))}
     noops = steps[STEPS[ActionKind.NOOP]]
-    order = Order(matching.subjects, observed if holds_for_others else {}, selected)
+    order = Order(matching.subjects, {**before, **observed}, selected)
     for subject in sorted([one for one in matching.subjects if selected(one.job.name)], key=name_of):
         observation = observed.get(subject.job.id, NOT_OBSERVED)
         if is_as_recorded(subject, observation):

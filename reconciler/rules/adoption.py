@@ -182,8 +182,12 @@ def _asked(observed: Observation) -> Desired | str:
             return Desired.RUNNING
         case Status.ABORTED | Status.DRAFT:
             return Desired.ABORTED
-        case Status.MISSING:
+        case Status.MISSING | Status.NOTHING | Status.TAKEN_AWAY:
             return "the service has no such job"
+        case Status.FORGOTTEN | Status.FORGOTTEN_COMPLETE | Status.FORGOTTEN_FAILED | Status.FORGOTTEN_ABORTED:
+            return "the engine knows its run no more"
+        case Status.OTHER_OWNER:
+            return "it belongs to the state of another lineage"
         case Status.UNREADABLE:
             return f"it can't be read: {observed.detail}"
         case Status.NOT_OBSERVED:

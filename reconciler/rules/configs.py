@@ -61,9 +61,12 @@ def only(field: str, config: Config) -> Config:
 
 def show_changes(changes: Iterable[Change]) -> str:
     """Changes in one line: `config.jobTimeout 3600 → 7200`. Of many changes, the last are only counted."""
-    told = [f"{c.path} {quoted(c.before)} → {quoted(c.after)}" for c in changes]
-    more = len(told) - _MOST_CHANGES
-    return ", ".join([*told[:_MOST_CHANGES], f"and {more} more"] if more > 0 else told)
+    return _listed(f"{_cut(c.path)} {quoted(c.before)} → {quoted(c.after)}" for c in changes)
+
+
+def show_paths(changes: Iterable[Change]) -> str:
+    """The paths of changes in one line. Of many changes, the last are only counted."""
+    return _listed(_cut(change.path) for change in changes)
 
 
 def shown(value: Any) -> str:
@@ -81,6 +84,12 @@ def shown(value: Any) -> str:
 def quoted(value: Any) -> str:
     """A value as `shown` gives it, with quotes around a text. A word of an enumeration has no quotes."""
     return f'"{_cut(value)}"' if isinstance(value, str) and not isinstance(value, StrEnum) else shown(value)
+
+
+def _listed(told: Iterable[str]) -> str:
+    words = list(told)
+    more = len(words) - _MOST_CHANGES
+    return ", ".join([*words[:_MOST_CHANGES], f"and {more} more"] if more > 0 else words)
 
 
 def _cut(text: str) -> str:

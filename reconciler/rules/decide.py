@@ -8,8 +8,9 @@ These rules come before the table (`table`), in this order:
 
 These rules change the entry of the table:
 
-3. `onConfigChange` counts in the column NEW_CONFIG: with `next-run` the job is adopted, and with `hold` it is held. An
-   entry that is an error stays.
+3. `onConfigChange` counts in the column NEW_CONFIG: with `next-run` the job is adopted, and with `hold` it is held.
+   With `rerun`, the column is RERUN if the new config asks for one more run; else the job is adopted. The entries in
+   `FIXED` stay.
 4. An adopt that would not change the record is a noop.
 5. A job that was run since its record was written is not run again, because nobody knows whether that run is the one
    that the manifest asks for. The job is held. There is one exception: if the manifest has a new config and the run has
@@ -39,10 +40,11 @@ from reconciler.model.jobs import (
 )
 from reconciler.model.plan import AS_RECORDED, ActionKind, Change
 from reconciler.model.times import TimeOrder
-from reconciler.rules.configs import agrees, config_changes, quoted, show_changes
+from reconciler.rules import reruns
+from reconciler.rules.configs import agrees, config_changes
 from reconciler.rules.doubts import doubt_words, may_follow
 from reconciler.rules.matching import Subject
-from reconciler.rules.observations import NO_DETAIL, elsewhere_words, observation_words
+from reconciler.rules.observations import elsewhere_words, observation_words
 from reconciler.rules.records import (
     adopted,
     applied,
@@ -55,7 +57,9 @@ from reconciler.rules.records import (
     settled,
 )
 from reconciler.rules.runs import asks_the_same, is_earlier_run, number_of, run_id
-from reconciler.rules.table import ERRORS, TABLE, Asked, Cell
+from reconciler.rules.sight import as_seen
+from reconciler.rules.table import FIXED, TABLE, Asked, Cell
+from reconciler.rules.words import reason_of, reason_with, way_out_of, why_asked
 
 _PROTECTED = frozenset({ActionKind.ABORT, ActionKind.RESTART, ActionKind.DELETE})
 
@@ -65,7 +69,7 @@ class Decision(NamedTuple):
 
     `verbs` are the calls, in order. `record` is the record after all calls were applied; it is None if the record is
     dropped. `error` is the reason again if the job can't be acted on, else "". `way_out` is the end of the reason of a
-    hold: it says what the user can do. `waits_for` names the jobs that have to complete first and may still do so.
+    hold or a wait: it says what the user can do. The calls of a wait are sent once its turn has come.
     `once_over` is True if the calls are to be sent once the active run is over.
     """
 
@@ -76,7 +80,6 @@ class Decision(NamedTuple):
     changes: tuple[Change, ...] = ()
     error: str = ""
     way_out: str = ""
-    waits_for: tuple[str, ...] = ()
     frozen: bool = False
     once_over: bool = False
 
@@ -87,6 +90,7 @@ def decide(subject: Subject, observed: Observation) -> Decision:
     if record is not None and record.target is not None:
         why, way_out = elsewhere_words(record.target, job.name)
         return hold(record, f"{why}: ", way_out)
+    observed = as_seen(subject, observed)
     if record is not None and record.doubt is not None:
         return _sent_again(subject, observed) or _in_doubt(job, record, record.doubt)
     if is_as_recorded(subject, observed):
@@ -146,7 +150,7 @@ def is_as_recorded(subject: Subject, observed: Observation) -> bool:
 def _frozen(job: Job, record: Record | None, observed: Observation) -> Decision:
     """The noop of a frozen job."""
     assert job.freeze is not None
-    reason = _reason(f"frozen{job.freeze.so_long}: {job.freeze.reason}", observation_words(observed))
+    reason = reason_with(f"frozen{job.freeze.so_long}: {job.freeze.reason}", observation_words(observed))
     return _noop(record, reason)._replace(frozen=True)
 
 
@@ -172,14 +176,16 @@ def _decide_asked(column: Asked, subject: Subject, observed: Observation) -> Dec
     """The decision of the table, changed by the rules 3 to 6 of this module's docstring."""
     job, record = subject.job, subject.record
     cell = TABLE[observed.status].asked[column]
-    if column is Asked.NEW_CONFIG and cell not in ERRORS:
+    if column is Asked.NEW_CONFIG and cell not in FIXED:
         if job.on_config_change is OnConfigChange.NEXT_RUN:
             cell = Cell.ADOPT_CONFIG
+        elif job.on_config_change is OnConfigChange.RERUN and record is not None:
+            cell = Cell.ADOPT_RAN if reruns.counts(job, record, subject.same_config) else Cell.ADOPT_REST
         elif job.on_config_change is OnConfigChange.HOLD:
             return hold(
                 record,
-                f"{_why(subject, column)}, and onConfigChange is hold: ",
-                "a new runToken runs it with this config, onConfigChange: restart or next-run lets it through",
+                f"{why_asked(subject, column)}, and onConfigChange is hold: ",
+                "a new runToken runs it with this config, onConfigChange: restart, rerun or next-run lets it through",
                 config_changes(record.config if record else {}, job.config, subject.same_config),
             )
     decision = _decide_cell(cell, column, subject, observed)
@@ -212,25 +218,31 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
             return _adopt_or_restart(column, subject, observed)
         case Cell.RESTART_OR_ADOPT:
             return _restart_or_adopt(column, subject, observed)
-        case Cell.ADOPT | Cell.ADOPT_DRAFT | Cell.ADOPT_ENDED | Cell.ADOPT_CONFIG:
-            return _adopt(subject, _reason_of(cell, observed), observed)
+        case Cell.RUN_ONCE_ENDED:
+            return _run_once_ended(subject, column, observed)
+        case Cell.WAIT:
+            return _wait_for_its_end(subject, column, observed)
+        case Cell.ADOPT | Cell.ADOPT_DRAFT | Cell.ADOPT_ENDED | Cell.ADOPT_CONFIG | Cell.ADOPT_RAN | Cell.ADOPT_REST:
+            return _adopt(subject, reason_of(cell, observed), observed)
         case Cell.ABORT:
             return _abort(job, record, observed)
         case Cell.DELETE:
             return _delete(subject, observed)
         case Cell.NOOP | Cell.NOOP_FAILED:
-            return _noop(record, _reason_of(cell, observed))
-        case Cell.LOST_RUN | Cell.ABORTED_ELSEWHERE | Cell.ABORTED_UNRECORDED | Cell.GONE:
-            return hold(record, _reason_of(cell, observed), cell.way_out)
+            return _noop(record, reason_of(cell, observed))
+        case (
+            Cell.LOST_RUN
+            | Cell.ABORTED_ELSEWHERE
+            | Cell.ABORTED_UNRECORDED
+            | Cell.GONE
+            | Cell.TAKEN_AWAY
+            | Cell.NO_END
+            | Cell.OTHER_OWNER
+        ):
+            return hold(record, reason_of(cell, observed), way_out_of(cell, job))
         case Cell.NO_SUCH_JOB | Cell.NEEDS_NEW_ID | Cell.UNREADABLE:
-            return _error(record, _reason_of(cell, observed), cell.way_out)
+            return _error(record, reason_of(cell, observed), cell.way_out)
     assert_never(cell)
-
-
-def _reason_of(cell: Cell, observed: Observation) -> str:
-    """The reason that the entry of the table carries, filled in."""
-    words = observation_words(observed)
-    return cell.reason.format(observed=words, now=_reason("", words), detail=observed.detail or NO_DETAIL)
 
 
 def _adopt_or_restart(column: Asked, subject: Subject, observed: Observation) -> Decision:
@@ -238,7 +250,7 @@ def _adopt_or_restart(column: Asked, subject: Subject, observed: Observation) ->
     job, record = subject.job, subject.record
     words = observation_words(observed)
     if agrees(job.config, observed.config, subject.same_config, job.ignore):
-        return _adopt(subject, _reason_of(Cell.ADOPT, observed), observed)
+        return _adopt(subject, reason_of(Cell.ADOPT, observed), observed)
     match job.on_config_change:
         case OnConfigChange.NEXT_RUN:
             why = f"already {words} with another config, and the new one counts from the next run"
@@ -247,10 +259,12 @@ def _adopt_or_restart(column: Asked, subject: Subject, observed: Observation) ->
             return hold(
                 record,
                 f"already {words} with another config, and onConfigChange is hold: ",
-                "onConfigChange: restart runs it with this config, next-run lets it through",
+                "onConfigChange: restart runs it with this config, rerun once it has ended, next-run lets it through",
             )
         case OnConfigChange.RESTART:
             return _restart(subject, column, observed)
+        case OnConfigChange.RERUN:
+            return _wait_for_its_end(subject, column, observed)
     assert_never(job.on_config_change)
 
 
@@ -274,7 +288,7 @@ def _abort(job: Job, record: Record | None, observed: Observation) -> Decision:
     changes = (Change("state", record.state if record else None, Desired.ABORTED),)
     again = "; it was aborted already, and has yet to end" if is_ending(record, observed) else ""
     after = applied(job, record, Verb.ABORT, observed.run_began, number_of(observed.run_id, job.id))
-    return Decision(ActionKind.ABORT, _reason_of(Cell.ABORT, observed) + again, after, (Verb.ABORT,), changes)
+    return Decision(ActionKind.ABORT, reason_of(Cell.ABORT, observed) + again, after, (Verb.ABORT,), changes)
 
 
 def _run(subject: Subject, column: Asked, observed: Observation) -> Decision:
@@ -293,6 +307,21 @@ def _run_once_over(subject: Subject, column: Asked, observed: Observation) -> De
     else:
         why = "it is not known whether that is the run that was aborted, so the new one follows its end"
     return decision._replace(reason=f"{decision.reason}; {why}", once_over=True)
+
+
+def _run_once_ended(subject: Subject, column: Asked, observed: Observation) -> Decision:
+    """The decision to run a job that was not observed, and whose run before may have to end first."""
+    decision = _run(subject, column, observed)
+    if subject.record is not None and subject.record.end is not None:
+        return decision
+    return decision._replace(reason=f"{decision.reason}; once the run before has ended")
+
+
+def _wait_for_its_end(subject: Subject, column: Asked, observed: Observation) -> Decision:
+    """The decision to run a job once its active run has ended by itself."""
+    decision = _run(subject, column, NOT_OBSERVED)
+    why = f"{decision.reason}; waiting for the end of the run before, which is {observation_words(observed)}: "
+    return wait(decision, why, "the next apply goes on once that has ended, `apply --wait` waits for it")
 
 
 def _restart(subject: Subject, column: Asked, observed: Observation) -> Decision:
@@ -315,8 +344,9 @@ def _start(
         replaced = {field: value for field, value in observed.config.items() if field in job.config}
     recorded = record.config if record else {}
     changes += config_changes(recorded if replaced is None else replaced, job.config, subject.same_config)
-    reason = _reason(_why(subject, column, replaced), observation_words(observed))
-    after = applied(job, record, Verb.RUN, run=run_of(subject, Verb.RUN))
+    reason = reason_with(why_asked(subject, column, replaced), observation_words(observed))
+    ran = reruns.consumed_by_run(job, record, subject.same_config)
+    after = applied(job, record, Verb.RUN, run=run_of(subject, Verb.RUN), ran=ran)
     return Decision(kind, reason, after, verbs, tuple(changes))
 
 
@@ -333,7 +363,7 @@ def _delete(subject: Subject, observed: Observation) -> Decision:
     why = "declared absent" if subject.keep else "no longer declared, and --prune was given"
     after = applied(job, record, Verb.DELETE, run=number_of(observed.run_id, job.id)) if subject.keep else None
     changes = (Change("state", recorded, Desired.ABSENT),)
-    reason = _reason(why, observation_words(observed))
+    reason = reason_with(why, observation_words(observed))
     if was_aborted:
         reason = f"{reason}; that is the run that was aborted, and the delete follows its end"
     return Decision(ActionKind.DELETE, reason, after, verbs, changes, once_over=was_aborted)
@@ -371,7 +401,8 @@ def _adopt(subject: Subject, reason: str, observed: Observation) -> Decision:
     if not subject.keep:
         return Decision(ActionKind.FORGET, reason, None)
     verb = {Desired.RUNNING: Verb.RUN, Desired.ABORTED: Verb.ABORT, Desired.ABSENT: Verb.DELETE}[job.state]
-    after = adopted(job, record, verb, observed)
+    ran = reruns.consumed_by_run(job, record, subject.same_config) if verb is Verb.RUN else ()
+    after = adopted(job, record, verb, observed, ran)
     if record is not None and after == _about_run_of(record, after):
         return _noop(record, reason.replace("; recorded without a call", ""))
     before = record.state if record else None
@@ -396,32 +427,11 @@ def hold(record: Record | None, why: str, way_out: str, changes: tuple[Change, .
     return Decision(ActionKind.HOLD, why + way_out, record, changes=changes, way_out=way_out)
 
 
+def wait(decision: Decision, why: str, way_out: str) -> Decision:
+    """The decision to wait with a run or restart until its turn has come. The reason is `why`, then `way_out`."""
+    return decision._replace(kind=ActionKind.WAIT, reason=why + way_out, way_out=way_out)
+
+
 def _error(record: Record | None, error: str, way_out: str) -> Decision:
     """The decision to leave alone a job that can't be acted on."""
     return Decision(ActionKind.HOLD, f"error: {error}{way_out}", record, error=error + way_out, way_out=way_out)
-
-
-def _why(subject: Subject, column: Asked, replaced: Config | None = None) -> str:
-    """Why the manifest asks for a run, in words.
-
-    `replaced` holds the wanted fields as an active run has them that no record knows; None if there is no such run.
-    """
-    job, record = subject.job, subject.record
-    match column:
-        case Asked.FIRST_RUN:
-            changes = () if replaced is None else config_changes(replaced, job.config, subject.same_config)
-            return show_changes(changes) or "first run"
-        case Asked.NEW_CONFIG:
-            return show_changes(config_changes(record.config if record else {}, job.config, subject.same_config))
-        case Asked.RERUN:
-            if record is not None and record.state is not Desired.RUNNING:
-                return f"state {record.state} → running"
-            return f"new runToken {quoted(job.run_token)}"
-        case Asked.SAME | Asked.ABORTED | Asked.ABSENT:
-            return f"declared {job.state}"
-    assert_never(column)
-
-
-def _reason(why: str, observed: str) -> str:
-    """A reason with the observation in words. `observed` is "" if the job was not observed."""
-    return f"{why}; the job is {observed}" if observed else why

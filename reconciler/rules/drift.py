@@ -6,7 +6,7 @@ come with the table:
 - A call in doubt comes first, because nobody knows what the record should be. A call is under way, which is no drift,
   while the command that sent the call is still at work.
 - The config is compared only while a run is active. A job that was adopted after its run had ended is recorded with
-  the config of its next run, and so is a job with `onConfigChange: next-run`.
+  the config of its next run, and so is a job with `onConfigChange: next-run` or `rerun`.
 - A frozen job that differs is shown, and is no drift.
 """
 
@@ -14,25 +14,26 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from reconciler.model.commands import command
 from reconciler.model.errors import ExitCode
 from reconciler.model.history import HistoryEntry
 from reconciler.model.jobs import Desired, Job, Observation, OnConfigChange, Record, Status, Target, title
 from reconciler.model.places import Position
 from reconciler.model.plan import Change, unchanged_words
-from reconciler.rules.configs import drifted_fields
+from reconciler.rules.configs import drifted_fields, show_paths
 from reconciler.rules.doubts import doubt_words
 from reconciler.rules.matching import Subject
 from reconciler.rules.observations import NO_DETAIL, elsewhere_words, observation_words
 from reconciler.rules.records import is_ending, ran_since
 from reconciler.rules.review import Review, Row, Weight, review_key, sorted_rows, source_facts
+from reconciler.rules.sight import as_seen
 from reconciler.rules.table import TABLE, DriftCell, Kind
-
-DIFFERS = frozenset({Kind.GONE, Kind.LOST, Kind.ABORTED, Kind.RUN, Kind.ENDING, Kind.THERE, Kind.FAILED, Kind.CONFIG})
-"""The kinds that are drift."""
+from reconciler.rules.words import way_out_of
 
 QUIET = frozenset({Kind.SAME, Kind.NOT_RECORDED})
 """The kinds that nobody has to look at."""
+
+DIFFERS = frozenset(Kind) - QUIET - {Kind.UNREADABLE, Kind.IN_DOUBT, Kind.UNDER_WAY, Kind.FROZEN}
+"""The kinds that are drift."""
 
 _COUNTED_FIRST = (*sorted(DIFFERS, key=list(Kind).index), Kind.UNREADABLE, Kind.IN_DOUBT)
 """The kinds that the verdict counts before all others: somebody has to look at their jobs."""
@@ -78,6 +79,7 @@ def compare(subject: Subject, observed: Observation) -> Finding:
     job, record = subject.job, subject.record
     if record is not None and record.target is not None:
         return _finding(subject, observed, Kind.UNREADABLE, *elsewhere_words(record.target, job.name))
+    observed = as_seen(subject, observed)
     if record is not None and record.doubt is not None:
         cell, reason, way_out = doubt_words(job, record.doubt)
         return _finding(subject, observed, cell.kind, reason, way_out)
@@ -87,7 +89,7 @@ def compare(subject: Subject, observed: Observation) -> Finding:
     if cell.kind in DIFFERS and job.freeze is not None and not job.freeze.over:
         reason = f"{job.freeze.reason}{job.freeze.so_long}; {cell.kind}; {reason}"
         return _finding(subject, observed, Kind.FROZEN, reason, "", changes)
-    return _finding(subject, observed, cell.kind, reason, _way_out(cell, job), changes)
+    return _finding(subject, observed, cell.kind, reason, way_out_of(cell, job), changes)
 
 
 def in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
@@ -181,6 +183,8 @@ def _cell(subject: Subject, observed: Observation) -> DriftCell:
     job, record = subject.job, subject.record
     if observed.status in (Status.UNREADABLE, Status.NOT_OBSERVED):
         return DriftCell.UNREADABLE
+    if observed.status is Status.OTHER_OWNER:
+        return DriftCell.OTHER_OWNER
     if record is None or record.state is None:
         return DriftCell.NOT_RECORDED
     cell = TABLE[observed.status].recorded[record.state]
@@ -199,7 +203,7 @@ def _cell(subject: Subject, observed: Observation) -> DriftCell:
 def _config_changes(subject: Subject, observed: Observation) -> tuple[Change, ...]:
     """The fields of the config that differ; none unless the config of an active run was observed."""
     job, record = subject.job, subject.record
-    counts_later = subject.keep and job.on_config_change is OnConfigChange.NEXT_RUN
+    counts_later = subject.keep and job.on_config_change in (OnConfigChange.NEXT_RUN, OnConfigChange.RERUN)
     if record is None or observed.config is None or observed.status is not Status.ACTIVE or counts_later:
         return ()
     return drifted_fields(record.config, observed.config, subject.same_config, job.ignore)
@@ -225,7 +229,7 @@ def _reason(subject: Subject, observed: Observation, cell: DriftCell) -> str:
     if record is not None and ran_since(record, observed):
         since = f"; its run began at {observed.submitted_at}, recorded {record.submitted_at or 'as never run'}"
     if cell.kind in DIFFERS:
-        fields = ", ".join(change.path for change in _config_changes(subject, observed))
+        fields = show_paths(_config_changes(subject, observed))
     return cell.reason.format(
         state=record.state if record else None,
         observed=observation_words(observed),
@@ -233,15 +237,6 @@ def _reason(subject: Subject, observed: Observation, cell: DriftCell) -> str:
         differs=f"; {fields} not as recorded" if fields else "",
         undeclared="" if subject.keep else "; no longer declared",
         detail=observed.detail or NO_DETAIL,
-    )
-
-
-def _way_out(cell: DriftCell, job: Job) -> str:
-    """The way out that the entry of the table carries, filled in."""
-    if not cell.way_out:
-        return ""
-    return cell.way_out.format(
-        forget=command("state forget", job.name), resolve=command("resolve", job.name, options=["--not-applied"])
     )
 
 

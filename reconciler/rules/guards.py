@@ -38,6 +38,8 @@ def check(
 ) -> None:
     """Raise `Refused` if the plan does more of a kind than both its guard and `plan.allowed` permit.
 
+    An action that waits for its turn counts as the run or restart that it stands for.
+
     A guard is a number of jobs, or a percentage such as "10%" of the `recorded` jobs. Abort, restart and delete share a
     limit if they have no guard of their own: together they may be 30 % of the `present` jobs, if there are at least 10.
     `present` is the number of jobs that are recorded, and not as absent. `done` counts, by kind, what the same apply
@@ -66,7 +68,7 @@ def _own_limits_exceeded(
     allow = []
     for name, limit in sorted(guards.items()):
         kind = KINDS[name]
-        planned, before = plan.count_of(kind), done.get(kind, 0)
+        planned, before = plan.count_due(kind), done.get(kind, 0)
         count = planned + before
         if planned and 100 * count > _allowed_percent(limit, recorded) and count > plan.allowed.get(kind, 0):
             so_far = f" and {before} done before" if before else ""
@@ -96,7 +98,7 @@ def _shared(plan: Plan, guards: Mapping[str, int | str], done: Mapping[str, int]
     found: dict[ActionKind, int] = {}
     is_any_planned = False
     for name, kind in KINDS.items():
-        planned = plan.count_of(kind)
+        planned = plan.count_due(kind)
         count = planned + done.get(kind, 0)
         if name not in guards and kind is not ActionKind.RUN and count > plan.allowed.get(kind, 0):
             found[kind] = count

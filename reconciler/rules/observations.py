@@ -9,10 +9,24 @@ NO_DETAIL = "no reason given"
 """The detail of a job that can't be read, if the engine gives none."""
 
 
+_WORDS: Mapping[Status, str] = {
+    Status.TAKEN_AWAY: "not there, although no end of its run is recorded",
+    Status.FORGOTTEN_COMPLETE: "forgotten by the engine (it had completed)",
+    Status.FORGOTTEN_FAILED: "forgotten by the engine (it had failed)",
+    Status.FORGOTTEN_ABORTED: "forgotten by the engine (someone else had aborted it)",
+    Status.FORGOTTEN: "forgotten by the engine, and no end of its run is recorded",
+}
+"""The words for statuses that need more than their name."""
+
+
 def observation_words(observed: Observation) -> str:
     """An observation in words, with the engine's own word: `active (JOB_STATE_RUNNING)`; "" if not observed."""
     if observed.status is Status.NOT_OBSERVED:
         return ""
+    if observed.status is Status.OTHER_OWNER:
+        return f"{observed.status}: it bears the lineage {observed.marks.lineage}"
+    if words := _WORDS.get(observed.status):
+        return words
     words = f"{observed.status} ({observed.word})" if observed.word else str(observed.status)
     return f"{words}: {observed.detail}" if observed.detail and observed.status is Status.FAILED else words
 

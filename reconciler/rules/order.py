@@ -1,10 +1,12 @@
 """The order of runs: a run or restart waits until the jobs in `after` have completed.
 
+A run that waits for the end of an active run of its own job (`decide`) waits for the jobs in `after` too.
+
 Each job in `after` is judged by its own decision first, then by its observation:
 
     job in `after`                                the job that comes after it
     --------------------------------------------  ----------------------------------------
-    to be run first, itself waiting, or active    is held, and waits
+    to be run first, itself waiting, or active    waits
     complete, and not in an earlier run           is run
     in doubt, held, failed, aborted, missing, ..  is held, because that job does not complete by itself
     not observed, as in a plan without reads      is run, and the reason names the order
@@ -16,6 +18,7 @@ from typing import assert_never
 
 from reconciler.model.commands import settling
 from reconciler.model.jobs import (
+    NOT_OBSERVED,
     Observation,
     Record,
     Status,
@@ -23,11 +26,13 @@ from reconciler.model.jobs import (
 )
 from reconciler.model.plan import ActionKind
 from reconciler.model.times import TimeOrder
-from reconciler.rules.decide import Decision, decide, hold
+from reconciler.rules.decide import Decision, decide, hold, wait
 from reconciler.rules.matching import Subject
 from reconciler.rules.observations import NO_DETAIL, observation_words
 from reconciler.rules.records import asked, ran_since
+from reconciler.rules.sight import as_seen
 from reconciler.rules.table import Asked
+from reconciler.rules.words import ended
 
 
 class Standing(StrEnum):
@@ -40,7 +45,7 @@ class Standing(StrEnum):
 
 
 class Order:
-    """Holds a run until the jobs that it comes after have completed.
+    """Lets a run wait until the jobs that it comes after have completed.
 
     `subjects` are all jobs. `observed` maps engine job ids to observations, and lacks the jobs that were not observed.
     `acts` takes a job's name, and returns whether this plan or apply includes the job. `is_stale` takes a job's name
@@ -62,7 +67,10 @@ class Order:
         self._judged: dict[str, tuple[Standing, str]] = {}
 
     def defer(self, decision: Decision, subject: Subject) -> Decision:
-        """The same decision, or a hold if it runs the job and a job in `after` has yet to complete."""
+        """The same decision; a wait or a hold if it runs the job and a job in `after` has not completed.
+
+        The decision waits as long as such a job may yet complete by itself. Otherwise the job is held.
+        """
         after, record = subject.job.after, subject.record
         if not after or Verb.RUN not in decision.verbs:
             return decision
@@ -75,8 +83,11 @@ class Order:
         if underway:
             waits = ", ".join(f"{name} ({judged[name][1]})" for name in underway)
             way_out = "the next apply goes on once that has completed, `apply --wait` waits for it"
-            held = hold(record, f"waiting for {waits}: ", way_out, decision.changes)
-            return held._replace(waits_for=tuple(underway))
+            if decision.kind is ActionKind.WAIT:  # for the end of its own run, too
+                waits, way_out = f"{waits}; {decision.reason.removesuffix(decision.way_out)}", decision.way_out
+            else:
+                waits = f"{waits}: "
+            return wait(decision, f"waiting for {waits}", way_out)
         not_observed = [name for name, (standing, _) in judged.items() if standing is Standing.NOT_OBSERVED]
         return (
             decision._replace(reason=f"{decision.reason}; after {', '.join(not_observed)}")
@@ -105,23 +116,32 @@ class Order:
         """The standing of a job, and its words. The jobs in `after` of this job have been judged."""
         job, record = subject.job, subject.record
         observation = self._observed.get(job.id)
-        if observation is None:
-            return Standing.NOT_OBSERVED, ""
+        if observation is not None:
+            observation = as_seen(subject, observation)
         if record is not None and record.doubt is not None:
             if record.doubt.holder:
                 return Standing.UNDERWAY, f"a call is under way: {record.doubt.holder}"
             return Standing.STUCK, f"has a call in doubt ({settling(job.name)})"
-        decision = self.defer(decide(subject, observation), subject)
-        if decision.waits_for:
+        decision = self.defer(decide(subject, observation or NOT_OBSERVED), subject)
+        if decision.kind is ActionKind.WAIT and self._acts(job.name):
             return Standing.UNDERWAY, "which is itself waiting"
         if Verb.RUN in decision.verbs:
             if self._acts(job.name):
                 return Standing.UNDERWAY, "to be run first"
             return Standing.STUCK, "has to be run first, and this plan does not include it"
-        if decision.kind is ActionKind.HOLD and asked(subject) in (Asked.RERUN, Asked.FIRST_RUN):
+        if observation is None:
+            return Standing.NOT_OBSERVED, ""
+        if decision.kind is ActionKind.HOLD and asked(subject) in (Asked.NEW_TOKEN, Asked.RERUN, Asked.FIRST_RUN):
             return Standing.STUCK, f"is held: {decision.reason}"
+        return self._of_status(subject, observation, decision)
+
+    def _of_status(self, subject: Subject, observation: Observation, decision: Decision) -> tuple[Standing, str]:
+        """The standing of a job that is not to be run, and its words."""
+        job, record = subject.job, subject.record
         words = observation_words(observation)
         match observation.status:
+            case Status.FORGOTTEN_COMPLETE:
+                return Standing.COMPLETE, ""
             case Status.COMPLETE:
                 if self._is_stale(job.name, observation) or _is_of_earlier_run(record, observation):
                     return Standing.UNDERWAY, f"{words}, as read of an earlier run"
@@ -135,7 +155,18 @@ class Order:
                 return Standing.STUCK, f"was not run ({words})"
             case Status.UNREADABLE:
                 return Standing.STUCK, f"can't be read: {observation.detail or NO_DETAIL}"
-            case Status.FAILED | Status.ABORTED | Status.MISSING:
+            case Status.FORGOTTEN:
+                return Standing.STUCK, f"is {words} ({ended(job.name)} settles that)"
+            case (
+                Status.FAILED
+                | Status.ABORTED
+                | Status.MISSING
+                | Status.NOTHING
+                | Status.TAKEN_AWAY
+                | Status.FORGOTTEN_FAILED
+                | Status.FORGOTTEN_ABORTED
+                | Status.OTHER_OWNER
+            ):
                 return Standing.STUCK, f"is {words}"
         assert_never(observation.status)
 

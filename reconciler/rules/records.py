@@ -7,8 +7,9 @@ in doubt.
 from collections.abc import Mapping
 from typing import Any, assert_never
 
-from reconciler.model.jobs import ENDS, Desired, Job, Observation, Record, Status, Verb
+from reconciler.model.jobs import ENDS, Desired, Job, Observation, OnConfigChange, Record, Status, Verb
 from reconciler.model.times import TimeOrder, compare
+from reconciler.rules import reruns
 from reconciler.rules.matching import Subject
 from reconciler.rules.runs import is_other_run, is_same_run, number_of
 from reconciler.rules.table import Asked
@@ -28,8 +29,12 @@ def asked(subject: Subject) -> Asked:
             if record is None or record.state is None:
                 return Asked.FIRST_RUN
             if record.state is not Desired.RUNNING or is_new_token(job, record):
-                return Asked.RERUN
-            return Asked.SAME if subject.same_config(job.config, record.config) else Asked.NEW_CONFIG
+                return Asked.NEW_TOKEN
+            same = subject.same_config
+            if same(job.config, record.config):
+                return Asked.SAME
+            is_rerun = job.on_config_change is OnConfigChange.RERUN and reruns.is_asked(job, record, same)
+            return Asked.RERUN if is_rerun else Asked.NEW_CONFIG
     assert_never(job.state)
 
 
@@ -77,14 +82,23 @@ def noted(record: Record, observed: Observation, now: str, *, forgets: bool) -> 
     return record
 
 
-def applied(job: Job, record: Record | None, verb: Verb, began: str | None = None, run: int = 0) -> Record:
+def applied(
+    job: Job,
+    record: Record | None,
+    verb: Verb,
+    began: str | None = None,
+    run: int = 0,
+    ran: tuple[str, ...] = (),
+) -> Record:
     """The record of a job after a call of this verb was applied.
 
     `began` is when the last run of the job began (`Observation.run_began`); None if that is not known. `run` is the
-    number of the run that the call is about; 0 if that is the recorded run, or a run without a number.
+    number of the run that the call is about; 0 if that is the recorded run, or a run without a number. `ran` are the
+    digests that a run consumes (`reruns.consumed_by_run`).
     """
     number = max(run, record.run if record else 0)
     kept: dict[str, Any] = {"run": number, "target": record.target if record else None}
+    kept["ran_configs"] = reruns.consumed(record, ran)
     if record is not None and number == record.run and verb is not Verb.DELETE:
         kept |= {"end": record.end, "last_active": record.last_active, "ref": record.ref}
     tokens = record.run_tokens if record else frozenset[str]()
@@ -109,12 +123,13 @@ def applied(job: Job, record: Record | None, verb: Verb, began: str | None = Non
     assert_never(verb)
 
 
-def adopted(job: Job, record: Record | None, verb: Verb, observed: Observation) -> Record:
+def adopted(job: Job, record: Record | None, verb: Verb, observed: Observation, ran: tuple[str, ...] = ()) -> Record:
     """The record of a job that is observed to be as a call of this verb would leave it. No call was sent.
 
-    The record is about the observed run: its number, if its run id has one, and the engine's handle of it.
+    The record is about the observed run: its number, if its run id has one, and the engine's handle of it. `ran` is as
+    in `applied`.
     """
-    after = applied(job, record, verb, observed.run_began, number_of(observed.run_id, job.id))
+    after = applied(job, record, verb, observed.run_began, number_of(observed.run_id, job.id), ran)
     if verb is Verb.DELETE:
         return after
     if record is not None and is_other_run(record, observed):
@@ -141,7 +156,7 @@ def settled(record: Record, was_applied: bool, began: str | None = None, ref: st
     if doubt.verb is Verb.ABORT and began is None and doubt.before is not None:
         began = doubt.before.submitted_at
     job = Job("", record.id, Desired.RUNNING, doubt.config, doubt.run_token)
-    after = applied(job, record, doubt.verb, began, doubt.run)
+    after = applied(job, record, doubt.verb, began, doubt.run, doubt.ran_configs)
     return after._replace(ref=ref or after.ref) if doubt.verb is Verb.RUN else after
 
 

@@ -29,6 +29,7 @@ class Weight(StrEnum):
     FAULT    a fault at a place of the manifest; all other rows are about a job
     ENDS     an abort, a restart or a delete
     STARTS   a run
+    WAITS    a run or a restart that comes after something that has yet to complete
     HELD     a hold, or a job that can't be acted on
     DRIFTED  a job that differs from its record
     RECORDS  a change of the record without a call
@@ -39,6 +40,7 @@ class Weight(StrEnum):
     FAULT = "fault"
     ENDS = "ends"
     STARTS = "starts"
+    WAITS = "waits"
     HELD = "held"
     DRIFTED = "drifted"
     RECORDS = "records"
@@ -177,11 +179,11 @@ class _PlanRows:
         self._order = Order(self._subjects.values(), observed, planned.__contains__)
 
     def planned(self, action: Action) -> Row:
-        """The row of a planned action. The reason of a hold is parted from its way out."""
+        """The row of a planned action. The reason of a hold or a wait is parted from its way out."""
         subject = self._subjects[action.job]
         observed = self._observed.get(action.id, NOT_OBSERVED)
-        is_hold = action.kind is ActionKind.HOLD
-        way_out = self._order.defer(decide(subject, observed), subject).way_out if is_hold else ""
+        is_left = action.kind in (ActionKind.WAIT, ActionKind.HOLD)
+        way_out = self._order.defer(decide(subject, observed), subject).way_out if is_left else ""
         return Row(
             title(action.job),
             action.id,
@@ -287,6 +289,8 @@ def _weight(kind: ActionKind) -> Weight:
             return Weight.ENDS
         case ActionKind.RUN:
             return Weight.STARTS
+        case ActionKind.WAIT:
+            return Weight.WAITS
         case ActionKind.HOLD:
             return Weight.HELD
         case ActionKind.ADOPT | ActionKind.FORGET:

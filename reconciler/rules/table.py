@@ -1,22 +1,32 @@
 """The table of rules: what an observed job means for a plan, and what it means for the drift report.
 
-There is one row for each observed status. The left part of a row belongs to a plan: its columns (`Asked`) say what the
-manifest asks for, given the record. The right part belongs to `drift`: its columns say what is recorded. Each entry
-(`Cell`, `DriftCell`) carries the word that names it, the reason that a user reads, and the way out: what the user can
-do about it.
+There is one row for each status. The left part of a row belongs to a plan: its columns (`Asked`) say what the manifest
+asks for, given the record. The right part belongs to `drift`: its columns say what is recorded. Each entry (`Cell`,
+`DriftCell`) carries the word that names it, the reason that a user reads, and the way out: what the user can do about
+it.
+
+The rows below `unreadable` are about engines whose run creates the job, and about owners. `sight` says when a report of
+the engine stands for one of these rows.
 
 The part for a plan:
 
-    observed      FIRST_RUN        SAME       NEW_CONFIG    RERUN             ABORTED   ABSENT
-    ------------  ---------------  ---------  ------------  ----------------  --------  --------
-    not observed  run              noop       restart       restart or run 1  abort 2   delete 2
-    draft         run              lost run   run           run               adopt     delete
-    active        adopt/restart 3  noop       restart       restart 4         abort     delete 5
-    complete      adopt            noop       adopt         run               adopt     delete
-    failed        adopt            noop       run           run               adopt     delete
-    aborted       hold             hold       hold          run               adopt     delete
-    missing       no such job      gone       needs new id  needs new id      adopt     adopt
-    unreadable    error            error      error         error             error     error
+    observed             FIRST_RUN        SAME       NEW_CONFIG    RERUN            NEW_TOKEN         ABORTED   ABSENT
+    -------------------  ---------------  ---------  ------------  ---------------  ----------------  --------  --------
+    not observed         run              noop       restart       run once ended   restart or run 1  abort 2   delete 2
+    draft                run              lost run   run           run              run               adopt     delete
+    active               adopt/restart 3  noop       restart       wait             restart 4         abort     delete 5
+    complete             adopt            noop       adopt         run              run               adopt     delete
+    failed               adopt            noop       run           run              run               adopt     delete
+    aborted              hold             hold       hold          hold             run               adopt     delete
+    missing              no such job      gone       needs new id  needs new id     needs new id      adopt     adopt
+    unreadable           error            error      error         error            error             error     error
+    not there            run              –          –             –                run               adopt     adopt
+    taken away           –                taken      run           run              run               adopt     adopt
+    forgotten, complete  –                noop       adopt         run              run               adopt     adopt
+    forgotten, failed    –                noop       run           run              run               adopt     adopt
+    forgotten, aborted   –                hold       hold          hold             run               adopt     adopt
+    forgotten            –                noop       no end        run              run               adopt     adopt
+    another owner's      owner            owner      owner         owner            owner             owner     owner
 
     1  restart if the job is recorded as running, else run
     2  noop if the job is already recorded as asked; an abort is also a noop if the job is recorded as absent
@@ -26,21 +36,30 @@ The part for a plan:
     5  abort, wait for the end of the run, then delete. An unobserved job is treated alike if it is recorded as running.
        The abort is left out if the active run is the one that was aborted before.
 
-"lost run", "gone" and "hold" hold the job. "no such job", "needs new id" and "error" hold the job with an error. An
-error concerns that job alone.
+A service of another identity has no row: one message ends the command before any call (`identities`).
+
+"lost run", "gone", "taken", "no end", "owner" and "hold" hold the job. "no such job", "needs new id" and "error" hold
+the job with an error. An error concerns that job alone. "–" can't happen: these rows need a record, or have none.
 
 The part for `drift`, by the recorded state:
 
-    observed      running                    aborted                absent
-    ------------  -------------------------  ---------------------  ---------------
-    not observed  unreadable                 unreadable             unreadable
-    draft         lost run                   as recorded 6          there again
-    active        as recorded 6 7            run by someone else 8  there again
-    complete      as recorded 6              as recorded 6          there again
-    failed        failed 6                   as recorded 6          there again
-    aborted       aborted by someone else    as recorded 6          there again
-    missing       gone                       gone                   as recorded
-    unreadable    unreadable                 unreadable             unreadable
+    observed             running                    aborted                absent
+    -------------------  -------------------------  ---------------------  ---------------
+    not observed         unreadable                 unreadable             unreadable
+    draft                lost run                   as recorded 6          there again
+    active               as recorded 6 7            run by someone else 8  there again
+    complete             as recorded 6              as recorded 6          there again
+    failed               failed 6                   as recorded 6          there again
+    aborted              aborted by someone else    as recorded 6          there again
+    missing              gone                       gone                   as recorded
+    unreadable           unreadable                 unreadable             unreadable
+    not there            –                          as recorded            as recorded
+    taken away           gone                       –                      –
+    forgotten, complete  as recorded                –                      –
+    forgotten, failed    failed                     –                      –
+    forgotten, aborted   aborted by someone else    –                      –
+    forgotten            as recorded                –                      –
+    another owner's      another owner's            another owner's        another owner's
 
     6  run by someone else if the observed run began at another time than the recorded run
     7  config differs if the active run has another config than the record
@@ -63,7 +82,8 @@ class Asked(StrEnum):
     FIRST_RUN = "running, no record"
     SAME = "running, recorded running, same"
     NEW_CONFIG = "running, config changed"
-    RERUN = "running, new runToken, or recorded aborted or absent"
+    RERUN = "running, config changed, and onConfigChange: rerun asks for one more run"
+    NEW_TOKEN = "running, new runToken, or recorded aborted or absent"
     ABORTED = "aborted"
     ABSENT = "absent"
 
@@ -71,6 +91,7 @@ class Asked(StrEnum):
 class Kind(StrEnum):
     """The words of the drift report, gravest first."""
 
+    OTHER_OWNER = "another owner's"
     GONE = "gone"
     LOST = "lost run"
     ABORTED = "aborted by someone else"
@@ -91,6 +112,8 @@ _RECORDED_AND_OBSERVED = "recorded {state}, and the job is {observed}{since}{dif
 _NEW_TOKEN = "a new runToken runs it"
 _RUN_AGAIN_OR_ACCEPT = "a new runToken runs it again, `state: aborted` accepts it"
 _NEW_TOKEN_OR_CONFIG = "a new runToken or config runs it again"
+_RAN_TO_ITS_END = "{ended} says that it had completed, and the same with `--ended failed` that it had failed"
+_OTHER_ID_OR_IMPORT = "give it another `id:`, or take it out of the manifest and take the run over: {take_over}"
 _REFRESHED = "`plan --refresh --out FILE`, then `apply --plan FILE`"
 
 
@@ -108,8 +131,8 @@ class DriftCell(Enum):
         verb, sent_at, answer, holder
                          the call that is in doubt: what was sent, when, how it went, and which command waits for it
 
-    The fields of a way out are the commands `forget`, `resolve` (the observed run does not count) and `settle` (the
-    call in doubt is settled by hand).
+    The fields of a way out are the commands `forget`, `resolve` (the observed run does not count), `settle` (the call
+    in doubt is settled by hand), `ended` (the recorded run had completed) and `take_over` (import of the job).
     """
 
     GONE = (
@@ -117,6 +140,12 @@ class DriftCell(Enum):
         _RECORDED_AND_OBSERVED,
         "give it a new id, declare it absent, or drop its record ({forget})",
     )
+    TAKEN_AWAY = (
+        Kind.GONE,
+        _RECORDED_AND_OBSERVED,
+        f"{_RUN_AGAIN_OR_ACCEPT}, {_RAN_TO_ITS_END}",
+    )
+    OTHER_OWNER = Kind.OTHER_OWNER, "{observed}{undeclared}", _OTHER_ID_OR_IMPORT
     LOST = Kind.LOST, _RECORDED_AND_OBSERVED, _NEW_TOKEN
     ABORTED = Kind.ABORTED, _RECORDED_AND_OBSERVED, _RUN_AGAIN_OR_ACCEPT
     OTHER_RUN = Kind.RUN, _RECORDED_AND_OBSERVED, "{resolve} records that run"
@@ -162,11 +191,13 @@ class Cell(Enum):
     """The entries for a plan.
 
     `word` names the entry. `reason` and `way_out` are as in `DriftCell`. A reason that depends on more than the
-    observation is "": the rule in `decide` words it. The fields of a reason are
+    observation is "": the rule in `decide` words it. The fields of a reason and of a way out are
 
         observed  the observation in words
         now       "; the job is …" with the observation in words, or "" if nothing was observed
         detail    why the job can't be read
+        ended, take_over
+                  the commands, as in the way out of a `DriftCell`
     """
 
     RUN = ("run",)
@@ -176,6 +207,13 @@ class Cell(Enum):
     ADOPT_DRAFT = "adopt", "already {observed}, and an abort would delete it; recorded without a call"
     ADOPT_ENDED = "adopt", "already {observed}, and not run again; recorded without a call"
     ADOPT_CONFIG = "adopt", "the new config counts from the next run; recorded without a call{now}"
+    ADOPT_RAN = "adopt", "this config has run before, and is not run again; recorded without a call{now}"
+    ADOPT_REST = (
+        "adopt",
+        "no field of `rerunOn` has changed, so the new config counts from the next run; recorded without a call{now}",
+    )
+    RUN_ONCE_ENDED = ("run once ended",)
+    WAIT = ("wait",)
     ADOPT_OR_RESTART = ("adopt if its config agrees, else restart",)
     RESTART_OR_ADOPT = (
         "restart; if recorded aborted, run once that is over, or adopt a later run whose config agrees",
@@ -200,6 +238,17 @@ class Cell(Enum):
         f"{Kind.GONE}: the job is recorded as running, and is {{observed}}; ",
         "give the job a new id, or declare it absent",
     )
+    TAKEN_AWAY = (
+        f"hold: {Kind.GONE}",
+        f"{Kind.GONE}: the job is recorded as running, and is {{observed}}; ",
+        DriftCell.TAKEN_AWAY.way_out,
+    )
+    NO_END = (
+        "hold: no end",
+        "the job is {observed}, so it is not known whether the new config is to run now; ",
+        f"{_RAN_TO_ITS_END}, {_NEW_TOKEN}",
+    )
+    OTHER_OWNER = f"hold: {Kind.OTHER_OWNER}", "{observed}; ", DriftCell.OTHER_OWNER.way_out
     NO_SUCH_JOB = (
         "error: no such job",
         "no such job: it is {observed} at the service; ",
@@ -219,58 +268,83 @@ class Cell(Enum):
 
 
 ERRORS = frozenset({Cell.NO_SUCH_JOB, Cell.NEEDS_NEW_ID, Cell.UNREADABLE})
-"""The entries for a job that can't be acted on. `onConfigChange` does not change them."""
+"""The entries for a job that can't be acted on."""
+
+FIXED = ERRORS | {Cell.OTHER_OWNER}
+"""The entries that `onConfigChange` does not change."""
 
 
 class TableRow(NamedTuple):
-    """What one observed status means: for a plan by what is asked for, and for `drift` by what is recorded."""
+    """What one status means: for a plan by what is asked for, and for `drift` by what is recorded.
+
+    A column that can't happen with the status is missing.
+    """
 
     asked: Mapping[Asked, Cell]
     recorded: Mapping[Desired, DriftCell]
 
 
-def _row(asked: tuple[Cell, ...], recorded: tuple[DriftCell, ...]) -> TableRow:
-    return TableRow(dict(zip(Asked, asked, strict=True)), dict(zip(Desired, recorded, strict=True)))
+def _row(asked: tuple[Cell | None, ...], recorded: tuple[DriftCell | None, ...]) -> TableRow:
+    return TableRow(
+        {column: cell for column, cell in zip(Asked, asked, strict=True) if cell},
+        {state: cell for state, cell in zip(Desired, recorded, strict=True) if cell},
+    )
 
 
+_DEL = Cell.DELETE
 TABLE: Mapping[Status, TableRow] = {
     Status.NOT_OBSERVED: _row(
-        (Cell.RUN, Cell.NOOP, Cell.RESTART, Cell.RESTART_OR_RUN, Cell.ABORT, Cell.DELETE),
+        (Cell.RUN, Cell.NOOP, Cell.RESTART, Cell.RUN_ONCE_ENDED, Cell.RESTART_OR_RUN, Cell.ABORT, _DEL),
         (DriftCell.UNREADABLE, DriftCell.UNREADABLE, DriftCell.UNREADABLE),
     ),
     Status.DRAFT: _row(
-        (Cell.RUN, Cell.LOST_RUN, Cell.RUN, Cell.RUN, Cell.ADOPT_DRAFT, Cell.DELETE),
+        (Cell.RUN, Cell.LOST_RUN, Cell.RUN, Cell.RUN, Cell.RUN, Cell.ADOPT_DRAFT, _DEL),
         (DriftCell.LOST, DriftCell.SAME, DriftCell.THERE),
     ),
     Status.ACTIVE: _row(
-        (Cell.ADOPT_OR_RESTART, Cell.NOOP, Cell.RESTART, Cell.RESTART_OR_ADOPT, Cell.ABORT, Cell.DELETE),
+        (Cell.ADOPT_OR_RESTART, Cell.NOOP, Cell.RESTART, Cell.WAIT, Cell.RESTART_OR_ADOPT, Cell.ABORT, _DEL),
         (DriftCell.SAME, DriftCell.ACTIVE_AGAIN, DriftCell.THERE),
     ),
     Status.COMPLETE: _row(
-        (Cell.ADOPT_ENDED, Cell.NOOP, Cell.ADOPT_CONFIG, Cell.RUN, Cell.ADOPT, Cell.DELETE),
+        (Cell.ADOPT_ENDED, Cell.NOOP, Cell.ADOPT_CONFIG, Cell.RUN, Cell.RUN, Cell.ADOPT, _DEL),
         (DriftCell.SAME, DriftCell.SAME, DriftCell.THERE),
     ),
     Status.FAILED: _row(
-        (Cell.ADOPT_ENDED, Cell.NOOP_FAILED, Cell.RUN, Cell.RUN, Cell.ADOPT, Cell.DELETE),
+        (Cell.ADOPT_ENDED, Cell.NOOP_FAILED, Cell.RUN, Cell.RUN, Cell.RUN, Cell.ADOPT, _DEL),
         (DriftCell.FAILED, DriftCell.SAME, DriftCell.THERE),
     ),
     Status.ABORTED: _row(
-        (
-            Cell.ABORTED_UNRECORDED,
-            Cell.ABORTED_ELSEWHERE,
-            Cell.ABORTED_ELSEWHERE,
-            Cell.RUN,
-            Cell.ADOPT,
-            Cell.DELETE,
-        ),
+        (Cell.ABORTED_UNRECORDED, *(Cell.ABORTED_ELSEWHERE,) * 3, Cell.RUN, Cell.ADOPT, _DEL),
         (DriftCell.ABORTED, DriftCell.SAME, DriftCell.THERE),
     ),
     Status.MISSING: _row(
-        (Cell.NO_SUCH_JOB, Cell.GONE, Cell.NEEDS_NEW_ID, Cell.NEEDS_NEW_ID, Cell.ADOPT, Cell.ADOPT),
+        (Cell.NO_SUCH_JOB, Cell.GONE, *(Cell.NEEDS_NEW_ID,) * 3, Cell.ADOPT, Cell.ADOPT),
         (DriftCell.GONE, DriftCell.GONE, DriftCell.SAME),
     ),
-    Status.UNREADABLE: _row(
-        (Cell.UNREADABLE,) * len(Asked),
-        (DriftCell.UNREADABLE, DriftCell.UNREADABLE, DriftCell.UNREADABLE),
+    Status.UNREADABLE: _row((Cell.UNREADABLE,) * len(Asked), (DriftCell.UNREADABLE,) * len(Desired)),
+    Status.NOTHING: _row(
+        (Cell.RUN, None, None, None, Cell.RUN, Cell.ADOPT, Cell.ADOPT),
+        (None, DriftCell.SAME, DriftCell.SAME),
     ),
+    Status.TAKEN_AWAY: _row(
+        (None, Cell.TAKEN_AWAY, Cell.RUN, Cell.RUN, Cell.RUN, Cell.ADOPT, Cell.ADOPT),
+        (DriftCell.TAKEN_AWAY, None, None),
+    ),
+    Status.FORGOTTEN_COMPLETE: _row(
+        (None, Cell.NOOP, Cell.ADOPT_CONFIG, Cell.RUN, Cell.RUN, Cell.ADOPT, Cell.ADOPT),
+        (DriftCell.SAME, None, None),
+    ),
+    Status.FORGOTTEN_FAILED: _row(
+        (None, Cell.NOOP_FAILED, Cell.RUN, Cell.RUN, Cell.RUN, Cell.ADOPT, Cell.ADOPT),
+        (DriftCell.FAILED, None, None),
+    ),
+    Status.FORGOTTEN_ABORTED: _row(
+        (None, *(Cell.ABORTED_ELSEWHERE,) * 3, Cell.RUN, Cell.ADOPT, Cell.ADOPT),
+        (DriftCell.ABORTED, None, None),
+    ),
+    Status.FORGOTTEN: _row(
+        (None, Cell.NOOP, Cell.NO_END, Cell.RUN, Cell.RUN, Cell.ADOPT, Cell.ADOPT),
+        (DriftCell.SAME, None, None),
+    ),
+    Status.OTHER_OWNER: _row((Cell.OTHER_OWNER,) * len(Asked), (DriftCell.OTHER_OWNER,) * len(Desired)),
 }

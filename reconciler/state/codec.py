@@ -167,6 +167,8 @@ def record_to_json(record: Record) -> dict[str, Any]:
         document["ref"] = record.ref
     if record.target is not None:
         document["target"] = _target_to_json(record.target)
+    if record.ran_configs:
+        document["ranConfigs"] = list(record.ran_configs)
     return document
 
 
@@ -193,6 +195,7 @@ def record_from_json(document: Mapping[str, Any]) -> Record:
         text_from_json(document.get("lastActive", "")),
         text_from_json(document.get("ref", "")),
         None if target is None else _target_from_json(target),
+        tuple(map(text_from_json, document.get("ranConfigs", ()))),
     )
 
 
@@ -223,12 +226,14 @@ def _basis(record: Record) -> tuple[object, ...]:
         record.run,
         record.ref,
         record.target and _target_to_json(record.target),
+        record.ran_configs,
     )
 
 
 def doubt_to_json(doubt: Doubt) -> dict[str, Any]:
     """The JSON object of a call in doubt. Fields that only some engines fill are left out if they are empty."""
     extras = {"run": doubt.run, "commit": doubt.commit, "staged": doubt.staged}
+    extras |= {"ranConfigs": list(doubt.ran_configs)}
     return {name: value for name, value in extras.items() if value} | {
         "answer": doubt.answer,
         "before": None if doubt.before is None else _evidence_to_json(doubt.before),
@@ -254,6 +259,7 @@ def doubt_from_json(document: Mapping[str, Any]) -> Doubt:
         run=count_from_json(document.get("run", 0)),
         commit=text_from_json(document.get("commit", "")),
         staged=text_from_json(document.get("staged", "")),
+        ran_configs=tuple(map(text_from_json, document.get("ranConfigs", ()))),
     )
 
 

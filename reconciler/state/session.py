@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from reconciler.model.history import ACCEPT, ENDED, Details, Origin
-from reconciler.model.jobs import Doubt, Record, State, title
+from reconciler.model.jobs import Doubt, Record, State, Status, title
 from reconciler.state import codec, history
 from reconciler.state.gate import Gate, LocalGate
 from reconciler.state.journal import RESERVE_BYTES, Displaced, encode_entry, record_bytes
 from reconciler.state.records import Call
 from reconciler.state.replay import ANNOUNCED, intent_fields, record_fields
 from reconciler.state.writer import Writer
+
+_END_WORDS = {Status.COMPLETE: "complete", Status.FAILED: "failed", Status.ABORTED: "aborted by someone else"}
 
 
 class Scribe(NamedTuple):
@@ -269,7 +271,13 @@ class Session:
         if not changed:
             return
         ended = {
-            name: {"id": record.id, "outcome": "succeeded", "run": record.run, "end": record.end.value}
+            name: {
+                "id": record.id,
+                "outcome": "succeeded",
+                "run": record.run,
+                "end": record.end.value,
+                "reason": f"run {record.run or 'without a number'}: {_END_WORDS[record.end]}",
+            }
             for name, record in changed.items()
             for before in [self._records.get(name)]
             if record.end is not None and (before is None or before.end is not record.end)

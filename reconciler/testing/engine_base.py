@@ -97,6 +97,8 @@ def reach(engine: Engine, service: Service, job_id: str, status: Status) -> None
             run(engine, service, job_id)
         case Status.ABORTED:
             first = run(engine, service, job_id)
+            # A service may take a moment to begin a run that it has accepted, and count what has begun.
+            assert service.runs(job_id) == 1
             result = send(engine, about(engine, service, first, Verb.ABORT))
             assert result.kind is AnswerClass.APPLIED, result
         case _:

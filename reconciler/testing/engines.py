@@ -16,7 +16,7 @@ as rejected or not sent was not carried out.
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event, Timer
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -44,6 +44,9 @@ from reconciler.testing.run_ids import RunIdContract
 from reconciler.testing.services import Service, job, opened, step, target_of
 
 NOTHING_TO_END = frozenset({Reason.NOT_RUNNING, Reason.NO_SUCH_JOB})
+
+_STOPS_WITHIN_S = 5.0
+"""How long a log may go on after its reader has asked it to stop."""
 
 JOB_IDS = ("a", "0", "A.b_c-9", "nightly.2026-01-01", "x" * 52, "y" * 128, "a-1", "a-1-1")
 """Ids that a manifest may have. Some of them look like run ids of others."""
@@ -341,10 +344,13 @@ class EngineContract(RunIdContract, LostAnswerContract):
         needs(engine, "has_logs")
         run(engine, service, "nightly")
         stop = Event()
-        timer = Timer(0.3, stop.set)
-        timer.start()
-        list(engine.log("nightly", "nightly-1", tail=None, follow=True, stop=stop))
-        timer.join()
+        pieces = engine.log("nightly", "nightly-1", tail=None, follow=True, stop=stop)
+        reader = Thread(target=list, args=(pieces,), daemon=True)
+        reader.start()
+        reader.join(0.3)
+        stop.set()
+        reader.join(_STOPS_WITHIN_S)
+        assert not reader.is_alive(), "a log goes on, though its reader has asked it to stop"
 
 
 class _Stopped(Exception):

@@ -26,7 +26,7 @@ def drift(workspace: "Workspace", selection: Selection, parallelism: int = 10) -
 
     target, state = workspace.manifest.target, workspace.read_state()
     # `prune` adds the jobs that are recorded and no longer declared. Nothing is deleted here.
-    matching = selected(workspace.manifest, state, selection._replace(prune=True))
+    matching = selected(workspace.manifest, state, selection._replace(prune=True), workspace.world.clocks.wall_s())
     is_selected = selection.among(names_of(matching))
     subjects = [subject for subject in matching.subjects if is_selected(subject.job.name)]
     observed = observed_jobs(workspace, state, [subject.job.id for subject in subjects], parallelism)

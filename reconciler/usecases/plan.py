@@ -47,7 +47,7 @@ def plan(
     manifest = workspace.manifest
     losses: list[str] = []
     state = workspace.read_state(losses.append)
-    matching = selected(manifest, state, selection)
+    matching = selected(manifest, state, selection, workspace.world.clocks.wall_s())
     observed: Mapping[str, Observation] = {}
     if refresh:
         from reconciler.usecases.observing import observed_jobs, warn_without_reads

@@ -27,12 +27,12 @@ def plan_of(
     *,
     allowed: Mapping[str, int] = EMPTY,
     provenance: bool = True,
-    holds_for_others: bool = True,
+    before: Mapping[str, Observation] = EMPTY,
 ) -> Plan:
     """The plan of the selected jobs, with warnings about the plan as a whole.
 
-    `observed` maps engine job ids to observations. `allowed` is as in `Plan`. With `provenance` the plan names the
-    manifest, the commit and the state that it was made from. `holds_for_others` is as in `make_plan`.
+    `observed` and `before` are as in `make_plan`, and `allowed` is as in `Plan`. With `provenance` the plan names the
+    manifest, the commit and the state that it was made from.
     """
     from reconciler.rules.actions import make_plan
 
@@ -46,20 +46,23 @@ def plan_of(
         manifest_digest=manifest.digest if provenance else "",
         commit=workspace.commit if provenance else None,
         paths=workspace.manifest_paths,
-        holds_for_others=holds_for_others,
+        before=before,
     )
     if observed:
         made = made._replace(actions=_with_drift(made, matching, observed))
-    narrowed = _narrowed(selection, len(made.actions), len(matching.subjects))
-    made = made._replace(warnings=_warnings(made, manifest, state), narrowed=narrowed)
+    made = made._replace(warnings=_warnings(made, manifest, state), narrowed=_narrowed(selection, made, matching))
     if provenance:
-        from reconciler.state.codec import records_digest
-
-        # The name of a job at the service decides nothing.
-        nameless = {job_id: one._replace(name="") for job_id, one in observed.items()}
-        digest = records_digest(state)
-        made = made._replace(prune=selection.prune, state=workspace.home.url, observed=nameless, records_digest=digest)
+        made = _with_sources(made, workspace, state, observed)._replace(prune=selection.prune)
     return allowing(made, allowed)
+
+
+def _with_sources(plan: Plan, workspace: "Workspace", state: State, observed: Mapping[str, Observation]) -> Plan:
+    """The plan with the state and the observations that it was made from."""
+    from reconciler.state.codec import records_digest
+
+    # The name of a job at the service decides nothing.
+    nameless = {job_id: one._replace(name="") for job_id, one in observed.items()}
+    return plan._replace(state=workspace.home.url, observed=nameless, records_digest=records_digest(state))
 
 
 def allowing(plan: Plan, allowed: Mapping[str, int]) -> Plan:
@@ -112,7 +115,8 @@ def _with_drift(plan: Plan, matching: "Matching", observed: Mapping[str, Observa
     return tuple(map(judged, plan.actions))
 
 
-def _narrowed(selection: Selection, jobs: int, of: int) -> Narrowed | None:
+def _narrowed(selection: Selection, plan: Plan, matching: "Matching") -> Narrowed | None:
+    jobs, of = len(plan.actions), len(matching.subjects)
     return Narrowed(jobs, of, selection.targets, selection.excludes) if jobs < of else None
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from reconciler.model.commands import command
+from reconciler.model.commands import command, settling
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.history import APPLIED, NOT_APPLIED, Details
-from reconciler.model.jobs import Desired, Job, Observation, Record, Verb, title
-from reconciler.usecases.engines import Pace
+from reconciler.model.history import APPLIED, ENDED, NOT_APPLIED, Details
+from reconciler.model.jobs import Desired, Job, Observation, Record, Status, Verb, title
+from reconciler.usecases.engines import Pace, plugin_for
 from reconciler.usecases.named_records import call_in_doubt, find_record
 
 if TYPE_CHECKING:
@@ -37,6 +37,55 @@ def resolve(workspace: "Workspace", job: str, was_applied: bool, why: str, lock_
         return f"{title(found.name)}: {settle(workspace, session, found, was_applied, why, by)}"
 
 
+def resolve_end(workspace: "Workspace", job: str, end: Status, why: str, lock_timeout_s: float) -> str:
+    """Record how the last run of a job ended, where the engine does not know the run any more.
+
+    `end` is COMPLETE or FAILED. Returns a sentence about what is then recorded. Reads the job. Raises `ReconcilerError`
+    if nobody has to say how the run ended.
+    """
+    from reconciler.rules.naming import refuse_guess
+
+    manifest, ids = workspace.manifest, workspace.declared_ids
+    with workspace.store.open(manifest.target, "resolve", lock_timeout_s) as session:
+        found = find_record(job, ids, session.state, workspace.world.remark)
+        if ids is None:
+            refuse_guess(job, found, session.state.jobs)
+        with workspace.open_engine(Pace(), session.identity) as engine:
+            observed = engine.observe(found.record.id)
+        _check_no_end_is_known(workspace, found, observed, session.lineage)
+        sentence = f"its run {_run_words(found.record)} ended: {end}, says {workspace.origins.who}"
+        record = found.record._replace(end=end, resolved=f"{sentence}: {why}" if why else sentence)
+        session.put(found.key, record, ENDED, Details(reason=record.resolved))
+        return f"{title(found.name)}: {record.resolved}"
+
+
+def _check_no_end_is_known(workspace: "Workspace", found: "NamedRecord", observed: Observation, lineage: str) -> None:
+    """Raise `ReconcilerError` unless the engine does not know the recorded run, and no end of it is recorded."""
+    from reconciler.rules.matching import Subject, Terms
+    from reconciler.rules.observations import observation_words
+    from reconciler.rules.sight import as_seen
+
+    name, record, target = title(found.name), found.record, workspace.manifest.target
+    if record.doubt is not None:
+        raise ReconcilerError(f"{name} has a call in doubt", f"settle it first: {settling(found.name)}")
+    engine = plugin_for(target)
+    terms = Terms(engine.promises(target), lineage, now_s=workspace.world.clocks.wall_s())
+    job = Job(found.name, record.id, Desired.RUNNING, record.config)
+    seen = as_seen(Subject(job, record, engine.same_config, lineage=lineage, terms=terms), observed)
+    if seen.status not in (Status.FORGOTTEN, Status.TAKEN_AWAY):
+        words = observation_words(seen) or "not observed, because the service offers no reads"
+        raise ReconcilerError(
+            f"nobody has to say how the run of {name} ended: the job is {words}",
+            f"{command('plan', options=['--refresh'])} says what an apply does about it",
+        )
+
+
+def _run_words(record: Record) -> str:
+    from reconciler.rules.runs import run_id
+
+    return run_id(record.id, record.run) or "of unknown number"
+
+
 def _settle_call(
     workspace: "Workspace", session: "Session", found: "NamedRecord", was_applied: bool, why: str, by: str
 ) -> str:
@@ -57,13 +106,16 @@ def _settle_run(
     workspace: "Workspace", session: "Session", found: "NamedRecord", was_applied: bool, why: str, by: str
 ) -> str:
     """Settle the last run of a job, which its record does not know. Returns the sentence that is recorded."""
+    from reconciler.rules.reruns import consumed_by_run
+
     manifest = workspace.manifest
     if found.record.target is not None:
         raise ReconcilerError(f"{title(found.name)} is recorded for {found.record.target}, which is not read here")
     with workspace.open_engine(Pace(), session.identity) as engine:
         observed = engine.observe(found.record.id)
     job = manifest.jobs.get(found.name)
-    known, run = _settled_run(found, job, observed, session.state.jobs, was_applied)
+    ran = consumed_by_run(job, found.record, plugin_for(manifest.target).same_config) if job is not None else ()
+    known, run = _settled_run(found, job, observed, session.state.jobs, was_applied, ran)
     sentence = f"{run} was {_word(was_applied)}, {by}"
     workspace.world.remark(f"settling {run} of {title(found.name)} (engine job {found.record.id})")
     details = _details(was_applied, f"{run}: {why}" if why else run)
@@ -72,9 +124,17 @@ def _settle_run(
 
 
 def _settled_run(
-    found: "NamedRecord", job: Job | None, observed: Observation, records: Mapping[str, Record], was_applied: bool
+    found: "NamedRecord",
+    job: Job | None,
+    observed: Observation,
+    records: Mapping[str, Record],
+    was_applied: bool,
+    ran: tuple[str, ...],
 ) -> tuple[Record, str]:
-    """The record with the last run of the job, and that run as text. `records` are the records of all jobs."""
+    """The record with the last run of the job, and that run as text. `records` are the records of all jobs.
+
+    `ran` is as in `applied`.
+    """
     from reconciler.rules.records import about, adopted, ran_since
 
     record = found.record
@@ -91,7 +151,7 @@ def _settled_run(
             f"no run of {title(found.name)} is asked for in the manifest, so none can have been applied",
             "--not-applied records the run without counting it",
         )
-    return adopted(job, record, Verb.RUN, observed), run
+    return adopted(job, record, Verb.RUN, observed, ran), run
 
 
 def _jobs_in_doubt(records: Mapping[str, Record]) -> str:

@@ -12,7 +12,7 @@ from reconciler.apply.observe import note_ends, observe_before
 from reconciler.apply.outcomes import failed, untouched
 from reconciler.apply.settle import Pending, look, look_again
 from reconciler.model.errors import CredentialsError, EngineError, Refused
-from reconciler.model.jobs import NOT_OBSERVED, Doubt, Evidence, Observation, Status, Verb
+from reconciler.model.jobs import NOT_OBSERVED, Doubt, Evidence, Observation, OnConfigChange, Status, Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import STEPS, Action, ActionKind, Plan, allowed_words
 from reconciler.model.plan_json import plan_digest
@@ -20,6 +20,8 @@ from reconciler.rules.actions import action_for, is_within
 from reconciler.rules.decide import decide
 from reconciler.rules.order import Order
 from reconciler.rules.records import protection, run_of
+from reconciler.rules.reruns import consumed_by_run
+from reconciler.rules.sight import may_be_forgotten
 from reconciler.state.session import Announced
 from reconciler.usecases.engines import wording_of
 from reconciler.usecases.planning import allowing, plan_of, refusal_of
@@ -34,13 +36,8 @@ if TYPE_CHECKING:
     from reconciler.usecases.engines import LazyEngine
     from reconciler.usecases.workspace import Workspace
 
-_LAST_CALL = {
-    ActionKind.ABORT: Verb.ABORT,
-    ActionKind.RUN: Verb.RUN,
-    ActionKind.RESTART: Verb.RUN,
-    ActionKind.DELETE: Verb.DELETE,
-}
-"""The last call of an action. Once it is sent, the call before it leaves no trace of its own."""
+
+_RERUN = OnConfigChange.RERUN
 
 
 class Rounds:
@@ -86,7 +83,7 @@ class Rounds:
         for outcomes in self._planned_rounds(saved, selection):
             yield outcomes
             made += outcomes
-        yield from self._rounds_in_turn([outcome for outcome in made if outcome.waits])
+        yield from self._rounds_in_turn([outcome for outcome in made if outcome.outcome is Outcome.WAITING])
 
     @property
     def _may_start(self) -> bool:
@@ -100,7 +97,7 @@ class Rounds:
             saved = made_again(saved, self._workspace, self._session.state)
         is_doubtful = any(record.doubt for record in self._session.state.jobs.values())
         pending = look(self._session, self._engine.open(), self._boot_s, now) if is_doubtful else []
-        matching = selected(self._manifest, self._session.state, selection)
+        matching = selected(self._manifest, self._session.state, selection, self._world.clocks.wall_s())
         if saved is None:
             matching = _with_guarded(matching, pending)
             asking = _asking_again(matching)
@@ -165,9 +162,10 @@ class Rounds:
                 return
             if not ready:
                 return
-            plan = self.plan._replace(actions=tuple(left.pop(name) for name in ready))
+            due = [left.pop(name) for name in ready]
+            plan = self.plan._replace(actions=tuple(action._replace(kind=action.due) for action in due))
             outcomes = self._carry_out(plan, self._matching(Selection(prune=True)))
-            left |= {outcome.action.job: outcome.action for outcome in outcomes if outcome.waits}
+            left |= {one.action.job: one.action for one in outcomes if one.outcome is Outcome.WAITING}
             yield outcomes
 
     def _await_turn(self, waiting: Mapping[str, Action], ends_s: float, pause_s: float) -> list[str]:
@@ -179,57 +177,83 @@ class Rounds:
         subjects = self._matching(Selection(prune=True)).by_name
         while (rest_s := ends_s - self._boot_s()) > 0 and not self._world.pause(min(pause_s, rest_s)):
             pause_s = min(10.0, pause_s * 1.5)
-            observed = observe_before(engine, waiting, subjects)
-            order = Order(subjects.values(), observed, waiting.__contains__, partial(is_stale, self._runs))
+            before = observe_before(engine, waiting, subjects)
+            order = Order(subjects.values(), before, waiting.__contains__, partial(is_stale, self._runs))
+            # Only these may also wait for a run of their own.
+            own = [s.job.id for s in map(subjects.__getitem__, waiting) if s.job.on_config_change is _RERUN]
+            observed = engine.observe_many(own) if own else {}
             ready = [
                 name
                 for name in waiting
                 for subject in [subjects[name]]
-                if not order.defer(decide(subject, NOT_OBSERVED), subject).waits_for
+                for seen in [observed.get(subject.job.id, NOT_OBSERVED)]
+                if order.defer(decide(subject, seen), subject).kind is not ActionKind.WAIT
             ]
             if ready:
                 return ready
         return []
 
     def _matching(self, selection: Selection) -> "Matching":
-        return matching_of(self._manifest, self._session.state, selection)
+        return matching_of(self._manifest, self._session.state, selection, self._world.clocks.wall_s())
 
     def _planned(self, matching: "Matching", selection: Selection, others: Collection[str] = ()) -> Plan:
-        """The plan. It is made a second time after the jobs that it would touch, and the `others`, were read."""
-        made = self._plan_of(matching, selection, {})
-        observed = self._read(made, matching, others)
-        return self._plan_of(matching, selection, observed) if observed else made
+        """The plan. It is made a second time after the jobs that it would touch, and the `others`, were read.
 
-    def _plan_of(self, matching: "Matching", selection: Selection, observed: Mapping[str, Observation]) -> Plan:
+        The jobs that these come after are read too, and decide nothing but whose turn it is.
+        """
         allowed, state = self._options.allowed, self._session.state
-        return plan_of(self._workspace, state, matching, selection, observed, allowed=allowed, holds_for_others=False)
+        made = plan_of(self._workspace, state, matching, selection, {}, allowed=allowed)
+        observed, before = self._read(made, matching, others)
+        if not observed:
+            return made
+        return plan_of(self._workspace, state, matching, selection, observed, before=before, allowed=allowed)
 
     def _reduced(self, saved: Plan, matching: "Matching") -> Plan:
-        """A saved plan, in which an action is smaller if the job, as it is read now, needs fewer of its calls."""
-        observed = self._read(saved, matching)
+        """A saved plan, in which an action is smaller if the job, as it is read now, needs fewer of its calls.
+
+        An action that waits becomes its run or restart if its turn has come, and an action waits if that is to come.
+        """
+        observed, before = self._read(saved, matching)
         subjects, wording = matching.by_name, wording_of(self._manifest.target)
+        planned = {action.job for action in saved.actions}
+        order = Order(matching.subjects, {**before, **observed}, planned.__contains__)
 
         def reduced(action: Action) -> Action:
             subject = subjects.get(action.job)
             if subject is None or action.id not in observed or subject.job.id != action.id:
                 return action
-            fresh = action_for(subject, decide(subject, observed[action.id]), wording)
-            is_less = fresh.touches and len(fresh.calls) < len(action.calls) and is_within(fresh.calls, action.calls)
-            return fresh if is_less else action
+            fresh = action_for(subject, order.defer(decide(subject, observed[action.id]), subject), wording)
+            if action.kind is ActionKind.WAIT or fresh.kind is ActionKind.WAIT:
+                is_less = fresh.kind is not action.kind
+            else:
+                is_less = fresh.touches and len(fresh.calls) < len(action.calls)
+            return fresh if is_less and is_within(fresh.calls, action.calls) else action
 
         actions = sorted(map(reduced, saved.actions), key=lambda action: (STEPS[action.kind], action.job))
         return saved._replace(actions=tuple(actions))
 
-    def _read(self, plan: Plan, matching: "Matching", others: Collection[str] = ()) -> Mapping[str, Observation]:
-        """The observations, by engine job id, of the jobs that a plan touches, and of the `others` in the plan."""
-        known = {subject.job.id for subject in matching.subjects}
-        ids = [a.id for a in plan.actions if (a.touches or a.job in others) and a.id in known]
+    def _read(
+        self, plan: Plan, matching: "Matching", others: Collection[str] = ()
+    ) -> tuple[Mapping[str, Observation], Mapping[str, Observation]]:
+        """The observations, by engine job id, of the jobs that a plan is to act on, and of those that come before them.
+
+        The first mapping also has the `others` in the plan, and the jobs whose run the engine may forget before its end
+        is recorded.
+        """
+        subjects, known = matching.by_name, {subject.job.id for subject in matching.subjects}
+        others = {*others, *(name for name, subject in subjects.items() if may_be_forgotten(subject))}
+        acting = [a for a in plan.actions if a.touches or a.kind is ActionKind.WAIT or a.job in others]
+        ids = [action.id for action in acting if action.id in known]
         self._observed = self._engine.open().observe_many(ids) if ids else {}
-        return self._observed
+        if not ids:
+            return {}, {}
+        names = [action.job for action in acting if action.job in subjects]
+        return self._observed, observe_before(self._engine.open(), names, subjects)
 
     def _confirmed(self, plan: Plan, matching: "Matching", saved: Plan | None = None) -> list[ActionOutcome]:
         """Carry out a plan once the user has agreed to it. `saved` is the reviewed plan that it is based on, if any."""
-        if plan.touches_anything:
+        is_to_act = plan.touches_anything or (plan.waits and self._options.wait_s > 0)
+        if is_to_act:
             self._engine.open()
             self._interaction.confirm(plan)
             self._session.rests_on(plan_digest(saved or plan), allowed_words(plan))
@@ -237,24 +261,25 @@ class Rounds:
         if self._observed:
             note_ends(self._session, self._engine.open(), matching.subjects, self._observed, now())
         self._protect_held(plan, matching)
+        if is_to_act:
+            if any(action.calls for action in plan.actions):
+                self._session.identify({**self._session.identity, **self._engine.open().identity()})
+            self._session.drop_spent(matching.spent)
+            self._announce_calls(plan, matching)
         if not plan.touches_anything:
             return [untouched(action) for action in plan.actions]
-        if any(action.calls for action in plan.actions):
-            self._session.identify({**self._session.identity, **self._engine.open().identity()})
-        self._session.drop_spent(matching.spent)
-        self._announce_calls(plan, matching)
         outcomes = self._carry_out(plan, matching)
         self._done += Counter(o.done for o in outcomes if o.outcome is not Outcome.SKIPPED)
         return outcomes
 
     def _protect_held(self, plan: Plan, matching: "Matching") -> None:
-        """Record the protection of each job that is held, as the manifest states it.
+        """Record the protection of each job that is held or waits, as the manifest states it.
 
         A refreshed plan also holds a job that is only on record and differs from its record. The manifest does not
         mention such a job.
         """
         subjects = matching.by_name
-        names = [action.job for action in plan.actions if action.kind is ActionKind.HOLD]
+        names = [action.job for action in plan.actions if action.kind in (ActionKind.HOLD, ActionKind.WAIT)]
         held = [subjects[name].job for name in names if name in subjects]
         record_of = self._session.record_of
         records = {name: record for job in held for name, record in protection(job, record_of(job.name)).items()}
@@ -266,7 +291,7 @@ class Rounds:
         Each job is observed before. Whoever finds the announcement after a crash can then tell whether a call was sent.
         An apply does what the plan shows or less, so the plan alone decides which calls are announced.
         """
-        calling = [action for action in plan.actions if action.calls]
+        calling = [a for a in plan.actions if a.calls and (a.touches or self._options.wait_s > 0)]
         if self._announce is None or not calling or not self._may_start:
             return
         ids = [action.id for action in calling]
@@ -345,11 +370,13 @@ def _ops() -> Iterator[str]:
 
 
 def _announced(action: Action, subject: "Subject", observed: Observation, op: str) -> Announced:
-    """The announcement of the last call of an action."""
+    """The announcement of the last call of an action. Once it is sent, the call before it leaves no trace."""
     before = None if observed.status is Status.NOT_OBSERVED else observed.evidence
     job = subject.job
-    verb = _LAST_CALL[action.kind]
+    verb = action.calls[-1].verb
     doubt = Doubt(op, verb, job.config, job.run_token, before, now(), "", run=run_of(subject, verb))
+    if verb is Verb.RUN:
+        doubt = doubt._replace(ran_configs=consumed_by_run(job, subject.record, subject.same_config))
     return Announced(action.job, action.id, doubt, action.reason)
 
 

@@ -56,7 +56,7 @@ def made_again(saved: Plan, workspace: "Workspace", state: State) -> Plan:
     _refusestale_plan(saved, workspace.manifest, state)
     selection = selection_of(saved)
     try:
-        matching = selected(workspace.manifest, state, selection)
+        matching = selected(workspace.manifest, state, selection, workspace.world.clocks.wall_s())
     except Refused:
         raise
     except ReconcilerError as fault:

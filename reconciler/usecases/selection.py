@@ -34,22 +34,26 @@ class Selection(NamedTuple):
         return lambda name: wanted(name) and not unwanted(name)
 
 
-def matching_of(manifest: "Manifest", state: State, selection: Selection) -> "Matching":
-    """The jobs of the manifest with their records. If the selection prunes, the undeclared records are included."""
-    from reconciler.rules.matching import match_records, prune
+def matching_of(manifest: "Manifest", state: State, selection: Selection, now_s: float = 0.0) -> "Matching":
+    """The jobs of the manifest with their records. If the selection prunes, the undeclared records are included.
+
+    `now_s` is as in `Terms`.
+    """
+    from reconciler.rules.matching import Terms, match_records, prune
     from reconciler.usecases.engines import plugin_for
 
-    same_config = plugin_for(manifest.target).same_config
-    matching = match_records(manifest.jobs, state.jobs, same_config, last=state.last, lineage=state.lineage)
+    engine = plugin_for(manifest.target)
+    terms = Terms(engine.promises(manifest.target), state.lineage, state.last, now_s)
+    matching = match_records(manifest.jobs, state.jobs, engine.same_config, terms)
     return prune(matching, state.jobs) if selection.prune else matching
 
 
-def selected(manifest: "Manifest", state: State, selection: Selection) -> "Matching":
+def selected(manifest: "Manifest", state: State, selection: Selection, now_s: float = 0.0) -> "Matching":
     """The same as `matching_of`, after a check of the selection.
 
     Raises `ReconcilerError` if a --target matches no job, or if --exclude leaves none.
     """
-    matching = matching_of(manifest, state, selection)
+    matching = matching_of(manifest, state, selection, now_s)
     names = names_of(matching)
     for glob in selection.targets:
         if glob not in names and not any(map(Selection((glob,)).among(names), names)):

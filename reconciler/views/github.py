@@ -25,7 +25,7 @@ from reconciler.views.answers import (
     ValidationAnswer,
 )
 from reconciler.views.formats import Channel, Format, ViewContext
-from reconciler.views.phrases import explanation, is_held, is_undone, spoken
+from reconciler.views.phrases import explanation, is_undone, left_word, spoken
 
 FORMAT = Format(Channel.COMMANDS)
 
@@ -109,7 +109,7 @@ def outcomes(found: Iterable[ActionOutcome], place_of: Callable[[str], Position 
         level = _level_of(outcome)
         if level is not None:
             action = outcome.action
-            word = "held" if is_held(outcome) else f"{outcome.done} {spoken(outcome.outcome)}"
+            word = left_word(outcome) or f"{outcome.done} {spoken(outcome.outcome)}"
             message = explanation(outcome) or action.reason
             made.append(Annotation(level, f"{title(action.job)}: {word}", message, place=place_of(action.job)))
     return made
@@ -153,7 +153,7 @@ def _level_of(outcome: ActionOutcome) -> Level | None:
         return Level.ERROR
     if outcome.done is ActionKind.NOOP or not is_undone(outcome):
         return None
-    return Level.WARNING
+    return Level.NOTICE if outcome.outcome is Outcome.WAITING else Level.WARNING
 
 
 def _command(annotation: Annotation, file_of: Callable[[str], str]) -> str:

@@ -209,7 +209,7 @@ def _details(row: Row) -> str:
 
 def _field(one: Field) -> str:
     values = "".join(f"<td>{_text(shown(value))}" for value in (one.git, one.state, one.live))
-    return f"<tr{' class=diff' if one.differs else ''}><th scope=row>{_text(one.path)}{values}"
+    return f"<tr{' class=diff' if one.differs else ''}><th scope=row>{_text(shown(one.path))}{values}"
 
 
 def _entry(entry: HistoryEntry) -> str:

@@ -32,6 +32,7 @@ _TITLES = {
     Weight.FAULT: "Faults",
     Weight.ENDS: "Stops or removes",
     Weight.STARTS: "Runs",
+    Weight.WAITS: "Waits for its turn",
     Weight.HELD: "Held until somebody acts",
     Weight.DRIFTED: "To be looked at",
     Weight.RECORDS: "Recorded without a call",

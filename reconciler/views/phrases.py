@@ -44,6 +44,13 @@ def is_held(outcome: ActionOutcome) -> bool:
     return outcome.done is ActionKind.HOLD
 
 
+def left_word(outcome: ActionOutcome) -> str:
+    """Return the word for an action whose job was left alone: "held" or "waiting"; "" for any other."""
+    if is_held(outcome):
+        return "held"
+    return spoken(outcome.outcome) if outcome.outcome is Outcome.WAITING else ""
+
+
 def explanation(outcome: ActionOutcome) -> str:
     """Return the reason for an outcome, with the request id of an error, or ""."""
     # The reason of a skipped action begins with "skipped: ", and the line shows the outcome already.

@@ -51,6 +51,7 @@ from reconciler.views.phrases import (
     explanation,
     is_held,
     is_undone,
+    left_word,
     observed,
     request,
     spoken,
@@ -68,6 +69,7 @@ _SIGNS: Mapping[ActionKind, tuple[str, Style]] = {
     ActionKind.DELETE: ("×", Style.RED),
     ActionKind.ADOPT: ("=", Style.CYAN),
     ActionKind.FORGET: ("=", Style.CYAN),
+    ActionKind.WAIT: ("…", Style.YELLOW),
     ActionKind.HOLD: ("!", Style.MAGENTA),
     ActionKind.NOOP: (" ", Style.DIM),
 }
@@ -76,6 +78,7 @@ _OUTCOMES: Mapping[Outcome, Style] = {
     Outcome.RECORDED: Style.CYAN,
     Outcome.FAILED: Style.RED,
     Outcome.SKIPPED: Style.DIM,
+    Outcome.WAITING: Style.YELLOW,
     Outcome.IN_DOUBT: Style.MAGENTA,
 }
 _HISTORY_HEAD = ("WHEN", "JOB", "ACTION", "OUTCOME", "CODE", "TOOK", "BY", "COMMIT", "REASON, AND THE ANSWER")
@@ -98,7 +101,7 @@ def _(answer: DiffAnswer, context: ViewContext) -> str:
 def _(answer: OutcomeAnswer, context: ViewContext) -> str:
     parts = [] if answer.was_shown else [left_undone(answer.outcomes, whole=context.verbose)]
     held = [one.action for one in answer.outcomes if one.action.kind is ActionKind.HOLD]
-    if held and not any(one.action.touches for one in answer.outcomes):
+    if (held or answer.plan.waits) and not any(one.action.touches for one in answer.outcomes):
         parts.append(plan(answer.plan, calls=context.verbose))
     elif in_doubt := tuple(action for action in held if action.job in answer.in_doubt):
         # These calls were in doubt before this apply began, so the plan that it printed has no hold for them.
@@ -247,7 +250,7 @@ def left_undone(outcomes: Iterable[ActionOutcome], *, whole: bool = False) -> st
     """Return the actions that did not end as planned, each with its outcome and the reason, or "" if all did."""
     lines = [
         Line(
-            styled(_OUTCOMES[one.outcome], f"! {'held' if is_held(one) else one.outcome:<9}"),
+            styled(_OUTCOMES[one.outcome], f"! {left_word(one) or one.outcome:<9}"),
             field(title(one.action.job)),
             field(explanation(one)),
         )

@@ -18,6 +18,7 @@ from jsonschema import Draft202012Validator
 from checkout import ROOT, TESTS
 from journals import record_of
 from lossy_disk import SCRIBE, LossyDisk
+from nested_engine import BATCH, engine_of
 from reconciler.engines.bytenite.answers import may_repeat, result_from
 from reconciler.engines.bytenite.auth import Credentials, Grant, Tokens
 from reconciler.engines.bytenite.engine import ByteniteEngine
@@ -28,9 +29,10 @@ from reconciler.engines.http.transport import BODY_LIMIT_BYTES
 from reconciler.engines.port import AnswerClass, Result, Step
 from reconciler.host.safe_text import Style, field, log_field, printable, styled, width
 from reconciler.manifest.document import Document
+from reconciler.manifest.engine_schemas import narrow, schemas_of
 from reconciler.manifest.events import LIBYAML
 from reconciler.manifest.parse import parse
-from reconciler.manifest.schema import Validator, schema_text
+from reconciler.manifest.schema import Validator, part_of, schema_text
 from reconciler.manifest.yaml import read
 from reconciler.model.errors import CredentialsError, EngineError, ManifestError, StateError
 from reconciler.model.jobs import Desired, Doubt, Evidence, Observation, Record, State, Status, Target, Verb
@@ -41,7 +43,6 @@ from reconciler.state.journal import RESERVE_BYTES, JournalDamaged, decode, jour
 from reconciler.state.loading import load
 from reconciler.state.session import Session
 from reconciler.state.writer import Writer
-from reconciler.usecases.engines import plugin_named
 from reconciler.usecases.init import MANIFEST
 
 CANARY = "canary/token+1"
@@ -86,7 +87,10 @@ class FuzzTarget(NamedTuple):
 
 # --- schemas -----------------------------------------------------------------------------------------------------
 
-_SCHEMAS = [json.loads(schema_text(f"{name}.schema.json")) for name in ("manifest", "plan")]
+_SCHEMAS = [
+    *(json.loads(schema_text(f"{name}.schema.json")) for name in ("manifest", "plan")),
+    *(narrow(BATCH), part_of(schemas_of(BATCH).whole, "config")),
+]
 _JUDGES = [(Validator(schema), Draft202012Validator(schema)) for schema in _SCHEMAS]
 
 
@@ -118,7 +122,7 @@ def manifest(content: bytes) -> None:
     if LIBYAML:
         _assert_same(*documents)
     try:
-        made = parse([("f", content)], plugin_named)
+        made = parse([("f", content)], engine_of)
     except ManifestError as error:
         _assert_placed(error, content)
         return
@@ -135,7 +139,7 @@ def manifest(content: bytes) -> None:
             assert call.path.isascii()
             json.dumps(call.body, allow_nan=False)
     again = (
-        parse([("elsewhere", b"# a comment\n" + content)], plugin_named)
+        parse([("elsewhere", b"# a comment\n" + content)], engine_of)
         if not content.startswith(b"\xef\xbb\xbf")
         else made
     )
@@ -504,6 +508,25 @@ def _harms(shown: str) -> str:
 # --- all of them -------------------------------------------------------------------------------------------------
 
 _EXAMPLE = ROOT / "examples" / "jobs.yaml"
+_NESTED_MANIFEST = b"""\
+apiVersion: reconciler/v1
+target: {engine: batch, cluster: east}
+defaults: {config: {env: {REGION: eu}, resources: {memory: 4GiB}}}
+jobs:
+  train:
+    state: running
+    ignore: ['config.env["A.B"]', "config.command[1]"]
+    config:
+      command: [python, train.py]
+      env: {LEVEL: "3", TOKEN: {secret: a}}
+      resources: {cpu: 2.0}
+      retry: never
+      ratio: 1.5e+3
+      note: null
+      annotations: {x-a: b}
+      volumes: [{path: /}]
+      native: {a: [1, true, null, {}]}
+"""
 _ODD_MANIFEST = b"""\
 apiVersion: reconciler/v1
 target: {engine: bytenite, endpoint: 'https://api.example/v1'}
@@ -558,13 +581,13 @@ _FIELDS = ["id", "state", "config", "runTokens", "inDoubt", "resolved", "before"
 TARGETS: Mapping[str, FuzzTarget] = {
     "manifest": FuzzTarget(
         manifest,
-        [MANIFEST.encode(), _ODD_MANIFEST, *([_EXAMPLE.read_bytes()] if _EXAMPLE.exists() else [])],
+        [MANIFEST.encode(), _ODD_MANIFEST, _NESTED_MANIFEST, *([_EXAMPLE.read_bytes()] if _EXAMPLE.exists() else [])],
         ["apiVersion: reconciler/v1", "target:", "engine: sandbox", "jobs:", "state: running", "state: absent",
          "config: {", "runToken: ", "labels: {", "? ", "- ", "|2-", ">+", "&a", "*a", "!!str", "<<", "---", "...", "'"],
     ),
     "schema": FuzzTarget(
         schema,
-        [MANIFEST.encode(), _ODD_MANIFEST, json.dumps(_small_plan()).encode()],
+        [MANIFEST.encode(), _ODD_MANIFEST, _NESTED_MANIFEST, json.dumps(_small_plan()).encode()],
         ["apiVersion: reconciler/v1", "state: running", "config: {", "labels: {", '"id": ', '"kind": "run"', "600.0",
          "9223372036854775808", "9223372036854775807.5", "-0.0", ".inf", "true", "null", '"10%"', r'"\ufeff"',
          r'"\x85"', r'"a\n"', "\u00a0", "[", "]", "{}", "{"],

@@ -77,7 +77,9 @@ EDITS: tuple[Edit, ...] = (
     ("state", Desired.ABSENT),
     *(("config", number) for number in range(len(CONFIGS))),
     *(("token", token) for token in ("monday", "tuesday", "monday", "tuesday", "monday", "tuesday", None)),
-    *(("mode", mode) for mode in OnConfigChange),
+    *(("mode", mode) for mode in (*OnConfigChange, OnConfigChange.RERUN)),
+    ("rerun_on", ("config.taskTimeout",)),
+    ("rerun_on", ()),
     ("protect", True),
     ("protect", False),
     ("protect", None),
@@ -233,11 +235,12 @@ class Months(RuleBasedStateMachine):
         notes_after_s=st.sampled_from((None, None, 0.5, 70.0)),
         wordings=st.booleans(),
         lists=st.booleans(),
+        creates=st.booleans(),
     )
     def start(self, **service: Any) -> None:
+        service["create_missing"] &= not service["creates"]
         self.world = ModelWorld(**service)
-        create_missing = service["create_missing"]
-        if not create_missing:
+        if not service["create_missing"] and not service["creates"]:
             for job_id in IDS[:-1]:
                 self.world.add_job(ServerJob(job_id, created_at=self.world.clock()))
         self._edit("a", ("state", Desired.RUNNING))
@@ -529,9 +532,27 @@ class Months(RuleBasedStateMachine):
         self.world.act(Verb.RUN, job_id, fault="run:fail")
         self.disturbed.add(job_id)
 
-    @rule(seconds=st.sampled_from((10.0, 100.0, 10000.0)))
+    @rule(seconds=st.sampled_from((10.0, 100.0, 10000.0, 50000.0)))
     def time_passes(self, seconds: float) -> None:
         self.world.forward(seconds)
+
+    @precondition(lambda self: self.world.promises.creates_on_run and not self.doubts)
+    @rule(job_id=st.sampled_from(IDS))
+    def someone_takes_a_job_away(self, job_id: str) -> None:
+        self.world.database.forget(job_id)
+        self.disturbed.add(job_id)
+        self.lagged.add(job_id)
+
+    @rule(job_id=st.sampled_from(IDS), is_foreign=st.booleans())
+    def a_job_changes_its_owner(self, job_id: str, is_foreign: bool) -> None:
+        (self.world.foreign.add if is_foreign else self.world.foreign.discard)(job_id)
+        self.lagged.add(job_id)
+
+    @rule(name=st.sampled_from(NAMES), first=st.sampled_from((0, 1, 2)), second=st.sampled_from((0, 1, 2)))
+    def ask_for_reruns_and_go_back(self, name: str, first: int, second: int) -> None:
+        for edit in (("mode", OnConfigChange.RERUN), ("config", first), ("config", second), ("config", first)):
+            self._edit(name, edit)
+            self.world.come_to_rest(self._apply)
 
     @rule(journal_too=st.booleans())
     def lose_the_state(self, journal_too: bool) -> None:
@@ -719,7 +740,7 @@ class Months(RuleBasedStateMachine):
                     jobs[name] = job._replace(run_token=value)
                 case "mode":
                     jobs[name] = job._replace(on_config_change=value)
-                case "protect" | "freeze" | "ignore":
+                case "protect" | "freeze" | "ignore" | "rerun_on":
                     jobs[name] = job._replace(**{what: value})
                 case "after" if not value or value in jobs:
                     jobs[name] = job._replace(after=(value,) if value else ())
@@ -894,7 +915,9 @@ class Months(RuleBasedStateMachine):
             job = wanted.get(done.execution.job_id)
             is_restarted = done.execution.verb is Verb.ABORT and job is not None and job.state is Desired.RUNNING
             if done.by_us and (done.execution.verb is Verb.RUN or is_restarted):
-                self.account.spend(done.execution.job_id, job.run_token if job else None)
+                consumes = job is not None and job.on_config_change is OnConfigChange.RERUN
+                ran = done.execution.config if consumes and done.execution.verb is Verb.RUN else None
+                self.account.spend(done.execution.job_id, job.run_token if job else None, ran)
             if done.by_us and is_restarted:
                 self.account.aborted_to_run(done.execution.job_id, self._executed(until=done)[done.execution.job_id])
         for job_id, done in newest.items():

@@ -13,6 +13,7 @@ from reconciler.model.jobs import EMPTY, Config, Desired, Job, OnConfigChange, R
 
 STATE = "its state became running"
 ABORT = "it was aborted to be run anew"
+CONFIG = "its config is new, and asks for a run"
 
 
 class Word(NamedTuple):
@@ -20,11 +21,12 @@ class Word(NamedTuple):
 
     `config` is the last config that was accepted. `spent` are the tokens that led to an execution, and `given` the
     tokens that have not yet. A token that was withdrawn before its execution counts as new if it returns after another
-    execution.
+    execution. `ran` are the configs under which the job was executed while the manifest had `rerun`.
     """
 
     state: Desired
     config: Config = EMPTY
+    ran: tuple[Config, ...] = ()
     spent: frozenset[str] = frozenset()
     given: frozenset[str] = frozenset()
     forgotten: bool = False
@@ -65,8 +67,9 @@ class Account:
             self.words[job.id] = word._replace(state=job.state) if word else Word(job.state)
             owed.clear()
             return
-        for token in [why for why in owed if why not in (STATE, ABORT, job.run_token)]:
+        for token in [why for why in owed if why not in (STATE, ABORT, CONFIG, job.run_token)]:
             del owed[token]  # the token was withdrawn
+        owed.pop(CONFIG, None)
         asked = word is None or word.state is not Desired.RUNNING
         if asked and (word is None or (job.id in self.stopped and not word.forgotten)):
             owed[STATE] = executed
@@ -82,6 +85,11 @@ class Account:
             asked, word = True, word._replace(given=word.given | {job.run_token})
         if job.on_config_change is OnConfigChange.RESTART:
             asked |= active_otherwise or not PLUGIN.same_config(word.config, job.config)
+        if job.on_config_change is OnConfigChange.RERUN:
+            is_new = not any(_is_same(job, one) for one in (word.config, *word.ran))
+            asked |= active_otherwise or is_new
+            if is_new and not word.forgotten:
+                owed[CONFIG] = executed
         self.asks[job.id] += asked
         self.words[job.id] = word._replace(state=Desired.RUNNING, config=job.config if asked else word.config)
 
@@ -98,10 +106,14 @@ class Account:
         for job_id in job_ids:
             self.owed.pop(job_id, None)
 
-    def spend(self, job_id: str, token: str | None) -> None:
-        """Note that the job was executed (or counts as executed, or was aborted for a restart) under this token."""
+    def spend(self, job_id: str, token: str | None, ran: Config | None = None) -> None:
+        """Note that the job was executed (or counts as executed, or was aborted for a restart) under this token.
+
+        `ran` is the config of an execution that consumes its config.
+        """
         word = self.words.get(job_id)
         if word is not None:
+            word = word._replace(ran=(*word.ran, ran)) if ran is not None else word
             spent = frozenset[str]() if token is None else frozenset({token})
             before = frozenset[str]() if word.forgotten else word.spent
             self.words[job_id] = word._replace(spent=before | spent, given=frozenset(), forgotten=False)
@@ -146,8 +158,15 @@ class Account:
                 config = record.doubt.config
             ends = record.doubt is not None and record.doubt.verb is not Verb.RUN
             state = Desired.ABORTED if ends else record.state or Desired.RUNNING
-            self.words[job_id] = Word(state, config, record.run_tokens)
+            self.words[job_id] = Word(state, config, spent=record.run_tokens)
         elif not reads:
             self.words.pop(job_id, None)
         elif job_id in self.words:
             self.words[job_id] = self.words[job_id]._replace(given=frozenset(), forgotten=True)
+
+
+def _is_same(job: Job, config: Config) -> bool:
+    """Whether a config has the values of the job that ask for a run."""
+    names = [path.removeprefix("config.") for path in job.rerun_on]
+    wanted, other = ({name: one[name] for name in one if not names or name in names} for one in (job.config, config))
+    return PLUGIN.same_config(wanted, other)

@@ -7,7 +7,7 @@ written before that operation stays.
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -16,17 +16,20 @@ from itertools import count, cycle
 from random import Random
 from tempfile import TemporaryDirectory
 from threading import Event as Flag
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from no_thread import NoThread
 from reconciler.engines import many
+from reconciler.engines.bytenite import plugin as plugin_module
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
+from reconciler.engines.bytenite.wire import PROMISES
 from reconciler.engines.http.reply import Reply
+from reconciler.engines.port import Result, Step, always
 from reconciler.engines.sandbox import answers, life
 from reconciler.engines.sandbox import service as service_module
 from reconciler.engines.sandbox.direct import DirectTransport
-from reconciler.engines.sandbox.faults import Faults, parse_fault
+from reconciler.engines.sandbox.faults import Faults, Kind, parse_fault
 from reconciler.engines.sandbox.life import Database, Execution
 from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.engines.sandbox.service import Options, Request, Service
@@ -35,7 +38,7 @@ from reconciler.host.clocks import Clocks
 from reconciler.manifest import Manifest
 from reconciler.manifest.document import Document
 from reconciler.model.errors import ExitCode, LockTaken, ReconcilerError
-from reconciler.model.jobs import Job, Record, State, Target, Verb
+from reconciler.model.jobs import Job, Marks, Observation, Record, State, Target, Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import ActionKind, Plan
 from reconciler.state import file_lock, writer
@@ -57,6 +60,8 @@ TOKEN = "an-access-token"
 ENDPOINT = "http://127.0.0.1:1/v1/customer"
 TARGET = Target("bytenite", ENDPOINT)
 SETTLE_S = 60.0
+KEEPS_ENDED_S = 20_000.0
+"""How long a service that forgets still knows a run that has ended. Commands take less time than that."""
 
 STATE = "jobs.state.json"
 JOURNAL = f"{STATE}.journal"
@@ -278,6 +283,11 @@ class WatchedDatabase(Database):
     def __del__(self) -> None:
         self.close()
 
+    def forget(self, job_id: str) -> None:
+        """Drop all that the service knows of a job. The ledger stays."""
+        with self.transaction():
+            self._sql.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+
     def enter(self, execution: Execution) -> None:
         self.done.append(Done(execution, self.by_us, self.op))
 
@@ -291,6 +301,53 @@ class WatchedDatabase(Database):
 
     def note(self, call: object) -> None:
         """Ignore the call, since the transport counts the calls."""
+
+
+class CreatingService(Service):
+    """The service of an engine whose run creates the job: a job that is not there is missing until its first run."""
+
+    def _start(self, *arguments: Any) -> ServerJob:
+        started: ServerJob = getattr(service_module, "run")(*arguments)  # noqa: B009  the model replaces it
+        return started
+
+    def _run(self, routed: Any, config: Any) -> Any:
+        stored, _ = self._database.find(routed.job_id)
+        if stored is not None and stored.deleted_at is None:
+            return super()._run(routed, config)
+        failing = routed.fault is not None and routed.fault.kind is Kind.FAIL
+        made = ServerJob(routed.job_id, created_at=routed.now)
+        failure = "a simulated fault failed this run" if failing else ""
+        after = self._start(made, config, routed.now, self._options.job_seconds, failure)
+        return self._changed(routed, stored, after, Verb.RUN, config)
+
+
+class OwnedJobs:
+    """An engine that tells of some jobs whose they are. It stands for one whose objects bear marks."""
+
+    def __init__(self, engine: ByteniteEngine, world: "ModelWorld") -> None:
+        self._engine = engine
+        self._world = world
+        self.promises = world.promises
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def observe(self, job_id: str, run_id: str = "") -> Observation:
+        return self._owned(job_id, self._engine.observe(job_id, run_id))
+
+    def observe_many(self, job_ids: Collection[str]) -> Mapping[str, Observation]:
+        return {job_id: self._owned(job_id, seen) for job_id, seen in self._engine.observe_many(job_ids).items()}
+
+    def observe_all(self) -> Iterator[tuple[str, Observation]]:
+        for job_id, seen in self._engine.observe_all():
+            yield job_id, self._owned(job_id, seen)
+
+    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
+        assert step.job_id not in self._world.foreign, f"a call for a job of another owner: {step}"
+        return self._engine.send(step, may_be_sent)
+
+    def _owned(self, job_id: str, seen: Observation) -> Observation:
+        return seen._replace(marks=Marks(lineage="another team")) if job_id in self._world.foreign else seen
 
 
 class WatchedTransport(DirectTransport):
@@ -448,14 +505,18 @@ class ModelWorld:
         notes_after_s: float | None = None,
         wordings: bool = False,
         lists: bool = False,
+        creates: bool = False,
     ) -> None:
         """Make a world.
 
         With `lenient`, a run of an active job starts another run instead of an error. An aborted job stays active for
         `drain_s` seconds. The service adds another timestamp to a run `notes_after_s` seconds after the run's end. With
         `wordings`, every read formats times differently. With `lists`, the list of jobs is read instead of single jobs,
-        as for many jobs.
+        as for many jobs. With `creates`, a run creates its job, and the service forgets a job `KEEPS_ENDED_S` seconds
+        after its end.
         """
+        self.promises = PROMISES._replace(creates_on_run=True, keeps_ended_s=KEEPS_ENDED_S) if creates else PROMISES
+        self.foreign: set[str] = set()
         self._run = _run_anew if lenient else life.run
         self._drain_s = drain_s
         self._drain = (f"abort:drain:seconds={drain_s:g}",) if drain_s else ()
@@ -503,7 +564,9 @@ class ModelWorld:
 
     def service(self, faults: Iterable[str] = ()) -> Service:
         parsed = Faults([parse_fault(text) for text in (*faults, *self._drain)])
-        return Service(self.database, parsed, self.options, self.clock, self.randbytes)
+        self.forget_ended()
+        made = CreatingService if self.promises.creates_on_run else Service
+        return made(self.database, parsed, self.options, self.clock, self.randbytes)
 
     def store(self) -> FileStore:
         around = FileContext(
@@ -573,6 +636,20 @@ class ModelWorld:
         with self.database.transaction():
             self.database.keep(job, None)
 
+    def forget_ended(self) -> None:
+        """Let the service forget each job that ended too long ago."""
+        for job_id in self.known if self.promises.creates_on_run else ():
+            there = self.server_job(job_id)
+            if there is not None and there.submitted_at is not None and there.deleted_at is None:
+                ended_s = min(one for one in (there.ends_at, there.aborted_at) if one is not None)
+                if self._now - ended_s > KEEPS_ENDED_S:
+                    self.database.forget(job_id)
+
+    @property
+    def known(self) -> set[str]:
+        """The ids of all jobs of which the ledger has an execution."""
+        return {done.execution.job_id for done in self.database.done}
+
     def act(self, verb: Verb, job_id: str, body: bytes = b'{"config": {}}', fault: str = "") -> int:
         """Call the service as somebody else; return the status."""
         path = f"/v1/customer/jobs/{job_id}" + ("" if verb is Verb.DELETE else f"/{verb}")
@@ -605,7 +682,7 @@ class ModelWorld:
 
         @contextmanager
         def engine() -> Iterator[ByteniteEngine]:
-            yield ByteniteEngine(
+            engine = ByteniteEngine(
                 ENDPOINT,
                 Credentials(access_token=TOKEN),
                 parallelism=1,
@@ -616,9 +693,11 @@ class ModelWorld:
                 wall_clock=self.clock,
                 transport=WatchedTransport(self, asked),
             )
+            yield cast(ByteniteEngine, OwnedJobs(engine, self))
 
         seams: list[_Seam] = [
             (service_module, "run", self._run),
+            (plugin_module, "PROMISES", self.promises),
             *([(many, "_LIST_FROM", 1)] if self._lists else []),
             (writer, "CHECKPOINT_BYTES", 3000),  # after two or three calls, not after thousands
             (file_lock, "locked", self.disk.locked),
@@ -723,6 +802,8 @@ class ModelWorld:
     def is_gone(self, job_id: str) -> bool:
         """Whether the service says that there is no such job."""
         there = self.server_job(job_id)
+        if self.promises.creates_on_run:
+            return False
         return not self.options.create_missing if there is None else there.deleted_at is not None
 
     def come_to_rest(self, apply: Callable[[], Ended]) -> Ended:

@@ -91,6 +91,7 @@ class Promises:
     def __init__(self) -> None:
         self._jobs: Jobs = {}
         self.open: dict[str, tuple[str, str, Doubt]] = {}
+        self._counts: dict[str, int] = {}
         self._under_way: list[tuple[int, Change]] = []
         self._numbers = iter(range(1_000_000))
         self._broken = False
@@ -130,6 +131,16 @@ class Promises:
         """Take the records that were found as promised, since they are on disk."""
         self._jobs, self.open, self._under_way, self._broken = dict(found), {}, [], False
 
+    def count(self, record: Record | None) -> None:
+        """Note that the run count of the record's job is on disk."""
+        if record is not None:
+            self._counts[record.id] = max(record.run, self._counts.get(record.id, 0))
+
+    def check_counts(self, found: Mapping[str, int]) -> None:
+        lower = {job_id: n for job_id, n in self._counts.items() if found.get(job_id, 0) < n}
+        if lower:
+            raise Violation(f"{lower} runs were counted, and now {found}")
+
     def check(self, found: Mapping[str, Record], lineage: str) -> None:
         views = self.views()
         comparable = _comparable(found)
@@ -162,6 +173,7 @@ class Witness:
         self._real = real
         self._promises = promises
         promises.check(real.state.jobs, real.state.lineage)
+        promises.check_counts(real.state.last)
         promises.settle_on(real.state.jobs)
         promises.lineage = real.state.lineage
 
@@ -183,6 +195,7 @@ class Witness:
 
         with self._promises.change(concluded):
             self._real.conclude(op, name, record, answer, details)
+        self._promises.count(record)
 
     def put(self, name: str, record: Record | None, *recorded_with: Any) -> None:
         with self._promises.change(lambda jobs, _: _set(jobs, name, record)):
@@ -191,6 +204,10 @@ class Witness:
     def put_all(self, records: Mapping[str, Record], *recorded_with: Any) -> None:
         with self._promises.change(lambda jobs, _: jobs.update(records)):
             self._real.put_all(records, *recorded_with)
+
+    def note_ends(self, records: Mapping[str, Record]) -> None:
+        with self._promises.change(lambda jobs, _: jobs.update(records)):
+            self._real.note_ends(records)
 
     def move(self, moves: Mapping[str, str]) -> None:
         def moved(jobs: Jobs, _: object) -> None:
@@ -391,7 +408,8 @@ def _fresh_id(name: str, random: Random) -> str:
 def _record(name: str, random: Random) -> Record:
     # Some records are longer than a sector, and some longer than several sectors.
     tokens = frozenset(f"token-{n:03d}" for n in range(random.choice((0, 1, 2, 70, 200))))
-    return Record(_fresh_id(name, random), random.choice(list(Desired)), {"jobTimeout": random.randint(1, 3)}, tokens)
+    config = {"jobTimeout": random.randint(1, 3)}
+    return Record(_fresh_id(name, random), random.choice(list(Desired)), config, tokens, run=random.randint(0, 9))
 
 
 @contextmanager

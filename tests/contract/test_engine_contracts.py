@@ -9,9 +9,13 @@ from cluster_plugin import BLIND, FORGETFUL, PLAIN, ClusterService
 from local_service import LocalService
 from project import TOKEN
 from reconciler.engines.sandbox.server import SandboxServer
+from reconciler.testing.amount import WHOLE, amount_in
 from reconciler.testing.engines import EngineContract
 from reconciler.testing.services import Service
 from sandbox_service import EmbeddedSandboxService, SandboxService
+
+IS_WHOLE = amount_in() is WHOLE
+"""Whether `make contract` runs, and not `make test`, which takes a sample of the engines."""
 
 
 def server_in(folder: Path, *, reads: bool = True) -> SandboxServer:
@@ -62,6 +66,8 @@ class TestCluster(_ClusterContract):
 class TestForgetfulCluster(_ClusterContract):
     """A cluster that forgets runs that have ended."""
 
+    __test__ = IS_WHOLE
+
     @pytest.fixture
     def service(self, tmp_path: Path) -> Service:
         return ClusterService(tmp_path, FORGETFUL)
@@ -77,6 +83,8 @@ class TestPlainCluster(_ClusterContract):
 
 class TestBlindCluster(_ClusterContract):
     """The same without reads."""
+
+    __test__ = IS_WHOLE
 
     @pytest.fixture
     def service(self, tmp_path: Path) -> Service:

@@ -179,7 +179,7 @@ def test_what_running_means_is_what_the_planner_decides() -> None:
     asked = {
         "the same as before": Asked.SAME,
         "a new config": Asked.NEW_CONFIG,
-        "a new `runToken`": Asked.RERUN,
+        "a new `runToken`": Asked.NEW_TOKEN,
         "`aborted`": Asked.ABORTED,
         "`absent`": Asked.ABSENT,
     }

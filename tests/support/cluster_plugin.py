@@ -76,6 +76,10 @@ class ClusterPlugin:
     def warnings(self, target: Target) -> Iterable[str]:
         return ()
 
+    def promises(self, target: Target) -> Promises:
+        block: Any = target.settings
+        return Promises(*block["promises"]) if "promises" in block else ATOMIC
+
     def is_on_this_machine(self, target: Target) -> bool:
         return True
 
@@ -91,10 +95,9 @@ class ClusterPlugin:
         cluster = Cluster(time.time, path=block["path"])
         if block.get("lost"):
             cluster.faults.append(Lost(block["lost"]))
-        promises = Promises(*block["promises"]) if "promises" in block else ATOMIC
         with closing(cluster):
             yield self.engine_class(
-                cluster, promises, identity=block.get("identity", {}), stages=block.get("stages", False)
+                cluster, self.promises(target), identity=block.get("identity", {}), stages=block.get("stages", False)
             )
 
 

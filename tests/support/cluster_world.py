@@ -96,13 +96,13 @@ def cluster_world(
     `settings` are further fields of the target.
     """
     packages = folder / "packages"
-    _install(packages)
+    install_plugin(packages)
     monkeypatch.syspath_prepend(packages)
     with closing(Cluster(time.time, path=str(folder / "cluster.db"))) as cluster:
         yield ClusterWorld(folder, cluster, promises, settings)
 
 
-def _install(folder: Path) -> None:
+def install_plugin(folder: Path) -> None:
     """Make the plugin known in this folder, as an installer would."""
     metadata = folder / "cluster_plugin-1.0.dist-info"
     metadata.mkdir(parents=True)

@@ -1,6 +1,5 @@
 """The engine: what a run, an abort, a delete and an observation are for a folder of scripts."""
 
-import math
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -15,7 +14,6 @@ from reconciler.engines.port import (
     EngineError,
     Marks,
     Observation,
-    Promises,
     Reason,
     Result,
     Status,
@@ -25,7 +23,7 @@ from reconciler.engines.port import (
     always,
     reason_of_duplicate,
 )
-from reconciler_scripts.plugin import Call
+from reconciler_scripts.plugin import PROMISES, Call
 from reconciler_scripts.runs import NAME, Run, RunsFolder, Script
 
 MACHINE_ID = Path("/etc/machine-id")
@@ -35,15 +33,16 @@ INHERITED = ("HOME", "LANG", "PATH", "TMPDIR", "TZ", "USER")
 DAMAGE = (ValueError, KeyError, TypeError)
 """What a file raises that somebody has changed by hand."""
 
+LONGEST_MESSAGE = 500
+"""The number of characters of a message for people."""
+
 _FOLLOW_EVERY_S = 0.2
 
 
 class ScriptsEngine:
     """Runs the scripts of one folder. See `Engine`."""
 
-    promises = Promises(
-        creates_on_run=True, atomic_run=True, reads=True, lists=True, keeps_ended_s=math.inf, has_logs=True
-    )
+    promises = PROMISES
 
     def __init__(self, folder: str, grace_s: float, surroundings: Surroundings) -> None:
         """`grace_s` is the time between SIGTERM and SIGKILL of an abort. Raises `OSError` without the folder."""
@@ -158,7 +157,7 @@ class ScriptsEngine:
         printed = run.start(document, self._script(call))
         there = run.document()
         if there is None and printed:
-            return Result(AnswerClass.REJECTED, Reason.OTHER, printed)
+            return Result(AnswerClass.REJECTED, Reason.OTHER, printed[:LONGEST_MESSAGE])
         if there is None:
             # Somebody has killed the shell, or has removed the folder at this moment.
             return Result(AnswerClass.IN_DOUBT, message="the run is gone")

@@ -3,12 +3,14 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reconciler.engines.port import (
     Config,
     EngineError,
     Job,
+    Promises,
     Request,
     Schema,
     Step,
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from reconciler_scripts.engine import ScriptsEngine
 
 DEFAULT_GRACE_S = 10
+PROMISES = Promises(creates_on_run=True, atomic_run=True, reads=True, lists=True, keeps_ended_s=inf, has_logs=True)
 LONGEST_BYTES = 100_000
 """The length of the longest argument. Linux takes 128 KiB, with the name of the variable."""
 _TEXT = {"type": "string"}
@@ -127,6 +130,10 @@ class ScriptsPlugin:
     def warnings(self, target: Target) -> Iterable[str]:
         """Return nothing."""
         return ()
+
+    def promises(self, target: Target) -> Promises:
+        """Return what the engine promises, whatever the folder."""
+        return PROMISES
 
     def is_on_this_machine(self, target: Target) -> bool:
         """Return True: the scripts run here."""

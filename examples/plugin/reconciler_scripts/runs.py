@@ -187,6 +187,7 @@ class RunsFolder:
             with suppress(FileExistsError):
                 os.link(prepared, path)
             prepared.unlink()
+            _flush_folder(self._root)
         return path.read_text().strip()
 
     def run(self, job_id: str, run_id: str) -> Run:

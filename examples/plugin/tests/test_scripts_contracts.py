@@ -32,7 +32,7 @@ echo "$run" >> "$PWD/$job.ran"
 echo one
 echo two
 mkfifo "$PWD/$run.end"
-cat "$PWD/$run.end"
+test -e "$PWD/closed" || cat "$PWD/$run.end"
 rm "$PWD/$run.end"
 exit "$1"
 """
@@ -92,9 +92,18 @@ class ScriptsService(Service):
         return b"one\ntwo\n"
 
     def close(self) -> None:
-        """Let all scripts end."""
-        for path in self._scripts.glob("*.end"):
-            self._opened(path.name)
+        """Let all scripts end, also one that has yet to wait at its pipe."""
+        (self._scripts / "closed").touch()
+        deadline_s = time.monotonic() + 1.0
+        while time.monotonic() < deadline_s and (left := self._waiting()):
+            for name in left:
+                self._opened(name)
+            time.sleep(0.01)
+
+    def _waiting(self) -> list[str]:
+        """Return the pipes of the runs that have no end yet. A script that ends removes its pipe."""
+        pipes = {path.stem: path.name for path in self._scripts.glob("*.end")}
+        return [name for run_id, name in pipes.items() if run_id not in self._ended(run_id.rpartition("-")[0])]
 
     def _lines(self, job_id: str) -> list[str]:
         path = self._scripts / f"{job_id}.ran"

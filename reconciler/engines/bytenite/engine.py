@@ -1,7 +1,6 @@
 """The engine that speaks the jobs API over HTTP."""
 
 import json
-import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -21,22 +20,17 @@ from reconciler.engines.bytenite.auth import (
     token_url,
 )
 from reconciler.engines.bytenite.listing import PAGE_SIZE, Page, read_list
-from reconciler.engines.bytenite.wire import api_request, job_path, observation_from, whole_number
+from reconciler.engines.bytenite.wire import PROMISES, api_request, job_path, observation_from, whole_number
 from reconciler.engines.http.endpoints import endpoint_fault, normalize_endpoint
 from reconciler.engines.http.network import DIRECT, Network
 from reconciler.engines.http.rate import RateLimiter, Slots
 from reconciler.engines.http.reply import BaseTransport, Reply
 from reconciler.engines.http.retries import Wait, send_with_retries
 from reconciler.engines.many import observe_many
-from reconciler.engines.port import AnswerClass, Promises, Reason, Result, Step, always
+from reconciler.engines.port import AnswerClass, Reason, Result, Step, always
 from reconciler.host.clocks import boot_s
 from reconciler.model.errors import CredentialsError, EngineError, ListIncomplete, ReconcilerError
 from reconciler.model.jobs import NOT_OBSERVED, Observation, Status
-
-PROMISES = Promises(
-    creates_on_run=False, atomic_run=False, reads=True, lists=True, keeps_ended_s=math.inf, has_logs=False
-)
-"""What the jobs API guarantees. A service may lack the reads and the list: `observe` finds that out."""
 
 
 class ByteniteEngine:

@@ -10,10 +10,10 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from reconciler.engines.bytenite.wire import api_request
+from reconciler.engines.bytenite.wire import PROMISES, api_request
 from reconciler.engines.http.endpoints import endpoint_fault, is_in_clear, is_loopback
 from reconciler.engines.http.targets import access_of, target_of
-from reconciler.engines.port import Engine, Request, Schema, Step, Surroundings
+from reconciler.engines.port import Engine, Promises, Request, Schema, Step, Surroundings
 from reconciler.host.secrecy import CREDENTIAL_VARIABLES
 from reconciler.model.jobs import Config, Job, Target
 
@@ -76,6 +76,10 @@ class BytenitePlugin:
         """Return a warning for a token that is sent in clear."""
         if is_in_clear(target.address):
             yield f"{target.address} is http: the access token goes over the network in clear"
+
+    def promises(self, target: Target) -> Promises:
+        """Return the promises of the jobs API."""
+        return PROMISES
 
     def is_on_this_machine(self, target: Target) -> bool:
         """Return whether the endpoint is loopback."""

@@ -9,8 +9,14 @@ from functools import lru_cache
 from typing import Any, NamedTuple, assert_never
 
 from reconciler.model.jobs import Config, Observation, Status, Verb
+from reconciler.model.promises import Promises
 from reconciler.model.steps import Step
 from reconciler.model.times import is_zero
+
+PROMISES = Promises(
+    creates_on_run=False, atomic_run=False, reads=True, lists=True, keeps_ended_s=float("inf"), has_logs=False
+)
+"""What the jobs API guarantees. A service may lack the reads and the list: `Engine.observe` finds that out."""
 
 DETAIL_LIMIT = 500
 """The most characters that are kept of a text of the service."""

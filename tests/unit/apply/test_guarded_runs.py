@@ -18,7 +18,7 @@ from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import ActionKind, Request
 from reconciler.rules.actions import make_plan
 from reconciler.rules.drift import compare
-from reconciler.rules.matching import Subject, match_records
+from reconciler.rules.matching import Subject, Terms, match_records
 from reconciler.rules.runs import digests
 from reconciler.rules.table import Kind
 from reconciler.state.session import Session
@@ -70,9 +70,8 @@ def applied(
     with store_in(folder).open(TARGET, "apply", 0) as session:
         before(session)
         state = session.state
-        matching = match_records(
-            {job.name: job}, state.jobs, lambda a, b: a == b, last=state.last, lineage=state.lineage
-        )
+        terms = Terms(lineage=state.lineage, last=state.last)
+        matching = match_records({job.name: job}, state.jobs, lambda a, b: a == b, terms)
         matching = matching._replace(subjects=tuple(s._replace(may_ask_again=guarded) for s in matching.subjects))
         observed = engine.observe_many([job.id])
         plan = make_plan(
@@ -366,12 +365,41 @@ def test_a_run_is_sent_again_only_while_the_engine_can_t_have_dropped_it(
     assert looked(tmp_path, engine, IN_DOUBT, now) == (may_ask_again, IN_DOUBT, 1)
 
 
-@pytest.mark.parametrize("promises", [NEEDS_JOB._replace(atomic_run=False), NEEDS_JOB._replace(reads=False)])
-def test_without_the_guard_or_reads_one_look_settles_nothing(
-    promises: Promises, cluster: Cluster, tmp_path: Path
+@pytest.mark.parametrize(
+    ("promises", "may_ask_again"),
+    [
+        (NEEDS_JOB._replace(atomic_run=False), None),
+        (NEEDS_JOB._replace(atomic_run=False, reads=False), None),
+        (NEEDS_JOB._replace(reads=False), True),
+        (NEEDS_JOB._replace(reads=False, keeps_ended_s=1.0), None),
+    ],
+)
+def test_one_look_settles_nothing_without_the_guard_and_without_reads_the_engine_is_asked(
+    promises: Promises, may_ask_again: bool | None, cluster: Cluster, tmp_path: Path
 ) -> None:
-    pending, record, last = looked(tmp_path, ClusterEngine(cluster, promises), IN_DOUBT)
-    assert (pending or False, record, last) == (False, IN_DOUBT, 1)
+    assert looked(tmp_path, ClusterEngine(cluster, promises), IN_DOUBT) == (may_ask_again, IN_DOUBT, 1)
+
+
+def test_a_run_is_not_sent_again_once_the_engine_may_have_dropped_it_though_it_was_kept_at_the_look(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """A person may take long to confirm a plan, and a call may wait long for its turn."""
+    engine = ClusterEngine(cluster, NEEDS_JOB._replace(keeps_ended_s=300.0))
+    old = IN_DOUBT._replace(doubt=doubt_of(2, at="2026-11-21T09:55:00Z"))  # the apply is at 10:00:00
+    ended = applied(tmp_path, engine, guarded=True, before=recorded(old))
+    assert (ended.outcome.outcome, ended.record, run_ids(cluster)) == (Outcome.SKIPPED, old, [])
+    assert "may have forgotten the first call" in ended.outcome.note
+    younger = IN_DOUBT._replace(doubt=doubt_of(2, at="2026-11-21T09:55:01Z"))
+    assert applied(tmp_path, engine, guarded=True, before=recorded(younger)).outcome.outcome is Outcome.SUCCEEDED
+    assert run_ids(cluster) == ["a-2"]
+
+
+def test_a_run_in_doubt_is_sent_again_to_an_engine_without_reads(cluster: Cluster, tmp_path: Path) -> None:
+    engine = ClusterEngine(cluster, NEEDS_JOB._replace(reads=False))
+    in_doubt = IN_DOUBT._replace(state=Desired.ABORTED)
+    cluster.start("a", "a-2", digests(CONFIG, None)._replace(lineage=LINEAGE, op="op-1"), CONFIG)
+    ended = applied(tmp_path, engine, guarded=True, before=recorded(in_doubt))
+    assert (ended.outcome.outcome, ended.last, run_ids(cluster)) == (Outcome.SUCCEEDED, 2, ["a-2"])
 
 
 # --- an older state, another state ----------------------------------------------------------------------------------

@@ -41,8 +41,7 @@ def test_a_job_is_run_once_what_it_comes_after_has_completed() -> None:
 
 def test_a_job_waits_for_one_that_is_active() -> None:
     decision = load_after(EXTRACT, RECORDED, seen(Status.ACTIVE))
-    assert decision.kind == "hold"
-    assert decision.waits_for == ("extract",)
+    assert (decision.kind, decision.verbs) == ("wait", (Verb.RUN,))
     assert decision.reason.startswith("waiting for extract (active (JOB_STATE_ACTIVE)): ")
     assert decision.way_out == "the next apply goes on once that has completed, `apply --wait` waits for it"
 
@@ -58,13 +57,13 @@ def test_a_job_waits_for_one_that_is_active() -> None:
 )
 def test_a_job_waits_for_one_that_is_to_be_run_first(job: Job, record: Record | None, observed: Observation) -> None:
     decision = load_after(job, record, observed)
-    assert decision.waits_for == ("extract",)
+    assert decision.kind == "wait"
     assert "waiting for extract (to be run first)" in decision.reason
 
 
 def test_one_that_is_to_be_run_first_and_is_not_selected_is_not_waited_for() -> None:
     decision = load_after(EXTRACT, None, seen(Status.DRAFT, None), acts=False)
-    assert (decision.kind, decision.waits_for) == ("hold", ())
+    assert decision.kind == "hold"
     assert "comes after extract, which has to be run first, and this plan does not include it" in decision.reason
 
 
@@ -89,7 +88,7 @@ def test_what_does_not_complete_by_itself_holds_what_comes_after(
     record: Record, observed: Observation, words: str
 ) -> None:
     decision = load_after(EXTRACT, record, observed)
-    assert (decision.kind, decision.waits_for) == ("hold", ())
+    assert decision.kind == "hold"
     assert f"comes after extract, which {words}" in decision.reason
     assert decision.way_out == "this goes on once extract has completed, or is taken out of `after`"
 
@@ -97,13 +96,13 @@ def test_what_does_not_complete_by_itself_holds_what_comes_after(
 @pytest.mark.parametrize("state", [Desired.ABORTED, Desired.ABSENT])
 def test_an_active_job_that_is_to_be_stopped_is_not_waited_for(state: Desired) -> None:
     decision = load_after(EXTRACT._replace(state=state), RECORDED, seen(Status.ACTIVE))
-    assert (decision.kind, decision.waits_for) == ("hold", ())
+    assert decision.kind == "hold"
     assert f"is declared {state}" in decision.reason
 
 
 def test_a_run_that_completed_before_the_recorded_one_began_does_not_count() -> None:
     decision = load_after(EXTRACT, RECORDED, seen(Status.COMPLETE, "2026-11-20T02:00:00Z"))
-    assert decision.waits_for == ("extract",)
+    assert decision.kind == "wait"
     assert "as read of an earlier run" in decision.reason
 
 
@@ -120,19 +119,19 @@ def test_what_was_run_by_this_apply_counts_once_its_new_run_is_seen() -> None:
     just_run = Subject(EXTRACT, RECORDED._replace(submitted_at=None), PLUGIN.same_config)
     order = Order([just_run, load], {"extract": seen(Status.COMPLETE)}, lambda name: True, partial(is_stale, runs))
     decision = order.defer(decide(load, seen(Status.DRAFT, None)), load)
-    assert decision.waits_for == ("extract",)
+    assert decision.kind == "wait"
 
 
 def test_times_that_can_not_be_compared_count_only_where_they_are_the_same() -> None:
     record = RECORDED._replace(submitted_at="run 7")
     assert load_after(EXTRACT, record, seen(Status.COMPLETE, "run 7")).kind == "run"
-    assert load_after(EXTRACT, record, seen(Status.COMPLETE, "run 8")).waits_for == ("extract",)
+    assert load_after(EXTRACT, record, seen(Status.COMPLETE, "run 8")).kind == "wait"
 
 
 def test_a_completed_job_that_holds_a_rerun_holds_what_comes_after() -> None:
     wanted = EXTRACT._replace(run_token="again")
     decision = load_after(wanted, RECORDED, seen(Status.COMPLETE, "2026-11-21T05:00:00Z"))
-    assert (decision.kind, decision.waits_for) == ("hold", ())
+    assert decision.kind == "hold"
     assert "comes after extract, which is held: run since this was recorded" in decision.reason
 
 
@@ -215,9 +214,11 @@ def slow(tmp_path: Path) -> Iterator[Project]:
 
 def test_the_next_apply_goes_on_once_it_has_completed(quick: Project) -> None:
     quick.write(PIPELINE)
-    assert "+ run      load     first run; after extract" in quick.run("plan").out
+    planned = quick.run("plan", "--detailed-exitcode")
+    assert (planned.code, planned.out.splitlines()[0]) == (2, "Plan: 1 to run, 1 waiting.")
+    assert "… wait     load     waiting for extract (to be run first): the next apply goes on" in planned.out
     first = quick.run("apply", "--yes", "--parallelism", "8")
-    assert first.code == 4
+    assert (first.code, first.out.splitlines()[-1]) == (0, "Applied: 1 succeeded, 1 waiting.")
     assert "waiting for extract (to be run first)" in first.out
     assert done(quick) == [("run", "extract")]
     while quick.run("status", "--format", "json").json["jobs"][0]["observed"] != "complete":
@@ -239,7 +240,7 @@ def test_wait_goes_on_within_one_apply_through_a_whole_chain(quick: Project) -> 
 def test_a_wait_ends_at_its_deadline(slow: Project) -> None:
     slow.write(PIPELINE)
     run = slow.run("apply", "--yes", "--wait", "0.7")
-    assert run.code == 4
+    assert (run.code, run.out.splitlines()[-1]) == (0, "Applied: 1 succeeded, 1 waiting.")
     assert done(slow) == [("run", "extract")]
 
 
@@ -297,20 +298,94 @@ def test_what_comes_before_is_looked_at_outside_the_selection_too(quick: Project
     assert done(quick) == [("run", "extract"), ("run", "load")]
 
 
-def test_a_saved_plan_runs_no_more_than_it_shows_however_long_it_waits(quick: Project) -> None:
+def test_an_apply_that_only_waits_asks_nobody_exits_0_and_says_what_it_waits_for(slow: Project) -> None:
+    slow.write(PIPELINE)
+    slow.run("apply", "--yes")
+    for options in ([], ["--yes"]):
+        run = slow.run("apply", *options)
+        assert (run.code, run.err) == (0, "")
+        assert "waiting for extract (active (JOB_STATE_RUNNING))" in run.out
+        assert run.out.endswith("Applied: 1 waiting.\n")
+    document = slow.run("apply", "--format", "json").json
+    (waits,) = [action for action in document["actions"] if action["job"] == "load"]
+    assert (waits["action"], waits["outcome"], document["summary"]["wait"]) == ("wait", "waiting", 1)
+    assert [call["request"] for call in waits["calls"]] == ["POST /jobs/load/run"]
+    assert slow.run("plan", "--refresh", "--detailed-exitcode").code == 2
+
+
+def test_an_apply_that_only_waits_asks_before_it_runs_what_waited(slow: Project) -> None:
+    slow.write(PIPELINE)
+    slow.run("apply", "--yes")
+    run = slow.run("apply", "--wait", "600")
+    assert (run.code, "nobody can be asked" in run.err) == (4, True)
+
+
+def test_a_wait_counts_as_a_run_for_a_guard(slow: Project) -> None:
+    slow.write(PIPELINE, more="guards: {maxRun: 1}")
+    run = slow.run("apply", "--yes")
+    assert (run.code, "2 to run, and guards.maxRun is 1" in run.err) == (4, True)
+    assert done(slow) == []
+
+
+def test_a_restart_that_waits_counts_as_a_restart_for_a_guard(slow: Project) -> None:
+    slow.write("load: {state: running}\nextract: {state: running}")
+    slow.run("apply", "--yes", "--parallelism", "1")
+    waits = "load: {state: running, after: [extract], config: {jobTimeout: 9}}\nextract: {state: running}"
+    slow.write(waits, more="guards: {maxRestart: 0}")
+    run = slow.run("apply", "--yes")
+    assert (run.code, "1 to restart, and guards.maxRestart is 0" in run.err) == (4, True)
+
+
+def test_every_view_of_a_plan_shows_what_waits_and_for_what(slow: Project) -> None:
+    slow.write(PIPELINE)
+    slow.run("apply", "--yes")
+    words = "waiting for extract (active (JOB_STATE_RUNNING))"
+    way_out = "the next apply goes on once that has completed, `apply --wait` waits for it"
+    markdown = slow.run("plan", "--refresh", "--format", "markdown").out
+    assert "#### Waits for its turn" in markdown
+    assert f"- **wait** `load`: {words}" in markdown
+    github = slow.run("plan", "--refresh", "--format", "github").out
+    assert "::notice title=load%3A wait," in github
+    page = slow.run("plan", "--refresh", "--format", "html").out
+    assert 'class="waits w-wait note' in page
+    for text in (markdown, github, page):
+        assert way_out.replace("`", "") in text.replace("`", "").replace("<code>", "").replace("</code>", "")
+    applied = slow.run("apply", "--yes", "--format", "github").out
+    assert "::notice title=load%3A waiting," in applied
+
+
+def test_a_saved_plan_runs_what_it_shows_as_waiting_once_its_turn_has_come(quick: Project) -> None:
     quick.write(PIPELINE)
-    assert quick.run("plan", "--refresh", "--out", "held.json").code == 0
-    assert quick.run("apply", "--plan", "held.json", "--yes", "--wait", "5").code == 4
-    assert done(quick) == [("run", "extract")]
-    quick.run("plan", "--out", "shown.json")
-    assert quick.run("apply", "--plan", "shown.json", "--yes", "--wait", "60").code == 0
+    assert quick.run("plan", "--refresh", "--out", "waits.json").code == 0
+    assert quick.run("apply", "--plan", "waits.json", "--yes", "--wait", "60").code == 0
     assert done(quick) == [("run", "extract"), ("run", "load")]
+    quick.write(PIPELINE.replace("running", "running, runToken: again"))
+    quick.run("plan", "--refresh", "--out", "later.json")
+    later = quick.run("apply", "--plan", "later.json", "--yes")
+    assert later.out.splitlines()[-1] == "Applied: 1 succeeded, 1 waiting."
+
+
+def test_a_saved_plan_whose_job_no_longer_waits_runs_it_and_holds_it_if_it_can_wait_no_more(tmp_path: Path) -> None:
+    with served_project(tmp_path, "run:fail:job=bad", job_seconds=3.0) as project:
+        jobs = "extract: {state: running}\nbad: {state: running}"
+        project.write(jobs)
+        project.run("apply", "--yes")
+        later = f"{jobs}\nload: {{state: running, after: [extract]}}\nreport: {{state: running, after: [bad]}}"
+        project.write(later)
+        assert "2 waiting" in project.run("plan", "--refresh", "--out", "plan.json").out
+        while {job["observed"] for job in project.run("status", "--format", "json").json["jobs"]} & {"active"}:
+            pass
+        run = project.run("apply", "--plan", "plan.json", "--yes")
+        assert run.code == 4
+        assert "comes after bad, which is failed" in run.out
+        assert ("run", "load") in done(project)
+        assert ("run", "report") not in done(project)
 
 
 def test_a_service_without_reads_holds_what_comes_after(tmp_path: Path) -> None:
     with served_project(tmp_path, "read:404", "list:404") as project:
         project.write(PIPELINE)
-        assert project.run("apply", "--yes").code == 4
+        assert project.run("apply", "--yes").code == 0
         again = project.run("apply", "--yes", "--wait", "60")
         assert again.code == 4
         assert "the service offers no reads" in again.out
@@ -322,6 +397,6 @@ def test_a_restart_waits_before_its_abort(slow: Project) -> None:
     slow.run("apply", "--yes", "--parallelism", "1")
     slow.write("load: {state: running, after: [extract], config: {jobTimeout: 9}}\nextract: {state: running}")
     run = slow.run("apply", "--yes")
-    assert run.code == 4
+    assert run.code == 0
     assert "waiting for extract (active (JOB_STATE_RUNNING))" in run.out
     assert [verb for verb, _ in done(slow)] == ["run", "run"]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from reconciler.model.jobs import Desired, Doubt, Job, Marks, Observation, Record, Status, Verb
 from reconciler.rules.doubts import may_follow
-from reconciler.rules.matching import Subject, match_records
+from reconciler.rules.matching import Subject, Terms, match_records
 from reconciler.rules.records import about, adopted, applied, noted, run_of, settled
 from reconciler.rules.runs import (
     asks_the_same,
@@ -154,6 +154,7 @@ def test_only_the_very_run_that_is_asked_for_may_be_sent_again() -> None:
 def test_subjects_know_how_often_their_engine_job_ran_whatever_its_name_is() -> None:
     jobs = {name: Job(name, job_id, Desired.RUNNING, {}) for name, job_id in (("a", "x"), ("b", "y"), ("c", "z"))}
     records = {"a": Record("y", Desired.RUNNING), "c": Record("z", Desired.RUNNING)}
-    matching = match_records(jobs, records, lambda a, b: a == b, last={"x": 2, "y": 3, "z": 4}, lineage="l")
+    terms = Terms(lineage="l", last={"x": 2, "y": 3, "z": 4})
+    matching = match_records(jobs, records, lambda a, b: a == b, terms)
     assert {one.job.name: one.last for one in matching.subjects} == {"a": 2, "b": 3, "c": 4}
     assert {one.lineage for one in matching.subjects} == {"l"}

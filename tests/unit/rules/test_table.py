@@ -15,6 +15,9 @@ DRAWN = {
     "lost run": "hold: lost run",
     "hold": "hold: aborted by someone else",
     "gone": "hold: gone",
+    "taken": "hold: gone",
+    "no end": "hold: no end",
+    "owner": "hold: another owner's",
     "no such job": "error: no such job",
     "needs new id": "error: needs a new id",
     "error": "error: unreadable",
@@ -37,17 +40,21 @@ def test_the_drawing_for_a_plan_is_the_table() -> None:
     assert list(drawn) == [status.value for status in TABLE]
     for status, row in TABLE.items():
         words = [DRAWN.get(word, word) for word in drawn[status]]
+        assert [column for column, word in zip(Asked, words, strict=True) if word != "–"] == list(row.asked)
         if status is Status.ACTIVE:  # Note 4 gives the whole entry.
-            words[list(Asked).index(Asked.RERUN)] = Cell.RESTART_OR_ADOPT.word
-        assert words == [row.asked[column].word for column in Asked]
+            words[list(Asked).index(Asked.NEW_TOKEN)] = Cell.RESTART_OR_ADOPT.word
+        assert [word for word in words if word != "–"] == [row.asked[column].word for column in row.asked]
 
 
 def test_the_drawing_for_drift_is_the_table() -> None:
     _, drawn = drawings()
-    assert drawn == {status.value: [row.recorded[state].kind for state in Desired] for status, row in TABLE.items()}
+    assert drawn == {
+        status.value: [row.recorded[state].kind if state in row.recorded else "–" for state in Desired]
+        for status, row in TABLE.items()
+    }
 
 
-@pytest.mark.parametrize("status", [status for status in Status if status is not Status.NOT_OBSERVED])
+@pytest.mark.parametrize("status", [status for status in TABLE if status not in (Status.NOT_OBSERVED, Status.NOTHING)])
 def test_a_plan_and_drift_agree_on_a_job_that_should_be_as_recorded(status: Status) -> None:
     planned, found = TABLE[status].asked[Asked.SAME], TABLE[status].recorded[Desired.RUNNING]
     if planned.word == "noop":

@@ -65,3 +65,22 @@ def test_a_config_that_is_no_mapping_makes_no_state(config: Any) -> None:
     document["jobs"]["a"]["config"] = config
     with pytest.raises(StateError, match="stands where a config is to be"):
         decode_unchecked(json.dumps(document).encode(), "jobs.state.json")
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, True), (1, 1.0), (0, False)])
+def test_a_config_that_only_python_takes_for_equal_is_recorded(before: Any, after: Any) -> None:
+    old, new = (Record("id-a", Desired.RUNNING, {"env": {"n": value}}) for value in (before, after))
+    assert old != new
+    assert old == Record("id-a", Desired.RUNNING, {"env": {"n": before}})
+    doubts = [Doubt("op-1", Verb.RUN, {"n": value}, None, None, "", "") for value in (before, after)]
+    assert doubts[0] != doubts[1]
+    disk, path = LossyDisk(Random(1)), "/f/jobs.state.json"
+    fresh = State("lineage-1", 0, TARGET, {})
+    for record in (old, new):
+        loaded = load(disk, path, TARGET)
+        session = Session(Writer(disk, path, loaded, lambda: fresh, lambda state, digest: None), SCRIBE)
+        session.put("a", record)
+        session.close()
+    loaded = load(disk, path, TARGET)
+    assert loaded is not None
+    assert text_of(loaded.state.jobs["a"].config) == text_of(new.config)

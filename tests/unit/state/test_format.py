@@ -35,6 +35,7 @@ FULL = Record(
     "2026-11-21T10:05:00Z",
     "uid-6",
     ELSEWHERE,
+    ("0123456789abcdef",),
 )
 STATE = State(
     "lineage-1",

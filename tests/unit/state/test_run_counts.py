@@ -164,7 +164,7 @@ def test_ends_are_written_once_and_the_history_tells_of_each_run(tmp_path: Path)
     told = [(line["verb"], line.get("run"), line.get("end")) for line in lines(tmp_path)]
     assert told == [("run", 3, None), ("ended", 3, "failed")]
     [_, entry] = history.StoredHistory("x", OsDisk().read(str(tmp_path / "jobs.history.jsonl")) or b"").entries
-    assert (entry.job, entry.run, entry.end) == ("a", 3, "failed")
+    assert (entry.job, entry.run, entry.end, entry.reason) == ("a", 3, "failed", "run 3: failed")
 
 
 def test_a_call_about_no_counted_run_says_nothing_of_a_number(tmp_path: Path) -> None:

@@ -14,12 +14,13 @@ from markdown_it import MarkdownIt
 from golden import plan as golden_plan
 from project import Project
 from reconciler.host.safe_text import field, log_field, printable
+from reconciler.model.config_paths import path_text
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.history import HistoryEntry
-from reconciler.model.jobs import Desired, Doubt, Job, Observation, Record, Status, Verb
+from reconciler.model.jobs import Config, Desired, Doubt, Job, Observation, Record, Status, Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.places import Diagnostic, Position
-from reconciler.model.plan import Action, ActionKind, Change, Narrowed, Request
+from reconciler.model.plan import NULL, Action, ActionKind, Change, Narrowed, Request
 from reconciler.model.plan_json import plan_from_json, plan_to_json
 from reconciler.rules.review import Review, Row, Weight, sorted_rows
 from reconciler.testing.hostile import TEXTS
@@ -32,7 +33,8 @@ FOLDS = re.compile(r"</?details>|<details><summary>[\w ]+</summary>|<!-- reconci
 
 def review(hostile_text: str) -> Review:
     """Return a review in which every text from outside is `hostile_text`."""
-    job = Job(hostile_text, hostile_text, Desired.RUNNING, {hostile_text: 1}, run_token=hostile_text)
+    config: Config = {hostile_text: 1, "env": {hostile_text: [hostile_text], "in all": {hostile_text: hostile_text}}}
+    job = Job(hostile_text, hostile_text, Desired.RUNNING, config, run_token=hostile_text)
     record = Record(hostile_text, Desired.RUNNING, {hostile_text: 2}, submitted_at=hostile_text)
     doubt = Doubt(hostile_text, Verb.RUN, {}, hostile_text, None, hostile_text, hostile_text)
     seen = Observation(
@@ -46,7 +48,11 @@ def review(hostile_text: str) -> Review:
         hostile_text,
         hostile_text,
         False,
-        (Change(hostile_text, hostile_text, f"{hostile_text}!"), Change("x", None, hostile_text)),
+        (
+            Change(hostile_text, hostile_text, f"{hostile_text}!"),
+            Change("x", None, hostile_text),
+            Change(path_text(("config", hostile_text)), {hostile_text: [hostile_text]}, NULL),
+        ),
         (Request(Verb.RUN, f"POST /jobs/{hostile_text}/run", {hostile_text: hostile_text}),),
         job,
         record,
@@ -57,7 +63,7 @@ def review(hostile_text: str) -> Review:
     rows = [
         row._replace(weight=weight, word=word, job=f"{hostile_text}{number}")
         for number, (weight, word) in enumerate(
-            zip(Weight, ("error", "delete", "run", "hold", "gone", "adopt", "left", "noop"), strict=True)
+            zip(Weight, ("error", "delete", "run", "wait", "hold", "gone", "adopt", "left", "noop"), strict=True)
         )
     ]
     rows[3] = rows[3]._replace(wrong=True, record=record._replace(doubt=doubt))

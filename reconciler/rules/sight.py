@@ -1,0 +1,80 @@
+"""Sight: what a report of the engine stands for, given the record and what the engine promises.
+
+An engine whose run creates the job says "missing" in five cases, and each has a row of its own in the table:
+
+    record                                                    status
+    --------------------------------------------------------  ----------------------------
+    none, or the job is not recorded as running               not there
+    recorded as running, with how the run ended               forgotten, and how it ended
+    recorded as running, and last seen active longer ago      forgotten
+    than the engine keeps a run that has ended
+    recorded as running, otherwise                            taken away
+
+An engine forgets a run some time after the end of the run. A run that was seen active within that time can't have been
+forgotten, so that somebody must have taken it away.
+
+A job whose object bears the lineage of another state belongs to that state, whatever its status. There is one
+exception: the record names this very object, because a person imported the object.
+"""
+
+from collections.abc import Mapping
+
+from reconciler.model.jobs import Desired, Observation, Record, Status
+from reconciler.model.times import unix_s
+from reconciler.rules.matching import Subject, Terms
+
+_FORGOTTEN: Mapping[Status, Status] = {
+    Status.COMPLETE: Status.FORGOTTEN_COMPLETE,
+    Status.FAILED: Status.FORGOTTEN_FAILED,
+    Status.ABORTED: Status.FORGOTTEN_ABORTED,
+}
+
+
+def as_seen(subject: Subject, observed: Observation) -> Observation:
+    """The observation with the status that its row in the table has."""
+    record, terms = subject.record, subject.terms
+    if observed.marks.lineage and _is_of_other_owner(record, observed, subject.lineage):
+        return observed._replace(status=Status.OTHER_OWNER)
+    if observed.status is not Status.MISSING or not terms.promises.creates_on_run:
+        return observed
+    return observed._replace(status=_of_missing(record, terms))
+
+
+def may_be_forgotten(subject: Subject) -> bool:
+    """Whether the record lacks the end of a run that will leave no trace once it is gone.
+
+    An apply reads such a job even if nothing is to be done about it, since the end may be forgotten by the next time.
+    """
+    record = subject.record
+    if record is None or record.state is not Desired.RUNNING or record.doubt is not None:
+        return False
+    return record.end is None and subject.terms.promises.creates_on_run
+
+
+def _is_of_other_owner(record: Record | None, observed: Observation, lineage: str) -> bool:
+    """Whether the object bears the lineage of another state, and was not imported into this one."""
+    if observed.marks.lineage == lineage:
+        return False
+    return record is None or not record.ref or record.ref != observed.ref
+
+
+def _of_missing(record: Record | None, terms: Terms) -> Status:
+    """What it means that the engine knows no run, if a run creates the job."""
+    if record is None or record.state is not Desired.RUNNING:
+        return Status.NOTHING
+    if record.end is not None:
+        return _FORGOTTEN[record.end]
+    return Status.FORGOTTEN if _is_forgotten_by_now(record, terms) else Status.TAKEN_AWAY
+
+
+def _is_forgotten_by_now(record: Record, terms: Terms) -> bool:
+    """Whether the run was last seen active longer ago than the engine keeps a run that has ended.
+
+    The config of a run may say how long the engine keeps it (`keepFor`). Without any time at which the run was active,
+    nobody can tell; the run then counts as taken away, because a person is asked about that.
+    """
+    kept_s = record.config.get("keepFor")
+    if not isinstance(kept_s, int | float) or isinstance(kept_s, bool):
+        kept_s = terms.promises.keeps_ended_s
+    active_s = unix_s(record.last_active or record.submitted_at or "")
+    return active_s is not None and terms.now_s - active_s > kept_s

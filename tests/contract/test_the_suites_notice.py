@@ -1,0 +1,58 @@
+"""The contract suites catch seeded bugs: each test that is named for a bug fails for it."""
+
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+import seeded_engines
+import seeded_homes
+from checkout import ROOT
+from reconciler.testing.amount import WHOLE, amount_in
+
+CASES = [
+    (module.__name__, name, test)
+    for module in (seeded_homes, seeded_engines)
+    for name, suite in vars(module).items()
+    for test in getattr(suite, "CAUGHT_BY", ())
+]
+"""The module, the class and the test of each case."""
+
+TRIED = CASES if amount_in() is WHOLE else CASES[::4]
+
+_OPTIONS = ("-p", "no:xdist", "-p", "no:cacheprovider")
+
+_SETS = 2 if TRIED is not CASES else 8
+"""The tests run in so many programs, so that several workers of pytest share them."""
+
+
+@pytest.mark.parametrize("number", range(_SETS))
+def test_each_seeded_bug_is_caught_by_the_tests_that_are_named_for_it(number: int, tmp_path: Path) -> None:
+    cases = TRIED[number::_SETS]
+    report = tmp_path / "report.xml"
+    ids = [f"{ROOT}/tests/contract/{module}.py::{name}::{test}" for module, name, test in cases]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *_OPTIONS, f"--junitxml={report}", *ids],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert report.exists(), done.stdout + done.stderr
+    failed, other = set(), []
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        name = case.get("classname", "").rpartition(".")[2], case.get("name", "")
+        if case.find("failure") is not None:
+            failed.add(name)
+        else:
+            other.append(name)
+    assert other == []
+    assert failed == {(name, test) for _, name, test in cases}
+
+
+def test_every_seeded_bug_names_the_tests_that_catch_it() -> None:
+    suites = [name for module in (seeded_homes, seeded_engines) for name in vars(module) if name.startswith("Test")]
+    assert sorted({name for _, name, _ in CASES}) == sorted(suites)

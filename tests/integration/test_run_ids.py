@@ -1,0 +1,59 @@
+"""Run ids, ends and identity as a user meets them: an installed engine whose objects bear run ids."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster_project import ClusterProject, cluster_project
+from reconciler.model.jobs import Marks, Status
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[ClusterProject]:
+    with cluster_project(tmp_path, identity={"cluster": "one"}) as made:
+        made.cluster.create("nightly")
+        made.write("nightly: {state: running, config: {text: first}}")
+        yield made
+
+
+def test_a_plan_names_the_run_and_the_state_and_the_history_say_what_became_of_it(project: ClusterProject) -> None:
+    planned = project.run("plan", "--verbose")
+    assert "run nightly-1" in planned.out
+    assert project.run("plan", "--verbose").out == planned.out
+    assert project.run("apply", "--yes").code == 0
+    project.cluster.end("nightly", Status.FAILED)
+    project.write("nightly: {state: running, config: {text: second}}")
+    assert "run nightly-2" in project.run("plan", "--verbose").out
+    assert project.run("apply", "--yes").code == 0
+    assert "run 1: failed" in project.run("history").out
+    assert "run: 2" in project.run("state", "show", "nightly").out
+    assert [run.run_id for run in project.cluster.runs()] == ["nightly-1", "nightly-2"]
+
+
+def test_another_cluster_ends_a_command_with_one_message_and_is_accepted_by_name(project: ClusterProject) -> None:
+    assert project.run("apply", "--yes").code == 0
+    project.identity = {"cluster": "two"}
+    project.write('nightly: {state: running, config: {text: first}, runToken: "2"}')
+    for command in (["apply", "--yes"], ["plan", "--refresh"], ["drift"], ["status"]):
+        run = project.run(*command)
+        assert run.code == 1
+        assert run.err.count("it is cluster two, and the state is for cluster one") == 1
+    assert len(project.cluster.runs()) == 1
+    accepted = project.run("state", "accept", "--identity")
+    assert (accepted.code, accepted.out) == (0, "Accepted: the state was for cluster one, and is for cluster two.\n")
+    assert project.run("apply", "--yes").code == 0
+    both = project.run("state", "accept", "--identity", "--moved-to", "elsewhere")
+    assert both.code == 64
+
+
+def test_an_import_brings_the_number_the_handle_and_the_end_of_the_run(project: ClusterProject) -> None:
+    project.cluster.start("other", "other-5", Marks(), {"text": "theirs"})
+    project.cluster.end("other")
+    assert project.run("import", "other=other").code == 0
+    record = project.state["jobs"]["other"]
+    assert (record["run"], record["ref"], record["end"]) == (5, "uid-1", "complete")
+    assert project.state["identity"] == {"cluster": "one"}
+    project.write("other: {state: running, config: {text: changed}, runToken: t}")
+    assert project.run("apply", "--yes", "--target", "other").code == 0
+    assert [run.run_id for run in project.cluster.runs("other")] == ["other-5", "other-6"]
