@@ -34,6 +34,7 @@ _COMMANDS = (
     "history",
     "import",
     "init",
+    "logs",
     "plan",
     "rerun",
     "resolve",

@@ -23,7 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,13 +32,19 @@ from local_service import kill_ours, supervisor_of
 from reconciler.engines.port import AnswerClass, Config, Reason, Status, Step, Verb
 
 OVER_WITHIN_S = 60.0
+LONGEST_S = 0.1
+"""The longest time that a round lets pass before it kills somebody. A run takes about as long."""
 SENT = {Reason.OTHER, Reason.WAS_THERE}
 
 
 class Found(NamedTuple):
-    """What came of a run: how often its command began and ended, and what the engine says."""
+    """What came of a run: how often its command began and ended, and what the engine says.
+
+    `moment` is how far the run was when somebody was killed.
+    """
 
     kind: str
+    moment: str
     began: int
     finished: int
     status: str
@@ -52,6 +58,7 @@ class Torture:
         self.folder = folder
         self.random = random.Random(seed)
         self.slots = 4
+        self._moment = ""
 
     def one_round(self, kind: str, number: int) -> Iterator[Found]:
         """Carry out one round. Raises `AssertionError` if a promise is broken."""
@@ -67,17 +74,22 @@ class Torture:
             is_complete = found.status == "complete"
             assert found.began <= 1, found
             assert found.finished == 1 or not is_complete, found
-            assert is_complete or found.detail, found
+            assert found.status != "failed" or found.detail, found
             if kind == "spawner":
                 assert is_complete, found
             yield found
 
     def _sender(self, job_id: str) -> list[str]:
         run = f"{job_id}-1"
-        with self._program(run) as program:
-            time.sleep(self.random.uniform(0, 0.04))
+        is_warm = self.random.random() < 0.7
+        with engine_at(self.folder, self.slots) as other, self._program(run) as (program, go):
+            if is_warm:  # There is a spawner, so the sender need not start one.
+                assert other.send(self._step(f"{job_id}-0-1")).kind is AnswerClass.APPLIED
+            go()
+            self._sleep(LONGEST_S if is_warm else 6 * LONGEST_S)
             whom = self.random.choice(("sender", "spawner", "everything"))
             program.kill()
+            self._note_moment(run)
             if whom != "sender":
                 self._kill(spawner_of(self.folder))
             if whom == "everything":
@@ -89,8 +101,9 @@ class Torture:
         run = f"{job_id}-1"
         with engine_at(self.folder, self.slots) as engine:
             assert engine.send(self._step(run)).kind is AnswerClass.APPLIED
-            time.sleep(self.random.uniform(0, 0.06))
+            self._sleep()
             self._kill(supervisor_of(run_folder(self.folder, run)))
+            self._note_moment(run)
         self._send_twice(run)
         return [run]
 
@@ -100,21 +113,33 @@ class Torture:
         with engine_at(self.folder, 1) as engine:
             for run in runs:
                 assert engine.send(self._step(run)).kind is AnswerClass.APPLIED
-            time.sleep(self.random.uniform(0, 0.1))
+            self._sleep()
             self._kill(spawner_of(self.folder))
+            self._note_moment(runs[2])
         with engine_at(self.folder, 1), engine_at(self.folder, 1):
             pass
         return runs
 
     def _abort(self, job_id: str) -> list[str]:
         run = f"{job_id}-1"
-        with engine_at(self.folder, self.slots) as engine:
+        with engine_at(self.folder, self.slots) as engine, self._program(run, Verb.ABORT) as (program, go):
             assert engine.send(self._step(run)).kind is AnswerClass.APPLIED
-            with self._program(run, Verb.ABORT) as program:
-                time.sleep(self.random.uniform(0, 0.04))
-                program.kill()
-            engine.send(self._step(run, Verb.ABORT))
+            self._sleep()
+            go()
+            self._sleep()
+            program.kill()
+            self._note_moment(run)
+            result = engine.send(self._step(run, Verb.ABORT))
+            assert result.kind is AnswerClass.APPLIED or result.reason is Reason.NOT_RUNNING, result
         return [run]
+
+    def _sleep(self, longest_s: float = LONGEST_S) -> None:
+        time.sleep(self.random.uniform(0, longest_s))
+
+    def _note_moment(self, run: str) -> None:
+        there = run_folder(self.folder, run)
+        names = ("ended.json", "abort.json", "started.json", "spec.json")
+        self._moment = next((name.removesuffix(".json") for name in names if (there / name).exists()), "nothing")
 
     def _send_twice(self, run: str) -> None:
         """Send a run from two engines at the same moment, as two commands do."""
@@ -138,7 +163,9 @@ class Torture:
             while (look := engine.observe(job_id, run)).status is Status.ACTIVE:
                 assert time.monotonic() < until_s, look
                 time.sleep(0.005)
-        return Found(kind, self._count(run, "began"), self._count(run, "finished"), look.status.value, look.detail)
+        return Found(
+            kind, self._moment, self._count(run, "began"), self._count(run, "finished"), look.status.value, look.detail
+        )
 
     def _count(self, run: str, name: str) -> int:
         path = self.folder / f"{run}.{name}"
@@ -153,25 +180,28 @@ class Torture:
             kill_ours(pid, self.folder / "runs")
 
     @contextmanager
-    def _program(self, run: str, verb: Verb = Verb.RUN) -> Iterator[subprocess.Popen[bytes]]:
-        """Start a program that sends one call. It has begun to send when this yields."""
+    def _program(self, run: str, verb: Verb = Verb.RUN) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], None]]]:
+        """Start a program that sends one call, once the function that this yields with the program is called."""
         command = [sys.executable, __file__, "--send", verb.value, str(self.folder / "runs"), run]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as program:
             assert program.stdout is not None
-            assert program.stdin is not None
+            stdin = program.stdin
+            assert stdin is not None
             assert program.stdout.read(1) == b"r"
-            with suppress(BrokenPipeError):
-                program.stdin.write(b"g")
-                program.stdin.flush()
+
+            def go() -> None:
+                stdin.write(b"g")
+                stdin.flush()
+
             try:
-                yield program
+                yield program, go
             finally:
                 program.kill()
 
 
 def step_of(folder: Path, run: str, verb: Verb) -> Step:
-    script = f"echo x >> '{folder}/{run}.began'; sleep 0.02; echo x >> '{folder}/{run}.finished'"
+    script = f"echo x >> '{folder}/{run}.began'; sleep 0.05; echo x >> '{folder}/{run}.finished'"
     config: Config = {"script": script, "abort": {"grace": 1}} if verb is Verb.RUN else {}
     return Step(verb, run.rpartition("-")[0], run, config, marks=OURS)
 
@@ -187,15 +217,17 @@ def send(verb: str, folder: Path, run: str) -> None:
 KINDS = ("sender", "supervisor", "spawner", "abort")
 
 
-def torture(folder: Path, rounds: int, seed: str) -> Counter[tuple[str, str, int]]:
-    """Carry out rounds of each kind. Returns how often a kind ended with a status and a number of executions."""
+def torture(folder: Path, rounds: int, seed: str) -> Counter[tuple[str, str, str, int]]:
+    """Carry out rounds of each kind. Returns how often a kind, a moment, a status and a number of executions met."""
     torment = Torture(folder, seed)
-    found: Counter[tuple[str, str, int]] = Counter()
+    found: Counter[tuple[str, str, str, int]] = Counter()
     with engine_at(folder, torment.slots) as engine:
         engine.identity()
     for number in range(rounds):
         for each in torment.one_round(KINDS[number % len(KINDS)], number):
-            found[each.kind, each.status, each.began] += 1
+            found[each.kind, each.moment, each.status, each.began] += 1
+        if number % 100 == 99:
+            print(f"{folder.name}: {number + 1} rounds", file=sys.stderr, flush=True)
     return found
 
 
@@ -210,7 +242,7 @@ def main() -> None:
         verb, where, run = given.send
         return send(verb, Path(where).parent, run)
     began_s = time.monotonic()
-    found: Counter[tuple[str, str, int]] = Counter()
+    found: Counter[tuple[str, str, str, int]] = Counter()
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(given.jobs) as pool:
         folders = [Path(temporary, str(job)) for job in range(given.jobs)]
         for folder in folders:
@@ -218,8 +250,8 @@ def main() -> None:
         share = -(-given.rounds // given.jobs)
         for each in pool.map(lambda folder: torture(folder, share, f"{given.seed}-{folder.name}"), folders):
             found += each
-    for (kind, status, executed), count in sorted(found.items()):
-        print(f"{kind:10} {status:8} executed {executed} times: {count}")
+    for (kind, moment, status, executed), count in sorted(found.items()):
+        print(f"{kind:10} killed at {moment:8} {status:8} executed {executed} times: {count}")
     print(f"{given.rounds} rounds in {time.monotonic() - began_s:.0f} s; no run twice, none lost")
     return None
 

@@ -22,19 +22,19 @@ is therefore a program of its own, which is executed anew and never has a second
                  started.json the command is about to be let go
                  ended.json how the run ended
                  log, log.1 what the command printed; log.1 is the older part
-                 removed.json the tombstone, once a delete has taken the other files away
+                 removed.json the tombstone, once a delete or keepFor has taken the other files away
 
 A JSON file is written under another name, flushed, and renamed; then its folder is flushed. A file is there as a whole
 or not at all, and a power loss does not take it away. The log is not flushed.
 
 **Why no run is started twice.** A run is accepted by the rename of its prepared folder to `jobs/JOB/RUN`. The rename
-fails if that folder is there, and the folder stays for ever: a delete leaves the tombstone in it. Any number of
-supervisors may be started for an accepted run. The first one that gets the lock goes on, the others end. The lock is a
-lock of fcntl: the kernel takes it back when its process ends in any way, and names the process that holds it. So no
-file holds the id of a process, which another process may have by then. The supervisor ends if `started.json`,
-`ended.json` or `removed.json` is there. It forks a child that waits, flushes `started.json`, and lets the child execute
-the command only then. If `started.json` can't be flushed, as on a full disk, the child ends without having executed
-anything.
+fails if that folder is there, and the folder stays for ever: a delete leaves the tombstone in it, and so does
+`keepFor`, whose runs the spawner takes away before it ends. Any number of supervisors may be started for an accepted
+run. The first one that gets the lock goes on, the others end. The lock is a lock of fcntl: the kernel takes it back
+when its process ends in any way, and names the process that holds it. So no file holds the id of a process, which
+another process may have by then. The supervisor ends if `started.json`, `ended.json` or `removed.json` is there. It
+forks a child that waits, flushes `started.json`, and lets the child execute the command only then. If `started.json`
+can't be flushed, as on a full disk, the child ends without having executed anything.
 
 **What a crash leaves.**
 

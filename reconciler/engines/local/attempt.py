@@ -76,12 +76,10 @@ class Watch:
         """The descriptor that becomes readable with a signal."""
         return self._read
 
-    def drain(self) -> frozenset[int]:
-        """Return the numbers of the signals that came since the last call."""
-        try:
-            return frozenset(os.read(self._read, 4096))
-        except BlockingIOError:
-            return frozenset()
+    def drain(self) -> None:
+        """Forget the signals that have come. What they ask for is looked up each time."""
+        with suppress(BlockingIOError):
+            os.read(self._read, 4096)
 
 
 class Attempt:

@@ -10,12 +10,12 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 from reconciler.engines.local.attempt import DEFAULT_GRACE_S
 from reconciler.engines.local.env import NoSecret, environment
-from reconciler.engines.local.files import FOLDER, exists, holder, put, write_flushed
+from reconciler.engines.local.files import FOLDER, exists, holder, is_at, put, write_flushed
 from reconciler.engines.local.log import read_log
 from reconciler.engines.local.root import Root, machine_id, open_root
 from reconciler.engines.local.runs import Look, Watcher, delete, opened, path_of, run_ids, signal_supervisor
@@ -56,17 +56,18 @@ class LocalEngine:
     )
 
     def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
-        """Raises `EngineError` for a root that can't be used, and if work of a lost spawner can't be carried on."""
+        """Raises `EngineError` for a root that can't be used."""
         self._settings = settings
         self._surroundings = surroundings
-        self._root = open_root(settings.root, make=False)
+        self._lock = Lock()
+        self._root: Root | None = None
         self._link: SpawnerLink | None = None
-        try:
-            if self._root is not None and not holder(self._root.folder, LOCK).is_alive:
-                self._carry_on(self._root)
-        except BaseException:
-            self.close()
-            raise
+        self._left: list[Root] = []
+        """Roots that are no longer at their path. Other threads may still read them, so they stay open."""
+        root = self._there()
+        if root is not None and not holder(root.folder, LOCK).is_alive:
+            with suppress(EngineError, OSError):  # What is there can be read nevertheless.
+                self._carry_on(root)
 
     def identity(self) -> Mapping[str, str]:
         """Return the id of the root, which is made if it is not there, and that of the machine if it has one."""
@@ -79,15 +80,17 @@ class LocalEngine:
 
     def observe_many(self, job_ids: Collection[str]) -> Mapping[str, Observation]:
         """Return the observation of each job."""
-        watcher = Watcher(self._root) if self._root else None
+        root = self._there()
+        watcher = Watcher(root) if root else None
         return {job_id: self._observe(job_id, "", watcher) for job_id in job_ids}
 
     def observe_all(self) -> Iterator[tuple[str, Observation]]:
         """Yield each job that has a run."""
-        if self._root is None:
+        root = self._there()
+        if root is None:
             return
-        watcher = Watcher(self._root)
-        for job_id in self._job_ids(self._root):
+        watcher = Watcher(root)
+        for job_id in self._job_ids(root):
             observed = self._observe(job_id, "", watcher)
             if observed.status is not Status.MISSING:
                 yield job_id, observed
@@ -123,10 +126,9 @@ class LocalEngine:
 
     def log(self, job_id: str, run_id: str, *, tail: int | None, follow: bool, stop: Event) -> Iterator[bytes]:
         """Yield what the command printed to both streams, in order. See `Engine`."""
-        found = self._found(job_id, run_id)
-        if found is None or self._root is None:
+        found, root = self._found(job_id, run_id), self._there()
+        if found is None or root is None:
             return
-        root = self._root
 
         def goes_on() -> bool:
             return follow and not stop.is_set() and _is_active(Watcher(root).look(job_id, found.run_id))
@@ -140,23 +142,40 @@ class LocalEngine:
 
     def close(self) -> None:
         """Leave the root. Runs go on, and so does the spawner until its queue is empty."""
-        if self._link is not None:
-            self._link.close()
-        if self._root is not None:
-            os.close(self._root.folder)
-        self._link = self._root = None
+        with self._lock:
+            if self._link is not None:
+                self._link.close()
+            for root in [*self._left, self._root]:
+                if root is not None:
+                    os.close(root.folder)
+            self._link, self._root, self._left = None, None, []
+
+    def _there(self) -> Root | None:
+        """Return the root that is at its path; None if there is none. Raises `EngineError`."""
+        return self._at_path(make=False)
 
     def _opened(self) -> Root:
         """Return the root, which is made if it is not there. Raises `EngineError`."""
-        if self._root is None:
-            self._root = open_root(self._settings.root, make=True)
-        assert self._root is not None
-        return self._root
+        root = self._at_path(make=True)
+        assert root is not None
+        return root
+
+    def _at_path(self, *, make: bool) -> Root | None:
+        with self._lock:
+            if self._root is not None and not is_at(self._root.path, self._root.folder):
+                if self._link is not None:
+                    self._link.close()
+                self._left.append(self._root)
+                self._root = self._link = None
+            if self._root is None:
+                self._root = open_root(self._settings.root, make=make)
+            return self._root
 
     def _spawner(self, root: Root) -> SpawnerLink:
-        if self._link is None:
-            self._link = SpawnerLink(root.path, root.folder, self._settings.slots, self._surroundings.pause)
-        return self._link
+        with self._lock:
+            if self._link is None:
+                self._link = SpawnerLink(root.path, root.folder, self._settings.slots, self._surroundings.pause)
+            return self._link
 
     def _carry_on(self, root: Root) -> None:
         """Start what a lost spawner has left in its queue. A secret that can't be had leaves its run there.
@@ -195,9 +214,9 @@ class LocalEngine:
             look = self._found(job_id, run_id, watcher)
         except ValueError as fault:
             return Observation(Status.UNREADABLE, detail=f"{job_id}: {fault}")
-        if look is not None and look.is_stranded and self._root is not None:
+        if look is not None and look.is_stranded and (root := self._there()):
             with suppress(EngineError, OSError):  # An observation is true also if nothing can be started.
-                self._carry_on(self._root)
+                self._carry_on(root)
         return look.observation if look else _LOST
 
     def _found(self, job_id: str, run_id: str, watcher: Watcher | None = None) -> Look | None:
@@ -205,10 +224,7 @@ class LocalEngine:
 
         Raises `EngineError`, and `ValueError` if a file is damaged.
         """
-        if self._root is None:
-            # Another command may have made it since.
-            self._root = open_root(self._settings.root, make=False)
-        root = self._root
+        root = self._there()
         if root is None or not _NAME.fullmatch(job_id) or (run_id and not _NAME.fullmatch(run_id)):
             return None
         watcher = watcher or Watcher(root)
@@ -293,8 +309,7 @@ class LocalEngine:
 
     def _prepared_end(self, step: Step) -> Result | Callable[[], Result]:
         """Return what aborts one run, or deletes all runs of a job."""
-        look = self._found(step.job_id, step.run_id or step.seen)
-        root = self._root
+        look, root = self._found(step.job_id, step.run_id or step.seen), self._there()
         if look is None or root is None:
             return Result(AnswerClass.REJECTED, Reason.NO_SUCH_JOB, f"{step.job_id} has no such run")
         if look.marks.lineage != step.marks.lineage:
@@ -344,7 +359,7 @@ class LocalEngine:
             if look.marks.lineage != step.marks.lineage:
                 return Result(AnswerClass.REJECTED, Reason.OTHER_OWNER, f"{look.run_id} belongs to another state")
         for look in there:
-            delete(root, look)
+            delete(root, step.job_id, look.run_id)
         return Result(AnswerClass.APPLIED, message=f"deleted the runs of {step.job_id}")
 
 

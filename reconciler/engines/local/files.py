@@ -30,18 +30,23 @@ class Damaged(ValueError):
     """A file does not hold what this engine has written."""
 
 
-def put(folder: int, name: str, value: Mapping[str, Any]) -> None:
-    """Write a JSON file, or replace it. It is on disk as a whole once this returns.
+def put(folder: int, name: str, value: Mapping[str, Any], *, replaces: bool = True) -> None:
+    """Write a JSON file. It is on disk as a whole once this returns.
 
-    `folder` is an open descriptor. Raises `OSError`; the file may be there or not after that.
+    A file of that name is replaced; without `replaces` it stays as it is. `folder` is an open descriptor. Raises
+    `OSError`; the file may be there or not after that.
     """
     temporary = f".{name}.{os.urandom(6).hex()}"
     try:
         write_flushed(folder, temporary, json.dumps(value).encode())
-        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-    except BaseException:
-        remove(folder, temporary)
-        raise
+        if replaces:
+            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        else:
+            os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except FileExistsError:
+        pass
+    finally:
+        remove(folder, temporary)  # a rename has left nothing to remove
     os.fsync(folder)
 
 

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from reconciler.engines.local.files import FOLDER, Holder, exists, get, holder, put, remove
-from reconciler.engines.local.log import remove_log
+from reconciler.engines.local.files import FOLDER, Holder, exists, get, holder
 from reconciler.engines.local.processes import boot_id, mark_of, survivors
 from reconciler.engines.local.root import Root
 from reconciler.engines.local.spawner import LOCK, TROUBLE
 from reconciler.engines.local.times import rfc3339
+from reconciler.engines.local.tombstones import TOMBSTONE, bury
 from reconciler.engines.port import Marks, Observation, Status
 from reconciler.model.jobs import EMPTY
 
@@ -45,7 +45,7 @@ class Look(NamedTuple):
         return Observation(
             self.status,
             self.word,
-            config=self.spec["config"],
+            config=self.spec.get("config"),
             submitted_at=self.spec["at"],
             timestamps={"accepted": self.spec["at"], **self.timestamps},
             detail=self.detail,
@@ -97,11 +97,11 @@ class Watcher:
         with opened(self._root, job_id, run_id) as folder:
             if folder is None:
                 return None
-            if tombstone := get(folder, "removed.json"):
-                return Look(run_id, Status.MISSING, "deleted", spec=tombstone["spec"], was_deleted=True)
+            if tombstone := get(folder, TOMBSTONE):
+                return _buried(run_id, tombstone)
             ended, spec = get(folder, "ended.json"), get(folder, "spec.json")
             if spec is None:
-                return self.look(job_id, run_id) if exists(folder, "removed.json") else None
+                return self.look(job_id, run_id) if exists(folder, TOMBSTONE) else None
             if ended:
                 return _ended(run_id, spec, get(folder, "started.json"), ended)
             abort_asked = exists(folder, "abort.json")
@@ -153,15 +153,11 @@ class Watcher:
         return Look(run_id, status, status.value, detail, spec, timestamps)
 
 
-def delete(root: Root, look: Look) -> None:
-    """Leave the tombstone of a run that is over, and remove all else of it. Raises `OSError`."""
-    with opened(root, look.spec["job_id"], look.run_id) as folder:
-        if folder is None:
-            return
-        put(folder, "removed.json", {"status": look.status.value, "spec": {**look.spec, "config": {}}})
-        remove_log(folder)
-        for name in ("spec.json", "started.json", "ended.json", "abort.json", "lock"):
-            remove(folder, name)
+def delete(root: Root, job_id: str, run_id: str) -> None:
+    """Take away a run that is over. Raises `OSError`, and `ValueError` if a file is damaged."""
+    with opened(root, job_id, run_id) as folder:
+        if folder is not None:
+            bury(folder, was_deleted=True)
 
 
 def signal_supervisor(root: Root, job_id: str, run_id: str, signum: int) -> bool:
@@ -211,10 +207,20 @@ def _ended(run_id: str, spec: Mapping[str, Any], started: Mapping[str, Any] | No
     return Look(run_id, status, status.value, _how_it_ended(spec, ended), spec, timestamps)
 
 
+def _buried(run_id: str, tombstone: Mapping[str, Any]) -> Look:
+    spec, ended = tombstone["spec"], tombstone["ended"]
+    if tombstone["was_deleted"] or ended is None:
+        return Look(run_id, Status.MISSING, "deleted", spec=spec, was_deleted=True)
+    look = _ended(run_id, spec, tombstone["started"], ended)
+    detail = "; ".join(filter(None, (look.detail, "its log was removed, as keepFor says")))
+    return look._replace(detail=detail)
+
+
 def _how_it_ended(spec: Mapping[str, Any], ended: Mapping[str, Any]) -> str:
     reason, code, name = ended["reason"], ended["exit_code"], ended["signal"]
     if reason in ("jobTimeout", "taskTimeout"):
-        return f"timed out: {reason} is {spec['config'][reason]} s"
+        timeout_s = spec.get("config", {}).get(reason)
+        return f"timed out: {reason}" + (f" is {timeout_s} s" if timeout_s else "")
     if reason and reason != "aborted":
         return str(reason)
     if ended["status"] != "failed":

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from reconciler.engines.local import processes
 from reconciler.engines.local.files import FOLDER, holder_of, is_at, lock, put, remove
 from reconciler.engines.local.supervisor import NO_PROCESS, NO_ROOM, Order, run_and_exit
+from reconciler.engines.local.tombstones import sweep
 
 READY, TAKEN, FAILED = 0, 3, 1
 """How the program ends once it has left the spawner behind, if another spawner has the root, and if it can't start."""
@@ -78,14 +79,23 @@ class Spawner:
         while True:
             self._reap()
             self._start_what_fits()
-            if not self._has_work() and time.monotonic() >= self._stay_until_s:
+            if self._is_done():
                 break
             if self._queue and not is_at(self._root_path, self._root):
                 break  # The root was moved or removed. What is queued there is started from where it is found.
             self._wait()
-        self._listener.close()
         if not self._queue:
             remove(self._root, QUEUE)
+        self._listener.close()
+
+    def _is_done(self) -> bool:
+        """Return whether this process may end. What `keepFor` says is done first, as long as there is nothing else."""
+        if self._has_work() or time.monotonic() < self._stay_until_s:
+            return False
+        try:
+            return all(not self._has_work() for _ in sweep(self._root, time.time()))
+        except OSError:
+            return True  # The root was removed.
 
     def _has_work(self) -> bool:
         """Return whether a run is queued or executes, or a command is connected or about to be."""

@@ -14,6 +14,7 @@ from reconciler.engines.local import processes
 from reconciler.engines.local.attempt import DEFAULT_GRACE_S, Attempt, Ended, Watch
 from reconciler.engines.local.files import FOLDER, Damaged, exists, get, is_at, lock, put
 from reconciler.engines.local.log import DEFAULT_BYTES, LogWriter
+from reconciler.engines.local.tombstones import TOMBSTONE
 
 DONE, NO_PROCESS, NO_ROOM = 0, 75, 76
 """How a supervisor ends: the run needs no other supervisor; or nothing was started, since no child could be forked, or
@@ -43,7 +44,7 @@ def supervise(root: int, root_path: str, order: Order) -> int:
     # From here on, SIGTERM makes this process look for `abort.json`, so the signal must not end it any more.
     if not lock(lock_file) or not is_at(os.path.join(root_path, order.path), folder):
         return DONE
-    if exists(folder, "ended.json") or exists(folder, "removed.json"):
+    if exists(folder, "ended.json") or exists(folder, TOMBSTONE):
         return DONE
     identity, spec = get(root, "root.json"), get(folder, "spec.json")
     if identity is None or spec is None:

@@ -144,6 +144,29 @@ def test_a_run_that_is_deleted_leaves_a_tombstone_and_its_id_is_never_used_again
     assert sorted(os.listdir(run_folder(folder, "a-1"))) == ["removed.json"]
 
 
+def test_a_run_that_was_kept_long_enough_leaves_a_tombstone_that_knows_its_end(folder: Path) -> None:
+    config = {"script": f"echo x >> {folder}/ran; exit 3", "keepFor": 0}
+    kept = {"script": "echo printed", "keepFor": 3600}
+    with engine_at(folder) as engine:
+        start(engine, "a-1", config)
+        start(engine, "b-1", kept)
+        before = [over(engine, run_id) for run_id in ("a-1", "b-1")]
+    until(lambda: os.listdir(run_folder(folder, "a-1")) == ["removed.json"])
+    with engine_at(folder) as engine:
+        after = look_at(engine, "a-1")
+        assert after.detail == "exit code 3; its log was removed, as keepFor says"
+        assert after == before[0]._replace(config=None, detail=after.detail)
+        assert look_at(engine, "b-1") == before[1]
+        assert (log_of(engine, "a-1"), log_of(engine, "b-1")) == (b"", b"printed\n")
+        assert engine.send(step_of("a-1", config)).reason is Reason.WAS_THERE
+        assert engine.send(step_of("a-1", verb=Verb.DELETE)).kind is AnswerClass.APPLIED
+        assert engine.observe("a").status is Status.MISSING
+        assert engine.send(step_of("a-1", config)).reason is Reason.WAS_THERE
+        start(engine, "c-1", {"command": ["true"]})
+        over(engine, "c-1")
+    assert (folder / "ran").read_text() == "x\n"
+
+
 def test_a_run_whose_supervisor_was_killed_is_not_started_again(engine: LocalEngine, folder: Path) -> None:
     start(engine, "a-1", {"script": f"echo x >> {folder}/ran; exec sleep 1000"})
     until((folder / "ran").exists)
@@ -166,29 +189,6 @@ def test_a_run_that_was_going_on_when_the_machine_went_down_has_failed(engine: L
         Status.FAILED,
         "the machine was restarted; how the command ended is not known",
     )
-
-
-def test_a_start_that_can_not_be_recorded_is_no_start(folder: Path) -> None:
-    """The child is forked, and ends without having executed the command."""
-    with engine_at(folder, slots=1) as engine:
-        start(engine, "a-1", {"script": "while [ ! -e go ]; do sleep 0.02; done"})
-        until(lambda: is_running(engine, "a-1"))
-        start(engine, "b-1", {"script": f"echo x >> {folder}/ran"})
-        # What the disk refuses: a folder stands where the temporary file would be renamed to.
-        (run_folder(folder, "b-1") / "started.json").mkdir()
-        (folder / "go").touch()
-        over(engine, "a-1")
-        until(lambda: "can't be recorded" in look_at_queue(folder))
-        time.sleep(0.2)
-        assert not (folder / "ran").exists()
-        (run_folder(folder, "b-1") / "started.json").rmdir()
-        assert over(engine, "b-1").status is Status.COMPLETE
-    assert (folder / "ran").read_text() == "x\n"
-
-
-def look_at_queue(folder: Path) -> str:
-    trouble = folder / "runs" / "spawner.trouble"
-    return trouble.read_text() if trouble.exists() else ""
 
 
 # --- aborts ------------------------------------------------------------------------------------------------------
@@ -229,6 +229,7 @@ def test_a_run_that_is_aborted_in_the_queue_never_starts(folder: Path) -> None:
         start(engine, "c-1", {"command": ["true"]})
         over(engine, "c-1")
     assert not (folder / "ran").exists()
+    assert not (run_folder(folder, "b-1") / "started.json").exists()
 
 
 def test_what_a_killed_supervisor_left_is_active_and_can_be_aborted(engine: LocalEngine, folder: Path) -> None:
@@ -265,7 +266,11 @@ def test_sigterm_alone_is_no_abort(engine: LocalEngine, folder: Path) -> None:
 
 def test_no_more_runs_execute_at_a_time_than_there_are_slots(folder: Path) -> None:
     """Also if the spawner is killed, since its supervisors hold their slots themselves."""
-    script = "mkdir one || mkdir two || touch three; sleep 0.1; rmdir two || rmdir one"
+    script = """
+mkdir one || mkdir two || touch three
+while [ ! -e go ]; do sleep 0.02; done
+rmdir two || rmdir one
+"""
     runs = [f"job{number}-1" for number in range(8)]
     with engine_at(folder, slots=2) as engine:
         for run_id in runs:
@@ -273,6 +278,9 @@ def test_no_more_runs_execute_at_a_time_than_there_are_slots(folder: Path) -> No
         until((folder / "two").exists)
         kill(folder, spawner_of(folder))
     with engine_at(folder, slots=2) as engine:
+        until(lambda: look_at(engine, runs[-1]).detail == "waits for a free slot")
+        time.sleep(0.5)
+        (folder / "go").touch()
         assert {over(engine, run_id).status for run_id in runs} == {Status.COMPLETE}
     assert not (folder / "three").exists()
 

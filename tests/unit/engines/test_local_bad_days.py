@@ -16,6 +16,7 @@ from local_runs import (
     end_all,
     engine_at,
     is_alive,
+    kill_supervisor,
     look_at,
     over,
     run_folder,
@@ -26,6 +27,7 @@ from local_runs import (
 )
 from reconciler.engines.local import root as roots
 from reconciler.engines.local import spawning
+from reconciler.engines.local.engine import LocalEngine
 from reconciler.engines.local.plugin import PLUGIN
 from reconciler.engines.port import AnswerClass, EngineError, Reason, Status, Verb
 
@@ -128,7 +130,7 @@ def test_a_root_that_is_removed_takes_its_queue_along_and_another_one_has_anothe
         engine.send(step_of("b-1", {"script": f"touch {folder}/ran"}))
         spawner = spawner_of(folder)
         shutil.rmtree(folder / "runs")
-    with engine_at(folder, slots=1) as engine:
+        # Also for an engine that was open all the time.
         assert look_at(engine, "a-1").status is Status.MISSING
         assert engine.identity()["root"] != first["root"]
         assert engine.send(step_of("c-1", {"command": ["true"]})).kind is AnswerClass.APPLIED
@@ -142,7 +144,7 @@ def test_a_root_that_is_removed_takes_its_queue_along_and_another_one_has_anothe
 def test_a_root_that_was_moved_has_its_runs_at_the_new_place(folder: Path) -> None:
     with engine_at(folder, slots=1) as engine:
         engine.send(step_of("a-1", {"script": WAITS_FOR_GO["script"]}))
-        until(lambda: look_at(engine, "a-1").word == "running")
+        _await_running(engine, "a-1")
         engine.send(step_of("b-1", {"script": f"echo x >> {folder}/ran"}))
     (folder / "new").mkdir()
     (folder / "runs").rename(folder / "new" / "runs")
@@ -185,6 +187,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         until(lambda: subprocess.run(["umount", place], capture_output=True, check=False).returncode == 0)
 
 
+def _await_running(engine: LocalEngine, run: str) -> None:
+    until(lambda: look_at(engine, run).word == "running")
+
+
 def fill(place: Path) -> None:
     with pytest.raises(OSError, match="No space left"), (place / "filler").open("wb", buffering=0) as file:
         while True:
@@ -193,24 +199,39 @@ def fill(place: Path) -> None:
 
 def test_on_a_full_disk_nothing_is_accepted_and_nothing_is_let_go(small_disk: Path, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
-    with engine_at(small_disk, slots=1) as engine:
-        engine.send(step_of("a-1", WAITS_FOR_GO))
-        until(lambda: look_at(engine, "a-1").word == "running")
-        engine.send(step_of("b-1", {"script": f"echo x >> {ran}"}))
-        (small_disk / "go").touch()
+    with engine_at(small_disk, slots=2) as engine:
+        for run in ("a-1", "b-1"):
+            engine.send(step_of(run, {"command": ["sh", "-c", "while [ ! -e go ]; do sleep 0.02; done"]}))
+            _await_running(engine, run)
+        engine.send(step_of("c-1", {"script": f"echo x >> {ran}"}))
         fill(small_disk)
-        result = engine.send(step_of("c-1", {"command": ["true"]}))
+        result = engine.send(step_of("d-1", {"command": ["true"]}))
         assert (result.kind, result.reason) == (AnswerClass.REJECTED, Reason.OTHER)
         assert result.message == f"{small_disk}/runs: No space left on device; nothing was started"
-        time.sleep(1.0)
-        # a-1 has ended, and says so once it can. Its slot is taken until then.
-        assert {look_at(engine, run).status for run in ("a-1", "b-1")} == {Status.ACTIVE}
+        # Its slot is free from then on, so the next supervisor forks its child, and can't record that.
+        kill_supervisor(small_disk, "a-1")
+        time.sleep(1.5)
+        assert look_at(engine, "c-1").word == "queued"
         assert not ran.exists()
         (small_disk / "filler").unlink()
-        assert {over(engine, run).status for run in ("a-1", "b-1")} == {Status.COMPLETE}
-        assert look_at(engine, "c-1").status is Status.MISSING
-        assert engine.send(step_of("c-1", {"command": ["true"]})).kind is AnswerClass.APPLIED
+        assert over(engine, "c-1").status is Status.COMPLETE
+        assert look_at(engine, "d-1").status is Status.MISSING
+        assert engine.send(step_of("d-1", {"command": ["true"]})).kind is AnswerClass.APPLIED
+        (small_disk / "go").touch()
+        assert over(engine, "b-1").status is Status.COMPLETE
     assert ran.read_text() == "x\n"
+
+
+def test_a_run_that_ends_on_a_full_disk_says_so_once_it_can(small_disk: Path) -> None:
+    with engine_at(small_disk) as engine:
+        engine.send(step_of("a-1", WAITS_FOR_GO))
+        _await_running(engine, "a-1")
+        (small_disk / "go").touch()
+        fill(small_disk)
+        time.sleep(0.5)
+        assert look_at(engine, "a-1").status is Status.ACTIVE
+        (small_disk / "filler").unlink()
+        assert over(engine, "a-1").status is Status.COMPLETE
 
 
 def test_a_log_that_finds_no_room_costs_lines_and_no_run(small_disk: Path, tmp_path: Path) -> None:
