@@ -12,6 +12,7 @@ from reconciler.manifest.kinds import FileKind, kind_of
 from reconciler.manifest.model import EngineReader
 from reconciler.manifest.schema import Validator, is_misspelt, part_of
 from reconciler.manifest.schema_parts import Schema
+from reconciler.model.config_paths import path_text
 from reconciler.model.errors import MOST_DIAGNOSTICS
 from reconciler.model.jobs import Job
 from reconciler.model.places import Diagnostic, Position
@@ -92,7 +93,7 @@ def job_fault(name: str, fields: Mapping[str, Any], engine: EngineReader | None 
     """
     schemas = schemas_of(engine) if engine else open_schemas()
     for path, _, message in schemas.validator.refusals(_with_job(name, fields)):
-        return ".".join(map(str, path[2:])) + (": " if path[2:] else "") + message
+        return path_text(path[2:]) + (": " if path[2:] else "") + message
     return ""
 
 

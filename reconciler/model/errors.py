@@ -20,6 +20,7 @@
     ├── CredentialsError            1   credentials that are missing, malformed or rejected
     ├── EngineError                 1   a service that can't be reached, or that breaks its contract
     │   ├── ListIncomplete          1   a list of jobs that may lack some jobs
+    │   ├── OtherIdentity           1   another service than that of the state, at the same address
     │   └── UnknownEngine           1   an engine that no installed package has
     ├── MissingPath                 1   a path without a file or folder
     ├── UnknownJob                  1   a job that is neither declared nor recorded

@@ -11,10 +11,9 @@ decreases. The number of a new run is fixed with the intent of its call:
 Where an engine refuses a second run of one run id, the number that is used again can't start two runs.
 """
 
-import json
-
 from reconciler.model.digests import sha256
 from reconciler.model.jobs import Config, Marks, Observation, Record
+from reconciler.model.json_values import compact
 from reconciler.model.times import TimeOrder
 
 _DIGEST_DIGITS = 32
@@ -34,9 +33,8 @@ def number_of(run_id: str, job_id: str) -> int:
 
 def digests(config: Config, run_token: str | None) -> Marks:
     """The marks that say what a run was asked to be: the digests of its config and of its run token."""
-    text = json.dumps(config, sort_keys=True, separators=(",", ":"), default=dict)
     token = "" if run_token is None else _digest(f"token {run_token}")
-    return Marks(config_digest=_digest(text), token_digest=token)
+    return Marks(config_digest=_digest(compact(config)), token_digest=token)
 
 
 def asks_the_same(marks: Marks, config: Config, run_token: str | None) -> bool:

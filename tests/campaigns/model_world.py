@@ -871,7 +871,11 @@ _DRIFT = (ActionKind.ABORT, ActionKind.DELETE, ActionKind.ADOPT)
 
 
 def _plainly(ended: Ended) -> list[tuple[str, Outcome, ActionKind, str]]:
-    return [(o.action.job, o.outcome, o.done, _TIME.sub(_instant, o.action.reason)) for o in ended.outcomes]
+    """Return what became of each job, with why. A job is not read any more once the end of its run is recorded."""
+    return [
+        (o.action.job, o.outcome, o.done, "" if o.done is ActionKind.NOOP else _TIME.sub(_instant, o.action.reason))
+        for o in ended.outcomes
+    ]
 
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d)")

@@ -164,3 +164,13 @@ class TestPlainRemote(RemoteContract):
     @pytest.fixture
     def connect(self, tmp_path: Path) -> Connect:
         return lambda: PlainRemote(tmp_path / "there")
+
+    @pytest.fixture
+    def connect_unfenced(self, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Connect:
+        """A file server that puts a link in the place of a file."""
+
+        def replace(source: Path, target: Path) -> None:
+            target.write_bytes(source.read_bytes())
+
+        monkeypatch.setattr(os, "link", replace)
+        return connect

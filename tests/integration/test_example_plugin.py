@@ -4,10 +4,13 @@ import ast
 import importlib
 import json
 import os
+import random
 import re
+import shutil
 import subprocess
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,30 +98,52 @@ class Fleet:
         path.write_text(f"#!/bin/sh\necho ran >> '{self.folder}/{job}.ran'\n{text}\n")
         path.chmod(0o755)
 
-    def declare(self, jobs: str) -> None:
-        head = "apiVersion: reconciler/v1\ntarget: {engine: scripts, folder: scripts}\nstate: dir://states\njobs:\n"
+    def declare(self, jobs: str, state: str = "dir://states") -> None:
+        head = f"apiVersion: reconciler/v1\ntarget: {{engine: scripts, folder: scripts}}\nstate: {state}\njobs:\n"
         (self.folder / "jobs.yaml").write_text(head + "".join(f"  {line}\n" for line in jobs.splitlines()))
 
-    def run(self, *words: str, code: int = 0) -> str:
+    def started(self, *words: str) -> "subprocess.Popen[str]":
         env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "RECONCILER_"))}
-        done = subprocess.run(
+        return subprocess.Popen(
             [self._program, *words],
             cwd=self.folder,
             env={**env, "HOME": str(self.folder)},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=120,
-            check=False,
         )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout
+
+    def run(self, *words: str, code: int = 0) -> str:
+        with self.started(*words) as program:
+            out, err = program.communicate(timeout=120)
+        assert program.returncode == code, out + err
+        return out
 
     def json(self, *words: str, code: int = 0) -> Any:
         return json.loads(self.run(*words, "--format", "json", code=code))
 
+    def until(self, job: str, observed: str) -> None:
+        """Wait until the tool observes this status of a job."""
+        _until(lambda: {job: observed}.items() <= {one["job"]: one["observed"] for one in self._status()}.items())
+
+    def until_there(self, path: str) -> None:
+        _until((self.folder / path).exists)
+
+    def _status(self) -> list[dict[str, Any]]:
+        jobs: list[dict[str, Any]] = self.json("status")["jobs"]
+        return jobs
+
     def runs(self, job: str) -> int:
+        """How often the script of a job was executed."""
         path = self.folder / f"{job}.ran"
         return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -150,3 +175,72 @@ def test_a_manifest_names_the_engine_and_the_home_of_the_package(fleet: Fleet) -
     assert fleet.runs("nightly") == 0
     fleet.declare('nightly: {state: running, config: {arg: ["--full"]}}')
     fleet.run("validate", code=1)
+
+
+def test_a_job_runs_once_is_observed_and_is_deleted(fleet: Fleet) -> None:
+    fleet.script("nightly", "exit 0")
+    fleet.declare("nightly: {state: running}")
+    fleet.run("apply", "--yes")
+    fleet.until("nightly", "complete")
+    fleet.run("apply", "--yes")
+    fleet.run("drift")
+    assert fleet.runs("nightly") == 1
+    fleet.run("history", "--check")
+    fleet.declare("nightly: {state: absent}")
+    fleet.run("apply", "--yes")
+    assert fleet.runs("nightly") == 1
+    left = [path.name for path in (fleet.folder / "scripts" / ".runs" / "nightly").iterdir()]
+    assert left == ["nightly-1.json"]
+
+
+def test_a_changed_config_ends_the_run_and_starts_the_next_one(fleet: Fleet) -> None:
+    fleet.script("nightly", "exec sleep 1000")
+    fleet.declare("nightly: {state: running}")
+    fleet.run("apply", "--yes")
+    fleet.declare('nightly: {state: running, config: {args: ["--full"]}}')
+    fleet.run("apply", "--yes")
+    assert fleet.json("status")["jobs"][0]["observed"] == "active"
+    fleet.declare('nightly: {state: aborted, config: {args: ["--full"]}}')
+    fleet.run("apply", "--yes")
+    fleet.run("drift")
+    assert fleet.json("status")["jobs"][0]["observed"] == "aborted"
+    assert fleet.runs("nightly") == 2
+
+
+def test_a_job_that_another_state_ran_is_held_and_not_run_again(fleet: Fleet) -> None:
+    fleet.script("nightly", "exit 0")
+    fleet.declare("nightly: {state: running}", "dir://ours")
+    fleet.run("apply", "--yes")
+    fleet.until("nightly", "complete")
+    fleet.declare("nightly: {state: running}", "dir://theirs")
+    assert "another owner's" in fleet.run("apply", "--yes", code=4)
+    assert fleet.runs("nightly") == 1
+
+
+def test_a_folder_that_took_the_place_of_another_one_is_refused(fleet: Fleet) -> None:
+    fleet.script("nightly", "exit 0")
+    fleet.declare("nightly: {state: running}")
+    fleet.run("apply", "--yes")
+    fleet.until("nightly", "complete")
+    shutil.rmtree(fleet.folder / "scripts" / ".runs")
+    for command in (["apply", "--yes"], ["plan", "--refresh"], ["drift"]):
+        fleet.run(*command, code=1)
+    assert fleet.runs("nightly") == 1
+
+
+def test_an_apply_that_is_killed_at_any_moment_is_followed_by_one_run(fleet: Fleet) -> None:
+    chance = random.Random(1)
+    jobs = [f"job-{number}" for number in range(6)]
+    for job in jobs:
+        fleet.script(job, "exit 0")
+    for number, job in enumerate(jobs):
+        # In a state file, nobody has to wait until the lease of a dead program is over.
+        fleet.declare("\n".join(f"{one}: {{state: running}}" for one in jobs[: number + 1]), "jobs.state.json")
+        with fleet.started("apply", "--yes") as apply:
+            fleet.until_there(f"scripts/.runs/{job}")
+            time.sleep(chance.uniform(0, 0.03))
+            apply.kill()
+        fleet.run("apply", "--yes", "--settle", "0.1")
+        fleet.until(job, "complete")
+        assert fleet.runs(job) == 1
+    fleet.run("history", "--check")

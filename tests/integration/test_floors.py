@@ -68,6 +68,17 @@ def test_no_module_imports_a_private_name_of_another(module: str) -> None:
     assert [name for _, name in ours if name.startswith("_") and not name.startswith("__")] == []
 
 
+def test_only_the_contract_suites_import_pytest() -> None:
+    found = [module for module, path in MODULES.items() if ("pytest", "") in imports(path.read_text())]
+    assert found
+    assert [module for module in found if not module.startswith("reconciler.testing.")] == []
+
+
+@pytest.mark.parametrize("module", ["worker", "caller", "ledger", "programs", "proxy", "services"])
+def test_what_the_programs_of_the_suites_run_needs_no_pytest(module: str) -> None:
+    assert ("pytest", "") not in imports(MODULES[f"reconciler.testing.{module}"].read_text())
+
+
 PURE = {
     "collections",
     "enum",

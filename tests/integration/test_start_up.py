@@ -18,6 +18,7 @@ SLOW = {
     "email",
     "http.client",
     "http.server",
+    "importlib.metadata",
     "jsonschema",
     "logging",
     "multiprocessing",

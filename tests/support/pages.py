@@ -46,7 +46,7 @@ FOLLOWED: Mapping[str, tuple[str, ...]] = {
     "docs/git-state.md": ("Try it", "Look back", "Move a state there, and back"),
     "docs/concepts.md": (),
     **{f"docs/how-to/{page.name}": () for page in sorted((DOCS / "how-to").glob("*.md"))},
-    PLUGIN_PAGE: ("Test it",),
+    PLUGIN_PAGE: ("Try it", "Test it"),
 }
 """The pages by path, each with the sections that are followed, in order; no section stands for the whole page."""
 

@@ -56,7 +56,7 @@ CONFIG_SCHEMA: Schema = {
             "title": "The name of the script",
             "description": "Default: the id of the job with `.sh` behind it.",
             "type": "string",
-            "pattern": r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$",
+            "pattern": r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$(?!\n)",
         },
         "args": {"title": "The arguments of the script", "type": "array", "items": _TEXT},
         "env": {

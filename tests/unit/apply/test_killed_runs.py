@@ -14,7 +14,7 @@ import pytest
 import cluster_plugin
 from cluster_world import CREATED, ClusterWorld, cluster_world
 from reconciler.engines.port import Engine, Promises, Result, Step, always
-from reconciler.engines.sandbox.cluster import ClusterEngine, Lost
+from reconciler.engines.sandbox.cluster import ATOMIC, ClusterEngine, Lost
 from reconciler.model.errors import ExitCode
 from reconciler.model.jobs import Desired, Job, Status
 
@@ -60,6 +60,11 @@ SCENARIOS: Mapping[str, Scenario] = {
     "first run whose request is lost": Scenario(_nothing, A, FIRST, lost=Lost.BEFORE.value),
     "first run without reads": Scenario(_nothing, A, FIRST, CREATED._replace(reads=False)),
     "first run of an engine that forgets": Scenario(_nothing, A, FIRST, CREATED._replace(keeps_ended_s=3600.0)),
+    "first run that creates the job": Scenario(_nothing, A, FIRST, ATOMIC),
+    "first run that creates the job, with a lost answer": Scenario(_nothing, A, FIRST, ATOMIC, Lost.AFTER.value),
+    "restart of a job that its run creates": Scenario(
+        _running, A._replace(config={"text": "new"}), {"a-1": Status.ABORTED, "a-2": Status.ACTIVE}, ATOMIC
+    ),
     "restart": Scenario(_running, A._replace(config={"text": "new"}), {"a-1": Status.ABORTED, "a-2": Status.ACTIVE}),
     "new token": Scenario(_complete, A._replace(run_token="t"), {"a-1": Status.COMPLETE, "a-2": Status.ACTIVE}),
     "recovery": Scenario(_in_doubt, A, FIRST),
@@ -77,7 +82,8 @@ def world_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
         opening = cluster_world(folder, monkeypatch, scenario.promises, stages=True)
         opened.append(opening)
         world = opening.__enter__()
-        world.cluster.create("a")
+        if not scenario.promises.creates_on_run:
+            world.cluster.create("a")
         scenario.prepare(world)
         world.declare(scenario.asked)
         return world

@@ -1,6 +1,7 @@
 """Files whose configs nest: laying them out, editing them and taking their digest keep each value as it is."""
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,10 +14,16 @@ from nested_engine import NestedEngine
 from reconciler.manifest import Manifest
 from reconciler.manifest.edit import add_jobs, set_field
 from reconciler.manifest.engine_schemas import schemas_of
-from reconciler.manifest.faults import job_fields
+from reconciler.manifest.faults import job_fault, job_fields
 from reconciler.manifest.layout import canonical, flow
 from reconciler.manifest.parse import parse
-from reconciler.model.jobs import Job
+from reconciler.manifest.schema import Validator, schema_text
+from reconciler.model.jobs import Job, Observation, Status, Target, Verb
+from reconciler.model.json_values import same_json
+from reconciler.model.plan import Action, ActionKind, Plan, Request
+from reconciler.model.plan_json import plan_digest, plan_from_json, plan_to_json
+from reconciler.rules.adoption import Candidate, adopt, with_empty_plan
+from reconciler.rules.configs import config_changes
 
 
 class AnyEngine(NestedEngine):
@@ -119,3 +126,39 @@ def test_a_long_config_is_added_as_a_block_which_the_layout_leaves_as_it_is() ->
     )
     assert canonical(made, "f", schemas_of(ANY).whole) == made
     assert json.loads(text_of(manifest(made).jobs["a"].config)) == long
+
+
+@given(configs)
+@settings(deadline=None)
+def test_an_imported_job_is_declared_with_the_config_that_it_has(config: Any) -> None:
+    observed = Observation(Status.ACTIVE, "RUNNING", config)
+    found = [Candidate("nightly", "nightly-1", observed)]
+    [adopted], left = adopt(found, {}, {}, partial(job_fault, engine=ANY), same_json)
+    assert left == []
+    made = manifest(add_jobs((HEAD + "jobs: {}\n").encode(), "f", {adopted.name: adopted.fields}))
+    assert configs_of(made) == {"nightly": text_of(config)} == {"nightly": text_of(adopted.record.config)}
+    assert with_empty_plan(adopted, made.jobs["nightly"], same_json) == adopted
+
+
+def test_a_job_whose_config_the_engine_does_not_take_is_not_imported() -> None:
+    found = [Candidate("a", "a", Observation(Status.ACTIVE, "RUNNING", {"command": ["x"], "env": {"A": 1}}))]
+    adopted, [left] = adopt(found, {}, {}, partial(job_fault, engine=NestedEngine()), same_json)
+    assert adopted == []
+    assert left.why == "config.env.A: expected text or a mapping, found 1"
+
+
+@given(configs, configs)
+@settings(deadline=None)
+def test_a_plan_comes_back_from_its_json_as_it_was(before: Any, after: Any) -> None:
+    changes = config_changes(before, after, same_json)
+    action = Action("a", "a", ActionKind.RUN, "why", changes, (Request(Verb.RUN, "run a", after),))
+    observed = {"a": Observation(Status.ACTIVE, "RUNNING", before)}
+    plan = Plan(Target("batch", "east"), "lineage", 1, f"sha256:{'0' * 64}", None, ("f",), (action,), observed=observed)
+    text = json.dumps(plan_to_json(plan))
+    schema = Validator(json.loads(schema_text("plan.schema.json")))
+    assert list(schema.refusals(json.loads(text))) == []
+    again = plan_from_json(json.loads(text))
+    assert json.dumps(plan_to_json(again)) == text
+    assert repr(again.actions[0].changes) == repr(changes)
+    other = plan._replace(actions=(action._replace(calls=(Request(Verb.RUN, "run a", reordered(after)),)),))
+    assert plan_digest(other) == plan_digest(plan)
