@@ -1,7 +1,6 @@
 """The engine: what a run, an abort, a delete and an observation are for processes on this machine."""
 
 import errno
-import math
 import os
 import re
 import shutil
@@ -19,7 +18,7 @@ from reconciler.engines.local.files import FOLDER, exists, holder, is_at, put, w
 from reconciler.engines.local.log import read_log
 from reconciler.engines.local.root import Root, machine_id, open_root
 from reconciler.engines.local.runs import Look, Watcher, delete, opened, path_of, run_ids, signal_supervisor
-from reconciler.engines.local.settings import Settings, memory_bytes
+from reconciler.engines.local.settings import PROMISES, Settings, memory_bytes
 from reconciler.engines.local.spawner import LOCK, QUEUE
 from reconciler.engines.local.spawning import SpawnerLink
 from reconciler.engines.local.times import later_than
@@ -28,7 +27,6 @@ from reconciler.engines.port import (
     EngineError,
     Marks,
     Observation,
-    Promises,
     Reason,
     Result,
     Status,
@@ -51,9 +49,7 @@ _LOST = Observation(Status.MISSING)
 class LocalEngine:
     """Runs commands as processes of this user. See `Engine`."""
 
-    promises = Promises(
-        creates_on_run=True, atomic_run=True, reads=True, lists=True, keeps_ended_s=math.inf, has_logs=True
-    )
+    promises = PROMISES
 
     def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
         """Raises `EngineError` for a root that can't be used."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.engines.local.env import Secrets
 from reconciler.engines.local.log import DEFAULT_BYTES
-from reconciler.engines.local.settings import Settings, absolute, memory_bytes
-from reconciler.engines.port import Config, Job, Request, Schema, Step, Surroundings, Target, Verb
+from reconciler.engines.local.settings import PROMISES, Settings, absolute, memory_bytes
+from reconciler.engines.port import Config, Job, Promises, Request, Schema, Step, Surroundings, Target, Verb
 
 if TYPE_CHECKING:
     from reconciler.engines.local.engine import LocalEngine
@@ -90,6 +90,10 @@ class LocalPlugin:
     def warnings(self, target: Target) -> Iterable[str]:
         """Return nothing."""
         return ()
+
+    def promises(self, target: Target) -> Promises:
+        """Return what the engine guarantees on any machine."""
+        return PROMISES
 
     def is_on_this_machine(self, target: Target) -> bool:
         """Return True."""

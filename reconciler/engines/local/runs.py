@@ -18,6 +18,7 @@ from reconciler.model.jobs import EMPTY
 class Look(NamedTuple):
     """One look at a run.
 
+    `word` says what an active run does: queued, starting, running, stopping, or left, without a supervisor.
     `is_queued` is set if no supervisor has started the run, and `is_stranded` if there is no spawner either. `is_left`
     is set if processes of the run live on without a supervisor. `was_deleted` is set if a delete has taken the run
     away.
@@ -125,7 +126,7 @@ class Watcher:
 
     def _queued(self, run_id: str, spec: Mapping[str, Any], *, abort_asked: bool) -> Look:
         if abort_asked:
-            return Look(run_id, Status.ABORTED, "aborted", "aborted before it was started", spec)
+            return Look(run_id, Status.ABORTED, "", "aborted before it was started", spec)
         detail = "waits for a free slot"
         is_stranded = not holder(self._root.folder, LOCK).is_alive
         if is_stranded:
@@ -150,7 +151,7 @@ class Watcher:
             status, detail = Status.FAILED, "its supervisor was killed; how the command ended is not known"
         if abort_asked:
             status, detail = Status.ABORTED, f"aborted; {detail}"
-        return Look(run_id, status, status.value, detail, spec, timestamps)
+        return Look(run_id, status, "", detail, spec, timestamps)
 
 
 def delete(root: Root, job_id: str, run_id: str) -> None:
@@ -204,13 +205,13 @@ def _ended(run_id: str, spec: Mapping[str, Any], started: Mapping[str, Any] | No
     timestamps = {"started": rfc3339(started["at_s"])} if started else {}
     status = Status(ended["status"])
     timestamps[status.value] = rfc3339(ended["at_s"])
-    return Look(run_id, status, status.value, _how_it_ended(spec, ended), spec, timestamps)
+    return Look(run_id, status, "", _how_it_ended(spec, ended), spec, timestamps)
 
 
 def _buried(run_id: str, tombstone: Mapping[str, Any]) -> Look:
     spec, ended = tombstone["spec"], tombstone["ended"]
     if tombstone["was_deleted"] or ended is None:
-        return Look(run_id, Status.MISSING, "deleted", spec=spec, was_deleted=True)
+        return Look(run_id, Status.MISSING, "", spec=spec, was_deleted=True)
     look = _ended(run_id, spec, tombstone["started"], ended)
     detail = "; ".join(filter(None, (look.detail, "its log was removed, as keepFor says")))
     return look._replace(detail=detail)

@@ -6,7 +6,12 @@ from typing import NamedTuple
 
 from reconciler.engines.local.env import Secrets
 from reconciler.engines.local.log import DEFAULT_BYTES
-from reconciler.engines.port import Config
+from reconciler.engines.port import Config, Promises
+
+PROMISES = Promises(
+    creates_on_run=True, atomic_run=True, reads=True, lists=True, keeps_ended_s=float("inf"), has_logs=True
+)
+"""What the engine guarantees. A tombstone knows how its run ended, so no end is ever forgotten."""
 
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
