@@ -265,6 +265,8 @@ MUTANTS = [
     Mutant("a run that is sent again gets a new number", "rules/records.py", "    return doubt.run if doubt is not None and doubt.verb is Verb.RUN and doubt.run else subject.last + 1\n", "    return subject.last + 1 if doubt is None else subject.last + 2\n", "test_killed_runs.py", "first and not lost and send"),
     Mutant("a run that was there already counts as rejected", "apply/calls.py", "    was_there = result.reason is Reason.WAS_THERE\n", "    was_there = False\n", "test_guarded_runs.py", "arrives_late"),
     Mutant("an intent lacks the number of its run", "apply/calls.py", "        run = run_of(subject, verb)\n", "        run = 0\n", "test_guarded_runs.py", "names_its_handle"),
+    Mutant("local: what keepFor lets go stays", "engines/local/tombstones.py", "ended[\"at_s\"] + keep_for_s <= now_s", "ended[\"at_s\"] + keep_for_s < 0", "test_local.py", "kept_long_enough"),
+    Mutant("a log reaches the terminal as it was printed", "host/terminal.py", "return self._write(self._out, untrusted(text))", "return self._write(self._out, text)", "test_logs.py", "nothing_in_it"),
 ]  # fmt: skip
 
 

@@ -13,6 +13,9 @@ from reconciler.engines.local.log import remove_log
 
 TOMBSTONE = "removed.json"
 
+_PREPARED_WITHIN_S = 3600.0
+"""How old a prepared run may be that a living command still puts into its place."""
+
 
 def bury(folder: int, *, was_deleted: bool) -> None:
     """Leave the tombstone of a run that is over, and remove all else of it. May be repeated after a crash.
@@ -33,8 +36,10 @@ def bury(folder: int, *, was_deleted: bool) -> None:
 def sweep(root: int, now_s: float) -> Iterator[None]:
     """Bury each run that ended longer ago than its `keepFor`. Yields after each job. `root` is an open descriptor.
 
-    A run that can't be read stays. Raises `OSError` if the list of jobs can't be read.
+    What a command that was killed had prepared is removed too, an hour later. A run that can't be read stays. Raises
+    `OSError` if the list of jobs can't be read.
     """
+    _remove_prepared(root, now_s)
     for job_id in _names(root, "jobs"):
         for run_id in _names(root, f"jobs/{job_id}"):
             try:
@@ -49,6 +54,22 @@ def sweep(root: int, now_s: float) -> Iterator[None]:
             finally:
                 os.close(folder)
         yield
+
+
+def _remove_prepared(root: int, now_s: float) -> None:
+    for name in _names(root, "tmp"):
+        try:
+            folder = os.open(f"tmp/{name}", FOLDER | os.O_NOFOLLOW, dir_fd=root)
+        except OSError:
+            continue
+        try:
+            if os.fstat(folder).st_mtime + _PREPARED_WITHIN_S < now_s:
+                remove_file(folder, "spec.json")
+                os.rmdir(f"tmp/{name}", dir_fd=root)
+        except OSError:
+            continue
+        finally:
+            os.close(folder)
 
 
 def _is_over_due(folder: int, now_s: float) -> bool:

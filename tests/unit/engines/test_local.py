@@ -311,6 +311,18 @@ def test_a_queue_whose_spawner_was_killed_goes_on_with_the_next_command(folder: 
     assert (folder / "ran").read_text() == "x\n"
 
 
+def test_what_a_killed_command_had_prepared_is_removed_once_it_is_old(folder: Path) -> None:
+    with engine_at(folder) as engine:
+        engine.identity()
+        for name in ("old", "new"):
+            (folder / "runs" / "tmp" / name).mkdir()
+            (folder / "runs" / "tmp" / name / "spec.json").touch()
+        os.utime(folder / "runs" / "tmp" / "old", (0, 0))
+        start(engine, "a-1", {"command": ["true"]})
+    until(lambda: spawner_of(folder) == 0)
+    assert os.listdir(folder / "runs" / "tmp") == ["new"]
+
+
 def test_engines_that_are_opened_at_one_time_share_one_spawner(folder: Path) -> None:
     together = threading.Barrier(6)
     pids = []
