@@ -7,7 +7,7 @@ for more than that is held.
 from collections.abc import Callable, Mapping
 
 from reconciler.apply.calls import CallSender
-from reconciler.apply.context import ApplyContext, forgets
+from reconciler.apply.context import ApplyContext
 from reconciler.apply.outcomes import Attempt, failed, outcome_of, skipped, waiting
 from reconciler.apply.settle import conclude_doubt
 from reconciler.model.commands import command
@@ -72,7 +72,7 @@ class ActionRunner:
         if not decision.verbs:
             record = decision.record
             if record is not None:
-                record = noted(record, observed, self._context.now(), forgets=forgets(self._context.engine))
+                record = noted(record, observed, self._context.now(), self._context.engine.promises.keeps_ended_s)
             session.put(action.job, record, details=Details(reason=decision.reason))
             note = "" if decision.kind is action.kind else decision.reason
             return ActionOutcome(action, Outcome.RECORDED, decision.kind, note)

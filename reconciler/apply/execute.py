@@ -7,7 +7,7 @@ from functools import partial
 
 from reconciler.apply.action import ActionRunner
 from reconciler.apply.calls import CallSender
-from reconciler.apply.context import ApplyContext, Halt, forgets, is_stale
+from reconciler.apply.context import ApplyContext, Halt, is_stale
 from reconciler.apply.observe import note_ends, observe_before
 from reconciler.apply.outcomes import failed, skipped, untouched
 from reconciler.host.crash_report import error_line
@@ -175,7 +175,7 @@ class _Apply:
                 if record is not None and record.doubt is None and is_newer_run(before, observed[job_id]):
                     seen = observed[job_id]
                     record = record._replace(submitted_at=seen.run_began, ref=seen.ref or record.ref)
-                    began[name] = noted(record, seen, context.now(), forgets=forgets(context.engine))
+                    began[name] = noted(record, seen, context.now(), context.engine.promises.keeps_ended_s)
             session.put_all(began, NOTE, "when its run began")
         except ReconcilerError:
             # The results are on record already. The write of the state reports a broken journal.

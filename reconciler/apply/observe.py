@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 
-from reconciler.apply.context import forgets
 from reconciler.engines.port import Engine
 from reconciler.model.jobs import Observation
 from reconciler.rules.circles import all_before
@@ -27,7 +26,7 @@ def note_ends(
 
     `observed` maps engine job ids to observations. Raises `JournalBroken` if the journal can't be written.
     """
-    keeps_times = forgets(engine)
+    keeps_s = engine.promises.keeps_ended_s
     records = [
         (subject.job.name, record, observed[subject.job.id])
         for subject in subjects
@@ -35,4 +34,4 @@ def note_ends(
         for record in [session.record_of(subject.job.name)]
         if record is not None
     ]
-    session.note_ends({name: noted(record, seen, now, forgets=keeps_times) for name, record, seen in records})
+    session.note_ends({name: noted(record, seen, now, keeps_s) for name, record, seen in records})

@@ -4,15 +4,19 @@ A record says what was last applied to a job. `applied` makes the next record, a
 in doubt.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, assert_never
 
 from reconciler.model.jobs import ENDS, Desired, Job, Observation, OnConfigChange, Record, Status, Verb
-from reconciler.model.times import TimeOrder, compare
+from reconciler.model.times import TimeOrder, compare, seconds_since
 from reconciler.rules import reruns
 from reconciler.rules.matching import Subject
 from reconciler.rules.runs import is_other_run, is_same_run, number_of
 from reconciler.rules.table import Asked
+
+_MOST_BEHIND_S = 60.0
+"""The most seconds by which `Record.last_active` may be behind the last observation of an active run."""
 
 _ONE = frozenset({TimeOrder.SAME, TimeOrder.CLOSE})
 
@@ -67,18 +71,22 @@ def ran_since(record: Record | None, observed: Observation) -> bool:
     return record is not None and is_other_run(record, observed)
 
 
-def noted(record: Record, observed: Observation, now: str, *, forgets: bool) -> Record:
+def noted(record: Record, observed: Observation, now: str, keeps_ended_s: float) -> Record:
     """The record with what an observation tells of its run: how the run ended, or that the run was active now.
 
     The record stays as it is if the observation may be of another run, or if a call is in doubt. `now` is a time of RFC
-    3339. It is kept only if the engine `forgets` runs that have ended: nothing else depends on it.
+    3339. It is kept only if the engine forgets runs that have ended, since nothing else depends on it. It is not kept
+    anew for each observation, so that an apply with nothing to do leaves the state as it is: the recorded time may be
+    behind by a tenth of the `keeps_ended_s` seconds for which the engine keeps a run, and by a minute at most.
     """
     if record.state is not Desired.RUNNING or record.doubt is not None or not is_same_run(record, observed):
         return record
     if observed.status in ENDS:
         return record._replace(end=observed.status)
-    if observed.status is Status.ACTIVE and forgets:
-        return record._replace(last_active=now)
+    if observed.status is Status.ACTIVE and keeps_ended_s < math.inf:
+        behind_s = seconds_since(record.last_active, now)
+        if behind_s is None or not 0 <= behind_s < min(_MOST_BEHIND_S, keeps_ended_s / 10):
+            return record._replace(last_active=now)
     return record
 
 

@@ -1,6 +1,6 @@
 """The ledger: what the workers of a test really did, in the order in which they did it.
 
-The file is opened with O_APPEND, and each line is one write. So the order of the lines is the order of the deeds, for
+The file is opened with O_APPEND, and each line is one write. So the lines are in the order of what was done, for
 all programs on this machine, and no clock is needed to compare them. To write a line is the call that a job asks for.
 """
 

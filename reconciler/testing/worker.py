@@ -37,7 +37,7 @@ TARGET = Target("ledger", "https://ledger.example")
 
 
 class Point(StrEnum):
-    """Where a program can be told to wait.
+    """Where a program can be made to wait.
 
     OPENED     the session is open, and nothing was intended
     INTENDED   the intent of a call was acknowledged, and the call is not made

@@ -13,7 +13,6 @@ from reconciler.usecases.engines import Pace, plugin_for
 from reconciler.usecases.manifest_edits import Rewritten, parsed_with, refuse_other_changes
 from reconciler.usecases.manifest_files import ManifestFiles
 from reconciler.usecases.workspace import Workspace
-from reconciler.usecases.world import now
 
 if TYPE_CHECKING:
     from reconciler.engines.port import Engine
@@ -81,7 +80,6 @@ def import_jobs(
     The records are written before the entries, since an entry without a record asks for a run. With `dry_run` nothing
     is written. Raises `Usage` for a name or an id that no job can have.
     """
-    from reconciler.apply.context import forgets
     from reconciler.manifest.faults import job_fault
     from reconciler.manifest.files import refuse_read_only
     from reconciler.rules.records import noted
@@ -98,15 +96,13 @@ def import_jobs(
         session = None if dry_run else stack.enter_context(store.open(target, "import", lock_timeout_s))
         state = session.state if session else store.read(target) or State("", 0, target, {})
         with workspace.open_engine(Pace(parallelism), state.identity) as engine:
-            identity, keeps_times = engine.identity(), forgets(engine)
+            identity, keeps_s = engine.identity(), engine.promises.keeps_ended_s
             found, unlisted = _found(engine, wanted, manifest, state, parallelism)
         rewritten, adopted, left = _entries(found, to, state)
         if session is not None and adopted:
             session.identify({**session.identity, **identity})
-            noted_at = now()
-            adopted = [
-                one._replace(record=noted(one.record, one.observed, noted_at, forgets=keeps_times)) for one in adopted
-            ]
+            noted_at = workspace.world.now()
+            adopted = [one._replace(record=noted(one.record, one.observed, noted_at, keeps_s)) for one in adopted]
             _write(session, to, rewritten, adopted)
     shown = rewritten._replace(before=b"") if to.is_new else rewritten
     return Imported(shown, tuple(adopted), tuple(left), unlisted, (to.file, *_state_files(workspace)))

@@ -27,7 +27,7 @@ from reconciler.usecases.engines import wording_of
 from reconciler.usecases.planning import allowing, plan_of, refusal_of
 from reconciler.usecases.saved_plans import made_again, selection_of
 from reconciler.usecases.selection import Selection, matching_of, selected
-from reconciler.usecases.world import fresh_id, now
+from reconciler.usecases.world import fresh_id
 
 if TYPE_CHECKING:
     from reconciler.rules.matching import Matching, Subject
@@ -96,13 +96,14 @@ class Rounds:
             selection = selection_of(saved)
             saved = made_again(saved, self._workspace, self._session.state)
         is_doubtful = any(record.doubt for record in self._session.state.jobs.values())
-        pending = look(self._session, self._engine.open(), self._boot_s, now) if is_doubtful else []
+        pending = look(self._session, self._engine.open(), self._boot_s, self._world.now) if is_doubtful else []
         matching = selected(self._manifest, self._session.state, selection, self._world.clocks.wall_s())
         if saved is None:
             matching = _with_guarded(matching, pending)
             asking = _asking_again(matching)
             made = self._planned(matching, selection, asking)
-            sent_again = {asking[action.job] for action in made.actions if action.calls and action.job in asking}
+            runs = [action.job for action in made.actions if action.kind is ActionKind.RUN]
+            sent_again = {asking[job] for job in runs if job in asking}
             pending = [one for one in pending if one.op not in sent_again]
         else:
             made = self._reduced(saved, matching)
@@ -123,7 +124,13 @@ class Rounds:
         self._world.remark(f"{len(pending)} in doubt: checking again after {self._options.settle_s:g} s")
         settled: set[str] = set()
         again = look_again(
-            pending, self._session, self._engine.open(), self._options.settle_s, self._boot_s, self._world.pause, now
+            pending,
+            self._session,
+            self._engine.open(),
+            self._options.settle_s,
+            self._boot_s,
+            self._world.pause,
+            self._world.now,
         )
         try:
             for name in again:
@@ -259,7 +266,7 @@ class Rounds:
             self._session.rests_on(plan_digest(saved or plan), allowed_words(plan))
         self._session.move(matching.moves)
         if self._observed:
-            note_ends(self._session, self._engine.open(), matching.subjects, self._observed, now())
+            note_ends(self._session, self._engine.open(), matching.subjects, self._observed, self._world.now())
         self._protect_held(plan, matching)
         if is_to_act:
             if any(action.calls for action in plan.actions):
@@ -298,7 +305,7 @@ class Rounds:
         observed = self._engine.open().observe_many(ids)
         subjects = matching.by_name
         calls = [
-            _announced(action, subjects[action.job], observed[action.id], op)
+            _announced(action, subjects[action.job], observed[action.id], op, self._world.now())
             for action, op in zip(calling, _ops(), strict=False)
         ]
         with self._session.announcing(calls):
@@ -335,7 +342,7 @@ class Rounds:
             stop=self._world.stop,
             pause=self._world.pause,
             monotonic=self._boot_s,
-            now=now,
+            now=self._world.now,
             new_op=_ops().__next__,
             runs=self._runs,
             commit=self._workspace.commit or "",
@@ -369,12 +376,12 @@ def _ops() -> Iterator[str]:
     return map(f"{fresh_id()}.{{}}".format, count())
 
 
-def _announced(action: Action, subject: "Subject", observed: Observation, op: str) -> Announced:
+def _announced(action: Action, subject: "Subject", observed: Observation, op: str, now: str) -> Announced:
     """The announcement of the last call of an action. Once it is sent, the call before it leaves no trace."""
     before = None if observed.status is Status.NOT_OBSERVED else observed.evidence
     job = subject.job
     verb = action.calls[-1].verb
-    doubt = Doubt(op, verb, job.config, job.run_token, before, now(), "", run=run_of(subject, verb))
+    doubt = Doubt(op, verb, job.config, job.run_token, before, now, "", run=run_of(subject, verb))
     if verb is Verb.RUN:
         doubt = doubt._replace(ran_configs=consumed_by_run(job, subject.record, subject.same_config))
     return Announced(action.job, action.id, doubt, action.reason)

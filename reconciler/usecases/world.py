@@ -27,6 +27,12 @@ class World(NamedTuple):
         """Wait for `seconds`, or until a stop is requested. Returns whether a stop was requested."""
         return self.stop.wait(seconds)
 
+    def now(self) -> str:
+        """The time on the wall clock, in UTC, as in RFC 3339."""
+        import time
+
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.clocks.wall_s()))
+
     @property
     def state_folder(self) -> str:
         """The folder for marks and locks, which must outlive the cache; "" if this user has no such folder."""

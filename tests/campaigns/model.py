@@ -548,6 +548,17 @@ class Months(RuleBasedStateMachine):
         (self.world.foreign.add if is_foreign else self.world.foreign.discard)(job_id)
         self.lagged.add(job_id)
 
+    @precondition(lambda self: self.world.options.reads)
+    @rule(edit=st.sampled_from(EDITS))
+    def ask_something_of_a_job_of_another_owner(self, edit: Edit) -> None:
+        name = min(self.jobs)
+        self._edit(name, edit)
+        ids = {job.id for job in self.jobs.values()} - self.world.foreign
+        self.world.foreign |= ids
+        self.lagged |= ids
+        self._apply()
+        self.world.foreign -= ids
+
     @rule(name=st.sampled_from(NAMES), first=st.sampled_from((0, 1, 2)), second=st.sampled_from((0, 1, 2)))
     def ask_for_reruns_and_go_back(self, name: str, first: int, second: int) -> None:
         for edit in (("mode", OnConfigChange.RERUN), ("config", first), ("config", second), ("config", first)):
@@ -900,6 +911,7 @@ class Months(RuleBasedStateMachine):
         state = self._state()
         records = {record.id: record for record in state.jobs.values()}
         assert len(records) == len(state.jobs), f"one engine job has two records: {state.jobs}"
+        assert not self.world.trespasses, f"a call for a job of another owner: {self.world.trespasses}"
         database = self.world.database.done
         for done in database:
             assert not done.by_us or done.op is not None, f"sent without an intent on disk: {done}"

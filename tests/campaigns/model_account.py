@@ -21,12 +21,14 @@ class Word(NamedTuple):
 
     `config` is the last config that was accepted. `spent` are the tokens that led to an execution, and `given` the
     tokens that have not yet. A token that was withdrawn before its execution counts as new if it returns after another
-    execution. `ran` are the configs under which the job was executed while the manifest had `rerun`.
+    execution. `ran` are the configs under which the job was executed while the manifest had `rerun`, and `seen` are all
+    configs that applies received, since any of them may have run.
     """
 
     state: Desired
     config: Config = EMPTY
     ran: tuple[Config, ...] = ()
+    seen: tuple[Config, ...] = ()
     spent: frozenset[str] = frozenset()
     given: frozenset[str] = frozenset()
     forgotten: bool = False
@@ -47,12 +49,14 @@ class Account:
         self.owed: dict[str, dict[str, int]] = {}
         self.stopped: set[str] = set()
         self._first_given: dict[tuple[str, str], int] = {}
+        self._new_config: dict[str, Config] = {}
 
     def copy(self) -> "Account":
         """Return a copy of the account, to return to later."""
         other = Account()
         other.asks, other.words = self.asks.copy(), dict(self.words)
         other.stopped, other._first_given = set(self.stopped), dict(self._first_given)
+        other._new_config = dict(self._new_config)
         other.owed = {job_id: dict(reasons) for job_id, reasons in self.owed.items()}
         return other
 
@@ -69,7 +73,8 @@ class Account:
             return
         for token in [why for why in owed if why not in (STATE, ABORT, CONFIG, job.run_token)]:
             del owed[token]  # the token was withdrawn
-        owed.pop(CONFIG, None)
+        if job.on_config_change is not OnConfigChange.RERUN or not _is_same(job, self._new_config.get(job.id, EMPTY)):
+            owed.pop(CONFIG, None)  # the config was withdrawn
         asked = word is None or word.state is not Desired.RUNNING
         if asked and (word is None or (job.id in self.stopped and not word.forgotten)):
             owed[STATE] = executed
@@ -88,9 +93,10 @@ class Account:
         if job.on_config_change is OnConfigChange.RERUN:
             is_new = not any(_is_same(job, one) for one in (word.config, *word.ran))
             asked |= active_otherwise or is_new
-            if is_new and not word.forgotten:
-                owed[CONFIG] = executed
+            if is_new and not word.forgotten and not any(_is_same(job, one) for one in word.seen):
+                owed[CONFIG], self._new_config[job.id] = executed, job.config
         self.asks[job.id] += asked
+        word = word._replace(seen=(*(one for one in word.seen if one != job.config), job.config))
         self.words[job.id] = word._replace(state=Desired.RUNNING, config=job.config if asked else word.config)
 
     def aborted_to_run(self, job_id: str, executed: int) -> None:

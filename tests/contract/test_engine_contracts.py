@@ -76,6 +76,8 @@ class TestForgetfulCluster(_ClusterContract):
 class TestPlainCluster(_ClusterContract):
     """A cluster without run ids, lists and logs, whose jobs are there before they run."""
 
+    __test__ = IS_WHOLE
+
     @pytest.fixture
     def service(self, tmp_path: Path) -> Service:
         return ClusterService(tmp_path, PLAIN)

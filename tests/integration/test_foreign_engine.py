@@ -207,3 +207,24 @@ def test_a_package_whose_engine_is_broken_is_named(scripts: Scripts) -> None:
     assert run.code == 1
     assert run.err.startswith("error: the engine scripts can't be loaded: ModuleNotFoundError: ")
     assert scripts.run("schema", "--engine", "scripts").code == 1
+
+
+def test_an_apply_runs_a_job_once_for_each_config_that_was_asked_for(scripts: Scripts) -> None:
+    script = scripts.folder / "scripts" / "nightly.sh"
+    script.write_text('#!/bin/sh\necho "$LEVEL $*" >> ../ran\n')
+    script.chmod(0o755)
+
+    def applied(config: Config) -> list[str]:
+        scripts.declare(nightly=config)
+        assert scripts.run("apply", "--yes").code == 0
+        assert scripts.run("apply", "--yes", "--wait", "60").code == 0
+        return (scripts.folder / "ran").read_text().splitlines()
+
+    assert applied(CONFIG) == ["2 one two"]
+    before = scripts.state.read_bytes()
+    assert applied({"env": {"REGION": "eu", "LEVEL": "2"}, "args": ["one", "two"]}) == ["2 one two"]
+    assert json.loads(scripts.state.read_bytes())["jobs"]["nightly"]["config"] == CONFIG
+    assert json.loads(before)["jobs"]["nightly"]["config"] == CONFIG
+    scripts.write('nightly: {state: running, runToken: "b", config: {env: {LEVEL: "3"}}}')
+    assert scripts.run("apply", "--yes").code == 0
+    assert scripts.run("plan").out.startswith("No changes")

@@ -266,6 +266,24 @@ def test_a_run_in_doubt_that_is_not_asked_for_any_more_takes_two_looks(world: Cl
     assert [(run.run_id, run.config) for run in world.cluster.runs()] == [("a-1", {"text": "y"})]
 
 
+def test_a_run_in_doubt_whose_turn_has_yet_to_come_is_settled_by_two_looks_and_waits(world: ClusterWorld) -> None:
+    world.block["lost"] = Lost.BEFORE.value
+    world.block["promises"] = [*CREATED._replace(keeps_ended_s=0.0)]
+    world.apply()
+    del world.block["lost"]
+    world.block["promises"] = [*CREATED]
+    world.declare(A._replace(after=("b",)), Job("b", "b", Desired.RUNNING, {}))
+    applied = world.apply()
+    assert {one.action.job: one.outcome for one in applied.outcomes} == {
+        "a": Outcome.WAITING,
+        "b": Outcome.SUCCEEDED,
+    }
+    assert "a" not in world.state.jobs
+    world.cluster.end("b")
+    assert world.apply().exit_code is ExitCode.DONE
+    assert [run.run_id for run in world.cluster.runs("a")] == ["a-1"]
+
+
 @pytest.mark.parametrize("word", [True, False])
 def test_the_word_of_a_person_decides_whether_a_number_is_used(word: bool, world: ClusterWorld) -> None:
     world.block["lost"] = Lost.BEFORE.value

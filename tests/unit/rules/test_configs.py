@@ -86,6 +86,17 @@ def test_one_and_true_differ_at_any_depth() -> None:
         assert (change.path, repr(change.before), repr(change.after)) == ("config.env[0].x", repr(before), repr(after))
 
 
+def test_a_key_that_looks_private_is_a_key_and_items_of_lists_are_compared_by_their_number() -> None:
+    before: Any = {"env": {"__token": 1, "_x": 1}, "flags": [1, 2, 2, "a"]}
+    after: Any = {"env": {"__token": 2, "_x": 1}, "flags": [True, 2, "a"]}
+    assert [(c.path, repr(c.before), repr(c.after)) for c in config_changes(before, after, same_json)] == [
+        ("config.env.__token", "1", "2"),
+        ("config.flags[0]", "1", "True"),
+        ("config.flags[2]", "2", "'a'"),
+        ("config.flags[3]", "'a'", "None"),
+    ]
+
+
 def applied(change: Change, config: Any) -> Any:
     """The config after one change, by an own walk along its path."""
     *outer, last = path_of(change.path)[1:]

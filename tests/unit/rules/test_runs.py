@@ -1,5 +1,7 @@
 """Run ids, what tells two runs of a job apart, and what an observation adds to a record."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,27 +100,50 @@ def test_an_adopt_of_the_recorded_run_keeps_what_is_known_of_it_and_another_run_
     assert about(ended, ACTIVE._replace(run_id="a-5", ref="uid-5", submitted_at=LATER)) == other
 
 
+KEEPS_S = 300.0
+SEEN = RECORD._replace(last_active="2026-11-21T12:10:00Z")
+
+
 @pytest.mark.parametrize(
-    ("record", "observed", "forgets", "after"),
+    ("record", "observed", "after"),
     [
-        (RECORD, ACTIVE._replace(status=Status.COMPLETE), True, RECORD._replace(end=Status.COMPLETE)),
-        (RECORD, ACTIVE._replace(status=Status.ABORTED), False, RECORD._replace(end=Status.ABORTED)),
-        (RECORD, ACTIVE, True, RECORD._replace(last_active="now")),
-        (RECORD, ACTIVE, False, RECORD),
-        (RECORD, Observation(Status.MISSING), True, RECORD),
-        (RECORD, ACTIVE._replace(status=Status.FAILED, run_id="a-4"), True, RECORD),
-        (RECORD._replace(state=Desired.ABORTED), ACTIVE._replace(status=Status.ABORTED), True, None),
+        (RECORD, ACTIVE._replace(status=Status.COMPLETE), RECORD._replace(end=Status.COMPLETE)),
+        (RECORD, ACTIVE._replace(status=Status.ABORTED), RECORD._replace(end=Status.ABORTED)),
+        (RECORD, ACTIVE, RECORD._replace(last_active=LATER)),
+        (RECORD, Observation(Status.MISSING), None),
+        (RECORD, ACTIVE._replace(status=Status.FAILED, run_id="a-4"), None),
+        (RECORD._replace(state=Desired.ABORTED), ACTIVE._replace(status=Status.ABORTED), None),
     ],
 )
 def test_an_observation_of_the_recorded_run_says_how_it_goes(
-    record: Record, observed: Observation, forgets: bool, after: Record | None
+    record: Record, observed: Observation, after: Record | None
 ) -> None:
-    assert noted(record, observed, "now", forgets=forgets) == (record if after is None else after)
+    assert noted(record, observed, LATER, KEEPS_S) == (record if after is None else after)
+
+
+def test_an_engine_that_never_forgets_leaves_no_time() -> None:
+    assert noted(RECORD, ACTIVE, LATER, math.inf) == RECORD
+
+
+@pytest.mark.parametrize(
+    ("now", "keeps_s", "is_kept_anew"),
+    [
+        ("2026-11-21T12:10:29Z", 300.0, False),
+        ("2026-11-21T12:10:30Z", 300.0, True),
+        ("2026-11-21T12:10:59Z", 86_400.0, False),
+        ("2026-11-21T12:11:00Z", 86_400.0, True),
+        ("2026-11-21T12:09:59Z", 300.0, True),
+    ],
+)
+def test_the_time_at_which_a_run_was_seen_is_kept_anew_once_it_is_well_behind(
+    now: str, keeps_s: float, is_kept_anew: bool
+) -> None:
+    assert noted(SEEN, ACTIVE, now, keeps_s).last_active == (now if is_kept_anew else SEEN.last_active)
 
 
 def test_a_call_in_doubt_keeps_an_observation_from_saying_how_the_run_ended() -> None:
     doubtful = RECORD._replace(doubt=Doubt("op", Verb.RUN, {}, None, None, "then", ""))
-    assert noted(doubtful, ACTIVE._replace(status=Status.COMPLETE), "now", forgets=True) == doubtful
+    assert noted(doubtful, ACTIVE._replace(status=Status.COMPLETE), LATER, KEEPS_S) == doubtful
 
 
 def subject(record: Record | None, last: int = 0, job: Job = JOB) -> Subject:
