@@ -341,7 +341,7 @@ class LocalEngine:
             else:
                 signal_supervisor(root, job_id, run_id, signal.SIGTERM)
             if time.monotonic() > until_s or self._surroundings.pause(pause_s):
-                message = f"{run_id} was told to end, and still executes"
+                message = f"{run_id} got the signal to end, and still executes"
                 return Result(AnswerClass.IN_DOUBT, message=message, ref=run_id)
             pause_s = min(0.5, pause_s * 1.5)
 
