@@ -142,8 +142,10 @@ def _is_of(pid: int, root: Path) -> bool:
 
 
 def kill_run(run: Path) -> None:
-    """Kill the supervisor of a run, and all that the run has started."""
+    """Kill the supervisor of a run, and all that the run has started. A run that was not started never starts."""
     root = run.parents[2]
+    with suppress(FileNotFoundError):
+        (run / "abort.json").touch()
     while pid := supervisor_of(run):
         kill_ours(pid, root)
         time.sleep(0.01)
