@@ -24,9 +24,12 @@ os.environ.pop("PYTHONUNBUFFERED", None)
 # No test may meet a real account.
 for name in [name for name in os.environ if name.startswith("BYTENITE_")]:
     del os.environ[name]
-# A shell starts a background job with SIGINT ignored, and every program that a test starts would inherit that.
+# A shell starts a background job with SIGINT ignored, `nohup` starts a program with SIGHUP ignored, and every program
+# that a test starts would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # A server looks this often whether it is to stop: most tests start one, and wait for its end.
 server._POLL_S = 0.005
 

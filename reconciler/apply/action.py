@@ -72,7 +72,7 @@ class ActionRunner:
         if not decision.verbs:
             record = decision.record
             if record is not None:
-                record = noted(record, observed, self._context.now(), self._context.engine.promises.keeps_ended_s)
+                record = noted(record, observed, self._context.now(), self._context.engine.promises)
             session.put(action.job, record, details=Details(reason=decision.reason))
             note = "" if decision.kind is action.kind else decision.reason
             return ActionOutcome(action, Outcome.RECORDED, decision.kind, note)

@@ -5,9 +5,9 @@ sent again if the observation shows that this is safe, because both are idempote
 in the same apply. A later apply sends the run once more only if two observations show that it was not executed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from reconciler.apply.context import INTERRUPTED, TOO_LATE, ApplyContext, Halt, forgets, still_knows
+from reconciler.apply.context import INTERRUPTED, TOO_LATE, ApplyContext, Halt, still_knows
 from reconciler.apply.outcomes import OUTCOME_OF, Attempt, code_number
 from reconciler.engines.port import reason_of_duplicate
 from reconciler.model.errors import ReconcilerError
@@ -19,7 +19,7 @@ from reconciler.rules.actions import step_of
 from reconciler.rules.lost_calls import TELLS_NOTHING, Trace, may_be_other_run, trace_of
 from reconciler.rules.matching import Subject
 from reconciler.rules.records import run_of, settled
-from reconciler.rules.reruns import consumed_by_run
+from reconciler.rules.retention import FOR_EVER, keep_for_of, kept_s, kept_s_of
 from reconciler.rules.runs import digests
 from reconciler.state.journal import JournalBroken
 
@@ -32,6 +32,15 @@ _DONE_ALREADY: Mapping[Verb, frozenset[Reason]] = {
 
 _TAKEN = frozenset({Reason.OTHER_OP, Reason.OTHER_OWNER})
 """The reasons of a rejection that show that another run has the run id."""
+
+_TELLS_OF_RUN_ID = _TAKEN | {Reason.WAS_THERE}
+"""The reasons of a rejection that say something about the run id.
+
+Any other reason is about the rejected call alone: an earlier call for this run id may have been carried out.
+"""
+
+_REFUSED = "; sent again, and refused: "
+"""What stands in the answer to a call in doubt between the answer to that call and the last refusal of a repetition."""
 
 _MAX_SENDS = 3
 """The number of times that an abort or a delete may be sent if its answers are lost."""
@@ -79,7 +88,10 @@ class CallSender:
             # The run id is another run's, so an earlier call with this id can't start a run either.
             record = settled(record, was_applied=False) if record is not None else None
         elif attempt.kind is AnswerClass.IN_DOUBT:
-            answered = doubt._replace(answer=attempt.result.words)
+            first = _first_call(subject, verb)
+            # A repeated call that was refused did nothing. The call that stays in doubt is the first one.
+            lost = first if first is not None and attempt.result.kind is AnswerClass.REJECTED else doubt
+            answered = lost._replace(answer=attempt.result.words)
             record = (record or Record(job.id, None))._replace(doubt=answered)
         return self._record_result(job.name, doubt.op, record, attempt, took_s)
 
@@ -100,8 +112,7 @@ class CallSender:
         step = step._replace(staged=(first.staged if first else "") or context.engine.stage(step))
         run = run_of(subject, verb)
         doubt = Doubt(op, verb, job.config, job.run_token, before, context.now(), "", "", run, context.commit)
-        ran = consumed_by_run(job, subject.record, subject.same_config) if verb is Verb.RUN else ()
-        return step, doubt._replace(staged=step.staged, ran_configs=ran)
+        return step, doubt._replace(staged=step.staged, first_sent_at=first.began_at if first else "")
 
     def _begun(self, after: Record | None, attempt: Attempt) -> Record | None:
         """The record of a run that was started, with the engine's handle of the run.
@@ -110,13 +121,15 @@ class CallSender:
         """
         if after is None:
             return None
-        seen = self._context.now() if forgets(self._context.engine) else ""
+        seen = self._context.now() if kept_s_of(self._context.engine.promises, after) < FOR_EVER else ""
         return after._replace(ref=attempt.result.ref or after.ref, last_active=seen)
 
     def _record_result(self, name: str, op: str, record: Record | None, attempt: Attempt, took_s: float) -> Attempt:
         """Write the result of a call to the journal. Nothing new may start if that fails, or without credentials."""
         result = attempt.result
-        details = Details(OUTCOME_OF[attempt.kind], code_number(result), result.trace_id, took_s)
+        was_refused = attempt.kind is AnswerClass.IN_DOUBT and result.kind is AnswerClass.REJECTED
+        outcome = OUTCOME_OF[result.kind if was_refused else attempt.kind]
+        details = Details(outcome, code_number(result), result.trace_id, took_s)
         try:
             self._context.session.conclude(op, name, record, attempt.note or result.words, details)
         except JournalBroken as fault:
@@ -132,41 +145,45 @@ class CallSender:
 
         `first` is the call in doubt that this one repeats; None if it repeats none.
         """
-        held_back = ""
+        context, held_back = self._context, ""
+        known_s = kept_s(context.engine.promises, keep_for_of(step.config))
+        sent_s = context.monotonic()
+
+        def is_known() -> bool:
+            is_late = first is not None and not still_knows(context.engine, first, context.now())
+            return context.monotonic() - sent_s < known_s and not is_late
 
         def may_start() -> bool:
             # Another action may have failed while this call waited for its turn.
             nonlocal held_back
             held_back = self._halt.why_nothing_starts() if is_new else ""
-            if first is not None and not still_knows(self._context.engine, first, self._context.now()):
+            if first is not None and not is_known():
                 held_back = held_back or TOO_LATE
             held_back = held_back or ("" if self._may_be_sent() else INTERRUPTED)
             return not held_back
 
-        sent_s = self._context.monotonic()
-        result = self._context.engine.send(step, may_start)
+        result = context.engine.send(step, may_start)
         if result.kind is AnswerClass.NOT_SENT and held_back:
             return Attempt(result.kind, result, held_back=held_back)
         if result.kind is not AnswerClass.IN_DOUBT:
-            return _answered(result)
-        if step.verb is Verb.RUN and self._context.engine.promises.atomic_run:
-            return self._ask_again(step, Attempt(result.kind, result), sent_s)
+            if first is None or _is_about_run_id(result):
+                return _answered(result)
+            return _refused_again(first.answer, result)
+        if step.verb is Verb.RUN and context.engine.promises.atomic_run:
+            return self._ask_again(step, Attempt(result.kind, result), is_known)
         return self._settle(step, before, Attempt(result.kind, result))
 
-    def _ask_again(self, step: Step, lost: Attempt, sent_s: float) -> Attempt:
+    def _ask_again(self, step: Step, lost: Attempt, is_known: Callable[[], bool]) -> Attempt:
         """Ask for the run id of a run whose answer was lost. The engine starts no second run of that id.
 
-        Returns `lost` if there is no answer again, or if the engine may have forgotten the run since it was sent.
+        Returns an attempt in doubt if no answer says what became of that run id, or if the engine may have forgotten
+        the run since it was sent (`is_known`). A refusal for another reason is about the repeated call alone.
         """
-        context = self._context
-
-        def is_known() -> bool:
-            return context.monotonic() - sent_s < context.engine.promises.keeps_ended_s
-
+        context, words = self._context, lost.result.words
         for sends in range(1, _MAX_SENDS + 1):
             found = self._observe(step.job_id, step.run_id)
             if found.status not in TELLS_NOTHING and reason_of_duplicate(found.marks, step.marks) is Reason.WAS_THERE:
-                note = f"the answer was lost ({lost.result.words}), but {step.run_id} is {found.status}"
+                note = f"the answer was lost ({words}), but {step.run_id} is {found.status}"
                 return Attempt(AnswerClass.APPLIED, lost.result._replace(ref=found.ref), note)
             if not is_known() or sends == _MAX_SENDS or context.pause(0.25 * 2**sends):
                 break
@@ -174,8 +191,11 @@ class CallSender:
                 again = context.engine.send(step, lambda: is_known() and self._may_be_sent())
             except JournalBroken:  # the repeated call was not sent, and the first call stays in doubt
                 break
-            if again.kind in (AnswerClass.APPLIED, AnswerClass.REJECTED) and again.reason is not Reason.BUSY:
-                return _answered(again, f"sent again after a lost answer ({lost.result.words})")
+            if _is_about_run_id(again):
+                return _answered(again, f"sent again after a lost answer ({words})")
+            if again.kind is AnswerClass.REJECTED and again.reason is not Reason.BUSY:
+                refused = _refused_again(words, again)
+                lost = lost._replace(result=lost.result._replace(message=refused.result.message, reason=again.reason))
         return lost
 
     def _settle(self, step: Step, before: Evidence | None, lost: Attempt) -> Attempt:
@@ -219,6 +239,24 @@ def _first_call(subject: Subject, verb: Verb) -> Doubt | None:
     """The run in doubt that a run repeats under its run id; None for any other call."""
     doubt = subject.record.doubt if subject.record else None
     return doubt if doubt is not None and doubt.verb is Verb.RUN is verb else None
+
+
+def _is_about_run_id(result: Result) -> bool:
+    """Whether the answer to a run says what became of its run id, and so of each earlier call for that run id."""
+    is_refused = result.kind is AnswerClass.REJECTED and result.reason in _TELLS_OF_RUN_ID
+    return result.kind is AnswerClass.APPLIED or is_refused
+
+
+def _refused_again(lost_words: str, again: Result) -> Attempt:
+    """The end of a run that was sent again, and refused for a reason that says nothing about the first call.
+
+    `lost_words` is what is known of the answer to the first call, which stays in doubt. The call that was sent again
+    ends as it was answered if it did not leave this machine.
+    """
+    if again.kind is AnswerClass.NOT_SENT:
+        return Attempt(again.kind, again)
+    words = f"{lost_words.partition(_REFUSED)[0]}{_REFUSED}{again.words}"
+    return Attempt(AnswerClass.IN_DOUBT, again._replace(message=words))
 
 
 def _answered(result: Result, note: str = "") -> Attempt:

@@ -1,6 +1,5 @@
 """The context of an apply: what an apply takes from outside, and whether anything new may start."""
 
-import math
 from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import NamedTuple
@@ -8,7 +7,7 @@ from typing import NamedTuple
 from reconciler.engines.port import Engine
 from reconciler.host.stop import Flag
 from reconciler.model.jobs import Doubt, Evidence, Observation
-from reconciler.model.times import seconds_since
+from reconciler.rules import retention
 from reconciler.rules.actions import Wording
 from reconciler.rules.lost_calls import is_newer_run
 from reconciler.state.session import Session
@@ -40,19 +39,12 @@ class ApplyContext(NamedTuple):
     commit: str = ""
 
 
-def forgets(engine: Engine) -> bool:
-    """Whether an engine forgets runs that have ended."""
-    return engine.promises.keeps_ended_s < math.inf
-
-
 def still_knows(engine: Engine, doubt: Doubt, now: str) -> bool:
-    """Whether the engine can't have forgotten a run that was sent with the call in doubt. `now` is a time of RFC 3339.
+    """Whether the engine can't have forgotten the run of a call in doubt. `now` is a time of RFC 3339.
 
-    The engine counts from the end of the run, which comes after it was sent. A clock that was set back tells nothing.
+    If the call repeats an earlier one, the time counts from the first call: the run may have begun with that one.
     """
-    keeps_s = engine.promises.keeps_ended_s
-    age_s = seconds_since(doubt.sent_at, now)
-    return keeps_s == math.inf or (age_s is not None and 0 <= age_s < keeps_s)
+    return retention.still_knows(engine.promises, doubt.config, doubt.began_at, now)
 
 
 def is_stale(runs: Mapping[str, tuple[str, Evidence]], name: str, observed: Observation) -> bool:

@@ -175,7 +175,7 @@ class _Apply:
                 if record is not None and record.doubt is None and is_newer_run(before, observed[job_id]):
                     seen = observed[job_id]
                     record = record._replace(submitted_at=seen.run_began, ref=seen.ref or record.ref)
-                    began[name] = noted(record, seen, context.now(), context.engine.promises.keeps_ended_s)
+                    began[name] = noted(record, seen, context.now(), context.engine.promises)
             session.put_all(began, NOTE, "when its run began")
         except ReconcilerError:
             # The results are on record already. The write of the state reports a broken journal.

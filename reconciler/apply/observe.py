@@ -26,7 +26,7 @@ def note_ends(
 
     `observed` maps engine job ids to observations. Raises `JournalBroken` if the journal can't be written.
     """
-    keeps_s = engine.promises.keeps_ended_s
+    promises = engine.promises
     records = [
         (subject.job.name, record, observed[subject.job.id])
         for subject in subjects
@@ -34,4 +34,4 @@ def note_ends(
         for record in [session.record_of(subject.job.name)]
         if record is not None
     ]
-    session.note_ends({name: noted(record, seen, now, keeps_s) for name, record, seen in records})
+    session.note_ends({name: noted(record, seen, now, promises) for name, record, seen in records})

@@ -119,6 +119,7 @@ def _carry_out(
                 confirm=lambda made: _confirm(shell, made, yes, interrupts),
                 watch=watch,
                 show_refused=lambda made: _show_plan(shell, made),
+                began=interrupts.watch,
             )
             done = apply(shell.workspace, selection, options, interaction, saved)
         except ReconcilerError as fault:

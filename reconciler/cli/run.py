@@ -11,7 +11,7 @@ from reconciler.cli.advice import advise
 from reconciler.cli.failure import HINT, traceback_of
 from reconciler.cli.shell import Shell, show_error
 from reconciler.model.commands import command
-from reconciler.model.errors import ExitCode, ReconcilerError
+from reconciler.model.errors import ExitCode, PluginFailed, ReconcilerError
 
 
 def run(shell: Shell, body: Callable[..., Any], arguments: Mapping[str, Any], *, has_paths: bool) -> ExitCode:
@@ -34,6 +34,8 @@ def run(shell: Shell, body: Callable[..., Any], arguments: Mapping[str, Any], *,
     except ReconcilerError as fault:
         advise(shell, click.get_current_context(), fault, arguments)
         show_error(shell, fault)
+        if shell.verbose and isinstance(fault, PluginFailed):
+            terminal.remark(traceback_of(fault))
         return fault.exit_code
     except (click.ClickException, click.exceptions.Exit, click.Abort, KeyboardInterrupt, SystemExit):
         raise

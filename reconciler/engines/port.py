@@ -142,6 +142,10 @@ class Engine(Protocol):
     def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
         """Send one call that changes a job, and return the answer with its class and its reason.
 
+        A run that is REJECTED for WAS_THERE, OTHER_OP or OTHER_OWNER is refused because of its run id: an earlier call
+        for that run id can't start a run any more, or has started it. Any other reason is about this call alone. It
+        tells nothing about an earlier call whose answer was lost, so that the run stays in doubt.
+
         The engine sends the call again only if the class of the answer allows a repetition: after NOT_SENT, after BUSY
         once the time that the service asked for is over, and once after NOT_AUTHENTICATED with a new token. The engine
         calls `may_be_sent` right before each attempt, and sends nothing if the function returns False. Raises only what

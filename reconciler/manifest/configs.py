@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from reconciler.manifest.document import Document
 from reconciler.manifest.engine_schemas import EngineSchemas
 from reconciler.manifest.schema import Refusal
-from reconciler.manifest.schema_parts import fields_of, inside, is_known, with_whole_numbers
-from reconciler.model.config_paths import path_of, path_text
+from reconciler.manifest.schema_parts import fields_of, inside, is_known, may_be, with_whole_numbers
+from reconciler.model.config_paths import Path, path_of, path_text
 from reconciler.model.errors import MOST_DIAGNOSTICS
 from reconciler.model.jobs import Config, Desired
 from reconciler.model.json_values import canonical, compact
@@ -163,6 +163,9 @@ def _path_faults(
             continue
         schema: Any = schemas.config
         for number, step in enumerate(path[1:] if path[:1] == ("config",) else (), 1):
+            if not may_be(schema, list if isinstance(step, int) else dict, schemas.whole):
+                yield Diagnostic(document.position((*place, at)), _leads_nowhere(path, number, schema, schemas))
+                break
             if not is_known(schema, step, schemas.whole):
                 near = configs.suggestion.nearest(str(step), fields_of(schema, schemas.whole))
                 meant = path_text((*path[:number], near, *path[number + 1 :]))
@@ -171,6 +174,16 @@ def _path_faults(
                 yield Diagnostic(document.position((*place, at)), message)
                 break
             schema = inside(schema, step, schemas.whole)
+
+
+def _leads_nowhere(path: Path, number: int, schema: Any, schemas: EngineSchemas) -> str:
+    """Return the words of a fault: the value at the first `number` steps of a path has no part such as the next one."""
+    outer = path_text(path[:number])
+    if may_be(schema, dict, schemas.whole):
+        return f'{outer} has fields with names, and no items with numbers: "{outer}.NAME" names a field'
+    if may_be(schema, list, schemas.whole):
+        return f'{outer} has items with numbers, and no fields with names: "{outer}[0]" is its first item'
+    return f'{outer} is a single value, without parts; did you mean "{outer}"?'
 
 
 def _key(own: Mapping[str, Any]) -> object:

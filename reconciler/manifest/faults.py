@@ -14,7 +14,7 @@ from reconciler.manifest.schema import Validator, is_misspelt, part_of
 from reconciler.manifest.schema_parts import Schema
 from reconciler.model.config_paths import path_text
 from reconciler.model.errors import MOST_DIAGNOSTICS
-from reconciler.model.jobs import Job
+from reconciler.model.jobs import Job, OnConfigChange
 from reconciler.model.places import Diagnostic, Position
 
 _MOST_CIRCLES = 100
@@ -114,6 +114,7 @@ def faults_across(documents: Sequence[Document], *, may_be_empty: bool) -> Itera
     if not all(type(document.value) is dict for document in documents):
         return
     yield from _order_faults(documents)
+    yield from _rerun_faults(documents)
     start = Position(documents[0].file if documents else "manifest", 1, 1)
     if _is_missing("target", documents):
         advice = f'add "target: {{engine: {engine_names()[0]}}}" to one of its files'
@@ -162,7 +163,8 @@ def _target_faults(document: Document, schemas: EngineSchemas) -> Iterator[Diagn
     if schemas.engine is None or not schemas.validator.is_valid({"apiVersion": "reconciler/v1", "target": target}):
         return
     for field, fault in schemas.engine.target_faults(target):
-        yield Diagnostic(document.position(("target", field)), f"the {field} {fault}")
+        place = ("target", field) if field in target else ("target",)
+        yield Diagnostic(document.position(place), f"the {field} {fault}")
 
 
 def _schema_faults(document: Document, choice: Choice) -> Iterator[Diagnostic]:
@@ -245,6 +247,20 @@ def _order_faults(documents: Sequence[Document]) -> Iterator[Diagnostic]:
                 place = document.position(("jobs", name, "after", at))
                 yield Diagnostic(place, f'no job "{other}" is declared{suggestion(other, in_order)}')
     yield from _circles(ordered)
+
+
+def _rerun_faults(documents: Sequence[Document]) -> Iterator[Diagnostic]:
+    """Yield a fault for each job with a `rerunOn` of its own that does not count, because the job has no `rerun`."""
+    defaults = next((document.block("defaults") for document in documents if "defaults" in document.value), {})
+    for document in documents:
+        for name, job in document.jobs.items():
+            if type(job) is not dict or "rerunOn" not in job:
+                continue
+            policy = job.get("onConfigChange", defaults.get("onConfigChange", OnConfigChange.RESTART))
+            if policy in set(OnConfigChange) - {OnConfigChange.RERUN}:
+                place = document.position(("jobs", name, "rerunOn"), of_key=True)
+                advice = "let the job have onConfigChange: rerun, or take rerunOn out"
+                yield Diagnostic(place, f"rerunOn does not count with onConfigChange: {policy}; {advice}")
 
 
 def _circles(ordered: Mapping[str, tuple[Document, list[Any]]]) -> Iterator[Diagnostic]:

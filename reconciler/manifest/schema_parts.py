@@ -13,6 +13,7 @@ Schema = Mapping[str, Any]
 
 _BRANCHES = ("allOf", "anyOf", "oneOf")
 _OF_MAPPINGS = frozenset(("properties", "additionalProperties", "patternProperties"))
+_NAMES: Mapping[type, str] = {dict: "object", list: "array"}
 _MOST_REFS = 100
 """The most references that lead from one to the next. More of them lead in a circle."""
 
@@ -90,6 +91,28 @@ def is_whole(schema: Any, root: Schema) -> bool:
         named = form.get("type", ())
         types.update([named] if isinstance(named, str) else named)
     return "integer" in types and "number" not in types
+
+
+def may_be(schema: Any, kind: type, root: Schema, passed: int = 0) -> bool:
+    """Return whether a schema allows a mapping (`kind` is dict), or a list (`kind` is list), of some content.
+
+    `passed` counts the schemas on the way to this one. It is for the recursion alone.
+    """
+    if not isinstance(schema, Mapping) or passed > _MOST_REFS:
+        return schema is not False
+    named = schema.get("type", [])
+    if named and _NAMES[kind] not in ([named] if isinstance(named, str) else named):
+        return False
+    if "enum" in schema or "const" in schema:
+        return any(isinstance(value, kind) for value in schema.get("enum", [schema.get("const")]))
+
+    def allows(inner: Any) -> bool:
+        return may_be(inner, kind, root, passed + 1)
+
+    ref = schema.get("$ref")
+    every = [*([_at(ref, root)] if isinstance(ref, str) else ()), *schema.get("allOf", ())]
+    choices = [schema[word] for word in ("anyOf", "oneOf") if word in schema]
+    return all(map(allows, every)) and all(any(map(allows, branches)) for branches in choices)
 
 
 def whole(value: float) -> int:

@@ -8,6 +8,7 @@
     │   ├── NoRevisions             1   a place of a state that keeps no older revisions
     │   ├── NotFenced               1   a place that ignores the condition of a compare-and-swap
     │   ├── Unreachable             1   a remote that does not exist, refuses access, or does not answer
+    │   │   ├── HomeFailed          1   a home of state of another package that breaks its port
     │   │   ├── Denied              1   a write that the remote refuses by a rule
     │   │   ├── Exhausted           1   no process or open file left to run git with
     │   │   └── _OtherHash          1   a remote with another hash function than the private repository
@@ -20,8 +21,12 @@
     ├── CredentialsError            1   credentials that are missing, malformed or rejected
     ├── EngineError                 1   a service that can't be reached, or that breaks its contract
     │   ├── ListIncomplete          1   a list of jobs that may lack some jobs
+    │   ├── EngineFailed            1   an engine of another package that breaks its port
     │   ├── OtherIdentity           1   another service than that of the state, at the same address
     │   └── UnknownEngine           1   an engine that no installed package has
+    ├── PluginFailed                1   a plugin of another package that breaks its port
+    │   ├── EngineFailed            1   the same as above
+    │   └── HomeFailed              1   the same as above
     ├── MissingPath                 1   a path without a file or folder
     ├── UnknownJob                  1   a job that is neither declared nor recorded
     ├── Unrunnable                  1   a git that can't be started
@@ -100,6 +105,14 @@ class CredentialsError(ReconcilerError):
 
 class EngineError(ReconcilerError):
     """A service that can't be reached, or that breaks its contract."""
+
+
+class PluginFailed(ReconcilerError):
+    """A plugin of another package that broke its port. The cause of the error is what the plugin raised."""
+
+
+class EngineFailed(PluginFailed, EngineError):
+    """An engine of another package that raised, or returned, what the port does not permit. The message names it."""
 
 
 class OtherIdentity(EngineError):

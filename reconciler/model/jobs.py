@@ -256,10 +256,10 @@ class Doubt(NamedTuple):
     `op` identifies the call. `before` is the evidence from just before the call; None if nothing could be observed.
     `sent_at` is a time of RFC 3339 for people; no decision depends on it. `answer` words the answer, if there was one.
     `holder` names the command that sent the call and still waits for its answer; it is "" if there is no such command,
-    and the state does not keep it. `ran_configs` are the digests that a run adds to `Record.ran_configs`. `run` is the
-    number of the run that the call is about: the new one for a run, and the last one for an abort or a delete; 0 if
-    that run has no number. `commit` is the commit of the manifest, and `staged` is what `Engine.stage` returned; both
-    are "" without one. A call that is sent again bears the same.
+    and the state does not keep it. `run` is the number of the run that the call is about: the new one for a run, and
+    the last one for an abort or a delete; 0 if that run has no number. `commit` is the commit of the manifest, and
+    `staged` is what `Engine.stage` returned; both are "" without one. A call that is sent again bears the same.
+    `first_sent_at` is when the first of several calls for one run was sent, if this call repeats it; else "".
     """
 
     op: str
@@ -273,7 +273,12 @@ class Doubt(NamedTuple):
     run: int = 0
     commit: str = ""
     staged: str = ""
-    ran_configs: tuple[str, ...] = ()
+    first_sent_at: str = ""
+
+    @property
+    def began_at(self) -> str:
+        """The earliest time at which the engine may have begun to carry out the call, as a time of RFC 3339."""
+        return self.first_sent_at or self.sent_at
 
     def __eq__(self, other: object) -> bool:
         # Python takes 1 and True for equal, and a config with the one is another config.
@@ -289,19 +294,22 @@ class Doubt(NamedTuple):
 class Record(NamedTuple):
     """The record of one job in the state: what was last applied to the job.
 
-    `state` is None while the first call for the job is in doubt. `config` is the config of the last run. `run_tokens`
-    holds all run tokens that were ever consumed, so that a manifest that goes back to an old token runs nothing.
-    `submitted_at` is when the last run began, as the engine wrote it: "" if the job was never run, None if that is not
-    known. `resolved` says who settled the last call in doubt, how and why; it is "" if no person did, and the next call
-    clears it. `protect` stays set until a manifest has `protect: false`, even if no manifest declares the job any more.
+    `state` is None while the first call for the job is in doubt. `config` is the config that was last applied: that of
+    the last run, or a later one that was recorded for the next run. `run_tokens` holds all run tokens that were ever
+    consumed, so that a manifest that goes back to an old token runs nothing. `submitted_at` is when the last run began,
+    as the engine wrote it: "" if the job was never run, None if that is not known. `resolved` says who settled the last
+    call in doubt, how and why; it is "" if no person did, and the next call clears it. `protect` stays set until a
+    manifest has `protect: false`, even if no manifest declares the job any more.
 
     `run` is the number of the last run that was applied, counted from 1; 0 if this tool has not run the job. `end` says
     how that run ended: COMPLETE, FAILED, or ABORTED by someone else; None as long as no end is recorded. `last_active`
     is when that run was last seen active, as a time of RFC 3339; "" if the record does not say. `ref` is the engine's
     own handle of that run, or "". `target` is the target of the job; None stands for the target of the state.
+    `keep_for_s` is for how many seconds the engine keeps that run once it has ended, as the config of the run says
+    (`keepFor`); None if that config does not say. `config` may be a later one, which was adopted.
 
-    `ran_configs` are the digests of the configs that have run while the manifest had `onConfigChange: rerun`, the
-    oldest first, and no more than `MAX_RAN_CONFIGS` of them. A manifest that goes back to such a config runs nothing.
+    `ran_configs` holds all configs that a run of this job ever had (`reruns.text_of`), whatever `onConfigChange` was.
+    So a manifest with `onConfigChange: rerun` that goes back to one of them runs nothing.
     """
 
     id: str
@@ -317,7 +325,8 @@ class Record(NamedTuple):
     last_active: str = ""
     ref: str = ""
     target: Target | None = None
-    ran_configs: tuple[str, ...] = ()
+    ran_configs: frozenset[str] = frozenset()
+    keep_for_s: float | None = None
 
     def __eq__(self, other: object) -> bool:
         # Python takes 1 and True for equal, and a config with the one is another config.
@@ -328,10 +337,6 @@ class Record(NamedTuple):
 
     def __hash__(self) -> int:
         return tuple.__hash__(self)
-
-
-MAX_RAN_CONFIGS = 100
-"""The most digests of configs that a record keeps. The oldest ones are dropped."""
 
 
 class State(NamedTuple):

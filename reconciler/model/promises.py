@@ -9,7 +9,9 @@ class Promises(NamedTuple):
     `creates_on_run` is set if a run creates the job; otherwise the job has to exist before its first run. `atomic_run`
     is set if the engine refuses a second run of one run id, or takes it for the first. `reads` is set if the engine
     may be able to observe jobs, and `lists` if it may be able to list them. `keeps_ended_s` is for how many seconds the
-    engine still knows a run that has ended; infinity if it never forgets a run. `has_logs` is set if the engine can
+    engine still knows a run that has ended; infinity if it never forgets a run. A run whose config has a smaller
+    `keepFor`, in seconds, may be forgotten that soon: an engine whose schema has `keepFor` gives it this meaning, and
+    no other. `has_logs` is set if the engine can
     return the log of a run.
     """
 

@@ -22,6 +22,8 @@ class AnswerClass(StrEnum):
 class Reason(StrEnum):
     """Why a call ended as it did, in words that are the same for all engines. The set is closed.
 
+    WAS_THERE, OTHER_OP and OTHER_OWNER say what became of the run id of a run. All other reasons are about one call.
+
     NOT_RUNNING        the job has no active run that the call could end
     NO_SUCH_JOB        the engine has no such job
     WAS_THERE          the run was there already, with the marks of this call

@@ -166,7 +166,8 @@ def _adopted(
     job = Job(found.name, found.id, asked, config)
     fields: dict[str, Any] = {"id": found.id} if found.id != found.name else {}
     fields |= {"state": asked.value} | ({"config": config} if config else {})
-    after = adopted(job, record, verb, found.observed)._replace(config=config)
+    ran = config if verb is Verb.RUN else None
+    after = adopted(job, record, verb, found.observed, ran)._replace(config=config)
     return Adopted(found.name, fields, after, found.observed, recorded_as)
 
 

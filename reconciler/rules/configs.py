@@ -139,6 +139,30 @@ def _change(path: Path, before: Config, after: Config) -> Change:
     return Change(path_text((_ROOT, *path)), told(value_at(path, before)), told(value_at(path, after)))
 
 
+def _outlines(before: Any, after: Any) -> tuple[Any, Any]:
+    """Two values without what is the same in both, and with numbers in the place of other values that are no mappings
+    and no lists. The values differ at the same paths as before, and long texts are not compared line by line.
+    """
+    if isinstance(before, dict) and isinstance(after, dict):
+        both = {key: _outlines(before[key], after[key]) for key in before.keys() & after.keys()}
+        apart = {key: pair for key, pair in both.items() if pair != _SAME}
+        left, right = ({key: pair[side] for key, pair in apart.items()} for side in (0, 1))
+        left |= dict.fromkeys(before.keys() - after.keys(), 0)
+        right |= dict.fromkeys(after.keys() - before.keys(), 0)
+        return (left, right) if left or right else _SAME
+    if isinstance(before, list) and isinstance(after, list):
+        pairs = [_outlines(*pair) for pair in zip(before, after, strict=False)]
+        ours, theirs = (
+            [pair[side] for pair in pairs] + [0] * (len(of) - len(pairs)) for side, of in enumerate((before, after))
+        )
+        return (ours, theirs) if ours != theirs else _SAME
+    return _SAME if same_json(before, after) else _OTHER
+
+
+_SAME = (0, 0)
+_OTHER = (1, 2)
+
+
 @lru_cache(maxsize=4096)
 def _differing(before: str, after: str) -> tuple[Path, ...]:
     """The paths of the values that differ between two configs, sorted. The configs are texts of JSON, which a cache can
@@ -147,8 +171,7 @@ def _differing(before: str, after: str) -> tuple[Path, ...]:
     from deepdiff import DeepDiff
 
     tree = DeepDiff(
-        value_of(before),
-        value_of(after),
+        *_outlines(value_of(before), value_of(after)),
         view="tree",
         threshold_to_diff_deeper=0,
         zip_ordered_iterables=True,

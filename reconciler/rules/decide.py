@@ -41,7 +41,7 @@ from reconciler.model.jobs import (
 from reconciler.model.plan import AS_RECORDED, ActionKind, Change
 from reconciler.model.times import TimeOrder
 from reconciler.rules import reruns
-from reconciler.rules.configs import agrees, config_changes
+from reconciler.rules.configs import SameConfig, agrees, config_changes
 from reconciler.rules.doubts import doubt_words, may_follow
 from reconciler.rules.matching import Subject
 from reconciler.rules.observations import elsewhere_words, observation_words
@@ -180,7 +180,7 @@ def _decide_asked(column: Asked, subject: Subject, observed: Observation) -> Dec
         if job.on_config_change is OnConfigChange.NEXT_RUN:
             cell = Cell.ADOPT_CONFIG
         elif job.on_config_change is OnConfigChange.RERUN and record is not None:
-            cell = Cell.ADOPT_RAN if reruns.counts(job, record, subject.same_config) else Cell.ADOPT_REST
+            cell = _why_no_rerun(job, record, subject.same_config)
         elif job.on_config_change is OnConfigChange.HOLD:
             return hold(
                 record,
@@ -203,6 +203,13 @@ def _decide_asked(column: Asked, subject: Subject, observed: Observation) -> Dec
     return decision
 
 
+def _why_no_rerun(job: Job, record: Record, same: SameConfig) -> Cell:
+    """The entry for a new config that asks for no run under `onConfigChange: rerun`."""
+    if not reruns.counts(job, record, same):
+        return Cell.ADOPT_REST
+    return Cell.ADOPT_RAN if reruns.has_run_whole(job, record, same) else Cell.ADOPT_VALUES
+
+
 def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observation) -> Decision:
     """The decision that an entry of the table stands for."""
     job, record = subject.job, subject.record
@@ -222,8 +229,10 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
             return _run_once_ended(subject, column, observed)
         case Cell.WAIT:
             return _wait_for_its_end(subject, column, observed)
-        case Cell.ADOPT | Cell.ADOPT_DRAFT | Cell.ADOPT_ENDED | Cell.ADOPT_CONFIG | Cell.ADOPT_RAN | Cell.ADOPT_REST:
+        case Cell.ADOPT | Cell.ADOPT_DRAFT | Cell.ADOPT_ENDED:
             return _adopt(subject, reason_of(cell, observed), observed)
+        case Cell.ADOPT_CONFIG | Cell.ADOPT_RAN | Cell.ADOPT_VALUES | Cell.ADOPT_REST:
+            return _adopt(subject, reason_of(cell, observed), observed, as_run=False)
         case Cell.ABORT:
             return _abort(job, record, observed)
         case Cell.DELETE:
@@ -345,8 +354,7 @@ def _start(
     recorded = record.config if record else {}
     changes += config_changes(recorded if replaced is None else replaced, job.config, subject.same_config)
     reason = reason_with(why_asked(subject, column, replaced), observation_words(observed))
-    ran = reruns.consumed_by_run(job, record, subject.same_config)
-    after = applied(job, record, Verb.RUN, run=run_of(subject, Verb.RUN), ran=ran)
+    after = applied(job, record, Verb.RUN, run=run_of(subject, Verb.RUN), ran=job.config)
     return Decision(kind, reason, after, verbs, tuple(changes))
 
 
@@ -395,13 +403,18 @@ def _already_run(decision: Decision, column: Asked, subject: Subject, observed: 
     )
 
 
-def _adopt(subject: Subject, reason: str, observed: Observation) -> Decision:
-    """The decision to change the record without a call; a noop if the record would not change."""
+def _adopt(subject: Subject, reason: str, observed: Observation, *, as_run: bool = True) -> Decision:
+    """The decision to change the record without a call; a noop if the record would not change.
+
+    `as_run` is True if the observed run is taken for a run that the manifest asks for, which consumes the config of
+    that run. It is False if the new config is only recorded: that config has not run.
+    """
     job, record = subject.job, subject.record
     if not subject.keep:
         return Decision(ActionKind.FORGET, reason, None)
     verb = {Desired.RUNNING: Verb.RUN, Desired.ABORTED: Verb.ABORT, Desired.ABSENT: Verb.DELETE}[job.state]
-    ran = reruns.consumed_by_run(job, record, subject.same_config) if verb is Verb.RUN else ()
+    is_run = verb is Verb.RUN and as_run
+    ran = reruns.config_of_run(job, observed, subject.same_config) if is_run else None
     after = adopted(job, record, verb, observed, ran)
     if record is not None and after == _about_run_of(record, after):
         return _noop(record, reason.replace("; recorded without a call", ""))

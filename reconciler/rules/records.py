@@ -4,14 +4,15 @@ A record says what was last applied to a job. `applied` makes the next record, a
 in doubt.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any, assert_never
 
-from reconciler.model.jobs import ENDS, Desired, Job, Observation, OnConfigChange, Record, Status, Verb
+from reconciler.model.jobs import ENDS, Config, Desired, Job, Observation, OnConfigChange, Record, Status, Verb
+from reconciler.model.promises import Promises
 from reconciler.model.times import TimeOrder, compare, seconds_since
 from reconciler.rules import reruns
 from reconciler.rules.matching import Subject
+from reconciler.rules.retention import FOR_EVER, keep_for_of, kept_s_of
 from reconciler.rules.runs import is_other_run, is_same_run, number_of
 from reconciler.rules.table import Asked
 
@@ -71,21 +72,22 @@ def ran_since(record: Record | None, observed: Observation) -> bool:
     return record is not None and is_other_run(record, observed)
 
 
-def noted(record: Record, observed: Observation, now: str, keeps_ended_s: float) -> Record:
+def noted(record: Record, observed: Observation, now: str, promises: Promises) -> Record:
     """The record with what an observation tells of its run: how the run ended, or that the run was active now.
 
     The record stays as it is if the observation may be of another run, or if a call is in doubt. `now` is a time of RFC
-    3339. It is kept only if the engine forgets runs that have ended, since nothing else depends on it. It is not kept
-    anew for each observation, so that an apply with nothing to do leaves the state as it is: the recorded time may be
-    behind by a tenth of the `keeps_ended_s` seconds for which the engine keeps a run, and by a minute at most.
+    3339. It is kept only if the engine forgets the run some time after its end, since nothing else depends on it. It is
+    not kept anew for each observation, so that an apply with nothing to do leaves the state as it is: the recorded time
+    may be behind by a tenth of the time for which the engine keeps the run, and by a minute at most.
     """
     if record.state is not Desired.RUNNING or record.doubt is not None or not is_same_run(record, observed):
         return record
     if observed.status in ENDS:
         return record._replace(end=observed.status)
-    if observed.status is Status.ACTIVE and keeps_ended_s < math.inf:
+    known_s = kept_s_of(promises, record)
+    if observed.status is Status.ACTIVE and known_s < FOR_EVER:
         behind_s = seconds_since(record.last_active, now)
-        if behind_s is None or not 0 <= behind_s < min(_MOST_BEHIND_S, keeps_ended_s / 10):
+        if behind_s is None or not 0 <= behind_s < min(_MOST_BEHIND_S, known_s / 10):
             return record._replace(last_active=now)
     return record
 
@@ -96,19 +98,18 @@ def applied(
     verb: Verb,
     began: str | None = None,
     run: int = 0,
-    ran: tuple[str, ...] = (),
+    ran: Config | None = None,
 ) -> Record:
     """The record of a job after a call of this verb was applied.
 
     `began` is when the last run of the job began (`Observation.run_began`); None if that is not known. `run` is the
-    number of the run that the call is about; 0 if that is the recorded run, or a run without a number. `ran` are the
-    digests that a run consumes (`reruns.consumed_by_run`).
+    number of the run that the call is about; 0 if that is the recorded run, or a run without a number. `ran` is the
+    config of that run if the call is a run, which consumes it; None if no run had the config of the job.
     """
     number = max(run, record.run if record else 0)
     kept: dict[str, Any] = {"run": number, "target": record.target if record else None}
-    kept["ran_configs"] = reruns.consumed(record, ran)
-    if record is not None and number == record.run and verb is not Verb.DELETE:
-        kept |= {"end": record.end, "last_active": record.last_active, "ref": record.ref}
+    kept["ran_configs"] = reruns.with_ran(record, ran)
+    kept |= _of_run(job, record, verb, number)
     tokens = record.run_tokens if record else frozenset[str]()
     consumed = tokens | {job.run_token} if job.run_token is not None else tokens
     protect = is_protected(job, record)
@@ -131,24 +132,40 @@ def applied(
     assert_never(verb)
 
 
-def adopted(job: Job, record: Record | None, verb: Verb, observed: Observation, ran: tuple[str, ...] = ()) -> Record:
+def _of_run(job: Job, record: Record | None, verb: Verb, number: int) -> dict[str, Any]:
+    """The fields of the next record that are about the run of this number, as far as the call tells them."""
+    found: dict[str, Any] = {}
+    if record is not None and number == record.run and verb is not Verb.DELETE:
+        found = {"end": record.end, "last_active": record.last_active, "ref": record.ref}
+        found["keep_for_s"] = record.keep_for_s
+    if verb is Verb.RUN:
+        found["keep_for_s"] = keep_for_of(job.config)
+    return found
+
+
+def adopted(job: Job, record: Record | None, verb: Verb, observed: Observation, ran: Config | None = None) -> Record:
     """The record of a job that is observed to be as a call of this verb would leave it. No call was sent.
 
-    The record is about the observed run: its number, if its run id has one, and the engine's handle of it. `ran` is as
-    in `applied`.
+    The record is about the observed run: its number, if its run id has one, and the engine's handle of it. A config
+    that is only adopted does not change for how long the engine keeps the run. `ran` is as in `applied`.
     """
     after = applied(job, record, verb, observed.run_began, number_of(observed.run_id, job.id), ran)
     if verb is Verb.DELETE:
         return after
     if record is not None and is_other_run(record, observed):
         after = after._replace(end=None, last_active="", ref="")
-    return after._replace(ref=observed.ref or after.ref)
+    elif record is not None and record.state is Desired.RUNNING:
+        return after._replace(ref=observed.ref or after.ref, keep_for_s=record.keep_for_s)
+    ran_with = job.config if observed.config is None else observed.config
+    return after._replace(ref=observed.ref or after.ref, keep_for_s=keep_for_of(ran_with))
 
 
 def about(record: Record, observed: Observation) -> Record:
     """The record, from now on about the observed run, which it did not know. What was applied last stays."""
     run = max(record.run, number_of(observed.run_id, record.id))
-    return record._replace(submitted_at=observed.run_began, run=run, end=None, last_active="", ref=observed.ref)
+    keep_for_s = record.keep_for_s if observed.config is None else keep_for_of(observed.config)
+    other = record._replace(submitted_at=observed.run_began, run=run, end=None, last_active="", ref=observed.ref)
+    return other._replace(keep_for_s=keep_for_s)
 
 
 def settled(record: Record, was_applied: bool, began: str | None = None, ref: str = "") -> Record | None:
@@ -164,7 +181,7 @@ def settled(record: Record, was_applied: bool, began: str | None = None, ref: st
     if doubt.verb is Verb.ABORT and began is None and doubt.before is not None:
         began = doubt.before.submitted_at
     job = Job("", record.id, Desired.RUNNING, doubt.config, doubt.run_token)
-    after = applied(job, record, doubt.verb, began, doubt.run, doubt.ran_configs)
+    after = applied(job, record, doubt.verb, began, doubt.run, doubt.config if doubt.verb is Verb.RUN else None)
     return after._replace(ref=ref or after.ref) if doubt.verb is Verb.RUN else after
 
 

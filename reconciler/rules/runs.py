@@ -18,6 +18,9 @@ from reconciler.model.times import TimeOrder
 
 _DIGEST_DIGITS = 32
 
+MAX_RUN = 999_999_999
+"""The greatest number of a run. No job comes near it, and an object with a greater number is not of this tool."""
+
 
 def run_id(job_id: str, run: int) -> str:
     """The run id of a run of a job: `nightly-7`; "" for a run without a number."""
@@ -27,8 +30,14 @@ def run_id(job_id: str, run: int) -> str:
 def number_of(run_id: str, job_id: str) -> int:
     """The number of the run with this run id; 0 if the id is not one that `run_id` makes for the job."""
     head, _, digits = run_id.rpartition("-")
-    is_number = digits.isascii() and digits.isdecimal() and not digits.startswith("0")
+    is_number = _is_number(digits) and not digits.startswith("0") and len(digits) <= len(str(MAX_RUN))
     return int(digits) if head == job_id and is_number else 0
+
+
+def has_sane_number(run_id: str) -> bool:
+    """Whether a run id ends with no number above `MAX_RUN`."""
+    digits = run_id.rpartition("-")[2]
+    return not _is_number(digits) or len(digits.lstrip("0")) <= len(str(MAX_RUN))
 
 
 def digests(config: Config, run_token: str | None) -> Marks:
@@ -69,6 +78,10 @@ def is_earlier_run(record: Record, observed: Observation) -> bool:
     if number and record.run:
         return number < record.run
     return observed.stands_to(record.submitted_at) is TimeOrder.EARLIER
+
+
+def _is_number(digits: str) -> bool:
+    return digits.isascii() and digits.isdecimal()
 
 
 def _digest(text: str) -> str:

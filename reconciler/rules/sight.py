@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from reconciler.model.jobs import Desired, Observation, Record, Status
 from reconciler.model.times import unix_s
 from reconciler.rules.matching import Subject, Terms
+from reconciler.rules.retention import kept_s_of
 
 _FORGOTTEN: Mapping[Status, Status] = {
     Status.COMPLETE: Status.FORGOTTEN_COMPLETE,
@@ -70,11 +71,9 @@ def _of_missing(record: Record | None, terms: Terms) -> Status:
 def _is_forgotten_by_now(record: Record, terms: Terms) -> bool:
     """Whether the run was last seen active longer ago than the engine keeps a run that has ended.
 
-    The config of a run may say how long the engine keeps it (`keepFor`). Without any time at which the run was active,
-    nobody can tell; the run then counts as taken away, because a person is asked about that.
+    Without any time at which the run was active, nobody can tell; the run then counts as taken away, because a person
+    is asked about that.
     """
-    kept_s = record.config.get("keepFor")
-    if not isinstance(kept_s, int | float) or isinstance(kept_s, bool):
-        kept_s = terms.promises.keeps_ended_s
+    kept_s = kept_s_of(terms.promises, record)
     active_s = unix_s(record.last_active or record.submitted_at or "")
     return active_s is not None and terms.now_s - active_s > kept_s

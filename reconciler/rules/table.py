@@ -208,6 +208,10 @@ class Cell(Enum):
     ADOPT_ENDED = "adopt", "already {observed}, and not run again; recorded without a call"
     ADOPT_CONFIG = "adopt", "the new config counts from the next run; recorded without a call{now}"
     ADOPT_RAN = "adopt", "this config has run before, and is not run again; recorded without a call{now}"
+    ADOPT_VALUES = (
+        "adopt",
+        "the values that `rerunOn` names have run before, and are not run again; recorded without a call{now}",
+    )
     ADOPT_REST = (
         "adopt",
         "no field of `rerunOn` has changed, so the new config counts from the next run; recorded without a call{now}",

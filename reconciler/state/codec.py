@@ -38,15 +38,21 @@ _DIGEST_LENGTH = 64
 
 
 def encode(state: State) -> bytes:
-    """The bytes of the state file. Equal states give equal bytes."""
+    """The bytes of the state file. Equal states give equal bytes, and `decode` reads all of them.
+
+    Raises `TypeError` or `ValueError` for a value that no state can have, and `StateError` where `refuse_ambiguous`
+    does: what `decode` would refuse is never written.
+    """
+    refuse_ambiguous(state.jobs, "the state that is to be written")
     recorded = {record.id: record.run for record in state.jobs.values()}
+    last = counts_from_json(state.last)
     document = {
         "formatVersion": FORMAT_VERSION,
-        "identity": dict(state.identity),
-        "jobs": {name: record_to_json(record) for name, record in state.jobs.items()},
-        "last": {job_id: run for job_id, run in state.last.items() if run > recorded.get(job_id, 0)},
-        "lineage": state.lineage,
-        "serial": state.serial,
+        "identity": texts_from_json(state.identity),
+        "jobs": {text_from_json(name): record_to_json(record) for name, record in state.jobs.items()},
+        "last": {job_id: run for job_id, run in last.items() if run > recorded.get(job_id, 0)},
+        "lineage": text_from_json(state.lineage),
+        "serial": integer_from_json(state.serial),
         "target": _target_to_json(state.target),
     }
     text = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True)
@@ -141,34 +147,40 @@ def count_run(last: dict[str, int], record: Record) -> None:
 
 
 def record_to_json(record: Record) -> dict[str, Any]:
-    """The JSON object of a record. Empty fields are left out."""
-    document: dict[str, Any] = {"id": record.id}
+    """The JSON object of a record. Empty fields are left out.
+
+    Raises `TypeError` or `ValueError` for a record of which `record_from_json` would refuse the object.
+    """
+    text = text_from_json
+    document: dict[str, Any] = {"id": text(record.id)}
     if record.state is not None:
-        document["state"] = record.state.value
+        document["state"] = Desired(record.state).value
     if record.config:
-        document["config"] = canonical(record.config)
+        document["config"] = _config(record.config)
     if record.run_tokens:
-        document["runTokens"] = sorted(record.run_tokens)
+        document["runTokens"] = sorted(map(text, record.run_tokens))
     if record.submitted_at is not None:
-        document["submittedAt"] = record.submitted_at
+        document["submittedAt"] = text(record.submitted_at)
     if record.doubt is not None:
         document["inDoubt"] = doubt_to_json(record.doubt)
     if record.resolved:
-        document["resolved"] = record.resolved
+        document["resolved"] = text(record.resolved)
     if record.protect:
         document["protect"] = True
     if record.run:
-        document["run"] = record.run
+        document["run"] = count_from_json(record.run)
     if record.end is not None:
-        document["end"] = record.end.value
+        document["end"] = _end(record.end).value
     if record.last_active:
-        document["lastActive"] = record.last_active
+        document["lastActive"] = text(record.last_active)
     if record.ref:
-        document["ref"] = record.ref
+        document["ref"] = text(record.ref)
     if record.target is not None:
         document["target"] = _target_to_json(record.target)
     if record.ran_configs:
-        document["ranConfigs"] = list(record.ran_configs)
+        document["ranConfigs"] = sorted(map(text, record.ran_configs))
+    if record.keep_for_s is not None:
+        document["keepFor"] = _seconds(record.keep_for_s)
     return document
 
 
@@ -195,7 +207,8 @@ def record_from_json(document: Mapping[str, Any]) -> Record:
         text_from_json(document.get("lastActive", "")),
         text_from_json(document.get("ref", "")),
         None if target is None else _target_from_json(target),
-        tuple(map(text_from_json, document.get("ranConfigs", ()))),
+        frozenset(map(text_from_json, document.get("ranConfigs", ()))),
+        _seconds(document["keepFor"]) if "keepFor" in document else None,
     )
 
 
@@ -226,22 +239,27 @@ def _basis(record: Record) -> tuple[object, ...]:
         record.run,
         record.ref,
         record.target and _target_to_json(record.target),
-        record.ran_configs,
+        sorted(record.ran_configs),
+        record.keep_for_s,
     )
 
 
 def doubt_to_json(doubt: Doubt) -> dict[str, Any]:
-    """The JSON object of a call in doubt. Fields that only some engines fill are left out if they are empty."""
-    extras = {"run": doubt.run, "commit": doubt.commit, "staged": doubt.staged}
-    extras |= {"ranConfigs": list(doubt.ran_configs)}
+    """The JSON object of a call in doubt. Fields that only some engines fill are left out if they are empty.
+
+    Raises the errors of `record_to_json`.
+    """
+    text = text_from_json
+    extras = {"run": count_from_json(doubt.run), "commit": text(doubt.commit), "staged": text(doubt.staged)}
+    extras["firstSentAt"] = text(doubt.first_sent_at)
     return {name: value for name, value in extras.items() if value} | {
-        "answer": doubt.answer,
+        "answer": text(doubt.answer),
         "before": None if doubt.before is None else _evidence_to_json(doubt.before),
-        "config": canonical(doubt.config),
-        "op": doubt.op,
-        "runToken": doubt.run_token,
-        "sentAt": doubt.sent_at,
-        "verb": doubt.verb.value,
+        "config": _config(doubt.config),
+        "op": text(doubt.op),
+        "runToken": _text_or_none(doubt.run_token),
+        "sentAt": text(doubt.sent_at),
+        "verb": Verb(doubt.verb).value,
     }
 
 
@@ -259,7 +277,7 @@ def doubt_from_json(document: Mapping[str, Any]) -> Doubt:
         run=count_from_json(document.get("run", 0)),
         commit=text_from_json(document.get("commit", "")),
         staged=text_from_json(document.get("staged", "")),
-        ran_configs=tuple(map(text_from_json, document.get("ranConfigs", ()))),
+        first_sent_at=text_from_json(document.get("firstSentAt", "")),
     )
 
 
@@ -286,17 +304,26 @@ def count_from_json(value: object) -> int:
 
 def counts_from_json(document: Mapping[str, Any]) -> dict[str, int]:
     """The values of an object, all of which are counts. Raises the errors of `count_from_json`."""
-    return {name: count_from_json(value) for name, value in document.items()}
+    return {text_from_json(name): count_from_json(value) for name, value in document.items()}
 
 
 def texts_from_json(document: Mapping[str, Any]) -> dict[str, str]:
     """The values of an object, all of which are texts. Raises `TypeError` where one is not."""
-    return {name: text_from_json(value) for name, value in document.items()}
+    return {text_from_json(name): text_from_json(value) for name, value in document.items()}
 
 
 def _boolean(value: object) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{str(value)[:80]} stands where true or false is to be")
+    return value
+
+
+def _seconds(value: object) -> float:
+    """The value itself. Raises `TypeError` where it is no number, and `ValueError` where it is not finite."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{str(value)[:80]} stands where a number of seconds is to be")
+    if not abs(value) < float("inf"):
+        raise ValueError(f"{value} stands where a number of seconds is to be")
     return value
 
 
@@ -313,7 +340,7 @@ def _end(value: object) -> Status:
 
 
 def _target_to_json(target: Target) -> dict[str, str]:
-    return {"endpoint": target.address, "engine": target.engine}
+    return {"endpoint": text_from_json(target.address), "engine": text_from_json(target.engine)}
 
 
 def _target_from_json(document: Mapping[str, Any]) -> Target:
@@ -321,12 +348,12 @@ def _target_from_json(document: Mapping[str, Any]) -> Target:
 
 
 def _evidence_to_json(before: Evidence) -> dict[str, Any]:
-    extras = {"runId": before.run_id, "ref": before.ref}
+    extras = {"runId": text_from_json(before.run_id), "ref": text_from_json(before.ref)}
     return {name: value for name, value in extras.items() if value} | {
-        "status": before.status.value,
-        "submittedAt": before.submitted_at,
-        "timestamps": dict(before.timestamps),
-        "word": before.word,
+        "status": Status(before.status).value,
+        "submittedAt": _text_or_none(before.submitted_at),
+        "timestamps": texts_from_json(before.timestamps),
+        "word": text_from_json(before.word),
     }
 
 

@@ -1,6 +1,6 @@
 """State in files on a disk: a file beside the manifest, or the copy of a remote in memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
@@ -124,7 +124,9 @@ class FileStore:
             state = salvaged.state
             codec.refuse_ambiguous(state.jobs, f"{self._path}, with the journal beside it,")
             serial = max(state.serial, self._marks.serial_of(state.lineage)) + 1
-            accepted = state._replace(serial=serial, target=target)
+            told = self._counts_of_history(salvaged.unwritten)
+            remarks += _older_words(state, told)
+            accepted = state._replace(serial=serial, target=target, last={**state.last, **_newer(told, state.last)})
             self._take(_Taken("state accept", accepted, salvaged.unwritten, remarks, was_sound=False), refuse_displaced)
             with self._wording("state accept"):
                 for journal in kept:
@@ -273,11 +275,14 @@ class FileStore:
 
     def _fresh(self, target: Target) -> State:
         """An empty state. The history of a state that was lost tells how often its jobs ran."""
-        content = b""
+        return State(self._context.new_lineage(), 0, target, {}, self._counts_of_history())
+
+    def _counts_of_history(self, unwritten: Sequence[history.HistoryLine] = ()) -> Mapping[str, int]:
+        """The run counts that the history tells of; `unwritten` are lines of a journal, which the history may lack."""
+        path, content = history.history_path(self._path), b""
         with suppress(StateError):  # nothing is recorded as long as the history can't be read
-            content = self._disk.read(history.history_path(self._path)) or b""
-        counts = history.run_counts(one.entry for one in history.read(content)[0])
-        return State(self._context.new_lineage(), 0, target, {}, counts)
+            content = self._disk.read(path) or b""
+        return history.run_counts(history.StoredHistory(path, content, unwritten).entries)
 
 
 def refuse_shared_history(path: str, read: Callable[[str], bytes | None]) -> None:
@@ -295,6 +300,20 @@ def refuse_shared_history(path: str, read: Callable[[str], bytes | None]) -> Non
             f"{path} and {other} would share one history, {history.history_path(path)}",
             "name another place with --state",
         )
+
+
+def _newer(told: Mapping[str, int], last: Mapping[str, int]) -> dict[str, int]:
+    """The counts that are higher than those of `last`, by engine job id."""
+    return {job_id: run for job_id, run in told.items() if run > last.get(job_id, 0)}
+
+
+def _older_words(state: State, told: Mapping[str, int]) -> list[str]:
+    """A sentence if the history tells of runs that an accepted state does not know; else nothing."""
+    newer = sorted(_newer(told, state.last))
+    if not newer:
+        return []
+    named = ", ".join(newer[:3]) + (f" and {len(newer) - 3} more" if len(newer) > 3 else "")
+    return [f"the history tells of later runs of {named}: their run ids are not used again; look at these jobs"]
 
 
 def _is_newer(state: State, recorded: State | None, where: str) -> bool:

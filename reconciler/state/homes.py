@@ -62,7 +62,7 @@ def given_home(url: str, named_by: str, checkout: str) -> Home:
     """
     proposed = url_meant(url, ".", checkout)
     if proposed:
-        raise Usage(f"{named_by}: {url} names a git remote, and no file", _did_you_mean(proposed, url))
+        raise Usage(f"{named_by}: {url} names {_kind_of(proposed)}, and no file", _did_you_mean(proposed, url))
     if is_path(url):
         return Home(_without_file_scheme(url), ".", checkout, named_by)
     try:
@@ -83,7 +83,7 @@ def declared_home(declared: "DeclaredState") -> Home:
     url, position = declared.url, declared.position
     folder = os.path.dirname(os.path.realpath(position.file))
     if proposed := url_meant(url, folder, folder):
-        raise _misdeclared(declared, f"{url} names a git remote, and no file: {_did_you_mean(proposed, url)}")
+        raise _misdeclared(declared, f"{url} names {_kind_of(proposed)}, and no file: {_did_you_mean(proposed, url)}")
     if not is_path(url):
         try:
             fault = plugin_of(url).fault_of(url)
@@ -258,6 +258,11 @@ class CheckedStore:
 
     def accept(self, target: Target, timeout_s: float, *, has_moved: bool = False) -> tuple[State, list[str]]:
         return self._store.accept(target, timeout_s, has_moved=has_moved)
+
+
+def _kind_of(proposed: str) -> str:
+    """What a URL names that a path is likely to mean, in words."""
+    return "a git remote" if proposed.startswith("git+") else "a home of states that an installed package has"
 
 
 def _did_you_mean(proposed: str, path: str) -> str:

@@ -16,7 +16,8 @@ from reconciler.state import codec
 from reconciler.state.journal import Displaced, decode, journal_path
 from reconciler.state.loading import only_known_shapes
 from reconciler.state.marks import HighWaterMarks
-from reconciler.state.replay import LoadedState, merged
+from reconciler.state.merging import merged
+from reconciler.state.replay import LoadedState
 from reconciler.state.writer import Writer
 
 

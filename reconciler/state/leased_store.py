@@ -1,6 +1,6 @@
 """A store made of any remote: `reconciler.state.lease` says why nothing runs twice, and nothing is lost."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from reconciler.host.disk import OsDisk
@@ -33,6 +33,10 @@ class LeasedStore:
         self._surroundings = surroundings
         self._name = name
         self._known = KnownVersion(surroundings.marks_folder, remote.where)
+
+    def guard(self, around: Callable[[Remote], Remote]) -> None:
+        """Put a guard around the remote, before the store is used."""
+        self._remote = around(self._remote)
 
     @property
     def where(self) -> str:

@@ -1,14 +1,17 @@
 """Reading a state file with its journal, and salvaging damaged ones for `state accept`."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from reconciler.host.disk import Disk
 from reconciler.model.commands import command
 from reconciler.model.errors import StateError
-from reconciler.model.jobs import State, Target
+from reconciler.model.jobs import Record, State, Target, title
+from reconciler.model.json_values import canonical, compact
 from reconciler.state import codec, history
 from reconciler.state.journal import Entry, Journal, JournalDamaged, decode, journal_path
+from reconciler.state.merging import merged
 from reconciler.state.replay import (
     NO_FILE,
     STARTED_FROM,
@@ -18,7 +21,6 @@ from reconciler.state.replay import (
     held_count,
     lacking,
     match_journal,
-    merged,
     replayed,
     started_from,
 )
@@ -55,7 +57,7 @@ def salvage(disk: Disk, path: str, empty: State, *, has_moved: bool = False) -> 
     """Read whatever can be read of a state file and its journal. Returns the state, and remarks on what is wrong.
 
     Digests are not checked. Entries of the journal are replayed over the file, except those that the file holds. A
-    journal that started from another file is merged (`replay.merged`). `empty` is a new state of the target, for the
+    journal that started from another file is merged (`merging.merged`). `empty` is a new state of the target, for the
     case that no file is there. Raises `StateError` where the file is not a state, and `OtherTarget` where the state is
     for another target and `has_moved` is False.
     """
@@ -90,6 +92,8 @@ def _salvaged_state(content: bytes | None, path: str, empty: State, remarks: lis
         remarks.append(f"{path} is not there: starting from an empty state")
         return empty
     state = codec.decode_unchecked(content, path)
+    for name, record in state.jobs.items():
+        refuse_unreadable_configs(name, record, path)
     try:
         codec.decode(content, path)
     except StateError as fault:
@@ -169,3 +173,17 @@ def refuse_other_target(recorded: Target, target: Target, path: str) -> None:
             "for a rehearsal, or another environment, give it a state of its own: add --state rehearsal.state.json; "
             f"if the service itself moved for good, see {command('state accept', options=['--help'])}",
         )
+
+
+def refuse_unreadable_configs(name: str, record: Record, where: str) -> None:
+    """Raise `StateError` where a config that has run is not a text of `reruns.text_of`, so that no plan can read it."""
+    for text in record.ran_configs:
+        try:
+            is_config = text.startswith("{") and compact(canonical(json.loads(text))) == text
+        except (TypeError, ValueError, RecursionError):
+            is_config = False
+        if not is_config:
+            raise StateError(
+                f"{where} has {text[:80]!r} in `ranConfigs` of {title(name)}, which is no config as JSON on one line",
+                f"restore that line: git log -p -- {where} shows it; then: `reconciler state accept`",
+            )

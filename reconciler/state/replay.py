@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from reconciler.model.errors import StateError
-from reconciler.model.jobs import Doubt, Record, State, Target, displaced_key, title
+from reconciler.model.jobs import Doubt, Record, State, Target
 from reconciler.state import codec, history
 from reconciler.state.journal import Entry, journal_path
 
@@ -51,69 +51,6 @@ class LoadedState(NamedTuple):
     def serial_in_place(self) -> int:
         """The serial of the state file on disk."""
         return self.state.serial - self.changed
-
-
-def merged(theirs: State, entries: Sequence[Entry], remarks: list[str]) -> LoadedState:
-    """A three-way merge of a state and a journal that started from another state.
-
-    A job that one side changed gets the record of that side. Where both sides changed a job, the record of `theirs`
-    stays and gets the run tokens of both sides, so that neither side's run is repeated. `remarks` get a line for each
-    such job. A journal of a killed command does not say which jobs it changed; its records then win. Raises the errors
-    of `codec.record_from_json`.
-    """
-    base = _merge_base(entries)
-    start = dict(theirs.jobs)
-    for name, record in (base or {}).items():
-        set_record(start, {}, name, record)
-    ours = replayed(theirs._replace(jobs=start), "", entries, moved=moved_aside)
-    touched = base or {name: start.get(name) for name in {*ours.state.jobs, *start}}
-    settled = {entry["op"] for entry in entries if entry["type"] == "result"}
-    jobs = dict(theirs.jobs)
-    key_of_id = {record.id: key for key, record in theirs.jobs.items()}
-    for name, before in touched.items():
-        our = ours.state.jobs.get(name)
-        if our in (before, theirs.jobs.get(name)):
-            continue
-        key = name if our is None else _key_of(our, name, theirs.jobs, key_of_id)
-        their = theirs.jobs.get(key)
-        if their is None or (their == before and base is not None):
-            set_record(jobs, {}, key, our)
-        elif our is not None and (base is None or (their.doubt is not None and their.doubt.op in settled)):
-            jobs[key] = _with_both_tokens(our, their)
-        elif our is not None:
-            jobs[key] = _with_both_tokens(their, our)._replace(doubt=their.doubt or our.doubt)
-            remarks.append(
-                f"{title(key)}: the state file and the journal both hold calls of this job: its record is that of the "
-                "file, with the run tokens of both; look at the job"
-            )
-    return ours._replace(state=ours.state._replace(jobs=jobs))
-
-
-def _merge_base(entries: Sequence[Entry]) -> dict[str, Record | None] | None:
-    """The record of each job from before the journal changed the job, None for a job that had no record; by name.
-
-    Returns None where the journal does not say which jobs it changed.
-    """
-    bases = [entry["records"] for entry in entries if entry["type"] == "base"]
-    if not bases:
-        return None
-    return {name: None if found is None else codec.record_from_json(found) for name, found in bases[-1].items()}
-
-
-def _key_of(record: Record, name: str, jobs: Mapping[str, Record], key_of_id: Mapping[str, str]) -> str:
-    """The key in `jobs` for a record of the job `name`. Two keys must not stand for one engine job.
-
-    `key_of_id` maps the id of each engine job in `jobs` to its key.
-    """
-    at_name = jobs.get(name)
-    if at_name is not None and at_name.id == record.id:
-        return name
-    return key_of_id.get(record.id) or (name if at_name is None else displaced_key(name, record.id))
-
-
-def _with_both_tokens(record: Record, other: Record) -> Record:
-    """The first record, with the run tokens and the protection of both records."""
-    return record._replace(run_tokens=record.run_tokens | other.run_tokens, protect=record.protect or other.protect)
 
 
 def match_journal(
@@ -251,20 +188,6 @@ def renamed(jobs: Mapping[str, Record], moves: Mapping[str, str]) -> dict[str, R
     if len(moved) < len(jobs):
         raise ValueError("a record would be moved on top of another")
     return moved
-
-
-def moved_aside(jobs: Mapping[str, Record], moves: Mapping[str, str]) -> dict[str, Record]:
-    """The records under their new names, where the records may not be those that the moves were planned for.
-
-    A record that stands at the new name of another record is displaced.
-    """
-    goals = {moves[name] for name in moves if name in jobs}
-    kept = {
-        displaced_key(name, record.id) if name in goals else name: record
-        for name, record in jobs.items()
-        if name not in moves
-    }
-    return kept | {moves[name]: jobs[name] for name in moves if name in jobs}
 
 
 def set_record(jobs: dict[str, Record], last: dict[str, int], name: str, record: Record | None) -> None:

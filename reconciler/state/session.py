@@ -102,6 +102,11 @@ class Session:
         return self._gate.maybe_sent(self._records.in_flight) | self._records.doubtful
 
     @property
+    def in_flight(self) -> frozenset[str]:
+        """The jobs with a call that may have been sent and has no result. This takes no lock, for a signal handler."""
+        return self._gate.maybe_sent(self._records.in_flight)
+
+    @property
     def has_sent(self) -> bool:
         """Whether this session intended any call. Each intended call may have been sent."""
         return self._has_intended
@@ -299,11 +304,11 @@ class Session:
     def identify(self, identity: Mapping[str, str], why: str = "") -> None:
         """Record the identity of the service, in place of the recorded one.
 
-        With `why`, the history says who did that, and why.
+        With `why`, the history says who did that, and why. Raises `TypeError` for an identity that no state can have.
         """
         if dict(identity) == self._records.identity:
             return
-        entry: dict[str, object] = {"type": "identity", "identity": dict(identity)}
+        entry: dict[str, object] = {"type": "identity", "identity": codec.texts_from_json(identity)}
         if why:
             details = history.details_to_json(Details(reason=why))
             entry |= {**self._signature.fields(None), "verb": ACCEPT, "details": details}

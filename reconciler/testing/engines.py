@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from reconciler.engines import answers
 from reconciler.engines.port import AnswerClass, Engine, EngineError, EnginePlugin, Reason, Request, Status, Verb
 from reconciler.testing.amount import Amount
 from reconciler.testing.engine_base import (
@@ -76,6 +77,38 @@ class EngineContract(RunIdContract, LostAnswerContract):
     def test_a_config_is_the_same_as_itself(self, engine_plugin: EnginePlugin, service: Service) -> None:
         config = service.config()
         assert engine_plugin.same_config(config, json.loads(json.dumps(dict(config))))
+
+    def test_each_value_of_the_plugin_has_the_type_of_the_port(
+        self, engine_plugin: EnginePlugin, service: Service
+    ) -> None:
+        target, config = target_of(engine_plugin, service.block), service.config()
+        answers.target(target, engine_plugin.name)
+        answers.promises(engine_plugin.promises(target))
+        answers.truth(engine_plugin.same_config(config, config))
+        answers.truth(engine_plugin.is_on_this_machine(target))
+        answers.text(engine_plugin.job_fault(job("nightly", config)))
+        for text in (*engine_plugin.warnings(target), *engine_plugin.secrets(service.environment)):
+            answers.text(text)
+        for request in engine_plugin.wording(target, step(Verb.RUN, "nightly", config=config)):
+            answers.request(request)
+
+    def test_each_value_of_the_engine_has_the_type_of_the_port(self, engine: Engine, service: Service) -> None:
+        """The tool refuses other values: the job is unreadable then, or the call in doubt."""
+        prepare(engine, service, "nightly")
+        wanted = step(Verb.RUN, "nightly", config=service.config())
+        wanted = wanted._replace(staged=answers.word(engine.stage(wanted), "the handle"))
+        answers.promises(engine.promises)
+        answers.identity(engine.identity())
+        answers.result(engine.send(wanted))
+        wanted_ids = ("nightly", "nobody-made-this")
+        found = engine.observe_many(wanted_ids)
+        for job_id in wanted_ids:
+            answers.observation(engine.observe(job_id))
+            answers.observation(found[job_id])
+        if engine.promises.lists and service.reads:
+            for job_id, seen in engine.observe_all():
+                answers.word(job_id, "the id of a job")
+                answers.observation(seen)
 
     @pytest.mark.parametrize("verb", list(Verb))
     def test_the_wording_is_pure_and_holds_neither_op_nor_commit(

@@ -120,6 +120,7 @@ def _apply(
             LazyEngine(lambda: workspace.open_engine(options.pace, session.identity)) as engine,
         ):
             progress.session = session
+            interaction.began(lambda: session.in_flight)
             rounds = Rounds(workspace, options, interaction, session, engine, announce)
             progress.carry_out(rounds, saved, selection, interaction)
             progress.remark_on_doubts(workspace.world.remark)

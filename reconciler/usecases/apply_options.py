@@ -1,6 +1,6 @@
 """The options of an apply, and the functions by which it talks with the user."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.model.jobs import EMPTY
@@ -34,9 +34,11 @@ class Interaction(NamedTuple):
 
     `confirm` is called with each plan that calls anything, and raises `Refused` if the user does not agree. `watch` is
     called with a plan and with those of its actions that have ended since the last call. `show_refused` is called with
-    the plan that a guard refuses, before the refusal is raised.
+    the plan that a guard refuses, before the refusal is raised. `began` is called once with a function that returns the
+    names of the jobs with a call under way; that function takes no lock.
     """
 
     confirm: Callable[[Plan], None]
     watch: "Callable[[Plan, Sequence[Finished]], None]"
     show_refused: Callable[[Plan], None] = lambda _: None
+    began: Callable[[Callable[[], Collection[str]]], None] = lambda _: None

@@ -95,7 +95,8 @@ def _as_applied(job: Job) -> Record:
     """The record of a job after the manifest was applied."""
     from reconciler.rules.records import applied, protection
 
-    record = applied(job, None, _VERBS[job.state])
+    verb = _VERBS[job.state]
+    record = applied(job, None, verb, ran=job.config if verb is Verb.RUN else None)
     return protection(job, record).get(job.name, record)
 
 

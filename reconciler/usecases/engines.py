@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from reconciler.model.errors import EngineError, UnknownEngine
+from reconciler.model.errors import EngineError, EngineFailed, UnknownEngine
 from reconciler.model.jobs import Target
 from reconciler.usecases.world import World
 
@@ -53,10 +53,13 @@ def plugin_named(name: str) -> "EnginePlugin":
     it is broken.
     """
     from reconciler.engines.registry import plugin
+    from reconciler.host.packages import RAISED
 
     try:
         found = plugin(name)
-    except Exception as fault:
+    except EngineFailed:
+        raise
+    except RAISED as fault:
         raise EngineError(
             f"the engine {name} can't be loaded: {type(fault).__name__}: {fault}",
             "install its package anew, in a version that fits this reconciler",
@@ -112,7 +115,21 @@ def open_engine(target: Target, world: World, beside_state: str, pace: Pace) -> 
         max_rps=pace.max_rps,
         beside_state=beside_state,
     )
-    return engine.open(target, surroundings)
+    return _closing(engine.open(target, surroundings), world)
+
+
+@contextmanager
+def _closing(opening: "AbstractContextManager[Engine]", world: World) -> "Iterator[Engine]":
+    """The engine that is opened. If its package fails on closing, that is a remark, since all is done by then."""
+    is_over = False
+    try:
+        with opening as engine:
+            yield engine
+            is_over = True
+    except EngineFailed as fault:
+        if not is_over:
+            raise
+        world.remark(f"warning: {fault.message}")
 
 
 @contextmanager

@@ -96,13 +96,13 @@ def import_jobs(
         session = None if dry_run else stack.enter_context(store.open(target, "import", lock_timeout_s))
         state = session.state if session else store.read(target) or State("", 0, target, {})
         with workspace.open_engine(Pace(parallelism), state.identity) as engine:
-            identity, keeps_s = engine.identity(), engine.promises.keeps_ended_s
+            identity, promises = engine.identity(), engine.promises
             found, unlisted = _found(engine, wanted, manifest, state, parallelism)
         rewritten, adopted, left = _entries(found, to, state)
         if session is not None and adopted:
             session.identify({**session.identity, **identity})
             noted_at = workspace.world.now()
-            adopted = [one._replace(record=noted(one.record, one.observed, noted_at, keeps_s)) for one in adopted]
+            adopted = [one._replace(record=noted(one.record, one.observed, noted_at, promises)) for one in adopted]
             _write(session, to, rewritten, adopted)
     shown = rewritten._replace(before=b"") if to.is_new else rewritten
     return Imported(shown, tuple(adopted), tuple(left), unlisted, (to.file, *_state_files(workspace)))

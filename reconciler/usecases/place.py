@@ -50,7 +50,7 @@ class Place(NamedTuple):
         from reconciler.usecases.engines import plugin_for
 
         engine = plugin_for(declared)
-        if "endpoint" not in engine.target_schema["properties"]:
+        if "endpoint" not in engine.target_schema.get("properties", ()):
             raise Usage(f"{self.endpoint_from}: a target of the engine {engine.name} has no endpoint")
         fields = {**block.fields, "endpoint": self.endpoint}
         for _, fault in engine.target_faults(fields):

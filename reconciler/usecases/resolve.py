@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from reconciler.model.commands import command, settling
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.history import APPLIED, ENDED, NOT_APPLIED, Details
-from reconciler.model.jobs import Desired, Job, Observation, Record, Status, Verb, title
+from reconciler.model.jobs import Config, Desired, Job, Observation, Record, Status, Verb, title
 from reconciler.usecases.engines import Pace, plugin_for
 from reconciler.usecases.named_records import call_in_doubt, find_record
 
@@ -106,7 +106,7 @@ def _settle_run(
     workspace: "Workspace", session: "Session", found: "NamedRecord", was_applied: bool, why: str, by: str
 ) -> str:
     """Settle the last run of a job, which its record does not know. Returns the sentence that is recorded."""
-    from reconciler.rules.reruns import consumed_by_run
+    from reconciler.rules.reruns import config_of_run
 
     manifest = workspace.manifest
     if found.record.target is not None:
@@ -114,7 +114,7 @@ def _settle_run(
     with workspace.open_engine(Pace(), session.identity) as engine:
         observed = engine.observe(found.record.id)
     job = manifest.jobs.get(found.name)
-    ran = consumed_by_run(job, found.record, plugin_for(manifest.target).same_config) if job is not None else ()
+    ran = None if job is None else config_of_run(job, observed, plugin_for(manifest.target).same_config)
     known, run = _settled_run(found, job, observed, session.state.jobs, was_applied, ran)
     sentence = f"{run} was {_word(was_applied)}, {by}"
     workspace.world.remark(f"settling {run} of {title(found.name)} (engine job {found.record.id})")
@@ -129,7 +129,7 @@ def _settled_run(
     observed: Observation,
     records: Mapping[str, Record],
     was_applied: bool,
-    ran: tuple[str, ...],
+    ran: Config | None,
 ) -> tuple[Record, str]:
     """The record with the last run of the job, and that run as text. `records` are the records of all jobs.
 

@@ -12,7 +12,7 @@ from reconciler.apply.observe import note_ends, observe_before
 from reconciler.apply.outcomes import failed, untouched
 from reconciler.apply.settle import Pending, look, look_again
 from reconciler.model.errors import CredentialsError, EngineError, Refused
-from reconciler.model.jobs import NOT_OBSERVED, Doubt, Evidence, Observation, OnConfigChange, Status, Verb
+from reconciler.model.jobs import NOT_OBSERVED, Doubt, Evidence, Observation, OnConfigChange, Status
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import STEPS, Action, ActionKind, Plan, allowed_words
 from reconciler.model.plan_json import plan_digest
@@ -20,7 +20,6 @@ from reconciler.rules.actions import action_for, is_within
 from reconciler.rules.decide import decide
 from reconciler.rules.order import Order
 from reconciler.rules.records import protection, run_of
-from reconciler.rules.reruns import consumed_by_run
 from reconciler.rules.sight import may_be_forgotten
 from reconciler.state.session import Announced
 from reconciler.usecases.engines import wording_of
@@ -382,8 +381,6 @@ def _announced(action: Action, subject: "Subject", observed: Observation, op: st
     job = subject.job
     verb = action.calls[-1].verb
     doubt = Doubt(op, verb, job.config, job.run_token, before, now, "", run=run_of(subject, verb))
-    if verb is Verb.RUN:
-        doubt = doubt._replace(ran_configs=consumed_by_run(job, subject.record, subject.same_config))
     return Announced(action.job, action.id, doubt, action.reason)
 
 

@@ -234,7 +234,9 @@ def _assert_sound(found: State) -> None:
 
 
 def _assert_config(config: Mapping[Any, Any]) -> None:
-    assert all(isinstance(name, str) and type(value) in (int, bool) for name, value in config.items()), config
+    """A config is JSON, and its keys are in order at every level."""
+    text = json.dumps(config, allow_nan=False)
+    assert text == json.dumps(json.loads(text), sort_keys=True), config
 
 
 def journal(content: bytes) -> None:

@@ -238,9 +238,10 @@ class Months(RuleBasedStateMachine):
         creates=st.booleans(),
     )
     def start(self, **service: Any) -> None:
-        service["create_missing"] &= not service["creates"]
-        self.world = ModelWorld(**service)
-        if not service["create_missing"] and not service["creates"]:
+        creates = service.get("creates", False)
+        create_missing = service["create_missing"] and not creates
+        self.world = ModelWorld(**{**service, "create_missing": create_missing})
+        if not create_missing and not creates:
             for job_id in IDS[:-1]:
                 self.world.add_job(ServerJob(job_id, created_at=self.world.clock()))
         self._edit("a", ("state", Desired.RUNNING))
@@ -277,6 +278,21 @@ class Months(RuleBasedStateMachine):
         self._edit(name, ("protect", None))
         self._edit(name, edit)
         self._apply(prune=prune)
+
+    @rule(
+        policy=st.sampled_from((*OnConfigChange, OnConfigChange.RERUN, OnConfigChange.RERUN)),
+        rerun_on=st.sampled_from(((), ("config.taskTimeout",), ("config.jobTimeout", "config.taskTimeout"))),
+        config=st.integers(0, len(CONFIGS) - 1),
+        finish=st.booleans(),
+    )
+    def give_a_config_under_a_policy(
+        self, policy: OnConfigChange, rerun_on: tuple[str, ...], config: int, finish: bool
+    ) -> None:
+        if finish:
+            self.world.forward(self.world.options.job_seconds)
+        for edit in (("mode", policy), ("rerun_on", rerun_on), ("config", config)):
+            self._edit("a", edit)
+        self._apply()
 
     @rule(token=st.sampled_from(("monday", "tuesday")), finish=st.booleans())
     def ask_again(self, token: str, finish: bool) -> None:
@@ -836,15 +852,29 @@ class Months(RuleBasedStateMachine):
         state = self._state()
         recorded = {record.id: record for record in state.jobs.values()}
         executed = self._executed()
+        self.world.forget_ended()
         for job in self.jobs.values():
             if job.freeze is not None:
                 continue
-            self.account.hear(job, job.id not in recorded and self._is_active_otherwise(job), executed[job.id])
+            if self.world.promises.creates_on_run and job.id not in recorded and self.world.life_of(job.id) is None:
+                self.account.ask_anew(job, executed[job.id])
+            is_active_otherwise = job.id not in recorded and self._is_active_otherwise(job)
+            self.account.hear(job, is_active_otherwise, executed[job.id], self._taken(job, recorded.get(job.id)))
         if prune:
             declared = {job.id for job in self.jobs.values()}
             for record in state.jobs.values():
                 if record.id not in declared:
                     self.account.hear(Job("", record.id, Desired.ABSENT, {}), False, executed[record.id])
+
+    def _taken(self, job: Job, record: Record | None) -> list[Config]:
+        """Return the configs of a job that ask for no run: that on record, and those with which others ran the job.
+
+        A run of others is taken over for the config of the manifest if it agrees with that config.
+        """
+        done = [one for one in self.world.database.done if not one.by_us and one.execution.verb is Verb.RUN]
+        others = [one.execution.config for one in done if one.execution.job_id == job.id]
+        agreeing = any(agrees(job.config, config, PLUGIN.same_config) for config in others)
+        return [*others, *([record.config] if record else ()), *([job.config] if agreeing else ())]
 
     def _is_active_otherwise(self, job: Job) -> bool:
         there = self.world.server_job(job.id)
@@ -927,8 +957,7 @@ class Months(RuleBasedStateMachine):
             job = wanted.get(done.execution.job_id)
             is_restarted = done.execution.verb is Verb.ABORT and job is not None and job.state is Desired.RUNNING
             if done.by_us and (done.execution.verb is Verb.RUN or is_restarted):
-                consumes = job is not None and job.on_config_change is OnConfigChange.RERUN
-                ran = done.execution.config if consumes and done.execution.verb is Verb.RUN else None
+                ran = done.execution.config if done.execution.verb is Verb.RUN else None
                 self.account.spend(done.execution.job_id, job.run_token if job else None, ran)
             if done.by_us and is_restarted:
                 self.account.aborted_to_run(done.execution.job_id, self._executed(until=done)[done.execution.job_id])
@@ -1016,6 +1045,12 @@ class Months(RuleBasedStateMachine):
     def _last_of(self, job_id: str) -> Any:
         return [d for d in self.world.database.done if d.by_us and d.execution.job_id == job_id][-1]
 
+    def _take_recorded_config(self, name: str, record: Record | None) -> None:
+        """Note the config of a job if it is on record."""
+        job = self.jobs.get(name)
+        if job and record and record.state is Desired.RUNNING and PLUGIN.same_config(record.config, job.config):
+            self.account.take_config(job)
+
     def _check_outcomes(self, ended: Ended, records: dict[str, Record], executed: Counter[str]) -> None:
         in_doubt = False
         for outcome in ended.outcomes:
@@ -1027,6 +1062,8 @@ class Months(RuleBasedStateMachine):
                 words_shown = f"{outcome.error} {outcome.note} {outcome.action.reason}"
                 words = (f"reconciler resolve {shlex.quote(outcome.action.job)}", "skipped", "not sent")
                 assert any(word in words_shown for word in words), outcome
+            if outcome.outcome is Outcome.RECORDED:
+                self._take_recorded_config(outcome.action.job, record)
             if outcome.outcome is Outcome.SUCCEEDED and not doubtful:
                 job = self.jobs.get(outcome.action.job)
                 if job and job.freeze is not None:
@@ -1036,8 +1073,7 @@ class Months(RuleBasedStateMachine):
                     self.account.spend(job_id, job.run_token)
                 is_running = job is not None and job.state is Desired.RUNNING
                 self.account.close(job_id, executed[job_id], running=is_running)
-                if job and record and record.state is Desired.RUNNING and PLUGIN.same_config(record.config, job.config):
-                    self.account.take_config(job)
+                self._take_recorded_config(outcome.action.job, record)
         if ended.exit_code is not None:
             shown = {tuple(call.text.split(" ")) for outcome in ended.outcomes for call in outcome.action.calls}
             assert shown.issuperset(ended.changing), f"no plan showed {set(ended.changing) - shown}"

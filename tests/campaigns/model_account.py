@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.model.jobs import EMPTY, Config, Desired, Job, OnConfigChange, Record, Verb
+from reconciler.model.json_values import value_of
 
 STATE = "its state became running"
 ABORT = "it was aborted to be run anew"
@@ -21,14 +22,12 @@ class Word(NamedTuple):
 
     `config` is the last config that was accepted. `spent` are the tokens that led to an execution, and `given` the
     tokens that have not yet. A token that was withdrawn before its execution counts as new if it returns after another
-    execution. `ran` are the configs under which the job was executed while the manifest had `rerun`, and `seen` are all
-    configs that applies received, since any of them may have run.
+    execution. `ran` are the configs under which we executed the job, whatever `onConfigChange` was.
     """
 
     state: Desired
     config: Config = EMPTY
     ran: tuple[Config, ...] = ()
-    seen: tuple[Config, ...] = ()
     spent: frozenset[str] = frozenset()
     given: frozenset[str] = frozenset()
     forgotten: bool = False
@@ -60,10 +59,12 @@ class Account:
         other.owed = {job_id: dict(reasons) for job_id, reasons in self.owed.items()}
         return other
 
-    def hear(self, job: Job, active_otherwise: bool, executed: int) -> None:
+    def hear(self, job: Job, active_otherwise: bool, executed: int, taken: Iterable[Config] = ()) -> None:
         """Note that an apply receives a job, which was executed `executed` times so far.
 
-        `active_otherwise` says that the job has no record and is active with another config.
+        `active_otherwise` says that the job has no record and is active with another config. `taken` are configs that
+        ask for no run: the one on record, and those under which someone else ran the job, since we may have taken over
+        such a run. They lower what is owed, and not the highest number of executions.
         """
         word = self.words.get(job.id)
         owed = self.owed.setdefault(job.id, {})
@@ -93,11 +94,16 @@ class Account:
         if job.on_config_change is OnConfigChange.RERUN:
             is_new = not any(_is_same(job, one) for one in (word.config, *word.ran))
             asked |= active_otherwise or is_new
-            if is_new and not word.forgotten and not any(_is_same(job, one) for one in word.seen):
+            if is_new and not word.forgotten and not any(_is_same(job, one) for one in taken):
                 owed[CONFIG], self._new_config[job.id] = executed, job.config
         self.asks[job.id] += asked
-        word = word._replace(seen=(*(one for one in word.seen if one != job.config), job.config))
         self.words[job.id] = word._replace(state=Desired.RUNNING, config=job.config if asked else word.config)
+
+    def ask_anew(self, job: Job, executed: int) -> None:
+        """Note that the service has forgotten a job whose record a person dropped: `running` asks for a first run."""
+        word = self.words.get(job.id)
+        if job.state is Desired.RUNNING and word is not None and word.forgotten:
+            self.asks[job.id] = max(self.asks[job.id], executed + 1)
 
     def aborted_to_run(self, job_id: str, executed: int) -> None:
         """Note that we aborted a job that is declared running, so that a run must follow."""
@@ -115,7 +121,7 @@ class Account:
     def spend(self, job_id: str, token: str | None, ran: Config | None = None) -> None:
         """Note that the job was executed (or counts as executed, or was aborted for a restart) under this token.
 
-        `ran` is the config of an execution that consumes its config.
+        `ran` is the config of an execution.
         """
         word = self.words.get(job_id)
         if word is not None:
@@ -139,7 +145,8 @@ class Account:
         """Note that a job whose record a person dropped has a record again, and take over its spent tokens."""
         word = self.words.get(job_id)
         if word is not None and word.forgotten and record.state is not None:
-            self.words[job_id] = word._replace(spent=record.run_tokens, forgotten=False)
+            ran = (*word.ran, *_configs(record))
+            self.words[job_id] = word._replace(spent=record.run_tokens, ran=ran, forgotten=False)
 
     def take_config(self, job: Job) -> None:
         """Note that the config is on record for the next run."""
@@ -164,11 +171,16 @@ class Account:
                 config = record.doubt.config
             ends = record.doubt is not None and record.doubt.verb is not Verb.RUN
             state = Desired.ABORTED if ends else record.state or Desired.RUNNING
-            self.words[job_id] = Word(state, config, spent=record.run_tokens)
+            self.words[job_id] = Word(state, config, spent=record.run_tokens, ran=_configs(record))
         elif not reads:
             self.words.pop(job_id, None)
         elif job_id in self.words:
             self.words[job_id] = self.words[job_id]._replace(given=frozenset(), forgotten=True)
+
+
+def _configs(record: Record) -> tuple[Config, ...]:
+    """Return the configs that have run by a record that a person accepted."""
+    return tuple(map(value_of, sorted(record.ran_configs)))
 
 
 def _is_same(job: Job, config: Config) -> bool:

@@ -126,6 +126,14 @@ class CallsMissingUnreadable(ClusterEngine):
         return Observation(Status.UNREADABLE) if found.status is Status.MISSING else found
 
 
+class CountsSeconds(ClusterEngine):
+    """Reports when a run began as a number of seconds."""
+
+    def observe(self, job_id: str, run_id: str = "") -> Observation:
+        began: Any = 1_800_000_000
+        return super().observe(job_id, run_id)._replace(submitted_at=began)
+
+
 class ForgetsMarks(ClusterEngine):
     """Reports runs without what they bear."""
 
@@ -208,6 +216,11 @@ class _Service(ClusterService):
 class TestLooksFirst(_Seeded):
     plugin = "seeded_engines:plugin_of_LooksFirst"
     CAUGHT_BY = ("test_of_eight_senders_of_one_run_id_one_starts_it",)
+
+
+class TestCountsSeconds(_Seeded):
+    plugin = "seeded_engines:plugin_of_CountsSeconds"
+    CAUGHT_BY = ("test_each_value_of_the_engine_has_the_type_of_the_port",)
 
 
 class TestTakesAll(_Seeded):

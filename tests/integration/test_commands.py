@@ -665,13 +665,17 @@ def test_fail_fast_starts_nothing_new(tmp_path: Path) -> None:
 
 
 def test_fail_fast_leaves_none_standing_ready_either(tmp_path: Path) -> None:
-    """Of eight calls at a time, the first is refused at once and the others take a second."""
-    with served_project(tmp_path, "run:403:job=a", "run:slow:seconds=1") as project:
+    """Of eight calls at a time, the first is refused at once and the others take three seconds.
+
+    On a busy machine the refusal may arrive before all of the other seven have been sent.
+    """
+    with served_project(tmp_path, "run:403:job=a", "run:slow:seconds=3") as project:
         project.write("\n".join(f"{name}: {{state: running}}" for name in "abcdefghijkl"))
         run = project.run("apply", "--yes", "--fail-fast", "--parallelism", "8")
         assert run.code == 3
-        assert sorted(done(project)) == [("run", name) for name in "bcdefgh"]
-        assert run.out.count("--fail-fast was given") == 4
+        sent = done(project)
+        assert {*sent} <= {("run", name) for name in "bcdefgh"}
+        assert run.out.count("--fail-fast was given") == 11 - len(sent)
 
 
 def test_fail_fast_brings_a_restart_to_its_end(tmp_path: Path) -> None:

@@ -342,7 +342,9 @@ def test_a_record_without_an_entry_is_kept_with_its_tokens_and_takes_the_new_nam
     [made], left = adopt([Candidate("new", "id-1", ACTIVE)], {}, {"old": old}, lambda *_: "", PLUGIN.same_config)
     assert left == []
     assert made.recorded_as == "old"
-    assert made.record == Record("id-1", Desired.RUNNING, {"taskTimeout": 5}, frozenset({"1"}), BEGAN)
+    ran = frozenset({'{"taskTimeout":5}'})
+    expected = Record("id-1", Desired.RUNNING, {"taskTimeout": 5}, frozenset({"1"}), BEGAN, ran_configs=ran)
+    assert made.record == expected
 
 
 def test_a_job_that_is_judged_by_the_table_to_need_a_run_is_left_out() -> None:

@@ -123,6 +123,8 @@ def ended(project: PersonsProject, end: Status) -> None:
 
 def test_a_completed_run_that_is_forgotten_is_as_recorded(project: PersonsProject) -> None:
     ended(project, Status.COMPLETE)
+    row = project.run("status").out.splitlines()[1]
+    assert row.split(maxsplit=3) == ["a", "running", "running", "forgotten, complete"]
     is_at_rest(project, RUN, ["a-1"])
     project.write(CHANGED)
     assert project.reasons()["a"][0] == "adopt"
@@ -367,3 +369,15 @@ def test_another_service_ends_each_command_with_one_message_until_it_is_accepted
         (accept,) = re.findall(r"reconciler (state accept --identity.*)", run.err)
         project.follow(accept.split())
         assert project.apply().code == 0
+
+
+# --- ours
+
+
+def test_a_job_of_ours_that_is_no_longer_declared_is_pruned(project: PersonsProject) -> None:
+    begin(project, f"{RUN}\nb: {{state: running}}")
+    project.write("b: {state: running}")
+    pruned = project.run("apply", "--yes", "--prune")
+    assert (pruned.code, pruned.out.splitlines()[-1]) == (0, "Applied: 1 succeeded."), pruned.out
+    assert [run.status for run in project.cluster.runs("a")] == [Status.ABORTED]
+    assert "a" not in project.state["jobs"]

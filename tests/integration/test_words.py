@@ -315,7 +315,7 @@ def test_the_page_of_drift_finds_no_difference_where_there_is_no_drift(tmp_path:
         (["import", "--dry-run"], "Missing argument 'NAME=ID'. Say which jobs, or give --all.", "import"),
         (["import", "--name", "x"], "--name picks from all jobs of the service: give --all", "import"),
         (["import", "--all", "a=b"], "--all takes every job: give no NAME=ID with it", "import"),
-        (["resolve", "a"], "Missing option '--applied' / '--not-applied'.", "resolve"),
+        (["resolve", "a"], "Missing option '--applied' / '--not-applied' / '--ended'.", "resolve"),
         (["resolve", "a", "--applied", "--not-applied"], "--applied and --not-applied contradict", "resolve"),
         (["history", "--check", "--since", "2026-01-01"], "--check looks through all of the history", "history"),
     ],

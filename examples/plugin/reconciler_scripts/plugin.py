@@ -84,8 +84,7 @@ class Call(NamedTuple):
 
     def fault(self) -> str:
         """Return why the system can't start a program with these texts; "" if it can."""
-        texts = [*self.args, *self.env.values()]
-        return next((f"no program can get the text {text[:100]!a}" for text in texts if not _can_be_passed(text)), "")
+        return next(filter(None, map(_fault_of, [*self.args, *self.env.values()])), "")
 
 
 class ScriptsPlugin:
@@ -159,12 +158,17 @@ class ScriptsPlugin:
         yield engine
 
 
-def _can_be_passed(text: str) -> bool:
+def _fault_of(text: str) -> str:
+    """Return why no program can get a text as an argument or in a variable; "" if it can."""
     try:
         content = os.fsencode(text)
     except UnicodeEncodeError:
-        return False
-    return b"\0" not in content and len(content) <= LONGEST_BYTES
+        content = b"\0"
+    if b"\0" in content:
+        return f"no program can get the text {text[:100]!a}"
+    if len(content) > LONGEST_BYTES:
+        return f"the text {text[:20]!a}… is too long: it has {len(content)} bytes, and {LONGEST_BYTES} at most fit"
+    return ""
 
 
 PLUGIN = ScriptsPlugin()

@@ -1,6 +1,7 @@
 """Run ids on an engine with an atomic guard: what becomes of a run whose answer was lost, and of its number."""
 
 import itertools
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from in_process import TARGET, context_of, store_in
 from reconciler.apply.execute import carry_out
 from reconciler.apply.settle import look
-from reconciler.engines.port import Engine, Marks, Promises, Step
+from reconciler.engines.port import AnswerClass, Engine, EngineError, Marks, Promises, Reason, Result, Step, always
 from reconciler.engines.sandbox.cluster import ATOMIC, Cluster, ClusterEngine, Lost
 from reconciler.model.jobs import Desired, Doubt, Job, Observation, Record, State, Status, Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
@@ -91,7 +92,11 @@ def run_ids(cluster: Cluster) -> list[str]:
     return [run.run_id for run in cluster.runs()]
 
 
-def doubt_of(run: int, config: Mapping[str, int] = CONFIG, *, op: str = "op-1", at: str = "") -> Doubt:
+def lines(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "jobs.history.jsonl").read_text().splitlines()]
+
+
+def doubt_of(run: int, config: Mapping[str, float] = CONFIG, *, op: str = "op-1", at: str = "") -> Doubt:
     return Doubt(op, Verb.RUN, config, None, None, at or "2026-11-21T10:00:00Z", "no answer", run=run)
 
 
@@ -175,7 +180,7 @@ def test_the_count_stays_when_the_job_is_deleted_or_its_record_is_dropped(cluste
     applied(tmp_path, engine)
     cluster.end("a")
     gone = applied(tmp_path, engine, JOB._replace(state=Desired.ABSENT))
-    assert gone.record == Record("a", Desired.ABSENT, run=1)
+    assert gone.record == Record("a", Desired.ABSENT, run=1, ran_configs=frozenset({'{"size":1}'}))
     cluster.create("a")
     assert applied(tmp_path, engine).last == 2
     cluster.forget("a")
@@ -261,6 +266,69 @@ def test_a_run_that_the_engine_may_have_dropped_already_stays_in_doubt(cluster: 
     assert (ended.outcome.outcome, run_ids(cluster), ended.last) == (Outcome.IN_DOUBT, [], 0)
 
 
+class Refusing(ClusterEngine):
+    """An engine that loses its first answer, can't be read after that, and refuses all further calls."""
+
+    def __init__(self, cluster: Cluster, reason: Reason, promises: Promises = NEEDS_JOB) -> None:
+        super().__init__(cluster, promises)
+        self.reason = reason
+        self.sent = 0
+
+    def observe(self, job_id: str, run_id: str = "") -> Observation:
+        if self.sent:
+            raise EngineError("the connection was reset")
+        return super().observe(job_id, run_id)
+
+    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
+        self.sent += 1
+        if self.sent > 1:
+            return Result(AnswerClass.REJECTED, self.reason, "not now", "403")
+        self._cluster.faults.append(Lost.AFTER)
+        return super().send(step, may_be_sent)
+
+
+REFUSALS = sorted(set(Reason) - {Reason.WAS_THERE, Reason.OTHER_OP, Reason.OTHER_OWNER})
+
+
+@pytest.mark.parametrize("reads", [True, False])
+@pytest.mark.parametrize("reason", REFUSALS)
+def test_a_refusal_of_the_second_call_tells_nothing_of_the_first_one(
+    reason: Reason, reads: bool, cluster: Cluster, tmp_path: Path
+) -> None:
+    ended = applied(tmp_path, Refusing(cluster, reason, NEEDS_JOB._replace(reads=reads)))
+    assert (ended.outcome.outcome, ended.last, run_ids(cluster)) == (Outcome.IN_DOUBT, 0, ["a-1"])
+    assert ended.record is not None
+    assert ended.record.doubt is not None
+    if reason is not Reason.BUSY:
+        assert ended.record.doubt.answer == "the answer was lost; sent again, and refused: not now"
+    answering = ClusterEngine(cluster, NEEDS_JOB._replace(reads=reads))
+    if reads:
+        pending, record, last = looked(tmp_path, answering, ended.record)
+        assert (pending, record and record.doubt, last) == (None, None, 1)
+    else:
+        again = applied(tmp_path, answering, guarded=True)
+        assert (again.outcome.outcome, again.last) == (Outcome.SUCCEEDED, 1)
+    assert run_ids(cluster) == ["a-1"]
+
+
+def test_a_repeated_call_that_is_not_let_in_halts_the_apply_as_a_first_one_does(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster.create("b")
+    jobs = {name: Job(name, name, Desired.RUNNING, CONFIG) for name in ("a", "b")}
+    engine = Refusing(cluster, Reason.NOT_AUTHENTICATED, NEEDS_JOB._replace(reads=False))
+    with store_in(tmp_path).open(TARGET, "apply", 0) as session:
+        matching = match_records(jobs, {}, lambda a, b: a == b)
+        plan = make_plan(
+            matching, {}, wording, lambda name: True, state=session.state, manifest_digest="", commit=None, paths=[]
+        )
+        context = context_of(engine, session)._replace(wording=wording)
+        ends = carry_out(plan, matching.by_name, context, parallelism=1, fail_fast=False)
+        outcomes = {event.outcome.action.job: event.outcome.outcome for ended in ends for event in ended}
+    assert outcomes == {"a": Outcome.IN_DOUBT, "b": Outcome.SKIPPED}
+    assert run_ids(cluster) == ["a-1"]
+
+
 # --- a run in doubt, in a later apply --------------------------------------------------------------------------------
 
 
@@ -334,6 +402,70 @@ def test_a_first_call_that_arrives_late_is_the_run_that_is_asked_for_again(clust
     assert (ended.outcome.outcome, run_ids(cluster), ended.last) == (Outcome.SUCCEEDED, ["a-2"], 2)
     assert ended.record is not None
     assert (ended.record.doubt, ended.record.ref) == (None, "uid-1")
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+def test_a_run_in_doubt_stays_the_same_doubt_if_a_later_apply_is_refused(
+    reason: Reason, cluster: Cluster, tmp_path: Path
+) -> None:
+    refusing = ClusterEngine(cluster, NEEDS_JOB._replace(reads=False))
+    refusing.send = lambda step, may_be_sent=always: Result(  # type: ignore[method-assign]
+        AnswerClass.REJECTED, reason, "not now"
+    )
+    in_doubt = IN_DOUBT._replace(state=Desired.ABORTED)
+    refused = in_doubt._replace(doubt=doubt_of(2)._replace(answer="no answer; sent again, and refused: not now"))
+    for before in (in_doubt, refused):
+        ended = applied(tmp_path, refusing, guarded=True, before=recorded(before))
+        assert ended.outcome.outcome is Outcome.IN_DOUBT
+        assert (ended.record, ended.last) == (refused, 1)
+    told = [(line["op"], line["outcome"]) for line in lines(tmp_path) if line["verb"] == "run"]
+    assert [outcome for _, outcome in told] == ["failed", "failed"]
+
+
+def test_a_run_that_was_sent_again_counts_from_its_first_call(cluster: Cluster, tmp_path: Path) -> None:
+    """The answer to the second call is lost too. By the third one, the engine may have forgotten the run."""
+    engine = ClusterEngine(cluster, NEEDS_JOB._replace(keeps_ended_s=300.0, reads=False))
+    doubt = doubt_of(2, at="2026-11-21T09:55:01Z")  # the apply is at 10:00:00
+    first = IN_DOUBT._replace(state=Desired.ABORTED, doubt=doubt)
+    cluster.faults.extend([Lost.BEFORE] * 9)
+    ended = applied(tmp_path, engine, guarded=True, before=recorded(first))
+    assert ended.record is not None
+    assert ended.record.doubt is not None
+    assert ended.record.doubt.op != "op-1"
+    assert (ended.record.doubt.sent_at, ended.record.doubt.first_sent_at) == (
+        "2026-11-21T10:00:00Z",
+        "2026-11-21T09:55:01Z",
+    )
+    cluster.faults.clear()
+    assert looked(tmp_path, engine, ended.record, "2026-11-21T10:00:00Z")[0] is True
+    assert looked(tmp_path, engine, ended.record, "2026-11-21T10:00:01Z")[0] is None
+
+
+@pytest.mark.parametrize(
+    ("config", "now", "may_ask_again"),
+    [
+        ({"keepFor": 20}, "2026-11-21T10:00:19Z", True),
+        ({"keepFor": 20}, "2026-11-21T10:00:20Z", None),
+        ({"keepFor": 0.5}, "2026-11-21T10:00:01Z", None),
+        ({"keepFor": 900}, "2026-11-21T10:05:00Z", None),
+        ({"keepFor": True}, "2026-11-21T10:04:00Z", True),
+    ],
+)
+def test_a_run_in_doubt_is_kept_for_as_long_as_its_own_config_says_if_that_is_shorter(
+    config: Mapping[str, float], now: str, may_ask_again: bool | None, cluster: Cluster, tmp_path: Path
+) -> None:
+    engine = ClusterEngine(cluster, NEEDS_JOB._replace(keeps_ended_s=300.0))
+    in_doubt = IN_DOUBT._replace(config={"keepFor": 5000}, doubt=doubt_of(2, config))
+    assert looked(tmp_path, engine, in_doubt, now) == (may_ask_again, in_doubt, 1)
+
+
+def test_a_run_is_not_asked_for_again_once_its_own_config_lets_the_engine_forget_it(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster.faults.append(Lost.AFTER)
+    engine = ClusterEngine(cluster, NEEDS_JOB._replace(reads=False))
+    ended = applied(tmp_path, engine, JOB._replace(config={"keepFor": 0}))
+    assert (ended.outcome.outcome, run_ids(cluster)) == (Outcome.IN_DOUBT, ["a-1"])
 
 
 def test_without_the_guard_a_run_in_doubt_is_held(cluster: Cluster, tmp_path: Path) -> None:

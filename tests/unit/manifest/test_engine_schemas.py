@@ -252,6 +252,19 @@ def test_a_job_that_the_engine_cannot_have_is_refused_at_its_id_or_name() -> Non
         ("config.resources.mem", 'the engine knows no config.resources.mem; did you mean "config.resources.memory"?'),
         ("config.annotations.y", "the engine knows no config.annotations.y"),
         ("config.volumes[0].path", ""),
+        ("config.env.LEVEL.secret", ""),
+        (
+            "config.resources.memory.x",
+            'config.resources.memory is a single value, without parts; did you mean "config.resources.memory"?',
+        ),
+        (
+            "config.env.LEVEL[0]",
+            'config.env.LEVEL has fields with names, and no items with numbers: "config.env.LEVEL.NAME" names a field',
+        ),
+        (
+            "config.command.x",
+            'config.command has items with numbers, and no fields with names: "config.command[0]" is its first item',
+        ),
         ("state", 'expected the path of a value of the config, such as "config.env.LEVEL", found the text "state"'),
         ("config.", 'expected the path of a value of the config, such as "config.env.LEVEL", found the text "config."'),
     ],
@@ -283,9 +296,10 @@ def test_an_engine_whose_schema_cannot_be_used_is_an_error_that_names_it(schema:
 
 def test_no_schema_of_an_engine_is_fetched() -> None:
     with serving_nothing() as (port, asked):
-        for schemas in ({"config_schema": {"$ref": f"http://127.0.0.1:{port}/a.json"}},) * 2:
-            with pytest.raises(EngineError):
-                narrow(NestedEngine(**schemas))
+        elsewhere = {"$ref": f"http://127.0.0.1:{port}/a.json"}
+        for engine in (NestedEngine(elsewhere), NestedEngine(target_schema={"properties": {"cluster": elsewhere}})):
+            with pytest.raises(EngineError, match="has a schema that can't be used"):
+                narrow(engine)
         assert asked() == 0
 
 

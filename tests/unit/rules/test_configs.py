@@ -1,5 +1,6 @@
 """Configs: when two are the same, and how they differ."""
 
+import time
 from copy import deepcopy
 from operator import eq
 from typing import Any
@@ -97,18 +98,29 @@ def test_a_key_that_looks_private_is_a_key_and_items_of_lists_are_compared_by_th
     ]
 
 
+def test_a_long_text_is_told_as_one_value_and_not_compared_line_by_line() -> None:
+    before = "\n".join(f"line {number}" for number in range(20_000))
+    one: Any = {"files": {"run.sh": before, "same.sh": before}}
+    other: Any = {"files": {"run.sh": before.replace("5", "6"), "same.sh": before}}
+    started_s = time.process_time()
+    [change] = config_changes(one, other, same_json)
+    assert time.process_time() - started_s < 5
+    assert (change.path, change.before) == ('config.files["run.sh"]', before)
+
+
 def applied(change: Change, config: Any) -> Any:
     """The config after one change, by an own walk along its path."""
     *outer, last = path_of(change.path)[1:]
     around = config
     for step in outer:
         around = around[step]
+    after = None if change.after is NULL else change.after
     if change.after is None:
         del around[last]
     elif isinstance(around, list) and last == len(around):
-        around.append(change.after)
+        around.append(after)
     else:
-        around[last] = None if change.after is NULL else change.after
+        around[last] = after
     return config
 
 

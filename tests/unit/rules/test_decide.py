@@ -7,6 +7,7 @@ import pytest
 from decisions import ABORTED, ABSENT, CONFIG, RUNNING, decided, job, observation_of
 from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.model.jobs import (
+    Config,
     Desired,
     Doubt,
     Job,
@@ -21,6 +22,7 @@ from reconciler.model.plan import Change
 from reconciler.model.promises import NO_PROMISES
 from reconciler.rules.decide import decide
 from reconciler.rules.matching import Subject, Terms
+from reconciler.rules.reruns import text_of
 from reconciler.rules.sight import as_seen
 from reconciler.rules.table import FIXED, TABLE, Asked
 
@@ -294,7 +296,8 @@ def test_an_active_job_without_a_record_is_adopted_where_its_config_agrees() -> 
     observed = Observation(Status.ACTIVE, "X", config={"taskTimeout": 600, "jobTimeout": 5})
     decision = decided(job(config={"taskTimeout": 600, "isTestJob": False}), None, observed)
     assert decision.kind == "adopt"
-    assert decision.record == Record("a", Desired.RUNNING, {"taskTimeout": 600, "isTestJob": False})
+    config: Config = {"taskTimeout": 600, "isTestJob": False}
+    assert decision.record == Record("a", Desired.RUNNING, config, ran_configs=frozenset({text_of(config)}))
 
 
 def test_an_active_job_without_a_record_is_restarted_where_its_config_differs() -> None:
@@ -353,7 +356,8 @@ def test_a_delete_of_a_job_whose_abort_has_yet_to_show_follows_its_end_without_a
 
 def test_adopting_a_run_consumes_its_token() -> None:
     decision = decided(job(run_token="t"), None, Observation(Status.ACTIVE, "X", config=CONFIG))
-    assert decision.record == Record("a", Desired.RUNNING, CONFIG, frozenset({"t"}))
+    ran = frozenset({text_of(CONFIG)})
+    assert decision.record == Record("a", Desired.RUNNING, CONFIG, frozenset({"t"}), ran_configs=ran)
 
 
 def test_going_back_to_a_consumed_token_fires_nothing() -> None:

@@ -32,7 +32,7 @@ def test_other_words_for_one_instant_change_no_record() -> None:
 def test_settling_a_doubt_as_applied_records_what_was_sent() -> None:
     doubt = Doubt("op", Verb.RUN, {"taskTimeout": 9}, "t", None, "when", "HTTP 503")
     assert settled(Record("a", None, doubt=doubt), True) == Record(
-        "a", Desired.RUNNING, {"taskTimeout": 9}, frozenset({"t"})
+        "a", Desired.RUNNING, {"taskTimeout": 9}, frozenset({"t"}), ran_configs=frozenset({'{"taskTimeout":9}'})
     )
 
 

@@ -1,21 +1,27 @@
-"""`onConfigChange: rerun`: a new config asks for one more run, and a config that has run is consumed like a token."""
+"""`onConfigChange: rerun`: a new config asks for one more run, and a config that has run is consumed like a token.
+
+Only a run consumes its config, under any policy. A later change of `rerunOn` or of the policy changes nothing of that.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from decisions import CONFIG, RUNNING, decided, job, observation_of
+from decisions import CONFIG, decided, job, observation_of
+from decisions import RUNNING as WITHOUT_CONFIGS
 from project import Project, done, served_project
-from reconciler.engines.bytenite.plugin import PLUGIN
-from reconciler.model.jobs import MAX_RAN_CONFIGS, Config, Desired, OnConfigChange, Record, Status
+from reconciler.model.jobs import Config, Doubt, Json, OnConfigChange, Record, Status, Verb
 from reconciler.rules.decide import Decision
 from reconciler.rules.records import applied, settled
-from reconciler.rules.reruns import consumed, consumed_by_run, digest_of
+from reconciler.rules.reruns import LONGEST_TEXT, text_of
 
 COMPLETE = observation_of(Status.COMPLETE)
 NEWER: Config = {"taskTimeout": 700}
 RERUN = OnConfigChange.RERUN
+NEXT_RUN = OnConfigChange.NEXT_RUN
+RUNNING = WITHOUT_CONFIGS._replace(ran_configs=frozenset({text_of(CONFIG)}))
+"""The record of a job that has run with `CONFIG`."""
 
 
 def rerun(config: Config, record: Record, *rerun_on: str, status: Status = Status.COMPLETE) -> Decision:
@@ -40,18 +46,49 @@ def test_a_new_config_runs_a_completed_job_once_and_its_revert_runs_nothing() ->
     assert rerun({"taskTimeout": 800}, after(back)).kind == "run"
 
 
-def test_a_config_that_ran_before_the_manifest_had_rerun_is_consumed_too() -> None:
-    assert RUNNING.ran_configs == ()
-    assert len(after(rerun(NEWER, RUNNING)).ran_configs) == 2
-    never_run = RUNNING._replace(state=Desired.ABORTED, submitted_at="")
-    assert len(consumed_by_run(job(on_config_change=RERUN, config=NEWER), never_run, PLUGIN.same_config)) == 1
+@pytest.mark.parametrize("policy", OnConfigChange)
+def test_a_run_consumes_its_config_under_every_policy(policy: OnConfigChange) -> None:
+    first = after(decided(job(on_config_change=policy), None))
+    assert first.ran_configs == {text_of(CONFIG)}
+    again = after(decided(job(on_config_change=policy, config=NEWER, run_token="again"), first, COMPLETE))
+    assert again.ran_configs == {text_of(CONFIG), text_of(NEWER)}
+    assert rerun(CONFIG, again).kind == "adopt"
 
 
-def test_another_mode_consumes_nothing_and_keeps_what_was_consumed() -> None:
-    record = after(rerun(NEWER, RUNNING))
-    restarted = applied(job(config={"taskTimeout": 1}), record, decided(job(), None).verbs[0])
-    assert restarted.ran_configs == record.ran_configs
-    assert after(decided(job(config=NEWER), RUNNING, COMPLETE)).ran_configs == ()
+def test_a_config_that_was_only_recorded_has_not_run_and_runs_when_it_comes_back() -> None:
+    recorded = after(decided(job(on_config_change=NEXT_RUN, config=NEWER), RUNNING, COMPLETE))
+    assert (recorded.config, recorded.ran_configs) == (NEWER, RUNNING.ran_configs)
+    third = after(rerun({"taskTimeout": 800}, recorded))
+    assert rerun(NEWER, third).kind == "run"
+    assert rerun(CONFIG, third).kind == "adopt"
+
+
+def test_a_config_that_ran_under_another_policy_does_not_run_again_after_a_recorded_one() -> None:
+    recorded = after(decided(job(on_config_change=NEXT_RUN, config=NEWER), RUNNING, COMPLETE))
+    back = rerun(CONFIG, recorded)
+    assert (back.kind, "this config has run before" in back.reason) == ("adopt", True)
+
+
+@pytest.mark.parametrize("policy", OnConfigChange)
+def test_a_change_of_the_policy_alone_runs_nothing(policy: OnConfigChange) -> None:
+    recorded = after(decided(job(on_config_change=NEXT_RUN, config=NEWER), RUNNING, COMPLETE))
+    assert decided(job(on_config_change=policy, config=NEWER), recorded, COMPLETE).kind == "noop"
+
+
+def test_only_calls_that_run_the_job_consume_a_config() -> None:
+    for verb in (Verb.ABORT, Verb.DELETE):
+        assert applied(job(config=NEWER), RUNNING, verb).ran_configs == RUNNING.ran_configs
+
+
+def test_a_run_that_is_taken_over_consumes_the_config_that_it_had() -> None:
+    complete = COMPLETE._replace(config=CONFIG)
+    assert after(decided(job(), None, complete)).ran_configs == {text_of(CONFIG)}
+    other = after(decided(job(config=NEWER), None, complete))
+    assert (other.config, other.ran_configs) == (NEWER, frozenset({text_of(CONFIG)}))
+    assert after(decided(job(), None, COMPLETE)).ran_configs == {text_of(CONFIG)}
+    active = observation_of(Status.ACTIVE)._replace(config=CONFIG)
+    recorded = after(decided(job(config=NEWER, on_config_change=NEXT_RUN), None, active))
+    assert (recorded.config, recorded.ran_configs) == (NEWER, frozenset({text_of(CONFIG)}))
 
 
 def test_a_value_that_is_the_same_for_the_engine_is_the_same_value() -> None:
@@ -93,34 +130,79 @@ def test_a_run_without_a_reading_says_what_it_comes_after_unless_its_end_is_reco
 
 
 def test_a_run_that_was_in_doubt_consumes_its_config_once_it_is_settled() -> None:
-    wanted = job(config=NEWER, on_config_change=RERUN)
-    digests = consumed_by_run(wanted, RUNNING, PLUGIN.same_config)
-    from reconciler.model.jobs import Doubt, Verb
-
-    doubt = Doubt("op", Verb.RUN, NEWER, None, None, "then", "HTTP 503", ran_configs=digests)
+    doubt = Doubt("op", Verb.RUN, NEWER, None, None, "then", "HTTP 503")
     record = settled(RUNNING._replace(doubt=doubt), was_applied=True)
     assert record is not None
-    assert record.ran_configs == digests
+    assert record.ran_configs == {text_of(CONFIG), text_of(NEWER)}
     assert rerun(CONFIG, record).kind == "adopt"
     rejected = settled(RUNNING._replace(doubt=doubt), was_applied=False)
     assert rejected is not None
-    assert rejected.ran_configs == ()
+    assert rejected.ran_configs == RUNNING.ran_configs
+    aborting = settled(RUNNING._replace(doubt=doubt._replace(verb=Verb.ABORT)), was_applied=True)
+    assert aborting is not None
+    assert aborting.ran_configs == RUNNING.ran_configs
 
 
-def test_a_record_keeps_a_bounded_number_of_values_and_drops_the_oldest() -> None:
+def test_a_record_forgets_no_config_that_has_run() -> None:
     record = RUNNING
-    for number in range(MAX_RAN_CONFIGS + 5):
-        record = record._replace(ran_configs=consumed(record, (f"{number:016x}",)))
-    assert len(record.ran_configs) == MAX_RAN_CONFIGS
-    assert record.ran_configs[0] == f"{5:016x}"
-    again = consumed(record, (f"{5:016x}",))
-    assert (len(again), again[-1], again[0]) == (MAX_RAN_CONFIGS, f"{5:016x}", f"{6:016x}")
+    for number in range(300):
+        record = after(rerun({"taskTimeout": number}, record))
+    assert len(record.ran_configs) == 301
+    assert rerun(CONFIG, record).kind == "adopt"
+    assert rerun({"taskTimeout": 0}, record).kind == "adopt"
 
 
-def test_the_fields_that_count_are_part_of_a_digest() -> None:
-    whole, part = (digest_of(CONFIG, paths, PLUGIN.same_config) for paths in ((), ("config.taskTimeout",)))
-    assert whole != part
-    assert len(whole) == 16
+def test_a_config_that_has_run_runs_under_no_other_rerun_on() -> None:
+    record = after(rerun(NEWER, RUNNING))
+    for paths in ((), ("config.taskTimeout",), ("config.jobTimeout", "config.taskTimeout")):
+        back = rerun(CONFIG, record, *paths)
+        assert (back.kind, "this config has run before" in back.reason) == ("adopt", True), paths
+
+
+def test_values_that_ran_before_rerun_on_named_them_are_consumed_too() -> None:
+    record = after(rerun(NEWER, RUNNING))
+    back = rerun({**CONFIG, "jobTimeout": 9}, record, "config.taskTimeout")
+    assert (back.kind, "the values that `rerunOn` names have run before" in back.reason) == ("adopt", True)
+    assert rerun({**CONFIG, "jobTimeout": 9}, record).kind == "run"
+    assert rerun({**CONFIG, "jobTimeout": 9}, record, "config.taskTimeout", "config.jobTimeout").kind == "run"
+    assert rerun({"taskTimeout": 1, "jobTimeout": 9}, record, "config.taskTimeout").kind == "run"
+
+
+def test_a_config_that_only_some_paths_took_for_the_same_runs_once_all_fields_count() -> None:
+    part = after(rerun({**CONFIG, "jobTimeout": 9}, RUNNING, "config.taskTimeout"))
+    third = after(rerun(NEWER, part))
+    assert rerun({**CONFIG, "jobTimeout": 9}, third).kind == "run"
+    assert rerun({**CONFIG, "jobTimeout": 9}, third, "config.taskTimeout").kind == "adopt"
+
+
+def test_a_change_of_rerun_on_alone_runs_nothing() -> None:
+    part = after(rerun({**CONFIG, "jobTimeout": 9}, RUNNING, "config.taskTimeout"))
+    for paths in ((), ("config.jobTimeout",), ("config.taskTimeout",)):
+        assert rerun({**CONFIG, "jobTimeout": 9}, part, *paths).kind == "noop"
+
+
+def test_a_combination_of_values_that_have_run_one_by_one_is_new() -> None:
+    record = RUNNING._replace(config={"env": {"A": "2", "B": "2"}}, ran_configs=frozenset())
+    ran: tuple[Config, ...] = ({"env": {"A": "1", "B": "1"}}, {"env": {"A": "2", "B": "2"}})
+    record = record._replace(ran_configs=frozenset(map(text_of, ran)))
+    both = ("config.env.A", "config.env.B")
+    assert rerun({"env": {"A": "1", "B": "2"}}, record, *both).kind == "run"
+    assert rerun({"env": {"A": "1", "B": "1", "C": "3"}}, record, *both).kind == "adopt"
+    assert rerun({"env": {"A": "1", "B": "2"}}, record, "config.env.A").kind == "adopt"
+
+
+def test_a_long_text_is_kept_as_its_digest_and_is_told_from_others() -> None:
+    script = "x" * (LONGEST_TEXT + 1)
+    kept = text_of({"script": script, "env": {"LIST": [script, "short"]}})
+    assert (script in kept, len(kept) < 150, "short" in kept) == (False, True, True)
+    assert kept != text_of({"script": f"{script}y", "env": {"LIST": [script, "short"]}})
+    digest = text_of({"script": script}).split('"')[3]
+    assert text_of({"script": digest}) != text_of({"script": script})
+
+
+def test_values_of_other_types_are_other_configs() -> None:
+    values: tuple[Json, ...] = (1, True, 1.0, "1", None, [], {}, {"y": None})
+    assert len({text_of({"x": value}) for value in values}) == 8
 
 
 # Whole commands
@@ -165,12 +247,30 @@ def test_a_rerun_waits_for_the_active_run_and_follows_it(quick: Project) -> None
             ", rerunOn: [config.jobTimeot]",
             'jobs.yaml:5:82: the engine knows no config.jobTimeot; did you mean "config.jobTimeout"?',
         ),
+        (
+            ", rerunOn: [config.jobTimeout.x]",
+            'jobs.yaml:5:82: config.jobTimeout is a single value, without parts; did you mean "config.jobTimeout"?',
+        ),
     ],
 )
 def test_a_path_that_is_none_is_a_fault_at_its_place(quick: Project, fields: str, fault: str) -> None:
     quick.write(of(60, fields))
     run = quick.run("validate")
     assert (run.code, fault in run.out + run.err) == (1, True), run.out + run.err
+
+
+@pytest.mark.parametrize("policy", ["restart", "next-run", "hold", ""])
+def test_rerun_on_of_a_job_without_rerun_is_a_fault_at_its_place(quick: Project, policy: str) -> None:
+    own = f"onConfigChange: {policy}, " if policy else ""
+    quick.write(f"a: {{state: running, {own}rerunOn: [config.jobTimeout]}}")
+    run = quick.run("validate")
+    words = f"rerunOn does not count with onConfigChange: {policy or 'restart'}; let the job have onConfigChange: rerun"
+    assert (run.code, f"jobs.yaml:5:{23 + len(own)}: {words}" in run.out + run.err) == (1, True), run.out + run.err
+    more = "defaults: {onConfigChange: rerun, rerunOn: [config.jobTimeout]}"
+    quick.write(f"a: {{state: running, {own}config: {{}}}}", more=more)
+    assert quick.run("validate").code == 0
+    quick.write("a: {state: running, rerunOn: [config.taskTimeout]}", more=more)
+    assert quick.run("validate").code == 0
 
 
 def test_defaults_may_say_which_fields_count(quick: Project) -> None:
@@ -180,3 +280,35 @@ def test_defaults_may_say_which_fields_count(quick: Project) -> None:
     quick.write("a: {state: running, config: {jobTimeout: 60, taskTimeout: 5}}", more=more)
     assert "no field of `rerunOn` has changed" in quick.run("apply", "--yes").out
     assert done(quick) == [("run", "a")]
+
+
+def apply(project: Project, timeout: int, policy: str, more: str = "") -> str:
+    """The output of an apply of this config and policy, after the end of the run before."""
+    project.write(f"a: {{state: running, onConfigChange: {policy}, config: {{jobTimeout: {timeout}}}{more}}}")
+    run = project.run("apply", "--yes", "--wait", "60")
+    assert run.code == 0, run.out + run.err
+    return run.out
+
+
+def test_a_config_that_was_only_recorded_is_run_when_the_manifest_comes_back_to_it(quick: Project) -> None:
+    apply(quick, 60, "restart")
+    assert "counts from the next run" in apply(quick, 90, "next-run")
+    apply(quick, 120, "rerun")
+    assert "Applied: 1 succeeded." in apply(quick, 90, "rerun")
+    assert done(quick) == [("run", "a")] * 3
+
+
+def test_a_config_that_ran_under_restart_is_not_run_again_under_rerun(quick: Project) -> None:
+    apply(quick, 60, "restart")
+    apply(quick, 90, "next-run")
+    assert "this config has run before" in apply(quick, 60, "rerun")
+    assert done(quick) == [("run", "a")]
+
+
+def test_a_change_of_rerun_on_makes_no_config_run_again(quick: Project) -> None:
+    apply(quick, 60, "rerun")
+    apply(quick, 90, "rerun")
+    assert "this config has run before" in apply(quick, 60, "rerun", ", rerunOn: [config.jobTimeout]")
+    assert "this config has run before" in apply(quick, 90, "rerun")
+    assert done(quick) == [("run", "a")] * 2
+    assert quick.state["jobs"]["a"]["ranConfigs"] == ['{"jobTimeout":60}', '{"jobTimeout":90}']

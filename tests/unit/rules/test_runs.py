@@ -1,12 +1,11 @@
 """Run ids, what tells two runs of a job apart, and what an observation adds to a record."""
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.model.jobs import Desired, Doubt, Job, Marks, Observation, Record, Status, Verb
+from reconciler.model.promises import NO_PROMISES, Promises
 from reconciler.rules.doubts import may_follow
 from reconciler.rules.matching import Subject, Terms, match_records
 from reconciler.rules.records import about, adopted, applied, noted, run_of, settled
@@ -100,7 +99,7 @@ def test_an_adopt_of_the_recorded_run_keeps_what_is_known_of_it_and_another_run_
     assert about(ended, ACTIVE._replace(run_id="a-5", ref="uid-5", submitted_at=LATER)) == other
 
 
-KEEPS_S = 300.0
+FORGETS = NO_PROMISES._replace(keeps_ended_s=300.0)
 SEEN = RECORD._replace(last_active="2026-11-21T12:10:00Z")
 
 
@@ -118,11 +117,11 @@ SEEN = RECORD._replace(last_active="2026-11-21T12:10:00Z")
 def test_an_observation_of_the_recorded_run_says_how_it_goes(
     record: Record, observed: Observation, after: Record | None
 ) -> None:
-    assert noted(record, observed, LATER, KEEPS_S) == (record if after is None else after)
+    assert noted(record, observed, LATER, FORGETS) == (record if after is None else after)
 
 
 def test_an_engine_that_never_forgets_leaves_no_time() -> None:
-    assert noted(RECORD, ACTIVE, LATER, math.inf) == RECORD
+    assert noted(RECORD, ACTIVE, LATER, NO_PROMISES) == RECORD
 
 
 @pytest.mark.parametrize(
@@ -138,12 +137,21 @@ def test_an_engine_that_never_forgets_leaves_no_time() -> None:
 def test_the_time_at_which_a_run_was_seen_is_kept_anew_once_it_is_well_behind(
     now: str, keeps_s: float, is_kept_anew: bool
 ) -> None:
-    assert noted(SEEN, ACTIVE, now, keeps_s).last_active == (now if is_kept_anew else SEEN.last_active)
+    assert noted(SEEN, ACTIVE, now, NO_PROMISES._replace(keeps_ended_s=keeps_s)).last_active == (
+        now if is_kept_anew else SEEN.last_active
+    )
+
+
+@pytest.mark.parametrize("promises", [NO_PROMISES, FORGETS])
+def test_a_run_that_is_kept_for_a_time_of_its_own_is_noted_by_that_time(promises: Promises) -> None:
+    seen = SEEN._replace(keep_for_s=20)
+    assert noted(seen, ACTIVE, "2026-11-21T12:10:01Z", promises) == seen
+    assert noted(seen, ACTIVE, "2026-11-21T12:10:02Z", promises).last_active == "2026-11-21T12:10:02Z"
 
 
 def test_a_call_in_doubt_keeps_an_observation_from_saying_how_the_run_ended() -> None:
     doubtful = RECORD._replace(doubt=Doubt("op", Verb.RUN, {}, None, None, "then", ""))
-    assert noted(doubtful, ACTIVE._replace(status=Status.COMPLETE), LATER, KEEPS_S) == doubtful
+    assert noted(doubtful, ACTIVE._replace(status=Status.COMPLETE), LATER, FORGETS) == doubtful
 
 
 def subject(record: Record | None, last: int = 0, job: Job = JOB) -> Subject:
@@ -162,7 +170,9 @@ def test_a_run_has_the_next_number_and_other_calls_that_of_the_last_run() -> Non
 def test_a_settled_run_has_the_number_of_its_doubt() -> None:
     doubt = Doubt("op", Verb.RUN, {"size": 2}, "t", None, "then", "", run=4)
     after = settled(RECORD._replace(doubt=doubt), True, LATER, "uid-4")
-    assert after == Record("a", Desired.RUNNING, {"size": 2}, frozenset({"t"}), LATER, run=4, ref="uid-4")
+    ran = frozenset({'{"size":2}'})
+    expected = Record("a", Desired.RUNNING, {"size": 2}, frozenset({"t"}), LATER, run=4, ref="uid-4", ran_configs=ran)
+    assert after == expected
     assert settled(RECORD._replace(doubt=doubt), False) == RECORD
 
 

@@ -81,7 +81,7 @@ def story(folder: Path, clock: str) -> list[Any]:
 def _stable(document: Any) -> Any:
     """A document without what is made anew each time: ids, the address of the server, and its times."""
     if isinstance(document, dict):
-        made = ("requestId", "lineage", "endpoint", "manifestDigest", "submittedAt", "commit")
+        made = ("requestId", "lineage", "endpoint", "manifestDigest", "recordsDigest", "submittedAt", "commit")
         return {key: _stable(value) for key, value in document.items() if key not in made}
     return [_stable(value) for value in document] if isinstance(document, list) else document
 

@@ -13,8 +13,9 @@ import pytest
 
 from project import Project, Run, done, served_project
 from reconciler.engines.port import Engine
-from reconciler.model.jobs import Desired, Record
+from reconciler.model.jobs import Config, Desired, Record
 from reconciler.rules import naming
+from reconciler.rules.reruns import text_of
 from reconciler.state.codec import decode, encode
 from reconciler.usecases import named_records
 from reconciler.usecases.apply import apply
@@ -119,11 +120,15 @@ def test_both_are_taken_together_by_accept_and_nothing_runs_twice(project: Proje
     assert project.run("history", "--check").code == 0
 
 
-def test_a_job_that_both_sides_called_keeps_the_run_tokens_of_both(project: Project) -> None:
+def test_a_job_that_both_sides_called_keeps_the_run_tokens_and_the_configs_of_both(project: Project) -> None:
     state = project.folder / "jobs.state.json"
     project.write('a: {state: running, runToken: "1"}')
     assert project.run("apply", "--yes").code == 0
-    theirs = other_state(state, a=Record("a", Desired.RUNNING, {}, frozenset({"1", "theirs"})))
+    their_config: Config = {"jobTimeout": 7}
+    their = Record(
+        "a", Desired.RUNNING, their_config, frozenset({"1", "theirs"}), ran_configs=frozenset({text_of(their_config)})
+    )
+    theirs = other_state(state, a=their)
     project.write('a: {state: running, runToken: "ours"}\n' + SIX.replace("a:", "aa:"))
     child = project.start("apply", "--yes", "--parallelism", "1")
     until(lambda: len(done(project)) > 2)
@@ -135,6 +140,7 @@ def test_a_job_that_both_sides_called_keeps_the_run_tokens_of_both(project: Proj
     assert accepted.code == 0, accepted
     assert "a: the state file and the journal both hold calls of this job" in accepted.err
     assert project.state["jobs"]["a"]["runTokens"] == ["1", "ours", "theirs"]
+    assert project.state["jobs"]["a"]["ranConfigs"] == ['{"jobTimeout":7}', "{}"]
 
 
 def test_the_same_bytes_under_another_inode_are_still_the_same_state(project: Project) -> None:

@@ -12,6 +12,7 @@ from reconciler.manifest.schema import schema_text
 from reconciler.model.errors import StateError
 from reconciler.model.jobs import Desired, Doubt, Evidence, Record, State, Status, Target, Verb
 from reconciler.state import codec
+from reconciler.state.loading import refuse_unreadable_configs
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")
 ELSEWHERE = Target("sandbox", "")
@@ -19,7 +20,17 @@ BEFORE = Evidence(
     Status.ACTIVE, "RUNNING", "2026-11-21T10:00:00Z", {"NEW": "2026-11-21T09:00:00Z"}, "nightly-6", "uid-6"
 )
 DOUBT = Doubt(
-    "op-1", Verb.RUN, {"jobTimeout": 7}, "t", BEFORE, "2026-11-21T10:00:00Z", "", run=7, commit="c0ffee", staged="42"
+    "op-1",
+    Verb.RUN,
+    {"jobTimeout": 7},
+    "t",
+    BEFORE,
+    "2026-11-21T10:00:00Z",
+    "",
+    run=7,
+    commit="c0ffee",
+    staged="42",
+    first_sent_at="2026-11-21T09:59:00Z",
 )
 FULL = Record(
     "nightly",
@@ -35,7 +46,8 @@ FULL = Record(
     "2026-11-21T10:05:00Z",
     "uid-6",
     ELSEWHERE,
-    ("0123456789abcdef",),
+    frozenset({'{"jobTimeout":7}', "{}"}),
+    90,
 )
 STATE = State(
     "lineage-1",
@@ -119,6 +131,14 @@ def test_a_record_with_a_field_of_another_shape_is_refused(field: str, value: ob
     found["jobs"]["plain"][field] = value
     with pytest.raises(StateError, match="the-file is no state file"):
         reread(found)
+
+
+@pytest.mark.parametrize("text", ["jobTimeout: 7", "[]", '{"jobTimeout": 7}', '{"b":1,"a":2}', '{"a":NaN}', "{" * 9999])
+def test_an_edited_state_with_a_config_that_no_plan_can_read_is_refused(text: str) -> None:
+    found = document(STATE)
+    found["jobs"]["plain"]["ranConfigs"] = ['{"jobTimeout":7}', text]
+    with pytest.raises(StateError, match="in `ranConfigs` of plain, which is no config as JSON on one line"):
+        refuse_unreadable_configs("plain", reread(found).jobs["plain"], "the-file")
 
 
 @pytest.mark.parametrize(("field", "value"), [("last", {"a": -1}), ("last", {"a": "1"}), ("identity", {"a": 1})])

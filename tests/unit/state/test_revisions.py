@@ -69,15 +69,14 @@ def test_outside_of_git_it_is_said(tmp_path: Path) -> None:
     project = Project(tmp_path)
     project.env |= {**GIT, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
     project.write("a: {state: running}")
-    for arguments in (
-        ["diff", "HEAD~1", "HEAD"],
-        ["history", "--since", "HEAD"],
-        ["state", "show", "a", "--at", "HEAD"],
+    for arguments, way_out in (
+        (["diff", "HEAD~1", "HEAD"], "  run the command in a clone of the repository that holds the manifest\n"),
+        (["history", "--since", "HEAD"], "; commit the state to git: each commit is a revision then\n"),
+        (["state", "show", "a", "--at", "HEAD"], "  commit the state to git: each commit is a revision then\n"),
     ):
         run = project.run(*arguments)
         assert (run.code, "is in no git repository, so it has no revision HEAD" in run.err) == (1, True)
-        if arguments[0] != "history":  # which also takes a date
-            assert run.err.endswith("\n  run the command in a clone of the repository that holds the manifest\n")
+        assert run.err.endswith(way_out), run.err
     assert project.run("apply", "--yes").code == 0
     assert project.run("history", "--check").err == ""
 

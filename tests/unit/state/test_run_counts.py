@@ -138,6 +138,26 @@ def test_accepting_a_state_keeps_counts_and_identity(tmp_path: Path) -> None:
     assert recorded(tmp_path) == accepted
 
 
+def test_accepting_a_rolled_back_state_takes_the_counts_of_its_history(tmp_path: Path) -> None:
+    def ran(run: int) -> None:
+        with store_in(tmp_path).open(TARGET, "apply", 0) as session:
+            session.intend("a", "id-a", DOUBT._replace(op=f"op-{run}", run=run))
+            session.conclude(f"op-{run}", "a", RUN._replace(run=run), "done", Details())
+
+    path = tmp_path / "jobs.state.json"
+    ran(3)
+    older = path.read_bytes()
+    ran(4)
+    ran(5)
+    path.write_bytes(older)
+    accepted, remarks = store_in(tmp_path).accept(TARGET, 0)
+    assert (accepted.jobs["a"].run, accepted.last) == (3, {"id-a": 5})
+    assert "the history tells of later runs of id-a: their run ids are not used again" in remarks[-1]
+    assert recorded(tmp_path) == accepted
+    with store_in(tmp_path).open(TARGET, "apply", 0) as session:
+        assert session.last_of("id-a") == 5
+
+
 def test_a_stranded_journal_that_is_merged_raises_counts_and_never_lowers_them(tmp_path: Path) -> None:
     applied(tmp_path)
     with store_in(tmp_path).open(TARGET, "apply", 0) as session:

@@ -27,8 +27,30 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_plugin_is_found_by_the_scheme_of_the_url() -> None:
-    assert plugin_of("dir:///srv/states") is directory_home.PLUGIN
-    assert plugin_of("plain://states") is directory_home.PLAIN
+    assert plugin_of("dir:///srv/states").prefix == directory_home.PLUGIN.prefix
+    assert plugin_of("plain://states").prefix == directory_home.PLAIN.prefix
+
+
+def test_entry_points_are_read_only_for_a_text_that_looks_like_a_scheme(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom reconciler.state.registry import url_meant\n"
+        "print(url_meant({!r}, '.', '.') or '-', 'importlib.metadata' in sys.modules)"
+    )
+    env = {**os.environ, "PYTHONPATH": directory_home.path_with(str(tmp_path))}
+    said = {
+        url: subprocess.run(
+            [sys.executable, "-c", program.format(url)], capture_output=True, text=True, check=True, env=env
+        ).stdout.split()
+        for url in ("jobs.state.json", "file:jobs.state.json", "./dir:x", "dir:x", "DIR:/x", "dir:")
+    }
+    assert said == {
+        "jobs.state.json": ["-", "False"],
+        "file:jobs.state.json": ["-", "False"],
+        "./dir:x": ["-", "False"],
+        "dir:x": ["dir://x", "True"],
+        "DIR:/x": ["dir:///x", "True"],
+        "dir:": ["-", "True"],
+    }
 
 
 @pytest.mark.parametrize(
