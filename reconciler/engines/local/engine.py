@@ -182,17 +182,27 @@ class LocalEngine:
             return
         watcher = Watcher(root)
         for job_id in self._job_ids(root):
-            for run_id in run_ids(root, job_id)[:1]:
+            for run_id in run_ids(root, job_id):
                 with suppress(NoSecret, ValueError):
                     look = watcher.look(job_id, run_id)
-                    if look is not None and look.is_queued:
-                        path = path_of(job_id, run_id)
-                        self._spawner(root).start(path, self._env_of(look.spec["config"]))
+                    if look is None or not look.is_queued:
+                        break  # The runs before the last one that has begun have ended.
+                    self._start(root, look, self._env_of(look.spec["config"]))
 
-    def _start(self, root: Root, job_id: str, run_id: str, env: Mapping[str, str]) -> None:
-        """Hand a run over, and all that a lost spawner had. Raises `EngineError`."""
-        if self._spawner(root).start(path_of(job_id, run_id), env):
-            self._carry_on(root)
+    def _start(self, root: Root, look: Look, env: Mapping[str, str]) -> bool:
+        """Hand an accepted run over. Return whether that has started a spawner. Raises `EngineError`."""
+        return self._spawner(root).start(path_of(look.spec["job_id"], look.run_id), env, look.marks.op)
+
+    def _started(self, root: Root, look: Look) -> Look:
+        """Start a run whose spawner is gone, and return how that looks. Where nothing can be started, it says why."""
+        try:
+            if self._start(root, look, self._env_of(look.spec["config"])):
+                self._carry_on(root)
+        except EngineError as fault:
+            return look._replace(detail=f"waits: {fault.message}")
+        except (OSError, NoSecret) as fault:
+            return look._replace(detail=f"waits: {fault}")
+        return look
 
     def _env_of(self, config: Mapping[str, Any]) -> dict[str, str]:
         return environment(config, self._settings.secrets, self._surroundings.env, self._surroundings.note_credential)
@@ -211,8 +221,7 @@ class LocalEngine:
         except ValueError as fault:
             return Observation(Status.UNREADABLE, detail=f"{job_id}: {fault}")
         if look is not None and look.is_stranded and (root := self._there()):
-            with suppress(EngineError, OSError):  # An observation is true also if nothing can be started.
-                self._carry_on(root)
+            look = self._started(root, look)
         return look.observation if look else _LOST
 
     def _found(self, job_id: str, run_id: str, watcher: Watcher | None = None) -> Look | None:
@@ -236,8 +245,9 @@ class LocalEngine:
     def _prepared_run(self, step: Step) -> Callable[[], Result]:
         env = self._env_of(step.config)
         root = self._opened()
-        # A spawner has to be there before the run is accepted: what can't be started is not accepted.
-        if self._spawner(root).ready():
+        # A spawner has to know of the run before it is accepted: what can't be started is not accepted, and what is
+        # accepted is started, even if this program is killed between the two.
+        if self._spawner(root).announce(path_of(step.job_id, step.run_id), env, step.marks.op):
             self._carry_on(root)
         return lambda: self._run(root, step, env)
 
@@ -251,7 +261,8 @@ class LocalEngine:
         reason = Reason.OTHER if is_new else reason_of_duplicate(there.marks, step.marks)
         if there.is_queued and reason in (Reason.OTHER, Reason.WAS_THERE):
             try:
-                self._start(root, step.job_id, step.run_id, env)
+                if self._start(root, there, env):
+                    self._carry_on(root)
             except EngineError as fault:
                 return Result(AnswerClass.IN_DOUBT, message=f"{step.run_id} is accepted and waits: {fault.message}")
         if is_new:
@@ -329,6 +340,8 @@ class LocalEngine:
         is_handed_over = False
         while True:
             now = Watcher(root).look(job_id, run_id)
+            if now is not None and now.status in (Status.COMPLETE, Status.FAILED):
+                return Result(AnswerClass.REJECTED, Reason.NOT_RUNNING, f"{run_id} has ended by itself", ref=run_id)
             if now is None or now.status is not Status.ACTIVE:
                 return Result(AnswerClass.APPLIED, message=f"aborted {run_id}", ref=run_id)
             if now.is_left and not is_handed_over:

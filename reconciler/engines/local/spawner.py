@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 
 from reconciler.engines.local import processes
 from reconciler.engines.local.files import FOLDER, holder_of, is_at, lock, put, remove
@@ -21,7 +22,7 @@ from reconciler.engines.local.tombstones import sweep
 READY, TAKEN, FAILED = 0, 3, 1
 """How the program ends once it has left the spawner behind, if another spawner has the root, and if it can't start."""
 
-PROTOCOL = 1
+PROTOCOL = 2
 """The version of the messages on the socket."""
 
 SOCKET = "spawner.sock"
@@ -46,6 +47,27 @@ _TROUBLES = {
 }
 
 
+class Manner(StrEnum):
+    """What a command asks of the spawner about a run.
+
+    A run that is announced is about to be accepted, and counts as started if the connection of its command breaks.
+    `START` puts an accepted run into the queue. `URGENT` starts a supervisor without a slot.
+    """
+
+    ANNOUNCE = "announce"
+    START = "start"
+    URGENT = "urgent"
+
+
+class _Client:
+    """The connection of a command: what of its last message has come, and the runs that the command has announced."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.rest = bytearray()
+        self.announced: dict[str, Order] = {}
+
+
 class Spawner:
     """The queue of a root, its slots, and the supervisors that this process has forked."""
 
@@ -54,7 +76,7 @@ class Spawner:
         self._root_path = root_path
         self._root = root
         self._listener = listener
-        self._clients: dict[int, tuple[socket.socket, bytearray]] = {}
+        self._clients: dict[int, _Client] = {}
         self._queue: dict[str, Order] = {}
         self._running: dict[int, tuple[Order, int]] = {}
         """The order and the slot of each supervisor that this process has forked, by process id."""
@@ -130,43 +152,74 @@ class Spawner:
             return
         client.settimeout(5.0)
         self._stay_until_s = 0.0
-        self._clients[client.fileno()] = client, bytearray()
+        self._clients[client.fileno()] = _Client(client)
         self._poll.register(client.fileno(), select.POLLIN)
 
     def _read(self, descriptor: int) -> None:
-        client, rest = self._clients[descriptor]
+        client = self._clients[descriptor]
+        rest = client.rest
         try:
-            piece = client.recv(_READ_BYTES)
+            piece = client.connection.recv(_READ_BYTES)
             rest += piece
             while (end := rest.find(b"\n")) >= 0:
                 message = bytes(rest[:end])
                 del rest[: end + 1]
-                client.sendall(self._answer(message))
+                client.connection.sendall(self._answer(client, message))
         except (OSError, ValueError, KeyError, TypeError):
             piece = b""
         if not piece:
             self._poll.unregister(descriptor)
             del self._clients[descriptor]
-            client.close()
+            client.connection.close()
+            self._take_over(client)
 
-    def _answer(self, message: bytes) -> bytes:
+    def _answer(self, client: _Client, message: bytes) -> bytes:
         """Take one message, and return the answer. Raises `ValueError`, `KeyError` or `TypeError` for a damaged one."""
         document = json.loads(message)
         if document["protocol"] != PROTOCOL:
             return b"protocol\n"
         self._slots = max(1, int(document["slots"]))
-        if document.get("path"):
-            self._enqueue(Order(document["path"], document["env"]), is_urgent=document["urgent"])
+        if not document.get("path"):
+            return b"ok\n"
+        order = Order(document["path"], document["env"], document["op"])
+        manner = Manner(document["manner"])
+        try:
+            self._keep_queue()
+        except OSError as fault:
+            return f"{fault.strerror}\n".encode()
+        if manner is Manner.ANNOUNCE:
+            client.announced[order.path] = order
+        else:
+            client.announced.pop(order.path, None)
+            self._enqueue(order, is_urgent=manner is Manner.URGENT)
         return b"ok\n"
 
-    def _enqueue(self, order: Order, *, is_urgent: bool) -> None:
+    def _keep_queue(self) -> None:
+        """Leave word on disk that runs may wait here, before the first one is accepted. Raises `OSError`."""
         if not self._has_queued:
-            self._has_queued = True
             os.close(os.open(QUEUE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self._root))
-        if is_urgent:
-            self._fork(order, -1)
-        elif all(order.path != running.path for running, _ in self._running.values()):
+            os.fsync(self._root)
+            self._has_queued = True
+
+    def _enqueue(self, order: Order, *, is_urgent: bool) -> None:
+        if is_urgent and self._fork(order, -1):
+            return
+        if is_urgent or all(order.path != running.path for running, _ in self._running.values()):
             self._queue[order.path] = order
+
+    def _take_over(self, client: _Client) -> None:
+        """Queue the runs that a command has announced and accepted, if the command was killed before it said so.
+
+        A run that was not accepted has no folder. A run of another call of the same run id has another op, and is left
+        to whoever sends that call: its environment is not known here.
+        """
+        for order in client.announced.values():
+            try:
+                os.stat(order.path, dir_fd=self._root)
+            except OSError:
+                continue
+            if all(order.path != running.path for running, _ in self._running.values()):
+                self._queue.setdefault(order.path, order)
 
     def _start_what_fits(self) -> None:
         """Start supervisors from the front of the queue, as long as a slot is free."""

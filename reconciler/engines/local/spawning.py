@@ -12,7 +12,7 @@ from threading import Lock
 
 import reconciler
 from reconciler.engines.local.files import holder
-from reconciler.engines.local.spawner import LOCK, PROTOCOL, READY, SOCKET, TAKEN
+from reconciler.engines.local.spawner import LOCK, PROTOCOL, READY, SOCKET, TAKEN, Manner
 from reconciler.model.errors import EngineError
 
 WITHIN_S = 10.0
@@ -35,20 +35,24 @@ class SpawnerLink:
         self._lock = Lock()
         self._socket: socket.socket | None = None
 
-    def ready(self) -> bool:
-        """Return once a spawner answers: True if this call has started it. Raises `EngineError` if none can start."""
-        return self._send({})
+    def announce(self, path: str, env: Mapping[str, str], op: str) -> bool:
+        """Tell a spawner of a run that is about to be accepted, so that it is executed if this program is killed then.
 
-    def start(self, path: str, env: Mapping[str, str]) -> bool:
-        """Have a run executed as soon as a slot is free. Returns as `ready` does.
-
-        Raises `EngineError`; the run may be in the queue then.
+        `env` is the whole environment of the command, and `op` is that of the call. Returns True if this call has
+        started the spawner. Raises `EngineError` if none can start.
         """
-        return self._send({"path": path, "env": dict(env), "urgent": False})
+        return self._send({"path": path, "env": dict(env), "op": op, "manner": Manner.ANNOUNCE})
+
+    def start(self, path: str, env: Mapping[str, str], op: str) -> bool:
+        """Have an accepted run executed as soon as a slot is free. `op` is the one that the run bears.
+
+        Returns as `announce` does. Raises `EngineError`; the run may be in the queue then.
+        """
+        return self._send({"path": path, "env": dict(env), "op": op, "manner": Manner.START})
 
     def start_at_once(self, path: str) -> bool:
         """Have a supervisor look after a run whose abort was asked for. Returns and raises as `start` does."""
-        return self._send({"path": path, "env": {}, "urgent": True})
+        return self._send({"path": path, "env": {}, "op": "", "manner": Manner.URGENT})
 
     def close(self) -> None:
         """Close the connection. The spawner goes on until its queue is empty."""
@@ -87,6 +91,9 @@ class SpawnerLink:
         if answer == b"protocol\n":
             advice = "wait until its queue is empty, and try again"
             raise EngineError(f"the spawner of {self._root_path} is of another version of this program", advice)
+        if answer.endswith(b"\n") and answer != b"ok\n":
+            reason = answer.decode(errors="replace").strip()
+            raise EngineError(f"the spawner of {self._root_path} can't keep a queue: {reason}", "mend that, and try again")
         if answer != b"ok\n":
             self._drop()
             return False

@@ -26,11 +26,13 @@ class Order(NamedTuple):
     """What the spawner is told about a run.
 
     `path` is the folder of the run, relative to the root: jobs/JOB/RUN. `env` is the whole environment of the command,
-    with the values of secrets.
+    with the values of secrets. `op` is that of the call which the environment is for: a run that bears another one is
+    not executed. "" stands for any.
     """
 
     path: str
     env: Mapping[str, str]
+    op: str = ""
 
 
 def supervise(root: int, root_path: str, order: Order) -> int:
@@ -56,6 +58,8 @@ def supervise(root: int, root_path: str, order: Order) -> int:
         return DONE
     if exists(folder, "abort.json"):
         put(folder, "ended.json", _document(Ended(reason="aborted"), [], 0.0))
+        return DONE
+    if order.op not in ("", spec["marks"]["op"]):
         return DONE
     processes.adopt_descendants()
     return _Run(folder, spec, {**order.env, processes.MARK: mark}, watch).execute()

@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -184,7 +186,7 @@ def test_a_run_that_was_going_on_when_the_machine_went_down_has_failed(engine: L
     started = run_folder(folder, "a-1") / "started.json"
     kill_supervisor(folder, "a-1")
     started.write_text(re.sub(r'"boot": "[^"]*"', '"boot": "another"', started.read_text()))
-    end = look_at(engine, "a-1")
+    end = over(engine, "a-1")
     assert (end.status, end.detail) == (
         Status.FAILED,
         "the machine was restarted; how the command ended is not known",
@@ -309,6 +311,80 @@ def test_a_queue_whose_spawner_was_killed_goes_on_with_the_next_command(folder: 
         over(engine, "a-1")
         assert over(engine, "b-1").status is Status.COMPLETE
     assert (folder / "ran").read_text() == "x\n"
+
+
+_KILLED_BEFORE_THE_START = """
+import os, sys
+from pathlib import Path
+from local_runs import engine_at, step_of
+from reconciler.engines.local.engine import LocalEngine
+LocalEngine._start = lambda *arguments: os.kill(os.getpid(), 9)
+folder = sys.argv[1]
+with engine_at(Path(folder), slots=1) as engine:
+    engine.send(step_of("a-1", {"script": f"echo x >> {folder}/ran", "env": {"GIVEN": "kept"}}))
+"""
+
+
+def killed_before_the_start(folder: Path) -> None:
+    """Accept the run a-1 by a program that is killed right after, before it has the run started."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    program = subprocess.run([sys.executable, "-c", _KILLED_BEFORE_THE_START, str(folder)], env=env, check=False)
+    assert program.returncode == -signal.SIGKILL
+    assert (run_folder(folder, "a-1") / "spec.json").exists()
+
+
+def test_a_run_is_executed_whose_command_is_killed_right_after_it_was_accepted(folder: Path) -> None:
+    killed_before_the_start(folder)
+    until((folder / "ran").exists)
+    until(lambda: spawner_of(folder) == 0)
+    with engine_at(folder) as engine:
+        assert look_at(engine, "a-1").status is Status.COMPLETE
+    assert (folder / "ran").read_text() == "x\n"
+
+
+def test_a_run_that_waits_for_nobody_is_started_by_whoever_observes_it(folder: Path) -> None:
+    """Its spawner is gone, and so is the file that says that something waits: a power loss has taken both."""
+    with engine_at(folder, slots=1) as engine:
+        start(engine, "a-1", {"script": "while [ ! -e go ]; do sleep 0.02; done"})
+        until(lambda: is_running(engine, "a-1"))
+        start(engine, "b-1", {"script": f"echo x >> {folder}/ran"})
+        kill(folder, spawner_of(folder))
+    (folder / "runs" / "queue").unlink()
+    (folder / "go").touch()
+    with engine_at(folder, slots=1) as engine:
+        assert look_at(engine, "b-1").status is Status.ACTIVE
+        assert over(engine, "b-1").status is Status.COMPLETE
+    assert (folder / "ran").read_text() == "x\n"
+
+
+def test_a_run_that_waits_for_a_secret_says_so(folder: Path) -> None:
+    config = {"script": f"echo $TOKEN >> {folder}/ran", "env": {"TOKEN": {"secret": "TOKEN"}}}
+    around = surroundings(env={"PATH": os.environ["PATH"], "TOKEN": "s"})
+    with engine_at(folder, 1, around, secretVariables=["TOKEN"]) as engine:
+        start(engine, "a-1", {"script": "while [ ! -e go ]; do sleep 0.02; done"})
+        until(lambda: is_running(engine, "a-1"))
+        start(engine, "b-1", config)
+        kill(folder, spawner_of(folder))
+    with engine_at(folder, 1, secretVariables=["TOKEN"]) as engine:
+        assert look_at(engine, "b-1").detail == "waits: there is no secret TOKEN: the variable TOKEN is not set"
+    (folder / "go").touch()
+    with engine_at(folder, 1, around, secretVariables=["TOKEN"]) as engine:
+        assert over(engine, "b-1").status is Status.COMPLETE
+
+
+def test_a_run_is_not_started_with_the_environment_of_another_call(folder: Path) -> None:
+    """A state that is older than the engine sends a run id that was used. Its command is killed, too."""
+    with engine_at(folder, slots=1) as engine:
+        start(engine, "a-1", {"script": "while [ ! -e go ]; do sleep 0.02; done"})
+        until(lambda: is_running(engine, "a-1"))
+        start(engine, "b-1", {"script": f"echo $WHOSE >> {folder}/ran", "env": {"WHOSE": "ours"}})
+        other = step_of("b-1", {"command": ["true"], "env": {"WHOSE": "other"}})
+        marks = OURS._replace(op="op-2", config_digest="config-2")
+        assert engine.send(other._replace(marks=marks)).reason is Reason.OTHER_OP
+    (folder / "go").touch()
+    with engine_at(folder, slots=1) as engine:
+        assert over(engine, "b-1").status is Status.COMPLETE
+    assert (folder / "ran").read_text() == "ours\n"
 
 
 def test_what_a_killed_command_had_prepared_is_removed_once_it_is_old(folder: Path) -> None:
