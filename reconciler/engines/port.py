@@ -10,6 +10,7 @@ from threading import Event
 from typing import Any, NamedTuple, Protocol
 
 from reconciler.model.errors import CredentialsError, EngineError, ListIncomplete
+from reconciler.model.executions import Execution
 from reconciler.model.jobs import NOT_OBSERVED, Config, Job, Json, Marks, Observation, Status, Target, Verb
 from reconciler.model.json_values import same_json
 from reconciler.model.plan import Request
@@ -25,6 +26,7 @@ __all__ = [
     "Engine",
     "EngineError",
     "EnginePlugin",
+    "Execution",
     "Job",
     "Json",
     "ListIncomplete",

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from reconciler.engines.local import processes
 from reconciler.engines.local.files import exists
+from reconciler.engines.local.limits import ControlGroup, Limits, limit_process
 from reconciler.engines.local.log import LogWriter
 
 _LOOK_EVERY_S = 2.0
@@ -31,8 +32,8 @@ class Ended(NamedTuple):
     """How an attempt ended.
 
     `reason` says why the supervisor ended it, or why it was not started; "" if it ended by itself. `exit_code` is None
-    if a signal ended it. `is_final` is set if no other attempt may follow. `cpu_s` and `max_rss_bytes` are those of all
-    its processes that have ended, the latter of the largest one.
+    if a signal ended it. `is_final` is set if no other attempt may follow. `cpu_s` and `max_memory_bytes` are those of
+    all its processes that have ended, the latter of the largest one.
     """
 
     reason: str = ""
@@ -40,7 +41,7 @@ class Ended(NamedTuple):
     signal: str = ""
     is_final: bool = True
     cpu_s: float = 0.0
-    max_rss_bytes: int = 0
+    max_memory_bytes: int = 0
 
     @property
     def is_complete(self) -> bool:
@@ -86,21 +87,30 @@ class Attempt:
     """One child of the supervisor, and all that descends from it."""
 
     def __init__(
-        self, folder: int, spec: Mapping[str, Any], env: Mapping[str, str], watch: Watch, log: LogWriter
+        self,
+        folder: int,
+        spec: Mapping[str, Any],
+        env: Mapping[str, str],
+        watch: Watch,
+        log: LogWriter,
+        limits: Limits,
+        group: ControlGroup | None,
     ) -> None:
-        """`folder` is an open descriptor of the run's folder."""
+        """`folder` is an open descriptor of the run's folder. `group` has the `limits`; without one, processes do."""
         self._folder = folder
         self._spec = spec
         self._config: Mapping[str, Any] = spec["config"]
         self._env = env
         self._watch = watch
         self._log = log
+        self._limits = limits
+        self._group = group
         self.pid = 0
         self._go = self._output = self._errors = -1
         self._status: int | None = None
         self._reason = ""
         self._kill_at_s = float("inf")
-        self._cpu_s, self._max_rss_bytes = 0.0, 0
+        self._cpu_s, self._max_memory_bytes = 0.0, 0
 
     def fork(self) -> bool:
         """Fork the child, which waits. Return False if the kernel has no room for a process."""
@@ -135,6 +145,7 @@ class Attempt:
         The deadline is on the monotonic clock.
         """
         kills_before = processes.out_of_memory_kills()
+        group_kills_before = self._group.memory_kills if self._group else 0
         with suppress(BrokenPipeError):  # somebody has killed the child
             os.write(self._go, b"g")
         os.close(self._go)
@@ -148,6 +159,8 @@ class Attempt:
         code = os.waitstatus_to_exitcode(self._status)
         name = "" if code >= 0 else _signal_name(-code)
         reason = self._reason or fault
+        if not reason and self._group and code and self._group.memory_kills > group_kills_before:
+            reason = "out of memory: the run has reached its limit, resources.memory"
         if not reason and name == "SIGKILL" and processes.out_of_memory_kills() > kills_before:
             reason = "out of memory: the kernel killed processes of this machine at that time"
         return Ended(
@@ -156,7 +169,7 @@ class Attempt:
             name,
             is_final=self._reason in ("aborted", "jobTimeout") or bool(fault),
             cpu_s=self._cpu_s,
-            max_rss_bytes=self._max_rss_bytes,
+            max_memory_bytes=self._max_memory_bytes,
         )
 
     def _deadlines(self, job_deadline_s: float | None) -> list[tuple[float, str]]:
@@ -215,12 +228,14 @@ class Attempt:
                 self._status = status
             self._cpu_s += usage.ru_utime + usage.ru_stime
             # On macOS, the unit is a byte.
-            self._max_rss_bytes = max(self._max_rss_bytes, usage.ru_maxrss * (1024 if processes.HAS_PROC else 1))
+            self._max_memory_bytes = max(self._max_memory_bytes, usage.ru_maxrss * (1024 if processes.HAS_PROC else 1))
 
     def _end_the_rest(self) -> None:
         """Kill what the command left behind, and return once all of it has ended."""
         pause_s = 0.001
         while self._reap():
+            if self._group is not None:
+                self._group.kill()
             processes.kill_descendants()
             self._copy_output()
             time.sleep(pause_s)
@@ -263,8 +278,10 @@ class Attempt:
         os.umask(self._spec["umask"])
         core = resource.getrlimit(resource.RLIMIT_CORE)[1]
         resource.setrlimit(resource.RLIMIT_CORE, (core, core))
-        if limit_bytes := self._spec.get("memory_bytes"):
-            resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
+        if self._group is not None:
+            self._group.enter()
+        else:
+            limit_process(self._limits)
         script = self._config.get("script")
         command = self._config["command"] if script is None else ["/bin/sh", "-c", script]
         os.execvpe(command[0], command, self._env)  # noqa: S606  the command is a list, which no shell reads

@@ -15,10 +15,11 @@ from typing import Any
 from reconciler.engines.local.attempt import DEFAULT_GRACE_S
 from reconciler.engines.local.env import NoSecret, environment
 from reconciler.engines.local.files import FOLDER, exists, holder, is_at, put, write_flushed
+from reconciler.engines.local.limits import unheld
 from reconciler.engines.local.log import read_log
 from reconciler.engines.local.root import Root, machine_id, open_root
 from reconciler.engines.local.runs import Look, Watcher, delete, opened, path_of, run_ids, signal_supervisor
-from reconciler.engines.local.settings import PROMISES, Settings, memory_bytes
+from reconciler.engines.local.settings import PROMISES, Settings, gpus_of, limits_of
 from reconciler.engines.local.spawner import LOCK, QUEUE
 from reconciler.engines.local.spawning import SpawnerLink
 from reconciler.engines.local.times import later_than
@@ -266,7 +267,8 @@ class LocalEngine:
             except EngineError as fault:
                 return Result(AnswerClass.IN_DOUBT, message=f"{step.run_id} is accepted and waits: {fault.message}")
         if is_new:
-            return Result(AnswerClass.APPLIED, message=f"accepted as {step.run_id}", ref=step.run_id)
+            message = f"accepted as {step.run_id}{_unheld_words(step.config)}"
+            return Result(AnswerClass.APPLIED, message=message, ref=step.run_id)
         return Result(AnswerClass.REJECTED, reason, f"{step.run_id} was there already", ref=step.run_id)
 
     def _accept(self, root: Root, step: Step) -> bool | Result:
@@ -308,7 +310,7 @@ class LocalEngine:
             "job_id": step.job_id,
             "log_bytes": self._settings.log_bytes,
             "marks": step.marks._asdict(),
-            "memory_bytes": memory_bytes(step.config),
+            "limits": limits_of(step.config)._asdict(),
             "run_id": step.run_id,
             "umask": self._settings.umask,
             "workdir": self._settings.workdir(step.config),
@@ -370,6 +372,12 @@ class LocalEngine:
         for look in there:
             delete(root, step.job_id, look.run_id)
         return Result(AnswerClass.APPLIED, message=f"deleted the runs of {step.job_id}")
+
+
+def _unheld_words(config: Mapping[str, Any]) -> str:
+    """Return which resources of a config nothing on this machine holds; "" if all are held."""
+    names = unheld(limits_of(config)) + (["gpu"] if gpus_of(config) else [])
+    return f"; not held on this machine: {', '.join(f'resources.{name}' for name in names)}" if names else ""
 
 
 def _is_active(look: Look | None) -> bool:

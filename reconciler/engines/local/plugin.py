@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.engines.local.env import Secrets
 from reconciler.engines.local.log import DEFAULT_BYTES
-from reconciler.engines.local.settings import PROMISES, Settings, absolute, memory_bytes
+from reconciler.engines.local.settings import PROMISES, Settings, absolute, gpus_of, limits_of
 from reconciler.engines.port import Config, Job, Promises, Request, Schema, Step, Surroundings, Target, Verb
 
 if TYPE_CHECKING:
@@ -118,11 +118,11 @@ class LocalPlugin:
 
 
 def _explicit(config: Config) -> Config:
-    """Return a config with the defaults, and with the memory in bytes."""
+    """Return a config with the defaults, and with the resources as numbers."""
     explicit: dict[str, Any] = {**_DEFAULTS, **config}
     explicit["abort"] = {**_DEFAULT_ABORT, **explicit.get("abort", {})}
     explicit["retry"] = {"times": 0, **explicit.get("retry", {})}
-    explicit["resources"] = memory_bytes(config)
+    explicit["resources"] = [*limits_of(config), gpus_of(config)]
     return explicit
 
 

@@ -11,7 +11,7 @@ from reconciler.engines.local.root import Root
 from reconciler.engines.local.spawner import LOCK, TROUBLE
 from reconciler.engines.local.times import rfc3339
 from reconciler.engines.local.tombstones import TOMBSTONE, bury
-from reconciler.engines.port import Marks, Observation, Status
+from reconciler.engines.port import Execution, Marks, Observation, Status
 from reconciler.model.jobs import EMPTY
 
 
@@ -30,6 +30,7 @@ class Look(NamedTuple):
     detail: str = ""
     spec: Mapping[str, Any] = EMPTY
     timestamps: Mapping[str, str] = EMPTY
+    execution: Execution = Execution()
     is_queued: bool = False
     is_stranded: bool = False
     is_left: bool = False
@@ -53,6 +54,7 @@ class Look(NamedTuple):
             run_id=self.run_id,
             ref=self.run_id,
             marks=self.marks,
+            execution=self.execution,
         )
 
 
@@ -138,7 +140,7 @@ class Watcher:
     def _without_supervisor(
         self, job_id: str, run_id: str, spec: Mapping[str, Any], started: Mapping[str, Any], *, abort_asked: bool
     ) -> Look:
-        timestamps = {"started": rfc3339(started["at_s"])}
+        timestamps, execution = {"started": rfc3339(started["at_s"])}, _execution(started)
         if started["boot"] != boot_id():
             status, detail = Status.FAILED, "the machine was restarted; how the command ended is not known"
         else:
@@ -147,11 +149,11 @@ class Watcher:
             if left := self._left.get(mark_of(self._root.id, job_id, run_id)):
                 pids = ", ".join(map(str, left[:10]))
                 detail = f"its supervisor was killed; what it started lives on (processes {pids})"
-                return Look(run_id, Status.ACTIVE, "left", detail, spec, timestamps, is_left=True)
+                return Look(run_id, Status.ACTIVE, "left", detail, spec, timestamps, execution, is_left=True)
             status, detail = Status.FAILED, "its supervisor was killed; how the command ended is not known"
         if abort_asked:
             status, detail = Status.ABORTED, f"aborted; {detail}"
-        return Look(run_id, status, "", detail, spec, timestamps)
+        return Look(run_id, status, "", detail, spec, timestamps, execution._replace(pid=0))
 
 
 def delete(root: Root, job_id: str, run_id: str) -> None:
@@ -198,14 +200,34 @@ def _with_supervisor(
         return Look(run_id, Status.ACTIVE, word, "", spec)
     attempt = f", attempt {started['attempt']}" if started["attempt"] > 1 else ""
     detail = f"process {started['pid']}{attempt}"
-    return Look(run_id, Status.ACTIVE, word, detail, spec, {"started": rfc3339(started["at_s"])})
+    timestamps = {"started": rfc3339(started["at_s"])}
+    return Look(run_id, Status.ACTIVE, word, detail, spec, timestamps, _execution(started))
+
+
+def _execution(started: Mapping[str, Any] | None, ended: Mapping[str, Any] = EMPTY) -> Execution:
+    """Return what is known of the execution of a run. The process of a run that has ended is no longer its own."""
+    begun: Mapping[str, Any] = started or EMPTY
+    return Execution(
+        node=begun.get("node", ""),
+        pid=0 if ended else begun.get("pid", 0),
+        started_at=rfc3339(begun["at_s"]) if begun else "",
+        ended_at=rfc3339(ended["at_s"]) if ended else "",
+        exit_code=ended.get("exit_code"),
+        signal=ended.get("signal", ""),
+        reason=ended.get("reason", ""),
+        took_s=ended.get("took_s"),
+        cpu_s=ended.get("cpu_s"),
+        max_memory_bytes=ended.get("max_memory_bytes"),
+        attempts=len(ended["attempts"]) if ended else begun.get("attempt", 0),
+    )
 
 
 def _ended(run_id: str, spec: Mapping[str, Any], started: Mapping[str, Any] | None, ended: Mapping[str, Any]) -> Look:
     timestamps = {"started": rfc3339(started["at_s"])} if started else {}
     status = Status(ended["status"])
     timestamps[status.value] = rfc3339(ended["at_s"])
-    return Look(run_id, status, "", _how_it_ended(spec, ended), spec, timestamps)
+    execution = _execution(started, ended)
+    return Look(run_id, status, "", _how_it_ended(spec, ended), spec, timestamps, execution)
 
 
 def _buried(run_id: str, tombstone: Mapping[str, Any]) -> Look:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from reconciler.engines.local.env import Secrets
+from reconciler.engines.local.limits import Limits
 from reconciler.engines.local.log import DEFAULT_BYTES
 from reconciler.engines.port import Config, Promises
 
@@ -37,13 +38,22 @@ class Settings(NamedTuple):
         return absolute(workdir, self.folder)
 
 
-def memory_bytes(config: Config) -> int | None:
-    """Return the memory limit of a config, in bytes; None without one."""
+def limits_of(config: Config) -> Limits:
+    """Return the limits of a config."""
     resources = config.get("resources")
-    memory = resources.get("memory") if isinstance(resources, Mapping) else None
+    if not isinstance(resources, Mapping):
+        return Limits()
+    memory, cores = resources.get("memory"), resources.get("cpu")
     if isinstance(memory, str):
-        return int(memory[:-3]) * _UNITS[memory[-3:]]
-    return memory if isinstance(memory, int) else None
+        memory = int(memory[:-3]) * _UNITS[memory[-3:]]
+    return Limits(memory if isinstance(memory, int) else None, float(cores) if isinstance(cores, int | float) else None)
+
+
+def gpus_of(config: Config) -> int:
+    """Return how many GPUs a config asks for."""
+    resources = config.get("resources")
+    gpus = resources.get("gpu", 0) if isinstance(resources, Mapping) else 0
+    return gpus if isinstance(gpus, int) else 0
 
 
 def absolute(path: str, folder: str) -> str:

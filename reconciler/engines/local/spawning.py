@@ -93,7 +93,7 @@ class SpawnerLink:
             raise EngineError(f"the spawner of {self._root_path} is of another version of this program", advice)
         if answer.endswith(b"\n") and answer != b"ok\n":
             reason = answer.decode(errors="replace").strip()
-            raise EngineError(f"the spawner of {self._root_path} can't keep a queue: {reason}", "mend that, and try again")
+            raise EngineError(f"no queue can be kept in {self._root_path}: {reason}", "mend that, and try again")
         if answer != b"ok\n":
             self._drop()
             return False

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 from reconciler.engines.local import processes
 from reconciler.engines.local.attempt import DEFAULT_GRACE_S, Attempt, Ended, Watch
 from reconciler.engines.local.files import FOLDER, Damaged, exists, get, is_at, lock, put
+from reconciler.engines.local.limits import Limits, group_for
 from reconciler.engines.local.log import DEFAULT_BYTES, LogWriter
 from reconciler.engines.local.tombstones import TOMBSTONE
 
@@ -75,6 +76,9 @@ class _Run:
         self._env = env
         self._watch = watch
         self._log = LogWriter(folder, spec.get("log_bytes", DEFAULT_BYTES))
+        self._limits = Limits(**spec.get("limits", {}))
+        mark = env[processes.MARK].replace("/", "-")
+        self._group = group_for(self._limits, f"{processes.GROUP_PREFIX}{mark}"[:255])
 
     def execute(self) -> int:
         """Make attempts until one completes, or no other one may follow."""
@@ -83,10 +87,10 @@ class _Run:
         deadline_s = None if job_timeout_s is None else began_s + job_timeout_s
         ends: list[Ended] = []
         while True:
-            attempt = Attempt(self._folder, self._spec, self._env, self._watch, self._log)
+            attempt = Attempt(self._folder, self._spec, self._env, self._watch, self._log, self._limits, self._group)
             if not attempt.fork():
                 if not ends:
-                    return NO_PROCESS
+                    return self._given_up(NO_PROCESS)
                 ends.append(Ended(reason="no process could be started for another attempt"))
                 break
             try:
@@ -95,14 +99,28 @@ class _Run:
                 attempt.cancel()
                 ends.append(Ended(reason=f"not started, because that could not be recorded: {fault.strerror}"))
                 if len(ends) == 1 and not exists(self._folder, "started.json"):
-                    return NO_ROOM
+                    return self._given_up(NO_ROOM)
                 break
             ends.append(attempt.let_go(deadline_s))
             if not self._may_follow(ends):
                 break
         self._log.close()
-        _record(self._folder, _document(ends[-1], ends, time.monotonic() - began_s))
-        return DONE
+        took_s = time.monotonic() - began_s
+        _record(self._folder, {**_document(ends[-1], ends, took_s), **self._used()})
+        return self._given_up(DONE)
+
+    def _given_up(self, code: int) -> int:
+        """Remove the control group, and return the code."""
+        if self._group is not None:
+            self._group.remove()
+        return code
+
+    def _used(self) -> dict[str, Any]:
+        """Return what the control group knows better than the sum of the processes whose end was seen."""
+        if self._group is None:
+            return {}
+        used = {"cpu_s": self._group.cpu_s, "max_memory_bytes": self._group.max_memory_bytes}
+        return {name: value for name, value in used.items() if value is not None}
 
     def _may_follow(self, ends: list[Ended]) -> bool:
         last, retry = ends[-1], self._config.get("retry", {})
@@ -117,6 +135,7 @@ class _Run:
             "at_s": time.time(),
             "boot": processes.boot_id(),
             "boot_s": processes.boot_s(),
+            "node": os.uname().nodename,
             "pid": pid,
             "supervisor": os.getpid(),
         }
@@ -163,7 +182,7 @@ def _document(end: Ended, ends: list[Ended], took_s: float | None) -> dict[str, 
         "at_s": time.time(),
         "took_s": took_s,
         "cpu_s": sum(each.cpu_s for each in ends),
-        "max_rss_bytes": max((each.max_rss_bytes for each in ends), default=0),
+        "max_memory_bytes": max((each.max_memory_bytes for each in ends), default=0),
         "attempts": [each.in_short for each in ends],
     }
 

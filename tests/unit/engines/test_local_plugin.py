@@ -27,7 +27,7 @@ def is_valid(config: Any) -> bool:
             "taskTimeout": 3600,
             "retry": {"times": 3, "exitCodes": [75]},
             "abort": {"signal": "INT", "grace": 0},
-            "resources": {"memory": "4GiB"},
+            "resources": {"cpu": 1.5, "memory": "4GiB", "gpu": 1},
         },
     ],
 )
@@ -48,7 +48,7 @@ def test_a_config_may_say(config: dict[str, Any]) -> None:
         {"command": ["true"], "env": {"A": {"secret": "/etc/shadow"}}},
         {"command": ["true"], "env": {"A": {"secret": "a//b"}}},
         {"command": ["true"], "env": {"A": {"value": "a"}}},
-        {"command": ["true"], "resources": {"gpu": 1}},
+        {"command": ["true"], "resources": {"gpu": -1}},
         {"command": ["true"], "resources": {"memory": "4 GB"}},
         {"command": ["true"], "retry": {}},
         {"command": ["true"], "abort": {"signal": "KILL"}},
@@ -90,6 +90,8 @@ def test_configs_that_start_a_command_alike_are_the_same() -> None:
         {"abort": {"grace": 9}},
         {"retry": {"times": 1}},
         {"resources": {"memory": "1MiB"}},
+        {"resources": {"cpu": 1}},
+        {"resources": {"gpu": 1}},
         {"env": {"A": ""}},
     ):
         assert not PLUGIN.same_config(plain, {**plain, **other})
