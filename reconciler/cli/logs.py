@@ -6,6 +6,7 @@ from reconciler.cli import completing
 from reconciler.cli.options import options
 from reconciler.cli.shell import Shell
 from reconciler.model.errors import ExitCode, Usage
+from reconciler.views.answers import LogAnswer
 
 
 @click.command()
@@ -14,7 +15,7 @@ from reconciler.model.errors import ExitCode, Usage
 @click.option("--run", type=click.IntRange(min=1), metavar="N", help="The number of the run [the last one].")
 @click.option("--tail", type=click.IntRange(min=0), metavar="LINES", help="Only so many lines at the end.")
 @click.option("--raw", is_flag=True, help="Each byte as it was printed. For a pipe or a file, and not for a terminal.")
-@options()
+@options(LogAnswer)
 def logs(shell: Shell, job: str, follow: bool, run: int | None, tail: int | None, raw: bool) -> ExitCode:
     """Show what a run of JOB has printed.
 
@@ -24,9 +25,13 @@ def logs(shell: Shell, job: str, follow: bool, run: int | None, tail: int | None
 
     if raw and shell.terminal.is_terminal:
         raise Usage("--raw writes each byte as it was printed, and a terminal could obey them: add | less, or > FILE")
-    with logs(shell.workspace, Wanted(job, run, tail, follow)) as pieces:
+    if not shell.is_text and (raw or follow):
+        raise Usage("--raw and --follow are for text: leave out --format")
+    with logs(shell.workspace, Wanted(job, run, tail, follow)) as log:
         if raw:
-            shell.terminal.raw(pieces)
+            shell.terminal.raw(log.pieces)
+        elif shell.is_text:
+            shell.terminal.lines(log.pieces)
         else:
-            shell.terminal.lines(pieces)
+            shell.show(LogAnswer(log.name, log.run_id, b"".join(log.pieces).decode(errors="replace")))
     return ExitCode.DONE

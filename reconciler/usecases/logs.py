@@ -28,9 +28,17 @@ class Wanted(NamedTuple):
     follow: bool = False
 
 
+class Log(NamedTuple):
+    """The log of a run of the job of a name, in pieces."""
+
+    name: str
+    run_id: str
+    pieces: Iterator[bytes]
+
+
 @contextmanager
-def logs(workspace: "Workspace", wanted: Wanted) -> Iterator[Iterator[bytes]]:
-    """Yield the log of a run in pieces. The engine is open until the end of the block.
+def logs(workspace: "Workspace", wanted: Wanted) -> Iterator[Log]:
+    """Yield the log of a run. The engine is open until the end of the block.
 
     Raises `ReconcilerError` if the job is not recorded, and `EngineError` if the engine keeps no logs, or does not have
     the run.
@@ -49,4 +57,5 @@ def logs(workspace: "Workspace", wanted: Wanted) -> Iterator[Iterator[bytes]]:
         if observed.status is Status.MISSING:
             name = wanted_id or f"run of {title(found.name)}"
             raise EngineError(f"the engine {engine_name} has no {name}", f"{command('status')} shows what is there")
-        yield engine.log(record.id, observed.run_id, tail=wanted.tail, follow=wanted.follow, stop=Event())
+        pieces = engine.log(record.id, observed.run_id, tail=wanted.tail, follow=wanted.follow, stop=Event())
+        yield Log(title(found.name), observed.run_id, pieces)

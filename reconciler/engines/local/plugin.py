@@ -14,6 +14,7 @@ from reconciler.engines.local.env import Secrets
 from reconciler.engines.local.log import DEFAULT_BYTES
 from reconciler.engines.local.settings import PROMISES, Settings, absolute, gpus_of, limits_of
 from reconciler.engines.port import Config, Job, Promises, Request, Schema, Step, Surroundings, Target, Verb
+from reconciler.model.jobs import Desired
 
 if TYPE_CHECKING:
     from reconciler.engines.local.engine import LocalEngine
@@ -58,7 +59,8 @@ class LocalPlugin:
 
     def job_fault(self, job: Job) -> str:
         """Return why the engine can't run a job."""
-        if ("command" in job.config) == ("script" in job.config):
+        given = [name for name in ("command", "script") if name in job.config]
+        if len(given) > 1 or (not given and job.state is Desired.RUNNING):
             return 'a config of the engine local has "command" or "script", and not both'
         command = job.config.get("command")
         if isinstance(command, list) and not command[0]:
