@@ -30,6 +30,7 @@ from reconciler.rules.decide import Decision, decide, hold, wait
 from reconciler.rules.matching import Subject
 from reconciler.rules.observations import NO_DETAIL, observation_words
 from reconciler.rules.records import asked, ran_since
+from reconciler.rules.runs import number_of
 from reconciler.rules.sight import as_seen
 from reconciler.rules.table import Asked
 from reconciler.rules.words import ended
@@ -143,7 +144,8 @@ class Order:
             case Status.FORGOTTEN_COMPLETE:
                 return Standing.COMPLETE, ""
             case Status.COMPLETE:
-                if self._is_stale(job.name, observation) or _is_of_earlier_run(record, observation):
+                is_stale = self._is_stale(job.name, observation) and not _is_of_recorded_number(record, observation)
+                if is_stale or _is_of_earlier_run(record, observation):
                     return Standing.UNDERWAY, f"{words}, as read of an earlier run"
                 return Standing.COMPLETE, ""
             case Status.ACTIVE:
@@ -169,6 +171,11 @@ class Order:
             ):
                 return Standing.STUCK, f"is {words}"
         assert_never(observation.status)
+
+
+def _is_of_recorded_number(record: Record | None, observed: Observation) -> bool:
+    """Whether the run id says that the observed run is the recorded run. No time is needed then to tell the two."""
+    return record is not None and record.run > 0 and number_of(observed.run_id, record.id) == record.run
 
 
 def _is_of_earlier_run(record: Record | None, observed: Observation) -> bool:

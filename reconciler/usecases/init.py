@@ -43,13 +43,16 @@ jobs:
   count-words:  # the name that people use
     state: running  # running | aborted | absent
     config:
-      command: [sh, -c, 'echo "counting at level $LEVEL"; sleep 1; echo "$((LEVEL * 1000)) words"']
+      script: |
+        echo "counting at level $LEVEL"
+        sleep 1
+        echo "$((LEVEL * 1000)) words"
       env: {LEVEL: "3"}
     # runToken: "1"  # a new value asks for one more run
   report:
     state: running
-    after: [count-words]  # run once that has completed
-    config: {script: 'echo "the report is done"'}
+    config: {script: echo the report is done}
+    after: [count-words]  # it is run once that has completed
 """
 
 

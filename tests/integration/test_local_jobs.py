@@ -73,6 +73,20 @@ def test_jobs_are_run_changed_aborted_and_deleted(project: LocalProject) -> None
     assert [project.executed(job) for job in "abcd"] == [2, 1, 1, 1]
 
 
+def test_an_apply_that_waits_carries_out_a_chain(project: LocalProject) -> None:
+    project.write(
+        f"""
+        a: {{state: running, {noted("a", "sleep 0.2")}}}
+        b: {{state: running, after: [a], {noted("b", "sleep 0.2")}}}
+        c: {{state: running, after: [b], {noted("c")}}}
+        """
+    )
+    applied = project.run("apply", "--yes", "--wait", "60")
+    assert (applied.code, "Applied: 3 succeeded." in applied.out) == (0, True), applied
+    assert project.over("c") == "complete"
+    assert [project.executed(job) for job in "abc"] == [1, 1, 1]
+
+
 def test_a_supervisor_that_is_killed_by_hand_is_drift_and_no_second_run(project: LocalProject) -> None:
     project.write(f"a: {{state: running, {noted('a', 'exec sleep 1000')}}}")
     assert project.run("apply", "--yes").code == 0
