@@ -33,7 +33,7 @@ say 'A dozen jobs. The plan reads nothing and starts nothing.'
 show reconciler plan
 say 'Each job is started once. --wait goes on with the jobs that come after others.'
 show reconciler apply --yes --wait 30
-show reconciler wait fetch-frames transcode-low transcode-high package nightly-loudness caption-trailer render-credits
+show reconciler wait package nightly-report nightly-loudness caption-trailer render-credits
 show reconciler status
 say 'One job has failed, and its log says why.'
 show reconciler logs caption-trailer

@@ -74,6 +74,12 @@ def test_a_job_needs_a_command_or_a_script(config: dict[str, Any], fault: str) -
     assert PLUGIN.job_fault(Job("a", "a", Desired.RUNNING, config)) == fault
 
 
+def test_a_job_that_is_not_to_run_needs_no_config() -> None:
+    assert PLUGIN.job_fault(Job("a", "a", Desired.ABORTED, {})) == ""
+    assert PLUGIN.job_fault(Job("a", "a", Desired.ABSENT, {})) == ""
+    assert PLUGIN.job_fault(Job("a", "a", Desired.ABORTED, {"command": ["true"], "script": "true"})) != ""
+
+
 def test_configs_that_start_a_command_alike_are_the_same() -> None:
     plain: Config = {"command": ["true"]}
     explicit: Config = {

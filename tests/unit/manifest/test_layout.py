@@ -229,8 +229,8 @@ def test_only_fmt_by_itself_writes(tmp_path: Path, options: list[str], code: int
 def test_what_comes_with_it_is_in_the_form_already(tmp_path: Path) -> None:
     project = Project(tmp_path)
     assert project.run("init").code == 0
-    example = ROOT / "examples" / "jobs.yaml"
-    check = project.run("fmt", "--check", "jobs.yaml", str(example))
+    examples = [str(ROOT / "examples" / name) for name in ("jobs.yaml", "sandbox/jobs.yaml")]
+    check = project.run("fmt", "--check", "jobs.yaml", *examples)
     assert (check.code, check.out) == (0, "")
 
 
