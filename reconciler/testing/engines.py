@@ -41,6 +41,7 @@ from reconciler.testing.engine_base import (
 )
 from reconciler.testing.hostile import TEXTS
 from reconciler.testing.lost_answers import LostAnswerContract
+from reconciler.testing.refusals import RefusalContract
 from reconciler.testing.run_ids import RunIdContract
 from reconciler.testing.services import Service, job, opened, step, target_of
 
@@ -53,7 +54,7 @@ JOB_IDS = ("a", "0", "A.b_c-9", "nightly.2026-01-01", "x" * 52, "y" * 128, "a-1"
 """Ids that a manifest may have. Some of them look like run ids of others."""
 
 
-class EngineContract(RunIdContract, LostAnswerContract):
+class EngineContract(RunIdContract, LostAnswerContract, RefusalContract):
     """The whole contract of an engine."""
 
     # --- the plugin ----------------------------------------------------------------------------------------------
@@ -63,6 +64,7 @@ class EngineContract(RunIdContract, LostAnswerContract):
     ) -> None:
         for schema in (engine_plugin.target_schema, engine_plugin.config_schema):
             Draft202012Validator.check_schema(schema)
+        assert json.loads(json.dumps(service.block, allow_nan=False)) == service.block, "a manifest holds JSON values"
         fields = {name: value for name, value in service.block.items() if name != "engine"}
         Draft202012Validator(engine_plugin.target_schema).validate(fields)
         for fails in (False, True):

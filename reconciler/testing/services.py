@@ -102,6 +102,14 @@ class Service:
         with FaultProxy(*self.server, fault=fault) as proxy:
             yield self.block_through("127.0.0.1", proxy.port)
 
+    @contextmanager
+    def refusing(self) -> Iterator[Mapping[str, Any] | None]:
+        """Yield the block of this service while the service refuses every call; None if the author knows no such way.
+
+        The reason is one of the call, such as a right that is missing, and not what the service knows about the job.
+        """
+        yield None
+
 
 def surroundings(service: Service, parallelism: int = 16) -> Surroundings:
     """Return what an engine of this service takes from outside."""

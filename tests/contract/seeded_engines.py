@@ -6,6 +6,7 @@
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -14,8 +15,10 @@ import pytest
 
 import cluster_plugin
 from cluster_plugin import ClusterPlugin, ClusterService
+from reconciler.apply import calls
 from reconciler.engines.port import (
     AnswerClass,
+    Engine,
     Marks,
     Observation,
     Reason,
@@ -23,11 +26,12 @@ from reconciler.engines.port import (
     Result,
     Status,
     Step,
+    Surroundings,
     Target,
     Verb,
     always,
 )
-from reconciler.engines.sandbox.cluster import ClusterEngine
+from reconciler.engines.sandbox.cluster import ATOMIC, ClusterEngine
 from reconciler.testing.engines import EngineContract
 
 
@@ -178,6 +182,30 @@ class OneIdentity(ClusterEngine):
         return {"cluster": "the cluster"}
 
 
+class TakesRefusalForDuplicate(ClusterEngine):
+    """Takes each refusal of a run for the refusal of a run id that is taken."""
+
+    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
+        result = super().send(step, may_be_sent)
+        is_refused = step.verb is Verb.RUN and result.reason is Reason.NOT_PERMITTED
+        return result._replace(reason=Reason.OTHER_OP) if is_refused else result
+
+
+class ComparesOps(ClusterEngine):
+    """Takes the run of this state for another one, if another program has asked for it."""
+
+    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
+        return super().send(step._replace(marks=step.marks._replace(config_digest="")), may_be_sent)
+
+
+class TakesAnyRefusal(ClusterPlugin):
+    """Not a bug of the engine, but one of the tool: a refusal of a repeated run is taken for the end of the doubt."""
+
+    def open(self, target: Target, surroundings: Surroundings) -> AbstractContextManager[Engine]:
+        calls._is_about_run_id = lambda result: result.kind in (AnswerClass.APPLIED, AnswerClass.REJECTED)
+        return super().open(target, surroundings)
+
+
 class SaysOp(ClusterPlugin):
     """Shows in a plan the op of a call that no apply will make."""
 
@@ -316,6 +344,33 @@ class TestAbortsAgain(_Seeded):
 class TestOneIdentity(_Seeded):
     plugin = "seeded_engines:plugin_of_OneIdentity"
     CAUGHT_BY = ("test_the_identity_is_the_same_each_time_and_another_one_elsewhere",)
+
+
+class TestTakesRefusalForDuplicate(_Seeded):
+    plugin = "seeded_engines:plugin_of_TakesRefusalForDuplicate"
+    CAUGHT_BY = ("test_a_refusal_of_one_call_is_not_taken_for_a_word_about_its_run_id",)
+
+
+class TestComparesOps(_Seeded):
+    plugin = "seeded_engines:plugin_of_ComparesOps"
+    CAUGHT_BY = (
+        "test_a_run_id_that_is_taken_is_refused_and_the_reason_says_whose_it_is[this run-active]",
+        "test_a_run_whose_answer_was_lost_stays_in_doubt_while_what_follows_is_refused[one call]",
+    )
+
+    @pytest.fixture
+    def service(self, tmp_path: Path) -> ClusterService:
+        service = _Service(tmp_path, ATOMIC._replace(reads=False))
+        service.reads = False
+        return service
+
+
+class TestApplyThatTakesAnyRefusal(_Seeded):
+    plugin = "seeded_engines:plugin_of_TakesAnyRefusal"
+    CAUGHT_BY = (
+        "test_a_run_whose_answer_was_lost_stays_in_doubt_while_what_follows_is_refused[credentials]",
+        "test_a_run_whose_answer_was_lost_stays_in_doubt_while_what_follows_is_refused[one call]",
+    )
 
 
 class TestSaysOp(_Seeded):

@@ -89,7 +89,7 @@ def test_apply_aborts_then_runs_then_deletes(served: Project) -> None:
     served.write("a: {state: running}\nb: {state: running}\nc: {state: running}")
     assert served.run("apply", "--yes").code == 0
     served.write(
-        "a: {state: absent}\nb: {state: aborted}\nc: {state: running, config: {jobTimeout: 9}}\nd: {state: running}"
+        "a: {state: absent}\nb: {state: aborted}\nc: {state: running, config: {jobTimeout: 9000}}\nd: {state: running}"
     )
     run = served.run("apply", "--yes", "--parallelism", "1")
     assert run.code == 0, run.out
@@ -154,14 +154,14 @@ def test_the_outcome_keeps_to_its_schema(served: Project) -> None:
 
 def test_dry_run_prints_the_exact_requests_in_order_and_sends_none(served: Project) -> None:
     served.write(
-        "b: {state: running, config: {jobTimeout: 7, isTestJob: true}}\na: {state: absent}\nc: {state: aborted}"
+        "b: {state: running, config: {jobTimeout: 7000, isTestJob: true}}\na: {state: absent}\nc: {state: aborted}"
     )
     run = served.run("apply", "--dry-run")
     assert served.server is not None
     url = served.server.endpoint
     assert run.out.splitlines() == [
         f"POST {url}/jobs/c/abort",
-        f'POST {url}/jobs/b/run {{"config":{{"isTestJob":true,"jobTimeout":7}}}}',
+        f'POST {url}/jobs/b/run {{"config":{{"isTestJob":true,"jobTimeout":7000}}}}',
         f"DELETE {url}/jobs/a",
     ]
     assert calls(served.folder / "server.db") == []
@@ -295,7 +295,7 @@ def test_a_saved_plan_is_refused_once_the_manifest_means_something_else(served: 
     served.run("plan", "--out", "plan.json")
     text = (served.folder / "jobs.yaml").read_text()
     (served.folder / "jobs.yaml").write_text(
-        text.replace("{state: running}", "{state: running, config: {jobTimeout: 5}}")
+        text.replace("{state: running}", "{state: running, config: {jobTimeout: 5000}}")
     )
     run = served.run("apply", "--plan", "plan.json", "--yes")
     assert run.code == 4
@@ -335,11 +335,11 @@ def test_a_job_aborted_by_hand_is_held_and_not_run_again(served: Project) -> Non
     refreshed = served.run("plan", "--refresh", "--detailed-exitcode")
     assert refreshed.code == 2
     assert "aborted by someone else" in refreshed.out
-    served.write("a: {state: running, config: {jobTimeout: 9}}")
+    served.write("a: {state: running, config: {jobTimeout: 9000}}")
     held = served.run("apply", "--yes")
     assert held.code == 4
     assert "1 held" in held.out
-    served.write("a: {state: running, config: {jobTimeout: 9}, runToken: again}")
+    served.write("a: {state: running, config: {jobTimeout: 9000}, runToken: again}")
     assert served.run("apply", "--yes").code == 0
     assert done(served) == [("run", "a"), ("abort", "a"), ("run", "a")]
 
@@ -436,7 +436,7 @@ def test_a_service_without_reads_is_applied_to_as_before(tmp_path: Path) -> None
     with served_project(tmp_path, "read:404", "list:404") as project:
         project.write("a: {state: running}")
         assert project.run("apply", "--yes").code == 0
-        project.write("a: {state: running, config: {jobTimeout: 9}}")
+        project.write("a: {state: running, config: {jobTimeout: 9000}}")
         run = project.run("apply", "--yes")
         assert (run.code, run.out.splitlines()[0]) == (0, "Plan: 1 to restart.")
         assert done(project) == [("run", "a"), ("abort", "a"), ("run", "a")]
@@ -478,13 +478,13 @@ def test_seconds_and_rates_are_numbers(project: Project, option: str, number: st
 
 
 def test_state_show_list_and_forget(served: Project) -> None:
-    served.write("a: {state: running, config: {jobTimeout: 5}}")
+    served.write("a: {state: running, config: {jobTimeout: 5000}}")
     assert served.run("state", "list").out == "Nothing is recorded.\n"
     served.run("apply", "--yes")
     assert served.run("state", "list").out.splitlines()[1].split() == ["a", "running", "a"]
     shown = served.run("state", "show", "a", "--format", "json").json
     assert shown.pop("submittedAt").startswith("20")
-    assert shown == {"job": "a", "id": "a", "state": "running", "config": {"jobTimeout": 5}, "run": 1}
+    assert shown == {"job": "a", "id": "a", "state": "running", "config": {"jobTimeout": 5000}, "run": 1}
     assert served.run("state", "show", "nobody").code == 1
     assert served.run("state", "forget", "a").code == 0
     assert served.state["jobs"] == {}

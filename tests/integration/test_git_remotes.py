@@ -413,7 +413,7 @@ def test_a_revision_of_the_branch_is_looked_at_from_a_machine_that_has_no_more_t
     group: Team,
 ) -> None:
     worker, machine, another = group.machine(), group.machine(), group.machine()
-    assert applied(worker, "a: {state: running, config: {jobTimeout: 5}}").code == 0
+    assert applied(worker, "a: {state: running, config: {jobTimeout: 5000}}").code == 0
     first = git(group.remote, "rev-parse", BRANCH).decode().strip()
     assert applied(worker, "a: {state: aborted}\nb: {state: running}").code == 0
 
@@ -429,7 +429,7 @@ def test_a_revision_of_the_branch_is_looked_at_from_a_machine_that_has_no_more_t
     calls = [[(entry["job"], entry["verb"]) for entry in run.json["entries"]] for run in since]
     assert calls == [[("b", "run"), ("a", "abort")], [("b", "run"), ("a", "abort")], []]
     assert record_at("HEAD")["state"] == "aborted"
-    assert record_at(first)["config"] == record_at("HEAD~3^{commit}")["config"] == {"jobTimeout": 5}
+    assert record_at(first)["config"] == record_at("HEAD~3^{commit}")["config"] == {"jobTimeout": 5000}
     # While the first apply was at work there was no state, and a call that nobody knew the end of.
     doubt = record_at(f"{first}^")["inDoubt"]
     assert isinstance(doubt, dict)

@@ -28,7 +28,7 @@ def to_delete(project: Project) -> None:
     """One of three jobs is to be deleted, one runs with a new config, and the plan of it is saved."""
     project.write("a: {state: running}\nb: {state: running}\nc: {state: running}\nold: {state: running}", more=GUARD)
     assert project.run("apply", "--yes").code == 0
-    project.write("a: {state: absent}\nb: {state: running, config: {jobTimeout: 5}}\nc: {state: running}", more=GUARD)
+    project.write("a: {state: absent}\nb: {state: running, config: {jobTimeout: 5000}}\nc: {state: running}", more=GUARD)
     assert project.run("plan", "--out", "plan.json").code == 4
 
 
@@ -67,7 +67,7 @@ EDITS: dict[str, Callable[[Any], None]] = {
     "an action taken out": lambda plan: without(plan, "b"),
     "another reason": lambda plan: of(plan, "b").update(reason="nothing to see here"),
     "a call taken out": lambda plan: of(plan, "a")["calls"].pop(),
-    "another body": lambda plan: of(plan, "b")["calls"][-1].update(body={"config": {"jobTimeout": 9}}),
+    "another body": lambda plan: of(plan, "b")["calls"][-1].update(body={"config": {"jobTimeout": 9000}}),
     "another request": lambda plan: of(plan, "a")["calls"][-1].update(request="DELETE /jobs/c"),
     "another id": lambda plan: of(plan, "a").update(id="c"),
     "another job": lambda plan: of(plan, "a").update(job="c"),
@@ -114,7 +114,7 @@ def test_a_plan_that_rests_on_reads_is_made_again_from_what_was_read(tmp_path: P
     with served_project(tmp_path) as project:
         project.write("a: {state: running}\nb: {state: running}")
         assert project.run("apply", "--yes", "--target", "a").code == 0
-        project.write("a: {state: running, config: {jobTimeout: 7}}\nb: {state: running}")
+        project.write("a: {state: running, config: {jobTimeout: 7000}}\nb: {state: running}")
         assert project.run("plan", "--refresh", "--out", "plan.json").code == 0
         saved = json.loads((project.folder / "plan.json").read_text())
         assert saved["observed"]["a"]["status"] == "active"

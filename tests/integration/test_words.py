@@ -296,7 +296,7 @@ def test_the_page_of_drift_finds_no_difference_where_there_is_no_drift(tmp_path:
     with served_project(tmp_path) as project:
         project.write("a: {state: running}")
         assert project.run("apply", "--yes").code == 0
-        project.write("a: {state: aborted, config: {jobTimeout: 7}}\nb: {state: running, runToken: x}")
+        project.write("a: {state: aborted, config: {jobTimeout: 7000}}\nb: {state: running, runToken: x}")
         page = project.run("drift", "--format", "html").out
         assert "<h1>No drift: 1 job is as recorded, 1 not recorded.</h1>" in page
         assert "difference" not in page.partition("<body>")[2]

@@ -14,6 +14,7 @@ from reconciler.engines.port import (
     Engine,
     Job,
     Promises,
+    Reason,
     Request,
     Schema,
     Status,
@@ -37,6 +38,7 @@ _TARGET_SCHEMA: Schema = {
         "promises": {"type": "array"},
         "identity": {"type": "object"},
         "lost": {"type": "string"},
+        "refuses": {"type": "string"},
         "stages": {"type": "boolean"},
     },
 }
@@ -78,7 +80,10 @@ class ClusterPlugin:
 
     def promises(self, target: Target) -> Promises:
         block: Any = target.settings
-        return Promises(*block["promises"]) if "promises" in block else ATOMIC
+        if "promises" not in block:
+            return ATOMIC
+        values: list[Any] = [math.inf if value is None else value for value in block["promises"]]
+        return Promises(*values)
 
     def is_on_this_machine(self, target: Target) -> bool:
         return True
@@ -95,6 +100,7 @@ class ClusterPlugin:
         cluster = Cluster(time.time, path=block["path"])
         if block.get("lost"):
             cluster.faults.append(Lost(block["lost"]))
+        cluster.refusal = Reason(block["refuses"]) if "refuses" in block else None
         with closing(cluster):
             yield self.engine_class(
                 cluster, self.promises(target), identity=block.get("identity", {}), stages=block.get("stages", False)
@@ -115,7 +121,8 @@ class ClusterService(Service):
 
     @property
     def block(self) -> Mapping[str, Any]:
-        promises = [*self._promises]
+        # JSON has no infinity.
+        promises = [None if value == math.inf else value for value in self._promises]
         return {"engine": "cluster", "path": str(self._folder / "cluster.db"), "promises": promises, **self._more}
 
     @property
@@ -157,6 +164,10 @@ class ClusterService(Service):
     @contextmanager
     def disturbed(self, fault: Fault) -> Iterator[Mapping[str, Any] | None]:
         yield {**self.block, **({"lost": LOST[fault].value} if fault in LOST else {})}
+
+    @contextmanager
+    def refusing(self) -> Iterator[Mapping[str, Any] | None]:
+        yield {**self.block, "refuses": Reason.NOT_PERMITTED.value}
 
 
 FORGETFUL = ATOMIC._replace(keeps_ended_s=300.0)

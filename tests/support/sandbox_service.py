@@ -3,13 +3,14 @@
 import os
 import sqlite3
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from project import TOKEN
 from reconciler.engines.port import Config, Verb
+from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.life import Database, Job, ledger
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.testing.services import Service
@@ -54,6 +55,12 @@ class SandboxService(Service):
     def block_through(self, host: str, port: int) -> Mapping[str, Any]:
         return {"engine": self._engine, "endpoint": f"http://{host}:{port}/v1/customer"}
 
+    @contextmanager
+    def refusing(self) -> Iterator[Mapping[str, Any] | None]:
+        faults = [parse_fault(f"{verb}:403") for verb in Verb]
+        with SandboxServer(self._db, access_token=TOKEN, faults=faults, reads=self.reads) as server:
+            yield {"engine": self._engine, "endpoint": server.endpoint}
+
     def _change(self, statement: str, *values: object) -> None:
         with closing(sqlite3.connect(self._db, timeout=10)) as sql, sql:
             sql.execute(statement, values)
@@ -80,3 +87,7 @@ class EmbeddedSandboxService(SandboxService):
 
     def config(self, *, fails: bool = False) -> Config:
         return {"jobTimeout": 20} if fails else {}
+
+    @contextmanager
+    def refusing(self) -> Iterator[Mapping[str, Any] | None]:
+        yield None

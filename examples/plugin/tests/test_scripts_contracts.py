@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,13 @@ class ScriptsService(Service):
 
     def lose(self, job_id: str) -> None:
         shutil.rmtree(self._scripts / ".runs" / job_id)
+
+    @contextmanager
+    def refusing(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the block while nobody may execute the script."""
+        (self._scripts / "work.sh").chmod(0o644)
+        yield self.block
+        (self._scripts / "work.sh").chmod(0o755)
 
     def logged(self, job_id: str) -> bytes:
         return b"one\ntwo\n"

@@ -96,6 +96,8 @@ class Cluster:
         self._database.executescript(_SCHEMA)
         self.faults: deque[Lost] = deque()
         """What happens to the next calls, in order. A call beyond them is answered."""
+        self.refusal: Reason | None = None
+        """Why the cluster refuses every call, without a look at its jobs; None if it refuses none."""
 
     def close(self) -> None:
         """Close the database."""
@@ -267,6 +269,8 @@ class ClusterEngine:
         fault = self._cluster.faults.popleft() if self._cluster.faults else None
         if fault is Lost.NOT_SENT:
             return Result(AnswerClass.NOT_SENT, message="the connection was refused")
+        if self._cluster.refusal is not None:
+            return _rejected(self._cluster.refusal, "the cluster refuses every call")
         if fault is not Lost.BEFORE:
             with self._cluster.alone():
                 result = self._carry_out(step)

@@ -252,7 +252,7 @@ def directory_team(folder: Path, *faults: str, job_seconds: float = 10_000) -> I
 def test_a_plugin_of_another_package_keeps_a_state_and_looks_back(tmp_path: Path) -> None:
     with directory_team(tmp_path) as team:
         machine, other = team.machine(), team.machine()
-        assert applied(machine, "a: {state: running, config: {jobTimeout: 5}}").code == 0
+        assert applied(machine, "a: {state: running, config: {jobTimeout: 5000}}").code == 0
         assert applied(machine, "a: {state: aborted}\nb: {state: running}").code == 0
         other.write("a: {state: aborted}\nb: {state: running}")
         assert other.run("plan", "--detailed-exitcode").code == 0
@@ -260,7 +260,7 @@ def test_a_plugin_of_another_package_keeps_a_state_and_looks_back(tmp_path: Path
         assert [(entry["job"], entry["verb"]) for entry in since.json["entries"]] == [("b", "run"), ("a", "abort")]
         assert len(other.run("history", "--format", "json").json["entries"]) == 3
         assert other.run("history", "--check").code == 0
-        assert other.run("state", "show", "a", "--at", "2", "--format", "json").json["config"] == {"jobTimeout": 5}
+        assert other.run("state", "show", "a", "--at", "2", "--format", "json").json["config"] == {"jobTimeout": 5000}
         assert other.run("state", "show", "a", "--at", "1", "--format", "json").json["inDoubt"]["verb"] == "run"
         missing = other.run("state", "show", "a", "--at", "99")
         assert (missing.code, "has no revision 99" in missing.err) == (1, True)

@@ -32,15 +32,15 @@ def test_since_a_commit_is_what_the_file_did_not_tell_then_and_since_a_date_what
 
 
 def test_a_record_is_shown_as_it_was_committed(served: Clone) -> None:
-    served.apply("a: {state: running, config: {jobTimeout: 5}}")
+    served.apply("a: {state: running, config: {jobTimeout: 5000}}")
     served.commit()
-    served.apply("a: {state: running, config: {jobTimeout: 9}}")
+    served.apply("a: {state: running, config: {jobTimeout: 9000}}")
     path = served.folder / "jobs.state.json"
     served.commit()
     path.write_text(path.read_text().replace("running", "aborted"))
     served.commit()
     shown = served.run("state", "show", "a", "--at", "HEAD~2", "--format", "json").json
-    assert shown["config"] == {"jobTimeout": 5}
+    assert shown["config"] == {"jobTimeout": 5000}
     damaged = served.run("state", "show", "a", "--at", "HEAD")
     assert (damaged.code, "HEAD:jobs.state.json is damaged" in damaged.err) == (1, True)
     served.git("rm", "-q", "jobs.state.json")
@@ -85,7 +85,7 @@ def test_diff_plans_one_commit_over_another_and_reads_nothing_else(served: Clone
     served.write("a: {state: running}\nb: {state: running}\nc: {state: running, runToken: one}\nd: {state: running}")
     served.commit()
     served.write(
-        "a: {state: running, config: {jobTimeout: 9}}\nb: {state: aborted}\n"
+        "a: {state: running, config: {jobTimeout: 9000}}\nb: {state: aborted}\n"
         'c: {state: running, runToken: "two"}\ne: {id: d, state: running}\nf: {state: running}'
     )
     served.commit()
