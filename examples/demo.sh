@@ -44,11 +44,13 @@ show reconciler plan --target live-preview
 show reconciler apply --yes --target live-preview
 show reconciler runs live-preview
 
-say 'A config of a completed job changes and is reverted before anything was applied: nothing is run.'
-sed 's/FRAMES: "500"/FRAMES: "700"/' jobs.yaml >changed && cp jobs.yaml kept && mv changed jobs.yaml
-show reconciler plan --target transcode-low
+say 'A completed job gets another config, which is reverted later. Its work is done, so both are recorded, and nothing runs.'
+cp jobs.yaml kept
+sed 's/FRAMES: "500"/FRAMES: "700"/' jobs.yaml >changed && mv changed jobs.yaml
+show reconciler apply --yes --target transcode-low
 mv kept jobs.yaml
-show reconciler plan --target transcode-low
+show reconciler apply --yes --target transcode-low
+show reconciler runs transcode-low
 
 say 'Somebody kills the preview by hand. That is drift, and nothing runs again unasked.'
 pid=$(reconciler status --format json | sed -n '/"job": "live-preview"/,/"pid"/s/.*"pid": \([0-9][0-9]*\).*/\1/p')

@@ -60,8 +60,8 @@ def wait(
 ) -> Waiting:
     """Wait until the last runs of the named jobs have ended, or of all recorded jobs that are to run.
 
-    `ended` is called with each run as it ends, and with the number of those that go on. How a run ended is recorded;
-    the state is held for no longer than that takes. Raises `ReconcilerError` for a job that is not recorded as running,
+    `ended` is called with each run that was seen to go on before it ended, and with the number of those that still go
+    on. How a run ended is recorded; the state is held for no longer than that takes. Raises `ReconcilerError` for a job that is not recorded as running,
     and `EngineError` if the service offers no reads.
     """
     state = workspace.read_state()
@@ -75,11 +75,12 @@ def wait(
     with workspace.open_engine(Pace(), state.identity) as engine:
         while True:
             left = [subject for name, subject in subjects.items() if name not in found or not found[name].is_over]
-            looks = _looks(workspace, engine, left, is_first=not found)
+            is_first = not found
+            looks = _looks(workspace, engine, left, is_first=is_first)
             found |= looks
             over = [look for look in looks.values() if look.is_over]
-            for number, look in enumerate(over, 1):
-                ended(look, len(left) - number)
+            for look in over if not is_first else ():
+                ended(look, len(left) - len(over))
             if over:
                 pause_s = _FIRST_PAUSE_S
                 _record(workspace, engine, over, lock_timeout_s)
