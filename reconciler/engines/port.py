@@ -58,7 +58,8 @@ class Surroundings(NamedTuple):
     requested. `note_credential` is called with each credential that becomes known while the engine is open. `boot_s`
     returns the seconds since the machine has started, and `wall_s` the seconds since 1970. `parallelism` is the number
     of calls that may be under way at a time, and `max_rps` the most requests in a second; None sets no limit. Files
-    that the engine keeps for itself beside the state have names that begin with `beside_state`.
+    that the engine keeps for itself beside the state have names that begin with `beside_state`. `has_state_file` is
+    False if the state is no file on this machine, so that nothing that is kept beside it would be found elsewhere.
     """
 
     env: Mapping[str, str]
@@ -69,6 +70,7 @@ class Surroundings(NamedTuple):
     parallelism: int
     max_rps: float | None
     beside_state: str
+    has_state_file: bool = True
 
 
 def always() -> bool:

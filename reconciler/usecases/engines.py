@@ -94,8 +94,10 @@ def wording_of(target: Target) -> "Wording":
     return lambda step: engine.wording(target, step)
 
 
-def open_engine(target: Target, world: World, beside_state: str, pace: Pace) -> "AbstractContextManager[Engine]":
-    """The engine of a target, as a context manager. `beside_state` is as in `Surroundings`.
+def open_engine(
+    target: Target, world: World, beside_state: str, pace: Pace, *, has_state_file: bool = True
+) -> "AbstractContextManager[Engine]":
+    """The engine of a target, as a context manager. `beside_state` and `has_state_file` are as in `Surroundings`.
 
     Raises `CredentialsError` without credentials, and `EngineError` for settings that can't be used.
     """
@@ -114,6 +116,7 @@ def open_engine(target: Target, world: World, beside_state: str, pace: Pace) -> 
         parallelism=pace.parallelism,
         max_rps=pace.max_rps,
         beside_state=beside_state,
+        has_state_file=has_state_file,
     )
     return _closing(engine.open(target, surroundings), world)
 

@@ -154,4 +154,5 @@ class Workspace:
 
         name = name_beside_state(self.home, self.manifest_paths[0])
         target = self.head.target
-        return checked(open_engine(target, self.world, name, pace), identity, target)
+        opening = open_engine(target, self.world, name, pace, has_state_file=bool(self.home.path))
+        return checked(opening, identity, target)

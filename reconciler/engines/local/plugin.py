@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Any
 from reconciler.engines.local.env import Secrets
 from reconciler.engines.local.log import DEFAULT_BYTES
 from reconciler.engines.local.settings import PROMISES, Settings, absolute, gpus_of, limits_of
-from reconciler.engines.port import Config, Job, Promises, Request, Schema, Step, Surroundings, Target, Verb
+from reconciler.engines.port import (
+    Config,
+    EngineError,
+    Job,
+    Promises,
+    Request,
+    Schema,
+    Step,
+    Surroundings,
+    Target,
+    Verb,
+)
 from reconciler.model.jobs import Desired
 
 if TYPE_CHECKING:
@@ -107,10 +118,16 @@ class LocalPlugin:
 
     @contextmanager
     def open(self, target: Target, surroundings: Surroundings) -> Iterator["LocalEngine"]:
-        """Return the engine of a root. Raises `EngineError` where the root can't be used."""
+        """Return the engine of a root. Raises `EngineError` where the root can't be used, or is not known."""
         from reconciler.engines.local.engine import LocalEngine
 
         settings = target.settings if isinstance(target.settings, Settings) else Settings(os.getcwd())
+        if not settings.root and not surroundings.has_state_file:
+            # A default beside the manifest would be another folder in each checkout, and a run could start twice.
+            raise EngineError(
+                "the state is not a file on this machine, so nothing says where the runs of this machine are",
+                "name their folder in the manifest, outside of the checkout: target.root, such as root: ~/runs",
+            )
         root = settings.root or os.path.abspath(f"{surroundings.beside_state}.local")
         engine = LocalEngine(settings._replace(root=root, umask=_umask()), surroundings)
         try:

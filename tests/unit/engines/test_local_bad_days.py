@@ -60,6 +60,19 @@ def test_a_plan_of_nothing_makes_no_folder(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+def test_a_state_that_is_kept_elsewhere_needs_a_root_with_a_name(folder: Path) -> None:
+    """The folder beside the manifest would be another one in each checkout."""
+    around = surroundings(has_state_file=False, beside_state=str(folder / "jobs"))
+    with (
+        pytest.raises(EngineError, match="the state is not a file on this machine"),
+        PLUGIN.open(PLUGIN.target({}, str(folder)), around),
+    ):
+        pass
+    assert list(folder.iterdir()) == []
+    with engine_at(folder, around=around) as engine:
+        assert engine.identity()
+
+
 def test_the_root_is_beside_the_state_for_one_user_and_ignored_by_git(folder: Path) -> None:
     target = PLUGIN.target({}, str(folder))
     with PLUGIN.open(target, surroundings(beside_state=str(folder / "jobs"))) as engine:
