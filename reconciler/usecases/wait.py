@@ -61,8 +61,8 @@ def wait(
     """Wait until the last runs of the named jobs have ended, or of all recorded jobs that are to run.
 
     `ended` is called with each run that was seen to go on before it ended, and with the number of those that still go
-    on. How a run ended is recorded; the state is held for no longer than that takes. Raises `ReconcilerError` for a job that is not recorded as running,
-    and `EngineError` if the service offers no reads.
+    on. How a run ended is recorded; the state is held for no longer than that takes. Raises `ReconcilerError` for a job
+    that is not recorded as running, and `EngineError` if the service offers no reads.
     """
     state = workspace.read_state()
     subjects = _subjects(workspace, state, names)

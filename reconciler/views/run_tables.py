@@ -50,7 +50,7 @@ def waited(answer: WaitAnswer) -> str:
 
 
 def execution_cells(run_id: str, status: Status, execution: Execution) -> tuple[str, ...]:
-    """Return the cells of `STATUS_HEAD`: the run, since when it has its status, how long it took, and where it executes."""
+    """Return the cells of `STATUS_HEAD`. A run that has ended has no place any more."""
     since = execution.ended_at if status in _OVER else execution.started_at
     place = f"{execution.node} pid {execution.pid}" if execution.pid else ""
     return run_id, _second(since), _seconds(execution.took_s), place

@@ -21,6 +21,7 @@ is therefore a program of its own, which is executed anew and never has a second
                  abort.json an abort was asked for
                  started.json the command is about to be let go
                  ended.json how the run ended
+                 script   a script whose first line names its program
                  log, log.1 what the command printed; log.1 is the older part
                  removed.json the tombstone, once a delete or keepFor has taken the other files away
 

@@ -8,9 +8,9 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, cast
 
 from reconciler.engines.local import processes
 from reconciler.engines.local.files import exists
@@ -282,16 +282,23 @@ class Attempt:
             self._group.enter()
         else:
             limit_process(self._limits)
-        script = self._config.get("script")
-        command = self._config["command"] if script is None else ["/bin/sh", "-c", script]
+        command = self._command
         os.execvpe(command[0], command, self._env)  # noqa: S606  the command is a list, which no shell reads
+
+    @property
+    def _command(self) -> Sequence[str]:
+        """The program and its arguments."""
+        script = self._config.get("script")
+        if script is None:
+            return cast("Sequence[str]", self._config["command"])
+        return [self._spec["script_path"]] if script.startswith("#!") else ["/bin/sh", "-c", script]
 
     def _can_not_start(self, fault: OSError | ValueError) -> str:
         reason = str(fault)
         if isinstance(fault, OSError):
             # The search of a program ends with the last folder of PATH, which tells nothing.
             is_folder = fault.filename == self._spec["workdir"]
-            place = fault.filename if is_folder else self._config.get("command", ["/bin/sh"])[0]
+            place = fault.filename if is_folder else self._command[0]
             reason = f"{place}: {fault.strerror}"
         return f"the command can't be started: {reason}"
 

@@ -19,6 +19,10 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 """The flags to open a folder with."""
 
 
+SCRIPT = "script"
+"""The file of a run with a script whose first line names its program."""
+
+
 class Holder(NamedTuple):
     """Who holds a lock. `pid` is 0 if the process is not visible from here, as in another container."""
 

@@ -72,7 +72,7 @@ class LocalPlugin:
         """Return why the engine can't run a job."""
         given = [name for name in ("command", "script") if name in job.config]
         if len(given) > 1 or (not given and job.state is Desired.RUNNING):
-            return 'a config of the engine local has "command" or "script", and not both'
+            return 'a config of the engine local has one of "command", "script" and "batch", and not two'
         command = job.config.get("command")
         if isinstance(command, list) and not command[0]:
             return "the command has no program: its first text is empty"

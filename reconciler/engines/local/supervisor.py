@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from reconciler.engines.local import processes
 from reconciler.engines.local.attempt import DEFAULT_GRACE_S, Attempt, Ended, Watch
-from reconciler.engines.local.files import FOLDER, Damaged, exists, get, is_at, lock, put
+from reconciler.engines.local.files import FOLDER, SCRIPT, Damaged, exists, get, is_at, lock, put, remove, write_flushed
 from reconciler.engines.local.limits import Limits, group_for
 from reconciler.engines.local.log import DEFAULT_BYTES, LogWriter
 from reconciler.engines.local.tombstones import TOMBSTONE
@@ -63,7 +63,8 @@ def supervise(root: int, root_path: str, order: Order) -> int:
     if order.op not in ("", spec["marks"]["op"]):
         return DONE
     processes.adopt_descendants()
-    return _Run(folder, spec, {**order.env, processes.MARK: mark}, watch).execute()
+    script = os.path.join(root_path, order.path, SCRIPT)
+    return _Run(folder, {**spec, "script_path": script}, {**order.env, processes.MARK: mark}, watch).execute()
 
 
 class _Run:
@@ -86,6 +87,10 @@ class _Run:
         job_timeout_s = self._config.get("jobTimeout")
         deadline_s = None if job_timeout_s is None else began_s + job_timeout_s
         ends: list[Ended] = []
+        try:
+            self._write_script()
+        except OSError:
+            return self._given_up(NO_ROOM)
         while True:
             attempt = Attempt(self._folder, self._spec, self._env, self._watch, self._log, self._limits, self._group)
             if not attempt.fork():
@@ -108,6 +113,14 @@ class _Run:
         took_s = time.monotonic() - began_s
         _record(self._folder, {**_document(ends[-1], ends, took_s), **self._used()})
         return self._given_up(DONE)
+
+    def _write_script(self) -> None:
+        """Write a script that names its program in its first line, for the kernel to execute. Raises `OSError`."""
+        script = self._config.get("script", "")
+        if script.startswith("#!"):
+            remove(self._folder, SCRIPT)
+            write_flushed(self._folder, SCRIPT, script.encode())
+            os.chmod(SCRIPT, 0o700, dir_fd=self._folder)
 
     def _given_up(self, code: int) -> int:
         """Remove the control group, and return the code."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from reconciler.engines.local.files import FOLDER, Damaged, exists, get, put
+from reconciler.engines.local.files import FOLDER, SCRIPT, Damaged, exists, get, put
 from reconciler.engines.local.files import remove as remove_file
 from reconciler.engines.local.log import remove_log
 
@@ -29,7 +29,7 @@ def bury(folder: int, *, was_deleted: bool) -> None:
     # A delete counts, whichever of two programs comes first.
     put(folder, TOMBSTONE, tombstone, replaces=was_deleted)
     remove_log(folder)
-    for name in ("spec.json", "started.json", "ended.json", "abort.json", "lock"):
+    for name in (SCRIPT, "spec.json", "started.json", "ended.json", "abort.json", "lock"):
         remove_file(folder, name)
 
 

@@ -94,6 +94,18 @@ def test_a_run_ends_as_its_command_does(
     assert (end.status, end.detail, end.run_id, end.marks, end.config) == (status, detail, "a-1", OURS, config)
 
 
+def test_a_script_is_executed_by_the_program_that_its_first_line_names(engine: LocalEngine, folder: Path) -> None:
+    start(engine, "a-1", {"script": "#!/usr/bin/env python3\nimport sys\nprint(sys.argv[0])\nsys.exit(3)\n"})
+    start(engine, "b-1", {"script": "#!/no/such/program\n", "retry": {"times": 1}})
+    path = run_folder(folder, "a-1") / "script"
+    assert over(engine, "a-1").detail == "exit code 3"
+    assert log_of(engine, "a-1") == f"{path}\n".encode()
+    missing = run_folder(folder, "b-1") / "script"
+    assert over(engine, "b-1").detail == f"the command can't be started: {missing}: No such file or directory"
+    engine.send(step_of("a-1", verb=Verb.DELETE))
+    assert not path.exists()
+
+
 def test_an_attempt_after_a_failure_may_complete_the_run(engine: LocalEngine, folder: Path) -> None:
     tried = folder / "tried"
     start(engine, "a-1", {"script": f"[ -e {tried} ] || {{ touch {tried}; exit 1; }}", "retry": {"times": 5}})

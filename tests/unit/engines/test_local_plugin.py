@@ -62,10 +62,10 @@ def test_a_config_may_not_say(config: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("config", "fault"),
     [
-        ({}, 'a config of the engine local has "command" or "script", and not both'),
+        ({}, 'a config of the engine local has one of "command", "script" and "batch", and not two'),
         (
             {"command": ["true"], "script": "true"},
-            'a config of the engine local has "command" or "script", and not both',
+            'a config of the engine local has one of "command", "script" and "batch", and not two',
         ),
         ({"command": ["", "x"]}, "the command has no program: its first text is empty"),
     ],
