@@ -15,8 +15,8 @@ from timing import Case, Row, Timing, middle, time_once
 
 RUNS, OBSERVED = 100, 1_000
 LOCAL = "engine local"
-STARTING = "runs of `true` on this machine, to the last end"
-OBSERVING = "jobs observed on this machine"
+STARTING = "`true` run on this machine, to the last end"
+OBSERVING = "observed on this machine"
 GOALS = {LOCAL: "0.5 s, 4 ms a run beside fork", OBSERVING: "0.2 s"}
 
 _ENGINE = """

@@ -8,9 +8,9 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple, NoReturn, cast
+from typing import Any, NamedTuple, NoReturn
 
 from reconciler.engines.local import processes
 from reconciler.engines.local.files import exists
@@ -286,11 +286,11 @@ class Attempt:
         os.execvpe(command[0], command, self._env)  # noqa: S606  the command is a list, which no shell reads
 
     @property
-    def _command(self) -> Sequence[str]:
+    def _command(self) -> list[str]:
         """The program and its arguments."""
         script = self._config.get("script")
         if script is None:
-            return cast("Sequence[str]", self._config["command"])
+            return list(self._config["command"])
         return [self._spec["script_path"]] if script.startswith("#!") else ["/bin/sh", "-c", script]
 
     def _can_not_start(self, fault: OSError | ValueError) -> str:

@@ -230,6 +230,19 @@ def test_an_abort_sends_the_signal_of_the_config_and_waits_for_the_end(engine: L
     assert engine.send(step_of("a-1", verb=Verb.ABORT)).reason is Reason.NOT_RUNNING
 
 
+def test_an_abort_of_a_run_that_has_just_completed_is_none(engine: LocalEngine, folder: Path) -> None:
+    start(engine, "a-1", {"script": "while [ ! -e go ]; do sleep 0.02; done"})
+    until(lambda: is_running(engine, "a-1"))
+
+    def completed() -> bool:
+        (folder / "go").touch()
+        return over(engine, "a-1").status is Status.COMPLETE
+
+    result = engine.send(step_of("a-1", verb=Verb.ABORT), completed)
+    assert (result.kind, result.reason) == (AnswerClass.REJECTED, Reason.NOT_RUNNING)
+    assert look_at(engine, "a-1").status is Status.COMPLETE
+
+
 def test_a_run_that_is_aborted_in_the_queue_never_starts(folder: Path) -> None:
     with engine_at(folder, slots=1) as engine:
         start(engine, "a-1", {"script": "while [ ! -e go ]; do sleep 0.02; done"})
@@ -384,12 +397,16 @@ def test_a_run_that_waits_for_a_secret_says_so(folder: Path) -> None:
         assert over(engine, "b-1").status is Status.COMPLETE
 
 
-def test_a_run_is_not_started_with_the_environment_of_another_call(folder: Path) -> None:
-    """A state that is older than the engine sends a run id that was used. Its command is killed, too."""
+@pytest.mark.parametrize("is_queue_lost", [False, True])
+def test_a_run_is_not_started_with_the_environment_of_another_call(folder: Path, is_queue_lost: bool) -> None:
+    """A state that is older than the engine sends a run id that was used."""
     with engine_at(folder, slots=1) as engine:
         start(engine, "a-1", {"script": "while [ ! -e go ]; do sleep 0.02; done"})
         until(lambda: is_running(engine, "a-1"))
         start(engine, "b-1", {"script": f"echo $WHOSE >> {folder}/ran", "env": {"WHOSE": "ours"}})
+        if is_queue_lost:
+            kill(folder, spawner_of(folder))
+            (folder / "runs" / "queue").unlink()
         other = step_of("b-1", {"command": ["true"], "env": {"WHOSE": "other"}})
         marks = OURS._replace(op="op-2", config_digest="config-2")
         assert engine.send(other._replace(marks=marks)).reason is Reason.OTHER_OP
