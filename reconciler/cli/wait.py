@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[JOB]... [PATH]...", shell_complete=completing.known_jobs_or_paths)
+@click.argument("words", nargs=-1, metavar="[JOB]... [PATH]...", shell_complete=completing.known_jobs)
 @click.option("--timeout", type=SECONDS, default=None, metavar="SECONDS",
               help="How long to wait [until all have ended]; exit 2 if a run goes on then.")  # fmt: skip
 @lock_timeout

@@ -107,6 +107,18 @@ def group_for(limits: Limits, name: str, homes: "Iterator[str] | None" = None) -
     return group
 
 
+def remove_left_group(limits: Limits, name: str) -> None:
+    """Remove the group of a run whose supervisor was killed, once nothing is in it."""
+    if limits.controllers and (parent := parent_of(limits.controllers)):
+        with suppress(OSError):
+            os.rmdir(f"{parent}/{name}")
+
+
+def group_name(mark: str) -> str:
+    """Return the name of the group of the run with this mark."""
+    return f"reconciler-{mark.replace('/', '-')}"[:255]
+
+
 def parent_of(controllers: frozenset[str], homes: "Iterator[str] | None" = None) -> str:
     """Return the folder of the nearest group that may hold a group with these controllers; "" if none may."""
     for home in _homes() if homes is None else homes:

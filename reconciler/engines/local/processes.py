@@ -15,9 +15,6 @@ from typing import NoReturn
 MARK = "RECONCILER_RUN"
 """The environment variable that all processes of a run inherit. Its value is ROOT-ID/JOB/RUN."""
 
-GROUP_PREFIX = "reconciler-"
-"""What the names of the control groups of runs begin with."""
-
 HAS_PROC = sys.platform.startswith("linux")
 """Whether the kernel offers what only Linux has: /proc, a death signal, subreapers, descriptors of processes."""
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 from reconciler.engines.local import processes
 from reconciler.engines.local.attempt import DEFAULT_GRACE_S, Attempt, Ended, Watch
 from reconciler.engines.local.files import FOLDER, SCRIPT, Damaged, exists, get, is_at, lock, put, remove, write_flushed
-from reconciler.engines.local.limits import Limits, group_for
+from reconciler.engines.local.limits import Limits, group_for, group_name, remove_left_group
 from reconciler.engines.local.log import DEFAULT_BYTES, LogWriter
 from reconciler.engines.local.tombstones import TOMBSTONE
 
@@ -56,6 +56,7 @@ def supervise(root: int, root_path: str, order: Order) -> int:
     if started := get(folder, "started.json"):
         if exists(folder, "abort.json"):
             _end_survivors(folder, spec, started, mark)
+        remove_left_group(Limits(**spec.get("limits", {})), group_name(mark))
         return DONE
     if exists(folder, "abort.json"):
         put(folder, "ended.json", _document(Ended(reason="aborted"), [], 0.0))
@@ -78,8 +79,7 @@ class _Run:
         self._watch = watch
         self._log = LogWriter(folder, spec.get("log_bytes", DEFAULT_BYTES))
         self._limits = Limits(**spec.get("limits", {}))
-        mark = env[processes.MARK].replace("/", "-")
-        self._group = group_for(self._limits, f"{processes.GROUP_PREFIX}{mark}"[:255])
+        self._group = group_for(self._limits, group_name(env[processes.MARK]))
 
     def execute(self) -> int:
         """Make attempts until one completes, or no other one may follow."""
