@@ -33,7 +33,7 @@ test: $(VENV)/.wheel $(VENV)/.dev  ## run the tests against the installed wheel 
 	@$(BIN)/pytest -q -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 contract: $(VENV)/.wheel $(VENV)/.dev  ## run the contract suites of engines and homes of state whole; `test` runs a sample
-	@RECONCILER_CONTRACT=whole $(BIN)/pytest -q -n auto --maxprocesses 8 --dist worksteal tests/contract examples/plugin/tests $(ARGS)
+	@RECONCILER_CONTRACT=whole $(BIN)/pytest -q -o faulthandler_timeout=1200 -n auto --maxprocesses 8 --dist worksteal tests/contract examples/plugin/tests $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy and import-linter
 	@$(BIN)/ruff check -q .

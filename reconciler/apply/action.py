@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from reconciler.apply.calls import CallSender
 from reconciler.apply.context import ApplyContext
 from reconciler.apply.outcomes import Attempt, failed, outcome_of, skipped, waiting
-from reconciler.apply.settle import conclude_doubt
 from reconciler.model.commands import command
 from reconciler.model.history import Details
 from reconciler.model.jobs import Observation, Status, Verb
@@ -113,8 +112,6 @@ class ActionRunner:
             not_running = attempt.kind is AnswerClass.REJECTED and attempt.result.reason is Reason.NOT_RUNNING
             if attempt.kind is not AnswerClass.APPLIED and not not_running:
                 return outcome_of(action, decision.kind, verb, attempt)
-            if not_running:
-                self._settle_earlier_abort(subject)
             subject = self._as_recorded(subject)
             observed = self._wait_inactive(action.id, observed, 0.0 if not_running else _INACTIVE_WITHIN_S)
             if ended := self._ended_by_abort(action, subject, decision, observed, attempt):
@@ -139,13 +136,6 @@ class ActionRunner:
         if not stuck:
             return None
         return outcome_of(action, decision.kind, Verb.ABORT, attempt)._replace(outcome=Outcome.FAILED, error=stuck)
-
-    def _settle_earlier_abort(self, subject: Subject) -> None:
-        """Settle an earlier abort that is in doubt. The service has just said that the job does not run."""
-        record = subject.record
-        if record is not None and record.doubt is not None and record.doubt.verb is Verb.ABORT:
-            words = "the service says that the job does not run"
-            conclude_doubt(self._context.session, subject.job.name, record, words, was_applied=True)
 
     def _wait_inactive(self, job_id: str, observed: Observation, within_s: float) -> Observation:
         """Observe a job until it is no longer active, for at most `within_s` seconds. Returns the last observation.

@@ -11,7 +11,7 @@ from reconciler.apply.context import INTERRUPTED, TOO_LATE, ApplyContext, Halt, 
 from reconciler.apply.outcomes import OUTCOME_OF, Attempt, code_number
 from reconciler.engines.port import reason_of_duplicate
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.history import Details
+from reconciler.model.history import APPLIED, OBSERVED, Details
 from reconciler.model.jobs import NOT_OBSERVED, Doubt, Evidence, Marks, Observation, Record, Status, Verb
 from reconciler.model.results import AnswerClass, Reason, Result
 from reconciler.model.steps import Step
@@ -41,6 +41,9 @@ Any other reason is about the rejected call alone: an earlier call for this run 
 
 _REFUSED = "; sent again, and refused: "
 """What stands in the answer to a call in doubt between the answer to that call and the last refusal of a repetition."""
+
+_SETTLED = "the service says that nothing is left to do"
+"""What the history says of an abort or a delete in doubt if its repetition is refused for that reason."""
 
 _MAX_SENDS = 3
 """The number of times that an abort or a delete may be sent if its answers are lost."""
@@ -76,8 +79,8 @@ class CallSender:
         step, doubt = self._made_ready(subject, verb, observed, before)
         context.session.intend(job.name, job.id, doubt, reason)
         self.has_sent = True
-        sent_s = context.monotonic()
-        attempt = self._request(step, before, is_new, _first_call(subject, verb))
+        sent_s, first = context.monotonic(), _first_call(subject, verb)
+        attempt = self._request(step, before, is_new, first)
         took_s = context.monotonic() - sent_s
         record = subject.record
         if attempt.kind is AnswerClass.APPLIED:
@@ -88,12 +91,14 @@ class CallSender:
             # The run id is another run's, so an earlier call with this id can't start a run either.
             record = settled(record, was_applied=False) if record is not None else None
         elif attempt.kind is AnswerClass.IN_DOUBT:
-            first = _first_call(subject, verb)
             # A repeated call that was refused did nothing. The call that stays in doubt is the first one.
             lost = first if first is not None and attempt.result.kind is AnswerClass.REJECTED else doubt
             answered = lost._replace(answer=attempt.result.words)
             record = (record or Record(job.id, None))._replace(doubt=answered)
-        return self._record_result(job.name, doubt.op, record, attempt, took_s)
+        attempt = self._record_result(job.name, doubt.op, record, attempt, took_s)
+        if first is not None and (attempt.kind, attempt.result.kind) == (AnswerClass.APPLIED, AnswerClass.REJECTED):
+            context.session.conclude(first.op, job.name, record, _SETTLED, Details(APPLIED, reason=OBSERVED + _SETTLED))
+        return attempt
 
     def _made_ready(
         self, subject: Subject, verb: Verb, observed: Observation, before: Evidence | None
@@ -108,7 +113,7 @@ class CallSender:
         marks = digests(job.config, job.run_token) if verb is Verb.RUN else Marks()
         marks = marks._replace(lineage=lineage, op=op, commit=context.commit)
         step = step_of(subject, verb)._replace(seen=observed.ref, marks=marks)
-        first = _first_call(subject, verb)
+        first = _first_run(subject, verb)
         step = step._replace(staged=(first.staged if first else "") or context.engine.stage(step))
         run = run_of(subject, verb)
         doubt = Doubt(op, verb, job.config, job.run_token, before, context.now(), "", "", run, context.commit)
@@ -146,18 +151,19 @@ class CallSender:
         `first` is the call in doubt that this one repeats; None if it repeats none.
         """
         context, held_back = self._context, ""
+        first_run = first if step.verb is Verb.RUN else None
         known_s = kept_s(context.engine.promises, keep_for_of(step.config))
         sent_s = context.monotonic()
 
         def is_known() -> bool:
-            is_late = first is not None and not still_knows(context.engine, first, context.now())
+            is_late = first_run is not None and not still_knows(context.engine, first_run, context.now())
             return context.monotonic() - sent_s < known_s and not is_late
 
         def may_start() -> bool:
             # Another action may have failed while this call waited for its turn.
             nonlocal held_back
             held_back = self._halt.why_nothing_starts() if is_new else ""
-            if first is not None and not is_known():
+            if first_run is not None and not is_known():
                 held_back = held_back or TOO_LATE
             held_back = held_back or ("" if self._may_be_sent() else INTERRUPTED)
             return not held_back
@@ -166,8 +172,10 @@ class CallSender:
         if result.kind is AnswerClass.NOT_SENT and held_back:
             return Attempt(result.kind, result, held_back=held_back)
         if result.kind is not AnswerClass.IN_DOUBT:
-            if first is None or _is_about_run_id(result):
+            if first is None or result.kind is AnswerClass.APPLIED or (first_run and _is_about_run_id(result)):
                 return _answered(result)
+            if not first_run and _shows_done(step.verb, result):
+                return Attempt(AnswerClass.APPLIED, result, f"sent again after a lost answer ({first.answer})")
             return _refused_again(first.answer, result)
         if step.verb is Verb.RUN and context.engine.promises.atomic_run:
             return self._ask_again(step, Attempt(result.kind, result), is_known)
@@ -219,7 +227,7 @@ class CallSender:
                 again = self._context.engine.send(step, self._may_be_sent)
             except JournalBroken:  # the repeated call was not sent, and the first call stays in doubt
                 break
-            if again.kind is AnswerClass.APPLIED or again.reason in _DONE_ALREADY[verb]:
+            if _shows_done(verb, again):
                 return Attempt(AnswerClass.APPLIED, again, f"sent again after a lost answer ({words})")
         return lost
 
@@ -236,9 +244,19 @@ class CallSender:
 
 
 def _first_call(subject: Subject, verb: Verb) -> Doubt | None:
-    """The run in doubt that a run repeats under its run id; None for any other call."""
+    """The call in doubt that a call of this verb repeats; None if the call repeats none."""
     doubt = subject.record.doubt if subject.record else None
-    return doubt if doubt is not None and doubt.verb is Verb.RUN is verb else None
+    return doubt if doubt is not None and doubt.verb is verb else None
+
+
+def _first_run(subject: Subject, verb: Verb) -> Doubt | None:
+    """The run in doubt that a run repeats under its run id; None for any other call."""
+    return _first_call(subject, verb) if verb is Verb.RUN else None
+
+
+def _shows_done(verb: Verb, again: Result) -> bool:
+    """Whether the answer to an abort or a delete that was sent again shows that nothing is left to do."""
+    return again.kind is AnswerClass.APPLIED or again.reason in _DONE_ALREADY[verb]
 
 
 def _is_about_run_id(result: Result) -> bool:
@@ -248,7 +266,7 @@ def _is_about_run_id(result: Result) -> bool:
 
 
 def _refused_again(lost_words: str, again: Result) -> Attempt:
-    """The end of a run that was sent again, and refused for a reason that says nothing about the first call.
+    """The end of a call that was sent again, and refused for a reason that says nothing about the first call.
 
     `lost_words` is what is known of the answer to the first call, which stays in doubt. The call that was sent again
     ends as it was answered if it did not leave this machine.

@@ -57,8 +57,9 @@ class Secrets:
 
     def __init__(self, known: Iterable[str | None] = ()) -> None:
         self._turn = Lock()
-        self._known: list[str] = []
+        self._known: list[tuple[str, str]] = []
         self._encoded: list[str] = []
+        self._shortest_encoded = 0
         for secret in known:
             if secret:
                 self.add(secret)
@@ -66,23 +67,30 @@ class Secrets:
     def add(self, secret: str) -> None:
         """Add a credential, which `redact` then removes."""
         with self._turn:
-            known = sorted({*self._known, secret}, key=len, reverse=True)
-            self._encoded = [form for each in known if len(each) >= _SHORTEST_ENCODED for form in _in_base64(each)]
-            self._known = known
+            known = sorted({*(each for each, _ in self._known), secret}, key=len, reverse=True)
+            encoded = [form for each in known if len(each) >= _SHORTEST_ENCODED for form in _in_base64(each)]
+            self._shortest_encoded = min(map(len, encoded), default=0)
+            self._encoded = encoded
+            # Some services write a slash in JSON as `\/`.
+            self._known = [(each, each.replace("/", "\\/")) for each in known]
 
     def redact(self, text: str) -> str:
         """The text with each credential replaced by `REDACTED`. A text with an encoded credential is replaced as a
         whole.
         """
-        for secret in self._known:
-            # Some services write a slash in JSON as `\/`.
-            text = text.replace(secret, REDACTED).replace(secret.replace("/", "\\/"), REDACTED)
+        for secret, escaped in self._known:
+            text = text.replace(secret, REDACTED)
+            if escaped is not secret:
+                text = text.replace(escaped, REDACTED)
         # The place of a secret in an encoded text is unknown, so the whole text is removed.
         return REDACTED if any(map(self._shows_secret, _decoded(text))) else text
 
     def _shows_secret(self, text: str) -> bool:
-        if any(secret in text for secret in self._known):
-            return True
+        for secret, _ in self._known:
+            if secret in text:
+                return True
+        if len(text) < self._shortest_encoded:  # most texts of a service: ids, words and times
+            return False
         # Base64 may be broken into lines. In URLs, `-` and `_` stand for `+` and `/` (RFC 4648, section 5).
         packed = "".join(text.split()).replace("-", "+").replace("_", "/")
         return any(form in packed for form in self._encoded)
@@ -107,7 +115,7 @@ def _decoded(text: str) -> Iterator[str]:
     A service may repeat a credential in one of these encodings.
     """
     yield text
-    if not any(mark in text for mark in "%&\\"):
+    if "%" not in text and "&" not in text and "\\" not in text:
         return
     from html import unescape
     from urllib.parse import unquote

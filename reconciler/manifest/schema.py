@@ -6,7 +6,7 @@ value, and the messages need that part. A property test and a fuzz target check 
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from reconciler.manifest.schema_parts import Schema, resolved
@@ -28,7 +28,25 @@ _TYPE_WORDS = {
     "boolean": "true or false",
     "null": "nothing",
 }
+_BOUNDS = {
+    "minimum": "expected {} or more",
+    "maximum": "expected {} or less",
+    "exclusiveMinimum": "expected more than {}",
+    "exclusiveMaximum": "expected less than {}",
+    "multipleOf": "expected a multiple of {}",
+}
+_SIZES = {
+    "minLength": ("character", "or more"),
+    "maxLength": ("character", "or less"),
+    "minItems": ("item", "or more"),
+    "maxItems": ("item", "or less"),
+    "minProperties": ("field", "or more"),
+    "maxProperties": ("field", "or less"),
+}
 _NAMED = frozenset(("properties", "patternProperties", "dependentSchemas", "$defs"))
+
+_MOST_NEEDED = 3
+"""The most fields that a message names of those that a mapping needs."""
 
 _OTHER_WORDS = {"suspend": "freeze", "pause": "freeze"}
 """Words of other tools for a field, and the field. No spelling leads from one to the other."""
@@ -135,11 +153,16 @@ def _refusals(error: Any, root: Schema, suggestion: "Suggestions") -> Iterator[R
         for name in argument:
             if name not in value and not is_misspelt(name, value, error.schema, suggestion):
                 yield path, True, f'"{name}" is missing: add {_example(name, error.schema)}'
+    elif error.validator == "dependentRequired":
+        for field, needed in argument.items():
+            for name in needed if field in value else ():
+                if name not in value:
+                    yield path, True, f'"{name}" is missing: "{field}" needs it'
     elif error.validator == "additionalProperties" and argument is False:
         known, patterns = error.schema.get("properties", {}), error.schema.get("patternProperties", ())
         for name in value:
             if name not in known and not any(re.search(pattern, name) for pattern in patterns):
-                instead = _instead(name, known, value, root, suggestion)
+                instead = _instead(name, known, value, root, suggestion) or _matching(patterns)
                 yield (*path, name), True, f'unknown field "{_shown(name)}"{instead}'
     elif error.validator in ("anyOf", "oneOf") and error.context:
         yield from _refusals_of_forms(error, root, suggestion)
@@ -199,20 +222,21 @@ def _wording(error: Any, suggestion: "Suggestions") -> str:
     match error.validator:
         case "type":
             names = [argument] if isinstance(argument, str) else argument
-            expected = schema.get("errorMessage") or "expected " + " or ".join(_TYPE_WORDS[name] for name in names)
-            return f"{expected}, found {_found(value)}{_quoting(names, value)}"
+            expected = schema.get("errorMessage") or f"expected {_types(names, schema)}"
+            return f"{expected}, found {_found(value)}{_quoting(names, value) or _brackets(names, value)}"
         case "const":
             return f"expected {_plain(argument)}, found {_found(value)}{_nearest(value, [argument], suggestion)}"
         case "enum":
             return f"expected {_alternatives(argument)}, found {_found(value)}{_nearest(value, argument, suggestion)}"
-        case "minimum":
-            return f"expected {argument} or more, found {_found(value)}"
-        case "maximum":
-            return f"expected {argument} or less, found {_found(value)}"
-        case "minLength":
-            return f"expected {_characters(argument)} or more, found {_characters(len(value))}"
-        case "maxLength":
-            return f"expected {_characters(argument)} or less, found {_characters(len(value))}"
+        case bound if bound in _BOUNDS:
+            return f"{_BOUNDS[bound].format(argument)}, found {_found(value)}"
+        case size if size in _SIZES:
+            noun, bound = _SIZES[size]
+            return f"expected {_counted(argument, noun)} {bound}, found {_counted(len(value), noun)}"
+        case "uniqueItems":
+            return "expected items that all differ, found one of them twice"
+        case None:  # the schema is `false`
+            return f"{_found(value)} is not allowed here"
         case "pattern":
             expected = schema.get("patternErrorMessage") or f"expected text that matches {argument}"
             return f"{expected}, found {_found(value)}"
@@ -245,13 +269,32 @@ def _plain(value: Any) -> str:
 
 def _quoting(expected: list[str], value: Any) -> str:
     """Return the advice for a value that has quotes and should not, or should and has none, or ""."""
-    if expected == ["string"]:
+    if "string" in expected and not {"integer", "number", "boolean"}.intersection(expected):
         return ": put it in quotes" if type(value) in (int, float, bool) else ""
     if type(value) is str and "integer" in expected and re.fullmatch(r"-?[0-9]{1,19}", value):
         return ": remove the quotes"
     if value in ("true", "false") and "boolean" in expected:
         return ": remove the quotes"
     return ""
+
+
+def _brackets(expected: list[str], value: Any) -> str:
+    """Return the advice for a text that stands where a list is expected, or "". Only one word is surely one item."""
+    is_word = isinstance(value, str) and len(value.split()) == 1
+    return ": put it in brackets" if is_word and expected == ["array"] else ""
+
+
+def _types(names: list[str], schema: Schema) -> str:
+    """Return the types in words. A mapping is named with the fields that it needs."""
+    needed = schema.get("required", ()) if names == ["object"] else ()
+    words = " or ".join(_TYPE_WORDS[name] for name in names)
+    return f"{words} with {' and '.join(needed)}" if 0 < len(needed) <= _MOST_NEEDED else words
+
+
+def _matching(patterns: Iterable[str]) -> str:
+    """Return the advice for an unknown field where names have to match a pattern, or "" without patterns."""
+    listed = " or ".join(patterns)
+    return f": expected a name that matches {listed}" if listed else ""
 
 
 def _alternatives(values: list[Any]) -> str:
@@ -286,8 +329,8 @@ def _example(name: str, schema: Schema) -> str:
     return f"{name}: {_alternatives(field['enum'])}" if "enum" in field else "it"
 
 
-def _characters(count: int) -> str:
-    return f"{count} character{'' if count == 1 else 's'}"
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _shown(text: str, limit: int = 60) -> str:

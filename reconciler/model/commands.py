@@ -20,12 +20,14 @@ _OPERANDS = {"diff": 2, "history": 1, "logs": 1, "rerun": 1, "resolve": 1, "runs
 _OPERANDS |= {"state forget": 1, "state mv": 2, "state push": 1, "state show": 1}
 """The number of operands that a command takes before the paths of the manifest; 0 for all other commands."""
 
-_WITH_PATHS = {*_OPERANDS, "apply", "drift", "fmt", "import", "plan", "status", "validate", "wait"}
-_WITH_PATHS |= {"state accept", "state list", "state pull"}
+WITH_PATHS = {*_OPERANDS, "apply", "drift", "fmt", "import", "plan", "status", "validate", "wait"}
+WITH_PATHS |= {"state accept", "state list", "state pull"}
 _WITHOUT_STATE = {"fmt", "validate"}
 
-_VALUED = {"--allow", "--at", "--endpoint", "--format", "--out", "--plan", "--state"}
-"""The options that take a value, among the options that messages name."""
+VALUED = {"--allow", "--at", "--ended", "--endpoint", "--exclude", "--format", "--id", "--lock-timeout", "--max-rps"}
+VALUED |= {"--moved-to", "--name", "--out", "--parallelism", "--plan", "--push", "--reason", "--settle", "--since"}
+VALUED |= {"--last", "--run", "--state", "--status", "--tail", "--target", "--timeout", "--token", "--wait"}
+"""The options that take a value, of all commands that take paths."""
 
 
 class Given(NamedTuple):
@@ -66,7 +68,7 @@ def _placed(found: "re.Match[str]", given: Given) -> str:
         words = shlex.split(rest)
     except ValueError:  # the text only looks like a command of this tool
         return found[0]
-    if verb in _WITH_PATHS and "--help" not in words:
+    if verb in WITH_PATHS and "--help" not in words:
         rest = _with_given(verb, rest, words, given)
     return f"reconciler {verb}{rest}" if ends_line else f"`reconciler {verb}{rest}`"
 
@@ -96,7 +98,7 @@ def _operands(words: Sequence[str]) -> list[str]:
     """The words of a command that are neither options nor values of options."""
     after = list(words[words.index("--") + 1 :]) if "--" in words else []
     before = words[: words.index("--")] if "--" in words else words
-    valued = {at + 1 for at, word in enumerate(before) if word in _VALUED}
+    valued = {at + 1 for at, word in enumerate(before) if word in VALUED}
     return [word for at, word in enumerate(before) if not word.startswith("-") and at not in valued] + after
 
 

@@ -33,7 +33,7 @@ class Details(NamedTuple):
 
     `outcome` is succeeded, failed or in-doubt for a call, and applied or not-applied for an entry that settles a call.
     `status` is the code of the last answer; None without an answer, and for a code that is no number. `seconds` is the
-    duration of the call; None if nothing was sent.
+    duration of the call; None if nothing was sent. `end` says how a run ended, for the verb `ENDED`; else it is "".
     """
 
     outcome: str = "succeeded"
@@ -41,6 +41,7 @@ class Details(NamedTuple):
     request_id: str = ""
     seconds: float | None = None
     reason: str = ""
+    end: str = ""
 
 
 class HistoryEntry(NamedTuple):

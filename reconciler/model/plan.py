@@ -85,7 +85,8 @@ class Action(NamedTuple):
     The calls of a `wait` are those of the run or restart that it stands for. They are sent once its turn has come.
     `error` says why nothing can be done about the job; it is "" if something can be done. `frozen` is set for a noop
     of a job that the manifest freezes. `drift` is a kind of the drift report for a noop of a job that differs from its
-    record; else it is "".
+    record; else it is "". `run_id` is the run id of the run that the calls start, or else of the run that they abort or
+    delete; it is "" without calls, and if that run has no number.
     """
 
     job: str
@@ -97,6 +98,7 @@ class Action(NamedTuple):
     error: str = ""
     frozen: bool = False
     drift: str = ""
+    run_id: str = ""
 
     @property
     def touches(self) -> bool:

@@ -155,6 +155,8 @@ def _action_to_json(action: Action) -> dict[str, Any]:
         "changes": [change_to_json(change) for change in action.changes],
         "calls": [{"verb": c.verb.value, "request": c.text, "body": c.body} for c in action.calls],
     }
+    if action.run_id:
+        document["runId"] = action.run_id
     if action.error:
         document["error"] = action.error
     if action.frozen:
@@ -175,6 +177,7 @@ def _action_from_json(document: Mapping[str, Any]) -> Action:
         error=document.get("error", ""),
         frozen=document.get("frozen", False),
         drift=document.get("drift", ""),
+        run_id=document.get("runId", ""),
     )
 
 

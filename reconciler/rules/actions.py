@@ -65,8 +65,9 @@ def action_for(subject: Subject, decision: Decision, wording: Wording) -> Action
     """The action that a plan shows for a decision, with the calls that carry out the decision."""
     job = subject.job
     calls = tuple([request for verb in decision.verbs for request in wording(step_of(subject, verb))])
+    run = step_of(subject, decision.verbs[-1]).run_id if decision.verbs else ""
     kind, reason, changes = decision.kind, decision.reason, decision.changes
-    return Action(job.name, job.id, kind, reason, changes, calls, decision.error, decision.frozen)
+    return Action(job.name, job.id, kind, reason, changes, calls, decision.error, decision.frozen, run_id=run)
 
 
 def step_of(subject: Subject, verb: Verb) -> Step:

@@ -58,7 +58,7 @@ from reconciler.rules.records import (
 )
 from reconciler.rules.runs import asks_the_same, is_earlier_run, number_of, run_id
 from reconciler.rules.sight import as_seen
-from reconciler.rules.table import FIXED, TABLE, Asked, Cell
+from reconciler.rules.table import FIXED, TABLE, WAITING, Asked, Cell
 from reconciler.rules.words import reason_of, reason_with, way_out_of, why_asked
 
 _PROTECTED = frozenset({ActionKind.ABORT, ActionKind.RESTART, ActionKind.DELETE})
@@ -239,15 +239,9 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
             return _delete(subject, observed)
         case Cell.NOOP | Cell.NOOP_FAILED:
             return _noop(record, reason_of(cell, observed))
-        case (
-            Cell.LOST_RUN
-            | Cell.ABORTED_ELSEWHERE
-            | Cell.ABORTED_UNRECORDED
-            | Cell.GONE
-            | Cell.TAKEN_AWAY
-            | Cell.NO_END
-            | Cell.OTHER_OWNER
-        ):
+        case Cell.LOST_RUN | Cell.ABORTED_ELSEWHERE | Cell.ABORTED_UNRECORDED | Cell.GONE | Cell.TAKEN_AWAY:
+            return hold(record, reason_of(cell, observed), way_out_of(cell, job))
+        case Cell.NO_END | Cell.OTHER_OWNER:
             return hold(record, reason_of(cell, observed), way_out_of(cell, job))
         case Cell.NO_SUCH_JOB | Cell.NEEDS_NEW_ID | Cell.UNREADABLE:
             return _error(record, reason_of(cell, observed), cell.way_out)
@@ -330,7 +324,7 @@ def _wait_for_its_end(subject: Subject, column: Asked, observed: Observation) ->
     """The decision to run a job once its active run has ended by itself."""
     decision = _run(subject, column, NOT_OBSERVED)
     why = f"{decision.reason}; waiting for the end of the run before, which is {observation_words(observed)}: "
-    return wait(decision, why, "the next apply goes on once that has ended, `apply --wait` waits for it")
+    return wait(decision, why, f"the next apply goes on once that has ended, {WAITING} waits for it")
 
 
 def _restart(subject: Subject, column: Asked, observed: Observation) -> Decision:

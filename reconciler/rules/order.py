@@ -32,7 +32,7 @@ from reconciler.rules.observations import NO_DETAIL, observation_words
 from reconciler.rules.records import asked, ran_since
 from reconciler.rules.runs import number_of
 from reconciler.rules.sight import as_seen
-from reconciler.rules.table import Asked
+from reconciler.rules.table import WAITING, Asked
 from reconciler.rules.words import ended
 
 
@@ -83,7 +83,7 @@ class Order:
         underway = [name for name, (standing, _) in judged.items() if standing is Standing.UNDERWAY]
         if underway:
             waits = ", ".join(f"{name} ({judged[name][1]})" for name in underway)
-            way_out = "the next apply goes on once that has completed, `apply --wait` waits for it"
+            way_out = f"the next apply goes on once that has completed, {WAITING} waits for it"
             if decision.kind is ActionKind.WAIT:  # for the end of its own run, too
                 waits, way_out = f"{waits}; {decision.reason.removesuffix(decision.way_out)}", decision.way_out
             else:

@@ -54,7 +54,7 @@ class Row(NamedTuple):
     `word` names the action or the finding. `reason` ends before `way_out`, which says what the user can do about a held
     job. `wrong` is set if the job can't be acted on. `desired` and `place` are None if no manifest declares the job.
     `differing` holds the paths of the fields that differ from the record in a drift report; it is None in a plan. In a
-    plan, `same_config` is that of the engine.
+    plan, `same_config` is that of the engine, and `run_id` is as in `Action`.
     """
 
     job: str
@@ -73,6 +73,7 @@ class Row(NamedTuple):
     history: Sequence[HistoryEntry] = ()
     differing: frozenset[str] | None = None
     same_config: SameConfig = eq
+    run_id: str = ""
 
     @property
     def is_change(self) -> bool:
@@ -200,6 +201,7 @@ class _PlanRows:
             self._place_of(action.job) if subject.keep else None,
             self._histories.get(action.id, ()),
             same_config=subject.same_config,
+            run_id=action.run_id,
         )
 
     def undeclared(self, name: str) -> Row:

@@ -72,6 +72,7 @@ from collections.abc import Mapping
 from enum import Enum, StrEnum
 from typing import NamedTuple
 
+from reconciler.model.commands import command
 from reconciler.model.jobs import Desired, Status
 from reconciler.model.plan import AS_RECORDED
 
@@ -112,9 +113,12 @@ _RECORDED_AND_OBSERVED = "recorded {state}, and the job is {observed}{since}{dif
 _NEW_TOKEN = "a new runToken runs it"
 _RUN_AGAIN_OR_ACCEPT = "a new runToken runs it again, `state: aborted` accepts it"
 _NEW_TOKEN_OR_CONFIG = "a new runToken or config runs it again"
-_RAN_TO_ITS_END = "{ended} says that it had completed, and the same with `--ended failed` that it had failed"
+_SAY_HOW_IT_ENDED = "say how the run ended: {ended}, or the same with `--ended failed`"
 _OTHER_ID_OR_IMPORT = "give it another `id:`, or take it out of the manifest and take the run over: {take_over}"
-_REFRESHED = "`plan --refresh --out FILE`, then `apply --plan FILE`"
+_SAVING = command("plan", options=["--refresh", "--out", "plan.json"])
+_REFRESHED = f"{_SAVING}, then {command('apply', options=['--plan', 'plan.json'])}"
+WAITING = command("apply", options=["--wait", "3600"])
+"""The command that waits for what a job comes after."""
 
 
 class DriftCell(Enum):
@@ -143,7 +147,7 @@ class DriftCell(Enum):
     TAKEN_AWAY = (
         Kind.GONE,
         _RECORDED_AND_OBSERVED,
-        f"{_RUN_AGAIN_OR_ACCEPT}, {_RAN_TO_ITS_END}",
+        f"{_RUN_AGAIN_OR_ACCEPT}; if it had ended, {_SAY_HOW_IT_ENDED}",
     )
     OTHER_OWNER = Kind.OTHER_OWNER, "{observed}{undeclared}", _OTHER_ID_OR_IMPORT
     LOST = Kind.LOST, _RECORDED_AND_OBSERVED, _NEW_TOKEN
@@ -250,7 +254,7 @@ class Cell(Enum):
     NO_END = (
         "hold: no end",
         "the job is {observed}, so it is not known whether the new config is to run now; ",
-        f"{_RAN_TO_ITS_END}, {_NEW_TOKEN}",
+        f"{_SAY_HOW_IT_ENDED}; {_NEW_TOKEN}",
     )
     OTHER_OWNER = f"hold: {Kind.OTHER_OWNER}", "{observed}; ", DriftCell.OTHER_OWNER.way_out
     NO_SUCH_JOB = (

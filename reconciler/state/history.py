@@ -277,6 +277,7 @@ def details_to_json(details: Details) -> dict[str, Any]:
         "requestId": details.request_id[:100],
         "seconds": None if details.seconds is None else round(details.seconds, 3),
         "reason": cut(details.reason[:500]),
+        "end": details.end,
     }
     return _without_empty(document)
 

@@ -354,6 +354,9 @@ class EngineContract(RunIdContract, LostAnswerContract, RefusalContract):
             _is_bounded(result.message)
             assert (result.kind is AnswerClass.APPLIED) != bool(refused), (text, result)
             assert service.runs(job_id) == (0 if refused else 1)
+            if not refused and is_readable(engine, service):
+                found = engine.observe(job_id).config
+                assert found is None or engine_plugin.same_config(found, config), (text, found)
 
     def test_a_log_is_whole_and_its_tail_is_its_end(self, engine: Engine, service: Service) -> None:
         run(engine, service, "nightly")

@@ -23,7 +23,7 @@ _HOUR_S = 3600.0
 class ProgramContract(HomeUnderTest):
     """Programs that share a home, and are killed, stopped, raced and cut off. No job runs twice, and none is lost."""
 
-    @pytest.mark.parametrize("point", list(Point))
+    @pytest.mark.parametrize("point", [point for point in Point if point is not Point.BEGUN])
     def test_a_program_that_is_killed_leaves_all_it_did_on_record(self, home: Home, point: Point) -> None:
         with home.started(home.errand(pause_at=point, turn=1, jobs=6, at_once=2)) as program:
             at = program.await_point(point)
@@ -111,8 +111,9 @@ class ProgramContract(HomeUnderTest):
         """A machine that is an hour behind does not take the lease of one that renews it, and waits for its end."""
         with home.started(home.errand(home.machine(ahead_s=_HOUR_S), pause_at=Point.CALLED, jobs=2, at_once=1)) as one:
             one.await_point(Point.CALLED)
-            began_s = time.monotonic()
             with home.started(home.errand(home.machine(ahead_s=-_HOUR_S), jobs=2, lock_s=5.0)) as other:
+                other.await_point(Point.BEGUN)
+                began_s = time.monotonic()
                 end = other.await_end()["end"]
             one.go_on()
             # On a busy machine, the renewal itself may be late.

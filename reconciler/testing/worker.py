@@ -39,6 +39,7 @@ TARGET = Target("ledger", "https://ledger.example")
 class Point(StrEnum):
     """Where a program can be made to wait.
 
+    BEGUN      the program opens the state next
     OPENED     the session is open, and nothing was intended
     INTENDED   the intent of a call was acknowledged, and the call is not made
     CALLED     the call was made, and its result is not recorded
@@ -47,6 +48,7 @@ class Point(StrEnum):
     CLOSED     the session was left
     """
 
+    BEGUN = "begun"
     OPENED = "opened"
     INTENDED = "intended"
     CALLED = "called"
@@ -121,6 +123,7 @@ class Worker:
 
     def work(self, store: Store) -> None:
         """Open the state, do the errand, and leave the state. Raises the errors of `Store.open`."""
+        self._reach(Point.BEGUN)
         with store.open(TARGET, "apply", self._errand.lock_s) as session:
             opened = session.state
             self._reach(Point.OPENED, is_local=session.is_local)
@@ -184,7 +187,7 @@ class Worker:
             if point == self._errand.pause_at:
                 self._times_at_point += 1
             is_pause = point == self._errand.pause_at and self._times_at_point == self._errand.turn
-        if point is Point.OPENED or is_pause:
+        if point in (Point.BEGUN, Point.OPENED) or is_pause:
             say({"at": point.value, "job": job, **more})
         if is_pause:
             os.read(0, 1)

@@ -125,7 +125,7 @@ def _warnings(plan: Plan, manifest: "Manifest", state: State) -> tuple[str, ...]
     from reconciler.rules.guards import loss
 
     of_engine = plugin_for(manifest.target).warnings(manifest.target)
-    over = f"no longer frozen, for its time is over: {', '.join(manifest.over)}" if manifest.over else ""
+    over = f"no longer frozen, since `until` has passed: {', '.join(manifest.over)}" if manifest.over else ""
     lost = loss(len(plan.undeclared), _recorded(state)) if plan.undeclared else ""
     return (*of_engine, *filter(None, (over, lost)))
 

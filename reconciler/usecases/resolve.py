@@ -55,7 +55,7 @@ def resolve_end(workspace: "Workspace", job: str, end: Status, why: str, lock_ti
         _check_no_end_is_known(workspace, found, observed, session.lineage)
         sentence = f"its run {_run_words(found.record)} ended: {end}, says {workspace.origins.who}"
         record = found.record._replace(end=end, resolved=f"{sentence}: {why}" if why else sentence)
-        session.put(found.key, record, ENDED, Details(reason=record.resolved))
+        session.put(found.key, record, ENDED, Details(reason=record.resolved, end=end.value))
         return f"{title(found.name)}: {record.resolved}"
 
 

@@ -19,7 +19,7 @@ from reconciler.rules.configs import shown
 from reconciler.rules.review import Field, Review, Row, Weight, fields
 from reconciler.views.answers import DriftAnswer, FailureAnswer, PlanAnswer, complete_review
 from reconciler.views.formats import Channel, Format, ViewContext
-from reconciler.views.phrases import commit, counted, doubt_state, request
+from reconciler.views.phrases import commit, counted, doubt_state, last_run, outcome_of, request, run_of
 
 FORMAT = Format(Channel.DOCUMENT)
 
@@ -157,7 +157,7 @@ def _row(row: Row) -> str:
         row.desired.state if row.desired else _NONE,
         _recorded(row),
         _observed(row),
-        f'<span class="verb">{_text(row.word)}</span>',
+        f'<span class="verb">{_text(row.word)}</span>' + (f"<small>{_text(row.run_id)}</small>" if row.run_id else ""),
         len(row.calls) or "",
         _sentence(row.reason),
         _sentence(row.way_out),
@@ -169,7 +169,9 @@ def _row(row: Row) -> str:
 def _recorded(row: Row) -> str:
     if row.record is None:
         return _NONE
-    state = row.record.state or _NONE
+    state: str = row.record.state or _NONE
+    if row.is_noted and (run := last_run(row.record)):  # a page may have thousands of rows that need no remark
+        state += f"<small>{_text(run)}</small>"
     doubt = row.record.doubt
     if doubt is None:
         return state
@@ -214,14 +216,16 @@ def _field(one: Field) -> str:
 
 def _entry(entry: HistoryEntry) -> str:
     rest = [
-        entry.outcome,
+        outcome_of(entry),
         f"code {entry.status}" if entry.status is not None else "",
+        f"run id {run}" if (run := run_of(entry)) else "",
         f"by {entry.who}",
         f"commit {commit(entry)}" if entry.commit else "",
         request(entry.request_id),
     ]
     at = _text(entry.at)
-    wrong = "" if entry.outcome in (Outcome.SUCCEEDED, APPLIED) else ' class="wrong"'
+    is_well = entry.outcome in (Outcome.SUCCEEDED, APPLIED) and entry.end in ("", Status.COMPLETE)
+    wrong = "" if is_well else ' class="wrong"'
     return f"<li{wrong}><time>{at}</time> <b>{_text(entry.verb)}</b> {_text(', '.join(filter(None, rest)))}"
 
 

@@ -13,6 +13,7 @@ from reconciler.model.history import HistoryEntry
 from reconciler.model.jobs import Observation, Record, State
 from reconciler.model.places import Diagnostic
 from reconciler.model.plan_json import change_to_json, outcomes_to_json, plan_to_json, target_to_json
+from reconciler.rules.runs import run_id
 from reconciler.views.answers import (
     DiffAnswer,
     DriftAnswer,
@@ -92,6 +93,7 @@ def _(answer: WaitAnswer, context: ViewContext) -> str:
             "over": row.is_over,
             "complete": row.is_complete,
             "inDoubt": row.is_in_doubt,
+            "runId": row.observed.run_id,
             **_observed(row.observed),
         }
         for row in answer.jobs
@@ -193,6 +195,7 @@ def status(rows: Iterable[StatusRow]) -> dict[str, Any]:
                 "desired": row.desired,
                 "recorded": None if row.record is None else row.record.state,
                 **_doubt(row.record),
+                **_last_run(row.record),
                 **_observed(row.observed),
             }
             for row in rows
@@ -205,7 +208,6 @@ def _observed(seen: Observation) -> dict[str, Any]:
         "observed": seen.status,
         "observedWord": seen.word,
         "detail": seen.detail,
-        "runId": seen.run_id,
         "execution": execution(seen.execution),
     }
 
@@ -295,6 +297,12 @@ def _doubt(record: Record | None) -> dict[str, Any]:
     return {"inDoubt": False, "underWay": doubt.holder}
 
 
+def _last_run(record: Record | None) -> dict[str, Any]:
+    if record is None:
+        return {"runId": "", "end": ""}
+    return {"runId": run_id(record.id, record.run), "end": record.end or ""}
+
+
 def _left_out(more: int) -> dict[str, int]:
     """Return the number of faults that the document leaves out, or nothing if the document holds all of them."""
     return {"more": more} if more else {}
@@ -321,5 +329,6 @@ def _entry(entry: HistoryEntry) -> dict[str, Any]:
         "lineage": entry.lineage,
         "serial": entry.serial,
         "run": entry.run,
+        "runId": run_id(entry.id, entry.run),
         "end": entry.end,
     }

@@ -118,7 +118,8 @@ def _item(row: Row) -> str:
 
 def _details(row: Row) -> str:
     """Return the changes and the calls of a job as lines of a diff. No line can end the code block around the diff."""
-    name = row.id if row.id == row.job else f"{row.job} ({row.id})"
+    about = row.run_id or ("" if row.id == row.job else row.id)  # a run id begins with the id of the job
+    name = f"{row.job} ({about})" if about else row.job
     lines = [f"@@ {row.word} {_plain(name)} @@"]
     for change in row.changes:
         lines += [f"- {_plain(change.path)}: {_plain(shown(change.before))}"] if change.before is not None else []

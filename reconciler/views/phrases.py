@@ -1,9 +1,10 @@
 """Phrases that several formats share, so that all formats use the same words. The phrases are not yet safe to show."""
 
 from reconciler.model.history import HistoryEntry
-from reconciler.model.jobs import Doubt, Observation
+from reconciler.model.jobs import Doubt, Observation, Record
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import ActionKind
+from reconciler.rules.runs import run_id
 
 NONE = "–"
 """The sign for a missing value."""
@@ -22,6 +23,24 @@ def not_shown(more: int) -> str:
 def observed(seen: Observation) -> str:
     """Return the status of a job, with the service's own word for the status if there is one."""
     return f"{seen.status} ({seen.word})" if seen.word else str(seen.status)
+
+
+def last_run(record: Record | None) -> str:
+    """Return the run id of the last run, and how that run ended if the record says so; "" without either."""
+    if record is None:
+        return ""
+    name = run_id(record.id, record.run) or (NONE if record.end else "")
+    return f"{name}, {record.end}" if record.end else name
+
+
+def run_of(entry: HistoryEntry) -> str:
+    """Return the run id of the run that an entry is about, or "" if that run has no number."""
+    return run_id(entry.id, entry.run)
+
+
+def outcome_of(entry: HistoryEntry) -> str:
+    """Return the outcome of an entry in words. For the end of a run, that is how the run ended."""
+    return entry.end or spoken(entry.outcome)
 
 
 def doubt_state(doubt: Doubt) -> str:

@@ -9,7 +9,7 @@ from reconciler.views.answers import JobRunRow, RunsAnswer, WaitAnswer, WaitedRo
 from reconciler.views.columns import table
 from reconciler.views.phrases import NONE, commit, counted, observed
 
-STATUS_HEAD = ("RUN", "SINCE", "TOOK", "WHERE")
+STATUS_HEAD = ("SINCE", "TOOK", "WHERE")
 """The columns of a status that are about the execution of the last run."""
 
 _RUNS_HEAD = (
@@ -49,11 +49,11 @@ def waited(answer: WaitAnswer) -> str:
     return f"{without_empty_columns(rows)}\nWaited: {', '.join(parts)}."
 
 
-def execution_cells(run_id: str, status: Status, execution: Execution) -> tuple[str, ...]:
+def execution_cells(status: Status, execution: Execution) -> tuple[str, ...]:
     """Return the cells of `STATUS_HEAD`. A run that has ended has no place any more."""
     since = execution.ended_at if status in _OVER else execution.started_at
     place = f"{execution.node} pid {execution.pid}" if execution.pid else ""
-    return run_id, _second(since), _seconds(execution.took_s), place
+    return _second(since), _seconds(execution.took_s), place
 
 
 def without_empty_columns(rows: Sequence[tuple[str, ...]]) -> str:

@@ -27,6 +27,7 @@ from reconciler.model.plan import (
     unchanged_words,
     verdict,
 )
+from reconciler.rules.runs import run_id
 from reconciler.views.answers import (
     DiffAnswer,
     DriftAnswer,
@@ -54,9 +55,12 @@ from reconciler.views.phrases import (
     explanation,
     is_held,
     is_undone,
+    last_run,
     left_word,
     observed,
+    outcome_of,
     request,
+    run_of,
     spoken,
 )
 
@@ -84,8 +88,8 @@ _OUTCOMES: Mapping[Outcome, Style] = {
     Outcome.WAITING: Style.YELLOW,
     Outcome.IN_DOUBT: Style.MAGENTA,
 }
-_STATUS_HEAD = ("JOB", "DESIRED", "RECORDED", "OBSERVED")
-_HISTORY_HEAD = ("WHEN", "JOB", "ACTION", "OUTCOME", "CODE", "TOOK", "BY", "COMMIT", "REASON, AND THE ANSWER")
+_STATUS_HEAD = ("JOB", "DESIRED", "RECORDED", "OBSERVED", "LAST RUN")
+_HISTORY_HEAD = ("WHEN", "JOB", "RUN", "ACTION", "OUTCOME", "CODE", "TOOK", "BY", "COMMIT", "REASON, AND THE ANSWER")
 
 
 # One view for each kind of answer
@@ -346,7 +350,8 @@ def _status_row(row: StatusRow) -> tuple[str, ...]:
         NONE if row.desired is None else row.desired.value,
         NONE if row.record is None or row.record.state is None else row.record.state.value,
         observed(seen),
-        *execution_cells(seen.run_id, seen.status, seen.execution),
+        last_run(row.record) or NONE,
+        *execution_cells(seen.status, seen.execution),
         (_doubt(row.record) if row.record else "") or detail,
     )
 
@@ -355,8 +360,9 @@ def _entry(entry: HistoryEntry) -> tuple[str, ...]:
     return (
         entry.at,
         title(entry.job) or NONE,
+        run_of(entry) or NONE,
         entry.verb,
-        spoken(entry.outcome),
+        outcome_of(entry),
         "" if entry.status is None else str(entry.status),
         "" if entry.seconds is None else f"{entry.seconds:.2f} s",
         entry.who,
@@ -367,9 +373,10 @@ def _entry(entry: HistoryEntry) -> tuple[str, ...]:
 
 def _entry_in_lines(entry: HistoryEntry) -> str:
     """Return an entry of the history over several lines, for a terminal that is too narrow for the table."""
-    at, job, verb, outcome, status, took, who, commit_of_entry, why = map(field, _entry(entry))
+    at, job, run, verb, outcome, status, took, who, commit_of_entry, why = map(field, _entry(entry))
     head = styled(Style.BOLD, f"{at}  {job}  {verb} {outcome}")
-    by = ", ".join(filter(None, (f"by {who}", f"commit {commit_of_entry}" if entry.commit else "")))
+    of_run = f"run id {run}" if run_of(entry) else ""
+    by = ", ".join(filter(None, (f"by {who}", f"commit {commit_of_entry}" if entry.commit else "", of_run)))
     answered = ", ".join(filter(None, (f"code {status}" if status else "", took)))
     return "\n".join([head, *(f"    {line}" for line in (by, answered, why) if line)])
 
@@ -378,9 +385,9 @@ def records(state: State | None) -> str:
     """Return the recorded jobs, sorted by name."""
     if state is None or not state.jobs:
         return "Nothing is recorded."
-    rows = [("JOB", "STATE", "ID", "")]
+    rows = [("JOB", "STATE", "ID", "LAST RUN", "")]
     for name, record in sorted(state.jobs.items()):
-        rows.append((title(name), record.state or NONE, record.id, _doubt(record)))
+        rows.append((title(name), record.state or NONE, record.id, last_run(record) or NONE, _doubt(record)))
     return table(rows)
 
 
@@ -389,7 +396,8 @@ def record(name: str, document: Mapping[str, Any]) -> str:
     import json
 
     lines = [styled(Style.BOLD, field(title(name)))]
-    for key, value in document.items():
+    run = run_id(document["id"], document.get("run", 0))
+    for key, value in {**document, **({"run": run} if run else {})}.items():
         shown = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
         lines.append(f"  {key}: {field(shown)}")
     return "\n".join(lines)

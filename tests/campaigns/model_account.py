@@ -142,11 +142,10 @@ class Account:
             self.words[job_id] = word._replace(spent=spent, given=frozenset(), forgotten=False)
 
     def adopted(self, job_id: str, record: Record) -> None:
-        """Note that a job whose record a person dropped has a record again, and take over its spent tokens."""
+        """Note that a job whose record a person dropped has a record again, with what it says was consumed."""
         word = self.words.get(job_id)
         if word is not None and word.forgotten and record.state is not None:
-            ran = (*word.ran, *_configs(record))
-            self.words[job_id] = word._replace(spent=record.run_tokens, ran=ran, forgotten=False)
+            self.words[job_id] = word._replace(spent=record.run_tokens, ran=_configs(record), forgotten=False)
 
     def take_config(self, job: Job) -> None:
         """Note that the config is on record for the next run."""

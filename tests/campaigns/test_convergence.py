@@ -7,8 +7,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from model import CONFIGS, FAULTS
-from model_world import HONEST, STATE, TARGET, Ended, How, ModelWorld
+from model_commands import STATE
+from model_how import HONEST, Ended, How
+from model_service import TARGET
+from model_words import CONFIGS, FAULTS
+from model_world import ModelWorld
 from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.engines.sandbox.life import JobState, RunConfig
 from reconciler.engines.sandbox.life import abort as server_abort

@@ -9,8 +9,9 @@ from collections.abc import Callable
 import pytest
 
 import model
-from model import SAY_NOTHING, Edit, Months
-from model_world import JOURNAL, LOCK
+from model import Months
+from model_commands import JOURNAL, LOCK
+from model_words import DOCTORING, SAY_NOTHING, Doctoring, Edit
 from reconciler.model.jobs import Desired, Verb
 
 HISTORIES = 125
@@ -99,8 +100,8 @@ def test_other_words_for_one_instant_are_no_new_run() -> None:
     played(steps, wordings=True)
 
 
-@pytest.mark.parametrize("doctored", model.DOCTORING)
-def test_an_edited_plan_allows_itself_nothing(doctored: model.Doctoring) -> None:
+@pytest.mark.parametrize("doctored", DOCTORING)
+def test_an_edited_plan_allows_itself_nothing(doctored: Doctoring) -> None:
     def steps(months: Months) -> None:
         months.apply_a_saved_plan_that_was_edited(edit=("state", Desired.ABSENT), how=doctored, name="a")
 

@@ -1,12 +1,11 @@
-"""Engines with one bug each, and the tests of the suite that have to fail for them.
+"""Engines with one bug each in what they read, and the tests of the suite that have to fail for them.
 
 `test_the_suites_notice.py` runs the tests that each class names in `CAUGHT_BY`. Nothing else collects this file.
 """
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -14,79 +13,48 @@ from typing import Any
 import pytest
 
 import cluster_plugin
-from cluster_plugin import ClusterPlugin, ClusterService
-from reconciler.apply import calls
+from cluster_plugin import FORGETFUL, ClusterPlugin, ClusterService
 from reconciler.engines.port import (
-    AnswerClass,
-    Engine,
     Marks,
     Observation,
-    Reason,
-    Request,
-    Result,
     Status,
-    Step,
-    Surroundings,
-    Target,
-    Verb,
-    always,
 )
 from reconciler.engines.sandbox.cluster import ATOMIC, ClusterEngine
+from reconciler.testing import engine_base
 from reconciler.testing.engines import EngineContract
 
 
-class LooksFirst(ClusterEngine):
-    """Looks whether there is a run of this id, and then starts one: two steps."""
+class Seeded(EngineContract):
+    """The suite for an engine with a bug. The service is a cluster in a database."""
 
-    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
-        if step.verb is not Verb.RUN or self.observe(step.job_id, step.run_id).status is not Status.MISSING:
-            return super().send(step, may_be_sent)
-        time.sleep(0.05)
-        run = self._cluster.start(step.job_id, step.run_id, step.marks, step.config)
-        return Result(AnswerClass.APPLIED, ref=run.ref)
+    more: Mapping[str, Any] = {"identity": {"cluster": "one"}}
 
+    @pytest.fixture(autouse=True)
+    def _settles_soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each test here fails. None waits long for what never comes."""
+        monkeypatch.setattr(engine_base, "SETTLES_WITHIN_S", 2.0)
 
-class TakesAll(ClusterEngine):
-    """Takes every run of a taken id for the run of this call."""
-
-    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
-        result = super().send(step, may_be_sent)
-        is_taken = result.reason in (Reason.OTHER_OP, Reason.OTHER_OWNER)
-        return result._replace(reason=Reason.WAS_THERE) if is_taken else result
+    @pytest.fixture
+    def service(self, tmp_path: Path) -> ClusterService:
+        return SeededService(tmp_path, **self.more)
 
 
-class Optimist(ClusterEngine):
-    """Takes a lost answer for a good one."""
+class SeededService(ClusterService):
+    """A cluster whose programs find the engines with bugs."""
 
-    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
-        result = super().send(step, may_be_sent)
-        return Result(AnswerClass.APPLIED) if result.kind is AnswerClass.IN_DOUBT else result
-
-
-class Pessimist(ClusterEngine):
-    """Takes a lost answer for a call that never left."""
-
-    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
-        result = super().send(step, may_be_sent)
-        return Result(AnswerClass.NOT_SENT) if result.kind is AnswerClass.IN_DOUBT else result
+    @property
+    def environment(self) -> Mapping[str, str]:
+        path = os.pathsep.join([os.path.dirname(__file__), os.path.dirname(cluster_plugin.__file__)])
+        return {**os.environ, "PYTHONPATH": path}
 
 
-class AsksLate(ClusterEngine):
-    """Asks whether a call may leave once it has left."""
-
-    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
-        result = super().send(step)
-        may_be_sent()
-        return result
-
-
-class RunsWhileStaging(ClusterEngine):
-    """Starts the run in the step that has to be harmless."""
-
-    def stage(self, step: Step) -> str:
-        if step.verb is Verb.RUN:
-            self._cluster.start(step.job_id, step.run_id, step.marks, step.config)
-        return ""
+def plugin_of(kind: object) -> ClusterPlugin:
+    """Return the plugin of an engine with a bug."""
+    assert isinstance(kind, type)
+    assert issubclass(kind, ClusterEngine)
+    plugin = ClusterPlugin()
+    plugin.engine_class = kind
+    return plugin
 
 
 class LosesLogLines(ClusterEngine):
@@ -152,29 +120,6 @@ class NewestRun(ClusterEngine):
         return super().observe(job_id)
 
 
-class EndsAll(ClusterEngine):
-    """Ends whatever is active, though the call has seen an earlier run."""
-
-    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
-        return super().send(step._replace(seen="") if step.verb is Verb.ABORT else step, may_be_sent)
-
-
-class EndsOthers(ClusterEngine):
-    """Ends what belongs to another state."""
-
-    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
-        blind = step.verb is not Verb.RUN
-        return super().send(step._replace(marks=Marks()) if blind else step, may_be_sent)
-
-
-class AbortsAgain(ClusterEngine):
-    """Answers that it has aborted what was not active."""
-
-    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
-        result = super().send(step, may_be_sent)
-        return Result(AnswerClass.APPLIED) if result.reason is Reason.NOT_RUNNING else result
-
-
 class OneIdentity(ClusterEngine):
     """Has one name for all clusters."""
 
@@ -182,203 +127,111 @@ class OneIdentity(ClusterEngine):
         return {"cluster": "the cluster"}
 
 
-class TakesRefusalForDuplicate(ClusterEngine):
-    """Takes each refusal of a run for the refusal of a run id that is taken."""
+class GuessesWithoutReads(ClusterEngine):
+    """Says of each job that it is not there, though the cluster offers no reads."""
 
-    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
-        result = super().send(step, may_be_sent)
-        is_refused = step.verb is Verb.RUN and result.reason is Reason.NOT_PERMITTED
-        return result._replace(reason=Reason.OTHER_OP) if is_refused else result
+    def observe(self, job_id: str, run_id: str = "") -> Observation:
+        return Observation(Status.MISSING)
 
 
-class ComparesOps(ClusterEngine):
-    """Takes the run of this state for another one, if another program has asked for it."""
+class ShowsNoConfig(ClusterEngine):
+    """Reports an empty config of each run."""
 
-    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
-        return super().send(step._replace(marks=step.marks._replace(config_digest="")), may_be_sent)
-
-
-class TakesAnyRefusal(ClusterPlugin):
-    """Not a bug of the engine, but one of the tool: a refusal of a repeated run is taken for the end of the doubt."""
-
-    def open(self, target: Target, surroundings: Surroundings) -> AbstractContextManager[Engine]:
-        calls._is_about_run_id = lambda result: result.kind in (AnswerClass.APPLIED, AnswerClass.REJECTED)
-        return super().open(target, surroundings)
+    def observe(self, job_id: str, run_id: str = "") -> Observation:
+        found = super().observe(job_id, run_id)
+        return found if found.config is None else found._replace(config={})
 
 
-class SaysOp(ClusterPlugin):
-    """Shows in a plan the op of a call that no apply will make."""
+class Remembers(ClusterEngine):
+    """Reports what was there once, as a cache does that nobody cleans."""
 
-    def wording(self, target: Target, step: Step) -> tuple[Request, ...]:
-        return tuple(one._replace(text=f"{one.text} as {step.marks.op}") for one in super().wording(target, step))
+    def observe(self, job_id: str, run_id: str = "") -> Observation:
+        found = super().observe(job_id, run_id)
+        runs = self._cluster.runs(job_id)
+        return Observation(runs[-1].status, "cached") if found.status is Status.MISSING and runs else found
 
 
 def __getattr__(name: str) -> ClusterPlugin:
     """Return the plugin of an engine of this module, by the name of its class after `plugin_of_`."""
-    kind = globals().get(name.removeprefix("plugin_of_")) if name.startswith("plugin_of_") else None
-    if not isinstance(kind, type):
+    if not name.startswith("plugin_of_"):
         raise AttributeError(name)
-    if issubclass(kind, ClusterPlugin):
-        return kind()
-    assert issubclass(kind, ClusterEngine)
-    plugin = ClusterPlugin()
-    plugin.engine_class = kind
-    return plugin
+    return plugin_of(globals()[name.removeprefix("plugin_of_")])
 
 
-class _Seeded(EngineContract):
-    more: Mapping[str, Any] = {"identity": {"cluster": "one"}}
-
-    @pytest.fixture
-    def service(self, tmp_path: Path) -> ClusterService:
-        return _Service(tmp_path, **self.more)
-
-
-class _Service(ClusterService):
-    @property
-    def environment(self) -> Mapping[str, str]:
-        path = os.pathsep.join([os.path.dirname(__file__), os.path.dirname(cluster_plugin.__file__)])
-        return {**os.environ, "PYTHONPATH": path}
-
-
-class TestLooksFirst(_Seeded):
-    plugin = "seeded_engines:plugin_of_LooksFirst"
-    CAUGHT_BY = ("test_of_eight_senders_of_one_run_id_one_starts_it",)
-
-
-class TestCountsSeconds(_Seeded):
-    plugin = "seeded_engines:plugin_of_CountsSeconds"
-    CAUGHT_BY = ("test_each_value_of_the_engine_has_the_type_of_the_port",)
-
-
-class TestTakesAll(_Seeded):
-    plugin = "seeded_engines:plugin_of_TakesAll"
-    CAUGHT_BY = (
-        "test_a_run_id_that_is_taken_is_refused_and_the_reason_says_whose_it_is[another config-active]",
-        "test_a_run_id_that_is_taken_is_refused_and_the_reason_says_whose_it_is[another token-complete]",
-        "test_a_run_id_that_is_taken_is_refused_and_the_reason_says_whose_it_is[another state-failed]",
-    )
-
-
-class TestOptimist(_Seeded):
-    plugin = "seeded_engines:plugin_of_Optimist"
-    CAUGHT_BY = ("test_a_run_whose_answer_is_lost_is_in_doubt_or_known[unsent]",)
-
-
-class TestPessimist(_Seeded):
-    plugin = "seeded_engines:plugin_of_Pessimist"
-    CAUGHT_BY = ("test_a_run_whose_answer_is_lost_is_in_doubt_or_known[lost]",)
-
-
-class TestAsksLate(_Seeded):
-    plugin = "seeded_engines:plugin_of_AsksLate"
-    CAUGHT_BY = (
-        "test_the_engine_asks_right_before_a_call_leaves",
-        "test_a_call_that_is_held_back_does_nothing[run]",
-        "test_a_call_that_is_held_back_does_nothing[abort]",
-        "test_a_program_that_is_killed_leaves_a_call_that_can_be_settled[sending]",
-    )
-
-
-class TestRunsWhileStaging(_Seeded):
-    plugin = "seeded_engines:plugin_of_RunsWhileStaging"
-    CAUGHT_BY = (
-        "test_staging_is_harmless_and_may_be_done_twice",
-        "test_a_program_that_is_killed_leaves_a_call_that_can_be_settled[staged]",
-    )
-
-
-class TestLosesLogLines(_Seeded):
+class TestLosesLogLines(Seeded):
     plugin = "seeded_engines:plugin_of_LosesLogLines"
     CAUGHT_BY = ("test_a_log_is_whole_and_its_tail_is_its_end",)
 
 
-class TestFollowsForever(_Seeded):
+class TestFollowsForever(Seeded):
     plugin = "seeded_engines:plugin_of_FollowsForever"
     CAUGHT_BY = ("test_following_a_log_ends_when_it_is_asked_to",)
 
 
-class TestListsTwice(_Seeded):
+class TestListsTwice(Seeded):
     plugin = "seeded_engines:plugin_of_ListsTwice"
     CAUGHT_BY = ("test_the_list_holds_each_job_once",)
 
 
-class TestLeavesOutMissing(_Seeded):
+class TestLeavesOutMissing(Seeded):
     plugin = "seeded_engines:plugin_of_LeavesOutMissing"
     CAUGHT_BY = ("test_many_jobs_are_observed_as_each_of_them_is",)
 
 
-class TestCallsMissingUnreadable(_Seeded):
+class TestCallsMissingUnreadable(Seeded):
     plugin = "seeded_engines:plugin_of_CallsMissingUnreadable"
     CAUGHT_BY = ("test_an_observation_tells_the_run_and_its_marks",)
 
 
-class TestForgetsMarks(_Seeded):
+class TestCountsSeconds(Seeded):
+    plugin = "seeded_engines:plugin_of_CountsSeconds"
+    CAUGHT_BY = ("test_each_value_of_the_engine_has_the_type_of_the_port",)
+
+
+class TestForgetsMarks(Seeded):
     plugin = "seeded_engines:plugin_of_ForgetsMarks"
     CAUGHT_BY = ("test_an_observation_tells_the_run_and_its_marks", "test_marks_come_back_as_they_were")
 
 
-class TestNewestRun(_Seeded):
+class TestNewestRun(Seeded):
     plugin = "seeded_engines:plugin_of_NewestRun"
     CAUGHT_BY = ("test_an_earlier_run_is_told_from_the_newest_one",)
 
 
-class TestEndsAll(_Seeded):
-    plugin = "seeded_engines:plugin_of_EndsAll"
-    CAUGHT_BY = ("test_a_call_about_an_earlier_run_leaves_the_newer_one_alone[abort]",)
-
-
-class TestEndsOthers(_Seeded):
-    plugin = "seeded_engines:plugin_of_EndsOthers"
-    CAUGHT_BY = (
-        "test_what_belongs_to_another_state_is_left_alone[abort]",
-        "test_what_belongs_to_another_state_is_left_alone[delete]",
-    )
-
-
-class TestAbortsAgain(_Seeded):
-    plugin = "seeded_engines:plugin_of_AbortsAgain"
-    CAUGHT_BY = ("test_an_abort_ends_what_is_active_and_nothing_else[complete]",)
-
-
-class TestOneIdentity(_Seeded):
+class TestOneIdentity(Seeded):
     plugin = "seeded_engines:plugin_of_OneIdentity"
     CAUGHT_BY = ("test_the_identity_is_the_same_each_time_and_another_one_elsewhere",)
 
 
-class TestTakesRefusalForDuplicate(_Seeded):
-    plugin = "seeded_engines:plugin_of_TakesRefusalForDuplicate"
-    CAUGHT_BY = ("test_a_refusal_of_one_call_is_not_taken_for_a_word_about_its_run_id",)
-
-
-class TestComparesOps(_Seeded):
-    plugin = "seeded_engines:plugin_of_ComparesOps"
-    CAUGHT_BY = (
-        "test_a_run_id_that_is_taken_is_refused_and_the_reason_says_whose_it_is[this run-active]",
-        "test_a_run_whose_answer_was_lost_stays_in_doubt_while_what_follows_is_refused[one call]",
-    )
+class TestGuessesWithoutReads(Seeded):
+    plugin = "seeded_engines:plugin_of_GuessesWithoutReads"
+    CAUGHT_BY = ("test_without_reads_nothing_is_observed",)
 
     @pytest.fixture
     def service(self, tmp_path: Path) -> ClusterService:
-        service = _Service(tmp_path, ATOMIC._replace(reads=False))
+        service = SeededService(tmp_path, ATOMIC._replace(reads=False))
         service.reads = False
         return service
 
 
-class TestApplyThatTakesAnyRefusal(_Seeded):
-    plugin = "seeded_engines:plugin_of_TakesAnyRefusal"
+class TestShowsNoConfig(Seeded):
+    plugin = "seeded_engines:plugin_of_ShowsNoConfig"
+    CAUGHT_BY = ("test_a_config_is_observed_as_it_was_sent",)
+
+
+class TestRemembers(Seeded):
+    plugin = "seeded_engines:plugin_of_Remembers"
     CAUGHT_BY = (
-        "test_a_run_whose_answer_was_lost_stays_in_doubt_while_what_follows_is_refused[credentials]",
-        "test_a_run_whose_answer_was_lost_stays_in_doubt_while_what_follows_is_refused[one call]",
+        "test_a_job_that_somebody_took_away_is_missing",
+        "test_a_run_that_the_service_forgot_is_missing_and_runs_again_under_a_new_id",
     )
 
+    @pytest.fixture
+    def service(self, tmp_path: Path) -> ClusterService:
+        return SeededService(tmp_path, FORGETFUL)
 
-class TestSaysOp(_Seeded):
-    plugin = "seeded_engines:plugin_of_SaysOp"
-    CAUGHT_BY = ("test_the_wording_is_pure_and_holds_neither_op_nor_commit[run]",)
 
-
-class TestAuthorWhoForgetsWhatAPromiseNeeds(_Seeded):
+class TestAuthorWhoForgetsWhatAPromiseNeeds(Seeded):
     """The author promises logs, and does not say what a log holds: the test fails, and is not skipped."""
 
     plugin = "cluster_plugin:PLUGIN"
@@ -389,6 +242,6 @@ class TestAuthorWhoForgetsWhatAPromiseNeeds(_Seeded):
         return _Silent(tmp_path)
 
 
-class _Silent(_Service):
+class _Silent(SeededService):
     def logged(self, job_id: str) -> bytes:
         return super(ClusterService, self).logged(job_id)

@@ -1,202 +1,43 @@
-"""Homes of state with one bug each, and the tests of the suites that have to fail for them.
-
-`test_the_suites_notice.py` runs the tests that each class names in `CAUGHT_BY`. Nothing else collects this file.
-"""
+"""Homes of state with one bug each, and the tests of the suite that have to fail for them; see `seeded_engines`."""
 
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
 
+import directory_home
 import reconciler_scripts
+import test_state_contracts
 from reconciler.host.disk import OsDisk
-from reconciler.model.jobs import State, Target
+from reconciler.model.jobs import Desired, Record, State, Target
+from reconciler.state.backends import git
+from reconciler.state.backends.git import GitPlugin
+from reconciler.state.backends.repository import Repository
 from reconciler.state.file_lock import FileContext
 from reconciler.state.file_store import FileStore
 from reconciler.state.history import StoredHistory
 from reconciler.state.leased_store import LeasedStore
-from reconciler.state.port import Fold, Moved, Note, Page, Snapshot, Store, Surroundings, Write
-from reconciler.testing.remotes import Connect, RemoteContract
+from reconciler.state.port import Note, Snapshot, Store, Surroundings, Write
+from reconciler.state.session import Session
+from reconciler.testing.amount import SAMPLE, Amount
 from reconciler.testing.states import StateContract
 from reconciler_scripts.directory import DirectoryPlugin, DirectoryRemote, Revision
+from seeded_remotes import DropsLines, LatestRevision, Unconditional, number_of
 
-EXAMPLE = str(Path(reconciler_scripts.__file__).parent.parent)
-"""The folder of the package whose home is broken here."""
-
-
-def _number(version: str) -> int:
-    return int(version.partition("-")[0])
-
-
-# --- remotes ---------------------------------------------------------------------------------------------------------
-
-
-class Unconditional(DirectoryRemote):
-    """Ignores the version that a write is to follow."""
-
-    def publish(self, base: str | None, write: Write, note: Note) -> str:
-        while True:
-            try:
-                return super().publish(self.version(), write, note)
-            except Moved:
-                continue
-
-
-class ComparesContent(DirectoryRemote):
-    """Takes a write if the content is as it was, although others wrote meanwhile."""
-
-    def publish(self, base: str | None, write: Write, note: Note) -> str:
-        latest = self.fetch()
-        if base and latest and latest.content == self._snapshot(_number(base)).content:
-            base = latest.version
-        return super().publish(base, write, note)
-
-
-class ChecksFirst(DirectoryRemote):
-    """Looks whether a version is the latest one, and then writes: two steps."""
-
-    def _link(self, number: int, revision: Revision) -> None:
-        if self._has(number):
-            raise FileExistsError
-        unfinished = 10**9 + random.randrange(10**9)  # a number that no version has
-        super()._link(unfinished, revision)
-        os.replace(self._path(unfinished), self._path(number))
-
-
-class DropsLines(DirectoryRemote):
-    """Loses the last line of what is appended to the history."""
-
-    def publish(self, base: str | None, write: Write, note: Note) -> str:
-        if isinstance(write, Fold) and write.history:
-            lines = write.history.splitlines(keepends=True)
-            write = write._replace(history=b"".join(lines[:-1]))
-        return super().publish(base, write, note)
-
-
-class KeepsText(DirectoryRemote):
-    """Takes a state for text, and changes what is no text."""
-
-    def publish(self, base: str | None, write: Write, note: Note) -> str:
-        if isinstance(write, Fold) and write.state is not None:
-            write = write._replace(state=write.state.decode("utf-8", "replace").encode())
-        return super().publish(base, write, note)
-
-
-class LongPages(DirectoryRemote):
-    """Ignores how many lines a page may have."""
-
-    def past(self, version: str, after: str | None, limit: int) -> Page:
-        return super().past(version, after, limit + 1)
-
-
-class LatestHistory(DirectoryRemote):
-    """Shows the history as it is, in place of the history as it was."""
-
-    def past(self, version: str, after: str | None, limit: int) -> Page:
-        return super().past(self.version() or version, after, limit)
-
-
-class FollowsAll(DirectoryRemote):
-    """Says of every version that it came before."""
-
-    def follows(self, version: str) -> bool:
-        return True
-
-
-class BlindProbe(DirectoryRemote):
-    """Does not probe the place."""
-
-    def probe(self) -> None:
-        return
-
-
-class LatestRevision(DirectoryRemote):
-    """Shows the latest content in place of an older revision."""
-
-    def at(self, revision: str) -> Snapshot:
-        super().at(revision)
-        return self._snapshot(self._latest())
-
-
-class _Remote(RemoteContract):
-    kind: ClassVar[type[DirectoryRemote]]
-
-    @pytest.fixture
-    def connect(self, tmp_path: Path) -> Connect:
-        return lambda: self.kind(tmp_path / "there")
-
-    def revision(self, remote: Any) -> str:
-        return str(remote.version()).partition("-")[0]
-
-
-class TestUnconditional(_Remote):
-    kind = Unconditional
-    CAUGHT_BY = (
-        "test_a_write_that_follows_an_older_version_is_refused[hold]",
-        "test_a_write_that_begins_a_place_is_refused_where_there_is_one[fold]",
-        "test_of_writes_that_follow_one_version_one_arrives",
+IMPORTABLE = {
+    "PYTHONPATH": os.pathsep.join(
+        [
+            os.path.dirname(__file__),
+            os.path.dirname(directory_home.__file__),
+            os.path.dirname(os.path.dirname(reconciler_scripts.__file__)),
+        ]
     )
-
-
-class TestComparesContent(_Remote):
-    kind = ComparesContent
-    CAUGHT_BY = ("test_a_write_is_refused_even_if_the_content_is_as_it_was",)
-
-
-class TestChecksFirst(_Remote):
-    kind = ChecksFirst
-    CAUGHT_BY = ("test_of_writes_that_follow_one_version_one_arrives",)
-
-
-class TestDropsLines(_Remote):
-    kind = DropsLines
-    CAUGHT_BY = ("test_each_write_leads_to_the_content_that_the_port_says",)
-
-
-class TestKeepsText(_Remote):
-    kind = KeepsText
-    CAUGHT_BY = (
-        "test_each_write_leads_to_the_content_that_the_port_says",
-        "test_content_may_be_large",
-    )
-
-
-class TestLongPages(_Remote):
-    kind = LongPages
-    CAUGHT_BY = ("test_the_history_is_read_in_pages_as_it_was_at_a_version[3]",)
-
-
-class TestLatestHistory(_Remote):
-    kind = LatestHistory
-    CAUGHT_BY = ("test_the_history_is_read_in_pages_as_it_was_at_a_version[10000]",)
-
-
-class TestFollowsAll(_Remote):
-    kind = FollowsAll
-    CAUGHT_BY = ("test_a_version_follows_itself_and_those_before_it",)
-
-
-class TestBlindProbe(_Remote):
-    kind = BlindProbe
-    CAUGHT_BY = ("test_a_place_that_ignores_conditions_is_refused",)
-
-    @pytest.fixture
-    def connect_unfenced(self, connect: Connect) -> Connect | None:
-        return connect
-
-
-class TestLatestRevision(_Remote):
-    kind = LatestRevision
-    CAUGHT_BY = ("test_a_revision_shows_the_content_as_it_was",)
-
-
-# --- homes -----------------------------------------------------------------------------------------------------------
+}
+"""What makes programs find this module, what it imports, and the package whose home is broken here."""
 
 
 class HidesLease(DirectoryRemote):
@@ -216,7 +57,7 @@ class LateWrites(DirectoryRemote):
         threading.Timer(0.5, super()._link, (number, revision)).start()
 
     def publish(self, base: str | None, write: Write, note: Note) -> str:
-        while self._latest() < (_number(base) if base else 0):
+        while self._latest() < (number_of(base) if base else 0):
             time.sleep(0.01)
         return super().publish(base, write, note)
 
@@ -281,6 +122,94 @@ class RepeatsHistory(LeasedStore):
         return stored._replace(content=stored.content + stored.content)
 
 
+class NoPlace(LeasedStore):
+    """Has no name."""
+
+    @property
+    def where(self) -> str:
+        return ""
+
+
+class NeverEmpty(LeasedStore):
+    """Reads a state where there is none."""
+
+    def read(self, target: Target) -> State | None:
+        return super().read(target) or State("a-lineage", 0, target, {})
+
+
+class HidesAborted(LeasedStore):
+    """Reads no record of a job that is not to run."""
+
+    def read(self, target: Target) -> State | None:
+        return _with_jobs(super().read(target), lambda name, record: record.state is not Desired.ABORTED)
+
+
+class WritesAlways(LeasedStore):
+    """Writes the state once more on leaving."""
+
+    @contextmanager
+    def open(self, target: Target, what: str, timeout_s: float) -> Iterator[Session]:
+        with super().open(target, what, timeout_s) as session:
+            yield session
+        state = self.read(target)
+        if state is not None:
+            self.put(state._replace(serial=state.serial + 1), target, timeout_s)
+
+
+class ShowsOldNames(LeasedStore):
+    """Reads a record that was moved under its old name."""
+
+    def read(self, target: Target) -> State | None:
+        state = super().read(target)
+        return state and state._replace(jobs={"a" if name == "z" else name: one for name, one in state.jobs.items()})
+
+
+class OneSerial(LeasedStore):
+    """Reads each state with the same serial."""
+
+    def read(self, target: Target) -> State | None:
+        state = super().read(target)
+        return state and state._replace(serial=7)
+
+
+class Neutralises(LeasedStore):
+    """Reads texts without control characters."""
+
+    def read(self, target: Target) -> State | None:
+        state = super().read(target)
+        sound = {
+            name: one._replace(resolved="".join(filter(str.isprintable, one.resolved)))
+            for name, one in (state.jobs.items() if state else ())
+        }
+        return state and state._replace(jobs=sound)
+
+
+class OnePage(LeasedStore):
+    """Reads the first records of a state, as a query does that has a limit."""
+
+    def read(self, target: Target) -> State | None:
+        return _with_jobs(super().read(target), lambda name, record: len(name) < len("job-10"))
+
+
+class PutsNothing(LeasedStore):
+    """Says that a state was put in the place of an older one, and does nothing."""
+
+    def put(self, state: State, target: Target, timeout_s: float) -> bool:
+        return True
+
+
+class RemarksAlways(LeasedStore):
+    """Accepts a sound state with a remark."""
+
+    def accept(self, target: Target, timeout_s: float, *, has_moved: bool = False) -> tuple[State, list[str]]:
+        state, remarks = super().accept(target, timeout_s, has_moved=has_moved)
+        return state, [*remarks, "something was accepted"]
+
+
+def _with_jobs(state: State | None, is_shown: Callable[[str, Record], bool]) -> State | None:
+    return state and state._replace(jobs={name: one for name, one in state.jobs.items() if is_shown(name, one)})
+
+
 class _Plugin(DirectoryPlugin):
     """The plugin of the directory, with another remote, or with another store on top of the remote."""
 
@@ -290,6 +219,44 @@ class _Plugin(DirectoryPlugin):
 
     def open(self, url: str, surroundings: Surroundings) -> Store:
         return self._store(self._remote(Path(url.removeprefix(self.prefix))), surroundings)
+
+
+class _LongerUrls(DirectoryPlugin):
+    """Has a full URL that is not full."""
+
+    def full_url(self, url: str) -> str:
+        return f"{url}/more"
+
+
+class _WithoutMarks(DirectoryPlugin):
+    """Forgets which state a machine has seen."""
+
+    def open(self, url: str, surroundings: Surroundings) -> Store:
+        folder = os.path.join(surroundings.marks_folder, surroundings.new_id())
+        os.mkdir(folder)
+        return super().open(url, surroundings._replace(marks_folder=folder))
+
+
+class _BelievingRepository(Repository):
+    """Takes a push whose answer was lost for one that has arrived."""
+
+    _pushed = ""
+
+    def _tip(self) -> str | None:
+        return self._pushed if self._pushed else super()._tip()
+
+    def push(self, commit: str, expected: str | None) -> None:
+        self._pushed = commit
+        super().push(commit, expected)
+        self._pushed = ""
+
+
+class _BelievingGit(GitPlugin):
+    """The home on a branch, in such a repository."""
+
+    def open(self, url: str, surroundings: Surroundings) -> Store:
+        vars(git)["Repository"] = _BelievingRepository
+        return super().open(url, surroundings)
 
 
 UNCONDITIONAL = _Plugin(Unconditional)
@@ -302,6 +269,19 @@ ANY_TARGET = _Plugin(DirectoryRemote, AnyTarget)
 TAKES_ANY_STATE = _Plugin(DirectoryRemote, TakesAnyState)
 REPEATS_HISTORY = _Plugin(DirectoryRemote, RepeatsHistory)
 UNLOCKED = UnlockedFiles()
+LONGER_URLS = _LongerUrls()
+WITHOUT_MARKS = _WithoutMarks()
+BELIEVING_GIT = _BelievingGit()
+NO_PLACE = _Plugin(DirectoryRemote, NoPlace)
+NEVER_EMPTY = _Plugin(DirectoryRemote, NeverEmpty)
+HIDES_ABORTED = _Plugin(DirectoryRemote, HidesAborted)
+WRITES_ALWAYS = _Plugin(DirectoryRemote, WritesAlways)
+SHOWS_OLD_NAMES = _Plugin(DirectoryRemote, ShowsOldNames)
+ONE_SERIAL = _Plugin(DirectoryRemote, OneSerial)
+NEUTRALISES = _Plugin(DirectoryRemote, Neutralises)
+ONE_PAGE = _Plugin(DirectoryRemote, OnePage)
+PUTS_NOTHING = _Plugin(DirectoryRemote, PutsNothing)
+REMARKS_ALWAYS = _Plugin(DirectoryRemote, RemarksAlways)
 
 
 class _Home(StateContract):
@@ -311,23 +291,31 @@ class _Home(StateContract):
 
     @pytest.fixture
     def environment(self) -> Mapping[str, str]:
-        return {"PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), EXAMPLE])}
+        return IMPORTABLE
 
     def revision(self, url: str) -> str:
         return str(len(list(Path(url.removeprefix("dir://")).glob("*.json"))))
+
+    def keep_copy(self, url: str) -> Callable[[], None]:
+        return test_state_contracts.copied(Path(url.removeprefix("dir://")))
 
 
 class TestUnconditionalHome(_Home):
     plugin = "seeded_homes:UNCONDITIONAL"
     CAUGHT_BY = (
         "test_of_programs_that_start_at_once_one_makes_each_call",
+        "test_of_two_sessions_that_open_at_once_one_records_at_most",
+        "test_machines_whose_clocks_are_an_hour_apart_share_the_home",
         "test_a_program_that_is_stopped_and_continues_late_does_no_harm[intended]",
     )
 
 
 class TestHomeThatHidesItsLease(_Home):
     plugin = "seeded_homes:HIDES_LEASE"
-    CAUGHT_BY = ("test_a_session_that_holds_the_state_excludes_others",)
+    CAUGHT_BY = (
+        "test_a_session_that_holds_the_state_excludes_others",
+        "test_a_program_on_a_machine_that_is_ahead_is_not_overtaken_while_it_works",
+    )
 
 
 class TestHomeWithLateWrites(_Home):
@@ -335,12 +323,13 @@ class TestHomeWithLateWrites(_Home):
     CAUGHT_BY = (
         "test_an_intent_is_on_record_when_intend_returns",
         "test_a_program_that_is_killed_leaves_all_it_did_on_record[intended]",
+        "test_kills_at_any_moment_lose_nothing_and_repeat_nothing",
     )
 
 
 class TestHomeThatDropsLines(_Home):
     plugin = "seeded_homes:DROPS_LINES"
-    CAUGHT_BY = ("test_each_change_is_in_the_history_once",)
+    CAUGHT_BY = ("test_each_change_is_in_the_history_once", "test_many_calls_at_once_are_all_on_record")
 
 
 class TestHomeThatRepeatsItsHistory(_Home):
@@ -369,6 +358,80 @@ class TestHomeForAnyTarget(_Home):
 class TestHomeThatTakesAnyState(_Home):
     plugin = "seeded_homes:TAKES_ANY_STATE"
     CAUGHT_BY = ("test_a_whole_state_that_is_not_newer_is_refused[older]",)
+
+
+class TestHomeWithoutAFullUrl(_Home):
+    plugin = "seeded_homes:LONGER_URLS"
+    CAUGHT_BY = ("test_the_plugin_takes_its_url",)
+
+
+class TestHomeWithoutAName(_Home):
+    plugin = "seeded_homes:NO_PLACE"
+    CAUGHT_BY = ("test_the_place_has_a_name_of_one_line",)
+
+
+class TestHomeThatIsNeverEmpty(_Home):
+    plugin = "seeded_homes:NEVER_EMPTY"
+    CAUGHT_BY = ("test_an_empty_place_has_no_state_and_reading_leaves_it_empty",)
+
+
+class TestHomeThatHidesAborted(_Home):
+    plugin = "seeded_homes:HIDES_ABORTED"
+    CAUGHT_BY = ("test_what_one_machine_records_another_one_reads",)
+
+
+class TestHomeThatWritesAlways(_Home):
+    plugin = "seeded_homes:WRITES_ALWAYS"
+    CAUGHT_BY = ("test_a_session_without_a_change_writes_nothing",)
+
+
+class TestHomeThatShowsOldNames(_Home):
+    plugin = "seeded_homes:SHOWS_OLD_NAMES"
+    CAUGHT_BY = ("test_records_are_changed_moved_and_removed",)
+
+
+class TestHomeWithOneSerial(_Home):
+    plugin = "seeded_homes:ONE_SERIAL"
+    CAUGHT_BY = ("test_the_serial_grows_with_each_change_and_the_lineage_stays",)
+
+
+class TestHomeThatNeutralisesTexts(_Home):
+    plugin = "seeded_homes:NEUTRALISES"
+    CAUGHT_BY = ("test_hostile_texts_come_back_as_they_were",)
+
+
+class TestHomeOfOnePage(_Home):
+    plugin = "seeded_homes:ONE_PAGE"
+    CAUGHT_BY = ("test_many_jobs_are_all_there",)
+
+
+class TestHomeThatPutsNothing(_Home):
+    plugin = "seeded_homes:PUTS_NOTHING"
+    CAUGHT_BY = ("test_a_whole_state_takes_the_place_of_an_older_one",)
+
+
+class TestHomeThatRemarksAlways(_Home):
+    plugin = "seeded_homes:REMARKS_ALWAYS"
+    CAUGHT_BY = ("test_a_sound_state_is_accepted_without_a_remark",)
+
+
+class TestHomeWithoutMarks(_Home):
+    plugin = "seeded_homes:WITHOUT_MARKS"
+    CAUGHT_BY = ("test_a_state_that_was_rolled_back_is_refused_until_it_is_accepted",)
+
+
+class TestBelievingGit(test_state_contracts.TestGit):
+    plugin = "seeded_homes:BELIEVING_GIT"
+    CAUGHT_BY = ("test_connections_that_break_lose_nothing_and_repeat_nothing[unsent]",)
+
+    @pytest.fixture
+    def amount(self) -> Amount:
+        """In a single round, no push may be cut."""
+        return SAMPLE._replace(cuts=6)
+
+    @pytest.fixture
+    def environment(self) -> Mapping[str, str]:
+        return IMPORTABLE
 
 
 class TestFilesWithoutALock(_Home):

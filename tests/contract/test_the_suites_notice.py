@@ -9,12 +9,20 @@ import pytest
 
 import seeded_engines
 import seeded_homes
+import seeded_plugins
+import seeded_remotes
+import seeded_senders
 from checkout import ROOT
 from reconciler.testing.amount import WHOLE, amount_in
+from reconciler.testing.engines import EngineContract
+from reconciler.testing.remotes import RemoteContract
+from reconciler.testing.states import StateContract
+
+MODULES = (seeded_engines, seeded_homes, seeded_plugins, seeded_remotes, seeded_senders)
 
 CASES = [
     (module.__name__, name, test)
-    for module in (seeded_homes, seeded_engines)
+    for module in MODULES
     for name, suite in vars(module).items()
     for test in getattr(suite, "CAUGHT_BY", ())
 ]
@@ -45,8 +53,11 @@ def test_each_seeded_bug_is_caught_by_the_tests_that_are_named_for_it(number: in
     failed, other = set(), []
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         name = case.get("classname", "").rpartition(".")[2], case.get("name", "")
-        if case.find("failure") is not None:
+        failure = case.find("failure")
+        if failure is not None:
             failed.add(name)
+            # A program that can't even begin would fail every test, whatever the bug.
+            assert "the program ended" not in (failure.text or ""), failure.text
         else:
             other.append(name)
     assert other == []
@@ -54,5 +65,11 @@ def test_each_seeded_bug_is_caught_by_the_tests_that_are_named_for_it(number: in
 
 
 def test_every_seeded_bug_names_the_tests_that_catch_it() -> None:
-    suites = [name for module in (seeded_homes, seeded_engines) for name in vars(module) if name.startswith("Test")]
+    suites = [name for module in MODULES for name in vars(module) if name.startswith("Test")]
     assert sorted({name for _, name, _ in CASES}) == sorted(suites)
+
+
+@pytest.mark.parametrize("suite", [EngineContract, StateContract, RemoteContract])
+def test_every_test_of_a_suite_catches_a_seeded_bug(suite: type) -> None:
+    tests = {name for name in dir(suite) if name.startswith("test_")}
+    assert tests - {test.partition("[")[0] for _, _, test in CASES} == set()

@@ -14,7 +14,7 @@ import pytest
 import reconciler
 from project import Project, served_project
 from reconciler.cli import cli
-from reconciler.model.commands import Given, command, settling, with_place
+from reconciler.model.commands import VALUED, WITH_PATHS, Given, command, settling, with_place
 
 FOLDER = Path(reconciler.__file__).parent
 PATHS, STATE = "fleet one.yaml", "st ate.json"
@@ -54,6 +54,14 @@ def parsed(words: list[str]) -> dict[str, Any]:
         (command("state mv", "a", "b"), "reconciler state mv a b 'a b.yaml' --state s --endpoint e"),
         (command("plan", options=["--state", "t"]), "reconciler plan --state t 'a b.yaml' --endpoint e"),
         (command("state show", "-x"), "reconciler state show --state s --endpoint e -- -x 'a b.yaml'"),
+        (
+            command("resolve", "a", options=["--ended", "failed"]),
+            "reconciler resolve a --ended failed 'a b.yaml' --state s --endpoint e",
+        ),
+        (
+            command("apply", options=["--wait", "3600"]),
+            "reconciler apply --wait 3600 'a b.yaml' --state s --endpoint e",
+        ),
         (command("state show", "a`b"), "reconciler state show 'a`b' 'a b.yaml' --state s --endpoint e"),
         (command("state show", "it's"), """reconciler state show 'it'"'"'s' 'a b.yaml' --state s --endpoint e"""),
         ("a name with `reconciler x", "a name with `reconciler x"),
@@ -62,6 +70,28 @@ def parsed(words: list[str]) -> dict[str, Any]:
 )
 def test_a_command_gets_what_was_given_and_nothing_else(text: str, completed: str) -> None:
     assert with_place(text, Given(("a b.yaml",), "s", "e")) == completed
+
+
+def leaves(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Each command that is no group, by its words."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        inner = group.get_command(context, name)
+        assert inner is not None
+        words = f"{before}{name}"
+        yield from leaves(inner, f"{words} ") if isinstance(inner, click.Group) else [(words, inner)]
+
+
+def test_a_value_of_an_option_is_not_taken_for_a_path() -> None:
+    options = {
+        name
+        for verb, found in leaves(cli)
+        for one in found.params
+        if verb in WITH_PATHS and isinstance(one, click.Option) and not one.is_flag
+        for name in one.opts
+        if name.startswith("--")
+    }
+    assert options == VALUED
 
 
 def test_a_folder_is_not_taken_for_a_job_of_the_history(tmp_path: Path) -> None:

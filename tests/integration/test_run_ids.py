@@ -1,5 +1,6 @@
 """Run ids, ends and identity as a user meets them: an installed engine whose objects bear run ids."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,9 +27,21 @@ def test_a_plan_names_the_run_and_the_state_and_the_history_say_what_became_of_i
     project.write("nightly: {state: running, config: {text: second}}")
     assert "run nightly-2" in project.run("plan", "--verbose").out
     assert project.run("apply", "--yes").code == 0
-    assert "run 1: failed" in project.run("history").out
-    assert "run: 2" in project.run("state", "show", "nightly").out
+    assert re.search(r" nightly-1 +ended +failed ", project.run("history").out)
+    assert re.search(r" nightly-2 +run +succeeded ", project.run("history").out)
+    assert "run: nightly-2" in project.run("state", "show", "nightly").out
     assert [run.run_id for run in project.cluster.runs()] == ["nightly-1", "nightly-2"]
+
+
+def test_an_end_that_a_person_told_is_in_the_history_as_any_other(project: ClusterProject) -> None:
+    assert project.run("apply", "--yes").code == 0
+    project.cluster.forget("nightly")
+    project.promises = project.promises._replace(creates_on_run=True)
+    project.write("nightly: {state: running, config: {text: first}}")
+    assert project.run("resolve", "nightly", "--ended", "failed").code == 0
+    newest = project.run("history", "--format", "json").json["entries"][0]
+    assert (newest["verb"], newest["runId"], newest["end"]) == ("ended", "nightly-1", "failed")
+    assert re.search(r"nightly +running +running +forgotten, failed +nightly-1, failed", project.run("status").out)
 
 
 def test_another_cluster_ends_a_command_with_one_message_and_is_accepted_by_name(project: ClusterProject) -> None:

@@ -158,8 +158,8 @@ def test_status_says_where_a_run_is_and_since_when(project: LocalProject) -> Non
     assert "pid" not in b["execution"]
     assert b["execution"]["endedAt"] >= b["execution"]["startedAt"]
     head, of_a, of_b = project.run("status").out.splitlines()
-    assert head.split() == ["JOB", "DESIRED", "RECORDED", "OBSERVED", "RUN", "SINCE", "TOOK", "WHERE"]
-    assert f"a-1  {a['execution']['startedAt'][:19]}Z" in of_a
+    assert head.split() == ["JOB", "DESIRED", "RECORDED", "OBSERVED", "LAST", "RUN", "SINCE", "TOOK", "WHERE"]
+    assert of_a.split()[3:7] == ["active", "(running)", "a-1", f"{a['execution']['startedAt'][:19]}Z"]
     assert of_a.endswith(f"{os.uname().nodename} pid {a['execution']['pid']}")
     assert of_b.endswith("exit code 3")
 

@@ -28,9 +28,8 @@ def to_delete(project: Project) -> None:
     """One of three jobs is to be deleted, one runs with a new config, and the plan of it is saved."""
     project.write("a: {state: running}\nb: {state: running}\nc: {state: running}\nold: {state: running}", more=GUARD)
     assert project.run("apply", "--yes").code == 0
-    project.write(
-        "a: {state: absent}\nb: {state: running, config: {jobTimeout: 5000}}\nc: {state: running}", more=GUARD
-    )
+    changed = "a: {state: absent}\nb: {state: running, config: {jobTimeout: 5000}}\nc: {state: running}"
+    project.write(changed, more=GUARD)
     assert project.run("plan", "--out", "plan.json").code == 4
 
 

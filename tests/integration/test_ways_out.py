@@ -38,12 +38,6 @@ def created(tmp_path: Path) -> Iterator[PersonsProject]:
         yield made
 
 
-def begin(project: PersonsProject, jobs: str = RUN) -> None:
-    """Apply a manifest for the first time."""
-    project.write(jobs)
-    assert project.apply().code == 0
-
-
 def holds(project: PersonsProject, words: str) -> str:
     """The reason of the hold of `a`, which an apply leaves alone as well."""
     kind, reason = project.reasons()["a"]
@@ -55,35 +49,25 @@ def holds(project: PersonsProject, words: str) -> str:
     return reason
 
 
-def is_at_rest(project: PersonsProject, jobs: str, runs: list[str]) -> None:
-    """Apply, and expect these runs and that nothing is left to do."""
-    project.write(jobs)
-    run = project.apply()
-    assert run.code == 0, run.out + run.err
-    assert project.run_ids == runs
-    assert project.run("plan", "--refresh", "--detailed-exitcode").code == 0
-    assert project.run("drift").code == 0
-
-
 # --- a run creates the job
 
 
 def test_a_job_that_is_not_there_yet_is_run_which_creates_it(project: PersonsProject) -> None:
     project.write(RUN)
     assert project.reasons()["a"] == ("run", "first run; the job is not there")
-    is_at_rest(project, RUN, ["a-1"])
+    project.is_at_rest(RUN, ["a-1"])
 
 
 @pytest.mark.parametrize("asked", ["aborted", "absent"])
 def test_a_job_that_is_not_there_and_is_not_to_be_needs_no_call(asked: str, project: PersonsProject) -> None:
     project.write(f"a: {{state: {asked}}}")
     assert project.reasons()["a"][0] == "adopt"
-    is_at_rest(project, f"a: {{state: {asked}}}", [])
+    project.is_at_rest(f"a: {{state: {asked}}}", [])
 
 
 def taken_away(project: PersonsProject) -> str:
     """Take away a run that is under way. Returns the reason of the hold."""
-    begin(project)
+    project.begin(RUN)
     project.cluster.forget("a")
     assert project.run("drift").code == 2
     return holds(project, "gone: the job is recorded as running, and is not there, although no end of its run is")
@@ -91,12 +75,12 @@ def taken_away(project: PersonsProject) -> str:
 
 def test_a_run_that_was_taken_away_runs_again_with_a_new_token(project: PersonsProject) -> None:
     assert "a new runToken runs it again" in taken_away(project)
-    is_at_rest(project, AGAIN, ["a-1", "a-2"])
+    project.is_at_rest(AGAIN, ["a-1", "a-2"])
 
 
 def test_a_run_that_was_taken_away_is_accepted_as_aborted(project: PersonsProject) -> None:
     assert "`state: aborted` accepts it" in taken_away(project)
-    is_at_rest(project, ABORTED, ["a-1"])
+    project.is_at_rest(ABORTED, ["a-1"])
 
 
 @pytest.mark.parametrize(("end", "code"), [("complete", 0), ("failed", 2)])
@@ -114,7 +98,7 @@ def test_a_run_that_was_taken_away_had_ended_on_a_persons_word(end: str, code: i
 
 def ended(project: PersonsProject, end: Status) -> None:
     """Run `a`, let an apply see its end, and take the run away."""
-    begin(project)
+    project.begin(RUN)
     project.cluster.end("a", end)
     project.apply()
     assert project.state["jobs"]["a"]["end"] == end
@@ -125,10 +109,10 @@ def test_a_completed_run_that_is_forgotten_is_as_recorded(project: PersonsProjec
     ended(project, Status.COMPLETE)
     row = project.run("status").out.splitlines()[1]
     assert row.split(maxsplit=3) == ["a", "running", "running", "forgotten, complete"]
-    is_at_rest(project, RUN, ["a-1"])
+    project.is_at_rest(RUN, ["a-1"])
     project.write(CHANGED)
     assert project.reasons()["a"][0] == "adopt"
-    is_at_rest(project, CHANGED, ["a-1"])
+    project.is_at_rest(CHANGED, ["a-1"])
     assert project.run("apply", "--yes").out.startswith("Nothing to do")
 
 
@@ -139,7 +123,7 @@ def test_a_failed_run_that_is_forgotten_is_drift_until_somebody_acts(
     ended(project, Status.FAILED)
     drift = project.run("drift")
     assert (drift.code, "a new runToken or config runs it again, `state: aborted` accepts it" in drift.out) == (2, True)
-    is_at_rest(project, jobs, ["a-1", "a-2"][:runs])
+    project.is_at_rest(jobs, ["a-1", "a-2"][:runs])
 
 
 @pytest.mark.parametrize(("jobs", "runs"), [(AGAIN, 2), (ABORTED, 1)])
@@ -149,14 +133,14 @@ def test_a_run_that_someone_aborted_and_that_is_forgotten_is_held(
     ended(project, Status.ABORTED)
     reason = holds(project, "aborted by someone else (forgotten by the engine (someone else had aborted it))")
     assert "a new runToken runs it again, `state: aborted` accepts it" in reason
-    is_at_rest(project, jobs, ["a-1", "a-2"][:runs])
+    project.is_at_rest(jobs, ["a-1", "a-2"][:runs])
 
 
 @pytest.fixture
 def unseen(tmp_path: Path) -> Iterator[PersonsProject]:
     """A run that the engine has forgotten by itself, while nobody looked."""
     with persons_project(tmp_path, FORGETFUL) as made:
-        begin(made)
+        made.begin(RUN)
         made.cluster.end("a")
         while "forgotten" not in made.reasons()["a"][1]:
             pass
@@ -164,7 +148,7 @@ def unseen(tmp_path: Path) -> Iterator[PersonsProject]:
 
 
 def test_a_run_whose_end_nobody_saw_is_as_recorded(unseen: PersonsProject) -> None:
-    is_at_rest(unseen, RUN, ["a-1"])
+    unseen.is_at_rest(RUN, ["a-1"])
 
 
 @pytest.mark.parametrize(("end", "runs"), [("complete", 1), ("failed", 2)])
@@ -175,13 +159,13 @@ def test_a_new_config_after_an_end_that_nobody_saw_waits_for_a_persons_word(
     holds(unseen, "so it is not known whether the new config is to run now")
     (command,) = unseen.commands("a")
     unseen.follow([*command[:-1], end])
-    is_at_rest(unseen, CHANGED, ["a-1", "a-2"][:runs])
+    unseen.is_at_rest(CHANGED, ["a-1", "a-2"][:runs])
 
 
 def test_a_new_config_after_an_end_that_nobody_saw_runs_with_a_new_token(unseen: PersonsProject) -> None:
     unseen.write(CHANGED)
     assert "a new runToken runs it" in holds(unseen, "so it is not known")
-    is_at_rest(unseen, CHANGED.replace("}}", "}, runToken: t}"), ["a-1", "a-2"])
+    unseen.is_at_rest(CHANGED.replace("}}", "}, runToken: t}"), ["a-1", "a-2"])
 
 
 def test_what_comes_after_an_end_that_nobody_saw_goes_on_with_a_persons_word(unseen: PersonsProject) -> None:
@@ -192,7 +176,7 @@ def test_what_comes_after_an_end_that_nobody_saw_goes_on_with_a_persons_word(uns
     (command,) = unseen.commands("b")
     assert command == ["resolve", "a", "--ended", "complete"]
     unseen.follow(command)
-    is_at_rest(unseen, later, ["a-1", "b-1"])
+    unseen.is_at_rest(later, ["a-1", "b-1"])
 
 
 # --- another owner
@@ -216,7 +200,7 @@ def test_a_job_of_another_owner_is_held_whatever_is_asked(jobs: str, project: Pe
 
 def test_a_job_of_another_owner_gives_way_to_another_id(project: PersonsProject) -> None:
     assert "give it another `id:`" in foreign(project)
-    is_at_rest(project, "a: {id: a2, state: running}", ["a-1", "a2-1"])
+    project.is_at_rest("a: {id: a2, state: running}", ["a-1", "a2-1"])
 
 
 def test_a_job_of_another_owner_is_taken_over_by_an_import(project: PersonsProject) -> None:
@@ -237,11 +221,11 @@ def test_a_job_that_nobody_created_is_an_error_until_it_is_there(created: Person
     created.write(jobs)
     assert "create it there, or correct its id" in holds(created, "no such job")
     created.cluster.create("nowhere")
-    is_at_rest(created, jobs, ["nowhere-1"])
+    created.is_at_rest(jobs, ["nowhere-1"])
 
 
 def test_a_job_that_is_gone_gets_a_new_id_or_is_declared_absent(created: PersonsProject) -> None:
-    begin(created)
+    created.begin(RUN)
     created.cluster.forget("a")
     assert "give the job a new id, or declare it absent" in holds(created, "gone: the job is recorded as running")
     created.cluster.create("a2")
@@ -251,7 +235,7 @@ def test_a_job_that_is_gone_gets_a_new_id_or_is_declared_absent(created: Persons
 
 
 def test_a_gone_job_with_a_new_token_needs_a_new_id(created: PersonsProject) -> None:
-    begin(created)
+    created.begin(RUN)
     created.cluster.forget("a")
     created.write(AGAIN)
     assert "create a job there and give its id" in holds(created, "needs a new id")
@@ -262,11 +246,11 @@ def test_a_gone_job_with_a_new_token_needs_a_new_id(created: PersonsProject) -> 
 
 
 def test_a_lost_run_runs_with_a_new_token(created: PersonsProject) -> None:
-    begin(created)
+    created.begin(RUN)
     created.cluster.forget("a")
     created.cluster.create("a")
     assert holds(created, "lost run").endswith("a new runToken runs it")
-    is_at_rest(created, AGAIN, ["a-1", "a-2"])
+    created.is_at_rest(AGAIN, ["a-1", "a-2"])
 
 
 # --- aborted, waiting, in doubt, left to a person by the manifest
@@ -274,10 +258,10 @@ def test_a_lost_run_runs_with_a_new_token(created: PersonsProject) -> None:
 
 @pytest.mark.parametrize(("jobs", "runs"), [(AGAIN, 2), (ABORTED, 1)])
 def test_a_run_that_someone_aborted_runs_again_or_is_accepted(jobs: str, runs: int, project: PersonsProject) -> None:
-    begin(project)
+    project.begin(RUN)
     project.cluster.end("a", Status.ABORTED)
     assert "a new runToken runs it again, `state: aborted` accepts it" in holds(project, "aborted by someone else")
-    is_at_rest(project, jobs, ["a-1", "a-2"][:runs])
+    project.is_at_rest(jobs, ["a-1", "a-2"][:runs])
 
 
 def test_a_job_that_was_aborted_before_it_is_recorded_runs_after_one_apply_as_aborted(project: PersonsProject) -> None:
@@ -285,23 +269,25 @@ def test_a_job_that_was_aborted_before_it_is_recorded_runs_after_one_apply_as_ab
     project.cluster.end("a", Status.ABORTED)
     project.write(RUN)
     assert "apply it once as `state: aborted`" in holds(project, "aborted by someone else")
-    is_at_rest(project, ABORTED, ["by-hand"])
-    is_at_rest(project, RUN, ["by-hand", "a-1"])
+    project.is_at_rest(ABORTED, ["by-hand"])
+    project.is_at_rest(RUN, ["by-hand", "a-1"])
 
 
 def test_a_run_that_waits_for_another_runs_within_apply_wait(project: PersonsProject) -> None:
     jobs = "a: {state: running, after: [b]}\nb: {state: running}"
-    begin(project, jobs)
+    project.begin(jobs)
     kind, reason = project.reasons()["a"]
-    assert (kind, "`apply --wait` waits for it" in reason) == ("wait", True)
+    assert (kind, reason.endswith("waits for it")) == ("wait", True)
+    (command,) = project.commands("a")
+    assert command == ["apply", "--wait", "3600"]
     assert project.apply().code == 0
     project.cluster.end("b")
-    assert project.run("apply", "--yes", "--wait", "60").code == 0
+    project.follow([*command, "--yes"])
     assert project.run_ids == ["b-1", "a-1"]
 
 
 def test_a_rerun_follows_the_end_of_the_active_run_within_apply_wait(project: PersonsProject) -> None:
-    begin(project, "a: {state: running, onConfigChange: rerun, config: {text: old}}")
+    project.begin("a: {state: running, onConfigChange: rerun, config: {text: old}}")
     project.write("a: {state: running, onConfigChange: rerun, config: {text: new}}")
     kind, reason = project.reasons()["a"]
     assert (kind, "waiting for the end of the run before, which is active" in reason) == ("wait", True)
@@ -311,18 +297,18 @@ def test_a_rerun_follows_the_end_of_the_active_run_within_apply_wait(project: Pe
 
 
 def test_a_new_config_that_is_held_runs_with_a_token_or_another_mode(project: PersonsProject) -> None:
-    begin(project, "a: {state: running, onConfigChange: hold, config: {text: old}}")
+    project.begin("a: {state: running, onConfigChange: hold, config: {text: old}}")
     project.cluster.end("a")
     project.write("a: {state: running, onConfigChange: hold, config: {text: new}}")
     assert "onConfigChange: restart, rerun or next-run lets it through" in holds(project, "onConfigChange is hold")
-    is_at_rest(project, "a: {state: running, onConfigChange: rerun, config: {text: new}}", ["a-1", "a-2"])
+    project.is_at_rest("a: {state: running, onConfigChange: rerun, config: {text: new}}", ["a-1", "a-2"])
 
 
 def test_a_protected_job_is_aborted_once_the_manifest_lifts_it(project: PersonsProject) -> None:
-    begin(project, "a: {state: running, protect: true}")
+    project.begin("a: {state: running, protect: true}")
     project.write("a: {state: aborted, protect: true}")
     assert "`protect: false` in the manifest lifts it" in holds(project, "protected, so no abort")
-    is_at_rest(project, "a: {state: aborted, protect: false}", ["a-1"])
+    project.is_at_rest("a: {state: aborted, protect: false}", ["a-1"])
     assert [run.status for run in project.cluster.runs()] == [Status.ABORTED]
 
 
@@ -359,7 +345,7 @@ def test_a_job_that_can_not_be_read_is_left_alone_until_it_can(tmp_path: Path) -
 
 def test_another_service_ends_each_command_with_one_message_until_it_is_accepted(tmp_path: Path) -> None:
     with persons_project(tmp_path, identity={"cluster": "one"}) as project:
-        begin(project, f"{RUN}\nb: {{state: running}}")
+        project.begin(f"{RUN}\nb: {{state: running}}")
         project.identity = {"cluster": "other"}
         project.write(f"{AGAIN}\nb: {{state: running, runToken: again}}")
         for command in (["plan", "--refresh"], ["apply", "--yes"], ["drift"]):
@@ -375,7 +361,7 @@ def test_another_service_ends_each_command_with_one_message_until_it_is_accepted
 
 
 def test_a_job_of_ours_that_is_no_longer_declared_is_pruned(project: PersonsProject) -> None:
-    begin(project, f"{RUN}\nb: {{state: running}}")
+    project.begin(f"{RUN}\nb: {{state: running}}")
     project.write("b: {state: running}")
     pruned = project.run("apply", "--yes", "--prune")
     assert (pruned.code, pruned.out.splitlines()[-1]) == (0, "Applied: 1 succeeded."), pruned.out

@@ -38,6 +38,12 @@ class PersonsProject(ClusterProject):
         _, reason = self.reasons()[job]
         return [shlex.split(text) for text in re.findall(r"`reconciler ([^`]*)`", reason)]
 
+    def found(self, job: str) -> tuple[str, list[list[str]]]:
+        """What `drift` finds of a job, and the commands that the way out names, as their arguments."""
+        (finding,) = [one for one in self.run("drift", "--format", "json").json["jobs"] if one["job"] == job]
+        named = re.findall(r"reconciler ([a-z][^`]*)(?:`|$)", finding["wayOut"])
+        return finding["found"], [shlex.split(text) for text in named]
+
     def follow(self, arguments: list[str]) -> Run:
         """Do what a way out names, and expect that the command works as it is printed."""
         run = self.run(*arguments)
@@ -46,6 +52,20 @@ class PersonsProject(ClusterProject):
 
     def apply(self) -> Run:
         return self.run("apply", "--yes")
+
+    def begin(self, jobs: str) -> None:
+        """Apply a manifest for the first time."""
+        self.write(jobs)
+        assert self.apply().code == 0
+
+    def is_at_rest(self, jobs: str, runs: list[str]) -> None:
+        """Apply a manifest, and expect these runs and that nothing is left to do."""
+        self.write(jobs)
+        run = self.apply()
+        assert run.code == 0, run.out + run.err
+        assert self.run_ids == runs
+        assert self.run("plan", "--refresh", "--detailed-exitcode").code == 0
+        assert self.run("drift").code == 0
 
     @property
     def run_ids(self) -> list[str]:

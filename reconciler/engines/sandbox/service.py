@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, assert_never
 from urllib.parse import parse_qs, quote, unquote
 
@@ -96,7 +97,7 @@ class Service:
         self._clock = clock
         self._randbytes = randbytes
         self._issued: dict[str, float] = {}  # the expiry of each token, in seconds since 1970
-        self._routes = _routes(_PART_1 | (_PART_2 if options.reads else {}))
+        self._routes = [*_routes(options.reads)]
         if faults.sets_trap:
             self._routes.append((_pattern(_TRAP), dict.fromkeys(("GET", "POST", "DELETE"), Operation.FOLLOW)))
 
@@ -295,12 +296,13 @@ def _pattern(path: str) -> re.Pattern[str]:
     return re.compile(path.replace("{}", "([^/]+)"))
 
 
-def _routes(operations: Mapping[Operation, tuple[str, str]]) -> list[tuple[re.Pattern[str], dict[str, Operation]]]:
+@cache
+def _routes(reads: bool) -> tuple[tuple[re.Pattern[str], dict[str, Operation]], ...]:
     """Return the pattern of each path, with the operation of each method."""
     paths: dict[str, dict[str, Operation]] = {}
-    for operation, (method, path) in operations.items():
+    for operation, (method, path) in (_PART_1 | (_PART_2 if reads else {})).items():
         paths.setdefault(path, {})[method] = operation
-    return [(_pattern(path), methods) for path, methods in paths.items()]
+    return tuple((_pattern(path), methods) for path, methods in paths.items())
 
 
 def _same(left: str, right: str) -> bool:

@@ -1,14 +1,19 @@
 """A call in doubt is settled by two looks, never by one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from in_process import TARGET, carried_out, engine_at, planned, store_in
 from project import TOKEN
 from reconciler.apply.settle import look, look_again
 from reconciler.engines.bytenite.engine import ByteniteEngine
+from reconciler.engines.sandbox.faults import parse_fault
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.model.jobs import Desired, Doubt, Evidence, Job, Observation, Record, Status, Verb
-from reconciler.model.outcomes import Outcome
+from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import ActionKind
 from steps import step_for
 
@@ -69,12 +74,19 @@ class OldFirstRead(ByteniteEngine):
         return old or super().observe(job_id, run_id)
 
 
-def test_an_abort_in_doubt_is_settled_where_the_service_rejects_another_one(tmp_path: Path) -> None:
+@contextmanager
+def abort_in_doubt(folder: Path, asked: Job, *faults: str) -> Iterator[tuple[ActionOutcome, Record | None]]:
+    """Apply `asked` to a job that was aborted, though the answer was lost and the next read is old.
+
+    Yields the outcome and the record.
+    """
     record = Record("a", Desired.RUNNING)
-    plan, subjects = planned({"a": Job("a", "a", Desired.ABSENT, {})}, {"a": record})
+    plan, subjects = planned({"a": asked}, {"a": record})
     with (
-        SandboxServer(tmp_path / "server.db", access_token=TOKEN, create_missing=True) as server,
-        store_in(tmp_path).open(TARGET, "apply", 0) as session,
+        SandboxServer(
+            folder / "server.db", access_token=TOKEN, create_missing=True, faults=[parse_fault(one) for one in faults]
+        ) as server,
+        store_in(folder).open(TARGET, "apply", 0) as session,
     ):
         engine = engine_at(server.endpoint, kind=OldFirstRead)
         assert isinstance(engine, OldFirstRead)
@@ -84,7 +96,28 @@ def test_an_abort_in_doubt_is_settled_where_the_service_rejects_another_one(tmp_
         session.put("a", record._replace(doubt=Doubt("op", Verb.ABORT, {}, None, active.evidence, "then", "HTTP 503")))
         engine.old = active
         [outcome] = carried_out(plan, subjects, engine, session)
-        assert (outcome.outcome, outcome.done) == (Outcome.SUCCEEDED, ActionKind.DELETE)
+        yield outcome, session.record_of("a")
         engine.close()
+
+
+@pytest.mark.parametrize("asked", [Desired.ABSENT, Desired.ABORTED])
+def test_an_abort_in_doubt_is_settled_where_the_service_rejects_another_one(tmp_path: Path, asked: Desired) -> None:
+    with abort_in_doubt(tmp_path, Job("a", "a", asked, {})) as (outcome, record):
+        done = ActionKind.DELETE if asked is Desired.ABSENT else ActionKind.ABORT
+        assert (outcome.outcome, outcome.done) == (Outcome.SUCCEEDED, done)
+        assert record is None or record.doubt is None
     [history] = tmp_path.glob("*history*")
-    assert "observed: the service says that the job does not run" in history.read_text()
+    assert "observed: the service says that nothing is left to do" in history.read_text()
+
+
+@pytest.mark.parametrize("asked", [Desired.ABSENT, Desired.ABORTED])
+def test_an_abort_in_doubt_stays_so_where_another_one_is_refused_and_the_way_out_is_named(
+    tmp_path: Path, asked: Desired
+) -> None:
+    with abort_in_doubt(tmp_path, Job("a", "a", asked, {}), "abort:403:skip=1:times=9") as (outcome, record):
+        assert outcome.outcome is Outcome.IN_DOUBT
+        assert "; sent again, and refused: " in outcome.error
+        assert "reconciler resolve a" in outcome.error
+        assert record is not None
+        assert record.doubt is not None
+        assert (record.doubt.op, record.doubt.sent_at) == ("op", "then")

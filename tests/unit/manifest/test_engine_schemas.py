@@ -60,11 +60,11 @@ def test_the_engine_may_stand_in_another_file(order: tuple[str, str]) -> None:
 @pytest.mark.parametrize(
     ("config", "place", "message"),
     [
-        ("command: python", "python", 'command: expected a list, found the text "python"'),
-        ("command: []", "[]", "command: [] should be non-empty"),
+        ("command: python", "python", 'command: expected a list, found the text "python": put it in brackets'),
+        ("command: []", "[]", "command: expected 1 item or more, found 0 items"),
         ("command: [python, 3]", "3", "expected text, found 3: put it in quotes"),
         ("comand: [x]", "comand", 'unknown field "comand"; did you mean "command"?'),
-        ("command: [x], env: {LEVEL: 3}", "3", "LEVEL: expected text or a mapping, found 3"),
+        ("command: [x], env: {LEVEL: 3}", "3", "LEVEL: expected text or a mapping, found 3: put it in quotes"),
         ("command: [x], env: {LEVEL: {secrt: a}}", "secrt", 'unknown field "secrt"; did you mean "secret"?'),
         (
             'command: [x], env: {LEVEL: {secret: ""}}',
@@ -81,7 +81,7 @@ def test_the_engine_may_stand_in_another_file(order: tuple[str, str]) -> None:
             "nver",
             'retry: expected a whole number, never or always, found the text "nver"; did you mean "never"?',
         ),
-        ("command: [x], annotations: {x-a: b, z: c}", "z", 'unknown field "z"'),
+        ("command: [x], annotations: {x-a: b, z: c}", "z", 'unknown field "z": expected a name that matches ^x-'),
         ("command: [x], volumes: [{paht: /}]", "{paht", '"path" is missing: add it'),
         ("resources: {cpu: 1}", "config", '"command" is missing: add it'),
         ("command: [x], note: 2026-11-21", "2026", "YAML 1.1 reads 2026-11-21 as a date, YAML 1.2 as text: quote it"),
@@ -172,7 +172,7 @@ def test_a_default_that_the_engine_does_not_take_is_refused_at_its_own_line() ->
     fields = list(CONFIG_SCHEMA["properties"])
     expected = [
         f'1.yaml:5:5: unknown field "image": expected {", ".join(fields[:-1])} or {fields[-1]}',
-        "1.yaml:6:18: LEVEL: expected text or a mapping, found 3",
+        "1.yaml:6:18: LEVEL: expected text or a mapping, found 3: put it in quotes",
         "1.yaml:7:22: cpu: expected 1 or more, found 0",
     ]
     jobs = "".join(f"  j{number}: {{state: running, config: {{command: [x]}}}}\n" for number in range(3))
@@ -187,8 +187,8 @@ def test_a_fault_of_a_job_stands_in_the_job_and_one_of_a_default_in_the_defaults
         HEAD + "defaults: {config: {command: [x], env: {A: 1}}}\njobs:\n  a: {state: running, config: {env: {B: 2}}}\n"
     )
     assert faults(text) == [
-        "1.yaml:3:44: A: expected text or a mapping, found 1",
-        "1.yaml:5:41: B: expected text or a mapping, found 2",
+        "1.yaml:3:44: A: expected text or a mapping, found 1: put it in quotes",
+        "1.yaml:5:41: B: expected text or a mapping, found 2: put it in quotes",
     ]
 
 

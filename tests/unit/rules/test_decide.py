@@ -1,17 +1,13 @@
 """The decision about one job: each cell of the table, and the rules around the table."""
 
-from datetime import UTC, datetime
-
 import pytest
 
-from decisions import ABORTED, ABSENT, CONFIG, RUNNING, decided, job, observation_of
-from reconciler.engines.bytenite.plugin import PLUGIN
+from decisions import ABORTED, COLUMNS, CONFIG, RUNNING, decided, job, observation_of, subject_of
 from reconciler.model.jobs import (
     Config,
     Desired,
     Doubt,
     Job,
-    Marks,
     Observation,
     OnConfigChange,
     Record,
@@ -19,39 +15,13 @@ from reconciler.model.jobs import (
     Verb,
 )
 from reconciler.model.plan import Change
-from reconciler.model.promises import NO_PROMISES
 from reconciler.rules.decide import decide
-from reconciler.rules.matching import Subject, Terms
 from reconciler.rules.reruns import text_of
 from reconciler.rules.sight import as_seen
 from reconciler.rules.table import FIXED, TABLE, Asked
 
-# COLUMNS has a job of the manifest and a record for each column of the table in `rules/table.py`. Some columns have
-# several. CELLS has the expected decision for each row and column: the action, then its calls if they matter, then
+# CELLS has the expected decision for each row and column of the table: the action, then its calls if they matter, then
 # words of its reason.
-COLUMNS: dict[str, tuple[Asked, Job, Record | None]] = {
-    "first run": (Asked.FIRST_RUN, job(), None),
-    "same": (Asked.SAME, job(), RUNNING),
-    "config changed": (Asked.NEW_CONFIG, job(config={"taskTimeout": 700}), RUNNING),
-    "rerun": (
-        Asked.RERUN,
-        job(config={"taskTimeout": 700}, on_config_change=OnConfigChange.RERUN),
-        RUNNING,
-    ),
-    "new token": (Asked.NEW_TOKEN, job(run_token="t2"), RUNNING),
-    "recorded aborted": (Asked.NEW_TOKEN, job(), ABORTED),
-    "recorded absent": (Asked.NEW_TOKEN, job(), ABSENT),
-    "abort": (Asked.ABORTED, job("aborted"), RUNNING),
-    "abort, no record": (Asked.ABORTED, job("aborted"), None),
-    "aborted already": (Asked.ABORTED, job("aborted"), ABORTED),
-    "abort of an absent one": (Asked.ABORTED, job("aborted"), ABSENT),
-    "delete": (Asked.ABSENT, job("absent"), RUNNING),
-    "delete, no record": (Asked.ABSENT, job("absent"), None),
-    "delete of an aborted one": (Asked.ABSENT, job("absent"), ABORTED),
-    "absent already": (Asked.ABSENT, job("absent"), ABSENT),
-}
-
-
 CELLS: dict[Status, dict[str, str]] = {
     Status.NOT_OBSERVED: {
         "first run": "run: first run",
@@ -227,38 +197,6 @@ CELLS: dict[Status, dict[str, str]] = {
     },
     Status.OTHER_OWNER: dict.fromkeys(COLUMNS, "hold: another owner's: it bears the lineage theirs"),
 }
-
-NOW_S = 1_800_000_000.0
-CREATES = Terms(NO_PROMISES._replace(creates_on_run=True, keeps_ended_s=3600.0), "ours", now_s=NOW_S)
-"""The terms of a state whose engine creates a job with its run, and forgets a run an hour after its end."""
-
-FORGOTTEN_ENDS = {
-    Status.FORGOTTEN_COMPLETE: Status.COMPLETE,
-    Status.FORGOTTEN_FAILED: Status.FAILED,
-    Status.FORGOTTEN_ABORTED: Status.ABORTED,
-}
-
-
-def at(seconds: float) -> str:
-    """A time so many seconds after `NOW_S`, as a record has it."""
-    return datetime.fromtimestamp(NOW_S + seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def subject_of(status: Status, desired: Job, record: Record | None) -> tuple[Subject, Observation]:
-    """The job with the record and the observation that lead to the row of this status."""
-    observed = observation_of(status)
-    if status is Status.OTHER_OWNER:
-        active = Observation(Status.ACTIVE, config=CONFIG, ref="uid-9", marks=Marks(lineage="theirs"))
-        return Subject(desired, record, PLUGIN.same_config, lineage="ours", terms=CREATES), active
-    if status not in _CREATED:
-        return Subject(desired, record, PLUGIN.same_config), observed
-    if record is not None and record.state is Desired.RUNNING:
-        active_s = -7200 if status is Status.FORGOTTEN else -60
-        record = record._replace(end=FORGOTTEN_ENDS.get(status), last_active=at(active_s))
-    return Subject(desired, record, PLUGIN.same_config, terms=CREATES), Observation(Status.MISSING)
-
-
-_CREATED = frozenset({Status.NOTHING, Status.TAKEN_AWAY, Status.FORGOTTEN, *FORGOTTEN_ENDS})
 
 
 @pytest.mark.parametrize(("status", "column"), [(status, column) for status in CELLS for column in CELLS[status]])

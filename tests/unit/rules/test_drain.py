@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from model_world import HONEST, Ended, How, ModelWorld
+from model_how import HONEST, Ended, How
+from model_world import ModelWorld
 from project import done, served_project
 from reconciler.model.errors import ExitCode
 from reconciler.model.jobs import Desired, Job, Verb

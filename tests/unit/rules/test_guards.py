@@ -193,7 +193,7 @@ def test_a_malformed_allowance_is_wrong_usage(served: Project, text: str) -> Non
 def test_a_guard_holds_over_both_rounds_of_one_apply() -> None:
     world = ModelWorld(create_missing=True)
     world.declare({"a": Job("a", "a1", Desired.RUNNING, {})})
-    from model_world import How
+    from model_how import How
 
     world.apply(How(faults=("run:503:times=1",)))
     world.declare({name: Job(name, f"{name}1", Desired.RUNNING, {}) for name in "ab"})
@@ -492,7 +492,7 @@ def test_a_frozen_job_is_left_alone_shown_and_no_reason_to_exit_2_or_4(served: P
     assert served.files == before
     served.write('a: {state: absent, freeze: {reason: an audit, until: "2001-01-01"}}\nb: {state: running}')
     over = served.run("plan")
-    assert over.out.startswith("Warning: no longer frozen, for its time is over: a\n")
+    assert over.out.startswith("Warning: no longer frozen, since `until` has passed: a\n")
     assert "× delete   a  declared absent" in over.out
 
 

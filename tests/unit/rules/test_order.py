@@ -43,7 +43,10 @@ def test_a_job_waits_for_one_that_is_active() -> None:
     decision = load_after(EXTRACT, RECORDED, seen(Status.ACTIVE))
     assert (decision.kind, decision.verbs) == ("wait", (Verb.RUN,))
     assert decision.reason.startswith("waiting for extract (active (JOB_STATE_ACTIVE)): ")
-    assert decision.way_out == "the next apply goes on once that has completed, `apply --wait` waits for it"
+    assert (
+        decision.way_out
+        == "the next apply goes on once that has completed, `reconciler apply --wait 3600` waits for it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -340,7 +343,7 @@ def test_every_view_of_a_plan_shows_what_waits_and_for_what(slow: Project) -> No
     slow.write(PIPELINE)
     slow.run("apply", "--yes")
     words = "waiting for extract (active (JOB_STATE_RUNNING))"
-    way_out = "the next apply goes on once that has completed, `apply --wait` waits for it"
+    way_out = "the next apply goes on once that has completed, `reconciler apply --wait 3600` waits for it"
     markdown = slow.run("plan", "--refresh", "--format", "markdown").out
     assert "#### Waits for its turn" in markdown
     assert f"- **wait** `load`: {words}" in markdown

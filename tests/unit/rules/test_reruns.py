@@ -238,7 +238,7 @@ def test_a_rerun_waits_for_the_active_run_and_follows_it(quick: Project) -> None
 @pytest.mark.parametrize(
     ("fields", "fault"),
     [
-        (", rerunOn: []", "jobs.yaml:5:81: rerunOn: [] should be non-empty"),
+        (", rerunOn: []", "jobs.yaml:5:81: rerunOn: expected 1 item or more, found 0 items"),
         (
             ", rerunOn: [jobTimeout]",
             'jobs.yaml:5:82: expected the path of a value of the config, such as "config.env.LEVEL"',
