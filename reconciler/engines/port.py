@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from reconciler.model.errors import CredentialsError, EngineError, ListIncomplete
 from reconciler.model.executions import Execution
-from reconciler.model.jobs import NOT_OBSERVED, Config, Job, Json, Marks, Observation, Status, Target, Verb
+from reconciler.model.jobs import EMPTY, NOT_OBSERVED, Config, Job, Json, Marks, Observation, Status, Target, Verb
 from reconciler.model.json_values import same_json
 from reconciler.model.plan import Request
 from reconciler.model.promises import Promises
@@ -60,6 +60,7 @@ class Surroundings(NamedTuple):
     of calls that may be under way at a time, and `max_rps` the most requests in a second; None sets no limit. Files
     that the engine keeps for itself beside the state have names that begin with `beside_state`. `has_state_file` is
     False if the state is no file on this machine, so that nothing that is kept beside it would be found elsewhere.
+    `known_identity` is what the state has of the service (`Engine.identity`); it is empty before the first call.
     """
 
     env: Mapping[str, str]
@@ -71,6 +72,7 @@ class Surroundings(NamedTuple):
     max_rps: float | None
     beside_state: str
     has_state_file: bool = True
+    known_identity: Mapping[str, str] = EMPTY
 
 
 def always() -> bool:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.model.errors import EngineError, EngineFailed, UnknownEngine
-from reconciler.model.jobs import Target
+from reconciler.model.jobs import EMPTY, Target
 from reconciler.usecases.world import World
 
 if TYPE_CHECKING:
@@ -95,9 +95,15 @@ def wording_of(target: Target) -> "Wording":
 
 
 def open_engine(
-    target: Target, world: World, beside_state: str, pace: Pace, *, has_state_file: bool = True
+    target: Target,
+    world: World,
+    beside_state: str,
+    pace: Pace,
+    *,
+    has_state_file: bool = True,
+    known_identity: Mapping[str, str] = EMPTY,
 ) -> "AbstractContextManager[Engine]":
-    """The engine of a target, as a context manager. `beside_state` and `has_state_file` are as in `Surroundings`.
+    """The engine of a target, as a context manager. The arguments after the world are as in `Surroundings`.
 
     Raises `CredentialsError` without credentials, and `EngineError` for settings that can't be used.
     """
@@ -117,6 +123,7 @@ def open_engine(
         max_rps=pace.max_rps,
         beside_state=beside_state,
         has_state_file=has_state_file,
+        known_identity=known_identity,
     )
     return _closing(engine.open(target, surroundings), world)
 

@@ -154,5 +154,6 @@ class Workspace:
 
         name = name_beside_state(self.home, self.manifest_paths[0])
         target = self.head.target
-        opening = open_engine(target, self.world, name, pace, has_state_file=bool(self.home.path))
+        has_file = bool(self.home.path)
+        opening = open_engine(target, self.world, name, pace, has_state_file=has_file, known_identity=identity)
         return checked(opening, identity, target)

@@ -73,6 +73,26 @@ def test_jobs_are_run_changed_aborted_and_deleted(project: LocalProject) -> None
     assert [project.executed(job) for job in "abcd"] == [2, 1, 1, 1]
 
 
+def test_a_root_that_is_missing_is_named_and_not_made_anew(project: LocalProject) -> None:
+    project.write(f"a: {{state: running, {noted('a')}}}")
+    assert project.run("apply", "--yes").code == 0
+    assert project.over("a") == "complete"
+    root = project.folder / "runs"
+    root.rename(project.folder / "moved")
+    for words in (("status",), ("drift",), ("plan", "--refresh"), ("apply", "--yes", "--target", "a"), ("wait",)):
+        run = project.run(*words)
+        if words[0] != "apply":  # which has nothing to do, and so may read nothing
+            assert (run.code, f"the folder of the runs is not there: {root}" in run.err) == (1, True), run
+        assert not root.exists()
+    (project.folder / "moved").rename(root)
+    assert project.observed("a") == "complete"
+    root.rename(project.folder / "moved")
+    assert project.run("state", "accept", "--identity").code == 0
+    assert root.exists()
+    assert project.observed("a") in ("forgotten, complete", "taken away")
+    assert project.executed("a") == 1
+
+
 def test_an_apply_that_waits_carries_out_a_chain(project: LocalProject) -> None:
     project.write(
         f"""

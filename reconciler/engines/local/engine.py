@@ -37,6 +37,7 @@ from reconciler.engines.port import (
     always,
     reason_of_duplicate,
 )
+from reconciler.model.commands import command
 
 _NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,149}")
 """The form of the ids of jobs and runs: each is the name of a folder."""
@@ -67,7 +68,17 @@ class LocalEngine:
                 self._carry_on(root)
 
     def identity(self) -> Mapping[str, str]:
-        """Return the id of the root, which is made if it is not there, and that of the machine if it has one."""
+        """Return the id of the root, and that of the machine if it has one. See `Engine`.
+
+        The first call needs a root, which is made. A root that the state knows is not made anew: it may have been
+        moved, or its disk may be missing at the moment.
+        """
+        if "root" in self._surroundings.known_identity and self._there() is None:
+            accept = command("state accept", options=["--identity"])
+            raise EngineError(
+                f"the folder of the runs is not there: {self._settings.root}",
+                f"put it back; if the runs are gone for good: {accept}",
+            )
         parts = {"machine": machine_id(), "root": self._opened().id}
         return {name: value for name, value in parts.items() if value}
 
