@@ -95,7 +95,10 @@ def _in_doubt(names: Sequence[str]) -> str:
     if not names:
         return ""
     shown = ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" if names[_MOST_NAMES:] else "")
-    return f"Left at once. In doubt: {shown}. The next apply checks that; or settle it: {settling(names[0])}"
+    what, each = ("Call", "it") if len(names) == 1 else ("Calls", "each of them")
+    return (
+        f"Stopped at once. {what} in doubt: {shown}. The next apply checks {each}; or settle it: {settling(names[0])}"
+    )
 
 
 def heeded(*numbers: signal.Signals) -> list[signal.Signals]:

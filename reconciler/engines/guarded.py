@@ -125,9 +125,9 @@ class GuardedPlugin(_Guard):
         """See `EnginePlugin.addressed`."""
         return self._call(answers.request, "addressed", target, request)
 
-    def warnings(self, target: Target) -> Iterable[str]:
+    def warnings(self, target: Target, jobs: Collection[Job]) -> Iterable[str]:
         """See `EnginePlugin.warnings`."""
-        return self._call(_texts, "warnings", target)
+        return self._call(_texts, "warnings", target, jobs)
 
     def promises(self, target: Target) -> Promises:
         """See `EnginePlugin.promises`."""

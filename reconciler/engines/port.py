@@ -58,9 +58,13 @@ class Surroundings(NamedTuple):
     requested. `note_credential` is called with each credential that becomes known while the engine is open. `boot_s`
     returns the seconds since the machine has started, and `wall_s` the seconds since 1970. `parallelism` is the number
     of calls that may be under way at a time, and `max_rps` the most requests in a second; None sets no limit. Files
-    that the engine keeps for itself beside the state have names that begin with `beside_state`. `has_state_file` is
-    False if the state is no file on this machine, so that nothing that is kept beside it would be found elsewhere.
-    `known_identity` is what the state has of the service (`Engine.identity`); it is empty before the first call.
+    that the engine keeps for itself beside the state have names that begin with `beside_state`. `state_is_file` is set
+    if the state is a file on this machine. Otherwise, whoever has the state need not have what is beside it: an engine
+    whose target says too little then raises `EngineError` on opening.
+
+    `may_change` is set if calls may be sent. An engine that is opened to read makes nothing that is not there: no
+    folder, no server, no identity. `known_identity` is what the state has of the service
+    (`Engine.identity`); it is empty before the first call.
     """
 
     env: Mapping[str, str]
@@ -71,7 +75,8 @@ class Surroundings(NamedTuple):
     parallelism: int
     max_rps: float | None
     beside_state: str
-    has_state_file: bool = True
+    state_is_file: bool = True
+    may_change: bool = True
     known_identity: Mapping[str, str] = EMPTY
 
 
@@ -116,7 +121,9 @@ class Engine(Protocol):
         which marks that run bears. An engine without ids of runs ignores it.
 
         The status is `NOT_OBSERVED` if the service offers no reads, `MISSING` if the service reports that no such job
-        exists, and `UNREADABLE`, with a detail, if this one job can't be read.
+        exists, and `UNREADABLE`, with a detail, if this one job can't be read. The status is `ACTIVE` as long as
+        anything of the run executes, also after an abort, and although the service may call the run failed by then: a
+        restart, a delete and the jobs that come after this one wait for its end.
 
         Raises `CredentialsError` if the service rejects the token, and `EngineError` if the service can't be reached.
         Neither error is about one job.
@@ -151,6 +158,8 @@ class Engine(Protocol):
         A run that is REJECTED for WAS_THERE, OTHER_OP or OTHER_OWNER is refused because of its run id: an earlier call
         for that run id can't start a run any more, or has started it. Any other reason is about this call alone. It
         tells nothing about an earlier call whose answer was lost, so that the run stays in doubt.
+
+        A delete removes all runs of the job that belong to the lineage of the marks, also those before the newest one.
 
         The engine sends the call again only if the class of the answer allows a repetition: after NOT_SENT, after BUSY
         once the time that the service asked for is over, and once after NOT_AUTHENTICATED with a new token. The engine
@@ -213,8 +222,11 @@ class EnginePlugin(Protocol):
     def addressed(self, target: Target, request: Request) -> Request:
         """Return a request of `wording` whose text also names the address of the service."""
 
-    def warnings(self, target: Target) -> Iterable[str]:
-        """Return what a person should know before anything is sent to the target."""
+    def warnings(self, target: Target, jobs: Collection[Job]) -> Iterable[str]:
+        """Return what a person should know before a plan is carried out.
+
+        `jobs` are the jobs that the plan runs, in the order of the plan. A warning about their configs names them.
+        """
 
     def promises(self, target: Target) -> Promises:
         """Return what the engine of the target will guarantee once it is open. Plans rest on it."""

@@ -19,6 +19,35 @@ LIBYAML: Final[bool] = yaml.__with_libyaml__
 BAD_ESCAPE = "found invalid Unicode character escape code"
 """The message of libyaml for an escape that stands for no character."""
 
+_CHECK = "check the indentation of this line, and the quotes and brackets before it"
+_PLAIN_WORDS = (
+    ("cannot start any token", "", "a text can't begin with this character: quote the text"),
+    ("", "scanning an alias", "a text can't begin with *, which begins an alias: quote the text"),
+    ("", "scanning an anchor", "a text can't begin with &, which begins an anchor: quote the text"),
+    ("", "scanning a tag$", "a text can't begin with !, which begins a tag: quote the text"),
+    (
+        "mapping values are not allowed",
+        "",
+        "a colon can't stand here: quote the text, or check the indentation of this line",
+    ),
+    (
+        "expected key|expected <block end>",
+        "parsing a block mapping",
+        f"expected the next key of the mapping{{}}: {_CHECK}",
+    ),
+    (
+        "'-' indicator|expected <block end>",
+        "block (collection|sequence)",
+        f"expected the next item of the list{{}}: {_CHECK}",
+    ),
+    ("end of stream", "quoted scalar", "the text in quotes{} is not closed"),
+    ("expected ',' or", "flow sequence", "a comma or ] is missing in the list{}"),
+    ("expected ',' or", "flow mapping", "a comma or } is missing in the mapping{}"),
+    ("expected (the )?node content", "flow node", "a value is missing, or a bracket before this place is not closed"),
+    ("unknown escape", "", "unknown escape: write \\\\ for a backslash, or use single quotes"),
+)
+"""Plain words for messages of both parsers: patterns of the problem and of the context, and the words."""
+
 _LINE_BREAK = r"\r\n?|\n"
 _CONFLICT = r"(?m)^(?:<{7}|>{7}) "
 _PAIR = "[\ud800-\udbff][\udc00-\udfff]"
@@ -102,8 +131,14 @@ def _odd_indentation(text: str, place: int) -> tuple[int, str] | None:
 
 
 def _words_of(error: yaml.MarkedYAMLError) -> str:
-    """Return the message of the parser on one line, with the place at which the parser began to read the part."""
-    words = " ".join(f"{error.problem or ''} {error.context or ''}".split())
+    """Return the message of the parser in plain words, with the place at which the parser began to read the part.
+
+    A message without plain words stays as it is, on one line.
+    """
+    problem, context, begins = error.problem or "", error.context or "", ""
     if error.context_mark and place_of(error.context_mark) != place_of(error.problem_mark):
-        words += f" that begins at {error.context_mark.line + 1}:{error.context_mark.column + 1}"
-    return words
+        begins = f" that begins at {error.context_mark.line + 1}:{error.context_mark.column + 1}"
+    for about, within, words in _PLAIN_WORDS:
+        if re.search(about, problem) and re.search(within, context):
+            return words.replace("{}", begins)
+    return " ".join(f"{problem} {context}".split()) + begins

@@ -273,6 +273,8 @@ def _quoting(expected: list[str], value: Any) -> str:
         return ": put it in quotes" if type(value) in (int, float, bool) else ""
     if type(value) is str and "integer" in expected and re.fullmatch(r"-?[0-9]{1,19}", value):
         return ": remove the quotes"
+    if type(value) is str and expected == ["object"] and re.fullmatch(r"[A-Za-z]+ *[:=].*", value):
+        return ': write a field as "name: value"'
     if value in ("true", "false") and "boolean" in expected:
         return ": remove the quotes"
     return ""

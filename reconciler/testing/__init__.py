@@ -9,7 +9,18 @@ A subclass provides fixtures, and gets all tests. The suites need pytest (`pip i
 
 import sys
 
-_SUITES = ("engine_base", "engines", "homes", "lost_answers", "races", "refusals", "remotes", "run_ids", "states")
+_SUITES = (
+    "engine_base",
+    "engines",
+    "homes",
+    "lost_answers",
+    "plugins",
+    "races",
+    "refusals",
+    "remotes",
+    "run_ids",
+    "states",
+)
 """The modules whose asserts tests fail by."""
 
 if "pytest" in sys.modules:

@@ -27,7 +27,7 @@ class Amount(NamedTuple):
 
 
 SAMPLE = Amount(jobs=40, calls=24, kills=2, stops=1, races=1, cuts=1, writes=40, nth_text=8)
-WHOLE = Amount(jobs=400, calls=300, kills=40, stops=8, races=6, cuts=12, writes=600, nth_text=1)
+WHOLE = Amount(jobs=1000, calls=300, kills=40, stops=8, races=6, cuts=12, writes=600, nth_text=1)
 
 
 def amount_in(env: Mapping[str, str] = os.environ) -> Amount:

@@ -14,20 +14,20 @@ true to what the service has done. A call that is answered as applied was carrie
 as rejected or not sent was not carried out.
 """
 
-import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from reconciler.engines import answers
-from reconciler.engines.port import AnswerClass, Engine, EngineError, EnginePlugin, Reason, Request, Status, Verb
+from reconciler.engines.port import AnswerClass, Engine, EngineError, EnginePlugin, Reason, Status, Verb
 from reconciler.testing.amount import Amount
 from reconciler.testing.engine_base import (
     ENDED,
     REACHABLE,
+    SETTLES_WITHIN_S,
     about,
     await_status,
     gone,
@@ -41,6 +41,7 @@ from reconciler.testing.engine_base import (
 )
 from reconciler.testing.hostile import TEXTS
 from reconciler.testing.lost_answers import LostAnswerContract
+from reconciler.testing.plugins import PluginContract, is_bounded, is_printable
 from reconciler.testing.refusals import RefusalContract
 from reconciler.testing.run_ids import RunIdContract
 from reconciler.testing.services import Service, job, opened, step, target_of
@@ -54,45 +55,10 @@ JOB_IDS = ("a", "0", "A.b_c-9", "nightly.2026-01-01", "x" * 52, "y" * 128, "a-1"
 """Ids that a manifest may have. Some of them look like run ids of others."""
 
 
-class EngineContract(RunIdContract, LostAnswerContract, RefusalContract):
+class EngineContract(PluginContract, RunIdContract, LostAnswerContract, RefusalContract):
     """The whole contract of an engine."""
 
     # --- the plugin ----------------------------------------------------------------------------------------------
-
-    def test_the_schemas_are_sound_and_take_what_the_author_gives(
-        self, engine_plugin: EnginePlugin, service: Service
-    ) -> None:
-        for schema in (engine_plugin.target_schema, engine_plugin.config_schema):
-            Draft202012Validator.check_schema(schema)
-        assert json.loads(json.dumps(service.block, allow_nan=False)) == service.block, "a manifest holds JSON values"
-        fields = {name: value for name, value in service.block.items() if name != "engine"}
-        Draft202012Validator(engine_plugin.target_schema).validate(fields)
-        for fails in (False, True):
-            Draft202012Validator(engine_plugin.config_schema).validate(dict(service.config(fails=fails)))
-        assert list(engine_plugin.target_faults(service.block)) == []
-
-    def test_a_target_names_its_engine_and_equals_itself(self, engine_plugin: EnginePlugin, service: Service) -> None:
-        first, second = target_of(engine_plugin, service.block), target_of(engine_plugin, service.block)
-        assert first == second
-        assert first.engine == engine_plugin.name == service.block["engine"]
-
-    def test_a_config_is_the_same_as_itself(self, engine_plugin: EnginePlugin, service: Service) -> None:
-        config = service.config()
-        assert engine_plugin.same_config(config, json.loads(json.dumps(dict(config))))
-
-    def test_each_value_of_the_plugin_has_the_type_of_the_port(
-        self, engine_plugin: EnginePlugin, service: Service
-    ) -> None:
-        target, config = target_of(engine_plugin, service.block), service.config()
-        answers.target(target, engine_plugin.name)
-        answers.promises(engine_plugin.promises(target))
-        answers.truth(engine_plugin.same_config(config, config))
-        answers.truth(engine_plugin.is_on_this_machine(target))
-        answers.text(engine_plugin.job_fault(job("nightly", config)))
-        for text in (*engine_plugin.warnings(target), *engine_plugin.secrets(service.environment)):
-            answers.text(text)
-        for request in engine_plugin.wording(target, step(Verb.RUN, "nightly", config=config)):
-            answers.request(request)
 
     def test_each_value_of_the_engine_has_the_type_of_the_port(self, engine: Engine, service: Service) -> None:
         """The tool refuses other values: the job is unreadable then, or the call in doubt."""
@@ -111,22 +77,6 @@ class EngineContract(RunIdContract, LostAnswerContract, RefusalContract):
             for job_id, seen in engine.observe_all():
                 answers.word(job_id, "the id of a job")
                 answers.observation(seen)
-
-    @pytest.mark.parametrize("verb", list(Verb))
-    def test_the_wording_is_pure_and_holds_neither_op_nor_commit(
-        self, engine_plugin: EnginePlugin, service: Service, verb: Verb
-    ) -> None:
-        target, config = target_of(engine_plugin, service.block), service.config()
-        wanted = step(verb, "nightly", config=config, op="op-of-a-plan", commit="c0ffee")
-        other = step(verb, "nightly", config=config, op="op-of-an-apply", commit="f00d")
-        words = engine_plugin.wording(target, wanted)
-        assert words
-        assert words == engine_plugin.wording(target, wanted) == engine_plugin.wording(target, other)
-        for request in words:
-            _is_printable(request)
-            addressed = engine_plugin.addressed(target, request)
-            _is_printable(addressed)
-            assert (addressed.verb, addressed.body) == (request.verb, request.body)
 
     @pytest.mark.parametrize("job_id", JOB_IDS)
     def test_an_id_is_taken_or_refused_with_a_sentence(
@@ -215,6 +165,56 @@ class EngineContract(RunIdContract, LostAnswerContract, RefusalContract):
             return
         expected = gone(service) if result.kind is AnswerClass.APPLIED else {status}
         assert await_status(engine, "nightly", expected).status in expected
+
+    def test_a_delete_removes_all_runs_of_the_job(self, engine: Engine, service: Service) -> None:
+        needs_reads(engine, service)
+        for number in (1, 2):
+            ran = run(engine, service, "nightly", number)
+            service.end("nightly")
+            assert await_status(engine, "nightly", {Status.COMPLETE}).status is Status.COMPLETE
+        result = send(engine, about(engine, service, ran, Verb.DELETE))
+        assert result.kind is AnswerClass.APPLIED, result
+        for run_id in ("", *(["nightly-1", "nightly-2"] if engine.promises.atomic_run else [])):
+            assert await_status(engine, "nightly", gone(service), run_id).status in gone(service)
+
+    def test_a_run_has_ended_once_nothing_of_it_executes(self, engine_plugin: EnginePlugin, service: Service) -> None:
+        """A restart starts the next run when the one before has ended, and the two must not overlap."""
+        with service.stopping_slowly() as block:
+            if block is None:
+                pytest.skip("the author has no service that stops runs slowly: see Service.stopping_slowly")
+            with opened(engine_plugin, service, block) as engine:
+                needs_reads(engine, service)
+                ran = run(engine, service, "nightly")
+                assert service.executes("nightly")
+                abort = Thread(target=send, args=(engine, about(engine, service, ran, Verb.ABORT)))
+                abort.start()
+                seen: list[Status] = []
+                until_s = time.monotonic() + SETTLES_WITHIN_S
+                while not seen or (seen[-1] is Status.ACTIVE and time.monotonic() < until_s):
+                    seen.append(engine.observe("nightly").status)
+                    has_ended = seen[-1] is not Status.ACTIVE
+                    assert not (has_ended and service.executes("nightly")), f"{seen[-1]}, and it still executes"
+                abort.join()
+        assert seen[-1] is Status.ABORTED
+
+    def test_an_engine_that_is_opened_to_read_makes_nothing(
+        self, engine_plugin: EnginePlugin, service: Service
+    ) -> None:
+        """What it makes of its own would be another thing for the next program: an identity, above all."""
+        with opened(engine_plugin, service, may_change=False) as reader:
+            before = dict(reader.identity())
+            if is_readable(reader, service):
+                assert reader.observe("nightly").status in gone(service)
+                if reader.promises.lists:
+                    assert list(reader.observe_all()) == []
+        with opened(engine_plugin, service) as engine:
+            assert before.items() <= dict(engine.identity()).items()
+            run(engine, service, "nightly")
+            identity = dict(engine.identity())
+        with opened(engine_plugin, service, may_change=False) as reader:
+            assert dict(reader.identity()) == identity
+            if is_readable(reader, service):
+                assert reader.observe("nightly").status is Status.ACTIVE
 
     @pytest.mark.parametrize("verb", list(Verb))
     def test_a_call_that_is_held_back_does_nothing(self, engine: Engine, service: Service, verb: Verb) -> None:
@@ -348,10 +348,10 @@ class EngineContract(RunIdContract, LostAnswerContract, RefusalContract):
             prepare(engine, service, job_id)
             wanted = step(Verb.RUN, job_id, config=config)
             for request in engine_plugin.wording(target, wanted):
-                _is_printable(request)
+                is_printable(request)
             refused = engine_plugin.job_fault(job(job_id, config))
             result = send(engine, wanted)
-            _is_bounded(result.message)
+            is_bounded(result.message)
             assert (result.kind is AnswerClass.APPLIED) != bool(refused), (text, result)
             assert service.runs(job_id) == (0 if refused else 1)
             if not refused and is_readable(engine, service):
@@ -393,13 +393,3 @@ class EngineContract(RunIdContract, LostAnswerContract, RefusalContract):
 
 class _Stopped(Exception):
     """What `may_be_sent` raises in a test."""
-
-
-def _is_printable(request: Request) -> None:
-    assert json.loads(json.dumps(request.body)) == request.body
-    assert request.text
-    _is_bounded(request.text)
-
-
-def _is_bounded(text: str) -> None:
-    assert len(text) <= 20_000, "a text for people has a bounded length"

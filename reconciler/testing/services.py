@@ -103,6 +103,15 @@ class Service:
             yield self.block_through("127.0.0.1", proxy.port)
 
     @contextmanager
+    def stopping_slowly(self) -> Iterator[Mapping[str, Any] | None]:
+        """Yield the block of this service while an aborted run executes for a second or more; None if there is none."""
+        yield None
+
+    def executes(self, job_id: str) -> bool:
+        """Return whether anything of any run of a job executes. Needed for a service with `stopping_slowly`."""
+        raise NotImplementedError(f"{type(self).__name__} stops slowly, and needs a method `executes`")
+
+    @contextmanager
     def refusing(self) -> Iterator[Mapping[str, Any] | None]:
         """Yield the block of this service while the service refuses every call; None if the author knows no such way.
 
@@ -111,7 +120,7 @@ class Service:
         yield None
 
 
-def surroundings(service: Service, parallelism: int = 16) -> Surroundings:
+def surroundings(service: Service, *, may_change: bool = True) -> Surroundings:
     """Return what an engine of this service takes from outside."""
 
     def pause(seconds: float) -> bool:
@@ -124,9 +133,10 @@ def surroundings(service: Service, parallelism: int = 16) -> Surroundings:
         note_credential=lambda credential: None,
         boot_s=boot_s,
         wall_s=time.time,
-        parallelism=parallelism,
+        parallelism=16,
         max_rps=None,
         beside_state=service.beside_state,
+        may_change=may_change,
     )
 
 
@@ -136,10 +146,11 @@ def target_of(plugin: EnginePlugin, block: Mapping[str, Any]) -> Target:
 
 
 def opened(
-    plugin: EnginePlugin, service: Service, block: Mapping[str, Any] | None = None
+    plugin: EnginePlugin, service: Service, block: Mapping[str, Any] | None = None, *, may_change: bool = True
 ) -> AbstractContextManager[Engine]:
     """Return the engine of a service, reached as the block says."""
-    return plugin.open(target_of(plugin, service.block if block is None else block), surroundings(service))
+    target = target_of(plugin, service.block if block is None else block)
+    return plugin.open(target, surroundings(service, may_change=may_change))
 
 
 def step(verb: Verb, job_id: str, number: int = 1, config: Config = EMPTY, **marks: str) -> Step:

@@ -117,7 +117,7 @@ def _apply(
     try:
         with (
             workspace.store.open(workspace.manifest.target, "apply", options.lock_timeout_s) as session,
-            LazyEngine(lambda: workspace.open_engine(options.pace, session.identity)) as engine,
+            LazyEngine(lambda: workspace.open_engine(options.pace, session.identity, may_change=True)) as engine,
         ):
             progress.session = session
             interaction.began(lambda: session.in_flight)

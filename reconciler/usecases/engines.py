@@ -94,16 +94,23 @@ def wording_of(target: Target) -> "Wording":
     return lambda step: engine.wording(target, step)
 
 
+class Beside(NamedTuple):
+    """Where an engine's own files are. The fields are `beside_state` and `state_is_file` of `Surroundings`."""
+
+    name: str
+    state_is_file: bool = True
+
+
 def open_engine(
     target: Target,
     world: World,
-    beside_state: str,
+    beside: Beside,
     pace: Pace,
     *,
-    has_state_file: bool = True,
+    may_change: bool = False,
     known_identity: Mapping[str, str] = EMPTY,
 ) -> "AbstractContextManager[Engine]":
-    """The engine of a target, as a context manager. The arguments after the world are as in `Surroundings`.
+    """The engine of a target, as a context manager. `may_change` and `known_identity` are as in `Surroundings`.
 
     Raises `CredentialsError` without credentials, and `EngineError` for settings that can't be used.
     """
@@ -121,8 +128,9 @@ def open_engine(
         wall_s=clocks.wall_s,
         parallelism=pace.parallelism,
         max_rps=pace.max_rps,
-        beside_state=beside_state,
-        has_state_file=has_state_file,
+        beside_state=beside.name,
+        state_is_file=beside.state_is_file,
+        may_change=may_change,
         known_identity=known_identity,
     )
     return _closing(engine.open(target, surroundings), world)
@@ -155,9 +163,9 @@ def checked(
         yield engine
 
 
-def name_beside_state(home: "Home", manifest_path: str) -> str:
+def beside_state(home: "Home", manifest_path: str) -> Beside:
     """The beginning of the names of an engine's own files: beside the state file, or where one would be by default."""
     from reconciler.state.homes import default_state_path
 
     state_path = home.path or default_state_path(manifest_path)
-    return state_path.removesuffix(".state.json")
+    return Beside(state_path.removesuffix(".state.json"), bool(home.path))

@@ -99,6 +99,10 @@ def refusal_of(
     return None
 
 
+_RUNS = frozenset({ActionKind.RUN, ActionKind.RESTART, ActionKind.WAIT})
+"""The kinds of actions that run a job, now or once another job has ended."""
+
+
 def _with_drift(plan: Plan, matching: "Matching", observed: Mapping[str, Observation]) -> tuple[Action, ...]:
     """The actions. Where a job was read and there is nothing to do, the action says what `drift` finds."""
     from reconciler.rules.drift import DIFFERS, compare
@@ -124,7 +128,10 @@ def _warnings(plan: Plan, manifest: "Manifest", state: State) -> tuple[str, ...]
     """The warnings about a whole plan: those of the engine, freezes that have ended, the loss of most jobs."""
     from reconciler.rules.guards import loss
 
-    of_engine = plugin_for(manifest.target).warnings(manifest.target)
+    runs = [
+        manifest.jobs[action.job] for action in plan.actions if action.kind in _RUNS and action.job in manifest.jobs
+    ]
+    of_engine = plugin_for(manifest.target).warnings(manifest.target, runs)
     over = f"no longer frozen, since `until` has passed: {', '.join(manifest.over)}" if manifest.over else ""
     lost = loss(len(plan.undeclared), _recorded(state)) if plan.undeclared else ""
     return (*of_engine, *filter(None, (over, lost)))

@@ -145,15 +145,18 @@ class Workspace:
         except StateError:  # no apply writes anything as long as the history can't be read
             return EMPTY
 
-    def open_engine(self, pace: "Pace", identity: Mapping[str, str] = EMPTY) -> "AbstractContextManager[Engine]":
+    def open_engine(
+        self, pace: "Pace", identity: Mapping[str, str] = EMPTY, *, may_change: bool = False
+    ) -> "AbstractContextManager[Engine]":
         """The engine of the target, as a context manager. `identity` is what the state has of its service.
+
+        Without `may_change` the engine is opened to read.
 
         Raises as `engines.open_engine` does, and `OtherIdentity` if the service is another one.
         """
-        from reconciler.usecases.engines import checked, name_beside_state, open_engine
+        from reconciler.usecases.engines import beside_state, checked, open_engine
 
-        name = name_beside_state(self.home, self.manifest_paths[0])
+        beside = beside_state(self.home, self.manifest_paths[0])
         target = self.head.target
-        has_file = bool(self.home.path)
-        opening = open_engine(target, self.world, name, pace, has_state_file=has_file, known_identity=identity)
+        opening = open_engine(target, self.world, beside, pace, may_change=may_change, known_identity=identity)
         return checked(opening, identity, target)

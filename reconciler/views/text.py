@@ -110,10 +110,10 @@ def _(answer: OutcomeAnswer, context: ViewContext) -> str:
     parts = [] if answer.was_shown else [left_undone(answer.outcomes, whole=context.verbose)]
     held = [one.action for one in answer.outcomes if one.action.kind is ActionKind.HOLD]
     if (held or answer.plan.waits) and not any(one.action.touches for one in answer.outcomes):
-        parts.append(plan(answer.plan, calls=context.verbose))
+        parts.append(f"{plan(answer.plan, calls=context.verbose)}\n")
     elif in_doubt := tuple(action for action in held if action.job in answer.in_doubt):
         # These calls were in doubt before this apply began, so the plan that it printed has no hold for them.
-        parts.append(plan(answer.plan._replace(actions=in_doubt)))
+        parts.append(f"{plan(answer.plan._replace(actions=in_doubt))}\n")
     return "\n".join([*filter(None, parts), outcomes(answer.outcomes, answer.plan.narrowed)])
 
 

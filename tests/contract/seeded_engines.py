@@ -120,6 +120,22 @@ class NewestRun(ClusterEngine):
         return super().observe(job_id)
 
 
+class EndsEarly(ClusterEngine):
+    """Reports a run as aborted as soon as the abort was accepted."""
+
+    def observe(self, job_id: str, run_id: str = "") -> Observation:
+        found = super().observe(job_id, run_id)
+        stops = any(run.stops_at is not None for run in self._cluster.runs(job_id))
+        return found._replace(status=Status.ABORTED) if stops else found
+
+
+class NewIdentity(ClusterEngine):
+    """Has an identity of its own until the first run."""
+
+    def identity(self) -> Mapping[str, str]:
+        return {"cluster": "one" if self._cluster.runs() else str(id(self))}
+
+
 class OneIdentity(ClusterEngine):
     """Has one name for all clusters."""
 
@@ -196,6 +212,16 @@ class TestForgetsMarks(Seeded):
 class TestNewestRun(Seeded):
     plugin = "seeded_engines:plugin_of_NewestRun"
     CAUGHT_BY = ("test_an_earlier_run_is_told_from_the_newest_one",)
+
+
+class TestEndsEarly(Seeded):
+    plugin = "seeded_engines:plugin_of_EndsEarly"
+    CAUGHT_BY = ("test_a_run_has_ended_once_nothing_of_it_executes",)
+
+
+class TestNewIdentity(Seeded):
+    plugin = "seeded_engines:plugin_of_NewIdentity"
+    CAUGHT_BY = ("test_an_engine_that_is_opened_to_read_makes_nothing",)
 
 
 class TestOneIdentity(Seeded):

@@ -117,6 +117,16 @@ class KeepsDeleted(ClusterEngine):
         return Result(AnswerClass.APPLIED)
 
 
+class DeletesTheNewest(ClusterEngine):
+    """Deletes the newest run of a job, and leaves those before it."""
+
+    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
+        if step.verb is not Verb.DELETE or not may_be_sent():
+            return super().send(step, may_be_sent)
+        self._cluster.forget(step.job_id, step.seen)
+        return Result(AnswerClass.APPLIED)
+
+
 class NeverSureOfAborts(ClusterEngine):
     """Never says that an abort was carried out."""
 
@@ -259,6 +269,11 @@ class TestStartsTwice(Seeded):
 class TestKeepsDeleted(Seeded):
     plugin = "seeded_senders:plugin_of_KeepsDeleted"
     CAUGHT_BY = ("test_a_delete_removes_what_has_ended[missing]",)
+
+
+class TestDeletesTheNewest(Seeded):
+    plugin = "seeded_senders:plugin_of_DeletesTheNewest"
+    CAUGHT_BY = ("test_a_delete_removes_all_runs_of_the_job",)
 
 
 class TestNeverSureOfAborts(Seeded):

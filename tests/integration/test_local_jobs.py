@@ -69,7 +69,7 @@ def test_jobs_are_run_changed_aborted_and_deleted(project: LocalProject) -> None
     assert project.observed("a") == "aborted"
     project.write(f"a: {{state: absent, {noted('a', 'exec sleep 2000')}}}")
     assert project.run("apply", "--yes").code == 0
-    assert project.observed("a") == "missing"
+    assert project.observed("a") == "not there"
     assert [project.executed(job) for job in "abcd"] == [2, 1, 1, 1]
 
 

@@ -114,7 +114,7 @@ def test_the_second_signal_leaves_at_once_and_the_next_apply_knows(
         child.send_signal(second)
         code, _, err = end_of(child)
         assert code == CODES[second]
-        assert "Left at once. In doubt: a. The next apply checks that; or settle it: " in err
+        assert "Stopped at once. Call in doubt: a. The next apply checks it; or settle it: " in err
         assert "`reconciler resolve a --applied`" in err
         assert time.monotonic() - asked_s < GRACE_S
         healed = project.run("apply", "--yes", "--settle", "0.1")

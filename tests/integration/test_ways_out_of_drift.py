@@ -48,7 +48,7 @@ def test_a_run_by_someone_else_of_an_aborted_job_is_aborted_by_a_saved_plan(proj
     assert project.found("a")[0] == "run by someone else"
     project.follow(record_it)
     kind, (first, second) = project.found("a")
-    assert kind == "run by someone else"
+    assert kind == "not ended yet"  # the run is recorded now, and is to be aborted
     project.follow(first)
     project.follow([*second, "--yes"])
     assert statuses(project) == [("a-1", Status.ABORTED), ("by-hand", Status.ABORTED)]

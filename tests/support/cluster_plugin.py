@@ -4,10 +4,10 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from reconciler.engines.port import (
     Config,
@@ -39,6 +39,7 @@ _TARGET_SCHEMA: Schema = {
         "identity": {"type": "object"},
         "lost": {"type": "string"},
         "refuses": {"type": "string"},
+        "stop_s": {"type": "number"},
         "stages": {"type": "boolean"},
     },
 }
@@ -54,6 +55,9 @@ class ClusterPlugin:
 
     name = "cluster"
     engine_class: type[ClusterEngine] = ClusterEngine
+    opened_with: ClassVar[list[Surroundings]] = []
+    """What each engine of this program was opened with, in order."""
+
     target_schema = _TARGET_SCHEMA
     config_schema = _CONFIG_SCHEMA
 
@@ -75,8 +79,8 @@ class ClusterPlugin:
     def addressed(self, target: Target, request: Request) -> Request:
         return request._replace(text=f"{request.text} at {target.address}")
 
-    def warnings(self, target: Target) -> Iterable[str]:
-        return ()
+    def warnings(self, target: Target, jobs: Collection[Job]) -> Iterable[str]:
+        return [f"{job.name} ends with its machine" for job in jobs if job.config.get("text") == "drain"]
 
     def promises(self, target: Target) -> Promises:
         block: Any = target.settings
@@ -92,12 +96,13 @@ class ClusterPlugin:
         return ()
 
     def open(self, target: Target, surroundings: Surroundings) -> AbstractContextManager[Engine]:
+        self.opened_with.append(surroundings)
         return self._opened(target)
 
     @contextmanager
     def _opened(self, target: Target) -> Iterator[Engine]:
         block: Any = target.settings
-        cluster = Cluster(time.time, path=block["path"])
+        cluster = Cluster(time.time, path=block["path"], stop_s=block.get("stop_s", 0.0))
         if block.get("lost"):
             cluster.faults.append(Lost(block["lost"]))
         cluster.refusal = Reason(block["refuses"]) if "refuses" in block else None
@@ -164,6 +169,13 @@ class ClusterService(Service):
     @contextmanager
     def disturbed(self, fault: Fault) -> Iterator[Mapping[str, Any] | None]:
         yield {**self.block, **({"lost": LOST[fault].value} if fault in LOST else {})}
+
+    @contextmanager
+    def stopping_slowly(self) -> Iterator[Mapping[str, Any] | None]:
+        yield {**self.block, "stop_s": 1.0}
+
+    def executes(self, job_id: str) -> bool:
+        return any(run.status is Status.ACTIVE for run in self.cluster.runs(job_id))
 
     @contextmanager
     def refusing(self) -> Iterator[Mapping[str, Any] | None]:

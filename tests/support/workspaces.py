@@ -39,7 +39,9 @@ class GivenWorkspace(Workspace):
     def commit(self) -> None:
         return None
 
-    def open_engine(self, pace: Pace, identity: Mapping[str, str] = EMPTY) -> AbstractContextManager[Engine]:
+    def open_engine(
+        self, pace: Pace, identity: Mapping[str, str] = EMPTY, *, may_change: bool = False
+    ) -> AbstractContextManager[Engine]:
         return checked(self._open_engine(), identity, self.head.target)
 
 

@@ -50,11 +50,11 @@ class ScriptsEngine:
         self._grace_s = grace_s
         self._surroundings = surroundings
         self._runs = RunsFolder(self._scripts)
-        self._folder_id = self._runs.identity()
+        self._folder_id = self._runs.identity(may_make=surroundings.may_change)
 
     def identity(self) -> Mapping[str, str]:
-        """Return the id of the folder, and that of the machine where the machine has one."""
-        parts = {"folder": self._folder_id}
+        """Return the id of the folder and that of the machine, if there are such."""
+        parts = {"folder": self._folder_id} if self._folder_id else {}
         if MACHINE_ID.exists():
             parts["machine"] = MACHINE_ID.read_text().strip()
         return parts

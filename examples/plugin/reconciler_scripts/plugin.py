@@ -1,7 +1,7 @@
 """The plugin of the engine: what a manifest may say, how a plan words a step, and how the engine is opened."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -57,12 +57,16 @@ CONFIG_SCHEMA: Schema = {
             "description": "Default: the id of the job with `.sh` behind it.",
             "type": "string",
             "pattern": r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$(?!\n)",
+            "patternErrorMessage": "expected the name of a file in the folder, such as nightly.sh",
         },
         "args": {"title": "The arguments of the script", "type": "array", "items": _TEXT},
         "env": {
             "title": "Environment variables of the script",
             "type": "object",
-            "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+            "propertyNames": {
+                "pattern": "^[A-Za-z_][A-Za-z0-9_]*$",
+                "patternErrorMessage": "expected a name of letters, digits and _",
+            },
             "additionalProperties": _TEXT,
         },
     },
@@ -126,7 +130,7 @@ class ScriptsPlugin:
         """Return the request with the folder behind it."""
         return request._replace(text=f"{request.text} in {target.address}")
 
-    def warnings(self, target: Target) -> Iterable[str]:
+    def warnings(self, target: Target, jobs: Collection[Job]) -> Iterable[str]:
         """Return nothing."""
         return ()
 

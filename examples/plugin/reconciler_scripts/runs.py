@@ -177,10 +177,12 @@ class RunsFolder:
     def __init__(self, scripts: Path) -> None:
         self._root = scripts / ".runs"
 
-    def identity(self) -> str:
-        """Return the id of the folder, which is made once."""
+    def identity(self, *, may_make: bool) -> str:
+        """Return the id of the folder, which is made once; "" if there is none, and none may be made."""
         path = self._root / "id"
         if not path.exists():
+            if not may_make:
+                return ""
             self._root.mkdir(exist_ok=True)
             prepared = self._root / f"new-{uuid.uuid4()}"
             _write(prepared, f"{uuid.uuid4()}\n")
@@ -202,7 +204,7 @@ class RunsFolder:
 
     def jobs(self) -> Iterator[str]:
         """Yield the id of each job that was ever run, in order."""
-        for path in sorted(self._root.iterdir()):
+        for path in sorted(self._root.iterdir()) if self._root.exists() else ():
             if path.is_dir():
                 yield path.name
 

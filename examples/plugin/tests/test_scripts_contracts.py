@@ -38,6 +38,8 @@ exit "$1"
 """
 """A script that says that it has begun, and goes on until somebody opens its pipe for writing."""
 
+SLOW_SCRIPT = SCRIPT.replace("echo one", "trap 'sleep 1; touch \"$PWD/$run.over\"; exit 1' TERM\necho one")
+
 
 class ScriptsService(Service):
     """A folder with one script, which all jobs share."""
@@ -87,6 +89,15 @@ class ScriptsService(Service):
 
     def lose(self, job_id: str) -> None:
         shutil.rmtree(self._scripts / ".runs" / job_id)
+
+    @contextmanager
+    def stopping_slowly(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the block while a script takes a second to end after SIGTERM."""
+        (self._scripts / "work.sh").write_text(SLOW_SCRIPT)
+        yield self.block
+
+    def executes(self, job_id: str) -> bool:
+        return len(list(self._scripts.glob(f"{job_id}-*.over"))) < self._executed(job_id)
 
     @contextmanager
     def refusing(self) -> Iterator[Mapping[str, Any]]:

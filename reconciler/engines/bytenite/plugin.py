@@ -5,7 +5,7 @@ Plans need all of this but `open`. So the module imports nothing slow, and nothi
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -72,7 +72,7 @@ class BytenitePlugin:
         method, _, path = request.text.partition(" ")
         return request._replace(text=f"{method} {self._shown_endpoint(target)}{path}")
 
-    def warnings(self, target: Target) -> Iterable[str]:
+    def warnings(self, target: Target, jobs: Collection[Job]) -> Iterable[str]:
         """Return a warning for a token that is sent in clear."""
         if is_in_clear(target.address):
             yield f"{target.address} is http: the access token goes over the network in clear"

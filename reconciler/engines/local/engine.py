@@ -15,11 +15,10 @@ from typing import Any
 from reconciler.engines.local.attempt import DEFAULT_GRACE_S
 from reconciler.engines.local.env import NoSecret, environment
 from reconciler.engines.local.files import FOLDER, exists, holder, is_at, put, write_flushed
-from reconciler.engines.local.limits import unheld
 from reconciler.engines.local.log import read_log
 from reconciler.engines.local.root import Root, machine_id, open_root
 from reconciler.engines.local.runs import Look, Watcher, delete, opened, path_of, run_ids, signal_supervisor
-from reconciler.engines.local.settings import PROMISES, Settings, gpus_of, limits_of
+from reconciler.engines.local.settings import PROMISES, Settings, limits_of
 from reconciler.engines.local.spawner import LOCK, QUEUE
 from reconciler.engines.local.spawning import SpawnerLink
 from reconciler.engines.local.times import later_than
@@ -70,8 +69,8 @@ class LocalEngine:
     def identity(self) -> Mapping[str, str]:
         """Return the id of the root, and that of the machine if it has one. See `Engine`.
 
-        The first call needs a root, which is made. A root that the state knows is not made anew: it may have been
-        moved, or its disk may be missing at the moment.
+        The first call needs a root, which is made. An engine that is opened to read makes none. A root that the state
+        knows is not made anew: it may have been moved, or its disk may be missing at the moment.
         """
         if "root" in self._surroundings.known_identity and self._there() is None:
             accept = command("state accept", options=["--identity"])
@@ -79,7 +78,8 @@ class LocalEngine:
                 f"the folder of the runs is not there: {self._settings.root}",
                 f"put it back; if the runs are gone for good: {accept}",
             )
-        parts = {"machine": machine_id(), "root": self._opened().id}
+        root = self._opened() if self._surroundings.may_change else self._there()
+        parts = {"machine": machine_id(), "root": root.id if root else ""}
         return {name: value for name, value in parts.items() if value}
 
     def observe(self, job_id: str, run_id: str = "") -> Observation:
@@ -278,8 +278,7 @@ class LocalEngine:
             except EngineError as fault:
                 return Result(AnswerClass.IN_DOUBT, message=f"{step.run_id} is accepted and waits: {fault.message}")
         if is_new:
-            message = f"accepted as {step.run_id}{_unheld_words(step.config)}"
-            return Result(AnswerClass.APPLIED, message=message, ref=step.run_id)
+            return Result(AnswerClass.APPLIED, message=f"accepted as {step.run_id}", ref=step.run_id)
         return Result(AnswerClass.REJECTED, reason, f"{step.run_id} was there already", ref=step.run_id)
 
     def _accept(self, root: Root, step: Step) -> bool | Result:
@@ -383,12 +382,6 @@ class LocalEngine:
         for look in there:
             delete(root, step.job_id, look.run_id)
         return Result(AnswerClass.APPLIED, message=f"deleted the runs of {step.job_id}")
-
-
-def _unheld_words(config: Mapping[str, Any]) -> str:
-    """Return which resources of a config nothing on this machine holds; "" if all are held."""
-    names = unheld(limits_of(config)) + (["gpu"] if gpus_of(config) else [])
-    return f"; not held on this machine: {', '.join(f'resources.{name}' for name in names)}" if names else ""
 
 
 def _is_active(look: Look | None) -> bool:

@@ -5,14 +5,14 @@ Plans need all of this but `open`. So the module imports nothing slow, and nothi
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from reconciler.engines.local.env import Secrets
 from reconciler.engines.local.log import DEFAULT_BYTES
-from reconciler.engines.local.settings import PROMISES, Settings, absolute, gpus_of, limits_of
+from reconciler.engines.local.settings import PROMISES, Settings, absolute, gpus_of, limits_of, unheld_resources
 from reconciler.engines.port import (
     Config,
     EngineError,
@@ -29,6 +29,9 @@ from reconciler.model.jobs import Desired
 
 if TYPE_CHECKING:
     from reconciler.engines.local.engine import LocalEngine
+
+_MOST_NAMES = 5
+"""The most jobs that a warning names."""
 
 _DEFAULTS: Config = {"env": {}, "workdir": "."}
 _DEFAULT_ABORT: Config = {"signal": "TERM", "grace": 10}
@@ -100,9 +103,15 @@ class LocalPlugin:
         place = f"in {target.address}" if target.address else "on this machine"
         return request._replace(text=f"{request.text} {place}")
 
-    def warnings(self, target: Target) -> Iterable[str]:
-        """Return nothing."""
-        return ()
+    def warnings(self, target: Target, jobs: Collection[Job]) -> Iterable[str]:
+        """Yield which limits of the configs nothing on this machine holds, each with its jobs."""
+        jobs_by_limit: dict[str, list[str]] = {}
+        for job in jobs:
+            for name in unheld_resources(job.config):
+                jobs_by_limit.setdefault(name, []).append(job.name)
+        for name, names in sorted(jobs_by_limit.items()):
+            more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+            yield f"resources.{name} is not held on this machine: {', '.join(names[:_MOST_NAMES])}{more}"
 
     def promises(self, target: Target) -> Promises:
         """Return what the engine guarantees on any machine."""
@@ -122,7 +131,7 @@ class LocalPlugin:
         from reconciler.engines.local.engine import LocalEngine
 
         settings = target.settings if isinstance(target.settings, Settings) else Settings(os.getcwd())
-        if not settings.root and not surroundings.has_state_file:
+        if not settings.root and not surroundings.state_is_file:
             # A default beside the manifest would be another folder in each checkout, and a run could start twice.
             raise EngineError(
                 "the state is not a file on this machine, so nothing says where the runs of this machine are",

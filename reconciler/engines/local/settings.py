@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from reconciler.engines.local.env import Secrets
-from reconciler.engines.local.limits import Limits
+from reconciler.engines.local.limits import Limits, unheld
 from reconciler.engines.local.log import DEFAULT_BYTES
 from reconciler.engines.port import Config, Promises
 
@@ -54,6 +54,11 @@ def gpus_of(config: Config) -> int:
     resources = config.get("resources")
     gpus = resources.get("gpu", 0) if isinstance(resources, Mapping) else 0
     return gpus if isinstance(gpus, int) else 0
+
+
+def unheld_resources(config: Config) -> list[str]:
+    """Return the resources of a config that nothing on this machine holds, such as "gpu"."""
+    return unheld(limits_of(config)) + (["gpu"] if gpus_of(config) else [])
 
 
 def absolute(path: str, folder: str) -> str:

@@ -40,7 +40,8 @@ CREATE TABLE IF NOT EXISTS runs (
     began_at REAL NOT NULL,
     status TEXT NOT NULL,
     ended_at REAL,
-    forgotten INTEGER NOT NULL DEFAULT 0
+    forgotten INTEGER NOT NULL DEFAULT 0,
+    stops_at REAL
 );
 CREATE TABLE IF NOT EXISTS staged (number INTEGER PRIMARY KEY AUTOINCREMENT, job_id TEXT NOT NULL);
 """
@@ -64,6 +65,7 @@ class Run(NamedTuple):
 
     `number` counts all runs of the cluster from 1, and never comes twice. `run_id` is "" for a run that nobody named.
     `began_at` and `ended_at` are in seconds since 1970. A `forgotten` run is one that no observation shows any more.
+    `stops_at` is when a run ends that was aborted and is still active; None for any other run.
     """
 
     number: int
@@ -75,6 +77,7 @@ class Run(NamedTuple):
     status: Status
     ended_at: float | None
     forgotten: bool
+    stops_at: float | None = None
 
     @property
     def ref(self) -> str:
@@ -85,12 +88,16 @@ class Run(NamedTuple):
 class Cluster:
     """The service: jobs and their runs. Safe for use by many threads, and with a `path` by many processes.
 
-    A run is active until `end` ends it, or for `run_s` seconds. `clock` returns seconds since 1970.
+    A run is active until `end` ends it, or for `run_s` seconds. A run that is aborted is active for `stop_s` seconds
+    more. `clock` returns seconds since 1970.
     """
 
-    def __init__(self, clock: Callable[[], float], *, path: str = ":memory:", run_s: float = math.inf) -> None:
+    def __init__(
+        self, clock: Callable[[], float], *, path: str = ":memory:", run_s: float = math.inf, stop_s: float = 0.0
+    ) -> None:
         self._clock = clock
         self._run_s = run_s
+        self._stop_s = stop_s
         self._turn = threading.RLock()
         self._database = sqlite3.connect(path, timeout=60.0, isolation_level=None, check_same_thread=False)
         self._database.executescript(_SCHEMA)
@@ -111,6 +118,12 @@ class Cluster:
     def end(self, job_id: str, status: Status = Status.COMPLETE, ref: str = "") -> None:
         """End the active runs of a job with this status; with the handle of a run, that run alone."""
         with self._changing() as database:
+            if status is Status.ABORTED and self._stop_s:
+                database.execute(
+                    "UPDATE runs SET stops_at = ? WHERE job_id = ? AND status = ? AND ? IN ('', 'uid-' || number)",
+                    (self._clock() + self._stop_s, job_id, Status.ACTIVE.value, ref),
+                )
+                return
             database.execute(
                 "UPDATE runs SET status = ?, ended_at = ? WHERE job_id = ? AND status = ?"
                 " AND ? IN ('', 'uid-' || number)",
@@ -196,6 +209,10 @@ class Cluster:
                 self._database.execute(
                     "UPDATE runs SET status = ?, ended_at = began_at + ? WHERE status = ? AND began_at + ? <= ?",
                     (Status.COMPLETE.value, self._run_s, Status.ACTIVE.value, self._run_s, self._clock()),
+                )
+                self._database.execute(
+                    "UPDATE runs SET status = ?, ended_at = stops_at WHERE status = ? AND stops_at <= ?",
+                    (Status.ABORTED.value, Status.ACTIVE.value, self._clock()),
                 )
                 yield self._database
             except BaseException:
@@ -321,22 +338,25 @@ class ClusterEngine:
         return Result(AnswerClass.APPLIED, ref=run.ref)
 
     def _stop(self, step: Step, runs: list[Run]) -> Result:
-        """Abort or delete the runs that the step is about: the one that was seen, or all of them."""
+        """Abort the run that was seen, or all of them; or delete all, if the one that was seen is the newest."""
         owner = next((run.marks.lineage for run in runs if run.marks.lineage), "")
         if owner and step.marks.lineage and owner != step.marks.lineage:
             return _rejected(Reason.OTHER_OWNER, f"{step.job_id} belongs to lineage {owner}")
         about = [run for run in runs if step.seen in ("", run.ref)]
         if step.seen and not about:
             return _rejected(Reason.NOT_RUNNING, f"{step.seen} is not there any more")
-        active = [run for run in about if run.status is Status.ACTIVE]
-        if step.verb is Verb.ABORT:
+        is_delete = step.verb is Verb.DELETE
+        active = [run for run in (runs if is_delete else about) if run.status is Status.ACTIVE]
+        if not is_delete:
             if not active:
                 return _rejected(Reason.NOT_RUNNING, f"{step.job_id} has no active run")
             self._cluster.end(step.job_id, Status.ABORTED, step.seen)
         elif active:
             return _rejected(Reason.INVALID, f"{step.job_id} is active")
+        elif step.seen not in ("", runs[0].ref):
+            return _rejected(Reason.OTHER, f"{runs[0].ref} is newer than {step.seen}")
         else:
-            self._cluster.forget(step.job_id, step.seen)
+            self._cluster.forget(step.job_id)
         return Result(AnswerClass.APPLIED)
 
 
@@ -369,8 +389,8 @@ def _time(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _run(row: tuple[int, str, str, str, str, float, str, float | None, int]) -> Run:
-    number, job_id, run_id, marks, config, began_at, status, ended_at, forgotten = row
+def _run(row: tuple[int, str, str, str, str, float, str, float | None, int, float | None]) -> Run:
+    number, job_id, run_id, marks, config, began_at, status, ended_at, forgotten, stops_at = row
     return Run(
         number,
         job_id,
@@ -381,4 +401,5 @@ def _run(row: tuple[int, str, str, str, str, float, str, float | None, int]) -> 
         Status(status),
         ended_at,
         bool(forgotten),
+        stops_at,
     )

@@ -203,6 +203,7 @@ def test_each_method_of_a_plugin_is_guarded(
     arguments: dict[str, tuple[Any, ...]] = {
         "wording": (target, RUN),
         "addressed": (target, plugin.wording(target, RUN)[0]),
+        "warnings": (target, ()),
         "secrets": ({},),
         "job_fault": (None,),
     }

@@ -62,7 +62,7 @@ def test_a_plan_of_nothing_makes_no_folder(folder: Path) -> None:
 
 def test_a_state_that_is_kept_elsewhere_needs_a_root_with_a_name(folder: Path) -> None:
     """The folder beside the manifest would be another one in each checkout."""
-    around = surroundings(has_state_file=False, beside_state=str(folder / "jobs"))
+    around = surroundings(state_is_file=False, beside_state=str(folder / "jobs"))
     with (
         pytest.raises(EngineError, match="the state is not a file on this machine"),
         PLUGIN.open(PLUGIN.target({}, str(folder)), around),

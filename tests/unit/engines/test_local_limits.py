@@ -4,14 +4,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from local_runs import end_all, engine_at, is_alive, over, step_of, until
 from reconciler.engines.local.limits import ControlGroup, Limits, group_for, parent_of, unheld
+from reconciler.engines.local.plugin import PLUGIN
 from reconciler.engines.port import AnswerClass, Status, Verb
+from reconciler.model.jobs import Desired, Job
 
 BOTH = Limits(memory_bytes=512 << 20, cores=1.5)
 
@@ -98,13 +101,18 @@ def test_a_group_of_the_kernel_is_entered_counted_killed_and_removed() -> None:
     assert not os.path.exists(path)
 
 
-def test_an_apply_says_which_limits_nothing_holds(folder: Path) -> None:
-    with engine_at(folder) as engine:
-        result = engine.send(step_of("a-1", {"command": ["true"], "resources": {"gpu": 1}}))
-        assert result.kind is AnswerClass.APPLIED
-        assert result.message == "accepted as a-1; not held on this machine: resources.gpu"
-        result = engine.send(step_of("b-1", {"command": ["true"], "resources": {"memory": "1GiB", "gpu": 0}}))
-        assert "resources.gpu" not in result.message
+def test_a_plan_says_which_limits_nothing_holds() -> None:
+    def told(*resources: Mapping[str, Any]) -> list[str]:
+        jobs = [
+            Job(f"job{number}", f"job{number}", Desired.RUNNING, {"command": ["true"], "resources": dict(each)})
+            for number, each in enumerate(resources)
+        ]
+        return list(PLUGIN.warnings(PLUGIN.target({}, "/"), jobs))
+
+    assert told({"gpu": 1}, {"gpu": 0}, {}) == ["resources.gpu is not held on this machine: job0"]
+    assert told(*[{"gpu": 1}] * 7)[0].endswith(": job0, job1, job2, job3, job4 and 2 more")
+    if not parent_of(frozenset({"cpu"})):
+        assert told({"cpu": 1}) == ["resources.cpu is not held on this machine: job0"]
 
 
 def test_it_is_known_how_a_run_was_executed(folder: Path) -> None:

@@ -96,7 +96,7 @@ def test_an_endpoint_in_clear_is_a_fault_or_a_warning(one: EnginePlugin) -> None
     assert [field for field, _ in one.target_faults(block)] == ["endpoint"]
     insecure = {**block, "insecure": True}
     assert list(one.target_faults(insecure)) == []
-    assert any("in clear" in warning for warning in one.warnings(one.target(insecure, ".")))
+    assert any("in clear" in warning for warning in one.warnings(one.target(insecure, "."), ()))
     assert not one.is_on_this_machine(one.target(insecure, "."))
     assert one.is_on_this_machine(one.target({**block, "endpoint": "http://127.0.0.1:9"}, "."))
 

@@ -144,7 +144,7 @@ def test_a_job_whose_config_the_engine_does_not_take_is_not_imported() -> None:
     found = [Candidate("a", "a", Observation(Status.ACTIVE, "RUNNING", {"command": ["x"], "env": {"A": 1}}))]
     adopted, [left] = adopt(found, {}, {}, partial(job_fault, engine=NestedEngine()), same_json)
     assert adopted == []
-    assert left.why == "config.env.A: expected text or a mapping, found 1"
+    assert left.why == "config.env.A: expected text or a mapping, found 1: put it in quotes"
 
 
 @given(configs, configs)

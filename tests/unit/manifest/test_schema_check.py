@@ -226,6 +226,11 @@ def test_half_of_a_surrogate_pair_is_no_text() -> None:
         ({"dependentRequired": {"a": ["b"]}}, {"a": 1}, [((), True, '"b" is missing: "a" needs it')]),
         ({"properties": {"a": False}}, {"a": 1}, [((), False, "1 is not allowed here")]),
         ({"type": "array"}, "a", [((), False, 'expected a list, found the text "a": put it in brackets')]),
+        (
+            {"type": "object"},
+            "state:running",
+            [((), False, 'expected a mapping, found the text "state:running": write a field as "name: value"')],
+        ),
         ({"type": "array"}, "a b", [((), False, 'expected a list, found the text "a b"')]),
         ({"type": "object", "required": ["k"]}, "a", [((), False, 'expected a mapping with k, found the text "a"')]),
         (
