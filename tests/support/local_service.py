@@ -36,6 +36,8 @@ class LocalService(Service):
         self.root = folder / "runs"
         self.counts = folder / "counts"
         self.counts.mkdir()
+        self._before = ""
+        """What a command does first."""
         self._aborted: dict[str, set[str]] = {}
         """The runs of a job that were aborted before they noted their start. A delete does not undo that."""
 
@@ -49,7 +51,7 @@ class LocalService(Service):
 
     def config(self, *, fails: bool = False) -> Config:
         env = {"COUNTS": str(self.counts), "CODE": "3" if fails else "0"}
-        return {"script": _COMMAND, "env": env, "abort": {"grace": 1}}
+        return {"script": self._before + _COMMAND, "env": env, "abort": {"grace": 10 if self._before else 1}}
 
     def config_with(self, text: str) -> Config | None:
         config = dict(self.config())
@@ -78,6 +80,17 @@ class LocalService(Service):
         while any(supervisor_of(run) for run in self._runs(job_id)):
             assert time.monotonic() < until_s, f"{job_id} does not end"
             time.sleep(0.01)
+
+    @contextmanager
+    def stopping_slowly(self) -> Iterator[Mapping[str, Any] | None]:
+        self._before = "trap 'sleep 1.5; exit 0' TERM\n"
+        yield self.block
+        self._before = ""
+
+    def executes(self, job_id: str) -> bool:
+        self.runs(job_id)  # so that what is accepted has started
+        root_id = json.loads((self.root / "root.json").read_text())["id"]
+        return any(mark.startswith(mark_of(root_id, job_id, "")) for mark in survivors())
 
     def lose(self, job_id: str) -> None:
         self.runs(job_id)  # so that its start is counted
