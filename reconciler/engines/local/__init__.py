@@ -41,8 +41,8 @@ can't be flushed, as on a full disk, the child ends without having executed anyt
 
     killed                                      what is found             what it means
     command, before the rename                  nothing                   the call was not carried out
-    command, after the rename                   accepted, not started     active, queued; the spawner starts it, since the
-                                                                          command had announced it before the rename
+    command, after the rename                   accepted, not started     active, queued; the spawner starts it, for
+                                                                          the command had announced it before
     spawner, with a queue; or both              accepted, not started     active, queued; the next command that opens
                                                                           the engine or observes the run starts
                                                                           another spawner
@@ -61,15 +61,14 @@ can't be flushed, as on a full disk, the child ends without having executed anyt
 
 **The spawner** is found through the lock and the socket in the root, by any command of the same user. It ends once its
 queue is empty, its supervisors have ended and no command is connected. So the queue outlives the command that filled
-it, and a supervisor that could not start its run, or was killed before, is followed by another one. A command announces a
-run before it accepts the run, and has it started afterwards. If the connection breaks between the two, the spawner looks
-whether the run was accepted, and takes it over. The file `queue` is flushed before the first announcement is answered,
-so that a power loss leaves no run that waits for nobody. A command gets an answer once the spawner has the run in its
-queue; a spawner that ends has an empty queue. So a connection that breaks before the answer is no doubt: the command
-connects again, or starts another spawner, and sends the run again. An environment belongs to one call, so a run that
-bears another op than its environment is not executed with it. Two
-spawners that start at one time are told apart by the lock. Supervisors do not depend on the spawner: they go on if it
-is killed, and hold their slots themselves.
+it, and a supervisor that could not start its run, or was killed before, is followed by another one. A command announces
+a run before it accepts the run, and has it started afterwards. If the connection breaks between the two, the spawner
+looks whether the run was accepted, and takes it over. The file `queue` is flushed before the first announcement is
+answered, so that a power loss leaves no run that waits for nobody. A command gets an answer once the spawner has the
+run in its queue; a spawner that ends has an empty queue. So a connection that breaks before the answer is no doubt: the
+command connects again, or starts another spawner, and sends the run again. An environment belongs to one call, so a run
+that bears another op than its environment is not executed with it. Two spawners that start at one time are told apart
+by the lock. Supervisors do not depend on the spawner: they go on if it is killed, and hold their slots themselves.
 
 **Secrets.** `spec.json` has the names of secrets. Their values go from the command through the socket to the spawner,
 and with its forks to the child. They are on no disk. If a spawner is lost, the next command reads them again.
