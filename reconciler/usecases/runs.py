@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.model.executions import UNKNOWN, Execution
-from reconciler.model.history import APPLIED, ENDED, HistoryEntry, of_job
+from reconciler.model.history import APPLIED, ENDED, NOT_APPLIED, HistoryEntry, of_job
 from reconciler.model.jobs import EMPTY, ENDS, NOT_OBSERVED, Observation, Record, Status, Verb, title
 from reconciler.usecases.engines import Pace
 from reconciler.usecases.named_records import find_record
@@ -49,7 +49,7 @@ def runs(workspace: "Workspace", job: str, most: int) -> JobRuns:
     state = workspace.store.read(workspace.head.target)
     found = find_record(job, workspace.declared_ids, state, workspace.world.remark)
     record = found.record
-    told = _Told(of_job(workspace.store.read_history().entries, record.id))
+    told = RunEntries(of_job(workspace.store.read_history().entries, record.id))
     last = max(record.run, state.last.get(record.id, 0) if state else 0, *told.asked, 0)
     numbers = range(last, max(0, last - most), -1) if last else range(1)
     with workspace.open_engine(Pace(), state.identity if state else EMPTY) as engine:
@@ -58,7 +58,7 @@ def runs(workspace: "Workspace", job: str, most: int) -> JobRuns:
     return JobRuns(title(found.name), shown, last - len(numbers) if last else 0)
 
 
-class _Told:
+class RunEntries:
     """What the history tells of the runs of a job, by their numbers."""
 
     def __init__(self, entries: Iterable[HistoryEntry]) -> None:
@@ -68,6 +68,8 @@ class _Told:
             if entry.verb == Verb.RUN and entry.outcome in _COUNTED and entry.run:
                 # A call in doubt is settled by a later entry, which does not say why the run was asked for.
                 self.asked.setdefault(entry.run, entry)
+            elif entry.verb == Verb.RUN and entry.outcome == NOT_APPLIED:
+                self.asked.pop(entry.run, None)  # The next run has the number of this one.
             elif entry.verb == Verb.ABORT and entry.outcome in _COUNTED:
                 self.ended.setdefault(entry.run, Status.ABORTED)
             elif entry.verb == ENDED and entry.end:
@@ -87,7 +89,7 @@ def _observations(engine: "Engine", record: Record, numbers: Iterable[int]) -> I
             return  # An engine without ids of runs reports its newest run, whatever it is asked for.
 
 
-def _run_of(record: Record, number: int, told: _Told, observed: Observation) -> JobRun:
+def _run_of(record: Record, number: int, told: RunEntries, observed: Observation) -> JobRun:
     from reconciler.rules.runs import run_id
 
     known = told.ended.get(number)

@@ -15,6 +15,8 @@ from local_runs import end_all, kill, run_folder, until
 from local_service import kill_run, supervisor_of
 from project import Project, Run
 from reconciler.manifest.schema import schema_text
+from reconciler.model.history import HistoryEntry
+from reconciler.usecases.runs import RunEntries
 
 
 class LocalProject(Project):
@@ -136,6 +138,17 @@ def test_each_run_is_shown_with_its_reason_and_its_end(project: LocalProject) ->
     assert "exit code 3; first run" in lines[2]
     only = project.run("runs", "a", "--last", "1")
     assert only.out.splitlines()[-1] == "(1 older run; --last shows more)"
+
+
+def test_a_number_that_is_used_again_belongs_to_the_later_call() -> None:
+    def entry(outcome: str, reason: str) -> HistoryEntry:
+        return HistoryEntry("2026-11-21T10:00:00Z", "ada", None, "run", outcome, run=1, reason=reason)
+
+    lost, settled, sent = entry("in-doubt", "first"), entry("not-applied", "resolved"), entry("succeeded", "second")
+    assert RunEntries([lost]).asked == {1: lost}
+    assert RunEntries([lost, settled]).asked == {}
+    assert RunEntries([lost, settled, sent]).asked == {1: sent}
+    assert RunEntries([lost, entry("applied", "observed"), entry("failed", "later")]).asked == {1: lost}
 
 
 def test_a_run_that_was_deleted_is_still_known_by_its_end(project: LocalProject) -> None:

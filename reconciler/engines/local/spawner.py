@@ -204,8 +204,12 @@ class Spawner:
     def _enqueue(self, order: Order, *, is_urgent: bool) -> None:
         if is_urgent and self._fork(order, -1):
             return
-        if is_urgent or all(order.path != running.path for running, _ in self._running.values()):
+        if is_urgent or not self._is_running(order):
             self._queue[order.path] = order
+
+    def _is_running(self, order: Order) -> bool:
+        """Return whether a supervisor has this order. One that has an order of another call may execute nothing."""
+        return any((order.path, order.op) == (running.path, running.op) for running, _ in self._running.values())
 
     def _take_over(self, client: _Client) -> None:
         """Queue the runs that a command has announced and accepted, if the command was killed before it said so.
@@ -218,7 +222,7 @@ class Spawner:
                 os.stat(order.path, dir_fd=self._root)
             except OSError:
                 continue
-            if all(order.path != running.path for running, _ in self._running.values()):
+            if not self._is_running(order):
                 self._queue.setdefault(order.path, order)
 
     def _start_what_fits(self) -> None:
