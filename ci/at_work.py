@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from reconciler.host.git import git_environment, run_git
 from reconciler.state.backends.checkout import Elsewhere
-from reconciler.state.journal import journal_path
+from reconciler.state.paths import paths_of
 from reconciler.usecases.workspace import Workspace
 
 _LONGEST_RUN_S = 6 * 3600.0
@@ -28,7 +28,7 @@ def why_not_to_judge(workspace: Workspace, ref: str) -> str:
     except Elsewhere as fault:
         return fault.message
     path = workspace.home.url
-    if not os.path.exists(journal_path(path)):
+    if not os.path.exists(paths_of(path).journal):
         return ""
     age_s = time.time() - _committed_at_s(os.path.dirname(path) or ".", workspace.world.env)
     return "an apply has announced its calls and not ended yet" if age_s < _LONGEST_RUN_S else ""

@@ -16,7 +16,8 @@ from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import Action, ActionKind
 from reconciler.model.results import AnswerClass, Reason
 from reconciler.rules.actions import action_for, is_within
-from reconciler.rules.decide import Decision, decide
+from reconciler.rules.decide import decide
+from reconciler.rules.decisions import Decision
 from reconciler.rules.matching import Subject
 from reconciler.rules.order import Order
 from reconciler.rules.records import applied, is_ending, noted, protection
@@ -55,13 +56,13 @@ class ActionRunner:
         subject = self._as_recorded(self._subjects[action.job])
         observed = self._context.engine.observe(action.id)
         decision, fresh = self._decide(subject, observed)
-        if decision.once_over and is_within(fresh.calls, action.calls):
+        if decision.awaits_end and is_within(fresh.calls, action.calls):
             # The observation after the end of that run may ask for another decision.
             observed = self._wait_inactive(action.id, observed, _INACTIVE_WITHIN_S)
             if why := self._why_nothing_starts():
                 return skipped(action, why)
             decision, fresh = self._decide(subject, observed)
-            if decision.once_over:
+            if decision.awaits_end:
                 return failed(action, _still_active(subject, observed))
         if left := self._left_alone(action, subject, decision):
             return left

@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 
 from reconciler.apply.context import INTERRUPTED, TOO_LATE, ApplyContext, Halt, still_knows
 from reconciler.apply.outcomes import OUTCOME_OF, Attempt, code_number
+from reconciler.engines import answers
 from reconciler.engines.port import reason_of_duplicate
+from reconciler.host.crash_report import error_line
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.history import APPLIED, OBSERVED, Details
 from reconciler.model.jobs import NOT_OBSERVED, Doubt, Evidence, Marks, Observation, Record, Status, Verb
@@ -82,19 +84,9 @@ class CallSender:
         sent_s, first = context.monotonic(), _first_call(subject, verb)
         attempt = self._request(step, before, is_new, first)
         took_s = context.monotonic() - sent_s
-        record = subject.record
-        if attempt.kind is AnswerClass.APPLIED:
-            record = self._begun(after, attempt) if verb is Verb.RUN else after
-            if verb is Verb.RUN and before is not None:
-                context.runs[job.name] = job.id, before
-        elif attempt.kind is AnswerClass.REJECTED and attempt.result.reason in _TAKEN and verb is Verb.RUN:
-            # The run id is another run's, so an earlier call with this id can't start a run either.
-            record = settled(record, was_applied=False) if record is not None else None
-        elif attempt.kind is AnswerClass.IN_DOUBT:
-            # A repeated call that was refused did nothing. The call that stays in doubt is the first one.
-            lost = first if first is not None and attempt.result.kind is AnswerClass.REJECTED else doubt
-            answered = lost._replace(answer=attempt.result.words)
-            record = (record or Record(job.id, None))._replace(doubt=answered)
+        record = self._recorded(subject, after, doubt, first, attempt)
+        if attempt.kind is AnswerClass.APPLIED and verb is Verb.RUN and before is not None:
+            context.runs[job.name] = job.id, before
         attempt = self._record_result(job.name, doubt.op, record, attempt, took_s)
         if first is not None and (attempt.kind, attempt.result.kind) == (AnswerClass.APPLIED, AnswerClass.REJECTED):
             context.session.conclude(first.op, job.name, record, _SETTLED, Details(APPLIED, reason=OBSERVED + _SETTLED))
@@ -109,7 +101,7 @@ class CallSender:
         is sent again has its handle already. Raises as `Engine.stage` does.
         """
         context, job = self._context, subject.job
-        op, lineage = context.new_op(), context.session.lineage
+        op, lineage = context.new_op(), _owner(subject.record, verb, observed) or context.session.lineage
         marks = digests(job.config, job.run_token) if verb is Verb.RUN else Marks()
         marks = marks._replace(lineage=lineage, op=op, commit=context.commit)
         step = step_of(subject, verb)._replace(seen=observed.ref, marks=marks)
@@ -118,6 +110,23 @@ class CallSender:
         run = run_of(subject, verb)
         doubt = Doubt(op, verb, job.config, job.run_token, before, context.now(), "", "", run, context.commit)
         return step, doubt._replace(staged=step.staged, first_sent_at=first.began_at if first else "")
+
+    def _recorded(
+        self, subject: Subject, after: Record | None, doubt: Doubt, first: Doubt | None, attempt: Attempt
+    ) -> Record | None:
+        """The record of a job after a call with this end. `after` is as in `send`, and `first` as in `_request`."""
+        record, is_run = subject.record, doubt.verb is Verb.RUN
+        if attempt.kind is AnswerClass.APPLIED:
+            return self._begun(after, attempt) if is_run else after
+        if attempt.kind is AnswerClass.REJECTED and attempt.result.reason in _TAKEN and is_run:
+            # The run id is another run's, so an earlier call with this id can't start a run either.
+            return settled(record, was_applied=False) if record is not None else None
+        if attempt.kind is AnswerClass.IN_DOUBT:
+            # A repeated call that was refused did nothing. The call that stays in doubt is the first one.
+            lost = first if first is not None and attempt.result.kind is AnswerClass.REJECTED else doubt
+            answered = lost._replace(answer=attempt.result.words)
+            return (record or Record(subject.job.id, None))._replace(doubt=answered)
+        return record
 
     def _begun(self, after: Record | None, attempt: Attempt) -> Record | None:
         """The record of a run that was started, with the engine's handle of the run.
@@ -168,7 +177,7 @@ class CallSender:
             held_back = held_back or ("" if self._may_be_sent() else INTERRUPTED)
             return not held_back
 
-        result = context.engine.send(step, may_start)
+        result = self._sent(step, may_start)
         if result.kind is AnswerClass.NOT_SENT and held_back:
             return Attempt(result.kind, result, held_back=held_back)
         if result.kind is not AnswerClass.IN_DOUBT:
@@ -190,13 +199,14 @@ class CallSender:
         context, words = self._context, lost.result.words
         for sends in range(1, _MAX_SENDS + 1):
             found = self._observe(step.job_id, step.run_id)
-            if found.status not in TELLS_NOTHING and reason_of_duplicate(found.marks, step.marks) is Reason.WAS_THERE:
+            tells = found.status not in TELLS_NOTHING and found.marks.name_a_call
+            if tells and reason_of_duplicate(found.marks, step.marks) is Reason.WAS_THERE:
                 note = f"the answer was lost ({words}), but {step.run_id} is {found.status}"
                 return Attempt(AnswerClass.APPLIED, lost.result._replace(ref=found.ref), note)
             if not is_known() or sends == _MAX_SENDS or context.pause(0.25 * 2**sends):
                 break
             try:
-                again = context.engine.send(step, lambda: is_known() and self._may_be_sent())
+                again = self._sent(step, lambda: is_known() and self._may_be_sent())
             except JournalBroken:  # the repeated call was not sent, and the first call stays in doubt
                 break
             if _is_about_run_id(again):
@@ -224,12 +234,38 @@ class CallSender:
             if is_last or self._context.pause(0.25 * 2**sends):
                 break
             try:
-                again = self._context.engine.send(step, self._may_be_sent)
+                again = self._sent(step, self._may_be_sent)
             except JournalBroken:  # the repeated call was not sent, and the first call stays in doubt
                 break
             if _shows_done(verb, again):
                 return Attempt(AnswerClass.APPLIED, again, f"sent again after a lost answer ({words})")
         return lost
+
+    def _sent(self, step: Step, may_be_sent: Callable[[], bool]) -> Result:
+        """Send the request. A fault of the engine leaves the call in doubt: the request may have left before it.
+
+        Nothing new starts after such a fault, since each other call would probably end in the same way. Raises what
+        `may_be_sent` raises.
+        """
+        stopped: list[BaseException] = []
+
+        def asked() -> bool:
+            try:
+                return may_be_sent()
+            except BaseException as fault:
+                stopped.append(fault)
+                raise
+
+        try:
+            return answers.result(self._context.engine.send(step, asked))
+        except Exception as fault:
+            if stopped:
+                raise
+            words = error_line(fault)
+            if isinstance(fault, answers.Malformed):
+                words = f"reconciler itself failed: the engine returned {fault}; please report it"
+            self._halt.halt("skipped: reconciler itself failed")
+            return Result(AnswerClass.IN_DOUBT, message=words)
 
     def _may_be_sent(self) -> bool:
         """Whether a request may be sent now. Raises `JournalBroken` if the session may not send any more."""
@@ -257,6 +293,16 @@ def _first_run(subject: Subject, verb: Verb) -> Doubt | None:
 def _shows_done(verb: Verb, again: Result) -> bool:
     """Whether the answer to an abort or a delete that was sent again shows that nothing is left to do."""
     return again.kind is AnswerClass.APPLIED or again.reason in _DONE_ALREADY[verb]
+
+
+def _owner(record: Record | None, verb: Verb, observed: Observation) -> str:
+    """The lineage of another state whose object an abort or a delete is about; "" for any other call.
+
+    A person has imported the object if the record names it. The call then acts for the owner that the object bears,
+    because an engine refuses a call that bears another lineage than the object.
+    """
+    is_imported = record is not None and record.ref != "" and record.ref == observed.ref
+    return observed.marks.lineage if verb is not Verb.RUN and is_imported else ""
 
 
 def _is_about_run_id(result: Result) -> bool:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from reconciler.apply.context import still_knows
 from reconciler.engines.port import Engine, Reason, reason_of_duplicate
 from reconciler.model.history import APPLIED, NOT_APPLIED, OBSERVED, Details
-from reconciler.model.jobs import Doubt, Marks, Observation, Record, Status, Verb
+from reconciler.model.jobs import Doubt, Observation, Record, Status, Verb
 from reconciler.rules.lost_calls import TELLS_NOTHING, Trace, trace_of
 from reconciler.rules.records import settled
 from reconciler.rules.runs import digests, run_id
@@ -151,14 +151,15 @@ def _trace_of_guarded(doubt: Doubt, observed: Observation, lineage: str, is_kept
 
     A run that is not there was not carried out yet, as long as the engine would still know it (`is_kept`). A run id
     that another run has can't be used by this call any more. A run of another call of this state proves nothing: the
-    state is older than what the engine has.
+    state is older than what the engine has. Marks that lack the lineage or the op prove nothing either: somebody may
+    have taken one of them off the object of this very call.
     """
     if observed.status in TELLS_NOTHING:
         return Trace.UNKNOWN
     if observed.status in (Status.MISSING, Status.DRAFT):
         return Trace.NOT_DONE if is_kept else Trace.UNKNOWN
     asked = digests(doubt.config, doubt.run_token)._replace(lineage=lineage, op=doubt.op, commit=doubt.commit)
-    return _TRACE_OF[reason_of_duplicate(observed.marks, asked)] if observed.marks != Marks() else Trace.UNKNOWN
+    return _TRACE_OF[reason_of_duplicate(observed.marks, asked)] if observed.marks.name_a_call else Trace.UNKNOWN
 
 
 _TRACE_OF: Mapping[Reason, Trace] = {

@@ -4,6 +4,7 @@
     ├── ManifestError               1   carries diagnostics
     ├── StateError                  1   a state or journal that is damaged, foreign or rolled back
     │   ├── OtherTarget             1   a state of another service
+    │   ├── RolledBack              4   a state that is older than one that was written, or than its own history
     │   ├── NoOwnFolder             1   a folder of the user's own that can't be written to
     │   ├── NoRevisions             1   a place of a state that keeps no older revisions
     │   ├── NotFenced               1   a place that ignores the condition of a compare-and-swap
@@ -46,6 +47,7 @@ outcomes and findings. `cli.interrupts` has those of signals (130 and 143), and 
 """
 
 from enum import IntEnum
+from typing import Self
 
 from reconciler.model.places import Diagnostic
 
@@ -73,6 +75,15 @@ class ReconcilerError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def changed(self, *, message: str | None = None, hint: str | None = None) -> Self:
+        """A copy of this error, of the same class, in which the texts that are given take the place of the old ones."""
+        copy = type(self).__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        copy.message = self.message if message is None else message
+        copy.hint = self.hint if hint is None else hint
+        copy.args = (copy.message, *self.args[1:])
+        return copy
 
 
 MOST_DIAGNOSTICS = 1000

@@ -2,11 +2,16 @@
 
 from typing import NamedTuple
 
+from reconciler.model.jobs import Config
+
 OBSERVED = "observed: "
 """The start of the reason of an entry that settles a call in doubt by an observation."""
 
 NOTE, ACCEPT, ENDED = "note", "accept", "ended"
-"""The verbs of entries without a call: the start of a run was recorded, a state was accepted as it is, or a run ended.
+"""The verbs of entries without a call.
+
+A note says when a run began, or which service the state is for. The other two say that a state was accepted as it is,
+and that a run ended.
 """
 
 APPLIED, NOT_APPLIED = "applied", "not-applied"
@@ -52,7 +57,8 @@ class HistoryEntry(NamedTuple):
     `Details`. `job` is the name of the job at that time, and `id` is its engine job id. `op` identifies the call or the
     change. `serial` and `lineage` are those of the first state that holds the change. `run` is the number of the run
     that the entry is about; 0 if that run has no number. `end` says how the run ended: complete, failed or aborted; it
-    is "" for every verb but `ENDED`.
+    is "" for every verb but `ENDED`. `config` and `run_token` are those of a run that was sent. Both are None for any
+    other entry, and `run_token` is None for a run without one.
     """
 
     at: str
@@ -75,6 +81,8 @@ class HistoryEntry(NamedTuple):
     serial: int = 0
     run: int = 0
     end: str = ""
+    config: Config | None = None
+    run_token: str | None = None
 
     @property
     def settles(self) -> bool:

@@ -192,6 +192,11 @@ class Marks(NamedTuple):
     token_digest: str = ""
     commit: str = ""
 
+    @property
+    def name_a_call(self) -> bool:
+        """Whether the marks say whose call made the object. Without lineage or op, they prove nothing about a call."""
+        return self.lineage != "" and self.op != ""
+
 
 class Evidence(NamedTuple):
     """The evidence that tells one run of a job from another run: words and times as the engine wrote them.

@@ -10,7 +10,8 @@ class Step(NamedTuple):
 
     `run_id` names the run that the call is about; "" for an engine that has no ids of runs. `config` is the config of a
     run, and empty for any other verb. `seen` is the engine's handle of the object that was observed before the call,
-    and `staged` is what `Engine.stage` returned; both are "" without one.
+    and `staged` is what `Engine.stage` returned; both are "" without one. `marks` say whose call this is. An abort or a
+    delete of an object that was imported from another state bears the lineage that the object bears.
     """
 
     verb: Verb

@@ -9,7 +9,8 @@ from itertools import chain
 from reconciler.model.jobs import EMPTY, NOT_OBSERVED, Job, Observation, State, Verb
 from reconciler.model.plan import AS_RECORDED, STEPS, Action, ActionKind, Plan, Request
 from reconciler.model.steps import Step
-from reconciler.rules.decide import Decision, decide, is_as_recorded
+from reconciler.rules.decide import decide, is_as_recorded
+from reconciler.rules.decisions import Decision
 from reconciler.rules.matching import Matching, Subject, name_of
 from reconciler.rules.order import Order
 from reconciler.rules.records import run_of

@@ -80,7 +80,7 @@ def _own_limits_exceeded(
 def _refusal(exceeded: list[str], allow: list[str], shared: Mapping[ActionKind, int], *, is_read: bool) -> Refused:
     """The error that names all exceeded guards, and the options that allow the plan."""
     own = [f"{name}: 100%" for name, kind in KINDS.items() if kind in shared]
-    lift = f" (guards: {{{', '.join(own)}}} lifts the one that they share)" if own else ""
+    lift = f" (guards: {{{', '.join(own)}}} takes these kinds out of the shared limit)" if own else ""
     read = "" if is_read else "read the jobs first (plan --refresh): one that has ended needs no abort or restart; "
     return Refused(
         f"refused by a guard: {'; '.join(exceeded)}",

@@ -26,7 +26,8 @@ from reconciler.model.jobs import (
 )
 from reconciler.model.plan import ActionKind
 from reconciler.model.times import TimeOrder
-from reconciler.rules.decide import Decision, decide, hold, wait
+from reconciler.rules.decide import decide
+from reconciler.rules.decisions import Decision, hold, wait
 from reconciler.rules.matching import Subject
 from reconciler.rules.observations import NO_DETAIL, observation_words
 from reconciler.rules.records import asked, ran_since

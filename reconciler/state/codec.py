@@ -1,4 +1,4 @@
-"""The format of a state file, and the JSON of records that the journal also holds.
+"""The format of a state file.
 
 A state file is indented JSON with sorted keys. Its first field is the SHA-256 digest of all bytes after that field's
 line, so every edit, merge or truncation shows. The file holds no time of writing, no version of the tool and no secret.
@@ -14,21 +14,9 @@ from typing import Any
 from reconciler.model.commands import command
 from reconciler.model.digests import sha256
 from reconciler.model.errors import StateError
-from reconciler.model.jobs import (
-    ENDS,
-    Config,
-    Desired,
-    Doubt,
-    Evidence,
-    Record,
-    State,
-    Status,
-    Target,
-    Verb,
-    is_displaced,
-    title,
-)
-from reconciler.model.json_values import canonical
+from reconciler.model.jobs import Record, State, is_displaced, title
+from reconciler.state.json_types import counts_from_json, integer_from_json, text_from_json, texts_from_json
+from reconciler.state.record_json import basis_of, record_from_json, record_to_json, target_from_json, target_to_json
 
 FORMAT_VERSION = 2
 
@@ -53,7 +41,7 @@ def encode(state: State) -> bytes:
         "last": {job_id: run for job_id, run in last.items() if run > recorded.get(job_id, 0)},
         "lineage": text_from_json(state.lineage),
         "serial": integer_from_json(state.serial),
-        "target": _target_to_json(state.target),
+        "target": target_to_json(state.target),
     }
     text = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True)
     rest = text.removeprefix("{\n").encode("utf-8", "backslashreplace") + b"\n"
@@ -140,78 +128,6 @@ def digest_of(content: bytes | memoryview) -> str:
     return sha256(content)
 
 
-def count_run(last: dict[str, int], record: Record) -> None:
-    """Raise the run count of a record's job to that of the record. A count never decreases."""
-    if record.run > last.get(record.id, 0):
-        last[record.id] = record.run
-
-
-def record_to_json(record: Record) -> dict[str, Any]:
-    """The JSON object of a record. Empty fields are left out.
-
-    Raises `TypeError` or `ValueError` for a record of which `record_from_json` would refuse the object.
-    """
-    text = text_from_json
-    document: dict[str, Any] = {"id": text(record.id)}
-    if record.state is not None:
-        document["state"] = Desired(record.state).value
-    if record.config:
-        document["config"] = _config(record.config)
-    if record.run_tokens:
-        document["runTokens"] = sorted(map(text, record.run_tokens))
-    if record.submitted_at is not None:
-        document["submittedAt"] = text(record.submitted_at)
-    if record.doubt is not None:
-        document["inDoubt"] = doubt_to_json(record.doubt)
-    if record.resolved:
-        document["resolved"] = text(record.resolved)
-    if record.protect:
-        document["protect"] = True
-    if record.run:
-        document["run"] = count_from_json(record.run)
-    if record.end is not None:
-        document["end"] = _end(record.end).value
-    if record.last_active:
-        document["lastActive"] = text(record.last_active)
-    if record.ref:
-        document["ref"] = text(record.ref)
-    if record.target is not None:
-        document["target"] = _target_to_json(record.target)
-    if record.ran_configs:
-        document["ranConfigs"] = sorted(map(text, record.ran_configs))
-    if record.keep_for_s is not None:
-        document["keepFor"] = _seconds(record.keep_for_s)
-    return document
-
-
-def record_from_json(document: Mapping[str, Any]) -> Record:
-    """The record in a JSON object of `record_to_json`.
-
-    Raises `KeyError`, `TypeError` or `ValueError` for an object of another shape.
-    """
-    state = document.get("state")
-    doubt = document.get("inDoubt")
-    end = document.get("end")
-    target = document.get("target")
-    return Record(
-        text_from_json(document["id"]),
-        None if state is None else Desired(state),
-        _config(document.get("config", {})),
-        frozenset(map(text_from_json, document.get("runTokens", ()))),
-        _text_or_none(document.get("submittedAt")),
-        None if doubt is None else doubt_from_json(doubt),
-        text_from_json(document["resolved"]) if "resolved" in document else "",
-        "protect" in document and _boolean(document["protect"]),
-        count_from_json(document.get("run", 0)),
-        None if end is None else _end(end),
-        text_from_json(document.get("lastActive", "")),
-        text_from_json(document.get("ref", "")),
-        None if target is None else _target_from_json(target),
-        frozenset(map(text_from_json, document.get("ranConfigs", ()))),
-        _seconds(document["keepFor"]) if "keepFor" in document else None,
-    )
-
-
 def records_digest(state: State) -> str:
     """The digest of all that a plan rests on in a state, as "sha256:<hex>".
 
@@ -219,164 +135,10 @@ def records_digest(state: State) -> str:
     stale. Lineage, serial and target are left out as well, since a plan names them itself.
     """
     # Tuples, and not the objects of `record_to_json`, which would take three times as long.
-    records = [(name, _basis(record)) for name, record in state.jobs.items()]
+    records = [(name, basis_of(record)) for name, record in state.jobs.items()]
     records.sort(key=itemgetter(0))
     text = json.dumps([records, state.last], sort_keys=True, separators=(",", ":"), default=dict)
     return f"sha256:{sha256(text.encode())}"
-
-
-def _basis(record: Record) -> tuple[object, ...]:
-    """All fields of a record but `end` and `last_active`, as values of JSON."""
-    return (
-        record.id,
-        record.state,
-        record.config,
-        sorted(record.run_tokens),
-        record.submitted_at,
-        record.doubt and doubt_to_json(record.doubt),
-        record.resolved,
-        record.protect,
-        record.run,
-        record.ref,
-        record.target and _target_to_json(record.target),
-        sorted(record.ran_configs),
-        record.keep_for_s,
-    )
-
-
-def doubt_to_json(doubt: Doubt) -> dict[str, Any]:
-    """The JSON object of a call in doubt. Fields that only some engines fill are left out if they are empty.
-
-    Raises the errors of `record_to_json`.
-    """
-    text = text_from_json
-    extras = {"run": count_from_json(doubt.run), "commit": text(doubt.commit), "staged": text(doubt.staged)}
-    extras["firstSentAt"] = text(doubt.first_sent_at)
-    return {name: value for name, value in extras.items() if value} | {
-        "answer": text(doubt.answer),
-        "before": None if doubt.before is None else _evidence_to_json(doubt.before),
-        "config": _config(doubt.config),
-        "op": text(doubt.op),
-        "runToken": _text_or_none(doubt.run_token),
-        "sentAt": text(doubt.sent_at),
-        "verb": Verb(doubt.verb).value,
-    }
-
-
-def doubt_from_json(document: Mapping[str, Any]) -> Doubt:
-    """The doubt in a JSON object of `doubt_to_json`. Raises the errors of `record_from_json`."""
-    before = document["before"]
-    return Doubt(
-        op=text_from_json(document["op"]),
-        verb=Verb(document["verb"]),
-        config=_config(document["config"]),
-        run_token=_text_or_none(document["runToken"]),
-        before=None if before is None else _evidence(before),
-        sent_at=text_from_json(document["sentAt"]),
-        answer=text_from_json(document["answer"]),
-        run=count_from_json(document.get("run", 0)),
-        commit=text_from_json(document.get("commit", "")),
-        staged=text_from_json(document.get("staged", "")),
-        first_sent_at=text_from_json(document.get("firstSentAt", "")),
-    )
-
-
-def text_from_json(value: object) -> str:
-    """The value itself. Raises `TypeError` where the value is not a string."""
-    if not isinstance(value, str):
-        raise TypeError(f"{str(value)[:80]} stands where a text is to be")
-    return value
-
-
-def integer_from_json(value: object) -> int:
-    """The value itself. Raises `TypeError` where the value is not an integer."""
-    if type(value) is not int:
-        raise TypeError(f"{str(value)[:80]} stands where a whole number is to be")
-    return value
-
-
-def count_from_json(value: object) -> int:
-    """The value itself. Raises `TypeError` where the value is not an integer, and `ValueError` below 0."""
-    if (count := integer_from_json(value)) < 0:
-        raise ValueError(f"{count} stands where a count is to be")
-    return count
-
-
-def counts_from_json(document: Mapping[str, Any]) -> dict[str, int]:
-    """The values of an object, all of which are counts. Raises the errors of `count_from_json`."""
-    return {text_from_json(name): count_from_json(value) for name, value in document.items()}
-
-
-def texts_from_json(document: Mapping[str, Any]) -> dict[str, str]:
-    """The values of an object, all of which are texts. Raises `TypeError` where one is not."""
-    return {text_from_json(name): text_from_json(value) for name, value in document.items()}
-
-
-def _boolean(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{str(value)[:80]} stands where true or false is to be")
-    return value
-
-
-def _seconds(value: object) -> float:
-    """The value itself. Raises `TypeError` where it is no number, and `ValueError` where it is not finite."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{str(value)[:80]} stands where a number of seconds is to be")
-    if not abs(value) < float("inf"):
-        raise ValueError(f"{value} stands where a number of seconds is to be")
-    return value
-
-
-def _text_or_none(value: object) -> str | None:
-    return None if value is None else text_from_json(value)
-
-
-def _end(value: object) -> Status:
-    """How a run ended. Raises `ValueError` where the value is no such status."""
-    status = Status(text_from_json(value))
-    if status not in ENDS:
-        raise ValueError(f"{status} stands where the end of a run is to be")
-    return status
-
-
-def _target_to_json(target: Target) -> dict[str, str]:
-    return {"endpoint": text_from_json(target.address), "engine": text_from_json(target.engine)}
-
-
-def _target_from_json(document: Mapping[str, Any]) -> Target:
-    return Target(text_from_json(document["engine"]), text_from_json(document["endpoint"]))
-
-
-def _evidence_to_json(before: Evidence) -> dict[str, Any]:
-    extras = {"runId": text_from_json(before.run_id), "ref": text_from_json(before.ref)}
-    return {name: value for name, value in extras.items() if value} | {
-        "status": Status(before.status).value,
-        "submittedAt": _text_or_none(before.submitted_at),
-        "timestamps": texts_from_json(before.timestamps),
-        "word": text_from_json(before.word),
-    }
-
-
-def _evidence(document: Mapping[str, Any]) -> Evidence:
-    return Evidence(
-        Status(document["status"]),
-        text_from_json(document["word"]),
-        _text_or_none(document["submittedAt"]),
-        texts_from_json(document["timestamps"]),
-        text_from_json(document.get("runId", "")),
-        text_from_json(document.get("ref", "")),
-    )
-
-
-def _config(document: Mapping[str, Any]) -> Config:
-    """The config in a JSON object, with sorted keys.
-
-    Raises `TypeError` where it is no object, and `ValueError` for NaN and the infinities, which `json` reads.
-    """
-    if not isinstance(document, Mapping):
-        raise TypeError(f"{str(document)[:80]} stands where a config is to be")
-    config: Config = canonical(document)
-    return config
 
 
 def _parse(content: bytes, where: str, pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None) -> State:
@@ -405,7 +167,7 @@ def _state_from_json(document: Mapping[str, Any]) -> State:
     return State(
         lineage=text_from_json(document["lineage"]),
         serial=integer_from_json(document["serial"]),
-        target=_target_from_json(document["target"]),
+        target=target_from_json(document["target"]),
         jobs=jobs,
         last=last,
         identity=texts_from_json(document["identity"]),

@@ -8,8 +8,7 @@ from reconciler.host.disk import Disk, is_mounted_alone
 from reconciler.host.lock import holder_of, locked
 from reconciler.model.errors import StateError
 from reconciler.model.history import Origin
-from reconciler.state.history import history_path
-from reconciler.state.journal import journal_path
+from reconciler.state.paths import paths_of
 from reconciler.state.port import Surroundings
 
 
@@ -67,7 +66,7 @@ class FileLock:
 
         Raises `StateError` if the folder can't be written to, or if the state file could not be replaced.
         """
-        context, lock_path = self._context, f"{self._path}.lock"
+        context, lock_path = self._context, paths_of(self._path).lock
         holder = {"who": context.who, "what": what, "since": context.now()}
         with ExitStack() as stack:
             try:
@@ -88,7 +87,7 @@ class FileLock:
 
     def holder(self, folder: int | None) -> str:
         """The holder as the lock file names it."""
-        return holder_of(f"{self._path}.lock", folder)
+        return holder_of(paths_of(self._path).lock, folder)
 
     def _remove_unfinished(self) -> None:
         """Remove the new files of a command that ended before it put them in place. They are never read.
@@ -96,7 +95,8 @@ class FileLock:
         Raises `StateError` if such a file can't be removed, because no file could be replaced later.
         """
         disk = self._context.disk
-        for path in (self._path, journal_path(self._path), history_path(self._path)):
+        paths = paths_of(self._path)
+        for path in (paths.state, paths.journal, paths.history):
             unfinished = f"{path}.tmp"
             try:
                 if disk.mode(unfinished) is not None:

@@ -1,27 +1,28 @@
 """State in files on a disk: a file beside the manifest, or the copy of a remote in memory."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 from reconciler.host.disk import replace
 from reconciler.model.commands import command, settling
 from reconciler.model.errors import Refused, StateError
-from reconciler.model.history import ACCEPT, Origin
+from reconciler.model.history import ACCEPT, HistoryEntry, Origin
 from reconciler.model.jobs import State, Target
 from reconciler.state import codec, history
 from reconciler.state.file_lock import FileContext, FileLock, StateLock
 from reconciler.state.gate import Gate, LocalGate
-from reconciler.state.journal import Displaced, journal_path
+from reconciler.state.journal import Displaced
 from reconciler.state.kept import KeptJournals
 from reconciler.state.loading import load, mark_held, refuse_other_target, salvage
 from reconciler.state.marks import HighWaterMarks
-from reconciler.state.port import NoRevisions
+from reconciler.state.paths import OWN_SUFFIXES, paths_of, states_with
+from reconciler.state.port import NoRevisions, Unreachable
 from reconciler.state.replay import LoadedState
+from reconciler.state.rollback import RolledBack, brought_up, later_runs, refuse_older_than_history
 from reconciler.state.session import Scribe, Session
+from reconciler.state.state_files import Opened
 from reconciler.state.writer import Writer
-
-_OWN_SUFFIXES = (".journal", ".journal.kept", ".lock", ".tmp", ".history.jsonl")
 
 
 class _Taken(NamedTuple):
@@ -95,7 +96,8 @@ class FileStore:
                 # The file was pulled, or a command of this machine ended before it could keep the mark.
                 in_place = loaded.state._replace(serial=loaded.serial_in_place)
                 self._marks.note_found(in_place, loaded.digest, lambda: self._disk.sync_folder(self._path))
-            writer = Writer(self._disk, self._path, loaded, lambda: self._fresh(target), self._note, is_locked)
+            opened = Opened(self._disk, self._path, loaded, lambda: self._fresh(target), self._note)
+            writer = Writer(opened, is_locked)
             scribe = Scribe(lambda: self._origin(what), self._context.now, self._context.new_lineage)
             session = Session(writer, scribe, self._gate(writer))
             try:
@@ -123,10 +125,10 @@ class FileStore:
             remarks = remarks or [trouble]
             state = salvaged.state
             codec.refuse_ambiguous(state.jobs, f"{self._path}, with the journal beside it,")
-            serial = max(state.serial, self._marks.serial_of(state.lineage)) + 1
-            told = self._counts_of_history(salvaged.unwritten)
-            remarks += _older_words(state, told)
-            accepted = state._replace(serial=serial, target=target, last={**state.last, **_newer(told, state.last)})
+            serial = max(state.serial, self._marks.serial_of(state.lineage), self._serial_of_history(state)) + 1
+            state, later = brought_up(state, later_runs(state, self._told(salvaged.unwritten)))
+            remarks += later
+            accepted = state._replace(serial=serial, target=target)
             self._take(_Taken("state accept", accepted, salvaged.unwritten, remarks, was_sound=False), refuse_displaced)
             with self._wording("state accept"):
                 for journal in kept:
@@ -138,7 +140,8 @@ class FileStore:
         with self._lock.held("state push", timeout_s) as is_locked:
             refuse_displaced = self._displacement_check(is_locked)
             refuse_other_target(state.target, target, "the state to push")
-            loaded = self._load(target)
+            # A newer state may be what brings back a state that was rolled back.
+            loaded = self._load(target, is_replaced=True)
             if not _is_newer(state, loaded.state if loaded else None, self.where):
                 if loaded is not None:
                     self._drop_held("state push", loaded)
@@ -152,7 +155,7 @@ class FileStore:
 
     def read_history(self) -> history.StoredHistory:
         """See `Store.read_history`."""
-        path = history.history_path(self._path)
+        path = paths_of(self._path).history
         with self._holding_folder():
             content = self._disk.read(path) or b""
             try:
@@ -167,13 +170,29 @@ class FileStore:
             raise NoRevisions(f"{self._path} has no older revisions", f"{command('history')} shows what was done")
         return self._revisions(revision)
 
-    def _load(self, target: Target) -> LoadedState | None:
-        """What the files hold, None if there are none. Raises `StateError` for a state that can't be trusted."""
+    def _load(self, target: Target, *, is_replaced: bool = False) -> LoadedState | None:
+        """What the files hold, None if there are none. Raises `StateError` for a state that can't be trusted.
+
+        With `is_replaced`, a state that is older than its history is loaded all the same.
+        """
         refuse_shared_history(self._path, self._disk.read)
-        loaded = load(self._disk, self._path, target)
-        self._kept.refuse(loaded.state.lineage if loaded else "")
-        if loaded is not None:
+        for is_last in (is_replaced, True):
+            # The history is read first. While this reads without a lock, a command at work may write a newer state and
+            # then append to the history.
+            told = b"" if is_replaced else self._history()
+            loaded = load(self._disk, self._path, target)
+            self._kept.refuse(loaded.state.lineage if loaded else "")
+            if loaded is None:
+                return None
             self._marks.refuse_older(loaded.state.lineage, loaded.serial_in_place, loaded.digest, self._path)
+            try:
+                refuse_older_than_history(loaded.state, told, self._path, paths_of(self._path).history)
+            except RolledBack:
+                # Another command may have put the newer state in place between the two reads.
+                if is_last:
+                    raise
+            else:
+                break
         return loaded
 
     def _close(
@@ -198,9 +217,10 @@ class FileStore:
         digest = codec.stated_digest(content)
         with self._wording(taken.command):
             refuse_displaced()
-            # The history comes first, as an intent does: no state is taken without the name of the person who did it.
-            self._append_history([*taken.unwritten, *self._taken_lines(taken, digest)])
+            # The history comes before the state, as an intent does: no state is taken without the name of the person
+            # who did it. What the history then has of the journal is on disk before.
             mark_held(disk, self._path, taken.state, digest, was_sound=taken.was_sound)
+            self._append_history([*taken.unwritten, *self._taken_lines(taken, digest)])
             replace(disk, self._path, content, disk.mode(self._path) or 0o600, refuse_displaced)
             self._note(taken.state, digest)
             self._remove_journal()
@@ -213,7 +233,7 @@ class FileStore:
                 self._remove_journal()
 
     def _remove_journal(self) -> None:
-        journal = journal_path(self._path)
+        journal = paths_of(self._path).journal
         if self._disk.mode(journal) is not None:
             self._disk.remove(journal)
             self._disk.sync_folder(self._path)
@@ -257,7 +277,7 @@ class FileStore:
 
     def _append_history(self, lines: Sequence[history.HistoryLine]) -> None:
         """Append those of the lines that the history lacks."""
-        path, mode = history.history_path(self._path), self._disk.mode(self._path) or 0o600
+        path, mode = paths_of(self._path).history, self._disk.mode(self._path) or 0o600
         history.append(self._disk, path, mode, lines, again=True)
 
     def _origin(self, what: str) -> Origin:
@@ -275,14 +295,25 @@ class FileStore:
 
     def _fresh(self, target: Target) -> State:
         """An empty state. The history of a state that was lost tells how often its jobs ran."""
-        return State(self._context.new_lineage(), 0, target, {}, self._counts_of_history())
+        counts = history.run_counts(self._told())
+        return State(self._context.new_lineage(), 0, target, {}, counts)
 
-    def _counts_of_history(self, unwritten: Sequence[history.HistoryLine] = ()) -> Mapping[str, int]:
-        """The run counts that the history tells of; `unwritten` are lines of a journal, which the history may lack."""
-        path, content = history.history_path(self._path), b""
-        with suppress(StateError):  # nothing is recorded as long as the history can't be read
-            content = self._disk.read(path) or b""
-        return history.run_counts(history.StoredHistory(path, content, unwritten).entries)
+    def _told(self, unwritten: Sequence[history.HistoryLine] = ()) -> list[HistoryEntry]:
+        """The entries of the history; `unwritten` are lines of a journal, which the history may lack."""
+        return history.StoredHistory(self._path, self._history(), unwritten).entries
+
+    def _history(self) -> bytes:
+        """The content of the history. Nothing is recorded as long as a history can't be read."""
+        try:
+            return self._disk.read(paths_of(self._path).history) or b""
+        except Unreachable:
+            raise
+        except StateError:
+            return b""
+
+    def _serial_of_history(self, state: State) -> int:
+        """The latest serial of a state's lineage that the history tells of, 0 if it tells of none."""
+        return max((entry.serial for entry in self._told() if entry.lineage == state.lineage), default=0)
 
 
 def refuse_shared_history(path: str, read: Callable[[str], bytes | None]) -> None:
@@ -290,30 +321,15 @@ def refuse_shared_history(path: str, read: Callable[[str], bytes | None]) -> Non
 
     `path` is the path of a state, and `read` returns the content of a file.
     """
-    stem = path.removesuffix(".state.json")
-    other = stem if stem != path else f"{path}.state.json"
+    (other,) = (one for one in states_with(paths_of(path).history) if one != path)
     content = None
     with suppress(StateError, Refused):  # a folder, such as the folder of the manifest
         content = read(other)
     if content is not None and codec.stated_digest(content):
         raise Refused(
-            f"{path} and {other} would share one history, {history.history_path(path)}",
+            f"{path} and {other} would share one history, {paths_of(path).history}",
             "name another place with --state",
         )
-
-
-def _newer(told: Mapping[str, int], last: Mapping[str, int]) -> dict[str, int]:
-    """The counts that are higher than those of `last`, by engine job id."""
-    return {job_id: run for job_id, run in told.items() if run > last.get(job_id, 0)}
-
-
-def _older_words(state: State, told: Mapping[str, int]) -> list[str]:
-    """A sentence if the history tells of runs that an accepted state does not know; else nothing."""
-    newer = sorted(_newer(told, state.last))
-    if not newer:
-        return []
-    named = ", ".join(newer[:3]) + (f" and {len(newer) - 3} more" if len(newer) > 3 else "")
-    return [f"the history tells of later runs of {named}: their run ids are not used again; look at these jobs"]
 
 
 def _is_newer(state: State, recorded: State | None, where: str) -> bool:
@@ -348,7 +364,7 @@ def _is_newer(state: State, recorded: State | None, where: str) -> bool:
 
 
 def _refuse_own_name(path: str) -> None:
-    found = next((suffix for suffix in _OWN_SUFFIXES if path.endswith(suffix)), "")
+    found = next((suffix for suffix in OWN_SUFFIXES if path.endswith(suffix)), "")
     if found:
         raise Refused(
             f"{path}: a state can't have a name that ends in {found}, as files beside a state do",

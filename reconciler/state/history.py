@@ -20,7 +20,7 @@ from reconciler.host.disk import Disk, replace
 from reconciler.model.digests import checksum
 from reconciler.model.errors import StateError
 from reconciler.model.history import ACCEPT, NOT_APPLIED, NOTE, Details, HistoryEntry, Origin
-from reconciler.model.jobs import State
+from reconciler.model.jobs import State, Verb
 from reconciler.state.journal import Entry
 
 HistoryLine = dict[str, Any]
@@ -84,11 +84,6 @@ class StoredHistory(NamedTuple):
             if entry is not None:
                 found.setdefault((entry.op, entry.settles), entry)
         return sorted(found.values(), key=lambda entry: entry.at)
-
-
-def history_path(state_path: str) -> str:
-    """The path of the history of a state file: jobs.state.json -> jobs.history.jsonl."""
-    return f"{state_path.removesuffix('.state.json')}.history.jsonl"
 
 
 def run_counts(entries: Iterable[HistoryEntry]) -> dict[str, int]:
@@ -189,7 +184,7 @@ def entry_of(document: object) -> HistoryEntry | None:
         value = document.get(name)
         return value if type(value) is int else 0
 
-    status, seconds = document.get("status"), document.get("seconds")
+    status, seconds, config = document.get("status"), document.get("seconds"), document.get("config")
     if not (text("at") and text("verb") and text("outcome") and text("op")):
         return None
     return HistoryEntry(
@@ -213,6 +208,8 @@ def entry_of(document: object) -> HistoryEntry | None:
         serial=number("serial"),
         run=number("run"),
         end=text("end"),
+        config=config if isinstance(config, dict) else None,
+        run_token=text("runToken") if "runToken" in document else None,
     )
 
 
@@ -296,6 +293,9 @@ def call_line(intent: Entry, result: Entry | None) -> HistoryLine:
         else {"outcome": "unknown", "answer": result["answer"]} | _own(result, "details")
     )
     about = {"op": doubt["op"], "verb": doubt["verb"], "at": doubt["sentAt"], "run": doubt.get("run", 0)}
+    if doubt["verb"] == Verb.RUN and end["outcome"] != "failed":
+        # What a run consumes: a state that was rolled back is brought up to this (`rollback.brought_up`).
+        about |= {"config": doubt["config"], "runToken": doubt["runToken"]}
     return _line(intent, {**about, **end})
 
 

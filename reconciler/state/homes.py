@@ -15,6 +15,7 @@ from reconciler.model.commands import command
 from reconciler.model.errors import ManifestError, Refused, StateError, Usage
 from reconciler.model.jobs import State, Target
 from reconciler.model.places import Diagnostic
+from reconciler.state.paths import JOURNAL_SUFFIX, STATE_SUFFIX, paths_of, states_with
 from reconciler.state.registry import UnknownPlace, is_path, plugin_of, url_meant
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from reconciler.state.port import Store
     from reconciler.state.session import Session
 
-STATE_SUFFIX = ".state.json"
-"""The end of the name of a state file."""
-_HISTORY_SUFFIX = ".history.jsonl"
 _FOLDER_STATE = f"jobs{STATE_SUFFIX}"
 """The state file of a manifest that is the working directory itself."""
 
@@ -235,13 +233,13 @@ class CheckedStore:
                         f"go on with that one: {_with_state('plan', state_path)}; {self._apart()}",
                     )
             for history_path in _histories_without_state(folder):
-                if history_path == f"{self._home.url.removesuffix(STATE_SUFFIX)}{_HISTORY_SUFFIX}":
+                if history_path == paths_of(self._home.url).history:
                     continue
-                stem = history_path.removesuffix(_HISTORY_SUFFIX)
+                state_path, *_ = states_with(history_path)
                 raise Refused(
                     f"nothing is recorded in {self.where}, and beside it {history_path} is the history of a state that "
                     "is gone",
-                    f"bring {stem}{STATE_SUFFIX} back, or name the state: {_with_state('plan', self._home.url)}",
+                    f"bring {state_path} back, or name the state: {_with_state('plan', self._home.url)}",
                 )
 
     def _apart(self) -> str:
@@ -287,10 +285,10 @@ def _folders_of(paths: Sequence[str]) -> list[str]:
 def _states_in(folders: Sequence[str]) -> list[str]:
     """The state files in these folders. A file that an unfinished first apply has yet to write is one of them."""
     found = [
-        os.path.join(folder, name.removesuffix(".journal"))
+        os.path.join(folder, name.removesuffix(JOURNAL_SUFFIX))
         for folder in folders
         for name in _names_in(folder)
-        if name.removesuffix(".journal").endswith(STATE_SUFFIX)
+        if name.removesuffix(JOURNAL_SUFFIX).endswith(STATE_SUFFIX)
     ]
     return list(dict.fromkeys(found))
 
@@ -300,9 +298,9 @@ def _histories_without_state(folder: str) -> list[str]:
     found = []
     for name in _names_in(folder):
         path = os.path.join(folder, name)
-        stem = path.removesuffix(_HISTORY_SUFFIX)
-        states = (f"{stem}{STATE_SUFFIX}", f"{stem}{STATE_SUFFIX}.journal", stem)
-        if stem != path and not any(map(os.path.lexists, states)) and _holds_something(path):
+        states = states_with(path)
+        found_there = any(os.path.lexists(one) for state in states for one in paths_of(state)[:2])
+        if states and not found_there and _holds_something(path):
             found.append(path)
     return found
 

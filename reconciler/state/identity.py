@@ -10,7 +10,8 @@ from collections.abc import Callable
 from reconciler.host.disk import Disk
 from reconciler.model.errors import StateError
 from reconciler.state import codec
-from reconciler.state.journal import Displaced, Journal, journal_path
+from reconciler.state.journal import Displaced, Journal
+from reconciler.state.paths import paths_of
 
 
 class FileIdentity:
@@ -20,10 +21,13 @@ class FileIdentity:
     make sure that no checkpoint replaces the files during a check.
     """
 
-    def __init__(self, disk: Disk, path: str, is_locked: Callable[[], bool], digest: str, stamp: object) -> None:
-        """`is_locked` says whether the lock file is still the locked one. `digest` and `stamp` are the state file's.
+    def __init__(
+        self, disk: Disk, path: str, is_locked: Callable[[], bool], digest: Callable[[], str], stamp: object
+    ) -> None:
+        """`is_locked` says whether the lock file is still the locked one.
 
-        An empty `digest` means that there is no state file.
+        `digest` returns the digest of the state file of the session, "" if there is no such file. `stamp` is the stamp
+        that the state file has now.
         """
         self._disk = disk
         self._path = path
@@ -48,10 +52,9 @@ class FileIdentity:
         self._displaced = self._error(why)
         return self._displaced
 
-    def wrote_state(self, digest: str) -> None:
+    def wrote_state(self) -> None:
         """Record that the session itself has just replaced the state file. Raises `OSError`."""
         self._stamp = self._disk.stamp(self._path)
-        self._digest = digest
 
     def begin_again(self, is_locked: Callable[[], bool]) -> None:
         """Forget an earlier displacement, under a lock that was taken anew."""
@@ -63,9 +66,9 @@ class FileIdentity:
     def _why_displaced(self, journal: Journal | None) -> str:
         """The displaced file and what happened to it, or "" if every file is in place."""
         if not self._is_locked():
-            return f"{self._path}.lock was removed or replaced"
+            return f"{paths_of(self._path).lock} was removed or replaced"
         if journal is not None and not journal.is_in_place:
-            return f"{journal_path(self._path)} was removed or replaced"
+            return f"{paths_of(self._path).journal} was removed or replaced"
         try:
             stamp = self._disk.stamp(self._path)
             if stamp == self._stamp:
@@ -73,9 +76,9 @@ class FileIdentity:
             content = self._disk.read(self._path)
         except (OSError, StateError):
             return f"{self._path} can no longer be read"
-        if content is None and self._digest:
+        if content is None and self._digest():
             return f"{self._path} was removed"
-        if content is not None and not codec.is_intact(content, self._digest):
+        if content is not None and not codec.is_intact(content, self._digest()):
             return f"another file took the place of {self._path}"
         self._stamp = stamp
         return ""

@@ -90,18 +90,20 @@ class JournalBroken(StateError):
     def changed(
         self,
         *,
-        why: str | None = None,
+        message: str | None = None,
+        hint: str | None = None,
         kept: str | None = None,
         doubtful: frozenset[str] | None = None,
         is_unsent: bool | None = None,
     ) -> Self:
         """A copy of this error in which the values that are given take the place of the old ones."""
-        return type(self)(
-            self.message if why is None else why,
-            kept=self.kept if kept is None else kept,
-            doubtful=self.doubtful if doubtful is None else doubtful,
-            is_unsent=self.is_unsent if is_unsent is None else is_unsent,
-        )
+        copy = super().changed(message=message, hint=hint)
+        copy.kept = self.kept if kept is None else kept
+        copy.doubtful = self.doubtful if doubtful is None else doubtful
+        copy.is_unsent = self.is_unsent if is_unsent is None else is_unsent
+        if hint is None:
+            copy.hint = self.DEFAULT_HINT or copy.kept
+        return copy
 
 
 class Overtaken(JournalBroken):
@@ -121,11 +123,6 @@ class Displaced(Overtaken):
 
     exit_code_once_sent = ExitCode.FAILED
     DEFAULT_KEPT = "nothing was written over: look at the state file, plan again, and apply"
-
-
-def journal_path(path: str) -> str:
-    """The path of the journal of the state file at `path`."""
-    return f"{path}.journal"
 
 
 def encode_entry(entry: Entry) -> bytes:

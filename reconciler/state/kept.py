@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 from reconciler.host.disk import Disk, OsDisk
 from reconciler.model.errors import LockTaken, StateError
-from reconciler.state import codec
-from reconciler.state.journal import Displaced, decode, journal_path
+from reconciler.state import json_types
+from reconciler.state.journal import Displaced, decode
 from reconciler.state.loading import only_known_shapes
 from reconciler.state.marks import HighWaterMarks
 from reconciler.state.merging import merged
+from reconciler.state.paths import paths_of
 from reconciler.state.replay import LoadedState
 from reconciler.state.writer import Writer
 
@@ -37,7 +38,7 @@ class KeptJournal(NamedTuple):
         state = salvaged.state
         with only_known_shapes(state_path):
             if not state.serial and not state.jobs:
-                state = state._replace(lineage=codec.text_from_json(header["lineage"]))
+                state = state._replace(lineage=json_types.text_from_json(header["lineage"]))
             found = merged(state, entries, remarks)
         return found._replace(unwritten=(*salvaged.unwritten, *found.unwritten))
 
@@ -93,8 +94,8 @@ class KeptJournals:
             if not writer.leave_journal():
                 return fault
             return fault.changed(
-                kept=f"what was done is in {journal_path(self._path)}: either put back the state file that was there "
-                "before, and apply; or look at both, and take them together: `reconciler state accept`"
+                kept=f"what was done is in {paths_of(self._path).journal}: either put back the state file that was "
+                "there before, and apply; or look at both, and take them together: `reconciler state accept`"
             )
         with suppress(OSError, StateError, LockTaken), ExitStack() as stack:
             writer.restore(is_locked if is_locked() else stack.enter_context(lock_again()))
@@ -118,7 +119,7 @@ class KeptJournals:
                 yield next(KeptJournal(name, disk) for name in _numbered(path) if disk.mode(name) is None)
 
     def _places(self, lineage: str) -> Iterator[KeptJournal]:
-        yield KeptJournal(f"{journal_path(self._path)}.kept", self._disk)
+        yield KeptJournal(paths_of(self._path).kept, self._disk)
         if path := self._marks.kept_path(lineage):
             yield KeptJournal(path, OsDisk())
 

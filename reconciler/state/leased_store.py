@@ -18,6 +18,7 @@ from reconciler.state.marks import HighWaterMarks
 from reconciler.state.port import Note, Remote, Snapshot, Surroundings, Unreachable
 from reconciler.state.publisher import KnownVersion, RemotePublisher
 from reconciler.state.replica import ReplicaDisk, ReplicaLock
+from reconciler.state.rollback import RolledBack
 from reconciler.state.session import Session
 
 DEFAULT_NAME = "jobs.state.json"
@@ -159,6 +160,8 @@ class LeasedStore:
             yield
         except (JournalBroken, NoOwnFolder, OtherTarget, Unreachable):
             raise
+        except RolledBack as fault:
+            raise fault.changed(message=f"{fault.message} ({self._remote.where})") from fault
         except StateError as fault:
             raise StateError(
                 f"{fault.message} ({self._remote.where})",

@@ -9,9 +9,10 @@ from reconciler.model.commands import command
 from reconciler.model.errors import StateError
 from reconciler.model.jobs import Record, State, Target, title
 from reconciler.model.json_values import canonical, compact
-from reconciler.state import codec, history
-from reconciler.state.journal import Entry, Journal, JournalDamaged, decode, journal_path
+from reconciler.state import codec, history, json_types
+from reconciler.state.journal import Entry, Journal, JournalDamaged, decode
 from reconciler.state.merging import merged
+from reconciler.state.paths import paths_of
 from reconciler.state.replay import (
     NO_FILE,
     STARTED_FROM,
@@ -36,12 +37,12 @@ def load(disk: Disk, path: str, target: Target | None) -> LoadedState | None:
     content = disk.read(path)
     base = None if content is None else codec.decode(content, path)
     digest = "" if content is None else codec.stated_digest(content)
-    journal = disk.read(journal_path(path))
+    journal = disk.read(paths_of(path).journal)
     entries = None
     folded: list[Entry] = []
     with only_known_shapes(path):
         if journal is not None:
-            base, folded, entries = match_journal(base, digest, decode(journal, journal_path(path)), path)
+            base, folded, entries = match_journal(base, digest, decode(journal, paths_of(path).journal), path)
         if base is None:
             return None
         if target is not None:
@@ -65,7 +66,7 @@ def salvage(disk: Disk, path: str, empty: State, *, has_moved: bool = False) -> 
     content = disk.read(path)
     target = empty.target
     base = _salvaged_state(content, path, empty, remarks)
-    entries = _salvaged_entries(disk.read(journal_path(path)), path, remarks)
+    entries = _salvaged_entries(disk.read(paths_of(path).journal), path, remarks)
     with only_known_shapes(path):
         starts_elsewhere = False
         if entries and content is None:
@@ -106,7 +107,7 @@ def _salvaged_entries(content: bytes | None, path: str, remarks: list[str]) -> l
     if content is None:
         return None
     try:
-        return decode(content, journal_path(path))
+        return decode(content, paths_of(path).journal)
     except JournalDamaged as fault:
         remarks.append(fault.message)
         return fault.readable
@@ -114,11 +115,11 @@ def _salvaged_entries(content: bytes | None, path: str, remarks: list[str]) -> l
 
 def _state_before(header: Entry, empty: State) -> State:
     """The empty state that a journal with this header starts from. `empty` fills in what the header lacks."""
-    engine, endpoint = (codec.text_from_json(header.get(name, "")) for name in ("engine", "endpoint"))
+    engine, endpoint = (json_types.text_from_json(header.get(name, "")) for name in ("engine", "endpoint"))
     return empty._replace(
-        lineage=codec.text_from_json(header.get("lineage", empty.lineage)),
+        lineage=json_types.text_from_json(header.get("lineage", empty.lineage)),
         target=Target(engine, endpoint) if engine else empty.target,
-        last=codec.counts_from_json(header.get("last", empty.last)),
+        last=json_types.counts_from_json(header.get("last", empty.last)),
     )
 
 
@@ -129,17 +130,17 @@ def mark_held(disk: Disk, path: str, state: State, digest: str, *, was_sound: bo
     state is in place, a file and a journal that did not fit together (`was_sound` is False) must not seem to fit. Of a
     damaged journal, the readable entries are kept. Raises `OSError`.
     """
-    content = disk.read(journal_path(path))
+    content = disk.read(paths_of(path).journal)
     if content is None:
         return
     try:
-        header, *rest = decode(content, journal_path(path))
+        header, *rest = decode(content, paths_of(path).journal)
     except JournalDamaged as fault:
         header = next((entry for entry in fault.readable if entry.get("type") == "header"), {})
         rest = [entry for entry in fault.readable if entry.get("type") != "header"]
     started = header if was_sound else {**header_of(state, NO_FILE), STARTED_FROM: started_from(header)}
     Journal(
-        disk, journal_path(path), disk.mode(path) or 0o600, [started, *rest, checkpoint_entry(state.serial, digest)]
+        disk, paths_of(path).journal, disk.mode(path) or 0o600, [started, *rest, checkpoint_entry(state.serial, digest)]
     ).close()
 
 
@@ -150,7 +151,7 @@ def only_known_shapes(path: str) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as fault:
         raise StateError(
-            f"{journal_path(path)} holds a record that this reconciler can't read: "
+            f"{paths_of(path).journal} holds a record that this reconciler can't read: "
             f"{type(fault).__name__}: {str(fault)[:200]}",
             "finish its apply with the version of reconciler that began it; or move it away, knowing that a call "
             "may be missing, check the jobs by hand, and: `reconciler state accept`",

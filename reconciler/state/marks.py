@@ -4,10 +4,10 @@ import os
 from collections.abc import Callable
 
 from reconciler.host.disk import Disk, replace
-from reconciler.model.commands import command
 from reconciler.model.errors import StateError
 from reconciler.model.jobs import State
 from reconciler.state import codec
+from reconciler.state.rollback import RolledBack
 
 
 class HighWaterMarks:
@@ -49,14 +49,12 @@ class HighWaterMarks:
         return self._read(lineage)[0]
 
     def refuse_older(self, lineage: str, serial: int, digest: str, path: str) -> None:
-        """Raise `StateError` for a state older than the newest one, or for another state of the same serial."""
+        """Raise `RolledBack` for a state older than the newest one, or for another state of the same serial."""
         newest, newest_digest = self._read(lineage)
         if serial < newest or (serial == newest and digest != newest_digest):
             was = "rolled back" if serial < newest else "replaced by another one of the same serial"
-            raise StateError(
-                f"{path} was {was}: it is at serial {serial}, and serial {newest} was written from this machine before",
-                "bring the newer one back (git pull, git checkout); if the older one is meant, look it through "
-                f"and take it: {command('state accept')}",
+            raise RolledBack(
+                f"{path} was {was}: it is at serial {serial}, and serial {newest} was written from this machine before"
             )
 
     def kept_path(self, lineage: str) -> str:

@@ -15,9 +15,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from reconciler.model.jobs import Doubt, Record, State, Verb, displaced_key, title
 from reconciler.model.json_values import same_json
 from reconciler.rules.reruns import text_of
-from reconciler.state import codec
+from reconciler.state import record_json
 from reconciler.state.journal import Entry
-from reconciler.state.replay import LoadedState, replayed, set_record
+from reconciler.state.replay import LoadedState, count_run, replayed, set_record
 
 
 def merged(theirs: State, entries: Sequence[Entry], remarks: list[str]) -> LoadedState:
@@ -26,7 +26,7 @@ def merged(theirs: State, entries: Sequence[Entry], remarks: list[str]) -> Loade
     A job that one side changed gets the record of that side. Where both sides changed a job, it gets the record with
     the newer run, with all that the other record consumed; for one and the same run, that is the record of `theirs`.
     `remarks` get a line for each such job. A journal of a killed command does not say which jobs it changed; its
-    records then win. Raises the errors of `codec.record_from_json`.
+    records then win. Raises the errors of `record_json.record_from_json`.
     """
     base = _merge_base(entries)
     known = {record.id: record for record in (base or {}).values() if record is not None}
@@ -90,7 +90,7 @@ def counted(last: Mapping[str, int], records: Iterable[Record]) -> dict[str, int
     """The run counts of `last`, raised to those of the records. No count decreases."""
     raised = dict(last)
     for record in records:
-        codec.count_run(raised, record)
+        count_run(raised, record)
     return raised
 
 
@@ -150,7 +150,7 @@ def _merge_base(entries: Sequence[Entry]) -> dict[str, Record | None] | None:
     bases = [entry["records"] for entry in entries if entry["type"] == "base"]
     if not bases:
         return None
-    return {name: None if found is None else codec.record_from_json(found) for name, found in bases[-1].items()}
+    return {name: None if found is None else record_json.record_from_json(found) for name, found in bases[-1].items()}
 
 
 def _key_of(record: Record, name: str, jobs: Mapping[str, Record], key_of_id: Mapping[str, str]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from reconciler.model.jobs import Record, State
-from reconciler.state import codec, history
+from reconciler.state import history, record_json
 from reconciler.state.journal import Entry
 from reconciler.state.replay import in_doubt, renamed, set_record
 
@@ -140,4 +140,6 @@ class Records:
         """The JSON of the records that the state file has for each job that differs; None for a job it lacks."""
         names = [name for name, record in self._jobs.items() if self._in_file.get(name) != record]
         names += self._in_file.keys() - self._jobs.keys()
-        return {name: codec.record_to_json(record) if (record := self._in_file.get(name)) else None for name in names}
+        return {
+            name: record_json.record_to_json(record) if (record := self._in_file.get(name)) else None for name in names
+        }

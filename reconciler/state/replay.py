@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from reconciler.model.errors import StateError
 from reconciler.model.jobs import Doubt, Record, State, Target
-from reconciler.state import codec, history
-from reconciler.state.journal import Entry, journal_path
+from reconciler.state import history, json_types, record_json
+from reconciler.state.journal import Entry
+from reconciler.state.paths import paths_of
 
 _FORMAT_VERSION = 2
 
@@ -64,13 +65,16 @@ def match_journal(
     header, rest = entries[0], entries[1:]
     if header["format"] != _FORMAT_VERSION:
         raise StateError(
-            f"{journal_path(path)} has format version {header['format']}, and this reconciler reads {_FORMAT_VERSION}",
+            f"{paths_of(path).journal} has format version {header['format']}, and this reconciler reads "
+            f"{_FORMAT_VERSION}",
             "finish its apply with the version of reconciler that began it",
         )
     if base is None and not header["digest"]:
-        lineage, engine, endpoint = (codec.text_from_json(header[name]) for name in ("lineage", "engine", "endpoint"))
-        serial, target = codec.integer_from_json(header["serial"]), Target(engine, endpoint)
-        return State(lineage, serial, target, {}, codec.counts_from_json(header["last"])), [], rest
+        lineage, engine, endpoint = (
+            json_types.text_from_json(header[name]) for name in ("lineage", "engine", "endpoint")
+        )
+        serial, target = json_types.integer_from_json(header["serial"]), Target(engine, endpoint)
+        return State(lineage, serial, target, {}, json_types.counts_from_json(header["last"])), [], rest
     if base is not None and header["lineage"] == base.lineage:
         held = held_count(rest, digest)
         if held:
@@ -79,7 +83,7 @@ def match_journal(
             return base, [], rest
     found = "is gone" if base is None else f"is at serial {base.serial} of lineage {base.lineage}"
     raise StateError(
-        f"{journal_path(path)} holds calls of an unfinished apply that started from serial {header['serial']} "
+        f"{paths_of(path).journal} holds calls of an unfinished apply that started from serial {header['serial']} "
         f"of lineage {header['lineage']}, but {path} {found}",
         "restore the state file that it started from (git log shows it) and apply again; "
         "or take the file as it is with the journal's records over it: `reconciler state accept`",
@@ -133,26 +137,27 @@ def replayed(
 ) -> LoadedState:
     """A state with a journal's entries replayed over it. `digest` and `entries` are as in `LoadedState`.
 
-    `moved` renames records for a "moves" entry, `renamed` by default. Raises the errors of `codec.record_from_json`.
+    `moved` renames records for a "moves" entry, `renamed` by default. Raises the errors of
+    `record_json.record_from_json`.
     """
     jobs, last, identity = dict(base.jobs), dict(base.last), base.identity
     for entry in entries or ():
         if entry["type"] in ("result", "record"):
             record = entry["record"]
-            set_record(jobs, last, entry["job"], None if record is None else codec.record_from_json(record))
+            set_record(jobs, last, entry["job"], None if record is None else record_json.record_from_json(record))
         elif entry["type"] == "records":
             for name, record in entry["records"].items():
-                set_record(jobs, last, name, codec.record_from_json(record))
+                set_record(jobs, last, name, record_json.record_from_json(record))
         elif entry["type"] == "moves":
             jobs = (moved or renamed)(jobs, entry["moves"])
         elif entry["type"] == "identity":
-            identity = codec.texts_from_json(entry["identity"])
+            identity = json_types.texts_from_json(entry["identity"])
     unanswered = open_intents(entries or ())
     for entry in unanswered:
         jobs[entry["job"]] = in_doubt(jobs.get(entry["job"]), entry)
     if entries:
         for name in jobs:
-            codec.text_from_json(name)
+            json_types.text_from_json(name)
     changed = (jobs, last, identity) != (base.jobs, base.last, base.identity)
     kept = None if entries is None else tuple(entries)
     state = base._replace(jobs=jobs, last=last, identity=identity, serial=base.serial + changed)
@@ -170,12 +175,12 @@ def open_intents(entries: Sequence[Entry]) -> list[Entry]:
 
 def intent_fields(name: str, job_id: str, doubt: Doubt, reason: str) -> dict[str, object]:
     """The fields of an entry that records a call before the call is sent."""
-    return {"job": name, "id": job_id, "doubt": codec.doubt_to_json(doubt), "reason": reason[:_LONGEST_REASON]}
+    return {"job": name, "id": job_id, "doubt": record_json.doubt_to_json(doubt), "reason": reason[:_LONGEST_REASON]}
 
 
 def in_doubt(record: Record | None, intent: Entry) -> Record:
     """The record of a job, or a new one, with the call of an intent as a call in doubt."""
-    doubt = codec.doubt_from_json(intent["doubt"])
+    doubt = record_json.doubt_from_json(intent["doubt"])
     return (record or Record(intent["id"], None))._replace(doubt=doubt._replace(answer=doubt.answer or _NO_ANSWER))
 
 
@@ -196,9 +201,15 @@ def set_record(jobs: dict[str, Record], last: dict[str, int], name: str, record:
         jobs.pop(name, None)
     else:
         jobs[name] = record
-        codec.count_run(last, record)
+        count_run(last, record)
+
+
+def count_run(last: dict[str, int], record: Record) -> None:
+    """Raise the run count of a record's job to that of the record. A count never decreases."""
+    if record.run > last.get(record.id, 0):
+        last[record.id] = record.run
 
 
 def record_fields(name: str, record: Record | None) -> dict[str, object]:
     """The fields of an entry that holds the new record of a job, None where the job has none any more."""
-    return {"job": name, "record": None if record is None else codec.record_to_json(record)}
+    return {"job": name, "record": None if record is None else record_json.record_to_json(record)}

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from reconciler.host.disk import File
-from reconciler.state.history import history_path
-from reconciler.state.journal import journal_path
 from reconciler.state.lease import holder_of
+from reconciler.state.paths import paths_of
 from reconciler.state.port import Append, Content, Fold, Hold, Leave, Remote, Snapshot, Write
 
 _PAGE_LINES = 10_000
@@ -28,7 +27,7 @@ class ReplicaDisk:
         """`path` is the path that the state file has on this disk."""
         self._remote = remote
         self._version = snapshot.version if snapshot else None
-        self._state_path, self._journal_path, self._history_path = path, journal_path(path), history_path(path)
+        self._state_path, self._journal_path, self._history_path, *_ = paths_of(path)
         self.remote_turn = threading.Lock()
         """Held by the thread that uses the remote. It is taken last: who holds it waits for no other lock."""
         self._turn = threading.RLock()

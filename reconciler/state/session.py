@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from reconciler.model.history import ACCEPT, ENDED, Details, Origin
+from reconciler.model.history import ACCEPT, ENDED, NOTE, Details, Origin
 from reconciler.model.jobs import Doubt, Record, State, Status, title
-from reconciler.state import codec, history
+from reconciler.rules.identities import parts_text
+from reconciler.state import history, json_types, record_json
 from reconciler.state.gate import Gate, LocalGate
 from reconciler.state.journal import RESERVE_BYTES, Displaced, encode_entry, record_bytes
 from reconciler.state.records import Call
@@ -256,7 +257,7 @@ class Session:
         entry = {
             **self._signature.fields(None),
             "type": "records",
-            "records": {name: codec.record_to_json(record) for name, record in records.items()},
+            "records": {name: record_json.record_to_json(record) for name, record in records.items()},
             "verb": verb,
             "lines": lines,
         }
@@ -290,7 +291,7 @@ class Session:
         entry = {
             **self._signature.fields(None),
             "type": "records",
-            "records": {name: codec.record_to_json(record) for name, record in changed.items()},
+            "records": {name: record_json.record_to_json(record) for name, record in changed.items()},
             "verb": ENDED,
             "lines": ended,
         }
@@ -304,19 +305,23 @@ class Session:
     def identify(self, identity: Mapping[str, str], why: str = "") -> None:
         """Record the identity of the service, in place of the recorded one.
 
-        With `why`, the history says who did that, and why. Raises `TypeError` for an identity that no state can have.
+        `why` says why a person wants that, for the history. Without it, the history has a note, which stands there only
+        if the state is written for the identity alone. Raises `TypeError` for an identity that no state can have.
         """
         if dict(identity) == self._records.identity:
             return
-        entry: dict[str, object] = {"type": "identity", "identity": codec.texts_from_json(identity)}
-        if why:
-            details = history.details_to_json(Details(reason=why))
-            entry |= {**self._signature.fields(None), "verb": ACCEPT, "details": details}
+        details = history.details_to_json(Details(reason=why or f"the service is {parts_text(identity)}"))
+        entry = {
+            **self._signature.fields(None),
+            "type": "identity",
+            "identity": json_types.texts_from_json(identity),
+            "verb": ACCEPT if why else NOTE,
+            "details": details,
+        }
         with self._writer.changing() as journal:
             journal.append(encode_entry(entry))
             self._records.identify(identity)
-            if why:
-                self._records.add_lines([history.record_line(entry)])
+            self._records.add_lines([history.record_line(entry)])
 
     def move(self, moves: Mapping[str, str]) -> None:
         """Give records new names, all in one step. `moves` maps each old name to the new one.

@@ -1,14 +1,31 @@
 """The files of one state as a session writes them: the state file, the journal beside it, and the history."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from reconciler.host.disk import Disk, replace
 from reconciler.model.errors import StateError
 from reconciler.model.jobs import State
 from reconciler.state import codec, history
 from reconciler.state.failure import Failure
-from reconciler.state.journal import Entry, Journal, JournalBroken, encode_entry, journal_path
+from reconciler.state.journal import Entry, Journal, JournalBroken, encode_entry
+from reconciler.state.paths import paths_of
 from reconciler.state.replay import LoadedState, checkpoint_entry, header_of
+
+
+class Opened(NamedTuple):
+    """What a session has of the files of a state when it begins.
+
+    `path` is the path of the state file on the `disk`. `loaded` is what the files hold, None if there are none. `fresh`
+    makes an empty state with a new lineage, and is used if nothing was loaded. `note` is called with each state that is
+    written, and with the digest of its file.
+    """
+
+    disk: Disk
+    path: str
+    loaded: LoadedState | None
+    fresh: Callable[[], State]
+    note: Callable[[State, str], None]
 
 
 class StateFiles:
@@ -17,36 +34,23 @@ class StateFiles:
     A write that fails ends the session: nobody knows then which file is in place.
     """
 
-    def __init__(
-        self,
-        disk: Disk,
-        path: str,
-        loaded: LoadedState | None,
-        fresh: Callable[[], State],
-        note: Callable[[State, str], None],
-        failure: Failure,
-    ) -> None:
-        """`fresh` makes an empty state with a new lineage, and is used if nothing was `loaded`.
-
-        `note` is called with each state that is written, and with the digest of its file.
-        """
-        self.disk = disk
-        self.path = path
-        self._note = note
+    def __init__(self, opened: Opened, failure: Failure) -> None:
+        """`failure` is that of the session."""
+        loaded = opened.loaded
+        self.disk = opened.disk
+        self.path = opened.path
+        self.journal_path = paths_of(opened.path).journal
+        self._note = opened.note
         self._failure = failure
-        self._mode = disk.mode(path) or 0o600
-        self._digest = loaded.digest if loaded else ""
-        start = loaded.state if loaded else fresh()
+        self._mode = self.disk.mode(self.path) or 0o600
+        self.digest = loaded.digest if loaded else ""
+        """The digest of the state file that is in place, "" if there is none."""
+        start = loaded.state if loaded else opened.fresh()
         self._empty = start._replace(serial=loaded.serial_in_place if loaded else start.serial, jobs={})
         self.start = start
         """The state that the session starts with, the records of a journal that was found included."""
         self.written_bytes = 0
         """The size of the state file that this session wrote last."""
-
-    @property
-    def journal_path(self) -> str:
-        """The path of the journal."""
-        return journal_path(self.path)
 
     @property
     def base(self) -> State:
@@ -65,7 +69,7 @@ class StateFiles:
                 self.disk,
                 self.journal_path,
                 self._mode,
-                [header_of(self._empty, self._digest), *entries],
+                [header_of(self._empty, self.digest), *entries],
                 reserve_bytes=reserve_bytes,
                 before_rename=before_rename,
             )
@@ -74,7 +78,7 @@ class StateFiles:
 
     def keep_journal(self, path: str, disk: Disk, entries: Iterable[Entry]) -> None:
         """Write a whole journal with these entries to another place. Raises `OSError`."""
-        Journal(disk, path, self._mode, [header_of(self._empty, self._digest), *entries]).close()
+        Journal(disk, path, self._mode, [header_of(self._empty, self.digest), *entries]).close()
 
     def remove_journal(self) -> None:
         """Remove the journal from its path. Raises `OSError`."""
@@ -86,12 +90,12 @@ class StateFiles:
         journal: Journal,
         state: State,
         before_rename: Callable[[], None],
-        in_place: Callable[[str], None],
+        in_place: Callable[[], None],
     ) -> None:
         """Replace the state file, after a checkpoint record in the journal that names the new file.
 
         The serial of the `state` is the one in place, and rises by one. `before_rename` is as in `replace`. `in_place`
-        is called with the digest of the new file as soon as that is in place. Raises `OSError`, `JournalBroken`, and
+        is called as soon as the new file is in place. Raises `OSError`, `JournalBroken`, and
         what `before_rename` raises.
         """
         state = state._replace(serial=state.serial + 1)
@@ -99,8 +103,8 @@ class StateFiles:
         digest = codec.stated_digest(content)
         journal.append(encode_entry(checkpoint_entry(state.serial, digest)))
         replace(self.disk, self.path, content, self._mode, before_rename)
-        in_place(digest)
-        self._empty, self._digest = state._replace(jobs={}), digest
+        self._empty, self.digest = state._replace(jobs={}), digest
+        in_place()
         self.written_bytes = len(content)
         self._note(state, digest)
 
@@ -108,7 +112,7 @@ class StateFiles:
         """Append lines to the history; with `again`, only those that the history lacks. Raises `JournalBroken`."""
         if not lines:
             return
-        path = history.history_path(self.path)
+        path = paths_of(self.path).history
         try:
             history.append(self.disk, path, self._mode, lines, again=again)
         except StateError as fault:
@@ -127,7 +131,7 @@ class StateFiles:
         removed.
         """
         try:
-            self.disk.read(history.history_path(self.path))
+            self.disk.read(paths_of(self.path).history)
         except StateError as fault:
             raise JournalBroken(fault.message) from fault
 

@@ -19,7 +19,7 @@ from reconciler.state.identity import FileIdentity
 from reconciler.state.journal import Displaced, Entry, Journal, JournalBroken, encode_entry
 from reconciler.state.records import Records
 from reconciler.state.replay import LoadedState
-from reconciler.state.state_files import StateFiles
+from reconciler.state.state_files import Opened, StateFiles
 
 CHECKPOINT_BYTES = 8 * 1024 * 1024
 """A journal is folded into the state file once it is longer than this, and longer than the state file."""
@@ -31,25 +31,16 @@ class Writer:
     Any number of changes may be under way at once. A checkpoint waits for them, and runs alone.
     """
 
-    def __init__(
-        self,
-        disk: Disk,
-        path: str,
-        loaded: LoadedState | None,
-        fresh: Callable[[], State],
-        note: Callable[[State, str], None],
-        is_locked: Callable[[], bool] = lambda: True,
-    ) -> None:
-        """`fresh` and `note` are as in `StateFiles`. `is_locked` says whether the lock file is still the locked one.
+    def __init__(self, opened: Opened, is_locked: Callable[[], bool] = lambda: True) -> None:
+        """`is_locked` says whether the lock file is still the locked one.
 
         A journal that an earlier session left is folded at once. Raises `JournalBroken`. If the files are displaced
         meanwhile, nothing is raised here, and `refuse_displaced` raises `Displaced`.
         """
-        self.failure = Failure()
-        self._files = StateFiles(disk, path, loaded, fresh, note, self.failure)
-        self._identity = FileIdentity(
-            disk, path, is_locked, loaded.digest if loaded else "", loaded.stamp if loaded else None
-        )
+        loaded, self.failure = opened.loaded, Failure()
+        self._files = files = StateFiles(opened, self.failure)
+        stamp = loaded.stamp if loaded else None
+        self._identity = FileIdentity(opened.disk, opened.path, is_locked, lambda: files.digest, stamp)
         self.records = Records(self._files.start, is_changed=bool(loaded and loaded.changed))
         self._journal: Journal | None = None
         self._turn = threading.Lock()
@@ -59,14 +50,21 @@ class Writer:
         self._folding = False
         self._unplaced: tuple[Entry, ...] = ()
         """The records of a journal that was found and then displaced before a new journal held its records."""
+        self._has_found_lines = bool(loaded and loaded.entries)
         if loaded and loaded.entries is not None:
             self._fold_found(loaded, loaded.entries)
 
     def _fold_found(self, loaded: LoadedState, entries: tuple[Entry, ...]) -> None:
-        """Fold a journal that an earlier session left."""
+        """Fold a journal that an earlier session left.
+
+        The new journal lacks what the state file holds already. So the history gets the lines of that before. It gets
+        all other lines once the state file is in place, as in any checkpoint: a history that is ahead of the state and
+        of what is on disk of the journal would show a rollback (`rollback`).
+        """
+        held = [line for line in loaded.unwritten if line["serial"] <= loaded.serial_in_place]
         try:
-            # The lines already have the serial of the state file that is to be written.
-            self._files.append_history(loaded.unwritten, again=True)
+            self._files.append_history(held, again=True)
+            self.records.add_lines(loaded.unwritten[len(held) :])
             self._journal = self._new_journal(entries)
             self.checkpoint()
         except Displaced:
@@ -232,12 +230,14 @@ class Writer:
         if self.records.is_changed:
             state = self.records.state(self._files.base)
             self._files.write_state(self._journal, state, self._check_files, self._wrote_state)
-        self._files.append_history(self._files.stamped(self.records.lines))
+        # Of the lines of a journal that was found, the history may have some.
+        self._files.append_history(self._files.stamped(self.records.lines), again=self._has_found_lines)
         self.records.wrote_lines()
+        self._has_found_lines = False
         self._cut(self._journal)
 
-    def _wrote_state(self, digest: str) -> None:
-        self._identity.wrote_state(digest)
+    def _wrote_state(self) -> None:
+        self._identity.wrote_state()
         self.records.wrote_state()
 
     def _cut(self, journal: Journal) -> None:

@@ -68,8 +68,8 @@ class ProgramContract(HomeUnderTest):
                 at = first.await_point(point)
                 assert at.get("at") == point, at
                 first.stop()
-                # Longer than any lease, and shorter than the deadline of the test.
-                with home.started(home.errand(jobs=jobs, lock_s=5.0)) as second:
+                # A lease that nobody renews is waited for in any case, and a lock of this machine in vain.
+                with home.started(home.errand(jobs=jobs, lock_s=0.5)) as second:
                     other = second.await_end()
                 first.resume()
                 first.go_on()
@@ -111,7 +111,7 @@ class ProgramContract(HomeUnderTest):
         """A machine that is an hour behind does not take the lease of one that renews it, and waits for its end."""
         with home.started(home.errand(home.machine(ahead_s=_HOUR_S), pause_at=Point.CALLED, jobs=2, at_once=1)) as one:
             one.await_point(Point.CALLED)
-            with home.started(home.errand(home.machine(ahead_s=-_HOUR_S), jobs=2, lock_s=5.0)) as other:
+            with home.started(home.errand(home.machine(ahead_s=-_HOUR_S), jobs=2, lock_s=0.5)) as other:
                 other.await_point(Point.BEGUN)
                 began_s = time.monotonic()
                 end = other.await_end()["end"]

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from reconciler.engines.port import AnswerClass, Engine, EnginePlugin, Reason, Step, Verb
+from reconciler.engines.port import AnswerClass, Engine, EnginePlugin, Reason, Status, Step, Verb
 from reconciler.model.jobs import Desired, Record
 from reconciler.state.registry import plugin_of
 from reconciler.testing import between
 from reconciler.testing.between import LOST, Script
-from reconciler.testing.engine_base import EngineUnderTest, is_readable, prepare, send
+from reconciler.testing.engine_base import EngineUnderTest, gone, is_readable, prepare, send
 from reconciler.testing.machines import Machine
 from reconciler.testing.services import Service, opened, step, target_of
 
@@ -26,6 +26,9 @@ _TELLS_OF_RUN_ID = frozenset({Reason.WAS_THERE, Reason.OTHER_OP, Reason.OTHER_OW
 
 OF_ONE_CALL = (Reason.NOT_PERMITTED, Reason.INVALID, Reason.NO_SUCH_JOB, Reason.BUSY, Reason.OTHER, Reason.NOT_RUNNING)
 """The reasons that say nothing about a run id. NOT_AUTHENTICATED is one more, and ends all calls of an apply."""
+
+_OF_ONE_ABORT = (Reason.NOT_PERMITTED, Reason.INVALID, Reason.BUSY, Reason.OTHER)
+"""The reasons that do not say that there is nothing to abort."""
 
 _PROGRAM_S = 120.0
 """How long an apply may take. After that it counts as hanging, which fails the test."""
@@ -83,12 +86,37 @@ class RefusalContract(EngineUnderTest):
         )
         fleet.started_once()
 
+    def test_an_abort_whose_answer_was_lost_stays_in_doubt_while_what_follows_is_refused(
+        self, engine_plugin: EnginePlugin, engine: Engine, service: Service, tmp_path: Path
+    ) -> None:
+        """The same for an abort. An apply without refusals settles it if the jobs can be observed."""
+        jobs = {f"job-{number}": reason for number, reason in enumerate(_OF_ONE_ABORT)}
+        prepare(engine, service, *jobs)
+        fleet = _Fleet(tmp_path / "fleet", self.plugin, service, jobs)
+        fleet.apply({}, exit_codes={0})
+        fleet.declare(Desired.ABORTED)
+        lost = {job_id: [LOST, reason.value] for job_id, reason in jobs.items()}
+        fleet.apply(lost, reads_are_refused=True, exit_codes={_IN_DOUBT})
+        self._are_in_doubt(fleet, engine_plugin, service, jobs)
+        refused = {job_id: [reason.value] for job_id, reason in jobs.items()}
+        fleet.apply(refused, reads_are_refused=True, from_start=True, exit_codes=range(1, 6))
+        self._are_in_doubt(fleet, engine_plugin, service, jobs)
+        if not is_readable(engine, service):
+            fleet.apply({}, exit_codes={_IN_DOUBT})
+            self._are_in_doubt(fleet, engine_plugin, service, jobs)
+            return
+        fleet.apply({}, exit_codes={0})
+        records = fleet.records(engine_plugin)
+        assert {(record.state, record.doubt) for record in records.values()} == {(Desired.ABORTED, None)}
+        assert {engine.observe(job_id).status for job_id in jobs} <= {Status.ABORTED, *gone(service)}
+        fleet.started_once()
+
     def _are_in_doubt(self, fleet: "_Fleet", plugin: EnginePlugin, service: Service, jobs: Iterable[str]) -> None:
         records = fleet.records(plugin)
         for job_id in jobs:
             record = records.get(job_id)
             assert record is not None, f"nothing is recorded about {job_id}, whose run may have been started"
-            assert record.doubt is not None, f"the first run of {job_id} is in doubt no more, though nothing is known"
+            assert record.doubt is not None, f"the first call for {job_id} is in doubt no more, though nothing is known"
         fleet.started_once()
 
 
@@ -104,14 +132,18 @@ class _Fleet:
         homes = {name: str(folder / name) for name in ("HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME")}
         path = between.installed_in(folder / "site", environment.get("PYTHONPATH", ""))
         self._environment = {**environment, **homes, "PYTHONPATH": path, between.SCRIPT: str(folder / "script.json")}
-        config = dict(service.config())
+        self.declare(Desired.RUNNING)
+
+    def declare(self, state: Desired) -> None:
+        """Write the manifest, in which all jobs are to be in this state."""
+        job = {"state": state.value, "config": dict(self._service.config())}
         manifest = {
             "apiVersion": "reconciler/v1",
-            "target": {**service.block, "engine": between.NAME},
-            "jobs": {job_id: {"state": "running", "config": config} for job_id in self._jobs},
+            "target": {**self._service.block, "engine": between.NAME},
+            "jobs": dict.fromkeys(self._jobs, job),
         }
         # JSON is YAML.
-        (folder / "jobs.yaml").write_text(json.dumps(manifest), "utf-8")
+        (self._folder / "jobs.yaml").write_text(json.dumps(manifest), "utf-8")
 
     def apply(
         self,

@@ -131,8 +131,8 @@ class StateContract(ProgramContract):
         assert [state.serial for state in found] == sorted({state.serial for state in found})
 
     def test_hostile_texts_come_back_as_they_were(self, home: Home, amount: Amount) -> None:
-        """Texts from a manifest and from a service: reasons, ids of requests, answers, and who settled a doubt."""
-        records = {f"job-{at}": Record(f"job-{at}", Desired.RUNNING, resolved=text) for at, text in enumerate(TEXTS)}
+        """Texts from a manifest and from a service, in each field of a record that holds texts, and in the history."""
+        records = {f"job-{at}": _hostile_record(f"job-{at}", text) for at, text in enumerate(TEXTS)}
         # In a home that is shared, each call is a write.
         answers = dict(list(enumerate(TEXTS))[:: amount.nth_text])
         with home.store().open(TARGET, "apply", _LOCK_S) as session:
@@ -269,6 +269,18 @@ class StateContract(ProgramContract):
         assert home.store().at(named).state == before
         with raising(ReconcilerError, what="a revision was found that nobody made"):
             home.store().at("no-such-revision")
+
+
+def _hostile_record(job_id: str, text: str) -> Record:
+    return Record(
+        job_id,
+        Desired.RUNNING,
+        config={"text": text, "nested": [{"text": text}], text: 1},
+        run_tokens=frozenset([text]),
+        submitted_at=text,
+        resolved=text,
+        ref=text,
+    )
 
 
 @contextmanager

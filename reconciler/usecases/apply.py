@@ -94,7 +94,7 @@ def _announcing(checkout: "Checkout") -> Callable[[int], None]:
         try:
             checkout.announce(calls)
         except StateError as fault:
-            raise type(fault)(f"nothing was sent: {fault.message}", fault.hint) from fault
+            raise fault.changed(message=f"nothing was sent: {fault.message}") from fault
 
     return announce
 
@@ -173,7 +173,7 @@ class _Progress:
         if not self._outcomes and self.has_sent and not fault.is_unsent:
             raise Halted(f"{fault}; {fault.kept}", is_in_doubt=bool(fault.doubtful)) from fault
         if not self._outcomes or fault.is_unsent:
-            raise fault.changed(why=f"nothing was sent: {fault}") from fault
+            raise fault.changed(message=f"nothing was sent: {fault}") from fault
         named = f": {', '.join(sorted(fault.doubtful))}" if fault.doubtful else ""
         self._unwritten, self._unwritten_code = f"{fault}; {fault.kept}{named}", fault.exit_code_once_sent
         self._doubtful |= fault.doubtful

@@ -166,6 +166,7 @@ def checked(
 def beside_state(home: "Home", manifest_path: str) -> Beside:
     """The beginning of the names of an engine's own files: beside the state file, or where one would be by default."""
     from reconciler.state.homes import default_state_path
+    from reconciler.state.paths import STATE_SUFFIX
 
     state_path = home.path or default_state_path(manifest_path)
-    return Beside(state_path.removesuffix(".state.json"), bool(home.path))
+    return Beside(state_path.removesuffix(STATE_SUFFIX), bool(home.path))

@@ -120,9 +120,8 @@ def _keys_at(workspace: "Workspace", since: str) -> set[tuple[str, bool]]:
         words, forms = ("neither a date nor a revision", _SINCE)
         if isinstance(fault, NoRevisions):
             words, forms = "no date", _DATE_ALONE
-        fault.message = f"--since {since} is {words}: {fault.message}"
-        fault.hint = f"{forms}; {fault.hint}"
-        raise
+        message = f"--since {since} is {words}: {fault.message}"
+        raise fault.changed(message=message, hint=f"{forms}; {fault.hint}") from fault
     return {one.key for one in read(content)[0]}
 
 

@@ -110,10 +110,10 @@ def import_jobs(
 
 def _state_files(workspace: Workspace) -> tuple[str, ...]:
     """The state file and its history; none for a state that is kept elsewhere."""
-    from reconciler.state.history import history_path
+    from reconciler.state.paths import paths_of
 
     path = workspace.home.path
-    return (path, history_path(path)) if path else ()
+    return (path, paths_of(path).history) if path else ()
 
 
 def _write(session: "Session", to: _Destination, rewritten: Rewritten, adopted: "Sequence[Adopted]") -> None:
@@ -127,8 +127,8 @@ def _write(session: "Session", to: _Destination, rewritten: Rewritten, adopted: 
     try:
         replace_source(to.file, rewritten.after)
     except ReconcilerError as error:
-        error.hint = "the records are in the state: once the file can be written, import again"
-        raise
+        hint = "the records are in the state: once the file can be written, import again"
+        raise error.changed(hint=hint) from error
 
 
 def _destination(workspace: Workspace) -> _Destination:

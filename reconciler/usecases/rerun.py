@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from reconciler.manifest import Manifest
     from reconciler.model.history import HistoryEntry
     from reconciler.model.places import Position
-    from reconciler.rules.decide import Decision
+    from reconciler.rules.decisions import Decision
     from reconciler.rules.matching import Subject
     from reconciler.usecases.workspace import Workspace
 

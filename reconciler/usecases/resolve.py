@@ -111,6 +111,10 @@ def _settle_run(
     manifest = workspace.manifest
     if found.record.target is not None:
         raise ReconcilerError(f"{title(found.name)} is recorded for {found.record.target}, which is not read here")
+    unasked = _no_doubt(found, session.state.jobs)
+    if not plugin_for(manifest.target).promises(manifest.target).reads:
+        raise unasked
+    workspace.world.remark(f"{unasked.message}: looking for a run that its record does not know")
     with workspace.open_engine(Pace(), session.identity) as engine:
         observed = engine.observe(found.record.id)
     job = manifest.jobs.get(found.name)
@@ -139,10 +143,7 @@ def _settled_run(
 
     record = found.record
     if not ran_since(record, observed):
-        raise ReconcilerError(
-            f"{title(found.name)} (engine job {record.id}) has no call in doubt",
-            _jobs_in_doubt(records),
-        )
+        raise _no_doubt(found, records)
     run = f"the run that began at {observed.submitted_at}"
     if not was_applied:
         return about(record, observed), run
@@ -152,6 +153,13 @@ def _settled_run(
             "--not-applied records the run without counting it",
         )
     return adopted(job, record, Verb.RUN, observed, ran), run
+
+
+def _no_doubt(found: "NamedRecord", records: Mapping[str, Record]) -> ReconcilerError:
+    """The error about a job without anything to settle."""
+    return ReconcilerError(
+        f"{title(found.name)} (engine job {found.record.id}) has no call in doubt", _jobs_in_doubt(records)
+    )
 
 
 def _jobs_in_doubt(records: Mapping[str, Record]) -> str:

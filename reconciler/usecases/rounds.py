@@ -263,13 +263,13 @@ class Rounds:
             self._engine.open()
             self._interaction.confirm(plan)
             self._session.rests_on(plan_digest(saved or plan), allowed_words(plan))
+            # Whatever is recorded from here on, also without a call, is about the jobs of this very service.
+            self._session.identify({**self._session.identity, **self._engine.open().identity()})
         self._session.move(matching.moves)
         if self._observed:
             note_ends(self._session, self._engine.open(), matching.subjects, self._observed, self._world.now())
         self._protect_held(plan, matching)
         if is_to_act:
-            if any(action.calls for action in plan.actions):
-                self._session.identify({**self._session.identity, **self._engine.open().identity()})
             self._session.drop_spent(matching.spent)
             self._announce_calls(plan, matching)
         if not plan.touches_anything:

@@ -107,7 +107,8 @@ def move(workspace: "Workspace", old: str, new: str, lock_timeout_s: float) -> "
     target, ids = workspace.head.target, workspace.declared_ids
     with workspace.store.open(target, "state mv", lock_timeout_s) as session:
         records = session.state.jobs
-        found = find_record(old, ids, session.state, workspace.world.remark)
+        # A remark that the next apply renames the record would not be true any more.
+        found = find_record(old, ids, session.state, lambda text: None)
         if fault := job_fault(new, {"id": found.record.id, "state": "running"}):
             raise ReconcilerError(f'no job can be called "{new}": {fault}', "give it another name")
         if new in records or new in records_by_name(ids or {}, records).keys() - {found.name}:
@@ -126,7 +127,7 @@ def _next_apply(workspace: "Workspace", job_id: str, recorded_as: str) -> str:
         if job.id == job_id and name != recorded_as:
             declared = f"{manifest.position(name)}: the manifest still declares this job as {title(name)}"
             to_keep = f"rename it there to {title(recorded_as)}, with `id: {job_id}`"
-            return f"{declared}: {to_keep}, or the next apply renames the record back"
+            return f"{declared}: {to_keep}, or the next apply renames the record to {title(name)}"
     return ""
 
 

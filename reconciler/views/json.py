@@ -124,7 +124,7 @@ def _(answer: RecordsAnswer, context: ViewContext) -> str:
 
 @FORMAT.shows(RecordAnswer)
 def _(answer: RecordAnswer, context: ViewContext) -> str:
-    from reconciler.state.codec import record_to_json
+    from reconciler.state.record_json import record_to_json
 
     return dumps(completed({"job": answer.name, **record_to_json(answer.record)}, context))
 
@@ -244,7 +244,7 @@ def _run(row: JobRunRow) -> dict[str, Any]:
 
 def records(state: State | None) -> dict[str, Any]:
     """Return the records of a state, sorted by name. If `state` is None, the records are those of an empty state."""
-    from reconciler.state.codec import record_to_json
+    from reconciler.state.record_json import record_to_json
 
     if state is None:
         return {"lineage": "", "serial": 0, "target": None, "jobs": {}}
@@ -331,4 +331,6 @@ def _entry(entry: HistoryEntry) -> dict[str, Any]:
         "run": entry.run,
         "runId": run_id(entry.id, entry.run),
         "end": entry.end,
+        "config": entry.config,
+        "runToken": entry.run_token,
     }

@@ -180,7 +180,7 @@ def _(answer: RecordsAnswer, context: ViewContext) -> str:
 
 @FORMAT.shows(RecordAnswer)
 def _(answer: RecordAnswer, context: ViewContext) -> str:
-    from reconciler.state.codec import record_to_json
+    from reconciler.state.record_json import record_to_json
 
     return record(answer.name, record_to_json(answer.record))
 

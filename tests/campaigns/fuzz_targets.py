@@ -38,10 +38,12 @@ from reconciler.model.errors import CredentialsError, EngineError, ManifestError
 from reconciler.model.jobs import Desired, Doubt, Evidence, Observation, Record, State, Status, Target, Verb
 from reconciler.model.times import is_zero
 from reconciler.rules.lost_calls import Trace, trace_of
-from reconciler.state import codec
-from reconciler.state.journal import RESERVE_BYTES, JournalDamaged, decode, journal_path
+from reconciler.state import codec, record_json
+from reconciler.state.journal import RESERVE_BYTES, JournalDamaged, decode
 from reconciler.state.loading import load
+from reconciler.state.paths import paths_of
 from reconciler.state.session import Session
+from reconciler.state.state_files import Opened
 from reconciler.state.writer import Writer
 from reconciler.usecases.init import MANIFEST
 
@@ -284,7 +286,7 @@ def session(content: bytes) -> None:
     disk = LossyDisk(Random(1))
     if entries[0].get("digest") != "":
         disk.create(_STATE_PATH, 0o600).write(0, codec.encode(_STATE))
-    disk.create(journal_path(_STATE_PATH), 0o600).write(0, written)
+    disk.create(paths_of(_STATE_PATH).journal, 0o600).write(0, written)
     try:
         loaded = load(disk, _STATE_PATH, TARGET)
     except StateError as refusal:
@@ -292,8 +294,8 @@ def session(content: bytes) -> None:
         return
     assert loaded is not None
     _assert_sound(loaded.state)
-    Session(Writer(disk, _STATE_PATH, loaded, lambda: _STATE, lambda state, digest: None), SCRIBE).close()
-    assert disk.read(journal_path(_STATE_PATH)) is None, "the journal is still there"
+    Session(Writer(Opened(disk, _STATE_PATH, loaded, lambda: _STATE, lambda state, digest: None)), SCRIBE).close()
+    assert disk.read(paths_of(_STATE_PATH).journal) is None, "the journal is still there"
     folded = load(disk, _STATE_PATH, TARGET)
     assert loaded.state.jobs == (folded.state.jobs if folded else {})
 
@@ -301,13 +303,13 @@ def session(content: bytes) -> None:
 def _journal_seed() -> bytes:
     """Return the records that a session writes, one on each line."""
     disk = LossyDisk(Random(1))
-    started = Session(Writer(disk, _STATE_PATH, None, lambda: _STATE, lambda state, digest: None), SCRIBE)
+    started = Session(Writer(Opened(disk, _STATE_PATH, None, lambda: _STATE, lambda state, digest: None)), SCRIBE)
     started.intend("a", "id-a", _DOUBT)
     started.conclude("op-1", "a", Record("id-a", Desired.RUNNING, {"jobTimeout": 7}, frozenset({"t"})), "HTTP 200")
     started.put("b", None)
     started.move({"a": "z"})
     started.intend("c", "id-c", _DOUBT._replace(op="op-2"))
-    found = decode(disk.read(journal_path(_STATE_PATH)) or b"", "seed")
+    found = decode(disk.read(paths_of(_STATE_PATH).journal) or b"", "seed")
     return b"\n".join(json.dumps(entry).encode() for entry in found)
 
 
@@ -441,7 +443,7 @@ def observation(content: bytes) -> None:
         assert -(2**63) <= value < 2**63
     doubt = _DOUBT._replace(before=found.evidence)
     _assert_sound(State("l", 1, TARGET, {"a": Record("1", None, doubt=doubt)}))
-    record = codec.record_to_json(Record("1", None, doubt=doubt))
+    record = record_json.record_to_json(Record("1", None, doubt=doubt))
     assert len(record_of({"type": "result", "op": "o", "job": "a", "record": record}, 1)) <= RESERVE_BYTES
     for verb in Verb:
         for before in (None, _BEFORE, found.evidence):

@@ -197,7 +197,7 @@ def test_two_clones_on_one_machine_and_the_later_apply_is_refused(tmp_path: Path
     assert first.apply() == 0
     before = calls(tmp_path / "server.db")
     run = second.run("apply", "--yes")
-    assert run.code == 1
+    assert run.code == 4
     assert "was rolled back: it is at serial 1, and serial 2 was written from this machine before" in run.err
     assert "git pull" in run.err
     assert calls(tmp_path / "server.db") == before
@@ -259,18 +259,19 @@ def test_the_same_serial_with_another_content_is_not_taken_for_the_one_that_was_
     assert first.git("fetch", "-q", "origin") == 0
     assert first.git("reset", "-q", "--hard", "FETCH_HEAD") == 0
     run = first.run("apply", "--yes")
-    assert run.code == 1
+    assert run.code == 4
     assert "replaced by another one of the same serial" in run.err
 
 
-def rolled_back(tmp_path: Path, server: SandboxServer, *manifests: str) -> Clone:
-    """Apply and commit each manifest; then restore the state alone to the commit before the last."""
+def rolled_back(tmp_path: Path, server: SandboxServer, *manifests: str, history_too: bool = False) -> Clone:
+    """Apply and commit each manifest; then restore the state, or both files, to the commit before the last."""
     clone = Clone(tmp_path, "clone", server, "machine")
     for jobs in manifests:
         clone.write(jobs)
         assert clone.apply() == 0
         clone.commit()
-    assert clone.git("checkout", "-q", "HEAD~1", "--", "jobs.state.json") == 0
+    files = ["jobs.state.json", "jobs.history.jsonl"] if history_too else ["jobs.state.json"]
+    assert clone.git("checkout", "-q", "HEAD~1", "--", *files) == 0
     return clone
 
 
@@ -279,7 +280,7 @@ def test_a_state_of_an_old_checkout_is_noticed_and_nothing_is_called(tmp_path: P
     before = calls(tmp_path / "server.db")
     for command in (["apply", "--yes"], ["plan"], ["plan", "--refresh"], ["status"]):
         run = clone.run(*command)
-        assert run.code == 1
+        assert run.code == 4
         assert "was rolled back: it is at serial 1, and serial 2" in run.err
     assert calls(tmp_path / "server.db") == before
 
@@ -292,7 +293,7 @@ def test_a_git_revert_of_an_apply_is_noticed(tmp_path: Path, server: SandboxServ
         clone.commit()
     assert clone.git("revert", "--no-edit", "HEAD") == 0
     run = clone.run("apply", "--yes")
-    assert run.code == 1
+    assert run.code == 4
     assert "was rolled back" in run.err
     assert done(tmp_path) == [("run", "a"), ("run", "b")]
 
@@ -309,7 +310,7 @@ def test_a_git_revert_of_an_apply_is_noticed(tmp_path: Path, server: SandboxServ
 def test_a_rolled_back_state_whose_mark_is_lost_too_is_seen_through_by_reading(
     tmp_path: Path, server: SandboxServer, before: str, after: str, outcome: str
 ) -> None:
-    clone = rolled_back(tmp_path, server, before, after)
+    clone = rolled_back(tmp_path, server, before, after, history_too=True)
     executions = done(tmp_path)
     clone.env["XDG_STATE_HOME"] = str(tmp_path / "another machine")
     run = clone.run("apply", "--yes", "--format", "json")
@@ -332,7 +333,7 @@ def test_an_older_state_on_another_machine_runs_nothing_again(
     tmp_path: Path, before: str, after: str, job_seconds: float
 ) -> None:
     with sandbox_in(tmp_path, job_seconds=job_seconds) as server:
-        clone = rolled_back(tmp_path, server, before, after)
+        clone = rolled_back(tmp_path, server, before, after, history_too=True)
         executions = done(tmp_path)
         clone.env["XDG_STATE_HOME"] = str(tmp_path / "another machine")
         run = clone.run("apply", "--yes")

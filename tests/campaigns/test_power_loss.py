@@ -20,6 +20,7 @@ from reconciler.state import journal as journals
 from reconciler.state.journal import RESERVE_BYTES, Entry, Journal, JournalBroken, decode, encode_entry
 from reconciler.state.loading import load
 from reconciler.state.session import Session
+from reconciler.state.state_files import Opened
 from reconciler.state.writer import Writer
 from reconciler.usecases.apply import Applied
 
@@ -233,7 +234,7 @@ def _session() -> tuple[LossyDisk, Session]:
 def _writer() -> tuple[LossyDisk, Writer]:
     disk = LossyDisk(Random(1))
     fresh = State("lineage-1", 0, TARGET, {})
-    return disk, Writer(disk, "/f/s", None, lambda: fresh, lambda state, digest: None)
+    return disk, Writer(Opened(disk, "/f/s", None, lambda: fresh, lambda state, digest: None))
 
 
 def _doubt(op: str) -> Doubt:

@@ -1,17 +1,21 @@
 """Plugins of engines with one bug each, in what they say without a connection; see `seeded_engines`.
 
-One bug is not of the plugin, but of the tool. It is seeded here, since the tool loads the plugin.
+Two bugs are not of the plugin, but of the tool. They are seeded here, since the tool loads the plugin.
 """
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from cluster_plugin import ClusterPlugin
+import pytest
+
+from cluster_plugin import ClusterPlugin, ClusterService
 from reconciler.apply import calls
 from reconciler.engines.port import AnswerClass, Config, Engine, Job, Request, Schema, Step, Surroundings, Target
-from seeded_engines import Seeded
+from reconciler.engines.sandbox.cluster import ATOMIC
+from seeded_engines import Seeded, SeededService
 
 
 class RefusesConfigs(ClusterPlugin):
@@ -56,6 +60,14 @@ class TakesAnyRefusal(ClusterPlugin):
         return super().open(target, surroundings)
 
 
+class TakesRefusedAbortForDone(ClusterPlugin):
+    """Another bug of the tool: a refusal of a repeated abort is taken for the end of the first one."""
+
+    def open(self, target: Target, surroundings: Surroundings) -> AbstractContextManager[Engine]:
+        calls._shows_done = lambda verb, again: again.kind in (AnswerClass.APPLIED, AnswerClass.REJECTED)
+        return super().open(target, surroundings)
+
+
 def __getattr__(name: str) -> ClusterPlugin:
     """Return the plugin of this module whose class has the name after `plugin_of_`."""
     kind = globals().get(name.removeprefix("plugin_of_")) if name.startswith("plugin_of_") else None
@@ -96,3 +108,14 @@ class TestApplyThatTakesAnyRefusal(Seeded):
         "test_a_run_whose_answer_was_lost_stays_in_doubt_while_what_follows_is_refused[credentials]",
         "test_a_run_whose_answer_was_lost_stays_in_doubt_while_what_follows_is_refused[one call]",
     )
+
+
+class TestApplyThatTakesARefusedAbortForDone(Seeded):
+    plugin = "seeded_plugins:plugin_of_TakesRefusedAbortForDone"
+    CAUGHT_BY = ("test_an_abort_whose_answer_was_lost_stays_in_doubt_while_what_follows_is_refused",)
+
+    @pytest.fixture
+    def service(self, tmp_path: Path) -> ClusterService:
+        service = SeededService(tmp_path, ATOMIC._replace(reads=False))
+        service.reads = False
+        return service

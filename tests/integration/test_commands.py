@@ -504,6 +504,16 @@ def test_state_mv_gives_a_record_another_name_and_calls_nothing(served: Project)
     assert done(served) == executions
 
 
+def test_state_mv_of_a_record_that_the_manifest_names_otherwise_says_only_what_is_still_true(served: Project) -> None:
+    served.write("a: {id: one, state: running}")
+    assert served.run("apply", "--yes").code == 0
+    served.write("b: {id: one, state: running}")
+    moved = served.run("state", "mv", "b", "c")
+    assert (moved.code, "until the next apply" in moved.err) == (0, False)
+    assert moved.err.endswith("with `id: one`, or the next apply renames the record to b\n")
+    assert sorted(served.state["jobs"]) == ["c"]
+
+
 def test_state_mv_says_that_the_manifest_still_has_the_old_name(served: Project) -> None:
     served.write("a: {state: running}\nb: {state: running}")
     served.run("apply", "--yes")
@@ -511,7 +521,7 @@ def test_state_mv_says_that_the_manifest_still_has_the_old_name(served: Project)
     assert moved.code == 0
     assert moved.err == (
         "jobs.yaml:5:3: the manifest still declares this job as a: rename it there to c, with `id: a`, "
-        "or the next apply renames the record back\n"
+        "or the next apply renames the record to a\n"
     )
     assert served.run("apply", "--yes").code == 0
     assert sorted(served.state["jobs"]) == ["a", "b"]
@@ -527,11 +537,15 @@ def test_resolve_of_a_job_without_a_doubt_says_whether_any_job_has_one(tmp_path:
         project.write("a: {state: running}")
         assert project.run("apply", "--yes").code == 0
         run = project.run("resolve", "a", "--applied")
-        assert (run.code, run.err.splitlines()[1]) == (1, "  no job has one, so there is nothing to settle")
+        assert (run.code, run.err.splitlines()[-1]) == (1, "  no job has one, so there is nothing to settle")
+        first = "a (engine job a) has no call in doubt: looking for a run that its record does not know"
+        assert run.err.splitlines()[0] == first
+        without = project.run("resolve", "a", "--applied", BYTENITE_ACCESS_TOKEN="")
+        assert (without.code, without.err.splitlines()[0]) == (1, first)
         project.write("a: {state: running}\nb: {state: running}")
         assert project.run("apply", "--yes").code == 5
         run = project.run("resolve", "a", "--applied")
-        assert (run.code, run.err.splitlines()[1]) == (1, "  `reconciler state list` shows which jobs have one")
+        assert (run.code, run.err.splitlines()[-1]) == (1, "  `reconciler state list` shows which jobs have one")
 
 
 def test_status_shows_desired_recorded_and_observed_side_by_side(served: Project) -> None:

@@ -72,7 +72,10 @@ def test_a_call_is_told_with_who_why_from_which_commit_and_plan_and_what_the_ser
         "allowed": "",
         "serial": 1,
         "run": 1,
+        "runId": "job-1-1",
         "end": "",
+        "config": {},
+        "runToken": None,
     }
 
 
@@ -331,7 +334,7 @@ def test_who_acts_is_asked_once_however_many_threads_write(tmp_path: Path) -> No
         FileStore(str(tmp_path / "jobs.state.json"), surroundings).open(TARGET, "import", 0) as session,
         ThreadPoolExecutor(8) as pool,
     ):
-        list(pool.map(lambda name: session.put(name, RUNNING), "abcdefgh"))
+        list(pool.map(lambda name: session.put(name, RUNNING._replace(id=f"id-{name}")), "abcdefgh"))
     assert asked == ["import"]
 
 
@@ -406,18 +409,22 @@ def merged(project: Clone) -> None:
     project.git("merge", "-q", "-X", "ours", "other")
     project.write("a: {state: running}\nb: {state: running}\nc: {state: running}")
     project.git("checkout", "HEAD~1", "--", "jobs.state.json")
+    # The run of the other branch is in the history, and not in the state of this one.
+    assert project.run("apply", "--yes").code == 4
+    assert project.run("state", "accept").code == 0
     assert project.run("apply", "--yes").code == 0
 
 
 def test_two_branches_are_merged_by_git_without_a_conflict_and_every_deed_is_there(served: Clone) -> None:
     merged(served)
     assert sorted(served.outcomes()) == [
+        ("", "accept", "succeeded"),
         ("a", "run", "succeeded"),
-        ("b", "adopt", "succeeded"),
         ("b", "run", "succeeded"),
         ("c", "run", "succeeded"),
     ]
     assert check(served) == (0, "The history is whole: 4 entries.\n")
+    assert [served.state["jobs"][name]["run"] for name in "abc"] == [1, 1, 1]
 
 
 def test_the_line_after_a_merge_follows_both_branches_so_a_loss_from_either_shows(served: Clone) -> None:

@@ -213,6 +213,22 @@ def test_a_job_of_another_owner_is_taken_over_by_an_import(project: PersonsProje
     assert project.run("drift", "--target", "a").code == 0
 
 
+@pytest.mark.parametrize("state", ["aborted", "absent"])
+def test_a_job_that_was_taken_over_obeys_its_new_manifest(state: str, project: PersonsProject) -> None:
+    foreign(project)
+    (command,) = project.commands("a")
+    project.write("b: {state: running}")
+    project.follow(command)
+    text = (project.folder / "jobs.yaml").read_text()
+    head, _, entry = text.partition("  a:")
+    (project.folder / "jobs.yaml").write_text(f"{head}  a:{entry.replace('running', state)}")
+    done = project.run("apply", "--yes", "--target", "a")
+    assert (done.code, "another owner" in done.out + done.err) == (0, False), done
+    assert [run.status for run in project.cluster.runs("a")] == [Status.ABORTED]
+    assert [run.forgotten for run in project.cluster.runs("a")] == [state == "absent"]
+    assert project.reasons()["a"][0] == "noop"
+
+
 # --- a job has to be there before its first run
 
 

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.model.jobs import NOT_OBSERVED, Desired, Job, Marks, Observation, OnConfigChange, Record, Status
 from reconciler.model.promises import NO_PROMISES
-from reconciler.rules.decide import Decision, decide
+from reconciler.rules.decide import decide
+from reconciler.rules.decisions import Decision
 from reconciler.rules.matching import Subject, Terms
 from reconciler.rules.table import Asked
 

@@ -28,8 +28,7 @@ from reconciler.state.backends.git_objects import Author, blob_ids, tree_argumen
 from reconciler.state.backends.git_settings import author_of, settings_of_checkout, top_of_checkout, url_of_remote
 from reconciler.state.backends.git_url import is_branch_name, is_path
 from reconciler.state.backends.repository import Repository
-from reconciler.state.history import history_path
-from reconciler.state.journal import journal_path
+from reconciler.state.paths import paths_of
 from reconciler.state.port import Denied, Moved, Surroundings, Unreachable
 
 _PUSHES = 10
@@ -86,7 +85,7 @@ class Checkout:
         author: Callable[[], Author],
         pause: Callable[[float], object],
     ) -> None:
-        self._paths = (state_path, journal_path(state_path), history_path(state_path))
+        self._paths = (state_path, paths_of(state_path).journal, paths_of(state_path).history)
         self._manifest = manifest
         self._to = to
         self._disk = disk

@@ -8,7 +8,8 @@ from reconciler.model.errors import ReconcilerError, StateError
 from reconciler.state.codec import decode
 from reconciler.state.file_lock import FileContext
 from reconciler.state.file_store import FileStore
-from reconciler.state.history import StoredHistory, history_path
+from reconciler.state.history import StoredHistory
+from reconciler.state.paths import paths_of
 from reconciler.state.port import NoRevisions, Store, Surroundings
 
 
@@ -48,7 +49,7 @@ def _committed(path: str, name: str) -> StoredHistory:
         if repository_of(folder) is None:
             raise NoRevisions(fault.message, "commit the state to git: each commit is a revision then") from fault
         raise
-    where = history_path(path)
+    where = paths_of(path).history
     lines, content = file_at(at, os.path.basename(where)) or b"", file_at(at, os.path.basename(path))
     try:
         state = None if content is None else decode(content, f"{name}:{path}")

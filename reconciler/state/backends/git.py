@@ -13,9 +13,8 @@ from reconciler.state.backends.git_settings import author_of, settings_of_checko
 from reconciler.state.backends.git_url import SCHEME, BranchUrl, fault_of, is_path, parse
 from reconciler.state.backends.repository import Remade, Repository
 from reconciler.state.file_store import refuse_shared_history
-from reconciler.state.history import history_path
-from reconciler.state.journal import journal_path
 from reconciler.state.leased_store import LeasedStore
+from reconciler.state.paths import paths_of
 from reconciler.state.port import (
     Advice,
     Append,
@@ -112,7 +111,7 @@ class GitRemote:
 
     def past(self, version: str, after: str | None, limit: int) -> Page:
         """See `Remote.past`. `after` is a place in the file of the history, in bytes."""
-        content = self._at(version).read(history_path(self._path)) or b""
+        content = self._at(version).read(paths_of(self._path).history) or b""
         begin = end = int(after or 0)
         for _ in range(limit):
             end = content.find(b"\n", end) + 1 or len(content)
@@ -159,15 +158,15 @@ class _Files:
         path = self._path
         content = Content(
             state=self.read(path),
-            journal=self.read(journal_path(path)),
+            journal=self.read(paths_of(path).journal),
             holder=self.read(_lock_path(path)),
-            history_bytes=self._size_bytes(history_path(path)),
+            history_bytes=self._size_bytes(paths_of(path).history),
         )
         return Snapshot(commit, content)
 
     def changes(self, write: Write) -> Mapping[str, bytes | None]:
         """The files that a write changes: the new content, or None for a file to remove."""
-        path, journal, lock = self._path, journal_path(self._path), _lock_path(self._path)
+        path, journal, lock = self._path, paths_of(self._path).journal, _lock_path(self._path)
         before = self.read(journal)
         match write:
             case Append(holder, keep_bytes, content):
@@ -185,7 +184,7 @@ class _Files:
                 if new_journal != before:
                     found[journal] = new_journal
                 if lines:
-                    history = history_path(path)
+                    history = paths_of(path).history
                     found[history] = (self.read(history) or b"") + lines
                 return found
 

@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 
 from reconciler.manifest.files import repository_of
 from reconciler.model.errors import Usage
-from reconciler.state.history import history_path
-from reconciler.state.journal import journal_path
+from reconciler.state.paths import paths_of
 
 SCHEME = "git+"
 """The beginning of such a URL."""
@@ -85,7 +84,7 @@ def url_meant(path: str, folder: str, checkout: str) -> str:
     """
     remote, hash_sign, place = path.partition("#")
     whole = os.path.join(folder, path)
-    files = (whole, journal_path(whole), history_path(whole))
+    files = (whole, paths_of(whole).journal, paths_of(whole).history)
     if path.startswith(("/", "./", "../", "file:")) or any(map(os.path.lexists, files)):
         return ""
     names_branch = bool(hash_sign) and (":" in place or not path.endswith(".json"))

@@ -329,6 +329,76 @@ def test_a_repeated_call_that_is_not_let_in_halts_the_apply_as_a_first_one_does(
     assert run_ids(cluster) == ["a-1"]
 
 
+def test_an_answer_that_was_lost_is_not_taken_from_an_object_without_an_op(cluster: Cluster, tmp_path: Path) -> None:
+    """The read after the lost answer shows a run of the asked id and config, which may be anybody's."""
+
+    class Stripped(ClusterEngine):
+        def observe(self, job_id: str, run_id: str = "") -> Observation:
+            found = super().observe(job_id, run_id)
+            return found._replace(marks=found.marks._replace(op=""))
+
+    cluster.faults.extend([Lost.AFTER, Lost.AFTER, Lost.AFTER])
+    ended = applied(tmp_path, Stripped(cluster, NEEDS_JOB))
+    assert ended.outcome.outcome is Outcome.IN_DOUBT
+    assert run_ids(cluster) == ["a-1"]
+
+
+class Broken(ClusterEngine):
+    """A built-in engine with a fault of its own: it carries out a call, and then breaks the port."""
+
+    def __init__(self, cluster: Cluster, answer: Callable[[], object], promises: Promises) -> None:
+        super().__init__(cluster, promises)
+        self.answer = answer
+
+    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
+        super().send(step, may_be_sent)
+        return self.answer()  # type: ignore[return-value]
+
+
+def _raises() -> object:
+    raise ZeroDivisionError("a text that may hold a secret")
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (_raises, "reconciler itself failed: ZeroDivisionError in _raises, line"),
+        (lambda: None, "reconciler itself failed: the engine returned None where a result is to be"),
+        (lambda: Result("applied"), "reconciler itself failed: the engine returned a result whose kind is"),  # type: ignore[arg-type]
+        (lambda: Result(AnswerClass.APPLIED, ref=7), "reconciler itself failed: the engine returned a result whose"),  # type: ignore[arg-type]
+    ],
+    ids=["raises", "nothing", "no class", "a number"],
+)
+def test_a_fault_of_the_engine_itself_leaves_the_call_in_doubt_and_says_how_to_settle_it(
+    answer: Callable[[], object], why: str, cluster: Cluster, tmp_path: Path
+) -> None:
+    engine = Broken(cluster, answer, NEEDS_JOB._replace(atomic_run=False, reads=False))
+    ended = applied(tmp_path, engine)
+    assert ended.outcome.outcome is Outcome.IN_DOUBT
+    assert why in ended.outcome.error
+    assert "the next apply checks again, or settle it: `reconciler resolve a --applied`" in ended.outcome.error
+    assert "secret" not in ended.outcome.error
+    assert ended.record is not None
+    assert ended.record.doubt is not None
+    assert len(cluster.runs()) == 1
+
+
+def test_after_a_fault_of_the_engine_itself_no_other_call_is_sent(cluster: Cluster, tmp_path: Path) -> None:
+    jobs = {name: Job(name, name, Desired.RUNNING, CONFIG) for name in ("a", "b")}
+    cluster.create("b")
+    with store_in(tmp_path).open(TARGET, "apply", 0) as session:
+        matching = match_records(jobs, {}, lambda a, b: a == b)
+        plan = make_plan(
+            matching, {}, wording, lambda name: True, state=session.state, manifest_digest="", commit=None, paths=[]
+        )
+        engine = Broken(cluster, _raises, NEEDS_JOB._replace(atomic_run=False, reads=False))
+        context = context_of(engine, session)._replace(wording=wording)
+        ends = carry_out(plan, matching.by_name, context, parallelism=1, fail_fast=False)
+        outcomes = {event.outcome.action.job: event.outcome.outcome for ended in ends for event in ended}
+    assert outcomes == {"a": Outcome.IN_DOUBT, "b": Outcome.SKIPPED}
+    assert len(cluster.runs()) == 1
+
+
 # --- a run in doubt, in a later apply --------------------------------------------------------------------------------
 
 
@@ -373,8 +443,22 @@ def test_a_run_of_another_call_of_this_state_leaves_the_doubt(cluster: Cluster, 
     assert looked(tmp_path, ClusterEngine(cluster, NEEDS_JOB), IN_DOUBT) == (None, IN_DOUBT, 1)
 
 
-def test_a_run_without_marks_proves_nothing(cluster: Cluster, tmp_path: Path) -> None:
-    cluster.start("a", "a-2", Marks(), CONFIG)
+@pytest.mark.parametrize(
+    "marks",
+    [
+        Marks(),
+        Marks(op="op-1"),
+        Marks(op="op-9"),
+        Marks(lineage="theirs"),
+        digests(CONFIG, None)._replace(lineage=LINEAGE),
+        digests(CONFIG, None)._replace(op="op-1"),
+    ],
+    ids=["none", "our op alone", "an op alone", "another lineage alone", "no op", "no lineage"],
+)
+def test_a_run_whose_marks_lack_the_lineage_or_the_op_proves_nothing(
+    marks: Marks, cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster.start("a", "a-2", marks, CONFIG)
     assert looked(tmp_path, ClusterEngine(cluster, NEEDS_JOB), IN_DOUBT) == (None, IN_DOUBT, 1)
 
 
@@ -566,6 +650,20 @@ def test_a_run_of_another_state_is_rejected_and_its_owner_is_named(cluster: Clus
     assert ended.outcome.outcome is Outcome.FAILED
     assert "belongs to lineage theirs; another state owns this job" in ended.outcome.error
     assert (ended.record, ended.last) == (None, 0)
+
+
+@pytest.mark.parametrize("state", [Desired.ABORTED, Desired.ABSENT])
+def test_an_imported_run_of_another_state_obeys_and_one_that_was_not_imported_is_held(
+    state: Desired, cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster.start("a", "a-1", Marks("theirs", "op-9"), CONFIG)
+    job, engine = JOB._replace(state=state), ClusterEngine(cluster, NEEDS_JOB)
+    unknown = Record("a", Desired.RUNNING, CONFIG, run=1)
+    assert applied(tmp_path, engine, job, before=recorded(unknown)).outcome.done is ActionKind.HOLD
+    ended = applied(tmp_path, engine, job, before=recorded(unknown._replace(ref="uid-1")))
+    assert ended.outcome.outcome is Outcome.SUCCEEDED, ended
+    [run] = cluster.runs()
+    assert (run.status, run.forgotten) == (Status.ABORTED, state is Desired.ABSENT)
 
 
 def test_a_run_id_that_another_run_has_ends_the_doubt_about_it(cluster: Cluster, tmp_path: Path) -> None:

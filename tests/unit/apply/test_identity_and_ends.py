@@ -11,7 +11,7 @@ from cluster_world import CREATED, ClusterWorld, cluster_world
 from reconciler.engines.sandbox.cluster import Lost
 from reconciler.manifest.schema import schema_text
 from reconciler.model.errors import ExitCode, OtherIdentity, Refused, Usage
-from reconciler.model.jobs import Desired, Job, Status
+from reconciler.model.jobs import Desired, Job, Marks, Status
 from reconciler.model.outcomes import Outcome
 from reconciler.model.plan_json import plan_digest, plan_from_json, plan_to_json
 from reconciler.state.history import StoredHistory
@@ -53,6 +53,18 @@ def test_a_plan_or_an_apply_that_calls_nothing_records_no_identity(world: Cluste
     world.plan(refresh=True)
     world.apply()
     assert not (world.folder / "jobs.state.json").exists()
+
+
+def test_an_apply_that_only_adopts_records_the_identity_that_it_saw(world: ClusterWorld) -> None:
+    world.cluster.start("a", "somebody-s", Marks(), A.config)
+    world.apply()
+    assert [run.run_id for run in world.cluster.runs()] == ["somebody-s"]
+    assert (world.state.identity, world.state.jobs["a"].ref) == (ONE, "uid-1")
+    assert [verb for verb, *_ in history(world)] == ["adopt"]
+    world.block["identity"] = OTHER
+    world.declare(A._replace(run_token="t"))
+    with pytest.raises(OtherIdentity):
+        world.apply()
 
 
 @pytest.mark.parametrize("command", ["apply", "plan", "drift", "status"])

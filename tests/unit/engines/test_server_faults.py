@@ -176,8 +176,9 @@ def test_where_reconciler_itself_fails_after_sending_the_call_is_in_doubt(tmp_pa
         transport=_Raising(),
     )
     outcome, record = apply_one(tmp_path, engine, Verb.RUN)
-    assert outcome.outcome is Outcome.FAILED
+    assert outcome.outcome is Outcome.IN_DOUBT
     assert "reconciler itself failed: RuntimeError in exchange" in outcome.error
+    assert "settle it: `reconciler resolve" in outcome.error
     assert TOKEN not in outcome.error
     assert record is not None
     assert record.doubt is not None

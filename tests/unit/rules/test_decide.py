@@ -271,7 +271,7 @@ def test_a_run_that_was_aborted_and_is_active_still_is_never_adopted(
     decision = decided(
         job(), ABORTED._replace(submitted_at=recorded), Observation(Status.ACTIVE, "X", CONFIG, submitted_at)
     )
-    assert (decision.kind, decision.verbs, decision.once_over) == ("run", (Verb.RUN,), True)
+    assert (decision.kind, decision.verbs, decision.awaits_end) == ("run", (Verb.RUN,), True)
     assert why in decision.reason
     assert "the new one follows its end" in decision.reason
 
@@ -287,9 +287,9 @@ def test_a_delete_of_a_job_whose_abort_has_yet_to_show_follows_its_end_without_a
     aborted = ABORTED._replace(submitted_at="2026-11-21T10:00:00Z")
     ending = Observation(Status.ACTIVE, "X", CONFIG, "2026-11-21T10:00:00.000Z")
     decision = decided(job("absent"), aborted, ending)
-    assert (decision.kind, decision.verbs, decision.once_over) == ("delete", (Verb.DELETE,), True)
+    assert (decision.kind, decision.verbs, decision.awaits_end) == ("delete", (Verb.DELETE,), True)
     run_since = decided(job("absent"), aborted, ending._replace(submitted_at="2026-11-21T11:00:00Z"))
-    assert (run_since.verbs, run_since.once_over) == ((Verb.ABORT, Verb.DELETE), False)
+    assert (run_since.verbs, run_since.awaits_end) == ((Verb.ABORT, Verb.DELETE), False)
 
 
 def test_adopting_a_run_consumes_its_token() -> None:

@@ -19,11 +19,12 @@ from reconciler.model.jobs import NOT_OBSERVED, Desired, Freeze, Job, Observatio
 from reconciler.model.plan import Action, ActionKind, Plan, verdict
 from reconciler.model.plan_json import plan_from_json, plan_to_json
 from reconciler.rules.actions import lapsed
-from reconciler.rules.decide import Decision, decide
+from reconciler.rules.decide import decide
+from reconciler.rules.decisions import Decision
 from reconciler.rules.guards import check, check_loss, loss
 from reconciler.rules.matching import Subject, match_records, prune
 from reconciler.rules.records import applied, is_protected, protection, settled
-from reconciler.state.codec import record_from_json, record_to_json
+from reconciler.state.record_json import record_from_json, record_to_json
 from reconciler.usecases.engines import plugin_named
 
 CONFIG = {"taskTimeout": 600}

@@ -12,7 +12,8 @@ from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.manifest.parse import parse
 from reconciler.model.errors import ManifestError
 from reconciler.model.jobs import Desired, Doubt, Job, Observation, Record, Status, Verb
-from reconciler.rules.decide import Decision, decide
+from reconciler.rules.decide import decide
+from reconciler.rules.decisions import Decision
 from reconciler.rules.matching import Subject
 from reconciler.rules.order import Order
 from reconciler.usecases.engines import plugin_named

@@ -12,7 +12,7 @@ from decisions import CONFIG, decided, job, observation_of
 from decisions import RUNNING as WITHOUT_CONFIGS
 from project import Project, done, served_project
 from reconciler.model.jobs import Config, Doubt, Json, OnConfigChange, Record, Status, Verb
-from reconciler.rules.decide import Decision
+from reconciler.rules.decisions import Decision
 from reconciler.rules.records import applied, settled
 from reconciler.rules.reruns import LONGEST_TEXT, text_of
 

@@ -10,6 +10,7 @@ from reconciler.rules.doubts import may_follow
 from reconciler.rules.matching import Subject, Terms, match_records
 from reconciler.rules.records import about, adopted, applied, noted, run_of, settled
 from reconciler.rules.runs import (
+    MAX_RUN,
     asks_the_same,
     digests,
     is_earlier_run,
@@ -25,9 +26,14 @@ JOB = Job("a", "a", Desired.RUNNING, {"size": 1})
 ACTIVE = Observation(Status.ACTIVE, submitted_at=NOON, run_id="a-3", ref="uid-3")
 
 
-@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True), st.integers(1, 10**9))
+@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True), st.integers(1, MAX_RUN))
 def test_a_run_id_names_its_job_and_its_number(job_id: str, run: int) -> None:
     assert number_of(run_id(job_id, run), job_id) == run
+
+
+def test_the_greatest_number_is_one_of_nine_digits_and_the_next_one_is_nobody_s() -> None:
+    assert run_id("a", MAX_RUN) == "a-999999999"
+    assert [number_of(run_id("a", run), "a") for run in (MAX_RUN, MAX_RUN + 1)] == [MAX_RUN, 0]
 
 
 def test_a_run_without_a_number_has_no_run_id() -> None:

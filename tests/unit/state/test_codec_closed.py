@@ -8,14 +8,8 @@ from hypothesis import strategies as st
 
 from reconciler.model.errors import StateError
 from reconciler.model.jobs import Desired, Doubt, Evidence, Record, State, Status, Target, Verb
-from reconciler.state.codec import (
-    decode,
-    doubt_from_json,
-    doubt_to_json,
-    encode,
-    record_from_json,
-    record_to_json,
-)
+from reconciler.state.codec import decode, encode
+from reconciler.state.record_json import doubt_from_json, doubt_to_json, record_from_json, record_to_json
 
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 3), st.floats(), st.text(max_size=4), st.binary(max_size=2)

@@ -14,6 +14,7 @@ from reconciler.model.jobs import Config, Desired, Doubt, Record, State, Target,
 from reconciler.state.codec import decode, decode_unchecked, encode
 from reconciler.state.loading import load
 from reconciler.state.session import Session
+from reconciler.state.state_files import Opened
 from reconciler.state.writer import Writer
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")
@@ -43,7 +44,9 @@ def test_a_state_gives_each_config_back(config: Config) -> None:
 def test_a_journal_gives_each_config_back(config: Config) -> None:
     disk, path = LossyDisk(Random(1)), "/f/jobs.state.json"
     fresh = State("lineage-1", 0, TARGET, {})
-    session = Session(Writer(disk, path, load(disk, path, TARGET), lambda: fresh, lambda state, digest: None), SCRIBE)
+    session = Session(
+        Writer(Opened(disk, path, load(disk, path, TARGET), lambda: fresh, lambda state, digest: None)), SCRIBE
+    )
     session.intend("a", "id-a", Doubt("op-1", Verb.RUN, config, None, None, "2026-11-21T10:00:00Z", ""))
     session.conclude("op-1", "a", Record("id-a", Desired.RUNNING, config), "")
     session.intend("b", "id-b", Doubt("op-2", Verb.RUN, reordered(config), None, None, "2026-11-21T10:00:00Z", ""))
@@ -78,7 +81,7 @@ def test_a_config_that_only_python_takes_for_equal_is_recorded(before: Any, afte
     fresh = State("lineage-1", 0, TARGET, {})
     for record in (old, new):
         loaded = load(disk, path, TARGET)
-        session = Session(Writer(disk, path, loaded, lambda: fresh, lambda state, digest: None), SCRIBE)
+        session = Session(Writer(Opened(disk, path, loaded, lambda: fresh, lambda state, digest: None)), SCRIBE)
         session.put("a", record)
         session.close()
     loaded = load(disk, path, TARGET)

@@ -25,9 +25,10 @@ from reconciler.state.journal import Overtaken, decode
 from reconciler.state.lease import MarkOncePublished, Unpublished
 from reconciler.state.leased_store import LeasedStore
 from reconciler.state.marks import HighWaterMarks
-from reconciler.state.port import Leave, Moved, Note, NotFenced, Snapshot, Surroundings, Unreachable, Write
+from reconciler.state.port import Fold, Leave, Moved, Note, NotFenced, Snapshot, Surroundings, Unreachable, Write
 from reconciler.state.publisher import KnownVersion, RemotePublisher
 from reconciler.state.replica import ReplicaDisk
+from reconciler.state.rollback import RolledBack
 from reconciler.state.session import Session
 
 JOBS = "a: {state: running}\nb: {state: running}\nc: {state: running}"
@@ -69,6 +70,30 @@ def ran(session: Session, name: str) -> None:
 
 def versions(folder: Path) -> int:
     return len(list(folder.glob("*.json")))
+
+
+def test_an_older_state_that_was_published_over_its_history_is_refused_until_it_is_accepted(
+    tmp_path: Path,
+) -> None:
+    remote = DirectoryRemote(tmp_path / "home")
+    with store_of(remote, tmp_path / "ada").open(TARGET, "apply", 0) as session:
+        ran(session, "a")
+    first = remote.fetch()
+    with store_of(remote, tmp_path / "ada").open(TARGET, "apply", 0) as session:
+        ran(session, "b")
+    newest = remote.fetch()
+    assert first is not None
+    assert newest is not None
+    remote.publish(newest.version, Fold(None, first.content.state, None, b""), Note("eve", "a restore", "now"))
+    store = store_of(remote, tmp_path / "grace")
+    with pytest.raises(RolledBack, match=r"it is at serial 1, and .* tells of serial 2") as raised:
+        store.read(TARGET)
+    assert remote.where in raised.value.message
+    with pytest.raises(RolledBack), store.open(TARGET, "apply", 0):
+        pytest.fail("it was opened")
+    accepted, _ = store.accept(TARGET, 0)
+    assert (accepted.serial, sorted(accepted.jobs)) == (3, ["a"])
+    assert store_of(remote, tmp_path / "grace").read(TARGET) == accepted
 
 
 class Lossy(DirectoryRemote):

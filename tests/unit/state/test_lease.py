@@ -20,6 +20,7 @@ from reconciler.state.lease import LeaseGate, Unpublished, await_turn
 from reconciler.state.port import Hold, Leave, Note, Pace
 from reconciler.state.records import Call, Records
 from reconciler.state.session import Session
+from reconciler.state.state_files import Opened
 from reconciler.state.writer import Writer
 
 
@@ -60,7 +61,9 @@ def remote() -> Remote:
 
 @pytest.fixture
 def session(remote: Remote) -> Session:
-    writer = Writer(LossyDisk(Random(1)), "/f/s", None, lambda: State("l", 0, TARGET, {}), lambda state, digest: None)
+    writer = Writer(
+        Opened(LossyDisk(Random(1)), "/f/s", None, lambda: State("l", 0, TARGET, {}), lambda state, digest: None)
+    )
     return Session(writer, SCRIBE, LeaseGate(remote, writer.failure, lambda: writer.records.in_flight))
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from in_process import TARGET
 from reconciler.model.jobs import Desired, Doubt, Record, State, Status, Verb
 from reconciler.rules.reruns import text_of
-from reconciler.state import codec
+from reconciler.state import codec, record_json
 from reconciler.state.merging import merged, united
 
 IDS = ("id-1", "id-2", "id-3")
@@ -105,7 +105,7 @@ class _Side(NamedTuple):
     entries: list[dict[str, Any]]
 
     def put(self, name: str, record: Record | None, *, op: str = "") -> None:
-        found = None if record is None else codec.record_to_json(record)
+        found = None if record is None else record_json.record_to_json(record)
         self.entries.append(
             {"type": "record", "job": name, "record": found} | ({"type": "result", "op": op} if op else {})
         )
@@ -168,7 +168,7 @@ def test_a_merge_loses_nothing_that_either_side_ran_and_no_count_goes_back(
     _work(their, "y", theirs)
     _work(our, "z", ours)
     names = [name for name in {**start.jobs, **our.jobs} if start.jobs.get(name) != our.jobs.get(name)]
-    base = {name: codec.record_to_json(start.jobs[name]) if name in start.jobs else None for name in names}
+    base = {name: record_json.record_to_json(start.jobs[name]) if name in start.jobs else None for name in names}
     entries = [*our.entries, *([{"type": "base", "records": base}] if has_base and base else [])]
     found = merged(State("l", 3, TARGET, their.jobs, their.last), entries, []).state
     codec.refuse_ambiguous(found.jobs, "the merged state")
@@ -195,8 +195,8 @@ def test_a_record_that_the_journal_renamed_is_not_lost() -> None:
     record = Record("id-1", Desired.RUNNING, run=1)
     entries: list[dict[str, Any]] = [
         {"type": "moves", "moves": {"a": "b"}},
-        {"type": "result", "op": "op-1", "job": "b", "record": codec.record_to_json(record._replace(run=2))},
-        {"type": "base", "records": {"b": None, "a": codec.record_to_json(record)}},
+        {"type": "result", "op": "op-1", "job": "b", "record": record_json.record_to_json(record._replace(run=2))},
+        {"type": "base", "records": {"b": None, "a": record_json.record_to_json(record)}},
     ]
     remarks: list[str] = []
     found = merged(State("l", 3, TARGET, {"a": record}, {"id-1": 1}), entries, remarks).state
@@ -208,7 +208,7 @@ def test_a_record_of_the_state_that_a_rename_of_the_journal_displaces_is_not_tak
     ours = Record("id-1", Desired.RUNNING, {}, frozenset("s"), run=2)
     theirs = Record("id-1", Desired.RUNNING, {}, frozenset("t"), run=1)
     entries = [
-        {"type": "result", "op": "op-1", "job": "d", "record": codec.record_to_json(ours)},
+        {"type": "result", "op": "op-1", "job": "d", "record": record_json.record_to_json(ours)},
         {"type": "moves", "moves": {"d": "a"}},
     ]
     found = merged(State("l", 3, TARGET, {"a": theirs}, {"id-1": 1}), entries, []).state
@@ -220,7 +220,7 @@ def test_the_count_of_a_record_that_the_journal_dropped_stays() -> None:
     dropped = Record("id-1", Desired.RUNNING, run=5)
     entries: list[dict[str, Any]] = [
         {"type": "record", "job": "a", "record": None},
-        {"type": "base", "records": {"a": codec.record_to_json(dropped)}},
+        {"type": "base", "records": {"a": record_json.record_to_json(dropped)}},
     ]
     older = Record("id-1", Desired.RUNNING, run=3)
     assert merged(State("l", 3, TARGET, {"a": older}, {"id-1": 3}), entries, []).state.last == {"id-1": 5}
@@ -230,8 +230,8 @@ def test_of_two_runs_in_doubt_the_one_that_is_left_out_counts_as_carried_out_and
     before = Record("id-1", Desired.RUNNING, run=2)
     ours, theirs = doubt_of("op-1", token="s"), doubt_of("op-2", run=4, token="t")
     entries = [
-        {"type": "result", "op": "op-0", "job": "a", "record": codec.record_to_json(before._replace(doubt=ours))},
-        {"type": "base", "records": {"a": codec.record_to_json(before)}},
+        {"type": "result", "op": "op-0", "job": "a", "record": record_json.record_to_json(before._replace(doubt=ours))},
+        {"type": "base", "records": {"a": record_json.record_to_json(before)}},
     ]
     state = State("l", 3, TARGET, {"a": before._replace(doubt=theirs)}, {"id-1": 2})
     remarks: list[str] = []
@@ -254,8 +254,8 @@ def test_a_call_that_the_journal_has_settled_is_not_in_doubt_any_more() -> None:
     before = Record("id-1", Desired.RUNNING, run=2)
     done = before._replace(run=3)
     entries = [
-        {"type": "result", "op": "op-1", "job": "a", "record": codec.record_to_json(done)},
-        {"type": "base", "records": {"a": codec.record_to_json(before)}},
+        {"type": "result", "op": "op-1", "job": "a", "record": record_json.record_to_json(done)},
+        {"type": "base", "records": {"a": record_json.record_to_json(before)}},
     ]
     theirs = before._replace(doubt=doubt, protect=True)
     found = merged(State("l", 3, TARGET, {"a": theirs}, {"id-1": 2}), entries, []).state

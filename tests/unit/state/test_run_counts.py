@@ -89,6 +89,27 @@ def test_the_identity_of_a_killed_command_is_on_record(tmp_path: Path) -> None:
     assert codec.decode((tmp_path / "jobs.state.json").read_bytes(), "x").identity == {"cluster": "9d8e"}
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_serial_that_is_written_for_the_identity_alone_has_its_line(is_killed: bool, tmp_path: Path) -> None:
+    with store_in(tmp_path).open(TARGET, "apply", 0) as session:
+        session.identify({"cluster": "9d8e"})
+        if is_killed:
+            killed_after(session)
+    with store_in(tmp_path).open(TARGET, "apply", 0):
+        pass
+    assert [(line["verb"], line["serial"], line["reason"]) for line in lines(tmp_path)] == [
+        ("note", 1, "the service is cluster 9d8e")
+    ]
+    assert history.faults(store_in(tmp_path).read_history()) == []
+
+
+def test_an_identity_that_is_recorded_with_a_call_has_no_line_of_its_own(tmp_path: Path) -> None:
+    with store_in(tmp_path).open(TARGET, "apply", 0) as session:
+        session.identify({"cluster": "9d8e"})
+        session.put("a", RUN)
+    assert [line["verb"] for line in lines(tmp_path)] == ["adopt"]
+
+
 def test_the_same_identity_again_writes_nothing(tmp_path: Path) -> None:
     with store_in(tmp_path).open(TARGET, "apply", 0) as session:
         session.identify({"cluster": "9d8e"})
@@ -151,8 +172,8 @@ def test_accepting_a_rolled_back_state_takes_the_counts_of_its_history(tmp_path:
     ran(5)
     path.write_bytes(older)
     accepted, remarks = store_in(tmp_path).accept(TARGET, 0)
-    assert (accepted.jobs["a"].run, accepted.last) == (3, {"id-a": 5})
-    assert "the history tells of later runs of id-a: their run ids are not used again" in remarks[-1]
+    assert (accepted.jobs["a"].run, accepted.last) == (5, {"id-a": 5})
+    assert "the history tells of later runs of id-a: they count as run, and their run ids are not used" in remarks[-1]
     assert recorded(tmp_path) == accepted
     with store_in(tmp_path).open(TARGET, "apply", 0) as session:
         assert session.last_of("id-a") == 5

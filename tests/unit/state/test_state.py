@@ -24,6 +24,7 @@ from reconciler.state.file_store import FileStore
 from reconciler.state.journal import Displaced, Journal, JournalBroken, JournalDamaged, Overtaken, decode, encode_entry
 from reconciler.state.lease import Unpublished
 from reconciler.state.session import Session
+from reconciler.state.state_files import Opened
 from reconciler.state.writer import Writer
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")
@@ -545,7 +546,7 @@ def test_the_longest_result_of_a_call_fits_into_the_room_that_was_kept_for_it(
     before = Evidence(Status.COMPLETE, WIDE * 500, WIDE * 100, {WIDE * n: WIDE * 30 for n in range(1, 20)})
     record = Record("i" * 128, Desired.RUNNING, {}, used) if tokens else None
     path = str(tmp_path / "jobs.state.json")
-    writer = Writer(disk, path, None, lambda: State("lineage-1", 0, TARGET, {}), lambda state, digest: None)
+    writer = Writer(Opened(disk, path, None, lambda: State("lineage-1", 0, TARGET, {}), lambda state, digest: None))
     session = Session(writer, SCRIBE)
     with closing(session):
         if record:
@@ -593,4 +594,4 @@ def test_a_changed_error_is_a_copy_and_says_what_to_do_by_what_is_kept(kind: typ
     )
     assert type(other) is kind
     assert (other.hint == other.kept) == issubclass(kind, Overtaken)
-    assert other.changed(why="nothing was sent: it failed").message == "nothing was sent: it failed"
+    assert other.changed(message="nothing was sent: it failed").message == "nothing was sent: it failed"

@@ -21,6 +21,7 @@ from reconciler.state.file_store import FileStore
 from reconciler.state.loading import load
 from reconciler.state.replay import LoadedState
 from reconciler.state.session import Session
+from reconciler.state.state_files import Opened
 from reconciler.state.writer import Writer
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")
@@ -38,7 +39,9 @@ class Files(NamedTuple):
 
 def opened(disk: LossyDisk) -> Session:
     fresh = State("lineage-1", 0, TARGET, {})
-    return Session(Writer(disk, STATE, load(disk, STATE, TARGET), lambda: fresh, lambda state, digest: None), SCRIBE)
+    return Session(
+        Writer(Opened(disk, STATE, load(disk, STATE, TARGET), lambda: fresh, lambda state, digest: None)), SCRIBE
+    )
 
 
 def doubt(op: str) -> Doubt:
@@ -360,7 +363,7 @@ def test_a_damaged_journal_ends_an_apply_before_its_first_call(served: Project, 
     path = served.folder / "jobs.state.json"
     target = Target("bytenite", served.server.endpoint)
     loaded = load(OsDisk(), str(path), target)
-    writer = Writer(OsDisk(), str(path), loaded, lambda: State("", 0, target, {}), lambda state, digest: None)
+    writer = Writer(Opened(OsDisk(), str(path), loaded, lambda: State("", 0, target, {}), lambda state, digest: None))
     session = Session(writer, SCRIBE)
     session.intend("c", "c", doubt("op-1"))
     session.put("b", None)
