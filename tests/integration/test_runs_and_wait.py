@@ -140,6 +140,11 @@ def test_each_run_is_shown_with_its_reason_and_its_end(project: LocalProject) ->
     assert only.out.splitlines()[-1] == "(1 older run; --last shows more)"
 
 
+def test_an_entry_of_the_history_has_one_schema() -> None:
+    of_runs, of_history = (json.loads(schema_text(f"{name}.schema.json"))["$defs"] for name in ("runs", "history"))
+    assert {name: of_runs[name] for name in of_history} == of_history
+
+
 def test_a_number_that_is_used_again_belongs_to_the_later_call() -> None:
     def entry(outcome: str, reason: str) -> HistoryEntry:
         return HistoryEntry("2026-11-21T10:00:00Z", "ada", None, "run", outcome, run=1, reason=reason)

@@ -165,7 +165,7 @@ VARYING = (
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
     (r"\b\d{4}-\d\d-\d\d\b", "DATE"),
     (r" +\d+\.\d\d s\b", " SECONDS"),
-    (r" +\d+ MiB\b", " MEMORY"),
+    (r" +\d+ MiB\b *", " MEMORY "),
     (r"\bprocess \d+", "process PID"),
     (r"\S+ pid \d+", "HOST pid PID"),
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID"),
