@@ -87,8 +87,9 @@ def outcome_of(action: Action, done: ActionKind, verb: Verb, attempt: Attempt) -
 def _older_words(action: Action, result: Result) -> str:
     """Why an action is held whose run the engine knows already, from a call that this state does not know."""
     return (
-        f"held: {result.words}; the state is older than what the engine has: bring the newer state back, or drop the "
-        f"record ({command('state forget', action.job)}) and apply again, which adopts the run"
+        f"held: {result.words}; the state is older than what the engine has: bring the newer state back; if lost, "
+        f"drop the record ({command('state forget', action.job)}) and apply again, which adopts the run if the engine "
+        "can be read; if it can't, give the job another `id:`"
     )
 
 

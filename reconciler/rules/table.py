@@ -30,7 +30,8 @@ The part for a plan:
 
     1  restart if the job is recorded as running, else run
     2  noop if the job is already recorded as asked; an abort is also a noop if the job is recorded as absent
-    3  adopt if the observed config agrees or is not known; else `onConfigChange` decides, as for a new config
+    3  adopt if the observed config agrees or is not known; else `onConfigChange` decides, as for a new config: with
+       `rerun`, the run is adopted under its own config, and the new config then asks for a run
     4  The record may say `aborted`. Then an active run that may be the aborted run has to end first, and the job is
        run after that. A run that began later is adopted if its config agrees, and is restarted if not.
     5  abort, wait for the end of the run, then delete. An unobserved job is treated alike if it is recorded as running.
@@ -113,7 +114,7 @@ _RECORDED_AND_OBSERVED = "recorded {state}, and the job is {observed}{since}{dif
 _NEW_TOKEN = "a new runToken runs it"
 _RUN_AGAIN_OR_ACCEPT = "a new runToken runs it again, `state: aborted` accepts it"
 _NEW_TOKEN_OR_CONFIG = "a new runToken or config runs it again"
-_SAY_HOW_IT_ENDED = "say how the run ended: {ended}, or the same with `--ended failed`"
+_SAY_HOW = "{ended}, or the same with `--ended failed`"
 _OTHER_ID_OR_IMPORT = "give it another `id:`, or take it out of the manifest and take the run over: {take_over}"
 _SAVING = command("plan", options=["--refresh", "--out", "plan.json"])
 _REFRESHED = f"{_SAVING}, then {command('apply', options=['--plan', 'plan.json'])}"
@@ -147,7 +148,7 @@ class DriftCell(Enum):
     TAKEN_AWAY = (
         Kind.GONE,
         _RECORDED_AND_OBSERVED,
-        f"{_RUN_AGAIN_OR_ACCEPT}; if it had ended, {_SAY_HOW_IT_ENDED}",
+        f"{_RUN_AGAIN_OR_ACCEPT}; if the run had ended, say how: {_SAY_HOW}",
     )
     OTHER_OWNER = Kind.OTHER_OWNER, "{observed}{undeclared}", _OTHER_ID_OR_IMPORT
     LOST = Kind.LOST, _RECORDED_AND_OBSERVED, _NEW_TOKEN
@@ -254,7 +255,7 @@ class Cell(Enum):
     NO_END = (
         "hold: no end",
         "the job is {observed}, so it is not known whether the new config is to run now; ",
-        f"{_SAY_HOW_IT_ENDED}; {_NEW_TOKEN}",
+        f"say how the run ended: {_SAY_HOW}; {_NEW_TOKEN}",
     )
     OTHER_OWNER = f"hold: {Kind.OTHER_OWNER}", "{observed}; ", DriftCell.OTHER_OWNER.way_out
     NO_SUCH_JOB = (

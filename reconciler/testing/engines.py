@@ -185,6 +185,8 @@ class EngineContract(PluginContract, RunIdContract, LostAnswerContract, RefusalC
             with opened(engine_plugin, service, block) as engine:
                 needs_reads(engine, service)
                 ran = run(engine, service, "nightly")
+                # A service may take a moment to begin a run that it has accepted, and count what has begun.
+                assert service.runs("nightly") == 1
                 assert service.executes("nightly")
                 abort = Thread(target=send, args=(engine, about(engine, service, ran, Verb.ABORT)))
                 abort.start()

@@ -109,7 +109,7 @@ def _plan(
 ) -> Plan:
     from reconciler.rules.actions import make_plan
 
-    return make_plan(
+    plan = make_plan(
         matching,
         {},
         wording_of(manifest.target),
@@ -119,6 +119,8 @@ def _plan(
         commit=commit,
         paths=paths,
     )
+    # No state is read, so nothing says how many runs a job has had.
+    return plan._replace(actions=tuple([action._replace(run_id="") for action in plan.actions]))
 
 
 def _refusal(plan: Plan, manifest: "Manifest", recorded: int, present: int) -> Refused | None:

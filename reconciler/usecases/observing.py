@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from reconciler.model.jobs import Observation, State
-from reconciler.usecases.engines import Pace
+from reconciler.usecases.engines import Pace, plugin_for
 
 if TYPE_CHECKING:
     from reconciler.usecases.workspace import Workspace
@@ -25,7 +25,10 @@ def warn_without_reads(workspace: "Workspace", observed: Mapping[str, Observatio
     """Remark that no job was observed, so that nobody mistakes records for observations."""
     from reconciler.rules.observations import no_reads_words
 
-    consequence = "no job was observed: if the service does offer them, look whether the path of the endpoint is right"
-    no_reads = no_reads_words(workspace.manifest.target, observed, consequence)
+    target = workspace.manifest.target
+    consequence = "no job was observed"
+    if plugin_for(target).promises(target).reads:
+        consequence += ": if the service does offer them, look whether the target names the right place"
+    no_reads = no_reads_words(target, observed, consequence)
     if no_reads:
         workspace.world.remark(no_reads)

@@ -1,5 +1,6 @@
 """The contract suites catch seeded bugs: each test that is named for a bug fails for it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import seeded_plugins
 import seeded_remotes
 import seeded_senders
 from checkout import ROOT
-from reconciler.testing.amount import WHOLE, amount_in
+from reconciler.testing.amount import VARIABLE, WHOLE, amount_in
 from reconciler.testing.engines import EngineContract
 from reconciler.testing.remotes import RemoteContract
 from reconciler.testing.states import StateContract
@@ -42,8 +43,18 @@ def test_each_seeded_bug_is_caught_by_the_tests_that_are_named_for_it(number: in
     report = tmp_path / "report.xml"
     ids = [f"{ROOT}/tests/contract/{module}.py::{name}::{test}" for module, name, test in cases]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *_OPTIONS, f"--junitxml={report}", *ids],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            *_OPTIONS,
+            f"--basetemp={tmp_path / 'cases'}",
+            f"--junitxml={report}",
+            *ids,
+        ],
         cwd=ROOT,
+        env={**os.environ, VARIABLE: "sample"},  # the bugs are such that a sample shows them
         capture_output=True,
         text=True,
         timeout=600,

@@ -481,7 +481,7 @@ def test_state_show_list_and_forget(served: Project) -> None:
     served.write("a: {state: running, config: {jobTimeout: 5000}}")
     assert served.run("state", "list").out == "Nothing is recorded.\n"
     served.run("apply", "--yes")
-    assert served.run("state", "list").out.splitlines()[1].split() == ["a", "running", "a"]
+    assert served.run("state", "list").out.splitlines()[1].split() == ["a", "running", "a", "a-1"]
     shown = served.run("state", "show", "a", "--format", "json").json
     assert shown.pop("submittedAt").startswith("20")
     assert shown == {"job": "a", "id": "a", "state": "running", "config": {"jobTimeout": 5000}, "run": 1}
@@ -552,8 +552,8 @@ def test_status_shows_desired_recorded_and_observed_side_by_side(served: Project
     served.write("a: {state: running}\nb: {state: aborted}")
     served.run("apply", "--yes", "--target", "a")
     lines = [line.split() for line in served.run("status").out.splitlines()]
-    assert lines[1] == ["a", "running", "running", "active", "(JOB_STATE_RUNNING)"]
-    assert lines[2] == ["b", "aborted", "–", "draft", "(JOB_STATE_NEW)"]
+    assert lines[1] == ["a", "running", "running", "active", "(JOB_STATE_RUNNING)", "a-1"]
+    assert lines[2] == ["b", "aborted", "–", "draft", "(JOB_STATE_NEW)", "–"]
     document = served.run("status", "--format", "json").json
     jsonschema.validate(document, json.loads(schema_text("status.schema.json")))
     assert [(job["job"], job["recorded"], job["observed"]) for job in document["jobs"]] == [

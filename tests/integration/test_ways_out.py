@@ -108,7 +108,7 @@ def ended(project: PersonsProject, end: Status) -> None:
 def test_a_completed_run_that_is_forgotten_is_as_recorded(project: PersonsProject) -> None:
     ended(project, Status.COMPLETE)
     row = project.run("status").out.splitlines()[1]
-    assert row.split(maxsplit=3) == ["a", "running", "running", "forgotten, complete"]
+    assert re.split("  +", row) == ["a", "running", "running", "forgotten, complete", "a-1, complete"]
     project.is_at_rest(RUN, ["a-1"])
     project.write(CHANGED)
     assert project.reasons()["a"][0] == "adopt"

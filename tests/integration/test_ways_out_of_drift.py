@@ -88,6 +88,33 @@ def test_a_run_since_the_record_counts_as_asked_or_not_on_a_persons_word(
     project.is_at_rest(AGAIN, ["a-1", "by-hand", "a-2"][:runs])
 
 
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_state_that_was_rolled_back_is_held_until_the_record_is_dropped_or_the_job_has_another_id(
+    reads: bool, tmp_path: Path
+) -> None:
+    with persons_project(tmp_path, ATOMIC._replace(reads=reads, lists=reads)) as project:
+        project.begin(RUN)
+        older = {name: (tmp_path / name).read_bytes() for name in ("jobs.state.json", "jobs.history.jsonl")}
+        project.write(AGAIN)
+        assert project.apply().code == 0
+        for name, content in older.items():
+            (tmp_path / name).write_bytes(content)
+        project.env["XDG_STATE_HOME"] = str(tmp_path / "another-machine")
+        third = "a: {state: running, runToken: third}"
+        project.write(third)
+        held = project.apply()
+        assert held.code == 4
+        if reads:
+            assert "run since this was recorded" in held.out
+            project.follow(["state", "forget", "a"])
+            project.is_at_rest(third, ["a-1", "a-2"])
+        else:
+            assert "the state is older than what the engine has" in held.out
+            project.write("a: {id: other, state: running, runToken: third}")
+            assert project.apply().code == 0
+            assert project.run_ids == ["a-1", "a-2", "other-1"]
+
+
 # --- a job is gone
 
 
@@ -168,7 +195,9 @@ def test_a_new_config_that_is_held_goes_on_in_each_way_that_the_hold_names(
     project.is_at_rest(f"a: {{state: running, {change}, config: {{text: new}}}}", runs)
 
 
-@pytest.mark.parametrize(("policy", "runs"), [("restart", ["by-hand", "a-1"]), ("next-run", ["by-hand"])])
+@pytest.mark.parametrize(
+    ("policy", "runs"), [("restart", ["by-hand", "a-1"]), ("next-run", ["by-hand"]), ("rerun", ["by-hand", "a-1"])]
+)
 def test_an_active_run_with_another_config_is_held_until_the_manifest_says_what_it_means(
     policy: str, runs: list[str], project: PersonsProject
 ) -> None:
@@ -176,7 +205,14 @@ def test_an_active_run_with_another_config_is_held_until_the_manifest_says_what_
     project.write("a: {state: running, onConfigChange: hold, config: {text: new}}")
     kind, reason = project.reasons()["a"]
     assert (kind, "with another config, and onConfigChange is hold" in reason) == ("hold", True)
-    project.is_at_rest(f"a: {{state: running, onConfigChange: {policy}, config: {{text: new}}}}", runs)
+    asked = f"a: {{state: running, onConfigChange: {policy}, config: {{text: new}}}}"
+    if policy == "rerun":
+        project.write(asked)
+        assert project.reasons()["a"][0] == "adopt"
+        assert project.apply().code == 0
+        assert project.reasons()["a"][0] == "wait"
+        project.cluster.end("a")
+    project.is_at_rest(asked, runs)
 
 
 def test_a_protected_job_that_is_no_longer_declared_is_left_until_a_person_says_so(project: PersonsProject) -> None:

@@ -120,7 +120,9 @@ def test_an_active_run_is_waited_for_and_is_not_aborted() -> None:
     unrecorded = decided(
         job(config=NEWER, on_config_change=RERUN), None, observation_of(Status.ACTIVE)._replace(config=CONFIG)
     )
-    assert (unrecorded.kind, unrecorded.verbs) == ("wait", ("run",))
+    assert (unrecorded.kind, unrecorded.record and unrecorded.record.config) == ("adopt", CONFIG)
+    ended = decided(job(config=NEWER, on_config_change=RERUN), unrecorded.record, observation_of(Status.COMPLETE))
+    assert (ended.kind, ended.verbs) == ("run", ("run",))
 
 
 def test_a_run_without_a_reading_says_what_it_comes_after_unless_its_end_is_recorded() -> None:
