@@ -484,6 +484,7 @@ def test_state_show_list_and_forget(served: Project) -> None:
     assert served.run("state", "list").out.splitlines()[1].split() == ["a", "running", "a", "a-1"]
     shown = served.run("state", "show", "a", "--format", "json").json
     assert shown.pop("submittedAt").startswith("20")
+    assert shown.pop("ranConfigs") == ['{"jobTimeout":5000}']
     assert shown == {"job": "a", "id": "a", "state": "running", "config": {"jobTimeout": 5000}, "run": 1}
     assert served.run("state", "show", "nobody").code == 1
     assert served.run("state", "forget", "a").code == 0
