@@ -223,7 +223,8 @@ def _wording(error: Any, suggestion: "Suggestions") -> str:
         case "type":
             names = [argument] if isinstance(argument, str) else argument
             expected = schema.get("errorMessage") or f"expected {_types(names, schema)}"
-            return f"{expected}, found {_found(value)}{_quoting(names, value) or _brackets(names, value)}"
+            advice = _indenting(error) or _quoting(names, value) or _brackets(names, value)
+            return f"{expected}, found {_found(value)}{advice}"
         case "const":
             return f"expected {_plain(argument)}, found {_found(value)}{_nearest(value, [argument], suggestion)}"
         case "enum":
@@ -278,6 +279,16 @@ def _quoting(expected: list[str], value: Any) -> str:
     if value in ("true", "false") and "boolean" in expected:
         return ": remove the quotes"
     return ""
+
+
+def _indenting(error: Any) -> str:
+    """Return the advice for a field that stands beside the mapping that it belongs to, or "".
+
+    Such a field is taken for another mapping of that kind, and has the name of a field of such a mapping.
+    """
+    name = error.absolute_path[-1] if error.absolute_path else None
+    is_field = error.validator_value == "object" and name in error.schema.get("properties", {})
+    return ": if it is a field of the entry above, indent it further" if is_field else ""
 
 
 def _brackets(expected: list[str], value: Any) -> str:

@@ -8,6 +8,7 @@ rules. The real planner, applier, journal and state run on a disk, a clock and a
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -21,10 +22,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
 import tally
+from model_cluster import ClusterWorld
 from model_others import Files, Others
+from model_service import KEEPS_ENDED_S
 from model_steps import Steps
 from model_words import IDS
 from model_world import ModelWorld
+from reconciler.engines.port import Promises
 from reconciler.engines.sandbox.life import Job as ServerJob
 from reconciler.model.jobs import Desired
 
@@ -44,11 +48,22 @@ class Months(Steps, Files, Others):
         wordings=st.booleans(),
         lists=st.booleans(),
         creates=st.booleans(),
+        cluster=st.booleans(),
+        atomic=st.booleans(),
+        keeps_ended_s=st.sampled_from((math.inf, KEEPS_ENDED_S, 900.0)),
+        stages=st.booleans(),
+        identity=st.sampled_from(({}, {"cluster": "one"}, {"cluster": "one", "namespace": "two"})),
     )
     def start(self, **service: Any) -> None:
         creates = service.get("creates", False)
         create_missing = service["create_missing"] and not creates
-        self.world = ModelWorld(**{**service, "create_missing": create_missing})
+        if service.get("cluster", False):
+            self.world = _cluster_world(**service)
+            create_missing = False
+        else:
+            more = ("cluster", "atomic", "keeps_ended_s", "stages", "identity")
+            given = {word: value for word, value in service.items() if word not in more}
+            self.world = ModelWorld(**{**given, "create_missing": create_missing})
         if not create_missing and not creates:
             for job_id in IDS[:-1]:
                 self.world.add_job(ServerJob(job_id, created_at=self.world.clock()))
@@ -62,6 +77,21 @@ class Months(Steps, Files, Others):
     def teardown(self) -> None:
         if sys.exc_info()[0] is None and self.jobs:
             self.settle()
+
+
+def _cluster_world(**service: Any) -> ClusterWorld:
+    """Return a world whose engine has these promises. Only an engine whose run creates the job forgets a run."""
+    creates = service.get("creates", False)
+    promises = Promises(
+        creates_on_run=creates,
+        atomic_run=service.get("atomic", True),
+        reads=service["reads"],
+        lists=service["lists"],
+        keeps_ended_s=service.get("keeps_ended_s", math.inf) if creates else math.inf,
+        has_logs=False,
+    )
+    options = {word: service[word] for word in ("job_seconds", "lenient", "drain_s")}
+    return ClusterWorld(promises, stages=service.get("stages", False), identity=service.get("identity", {}), **options)
 
 
 def run(sequences: int, number: int) -> None:

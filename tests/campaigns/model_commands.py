@@ -5,7 +5,7 @@ Time passes only while something waits.
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from itertools import count, cycle
 from random import Random
@@ -34,7 +34,7 @@ from reconciler.engines.bytenite import plugin as plugin_module
 from reconciler.engines.bytenite.auth import Credentials
 from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.bytenite.wire import PROMISES
-from reconciler.engines.port import Step
+from reconciler.engines.port import Engine, Step
 from reconciler.engines.sandbox import life
 from reconciler.engines.sandbox import service as service_module
 from reconciler.engines.sandbox.faults import Faults, parse_fault
@@ -71,12 +71,12 @@ _FOLDER = TemporaryDirectory(prefix="reconciler-model-")
 MARKS = _FOLDER.name
 
 
-_Seam = tuple[Any, str, Any]
+Seam = tuple[Any, str, Any]
 """A module, a name in it, and the substitute for that name in this world."""
 
 
 @contextmanager
-def _with(seams: Sequence[_Seam]) -> Iterator[None]:
+def _with(seams: Sequence[Seam]) -> Iterator[None]:
     real = [(module, name, getattr(module, name)) for module, name, _ in seams]
     try:
         for module, name, value in seams:
@@ -112,6 +112,7 @@ class CommandWorld:
         after its end.
         """
         self.promises = PROMISES._replace(creates_on_run=True, keeps_ended_s=KEEPS_ENDED_S) if creates else PROMISES
+        self.identity: Mapping[str, str] = {}
         self.foreign: set[str] = set()
         self.trespasses: list[Step] = []
         """The calls for jobs of other owners."""
@@ -133,6 +134,7 @@ class CommandWorld:
         self.options = Options(TOKEN, "", 3600, job_seconds, create_missing, reads)
         self.tells_config = True
         self.unreadable: frozenset[str] = frozenset()
+        self.target = TARGET
         self.manifest = Manifest(TARGET, {}, {}, {})
         self.changing: list[tuple[str, str]] = []
         self.names_state = False
@@ -186,7 +188,7 @@ class CommandWorld:
     def state(self) -> State:
         """The recorded state, the journal included. Raises `StateError`."""
         if self._read_at != self.disk.changes:
-            self._read = self.store().read(TARGET) or State("", 0, TARGET, {})
+            self._read = self.store().read(self.target) or State("", 0, self.target, {})
             self._read_at = self.disk.changes
         return self._read
 
@@ -194,7 +196,7 @@ class CommandWorld:
         """Write the manifest."""
         jobs = dict(sorted(jobs.items()))
         document = Document("jobs.yaml", {"jobs": dict.fromkeys(jobs)}, array("Q"), {})
-        self.manifest = Manifest(TARGET, jobs, self.guards, dict.fromkeys(jobs, document))
+        self.manifest = Manifest(self.target, jobs, self.guards, dict.fromkeys(jobs, document))
 
     def set_guards(self, guards: Mapping[str, int | str]) -> None:
         """Write the manifest with these guards."""
@@ -259,27 +261,47 @@ class CommandWorld:
     def intent_of(self, method: str, path: str) -> str | None:
         """Return the op of the open intent on disk for such a call, None if there is none."""
         verb = Verb.DELETE if method == "DELETE" else path.rpartition("/")[2]
+        job_id = path.split("/")[2]
+        intents = [doubt for one, doubt in self.open_intents() if (one, doubt["verb"]) == (job_id, verb)]
+        assert all(intent["before"] is not None for intent in intents) or not self.options.reads, "no baseline"
+        return str(intents[-1]["op"]) if intents else None
+
+    def open_intents(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return the intents on disk without a result, each as the engine job id and the doubt."""
         content = self.disk.read(JOURNAL)
         entries = [] if content is None else decode(content, JOURNAL)
         concluded = {entry["op"] for entry in entries if entry["type"] == "result"}
-        job_id = path.split("/")[2]
-        intents = [
-            entry["doubt"]
-            for entry in entries
-            if entry["type"] == "intent"
-            and (entry["id"], entry["doubt"]["verb"]) == (job_id, verb)
-            and entry["doubt"]["op"] not in concluded
-        ]
-        assert all(intent["before"] is not None for intent in intents) or not self.options.reads, "no baseline"
-        return str(intents[-1]["op"]) if intents else None
+        intents = [(entry["id"], entry["doubt"]) for entry in entries if entry["type"] == "intent"]
+        return [(job_id, doubt) for job_id, doubt in intents if doubt["op"] not in concluded]
 
     @contextmanager
     def wired(self, faults: Sequence[str] = ()) -> Iterator[GivenWorkspace]:
         """Yield the workspace of this world's manifest, disk and service."""
+        engine = self.engine_under(faults)
+        seams: list[Seam] = [
+            *self.seams(),
+            (writer, "CHECKPOINT_BYTES", 3000),  # after two or three calls, not after thousands
+            (file_lock, "locked", self.disk.locked),
+            (threads, "Thread", NoThread),
+        ]
+        with _with(seams):
+            clocks = Clocks(self.clock, self.clock)
+            world = World({"USER": "ada"}, self.stop, self.remarks.append, clocks=clocks)
+            yield GivenWorkspace(world, self.manifest, self.checked_store, lambda: nullcontext(engine()))
+
+    def seams(self) -> list[Seam]:
+        """Return what stands in the place of parts of the product and of its sandbox."""
+        return [
+            (service_module, "run", self._run),
+            (plugin_module, "PROMISES", self.promises),
+            *([(many, "_LIST_FROM", 1)] if self._lists else []),
+        ]
+
+    def engine_under(self, faults: Sequence[str]) -> Callable[[], Engine]:
+        """Return how to open the engine at a service with these faults."""
         asked = self.service(faults)
 
-        @contextmanager
-        def engine() -> Iterator[ByteniteEngine]:
+        def engine() -> Engine:
             engine = ByteniteEngine(
                 ENDPOINT,
                 Credentials(access_token=TOKEN),
@@ -291,20 +313,9 @@ class CommandWorld:
                 wall_clock=self.clock,
                 transport=WatchedTransport(self, asked),
             )
-            yield cast(ByteniteEngine, OwnedJobs(engine, self))
+            return cast(Engine, OwnedJobs(engine, self))
 
-        seams: list[_Seam] = [
-            (service_module, "run", self._run),
-            (plugin_module, "PROMISES", self.promises),
-            *([(many, "_LIST_FROM", 1)] if self._lists else []),
-            (writer, "CHECKPOINT_BYTES", 3000),  # after two or three calls, not after thousands
-            (file_lock, "locked", self.disk.locked),
-            (threads, "Thread", NoThread),
-        ]
-        with _with(seams):
-            clocks = Clocks(self.clock, self.clock)
-            world = World({"USER": "ada"}, self.stop, self.remarks.append, clocks=clocks)
-            yield GivenWorkspace(world, self.manifest, self.checked_store, engine)
+        return engine
 
     def plan(self, *, refresh: bool, prune: bool = False) -> Plan:
         """Return the plan. Raises `ReconcilerError` as the use case does."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from model_commands import HISTORY, JOURNAL, STATE
 from model_how import HONEST, Ended, How
 from model_judge import Judge
-from model_service import SETTLE_S, TARGET
+from model_service import SETTLE_S
 from model_words import CONFIGS, IDS, IDS_OF, Edit, turned, without
 from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.engines.sandbox.life import JobState
@@ -97,7 +97,7 @@ class Hand(Judge):
     def _accept_after_refusal(self) -> None:
         """If the journal that is left belongs to the file that is gone, only a person's word lets applies continue."""
         try:
-            self.world.store().read(TARGET)
+            self.world.store().read(self.world.target)
         except StateError:
             ended = self.world.apply()
             assert isinstance(ended.refusal, StateError)
@@ -206,7 +206,7 @@ class Hand(Judge):
     def _accept_where_files_do_not_fit(self, ended: Ended) -> bool:
         """Accept files that others changed, once an apply has refused them; return whether that was so."""
         try:
-            self.world.store().read(TARGET)
+            self.world.store().read(self.world.target)
         except StateError as fault:
             trouble = fault.message
         else:

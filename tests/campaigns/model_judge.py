@@ -1,5 +1,6 @@
 """The rules that hold after every step, judged by the ledger of the service and the account of the wishes."""
 
+import math
 import shlex
 from collections import Counter
 from collections.abc import Iterable
@@ -35,6 +36,14 @@ class Judge(RuleBasedStateMachine):
         self.counted_until = 0
         """How many executions the account holds already. A pull makes the model check some of them once more."""
         self.doubts: dict[str, Record] = {}
+        self.has_older_state = False
+        """Whether counts of runs are lost: with an old state that nothing on this machine knows to be old, or with a
+        journal whose lines the history lacks.
+
+        Then only an engine with an atomic guard can refuse a run id that it knows.
+        """
+        self.last: dict[str, int] = {}
+        """The count of the runs of each engine job, which never goes back."""
         self.disturbed: set[str] = set()
         self.lagged: set[str] = set()
         """Jobs that may be held because a read or a record was old.
@@ -102,14 +111,33 @@ class Judge(RuleBasedStateMachine):
         self.judged_until = self.counted_until = len(database)
         self._check_order(newest)
         self._check_settled(records)
-        last = self._state().last
-        assert all(record.run <= last.get(job_id, 0) for job_id, record in records.items() if record.run), last
+        self._check_run_ids(state)
         self._note_doubts()
         if ended is not None:
             self._check_outcomes(ended, records, executed)
         content = self.world.disk.files.get(STATE)
         if content is not None and (not self.versions or self.versions[-1] != content):
             self.versions.append(bytes(content))
+
+    def _lose_counts(self) -> None:
+        """Note that somebody takes away what is known of the last runs."""
+        self.has_older_state, self.last = True, {}
+
+    def _check_run_ids(self, state: State) -> None:
+        """Check that no run id names two runs, and that the count of the runs of a job never goes back."""
+        runs = [done for done in self.world.database.done if done.by_us and done.execution.verb is Verb.RUN]
+        twice = [run_id for run_id, times in Counter(run.run_id for run in runs if run.run_id).items() if times > 1]
+        promises = self.world.promises
+        is_refused = promises.atomic_run and promises.keeps_ended_s == math.inf
+        assert is_refused or not twice or self.has_older_state, f"a run id that names two runs: {twice}"
+        assert not (is_refused and twice), f"the cluster took a run id twice: {twice}"
+        for record in state.jobs.values():
+            assert record.run <= state.last.get(record.id, 0), (record, state.last)
+        if not state.lineage:  # there is no state yet; the next one takes its counts from the history
+            return
+        gone_back = {job_id: run for job_id, run in self.last.items() if state.last.get(job_id, 0) < run}
+        assert not gone_back, f"the count of runs went back from {gone_back} to {state.last}"
+        self.last = dict(state.last)
 
     def _check_paid(self, outcome: ActionOutcome, executed: int) -> None:
         """Check that a job whose apply succeeded was run as often as demanded, unless a read was old."""

@@ -22,7 +22,8 @@ from model_words import (
     wishes,
     with_two_records,
 )
-from reconciler.model.errors import ExitCode, ReconcilerError, StateError
+from model_world import QUIET
+from reconciler.model.errors import ExitCode, OtherIdentity, ReconcilerError, StateError
 from reconciler.model.jobs import OnConfigChange, Verb, title
 from reconciler.model.plan import ActionKind
 
@@ -61,7 +62,10 @@ class Files(Hand):
             if STATE not in disk.files and before is not None:
                 disk.put(STATE, before)
 
+        if JOURNAL in gone:
+            self._lose_counts()
         self._apply(How(meanwhile=clean, meanwhile_at=at), mended_by=put_back)
+        self.last = {}
 
     @precondition(lambda self: JOURNAL not in self.world.disk.files)
     @rule(
@@ -88,7 +92,7 @@ class Files(Hand):
         with world.another_clone() as clone:
             theirs_ended = self._apply()
             pulled = {path: bytes(clone.files[path]) for path in (STATE, HISTORY) if path in clone.files}
-        self.versions, taken = versions, []
+        self.versions, taken, self.last = versions, [], {}
 
         def pull() -> None:
             # Git replaces a file only if the file is as it was committed.
@@ -114,8 +118,9 @@ class Files(Hand):
                 disk.put(path, content)
             disk.put(JOURNAL, None)
             world.accept()
+            self._lose_counts()
             self._believe(before)
-        self.versions = []
+        self.versions, self.last = [], {}
 
     @rule(name=st.sampled_from(NAMES), edit=st.sampled_from(EDITS), at=st.integers(0, 40))
     def switch_the_folder_under_an_apply(self, name: str, edit: Edit, at: int) -> None:
@@ -192,6 +197,42 @@ class Others(Hand):
         self._apply()
         self.world.foreign -= ids
 
+    @precondition(lambda self: self.world.state.identity and not self.doubts)
+    @rule(edit=st.sampled_from(EDITS), part=st.sampled_from(("cluster", "namespace")))
+    def another_cluster_answers_at_the_address(self, edit: Edit, part: str) -> None:
+        """Another cluster than the recorded one gets no call, and its answers change nothing that is recorded."""
+        self._edit(min(self.jobs), edit)
+        world = self.world
+        ours, before = world.identity, world.state
+        if part not in world.state.identity:
+            return
+        world.identity = {**ours, part: "of another cluster"}
+        ended = world.apply()
+        world.identity = ours
+        assert not ended.changing, f"calls for another cluster: {ended.changing}"
+        # An apply that has nothing to do does not ask who answers.
+        asked = [one for one in ended.outcomes if one.done not in QUIET]
+        assert isinstance(ended.refusal, OtherIdentity) or not asked, ended
+        # Names, and what the manifest says of protection, are recorded without a look at any job.
+        ids = [
+            {record.id: record._replace(protect=False) for record in state.jobs.values()}
+            for state in (before, world.state)
+        ]
+        assert ids[0] == ids[1]
+        assert world.state.last == before.last
+
+    @precondition(lambda self: self.world.state.identity)
+    @rule(edit=st.sampled_from(EDITS))
+    def a_right_to_read_the_identity_is_withdrawn(self, edit: Edit) -> None:
+        """Parts of the identity that can't be read any more forbid nothing."""
+        self._edit(min(self.jobs), edit)
+        world = self.world
+        ours, world.identity = world.identity, {}
+        ended = self._apply()
+        world.identity = ours
+        assert not isinstance(ended.refusal, OtherIdentity), ended
+        assert world.state.identity == ours
+
     @rule(name=st.sampled_from(NAMES), first=st.sampled_from((0, 1, 2)), second=st.sampled_from((0, 1, 2)))
     def ask_for_reruns_and_go_back(self, name: str, first: int, second: int) -> None:
         for edit in (("mode", OnConfigChange.RERUN), ("config", first), ("config", second), ("config", first)):
@@ -202,6 +243,8 @@ class Others(Hand):
     def lose_the_state(self, journal_too: bool) -> None:
         before = self._state()
         disk = self.world.disk
+        if journal_too and JOURNAL in disk.files:
+            self._lose_counts()
         disk.put(STATE, None)
         if journal_too:
             disk.put(JOURNAL, None)
@@ -227,6 +270,7 @@ class Others(Hand):
             # Nothing on this machine knows of newer versions of this lineage any more, so each version is valid.
             self.versions = []
             self.world.accept()
+            self._lose_counts()
         else:
             ended = self.world.apply()
             assert isinstance(ended.refusal, StateError), "an apply took a state that was rolled back"

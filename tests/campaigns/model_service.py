@@ -6,9 +6,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reconciler.engines.bytenite.engine import ByteniteEngine
 from reconciler.engines.http.reply import Reply
-from reconciler.engines.port import Result, Step, always
+from reconciler.engines.port import Engine, Result, Step, always
 from reconciler.engines.sandbox import answers, life
 from reconciler.engines.sandbox import service as service_module
 from reconciler.engines.sandbox.direct import DirectTransport
@@ -30,11 +29,15 @@ KEEPS_ENDED_S = 20_000.0
 
 
 class Done(NamedTuple):
-    """One line of the ledger: the execution, who caused it, and the op of its intent on disk, None for no intent."""
+    """One line of the ledger: the execution, who caused it, and the op of its intent on disk, None for no intent.
+
+    `run_id` is the run id of a run, "" without one.
+    """
 
     execution: Execution
     by_us: bool
     op: str | None
+    run_id: str = ""
 
 
 class WatchedDatabase(Database):
@@ -104,7 +107,7 @@ class CreatingService(Service):
 class OwnedJobs:
     """An engine that tells of some jobs whose they are. It stands for one whose objects bear marks."""
 
-    def __init__(self, engine: ByteniteEngine, world: "CommandWorld") -> None:
+    def __init__(self, engine: Engine, world: "CommandWorld") -> None:
         self._engine = engine
         self._world = world
         self.promises = world.promises
@@ -128,7 +131,10 @@ class OwnedJobs:
         return self._engine.send(step, may_be_sent)
 
     def _owned(self, job_id: str, seen: Observation) -> Observation:
-        return seen._replace(marks=Marks(lineage="another team")) if job_id in self._world.foreign else seen
+        if job_id not in self._world.foreign:
+            return seen
+        # The object is theirs, and so is not the one that a record of ours names.
+        return seen._replace(marks=Marks(lineage="another team"), ref=seen.ref and f"{seen.ref} of another team")
 
 
 class WatchedTransport(DirectTransport):

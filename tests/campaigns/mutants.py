@@ -317,6 +317,14 @@ MUTANTS = [
     Mutant("an imported object is called as if it were our own", "apply/calls.py", "_owner(subject.record, verb, observed) or context.session.lineage", "context.session.lineage", "test_guarded_runs.py", "imported"),
     Mutant("a serial that is written for the identity has no line", "state/session.py", "            self._records.identify(identity)\n            self._records.add_lines([history.record_line(entry)])\n", "            self._records.identify(identity)\n", "test_run_counts.py", "identity_alone"),
     Mutant("a fault of a built-in engine is no doubt", "apply/calls.py", "            return Result(AnswerClass.IN_DOUBT, message=words)\n", "            return Result(AnswerClass.REJECTED, message=words)\n", "test_guarded_runs.py", "fault_of_the_engine"),
+    Mutant("the model finds a run in doubt that is sent again without a guard", "rules/doubts.py", "        return subject.may_ask_again and _is_still_asked(subject.job, doubt)", "        return _is_still_asked(subject.job, doubt)", "test_model.py", "no_history"),
+    Mutant("the model finds a number that two runs have", "rules/records.py", "and doubt.run else subject.last + 1\n", "and doubt.run else subject.last or 1\n", "test_model.py", "no_history"),
+    Mutant("the model finds a count that falls with its record", "state/codec.py", "if run > recorded.get(job_id, 0)}", "if False}", "test_model.py", "no_history"),
+    Mutant("the model finds a call for a job of another owner", "rules/sight.py", "    if observed.marks.lineage and _is_of_other_owner(record, observed, subject.lineage):", "    if False:", "test_model.py", "no_history"),
+    Mutant("the model finds a token that is not consumed", "rules/records.py", "    consumed = tokens | {job.run_token} if job.run_token is not None else tokens\n", "    consumed = tokens\n", "test_model.py", "no_history"),
+    Mutant("the model finds a call for another cluster", "usecases/engines.py", "        if identity:\n", "        if False:\n", "test_model.py", "no_history"),
+    Mutant("the model finds a run that was there and counts as rejected", "apply/calls.py", "    was_there = result.reason is Reason.WAS_THERE\n", "    was_there = False\n", "test_model.py", "no_history"),
+    Mutant("the model finds an intent without the handle of what was made ready", "apply/calls.py", "doubt._replace(staged=step.staged, ", "doubt._replace(", "test_model.py", "no_history"),
 ]  # fmt: skip
 
 

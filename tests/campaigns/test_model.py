@@ -156,3 +156,37 @@ def test_an_abort_that_drains_while_its_answer_is_lost_stays_in_doubt_until_the_
         months.ask_again_and_crash_and_take_it_back_and_ask_once_more(crash_at=19, token="monday")
 
     played(steps, drain_s=200.0)
+
+
+def test_a_record_that_is_dropped_takes_along_which_configs_have_run() -> None:
+    def steps(months: Months) -> None:
+        months.ask_for_reruns_and_go_back(first=1, name="a", second=0)
+        months.forget(name="a")
+        months.ask_for_reruns_and_go_back(first=0, name="a", second=0)
+
+    played(steps)
+
+
+PROMISES = [
+    {"cluster": True, "atomic": atomic, "creates": creates, "reads": reads, "lists": lists, "stages": lists}
+    for atomic in (False, True)
+    for creates in (False, True)
+    for reads in (False, True)
+    for lists in (False, True)
+]
+
+
+@pytest.mark.parametrize("promises", PROMISES, ids=lambda one: " ".join(word for word in one if one[word]))
+def test_a_cluster_runs_each_job_once_whatever_it_promises(promises: dict[str, bool]) -> None:
+    def steps(months: Months) -> None:
+        months.apply(prune=False)
+        for fault in ("run:500", "run:500:after"):
+            months.ask_again(finish=True, token=fault)
+            months.edit_and_meet_a_fault(edit=("token", f"once more, {fault}"), fault=fault, name="a", skip=0, times=1)
+            months.settle()
+        months.ask_again_and_crash_and_take_it_back_and_ask_once_more(crash_at=9, token="monday")
+        months.time_passes(seconds=50000.0)
+        months.ask_for_reruns_and_go_back(first=1, name="a", second=2)
+        months.roll_the_state_back(back=2, give_in=True, mark_lost=False)
+
+    played(steps, keeps_ended_s=900.0, identity={"cluster": "one"}, **promises)

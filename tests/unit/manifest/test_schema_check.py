@@ -231,6 +231,17 @@ def test_half_of_a_surrogate_pair_is_no_text() -> None:
             "state:running",
             [((), False, 'expected a mapping, found the text "state:running": write a field as "name: value"')],
         ),
+        (
+            {"additionalProperties": {"type": "object", "required": ["k"], "properties": {"k": {}}}},
+            {"a": {"k": 1}, "k": 2},
+            [
+                (
+                    ("k",),
+                    False,
+                    "expected a mapping with k, found 2: if it is a field of the entry above, indent it further",
+                )
+            ],
+        ),
         ({"type": "array"}, "a b", [((), False, 'expected a list, found the text "a b"')]),
         ({"type": "object", "required": ["k"]}, "a", [((), False, 'expected a mapping with k, found the text "a"')]),
         (
