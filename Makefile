@@ -18,13 +18,16 @@ export PYTHONSAFEPATH = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test contract lint bench bench-quick crash fuzz mutants pages golden editors wheel lock clean FORCE
+.PHONY: help demo demo-sandbox test contract lint bench bench-quick crash fuzz mutants pages golden editors wheel lock clean FORCE
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## */\1|/p' Makefile | while IFS='|' read -r name text; do printf 'make %-12s%s\n' "$$name" "$$text"; done
 
-demo: $(VENV)/.wheel  ## show the tool at work against its own sandbox: no account, no network but for the packages
+demo: $(VENV)/.wheel  ## show the tool at work on real jobs of this machine, within 90 seconds: no account, no network but for the packages
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
+
+demo-sandbox: $(VENV)/.wheel  ## show the tool at work against its own sandbox, which simulates a service
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/sandbox/demo.sh
 
 test: $(VENV)/.wheel $(VENV)/.dev  ## run the tests against the installed wheel (ARGS='-k name' picks some)
 	@$(BIN)/pytest -q -n auto --maxprocesses 8 --dist worksteal $(ARGS)
@@ -59,6 +62,7 @@ crash: $(VENV)/.wheel $(VENV)/.dev  ## break applies in every way, for hours: cr
 	@$(WITH_SUPPORT) tests/campaigns/power_loss.py --histories 100000 --seed 1 --jobs 2
 	@$(WITH_SUPPORT) tests/campaigns/many_hands.py --rounds 50
 	@$(WITH_SUPPORT) tests/campaigns/scarce.py
+	@$(WITH_SUPPORT) tests/campaigns/local_torture.py --rounds 1500 --jobs 2
 	@$(WITH_SUPPORT) tests/campaigns/model.py --sequences 100000 --jobs 2
 
 fuzz: $(VENV)/.wheel $(VENV)/.dev  ## feed each reader of untrusted bytes what atheris makes up (SECONDS=600 each)

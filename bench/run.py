@@ -23,6 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from data import recorded, write_manifest
+from local import bench_observing, bench_starting
 from peers import applies, no_op_plans
 from timing import Case, Row, Timing, measure, middle, time_once
 
@@ -217,6 +218,7 @@ def main() -> None:
             rows += bench_start_up(root, 5, peers=False)
             rows += bench_plan(root, 10_000, 2, peers=False)
             rows += bench_apply(root, 2_000, 64, 1, peers=False)
+            rows += bench_starting(root, 2, peers=False)
         else:
             rows += bench_start_up(root, 15, peers=True)
             for count in counts:
@@ -228,6 +230,8 @@ def main() -> None:
                 for count in numbers:
                     rows += bench_apply(root, count, parallelism, 3, peers=True)
                     print(f"applied {count:,}, {parallelism} at a time", file=sys.stderr, flush=True)
+            rows += bench_starting(root, 5, peers=True)
+            rows += bench_observing(root, 5)
     print(table(rows), end="", flush=True)
     if given.write:
         from plots import draw

@@ -17,8 +17,8 @@ _EXIT_CODES = """\b
 Exit codes:
   0    done, nothing to do, or only waiting for jobs that have yet to complete
   1    an error before anything was done, or a fault that a --check found
-  2    changes are pending (plan --detailed-exitcode), or jobs are not as recorded (drift)
-  3    some actions failed; state holds the rest; or a job could not be read (drift, import --all)
+  2    changes are pending (plan --detailed-exitcode), jobs are not as recorded (drift), or go on (wait --timeout)
+  3    some actions failed; state holds the rest; a job could not be read (drift, import --all); a run failed (wait)
   4    refused: a guard, a hold, a stale plan, a lock, no --yes
   5    some call is in doubt
   64   wrong usage
@@ -34,14 +34,17 @@ _COMMANDS = (
     "history",
     "import",
     "init",
+    "logs",
     "plan",
     "rerun",
     "resolve",
+    "runs",
     "sandbox",
     "schema",
     "state",
     "status",
     "validate",
+    "wait",
 )
 """The names of the commands, which are the names of their modules. A command imports no other command's module."""
 

@@ -8,7 +8,19 @@ import click
 from reconciler.cli import completing
 from reconciler.model.errors import ExitCode, ReconcilerError
 
-SCHEMAS = ("manifest", "plan", "outcome", "drift", "status", "state", "history", "history-check")
+SCHEMAS = (
+    "manifest",
+    "plan",
+    "outcome",
+    "drift",
+    "status",
+    "runs",
+    "wait",
+    "logs",
+    "state",
+    "history",
+    "history-check",
+)
 
 
 @click.command()

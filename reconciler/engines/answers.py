@@ -12,6 +12,7 @@ from typing import Any
 
 from reconciler.engines.port import (
     AnswerClass,
+    Execution,
     Marks,
     Observation,
     Promises,
@@ -75,7 +76,28 @@ def observation(value: object) -> Observation:
         detail=text(value.detail, f"{what} whose detail"),
         name=text(value.name, f"{what} whose name"),
         ref=word(value.ref, f"{what} whose ref"),
+        execution=_execution(value.execution),
     )
+
+
+def _execution(value: object) -> Execution:
+    what = "an execution"
+    if not isinstance(value, Execution):
+        raise Malformed(f"{_kind(value)} where an execution is to be")
+    for name in ("node", "started_at", "ended_at", "signal"):
+        word(getattr(value, name), f"{what} whose {name}")
+    for name in ("pid", "attempts", "exit_code", "max_memory_bytes", "took_s", "cpu_s"):
+        number: Any = getattr(value, name)
+        is_whole = name not in ("took_s", "cpu_s")
+        if number is None and name not in ("pid", "attempts"):
+            continue
+        if isinstance(number, bool) or not isinstance(number, int if is_whole else int | float):
+            raise Malformed(
+                f"{what} whose {name} is {_kind(number)}, and no {'whole number' if is_whole else 'number'}"
+            )
+        if not math.isfinite(number) or abs(number) > 2**63:
+            raise Malformed(f"{what} whose {name} is beyond all bounds")
+    return value._replace(reason=text(value.reason, f"{what} whose reason"))
 
 
 def result(value: object) -> Result:

@@ -10,7 +10,8 @@ from threading import Event
 from typing import Any, NamedTuple, Protocol
 
 from reconciler.model.errors import CredentialsError, EngineError, ListIncomplete
-from reconciler.model.jobs import NOT_OBSERVED, Config, Job, Json, Marks, Observation, Status, Target, Verb
+from reconciler.model.executions import Execution
+from reconciler.model.jobs import EMPTY, NOT_OBSERVED, Config, Job, Json, Marks, Observation, Status, Target, Verb
 from reconciler.model.json_values import same_json
 from reconciler.model.plan import Request
 from reconciler.model.promises import Promises
@@ -25,6 +26,7 @@ __all__ = [
     "Engine",
     "EngineError",
     "EnginePlugin",
+    "Execution",
     "Job",
     "Json",
     "ListIncomplete",
@@ -61,7 +63,8 @@ class Surroundings(NamedTuple):
     whose target says too little then raises `EngineError` on opening.
 
     `may_change` is set if calls may be sent. An engine that is opened to read makes nothing that is not there: no
-    folder, no server, no identity.
+    folder, no server, no identity. `known_identity` is what the state has of the service
+    (`Engine.identity`); it is empty before the first call.
     """
 
     env: Mapping[str, str]
@@ -74,6 +77,7 @@ class Surroundings(NamedTuple):
     beside_state: str
     state_is_file: bool = True
     may_change: bool = True
+    known_identity: Mapping[str, str] = EMPTY
 
 
 def always() -> bool:

@@ -19,6 +19,7 @@ GROUP = "reconciler.engines"
 
 _BUILT_IN: Mapping[str, str] = {
     "bytenite": "reconciler.engines.bytenite.plugin",
+    "local": "reconciler.engines.local.plugin",
     "sandbox": "reconciler.engines.embedded",
 }
 """The module of each engine that comes with the tool. The module holds the plugin as `PLUGIN`."""

@@ -147,6 +147,11 @@ def printable(text: str, *, color: bool) -> str:
     return re.sub(_COMMAND_LINE, r"\1\\", whole) if "::" in whole else whole
 
 
+def untrusted(text: str) -> str:
+    """Untrusted text of several lines for a terminal or a CI log, as `printable` makes it. Marks become escapes too."""
+    return printable(re.sub(f"[{_BEGIN}{_END}]", _escape, text), color=False)
+
+
 def log_field(text: str) -> str:
     """`field`, changed so that no CI service finds a `##[` command in it."""
     return _without_commands(field(text))

@@ -8,7 +8,7 @@ from typing import TextIO, cast
 
 import click
 
-from reconciler.host.safe_text import clip, log_field, printable, wrapped
+from reconciler.host.safe_text import clip, log_field, printable, untrusted, wrapped
 from reconciler.model.commands import Given, with_place
 
 _BAR_COLUMNS = 36
@@ -16,6 +16,8 @@ _BESIDE_BAR_COLUMNS = 44
 """The most columns that the label, the count and the remaining time take beside a progress bar."""
 _FEWEST_COLUMNS = 40
 """Lines are never broken to fewer columns than this."""
+_LONGEST_LINE_BYTES = 1 << 16
+"""A line of a log that is longer is not waited for."""
 _ERASE_LINE = "\r\x1b[K"
 
 
@@ -62,6 +64,41 @@ class Terminal:
     def document(self, text: str) -> None:
         """Write a document to stdout, unchanged. The document's format must have made it harmless."""
         self._write(self._out, text)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether stdout is a terminal."""
+        return self._out.isatty()
+
+    def lines(self, pieces: Iterable[bytes]) -> None:
+        """Write a log to stdout as it comes, made harmless line by line. Ends early if nobody reads it any more.
+
+        A line that is longer than 64 KiB is written in parts.
+        """
+        rest = b""
+        for piece in pieces:
+            *whole, rest = (rest + piece).split(b"\n")
+            if len(rest) > _LONGEST_LINE_BYTES:
+                whole, rest = [*whole, rest], b""
+            if whole and not self._write_log(whole):
+                return
+        if rest:
+            self._write_log([rest])
+
+    def raw(self, pieces: Iterable[bytes]) -> None:
+        """Write a log to stdout as it comes, byte by byte. Never do so at a terminal, which could obey the bytes."""
+        for piece in pieces:
+            try:
+                self._out.buffer.write(piece)
+                self._out.buffer.flush()
+            except OSError as fault:
+                self._note_trouble(self._out, fault)
+                return
+
+    def _write_log(self, lines: Sequence[bytes]) -> bool:
+        """Write lines of a log. Returns False if stdout can't be written to any more."""
+        text = b"\n".join(lines).decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+        return self._write(self._out, untrusted(text))
 
     def commands(self, lines: Iterable[str]) -> None:
         """Write workflow commands to stdout, one a line. No other method writes a line that begins with `::`."""
@@ -163,18 +200,24 @@ class Terminal:
             yield show
         self._has_bar = False
 
-    def _write(self, stream: TextIO, text: str) -> None:
+    def _write(self, stream: TextIO, text: str) -> bool:
+        """Write a text, with a newline at its end. Returns False if the stream can't be written to."""
         try:
             stream.write(text if text.endswith("\n") else text + "\n")
             stream.flush()
         except OSError as fault:
-            # A program that closed the pipe, such as `head`, has read enough.
-            if not isinstance(fault, BrokenPipeError):
-                name = "stdout" if stream is self._out else "stderr"
-                self.trouble = self.trouble or f"{name} can't be written: {fault.strerror}"
-            drop_rest(stream)
+            self._note_trouble(stream, fault)
+            return False
         except UnicodeEncodeError:
             stream.write(text.encode("ascii", "backslashreplace").decode() + "\n")
+        return True
+
+    def _note_trouble(self, stream: TextIO, fault: OSError) -> None:
+        # A program that closed the pipe, such as `head`, has read enough.
+        if not isinstance(fault, BrokenPipeError):
+            name = "stdout" if stream is self._out else "stderr"
+            self.trouble = self.trouble or f"{name} can't be written: {fault.strerror}"
+        drop_rest(stream)
 
 
 def drop_rest(stream: TextIO) -> None:

@@ -287,6 +287,23 @@ def content_of(path: str, *, is_named: bool = True) -> bytes:
     return content
 
 
+def content_beside(file: str, path: str) -> bytes:
+    """Return the content of a file that a file of a manifest names, by a path that is relative to that file.
+
+    Raises `ReconcilerError` if there is no such file, if it can't be read, and if it is outside of the repository of
+    the manifest, or of the folder of the manifest where there is no repository. Links count as what they lead to.
+    """
+    folder = os.path.dirname(os.path.abspath(file))
+    named = os.path.join(os.path.dirname(file), path)
+    root = os.path.realpath(repository_of(folder) or folder)
+    if not is_within(os.path.realpath(named), root):
+        raise ReconcilerError(f"{named} is outside of {root}, where the manifest is", "put the file itself there")
+    try:
+        return content_of(named, is_named=False)
+    except OSError as error:
+        raise ReconcilerError(f"{named}: can't be read: {error.strerror}") from error
+
+
 def _content(path: str, *, is_named: bool) -> bytes:
     try:
         return content_of(path, is_named=is_named)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from reconciler.manifest.build import build
 from reconciler.manifest.configs import JobConfigs, config_faults
+from reconciler.manifest.contents import ContentReader, take_contents
 from reconciler.manifest.document import Document
 from reconciler.manifest.engine_schemas import Choice, choice_of
 from reconciler.manifest.faults import (
@@ -16,8 +17,9 @@ from reconciler.manifest.faults import (
     is_of_another_tool,
     is_sound,
 )
+from reconciler.manifest.files import content_beside
 from reconciler.manifest.model import EngineLookup, Manifest
-from reconciler.manifest.yaml import read
+from reconciler.manifest.yaml import read as read_yaml
 from reconciler.model.errors import ManifestError
 from reconciler.model.places import Diagnostic
 
@@ -34,14 +36,20 @@ class Files(NamedTuple):
     faults: Sequence[Diagnostic]
 
 
-def parse(sources: Iterable[tuple[str, bytes]], engine_of: EngineLookup, *, may_be_empty: bool = False) -> Manifest:
+def parse(
+    sources: Iterable[tuple[str, bytes]],
+    engine_of: EngineLookup,
+    *,
+    may_be_empty: bool = False,
+    read: ContentReader = content_beside,
+) -> Manifest:
     """Return the manifest that these files make. `sources` holds pairs of a name and a content.
 
-    A manifest needs a `jobs` block, which may be empty. With `may_be_empty`, the block may be missing. Raises
-    `ManifestError` with every fault of every file, in the order of files and lines, and `EngineError` if the engine of
-    the manifest can't be used.
+    `read` reads the files that configs name. A manifest needs a `jobs` block, which may be empty. With `may_be_empty`,
+    the block may be missing. Raises `ManifestError` with every fault of every file, in the order of files and lines,
+    and `EngineError` if the engine of the manifest can't be used.
     """
-    files = read_files(sources, engine_of)
+    files = read_files(sources, engine_of, read=read)
     documents, engine = files.documents, files.choice.schemas.engine
     _refuse([*files.faults, *faults_across(documents, may_be_empty=may_be_empty)], documents)
     assert engine is not None
@@ -50,8 +58,16 @@ def parse(sources: Iterable[tuple[str, bytes]], engine_of: EngineLookup, *, may_
     return made
 
 
-def read_files(sources: Iterable[tuple[str, bytes]], engine_of: EngineLookup, *, is_part: bool = False) -> Files:
+def read_files(
+    sources: Iterable[tuple[str, bytes]],
+    engine_of: EngineLookup,
+    *,
+    is_part: bool = False,
+    read: ContentReader = content_beside,
+) -> Files:
     """Return what these files of a manifest hold, and their faults. With `is_part`, the manifest may have other files.
+
+    `read` is as in `parse`.
 
     A file that is not a manifest at all has one fault, which names the kind of the file. The document of such a file is
     not `whole`. Raises `EngineError` if the engine of the manifest can't be used.
@@ -59,8 +75,10 @@ def read_files(sources: Iterable[tuple[str, bytes]], engine_of: EngineLookup, *,
     read_in = [_read(name, content) for name, content in sources]
     documents = [document for document, _ in read_in]
     choice = choice_of(documents, engine_of, is_part=is_part)
+    # Before anything judges a config: all that follows sees the contents of the files in place of their names.
+    unread = [one for document in documents for one in take_contents(document, choice.schemas.config, read)]
     configs = JobConfigs(documents, choice.schemas)
-    strict = [fault for document, kind in read_in for fault in (*document.faults, *kind)]
+    strict = [*(fault for document, kind in read_in for fault in (*document.faults, *kind)), *unread]
     refused = {fault.position for fault in strict}
     sound = {document.file for document in documents if is_sound(document, choice)}
     found = [*choice.faults, *config_faults(documents, configs, sound)]
@@ -74,7 +92,7 @@ def _read(name: str, content: bytes) -> tuple[Document, tuple[Diagnostic, ...]]:
     """Return the document of one file, and the fault of a file that is no manifest."""
     if fault := fault_of_kind(name, content):
         return Document.unread(name, {}), (fault,)
-    document = read(content, name)
+    document = read_yaml(content, name)
     if is_of_another_tool(document):
         message = (
             "this is a file of another tool, not a manifest: keep it out of the paths that are read; "

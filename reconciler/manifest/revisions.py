@@ -63,6 +63,18 @@ def file_at(at: Revision, path: str) -> bytes | None:
     return None
 
 
+def content_at(at: Revision, file: str, path: str) -> bytes:
+    """Return the content of a file at a commit, by a path that is relative to a file `REV:path` of `sources_at`.
+
+    Raises `ReconcilerError` if there was no such file, and if the path leads out of the folder of the revision.
+    """
+    named = os.path.normpath(os.path.join(os.path.dirname(file.removeprefix(f"{at.name}:")), path))
+    content = None if os.path.isabs(named) or named.startswith("..") else file_at(at, named)
+    if content is None:
+        raise ReconcilerError(f"{named}: there was no such file at {at.name}")
+    return content
+
+
 def sources_at(at: Revision, paths: Sequence[str]) -> list[tuple[str, bytes]]:
     """Return the files of a manifest at a commit, as pairs of the name `REV:path` and the content.
 

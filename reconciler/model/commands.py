@@ -16,17 +16,17 @@ _COMMAND = re.compile(
 )
 """A command between backticks. A backtick between quotes of the shell is part of the command."""
 
-_OPERANDS = {"diff": 2, "history": 1, "rerun": 1, "resolve": 1}
+_OPERANDS = {"diff": 2, "history": 1, "logs": 1, "rerun": 1, "resolve": 1, "runs": 1}
 _OPERANDS |= {"state forget": 1, "state mv": 2, "state push": 1, "state show": 1}
 """The number of operands that a command takes before the paths of the manifest; 0 for all other commands."""
 
-WITH_PATHS = {*_OPERANDS, "apply", "drift", "fmt", "import", "plan", "status", "validate"}
+WITH_PATHS = {*_OPERANDS, "apply", "drift", "fmt", "import", "plan", "status", "validate", "wait"}
 WITH_PATHS |= {"state accept", "state list", "state pull"}
 _WITHOUT_STATE = {"fmt", "validate"}
 
 VALUED = {"--allow", "--at", "--ended", "--endpoint", "--exclude", "--format", "--id", "--lock-timeout", "--max-rps"}
 VALUED |= {"--moved-to", "--name", "--out", "--parallelism", "--plan", "--push", "--reason", "--settle", "--since"}
-VALUED |= {"--state", "--status", "--target", "--token", "--wait"}
+VALUED |= {"--last", "--run", "--state", "--status", "--tail", "--target", "--timeout", "--token", "--wait"}
 """The options that take a value, of all commands that take paths."""
 
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple, Union
 
+from reconciler.model.executions import UNKNOWN, Execution
 from reconciler.model.json_values import same_json
 from reconciler.model.times import TimeOrder, compare, is_other
 
@@ -219,7 +220,8 @@ class Observation(NamedTuple):
     `timestamps` maps words of the engine to times. `detail` is the error message of the job, or the reason why the job
     can't be read. `name` is the engine's name for the job, or "". `run_id` is the run id of the observed run; "" if the
     engine has no run ids, or if this tool did not start the run. `ref` is the engine's own handle of the observed
-    object, or "". `marks` are what the object bears; all of them are "" if the engine keeps no marks.
+    object, or "". `marks` are what the object bears; all of them are "" if the engine keeps no marks. `execution` is
+    what people want to know of the run, and decides nothing.
     """
 
     status: Status
@@ -232,6 +234,7 @@ class Observation(NamedTuple):
     run_id: str = ""
     ref: str = ""
     marks: Marks = Marks()
+    execution: Execution = UNKNOWN
 
     @property
     def run_began(self) -> str | None:

@@ -1,6 +1,7 @@
 """`reconciler diff`: the plan that leads from the manifest of one commit to the manifest of another."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.manifest.files import DEFAULTS
@@ -53,8 +54,8 @@ def diff(place: "Place", before: str, after: str) -> Compared:
     if not sources:
         looked_for = " or ".join(place.paths or DEFAULTS)
         raise ReconcilerError(f"there was no manifest at {after}: no {looked_for}", "name the path that it had then")
-    manifest = _manifest(sources, place)
-    records = _records_of(sources_at(earlier, place.paths), place, manifest, before, after)
+    manifest = _manifest(sources, place, at)
+    records = _records_of(earlier, place, manifest, after)
     matching = match_records(manifest.jobs, records, plugin_for(manifest.target).same_config)
     first_parts = {name.removeprefix(f"{after}:").split("/")[0]: None for name, _ in sources}
     made = _plan(manifest, matching, records, at.commit, place.paths or tuple(first_parts))
@@ -64,25 +65,28 @@ def diff(place: "Place", before: str, after: str) -> Compared:
     return Compared(made, _refusal(made, manifest, len(records), present), earlier, at, manifest, matching, records)
 
 
-def _manifest(sources: "Sources", place: "Place") -> "Manifest":
-    """The manifest in these files, at the endpoint that the user names, without freezes that have ended."""
+def _manifest(sources: "Sources", place: "Place", at: "Revision") -> "Manifest":
+    """The manifest in these files of a commit, at the endpoint that the user names, without freezes that have ended."""
     import time
 
     from reconciler.manifest.parse import parse
+    from reconciler.manifest.revisions import content_at
     from reconciler.rules.actions import lapsed
 
-    manifest = parse(sources, plugin_named)
+    manifest = parse(sources, plugin_named, read=partial(content_at, at))
     jobs = {**manifest.jobs, **lapsed(manifest.jobs, time.time())}
     return manifest._replace(target=place.target(manifest.target, manifest.block), jobs=jobs)
 
 
-def _records_of(sources: "Sources", place: "Place", manifest: "Manifest", before: str, after: str) -> dict[str, Record]:
-    """The records that an apply of the manifest in these files leaves. Raises `ReconcilerError` for another target."""
+def _records_of(earlier: "Revision", place: "Place", manifest: "Manifest", after: str) -> dict[str, Record]:
+    """The records that an apply of the manifest of a commit leaves. Raises `ReconcilerError` for another target."""
     from reconciler.manifest.parse import parse
+    from reconciler.manifest.revisions import content_at, sources_at
 
+    sources, before = sources_at(earlier, place.paths), earlier.name
     if not sources:
         return {}
-    old = parse(sources, plugin_named)
+    old = parse(sources, plugin_named, read=partial(content_at, earlier))
     if place.target(old.target, old.block) != manifest.target:
         raise ReconcilerError(
             f"the manifest is for {old.target} at {before}, and for {manifest.target} at {after}",

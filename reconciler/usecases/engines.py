@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.model.errors import EngineError, EngineFailed, UnknownEngine
-from reconciler.model.jobs import Target
+from reconciler.model.jobs import EMPTY, Target
 from reconciler.usecases.world import World
 
 if TYPE_CHECKING:
@@ -102,9 +102,15 @@ class Beside(NamedTuple):
 
 
 def open_engine(
-    target: Target, world: World, beside: Beside, pace: Pace, *, may_change: bool = False
+    target: Target,
+    world: World,
+    beside: Beside,
+    pace: Pace,
+    *,
+    may_change: bool = False,
+    known_identity: Mapping[str, str] = EMPTY,
 ) -> "AbstractContextManager[Engine]":
-    """The engine of a target, as a context manager. `may_change` is as in `Surroundings`.
+    """The engine of a target, as a context manager. `may_change` and `known_identity` are as in `Surroundings`.
 
     Raises `CredentialsError` without credentials, and `EngineError` for settings that can't be used.
     """
@@ -125,6 +131,7 @@ def open_engine(
         beside_state=beside.name,
         state_is_file=beside.state_is_file,
         may_change=may_change,
+        known_identity=known_identity,
     )
     return _closing(engine.open(target, surroundings), world)
 

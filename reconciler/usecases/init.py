@@ -33,18 +33,26 @@ MANIFEST = """\
 apiVersion: reconciler/v1
 
 target:
-  engine: sandbox  # simulates, on this machine; for the real service: bytenite
+  engine: local  # real processes on this machine; for the real service: bytenite
 # state: git+origin  # where the state lives; by default in a file beside this one
 
 defaults:
-  config: {taskTimeout: 3600}  # seconds
+  config: {jobTimeout: 3600}  # seconds
 
 jobs:
-  nightly-transcode:  # the name that people use
+  count-words:  # the name that people use
     state: running  # running | aborted | absent
-    config: {jobTimeout: 7200}
-    # id: the service's id of the job, where it is not the name
-    # runToken: "1"      # a new value asks for one more run
+    config:
+      script: |
+        echo "counting at level $LEVEL"
+        sleep 1
+        echo "$((LEVEL * 1000)) words"
+      env: {LEVEL: "3"}
+    # runToken: "1"  # a new value asks for one more run
+  report:
+    state: running
+    config: {script: echo the report is done}
+    after: [count-words]  # it is run once that has completed
 """
 
 

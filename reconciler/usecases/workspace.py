@@ -158,4 +158,5 @@ class Workspace:
 
         beside = beside_state(self.home, self.manifest_paths[0])
         target = self.head.target
-        return checked(open_engine(target, self.world, beside, pace, may_change=may_change), identity, target)
+        opening = open_engine(target, self.world, beside, pace, may_change=may_change, known_identity=identity)
+        return checked(opening, identity, target)

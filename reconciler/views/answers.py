@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from reconciler.model.errors import ManifestError, ReconcilerError
 
 if TYPE_CHECKING:  # every command imports this module, even for its help
+    from reconciler.model.executions import Execution
     from reconciler.model.history import HistoryEntry
-    from reconciler.model.jobs import Desired, Observation, Record, State
+    from reconciler.model.jobs import Desired, Observation, Record, State, Status
     from reconciler.model.outcomes import ActionOutcome
     from reconciler.model.places import Diagnostic, Position
     from reconciler.model.plan import Plan, Request
@@ -89,6 +90,60 @@ class StatusAnswer(NamedTuple):
     """The desired state, the record and the observation of each job, sorted by name."""
 
     rows: Sequence[StatusRow]
+
+
+class JobRunRow(Protocol):
+    """One run of a job, as `usecases.runs.JobRun` has it."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def asked(self) -> "HistoryEntry | None": ...
+    @property
+    def status(self) -> "Status": ...
+    @property
+    def detail(self) -> str: ...
+    @property
+    def execution(self) -> "Execution": ...
+
+
+class RunsAnswer(NamedTuple):
+    """The runs of the job of a name, the newest one first. `more` is the number of older runs that are left out."""
+
+    name: str
+    runs: Sequence[JobRunRow]
+    more: int = 0
+
+
+class WaitedRow(Protocol):
+    """A job that was waited for, as `usecases.wait.Waited` has it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def observed(self) -> "Observation": ...
+    @property
+    def is_in_doubt(self) -> bool: ...
+    @property
+    def is_over(self) -> bool: ...
+    @property
+    def is_complete(self) -> bool: ...
+
+
+class WaitAnswer(NamedTuple):
+    """The jobs that were waited for, sorted by name."""
+
+    jobs: Sequence[WaitedRow]
+
+
+class LogAnswer(NamedTuple):
+    """What a run of the job of a name has printed. A byte that is no UTF-8 is replaced."""
+
+    name: str
+    run_id: str
+    text: str
 
 
 class HistoryAnswer(NamedTuple):

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from reconciler.model.errors import ReconcilerError
+from reconciler.model.executions import Execution
 from reconciler.model.history import HistoryEntry
-from reconciler.model.jobs import Record, State
+from reconciler.model.jobs import Observation, Record, State
 from reconciler.model.places import Diagnostic
 from reconciler.model.plan_json import change_to_json, outcomes_to_json, plan_to_json, target_to_json
 from reconciler.rules.runs import run_id
@@ -19,14 +20,18 @@ from reconciler.views.answers import (
     FailureAnswer,
     HistoryAnswer,
     HistoryCheckAnswer,
+    JobRunRow,
+    LogAnswer,
     OutcomeAnswer,
     PlanAnswer,
     RecordAnswer,
     RecordsAnswer,
     RequestsAnswer,
+    RunsAnswer,
     StatusAnswer,
     StatusRow,
     ValidationAnswer,
+    WaitAnswer,
 )
 from reconciler.views.formats import Channel, Format, ViewContext
 
@@ -72,6 +77,33 @@ def _(answer: DriftAnswer, context: ViewContext) -> str:
 @FORMAT.shows(StatusAnswer)
 def _(answer: StatusAnswer, context: ViewContext) -> str:
     return dumps(completed(status(answer.rows), context))
+
+
+@FORMAT.shows(RunsAnswer)
+def _(answer: RunsAnswer, context: ViewContext) -> str:
+    document = {"formatVersion": 1, "job": answer.name, "more": answer.more, "runs": [_run(row) for row in answer.runs]}
+    return dumps(completed(document, context))
+
+
+@FORMAT.shows(WaitAnswer)
+def _(answer: WaitAnswer, context: ViewContext) -> str:
+    jobs = [
+        {
+            "job": row.name,
+            "over": row.is_over,
+            "complete": row.is_complete,
+            "inDoubt": row.is_in_doubt,
+            "runId": row.observed.run_id,
+            **_observed(row.observed),
+        }
+        for row in answer.jobs
+    ]
+    return dumps(completed({"formatVersion": 1, "jobs": jobs}, context))
+
+
+@FORMAT.shows(LogAnswer)
+def _(answer: LogAnswer, context: ViewContext) -> str:
+    return dumps({"formatVersion": 1, "job": answer.name, "runId": answer.run_id, "text": answer.text})
 
 
 @FORMAT.shows(HistoryAnswer)
@@ -164,12 +196,49 @@ def status(rows: Iterable[StatusRow]) -> dict[str, Any]:
                 "recorded": None if row.record is None else row.record.state,
                 **_doubt(row.record),
                 **_last_run(row.record),
-                "observed": row.observed.status,
-                "observedWord": row.observed.word,
-                "detail": row.observed.detail,
+                **_observed(row.observed),
             }
             for row in rows
         ],
+    }
+
+
+def _observed(seen: Observation) -> dict[str, Any]:
+    return {
+        "observed": seen.status,
+        "observedWord": seen.word,
+        "detail": seen.detail,
+        "execution": execution(seen.execution),
+    }
+
+
+def execution(found: Execution) -> dict[str, Any]:
+    """Return what is known of the execution of a run. What is not known is left out."""
+    parts = {
+        "node": found.node,
+        "pid": found.pid,
+        "startedAt": found.started_at,
+        "endedAt": found.ended_at,
+        "exitCode": found.exit_code,
+        "signal": found.signal,
+        "reason": found.reason,
+        "seconds": found.took_s,
+        "cpuSeconds": found.cpu_s,
+        "maxMemoryBytes": found.max_memory_bytes,
+        "attempts": found.attempts,
+    }
+    zero_counts = {"exitCode", "seconds", "cpuSeconds"}
+    return {name: value for name, value in parts.items() if value or (value is not None and name in zero_counts)}
+
+
+def _run(row: JobRunRow) -> dict[str, Any]:
+    return {
+        "run": row.number,
+        "runId": row.run_id,
+        "status": row.status,
+        "detail": row.detail,
+        "execution": execution(row.execution),
+        "asked": None if row.asked is None else _entry(row.asked),
     }
 
 

@@ -33,14 +33,17 @@ from reconciler.views.answers import (
     DriftAnswer,
     HistoryAnswer,
     HistoryCheckAnswer,
+    LogAnswer,
     OutcomeAnswer,
     PlanAnswer,
     RecordAnswer,
     RecordsAnswer,
     RequestsAnswer,
+    RunsAnswer,
     StatusAnswer,
     StatusRow,
     ValidationAnswer,
+    WaitAnswer,
 )
 from reconciler.views.columns import MANY, Line, listed, several, table
 from reconciler.views.formats import Channel, Format, ViewContext
@@ -85,6 +88,7 @@ _OUTCOMES: Mapping[Outcome, Style] = {
     Outcome.WAITING: Style.YELLOW,
     Outcome.IN_DOUBT: Style.MAGENTA,
 }
+_STATUS_HEAD = ("JOB", "DESIRED", "RECORDED", "OBSERVED", "LAST RUN")
 _HISTORY_HEAD = ("WHEN", "JOB", "RUN", "ACTION", "OUTCOME", "CODE", "TOOK", "BY", "COMMIT", "REASON, AND THE ANSWER")
 
 
@@ -125,8 +129,30 @@ def _(answer: DriftAnswer, context: ViewContext) -> str:
 
 @FORMAT.shows(StatusAnswer)
 def _(answer: StatusAnswer, context: ViewContext) -> str:
-    head = ("JOB", "DESIRED", "RECORDED", "OBSERVED", "LAST RUN", "")
-    return table([head, *map(_status_row, answer.rows)])
+    from reconciler.views.run_tables import STATUS_HEAD, without_empty_columns
+
+    if not answer.rows:
+        return table([_STATUS_HEAD])
+    return without_empty_columns([(*_STATUS_HEAD, *STATUS_HEAD, ""), *map(_status_row, answer.rows)])
+
+
+@FORMAT.shows(RunsAnswer)
+def _(answer: RunsAnswer, context: ViewContext) -> str:
+    from reconciler.views.run_tables import runs
+
+    return runs(answer)
+
+
+@FORMAT.shows(LogAnswer, Channel.LINES)
+def _(answer: LogAnswer, context: ViewContext) -> str:
+    return answer.text.removesuffix("\n")
+
+
+@FORMAT.shows(WaitAnswer)
+def _(answer: WaitAnswer, context: ViewContext) -> str:
+    from reconciler.views.run_tables import waited
+
+    return waited(answer)
 
 
 @FORMAT.shows(HistoryAnswer, Channel.PAGES)
@@ -315,6 +341,8 @@ def _finding(finding: "Finding", columns: int) -> Line:
 
 
 def _status_row(row: StatusRow) -> tuple[str, ...]:
+    from reconciler.views.run_tables import execution_cells
+
     seen = row.observed
     detail = seen.detail if seen.status in (Status.FAILED, Status.UNREADABLE) else ""
     return (
@@ -323,6 +351,7 @@ def _status_row(row: StatusRow) -> tuple[str, ...]:
         NONE if row.record is None or row.record.state is None else row.record.state.value,
         observed(seen),
         last_run(row.record) or NONE,
+        *execution_cells(seen.status, seen.execution),
         (_doubt(row.record) if row.record else "") or detail,
     )
 

@@ -511,7 +511,7 @@ def _harms(shown: str) -> str:
 
 # --- all of them -------------------------------------------------------------------------------------------------
 
-_EXAMPLE = ROOT / "examples" / "jobs.yaml"
+_EXAMPLE = ROOT / "examples" / "sandbox" / "jobs.yaml"
 _NESTED_MANIFEST = b"""\
 apiVersion: reconciler/v1
 target: {engine: batch, cluster: east}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cluster_plugin import BLIND, FORGETFUL, PLAIN, ClusterService
+from local_service import LocalService
 from project import TOKEN
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.testing.amount import WHOLE, amount_in
@@ -92,3 +93,13 @@ class TestBlindCluster(_ClusterContract):
         service = ClusterService(tmp_path, BLIND)
         service.reads = False
         return service
+
+
+class TestLocal(EngineContract):
+    """Processes on this machine."""
+
+    @pytest.fixture
+    def service(self, tmp_path: Path) -> Iterator[Service]:
+        service = LocalService(tmp_path)
+        yield service
+        service.close()

@@ -16,7 +16,8 @@ MODULES = {
     for path in sorted((ROOT / "reconciler").rglob("*.py"))
 }
 
-SHELL = ("reconciler.cli", "reconciler.host.terminal")
+SHELL = ("reconciler.cli", "reconciler.host.terminal", "reconciler.engines.local.processes")
+"""The last one ends processes that were forked for a run, and not the command."""
 NOT_NAMES = {"sync", "process", "handle", "data", "info", "manager", "util", "utils", "helper", "helpers", "misc"}
 
 MOST_LINES_OF_A_FILE = 450

@@ -85,9 +85,9 @@ def test_a_journal_without_its_state_is_for_one_service_too(real: Project, rehea
     assert (state.target.address, list(state.jobs)) == ("https://b", ["a"])
 
 
-def test_the_rehearsal_of_the_readme_leaves_the_real_state_alone(real: Project, rehearsal: str) -> None:
-    readme = (ROOT / "README.md").read_text()
-    (words,) = re.findall(r"^reconciler (apply --yes --state rehearsal\.state\.json .*)$", readme, re.MULTILINE)
+def test_the_rehearsal_of_the_page_leaves_the_real_state_alone(real: Project, rehearsal: str) -> None:
+    page = (ROOT / "docs/how-to/sandbox.md").read_text()
+    (words,) = re.findall(r"^reconciler (apply --yes --state rehearsal\.state\.json .*)$", page, re.MULTILINE)
     before = (real.folder / "jobs.state.json").read_bytes()
     run = real.run(*words.replace("http://127.0.0.1:8080/v1/customer", rehearsal).split())
     assert run.code == 0, run.err

@@ -485,7 +485,7 @@ def test_init_says_what_it_made_and_where_and_the_next_command_works(
     assert (run.code, run.err) == (0, "")
     assert run.out == f"Wrote {', '.join(most)} and {last}. Next: reconciler {following}\n"
     assert sorted(project.files) == sorted(made)
-    assert project.run(*following.split()).out.startswith("Plan: 1 to run.")
+    assert project.run(*following.split()).out.startswith("Plan: 1 to run, 1 waiting.")
     before = project.files
     again = project.run("init", path)
     assert (again.code, again.out) == (1, "")

@@ -15,6 +15,7 @@ from reconciler.engines.port import (
     AnswerClass,
     CredentialsError,
     EngineError,
+    Execution,
     Observation,
     Reason,
     Request,
@@ -50,6 +51,10 @@ VALUES: Mapping[str, Any] = {
     "run-id-number": _ACTIVE._replace(run_id=_Odd),
     "word-number": _ACTIVE._replace(word=_Odd),
     "times-numbers": _ACTIVE._replace(timestamps={"began": _Odd}),
+    "execution-number": _ACTIVE._replace(execution=_Odd),
+    "execution-node-number": _ACTIVE._replace(execution=Execution(node=_Odd)),
+    "execution-pid-true": _ACTIVE._replace(execution=Execution(pid=True)),
+    "execution-endless": _ACTIVE._replace(execution=Execution(took_s=float("inf"))),
     "marks-tuple": _ACTIVE._replace(marks=_Odd),
     "status-text": _ACTIVE._replace(status="weird"),  # type: ignore[arg-type]
     "status-derived": _ACTIVE._replace(status=Status.FORGOTTEN_COMPLETE),

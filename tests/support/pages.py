@@ -42,7 +42,7 @@ PLUGIN_PAGE = "docs/how-to/write-a-plugin.md"
 """The page whose reader has made an environment, and stands in a copy of the example of a plugin."""
 
 FOLLOWED: Mapping[str, tuple[str, ...]] = {
-    "README.md": ("What you see", "Rehearse a bad day"),
+    "README.md": ("What you see",),
     "docs/git-state.md": ("Try it", "Look back", "Move a state there, and back"),
     "docs/concepts.md": (),
     **{f"docs/how-to/{page.name}": () for page in sorted((DOCS / "how-to").glob("*.md"))},
@@ -165,6 +165,9 @@ VARYING = (
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
     (r"\b\d{4}-\d\d-\d\d\b", "DATE"),
     (r" +\d+\.\d\d s\b", " SECONDS"),
+    (r" +\d+ MiB\b *", " MEMORY "),
+    (r"\bprocess \d+", "process PID"),
+    (r"\S+ pid \d+", "HOST pid PID"),
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID"),
     (r"\b(?=[0-9a-f]*[0-9])[0-9a-f]{7,64}\b", "HASH"),
     (r" +$", ""),

@@ -229,9 +229,9 @@ def test_only_fmt_by_itself_writes(tmp_path: Path, options: list[str], code: int
 def test_what_comes_with_it_is_in_the_form_already(tmp_path: Path) -> None:
     project = Project(tmp_path)
     assert project.run("init").code == 0
-    example = ROOT / "examples" / "jobs.yaml"
-    check = project.run("fmt", "--check", "jobs.yaml", str(example))
-    assert (check.code, check.out) == (0, "")
+    for path in ("jobs.yaml", ROOT / "examples" / "jobs.yaml", ROOT / "examples" / "sandbox" / "jobs.yaml"):
+        check = project.run("fmt", "--check", str(path))
+        assert (check.code, check.out) == (0, "")
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:

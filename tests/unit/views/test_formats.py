@@ -20,6 +20,7 @@ from reconciler.cli import cli
 from reconciler.cli.options import FormatName
 from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.model.errors import ManifestError, Refused
+from reconciler.model.executions import Execution
 from reconciler.model.jobs import Desired, Job, Observation, Status, Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.places import Diagnostic, Position
@@ -28,7 +29,9 @@ from reconciler.model.plan_json import plan_to_json
 from reconciler.rules.drift import Drift, compare
 from reconciler.rules.matching import Subject
 from reconciler.rules.review import Review
+from reconciler.usecases.runs import JobRun
 from reconciler.usecases.status import JobStatus
+from reconciler.usecases.wait import Waited
 from reconciler.views import answers
 from reconciler.views.answers import (
     DiffAnswer,
@@ -36,13 +39,16 @@ from reconciler.views.answers import (
     FailureAnswer,
     HistoryAnswer,
     HistoryCheckAnswer,
+    LogAnswer,
     OutcomeAnswer,
     PlanAnswer,
     RecordAnswer,
     RecordsAnswer,
     RequestsAnswer,
+    RunsAnswer,
     StatusAnswer,
     ValidationAnswer,
+    WaitAnswer,
 )
 from reconciler.views.formats import Channel, ViewContext, find, names_for
 
@@ -157,6 +163,8 @@ OUTCOMES = (
     ActionOutcome(PLAN.touching[0], Outcome.FAILED, ActionKind.RUN, error="##[error] no", request_id="req-1"),
     ActionOutcome(PLAN.touching[1], Outcome.SKIPPED, ActionKind.HOLD, note="skipped: it comes later"),
 )
+ENTRY = next(entry for entries in golden.HISTORIES.values() for entry in entries)
+EXECUTION = Execution("host", 7, "2026-11-21T01:00:00Z", "2026-11-21T01:02:05.5Z", 3, "", "", 125.5, 0.25, 5 << 20, 2)
 ROWS = [JobStatus("a", Desired.RUNNING, golden.STATE.jobs["caption-backfill"], Observation(Status.FAILED, "X"))]
 DRIFT = Drift(
     PLAN.target,
@@ -173,6 +181,9 @@ ANSWERS = [
     OutcomeAnswer(PLAN, OUTCOMES, frozenset(), False, lambda job: FAULT.position),
     RequestsAnswer(PLAN, [Request(Verb.ABORT, "POST https://api.example.org/jobs/x/abort")]),
     StatusAnswer(ROWS),
+    RunsAnswer("a", [JobRun(2, "a-2", ENTRY, Status.FAILED, "##[error] exit code 3", EXECUTION)], 1),
+    WaitAnswer([Waited("a", Observation(Status.FAILED, "", detail="::error::no", execution=EXECUTION), True)]),
+    LogAnswer("a", "a-2", "##[error] no\n"),
     HistoryAnswer([entry for entries in golden.HISTORIES.values() for entry in entries]),
     HistoryCheckAnswer(3, ["line 2: damaged ##[error]"], ["a remark"]),
     RecordsAnswer(golden.STATE),

@@ -1,0 +1,163 @@
+"""The processes of a run: their mark, those that live on without a supervisor, and what ends them.
+
+The spawner imports this module, so it imports little.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import NoReturn
+
+MARK = "RECONCILER_RUN"
+"""The environment variable that all processes of a run inherit. Its value is ROOT-ID/JOB/RUN."""
+
+HAS_PROC = sys.platform.startswith("linux")
+"""Whether the kernel offers what only Linux has: /proc, a death signal, subreapers, descriptors of processes."""
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_LIBC = ctypes.CDLL(None, use_errno=True) if HAS_PROC else None
+_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def mark_of(root_id: str, job_id: str, run_id: str) -> str:
+    """Return the mark of a run."""
+    return f"{root_id}/{job_id}/{run_id}"
+
+
+def boot_id() -> str:
+    """Return the id of this boot of the machine; "" where the kernel has none."""
+    if HAS_PROC:
+        with suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+        return ""
+    import subprocess
+
+    with suppress(OSError, subprocess.SubprocessError):
+        asked = subprocess.run(["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, check=False)
+        return asked.stdout.decode(errors="replace").strip()
+    return ""
+
+
+def boot_s() -> float:
+    """Return the seconds since the start of the machine, suspension included."""
+    return time.clock_gettime(_BOOTTIME)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process once the thread that forked it ends."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def adopt_descendants() -> None:
+    """Become the parent of each descendant whose parent ends."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def survivors() -> Mapping[str, tuple[int, ...]]:
+    """Return the ids of the processes that bear a mark, by the mark.
+
+    A process that executes a new program has no environment for a moment. So /proc is read twice.
+    """
+    found: dict[str, set[int]] = {}
+    for _ in range(2 if HAS_PROC else 0):
+        for pid in _pids():
+            if mark := _mark_at(pid):
+                found.setdefault(mark, set()).add(pid)
+    return {mark: tuple(sorted(pids)) for mark, pids in found.items()}
+
+
+def send_to_marked(mark: str, pids: Iterable[int], signum: int) -> None:
+    """Send a signal to those of the processes that bear the mark.
+
+    A descriptor stands for each process, so that the signal does not reach a later process of the same id.
+    """
+    for pid in pids:
+        with suppress(OSError):  # it has ended, or belongs to somebody else
+            process = os.pidfd_open(pid)
+            try:
+                if _mark_at(pid) == mark:
+                    signal.pidfd_send_signal(process, signum)
+            finally:
+                os.close(process)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process, which was forked, and nothing that belongs to the process that forked it."""
+    os._exit(code)
+
+
+def signal_group(child: int, signum: int) -> None:
+    """Send a signal to the process group of a child, which leads the group and whose end was not taken yet.
+
+    As long as its end was not taken, the kernel gives its id to no other process.
+    """
+    if child <= 1:
+        raise ValueError(f"{child} is no child")
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child, signum)
+
+
+def kill_descendants() -> None:
+    """Kill all processes that descend from this one.
+
+    A process may end, and its id may go to a process of somebody else. So a descriptor is opened for each process, and
+    only a process that is still a descendant afterwards is killed.
+    """
+    opened: dict[int, int] = {}
+    try:
+        for pid in _descendants():
+            with suppress(OSError):
+                opened[pid] = os.pidfd_open(pid)
+        for pid in _descendants() if opened else ():
+            with suppress(OSError, KeyError):
+                signal.pidfd_send_signal(opened[pid], signal.SIGKILL)
+    finally:
+        for descriptor in opened.values():
+            os.close(descriptor)
+
+
+def out_of_memory_kills() -> int:
+    """Return how many processes the kernel has killed for lack of memory since the start of the machine."""
+    with suppress(OSError, ValueError), open("/proc/vmstat", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def _descendants() -> list[int]:
+    """Return the ids of all processes that descend from this one; an empty list without /proc."""
+    children: dict[int, list[int]] = {}
+    for pid in _pids():
+        with suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
+            # The name of the program is in parentheses, and may hold any character.
+            children.setdefault(int(file.read().rpartition(b")")[2].split()[1]), []).append(pid)
+    found: list[int] = []
+    left = [os.getpid()]
+    while left:
+        below = children.get(left.pop(), [])
+        found += below
+        left += below
+    return found
+
+
+def _pids() -> list[int]:
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdecimal()] if HAS_PROC else []
+    except OSError:
+        return []
+
+
+def _mark_at(pid: int) -> str:
+    with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+        start = f"{MARK}=".encode()
+        for variable in file.read().split(b"\0"):
+            if variable.startswith(start):
+                return variable[len(start) :].decode(errors="replace")
+    return ""
