@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.model.commands import command
 from reconciler.model.errors import EngineError
-from reconciler.model.jobs import Status, title
+from reconciler.model.jobs import EMPTY, Status, title
 from reconciler.usecases.engines import Pace
 from reconciler.usecases.named_records import find_record
 
@@ -49,7 +49,7 @@ def logs(workspace: "Workspace", wanted: Wanted) -> Iterator[Log]:
     found = find_record(wanted.job, workspace.declared_ids, state, workspace.world.remark)
     record, engine_name = found.record, workspace.head.target.engine
     number = record.run if wanted.run is None else wanted.run
-    with workspace.open_engine(Pace()) as engine:
+    with workspace.open_engine(Pace(), state.identity if state else EMPTY) as engine:
         if not engine.promises.has_logs:
             raise EngineError(f"the engine {engine_name} gives no logs", "look at the service itself")
         wanted_id = run_id(record.id, number)

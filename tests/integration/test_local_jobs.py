@@ -79,9 +79,10 @@ def test_a_root_that_is_missing_is_named_and_not_made_anew(project: LocalProject
     assert project.over("a") == "complete"
     root = project.folder / "runs"
     root.rename(project.folder / "moved")
-    for words in (("status",), ("drift",), ("plan", "--refresh"), ("apply", "--yes", "--target", "a"), ("wait",)):
-        run = project.run(*words)
-        if words[0] != "apply":  # which has nothing to do, and so may read nothing
+    apply = "apply --yes --target a"
+    for words in ("status", "drift", "plan --refresh", apply, "wait", "logs a", "runs a"):
+        run = project.run(*words.split())
+        if words != apply:  # which has nothing to do, and so may read nothing
             assert (run.code, f"the folder of the runs is not there: {root}" in run.err) == (1, True), run
         assert not root.exists()
     (project.folder / "moved").rename(root)

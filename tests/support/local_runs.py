@@ -96,7 +96,8 @@ def end_all(folder: Path) -> None:
     if pid := spawner_of(folder):
         kill_ours(pid, folder / "runs")
     for run in (folder / "runs" / "jobs").glob("*/*"):
-        kill_run(run)
+        if run.is_dir():
+            kill_run(run)
 
 
 def is_alive(pid: int) -> bool:

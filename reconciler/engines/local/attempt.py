@@ -4,7 +4,6 @@ The spawner imports this module, so it imports little.
 """
 
 import os
-import resource
 import select
 import signal
 import time
@@ -276,8 +275,6 @@ class Attempt:
     def _enter_and_execute(self) -> NoReturn:
         os.chdir(self._spec["workdir"])
         os.umask(self._spec["umask"])
-        core = resource.getrlimit(resource.RLIMIT_CORE)[1]
-        resource.setrlimit(resource.RLIMIT_CORE, (core, core))
         if self._group is not None:
             self._group.enter()
         else:

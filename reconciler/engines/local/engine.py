@@ -194,7 +194,10 @@ class LocalEngine:
             return
         watcher = Watcher(root)
         for job_id in self._job_ids(root):
-            for run_id in run_ids(root, job_id):
+            ids: list[str] = []
+            with suppress(ValueError):
+                ids = run_ids(root, job_id)
+            for run_id in ids:
                 with suppress(NoSecret, ValueError):
                     look = watcher.look(job_id, run_id)
                     if look is None or not look.is_queued:
@@ -292,8 +295,10 @@ class LocalEngine:
             os.mkdir(prepared, 0o700, dir_fd=root.folder)
             self._write_spec(root, prepared, step)
             os.rename(prepared, run, src_dir_fd=root.folder, dst_dir_fd=root.folder)
-        except OSError as fault:
+        except (OSError, ValueError) as fault:
             shutil.rmtree(prepared, ignore_errors=True, dir_fd=root.folder)
+            if not isinstance(fault, OSError):
+                return Result(AnswerClass.REJECTED, Reason.OTHER, f"{fault}; nothing was started")
             if fault.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 return False
             return Result(AnswerClass.REJECTED, Reason.OTHER, f"{root.path}: {fault.strerror}; nothing was started")

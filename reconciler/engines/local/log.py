@@ -38,6 +38,11 @@ class LogWriter:
         for start in range(0, len(content), self._half_bytes):
             self._write(content[start : start + self._half_bytes])
 
+    @property
+    def lost_bytes(self) -> int:
+        """How much could not be written of late, and is not noted in the log."""
+        return self._lost_bytes
+
     def close(self) -> None:
         """Close the file."""
         if self._descriptor >= 0:

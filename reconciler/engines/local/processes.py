@@ -87,6 +87,11 @@ def send_to_marked(mark: str, pids: Iterable[int], signum: int) -> None:
                 os.close(process)
 
 
+def may_exist(pid: int) -> bool:
+    """Return whether there is a process of this id, as far as this machine tells."""
+    return not HAS_PROC or os.path.exists(f"/proc/{pid}")
+
+
 def leave(code: int) -> NoReturn:
     """End this process, which was forked, and nothing that belongs to the process that forked it."""
     os._exit(code)

@@ -1,12 +1,13 @@
 """What the files of a run say: its status, and what a person wants to know about it."""
 
+import errno
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from reconciler.engines.local.files import FOLDER, Holder, exists, get, holder
-from reconciler.engines.local.processes import boot_id, mark_of, survivors
+from reconciler.engines.local.files import FOLDER, Damaged, Holder, exists, get, holder
+from reconciler.engines.local.processes import boot_id, mark_of, may_exist, survivors
 from reconciler.engines.local.root import Root
 from reconciler.engines.local.spawner import LOCK, TROUBLE
 from reconciler.engines.local.times import rfc3339
@@ -65,12 +66,20 @@ def path_of(job_id: str, run_id: str = "") -> str:
 
 @contextmanager
 def opened(root: Root, job_id: str, run_id: str = "") -> Iterator[int | None]:
-    """Open the folder of a run, or of a job. Yields None if there is none. Raises `OSError`."""
+    """Open the folder of a run, or of a job. Yields None if there is none.
+
+    Raises `OSError`, and `Damaged` if a link or a file has the place of the folder.
+    """
+    path = path_of(job_id, run_id)
     try:
-        folder = os.open(path_of(job_id, run_id), FOLDER | os.O_NOFOLLOW, dir_fd=root.folder)
+        folder = os.open(path, FOLDER | os.O_NOFOLLOW, dir_fd=root.folder)
     except FileNotFoundError:
         yield None
         return
+    except OSError as fault:
+        if fault.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise Damaged(f"{root.path}/{path} is no folder; remove what is there") from fault
+        raise
     try:
         yield folder
     finally:
@@ -78,10 +87,12 @@ def opened(root: Root, job_id: str, run_id: str = "") -> Iterator[int | None]:
 
 
 def run_ids(root: Root, job_id: str) -> list[str]:
-    """Return the run ids of a job, with those that were deleted, the newest one first. Raises `OSError`."""
+    """Return the run ids of a job, with those that were deleted, the newest one first. Raises as `opened` does."""
     with opened(root, job_id) as folder:
-        # All ids are those of the job with a number behind, so a longer one has a greater number.
-        return [] if folder is None else sorted(os.listdir(folder), key=lambda run_id: (len(run_id), run_id))[::-1]
+        # A file manager or a file system may leave files of its own, whose names begin with a dot.
+        names = [] if folder is None else [name for name in os.listdir(folder) if not name.startswith(".")]
+    # All ids are those of the job with a number behind, so a longer one has a greater number.
+    return sorted(names, key=lambda run_id: (len(run_id), run_id), reverse=True)
 
 
 class Watcher:
@@ -199,9 +210,12 @@ def _with_supervisor(
     if started is None:
         return Look(run_id, Status.ACTIVE, word, "", spec)
     attempt = f", attempt {started['attempt']}" if started["attempt"] > 1 else ""
-    detail = f"process {started['pid']}{attempt}"
-    timestamps = {"started": rfc3339(started["at_s"])}
-    return Look(run_id, Status.ACTIVE, word, detail, spec, timestamps, _execution(started))
+    detail, execution = f"process {started['pid']}{attempt}", _execution(started)
+    if supervisor.pid and not may_exist(started["pid"]):
+        # Between two attempts for a moment, and for long on a full disk.
+        detail = f"process {started['pid']}{attempt} has ended, and its supervisor has yet to record that"
+        execution = execution._replace(pid=0)
+    return Look(run_id, Status.ACTIVE, word, detail, spec, {"started": rfc3339(started["at_s"])}, execution)
 
 
 def _execution(started: Mapping[str, Any] | None, ended: Mapping[str, Any] = EMPTY) -> Execution:
@@ -243,11 +257,15 @@ def _how_it_ended(spec: Mapping[str, Any], ended: Mapping[str, Any]) -> str:
     reason, code, name = ended["reason"], ended["exit_code"], ended["signal"]
     if reason in ("jobTimeout", "taskTimeout"):
         timeout_s = spec.get("config", {}).get(reason)
-        return f"timed out: {reason}" + (f" is {timeout_s} s" if timeout_s else "")
-    if reason and reason != "aborted":
-        return str(reason)
-    if ended["status"] != "failed":
-        return ""
-    attempts = len(ended["attempts"])
-    after = f", after {attempts} attempts" if attempts > 1 else ""
-    return (f"killed by {name}" if name else f"exit code {code}") + after
+        how = f"timed out: {reason}" + (f" is {timeout_s} s" if timeout_s else "")
+    elif reason and reason != "aborted":
+        how = str(reason)
+    elif ended["status"] == "failed":
+        how = f"killed by {name}" if name else f"exit code {code}"
+    else:
+        how = ""
+    attempts, lost_bytes = len(ended["attempts"]), ended.get("lost_log_bytes", 0)
+    if how and attempts > 1:
+        how = f"{how}, after {attempts} attempts"
+    lost = f"{lost_bytes} bytes of its log could not be written" if lost_bytes else ""
+    return "; ".join(filter(None, (how, lost)))

@@ -111,7 +111,8 @@ class _Run:
                 break
         self._log.close()
         took_s = time.monotonic() - began_s
-        _record(self._folder, {**_document(ends[-1], ends, took_s), **self._used()})
+        lost = {"lost_log_bytes": self._log.lost_bytes}
+        _record(self._folder, {**_document(ends[-1], ends, took_s), **lost, **self._used()})
         return self._given_up(DONE)
 
     def _write_script(self) -> None:

@@ -41,7 +41,11 @@ def sweep(root: int, now_s: float) -> Iterator[None]:
     """
     _remove_prepared(root, now_s)
     for job_id in _names(root, "jobs"):
-        for run_id in _names(root, f"jobs/{job_id}"):
+        try:
+            run_ids = _names(root, f"jobs/{job_id}")
+        except OSError:
+            continue
+        for run_id in run_ids:
             try:
                 folder = os.open(f"jobs/{job_id}/{run_id}", FOLDER | os.O_NOFOLLOW, dir_fd=root)
             except OSError:

@@ -82,6 +82,11 @@ def is_running(engine: LocalEngine, run_id: str) -> bool:
         ),
         ({**FOREVER, "jobTimeout": 1}, Status.FAILED, "timed out: jobTimeout is 1 s"),
         ({**FOREVER, "taskTimeout": 1}, Status.FAILED, "timed out: taskTimeout is 1 s"),
+        (
+            {**FOREVER, "taskTimeout": 1, "retry": {"times": 1}},
+            Status.FAILED,
+            "timed out: taskTimeout is 1 s, after 2 attempts",
+        ),
         ({"script": "exit 3", "retry": {"times": 2}}, Status.FAILED, "exit code 3, after 3 attempts"),
         ({"script": "exit 3", "retry": {"times": 2, "exitCodes": [4]}}, Status.FAILED, "exit code 3"),
     ],
@@ -507,6 +512,15 @@ def test_secrets_reach_the_command_and_no_file(folder: Path) -> None:
     assert b"made-up" not in on_disk
     assert b"made-up" not in b"".join(path.read_bytes() for path in (folder / "runs").rglob("*") if path.is_file())
     assert (end.config, noted) == (config, ["made-up-one", "made-up-two"])
+
+
+def test_a_command_that_crashes_leaves_no_core_with_its_secrets(engine: LocalEngine, folder: Path) -> None:
+    start(engine, "a-1", {"script": f"ulimit -S -c > {folder}/soft; ulimit -H -c > {folder}/hard"})
+    over(engine, "a-1")
+    assert (folder / "soft").read_text() == "0\n"
+    # Whoever wants a core raises the limit in the script.
+    allowed = subprocess.run(["/bin/sh", "-c", "ulimit -H -c"], capture_output=True, text=True, check=True).stdout
+    assert (folder / "hard").read_text() == allowed
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from local_runs import (
     end_all,
     engine_at,
     is_alive,
+    kill,
     kill_supervisor,
     look_at,
     over,
@@ -241,8 +242,9 @@ def test_a_run_that_ends_on_a_full_disk_says_so_once_it_can(small_disk: Path) ->
         _await_running(engine, "a-1")
         (small_disk / "go").touch()
         fill(small_disk)
-        time.sleep(0.5)
-        assert look_at(engine, "a-1").status is Status.ACTIVE
+        until(lambda: "has ended, and its supervisor has yet to record that" in look_at(engine, "a-1").detail)
+        found = look_at(engine, "a-1")
+        assert (found.status, found.execution.pid) == (Status.ACTIVE, 0)
         (small_disk / "filler").unlink()
         assert over(engine, "a-1").status is Status.COMPLETE
 
@@ -266,6 +268,53 @@ echo last
         (small_disk / "again").touch()
         assert over(engine, "a-1").status is Status.COMPLETE
     assert b"bytes of this log could not be written]\nlast\n" in log.read_bytes()
+
+
+def test_a_log_whose_end_finds_no_room_is_said_to_lack_it(small_disk: Path) -> None:
+    script = "while [ ! -e go ]; do sleep 0.02; done; head -c 4000000 /dev/zero"
+    with engine_at(small_disk) as engine:
+        engine.send(step_of("a-1", {"script": script}))
+        _await_running(engine, "a-1")
+        (small_disk / "go").touch()
+        until(lambda: "yet to record" in look_at(engine, "a-1").detail)
+        log = run_folder(small_disk, "a-1") / "log"
+        lost = 4000000 - log.stat().st_size
+        log.unlink()
+        end = over(engine, "a-1")
+    assert end.status is Status.COMPLETE
+    assert lost < int(end.detail.split()[0]) <= lost + 65536
+    assert end.detail.endswith(" bytes of its log could not be written")
+
+
+@pytest.mark.parametrize("place", ["job", "run"])
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_no_folder_makes_one_job_unreadable(folder: Path, tmp_path: Path, place: str, kind: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with engine_at(folder, slots=1) as engine:
+        engine.send(step_of("z-1", {"script": f"echo x >> {folder}/ran; exec sleep 1", "keepFor": 0}))
+        _await_running(engine, "z-1")
+        engine.send(step_of("y-1", {"script": f"echo x >> {folder}/ran"}))
+        path = folder / "runs" / "jobs" / "a"
+        if place == "run":
+            path.mkdir()
+            (path / ".DS_Store").touch()
+            assert look_at(engine, "a-1").status is Status.MISSING
+            path /= "a-1"
+        path.symlink_to(elsewhere) if kind == "link" else path.touch()
+        found = engine.observe_many(["a", "z"])
+        assert (found["a"].status, found["z"].status) == (Status.UNREADABLE, Status.ACTIVE)
+        assert f"{path} is no folder; remove what is there" in found["a"].detail
+        assert {job: observed.status for job, observed in engine.observe_all()}["z"] is Status.ACTIVE
+        result = engine.send(step_of("a-1", {"command": ["true"]}))
+        assert (result.kind, list(elsewhere.iterdir())) == (AnswerClass.REJECTED, [])
+        kill(folder, spawner_of(folder))
+    # Whoever comes next starts the jobs that wait behind it, and keepFor takes away what it is to take.
+    with engine_at(folder, slots=1) as engine:
+        assert over(engine, "y-1").status is Status.COMPLETE
+    until(lambda: not (run_folder(folder, "z-1") / "spec.json").exists())
+    path.unlink()
+    assert (folder / "ran").read_text() == "x\nx\n"
 
 
 @pytest.fixture
