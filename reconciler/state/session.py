@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from reconciler.model.history import ACCEPT, ENDED, NOTE, Details, Origin
+from reconciler.model.history import ACCEPT, ENDED, FORGET, NOTE, Details, Origin
 from reconciler.model.jobs import Doubt, Record, State, Status, title
 from reconciler.rules.identities import parts_text
 from reconciler.state import history, json_types, record_json
@@ -238,7 +238,7 @@ class Session:
             **record_fields(name, record),
             **self._signature.fields(record or before),
             "type": "record",
-            "verb": verb or ("forget" if record is None else "adopt"),
+            "verb": verb or (FORGET if record is None else "adopt"),
             "run": record.run if record is not None else 0,
             "details": history.details_to_json(details or Details()),
         }
