@@ -219,7 +219,8 @@ class Observation(NamedTuple):
     `timestamps` maps words of the engine to times. `detail` is the error message of the job, or the reason why the job
     can't be read. `name` is the engine's name for the job, or "". `run_id` is the run id of the observed run; "" if the
     engine has no run ids, or if this tool did not start the run. `ref` is the engine's own handle of the observed
-    object, or "". `marks` are what the object bears; all of them are "" if the engine keeps no marks.
+    object, or "". `marks` are what the object bears; all of them are "" if the engine keeps no marks. `is_answer` is
+    False only in `NOT_ASKED`; an engine leaves it alone.
     """
 
     status: Status
@@ -232,6 +233,7 @@ class Observation(NamedTuple):
     run_id: str = ""
     ref: str = ""
     marks: Marks = Marks()
+    is_answer: bool = True
 
     @property
     def run_began(self) -> str | None:
@@ -253,6 +255,10 @@ class Observation(NamedTuple):
 
 
 NOT_OBSERVED = Observation(Status.NOT_OBSERVED)
+"""The answer of an engine that offers no reads: nobody can tell whether the last run is active."""
+
+NOT_ASKED = Observation(Status.NOT_OBSERVED, is_answer=False)
+"""What a plan has instead of an observation if the engine was not asked. An apply asks before it acts."""
 
 
 class Doubt(NamedTuple):
