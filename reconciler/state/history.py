@@ -172,14 +172,12 @@ def entry_of(document: object) -> HistoryEntry | None:
         return None
 
     def text(name: str) -> str:
-        value = document.get(name, "")
-        return value if isinstance(value, str) else ""
+        return value if isinstance(value := document.get(name, ""), str) else ""
 
     def number(name: str) -> int:
-        value = document.get(name)
-        return value if type(value) is int else 0
+        return value if type(value := document.get(name)) is int else 0
 
-    status, seconds, config = document.get("status"), document.get("seconds"), document.get("config")
+    status, seconds, config = (document.get(name) for name in ("status", "seconds", "config"))
     if not (text("at") and text("verb") and text("outcome") and text("op")):
         return None
     return HistoryEntry(

@@ -44,7 +44,7 @@ def checksum_of(line: bytes) -> str:
 
 def is_canonical(line: bytes) -> bool:
     """Whether a line begins and ends as `history.encode` writes it. Another program may have written other lines."""
-    return line.endswith(b"}") and _AFTER.match(line) is not None
+    return line.startswith(b'{"after":[') and line.endswith(b"}")
 
 
 def ends_of(lines: Sequence[bytes]) -> list[str]:

@@ -241,7 +241,10 @@ def _may_tell_more(line: bytes, state: State) -> bool:
     """
     if not is_canonical(line) or any(int(serial) > state.serial for serial in _SERIAL.findall(line)):
         return True
-    runs, ids = _RUN.findall(line), _ID.findall(line)
+    runs = _RUN.findall(line)
+    if not runs:
+        return False
+    ids = _ID.findall(line)
     known = state.last.get(ids[0].decode("utf-8", "replace"), 0) if len(ids) == 1 else 0
     return any(int(run) > known for run in runs)
 
