@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from reconciler.apply.context import INTERRUPTED, TOO_LATE, ApplyContext, Halt, still_knows
 from reconciler.apply.outcomes import OUTCOME_OF, Attempt, code_number
 from reconciler.engines import answers
+from reconciler.engines.conditions import Condition
 from reconciler.engines.port import reason_of_duplicate
 from reconciler.host.crash_report import error_line
 from reconciler.model.errors import ReconcilerError
@@ -247,19 +248,11 @@ class CallSender:
         Nothing new starts after such a fault, since each other call would probably end in the same way. Raises what
         `may_be_sent` raises.
         """
-        stopped: list[BaseException] = []
-
-        def asked() -> bool:
-            try:
-                return may_be_sent()
-            except BaseException as fault:
-                stopped.append(fault)
-                raise
-
+        asked = Condition(may_be_sent)
         try:
             return answers.result(self._context.engine.send(step, asked))
         except Exception as fault:
-            if stopped:
+            if asked.raised is not None:
                 raise
             words = error_line(fault)
             if isinstance(fault, answers.Malformed):

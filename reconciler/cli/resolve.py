@@ -12,7 +12,7 @@ from reconciler.model.errors import ExitCode, Usage
 @click.argument("job", shell_complete=completing.known_jobs)
 @click.option("--applied/--not-applied", "words", multiple=True, help="What you found out about the call.")
 @click.option("--ended", "end", type=click.Choice(["complete", "failed"]),
-              help="How the last run ended, where the engine does not know it any more.")  # fmt: skip
+              help="How the last run ended, where the engine has forgotten it or offers no reads.")  # fmt: skip
 @click.option(
     "--reason", "why", default="", metavar="TEXT", help="How you know; kept in the record and in the history."
 )

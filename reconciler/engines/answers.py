@@ -70,6 +70,7 @@ def observation(value: object) -> Observation:
     for name, mark in zip(Marks._fields, marks, strict=True):
         word(mark, f"{what} whose mark {name}")
     return value._replace(
+        is_answer=True,
         word=text(value.word, f"{what} whose word"),
         config=None if value.config is None else json_object(value.config, f"{what} whose config"),
         timestamps=texts(value.timestamps, f"{what} whose timestamps"),

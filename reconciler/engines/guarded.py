@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 
 from reconciler.engines import answers
 from reconciler.engines.answers import Malformed
+from reconciler.engines.conditions import Condition
 from reconciler.engines.port import (
     AnswerClass,
     Config,
@@ -219,24 +220,16 @@ class GuardedEngine(_Guard):
         failed = self._failed
         if failed is not None and failed[0] != step:
             return Result(AnswerClass.NOT_SENT, message=failed[1])
-        stopped: list[BaseException] = []
-
-        def asked() -> bool:
-            try:
-                return may_be_sent()
-            except BaseException as fault:
-                stopped.append(fault)
-                raise
-
+        asked = Condition(may_be_sent)
         try:
             result = answers.result(self._inner.send(step, asked))
         except RAISED as fault:
-            if not stopped:
+            if asked.raised is None:
                 message = self._words(fault, "send")
                 self._failed = step, message
                 return Result(AnswerClass.IN_DOUBT, message=message)
-        if stopped:
-            raise stopped[-1]
+        if asked.raised is not None:
+            raise asked.raised
         if failed is not None:
             self._failed = None
         return result

@@ -2,16 +2,16 @@
 
 from typing import NamedTuple
 
-from reconciler.model.jobs import Config
+from reconciler.model.jobs import Config, Target
 
 OBSERVED = "observed: "
 """The start of the reason of an entry that settles a call in doubt by an observation."""
 
-NOTE, ACCEPT, ENDED = "note", "accept", "ended"
+NOTE, ACCEPT, ENDED, FORGET = "note", "accept", "ended", "forget"
 """The verbs of entries without a call.
 
-A note says when a run began, or which service the state is for. The other two say that a state was accepted as it is,
-and that a run ended.
+A note says when a run began, or which service the state is for. The other three say that a state was accepted as it is,
+that a run ended, and that the record of a job was removed.
 """
 
 APPLIED, NOT_APPLIED = "applied", "not-applied"
@@ -57,8 +57,8 @@ class HistoryEntry(NamedTuple):
     `Details`. `job` is the name of the job at that time, and `id` is its engine job id. `op` identifies the call or the
     change. `serial` and `lineage` are those of the first state that holds the change. `run` is the number of the run
     that the entry is about; 0 if that run has no number. `end` says how the run ended: complete, failed or aborted; it
-    is "" for every verb but `ENDED`. `config` and `run_token` are those of a run that was sent. Both are None for any
-    other entry, and `run_token` is None for a run without one.
+    is "" for every verb but `ENDED`. `config`, `run_token` and `target` are those of a run that was sent. All three are
+    None for any other entry, and `run_token` is None for a run without one.
     """
 
     at: str
@@ -83,6 +83,7 @@ class HistoryEntry(NamedTuple):
     end: str = ""
     config: Config | None = None
     run_token: str | None = None
+    target: Target | None = None
 
     @property
     def settles(self) -> bool:

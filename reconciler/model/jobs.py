@@ -221,7 +221,8 @@ class Observation(NamedTuple):
     can't be read. `name` is the engine's name for the job, or "". `run_id` is the run id of the observed run; "" if the
     engine has no run ids, or if this tool did not start the run. `ref` is the engine's own handle of the observed
     object, or "". `marks` are what the object bears; all of them are "" if the engine keeps no marks. `execution` is
-    what people want to know of the run, and decides nothing.
+    what people want to know of the run, and decides nothing. `is_answer` is False only in `NOT_ASKED`; an engine leaves
+    it alone.
     """
 
     status: Status
@@ -235,6 +236,7 @@ class Observation(NamedTuple):
     ref: str = ""
     marks: Marks = Marks()
     execution: Execution = UNKNOWN
+    is_answer: bool = True
 
     @property
     def run_began(self) -> str | None:
@@ -256,6 +258,10 @@ class Observation(NamedTuple):
 
 
 NOT_OBSERVED = Observation(Status.NOT_OBSERVED)
+"""The answer of an engine that offers no reads: nobody can tell whether the last run is active."""
+
+NOT_ASKED = Observation(Status.NOT_OBSERVED, is_answer=False)
+"""What a plan has instead of an observation if the engine was not asked. An apply asks before it acts."""
 
 
 class Doubt(NamedTuple):

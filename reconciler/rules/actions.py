@@ -6,7 +6,7 @@ An action is what a plan shows of a decision: the kind, the reason, the changes 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 
-from reconciler.model.jobs import EMPTY, NOT_OBSERVED, Job, Observation, State, Verb
+from reconciler.model.jobs import EMPTY, NOT_ASKED, Job, Observation, State, Verb
 from reconciler.model.plan import AS_RECORDED, STEPS, Action, ActionKind, Plan, Request
 from reconciler.model.steps import Step
 from reconciler.rules.decide import decide, is_as_recorded
@@ -42,7 +42,7 @@ def make_plan(
     noops = steps[STEPS[ActionKind.NOOP]]
     order = Order(matching.subjects, {**before, **observed}, selected)
     for subject in sorted([one for one in matching.subjects if selected(one.job.name)], key=name_of):
-        observation = observed.get(subject.job.id, NOT_OBSERVED)
+        observation = observed.get(subject.job.id, NOT_ASKED)
         if is_as_recorded(subject, observation):
             noops.append(Action(subject.job.name, subject.job.id, ActionKind.NOOP, AS_RECORDED))
             continue

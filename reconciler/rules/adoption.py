@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, assert_never
 
 from reconciler.model.commands import command, settling
-from reconciler.model.jobs import NOT_OBSERVED, Config, Desired, Job, Observation, Record, Status, Verb
+from reconciler.model.jobs import NOT_ASKED, Config, Desired, Job, Observation, Record, Status, Verb
 from reconciler.model.plan import ActionKind
 from reconciler.rules.configs import SameConfig, config_changes, show_changes
 from reconciler.rules.decide import decide
@@ -148,7 +148,7 @@ def with_empty_plan(adopted: Adopted, job: Job, same_config: SameConfig) -> Adop
         if adopted.observed.config is None:
             why = f"the service does not tell its config, and the manifest's defaults ask for one ({changes})"
         return LeftOut(adopted.name, job.id, f"{why}: take it over in a manifest without them")
-    for observed in (NOT_OBSERVED, adopted.observed):
+    for observed in (NOT_ASKED, adopted.observed):
         decision = decide(Subject(job, adopted.record, same_config), observed)
         if decision.kind is not ActionKind.NOOP:
             return LeftOut(

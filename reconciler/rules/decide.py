@@ -25,7 +25,7 @@ fields out of this comparison. A change of an ignored field in the manifest stil
 from typing import assert_never
 
 from reconciler.model.commands import command
-from reconciler.model.jobs import NOT_OBSERVED, Doubt, Job, Observation, OnConfigChange, Record, Verb, title
+from reconciler.model.jobs import NOT_ASKED, Doubt, Job, Observation, OnConfigChange, Record, Verb, title
 from reconciler.model.plan import AS_RECORDED, ActionKind, Change
 from reconciler.rules import reruns
 from reconciler.rules.configs import SameConfig, agrees, config_changes
@@ -95,12 +95,12 @@ def _sent_again(subject: Subject, observed: Observation) -> Decision | None:
 
 
 def is_as_recorded(subject: Subject, observed: Observation) -> bool:
-    """Whether a job was not observed, has not changed since its record, and falls under no other rule.
+    """Whether nobody asked for a job that has not changed since its record, and falls under no other rule.
 
     Most jobs of most plans are like that. `make_plan` gives such a job a noop without a decision.
     """
     job, record = subject.job, subject.record
-    if record is None or record.doubt is not None or record.target is not None or observed is not NOT_OBSERVED:
+    if record is None or record.doubt is not None or record.target is not None or observed is not NOT_ASKED:
         return False
     is_plain = job.freeze is None and job.protect in (None, record.protect) and not subject.renamed_from
     return is_plain and asked(subject) is Asked.SAME
@@ -200,6 +200,8 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
             | Cell.GONE
             | Cell.TAKEN_AWAY
             | Cell.NO_END
+            | Cell.END_UNSEEN
+            | Cell.ABORTED_UNSEEN
             | Cell.OTHER_OWNER
         ):
             return hold(record, reason_of(cell, observed), way_out_of(cell, job))

@@ -18,7 +18,8 @@ from typing import assert_never
 
 from reconciler.model.commands import settling
 from reconciler.model.jobs import (
-    NOT_OBSERVED,
+    NOT_ASKED,
+    Desired,
     Observation,
     Record,
     Status,
@@ -124,7 +125,7 @@ class Order:
             if record.doubt.holder:
                 return Standing.UNDERWAY, f"a call is under way: {record.doubt.holder}"
             return Standing.STUCK, f"has a call in doubt ({settling(job.name)})"
-        decision = self.defer(decide(subject, observation or NOT_OBSERVED), subject)
+        decision = self.defer(decide(subject, observation or NOT_ASKED), subject)
         if decision.kind is ActionKind.WAIT and self._acts(job.name):
             return Standing.UNDERWAY, "which is itself waiting"
         if Verb.RUN in decision.verbs:
@@ -153,7 +154,7 @@ class Order:
                 ends = decision.kind in (ActionKind.ABORT, ActionKind.DELETE)
                 return (Standing.STUCK, f"is declared {job.state}") if ends else (Standing.UNDERWAY, words)
             case Status.NOT_OBSERVED:
-                return Standing.STUCK, "can't be read, because the service offers no reads"
+                return _of_recorded_end(job.name, record)
             case Status.DRAFT:
                 return Standing.STUCK, f"was not run ({words})"
             case Status.UNREADABLE:
@@ -172,6 +173,18 @@ class Order:
             ):
                 return Standing.STUCK, f"is {words}"
         assert_never(observation.status)
+
+
+def _of_recorded_end(name: str, record: Record | None) -> tuple[Standing, str]:
+    """The standing of a job at an engine without reads, and its words. The record alone tells how the run ended."""
+    end = record.end if record is not None and record.state is Desired.RUNNING else None
+    if end is Status.COMPLETE:
+        return Standing.COMPLETE, ""
+    if end is not None:
+        return Standing.STUCK, f"is recorded as {end}"
+    unread = "can't be read, because the service offers no reads"
+    is_run = record is not None and record.state is Desired.RUNNING
+    return Standing.STUCK, f"{unread} ({ended(name)} settles that)" if is_run else unread
 
 
 def _is_of_recorded_number(record: Record | None, observed: Observation) -> bool:

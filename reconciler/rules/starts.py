@@ -2,7 +2,7 @@
 
 from typing import Literal, assert_never
 
-from reconciler.model.jobs import NOT_OBSERVED, Config, Desired, Observation, OnConfigChange, Verb
+from reconciler.model.jobs import NOT_ASKED, Config, Desired, Observation, OnConfigChange, Status, Verb
 from reconciler.model.plan import ActionKind, Change
 from reconciler.model.times import TimeOrder
 from reconciler.rules.configs import agrees, config_changes
@@ -11,7 +11,7 @@ from reconciler.rules.matching import Subject
 from reconciler.rules.observations import observation_words
 from reconciler.rules.records import applied, is_ending, is_new_token, run_of
 from reconciler.rules.table import WAITING, Asked, Cell
-from reconciler.rules.words import reason_of, reason_with, why_asked
+from reconciler.rules.words import reason_of, reason_with, way_out_of, why_asked
 
 Start = Literal[
     Cell.RUN,
@@ -104,16 +104,25 @@ def _run_once_over(subject: Subject, column: Asked, observed: Observation) -> De
 
 
 def _run_once_ended(subject: Subject, column: Asked, observed: Observation) -> Decision:
-    """The decision to run a job that was not observed, and whose run before may have to end first."""
+    """The decision to run a job that was not observed, and whose run before has to end first.
+
+    An apply asks the engine before it acts. If the engine offers no reads, only the record tells whether the run before
+    has ended. The job is held without an end on record, since two runs of it might be active at the same time.
+    """
     decision = _run(subject, column, observed)
-    if subject.record is not None and subject.record.end is not None:
+    end = subject.record.end if subject.record is not None else None
+    if end in (Status.COMPLETE, Status.FAILED):
         return decision
-    return decision._replace(reason=f"{decision.reason}; once the run before has ended")
+    if subject.terms.promises.reads and not observed.is_answer:
+        return decision if end else decision._replace(reason=f"{decision.reason}; once the run before has ended")
+    cell = Cell.END_UNSEEN if end is None else Cell.ABORTED_UNSEEN
+    reason = f"{decision.reason}; {reason_of(cell, observed)}"
+    return hold(subject.record, reason, way_out_of(cell, subject.job), decision.changes)
 
 
 def _wait_for_its_end(subject: Subject, column: Asked, observed: Observation) -> Decision:
     """The decision to run a job once its active run has ended by itself."""
-    decision = _run(subject, column, NOT_OBSERVED)
+    decision = _run(subject, column, NOT_ASKED)
     why = f"{decision.reason}; waiting for the end of the run before, which is {observation_words(observed)}: "
     return wait(decision, why, f"the next apply goes on once that has ended, {WAITING} waits for it")
 

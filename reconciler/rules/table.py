@@ -37,6 +37,10 @@ The part for a plan:
     5  abort, wait for the end of the run, then delete. An unobserved job is treated alike if it is recorded as running.
        The abort is left out if the active run is the one that was aborted before.
 
+"run once ended" is about the run before. A plan that did not ask the engine shows the run, and the apply asks. If the
+engine offers no reads, the record alone tells the end: the job is run after an end that a person stated, and is held
+without one.
+
 A service of another identity has no row: one message ends the command before any call (`identities`).
 
 "lost run", "gone", "taken", "no end", "owner" and "hold" hold the job. "no such job", "needs new id" and "error" hold
@@ -256,6 +260,16 @@ class Cell(Enum):
         "hold: no end",
         "the job is {observed}, so it is not known whether the new config is to run now; ",
         f"say how the run ended: {_SAY_HOW}; {_NEW_TOKEN}",
+    )
+    END_UNSEEN = (
+        "hold: no end seen",
+        "the service offers no reads, so it is not known whether the run before has ended; ",
+        f"once it has, say how: {_SAY_HOW}; {_NEW_TOKEN} at once, in the place of the run before",
+    )
+    ABORTED_UNSEEN = (
+        f"hold: {Kind.ABORTED}",
+        f"the run before is recorded as {Kind.ABORTED}: ",
+        DriftCell.ABORTED.way_out,
     )
     OTHER_OWNER = f"hold: {Kind.OTHER_OWNER}", "{observed}; ", DriftCell.OTHER_OWNER.way_out
     NO_SUCH_JOB = (

@@ -17,7 +17,7 @@ class FileContext(NamedTuple):
 
     `who` names the person and the machine that hold the lock. `now` returns the time as RFC 3339 text for people to
     read. `new_lineage` returns a fresh id. `wait` pauses for seconds, and returns True if a stop was asked for.
-    `origin` says for the history who runs a command; without it, that is `who`.
+    `origin` says for the history who runs a command; without it, that is `who`. `tell` gives the user a line of text.
     """
 
     disk: Disk
@@ -27,12 +27,15 @@ class FileContext(NamedTuple):
     new_lineage: Callable[[], str]
     wait: Callable[[float], bool]
     origin: Callable[[str], Origin] | None = None
+    tell: Callable[[str], None] = lambda text: None
 
     @classmethod
     def of(cls, surroundings: Surroundings, disk: Disk) -> Self:
         """What the surroundings of a store give to its files on a disk."""
         around = surroundings
-        return cls(disk, around.marks_folder, around.user, around.now, around.new_id, around.wait, around.origin)
+        return cls(
+            disk, around.marks_folder, around.user, around.now, around.new_id, around.wait, around.origin, around.tell
+        )
 
 
 class StateLock(Protocol):

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from typing import NamedTuple
 
 from reconciler.host.disk import replace
-from reconciler.model.commands import command, settling
+from reconciler.model.commands import command
 from reconciler.model.errors import Refused, StateError
 from reconciler.model.history import ACCEPT, HistoryEntry, Origin
 from reconciler.model.jobs import State, Target
@@ -19,9 +19,17 @@ from reconciler.state.marks import HighWaterMarks
 from reconciler.state.paths import OWN_SUFFIXES, paths_of, states_with
 from reconciler.state.port import NoRevisions, Unreachable
 from reconciler.state.replay import LoadedState
-from reconciler.state.rollback import RolledBack, brought_up, later_runs, refuse_older_than_history
+from reconciler.state.rollback import (
+    RolledBack,
+    brought_up,
+    gap_of,
+    lineage_remarks,
+    refuse_older_than_history,
+    unknown_to,
+)
 from reconciler.state.session import Scribe, Session
 from reconciler.state.state_files import Opened
+from reconciler.state.successors import is_newer
 from reconciler.state.writer import Writer
 
 
@@ -69,6 +77,7 @@ class FileStore:
         self._gate = gate or (lambda writer: LocalGate(writer.verify))
         self._revisions = revisions
         self._kept = KeptJournals(path, context.disk, self._marks)
+        self._has_warned = False
 
     @property
     def where(self) -> str:
@@ -126,7 +135,9 @@ class FileStore:
             state = salvaged.state
             codec.refuse_ambiguous(state.jobs, f"{self._path}, with the journal beside it,")
             serial = max(state.serial, self._marks.serial_of(state.lineage), self._serial_of_history(state)) + 1
-            state, later = brought_up(state, later_runs(state, self._told(salvaged.unwritten)))
+            told = self._told(salvaged.unwritten)
+            remarks += lineage_remarks(state, told)
+            state, later = brought_up(state, unknown_to(state, told))
             remarks += later
             accepted = state._replace(serial=serial, target=target)
             self._take(_Taken("state accept", accepted, salvaged.unwritten, remarks, was_sound=False), refuse_displaced)
@@ -142,12 +153,14 @@ class FileStore:
             refuse_other_target(state.target, target, "the state to push")
             # A newer state may be what brings back a state that was rolled back.
             loaded = self._load(target, is_replaced=True)
-            if not _is_newer(state, loaded.state if loaded else None, self.where):
+            if not is_newer(state, loaded.state if loaded else None, self.where):
                 if loaded is not None:
                     self._drop_held("state push", loaded)
                 return False
             digest = codec.stated_digest(codec.encode(state))
             self._marks.refuse_older(state.lineage, state.serial, digest, "the state to push")
+            if loaded is not None:  # Where no state is, an older one is better than none: it can be accepted there.
+                refuse_older_than_history(state, self._history(), "the state to push", paths_of(self._path).history)
             unwritten = loaded.unwritten if loaded else ()
             remarks = [f"serial {state.serial} was pushed"]
             self._take(_Taken("state push", state, unwritten, remarks, was_sound=True), refuse_displaced)
@@ -193,7 +206,22 @@ class FileStore:
                     raise
             else:
                 break
+        if not is_replaced:
+            self._warn_of_gap(loaded, told)
         return loaded
+
+    def _warn_of_gap(self, loaded: LoadedState | None, told: bytes) -> None:
+        """Tell the user, once, if a rollback of this state would not be noticed. `told` is the history."""
+        if loaded is None or not loaded.digest or self._has_warned:
+            return
+        where, in_place = paths_of(self._path).history, loaded.state._replace(serial=loaded.serial_in_place)
+        gap = gap_of(in_place, told, where, loaded.unwritten)
+        if gap:  # A command at work may have appended to the history since it was read.
+            gap = gap_of(in_place, self._history(), where, loaded.unwritten)
+        if gap:
+            self._has_warned = True
+            check = command("history", options=["--check"])
+            self._context.tell(f"warning: {gap}: a state that is rolled back would not be noticed; see {check}")
 
     def _close(
         self,
@@ -273,7 +301,7 @@ class FileStore:
             "outcome": "succeeded",
             "reason": "; ".join(taken.remarks),
         }
-        return history.stamped([line], taken.state.lineage, taken.state.serial)
+        return history.stamped([line], taken.state)
 
     def _append_history(self, lines: Sequence[history.HistoryLine]) -> None:
         """Append those of the lines that the history lacks."""
@@ -299,8 +327,10 @@ class FileStore:
         return State(self._context.new_lineage(), 0, target, {}, counts)
 
     def _told(self, unwritten: Sequence[history.HistoryLine] = ()) -> list[HistoryEntry]:
-        """The entries of the history; `unwritten` are lines of a journal, which the history may lack."""
-        return history.StoredHistory(self._path, self._history(), unwritten).entries
+        """The entries of the history in the order of its lines, and then those of `unwritten`, lines of a journal."""
+        lines, _ = history.read(self._history())
+        added = (history.entry_of(line) for line in unwritten)
+        return [*(line.entry for line in lines), *(entry for entry in added if entry is not None)]
 
     def _history(self) -> bytes:
         """The content of the history. Nothing is recorded as long as a history can't be read."""
@@ -330,37 +360,6 @@ def refuse_shared_history(path: str, read: Callable[[str], bytes | None]) -> Non
             f"{path} and {other} would share one history, {paths_of(path).history}",
             "name another place with --state",
         )
-
-
-def _is_newer(state: State, recorded: State | None, where: str) -> bool:
-    """Whether a state may take the place of the recorded one. False means that both are the same.
-
-    Raises `Refused` if the state is not newer, is of another lineage, lacks a call in doubt, or counts fewer runs.
-    """
-    if recorded is None or state == recorded:
-        return recorded is None
-    look = f"look at both: {command('state pull', options=['--out', 'FILE'])} writes the one that is there to a file"
-    if state.lineage != recorded.lineage:
-        raise Refused(f"{where} is of lineage {recorded.lineage}, and the state to push of {state.lineage}", look)
-    if state.serial <= recorded.serial:
-        raise Refused(
-            f"{where} is at serial {recorded.serial}, and the state to push at {state.serial}: not newer", look
-        )
-    for name, record in recorded.jobs.items():
-        pushed = state.jobs.get(name)
-        if record.doubt is not None and (pushed is None or pushed.doubt != record.doubt):
-            raise Refused(
-                f"{where} has a call in doubt of {name}, which the state to push lacks",
-                f"settle it first: {command('apply')}, or {settling(name)}",
-            )
-    for job_id, run in recorded.last.items():
-        if state.last.get(job_id, 0) < run:
-            raise Refused(
-                f"{where} has counted {run} runs of the engine job {job_id}, and the state to push counts "
-                f"{state.last.get(job_id, 0)}, so that a run id would come twice",
-                look,
-            )
-    return True
 
 
 def _refuse_own_name(path: str) -> None:

@@ -17,23 +17,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from reconciler.host.disk import Disk, replace
-from reconciler.model.digests import checksum
 from reconciler.model.errors import StateError
 from reconciler.model.history import ACCEPT, NOT_APPLIED, NOTE, Details, HistoryEntry, Origin
-from reconciler.model.jobs import State, Verb
+from reconciler.model.jobs import State, Target, Verb
 from reconciler.state.journal import Entry
+from reconciler.state.links import MOST_ENDS, checksum_of, ends_of, latest_lines
+from reconciler.state.record_json import target_from_json, target_to_json
 
 HistoryLine = dict[str, Any]
 """The JSON object of one line, without `after`."""
 
 ATTRIBUTE = "*.history.jsonl merge=union"
 """The line of .gitattributes with which git merges two histories."""
-
-_MOST_ENDS = 32
-"""The most lines that one line names. Only a file whose lines were changed has more ends."""
-
-_LATEST_BYTES = 1 << 20
-"""The size of the part of the file in which ends are looked for: about two thousand lines."""
 
 _MOST_REPLACEMENTS = 10
 """The number of tries to write a history that other programs keep replacing."""
@@ -134,12 +129,12 @@ def _append_once(disk: Disk, path: str, mode: int, lines: Sequence[HistoryLine],
         if not lines:
             disk.sync_folder(path)  # The command that wrote the lines may have ended before this step.
             return
-    after = _ends(content)
+    after = ends_of(latest_lines(content))[-MOST_ENDS:]
     new = []
     for line in lines:
         text = encode(line, after)
         new.append(text)
-        after = [_checksum(text)]
+        after = [checksum_of(text)]
     gap = b"\n" if content and not content.endswith(b"\n") else b""
     whole = content + gap + b"".join(text + b"\n" for text in new)
     replace(disk, path, whole, disk.mode(path) or mode, refuse_replaced)
@@ -167,7 +162,7 @@ def read(content: bytes) -> tuple[list[StoredLine], list[int]]:
         if entry is None or not isinstance(after, list) or not all(isinstance(one, str) for one in after):
             damaged.append(number)
         else:
-            written.append(StoredLine(number, _checksum(text), after, entry))
+            written.append(StoredLine(number, checksum_of(text), after, entry))
     return written, damaged
 
 
@@ -177,14 +172,12 @@ def entry_of(document: object) -> HistoryEntry | None:
         return None
 
     def text(name: str) -> str:
-        value = document.get(name, "")
-        return value if isinstance(value, str) else ""
+        return value if isinstance(value := document.get(name, ""), str) else ""
 
     def number(name: str) -> int:
-        value = document.get(name)
-        return value if type(value) is int else 0
+        return value if type(value := document.get(name)) is int else 0
 
-    status, seconds, config = document.get("status"), document.get("seconds"), document.get("config")
+    status, seconds, config = (document.get(name) for name in ("status", "seconds", "config"))
     if not (text("at") and text("verb") and text("outcome") and text("op")):
         return None
     return HistoryEntry(
@@ -210,7 +203,15 @@ def entry_of(document: object) -> HistoryEntry | None:
         end=text("end"),
         config=config if isinstance(config, dict) else None,
         run_token=text("runToken") if "runToken" in document else None,
+        target=_target_of(document.get("target")),
     )
+
+
+def _target_of(value: object) -> Target | None:
+    try:
+        return target_from_json(value) if isinstance(value, dict) else None
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def faults(stored: StoredHistory) -> list[str]:
@@ -350,13 +351,17 @@ def announced_in(entries: Sequence[Entry]) -> list[Entry]:
     return list(announced[-1]) if announced else []
 
 
-def stamped(lines: Sequence[HistoryLine], lineage: str, serial: int) -> list[HistoryLine]:
+def stamped(lines: Sequence[HistoryLine], state: State) -> list[HistoryLine]:
     """The lines with the lineage and the serial of the state that holds their effects.
+
+    The line of a run also gets the target: the history of one service may be united with that of another one.
 
     A note repeats what the line of a run says. So a note is left out, unless there is no other line for the serial.
     """
     kept = [line for line in lines if line["verb"] != NOTE] or lines
-    return [{**line, "lineage": lineage, "serial": serial} for line in kept]
+    place = {"lineage": state.lineage, "serial": state.serial}
+    target = {"target": target_to_json(state.target)}
+    return [{**line, **place, **(target if "config" in line else {})} for line in kept]
 
 
 def _line(entry: Entry, own: Mapping[str, Any]) -> HistoryLine:
@@ -374,19 +379,6 @@ def _key(line: HistoryLine) -> tuple[str, bool]:
     if entry is None:
         raise ValueError("a record of the journal is about no call")
     return entry.op, entry.settles
-
-
-def _ends(content: bytes) -> list[str]:
-    """The checksums of the latest lines that no other line names. A line is always named by a later one."""
-    cut = max(0, len(content) - _LATEST_BYTES)
-    written, _ = read(content[cut and content.find(b"\n", cut) + 1 :])
-    followed = {checksum for one in written for checksum in one.after}
-    ends = dict.fromkeys(one.checksum for one in written if one.checksum not in followed)
-    return list(ends)[-_MOST_ENDS:]
-
-
-def _checksum(text: bytes) -> str:
-    return checksum(text, size_bytes=8).hex()
 
 
 def _without_empty(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def load(disk: Disk, path: str, target: Target | None) -> LoadedState | None:
         loaded = replayed(base, digest, entries)
         if entries:
             codec.refuse_ambiguous(loaded.state.jobs, f"{path}, with the journal beside it,")
-        before = history.stamped(history.history_lines(folded, ended=False), base.lineage, base.serial)
+        before = history.stamped(history.history_lines(folded, ended=False), base)
         return loaded._replace(unwritten=(*before, *loaded.unwritten), stamp=stamp)
 
 

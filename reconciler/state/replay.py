@@ -161,7 +161,7 @@ def replayed(
     changed = (jobs, last, identity) != (base.jobs, base.last, base.identity)
     kept = None if entries is None else tuple(entries)
     state = base._replace(jobs=jobs, last=last, identity=identity, serial=base.serial + changed)
-    unwritten = history.stamped(history.history_lines(entries or (), ended=True), state.lineage, state.serial)
+    unwritten = history.stamped(history.history_lines(entries or (), ended=True), state)
     in_flight = frozenset(entry["job"] for entry in unanswered)
     return LoadedState(state, digest, kept, changed, tuple(unwritten), in_flight=in_flight)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from reconciler.model.history import ACCEPT, ENDED, NOTE, Details, Origin
+from reconciler.model.history import ACCEPT, ENDED, FORGET, NOTE, Details, Origin
 from reconciler.model.jobs import Doubt, Record, State, Status, title
 from reconciler.rules.identities import parts_text
 from reconciler.state import history, json_types, record_json
@@ -238,7 +238,7 @@ class Session:
             **record_fields(name, record),
             **self._signature.fields(record or before),
             "type": "record",
-            "verb": verb or ("forget" if record is None else "adopt"),
+            "verb": verb or (FORGET if record is None else "adopt"),
             "run": record.run if record is not None else 0,
             "details": history.details_to_json(details or Details()),
         }
@@ -254,19 +254,7 @@ class Session:
             return
         details = {"outcome": "succeeded", "reason": reason}
         lines = {name: {"id": record.id, "run": record.run, **details} for name, record in records.items()}
-        entry = {
-            **self._signature.fields(None),
-            "type": "records",
-            "records": {name: record_json.record_to_json(record) for name, record in records.items()},
-            "verb": verb,
-            "lines": lines,
-        }
-        with self._writer.changing() as journal:
-            journal.append(encode_entry(entry))
-            for name, record in records.items():
-                self._records.put(name, record)
-            self._records.add_lines(history.batch_lines(entry))
-        self._writer.checkpoint_if_long()
+        self._put_batch(records, verb, lines)
 
     def note_ends(self, records: Mapping[str, Record]) -> None:
         """Record how runs ended and when they were last seen active, all in one step.
@@ -288,16 +276,20 @@ class Session:
             for before in [self._records.get(name)]
             if record.end is not None and (before is None or before.end is not record.end)
         }
+        self._put_batch(changed, ENDED, ended)
+
+    def _put_batch(self, records: Mapping[str, Record], verb: str, lines: Mapping[str, Mapping[str, object]]) -> None:
+        """Put several records in one entry of the journal. `lines` are those of the history, by the name of the job."""
         entry = {
             **self._signature.fields(None),
             "type": "records",
-            "records": {name: record_json.record_to_json(record) for name, record in changed.items()},
-            "verb": ENDED,
-            "lines": ended,
+            "records": {name: record_json.record_to_json(record) for name, record in records.items()},
+            "verb": verb,
+            "lines": lines,
         }
         with self._writer.changing() as journal:
             journal.append(encode_entry(entry))
-            for name, record in changed.items():
+            for name, record in records.items():
                 self._records.put(name, record)
             self._records.add_lines(history.batch_lines(entry))
         self._writer.checkpoint_if_long()

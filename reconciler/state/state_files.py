@@ -122,7 +122,7 @@ class StateFiles:
 
     def stamped(self, lines: Sequence[history.HistoryLine]) -> list[history.HistoryLine]:
         """The lines with the lineage and the serial of the state file that is in place."""
-        return history.stamped(lines, self._empty.lineage, self._empty.serial)
+        return history.stamped(lines, self._empty)
 
     def refuse_unreadable_history(self) -> None:
         """Raise `JournalBroken` if the history can't be read.

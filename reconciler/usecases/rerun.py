@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.model.errors import Refused, UnknownJob, Usage
-from reconciler.model.jobs import NOT_OBSERVED, Desired, Job, Record
+from reconciler.model.jobs import NOT_ASKED, Desired, Job, Record
 from reconciler.usecases.manifest_edits import parsed_with, refuse_other_changes
 from reconciler.usecases.selection import ALL_NAMES
 
@@ -52,7 +52,7 @@ def rerun(workspace: "Workspace", name: str, token: str | None, today: str) -> R
     asked = job._replace(run_token=fresh)
     edited = manifest if asked == job else _written(workspace, manifest, asked)
     position = edited.documents[name].position(("jobs", name, "runToken"), of_key=True)
-    return Rerun(position, job.run_token, fresh, decide(subject._replace(job=asked), NOT_OBSERVED))
+    return Rerun(position, job.run_token, fresh, decide(subject._replace(job=asked), NOT_ASKED))
 
 
 def _running_job(manifest: "Manifest", name: str) -> Job:

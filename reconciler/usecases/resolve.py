@@ -38,7 +38,7 @@ def resolve(workspace: "Workspace", job: str, was_applied: bool, why: str, lock_
 
 
 def resolve_end(workspace: "Workspace", job: str, end: Status, why: str, lock_timeout_s: float) -> str:
-    """Record how the last run of a job ended, where the engine does not know the run any more.
+    """Record how the last run of a job ended, if the engine can't tell: it has forgotten the run, or offers no reads.
 
     `end` is COMPLETE or FAILED. Returns a sentence about what is then recorded. Reads the job. Raises `ReconcilerError`
     if nobody has to say how the run ended.
@@ -60,7 +60,7 @@ def resolve_end(workspace: "Workspace", job: str, end: Status, why: str, lock_ti
 
 
 def _check_no_end_is_known(workspace: "Workspace", found: "NamedRecord", observed: Observation, lineage: str) -> None:
-    """Raise `ReconcilerError` unless the engine does not know the recorded run, and no end of it is recorded."""
+    """Raise `ReconcilerError` unless a run is recorded without its end, and the engine can't tell the end."""
     from reconciler.rules.matching import Subject, Terms
     from reconciler.rules.observations import observation_words
     from reconciler.rules.sight import as_seen
@@ -72,12 +72,18 @@ def _check_no_end_is_known(workspace: "Workspace", found: "NamedRecord", observe
     terms = Terms(engine.promises(target), lineage, now_s=workspace.world.clocks.wall_s())
     job = Job(found.name, record.id, Desired.RUNNING, record.config)
     seen = as_seen(Subject(job, record, engine.same_config, lineage=lineage, terms=terms), observed)
-    if seen.status not in (Status.FORGOTTEN, Status.TAKEN_AWAY):
-        words = observation_words(seen) or "not observed, because the service offers no reads"
+    is_unseen = seen.status is Status.NOT_OBSERVED and record.state is Desired.RUNNING and record.end is None
+    if seen.status not in (Status.FORGOTTEN, Status.TAKEN_AWAY) and not is_unseen:
+        words = observation_words(seen) or _recorded_words(record)
         raise ReconcilerError(
             f"nobody has to say how the run of {name} ended: the job is {words}",
             f"{command('plan', options=['--refresh'])} says what an apply does about it",
         )
+
+
+def _recorded_words(record: Record) -> str:
+    """What is on record about the run of a job that can't be read."""
+    return f"recorded {record.state}" if record.end is None else f"recorded as {record.end}"
 
 
 def _run_words(record: Record) -> str:

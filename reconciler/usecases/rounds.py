@@ -12,7 +12,7 @@ from reconciler.apply.observe import note_ends, observe_before
 from reconciler.apply.outcomes import failed, untouched
 from reconciler.apply.settle import Pending, look, look_again
 from reconciler.model.errors import CredentialsError, EngineError, Refused
-from reconciler.model.jobs import NOT_OBSERVED, Doubt, Evidence, Observation, OnConfigChange, Status
+from reconciler.model.jobs import NOT_ASKED, Doubt, Evidence, Observation, OnConfigChange, Status
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import STEPS, Action, ActionKind, Plan, allowed_words
 from reconciler.model.plan_json import plan_digest
@@ -192,7 +192,7 @@ class Rounds:
                 name
                 for name in waiting
                 for subject in [subjects[name]]
-                for seen in [observed.get(subject.job.id, NOT_OBSERVED)]
+                for seen in [observed.get(subject.job.id, NOT_ASKED)]
                 if order.defer(decide(subject, seen), subject).kind is not ActionKind.WAIT
             ]
             if ready:

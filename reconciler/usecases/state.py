@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.model.commands import command, settling
 from reconciler.model.errors import ManifestError, ReconcilerError, Refused, StateError, Usage
-from reconciler.model.jobs import NOT_OBSERVED, State, Target, title
+from reconciler.model.jobs import NOT_ASKED, State, Target, title
 from reconciler.model.plan import ActionKind
 from reconciler.usecases.engines import plugin_for
 from reconciler.usecases.named_records import call_in_doubt, find_record
@@ -89,7 +89,7 @@ def _next_plan(workspace: "Workspace", name: str) -> str:
     if name not in manifest.jobs:
         return ""
     job = manifest.jobs[name]
-    kind = decide(Subject(job, None, plugin_for(manifest.target).same_config), NOT_OBSERVED).kind
+    kind = decide(Subject(job, None, plugin_for(manifest.target).same_config), NOT_ASKED).kind
     planned = "leaves it alone" if kind is ActionKind.NOOP else f"is to {kind} it"
     return f"{manifest.position(name)}: {title(name)} is still declared {job.state}: the next plan {planned}"
 

@@ -45,7 +45,7 @@ from reconciler.host.clocks import Clocks
 from reconciler.manifest import Manifest
 from reconciler.manifest.document import Document
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.jobs import Job, Record, State, Verb
+from reconciler.model.jobs import Job, Record, State, Status, Verb
 from reconciler.model.plan import Plan
 from reconciler.state import file_lock, writer
 from reconciler.state.file_lock import FileContext
@@ -57,7 +57,7 @@ from reconciler.usecases.apply import apply
 from reconciler.usecases.apply_options import ApplyOptions, Interaction
 from reconciler.usecases.engines import Pace
 from reconciler.usecases.plan import plan
-from reconciler.usecases.resolve import resolve
+from reconciler.usecases.resolve import resolve, resolve_end
 from reconciler.usecases.selection import Selection
 from reconciler.usecases.world import World
 from workspaces import GivenWorkspace
@@ -384,6 +384,11 @@ class CommandWorld:
         with self.wired() as workspace:
             message = resolve(workspace, name, applied, "it was looked up", 0)
         return "\n".join([*self.remarks, message])
+
+    def state_end(self, name: str, end: Status) -> str:
+        """Say on a person's word how the last run of a job ended; return the text that the command prints."""
+        with self.wired() as workspace:
+            return resolve_end(workspace, name, end, "it was looked up", 0)
 
     def forget(self, name: str) -> None:
         with self.wired() as workspace:

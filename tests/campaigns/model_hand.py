@@ -186,6 +186,8 @@ class Hand(Judge):
         records, at = state.jobs.values(), len(self.world.database.done)
         ended = self.world.apply(how, prune=prune, saved=saved)
         self._check_protected({record.id for record in records if record.protect}, at)
+        if how.is_honest and how.meanwhile is None and not self.world.options.reads:
+            self._check_none_beside_another(state, ended)
         if ended.refusal is not None:
             # The saved plan no longer fits, or the service was never reached, or the service rejects the token.
             assert not ended.changing or not how.is_honest, ended.refusal

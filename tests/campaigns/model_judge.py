@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis.stateful import RuleBasedStateMachine
 
-from model_account import Account
+from model_account import CONFIG, Account
 from model_commands import STATE
 from model_how import Ended
 from model_service import Done
@@ -18,7 +18,12 @@ from reconciler.engines.sandbox.life import JobState
 from reconciler.model.errors import ExitCode
 from reconciler.model.jobs import Desired, Job, Record, State, Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
-from reconciler.model.plan import Plan
+from reconciler.model.plan import ActionKind, Plan
+
+
+def is_held_for_an_end(reason: str) -> bool:
+    """Whether a job is held because its service offers no reads, so that its run may be active."""
+    return "not known whether the run before has ended" in reason
 
 
 class Judge(RuleBasedStateMachine):
@@ -158,6 +163,8 @@ class Judge(RuleBasedStateMachine):
             protected = job.protect if job.protect is not None else record is not None and record.protect
             excused = in_doubt or protected or bool(job.after) or self.world.is_out_of_reach(outcome)
             unpaid = [] if excused else self.account.unpaid(job_id, executed[job_id])
+            if outcome.done is ActionKind.HOLD and is_held_for_an_end(outcome.note or outcome.action.reason):
+                unpaid = [why for why in unpaid if why != CONFIG]
             assert not unpaid, f"{job_id} is not run, though {unpaid}: {outcome}"
 
     def _check_protected(self, protected: set[str], at: int) -> None:
@@ -167,6 +174,22 @@ class Judge(RuleBasedStateMachine):
             if done.by_us and done.execution.verb is not Verb.RUN:
                 job_id = done.execution.job_id
                 assert not says.get(job_id, job_id in protected), f"{job_id} is protected: {done.execution}"
+
+    def _check_none_beside_another(self, state: State, ended: Ended) -> None:
+        """Check that an apply ran no job whose run may be active, at a service without reads.
+
+        Only a new run token, or a restart, may start such a run. `state` is the one before the apply.
+        """
+        records = {record.id: record for record in state.jobs.values()}
+        tokens = {job.id: job.run_token for job in self.jobs.values()}
+        for outcome in ended.outcomes:
+            record = records.get(outcome.action.id)
+            is_run = outcome.outcome is Outcome.SUCCEEDED and outcome.done is ActionKind.RUN
+            if not is_run or record is None or record.state is not Desired.RUNNING:
+                continue
+            is_asked = tokens.get(record.id) not in (None, *record.run_tokens)
+            is_over = record.end is not None or record.doubt is not None
+            assert is_asked or is_over, f"{record.id} was run, and its run before may be active: {outcome}"
 
     def _check_order(self, newest: Iterable[str]) -> None:
         """Check that our runs kept the order of `after`, unless someone else acted or a read was old."""

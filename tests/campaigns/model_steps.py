@@ -8,8 +8,12 @@ from hypothesis.stateful import precondition, rule
 
 from model_hand import Hand
 from model_how import How, OddAnswer
+from model_judge import is_held_for_an_end
 from model_words import CONFIGS, EDITS, FAULTS, LOST, NAMES, NAMING, SAY_NOTHING, TIMES, UNDOING, Edit
-from reconciler.model.jobs import Desired, OnConfigChange, Verb
+from reconciler.engines.sandbox.life import JobState
+from reconciler.model.jobs import Desired, OnConfigChange, Status, Verb
+
+ENDED = frozenset({JobState.COMPLETE, JobState.FAILED, JobState.ABORTED})
 
 
 class Steps(Hand):
@@ -185,6 +189,21 @@ class Steps(Hand):
     @rule(crash_at=st.sampled_from((None, None, 3, 9, 15)))
     def apply_the_saved_plan(self, crash_at: int | None) -> None:
         self._apply(How(crash_at=crash_at), saved=self.saved)
+
+    @rule()
+    def say_how_runs_ended_as_the_plan_says(self) -> None:
+        """A person pastes the command of a hold once the run before has ended, and the held run is then started."""
+        for action in self.world.plan(refresh=True).actions:
+            advised = re.search(r"reconciler resolve (.+?) --ended complete", action.reason)
+            life = self.world.life_of(action.id)
+            if advised is None or not is_held_for_an_end(action.reason) or life not in ENDED:
+                continue
+            (name,) = [word for word in shlex.split(advised[1]) if not word.startswith("--")]
+            self.world.state_end(name, Status.COMPLETE)
+            record = self.world.record_of(action.id)
+            assert record is not None
+            assert record.end is Status.COMPLETE, record
+        self._apply()
 
     @precondition(lambda self: self.doubts)
     @rule()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from project import served_project
+from project import done, served_project
 from reconciler.engines.sandbox.cluster import ATOMIC, Lost
 from reconciler.model.jobs import EMPTY, Marks, Status
 from ways_out import PersonsProject, persons_project
@@ -310,6 +310,88 @@ def test_a_rerun_follows_the_end_of_the_active_run_within_apply_wait(project: Pe
     assert (project.apply().code, project.run_ids) == (0, ["a-1"])
     project.cluster.end("a")
     assert (project.run("apply", "--yes", "--wait", "60").code, project.run_ids) == (0, ["a-1", "a-2"])
+
+
+RERUN = "a: {state: running, onConfigChange: rerun, config: {text: old}}"
+RERUN_NEW = RERUN.replace("old", "new")
+
+
+@pytest.fixture
+def unread(tmp_path: Path) -> Iterator[PersonsProject]:
+    """At an engine without reads: a run is active, and the manifest asks for one more run once that has ended."""
+    with persons_project(tmp_path, ATOMIC._replace(reads=False, lists=False)) as made:
+        made.begin(RERUN)
+        made.write(RERUN_NEW)
+        reason = holds(made, "the service offers no reads, so it is not known whether the run before has ended")
+        assert reason == made.reasons_offline()["a"][1]
+        waited = made.run("apply", "--yes", "--wait", "1")
+        assert (waited.code, "not known whether the run before has ended" in waited.out) == (4, True), waited.out
+        yield made
+
+
+def is_done(project: PersonsProject, jobs: str, runs: list[str]) -> None:
+    """Apply a manifest where `drift` can read nothing, and expect these runs and that nothing is left to do."""
+    project.write(jobs)
+    run = project.apply()
+    assert (run.code, project.run_ids) == (0, runs), run.out + run.err
+    assert project.run("plan", "--refresh", "--detailed-exitcode").code == 0
+
+
+@pytest.mark.parametrize("end", ["complete", "failed"])
+def test_a_rerun_at_an_engine_without_reads_follows_an_end_that_a_person_states(
+    end: str, unread: PersonsProject
+) -> None:
+    (command,) = unread.commands("a")
+    assert command == ["resolve", "a", "--ended", "complete"]
+    unread.cluster.end("a", Status(end))
+    assert f"a: its run a-1 ended: {end}, says ada" in unread.follow([*command[:-1], end]).out
+    again = unread.run(*command)
+    assert (again.code, f"nobody has to say how the run of a ended: the job is recorded as {end}" in again.err) == (
+        1,
+        True,
+    ), again.err
+    is_done(unread, RERUN_NEW, ["a-1", "a-2"])
+    unread.write(RERUN.replace("old", "third"))
+    holds(unread, "not known whether the run before has ended")
+
+
+def test_a_rerun_at_an_engine_without_reads_takes_the_place_of_the_run_before_with_a_token(
+    unread: PersonsProject,
+) -> None:
+    assert "a new runToken runs it at once, in the place of the run before" in unread.reasons()["a"][1]
+    is_done(unread, RERUN_NEW.replace("}}", "}, runToken: t}"), ["a-1", "a-2"])
+    assert [run.status for run in unread.cluster.runs("a")] == [Status.ABORTED, Status.ACTIVE]
+
+
+def test_a_saved_plan_starts_no_second_run_at_a_service_that_turns_out_to_offer_no_reads(tmp_path: Path) -> None:
+    with served_project(tmp_path, "read:404", "list:404") as project:
+        old = "a: {state: running, onConfigChange: rerun, config: {jobTimeout: 8}}"
+        project.write(old)
+        assert project.run("apply", "--yes").code == 0
+        project.write(old.replace("8", "9"))
+        planned = project.run("plan", "--out", "plan.json")
+        assert "once the run before has ended" in planned.out
+        for command in (["apply", "--plan", "plan.json", "--yes"], ["apply", "--yes"]):
+            run = project.run(*command)
+            assert (run.code, "`reconciler resolve a --ended complete`" in run.out) == (4, True), run.out + run.err
+        assert done(project) == [("run", "a")]
+        assert project.run("resolve", "a", "--ended", "complete").code == 0
+        project.run("apply", "--yes")
+        # The engine itself refuses the second run of an active job; the person was wrong.
+        assert done(project) == [("run", "a")]
+
+
+def test_what_comes_after_at_an_engine_without_reads_goes_on_with_a_persons_word(tmp_path: Path) -> None:
+    with persons_project(tmp_path, ATOMIC._replace(reads=False, lists=False)) as project:
+        project.begin(RUN)
+        later = f"{RUN}\nb: {{state: running, after: [a]}}"
+        project.write(later)
+        assert project.apply().code == 4
+        assert project.run_ids == ["a-1"]
+        (command,) = project.commands("b")
+        assert command == ["resolve", "a", "--ended", "complete"]
+        project.follow(command)
+        is_done(project, later, ["a-1", "b-1"])
 
 
 def test_a_new_config_that_is_held_runs_with_a_token_or_another_mode(project: PersonsProject) -> None:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from reconciler.engines.bytenite.plugin import PLUGIN
-from reconciler.model.jobs import NOT_OBSERVED, Desired, Job, Marks, Observation, OnConfigChange, Record, Status
+from reconciler.model.jobs import NOT_ASKED, Desired, Job, Marks, Observation, OnConfigChange, Record, Status
 from reconciler.model.promises import NO_PROMISES
 from reconciler.rules.decide import decide
 from reconciler.rules.decisions import Decision
@@ -33,7 +33,7 @@ def observation_of(status: Status) -> Observation:
     return Observation(status, words.get(status, ""), detail="HTTP 500" if status is Status.UNREADABLE else "")
 
 
-def decided(desired: Job, record: Record | None, observed: Observation = NOT_OBSERVED) -> Decision:
+def decided(desired: Job, record: Record | None, observed: Observation = NOT_ASKED) -> Decision:
     """Return the decision about a job with this record."""
     return decide(Subject(desired, record, PLUGIN.same_config), observed)
 

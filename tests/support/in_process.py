@@ -3,7 +3,7 @@
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 
@@ -48,10 +48,16 @@ def engine_at(
     )
 
 
-def store_in(folder: Path, disk: OsDisk | None = None) -> FileStore:
+def store_in(folder: Path, disk: OsDisk | None = None, *, tell: Callable[[str], None] = lambda text: None) -> FileStore:
     """Return a store whose files and marks lie in this folder."""
     around = FileContext(
-        disk or OsDisk(), str(folder / "marks"), "ada", lambda: "now", lambda: "lineage", lambda seconds: False
+        disk or OsDisk(),
+        str(folder / "marks"),
+        "ada",
+        lambda: "now",
+        lambda: "lineage",
+        lambda seconds: False,
+        tell=tell,
     )
     return FileStore(str(folder / "jobs.state.json"), around)
 

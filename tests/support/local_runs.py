@@ -104,6 +104,6 @@ def is_alive(pid: int) -> bool:
     """Whether a process executes. One that has ended may still have an entry, until its parent takes its end."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it ends between the open and the read
         return False
     return stat.rpartition(")")[2].split()[0] not in "ZX"

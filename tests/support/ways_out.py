@@ -33,6 +33,11 @@ class PersonsProject(ClusterProject):
         assert plan.code == 0, plan.err
         return {one["job"]: (one["action"], one["reason"]) for one in plan.json["actions"]}
 
+    def reasons_offline(self) -> dict[str, tuple[str, str]]:
+        """What a plan without reading says of each job, as `reasons` has it."""
+        plan = self.run("plan", "--format", "json")
+        return {one["job"]: (one["action"], one["reason"]) for one in plan.json["actions"]}
+
     def commands(self, job: str) -> list[list[str]]:
         """The commands that the way out of a job names, as their arguments."""
         _, reason = self.reasons()[job]

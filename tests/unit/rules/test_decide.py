@@ -27,7 +27,7 @@ CELLS: dict[Status, dict[str, str]] = {
         "first run": "run: first run",
         "same": "noop",
         "config changed": "restart: config.taskTimeout 600 → 700",
-        "rerun": "run run: once the run before has ended",
+        "rerun": "hold: the service offers no reads, so it is not known whether the run before has ended",
         "new token": 'restart: new runToken "t2"',
         "recorded aborted": "run: state aborted → running",
         "recorded absent": "run: state absent → running",

@@ -97,6 +97,21 @@ def test_what_does_not_complete_by_itself_holds_what_comes_after(
     assert decision.way_out == "this goes on once extract has completed, or is taken out of `after`"
 
 
+@pytest.mark.parametrize(
+    ("end", "kind", "words"),
+    [
+        (Status.COMPLETE, "run", "first run"),
+        (Status.FAILED, "hold", "comes after extract, which is recorded as failed: "),
+        (None, "hold", "(`reconciler resolve extract --ended complete` settles that)"),
+    ],
+)
+def test_what_comes_after_at_an_engine_without_reads_follows_the_recorded_end(
+    end: Status | None, kind: str, words: str
+) -> None:
+    decision = load_after(EXTRACT, RECORDED._replace(end=end), Observation(Status.NOT_OBSERVED))
+    assert (decision.kind, words in decision.reason) == (kind, True), decision.reason
+
+
 @pytest.mark.parametrize("state", [Desired.ABORTED, Desired.ABSENT])
 def test_an_active_job_that_is_to_be_stopped_is_not_waited_for(state: Desired) -> None:
     decision = load_after(EXTRACT._replace(state=state), RECORDED, seen(Status.ACTIVE))

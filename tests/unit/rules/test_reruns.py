@@ -11,8 +11,12 @@ import pytest
 from decisions import CONFIG, decided, job, observation_of
 from decisions import RUNNING as WITHOUT_CONFIGS
 from project import Project, done, served_project
-from reconciler.model.jobs import Config, Doubt, Json, OnConfigChange, Record, Status, Verb
+from reconciler.engines.bytenite.plugin import PLUGIN
+from reconciler.model.jobs import NOT_ASKED, NOT_OBSERVED, Config, Doubt, Json, OnConfigChange, Record, Status, Verb
+from reconciler.model.promises import NO_PROMISES
+from reconciler.rules.decide import decide
 from reconciler.rules.decisions import Decision
+from reconciler.rules.matching import Subject, Terms
 from reconciler.rules.records import applied, settled
 from reconciler.rules.reruns import LONGEST_TEXT, text_of
 
@@ -129,6 +133,20 @@ def test_a_run_without_a_reading_says_what_it_comes_after_unless_its_end_is_reco
     wanted = job(config=NEWER, on_config_change=RERUN)
     assert decided(wanted, RUNNING).reason.endswith("; once the run before has ended")
     assert decided(wanted, RUNNING._replace(end=Status.COMPLETE)).reason == "config.taskTimeout 600 → 700"
+
+
+@pytest.mark.parametrize("is_promised", [False, True])
+def test_a_run_at_an_engine_without_reads_is_held_until_its_end_is_recorded(is_promised: bool) -> None:
+    terms = Terms(NO_PROMISES._replace(reads=is_promised))
+    wanted = job(config=NEWER, on_config_change=RERUN)
+    # An engine that promises no reads need not be asked.
+    seen = NOT_OBSERVED if is_promised else NOT_ASKED
+
+    def kind(end: Status | None) -> str:
+        return decide(Subject(wanted, RUNNING._replace(end=end), PLUGIN.same_config, terms=terms), seen).kind
+
+    ends = (None, Status.COMPLETE, Status.FAILED, Status.ABORTED)
+    assert [kind(end) for end in ends] == ["hold", "run", "run", "hold"]
 
 
 def test_a_run_that_was_in_doubt_consumes_its_config_once_it_is_settled() -> None:

@@ -1,5 +1,6 @@
 """A state that is older than its own history is refused, and `accept` brings it up to what the history knows."""
 
+import json
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,9 +11,10 @@ import pytest
 from in_process import TARGET, store_in
 from lossy_disk import LossyDisk, PowerLoss
 from reconciler.host.disk import OsDisk
-from reconciler.model.errors import ExitCode
+from reconciler.model.errors import ExitCode, Refused
 from reconciler.model.history import Details
 from reconciler.model.jobs import Config, Desired, Doubt, Evidence, Record, Status, Verb
+from reconciler.rules.records import settled
 from reconciler.rules.reruns import text_of
 from reconciler.state import codec
 from reconciler.state.file_lock import FileContext
@@ -29,22 +31,58 @@ def doubt(run: int, config: Config, token: str | None, verb: Verb = Verb.RUN) ->
     return Doubt(f"op-{verb}-{run}", verb, config, token, BEFORE, f"2026-11-21T10:0{run}:00Z", "", run=run)
 
 
-def send(session: Session, run: int, config: Config, token: str | None = None, outcome: str = "succeeded") -> None:
+def send(
+    session: Session,
+    run: int,
+    config: Config,
+    token: str | None = None,
+    outcome: str = "succeeded",
+    op: str = "",
+) -> None:
     """Record a run of the job `a` with all that it consumes, as an apply does."""
     record = session.record_of("a")
     tokens = record.run_tokens if record else frozenset[str]()
     configs = record.ran_configs if record else frozenset[str]()
-    session.intend("a", "id-a", doubt(run, config, token))
+    op = op or f"op-run-{run}"
+    session.intend("a", "id-a", doubt(run, config, token)._replace(op=op))
     if outcome == "succeeded":
         consumed = tokens | {token} if token else tokens
         ran = configs | {text_of(config)}
         record = Record("id-a", Desired.RUNNING, config, consumed, run=run, ran_configs=ran)
-    session.conclude(f"op-run-{run}", "a", record, "said", Details(outcome))
+    elif outcome == "in-doubt":
+        record = (record or Record("id-a", None))._replace(doubt=doubt(run, config, token)._replace(op=op))
+    session.conclude(op, "a", record, "said", Details(outcome))
 
 
-def ran(folder: Path, run: int, config: Config, token: str | None = None, outcome: str = "succeeded") -> None:
+def ran(
+    folder: Path, run: int, config: Config, token: str | None = None, outcome: str = "succeeded", op: str = ""
+) -> None:
     with store_in(folder).open(TARGET, "apply", 0) as session:
-        send(session, run, config, token, outcome)
+        send(session, run, config, token, outcome, op)
+
+
+def branched(folder: Path) -> tuple[Path, Path]:
+    """Two folders with the state and the history of a job that ran once, each as if on a machine of its own."""
+    ours, theirs = folder / "ours", folder / "theirs"
+    ours.mkdir()
+    ran(ours, 1, {"size": 1}, "mon")
+    theirs.mkdir()
+    for name in (STATE, HISTORY):
+        (theirs / name).write_bytes((ours / name).read_bytes())
+    return ours, theirs
+
+
+def unite(ours: Path, theirs: Path, *, theirs_first: bool = False) -> None:
+    """Unite the histories in `ours` as `merge=union` of git does. The state of `ours` is taken whole."""
+    one, other = (lines_of(folder) for folder in ((theirs, ours) if theirs_first else (ours, theirs)))
+    shared = [line for line in one if line in other]
+    added = [*(line for line in one if line not in shared), *(line for line in other if line not in shared)]
+    (ours / HISTORY).write_bytes(b"".join([*shared, *added]))
+    on_another_machine(ours)
+
+
+def lines_of(folder: Path) -> list[bytes]:
+    return (folder / HISTORY).read_bytes().splitlines(keepends=True)
 
 
 def on_another_machine(folder: Path) -> None:
@@ -116,8 +154,8 @@ def test_an_accepted_older_state_has_consumed_what_its_history_tells_of(tmp_path
     assert (record.state, record.config, record.run) == (Desired.RUNNING, {"size": 3, "run": 99}, 3)
     assert record.run_tokens == {"mon", "tue", "wed"}
     assert record.ran_configs == {'{"size":1}', '{"size":2}', '{"run":99,"size":3}'}
-    assert (accepted.last, accepted.serial) == ({"id-a": 3}, 3)
-    assert remarks[0].endswith("it is at serial 1, and " + str(tmp_path / HISTORY) + " tells of serial 2")
+    assert (accepted.last, accepted.serial) == ({"id-a": 3}, 4)
+    assert remarks[0].endswith("it is at serial 1, and " + str(tmp_path / HISTORY) + " tells of serial 3")
     assert remarks[1].startswith("the history tells of later runs of id-a: they count as run")
     assert store_in(tmp_path).read(TARGET) == accepted
 
@@ -164,6 +202,281 @@ def test_a_newer_state_that_is_pushed_takes_the_place_of_an_older_one(tmp_path: 
     assert store_in(tmp_path).read(TARGET) == newer
 
 
+def settle(folder: Path, outcome: str) -> None:
+    """Record what became of the run in doubt."""
+    with store_in(folder).open(TARGET, "resolve", 0) as session:
+        record = session.record_of("a")
+        assert record is not None
+        assert record.doubt is not None
+        session.conclude(record.doubt.op, "a", settled(record, outcome == "applied"), "said", Details(outcome))
+
+
+@pytest.mark.parametrize("more", [0, 1], ids=["of-one-serial", "of-a-higher-serial"])
+@pytest.mark.parametrize("theirs_first", [False, True], ids=["ours-first", "theirs-first"])
+@pytest.mark.parametrize(
+    ("config", "token", "outcome"),
+    [({"size": 1}, "wed", "succeeded"), ({"size": 3}, None, "succeeded"), ({"size": 3}, "wed", "in-doubt")],
+    ids=["token", "config", "in-doubt"],
+)
+def test_a_run_of_the_other_branch_with_the_same_number_is_missed(
+    config: Config, token: str | None, outcome: str, theirs_first: bool, more: int, tmp_path: Path
+) -> None:
+    """Both branches gave the number 2 to a run. The run count of the state tells nothing then."""
+    ours, theirs = branched(tmp_path)
+    ran(ours, 2, {"size": 2}, "tue")
+    ran(theirs, 2, config, token, outcome, op="theirs")
+    for _ in range(more):
+        with store_in(ours).open(TARGET, "apply", 0) as session:
+            session.put("b", Record("id-b", Desired.ABORTED))
+    unite(ours, theirs, theirs_first=theirs_first)
+    assert refused(ours) == (
+        "jobs.state.json lacks a run that its history tells of: jobs.history.jsonl tells of a run 2 of a"
+        f"{f' by the run token {token}' if token else ''}, at serial 2, on another branch than the state was written on"
+    )
+    accepted, remarks = store_in(ours).accept(TARGET, 0)
+    record = accepted.jobs["a"]
+    assert (record.config, record.run, accepted.last) == ({"size": 2}, 2, {"id-a": 2})
+    assert record.run_tokens == {"mon", "tue", token} - {None}
+    assert record.ran_configs == {text_of({"size": 1}), text_of({"size": 2}), text_of(config)}
+    assert remarks[-1] == (
+        "the history tells of other runs of id-a: their run tokens and configs count as used; look at these jobs"
+    )
+    on_another_machine(ours)
+    assert store_in(ours).read(TARGET) == accepted
+
+
+def test_a_merge_that_nothing_was_lost_in_is_taken(tmp_path: Path) -> None:
+    """Each branch ran another job, or forgot what it ran, and the state is brought up with one accept."""
+    ours, theirs = branched(tmp_path)
+    ran(ours, 2, {"size": 2}, "tue")
+    with store_in(ours).open(TARGET, "state forget", 0) as session:
+        session.put("a", None)
+    ran(ours, 3, {"size": 3}, "thu")
+    with store_in(theirs).open(TARGET, "apply", 0) as session:
+        session.put("b", Record("id-b", Desired.ABORTED))
+    unite(ours, theirs)
+    state = store_in(ours).read(TARGET)
+    assert state is not None
+    assert state.jobs["a"].run_tokens == {"thu"}
+    ran(ours, 4, {"size": 4}, "fri")
+    on_another_machine(ours)
+    assert store_in(ours).read(TARGET) is not None
+
+
+def test_a_branch_that_was_brought_up_once_is_not_looked_at_again(tmp_path: Path) -> None:
+    """The next line names both ends. From then on, what was forgotten since is no reason to refuse the state."""
+    ours, theirs = branched(tmp_path)
+    ran(ours, 2, {"size": 2}, "tue")
+    ran(theirs, 2, {"size": 1}, "wed", op="theirs")
+    unite(ours, theirs)
+    store_in(ours).accept(TARGET, 0)
+    with store_in(ours).open(TARGET, "state forget", 0) as session:
+        session.put("a", None)
+    ran(ours, 3, {"size": 3}, "thu")
+    on_another_machine(ours)
+    assert store_in(ours).read(TARGET) is not None
+
+
+@pytest.mark.parametrize("theirs_first", [False, True], ids=["ours-first", "theirs-first"])
+@pytest.mark.parametrize("then", [0, 1], ids=["at-once", "after-another-run"])
+def test_a_doubt_that_two_branches_settled_in_two_ways_counts_as_a_run(
+    theirs_first: bool, then: int, tmp_path: Path
+) -> None:
+    ours, theirs = branched(tmp_path)
+    for folder in (ours, theirs):
+        ran(folder, 2, {"size": 2}, "tue", "in-doubt")
+    (theirs / HISTORY).write_bytes((ours / HISTORY).read_bytes())
+    settle(ours, "not-applied")
+    settle(theirs, "applied")
+    for _ in range(then):
+        ran(ours, 2, {"size": 9}, "wed", op="later")
+    unite(ours, theirs, theirs_first=theirs_first)
+    refused(ours)
+    accepted, _ = store_in(ours).accept(TARGET, 0)
+    assert accepted.last == {"id-a": 2}
+    assert "tue" in accepted.jobs["a"].run_tokens
+    on_another_machine(ours)
+    assert store_in(ours).read(TARGET) == accepted
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["new-job", "known-job"])
+def test_a_run_of_another_lineage_on_the_same_target_is_missed(is_known: bool, tmp_path: Path) -> None:
+    """Two clones made a state each, and one of the two states was taken whole."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    ours.mkdir()
+    theirs.mkdir()
+    if is_known:
+        ran(ours, 1, {"size": 1}, "mon")
+    else:
+        with store_in(ours).open(TARGET, "apply", 0) as session:
+            session.put("b", Record("id-b", Desired.ABORTED))
+    ran(theirs, 1, {"size": 1}, "tue", op="theirs")
+    (theirs / HISTORY).write_bytes((theirs / HISTORY).read_bytes().replace(b'"lineage":"lineage"', b'"lineage":"x"'))
+    unite(ours, theirs)
+    refused(ours)
+    accepted, _ = store_in(ours).accept(TARGET, 0)
+    assert (accepted.lineage, accepted.jobs["a"].run) == ("lineage", 1)
+    assert accepted.jobs["a"].run_tokens == ({"mon", "tue"} if is_known else {"tue"})
+    on_another_machine(ours)
+    assert store_in(ours).read(TARGET) == accepted
+
+
+def test_a_run_of_another_lineage_on_another_target_is_of_no_concern(tmp_path: Path) -> None:
+    ours, theirs = branched(tmp_path)
+    with store_in(theirs).open(TARGET, "apply", 0) as session:
+        session.intend("c", "id-c", doubt(1, {}, "t"))
+        session.conclude("op-run-1", "c", Record("id-c", Desired.RUNNING, run=1), "said", Details())
+    content = (theirs / HISTORY).read_bytes()
+    content = content.replace(b'"lineage":"lineage"', b'"lineage":"staging"').replace(b"127.0.0.1", b"127.0.0.2")
+    (theirs / HISTORY).write_bytes(content)
+    unite(ours, theirs)
+    assert store_in(ours).read(TARGET) is not None
+    (ours / STATE).write_bytes((ours / STATE).read_bytes().replace(b"\n", b"\r\n"))
+    accepted, remarks = store_in(ours).accept(TARGET, 0)
+    assert (sorted(accepted.jobs), accepted.last, len(remarks)) == (["a"], {"id-a": 1}, 1)
+
+
+def test_what_an_edit_took_from_a_state_is_brought_back_by_its_history(tmp_path: Path) -> None:
+    ran(tmp_path, 1, {"size": 1}, "mon")
+    text = (tmp_path / STATE).read_text()
+    text = text.replace('"mon"', "").replace('"lineage": "lineage"', '"lineage": "other"')
+    (tmp_path / STATE).write_text(text)
+    accepted, remarks = store_in(tmp_path).accept(TARGET, 0)
+    assert accepted.jobs["a"].run_tokens == {"mon"}
+    assert remarks[1:] == [
+        "the lineage of the state is 'other', and its history is of the lineage lineage",
+        "the history tells of other runs of id-a: their run tokens and configs count as used; look at these jobs",
+    ]
+
+
+def _at_work(folder: Path, random: Random) -> list[tuple[str, str | None]]:
+    """Run, settle and forget at random in a folder. Returns the config and the run token of each run that may have been
+    carried out since the job was last forgotten.
+    """
+    run: list[tuple[str, str | None]] = []
+    for step in range(random.randint(0, 5)):
+        state = store_in(folder).read(TARGET)
+        assert state is not None
+        record = state.jobs.get("a")
+        if record is not None and record.doubt is not None:
+            outcome = random.choice(["applied", "not-applied"])
+            settle(folder, outcome)
+            if outcome == "not-applied":
+                run.pop()
+        elif random.random() < 0.1:
+            with store_in(folder).open(TARGET, "state forget", 0) as session:
+                session.put("a", None)
+            run = []
+        else:
+            config: Config = {"size": random.randint(1, 4)}
+            token, name = random.choice([None, f"{folder.name}-{step}"]), f"{folder.name}-{step}"
+            outcome = random.choice(["succeeded", "succeeded", "failed", "in-doubt"])
+            ran(folder, state.last.get("id-a", 0) + 1, config, token, outcome, op=name)
+            run += [(text_of(config), token)] if outcome != "failed" else []
+    return run
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_an_accepted_state_has_all_that_two_branches_ran_and_is_not_refused(seed: int, tmp_path: Path) -> None:
+    random = Random(seed)
+    ours, theirs = branched(tmp_path)
+    run = [*_at_work(ours, random), *_at_work(theirs, random)]
+    unite(ours, theirs, theirs_first=random.random() < 0.5)
+    with suppress(RolledBack):
+        store_in(ours).read(TARGET)
+        (ours / STATE).write_bytes((ours / STATE).read_bytes().replace(b"\n", b"\r\n"))  # so that it is accepted
+    accepted, _ = store_in(ours).accept(TARGET, 0)
+    on_another_machine(ours)
+    assert store_in(ours).read(TARGET) == accepted
+    record = accepted.jobs.get("a", Record("id-a", None))
+    if b"state forget" not in (ours / HISTORY).read_bytes():
+        pending = record.doubt
+        known = {(text_of(pending.config), pending.run_token)} if pending is not None else set()
+        missed = [
+            (config, token)
+            for config, token in run
+            if (config, token) not in known
+            and (config not in record.ran_configs or (token is not None and token not in record.run_tokens))
+        ]
+        assert missed == []
+
+
+@pytest.mark.parametrize("lacks", ["token", "config", "record", "run"])
+def test_a_pushed_state_never_lacks_what_the_recorded_one_has_run(lacks: str, tmp_path: Path) -> None:
+    ran(tmp_path, 1, {"size": 1}, "mon")
+    state = codec.decode((tmp_path / STATE).read_bytes(), "x")._replace(serial=9)
+    record = state.jobs["a"]
+    jobs = {
+        "token": {"a": record._replace(run_tokens=frozenset())},
+        "config": {"a": record._replace(ran_configs=frozenset())},
+        "record": {},
+        "run": {"a": record._replace(run=0)},
+    }[lacks]
+    pushed = state._replace(jobs=jobs, last=state.last if lacks != "run" else {})
+    with pytest.raises(Refused):
+        store_in(tmp_path).put(pushed, TARGET, 0)
+    assert store_in(tmp_path).put(state, TARGET, 0)
+
+
+def test_a_pushed_state_is_held_against_the_history_beside_the_recorded_one(tmp_path: Path) -> None:
+    ours, theirs = branched(tmp_path)
+    ran(ours, 2, {"size": 2}, "tue")
+    ran(theirs, 2, {"size": 2}, "wed", op="theirs")
+    unite(ours, theirs)
+    pushed = codec.decode((ours / STATE).read_bytes(), "x")._replace(serial=9)
+    with pytest.raises(RolledBack, match=r"the state to push lacks a run .* by the run token wed"):
+        store_in(ours).put(pushed, TARGET, 0)
+
+
+def _spaced(line: bytes) -> bytes:
+    return json.dumps(json.loads(line)).encode()
+
+
+@pytest.mark.parametrize("what", ["serial", "run"])
+def test_lines_that_another_program_wrote_anew_are_read_too(what: str, tmp_path: Path) -> None:
+    ran(tmp_path, 1, {}, "mon")
+    older = (tmp_path / STATE).read_bytes()
+    ran(tmp_path, 2, {}, "tue")
+    lines = [_spaced(line) for line in lines_of(tmp_path)]
+    if what == "run":
+        lines = [line.replace(b'"serial": 2', b'"serial": 1') for line in lines]
+    (tmp_path / HISTORY).write_bytes(b"\n".join(lines) + b"\n")
+    (tmp_path / STATE).write_bytes(older)
+    on_another_machine(tmp_path)
+    assert "is older than its history" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "gap"),
+    [
+        (lambda path: path.unlink(), "is missing, empty or unreadable"),
+        (lambda path: path.write_bytes(b""), "is missing, empty or unreadable"),
+        (lambda path: (path.unlink(), path.mkdir()), "is missing, empty or unreadable"),
+        (lambda path: (path.unlink(), path.symlink_to("nowhere")), "is missing, empty or unreadable"),
+        (lambda path: path.write_bytes(path.read_bytes().splitlines(True)[0]), "ends before serial 2 of the state"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-9] + b"\n"), "has an unreadable line"),
+        (lambda path: path.write_text(path.read_text(), "utf-16"), "unreadable lines"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"<<<<<<< x\n=======\n"), "has 2 unreadable lines"),
+    ],
+    ids=["gone", "empty", "folder", "dangling", "cut", "torn", "utf-16", "conflict"],
+)
+def test_a_history_that_can_not_show_a_rollback_is_warned_of_once(
+    change: Callable[[Path], object], gap: str, tmp_path: Path
+) -> None:
+    ran(tmp_path, 1, {})
+    ran(tmp_path, 2, {})
+    told: list[str] = []
+    store = store_in(tmp_path, tell=told.append)
+    assert store.read(TARGET) is not None
+    assert told == []
+    change(tmp_path / HISTORY)
+    for _ in range(2):
+        assert store.read(TARGET) is not None
+    [warning] = told
+    assert gap in warning
+    assert warning.endswith("a state that is rolled back would not be noticed; see `reconciler history --check`")
+
+
 def _files_reverted_together(folder: Path) -> None:
     old = {name: (folder / name).read_bytes() for name in (STATE, HISTORY)}
     ran(folder, 2, {})
@@ -187,8 +500,7 @@ def _renamed(folder: Path) -> None:
 
 def _doubt_that_was_not_carried_out(folder: Path) -> None:
     ran(folder, 2, {}, outcome="in-doubt")
-    with store_in(folder).open(TARGET, "apply", 0) as session:
-        session.conclude("op-run-2", "a", session.record_of("a"), "no", Details("not-applied"))
+    settle(folder, "not-applied")
 
 
 def _lines_of_another_state(folder: Path) -> None:
@@ -251,6 +563,8 @@ def test_wherever_two_commands_are_killed_the_state_is_not_taken_for_an_older_on
 ) -> None:
     ran(tmp_path, 1, {})
     newer = codec.decode((tmp_path / STATE).read_bytes(), "x")._replace(serial=9, last={"id-a": 4})
+    configs = frozenset(text_of(config) for config in ({}, {"size": 2}, {"size": 3}, {"size": 4}))
+    newer = newer._replace(jobs={"a": newer.jobs["a"]._replace(ran_configs=configs)})
     with (
         suppress(KeyboardInterrupt, Displaced),
         store_in(tmp_path, _KilledAtOperation(first)).open(TARGET, "a", 0) as session,
