@@ -77,6 +77,8 @@ MUTANTS = [
     Mutant("apply does not observe", "apply/action.py", "        observed = self._context.engine.observe(action.id)\n        decision", "        from reconciler.model.jobs import NOT_ASKED\n        observed = NOT_ASKED\n        decision", "test_commands.py", "lost_state"),
     Mutant("a rerun starts although the run before may be active", "rules/starts.py", "if subject.terms.promises.reads and not observed.is_answer:", "if True:", "test_reruns.py", "engine_without_reads"),
     Mutant("a word about an end is refused where nobody can see it", "usecases/resolve.py", "    if seen.status not in (Status.FORGOTTEN, Status.TAKEN_AWAY) and not is_unseen:", "    if seen.status not in (Status.FORGOTTEN, Status.TAKEN_AWAY):", "test_ways_out.py", "end_that_a_person_states"),
+    Mutant("a run is sent under a number that can't be read again", "rules/decide.py", "if Verb.RUN in decision.verbs and run_of(subject, Verb.RUN) > MAX_RUN:", "if False:", "test_bounds_of_counts.py", "no_run_is_sent"),
+    Mutant("a state may count more runs than there can be", "state/json_types.py", "if (run := count_from_json(value)) > MAX_RUN:", "if (run := count_from_json(value)) < 0:", "test_bounds_of_counts.py", "words_of_its_format"),
     Mutant("apply does what the plan did not show", "apply/action.py", "if not is_within(fresh.calls, action.calls):", "if False:", "test_commands.py", "did_not_show or tampered"),
     Mutant("deletes go on after a failure", "apply/execute.py", "if step == _DELETE_STEP and self._has_failed:", "if False:", "test_commands.py", "one_failure"),
     Mutant("the lock is shared", "host/lock.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB", "test_state.py", "lock"),
