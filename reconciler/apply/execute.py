@@ -158,11 +158,11 @@ class _Apply:
 
     def _cut_short(self, action: Action, why: str) -> ActionOutcome:
         """The outcome of an action that an unknown error ended: in doubt if a call of the action may have been sent."""
-        record = self._context.session.record_of(action.job)
-        if record is None or record.doubt is None:
+        doubt = self._context.session.unsettled(action.job)
+        if doubt is None:
             return failed(action, why)
         result = Result(AnswerClass.IN_DOUBT, message=why)
-        return outcome_of(action, action.kind, record.doubt.verb, Attempt(AnswerClass.IN_DOUBT, result))
+        return outcome_of(action, action.kind, doubt.verb, Attempt(AnswerClass.IN_DOUBT, result))
 
     def _note_runs(self) -> None:
         """Record when each new run began. A later apply then knows which run the record is about.

@@ -69,7 +69,7 @@ def made_again(saved: Plan, workspace: "Workspace", state: State) -> Plan:
     """
     if not state.serial:  # the apply that is under way has made a lineage, and there was none before
         state = state._replace(lineage="")
-    _refusestale_plan(saved, workspace.manifest, state)
+    _refuse_stale_plan(saved, workspace.manifest, state)
     selection = selection_of(saved)
     try:
         matching = selected(workspace.manifest, state, selection, workspace.world.clocks.wall_s())
@@ -83,7 +83,7 @@ def made_again(saved: Plan, workspace: "Workspace", state: State) -> Plan:
     return made
 
 
-def _refusestale_plan(saved: Plan, manifest: "Manifest", state: State) -> None:
+def _refuse_stale_plan(saved: Plan, manifest: "Manifest", state: State) -> None:
     """Raise `Refused` if a saved plan was made from another manifest, from another state, or from other records."""
     from reconciler.state.codec import records_digest
 

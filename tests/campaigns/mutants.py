@@ -289,6 +289,7 @@ MUTANTS = [
     Mutant("a merge loses one of two runs in doubt", "state/merging.py", "    consumed = [doubt for doubt in left_out if doubt.verb is Verb.RUN]\n", "    consumed: list[Doubt] = []\n", "test_merging.py", "left_out_counts_as_carried_out"),
     Mutant("an accepted state counts its runs anew", "state/rollback.py", "    return state._replace(jobs=jobs, last=last), _words", "    return state._replace(jobs=jobs), _words", "test_run_counts.py", "rolled_back"),
     Mutant("a state behind the serial of its history is taken", "state/rollback.py", "    if newest > state.serial:\n", "    if False:\n", "test_rollback.py", "earlier_serial"),
+    Mutant("an action that ends in the middle of its call has failed", "apply/execute.py", "        if doubt is None:\n            return failed(action, why)", "        if True:\n            return failed(action, why)", "test_guarded_runs.py", "ends_an_action"),
     Mutant("a run of another branch under the same number is not missed", "state/rollback.py", "    for branch in branches_of(lines):\n", "    for branch in []:\n", "test_rollback.py", "same_number"),
     Mutant("only the config of a run on another branch is compared", "state/rollback.py", "    return has_token and text_of", "    return text_of", "test_rollback.py", "same_number"),
     Mutant("only the run token of a run on another branch is compared", "state/rollback.py", "    return has_token and text_of(entry.config or {}) in record.ran_configs\n", "    return has_token\n", "test_rollback.py", "same_number"),
