@@ -9,7 +9,7 @@ from reconciler.apply.action import ActionRunner
 from reconciler.apply.calls import CallSender
 from reconciler.apply.context import ApplyContext, Halt, is_stale
 from reconciler.apply.observe import note_ends, observe_before
-from reconciler.apply.outcomes import failed, skipped, untouched
+from reconciler.apply.outcomes import Attempt, failed, outcome_of, skipped, untouched
 from reconciler.host.crash_report import error_line
 from reconciler.host.threads import WorkerPool
 from reconciler.model.errors import CredentialsError, EngineError, ReconcilerError
@@ -17,6 +17,7 @@ from reconciler.model.history import NOTE
 from reconciler.model.jobs import Record
 from reconciler.model.outcomes import ActionOutcome, Finished, Outcome
 from reconciler.model.plan import STEPS, Action, ActionKind, Plan
+from reconciler.model.results import AnswerClass, Result
 from reconciler.rules.lost_calls import is_newer_run
 from reconciler.rules.matching import Subject
 from reconciler.rules.order import Order
@@ -121,13 +122,15 @@ class _Apply:
     def _run_one(self, action: Action, runner: ActionRunner, events: "queue.SimpleQueue[Finished]") -> None:
         """Carry out an action in a thread. `events` gets exactly one `Finished`, whatever the action raises."""
         started_s = self._context.monotonic()
-        outcome = failed(action, "the apply ended before this action did")
+        outcome = None
         try:
             if why := self._halt.why_nothing_starts():
                 outcome = skipped(action, why)
                 return
             outcome = self._outcome_of(action, runner)
         finally:
+            if outcome is None:  # what was raised is no error that an action expects
+                outcome = self._cut_short(action, "the apply ended before this action did")
             if outcome.outcome in (Outcome.FAILED, Outcome.IN_DOUBT):
                 self._has_failed = True
                 if self._fail_fast:
@@ -151,7 +154,15 @@ class _Apply:
             return failed(action, f"not sent: {fault}")
         except Exception as fault:  # noqa: BLE001  an unknown error must not stop the actions that are in flight
             self._halt.halt("skipped: reconciler itself failed")
-            return failed(action, error_line(fault))
+            return self._cut_short(action, error_line(fault))
+
+    def _cut_short(self, action: Action, why: str) -> ActionOutcome:
+        """The outcome of an action that an unknown error ended: in doubt if a call of the action may have been sent."""
+        doubt = self._context.session.unsettled(action.job)
+        if doubt is None:
+            return failed(action, why)
+        result = Result(AnswerClass.IN_DOUBT, message=why)
+        return outcome_of(action, action.kind, doubt.verb, Attempt(AnswerClass.IN_DOUBT, result))
 
     def _note_runs(self) -> None:
         """Record when each new run began. A later apply then knows which run the record is about.

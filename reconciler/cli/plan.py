@@ -9,7 +9,7 @@ from reconciler.cli import completing
 from reconciler.cli.options import allow, options, selection
 from reconciler.cli.shell import Shell
 from reconciler.model.commands import command
-from reconciler.model.errors import ExitCode
+from reconciler.model.errors import ExitCode, Usage
 from reconciler.views.answers import PlanAnswer
 
 if TYPE_CHECKING:
@@ -43,6 +43,12 @@ def plan(
     from reconciler.usecases.plan_files import save_plan
     from reconciler.usecases.selection import Selection
 
+    if out == "-":
+        raise Usage(
+            "--out - names no file: a plan is saved to a file",
+            f"name one, such as plan.json; {command('plan', options=['--format', 'json'])} writes the plan to the "
+            "standard output",
+        )
     selection = Selection(targets, excludes, prune)
     provenance = out is not None or not shell.is_text
     planned = plan(shell.workspace, selection, refresh=refresh, provenance=provenance, allowed=allowed)

@@ -37,7 +37,7 @@ from reconciler.engines.port import (
     Target,
     always,
 )
-from reconciler.host.packages import HINT, RAISED, Package
+from reconciler.host.packages import HINT, RAISED, RAISED_IN_APPLY, Package
 from reconciler.host.secrecy import Secrets
 from reconciler.model.errors import EngineFailed
 
@@ -223,7 +223,7 @@ class GuardedEngine(_Guard):
         asked = Condition(may_be_sent)
         try:
             result = answers.result(self._inner.send(step, asked))
-        except RAISED as fault:
+        except RAISED_IN_APPLY as fault:
             if asked.raised is None:
                 message = self._words(fault, "send")
                 self._failed = step, message
@@ -237,10 +237,18 @@ class GuardedEngine(_Guard):
     def log(self, job_id: str, run_id: str, *, tail: int | None, follow: bool, stop: Event) -> Iterator[bytes]:
         """See `Engine.log`."""
         try:
-            for piece in self._inner.log(job_id, run_id, tail=tail, follow=follow, stop=stop):
-                yield _piece(piece)
+            pieces = iter(self._inner.log(job_id, run_id, tail=tail, follow=follow, stop=stop))
         except RAISED as fault:
             self._refuse(fault, "log")
+        while True:
+            try:
+                piece = _piece(next(pieces))
+            except StopIteration:
+                return
+            except RAISED as fault:
+                self._refuse(fault, "log")
+            # Outside of the `try`: whoever closes this generator raises a `GeneratorExit` here.
+            yield piece
 
     def close(self) -> None:
         """See `Engine.close`."""

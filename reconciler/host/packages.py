@@ -6,8 +6,14 @@ from typing import NamedTuple
 from reconciler.host.crash_report import exhausted_resource
 from reconciler.host.secrecy import Secrets
 
-RAISED = (Exception, SystemExit)
-"""What a plugin may raise by mistake. A `KeyboardInterrupt` is the user's."""
+RAISED = (Exception, SystemExit, GeneratorExit)
+"""What a plugin may raise by mistake. A `KeyboardInterrupt` is the user's, except where `RAISED_IN_APPLY` is caught."""
+
+RAISED_IN_APPLY = (*RAISED, KeyboardInterrupt)
+"""What a plugin may raise by mistake while an apply sends its calls.
+
+An apply handles Ctrl-C itself (`cli.interrupts`), so that a `KeyboardInterrupt` is not the user's.
+"""
 
 HINT = "--verbose shows the traceback, without credentials"
 

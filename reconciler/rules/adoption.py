@@ -21,6 +21,7 @@ from reconciler.rules.configs import SameConfig, config_changes, show_changes
 from reconciler.rules.decide import decide
 from reconciler.rules.matching import Subject
 from reconciler.rules.records import adopted, is_ending
+from reconciler.rules.runs import MAX_RUN, number_of
 
 
 class Candidate(NamedTuple):
@@ -113,6 +114,8 @@ def _obstacle(
     """Why the manifest or the state does not allow to adopt a job; "" if both do. `key` is the key of its record."""
     name = found.name
     record = records.get(key)
+    if number_of(found.observed.run_id, found.id) >= MAX_RUN:
+        return f"its run {found.observed.run_id} has the greatest number that a run can have, so no other can follow it"
     if declared_as is not None:
         look = command("plan", options=["--refresh"])
         return f"the manifest has it already, as {declared_as}: {look} looks at it"

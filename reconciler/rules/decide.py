@@ -15,8 +15,9 @@ These rules change the entry of the table:
 5. A job that was run since its record was written is not run again, because nobody knows whether that run is the one
    that the manifest asks for. The job is held. There is one exception: if the manifest has a new config and the run has
    the same config, the job is adopted.
-6. `protect` turns abort, restart and delete into a hold. The record counts if the manifest does not set `protect`.
-7. A noop that has a new `protect` or a new name to record is an adopt.
+6. A run whose number would be above `MAX_RUN` is held, because the engine's report about such a run can't be read.
+7. `protect` turns abort, restart and delete into a hold. The record counts if the manifest does not set `protect`.
+8. A noop that has a new `protect` or a new name to record is an adopt.
 
 A config agrees with an observed config if all fields that the manifest sets have the same value there. `ignore` takes
 fields out of this comparison. A change of an ignored field in the manifest still counts as a new config.
@@ -33,8 +34,8 @@ from reconciler.rules.decisions import Decision, abort, adopt, delete, error, ho
 from reconciler.rules.doubts import doubt_words, may_follow
 from reconciler.rules.matching import Subject
 from reconciler.rules.observations import elsewhere_words, observation_words
-from reconciler.rules.records import asked, is_protected, ran_since, settled
-from reconciler.rules.runs import asks_the_same, is_earlier_run, number_of, run_id
+from reconciler.rules.records import asked, is_protected, ran_since, run_of, settled
+from reconciler.rules.runs import MAX_RUN, asks_the_same, is_earlier_run, number_of, run_id
 from reconciler.rules.sight import as_seen
 from reconciler.rules.starts import start_of
 from reconciler.rules.table import FIXED, TABLE, Asked, Cell
@@ -132,7 +133,7 @@ def _only_recorded(decision: Decision, reason: str) -> Decision:
 
 
 def _decide_asked(column: Asked, subject: Subject, observed: Observation) -> Decision:
-    """The decision of the table, changed by the rules 3 to 6 of this module's docstring."""
+    """The decision of the table, changed by the rules 3 to 7 of this module's docstring."""
     job, record = subject.job, subject.record
     cell = TABLE[observed.status].asked[column]
     if column is Asked.NEW_CONFIG and cell not in FIXED:
@@ -148,6 +149,9 @@ def _decide_asked(column: Asked, subject: Subject, observed: Observation) -> Dec
                 config_changes(record.config if record else {}, job.config, subject.same_config),
             )
     decision = _decide_cell(cell, column, subject, observed)
+    if Verb.RUN in decision.verbs and run_of(subject, Verb.RUN) > MAX_RUN:
+        why = f"{decision.reason}; the last run of {job.id} has the number {subject.last}, and no run can follow it: "
+        return hold(record, why, "give the job a new `id:`, whose runs are counted from 1", decision.changes)
     if Verb.RUN in decision.verbs and ran_since(record, observed):
         decision = _already_run(decision, column, subject, observed)
     if decision.kind in _PROTECTED and is_protected(job, record):

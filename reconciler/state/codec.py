@@ -15,7 +15,15 @@ from reconciler.model.commands import command
 from reconciler.model.digests import sha256
 from reconciler.model.errors import StateError
 from reconciler.model.jobs import Record, State, is_displaced, title
-from reconciler.state.json_types import counts_from_json, integer_from_json, text_from_json, texts_from_json
+from reconciler.state.json_types import (
+    field_from_json,
+    object_from_json,
+    runs_from_json,
+    serial_from_json,
+    text_from_json,
+    texts_from_json,
+    words_of,
+)
 from reconciler.state.record_json import basis_of, record_from_json, record_to_json, target_from_json, target_to_json
 
 FORMAT_VERSION = 2
@@ -33,14 +41,14 @@ def encode(state: State) -> bytes:
     """
     refuse_ambiguous(state.jobs, "the state that is to be written")
     recorded = {record.id: record.run for record in state.jobs.values()}
-    last = counts_from_json(state.last)
+    last = runs_from_json(state.last)
     document = {
         "formatVersion": FORMAT_VERSION,
         "identity": texts_from_json(state.identity),
         "jobs": {text_from_json(name): record_to_json(record) for name, record in state.jobs.items()},
         "last": {job_id: run for job_id, run in last.items() if run > recorded.get(job_id, 0)},
         "lineage": text_from_json(state.lineage),
-        "serial": integer_from_json(state.serial),
+        "serial": serial_from_json(state.serial),
         "target": target_to_json(state.target),
     }
     text = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True)
@@ -144,33 +152,32 @@ def records_digest(state: State) -> str:
 def _parse(content: bytes, where: str, pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None) -> State:
     try:
         document = json.loads(content, object_pairs_hook=pairs)
-        version = document["formatVersion"]
+        version = field_from_json(document, "formatVersion")
         if version != FORMAT_VERSION:
             raise StateError(
                 f"{where} has format version {version}, and this reconciler reads {FORMAT_VERSION}",
                 "use the version of reconciler that wrote it, or a later one",
             )
         state = _state_from_json(document)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
-        raise StateError(
-            f"{where} is no state file: {_damage(content, '') if not content else str(fault)[:200]}",
-            _restore_hint(where),
-        ) from fault
+    except (ValueError, TypeError, RecursionError) as fault:
+        why = words_of(fault) if content else _damage(content, "")
+        raise StateError(f"{where} is no state file: {why}", _restore_hint(where)) from fault
     refuse_ambiguous(state.jobs, where)
     return state
 
 
 def _state_from_json(document: Mapping[str, Any]) -> State:
-    jobs = {name: record_from_json(record) for name, record in document["jobs"].items()}
-    last = counts_from_json(document["last"])
+    records = object_from_json(field_from_json(document, "jobs"))
+    jobs = {name: record_from_json(record) for name, record in records.items()}
+    last = runs_from_json(field_from_json(document, "last"))
     last.update({record.id: record.run for record in jobs.values() if record.run > last.get(record.id, 0)})
     return State(
-        lineage=text_from_json(document["lineage"]),
-        serial=integer_from_json(document["serial"]),
-        target=target_from_json(document["target"]),
+        lineage=text_from_json(field_from_json(document, "lineage")),
+        serial=serial_from_json(field_from_json(document, "serial")),
+        target=target_from_json(field_from_json(document, "target")),
         jobs=jobs,
         last=last,
-        identity=texts_from_json(document["identity"]),
+        identity=texts_from_json(field_from_json(document, "identity")),
     )
 
 

@@ -119,7 +119,7 @@ def _state_before(header: Entry, empty: State) -> State:
     return empty._replace(
         lineage=json_types.text_from_json(header.get("lineage", empty.lineage)),
         target=Target(engine, endpoint) if engine else empty.target,
-        last=json_types.counts_from_json(header.get("last", empty.last)),
+        last=json_types.runs_from_json(header.get("last", empty.last)),
     )
 
 
@@ -151,8 +151,7 @@ def only_known_shapes(path: str) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as fault:
         raise StateError(
-            f"{paths_of(path).journal} holds a record that this reconciler can't read: "
-            f"{type(fault).__name__}: {str(fault)[:200]}",
+            f"{paths_of(path).journal} holds a record that this reconciler can't read: {json_types.words_of(fault)}",
             "finish its apply with the version of reconciler that began it; or move it away, knowing that a call "
             "may be missing, check the jobs by hand, and: `reconciler state accept`",
         ) from fault

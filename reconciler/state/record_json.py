@@ -7,11 +7,15 @@ from reconciler.model.jobs import ENDS, Desired, Doubt, Evidence, Record, Status
 from reconciler.state.json_types import (
     boolean_from_json,
     config_from_json,
-    count_from_json,
+    field_from_json,
+    object_from_json,
+    run_from_json,
     seconds_from_json,
     text_from_json,
     text_or_none_from_json,
+    text_set_from_json,
     texts_from_json,
+    word_from_json,
 )
 
 
@@ -37,7 +41,7 @@ def record_to_json(record: Record) -> dict[str, Any]:
     if record.protect:
         document["protect"] = True
     if record.run:
-        document["run"] = count_from_json(record.run)
+        document["run"] = run_from_json(record.run)
     if record.end is not None:
         document["end"] = _end_from_json(record.end).value
     if record.last_active:
@@ -56,27 +60,28 @@ def record_to_json(record: Record) -> dict[str, Any]:
 def record_from_json(document: Mapping[str, Any]) -> Record:
     """The record in a JSON object of `record_to_json`.
 
-    Raises `KeyError`, `TypeError` or `ValueError` for an object of another shape.
+    Raises `TypeError` or `ValueError` for an object of another shape.
     """
+    document = object_from_json(document)
     state = document.get("state")
     doubt = document.get("inDoubt")
     end = document.get("end")
     target = document.get("target")
     return Record(
-        text_from_json(document["id"]),
-        None if state is None else Desired(state),
+        text_from_json(field_from_json(document, "id")),
+        None if state is None else word_from_json(Desired, state),
         config_from_json(document.get("config", {})),
-        frozenset(map(text_from_json, document.get("runTokens", ()))),
+        text_set_from_json(document.get("runTokens", ())),
         text_or_none_from_json(document.get("submittedAt")),
         None if doubt is None else doubt_from_json(doubt),
         text_from_json(document["resolved"]) if "resolved" in document else "",
         "protect" in document and boolean_from_json(document["protect"]),
-        count_from_json(document.get("run", 0)),
+        run_from_json(document.get("run", 0)),
         None if end is None else _end_from_json(end),
         text_from_json(document.get("lastActive", "")),
         text_from_json(document.get("ref", "")),
         None if target is None else target_from_json(target),
-        frozenset(map(text_from_json, document.get("ranConfigs", ()))),
+        text_set_from_json(document.get("ranConfigs", ())),
         seconds_from_json(document["keepFor"]) if "keepFor" in document else None,
     )
 
@@ -87,7 +92,7 @@ def doubt_to_json(doubt: Doubt) -> dict[str, Any]:
     Raises the errors of `record_to_json`.
     """
     text = text_from_json
-    extras = {"run": count_from_json(doubt.run), "commit": text(doubt.commit), "staged": text(doubt.staged)}
+    extras = {"run": run_from_json(doubt.run), "commit": text(doubt.commit), "staged": text(doubt.staged)}
     extras["firstSentAt"] = text(doubt.first_sent_at)
     return {name: value for name, value in extras.items() if value} | {
         "answer": text(doubt.answer),
@@ -102,16 +107,16 @@ def doubt_to_json(doubt: Doubt) -> dict[str, Any]:
 
 def doubt_from_json(document: Mapping[str, Any]) -> Doubt:
     """The doubt in a JSON object of `doubt_to_json`. Raises the errors of `record_from_json`."""
-    before = document["before"]
+    before = field_from_json(document, "before")
     return Doubt(
-        op=text_from_json(document["op"]),
-        verb=Verb(document["verb"]),
-        config=config_from_json(document["config"]),
-        run_token=text_or_none_from_json(document["runToken"]),
+        op=text_from_json(field_from_json(document, "op")),
+        verb=word_from_json(Verb, field_from_json(document, "verb")),
+        config=config_from_json(field_from_json(document, "config")),
+        run_token=text_or_none_from_json(field_from_json(document, "runToken")),
         before=None if before is None else _evidence_from_json(before),
-        sent_at=text_from_json(document["sentAt"]),
-        answer=text_from_json(document["answer"]),
-        run=count_from_json(document.get("run", 0)),
+        sent_at=text_from_json(field_from_json(document, "sentAt")),
+        answer=text_from_json(field_from_json(document, "answer")),
+        run=run_from_json(document.get("run", 0)),
         commit=text_from_json(document.get("commit", "")),
         staged=text_from_json(document.get("staged", "")),
         first_sent_at=text_from_json(document.get("firstSentAt", "")),
@@ -123,7 +128,7 @@ def target_to_json(target: Target) -> dict[str, str]:
 
 
 def target_from_json(document: Mapping[str, Any]) -> Target:
-    return Target(text_from_json(document["engine"]), text_from_json(document["endpoint"]))
+    return Target(*(text_from_json(field_from_json(document, name)) for name in ("engine", "endpoint")))
 
 
 def _evidence_to_json(before: Evidence) -> dict[str, Any]:
@@ -138,10 +143,10 @@ def _evidence_to_json(before: Evidence) -> dict[str, Any]:
 
 def _evidence_from_json(document: Mapping[str, Any]) -> Evidence:
     return Evidence(
-        Status(document["status"]),
-        text_from_json(document["word"]),
-        text_or_none_from_json(document["submittedAt"]),
-        texts_from_json(document["timestamps"]),
+        word_from_json(Status, field_from_json(document, "status")),
+        text_from_json(field_from_json(document, "word")),
+        text_or_none_from_json(field_from_json(document, "submittedAt")),
+        texts_from_json(field_from_json(document, "timestamps")),
         text_from_json(document.get("runId", "")),
         text_from_json(document.get("ref", "")),
     )
@@ -149,7 +154,7 @@ def _evidence_from_json(document: Mapping[str, Any]) -> Evidence:
 
 def _end_from_json(value: object) -> Status:
     """How a run ended. Raises `ValueError` where the value is no such status."""
-    status = Status(text_from_json(value))
+    status = word_from_json(Status, value)
     if status not in ENDS:
         raise ValueError(f"{status} stands where the end of a run is to be")
     return status

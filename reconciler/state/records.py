@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from reconciler.model.jobs import Record, State
+from reconciler.model.jobs import Doubt, Record, State
 from reconciler.state import history, record_json
 from reconciler.state.journal import Entry
 from reconciler.state.replay import in_doubt, renamed, set_record
@@ -111,6 +111,14 @@ class Records:
             self._calls.pop(op)
             self.put(intent["job"], in_doubt(self._jobs.get(intent["job"]), intent))
             self._lines.append(history.call_line(intent, None))
+
+    def unsettled(self, name: str) -> Doubt | None:
+        """The call of a job without a known outcome: the one in flight, or the doubt of its record."""
+        in_flight = next((intent for intent in self.intents if intent["job"] == name), None)
+        if in_flight is not None:
+            return record_json.doubt_from_json(in_flight["doubt"])
+        record = self.get(name)
+        return record.doubt if record is not None else None
 
     @property
     def intents(self) -> list[Entry]:

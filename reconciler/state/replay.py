@@ -73,8 +73,8 @@ def match_journal(
         lineage, engine, endpoint = (
             json_types.text_from_json(header[name]) for name in ("lineage", "engine", "endpoint")
         )
-        serial, target = json_types.integer_from_json(header["serial"]), Target(engine, endpoint)
-        return State(lineage, serial, target, {}, json_types.counts_from_json(header["last"])), [], rest
+        serial, target = json_types.serial_from_json(header["serial"]), Target(engine, endpoint)
+        return State(lineage, serial, target, {}, json_types.runs_from_json(header["last"])), [], rest
     if base is not None and header["lineage"] == base.lineage:
         held = held_count(rest, digest)
         if held:

@@ -131,6 +131,10 @@ class Session:
         """The record of one job now, or None."""
         return self._records.get(name)
 
+    def unsettled(self, name: str) -> Doubt | None:
+        """The call of a job that has no known outcome: the one in flight, or the one in doubt."""
+        return self._records.unsettled(name)
+
     def last_of(self, job_id: str) -> int:
         """The number of the last run of an engine job now, 0 if the job was never run."""
         return self._records.last_of(job_id)

@@ -1,5 +1,6 @@
 """Saved plans: the workspace of one, and the check that it still fits the manifest and the state."""
 
+import os
 from typing import TYPE_CHECKING
 
 from reconciler.model.errors import ReconcilerError, Refused
@@ -24,7 +25,7 @@ def workspace_of(saved: Plan, workspace: "Workspace") -> "Workspace":
     command line and the plan contradict each other.
     """
     workspace = workspace.at(workspace.place._replace(paths=saved.paths))
-    place, target = workspace.place, workspace.manifest.target
+    place, target = workspace.place, _manifest_of(saved, workspace).target
     is_named_elsewhere = not place.endpoint and saved.target != target and saved.target.address
     if is_named_elsewhere and plugin_for(target).is_on_this_machine(saved.target):
         place = place._replace(endpoint=saved.target.address)
@@ -37,6 +38,21 @@ def workspace_of(saved: Plan, workspace: "Workspace") -> "Workspace":
     if place.state_url:
         raise stale_plan(f"it was made from the state at {saved.state}, and {place.state_from} names {place.state_url}")
     return workspace.at(place._replace(state_url=saved.state, state_from="the saved plan"))
+
+
+def _manifest_of(saved: Plan, workspace: "Workspace") -> "Manifest":
+    """The manifest that a saved plan names. If it is not there, the error says from where the plan names it."""
+    try:
+        return workspace.manifest
+    except ReconcilerError as fault:
+        lost = [path for path in saved.paths if not os.path.exists(path)]
+        if not lost:
+            raise
+        raise ReconcilerError(
+            f"{lost[0]}: no such file or folder; the saved plan was made from it, and names it as seen from the folder "
+            "where `plan` was run",
+            "go to that folder and apply the plan there",
+        ) from fault
 
 
 def selection_of(saved: Plan) -> Selection:
@@ -53,7 +69,7 @@ def made_again(saved: Plan, workspace: "Workspace", state: State) -> Plan:
     """
     if not state.serial:  # the apply that is under way has made a lineage, and there was none before
         state = state._replace(lineage="")
-    _refusestale_plan(saved, workspace.manifest, state)
+    _refuse_stale_plan(saved, workspace.manifest, state)
     selection = selection_of(saved)
     try:
         matching = selected(workspace.manifest, state, selection, workspace.world.clocks.wall_s())
@@ -67,7 +83,7 @@ def made_again(saved: Plan, workspace: "Workspace", state: State) -> Plan:
     return made
 
 
-def _refusestale_plan(saved: Plan, manifest: "Manifest", state: State) -> None:
+def _refuse_stale_plan(saved: Plan, manifest: "Manifest", state: State) -> None:
     """Raise `Refused` if a saved plan was made from another manifest, from another state, or from other records."""
     from reconciler.state.codec import records_digest
 

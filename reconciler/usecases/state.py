@@ -139,7 +139,12 @@ def push(workspace: "Workspace", content: bytes, where: str, lock_timeout_s: flo
     from reconciler.state.codec import decode
 
     target = workspace.head.target
-    store, state = workspace.store, decode(content, where)
+    try:
+        state = decode(content, where)
+    except StateError as fault:
+        # What a state at its own place needs is of no use here: it would act on that state, and not on this file.
+        raise fault.changed(hint="give a copy of that file that is whole; the state is left as it was") from fault
+    store = workspace.store
     return state, store.put(state, target, lock_timeout_s)
 
 

@@ -29,7 +29,9 @@ class ClusterProject(Project):
         self.identity = identity
         packages = folder / ".packages"
         install_plugin(packages)
-        self.env["PYTHONPATH"] = os.pathsep.join([str(packages), os.path.dirname(cluster_plugin.__file__)])
+        # What is inherited comes first: a copy of the code with a seeded bug may stand there.
+        before = [self.env["PYTHONPATH"]] if self.env.get("PYTHONPATH") else []
+        self.env["PYTHONPATH"] = os.pathsep.join([*before, str(packages), os.path.dirname(cluster_plugin.__file__)])
 
     @property
     def target(self) -> str:

@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -380,6 +380,34 @@ def test_a_fault_of_the_engine_itself_leaves_the_call_in_doubt_and_says_how_to_s
     assert "secret" not in ended.outcome.error
     assert ended.record is not None
     assert ended.record.doubt is not None
+    assert len(cluster.runs()) == 1
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, GeneratorExit, SystemExit])
+def test_what_ends_an_action_after_its_call_was_sent_leaves_the_call_in_doubt(
+    raised: type[BaseException], cluster: Cluster, tmp_path: Path
+) -> None:
+    def answer() -> object:
+        raise raised
+
+    job = Job("a", "a", Desired.RUNNING, CONFIG)
+    with store_in(tmp_path).open(TARGET, "apply", 0) as session:
+        matching = match_records({"a": job}, {}, lambda a, b: a == b)
+        plan = make_plan(
+            matching, {}, wording, lambda name: True, state=session.state, manifest_digest="", commit=None, paths=[]
+        )
+        context = context_of(Broken(cluster, answer, NEEDS_JOB._replace(reads=False)), session)
+        events = carry_out(plan, matching.by_name, context._replace(wording=wording), parallelism=1, fail_fast=False)
+        outcomes = []
+        with suppress(raised):
+            for ended in events:
+                outcomes += [event.outcome for event in ended]
+    [outcome] = outcomes
+    assert outcome.outcome is Outcome.IN_DOUBT
+    assert "run was sent, and it is not known whether it was carried out: the apply ended before" in outcome.error
+    state = store_in(tmp_path).read(TARGET)
+    assert state is not None
+    assert state.jobs["a"].doubt is not None
     assert len(cluster.runs()) == 1
 
 

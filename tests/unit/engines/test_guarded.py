@@ -2,10 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -142,11 +142,41 @@ def test_what_may_be_sent_raises_comes_through(cluster: Cluster, swallows: bool)
 
 
 def test_an_interrupt_of_the_user_comes_through(cluster: Cluster) -> None:
-    def does(may_be_sent: Callable[[], bool]) -> Result:
-        raise KeyboardInterrupt
+    class Interrupted(ClusterEngine):
+        def observe(self, job_id: str, run_id: str = "") -> Observation:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        guarded(Sends(cluster, does)).send(RUN)
+        guarded(Interrupted(cluster)).observe("a")
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, GeneratorExit, SystemExit])
+def test_whatever_a_send_raises_leaves_the_call_in_doubt(cluster: Cluster, raised: type[BaseException]) -> None:
+    def does(may_be_sent: Callable[[], bool]) -> Result:
+        raise raised
+
+    result = guarded(Sends(cluster, does)).send(RUN)
+    assert result.kind is AnswerClass.IN_DOUBT
+    assert result.message == (
+        f"the engine odd (package odd-engine 1.0) failed: {raised.__name__} in send; report it to that package"
+    )
+
+
+def test_a_generator_exit_is_the_fault_of_the_package_that_raises_it(cluster: Cluster) -> None:
+    class Leaving(ClusterEngine):
+        def observe(self, job_id: str, run_id: str = "") -> Observation:
+            raise GeneratorExit
+
+        def log(self, *_: Any, **__: Any) -> Iterator[bytes]:
+            yield b"one"
+            yield b"two"
+
+    with pytest.raises(EngineFailed, match=r"the engine odd .* failed: GeneratorExit in observe"):
+        guarded(Leaving(cluster)).observe("a")
+    pieces = guarded(Leaving(cluster)).log("a", "a-1", tail=None, follow=False, stop=threading.Event())
+    assert next(iter(pieces)) == b"one"
+    # Whoever stops reading ends the generator, and that is no fault.
+    cast(Generator[bytes, None, None], pieces).close()
 
 
 def test_a_call_that_failed_may_be_asked_again_and_holds_back_others_until_it_is_answered(cluster: Cluster) -> None:

@@ -19,6 +19,7 @@ from reconciler.rules.decisions import Decision
 from reconciler.rules.matching import Subject, Terms
 from reconciler.rules.records import applied, settled
 from reconciler.rules.reruns import LONGEST_TEXT, text_of
+from reconciler.rules.runs import MAX_RUN
 
 COMPLETE = observation_of(Status.COMPLETE)
 NEWER: Config = {"taskTimeout": 700}
@@ -332,3 +333,9 @@ def test_a_change_of_rerun_on_makes_no_config_run_again(quick: Project) -> None:
     assert "this config has run before" in apply(quick, 90, "rerun")
     assert done(quick) == [("run", "a")] * 2
     assert quick.state["jobs"]["a"]["ranConfigs"] == ['{"jobTimeout":60}', '{"jobTimeout":90}']
+
+
+def test_no_run_is_decided_under_a_number_that_could_not_be_read_again() -> None:
+    subject = Subject(job(run_token="again"), RUNNING, PLUGIN.same_config)
+    kinds = [decide(subject._replace(last=last), COMPLETE).kind for last in (MAX_RUN - 1, MAX_RUN)]
+    assert kinds == ["run", "hold"]

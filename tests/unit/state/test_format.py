@@ -11,7 +11,9 @@ from jsonschema import Draft202012Validator
 from reconciler.manifest.schema import schema_text
 from reconciler.model.errors import StateError
 from reconciler.model.jobs import Desired, Doubt, Evidence, Record, State, Status, Target, Verb
+from reconciler.rules.runs import MAX_RUN
 from reconciler.state import codec
+from reconciler.state.json_types import run_from_json
 from reconciler.state.loading import refuse_unreadable_configs
 
 TARGET = Target("bytenite", "https://api.example/v1/customer")
@@ -174,3 +176,9 @@ def test_what_a_plan_rests_on_is_all_but_ends_and_last_seen() -> None:
     left_out = {"end", "last_active"}
     for field in set(Record._fields) - left_out:
         assert codec.records_digest(with_full(FULL._replace(**{field: getattr(Record("x", None), field)}))) != digest
+
+
+def test_the_number_of_a_run_has_a_bound() -> None:
+    assert run_from_json(MAX_RUN) == MAX_RUN
+    with pytest.raises(ValueError, match=f"and {MAX_RUN} is the greatest"):
+        run_from_json(MAX_RUN + 1)
