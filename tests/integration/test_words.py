@@ -233,7 +233,7 @@ def test_a_state_file_that_can_t_be_accepted_is_not_advised_to_be(tmp_path: Path
     for content, why in (
         (b"", "it is empty"),
         (b"{", "Expecting property name"),
-        (b"[]\n", "list indices must be"),
+        (b"[]\n", "a list stands where an object is to be"),
     ):
         (tmp_path / "jobs.state.json").write_bytes(content)
         for command in (["plan"], ["state", "accept"], ["apply", "--yes"]):
