@@ -25,6 +25,10 @@ class ModelWorld(CommandWorld):
             before, ended = ended, apply()
             if _plainly(before) == _plainly(ended) and not before.changing and not ended.changing:
                 break  # what is held stays held; a service may forget a run if one waits on
+        if any(
+            outcome.done is not ActionKind.NOOP and outcome.outcome is Outcome.SUCCEEDED for outcome in ended.outcomes
+        ):
+            ended = apply()  # the wait was just long enough for a service to forget a run that was in the way
         changes = self.disk.changes
         last = apply()
         self.check_at_rest(ended, last)
