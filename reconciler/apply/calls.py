@@ -14,7 +14,7 @@ from reconciler.engines.conditions import Condition
 from reconciler.engines.port import reason_of_duplicate
 from reconciler.host.crash_report import error_line
 from reconciler.model.errors import ReconcilerError
-from reconciler.model.history import APPLIED, OBSERVED, Details
+from reconciler.model.history import APPLIED, NOT_APPLIED, OBSERVED, Details
 from reconciler.model.jobs import NOT_OBSERVED, Doubt, Evidence, Marks, Observation, Record, Status, Verb
 from reconciler.model.results import AnswerClass, Reason, Result
 from reconciler.model.steps import Step
@@ -47,6 +47,9 @@ _REFUSED = "; sent again, and refused: "
 
 _SETTLED = "the service says that nothing is left to do"
 """What the history says of an abort or a delete in doubt if its repetition is refused for that reason."""
+
+_TAKEN_WORDS = "another run has its run id"
+"""What the history says of a run in doubt if its repetition is refused for that reason."""
 
 _MAX_SENDS = 3
 """The number of times that an abort or a delete may be sent if its answers are lost."""
@@ -89,9 +92,19 @@ class CallSender:
         if attempt.kind is AnswerClass.APPLIED and verb is Verb.RUN and before is not None:
             context.runs[job.name] = job.id, before
         attempt = self._record_result(job.name, doubt.op, record, attempt, took_s)
-        if first is not None and (attempt.kind, attempt.result.kind) == (AnswerClass.APPLIED, AnswerClass.REJECTED):
-            context.session.conclude(first.op, job.name, record, _SETTLED, Details(APPLIED, reason=OBSERVED + _SETTLED))
+        if first is not None and attempt.result.kind is AnswerClass.REJECTED:
+            self._settle_first(first, job.name, record, attempt, verb)
         return attempt
+
+    def _settle_first(self, first: Doubt, name: str, record: Record | None, attempt: Attempt, verb: Verb) -> None:
+        """Record what became of a call in doubt, if the refusal of its repetition says so."""
+        if attempt.kind is AnswerClass.APPLIED:
+            outcome, words = APPLIED, _SETTLED
+        elif verb is Verb.RUN and attempt.kind is AnswerClass.REJECTED and attempt.result.reason in _TAKEN:
+            outcome, words = NOT_APPLIED, _TAKEN_WORDS
+        else:
+            return
+        self._context.session.conclude(first.op, name, record, words, Details(outcome, reason=OBSERVED + words))
 
     def _made_ready(
         self, subject: Subject, verb: Verb, observed: Observation, before: Evidence | None

@@ -7,11 +7,12 @@ from reconciler.model.jobs import Config, Target
 OBSERVED = "observed: "
 """The start of the reason of an entry that settles a call in doubt by an observation."""
 
-NOTE, ACCEPT, ENDED, FORGET = "note", "accept", "ended", "forget"
+NOTE, ACCEPT, ADOPT, ENDED, FORGET = "note", "accept", "adopt", "ended", "forget"
 """The verbs of entries without a call.
 
-A note says when a run began, or which service the state is for. The other three say that a state was accepted as it is,
-that a run ended, and that the record of a job was removed.
+A note says when a run began or was seen active, or which service the state is for. The others say that a state was
+accepted as it is, that the record of a job was made to fit an observation, that a run ended, and that the record of a
+job was removed.
 """
 
 APPLIED, NOT_APPLIED = "applied", "not-applied"

@@ -181,6 +181,10 @@ def settled(record: Record, was_applied: bool, began: str | None = None, ref: st
     if doubt.verb is Verb.ABORT and began is None and doubt.before is not None:
         began = doubt.before.submitted_at
     job = Job("", record.id, Desired.RUNNING, doubt.config, doubt.run_token)
+    if doubt.verb is Verb.RUN and 0 < doubt.run < record.run:
+        # A later run is on record, which another branch made. The record stays about that run.
+        tokens = record.run_tokens if doubt.run_token is None else record.run_tokens | {doubt.run_token}
+        return record._replace(doubt=None, run_tokens=tokens, ran_configs=reruns.with_ran(record, doubt.config))
     after = applied(job, record, doubt.verb, began, doubt.run, doubt.config if doubt.verb is Verb.RUN else None)
     return after._replace(ref=ref or after.ref) if doubt.verb is Verb.RUN else after
 

@@ -186,7 +186,7 @@ class FileStore:
     def _load(self, target: Target, *, is_replaced: bool = False) -> LoadedState | None:
         """What the files hold, None if there are none. Raises `StateError` for a state that can't be trusted.
 
-        With `is_replaced`, a state that is older than its history is loaded all the same.
+        With `is_replaced`, a state that was rolled back is loaded all the same.
         """
         refuse_shared_history(self._path, self._disk.read)
         for is_last in (is_replaced, True):
@@ -197,9 +197,11 @@ class FileStore:
             self._kept.refuse(loaded.state.lineage if loaded else "")
             if loaded is None:
                 return None
-            self._marks.refuse_older(loaded.state.lineage, loaded.serial_in_place, loaded.digest, self._path)
+            if not is_replaced:
+                self._marks.refuse_older(loaded.state.lineage, loaded.serial_in_place, loaded.digest, self._path)
             try:
-                refuse_older_than_history(loaded.state, told, self._path, paths_of(self._path).history)
+                where = paths_of(self._path).history
+                refuse_older_than_history(loaded.state, told, self._path, where, loaded.unwritten)
             except RolledBack:
                 # Another command may have put the newer state in place between the two reads.
                 if is_last:

@@ -21,6 +21,7 @@ from reconciler.model.errors import StateError
 from reconciler.model.history import ACCEPT, NOT_APPLIED, NOTE, Details, HistoryEntry, Origin
 from reconciler.model.jobs import State, Target, Verb
 from reconciler.state.journal import Entry
+from reconciler.state.json_types import has_sane_counts
 from reconciler.state.links import MOST_ENDS, checksum_of, ends_of, latest_lines
 from reconciler.state.record_json import target_from_json, target_to_json
 
@@ -167,7 +168,7 @@ def read(content: bytes) -> tuple[list[StoredLine], list[int]]:
 
 
 def entry_of(document: object) -> HistoryEntry | None:
-    """The entry in a line's JSON value, None where the value is not an entry."""
+    """The entry in a line's JSON value, None where the value is not an entry, or has counts that no state can have."""
     if not isinstance(document, dict):
         return None
 
@@ -178,7 +179,7 @@ def entry_of(document: object) -> HistoryEntry | None:
         return value if type(value := document.get(name)) is int else 0
 
     status, seconds, config = (document.get(name) for name in ("status", "seconds", "config"))
-    if not (text("at") and text("verb") and text("outcome") and text("op")):
+    if not (text("at") and text("verb") and text("outcome") and text("op") and has_sane_counts(document)):
         return None
     return HistoryEntry(
         at=text("at"),
@@ -354,14 +355,14 @@ def announced_in(entries: Sequence[Entry]) -> list[Entry]:
 def stamped(lines: Sequence[HistoryLine], state: State) -> list[HistoryLine]:
     """The lines with the lineage and the serial of the state that holds their effects.
 
-    The line of a run also gets the target: the history of one service may be united with that of another one.
+    A line about a job also gets the target: the history of one service may be united with that of another one.
 
     A note repeats what the line of a run says. So a note is left out, unless there is no other line for the serial.
     """
     kept = [line for line in lines if line["verb"] != NOTE] or lines
     place = {"lineage": state.lineage, "serial": state.serial}
     target = {"target": target_to_json(state.target)}
-    return [{**line, **place, **(target if "config" in line else {})} for line in kept]
+    return [{**line, **place, **(target if line.get("id") else {})} for line in kept]
 
 
 def _line(entry: Entry, own: Mapping[str, Any]) -> HistoryLine:

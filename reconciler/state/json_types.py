@@ -94,6 +94,16 @@ def serial_from_json(value: object) -> int:
     return serial
 
 
+def has_sane_counts(document: Mapping[str, Any]) -> bool:
+    """Whether the `run` and the `serial` of an object, if there are any, are such as a state may have."""
+    try:
+        run_from_json(document.get("run", 0))
+        serial_from_json(document.get("serial", 0))
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def texts_from_json(document: object) -> dict[str, str]:
     """The values of an object, all of which are texts. Raises `TypeError` where one is not."""
     return {text_from_json(name): text_from_json(value) for name, value in object_from_json(document).items()}

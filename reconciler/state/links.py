@@ -1,14 +1,12 @@
 """The chain of a history: each line names the checksums of the lines before it.
 
 A history that one machine writes is one chain. Where git has united the lines of two branches, the chain has two ends,
-until the next line names both of them. The lines that only some of the ends follow are what one branch did without the
-other.
+until the next line names both of them.
 """
 
 import json
 import re
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 from reconciler.model.digests import checksum
@@ -55,44 +53,6 @@ def ends_of(lines: Sequence[bytes]) -> list[str]:
     links = [link for line in lines if (link := _link_of(line)) is not None]
     followed = {checksum for link in links for checksum in link.after}
     return list(dict.fromkeys(link.checksum for link in links if link.checksum not in followed))
-
-
-def branches_of(lines: Sequence[bytes]) -> list[list[bytes]]:
-    """For each end, the lines that lead to this end and not to all ends, in the order of the file.
-
-    Returns [] for a history with one end. A history with more ends than `MOST_ENDS` counts as one branch.
-    """
-    if _is_one_chain(lines):
-        return []
-    ends = ends_of(lines)
-    if len(ends) < 2:
-        return []
-    if len(ends) > MOST_ENDS:
-        return [list(lines)]
-    links = [_link_of(line) for line in lines]
-    after = {link.checksum: link.after for link in links if link is not None}
-    leading = [_leading_to(end, after) for end in ends]
-    shared = frozenset.intersection(*leading)
-    pairs = [(line, link.checksum) for line, link in zip(lines, links, strict=True) if link is not None]
-    return [[line for line, found in pairs if found in some and found not in shared] for some in leading]
-
-
-def _is_one_chain(lines: Sequence[bytes]) -> bool:
-    """Whether each line names the line just before it, and nothing else."""
-    return all(
-        line.startswith(b'{"after":["%s"],' % checksum_of(before).encode()) and line.endswith(b"}")
-        for before, line in pairwise(lines)
-    )
-
-
-def _leading_to(end: str, after: dict[str, Sequence[str]]) -> frozenset[str]:
-    """The checksums of an end and of all lines before it."""
-    found, left = {end}, [end]
-    while left:
-        new = [one for one in after[left.pop()] if one in after and one not in found]
-        found.update(new)
-        left += new
-    return frozenset(found)
 
 
 def _link_of(line: bytes) -> _Link | None:

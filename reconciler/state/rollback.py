@@ -5,31 +5,33 @@ never leaves a history that is ahead of its state and journal. A history that kn
 put back: from a backup, by `git checkout` of that one file, or by a merge that took one side whole. On an engine
 without reads, an apply would then give a run id twice, or run a consumed run token or config again.
 
-Such a state is found in two ways. Its serial or one of its run counts is behind the history. Or the history has a
-branch with a run whose run token or config the state has not consumed: two branches may have given one number to two
-runs. The lines of another lineage count if they are about the same target.
+Such a state is found in two ways. Its serial or one of its run counts is behind the history. Or the history tells of a
+run whose run token or config the state has not consumed, although the state counts a run of this number: two branches
+gave one number to two runs. The lines of another lineage count if they are about the same target.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from reconciler.model.commands import command
 from reconciler.model.errors import ExitCode, StateError
-from reconciler.model.history import ACCEPT, APPLIED, FORGET, NOT_APPLIED, HistoryEntry
-from reconciler.model.jobs import Desired, Job, Record, State, Verb, displaced_key
+from reconciler.model.history import ACCEPT, ADOPT, APPLIED, FORGET, NOT_APPLIED, HistoryEntry
+from reconciler.model.jobs import Desired, Doubt, Job, Record, State, Verb, displaced_key
+from reconciler.model.json_values import same_json
 from reconciler.rules.records import applied
 from reconciler.rules.reruns import text_of
-from reconciler.state.history import HistoryLine, read
-from reconciler.state.links import branches_of, is_canonical, latest_lines
+from reconciler.state.history import HistoryLine, encode, read
+from reconciler.state.links import is_canonical, latest_lines
 
 _SERIAL = re.compile(rb'"serial"\s*:\s*(\d{1,300})')
 _RUN = re.compile(rb'"run"\s*:\s*(\d{1,300})')
+_TOKEN = re.compile(rb'"runToken"\s*:\s*"([^"\\]*)"')
 _ID = re.compile(rb'"id"\s*:\s*"([^"\\]*)"')
 """Fields of a line. Within a text of the line, the quotes would have a backslash."""
 
 _DONE = ("succeeded", APPLIED)
-_NEVER = ("failed", NOT_APPLIED)
 
 
 class RolledBack(StateError):
@@ -56,14 +58,17 @@ class Unknown(NamedTuple):
     runs: Sequence[HistoryEntry]
 
 
-def refuse_older_than_history(state: State, content: bytes, path: str, where: str) -> None:
+def refuse_older_than_history(
+    state: State, content: bytes, path: str, where: str, unwritten: Sequence[HistoryLine] = ()
+) -> None:
     """Raise `RolledBack` if a history tells of a later serial than the state has, or of a run that the state lacks.
 
-    `state` has its journal replayed. `path` is its path, and `content` the history at the path `where`. Only the latest
-    lines count, and only those of the state's lineage or target. A line about an accepted or pushed state does not
-    count: it is written before that state is in place.
+    `state` has its journal replayed, and `unwritten` are the lines of the journal, which the history may lack. `path`
+    is the path of the state, and `content` the history at the path `where`. Only the latest lines count, and only those
+    of the state's lineage or target. A line about an accepted or pushed state does not count: it is written before that
+    state is in place.
     """
-    lines = latest_lines(content)
+    lines = [*latest_lines(content), *(encode(line, ()) for line in unwritten)]
     told = _about(state, _entries(line for line in lines if _may_tell_more(line, state)))
     own = (entry.serial for entry in told if entry.verb != ACCEPT and entry.lineage == state.lineage)
     newest = max(own, default=0)
@@ -72,19 +77,20 @@ def refuse_older_than_history(state: State, content: bytes, path: str, where: st
             f"{path} is older than its history: it is at serial {state.serial}, and {where} tells of serial {newest}"
         )
     for entry in told:
-        if entry.outcome in _DONE and entry.run > state.last.get(entry.id, 0):
+        if entry.id and entry.outcome in _DONE and entry.run > state.last.get(entry.id, 0):
             raise RolledBack(
                 f"{path} is older than its history: it is at serial {state.serial} and has "
                 f"{_run_words(state.last.get(entry.id, 0))} of {entry.job}, and {where} tells of its run {entry.run}, "
                 f"at serial {entry.serial}"
             )
-    for branch in branches_of(lines):
-        for entry in _unconsumed(state, _with_calls(_about(state, _entries(branch)), lines)):
-            by = "" if entry.run_token is None else f" by the run token {entry.run_token}"
-            raise RolledBack(
-                f"{path} lacks a run that its history tells of: {where} tells of a run {entry.run} of {entry.job}{by}, "
-                f"at serial {entry.serial}, on another branch than the state was written on"
-            )
+    ids = _ids_in_question(lines, state)
+    entries = _about(state, _entries(line for line in lines if not ids.isdisjoint(_ID.findall(line)))) if ids else []
+    for entry in _lacking(state, entries):
+        by = "" if entry.run_token is None else f" by the run token {entry.run_token}"
+        raise RolledBack(
+            f"{path} lacks a run that its history tells of: {where} tells of a run {entry.run} of {entry.job}{by}, at "
+            f"serial {entry.serial}, which the state has not counted"
+        )
 
 
 def gap_of(state: State, content: bytes, where: str, unwritten: Iterable[HistoryLine]) -> str:
@@ -110,21 +116,17 @@ def gap_of(state: State, content: bytes, where: str, unwritten: Iterable[History
 
 
 def unknown_to(state: State, entries: Sequence[HistoryEntry]) -> Unknown:
-    """What the entries of a history, in the order of its lines, tell of runs that the state does not count.
+    """What the entries of a history tell of runs that the state does not count. Their order does not matter.
 
     Calls that were not carried out do not count. A call that is in doubt in the state is left to be settled there.
     """
     about = _about(state, entries)
-    never = _never(about)
-    doubts = {record.id: record.doubt for record in state.jobs.values() if record.doubt is not None}
+    runs = _lacking(state, about)
     last: dict[str, int] = {}
-    for entry in about:
-        doubt = doubts.get(entry.id)
-        is_open = doubt is not None and entry.outcome not in _DONE and doubt.run == entry.run
-        is_run = entry.outcome in _DONE or (entry.outcome not in _NEVER and entry.op not in never)
-        if entry.id and is_run and not is_open and entry.run > max(state.last.get(entry.id, 0), last.get(entry.id, 0)):
+    for entry in (*runs, *(entry for entry in about if entry.id and entry.outcome in _DONE)):
+        if entry.run > max(state.last.get(entry.id, 0), last.get(entry.id, 0)):
             last[entry.id] = entry.run
-    return Unknown(last, sorted(_unconsumed(state, about), key=lambda entry: entry.run))
+    return Unknown(last, runs)
 
 
 def brought_up(state: State, unknown: Unknown) -> tuple[State, list[str]]:
@@ -141,8 +143,7 @@ def brought_up(state: State, unknown: Unknown) -> tuple[State, list[str]]:
         if key is None:
             name = entry.job or entry.id
             key = key_of[entry.id] = displaced_key(name, entry.id) if name in jobs else name
-        jobs[key] = _after(jobs.get(key), entry)
-        last[entry.id] = max(last.get(entry.id, 0), entry.run)
+        jobs[key] = _after(jobs.get(key), entry, is_latest=entry.run == last[entry.id])
     return state._replace(jobs=jobs, last=last), _words(unknown, state)
 
 
@@ -155,18 +156,27 @@ def lineage_remarks(state: State, told: Sequence[HistoryEntry]) -> list[str]:
     return [f"the lineage of the state is {state.lineage!r}, and its history is of the lineage {latest}"]
 
 
-def _after(record: Record | None, entry: HistoryEntry) -> Record:
-    """The record of a job after a run that it lacks."""
+def _after(record: Record | None, entry: HistoryEntry, *, is_latest: bool) -> Record:
+    """The record of a job after a run that it lacks. `is_latest` says whether no run of the job has a higher number."""
     config = entry.config or {}
     job = Job(entry.job, entry.id, Desired.RUNNING, config, entry.run_token)
     after = applied(job, record, Verb.RUN, None, entry.run, config)
     if record is None:
         return after
-    if entry.run <= record.run:
-        # Another run has this number, or a later one. The record stays that of its own run.
+    doubt = None if record.doubt is not None and record.doubt.op == entry.op else record.doubt
+    if record.state is Desired.RUNNING and entry.run <= record.run:
+        # Nobody knows which of two runs of one number is the later one. With another config, a person has to say.
+        if doubt is None and is_latest and not same_json(config, record.config):
+            doubt = _doubt_about(entry)
         after = record._replace(run_tokens=after.run_tokens, ran_configs=after.ran_configs)
-    is_settled = record.doubt is not None and record.doubt.op == entry.op
-    return after._replace(doubt=None if is_settled else record.doubt)
+    return after._replace(doubt=doubt)
+
+
+def _doubt_about(entry: HistoryEntry) -> Doubt:
+    """The doubt about the run of another branch that has the number of the recorded run."""
+    words = "the history tells of it, beside the recorded run of this number"
+    config, commit = entry.config or {}, entry.commit or ""
+    return Doubt(entry.op, Verb.RUN, config, entry.run_token, None, entry.at, words, run=entry.run, commit=commit)
 
 
 def _about(state: State, entries: Iterable[HistoryEntry]) -> list[HistoryEntry]:
@@ -174,60 +184,122 @@ def _about(state: State, entries: Iterable[HistoryEntry]) -> list[HistoryEntry]:
     return [entry for entry in entries if entry.lineage == state.lineage or entry.target == state.target]
 
 
-def _unconsumed(state: State, entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:
-    """The entries of the runs whose run token or config the state has not consumed."""
-    records = {record.id: record for record in state.jobs.values()}
-    return [entry for entry in _runs_in(entries) if not _is_consumed(state, records.get(entry.id), entry)]
+def _lacking(state: State, entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:
+    """The entries of the runs that the state lacks, the earliest one of a job first.
 
-
-def _is_consumed(state: State, record: Record | None, entry: HistoryEntry) -> bool:
-    """Whether a state counts a run. A record that was dropped or forgotten leaves nothing but its run count."""
-    if record is None:
-        return entry.run <= state.last.get(entry.id, 0)
-    doubt = record.doubt
-    if doubt is not None and doubt.verb is Verb.RUN and entry.outcome not in _DONE:
-        # The call in doubt may have been sent several times. Each time has an operation id of its own.
-        is_open = entry.op == doubt.op or (entry.run, entry.run_token) == (doubt.run, doubt.run_token)
-        if is_open:
-            return True
-    has_token = entry.run_token is None or entry.run_token in record.run_tokens
-    return has_token and text_of(entry.config or {}) in record.ran_configs
-
-
-def _runs_in(entries: Sequence[HistoryEntry]) -> list[HistoryEntry]:
-    """The runs that these entries tell of, and that may have been carried out, one entry for each.
-
-    A job that was forgotten or deleted begins anew: its earlier runs are left out.
+    The state lacks a run whose number is above the run count of the job. It also lacks a run whose run token or config
+    is not consumed, if the number is that of the recorded run, or of two runs. Other earlier runs may be of a record
+    that was dropped.
     """
-    never, runs = _never(entries), dict[str, HistoryEntry]()
-    for entry in entries:
-        is_gone = entry.verb == FORGET or (entry.verb == Verb.DELETE and entry.outcome in _DONE)
-        if is_gone:
-            runs = {op: run for op, run in runs.items() if run.id != entry.id}
-        elif entry.outcome == APPLIED and entry.op in runs:
-            runs[entry.op] = runs[entry.op]._replace(outcome=APPLIED)
-        elif entry.run and entry.verb == Verb.RUN and entry.config is not None and entry.op not in never:
-            runs[entry.op] = entry
-    return list(runs.values())
+    records = {record.id: record for record in state.jobs.values()}
+    runs = _runs_in(entries, state.last)
+    times = Counter((run.id, run.run) for run in runs)
+
+    def is_lacking(run: HistoryEntry) -> bool:
+        record = records.get(run.id)
+        if record is not None and _is_open(record, run):
+            return False
+        if run.run > state.last.get(run.id, 0):
+            return True
+        is_judged = record is not None and (times[run.id, run.run] > 1 or run.run == record.run)
+        return is_judged and not _is_consumed(record, run)
+
+    return sorted(filter(is_lacking, runs), key=lambda run: run.run)
 
 
-def _never(entries: Iterable[HistoryEntry]) -> frozenset[str]:
-    """The operation ids of calls that were not carried out. A call that was settled in both ways may have been."""
+def _is_consumed(record: Record | None, run: HistoryEntry) -> bool:
+    """Whether the run token and the config of a run are consumed."""
+    if record is None:
+        return False
+    has_token = run.run_token is None or run.run_token in record.run_tokens
+    return has_token and text_of(run.config or {}) in record.ran_configs
+
+
+def _is_open(record: Record, run: HistoryEntry) -> bool:
+    """Whether a run is in doubt in a record, and in the history too."""
+    doubt = record.doubt
+    if doubt is None or doubt.verb is not Verb.RUN or run.outcome in _DONE:
+        return False
+    return _asked(run) == _Asked(record.id, doubt.run, doubt.run_token, text_of(doubt.config))
+
+
+class _Asked(NamedTuple):
+    """What all calls for one run have in common. A run in doubt may be sent several times, each under its own `op`."""
+
+    id: str
+    run: int
+    token: str | None
+    config: str
+
+
+def _asked(entry: HistoryEntry) -> _Asked:
+    return _Asked(entry.id, entry.run, entry.run_token, text_of(entry.config or {}))
+
+
+def _runs_in(entries: Sequence[HistoryEntry], last: Mapping[str, int]) -> list[HistoryEntry]:
+    """The runs that these entries tell of, and that may have been carried out: one entry for each, in their order.
+
+    A job that was forgotten, deleted or seen to be gone begins anew: its runs of earlier serials are left out. A run
+    that was carried out stays if its number is above the run count of the job (`last`): another branch had it.
+    """
+    runs: dict[_Asked, HistoryEntry] = {}
+    asked: dict[str, _Asked] = {}
     settled: dict[str, set[str]] = {APPLIED: set(), NOT_APPLIED: set()}
+    anew: dict[tuple[str, str], int] = {}
     for entry in entries:
         if entry.settles:
             settled[entry.outcome].add(entry.op)
-    return frozenset(settled[NOT_APPLIED] - settled[APPLIED])
+        elif entry.id and entry.run and entry.verb == Verb.RUN and entry.config is not None:
+            key = asked[entry.op] = _asked(entry)
+            if key not in runs or entry.outcome in _DONE:
+                runs[key] = entry
+        is_gone = entry.verb in (ADOPT, FORGET) and not entry.run
+        if is_gone or (entry.verb == Verb.DELETE and entry.outcome in _DONE):
+            about = entry.lineage, entry.id
+            anew[about] = max(anew.get(about, 0), entry.serial)
+    done = {asked[op] for op in settled[APPLIED] if op in asked}
+    never = {asked[op] for op in settled[NOT_APPLIED] if op in asked}
+    found = []
+    for key, first in runs.items():
+        run = first._replace(outcome=APPLIED) if key in done else first
+        is_later = run.outcome in _DONE and run.run > last.get(run.id, 0)
+        is_of_this_life = is_later or run.serial >= anew.get((run.lineage, run.id), 0)
+        if is_of_this_life and (run.outcome in _DONE or key not in never):
+            found.append(run)
+    return found
 
 
-def _with_calls(branch: Sequence[HistoryEntry], lines: Sequence[bytes]) -> list[HistoryEntry]:
-    """The entries of a branch, after those of the calls that the branch settles and that were sent before it began."""
-    sent = {entry.op for entry in branch if not entry.settles}
-    before = [entry.op.encode() for entry in branch if entry.outcome == APPLIED and entry.op not in sent]
-    if not before:
-        return list(branch)
-    calls = _entries(line for line in lines if any(op in line for op in before))
-    return [*(entry for entry in calls if not entry.settles), *branch]
+def _ids_in_question(lines: Iterable[bytes], state: State) -> frozenset[bytes]:
+    """The ids of the engine jobs of which the state may lack a run.
+
+    The lines are told apart without reading them as JSON, as in `_may_tell_more`.
+    """
+    records = {record.id: record for record in state.jobs.values()}
+    seen: set[tuple[bytes, bytes]] = set()
+    found: set[bytes] = set()
+    for line in lines:
+        if b'"config"' not in line:
+            continue
+        ids, runs, tokens = _ID.findall(line), _RUN.findall(line), _TOKEN.findall(line)
+        if len(ids) != 1 or len(runs) != 1 or len(tokens) > 1:
+            found.update(ids)  # a field within the config has such a name
+            continue
+        key = ids[0], runs[0]
+        record = records.get(ids[0].decode("utf-8", "replace"))
+        is_known = record is None or int(runs[0]) != record.run or _is_quickly_consumed(line, record, tokens)
+        if key in seen or not is_known or int(runs[0]) > state.last.get(ids[0].decode("utf-8", "replace"), 0):
+            found.add(ids[0])
+        seen.add(key)
+    return frozenset(found)
+
+
+def _is_quickly_consumed(line: bytes, record: Record, tokens: Sequence[bytes]) -> bool:
+    """Whether a record has consumed the run of a line, by the bytes of the line. False says nothing."""
+    begin, end = line.find(b'"config":') + len(b'"config":'), line.find(b',"id":"')
+    config = line[begin:end].decode("utf-8", "replace")
+    return config in record.ran_configs and all(
+        token.decode("utf-8", "replace") in record.run_tokens for token in tokens
+    )
 
 
 def _entries(lines: Iterable[bytes]) -> list[HistoryEntry]:

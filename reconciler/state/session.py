@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from reconciler.model.history import ACCEPT, ENDED, FORGET, NOTE, Details, Origin
-from reconciler.model.jobs import Doubt, Record, State, Status, title
+from reconciler.model.history import ACCEPT, ADOPT, ENDED, FORGET, NOTE, Details, Origin
+from reconciler.model.jobs import Desired, Doubt, Record, State, Status, title
 from reconciler.rules.identities import parts_text
 from reconciler.state import history, json_types, record_json
 from reconciler.state.gate import Gate, LocalGate
@@ -242,8 +242,9 @@ class Session:
             **record_fields(name, record),
             **self._signature.fields(record or before),
             "type": "record",
-            "verb": verb or (FORGET if record is None else "adopt"),
-            "run": record.run if record is not None else 0,
+            "verb": verb or (FORGET if record is None else ADOPT),
+            # A line about a job that is gone is about no run: what runs later under its name begins anew (`rollback`).
+            "run": record.run if record is not None and record.state is not Desired.ABSENT else 0,
             "details": history.details_to_json(details or Details()),
         }
         with self._writer.changing() as journal:
@@ -252,7 +253,7 @@ class Session:
             self._records.add_lines([history.record_line(entry)])
         self._writer.checkpoint_if_long()
 
-    def put_all(self, records: Mapping[str, Record], verb: str = "adopt", reason: str = "") -> None:
+    def put_all(self, records: Mapping[str, Record], verb: str = ADOPT, reason: str = "") -> None:
         """Change the records of several jobs without a call, all in one step. `verb` is as in `put`."""
         if not records:
             return
@@ -280,7 +281,12 @@ class Session:
             for before in [self._records.get(name)]
             if record.end is not None and (before is None or before.end is not record.end)
         }
-        self._put_batch(changed, ENDED, ended)
+        if ended:
+            self._put_batch(changed, ENDED, ended)
+        else:
+            # Each serial has a line in the history: a state that is ahead of its history looks like one without it.
+            words = "1 run was seen active" if len(changed) == 1 else f"{len(changed)} runs were seen active"
+            self._put_batch(changed, NOTE, {"": {"outcome": "succeeded", "reason": words}})
 
     def _put_batch(self, records: Mapping[str, Record], verb: str, lines: Mapping[str, Mapping[str, object]]) -> None:
         """Put several records in one entry of the journal. `lines` are those of the history, by the name of the job."""

@@ -11,7 +11,7 @@ import pytest
 from in_process import TARGET, store_in
 from lossy_disk import LossyDisk, PowerLoss
 from reconciler.host.disk import OsDisk
-from reconciler.model.errors import ExitCode, Refused
+from reconciler.model.errors import ExitCode, Refused, StateError
 from reconciler.model.history import Details
 from reconciler.model.jobs import Config, Desired, Doubt, Evidence, Record, Status, Verb
 from reconciler.rules.records import settled
@@ -19,6 +19,7 @@ from reconciler.rules.reruns import text_of
 from reconciler.state import codec
 from reconciler.state.file_lock import FileContext
 from reconciler.state.file_store import FileStore
+from reconciler.state.history import faults
 from reconciler.state.journal import Displaced, JournalBroken
 from reconciler.state.rollback import RolledBack
 from reconciler.state.session import Session
@@ -231,7 +232,7 @@ def test_a_run_of_the_other_branch_with_the_same_number_is_missed(
     unite(ours, theirs, theirs_first=theirs_first)
     assert refused(ours) == (
         "jobs.state.json lacks a run that its history tells of: jobs.history.jsonl tells of a run 2 of a"
-        f"{f' by the run token {token}' if token else ''}, at serial 2, on another branch than the state was written on"
+        f"{f' by the run token {token}' if token else ''}, at serial 2, which the state has not counted"
     )
     accepted, remarks = store_in(ours).accept(TARGET, 0)
     record = accepted.jobs["a"]
@@ -241,8 +242,21 @@ def test_a_run_of_the_other_branch_with_the_same_number_is_missed(
     assert remarks[-1] == (
         "the history tells of other runs of id-a: their run tokens and configs count as used; look at these jobs"
     )
+    # Nobody knows which of two runs of one number is the later one: with another config, a person has to say.
+    assert record.doubt is not None
+    assert (record.doubt.run, record.doubt.config, record.doubt.run_token) == (2, config, token)
     on_another_machine(ours)
     assert store_in(ours).read(TARGET) == accepted
+    told = (ours / HISTORY).read_bytes()
+    for said in ("applied", "not-applied"):
+        (ours / STATE).write_bytes(codec.encode(accepted))
+        (ours / HISTORY).write_bytes(told)
+        on_another_machine(ours)
+        settle(ours, said)
+        after = store_in(ours).read(TARGET)
+        assert after is not None
+        assert after.jobs["a"].config == (config if said == "applied" else {"size": 2})
+        assert after.jobs["a"].run_tokens == record.run_tokens
 
 
 def test_a_merge_that_nothing_was_lost_in_is_taken(tmp_path: Path) -> None:
@@ -275,6 +289,223 @@ def test_a_branch_that_was_brought_up_once_is_not_looked_at_again(tmp_path: Path
     ran(ours, 3, {"size": 3}, "thu")
     on_another_machine(ours)
     assert store_in(ours).read(TARGET) is not None
+
+
+def forked(folder: Path) -> Path:
+    """A folder with the state of one of two branches, both of which have a run 2, and with both histories."""
+    ours, theirs = branched(folder)
+    ran(ours, 2, {"size": 1}, "tue")
+    ran(theirs, 2, {"size": 1}, "wed", op="theirs")
+    unite(ours, theirs)
+    return ours
+
+
+@pytest.mark.parametrize("state", [Desired.ABSENT, Desired.RUNNING])
+def test_only_a_job_that_was_seen_to_be_gone_begins_anew(state: Desired, tmp_path: Path) -> None:
+    """Other records that are made without a call go on: what another branch ran before them is missed."""
+    ours, theirs = branched(tmp_path)
+    ran(ours, 2, {"size": 1}, "tue")
+    with store_in(ours).open(TARGET, "apply", 0) as session:
+        record = session.record_of("a")
+        assert record is not None
+        session.put("a", record._replace(state=state, protect=True))
+        session.drop_spent(("a",) if state is Desired.ABSENT else ())
+    ran(ours, 3, {"size": 1}, "thu")
+    ran(theirs, 2, {"size": 1}, "wed", op="theirs")
+    unite(ours, theirs)
+    if state is Desired.RUNNING:
+        assert "by the run token wed" in refused(ours)
+    else:
+        assert store_in(ours).read(TARGET) is not None
+
+
+@pytest.mark.parametrize("at", range(12))
+def test_an_accept_that_is_killed_hides_no_run(at: int, tmp_path: Path) -> None:
+    """The line of the accept names both branches before the accepted state is in place."""
+    ours = forked(tmp_path)
+    with suppress(KeyboardInterrupt):
+        store_in(ours, _KilledAtOperation(at)).accept(TARGET, 0)
+    on_another_machine(ours)
+    with suppress(RolledBack, StateError):
+        state = store_in(ours).read(TARGET)
+        assert state is not None
+        assert state.jobs["a"].run_tokens == {"mon", "tue", "wed"}
+    accepted, _ = store_in(ours).accept(TARGET, 0)
+    assert accepted.jobs["a"].run_tokens == {"mon", "tue", "wed"}
+
+
+def test_a_state_from_before_an_accept_is_missed_too(tmp_path: Path) -> None:
+    ours = forked(tmp_path)
+    before = (ours / STATE).read_bytes()
+    store_in(ours).accept(TARGET, 0)
+    (ours / STATE).write_bytes(before)
+    on_another_machine(ours)
+    assert "by the run token wed" in refused(ours)
+
+
+def test_a_state_with_the_history_of_the_other_branch_is_missed(tmp_path: Path) -> None:
+    """Git did not unite the histories: each side was taken whole, but not the same one."""
+    ours, theirs = branched(tmp_path)
+    ran(ours, 2, {"size": 1}, "tue")
+    ran(theirs, 2, {"size": 1}, "wed", op="theirs")
+    (ours / HISTORY).write_bytes((theirs / HISTORY).read_bytes())
+    on_another_machine(ours)
+    assert "by the run token wed" in refused(ours)
+
+
+def test_a_journal_beside_the_history_of_another_branch_hides_no_run(tmp_path: Path) -> None:
+    ours, theirs = branched(tmp_path)
+    before = (ours / STATE).read_bytes()
+    with suppress(KeyboardInterrupt), store_in(ours).open(TARGET, "apply", 0) as session:
+        session.close = lambda: None  # type: ignore[method-assign]
+        send(session, 2, {"size": 1}, "tue")
+        send(session, 3, {"size": 1}, "thu")
+    ran(theirs, 2, {"size": 1}, "wed", op="theirs")
+    (ours / HISTORY).write_bytes((theirs / HISTORY).read_bytes())
+    assert (ours / STATE).read_bytes() == before
+    assert "by the run token wed" in refused(ours)
+    accepted, _ = store_in(ours).accept(TARGET, 0)
+    assert accepted.jobs["a"].run_tokens == {"mon", "tue", "thu", "wed"}
+
+
+def test_a_state_that_is_pushed_to_an_empty_place_is_held_against_the_history_there(tmp_path: Path) -> None:
+    ours = forked(tmp_path)
+    state = codec.decode((ours / STATE).read_bytes(), "x")
+    (ours / STATE).unlink()
+    assert store_in(ours).put(state, TARGET, 0)
+    on_another_machine(ours)
+    assert "by the run token wed" in refused(ours)
+
+
+def test_a_newer_state_that_comes_back_from_another_home_is_taken(tmp_path: Path) -> None:
+    """This machine wrote the newer serials, and this home has none of them: that is no roll-back of this home."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    ran(one, 1, {}, "mon")
+    state = store_in(one).read(TARGET)
+    assert state is not None
+    (other / "marks").symlink_to(one / "marks")
+    assert store_in(other).put(state, TARGET, 0)
+    ran(other, 2, {}, "tue")
+    newer = store_in(other).read(TARGET)
+    assert newer is not None
+    assert store_in(one).put(newer, TARGET, 0)
+    assert store_in(one).read(TARGET) == newer
+
+
+def test_two_calls_in_doubt_for_one_number_and_two_configs_are_two_runs(tmp_path: Path) -> None:
+    ours, theirs = branched(tmp_path)
+    ran(ours, 2, {"size": 2}, None, "in-doubt")
+    ran(theirs, 2, {"size": 3}, None, "in-doubt", op="theirs")
+    unite(ours, theirs)
+    assert "tells of a run 2 of a" in refused(ours)
+    accepted, _ = store_in(ours).accept(TARGET, 0)
+    record = accepted.jobs["a"]
+    assert record.doubt is not None
+    assert record.doubt.config == {"size": 2}
+    assert text_of({"size": 3}) in record.ran_configs
+
+
+@pytest.mark.parametrize("theirs_first", [False, True], ids=["ours-first", "theirs-first"])
+def test_a_later_run_of_a_job_that_this_branch_forgot_comes_back(theirs_first: bool, tmp_path: Path) -> None:
+    ours, theirs = branched(tmp_path)
+    with store_in(ours).open(TARGET, "state forget", 0) as session:
+        session.put("a", None)
+    ran(theirs, 2, {"size": 1}, "wed", op="theirs")
+    unite(ours, theirs, theirs_first=theirs_first)
+    refused(ours)
+    accepted, _ = store_in(ours).accept(TARGET, 0)
+    assert (accepted.jobs["a"].run, accepted.jobs["a"].run_tokens) == (2, {"wed"})
+
+
+@pytest.mark.parametrize("state", [Desired.ABORTED, Desired.ABSENT])
+def test_a_run_beside_one_that_this_branch_ended_is_on_record(state: Desired, tmp_path: Path) -> None:
+    ours, theirs = branched(tmp_path)
+    ran(ours, 2, {"size": 2}, "tue")
+    with store_in(ours).open(TARGET, "apply", 0) as session:
+        record = session.record_of("a")
+        assert record is not None
+        session.put("a", record._replace(state=state), verb="abort")
+    ran(theirs, 2, {"size": 3}, "wed", op="theirs")
+    unite(ours, theirs)
+    refused(ours)
+    accepted, _ = store_in(ours).accept(TARGET, 0)
+    record = accepted.jobs["a"]
+    assert (record.state, record.config, record.run) == (Desired.RUNNING, {"size": 3}, 2)
+    assert record.run_tokens == {"mon", "tue", "wed"}
+
+
+def test_an_older_doubt_that_is_settled_leaves_the_newer_run_on_record(tmp_path: Path) -> None:
+    ours, theirs = branched(tmp_path)
+    ran(ours, 2, {"size": 2}, "tue", "in-doubt")
+    ran(theirs, 2, {"size": 2}, "thu", op="theirs")
+    ran(theirs, 3, {"size": 3}, "wed", op="theirs-3")
+    unite(ours, theirs)
+    refused(ours)
+    store_in(ours).accept(TARGET, 0)
+    settle(ours, "applied")
+    state = store_in(ours).read(TARGET)
+    assert state is not None
+    record = state.jobs["a"]
+    assert (record.config, record.run, record.doubt) == ({"size": 3}, 3, None)
+    assert record.run_tokens == {"mon", "tue", "wed", "thu"}
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_run_in_doubt_that_was_sent_twice_and_not_applied_was_never_run(merged: bool, tmp_path: Path) -> None:
+    ours, theirs = branched(tmp_path)
+    ran(ours, 2, {"size": 2}, "tue", "in-doubt", op="first")
+    ran(ours, 2, {"size": 2}, "tue", "in-doubt", op="second")
+    settle(ours, "not-applied")
+    if merged:
+        with store_in(theirs).open(TARGET, "state mv", 0) as session:
+            session.move({"a": "z"})
+        unite(ours, theirs)
+        assert store_in(ours).read(TARGET) is not None
+    (ours / STATE).write_bytes((ours / STATE).read_bytes().replace(b"\n", b"\r\n"))
+    accepted, remarks = store_in(ours).accept(TARGET, 0)
+    assert (accepted.last, accepted.jobs["a"].run_tokens, len(remarks)) == ({"id-a": 1}, {"mon"}, 1)
+
+
+def test_a_call_of_another_lineage_that_was_not_carried_out_is_no_run(tmp_path: Path) -> None:
+    ours, theirs = branched(tmp_path)
+    with store_in(theirs).open(TARGET, "apply", 0) as session:
+        session.intend("c", "id-c", doubt(1, {}, "t"))
+        session.conclude("op-run-1", "c", Record("id-c", None, doubt=doubt(1, {}, "t")), "?", Details("in-doubt"))
+    with store_in(theirs).open(TARGET, "resolve", 0) as session:
+        session.conclude("op-run-1", "c", None, "said", Details("not-applied"))
+    content = (theirs / HISTORY).read_bytes().replace(b'"lineage":"lineage"', b'"lineage":"x"')
+    (theirs / HISTORY).write_bytes(content)
+    unite(ours, theirs)
+    assert store_in(ours).read(TARGET) is not None
+
+
+def test_a_line_with_counts_that_no_state_can_have_is_unreadable(tmp_path: Path) -> None:
+    ran(tmp_path, 1, {}, "mon")
+    for old, new in ((b'"run":1,', b'"run":1000000000000,'), (b'"serial":1,', b'"serial":10000000000000000000,')):
+        content = (tmp_path / HISTORY).read_bytes()
+        (tmp_path / HISTORY).write_bytes(content + content.splitlines(keepends=True)[0].replace(old, new))
+    told: list[str] = []
+    store = store_in(tmp_path, tell=told.append)
+    assert store.read(TARGET) is not None
+    (tmp_path / STATE).write_bytes((tmp_path / STATE).read_bytes().replace(b"\n", b"\r\n"))
+    accepted, _ = store.accept(TARGET, 0)
+    assert accepted.last == {"id-a": 1}
+
+
+def test_a_run_that_is_seen_active_has_a_line_for_the_serial_of_its_state(tmp_path: Path) -> None:
+    ran(tmp_path, 1, {})
+    with store_in(tmp_path).open(TARGET, "apply", 0) as session:
+        record = session.record_of("a")
+        assert record is not None
+        session.note_ends({"a": record._replace(last_active="2026-11-21T10:05:00Z")})
+    told: list[str] = []
+    store = store_in(tmp_path, tell=told.append)
+    assert store.read(TARGET) is not None
+    assert told == []
+    assert faults(store.read_history()) == []
+    assert (store.read_history().entries[-1].verb, store.read_history().entries[-1].serial) == ("note", 2)
 
 
 @pytest.mark.parametrize("theirs_first", [False, True], ids=["ours-first", "theirs-first"])

@@ -13,7 +13,8 @@ from reconciler.model.jobs import Desired, Doubt, Evidence, Record, State, Statu
 from reconciler.state import codec, history
 from reconciler.state.session import Session
 
-RUN = Record("id-a", Desired.RUNNING, {"size": 1}, run=3)
+RAN = frozenset({"{}", '{"size":1}'})
+RUN = Record("id-a", Desired.RUNNING, {"size": 1}, run=3, ran_configs=RAN)
 DOUBT = Doubt("op-4", Verb.RUN, {}, None, Evidence(Status.COMPLETE, ""), "2026-11-21T10:00:00Z", "", run=4)
 
 
