@@ -416,7 +416,8 @@ def test_a_later_run_of_a_job_that_this_branch_forgot_comes_back(theirs_first: b
     unite(ours, theirs, theirs_first=theirs_first)
     refused(ours)
     accepted, _ = store_in(ours).accept(TARGET, 0)
-    assert (accepted.jobs["a"].run, accepted.jobs["a"].run_tokens) == (2, {"wed"})
+    assert accepted.jobs["a"].run == 2
+    assert accepted.jobs["a"].run_tokens == {"wed"}
 
 
 @pytest.mark.parametrize("state", [Desired.ABORTED, Desired.ABSENT])
@@ -465,7 +466,8 @@ def test_a_run_in_doubt_that_was_sent_twice_and_not_applied_was_never_run(merged
         assert store_in(ours).read(TARGET) is not None
     (ours / STATE).write_bytes((ours / STATE).read_bytes().replace(b"\n", b"\r\n"))
     accepted, remarks = store_in(ours).accept(TARGET, 0)
-    assert (accepted.last, accepted.jobs["a"].run_tokens, len(remarks)) == ({"id-a": 1}, {"mon"}, 1)
+    assert (accepted.last, len(remarks)) == ({"id-a": 1}, 1)
+    assert accepted.jobs["a"].run_tokens == {"mon"}
 
 
 def test_a_call_of_another_lineage_that_was_not_carried_out_is_no_run(tmp_path: Path) -> None:
