@@ -92,6 +92,13 @@ def may_exist(pid: int) -> bool:
     return not HAS_PROC or os.path.exists(f"/proc/{pid}")
 
 
+def is_stopped(pid: int) -> bool:
+    """Return whether a signal or a debugger has stopped a process. False without /proc."""
+    with suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+    return False
+
+
 def leave(code: int) -> NoReturn:
     """End this process, which was forked, and nothing that belongs to the process that forked it."""
     os._exit(code)

@@ -111,7 +111,7 @@ class Spawner:
         self._listener.close()
 
     def _is_done(self) -> bool:
-        """Return whether this process may end. What `keepFor` says is done first, as long as there is nothing else."""
+        """Return whether this process may end. What `keepFor` and `keepRuns` say is done first."""
         if self._has_work() or time.monotonic() < self._stay_until_s:
             return False
         try:
