@@ -27,7 +27,9 @@ is therefore a program of its own, which is executed anew and never has a second
                               files away
 
 A JSON file is written under another name, flushed, and renamed; then its folder is flushed. A file is there as a whole
-or not at all, and a power loss does not take it away. The log is not flushed.
+or not at all, and a power loss does not take it away. `spec.json` is flushed before the rename of its folder, and all
+folders of the run after it, before the spawner gets the run. A power loss between the two leaves an empty folder at
+most, which is no run: the rename of the next call replaces it. The log is not flushed.
 
 **Why no run is started twice.** A run is accepted by the rename of its prepared folder to `jobs/JOB/RUN`. The rename
 fails if that folder is there, and the folder stays for ever: a delete leaves the tombstone in it, and so do `keepFor`

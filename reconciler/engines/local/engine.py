@@ -212,7 +212,9 @@ class LocalEngine:
             for run_id in ids:
                 with suppress(NoSecret, ValueError):
                     look = watcher.look(job_id, run_id)
-                    if look is None or not look.is_queued:
+                    if look is None:
+                        continue  # A power loss has left an empty folder.
+                    if not look.is_queued:
                         break  # The runs before the last one that has begun have ended.
                     self._start(root, look, self._env_of(look.spec["config"]))
 
@@ -303,7 +305,6 @@ class LocalEngine:
         try:
             with suppress(FileExistsError):
                 os.mkdir(job, 0o700, dir_fd=root.folder)
-                _flush(root, "jobs")
             os.mkdir(prepared, 0o700, dir_fd=root.folder)
             self._write_spec(root, prepared, step)
             os.rename(prepared, run, src_dir_fd=root.folder, dst_dir_fd=root.folder)
@@ -314,7 +315,9 @@ class LocalEngine:
             if fault.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 return False
             return Result(AnswerClass.REJECTED, Reason.OTHER, f"{root.path}: {fault.strerror}; nothing was started")
-        _flush(root, job)
+        # One after the other, so that the first flush writes all three folders where the file system has a log.
+        for path in (run, job, "jobs"):
+            _flush(root, path)
         return True
 
     def _write_spec(self, root: Root, prepared: str, step: Step) -> None:
@@ -322,9 +325,7 @@ class LocalEngine:
 
         folder = os.open(prepared, FOLDER, dir_fd=root.folder)
         try:
-            spec = json.dumps(self._spec(root, step)).encode()
-            write_flushed(folder, "spec.json", spec)
-            os.fsync(folder)
+            write_flushed(folder, "spec.json", json.dumps(self._spec(root, step)).encode())
         finally:
             os.close(folder)
 
