@@ -34,7 +34,8 @@ apiVersion: reconciler/v1
 
 target:
   engine: local  # real processes on this machine; for the real service: bytenite
-# state: git+origin  # where the state lives; by default in a file beside this one
+# state: git+origin  # where the state lives; by default in a file beside this one. With such a state, `target` also
+#                      needs `root: ~/runs`, the folder of the runs on this machine
 
 defaults:
   config: {jobTimeout: 3600}  # seconds

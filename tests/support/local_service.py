@@ -21,7 +21,12 @@ echo "$run" >> "$COUNTS/$job.ran"
 number=$(wc -l < "$COUNTS/$job.ran")
 echo "runs $job"
 echo "until $job.$number.end is there" >&2
-until [ -e "$COUNTS/$job.$number.end" ]; do sleep 0.05; done
+looks=24000
+until [ -e "$COUNTS/$job.$number.end" ]; do
+  # A test that was killed ends nothing. What it has started ends with its folder, or within the hour.
+  [ -d "$COUNTS" ] && [ "$((looks -= 1))" -gt 0 ] || exit 9
+  sleep 0.05
+done
 exit "$CODE"
 """
 WITHIN_S = 60.0

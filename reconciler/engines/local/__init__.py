@@ -23,14 +23,18 @@ is therefore a program of its own, which is executed anew and never has a second
                  ended.json how the run ended
                  script   a script whose first line names its program
                  log, log.1 what the command printed; log.1 is the older part
-                 removed.json the tombstone, once a delete or keepFor has taken the other files away
+                 removed.json the tombstone, once a delete, keepFor or keepRuns has taken the other
+                              files away
 
 A JSON file is written under another name, flushed, and renamed; then its folder is flushed. A file is there as a whole
-or not at all, and a power loss does not take it away. The log is not flushed.
+or not at all, and a power loss does not take it away. `spec.json` is flushed before the rename of its folder, and all
+folders of the run after it, before the spawner gets the run. A power loss between the two leaves an empty folder at
+most, which is no run: the rename of the next call replaces it. The log is not flushed.
 
 **Why no run is started twice.** A run is accepted by the rename of its prepared folder to `jobs/JOB/RUN`. The rename
-fails if that folder is there, and the folder stays for ever: a delete leaves the tombstone in it, and so does
-`keepFor`, whose runs the spawner takes away before it ends. Any number of supervisors may be started for an accepted
+fails if that folder is there, and the folder stays for ever: a delete leaves the tombstone in it, and so do `keepFor`
+and `keepRuns`, whose runs the spawner takes away before it ends. A tombstone answers an observation with the end of its
+run, so that no end is forgotten, however few runs are kept. Any number of supervisors may be started for an accepted
 run. The first one that gets the lock goes on, the others end. The lock is a lock of fcntl: the kernel takes it back
 when its process ends in any way, and names the process that holds it. So no file holds the id of a process, which
 another process may have by then. The supervisor ends if `started.json`, `ended.json` or `removed.json` is there. It

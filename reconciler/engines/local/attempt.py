@@ -3,6 +3,7 @@
 The spawner imports this module, so it imports little.
 """
 
+import errno
 import os
 import select
 import signal
@@ -296,6 +297,9 @@ class Attempt:
             # The search of a program ends with the last folder of PATH, which tells nothing.
             is_folder = fault.filename == self._spec["workdir"]
             place = fault.filename if is_folder else self._command[0]
+            first_line = self._config.get("script", "").partition("\n")[0]
+            if not is_folder and fault.errno == errno.ENOENT and first_line.startswith("#!"):
+                place = first_line  # The script is there, and the program is not that its first line names.
             reason = f"{place}: {fault.strerror}"
         return f"the command can't be started: {reason}"
 

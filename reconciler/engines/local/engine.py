@@ -17,7 +17,16 @@ from reconciler.engines.local.env import NoSecret, environment
 from reconciler.engines.local.files import FOLDER, exists, holder, is_at, put, write_flushed
 from reconciler.engines.local.log import read_log
 from reconciler.engines.local.root import Root, machine_id, open_root
-from reconciler.engines.local.runs import Look, Watcher, delete, opened, path_of, run_ids, signal_supervisor
+from reconciler.engines.local.runs import (
+    Look,
+    Watcher,
+    delete,
+    opened,
+    path_of,
+    run_ids,
+    signal_supervisor,
+    why_not_over,
+)
 from reconciler.engines.local.settings import PROMISES, Settings, limits_of
 from reconciler.engines.local.spawner import LOCK, QUEUE
 from reconciler.engines.local.spawning import SpawnerLink
@@ -43,6 +52,9 @@ _NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,149}")
 
 _KILLED_WITHIN_S = 5.0
 """How long an abort waits for the end of a run after SIGKILL."""
+
+_STOPPED_S = 1.0
+"""How long an abort waits for a supervisor that somebody has stopped to go on."""
 
 _LOST = Observation(Status.MISSING)
 
@@ -200,7 +212,9 @@ class LocalEngine:
             for run_id in ids:
                 with suppress(NoSecret, ValueError):
                     look = watcher.look(job_id, run_id)
-                    if look is None or not look.is_queued:
+                    if look is None:
+                        continue  # A power loss has left an empty folder.
+                    if not look.is_queued:
                         break  # The runs before the last one that has begun have ended.
                     self._start(root, look, self._env_of(look.spec["config"]))
 
@@ -291,7 +305,6 @@ class LocalEngine:
         try:
             with suppress(FileExistsError):
                 os.mkdir(job, 0o700, dir_fd=root.folder)
-                _flush(root, "jobs")
             os.mkdir(prepared, 0o700, dir_fd=root.folder)
             self._write_spec(root, prepared, step)
             os.rename(prepared, run, src_dir_fd=root.folder, dst_dir_fd=root.folder)
@@ -302,7 +315,9 @@ class LocalEngine:
             if fault.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 return False
             return Result(AnswerClass.REJECTED, Reason.OTHER, f"{root.path}: {fault.strerror}; nothing was started")
-        _flush(root, job)
+        # One after the other, so that the first flush writes all three folders where the file system has a log.
+        for path in (run, job, "jobs"):
+            _flush(root, path)
         return True
 
     def _write_spec(self, root: Root, prepared: str, step: Step) -> None:
@@ -310,9 +325,7 @@ class LocalEngine:
 
         folder = os.open(prepared, FOLDER, dir_fd=root.folder)
         try:
-            spec = json.dumps(self._spec(root, step)).encode()
-            write_flushed(folder, "spec.json", spec)
-            os.fsync(folder)
+            write_flushed(folder, "spec.json", json.dumps(self._spec(root, step)).encode())
         finally:
             os.close(folder)
 
@@ -353,7 +366,7 @@ class LocalEngine:
                 return Result(AnswerClass.REJECTED, Reason.NO_SUCH_JOB, f"{run_id} is gone")
             put(folder, "abort.json", {"at_s": self._surroundings.wall_s(), "op": marks.op})
         grace_s = look.spec["config"].get("abort", {}).get("grace", DEFAULT_GRACE_S)
-        until_s, pause_s = time.monotonic() + grace_s + _KILLED_WITHIN_S, 0.005
+        began_s, pause_s = time.monotonic(), 0.005
         is_handed_over = False
         while True:
             now = Watcher(root).look(job_id, run_id)
@@ -370,8 +383,10 @@ class LocalEngine:
                 is_handed_over = True
             else:
                 signal_supervisor(root, job_id, run_id, signal.SIGTERM)
-            if time.monotonic() > until_s or self._surroundings.pause(pause_s):
-                message = f"{run_id} got the signal to end, and still executes"
+            waited_s, why = time.monotonic() - began_s, why_not_over(root, now)
+            within_s = _STOPPED_S if why.is_stopped else grace_s + _KILLED_WITHIN_S
+            if waited_s > within_s or self._surroundings.pause(pause_s):
+                message = f"{run_id} is to end, and still executes: {why.text}"
                 return Result(AnswerClass.IN_DOUBT, message=message, ref=run_id)
             pause_s = min(0.5, pause_s * 1.5)
 

@@ -56,7 +56,7 @@ def environment(
 
     `note_credential` is called with each value of a secret. Raises `NoSecret`.
     """
-    found = {name: value for name, value in env.items() if name in INHERITED or name.startswith("LC_")}
+    found = {name: env[name] for name in env if name in INHERITED or name.startswith("LC_")}
     found.setdefault("PATH", os.defpath)
     for name, value in config.get("env", {}).items():
         if isinstance(value, str):

@@ -41,16 +41,19 @@ def put(folder: int, name: str, value: Mapping[str, Any], *, replaces: bool = Tr
     `OSError`; the file may be there or not after that.
     """
     temporary = f".{name}.{os.urandom(6).hex()}"
+    is_renamed = False
     try:
         write_flushed(folder, temporary, json.dumps(value).encode())
         if replaces:
             os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            is_renamed = True
         else:
             os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except FileExistsError:
         pass
     finally:
-        remove(folder, temporary)  # a rename has left nothing to remove
+        if not is_renamed:
+            remove(folder, temporary)
     os.fsync(folder)
 
 
@@ -78,8 +81,8 @@ def get(folder: int, name: str) -> dict[str, Any] | None:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except FileNotFoundError:
         return None
-    with open(descriptor, "rb") as file:
-        content = file.read()
+    with open(descriptor, "rb", buffering=0) as file:
+        content = file.readall()
     try:
         value = json.loads(content)
     except ValueError as fault:

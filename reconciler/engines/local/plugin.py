@@ -79,10 +79,17 @@ class LocalPlugin:
         command = job.config.get("command")
         if isinstance(command, list) and not command[0]:
             return "the command has no program: its first text is empty"
+        first, newline, _ = str(job.config.get("script", "")).partition("\n")
+        if newline and first.startswith("#!") and first.endswith("\r"):
+            # The kernel would look for a program whose name ends in that carriage return, and find none.
+            return "the first line of the script, which names its program, ends in CR LF: end the lines with LF alone"
         return ""
 
     def same_config(self, a: Config, b: Config) -> bool:
-        """Return whether two configs start a command alike, with the defaults of the engine applied."""
+        """Return whether two configs start a command alike, with the defaults of the engine applied.
+
+        `keepRuns` does not count: it says which older runs stay, and nothing of the run itself.
+        """
         from reconciler.model.json_values import same_json
 
         return same_json(_explicit(a), _explicit(b))
@@ -146,8 +153,9 @@ class LocalPlugin:
 
 
 def _explicit(config: Config) -> Config:
-    """Return a config with the defaults, and with the resources as numbers."""
+    """Return a config with the defaults and with the resources as numbers, without what belongs to no single run."""
     explicit: dict[str, Any] = {**_DEFAULTS, **config}
+    explicit.pop("keepRuns", None)
     explicit["abort"] = {**_DEFAULT_ABORT, **explicit.get("abort", {})}
     explicit["retry"] = {"times": 0, **explicit.get("retry", {})}
     explicit["resources"] = [*limits_of(config), gpus_of(config)]

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import cache
 from typing import NoReturn
 
 MARK = "RECONCILER_RUN"
@@ -28,11 +29,12 @@ def mark_of(root_id: str, job_id: str, run_id: str) -> str:
     return f"{root_id}/{job_id}/{run_id}"
 
 
+@cache
 def boot_id() -> str:
-    """Return the id of this boot of the machine; "" where the kernel has none."""
+    """Return the id of this boot of the machine; "" where the kernel has none. No process outlives a boot."""
     if HAS_PROC:
-        with suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
+        with suppress(OSError), open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
+            return file.readall().decode().strip()
         return ""
     import subprocess
 
@@ -92,6 +94,13 @@ def may_exist(pid: int) -> bool:
     return not HAS_PROC or os.path.exists(f"/proc/{pid}")
 
 
+def is_stopped(pid: int) -> bool:
+    """Return whether a signal or a debugger has stopped a process. False without /proc."""
+    with suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+    return False
+
+
 def leave(code: int) -> NoReturn:
     """End this process, which was forked, and nothing that belongs to the process that forked it."""
     os._exit(code)
@@ -129,9 +138,9 @@ def kill_descendants() -> None:
 
 def out_of_memory_kills() -> int:
     """Return how many processes the kernel has killed for lack of memory since the start of the machine."""
-    with suppress(OSError, ValueError), open("/proc/vmstat", encoding="ascii") as file:
+    with suppress(OSError, ValueError), open("/proc/vmstat", "rb") as file:
         for line in file:
-            if line.startswith("oom_kill "):
+            if line.startswith(b"oom_kill "):
                 return int(line.split()[1])
     return 0
 

@@ -7,11 +7,11 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from reconciler.engines.local.files import FOLDER, Damaged, Holder, exists, get, holder
-from reconciler.engines.local.processes import boot_id, mark_of, may_exist, survivors
+from reconciler.engines.local.processes import boot_id, is_stopped, mark_of, may_exist, survivors
 from reconciler.engines.local.root import Root
 from reconciler.engines.local.spawner import LOCK, TROUBLE
 from reconciler.engines.local.times import rfc3339
-from reconciler.engines.local.tombstones import TOMBSTONE, bury
+from reconciler.engines.local.tombstones import TOMBSTONE, RemovedBy, bury, newest_first
 from reconciler.engines.port import Execution, Marks, Observation, Status
 from reconciler.model.jobs import EMPTY
 
@@ -91,8 +91,7 @@ def run_ids(root: Root, job_id: str) -> list[str]:
     with opened(root, job_id) as folder:
         # A file manager or a file system may leave files of its own, whose names begin with a dot.
         names = [] if folder is None else [name for name in os.listdir(folder) if not name.startswith(".")]
-    # All ids are those of the job with a number behind, so a longer one has a greater number.
-    return sorted(names, key=lambda run_id: (len(run_id), run_id), reverse=True)
+    return newest_first(names)
 
 
 class Watcher:
@@ -171,7 +170,7 @@ def delete(root: Root, job_id: str, run_id: str) -> None:
     """Take away a run that is over. Raises `OSError`, and `ValueError` if a file is damaged."""
     with opened(root, job_id, run_id) as folder:
         if folder is not None:
-            bury(folder, was_deleted=True)
+            bury(folder, RemovedBy.DELETE)
 
 
 def signal_supervisor(root: Root, job_id: str, run_id: str, signum: int) -> bool:
@@ -201,6 +200,26 @@ def signal_supervisor(root: Root, job_id: str, run_id: str, signum: int) -> bool
             return False
         finally:
             os.close(process)
+
+
+class Wait(NamedTuple):
+    """What an abort waits for. `is_stopped` is set if that does not end by itself."""
+
+    text: str
+    is_stopped: bool = False
+
+
+def why_not_over(root: Root, look: Look) -> Wait:
+    """Return what an abort of an active run waits for. Raises `OSError`."""
+    with opened(root, look.spec["job_id"], look.run_id) as folder:
+        supervisor = Holder(is_alive=False) if folder is None else holder(folder, "lock")
+    pid = supervisor.pid
+    if pid and is_stopped(pid):
+        text = f"its supervisor, process {pid}, is stopped, and ends it once it goes on: kill -CONT {pid}"
+        return Wait(text, is_stopped=True)
+    if supervisor.is_alive:
+        return Wait("its supervisor" + (f", process {pid}," if pid else "") + " has yet to record the end")
+    return Wait(look.detail or "it has no supervisor")
 
 
 def _with_supervisor(
@@ -246,10 +265,10 @@ def _ended(run_id: str, spec: Mapping[str, Any], started: Mapping[str, Any] | No
 
 def _buried(run_id: str, tombstone: Mapping[str, Any]) -> Look:
     spec, ended = tombstone["spec"], tombstone["ended"]
-    if tombstone["was_deleted"] or ended is None:
+    if tombstone["by"] == RemovedBy.DELETE or ended is None:
         return Look(run_id, Status.MISSING, "", spec=spec, was_deleted=True)
     look = _ended(run_id, spec, tombstone["started"], ended)
-    detail = "; ".join(filter(None, (look.detail, "its log was removed, as keepFor says")))
+    detail = "; ".join(filter(None, (look.detail, f"its log was removed, as {tombstone['by']} says")))
     return look._replace(detail=detail)
 
 

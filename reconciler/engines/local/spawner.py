@@ -4,6 +4,7 @@ It is executed anew, has one thread, and imports little. It ends once its queue 
 nobody is connected.
 """
 
+import gc
 import json
 import os
 import select
@@ -40,7 +41,7 @@ _LOOK_EVERY_S = 0.2
 _FIRST_WITHIN_S = 10.0
 """How long a new spawner waits for the command that has started it."""
 
-_READ_BYTES = 1 << 20
+_READ_BYTES = 1 << 16
 _TROUBLES = {
     NO_PROCESS: "no process can be started: the limit of processes or the memory of this machine is used up",
     NO_ROOM: "the start of a run can't be recorded: the disk is full or fails",
@@ -93,6 +94,8 @@ class Spawner:
 
     def serve(self) -> None:
         """Work until nothing is left to do, or the root is gone."""
+        processes.boot_id()  # read once for all supervisors
+        gc.freeze()  # A collection in a supervisor would copy each page that it shares with this process.
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         self._listener.setblocking(False)
@@ -111,7 +114,7 @@ class Spawner:
         self._listener.close()
 
     def _is_done(self) -> bool:
-        """Return whether this process may end. What `keepFor` says is done first, as long as there is nothing else."""
+        """Return whether this process may end. What `keepFor` and `keepRuns` say is done first."""
         if self._has_work() or time.monotonic() < self._stay_until_s:
             return False
         try:

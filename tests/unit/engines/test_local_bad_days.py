@@ -26,6 +26,7 @@ from local_runs import (
     surroundings,
     until,
 )
+from local_service import supervisor_of
 from reconciler.engines.local import root as roots
 from reconciler.engines.local import spawning
 from reconciler.engines.local.engine import LocalEngine
@@ -373,6 +374,25 @@ def test_a_spawner_that_gives_no_answer_is_named_and_nothing_is_accepted(
         assert look_at(engine, "b-1").status is Status.MISSING
         assert engine.send(step_of("b-1", {"command": ["true"]})).kind is AnswerClass.APPLIED
         assert over(engine, "b-1").status is Status.COMPLETE
+
+
+def test_an_abort_says_at_once_that_it_waits_for_a_supervisor_that_is_stopped(folder: Path) -> None:
+    with engine_at(folder) as engine:
+        engine.send(step_of("a-1", {"command": ["sleep", "1000"]}))
+        until(lambda: look_at(engine, "a-1").word == "running")
+        supervisor = supervisor_of(run_folder(folder, "a-1"))
+        assert supervisor > 1
+        os.kill(supervisor, signal.SIGSTOP)
+        began_s = time.monotonic()
+        result = engine.send(step_of("a-1", verb=Verb.ABORT))
+        assert time.monotonic() - began_s < 10  # The grace is as long as that, and more follows it.
+        waits = (
+            f"its supervisor, process {supervisor}, is stopped, and ends it once it goes on: kill -CONT {supervisor}"
+        )
+        assert result.kind is AnswerClass.IN_DOUBT
+        assert result.message == f"a-1 is to end, and still executes: {waits}"
+        os.kill(supervisor, signal.SIGCONT)
+        assert over(engine, "a-1").status is Status.ABORTED
 
 
 def test_a_clock_that_goes_back_does_not_make_a_later_run_an_earlier_one(folder: Path) -> None:

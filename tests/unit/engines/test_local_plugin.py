@@ -28,6 +28,8 @@ def is_valid(config: Any) -> bool:
             "retry": {"times": 3, "exitCodes": [75]},
             "abort": {"signal": "INT", "grace": 0},
             "resources": {"cpu": 1.5, "memory": "4GiB", "gpu": 1},
+            "keepFor": 0,
+            "keepRuns": {"complete": 3, "failed": 1},
         },
     ],
 )
@@ -53,6 +55,12 @@ def test_a_config_may_say(config: dict[str, Any]) -> None:
         {"command": ["true"], "retry": {}},
         {"command": ["true"], "abort": {"signal": "KILL"}},
         {"command": ["true"], "image": "train:7"},
+        {"command": ["true"], "workdir": "  "},
+        {"batch": " "},
+        {"command": ["true"], "keepRuns": 3},
+        {"command": ["true"], "keepRuns": {}},
+        {"command": ["true"], "keepRuns": {"failed": 0}},
+        {"command": ["true"], "keepRuns": {"aborted": 3}},
     ],
 )
 def test_a_config_may_not_say(config: dict[str, Any]) -> None:
@@ -68,6 +76,10 @@ def test_a_config_may_not_say(config: dict[str, Any]) -> None:
             'a config of the engine local has one of "command", "script" and "batch", and not two',
         ),
         ({"command": ["", "x"]}, "the command has no program: its first text is empty"),
+        (
+            {"script": "#!/usr/bin/env python3\r\nprint(1)\r\n"},
+            "the first line of the script, which names its program, ends in CR LF: end the lines with LF alone",
+        ),
     ],
 )
 def test_a_job_needs_a_command_or_a_script(config: dict[str, Any], fault: str) -> None:
@@ -89,6 +101,7 @@ def test_configs_that_start_a_command_alike_are_the_same() -> None:
         "abort": {"signal": "TERM", "grace": 10},
         "retry": {"times": 0},
         "resources": {},
+        "keepRuns": {"failed": 3},
     }
     assert PLUGIN.same_config(plain, explicit)
     assert PLUGIN.same_config({**plain, "resources": {"memory": "1MiB"}}, {**plain, "resources": {"memory": 1 << 20}})
@@ -99,6 +112,7 @@ def test_configs_that_start_a_command_alike_are_the_same() -> None:
         {"resources": {"cpu": 1}},
         {"resources": {"gpu": 1}},
         {"env": {"A": ""}},
+        {"keepFor": 3600},
     ):
         assert not PLUGIN.same_config(plain, {**plain, **other})
 
@@ -118,6 +132,15 @@ def test_a_target_is_its_root_as_the_manifest_names_it_and_paths_are_relative_to
         "/c",
     ]
     assert settings.workdir({"workdir": "~/d"}) == str(Path.home() / "d")
+
+
+@pytest.mark.parametrize("field", ["root", "secrets"])
+@pytest.mark.parametrize(
+    ("path", "is_path"),
+    [("runs", True), ("/srv/my runs", True), ("~", True), ("", False), (" \t\n", False), ("a\0b", False)],
+)
+def test_a_folder_has_a_name_that_can_be_seen(field: str, path: str, is_path: bool) -> None:
+    assert Draft202012Validator(dict(PLUGIN.target_schema)).is_valid({field: path}) == is_path
 
 
 def test_a_plan_names_the_run_and_no_secret() -> None:
