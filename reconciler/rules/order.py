@@ -19,6 +19,7 @@ from typing import assert_never
 from reconciler.model.commands import settling
 from reconciler.model.jobs import (
     NOT_ASKED,
+    NOT_OBSERVED,
     Desired,
     Observation,
     Record,
@@ -119,6 +120,8 @@ class Order:
         """The standing of a job, and its words. The jobs in `after` of this job have been judged."""
         job, record = subject.job, subject.record
         observation = self._observed.get(job.id)
+        if observation is None and not subject.terms.promises.reads:
+            observation = NOT_OBSERVED  # nobody has to ask to know the answer
         if observation is not None:
             observation = as_seen(subject, observation)
         if record is not None and record.doubt is not None:

@@ -52,15 +52,20 @@ def resolve_end(workspace: "Workspace", job: str, end: Status, why: str, lock_ti
             refuse_guess(job, found, session.state.jobs)
         with workspace.open_engine(Pace(), session.identity) as engine:
             observed = engine.observe(found.record.id)
-        _check_no_end_is_known(workspace, found, observed, session.lineage)
+        _check_no_end_is_known(workspace, found, observed, session.lineage, end)
         sentence = f"its run {_run_words(found.record)} ended: {end}, says {workspace.origins.who}"
         record = found.record._replace(end=end, resolved=f"{sentence}: {why}" if why else sentence)
         session.put(found.key, record, ENDED, Details(reason=record.resolved, end=end.value))
         return f"{title(found.name)}: {record.resolved}"
 
 
-def _check_no_end_is_known(workspace: "Workspace", found: "NamedRecord", observed: Observation, lineage: str) -> None:
-    """Raise `ReconcilerError` unless a run is recorded without its end, and the engine can't tell the end."""
+def _check_no_end_is_known(
+    workspace: "Workspace", found: "NamedRecord", observed: Observation, lineage: str, end: Status
+) -> None:
+    """Raise `ReconcilerError` unless a run is recorded without this end, and the engine can't tell the end.
+
+    At an engine without reads, an end on record is what a person stated. That word can be taken back by another one.
+    """
     from reconciler.rules.matching import Subject, Terms
     from reconciler.rules.observations import observation_words
     from reconciler.rules.sight import as_seen
@@ -72,7 +77,8 @@ def _check_no_end_is_known(workspace: "Workspace", found: "NamedRecord", observe
     terms = Terms(engine.promises(target), lineage, now_s=workspace.world.clocks.wall_s())
     job = Job(found.name, record.id, Desired.RUNNING, record.config)
     seen = as_seen(Subject(job, record, engine.same_config, lineage=lineage, terms=terms), observed)
-    is_unseen = seen.status is Status.NOT_OBSERVED and record.state is Desired.RUNNING and record.end is None
+    is_unseen = seen.status is Status.NOT_OBSERVED and record.state is Desired.RUNNING
+    is_unseen = is_unseen and record.end not in (end, Status.ABORTED)
     if seen.status not in (Status.FORGOTTEN, Status.TAKEN_AWAY) and not is_unseen:
         words = observation_words(seen) or _recorded_words(record)
         raise ReconcilerError(

@@ -345,11 +345,13 @@ def test_a_rerun_at_an_engine_without_reads_follows_an_end_that_a_person_states(
     assert command == ["resolve", "a", "--ended", "complete"]
     unread.cluster.end("a", Status(end))
     assert f"a: its run a-1 ended: {end}, says ada" in unread.follow([*command[:-1], end]).out
-    again = unread.run(*command)
+    again = unread.run(*command[:-1], end)
     assert (again.code, f"nobody has to say how the run of a ended: the job is recorded as {end}" in again.err) == (
         1,
         True,
     ), again.err
+    for word in ("failed" if end == "complete" else "complete", end):  # a word is taken back by another one
+        assert f"a: its run a-1 ended: {word}, says ada" in unread.follow([*command[:-1], word]).out
     is_done(unread, RERUN_NEW, ["a-1", "a-2"])
     unread.write(RERUN.replace("old", "third"))
     holds(unread, "not known whether the run before has ended")

@@ -12,9 +12,10 @@ from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.manifest.parse import parse
 from reconciler.model.errors import ManifestError
 from reconciler.model.jobs import Desired, Doubt, Job, Observation, Record, Status, Verb
+from reconciler.model.promises import NO_PROMISES
 from reconciler.rules.decide import decide
 from reconciler.rules.decisions import Decision
-from reconciler.rules.matching import Subject
+from reconciler.rules.matching import Subject, Terms
 from reconciler.rules.order import Order
 from reconciler.usecases.engines import plugin_named
 
@@ -27,11 +28,17 @@ def seen(status: Status, submitted_at: str | None = "2026-11-21T02:00:00Z") -> O
     return Observation(status, f"JOB_STATE_{status.name}", submitted_at=submitted_at)
 
 
-def load_after(job: Job, record: Record | None, observed: Observation | None, *, acts: bool = True) -> Decision:
+ANY = Terms()
+UNREAD = Terms(NO_PROMISES._replace(reads=False))
+
+
+def load_after(
+    job: Job, record: Record | None, observed: Observation | None, *, acts: bool = True, terms: Terms = ANY
+) -> Decision:
     """What is decided about `load`, which is to be run for the first time, given the job that it comes after."""
     load = Subject(LOAD, None, PLUGIN.same_config)
     read = {} if observed is None else {job.id: observed}
-    order = Order([Subject(job, record, PLUGIN.same_config), load], read, lambda name: acts)
+    order = Order([Subject(job, record, PLUGIN.same_config, terms=terms), load], read, lambda name: acts)
     return order.defer(decide(load, seen(Status.DRAFT, None)), load)
 
 
@@ -108,8 +115,9 @@ def test_what_does_not_complete_by_itself_holds_what_comes_after(
 def test_what_comes_after_at_an_engine_without_reads_follows_the_recorded_end(
     end: Status | None, kind: str, words: str
 ) -> None:
-    decision = load_after(EXTRACT, RECORDED._replace(end=end), Observation(Status.NOT_OBSERVED))
-    assert (decision.kind, words in decision.reason) == (kind, True), decision.reason
+    for observed in (Observation(Status.NOT_OBSERVED), None):  # a plan that asks nobody says what an apply will do
+        decision = load_after(EXTRACT, RECORDED._replace(end=end), observed, terms=UNREAD)
+        assert (decision.kind, words in decision.reason) == (kind, True), decision.reason
 
 
 @pytest.mark.parametrize("state", [Desired.ABORTED, Desired.ABSENT])
