@@ -187,7 +187,7 @@ def accept_identity(workspace: "Workspace", lock_timeout_s: float) -> tuple[str,
         raise Usage("nothing was ever applied, so the state is for no service yet", f"{command('apply')} makes a state")
     with (
         workspace.store.open(target, "state accept", lock_timeout_s) as session,
-        workspace.open_engine(Pace(), may_change=True) as engine,
+        workspace.open_engine(Pace(), session.identity, may_change=True, is_replaced=True) as engine,
     ):
         before, found = dict(session.identity), dict(engine.identity())
         if not found:

@@ -117,6 +117,9 @@ class Watcher:
                 return self.look(job_id, run_id) if exists(folder, TOMBSTONE) else None
             if ended:
                 return _ended(run_id, spec, get(folder, "started.json"), ended)
+            if spec["root"] != self._root.id:
+                # The folder was copied, and taken as a root of its own. The original knows how this run goes on.
+                return Look(run_id, Status.MISSING, "", spec=spec, was_deleted=True)
             abort_asked = exists(folder, "abort.json")
             supervisor = holder(folder, "lock")
             started, ended = get(folder, "started.json"), get(folder, "ended.json")
