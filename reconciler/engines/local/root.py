@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import shlex
 import stat
 import uuid
 from collections.abc import Iterator
@@ -103,8 +102,8 @@ def _copied(root: Root, made_at: str) -> EngineError:
     else:
         advice = (
             "work there, or name that folder with target.root; if it is gone for good, as after a move to another disk "
-            f"or a restore: rm {shlex.quote(f'{root.path}/root.json')} && {accept}, which keeps the ends that are on "
-            "record, and starts nothing that has waited here"
+            f"or a restore, remove {root.path}/root.json, and then {accept}: it keeps the recorded ends, and "
+            "starts nothing that has waited here"
         )
     was = "was in its place before" if made_at == os.path.realpath(root.path) else f"was made as {made_at}"
     return EngineError(
