@@ -14,7 +14,7 @@ import pytest
 from local_runs import run_folder, until
 from local_service import kill_run, supervisor_of
 from project import Project
-from reconciler.engines.local.processes import survivors
+from reconciler.engines.local.processes import mark_of, survivors
 
 
 class LocalProject(Project):
@@ -29,6 +29,7 @@ def project(tmp_path: Path) -> Iterator[LocalProject]:
         (tmp_path / name).mkdir()
     project = LocalProject(tmp_path / "original")
     yield project
+    (project.folder / "go").touch()  # for runs whose folder is gone
     for run in [*tmp_path.glob("*/runs/jobs/*/*"), *tmp_path.glob("lost/jobs/*/*")]:
         kill_run(run)
 
@@ -110,7 +111,7 @@ def test_a_folder_whose_device_has_another_number_after_a_restart_is_no_copy(pro
 
 def test_a_root_is_not_given_up_while_its_runs_execute(project: LocalProject) -> None:
     first = with_one_running_and_one_queued(project)
-    (mark,) = (mark for mark in survivors() if mark.endswith(f"/{first}/{first}-1"))
+    mark = mark_of(json.loads((project.folder / "runs" / "root.json").read_text())["id"], first, f"{first}-1")
     supervisor = supervisor_of(run_folder(project.folder, f"{first}-1"))
     shutil.rmtree(project.folder / "runs")
     for words in ("status", "state accept --identity"):
@@ -123,6 +124,23 @@ def test_a_root_is_not_given_up_while_its_runs_execute(project: LocalProject) ->
     assert "state accept --identity" in project.run("status").err
     assert project.run("state", "accept", "--identity").code == 0
     until(lambda: not Path(f"/proc/{supervisor}").exists())
+
+
+def test_a_job_whose_folder_was_removed_is_held_while_it_executes(project: LocalProject) -> None:
+    first = with_one_running_and_one_queued(project)
+    mark = mark_of(json.loads((project.folder / "runs" / "root.json").read_text())["id"], first, f"{first}-1")
+    shutil.rmtree(project.folder / "runs" / "jobs" / first)
+    text = (project.folder / "jobs.yaml").read_text()
+    (project.folder / "jobs.yaml").write_text(text.replace("{state: running", "{runToken: again, state: running"))
+    words = f"its folder was removed, and it still executes: {first}-1 (process"
+    status = project.run("status")
+    assert words in status.out, status
+    applied = project.run("apply", "--yes", "--target", first)
+    assert (applied.code, words in applied.out) == (3, True), applied
+    assert ran(project) == [first]
+    (project.folder / "go").touch()
+    until(lambda: mark not in survivors())
+    assert "still executes" not in project.run("status").out
 
 
 def test_a_command_in_a_job_does_not_warn_of_the_mark_of_the_run(project: LocalProject) -> None:

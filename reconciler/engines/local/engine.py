@@ -248,6 +248,11 @@ class LocalEngine:
     def _observe(self, job_id: str, run_id: str, watcher: Watcher | None) -> Observation:
         try:
             look = self._found(job_id, run_id, watcher)
+            if look is None and watcher is not None and (goes_on := watcher.without_folder(job_id)):
+                look = self._found(job_id, run_id)  # It may have been started after the first look.
+                if look is None:
+                    detail = f"its folder was removed, and it still executes: {goes_on}"
+                    return Observation(Status.UNREADABLE, detail=detail)
         except ValueError as fault:
             return Observation(Status.UNREADABLE, detail=f"{job_id}: {fault}")
         if look is not None and look.is_stranded and (root := self._there()):

@@ -76,10 +76,15 @@ def survivors() -> Mapping[str, tuple[int, ...]]:
 
 def executing(root_id: str) -> str:
     """Return the runs of a root that still execute, in words: "a-1 (processes 12, 13)"; "" if none is found."""
-    found = {mark: pids for mark, pids in survivors().items() if mark.startswith(f"{root_id}/")}
+    return in_words(survivors(), f"{root_id}/")
+
+
+def in_words(found: Mapping[str, tuple[int, ...]], start: str) -> str:
+    """Return the runs whose mark begins with `start`, with their processes: "a-1 (processes 12, 13)"."""
     return ", ".join(
         f"{mark.rpartition('/')[2]} (process{'es' if len(pids) > 1 else ''} {', '.join(map(str, pids))})"
         for mark, pids in sorted(found.items())
+        if mark.startswith(start)
     )
 
 
