@@ -16,7 +16,7 @@ def init(path: str) -> ExitCode:
     """Write a first manifest.
 
     PATH is a file that ends in .yaml or .yml, or a folder, which gets a jobs.yaml; a folder that is not there is made.
-    The manifest validates, and runs on the embedded sandbox. Nothing is overwritten.
+    The manifest validates, and its jobs run as processes of this machine. Nothing is overwritten.
 
     Two files for git are written where the state will be. The .gitattributes tells git how to merge histories, and
     the .gitignore names the files that are not to be committed.

@@ -12,6 +12,9 @@ _SHARED = ("STATE", "ENDPOINT", "PATHS")
 _OF_CI = ("ARGS", "COMMAND", "PUSH_TOKEN", "PYTHON", "REF", "SOURCE", "TOKEN")
 """The variables that the GitHub Action and the GitLab component set for their steps, without the prefix."""
 
+_OF_RUNS = ("RUN",)
+"""The variable that the engine `local` sets for the processes of a run, without the prefix."""
+
 _PREFIX = "RECONCILER_"
 
 
@@ -52,7 +55,7 @@ def warn_of_unknown_variables(group: click.Group, ctx: click.Context) -> None:
     """Warn of each variable with the prefix and a value that no command reads."""
     from reconciler.host.terminal import Terminal
 
-    quick = {f"{_PREFIX}{name}" for name in (*_SHARED, *_OF_CI)}
+    quick = {f"{_PREFIX}{name}" for name in (*_SHARED, *_OF_CI, *_OF_RUNS)}
     unknown = sorted(name for name in os.environ if name.startswith(_PREFIX) and name not in quick)
     if not any(os.environ[name] for name in unknown):
         return

@@ -64,7 +64,8 @@ class Surroundings(NamedTuple):
 
     `may_change` is set if calls may be sent. An engine that is opened to read makes nothing that is not there: no
     folder, no server, no identity. `known_identity` is what the state has of the service
-    (`Engine.identity`); it is empty before the first call.
+    (`Engine.identity`); it is empty before the first call. `is_replaced` is set if a person says that another service
+    takes the place of that one, with `reconciler state accept --identity`.
     """
 
     env: Mapping[str, str]
@@ -78,6 +79,7 @@ class Surroundings(NamedTuple):
     state_is_file: bool = True
     may_change: bool = True
     known_identity: Mapping[str, str] = EMPTY
+    is_replaced: bool = False
 
 
 def always() -> bool:

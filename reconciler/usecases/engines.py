@@ -109,8 +109,9 @@ def open_engine(
     *,
     may_change: bool = False,
     known_identity: Mapping[str, str] = EMPTY,
+    is_replaced: bool = False,
 ) -> "AbstractContextManager[Engine]":
-    """The engine of a target, as a context manager. `may_change` and `known_identity` are as in `Surroundings`.
+    """The engine of a target, as a context manager. The last three arguments are as in `Surroundings`.
 
     Raises `CredentialsError` without credentials, and `EngineError` for settings that can't be used.
     """
@@ -132,6 +133,7 @@ def open_engine(
         state_is_file=beside.state_is_file,
         may_change=may_change,
         known_identity=known_identity,
+        is_replaced=is_replaced,
     )
     return _closing(engine.open(target, surroundings), world)
 

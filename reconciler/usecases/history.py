@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from reconciler.model.commands import command
 from reconciler.model.errors import ReconcilerError, StateError, UnknownJob, Usage
 from reconciler.model.history import HistoryEntry, of_job
-from reconciler.model.jobs import EMPTY, title
+from reconciler.model.jobs import EMPTY, displaced_key, title
 
 if TYPE_CHECKING:
     from reconciler.state.history import StoredHistory
@@ -90,7 +90,10 @@ def _entries_of(job: str, stored: "StoredHistory", workspace: "Workspace") -> li
             pass
     found = of_job(entries, job) if not job_id else [entry for entry in entries if entry.id == job_id]
     others = sorted({entry.id for entry in entries if entry.job == job and entry.id} - {entry.id for entry in found})
-    named = ", ".join(command("history", other) for other in others)
+    # The name means the engine job that has it now, also where an earlier one had the name as its id.
+    named = ", ".join(
+        command("history", title(displaced_key(job, other)) if other == job else other) for other in others
+    )
     if not found:
         called = title(job) if job_id in ("", job) else f"{title(job)} (id {job_id})"
         hint = f"other jobs had that name before: {named}" if others else _nearest(job, entries)

@@ -56,6 +56,19 @@ def logs(workspace: "Workspace", wanted: Wanted) -> Iterator[Log]:
         observed = engine.observe(record.id, wanted_id)
         if observed.status is Status.MISSING:
             name = wanted_id or f"run of {title(found.name)}"
-            raise EngineError(f"the engine {engine_name} has no {name}", f"{command('status')} shows what is there")
+            raise EngineError(
+                f"the engine {engine_name} has no {name}", f"{command('runs', title(found.name))} shows its runs"
+            )
         pieces = engine.log(record.id, observed.run_id, tail=wanted.tail, follow=wanted.follow, stop=Event())
-        yield Log(title(found.name), observed.run_id, pieces)
+
+        def or_remark() -> Iterator[bytes]:
+            is_empty = True
+            for piece in pieces:
+                is_empty = False
+                yield piece
+            if is_empty and wanted.tail != 0:
+                now = engine.observe(record.id, observed.run_id)
+                why = f"{now.status}, {now.detail}" if now.detail else now.status
+                workspace.world.remark(f"the log of {observed.run_id or title(found.name)} is empty: {why}")
+
+        yield Log(title(found.name), observed.run_id, or_remark())

@@ -1,10 +1,10 @@
 """From a manifest, a state and a selection to a plan, and the guards that refuse it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from reconciler.model.errors import Refused
-from reconciler.model.jobs import EMPTY, Desired, Observation, State
+from reconciler.model.jobs import EMPTY, Desired, Observation, State, title
 from reconciler.model.plan import Action, ActionKind, Narrowed, Plan
 from reconciler.usecases.engines import plugin_for, wording_of
 from reconciler.usecases.selection import Selection, matching_of, names_of
@@ -125,7 +125,7 @@ def _narrowed(selection: Selection, plan: Plan, matching: "Matching") -> Narrowe
 
 
 def _warnings(plan: Plan, manifest: "Manifest", state: State) -> tuple[str, ...]:
-    """The warnings about a whole plan: those of the engine, freezes that have ended, the loss of most jobs."""
+    """The warnings about a whole plan: those of the engine, freezes that have ended, renamed jobs, lost jobs."""
     from reconciler.rules.guards import loss
 
     runs = [
@@ -134,7 +134,22 @@ def _warnings(plan: Plan, manifest: "Manifest", state: State) -> tuple[str, ...]
     of_engine = plugin_for(manifest.target).warnings(manifest.target, runs)
     over = f"no longer frozen, since `until` has passed: {', '.join(manifest.over)}" if manifest.over else ""
     lost = loss(len(plan.undeclared), _recorded(state)) if plan.undeclared else ""
-    return (*of_engine, *filter(None, (over, lost)))
+    return (*of_engine, *filter(None, (over, lost)), *_renamed(plan, manifest, state))
+
+
+def _renamed(plan: Plan, manifest: "Manifest", state: State) -> Iterator[str]:
+    """Yield a warning for each new job that has the config of a job which lost its declaration."""
+    left = {name: state.jobs[name] for name in plan.undeclared if name in state.jobs and state.jobs[name].config}
+    known = {record.id for record in state.jobs.values()}
+    same = plugin_for(manifest.target).same_config
+    for action in plan.actions if left else ():
+        if action.kind is ActionKind.RUN and action.id not in known and action.job in manifest.jobs:
+            job = manifest.jobs[action.job]
+            if like := next((name for name, record in left.items() if same(job.config, record.config)), ""):
+                yield (
+                    f"{title(action.job)} has the config of {title(like)}, which is no longer declared: if that job "
+                    f"was renamed, `id: {left[like].id}` keeps its runs, and nothing is run again"
+                )
 
 
 def _recorded(state: State) -> int:

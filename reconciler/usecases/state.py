@@ -118,7 +118,10 @@ def move(workspace: "Workspace", old: str, new: str, lock_timeout_s: float) -> "
 
 
 def _next_apply(workspace: "Workspace", job_id: str, recorded_as: str) -> str:
-    """A sentence about an apply that renames a record to the name that the manifest gives its job; "" if none does."""
+    """A sentence about an apply that takes the record for another job than a person may mean; "" if none does.
+
+    The manifest may give the engine job another name, or give the new name of the record to another engine job.
+    """
     try:
         manifest = workspace.manifest
     except ManifestError:
@@ -128,6 +131,9 @@ def _next_apply(workspace: "Workspace", job_id: str, recorded_as: str) -> str:
             declared = f"{manifest.position(name)}: the manifest still declares this job as {title(name)}"
             to_keep = f"rename it there to {title(recorded_as)}, with `id: {job_id}`"
             return f"{declared}: {to_keep}, or the next apply renames the record to {title(name)}"
+    if recorded_as in manifest.jobs and (declared_id := manifest.jobs[recorded_as].id) != job_id:
+        where, name = manifest.position(recorded_as), title(recorded_as)
+        return f"{where}: {name} is the engine job {declared_id} there: add `id: {job_id}`, or it is a job of its own"
     return ""
 
 
@@ -187,7 +193,7 @@ def accept_identity(workspace: "Workspace", lock_timeout_s: float) -> tuple[str,
         raise Usage("nothing was ever applied, so the state is for no service yet", f"{command('apply')} makes a state")
     with (
         workspace.store.open(target, "state accept", lock_timeout_s) as session,
-        workspace.open_engine(Pace(), may_change=True) as engine,
+        workspace.open_engine(Pace(), session.identity, may_change=True, is_replaced=True) as engine,
     ):
         before, found = dict(session.identity), dict(engine.identity())
         if not found:

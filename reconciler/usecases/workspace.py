@@ -146,11 +146,11 @@ class Workspace:
             return EMPTY
 
     def open_engine(
-        self, pace: "Pace", identity: Mapping[str, str] = EMPTY, *, may_change: bool = False
+        self, pace: "Pace", identity: Mapping[str, str] = EMPTY, *, may_change: bool = False, is_replaced: bool = False
     ) -> "AbstractContextManager[Engine]":
         """The engine of the target, as a context manager. `identity` is what the state has of its service.
 
-        Without `may_change` the engine is opened to read.
+        Without `may_change` the engine is opened to read. With `is_replaced` the service may be another one.
 
         Raises as `engines.open_engine` does, and `OtherIdentity` if the service is another one.
         """
@@ -158,5 +158,6 @@ class Workspace:
 
         beside = beside_state(self.home, self.manifest_paths[0])
         target = self.head.target
-        opening = open_engine(target, self.world, beside, pace, may_change=may_change, known_identity=identity)
-        return checked(opening, identity, target)
+        changes = {"may_change": may_change, "is_replaced": is_replaced}
+        opening = open_engine(target, self.world, beside, pace, known_identity=identity, **changes)
+        return checked(opening, EMPTY if is_replaced else identity, target)

@@ -523,6 +523,21 @@ def test_state_mv_of_a_record_that_the_manifest_names_otherwise_says_only_what_i
     assert sorted(served.state["jobs"]) == ["c"]
 
 
+def test_a_job_that_is_renamed_without_its_id_is_named_and_state_mv_says_what_is_missing(served: Project) -> None:
+    served.write("a: {state: running, config: {jobTimeout: 5000}}")
+    assert served.run("apply", "--yes").code == 0
+    served.write("b: {state: running, config: {jobTimeout: 5000}}")
+    plan = served.run("plan")
+    hint = "b has the config of a, which is no longer declared: if that job was renamed, `id: a` keeps its runs"
+    assert (plan.code, hint in plan.out) == (0, True), plan
+    moved = served.run("state", "mv", "a", "b")
+    assert "b is the engine job b there: add `id: a`, or it is a job of its own" in moved.err, moved
+    served.write("b: {state: running, id: a, config: {jobTimeout: 5000}}")
+    assert served.run("plan").out.startswith("No changes")
+    served.write("b: {state: running, config: {jobTimeout: 6000}}")
+    assert "has the config of" not in served.run("plan").out
+
+
 def test_state_mv_says_that_the_manifest_still_has_the_old_name(served: Project) -> None:
     served.write("a: {state: running}\nb: {state: running}")
     served.run("apply", "--yes")

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from clone import Clone, served_clone
-from project import TOKEN
+from project import TOKEN, Project
 from reconciler.engines.sandbox.life import ledger
 from reconciler.host.ci import ci_identity
 from reconciler.host.disk import File, OsDisk, OsFile
@@ -531,3 +531,15 @@ def test_a_line_is_json_with_sorted_keys_and_holds_no_token(served: Clone) -> No
         document = json.loads(line)
         assert list(document) == sorted(document)
         assert TOKEN not in line
+
+
+def test_a_name_whose_job_has_another_id_now_leads_to_the_entries_of_the_job_before(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write("a: {state: running}")
+    assert project.run("apply", "--yes").code == 0
+    project.write("a: {state: running, id: other}")
+    assert project.run("apply", "--yes").code == 0
+    said = project.run("history", "a")
+    assert "other jobs had that name before: reconciler history 'a (id a)'" in said.err, said
+    before = project.run("history", "a (id a)")
+    assert (before.code, "other" in before.out) == (0, False), before

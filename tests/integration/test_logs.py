@@ -96,7 +96,7 @@ def test_a_reader_that_has_seen_enough_ends_the_command(project: Project) -> Non
     ("words", "code", "says"),
     [
         (["weekly"], 1, "weekly"),
-        (["nightly", "--run", "7"], 1, "the engine local has no nightly-7"),
+        (["nightly", "--run", "7"], 1, "the engine local has no nightly-7\n  `reconciler runs nightly` shows its runs"),
         (["nightly", "--run", "0"], 64, "--run"),
         (["nightly", "--tail", "-1"], 64, "--tail"),
     ],
@@ -105,6 +105,16 @@ def test_what_can_not_be_shown_is_named(project: Project, words: list[str], code
     run = project.run("logs", *words)
     assert (run.code, run.out) == (code, "")
     assert says in run.err
+
+
+def test_an_empty_log_is_said_to_be_empty(project: Project) -> None:
+    with engine_at(project.folder) as engine:
+        engine.send(step_of("nightly-3", {"command": ["no-such-program"]}))
+        over(engine, "nightly-3")
+    run = project.run("logs", "nightly", "--run", "3")
+    why = "failed, the command can't be started: no-such-program: No such file or directory"
+    assert (run.code, run.out, run.err) == (0, "", f"the log of nightly-3 is empty: {why}\n")
+    assert project.run("logs", "nightly", "--run", "3", "--tail", "0").err == ""
 
 
 def test_an_engine_without_logs_says_so(tmp_path: Path) -> None:

@@ -40,9 +40,9 @@ class GivenWorkspace(Workspace):
         return None
 
     def open_engine(
-        self, pace: Pace, identity: Mapping[str, str] = EMPTY, *, may_change: bool = False
+        self, pace: Pace, identity: Mapping[str, str] = EMPTY, *, may_change: bool = False, is_replaced: bool = False
     ) -> AbstractContextManager[Engine]:
-        return checked(self._open_engine(), identity, self.head.target)
+        return checked(self._open_engine(), EMPTY if is_replaced else identity, self.head.target)
 
 
 class _GivenStores(Stores):

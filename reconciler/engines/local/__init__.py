@@ -8,7 +8,8 @@ is therefore a program of its own, which is executed anew and never has a second
 
 **Files.** All of them are below the root, which belongs to one user and has the mode 0700:
 
-    root.json               the id of the root, and of the machine that it is for; made once
+    root.json               the id of the root, the machine that it is for, and where it was made: the path, and the
+                            numbers of the device, the folder and this file; made once
     spawner.lock            locked by the spawner as long as it lives
     spawner.sock            the socket of the spawner
     spawner.log             what a spawner printed when it failed
@@ -82,7 +83,11 @@ suspended, as the command does. How long a run has been going on is told by the 
 machine. Times of day are for people; those of one job never go back, even if the clock of the machine does.
 
 **Limits.** Locks and boot ids are those of one machine, so a root on a network file system is refused, and so is the
-root of another machine or another user. A root that is removed takes its runs off the record: its spawner ends, its
+root of another machine or another user. A copy of a root has the
+id of the original and none of its locks. The numbers in `root.json` tell a copy from a folder that was moved within a
+file system, and a copy is refused. A copy whose `root.json` was removed may become a root of its own: a run that has
+no end on record there belongs to the original, as the id in its `spec.json` says, and counts as deleted. A root that is
+removed takes its runs off the record: its spawner ends, its
 queue is dropped, and what executes goes on unobserved. On macOS the kernel offers no search by environment, no death
 signal and no subreaper: processes that leave the process group of a run are not found there.
 """

@@ -296,7 +296,7 @@ class Attempt:
         if isinstance(fault, OSError):
             # The search of a program ends with the last folder of PATH, which tells nothing.
             is_folder = fault.filename == self._spec["workdir"]
-            place = fault.filename if is_folder else self._command[0]
+            place = f"workdir {fault.filename}" if is_folder else self._command[0]
             first_line = self._config.get("script", "").partition("\n")[0]
             if not is_folder and fault.errno == errno.ENOENT and first_line.startswith("#!"):
                 place = first_line  # The script is there, and the program is not that its first line names.

@@ -16,7 +16,8 @@ from reconciler.engines.local.attempt import DEFAULT_GRACE_S
 from reconciler.engines.local.env import NoSecret, environment
 from reconciler.engines.local.files import FOLDER, exists, holder, is_at, put, write_flushed
 from reconciler.engines.local.log import read_log
-from reconciler.engines.local.root import Root, machine_id, open_root
+from reconciler.engines.local.processes import executing
+from reconciler.engines.local.root import Root, machine_id, missing_root, open_root
 from reconciler.engines.local.runs import (
     Look,
     Watcher,
@@ -45,7 +46,6 @@ from reconciler.engines.port import (
     always,
     reason_of_duplicate,
 )
-from reconciler.model.commands import command
 
 _NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,149}")
 """The form of the ids of jobs and runs: each is the name of a folder."""
@@ -82,14 +82,15 @@ class LocalEngine:
         """Return the id of the root, and that of the machine if it has one. See `Engine`.
 
         The first call needs a root, which is made. An engine that is opened to read makes none. A root that the state
-        knows is not made anew: it may have been moved, or its disk may be missing at the moment.
+        knows is not made anew: it may have been moved, or its disk may be missing at the moment. It is given up only
+        if a person says so, and once nothing executes that it has started.
         """
-        if "root" in self._surroundings.known_identity and self._there() is None:
-            accept = command("state accept", options=["--identity"])
-            raise EngineError(
-                f"the folder of the runs is not there: {self._settings.root}",
-                f"put it back; if the runs are gone for good: {accept}",
-            )
+        known = self._surroundings.known_identity.get("root", "")
+        is_replaced, there = self._surroundings.is_replaced, self._there()
+        if known and (there is None or (is_replaced and there.id != known)):
+            goes_on = executing(known)
+            if goes_on or not is_replaced:
+                raise missing_root(self._settings.root, goes_on)
         root = self._opened() if self._surroundings.may_change else self._there()
         parts = {"machine": machine_id(), "root": root.id if root else ""}
         return {name: value for name, value in parts.items() if value}
@@ -247,6 +248,11 @@ class LocalEngine:
     def _observe(self, job_id: str, run_id: str, watcher: Watcher | None) -> Observation:
         try:
             look = self._found(job_id, run_id, watcher)
+            if look is None and watcher is not None and (goes_on := watcher.without_folder(job_id)):
+                look = self._found(job_id, run_id)  # It may have been started after the first look.
+                if look is None:
+                    detail = f"its folder was removed, and it still executes: {goes_on}"
+                    return Observation(Status.UNREADABLE, detail=detail)
         except ValueError as fault:
             return Observation(Status.UNREADABLE, detail=f"{job_id}: {fault}")
         if look is not None and look.is_stranded and (root := self._there()):
@@ -339,6 +345,7 @@ class LocalEngine:
             "log_bytes": self._settings.log_bytes,
             "marks": step.marks._asdict(),
             "limits": limits_of(step.config)._asdict(),
+            "root": root.id,
             "run_id": step.run_id,
             "umask": self._settings.umask,
             "workdir": self._settings.workdir(step.config),

@@ -74,6 +74,29 @@ def survivors() -> Mapping[str, tuple[int, ...]]:
     return {mark: tuple(sorted(pids)) for mark, pids in found.items()}
 
 
+def executing(root_id: str) -> str:
+    """Return the runs of a root that still execute, in words: "a-1 (processes 12, 13)"; "" if none is found."""
+    return in_words(survivors(), f"{root_id}/")
+
+
+def in_words(found: Mapping[str, tuple[int, ...]], start: str) -> str:
+    """Return the runs whose mark begins with `start`, with their processes: "a-1 (processes 12, 13)"."""
+    return ", ".join(
+        f"{mark.rpartition('/')[2]} (process{'es' if len(pids) > 1 else ''} {', '.join(map(str, pids))})"
+        for mark, pids in sorted(found.items())
+        if mark.startswith(start)
+    )
+
+
+def stop_marked(mark: str) -> set[int]:
+    """Stop all processes that bear a mark, and return their ids. Those that they fork meanwhile are stopped too."""
+    stopped: set[int] = set()
+    while left := set(survivors().get(mark, ())) - stopped:
+        send_to_marked(mark, left, signal.SIGSTOP)
+        stopped |= left
+    return stopped
+
+
 def send_to_marked(mark: str, pids: Iterable[int], signum: int) -> None:
     """Send a signal to those of the processes that bear the mark.
 

@@ -6,9 +6,11 @@ import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from reconciler.engines.local.files import FOLDER, exists, get, write_flushed
+from reconciler.engines.local.files import FOLDER, exists, get, write_all, write_flushed
+from reconciler.engines.local.processes import executing
+from reconciler.model.commands import command
 from reconciler.model.errors import EngineError
 
 NETWORK = frozenset({"9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "lustre", "nfs", "nfs4", "smb3"})
@@ -51,25 +53,82 @@ def open_root(path: str, *, make: bool) -> Root | None:
     try:
         _check_owner(path, folder)
         _check_file_system(path, folder)
-        document = get(folder, "root.json") or (_made(folder) if make else None)
+        document = get(folder, "root.json") or (_made(path, folder) if make else None)
         if document is None:
             os.close(folder)
             return None
         root = Root(path, folder, document["id"], document["machine"])
+        _check_origin(root, document["place"])
     except (OSError, ValueError, KeyError, TypeError) as fault:
         os.close(folder)
         raise _unusable(path, fault) from fault
     except EngineError:
         os.close(folder)
         raise
+    return root
+
+
+def _check_origin(root: Root, place: dict[str, Any]) -> None:
+    """Raise `EngineError` for the root of another machine, and for a copy."""
     here = machine_id()
     if root.machine and here and root.machine != here:
-        os.close(folder)
         raise EngineError(
-            f"{path} belongs to another machine: its id is {root.machine}, and that of this machine is {here}",
+            f"{root.path} belongs to another machine: its id is {root.machine}, and that of this machine is {here}",
             "name a folder of this machine with target.root",
         )
-    return root
+    if not _is_original(place, root.path, root.folder):
+        raise _copied(root, place["path"])
+
+
+def _is_original(place: dict[str, Any], path: str, folder: int) -> bool:
+    """Return whether an open folder is the one that its `root.json` was made in.
+
+    A move within a file system keeps the numbers of files, and a copy has others. The number of a device may change
+    with a restart of the machine, and some file systems give a folder another number then. A folder at the path where
+    the root was made may therefore differ in either.
+    """
+    is_at_its_path = os.path.realpath(path) == place["path"]
+    there = os.fstat(folder)
+    if there.st_ino == place["folder"]:
+        return is_at_its_path or bool(there.st_dev == place["device"])
+    return is_at_its_path and bool(os.stat("root.json", dir_fd=folder).st_ino == place["file"])
+
+
+def _copied(root: Root, made_at: str) -> EngineError:
+    """Return the refusal of a root that is a copy: its runs are those of the original."""
+    accept = command("state accept", options=["--identity"])
+    if there := executing(root.id):
+        advice = f"work there; its runs still execute: {there}"
+    else:
+        advice = (
+            "work there, or name that folder with target.root; if it is gone for good, as after a move to another disk "
+            f"or a restore, remove {root.path}/root.json, and then {accept}: it keeps the recorded ends, and "
+            "starts nothing that has waited here"
+        )
+    was = "was in its place before" if made_at == os.path.realpath(root.path) else f"was made as {made_at}"
+    return EngineError(
+        f"{root.path} is a copy of the folder of runs that {was}: nothing is run, aborted or recorded from a copy",
+        advice,
+    )
+
+
+def missing_root(path: str, goes_on: str) -> EngineError:
+    """Return the refusal of a root that the state knows and that is not at its path.
+
+    `goes_on` names the runs of the root that still execute.
+    """
+    if os.path.isdir(path):
+        what, put_back = f"the folder of the runs has lost its root.json: {path}", "put the file back"
+    else:
+        what, put_back = f"the folder of the runs is not there: {path}", "put it back"
+    elsewhere = "in another checkout, name one folder for all checkouts with target.root, such as root: ~/runs"
+    if goes_on:
+        what = f"{what}; runs of it still execute: {goes_on}"
+        advice = f"{put_back}, or let them end before anything else; {elsewhere}"
+    else:
+        accept = command("state accept", options=["--identity"])
+        advice = f"{put_back}; {elsewhere}; if the runs are gone for good: {accept}"
+    return EngineError(what, advice)
 
 
 def _make_folder(path: str) -> None:
@@ -78,7 +137,7 @@ def _make_folder(path: str) -> None:
         os.mkdir(path, 0o700)
 
 
-def _made(folder: int) -> dict[str, str]:
+def _made(path: str, folder: int) -> dict[str, Any]:
     """Make what a root has, unless another command does so at this moment, and return its `root.json`."""
     for name in ("jobs", "tmp"):
         with suppress(FileExistsError):
@@ -87,10 +146,8 @@ def _made(folder: int) -> dict[str, str]:
         with suppress(FileExistsError):
             write_flushed(folder, ".gitignore", b"*\n")
     prepared = f".root.{uuid.uuid4().hex}"
-    import json
-
-    write_flushed(folder, prepared, json.dumps({"id": str(uuid.uuid4()), "machine": machine_id()}).encode())
     try:
+        _write_prepared(path, folder, prepared)
         # Unlike a rename, a link does not replace the file of a faster command.
         with suppress(FileExistsError):
             os.link(prepared, "root.json", src_dir_fd=folder, dst_dir_fd=folder)
@@ -98,6 +155,29 @@ def _made(folder: int) -> dict[str, str]:
         os.unlink(prepared, dir_fd=folder)
     os.fsync(folder)
     return get(folder, "root.json") or {}
+
+
+def _write_prepared(path: str, folder: int, name: str) -> None:
+    """Write the content of a new `root.json`, which holds the number of its own file."""
+    import json
+
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, 0o600, dir_fd=folder)
+    try:
+        there = os.fstat(folder)
+        place = {
+            "path": os.path.realpath(path),
+            "device": there.st_dev,
+            "folder": there.st_ino,
+            "file": os.fstat(descriptor).st_ino,
+        }
+        write_all(
+            descriptor,
+            json.dumps({"id": str(uuid.uuid4()), "machine": machine_id(), "place": place}).encode(),
+        )
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _check_owner(path: str, folder: int) -> None:

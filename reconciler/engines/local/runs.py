@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from reconciler.engines.local.files import FOLDER, Damaged, Holder, exists, get, holder
-from reconciler.engines.local.processes import boot_id, is_stopped, mark_of, may_exist, survivors
+from reconciler.engines.local.processes import boot_id, in_words, is_stopped, mark_of, may_exist, survivors
 from reconciler.engines.local.root import Root
 from reconciler.engines.local.spawner import LOCK, TROUBLE
 from reconciler.engines.local.times import rfc3339
@@ -117,6 +117,9 @@ class Watcher:
                 return self.look(job_id, run_id) if exists(folder, TOMBSTONE) else None
             if ended:
                 return _ended(run_id, spec, get(folder, "started.json"), ended)
+            if spec["root"] != self._root.id:
+                # The folder was copied, and taken as a root of its own. The original knows how this run goes on.
+                return Look(run_id, Status.MISSING, "", spec=spec, was_deleted=True)
             abort_asked = exists(folder, "abort.json")
             supervisor = holder(folder, "lock")
             started, ended = get(folder, "started.json"), get(folder, "ended.json")
@@ -127,6 +130,12 @@ class Watcher:
             if started is None:
                 return self._queued(run_id, spec, abort_asked=abort_asked)
             return self._without_supervisor(job_id, run_id, spec, started, abort_asked=abort_asked)
+
+    def without_folder(self, job_id: str) -> str:
+        """Return the runs of a job that execute, in words, for a job whose folder is missing; "" if none is found."""
+        if self._left is None:
+            self._left = survivors()
+        return in_words(self._left, mark_of(self._root.id, job_id, ""))
 
     def newest_spec(self, job_id: str) -> Mapping[str, Any] | None:
         """Return what describes the newest run of a job, deleted or not; None if the job has no run."""

@@ -52,6 +52,8 @@ def supervise(root: int, root_path: str, order: Order) -> int:
     identity, spec = get(root, "root.json"), get(folder, "spec.json")
     if identity is None or spec is None:
         return DONE
+    if spec["root"] != identity["id"]:
+        return DONE
     mark = processes.mark_of(identity["id"], spec["job_id"], spec["run_id"])
     if started := get(folder, "started.json"):
         if exists(folder, "abort.json"):
@@ -156,17 +158,25 @@ class _Run:
 
 
 def _end_survivors(folder: int, spec: Mapping[str, Any], started: Mapping[str, Any], mark: str) -> None:
-    """End what a killed supervisor left behind, after an abort was asked for."""
+    """End what a killed supervisor left behind, after an abort was asked for.
+
+    All processes are stopped before the first one gets the signal. Otherwise, a shell whose command has ended by the
+    signal could start its next command before its own signal comes.
+    """
     abort = spec["config"].get("abort", {})
     until_s = time.monotonic() + abort.get("grace", DEFAULT_GRACE_S)
     signum = signal.Signals[f"SIG{abort.get('signal', 'TERM')}"]
     asked: set[int] = set()
-    while started["boot"] == processes.boot_id() and (pids := processes.survivors().get(mark)):
-        if time.monotonic() < until_s:
-            processes.send_to_marked(mark, set(pids) - asked, signum)
-            asked |= set(pids)
-        else:
-            processes.send_to_marked(mark, pids, signal.SIGKILL)
+    while started["boot"] == processes.boot_id() and (pids := set(processes.survivors().get(mark, ()))):
+        is_late = time.monotonic() >= until_s
+        if is_late or pids - asked:
+            pids = processes.stop_marked(mark)
+            if is_late:
+                processes.send_to_marked(mark, pids, signal.SIGKILL)
+            else:
+                processes.send_to_marked(mark, pids - asked, signum)
+            processes.send_to_marked(mark, pids, signal.SIGCONT)
+            asked |= pids
         time.sleep(0.05)
     _record(folder, _document(Ended(reason="aborted"), [], None))
 

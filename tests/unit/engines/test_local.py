@@ -78,7 +78,7 @@ def is_running(engine: LocalEngine, run_id: str) -> bool:
         (
             {"command": ["true"], "workdir": "/no/such/folder"},
             Status.FAILED,
-            "the command can't be started: /no/such/folder: No such file or directory",
+            "the command can't be started: workdir /no/such/folder: No such file or directory",
         ),
         ({**FOREVER, "jobTimeout": 1}, Status.FAILED, "timed out: jobTimeout is 1 s"),
         ({**FOREVER, "taskTimeout": 1}, Status.FAILED, "timed out: taskTimeout is 1 s"),
