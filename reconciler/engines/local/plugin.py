@@ -74,7 +74,9 @@ class LocalPlugin:
     def job_fault(self, job: Job) -> str:
         """Return why the engine can't run a job."""
         given = [name for name in ("command", "script") if name in job.config]
-        if len(given) > 1 or (not given and job.state is Desired.RUNNING):
+        if not given and job.state is Desired.RUNNING:
+            return 'a job of the engine local needs a config with "command", "script" or "batch"'
+        if len(given) > 1:
             return 'a config of the engine local has one of "command", "script" and "batch", and not two'
         command = job.config.get("command")
         if isinstance(command, list) and not command[0]:

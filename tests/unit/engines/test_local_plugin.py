@@ -70,7 +70,7 @@ def test_a_config_may_not_say(config: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("config", "fault"),
     [
-        ({}, 'a config of the engine local has one of "command", "script" and "batch", and not two'),
+        ({}, 'a job of the engine local needs a config with "command", "script" or "batch"'),
         (
             {"command": ["true"], "script": "true"},
             'a config of the engine local has one of "command", "script" and "batch", and not two',
