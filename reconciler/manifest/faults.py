@@ -131,7 +131,7 @@ def _is_missing(block: str, documents: Sequence[Document]) -> bool:
     from reconciler.model.suggestions import Suggestions
 
     suggestion = Suggestions()
-    return not any(is_misspelt(block, document.value, _schema(), suggestion) for document in documents)
+    return not any(is_misspelt(block, document.value, _schema(), _schema(), suggestion) for document in documents)
 
 
 def _until_faults(document: Document) -> Iterator[Diagnostic]:

@@ -67,15 +67,16 @@ def part_of(schema: Schema, name: str) -> Schema:
     return {"$ref": f"#/$defs/{name}", "$defs": schema["$defs"]}
 
 
-def is_misspelt(name: str, present: Mapping[str, Any], schema: Schema, suggestion: "Suggestions") -> bool:
+def is_misspelt(name: str, present: Mapping[str, Any], schema: Schema, root: Schema, suggestion: "Suggestions") -> bool:
     """Return whether a mapping has an unknown field that is nearest to this missing field.
 
     The unknown field is a fault of its own, whose message suggests the missing field. So the missing field is no second
-    fault.
+    fault. A schema with several forms (`anyOf`, as for the target of any engine) knows the fields of all of them.
     """
-    known = schema.get("properties", {})
-    if schema.get("additionalProperties") is not False:
+    forms = [resolved(form, root) for form in schema.get("anyOf", ())] or [schema]
+    if any(form.get("additionalProperties") is not False for form in forms):
         return False
+    known = {field for form in forms for field in form.get("properties", {})}
     missing = [field for field in known if field not in present]
     return any(field not in known and suggestion.nearest(field, missing) == name for field in present)
 
@@ -151,7 +152,7 @@ def _refusals(error: Any, root: Schema, suggestion: "Suggestions") -> Iterator[R
         yield (*path, value), True, _wording(error, suggestion)
     elif error.validator == "required":
         for name in argument:
-            if name not in value and not is_misspelt(name, value, error.schema, suggestion):
+            if name not in value and not is_misspelt(name, value, error.schema, root, suggestion):
                 yield path, True, f'"{name}" is missing: add {_example(name, error.schema)}'
     elif error.validator == "dependentRequired":
         for field, needed in argument.items():
@@ -171,14 +172,28 @@ def _refusals(error: Any, root: Schema, suggestion: "Suggestions") -> Iterator[R
 
 
 def _refusals_of_forms(error: Any, root: Schema, suggestion: "Suggestions") -> Iterator[Refusal]:
-    """Yield the faults of a value that has none of several forms: those of the one form whose kind the value has."""
+    """Yield the faults of a value that has none of several forms: those of the one form whose kind the value has.
+
+    If there are several such forms, the faults that all of them find are told. A field that is required in any case is
+    told of by the schema around the forms.
+    """
     forms: dict[Any, list[Any]] = {}
     for inner in error.context:
         forms.setdefault(inner.relative_schema_path[0], []).append(inner)
     of_its_kind = [each for each in forms.values() if not any(map(_is_of_other_kind, each))]
-    if len(of_its_kind) == 1:
-        for inner in of_its_kind[0]:
-            yield from _refusals(inner, root, suggestion)
+    around = error.schema.get("required", ())
+    found = [
+        [
+            refusal
+            for inner in each
+            if inner.validator != "required" or not set(inner.validator_value) <= set(around)
+            for refusal in _refusals(inner, root, suggestion)
+        ]
+        for each in of_its_kind
+    ]
+    shared = [refusal for refusal in found[0] if all(refusal in each for each in found)] if found else []
+    if shared or (found and not all(found)):
+        yield from shared
     else:
         message = _wording(error, suggestion) if of_its_kind else _kinds_wanted(error, suggestion)
         yield tuple(error.absolute_path), False, message
