@@ -132,7 +132,7 @@ def _looks(
             raise
         workspace.world.remark(f"{fault.message}; still waiting")
         return {}
-    if no_reads := no_reads_words(workspace.manifest.target, observed, "nobody can tell when a run ends"):
+    if no_reads := no_reads_words(workspace.manifest.target, observed, "it is not known when a run ends"):
         raise EngineError(no_reads, f"look there by other means; {command('state list')} shows what is recorded")
     return {
         subject.job.name: Waited(

@@ -19,15 +19,14 @@ from reconciler.usecases.selection import Selection
 
 def test_a_first_manifest_validates_plans_and_applies(project: Project) -> None:
     assert project.run("init").code == 0
-    assert project.run("validate").out == "Valid: 1 job in 1 file.\n"
-    assert project.run("plan").out == (
-        "Plan: 1 to run.\nTarget: sandbox (embedded).\n\n  + run      nightly-transcode  first run\n"
-    )
-    applied = project.run("apply", "--yes")
+    assert project.run("validate").out == "Valid: 2 jobs in 1 file.\n"
+    assert project.run("plan").out.startswith("Plan: 1 to run, 1 waiting.\nTarget: local (embedded).\n")
+    applied = project.run("apply", "--yes", "--wait", "60")
     assert applied.code == 0
-    assert "created it as a draft" in applied.out
-    assert "Applied: 1 succeeded." in applied.out
-    assert project.run("plan").out == "No changes: 1 job is as recorded.\n"
+    assert "Applied: 2 succeeded." in applied.out
+    assert project.run("wait").code == 0
+    assert project.run("logs", "count-words").out == "counting at level 3\n3000 words\n"
+    assert project.run("plan").out == "No changes: 2 jobs are as recorded.\n"
 
 
 def test_init_does_not_overwrite(project: Project) -> None:
