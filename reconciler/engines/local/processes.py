@@ -19,6 +19,9 @@ MARK = "RECONCILER_RUN"
 HAS_PROC = sys.platform.startswith("linux")
 """Whether the kernel offers what only Linux has: /proc, a death signal, subreapers, descriptors of processes."""
 
+_HAS_ARGUMENTS_WITHIN_S, _HAS_ENVIRONMENT_WITHIN_S = 2.0, 0.02
+"""The most seconds for which a process without an environment is read again, while it has no arguments, and after."""
+
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _LIBC = ctypes.CDLL(None, use_errno=True) if HAS_PROC else None
 _BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -64,13 +67,24 @@ def adopt_descendants() -> None:
 def survivors() -> Mapping[str, tuple[int, ...]]:
     """Return the ids of the processes that bear a mark, by the mark.
 
-    A process that executes a new program has no environment for a moment. So /proc is read twice.
+    A process that executes a new program has no environment for a moment. Such a process is read again, until it has
+    one. /proc is read twice, because a process may fork while it is read.
     """
     found: dict[str, set[int]] = {}
     for _ in range(2 if HAS_PROC else 0):
-        for pid in _pids():
-            if mark := _mark_at(pid):
-                found.setdefault(mark, set()).add(pid)
+        left, began_s = _pids(), time.monotonic()
+        while left:
+            waited_s = time.monotonic() - began_s
+            between = []
+            for pid in left:
+                if environment := _environment_at(pid):
+                    if mark := _mark_in(environment):
+                        found.setdefault(mark, set()).add(pid)
+                elif _is_between_programs(pid, waited_s):
+                    between.append(pid)
+            left = between
+            if left:
+                time.sleep(0.001)
     return {mark: tuple(sorted(pids)) for mark, pids in found.items()}
 
 
@@ -191,10 +205,41 @@ def _pids() -> list[int]:
         return []
 
 
+def _is_between_programs(pid: int, waited_s: float) -> bool:
+    """Return whether a process without an environment may execute a new program just now, after so many seconds.
+
+    Such a process has no arguments for a moment either. A process with arguments, which may have been given no
+    environment, is waited for only shortly. A thread of the kernel and a process that has ended have no program.
+    """
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return waited_s < (_HAS_ARGUMENTS_WITHIN_S if not file.read(1) else _HAS_ENVIRONMENT_WITHIN_S)
+    except OSError:
+        return False
+
+
 def _mark_at(pid: int) -> str:
+    """Return the mark of a process, once the process has an environment; "" if it bears none."""
+    began_s = time.monotonic()
+    while not (environment := _environment_at(pid)):
+        if not _is_between_programs(pid, time.monotonic() - began_s):
+            return ""
+        time.sleep(0.001)
+    return _mark_in(environment)
+
+
+def _environment_at(pid: int) -> bytes:
+    """Return the environment with which a process began; b"" for one that has none, or is not ours to read."""
     with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
-        start = f"{MARK}=".encode()
-        for variable in file.read().split(b"\0"):
-            if variable.startswith(start):
-                return variable[len(start) :].decode(errors="replace")
+        return file.read()
+    return b""
+
+
+def _mark_in(environment: bytes) -> str:
+    """Return the mark in an environment; "" if it has none."""
+    start = f"{MARK}=".encode()
+    for variable in environment.split(b"\0"):
+        if variable.startswith(start):
+            return variable[len(start) :].decode(errors="replace")
     return ""

@@ -31,6 +31,7 @@ from reconciler.engines.local import root as roots
 from reconciler.engines.local import spawning
 from reconciler.engines.local.engine import LocalEngine
 from reconciler.engines.local.plugin import PLUGIN
+from reconciler.engines.local.processes import MARK, mark_of, survivors
 from reconciler.engines.port import AnswerClass, EngineError, Reason, Status, Verb
 
 WAITS_FOR_GO = {"script": "while [ ! -e go ]; do sleep 0.02; done"}
@@ -408,3 +409,19 @@ def test_a_clock_that_goes_back_does_not_make_a_later_run_an_earlier_one(folder:
         "2023-11-14T22:13:20.000001Z",
         "2023-11-14T22:13:20.000002Z",
     ]
+
+
+def test_a_process_that_executes_new_programs_all_the_time_is_always_found(tmp_path: Path) -> None:
+    """For a moment such a process has no environment, and so no mark. A run must not count as ended then."""
+    script = tmp_path / "again.sh"
+    script.write_text('#!/bin/sh\nexec "$0"\n')
+    script.chmod(0o755)
+    mark = mark_of("root", "job", tmp_path.name)
+    process = subprocess.Popen([script], env={MARK: mark, "PATH": os.environ["PATH"]})
+    try:
+        until(lambda: mark in survivors())
+        missed = sum(process.pid not in survivors().get(mark, ()) for _ in range(300))
+    finally:
+        process.kill()
+        process.wait()
+    assert missed == 0
