@@ -183,7 +183,7 @@ MUTANTS = [
     Mutant("a number that JSON does not have is read", "manifest/scalars.py", "        if text in _NO_NUMBERS:\n", "        if False:\n", "test_strict_yaml.py", "refused_and_where"),
     Mutant("an engine's job fault is not asked for", "manifest/faults.py", "        if fault := engine.job_fault(jobs[name]):\n", "        if fault := \"\":\n", "test_engine_schemas.py", "cannot_have"),
     Mutant("a schema is fetched from the network", "manifest/schema.py", "offline=True", "offline=False", "test_schema_check.py", "no_schema_is_fetched"),
-    Mutant("a misspelt field is missing too", "manifest/schema.py", " and not is_misspelt(name, value, error.schema, suggestion)", "", "test_manifest.py", "misspelt_is_one"),
+    Mutant("a misspelt field is missing too", "manifest/schema.py", " and not is_misspelt(name, value, error.schema, root, suggestion)", "", "test_manifest.py", "misspelt_is_one"),
     Mutant("a refusal without words of jsonschema is passed over", "manifest/schema.py", "        if not is_explained:\n", "        if False:\n", "test_schema_check.py", "no_words"),
     Mutant("half of a surrogate pair ends a command", "manifest/schema.py", "        except UnicodeEncodeError:\n            return False\n", "        except ZeroDivisionError:\n            return False\n", "test_schema_check.py", "surrogate"),
     Mutant("a name that can be no id is taken for one", "manifest/faults.py", "        if not is_id(name) and is_name(name):\n", "        if False:\n", "test_manifest.py", ""),
