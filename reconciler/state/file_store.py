@@ -134,8 +134,9 @@ class FileStore:
             remarks = remarks or [trouble]
             state = salvaged.state
             codec.refuse_ambiguous(state.jobs, f"{self._path}, with the journal beside it,")
-            serial = max(state.serial, self._marks.serial_of(state.lineage), self._serial_of_history(state)) + 1
             told = self._told(salvaged.unwritten)
+            in_history = max((entry.serial for entry in told if entry.lineage == state.lineage), default=0)
+            serial = max(state.serial, self._marks.serial_of(state.lineage), in_history) + 1
             remarks += lineage_remarks(state, told)
             state, later = brought_up(state, unknown_to(state, told))
             remarks += later
@@ -342,10 +343,6 @@ class FileStore:
             raise
         except StateError:
             return b""
-
-    def _serial_of_history(self, state: State) -> int:
-        """The latest serial of a state's lineage that the history tells of, 0 if it tells of none."""
-        return max((entry.serial for entry in self._told() if entry.lineage == state.lineage), default=0)
 
 
 def refuse_shared_history(path: str, read: Callable[[str], bytes | None]) -> None:

@@ -180,7 +180,7 @@ def _doubt_about(entry: HistoryEntry) -> Doubt:
 
 
 def _about(state: State, entries: Iterable[HistoryEntry]) -> list[HistoryEntry]:
-    """The entries of the state's lineage, and the runs of other lineages on the target of the state."""
+    """The entries of the state's lineage, and those of other lineages about jobs on the target of the state."""
     return [entry for entry in entries if entry.lineage == state.lineage or entry.target == state.target]
 
 
@@ -201,16 +201,15 @@ def _lacking(state: State, entries: Sequence[HistoryEntry]) -> list[HistoryEntry
             return False
         if run.run > state.last.get(run.id, 0):
             return True
-        is_judged = record is not None and (times[run.id, run.run] > 1 or run.run == record.run)
-        return is_judged and not _is_consumed(record, run)
+        if record is None or (times[run.id, run.run] == 1 and run.run != record.run):
+            return False
+        return not _is_consumed(record, run)
 
     return sorted(filter(is_lacking, runs), key=lambda run: run.run)
 
 
-def _is_consumed(record: Record | None, run: HistoryEntry) -> bool:
+def _is_consumed(record: Record, run: HistoryEntry) -> bool:
     """Whether the run token and the config of a run are consumed."""
-    if record is None:
-        return False
     has_token = run.run_token is None or run.run_token in record.run_tokens
     return has_token and text_of(run.config or {}) in record.ran_configs
 
@@ -285,9 +284,10 @@ def _ids_in_question(lines: Iterable[bytes], state: State) -> frozenset[bytes]:
             found.update(ids)  # a field within the config has such a name
             continue
         key = ids[0], runs[0]
-        record = records.get(ids[0].decode("utf-8", "replace"))
-        is_known = record is None or int(runs[0]) != record.run or _is_quickly_consumed(line, record, tokens)
-        if key in seen or not is_known or int(runs[0]) > state.last.get(ids[0].decode("utf-8", "replace"), 0):
+        job_id, run = ids[0].decode("utf-8", "replace"), int(runs[0])
+        record = records.get(job_id)
+        is_known = record is None or run != record.run or _is_quickly_consumed(line, record, tokens)
+        if key in seen or not is_known or run > state.last.get(job_id, 0):
             found.add(ids[0])
         seen.add(key)
     return frozenset(found)
