@@ -38,7 +38,15 @@ exit "$1"
 """
 """A script that says that it has begun, and goes on until somebody opens its pipe for writing."""
 
-SLOW_SCRIPT = SCRIPT.replace("echo one", "trap 'sleep 1; touch \"$PWD/$run.over\"; exit 1' TERM\necho one")
+SLOW_SCRIPT = SCRIPT.replace(
+    'echo "$run" >>', """trap 'trap "" TERM; sleep 1; touch "$PWD/$run.over"; exit 1' TERM\necho "$run" >>"""
+)
+"""A script that takes a second to end after SIGTERM.
+
+An abort looks for new processes again and again, and sends SIGTERM to each of them. So the script ignores the signal
+while it ends: otherwise `touch` is killed now and then, and the file is missing. The trap is set before the line that
+says that the script has begun.
+"""
 
 
 class ScriptsService(Service):
