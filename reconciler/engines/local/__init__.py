@@ -24,6 +24,7 @@ is therefore a program of its own, which is executed anew and never has a second
                  ended.json how the run ended
                  script   a script whose first line names its program
                  log, log.1 what the command printed; log.1 is the older part
+                 log.removed how many bytes came before them, if not all is kept
                  removed.json the tombstone, once a delete, keepFor or keepRuns has taken the other
                               files away
 
@@ -79,15 +80,14 @@ by the lock. Supervisors do not depend on the spawner: they go on if it is kille
 and with its forks to the child. They are on no disk. If a spawner is lost, the next command reads them again.
 
 **Time.** Timeouts count on the monotonic clock, which no one sets and which stands still while the machine is
-suspended, as the command does. How long a run has been going on is told by the clock that counts since the start of the
-machine. Times of day are for people; those of one job never go back, even if the clock of the machine does.
+suspended, as the command does. A run begins with its first attempt. Times of day are for people; those of one job never
+go back, even if the clock of the machine does.
 
 **Limits.** Locks and boot ids are those of one machine, so a root on a network file system is refused, and so is the
-root of another machine or another user. A copy of a root has the
-id of the original and none of its locks. The numbers in `root.json` tell a copy from a folder that was moved within a
-file system, and a copy is refused. A copy whose `root.json` was removed may become a root of its own: a run that has
-no end on record there belongs to the original, as the id in its `spec.json` says, and counts as deleted. A root that is
-removed takes its runs off the record: its spawner ends, its
-queue is dropped, and what executes goes on unobserved. On macOS the kernel offers no search by environment, no death
-signal and no subreaper: processes that leave the process group of a run are not found there.
+root of another machine or another user. A copy of a root has the id of the original and none of its locks. The numbers
+in `root.json` tell a copy from a folder that was moved within a file system, and a copy is refused. A copy whose
+`root.json` was removed may become a root of its own: a run that has no end on record there belongs to the original, as
+the id in its `spec.json` says, and counts as deleted. A root that is removed takes its runs off the record: its spawner
+ends, its queue is dropped, and what executes goes on unobserved. On macOS the kernel offers no search by environment,
+no death signal and no subreaper: processes that leave the process group of a run are not found there.
 """

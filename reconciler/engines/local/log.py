@@ -1,15 +1,18 @@
 """The log of a run: two files of a bounded size, which the supervisor writes and any command reads.
 
+A third file says how much of the beginning was removed. There is none as long as all of the log is kept.
+
 The spawner imports this module, so it imports little.
 """
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from reconciler.engines.local.files import remove, write_all
 
-NEWER, OLDER = "log", "log.1"
+NEWER, OLDER, REMOVED = LOG_FILES = ("log", "log.1", "log.removed")
 DEFAULT_BYTES = 64 << 20
 """How much of a log is kept, in bytes."""
 
@@ -53,6 +56,7 @@ class LogWriter:
         try:
             self._open()
             if self._size_bytes + len(content) > self._half_bytes:
+                self._note_removal()
                 os.rename(NEWER, OLDER, src_dir_fd=self._folder, dst_dir_fd=self._folder)
                 self.close()
                 self._open()
@@ -65,6 +69,18 @@ class LogWriter:
         except OSError:
             self._lost_bytes += len(content)
 
+    def _note_removal(self) -> None:
+        """Record that the older part is about to be removed, if there is one."""
+        with suppress(FileNotFoundError):
+            size_bytes = os.stat(OLDER, dir_fd=self._folder, follow_symlinks=False).st_size
+            removed_bytes = _removed_bytes(self._folder) + size_bytes
+            remove(self._folder, REMOVED)
+            descriptor = os.open(REMOVED, _APPEND, 0o600, dir_fd=self._folder)
+            try:
+                write_all(descriptor, str(removed_bytes).encode())
+            finally:
+                os.close(descriptor)
+
     def _open(self) -> None:
         if self._descriptor < 0:
             self._descriptor = os.open(NEWER, _APPEND, 0o600, dir_fd=self._folder)
@@ -76,14 +92,19 @@ def read_log(
 ) -> Iterator[bytes]:
     """Yield the log in pieces, from the beginning of what is kept or from the last `tail` lines on.
 
+    If the beginning of what is asked for was removed, a line says so first.
     As long as `goes_on` returns True, the pieces go on after `wait`, which waits for a number of seconds. `folder` is
     an open descriptor, and the caller closes it after the last piece. Raises `OSError`.
     """
     older, newer = _opened(folder, OLDER), _opened(folder, NEWER)
+    removed_bytes = _removed_bytes(folder)
+    note = f"[the first {removed_bytes} bytes of this log were removed: logBytes]\n".encode() if removed_bytes else b""
     try:
         if tail is not None:
-            yield from _last_lines([each for each in (older, newer) if each >= 0], tail)
+            yield from _last_lines([each for each in (older, newer) if each >= 0], tail, note)
         elif older >= 0:
+            if note:
+                yield note
             yield from _pieces(older)
         while True:
             is_last = not goes_on()  # asked before the file is read: what comes before the end is read then
@@ -108,7 +129,7 @@ def read_log(
 
 def remove_log(folder: int) -> None:
     """Remove the files of a log."""
-    for name in (NEWER, OLDER):
+    for name in LOG_FILES:
         remove(folder, name)
 
 
@@ -135,8 +156,21 @@ def _pieces(descriptor: int) -> Iterator[bytes]:
         yield piece
 
 
-def _last_lines(descriptors: list[int], count: int) -> Iterator[bytes]:
-    """Yield the last lines of several files, and leave each file at its end."""
+def _removed_bytes(folder: int) -> int:
+    """Return how much of the beginning of a log was removed. 0 if a power loss has damaged the file that says so."""
+    descriptor = _opened(folder, REMOVED)
+    if descriptor < 0:
+        return 0
+    try:
+        return int(os.read(descriptor, 32))
+    except ValueError:
+        return 0
+    finally:
+        os.close(descriptor)
+
+
+def _last_lines(descriptors: list[int], count: int, note: bytes) -> Iterator[bytes]:
+    """Yield the last lines of several files, and leave each file at its end. `note` comes first if lines are missing."""
     kept: deque[bytes] = deque(maxlen=count)
     rest = b""
     for descriptor in descriptors:
@@ -145,4 +179,6 @@ def _last_lines(descriptors: list[int], count: int) -> Iterator[bytes]:
             kept.extend(line + b"\n" for line in lines)
     if rest:
         kept.append(rest)
+    if len(kept) < count and note:
+        yield note
     yield from kept

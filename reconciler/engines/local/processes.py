@@ -24,7 +24,6 @@ _HAS_ARGUMENTS_WITHIN_S, _HAS_ENVIRONMENT_WITHIN_S = 2.0, 0.02
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _LIBC = ctypes.CDLL(None, use_errno=True) if HAS_PROC else None
-_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def mark_of(root_id: str, job_id: str, run_id: str) -> str:
@@ -45,11 +44,6 @@ def boot_id() -> str:
         asked = subprocess.run(["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, check=False)
         return asked.stdout.decode(errors="replace").strip()
     return ""
-
-
-def boot_s() -> float:
-    """Return the seconds since the start of the machine, suspension included."""
-    return time.clock_gettime(_BOOTTIME)
 
 
 def die_with_parent() -> None:

@@ -224,7 +224,8 @@ def _user(number: int) -> str:
 
 
 def _unusable(path: str, fault: Exception) -> EngineError:
-    reason = fault.strerror if isinstance(fault, OSError) else str(fault)
-    return EngineError(
-        f"the folder of the runs can't be used: {path}: {reason}", "mend it, or name another one with target.root"
-    )
+    what = f"the folder of the runs can't be used: {path}"
+    if isinstance(fault, OSError):
+        return EngineError(f"{what}: {fault.strerror}", "mend it, or name another one with target.root")
+    # Without the file, the folder is one that has lost it, and what to do then is said (`missing_root`).
+    return EngineError(f"{what}: {fault}", f"put back {path}/root.json as it was; if nobody has a copy, remove it")

@@ -89,6 +89,7 @@ class _Run:
         job_timeout_s = self._config.get("jobTimeout")
         deadline_s = None if job_timeout_s is None else began_s + job_timeout_s
         ends: list[Ended] = []
+        began_at_s = time.time()
         try:
             self._write_script()
         except OSError:
@@ -101,7 +102,7 @@ class _Run:
                 ends.append(Ended(reason="no process could be started for another attempt"))
                 break
             try:
-                put(self._folder, "started.json", self._started(len(ends) + 1, attempt.pid))
+                put(self._folder, "started.json", self._started(began_at_s, len(ends) + 1, attempt.pid))
             except OSError as fault:
                 attempt.cancel()
                 ends.append(Ended(reason=f"not started, because that could not be recorded: {fault.strerror}"))
@@ -145,12 +146,12 @@ class _Run:
         codes = retry.get("exitCodes")
         return not exists(self._folder, "abort.json") and (codes is None or last.exit_code in codes)
 
-    def _started(self, number: int, pid: int) -> dict[str, Any]:
+    def _started(self, began_at_s: float, number: int, pid: int) -> dict[str, Any]:
+        """Return what `started.json` says of an attempt. The run began with its first one."""
         return {
             "attempt": number,
-            "at_s": time.time(),
+            "at_s": began_at_s,
             "boot": processes.boot_id(),
-            "boot_s": processes.boot_s(),
             "node": os.uname().nodename,
             "pid": pid,
             "supervisor": os.getpid(),

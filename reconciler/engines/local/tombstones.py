@@ -11,7 +11,7 @@ from typing import Any
 
 from reconciler.engines.local.files import FOLDER, SCRIPT, Damaged, exists, get, put
 from reconciler.engines.local.files import remove as remove_file
-from reconciler.engines.local.log import NEWER, OLDER, remove_log
+from reconciler.engines.local.log import LOG_FILES, remove_log
 
 TOMBSTONE = "removed.json"
 
@@ -101,7 +101,7 @@ def _sweep_run(root: int, path: str, kept: _Kept) -> None:
     folder = os.open(path, FOLDER | os.O_NOFOLLOW, dir_fd=root)
     try:
         if exists(folder, TOMBSTONE):
-            if not {*_REST, NEWER, OLDER}.isdisjoint(os.listdir(folder)):
+            if not {*_REST, *LOG_FILES}.isdisjoint(os.listdir(folder)):
                 bury(folder, RemovedBy.KEEP_FOR)  # Somebody was killed who did that. The tombstone stays as it is.
             return
         spec, ended = get(folder, "spec.json"), get(folder, "ended.json")

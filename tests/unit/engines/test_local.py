@@ -472,10 +472,22 @@ def test_a_log_keeps_its_end_within_its_bound(folder: Path) -> None:
     with engine_at(folder, logBytes=8192) as engine:
         start(engine, "a-1", {"script": "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done"})
         over(engine, "a-1")
-        kept = log_of(engine, "a-1")
+        note, _, kept = log_of(engine, "a-1").partition(b"\n")
+        assert log_of(engine, "a-1", 1) == b"line 1999\n"
+        assert log_of(engine, "a-1", 2000) == note + b"\n" + kept
     assert kept.endswith(b"line 1998\nline 1999\n")
     assert 4096 < len(kept) <= 8192
-    assert sum(path.stat().st_size for path in run_folder(folder, "a-1").glob("log*")) <= 8192
+    printed = b"".join(b"line %d\n" % i for i in range(2000))
+    assert note == b"[the first %d bytes of this log were removed: logBytes]" % (len(printed) - len(kept))
+    assert sum((run_folder(folder, "a-1") / name).stat().st_size for name in ("log", "log.1")) == len(kept)
+
+
+def test_a_log_that_is_kept_as_a_whole_says_nothing_of_a_removal(folder: Path) -> None:
+    with engine_at(folder, logBytes=8192) as engine:
+        start(engine, "a-1", {"script": "printf '%4000d\\n' 1; sleep 0.3; printf '%1000d\\n' 2"})
+        over(engine, "a-1")
+        assert (run_folder(folder, "a-1") / "log.1").exists()
+        assert log_of(engine, "a-1") == log_of(engine, "a-1", 9) == b"%4000d\n%1000d\n" % (1, 2)
 
 
 # --- secrets and the environment ---------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,8 @@ def test_it_is_known_how_a_run_was_executed(folder: Path) -> None:
     assert (a.exit_code, a.signal, a.reason, a.attempts, a.pid) == (3, "", "", 2, 0)
     assert a.took_s is not None
     assert a.took_s >= 0.4
+    # The run has begun with its first attempt.
+    assert datetime.fromisoformat(a.ended_at) - datetime.fromisoformat(a.started_at) >= timedelta(seconds=0.4)
     assert a.cpu_s is not None
     assert 0 < a.cpu_s < 60
     assert a.max_memory_bytes is not None
