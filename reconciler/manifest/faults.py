@@ -117,7 +117,8 @@ def faults_across(documents: Sequence[Document], *, may_be_empty: bool) -> Itera
     yield from _rerun_faults(documents)
     start = Position(documents[0].file if documents else "manifest", 1, 1)
     if _is_missing("target", documents):
-        advice = f'add "target: {{engine: {engine_names()[0]}}}" to one of its files'
+        *others, last = engine_names()
+        advice = f'add "target: {{engine: NAME}}" to one of its files; NAME is {", ".join(others)} or {last}'
         yield Diagnostic(start, f"the manifest has no target: {advice}")
     if not may_be_empty and _is_missing("jobs", documents):
         advice = 'add one under "jobs" in one of its files, or write "jobs: {}" where there are none'

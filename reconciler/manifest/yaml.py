@@ -116,12 +116,12 @@ class _Builder:
     def mapping(self, start: Any, depth: int) -> dict[str, Any]:
         self.open(start, depth)
         next_event, scalar = self.next_event, self.scalar
-        positions = self.positions
+        positions, faults = self.positions, self.faults
         built: dict[str, Any] = {}
         places: dict[str, int] = {}
         while type(event := next_event()) is not MappingEndEvent:
             key = scalar(event) if type(event) is ScalarEvent else _MISSING
-            if type(key) is not str or key in places or key == "<<":
+            if type(key) is not str or key in places or key == "<<" or (faults and positions[-1] in faults):
                 key = self.odd_key(event, key, places, depth)
             event = next_event()
             if key is _DROPPED:
@@ -186,8 +186,10 @@ class _Builder:
             # `<<` was refused as a scalar already. The message about a key says more.
             self.faults[place] = "a merge key (<<) is not read: write the fields out"
         elif type(key) is not str:
-            instead = f'a key must be text: write "{shown(event.value)}" in quotes'
-            self.refuse(place, instead if event.value else "a key is missing")
+            self.refuse(place, _quote_key(event.value) if event.value else "a key is missing")
+        elif not event.style and self.faults.get(place) == meaning_of_plain(event.value)[1]:
+            # The message about a value offers a boolean or a number too, and a key can't be one.
+            self.faults[place] = _quote_key(event.value)
         text: str = event.value
         if text in places:
             first = position_of(self.file, places[text])
@@ -212,3 +214,7 @@ class _Builder:
     def refuse(self, place: int, message: str) -> None:
         """Record a fault. Only the first fault at a place counts."""
         self.faults.setdefault(place, message)
+
+
+def _quote_key(text: str) -> str:
+    return f'a key must be text: write "{shown(text)}" in quotes'

@@ -271,6 +271,17 @@ def test_an_exact_name_wins_over_one_that_looks_like_a_name_with_its_id() -> Non
         record_named(" a@id9", ids, records)
 
 
+def test_a_declared_job_that_was_not_applied_is_told_from_a_word_that_means_nothing(tmp_path: Path) -> None:
+    with served_project(tmp_path) as project:
+        project.write("apple: {state: running}\npear: {state: running, id: id1}")
+        for words in (["runs", "pear"], ["logs", "pear"], ["wait", "pear"], ["state", "show", "pear"]):
+            run = project.run(*words)
+            assert run.code == 1
+            assert "nothing is recorded of pear (id id1), which is declared: no apply has sent a call for it" in run.err
+            assert "`reconciler plan` shows what an apply would do" in run.err
+        assert "which is declared" not in project.run("runs", "peer").err
+
+
 def test_rerun_and_history_follow_the_engine_job_and_not_the_name(tmp_path: Path) -> None:
     with served_project(tmp_path) as project:
         project.write("a: {id: id1, state: running}\nb: {id: id2, state: running, runToken: t1}")
