@@ -6,7 +6,6 @@ import sys
 import click
 
 from reconciler.cli import completing
-from reconciler.model.commands import command
 from reconciler.model.errors import ExitCode, ReconcilerError
 
 
@@ -22,7 +21,7 @@ def init(path: str) -> ExitCode:
     the .gitignore names the files that are not to be committed.
     """
     from reconciler.host.terminal import Terminal
-    from reconciler.usecases.init import write_first_manifest
+    from reconciler.usecases.init import plan_command, write_first_manifest
     from reconciler.views import text
 
     terminal = Terminal(sys.stdout, sys.stderr, os.environ, no_color=False)
@@ -34,6 +33,5 @@ def init(path: str) -> ExitCode:
     for remark in remarks:
         terminal.remark(remark)
     listed = f"{', '.join(written[:-1])} and {written[-1]}" if len(written) > 1 else written[0]
-    is_default = os.path.normpath(path) in ("jobs.yaml", "jobs") and not os.path.dirname(os.path.normpath(path))
-    terminal.answer(f"Wrote {listed}. Next: {command('plan', *([] if is_default else [path]))}")
+    terminal.answer(f"Wrote {listed}. Next: {plan_command(path)}")
     return ExitCode.DONE

@@ -230,7 +230,8 @@ class CheckedStore:
                 if os.path.realpath(state_path) != own and (found := _description_of(state_path, target)):
                     raise Refused(
                         f"nothing is recorded in {self.where}, and beside it {state_path} {found}",
-                        f"go on with that one: {_with_state('plan', state_path)}; {self._apart()}",
+                        f"if the manifest was renamed, go on with that one: {_with_state('plan', state_path)}; "
+                        f"{self._apart()}",
                     )
             for history_path in _histories_without_state(folder):
                 if history_path == paths_of(self._home.url).history:

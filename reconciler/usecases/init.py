@@ -88,6 +88,21 @@ def write_first_manifest(path: str) -> tuple[list[str], list[str]]:
     return written, remarks
 
 
+def plan_command(path: str) -> str:
+    """The command that plans a first manifest.
+
+    It names the state if the folder has one of another manifest. The new manifest could be that one renamed, so a plan
+    would ask which state is meant.
+    """
+    from reconciler.state.homes import default_state_path
+    from reconciler.state.paths import STATE_SUFFIX
+
+    state = default_state_path(path)
+    others = [name for name in os.listdir(os.path.dirname(state) or ".") if name.endswith(STATE_SUFFIX)]
+    is_default = os.path.normpath(path) in ("jobs.yaml", "jobs")
+    return command("plan", *([] if is_default else [path]), options=["--state", state] if others else [])
+
+
 def _file_of(path: str) -> str:
     """The file of a first manifest at a path. Raises `Usage` for a name that no manifest has."""
     from reconciler.manifest.files import files_at, is_manifest_name

@@ -12,7 +12,7 @@ from reconciler.apply.observe import note_ends, observe_before
 from reconciler.apply.outcomes import failed, untouched
 from reconciler.apply.settle import Pending, look, look_again
 from reconciler.model.errors import CredentialsError, EngineError, Refused
-from reconciler.model.jobs import NOT_ASKED, Doubt, Evidence, Observation, OnConfigChange, Status
+from reconciler.model.jobs import NOT_ASKED, Doubt, Evidence, Observation, OnConfigChange, State, Status
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import STEPS, Action, ActionKind, Plan, allowed_words
 from reconciler.model.plan_json import plan_digest
@@ -94,8 +94,7 @@ class Rounds:
         if saved is not None:
             selection = selection_of(saved)
             saved = made_again(saved, self._workspace, self._session.state)
-        is_doubtful = any(record.doubt for record in self._session.state.jobs.values())
-        pending = look(self._session, self._engine.open(), self._boot_s, self._world.now) if is_doubtful else []
+        pending = self._first_look()
         matching = selected(self._manifest, self._session.state, selection, self._world.clocks.wall_s())
         if saved is None:
             matching = _with_guarded(matching, pending)
@@ -117,6 +116,14 @@ class Rounds:
             # A saved plan shows nothing of what comes after a doubt.
             if saved is None:
                 yield from self._settled_round(settled, selection)
+
+    def _first_look(self) -> list[Pending]:
+        """Take the first look at each call in doubt. Returns those that need a second one."""
+        before = _number_in_doubt(self._session.state)
+        pending = look(self._session, self._engine.open(), self._boot_s, self._world.now) if before else []
+        if settled := before - _number_in_doubt(self._session.state):
+            self._world.remark(f"{settled} in doubt: settled, since the service shows what came of the call")
+        return pending
 
     def _settled(self, pending: list[Pending]) -> set[str]:
         """Take the second look at each call in doubt. Returns the names of the jobs that may be acted on again."""
@@ -391,3 +398,7 @@ def _refused(plan: Plan, refusal: Refused) -> list[ActionOutcome]:
         ActionOutcome(action, Outcome.SKIPPED, held, refusal.message) if action.touches else untouched(action)
         for action in plan.actions
     ]
+
+
+def _number_in_doubt(state: State) -> int:
+    return sum(record.doubt is not None for record in state.jobs.values())

@@ -3,6 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
+from reconciler.model.commands import command
 from reconciler.model.errors import ReconcilerError, Refused
 from reconciler.model.jobs import State
 from reconciler.model.plan import Plan
@@ -96,6 +97,11 @@ def _refuse_stale_plan(saved: Plan, manifest: "Manifest", state: State) -> None:
         )
     if saved.manifest_digest != manifest.digest:
         raise stale_plan("the manifest is not the one that the plan was made from")
+    if not saved.lineage and state.lineage:
+        raise stale_plan(
+            "there was no state when it was made, and there is one now: an apply was made since, perhaps of this plan",
+            f"{command('history')} shows what was done; {command('plan')} shows what is left to do",
+        )
     if saved.lineage != state.lineage:
         raise stale_plan("the plan was made from another state (the lineage differs)")
     if saved.records_digest != records_digest(state) or saved.serial > state.serial:

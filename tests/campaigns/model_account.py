@@ -22,12 +22,15 @@ class Word(NamedTuple):
 
     `config` is the last config that was accepted. `spent` are the tokens that led to an execution, and `given` the
     tokens that have not yet. A token that was withdrawn before its execution counts as new if it returns after another
-    execution. `ran` are the configs under which we executed the job, whatever `onConfigChange` was.
+    execution. `ran` are the configs under which we executed the job, whatever `onConfigChange` was, and `ran_before`
+    those of the time before a person dropped the record. A config of the latter may ask for a run, and need not: it is
+    known only if the record that came then took over its run.
     """
 
     state: Desired
     config: Config = EMPTY
     ran: tuple[Config, ...] = ()
+    ran_before: tuple[Config, ...] = ()
     spent: frozenset[str] = frozenset()
     given: frozenset[str] = frozenset()
     forgotten: bool = False
@@ -94,7 +97,8 @@ class Account:
         if job.on_config_change is OnConfigChange.RERUN:
             is_new = not any(_is_same(job, one) for one in (word.config, *word.ran))
             asked |= active_otherwise or is_new
-            if is_new and not word.forgotten and not any(_is_same(job, one) for one in taken):
+            known = (*taken, *word.ran_before)
+            if is_new and not word.forgotten and not any(_is_same(job, one) for one in known):
                 owed[CONFIG], self._new_config[job.id] = executed, job.config
         self.asks[job.id] += asked
         self.words[job.id] = word._replace(state=Desired.RUNNING, config=job.config if asked else word.config)
@@ -125,6 +129,8 @@ class Account:
         """
         word = self.words.get(job_id)
         if word is not None:
+            if word.forgotten:
+                word = word._replace(ran=(), ran_before=(*word.ran_before, *word.ran))
             word = word._replace(ran=(*word.ran, ran)) if ran is not None else word
             spent = frozenset[str]() if token is None else frozenset({token})
             before = frozenset[str]() if word.forgotten else word.spent

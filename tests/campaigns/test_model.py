@@ -167,6 +167,17 @@ def test_a_record_that_is_dropped_takes_along_which_configs_have_run() -> None:
     played(steps)
 
 
+def test_a_config_that_ran_before_its_record_was_dropped_may_ask_for_a_run() -> None:
+    def steps(months: Months) -> None:
+        months.apply(prune=False)
+        months.ask_something_of_a_job_of_another_owner(edit=("config", 1))
+        months.forget(name="a")
+        months.ask_again(finish=False, token="monday")
+        months.ask_for_reruns_and_go_back(first=0, name="a", second=0)
+
+    played(steps, job_seconds=5000.0)
+
+
 PROMISES = [
     {"cluster": True, "atomic": atomic, "creates": creates, "reads": reads, "lists": lists, "stages": lists}
     for atomic in (False, True)

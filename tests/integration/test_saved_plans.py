@@ -175,6 +175,17 @@ def test_a_saved_plan_is_applied_to_the_state_that_it_was_made_from(tmp_path: Pa
         assert done(project) == [("run", "a"), ("abort", "a")]
 
 
+def test_the_plan_of_a_first_apply_that_is_applied_twice_says_that_an_apply_came_since(tmp_path: Path) -> None:
+    with served_project(tmp_path) as project:
+        project.write("a: {state: running}")
+        assert project.run("plan", "--out", "plan.json").code == 0
+        assert project.run("apply", "--plan", "plan.json", "--yes").code == 0
+        again = project.run("apply", "--plan", "plan.json", "--yes")
+        assert again.code == 4
+        assert "there was no state when it was made, and there is one now" in again.err
+        assert done(project) == [("run", "a")]
+
+
 def test_several_paths_with_a_named_state_need_not_be_named_again(tmp_path: Path) -> None:
     with served_project(tmp_path) as project:
         project.write("a: {state: running}", name="one.yaml")

@@ -607,3 +607,15 @@ def test_it_is_said_that_nothing_could_be_observed(tmp_path: Path, command: list
     with served_project(tmp_path / "reads") as project:
         project.write("a: {state: running}")
         assert project.run(*command).err == ""
+
+
+def test_an_apply_that_settles_a_call_in_doubt_says_so(tmp_path: Path) -> None:
+    # The service shows the run to the second apply.
+    with served_project(tmp_path, "run:503:after:times=1", "read:stale:times=3") as project:
+        project.write("a: {state: running}")
+        first = project.run("apply", "--yes")
+        assert (first.code, "settled" in first.err) == (5, False)
+        second = project.run("apply", "--yes")
+        assert (second.code, second.out) == (0, "Nothing to do: 1 job is as recorded.\n")
+        assert second.err == "1 in doubt: settled, since the service shows what came of the call\n"
+        assert project.run("apply", "--yes").err == ""

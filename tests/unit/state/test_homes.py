@@ -91,6 +91,19 @@ def test_an_empty_state_beside_one_of_the_same_target_is_refused_unless_it_is_na
     assert (apart.code, apart.out.startswith("Plan: 1 to run.\n")) == (0, True)
 
 
+def test_a_first_manifest_beside_an_applied_one_is_planned_by_the_command_that_init_names(served: Project) -> None:
+    served.write(ONE, name="old.yaml")
+    assert served.run("init", "new.yaml").out.endswith("Next: reconciler plan new.yaml\n")
+    assert served.run("apply", "--yes", "old.yaml").code == 0
+    (served.folder / "new.yaml").unlink()
+    said = served.run("init", "new.yaml").out
+    assert said.endswith("Next: reconciler plan new.yaml --state new.state.json\n")
+    text = (served.folder / "old.yaml").read_text()
+    (served.folder / "new.yaml").write_text(text)  # of the same target, as a second manifest of a team is
+    planned = served.run(*shlex.split(said.rpartition("reconciler ")[2]))
+    assert (planned.code, planned.out.startswith("Plan: 1 to run.\n")) == (0, True)
+
+
 def test_a_state_of_another_target_beside_it_is_no_matter(served: Project) -> None:
     served.write(ONE, name="old.yaml")
     assert served.run("apply", "--yes", "old.yaml").code == 0
