@@ -345,6 +345,9 @@ def _status_row(row: StatusRow) -> tuple[str, ...]:
 
     seen = row.observed
     detail = seen.detail if seen.status in (Status.FAILED, Status.UNREADABLE) else ""
+    recorded_run = run_id(row.record.id, row.record.run) if row.record else ""
+    if seen.run_id and recorded_run and seen.run_id != recorded_run:
+        detail = "; ".join(filter(None, (f"the observed run is {seen.run_id}", detail)))
     return (
         title(row.name),
         NONE if row.desired is None else row.desired.value,

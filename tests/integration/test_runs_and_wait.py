@@ -182,6 +182,18 @@ def test_status_says_where_a_run_is_and_since_when(project: LocalProject) -> Non
     assert of_b.endswith("exit code 3")
 
 
+def test_status_says_that_the_run_it_shows_is_not_the_recorded_one(project: LocalProject) -> None:
+    for token in ("1", "2"):
+        project.write(f"a: {{state: running, runToken: '{token}', {script('exit 3')}}}")
+        assert project.run("apply", "--yes").code == 0
+        assert project.run("wait").code == 3
+    assert "the observed run" not in project.run("status").out
+    run_folder(project.folder, "a-2").rename(project.folder / "elsewhere")
+    of_a = project.run("status").out.splitlines()[1]
+    assert of_a.split()[4:6] == ["a-2,", "failed"]
+    assert of_a.endswith("the observed run is a-1; exit code 3")
+
+
 def test_a_log_is_a_document_too(project: LocalProject) -> None:
     project.write(job("a", "echo out; echo err >&2"))
     assert project.run("apply", "--yes").code == 0
