@@ -78,18 +78,10 @@ def _named_with_id(word: str, known: Mapping[str, NamedRecord]) -> NamedRecord |
 
 
 def _unknown(word: str, job_id: str, record: Record | None, known: Mapping[str, NamedRecord]) -> ReconcilerError:
-    """The error for a name that means no record. `job_id` is the engine job id of a declared job.
-
-    The state may have a record of another engine job under that key.
-    """
+    """The error for a name that means no record. The state may have a record of another engine job under that key."""
     message = f"nothing is recorded of {title(word)}" + (f" (id {job_id})" if job_id not in ("", word) else "")
-    if record is None and job_id:
-        return ReconcilerError(
-            f"{message}, which is declared: no apply has sent a call for it yet",
-            f"{command('plan')} shows what an apply would do",
-        )
     if record is None:
-        near = Suggestions().nearest(word, tuple(known))
+        near = "" if job_id else Suggestions().nearest(word, tuple(known))
         listed = f"{command('state list')} shows the names"
         return UnknownJob(message, f"did you mean {shlex.quote(near)}? {listed}" if near else listed)
     return ReconcilerError(

@@ -230,8 +230,7 @@ class CheckedStore:
                 if os.path.realpath(state_path) != own and (found := _description_of(state_path, target)):
                     raise Refused(
                         f"nothing is recorded in {self.where}, and beside it {state_path} {found}",
-                        f"if the manifest was renamed, go on with that one: {_with_state('plan', state_path)}; "
-                        f"{self._apart()}",
+                        f"go on with that one: {_with_state('plan', state_path)}; {self._apart()}",
                     )
             for history_path in _histories_without_state(folder):
                 if history_path == paths_of(self._home.url).history:

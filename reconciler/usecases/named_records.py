@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
+from reconciler.model.commands import command
+from reconciler.model.errors import ReconcilerError, UnknownJob
 from reconciler.model.jobs import State, title
 from reconciler.rules.naming import NamedRecord, record_named
 
@@ -14,7 +16,15 @@ def find_record(
     `remark` is called if the state has the record under another name. Raises `ReconcilerError` if there is no such
     record.
     """
-    found = record_named(job, ids, state.jobs if state else {})
+    try:
+        found = record_named(job, ids, state.jobs if state else {})
+    except UnknownJob as fault:
+        if job not in (ids or {}):
+            raise
+        raise ReconcilerError(
+            f"{title(job)} is declared, and nothing is recorded of it: no apply has sent a call for it yet",
+            f"{command('plan')} shows what an apply would do",
+        ) from fault
     if found.remark:
         remark(found.remark)
     return found

@@ -277,9 +277,9 @@ def test_a_declared_job_that_was_not_applied_is_told_from_a_word_that_means_noth
         for words in (["runs", "pear"], ["logs", "pear"], ["wait", "pear"], ["state", "show", "pear"]):
             run = project.run(*words)
             assert run.code == 1
-            assert "nothing is recorded of pear (id id1), which is declared: no apply has sent a call for it" in run.err
+            assert "pear is declared, and nothing is recorded of it: no apply has sent a call for it yet" in run.err
             assert "`reconciler plan` shows what an apply would do" in run.err
-        assert "which is declared" not in project.run("runs", "peer").err
+        assert "is declared" not in project.run("runs", "peer").err
 
 
 def test_rerun_and_history_follow_the_engine_job_and_not_the_name(tmp_path: Path) -> None:
