@@ -169,10 +169,8 @@ def kill_descendants() -> None:
 
 def out_of_memory_kills() -> int:
     """Return how many processes the kernel has killed for lack of memory since the start of the machine."""
-    with suppress(OSError, ValueError), open("/proc/vmstat", "rb") as file:
-        for line in file:
-            if line.startswith(b"oom_kill "):
-                return int(line.split()[1])
+    with suppress(OSError, ValueError, IndexError), open("/proc/vmstat", "rb", buffering=0) as file:
+        return int(file.readall().partition(b"\noom_kill ")[2].split(maxsplit=1)[0])
     return 0
 
 
