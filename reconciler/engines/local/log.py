@@ -170,7 +170,10 @@ def _removed_bytes(folder: int) -> int:
 
 
 def _last_lines(descriptors: list[int], count: int, note: bytes) -> Iterator[bytes]:
-    """Yield the last lines of several files, and leave each file at its end. `note` comes first if lines are missing."""
+    """Yield the last lines of several files, and leave each file at its end.
+
+    `note` comes first if there are fewer lines.
+    """
     kept: deque[bytes] = deque(maxlen=count)
     rest = b""
     for descriptor in descriptors:
