@@ -4,6 +4,7 @@ The histories in which the model found a fault follow, with their steps minimize
 was fixed.
 """
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -213,3 +214,17 @@ def test_the_end_of_a_run_of_another_owner_is_not_recorded() -> None:
 
 def test_a_job_of_a_cluster_that_was_never_run_is_deleted() -> None:
     played(lambda months: months.edit_and_apply(edit=("state", Desired.ABSENT), name="a"), cluster=True, atomic=False)
+
+
+def test_a_run_id_is_free_again_once_the_job_is_deleted_and_all_that_knew_of_its_run_is_lost() -> None:
+    def steps(months: Months) -> None:
+        months.ask_for_reruns_and_go_back(first=0, name="a@a2", second=0)
+        months.ask_again(finish=False, token="monday")
+        months.settle()
+        months.be_in_doubt_and_give_names_around_and_resolve(
+            apply=False, crash_at=16, done=False, kind="500", name="a", naming=("rename", "d")
+        )
+        months.lose_the_state(journal_too=True)
+        months.someone_else_acts(job_id="q1", verb=Verb.DELETE)
+
+    played(steps, creates=True, cluster=True, atomic=True, keeps_ended_s=math.inf, stages=False, identity={})
