@@ -19,6 +19,7 @@ GROUP = "reconciler.engines"
 
 _BUILT_IN: Mapping[str, str] = {
     "bytenite": "reconciler.engines.bytenite.plugin",
+    "kubernetes": "reconciler.engines.kubernetes.plugin",
     "local": "reconciler.engines.local.plugin",
     "sandbox": "reconciler.engines.embedded",
 }

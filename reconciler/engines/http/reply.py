@@ -10,15 +10,16 @@ class Reply:
     """The reply to one request.
 
     `sent` is False only if certainly no byte of the request left. `status` is None if no complete head was read.
-    `headers` holds the headers that engines read, by lower-case name. `text` is the body as far as the body was read,
-    with a replacement character for each undecodable byte. `document` is the body as JSON (see `json_document`), or
-    None. `fault` describes a failure on the way, and is "" if the body was read to its end. `remedy` is the advice for
-    the fault, or "". `is_exhausted` is True if this machine can't open another connection.
+    `headers` holds the headers that engines read, by lower-case name. `content` is the body as far as the body was
+    read, and `text` is the same with a replacement character for each undecodable byte. `document` is the body as JSON
+    (see `json_document`), or None. `fault` describes a failure on the way, and is "" if the body was read to its end.
+    `remedy` is the advice for the fault, or "". `is_exhausted` is True if this machine can't open another connection.
     """
 
     sent: bool
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes = field(default=b"", repr=False)
     text: str = ""
     document: object = None
     fault: str = ""

@@ -75,7 +75,8 @@ class Transport:
     """Sends requests below one endpoint. Several threads may call any method at the same time.
 
     `timeout_s` bounds each request as a whole. `connect_timeout_s` bounds the part before the first byte. `network`
-    says how the endpoint is reached. Raises `EngineError` for certificates that can't be used.
+    says how the endpoint is reached. A body that is longer than `body_limit_bytes` is a fault of the reply. Raises
+    `EngineError` for certificates that can't be used.
     """
 
     def __init__(
@@ -87,7 +88,9 @@ class Transport:
         connect_timeout_s: float,
         clock: Callable[[], float],
         network: Network = DIRECT,
+        body_limit_bytes: int = BODY_LIMIT_BYTES,
     ) -> None:
+        self._body_limit_bytes = body_limit_bytes
         parts = urlsplit(endpoint)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         proxy, self._proxies = network.proxy, {}
@@ -117,7 +120,7 @@ class Transport:
             self._context.watchdog.watch(exchange, self._context.clock() + self._fault_context.timeout_s)
             request = _prepared(method, url, headers, body)
             response = cast("HTTPResponse", self._adapter.send(request, proxies=self._proxies))
-            left_bytes = BODY_LIMIT_BYTES + 1
+            left_bytes = self._body_limit_bytes + 1
             while left_bytes and (piece := response.read1(left_bytes)):
                 pieces.append(piece)
                 left_bytes -= len(piece)
@@ -130,7 +133,7 @@ class Transport:
         fault = self._fault(exchange, error if is_in_time else TimeoutError())
         if response is None:
             return Reply(exchange.is_sent, fault=fault.text, remedy=fault.remedy, is_exhausted=fault.is_exhausted)
-        return _reply(response, b"".join(pieces), fault)
+        return _reply(response, b"".join(pieces), fault, self._body_limit_bytes)
 
     def close(self) -> None:
         """Close the connections, and end the watchdog."""
@@ -146,18 +149,19 @@ class Transport:
         return self._fault_context.fault(exchange, error)
 
 
-def _reply(response: "HTTPResponse", content: bytes, fault: Fault) -> Reply:
+def _reply(response: "HTTPResponse", content: bytes, fault: Fault, limit_bytes: int) -> Reply:
     """Return the reply for an answer whose head was read. `content` is the body as far as it was read."""
     encoding = response.headers.get("content-encoding", "identity")
-    if len(content) > BODY_LIMIT_BYTES:
-        fault = Fault(f"the answer is longer than {BODY_LIMIT_BYTES // 1024} KiB")
+    if len(content) > limit_bytes:
+        fault = Fault(f"the answer is longer than {limit_bytes // 1024} KiB")
     elif not fault.text and encoding.lower() != "identity":
         fault = Fault(f"the answer came as {encoding}, which was not asked for")
     return Reply(
         sent=True,
         status=response.status,
         headers={name: value for name in _KEPT_HEADERS if (value := response.headers.get(name)) is not None},
-        text=content[:BODY_LIMIT_BYTES].decode(errors="replace"),
+        content=content[:limit_bytes],
+        text=content[:limit_bytes].decode(errors="replace"),
         document=json_document(content),
         fault=fault.text,
         remedy=fault.remedy,

@@ -1,0 +1,1 @@
+"""The engine `kubernetes`: Jobs of a Kubernetes cluster, one for each run."""

@@ -1,0 +1,340 @@
+"""The engine: what a run, an abort, a delete and an observation are for a namespace of a Kubernetes cluster."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from reconciler.engines.http.reply import Reply
+from reconciler.engines.kubernetes.api import MERGE_PATCH, Api, Request, reason_of
+from reconciler.engines.kubernetes.logs import log_of
+from reconciler.engines.kubernetes.objects import (
+    ABORT_OP,
+    JOB_LABEL,
+    difference,
+    job_id_of,
+    job_object,
+    marks_of,
+)
+from reconciler.engines.kubernetes.observations import is_terminal, observation, status_of
+from reconciler.engines.kubernetes.settings import OLDEST, PROMISES
+from reconciler.engines.port import (
+    AnswerClass,
+    CredentialsError,
+    EngineError,
+    Observation,
+    Reason,
+    Result,
+    Status,
+    Step,
+    Surroundings,
+    Verb,
+    always,
+    reason_of_duplicate,
+)
+from reconciler.rules.runs import number_of
+
+_LIST_FROM = 10
+"""The number of jobs from which on one list is cheaper than a list for each job."""
+
+_UIDS_OF_JOB = ("batch.kubernetes.io/controller-uid", "controller-uid")
+"""The labels of a pod with the uid of its Job. Servers before 1.27 have the second one alone."""
+
+
+class _Seen(NamedTuple):
+    """The Jobs of a job, the newest one first, and the pods of each that may still execute, by the uid of the Job."""
+
+    jobs: Sequence[Mapping[str, Any]]
+    live_pods: Mapping[str, Sequence[Mapping[str, Any]]]
+
+    def pods_of(self, job: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        return self.live_pods.get(_uid(job), ())
+
+
+class KubernetesEngine:
+    """The Jobs of one namespace. See `Engine`."""
+
+    promises = PROMISES
+
+    def __init__(self, api: Api, namespace: str, surroundings: Surroundings, *, allows_old_server: bool) -> None:
+        """Raises `EngineError` for a server that is too old, unless `allows_old_server` is set."""
+        self._api = api
+        self._namespace = namespace
+        self._surroundings = surroundings
+        self._jobs_path = f"/apis/batch/v1/namespaces/{quote(namespace)}/jobs"
+        self._pods_path = f"/api/v1/namespaces/{quote(namespace)}/pods"
+        self._allows_old_server = allows_old_server
+        self._is_checked = False
+        self._lock = threading.Lock()
+
+    def identity(self) -> Mapping[str, str]:
+        """Return the uids of the namespace `kube-system` and of the own one, as far as they can be read."""
+        self._check_version()
+        found = {}
+        for part, name in (("cluster", "kube-system"), ("namespace", self._namespace)):
+            reply = self._api.read(f"/api/v1/namespaces/{quote(name)}")
+            if reply.status == 200 and (uid := _uid(_document(reply))):
+                found[part] = uid
+        return found
+
+    def observe(self, job_id: str, run_id: str = "") -> Observation:
+        """Return what the cluster says of one run; see `Engine.observe`."""
+        self._check_version()
+        return self._observation(self._seen(job_id), run_id)
+
+    def observe_many(self, job_ids: Collection[str]) -> Mapping[str, Observation]:
+        """Return the observation of each job, from one list of Jobs and one of pods where that is cheaper."""
+        self._check_version()
+        if len(job_ids) < _LIST_FROM:
+            return {job_id: self._observation(self._seen(job_id), "") for job_id in job_ids}
+        by_id = self._all()
+        nothing = _Seen((), {})
+        return {job_id: self._observation(by_id.get(job_id, nothing), "") for job_id in job_ids}
+
+    def observe_all(self) -> Iterator[tuple[str, Observation]]:
+        """Yield each job of the namespace, those of other tools too."""
+        self._check_version()
+        for job_id, seen in sorted(self._all(selector="").items()):
+            yield job_id, self._observation(seen, "")
+
+    def stage(self, step: Step) -> str:
+        """Return "": a call needs no work before its intent."""
+        return ""
+
+    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
+        """Carry out one call; see `Engine.send`."""
+        try:
+            self._check_version()
+            match step.verb:
+                case Verb.RUN:
+                    return self._run(step, may_be_sent)
+                case Verb.ABORT:
+                    return self._abort(step, may_be_sent)
+                case Verb.DELETE:
+                    return self._delete(step, may_be_sent)
+        except CredentialsError as fault:
+            return Result(AnswerClass.NOT_SENT, Reason.NOT_AUTHENTICATED, fault.message)
+        except EngineError as fault:
+            # A read before the call failed, and no call was sent.
+            return Result(AnswerClass.NOT_SENT, message=fault.message)
+
+    def log(
+        self, job_id: str, run_id: str, *, tail: int | None, follow: bool, stop: threading.Event
+    ) -> Iterator[bytes]:
+        """Yield what the pods of a run have printed; see `Engine.log`."""
+        yield from log_of(self._api, self._pods_path, run_id, tail=tail, follow=follow, stop=stop)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._api.close()
+
+    def _check_version(self) -> None:
+        """Raise `EngineError` for a server that is too old. The server is asked once."""
+        with self._lock:
+            if self._is_checked or self._allows_old_server:
+                return
+            version = self._api.document("/version")
+            major, minor = (_number(version.get(name)) for name in ("major", "minor"))
+            if (major, minor) < OLDEST:
+                oldest = ".".join(map(str, OLDEST))
+                raise EngineError(
+                    f"{self._api.server} is Kubernetes {version.get('gitVersion')}, and older than {oldest}: it drops "
+                    "fields that it does not know without a word, and runs the Job nevertheless",
+                    "use a newer cluster; or, if the configs need no such field, allow it: target.allowOldServer",
+                )
+            self._is_checked = True
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def _seen(self, job_id: str) -> _Seen:
+        """Read the Jobs of one job, and their live pods."""
+        jobs = list(self._api.listed(self._jobs_path, f"{JOB_LABEL}={job_id}"))
+        if not jobs:
+            # A Job of somebody else is a job of its own name.
+            reply = self._api.read(f"{self._jobs_path}/{quote(job_id)}")
+            if reply.status == 404:
+                return _Seen((), {})
+            if reply.status != 200:
+                raise EngineError(f"{self._api.server}: {reply.status}: {self._api.message(reply)}")
+            jobs = [_document(reply)]
+            if JOB_LABEL in _labels(jobs[0]):
+                return _Seen((), {})
+        return _Seen(_newest_first(jobs), self._live_pods(jobs, f"{JOB_LABEL}={job_id}"))
+
+    def _all(self, selector: str = JOB_LABEL) -> Mapping[str, _Seen]:
+        """Read all Jobs of the namespace with these labels, by the ids of their jobs."""
+        by_id: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        for job in self._api.listed(self._jobs_path, selector):
+            by_id[job_id_of(job)].append(job)
+        live_pods = self._live_pods([job for jobs in by_id.values() for job in jobs], selector)
+        return {job_id: _Seen(_newest_first(jobs), live_pods) for job_id, jobs in by_id.items()}
+
+    def _live_pods(self, jobs: Sequence[Mapping[str, Any]], selector: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Return the pods that may still execute, by the uids of their Jobs."""
+        found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        if not jobs:
+            return found
+        are_ours = all(JOB_LABEL in _labels(job) for job in jobs)
+        for pod in self._api.listed(
+            self._pods_path, selector if are_ours else "", "status.phase!=Succeeded,status.phase!=Failed"
+        ):
+            if not is_terminal(pod):
+                labels = _labels(pod)
+                uid = next((labels[name] for name in _UIDS_OF_JOB if name in labels), "")
+                found[uid].append(pod)
+        return found
+
+    def _observation(self, seen: _Seen, run_id: str) -> Observation:
+        for job in seen.jobs:
+            if run_id in ("", _name(job)):
+                return observation(job, seen.pods_of(job))
+        return Observation(Status.MISSING)
+
+    # --- calls -------------------------------------------------------------------------------------------------------
+
+    def _run(self, step: Step, may_be_sent: Callable[[], bool]) -> Result:
+        made = job_object(step, self._namespace)
+        path = f"{self._jobs_path}?fieldValidation=Strict&fieldManager=reconciler"
+        reply = self._api.call(Request("POST", path, made), may_be_sent)
+        if reply.status == 409 and reason_of(reply) == "AlreadyExists":
+            return self._duplicate(step, reply)
+        result = self._api.result(reply)
+        if result.kind is not AnswerClass.APPLIED:
+            return result
+        there = _document(reply)
+        if _name(there) != step.run_id or marks_of(there) != step.marks:
+            return result._replace(kind=AnswerClass.IN_DOUBT, message="the answer is about another Job")
+        return result._replace(ref=_uid(there), message=_changed(there, made))
+
+    def _duplicate(self, step: Step, reply: Reply) -> Result:
+        """Return what it means that a Job of the name of the run is there."""
+        found = self._api.read(f"{self._jobs_path}/{quote(step.run_id)}")
+        if found.status != 200:
+            # It was there a moment ago. Whether that was our call of before is not known any more.
+            return Result(AnswerClass.IN_DOUBT, message=self._api.message(reply), code="409")
+        there = _document(found)
+        marks = marks_of(there)
+        reason = reason_of_duplicate(marks, step.marks)
+        owner = "" if marks.lineage == step.marks.lineage else f", and belongs to {_owner(there)}"
+        ref = _uid(there) if reason is Reason.WAS_THERE else ""
+        return Result(AnswerClass.REJECTED, reason, f"the Job {step.run_id} was there already{owner}", "409", ref=ref)
+
+    def _abort(self, step: Step, may_be_sent: Callable[[], bool]) -> Result:
+        seen = self._seen(step.job_id)
+        job = next((job for job in seen.jobs if step.seen in ("", _uid(job))), None)
+        if job is None:
+            reason = Reason.NOT_RUNNING if seen.jobs else Reason.NO_SUCH_JOB
+            return Result(AnswerClass.REJECTED, reason, f"the Job of {step.run_id or step.job_id} is gone")
+        if refusal := _other_owner(job, step):
+            return refusal
+        if status_of(job, seen.pods_of(job)) is not Status.ACTIVE:
+            return Result(AnswerClass.REJECTED, Reason.NOT_RUNNING, f"the Job {_name(job)} has no active run")
+        patch = {
+            "metadata": {"uid": _uid(job), "annotations": {ABORT_OP: step.marks.op}},
+            "spec": {"activeDeadlineSeconds": 1},
+        }
+        path = f"{self._jobs_path}/{quote(_name(job))}?fieldManager=reconciler"
+        reply = self._api.call(Request("PATCH", path, patch, MERGE_PATCH), may_be_sent)
+        if reply.status in (404, 422) and (reply.status == 404 or "uid" in self._api.message(reply)):
+            return Result(AnswerClass.REJECTED, Reason.NOT_RUNNING, self._api.message(reply), str(reply.status))
+        return self._api.result(reply)
+
+    def _delete(self, step: Step, may_be_sent: Callable[[], bool]) -> Result:
+        """Delete the Jobs of a job that belong to the lineage, and the pods that they have left."""
+        seen = self._seen(step.job_id)
+        if not seen.jobs:
+            return Result(AnswerClass.REJECTED, Reason.NO_SUCH_JOB, f"there is no Job of {step.job_id}")
+        newest = seen.jobs[0]
+        if refusal := _other_owner(newest, step):
+            return refusal
+        ours = [job for job in seen.jobs if marks_of(job).lineage == marks_of(newest).lineage]
+        active = [job for job in ours if status_of(job, seen.pods_of(job)) is Status.ACTIVE]
+        if active:
+            return Result(AnswerClass.REJECTED, Reason.INVALID, f"the Job {_name(active[0])} is active: abort it first")
+        if step.seen and step.seen != _uid(newest):
+            return Result(AnswerClass.REJECTED, Reason.OTHER, f"the Job {_name(newest)} is newer than the observed one")
+        # The oldest one first: whoever is killed midway leaves the newest one, by which the job is known.
+        result = Result(AnswerClass.APPLIED)
+        for job in reversed(ours):
+            body = {"propagationPolicy": "Background", "preconditions": {"uid": _uid(job)}}
+            reply = self._api.call(Request("DELETE", f"{self._jobs_path}/{quote(_name(job))}", body), may_be_sent)
+            if reply.status in (404, 409):
+                continue  # It is gone, or another Job has its name by now.
+            result = self._api.result(reply)
+            if result.kind is not AnswerClass.APPLIED:
+                return result
+        return result
+
+
+def _changed(there: Mapping[str, Any], sent: Mapping[str, Any]) -> str:
+    """Return what the server holds otherwise than it was sent, in words; "" if it holds all of it."""
+    found = difference(there, sent)
+    paths = sorted(_leaves(found)) if found != {} else []
+    if not paths:
+        return ""
+    shown = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+    return f"the server dropped or changed what it was sent: {shown}"
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[str]:
+    if isinstance(value, Mapping) and value:
+        for name, each in value.items():
+            yield from _leaves(each, f"{path}.{name}" if path else name)
+    else:
+        yield path
+
+
+def _other_owner(job: Mapping[str, Any], step: Step) -> Result | None:
+    """Return the refusal of a call for a Job of another lineage. A Job without marks belongs to nobody."""
+    lineage = marks_of(job).lineage
+    if not lineage or not step.marks.lineage or lineage == step.marks.lineage:
+        return None
+    return Result(
+        AnswerClass.REJECTED, Reason.OTHER_OWNER, f"the Job {_name(job)} belongs to another state, of lineage {lineage}"
+    )
+
+
+def _owner(job: Mapping[str, Any]) -> str:
+    lineage = marks_of(job).lineage
+    return f"another state, of lineage {lineage}" if lineage else "somebody else"
+
+
+def _newest_first(jobs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the Jobs of one job in the order of their numbers, the newest one first."""
+    return sorted(jobs, key=lambda job: (number_of(_name(job), job_id_of(job)), _created(job)), reverse=True)
+
+
+def _created(job: Mapping[str, Any]) -> str:
+    found = _metadata(job).get("creationTimestamp")
+    return found if isinstance(found, str) else ""
+
+
+def _metadata(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = value.get("metadata")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _labels(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = _metadata(value).get("labels")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _name(value: Mapping[str, Any]) -> str:
+    found = _metadata(value).get("name")
+    return found if isinstance(found, str) else ""
+
+
+def _uid(value: Mapping[str, Any]) -> str:
+    found = _metadata(value).get("uid")
+    return found if isinstance(found, str) else ""
+
+
+def _document(reply: Reply) -> Mapping[str, Any]:
+    return reply.document if isinstance(reply.document, Mapping) else {}
+
+
+def _number(value: object) -> int:
+    """Return the number at the beginning of a part of a version, such as 24 for "24+"."""
+    digits = "".join(character for character in str(value) if character.isdigit())
+    return int(digits) if digits else 0

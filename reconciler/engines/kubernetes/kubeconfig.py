@@ -1,0 +1,258 @@
+"""The way to a cluster: kubeconfig files, or the service account of a pod.
+
+The rules are those of kubectl (https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/):
+
+- `target.kubeconfig` names one file. Otherwise KUBECONFIG names files, which are merged, and otherwise it is
+  `~/.kube/config`. A file of KUBECONFIG that is missing is passed over.
+- Of two entries of one name, that of the first file counts, as a whole. The first file that sets `current-context`
+  counts.
+- A relative path in a file is relative to that file.
+- Without any file, a pod uses its service account.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from reconciler.engines.port import EngineError
+
+_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+
+class Blob(NamedTuple):
+    """The content of a certificate or a key: the path of a file, or the content itself in Base64. Both may be ""."""
+
+    path: str = ""
+    data: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.path or self.data)
+
+    def __repr__(self) -> str:
+        return f"Blob(path={self.path!r})"
+
+
+class ExecPlugin(NamedTuple):
+    """A program that prints a credential (https://kubernetes.io/docs/reference/access-authn-authz/authentication/).
+
+    `env` is added to the environment. `install_hint` says how to get the program. `cluster` is the cluster as the
+    program gets it; empty unless the kubeconfig asks for that.
+    """
+
+    api_version: str
+    command: str
+    args: Sequence[str]
+    env: Mapping[str, str]
+    install_hint: str
+    cluster: Mapping[str, Any]
+
+
+NO_BLOB = Blob()
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """How requests are authenticated. Nothing is set for an anonymous user."""
+
+    token: str = field(default="", repr=False)
+    token_file: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
+    certificate: Blob = NO_BLOB
+    key: Blob = NO_BLOB
+    exec_plugin: ExecPlugin | None = None
+    impersonated: str = ""
+    impersonated_groups: Sequence[str] = ()
+
+
+class Access(NamedTuple):
+    """A cluster, a user and a namespace. `source` names where they come from, in words."""
+
+    server: str
+    ca: Blob
+    server_name: str
+    proxy: str
+    user: User
+    namespace: str
+    source: str
+
+
+def access(kubeconfig: str, context: str, env: Mapping[str, str]) -> Access:
+    """Return the way to the cluster of a context.
+
+    `kubeconfig` is the path of a file, or "" for the files of the environment. `context` is "" for the current context.
+    Raises `EngineError` if there is no such context, or if a file can't be used.
+    """
+    paths = _paths(kubeconfig, env)
+    files = list(_read(paths, is_named=bool(kubeconfig)))
+    if not files:
+        return _service_account(paths, context, env)
+    name = context or next((name for file in files if (name := file.text("current-context"))), "")
+    where = ", ".join(file.path for file in files)
+    if not name:
+        raise EngineError(f"{where} has no current-context", "name a context: target.context")
+    found = _entry(files, "contexts", "context", name)
+    if found is None:
+        known = sorted({_text(entry.get("name")) for file in files for entry in file.entries("contexts")})
+        raise EngineError(f"there is no context {name} in {where}", f"the contexts are {', '.join(known) or 'none'}")
+    cluster = _entry(files, "clusters", "cluster", _text(found.value.get("cluster")))
+    if cluster is None or not cluster.text("server"):
+        raise EngineError(f"the context {name} in {where} names no cluster with a server", "mend the file")
+    if cluster.value.get("insecure-skip-tls-verify"):
+        raise EngineError(
+            f"the cluster of the context {name} has insecure-skip-tls-verify, so anybody could answer in its place",
+            "name the certificate of its authority in the kubeconfig: certificate-authority",
+        )
+    user = _entry(files, "users", "user", _text(found.value.get("user")))
+    return Access(
+        cluster.text("server"),
+        cluster.blob("certificate-authority"),
+        cluster.text("tls-server-name"),
+        cluster.text("proxy-url"),
+        _user(user, cluster) if user else User(),
+        found.text("namespace"),
+        f"the context {name} in {where}",
+    )
+
+
+class _Part:
+    """A mapping of a kubeconfig file, and the file."""
+
+    def __init__(self, path: str, value: Mapping[str, Any]) -> None:
+        self.path = path
+        self.value = value
+
+    def text(self, name: str) -> str:
+        return _text(self.value.get(name))
+
+    def entries(self, name: str) -> list[Mapping[str, Any]]:
+        """The named entries of a list, such as `contexts`."""
+        found = self.value.get(name)
+        return [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
+
+    def file(self, name: str) -> str:
+        """The path that a field names, or ""."""
+        path = self.text(name)
+        return os.path.join(os.path.dirname(os.path.abspath(self.path)), path) if path else ""
+
+    def blob(self, name: str) -> Blob:
+        """A certificate or a key. The content counts before the path, as in client-go."""
+        data = self.text(f"{name}-data")
+        return Blob(data=data) if data else Blob(path=self.file(name))
+
+
+def _paths(kubeconfig: str, env: Mapping[str, str]) -> list[str]:
+    if kubeconfig:
+        return [os.path.expanduser(kubeconfig)]
+    if listed := env.get("KUBECONFIG", ""):
+        return [path for path in listed.split(os.pathsep) if path]
+    return [os.path.join(env.get("HOME", "") or os.path.expanduser("~"), ".kube", "config")]
+
+
+def _read(paths: Sequence[str], *, is_named: bool) -> Iterator[_Part]:
+    """Yield the files. A missing file is passed over, unless the target names it."""
+    import yaml
+
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                value = yaml.safe_load(file)
+        except FileNotFoundError as fault:
+            if is_named:
+                raise EngineError(f"{path} (target.kubeconfig) is not there", "name a kubeconfig that is") from fault
+            continue
+        except OSError as fault:
+            raise EngineError(f"{path} can't be read: {fault.strerror}", "mend it, or name another one") from fault
+        except (yaml.YAMLError, UnicodeDecodeError) as fault:
+            # The text of the fault may quote a line of the file, which may hold a token.
+            mark = getattr(fault, "problem_mark", None)
+            place = f":{mark.line + 1}" if mark else ""
+            raise EngineError(f"{path}{place} is no YAML", "mend it, or name another kubeconfig") from None
+        if value is None:
+            continue
+        if not isinstance(value, Mapping):
+            raise EngineError(f"{path} is no kubeconfig: it holds no mapping", "name another one")
+        yield _Part(path, value)
+
+
+def _entry(files: Sequence[_Part], lists: str, kind: str, name: str) -> _Part | None:
+    """The first entry of a name in the lists of all files, or None."""
+    for file in files:
+        for entry in file.entries(lists):
+            if _text(entry.get("name")) == name:
+                value = entry.get(kind)
+                return _Part(file.path, value if isinstance(value, Mapping) else {})
+    return None
+
+
+def _user(part: _Part, cluster: _Part) -> User:
+    if part.value.get("auth-provider"):
+        raise EngineError(
+            f"{part.path} has a user with auth-provider, which Kubernetes removed in 1.26",
+            "have the kubeconfig made anew, with an exec plugin",
+        )
+    found = part.value.get("exec")
+    groups = part.value.get("as-groups")
+    return User(
+        token=part.text("token"),
+        token_file=part.file("tokenFile"),
+        username=part.text("username"),
+        password=part.text("password"),
+        certificate=part.blob("client-certificate"),
+        key=part.blob("client-key"),
+        exec_plugin=_exec_plugin(_Part(part.path, found), cluster) if isinstance(found, Mapping) else None,
+        impersonated=part.text("as"),
+        impersonated_groups=[_text(group) for group in groups] if isinstance(groups, list) else (),
+    )
+
+
+def _exec_plugin(part: _Part, cluster: _Part) -> ExecPlugin:
+    version = part.text("apiVersion")
+    if version not in ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"):
+        raise EngineError(
+            f"{part.path} has an exec plugin of the version {version or 'none'}",
+            "have the kubeconfig made anew: client.authentication.k8s.io/v1 and /v1beta1 are read",
+        )
+    if part.text("interactiveMode") == "Always":
+        raise EngineError(f"{part.path} has an exec plugin that needs a terminal", "use one that needs none")
+    command = part.text("command")
+    args = part.value.get("args")
+    known = cluster.value if part.value.get("provideClusterInfo") else {}
+    return ExecPlugin(
+        version,
+        # A command with a separator is relative to the file, and any other one is looked for in PATH.
+        part.file("command") if os.sep in command else command,
+        [_text(argument) for argument in args] if isinstance(args, list) else [],
+        {_text(entry.get("name")): _text(entry.get("value")) for entry in part.entries("env")},
+        part.text("installHint"),
+        {name: value for name, value in known.items() if name != "certificate-authority"},
+    )
+
+
+def _service_account(paths: Sequence[str], context: str, env: Mapping[str, str]) -> Access:
+    host, port = env.get("KUBERNETES_SERVICE_HOST", ""), env.get("KUBERNETES_SERVICE_PORT", "")
+    token = os.path.join(_ACCOUNT, "token")
+    if not host or not port or not os.path.exists(token):
+        raise EngineError(
+            f"no kubeconfig: {', '.join(paths)} is not there, and this is no pod with a service account",
+            "set KUBECONFIG, or name the file in the manifest: target.kubeconfig",
+        )
+    if context:
+        raise EngineError(
+            f"there is no context {context}: this pod has a service account, and no kubeconfig",
+            "leave target.context out, or set KUBECONFIG",
+        )
+    try:
+        with open(os.path.join(_ACCOUNT, "namespace"), encoding="utf-8") as file:
+            namespace = file.read().strip()
+    except OSError:
+        namespace = ""
+    shown = f"[{host}]" if ":" in host else host
+    ca = Blob(path=os.path.join(_ACCOUNT, "ca.crt"))
+    user = User(token_file=token)
+    return Access(f"https://{shown}:{port}", ca, "", "", user, namespace, "the service account of this pod")
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,118 @@
+"""The log of a run: what each container of each of its pods has printed, in the order in which the pods were made.
+
+A log is read in pieces of a bounded size. A piece begins at the time of the last line of the piece before, and the
+lines of that time that were read already are left out.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from threading import Event
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+from reconciler.engines.kubernetes.api import Api
+from reconciler.engines.kubernetes.observations import is_terminal
+from reconciler.engines.port import EngineError
+
+JOB_NAME_LABEL = "job-name"
+"""The label of a pod with the name of its Job. Newer servers set `batch.kubernetes.io/job-name` beside it."""
+
+_PIECE_BYTES = 512 * 1024
+_FOLLOW_EVERY_S = 0.5
+_TIMED_LINE = re.compile(rb"([0-9T:.Z+-]{20,40}) (.*\n?)", re.DOTALL)
+
+
+class _Place(NamedTuple):
+    """Where a log stands: the time of the last line that was read, and how many lines of that time were read."""
+
+    time: bytes = b""
+    lines: int = 0
+
+
+class _ContainerLog:
+    """The log of one container, as far as it was read."""
+
+    def __init__(self, api: Api, path: str, container: str) -> None:
+        self._api = api
+        self._path = path
+        self._container = container
+        self._place = _Place()
+
+    def more(self, tail: int | None) -> Iterator[bytes]:
+        """Yield what has come since the last time. The first time, that is the log or its last `tail` lines."""
+        while True:
+            query = {"container": self._container, "timestamps": "true", "limitBytes": str(_PIECE_BYTES)}
+            if self._place.time:
+                query["sinceTime"] = self._place.time.decode()
+            elif tail is not None:
+                query["tailLines"] = str(tail)
+            reply = self._api.read(f"{self._path}?{urlencode(query)}")
+            if reply.status in (400, 404):  # the container has not started, or the pod is gone
+                return
+            if reply.status != 200:
+                raise EngineError(f"the log can't be read: {reply.status}: {self._api.message(reply)}")
+            is_whole = len(reply.content) < _PIECE_BYTES
+            self._place, piece = _after(self._place, reply.content, is_whole=is_whole)
+            if piece:
+                yield piece
+            if is_whole or not piece:
+                return
+
+
+def log_of(api: Api, pods_path: str, run_id: str, *, tail: int | None, follow: bool, stop: Event) -> Iterator[bytes]:
+    """Yield the log of the run in pieces. With `follow`, go on until all pods are terminal or `stop` is set.
+
+    Raises `EngineError` and `CredentialsError`.
+    """
+    logs: dict[tuple[str, str], _ContainerLog] = {}
+    ended: set[str] = set()
+    while True:
+        pods = sorted(api.listed(pods_path, f"{JOB_NAME_LABEL}={run_id}"), key=_age)
+        for pod in pods:
+            name = _name(pod)
+            for container in _containers(pod) if name not in ended else ():
+                new = _ContainerLog(api, f"{pods_path}/{quote(name)}/log", container)
+                yield from logs.setdefault((name, container), new).more(tail)
+            if is_terminal(pod):
+                ended.add(name)
+        if not follow or stop.is_set() or (pods and len(ended) == len(pods)):
+            return
+        stop.wait(_FOLLOW_EVERY_S)
+
+
+def _after(place: _Place, content: bytes, *, is_whole: bool) -> tuple[_Place, bytes]:
+    """Return the place behind a piece, and what is new in it. A line that was cut at the end is read again."""
+    lines = content.splitlines(keepends=True)
+    if not is_whole and lines and len(lines) > 1:
+        lines.pop()
+    printed = b""
+    time, count = place.time, place.lines
+    skip = place.lines
+    for line in lines:
+        found = _TIMED_LINE.fullmatch(line)
+        if found is None:
+            printed += line
+            continue
+        at, text = found[1], found[2]
+        if at == place.time and skip > 0:
+            skip -= 1
+            continue
+        count = count + 1 if at == time else 1
+        time = at
+        printed += text
+    return _Place(time, count), printed
+
+
+def _containers(pod: Mapping[str, Any]) -> Iterator[str]:
+    spec = pod.get("spec")
+    for group in ("initContainers", "containers"):
+        for container in (spec.get(group) or []) if isinstance(spec, Mapping) else []:
+            yield str(container.get("name"))
+
+
+def _age(pod: Mapping[str, Any]) -> tuple[str, str]:
+    return str(pod.get("metadata", {}).get("creationTimestamp")), _name(pod)
+
+
+def _name(pod: Mapping[str, Any]) -> str:
+    return str(pod.get("metadata", {}).get("name"))

@@ -1,0 +1,158 @@
+"""What a Job and its pods say about a run.
+
+    status        Job
+    ACTIVE        without a final condition; or with one, while a pod of its uid still executes
+    COMPLETE      the condition Complete
+    FAILED        the condition Failed
+    ABORTED       the condition Failed and our annotation of an abort; or suspended with that annotation, without pods
+    DRAFT         suspended without the label of a queue: somebody else made it, and nobody has started it
+
+A Job says Failed while its pods still get SIGTERM. So a run is over once each pod of its uid is terminal.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from reconciler.engines.kubernetes.objects import ABORT_OP, JOB_LABEL, QUEUE_LABEL, config_of, marks_of
+from reconciler.engines.port import Execution, Observation, Status
+
+_FINAL = {"Complete": Status.COMPLETE, "Failed": Status.FAILED}
+_NOT_STARTED_REASONS = frozenset({"ContainerCreating", "PodInitializing"})
+
+
+def status_of(job: Mapping[str, Any], live_pods: Collection[Mapping[str, Any]]) -> Status:
+    """Return the status of the run of a Job. `live_pods` are its pods that may still execute."""
+    spec, metadata = _mapping(job.get("spec")), _mapping(job.get("metadata"))
+    was_aborted = ABORT_OP in _mapping(metadata.get("annotations"))
+    final = final_condition(job)
+    if live_pods:
+        return Status.ACTIVE
+    if final is not None:
+        status = _FINAL[final["type"]]
+        return Status.ABORTED if status is Status.FAILED and was_aborted else status
+    if spec.get("suspend") is True:
+        if was_aborted:
+            return Status.ABORTED
+        return Status.ACTIVE if QUEUE_LABEL in _mapping(metadata.get("labels")) else Status.DRAFT
+    return Status.ACTIVE
+
+
+def observation(job: Mapping[str, Any], live_pods: Sequence[Mapping[str, Any]]) -> Observation:
+    """Return the observation of the run of a Job."""
+    metadata = _mapping(job.get("metadata"))
+    name, uid = _text(metadata.get("name")), _text(metadata.get("uid"))
+    status = status_of(job, live_pods)
+    final = final_condition(job)
+    is_ours = JOB_LABEL in _mapping(metadata.get("labels"))
+    times = dict(_times(job, status, final))
+    return Observation(
+        status,
+        word=_word(job, status, final, live_pods),
+        config=config_of(job),
+        submitted_at=_text(metadata.get("creationTimestamp")) or None,
+        timestamps=times,
+        detail=_detail(final, live_pods) if status is not Status.COMPLETE else "",
+        name=name,
+        run_id=name if is_ours else "",
+        ref=uid,
+        marks=marks_of(job),
+        execution=_execution(job, status, final, live_pods),
+    )
+
+
+def final_condition(job: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the condition Complete or Failed of a Job, if it is true."""
+    for condition in _items(_mapping(job.get("status")).get("conditions")):
+        if condition.get("type") in _FINAL and condition.get("status") == "True":
+            return condition
+    return None
+
+
+def is_terminal(pod: Mapping[str, Any]) -> bool:
+    """Return whether nothing of a pod executes any more."""
+    return _mapping(pod.get("status")).get("phase") in ("Succeeded", "Failed")
+
+
+def why_waiting(pod: Mapping[str, Any]) -> str:
+    """Return why a pod does not start, such as "Unschedulable: 0/3 nodes are available"; "" if it has started."""
+    status = _mapping(pod.get("status"))
+    for container in (*_items(status.get("initContainerStatuses")), *_items(status.get("containerStatuses"))):
+        waiting = _mapping(_mapping(container.get("state")).get("waiting"))
+        reason = _text(waiting.get("reason"))
+        if reason and reason not in _NOT_STARTED_REASONS:
+            return _joined(reason, _text(waiting.get("message")))
+    for condition in _items(status.get("conditions")):
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return _joined(_text(condition.get("reason")), _text(condition.get("message")))
+    return ""
+
+
+def how_ended(pod: Mapping[str, Any]) -> str:
+    """Return how a pod that failed ended, such as "OOMKilled" or "exit code 3"; "" if it does not say."""
+    status = _mapping(pod.get("status"))
+    for container in (*_items(status.get("initContainerStatuses")), *_items(status.get("containerStatuses"))):
+        ended = _mapping(_mapping(container.get("state")).get("terminated"))
+        reason, code = _text(ended.get("reason")), ended.get("exitCode")
+        if ended and code != 0:
+            return reason if reason not in ("", "Error") else f"exit code {code}"
+    return _joined(_text(status.get("reason")), _text(status.get("message")))
+
+
+def _word(
+    job: Mapping[str, Any], status: Status, final: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]
+) -> str:
+    """Return the cluster's own word for the state of a Job."""
+    if final is not None:
+        return "stopping" if status is Status.ACTIVE else _text(final.get("reason")) or _text(final.get("type"))
+    if _mapping(job.get("metadata")).get("deletionTimestamp"):
+        return "being deleted"
+    if _mapping(job.get("spec")).get("suspend") is True:
+        return "queued" if status is Status.ACTIVE else "suspended"
+    if any(_mapping(pod.get("status")).get("phase") == "Running" for pod in pods):
+        return "running"
+    return "pending"
+
+
+def _detail(final: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]) -> str:
+    if final is not None:
+        return _joined(_text(final.get("reason")), _text(final.get("message")))
+    return next((why for pod in pods if (why := why_waiting(pod))), "")
+
+
+def _times(job: Mapping[str, Any], status: Status, final: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    if started := _text(_mapping(job.get("status")).get("startTime")):
+        yield "started", started
+    if final is not None and status is not Status.ACTIVE and (ended := _text(final.get("lastTransitionTime"))):
+        yield status.value, ended
+
+
+def _execution(
+    job: Mapping[str, Any], status: Status, final: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]
+) -> Execution:
+    counts = _mapping(job.get("status"))
+    attempts = sum(number for name in ("active", "succeeded", "failed") if isinstance(number := counts.get(name), int))
+    node = next((name for pod in pods if (name := _text(_mapping(pod.get("spec")).get("nodeName")))), "")
+    is_over = status in (Status.COMPLETE, Status.FAILED, Status.ABORTED)
+    return Execution(
+        node=node,
+        started_at=_text(counts.get("startTime")),
+        ended_at=_text(final.get("lastTransitionTime")) if final is not None and is_over else "",
+        reason=_text(final.get("reason")) if final is not None and status is Status.FAILED else "",
+        attempts=attempts,
+    )
+
+
+def _joined(reason: str, message: str) -> str:
+    return ": ".join(filter(None, (reason, message)))
+
+
+def _items(value: object) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
