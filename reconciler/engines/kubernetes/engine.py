@@ -12,6 +12,7 @@ from reconciler.engines.kubernetes.logs import log_of
 from reconciler.engines.kubernetes.objects import (
     ABORT_OP,
     JOB_LABEL,
+    SAME,
     difference,
     job_id_of,
     job_object,
@@ -104,6 +105,8 @@ class KubernetesEngine:
 
     def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
         """Carry out one call; see `Engine.send`."""
+        if not may_be_sent():
+            return Result(AnswerClass.NOT_SENT)
         try:
             self._check_version()
             match step.verb:
@@ -270,7 +273,7 @@ class KubernetesEngine:
 def _changed(there: Mapping[str, Any], sent: Mapping[str, Any]) -> str:
     """Return what the server holds otherwise than it was sent, in words; "" if it holds all of it."""
     found = difference(there, sent)
-    paths = sorted(_leaves(found)) if found != {} else []
+    paths = sorted(_leaves(found)) if found is not SAME else []
     if not paths:
         return ""
     shown = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")

@@ -1,7 +1,7 @@
 """The log of a run: what each container of each of its pods has printed, in the order in which the pods were made.
 
-A log is read in pieces of a bounded size. A piece begins at the time of the last line of the piece before, and the
-lines of that time that were read already are left out.
+A log is read in pieces of a bounded size. A piece begins at the second of the last line of the piece before, because a
+server knows no smaller part of a time there, and the lines that were read already are left out.
 """
 
 import re
@@ -23,10 +23,14 @@ _TIMED_LINE = re.compile(rb"([0-9T:.Z+-]{20,40}) (.*\n?)", re.DOTALL)
 
 
 class _Place(NamedTuple):
-    """Where a log stands: the time of the last line that was read, and how many lines of that time were read."""
+    """Where a log stands: the time of the last line that was read, and how many lines of that time were read.
+
+    `order` is the time in a form that can be compared.
+    """
 
     time: bytes = b""
     lines: int = 0
+    order: bytes = b""
 
 
 class _ContainerLog:
@@ -85,22 +89,29 @@ def _after(place: _Place, content: bytes, *, is_whole: bool) -> tuple[_Place, by
     lines = content.splitlines(keepends=True)
     if not is_whole and lines and len(lines) > 1:
         lines.pop()
-    printed = b""
-    time, count = place.time, place.lines
-    skip = place.lines
+    printed: list[bytes] = []
+    known, last = place.lines, place
     for line in lines:
         found = _TIMED_LINE.fullmatch(line)
         if found is None:
-            printed += line
+            printed.append(line)
             continue
-        at, text = found[1], found[2]
-        if at == place.time and skip > 0:
-            skip -= 1
+        time, text = found[1], found[2]
+        order = _comparable(time)
+        if order < place.order:
             continue
-        count = count + 1 if at == time else 1
-        time = at
-        printed += text
-    return _Place(time, count), printed
+        if order == place.order and known > 0:
+            known -= 1
+            continue
+        last = _Place(time, last.lines + 1 if order == last.order else 1, order)
+        printed.append(text)
+    return last, b"".join(printed)
+
+
+def _comparable(time: bytes) -> bytes:
+    """Return a time of RFC 3339 in UTC with all nine digits of its nanoseconds, as a server leaves zeros out."""
+    seconds, _, part = time.rstrip(b"Z").partition(b".")
+    return seconds + b"." + part.ljust(9, b"0")
 
 
 def _containers(pod: Mapping[str, Any]) -> Iterator[str]:

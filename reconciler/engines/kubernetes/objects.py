@@ -8,10 +8,10 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from reconciler.engines.kubernetes.merging import merged
-from reconciler.engines.port import Config, Marks, Step
+from reconciler.engines.port import Config, Marks, Step, same_json
 
 JOB_LABEL, LINEAGE_LABEL = "reconciler/job", "reconciler/lineage"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "reconciler"}
@@ -182,33 +182,34 @@ def config_of(job: Mapping[str, Any]) -> Config | None:
     return {**sent, "native": merged(sent.get("native", {}), difference(job, spec_of(sent)))}
 
 
+SAME: Final = object()
+"""The difference between two values of which one holds all of the other."""
+
+
 def holds(there: Any, sent: Any) -> bool:
     """Return whether the cluster holds all that was sent. What it holds beside that is a default, or another's."""
-    return bool(difference(there, sent) == {})
+    return difference(there, sent) is SAME
 
 
 def difference(there: Any, sent: Any, *, are_quantities: bool = False) -> Any:
-    """Return the parts of `there` that differ from what was sent, in the form of what was sent; {} for none.
+    """Return the parts of `there` that differ from what was sent, in the form of what was sent; `SAME` for none.
 
-    A list is compared item by item. A list of another length differs as a whole. A server writes quantities in its own
-    way, such as "2" for "2000m".
+    What is missing is None. A list is compared item by item; one of another length differs as a whole. A server writes
+    quantities in its own way, such as "2" for "2000m", and leaves out mappings and lists that are empty.
     """
-    if isinstance(sent, Mapping):
-        if not isinstance(there, Mapping):
-            return there
-        parts = {}
-        for name, value in sent.items():
-            found = difference(there.get(name), value, are_quantities=name in ("requests", "limits"))
-            if found != {} or (name not in there and value not in ({}, [], None)):
-                parts[name] = found if name in there else None
-        return parts
-    if isinstance(sent, list):
-        if not isinstance(there, list) or len(there) != len(sent):
-            return there
-        return {} if all(holds(a, b) for a, b in zip(there, sent, strict=True)) else there
-    if are_quantities and isinstance(there, str) and isinstance(sent, str):
-        return {} if quantity(there) == quantity(sent) else there
-    return {} if there == sent and isinstance(there, bool) is isinstance(sent, bool) else there
+    if there is None and sent in ({}, []):
+        return SAME
+    if isinstance(sent, Mapping) and isinstance(there, Mapping):
+        parts = {
+            name: found
+            for name, value in sent.items()
+            if (found := difference(there.get(name), value, are_quantities=name in ("requests", "limits"))) is not SAME
+            and not (are_quantities and quantity(str(found)) == quantity(str(value)))
+        }
+        return parts or SAME
+    if isinstance(sent, list) and isinstance(there, list) and len(there) == len(sent):
+        return SAME if all(map(holds, there, sent)) else there
+    return SAME if same_json(there, sent) else there
 
 
 def quantity(text: str) -> Decimal | str:

@@ -47,7 +47,7 @@ def observation(job: Mapping[str, Any], live_pods: Sequence[Mapping[str, Any]]) 
     times = dict(_times(job, status, final))
     return Observation(
         status,
-        word=_word(job, status, final, live_pods),
+        word=_word(job, status, final),
         config=config_of(job),
         submitted_at=_text(metadata.get("creationTimestamp")) or None,
         timestamps=times,
@@ -98,19 +98,15 @@ def how_ended(pod: Mapping[str, Any]) -> str:
     return _joined(_text(status.get("reason")), _text(status.get("message")))
 
 
-def _word(
-    job: Mapping[str, Any], status: Status, final: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]
-) -> str:
-    """Return the cluster's own word for the state of a Job."""
+def _word(job: Mapping[str, Any], status: Status, final: Mapping[str, Any] | None) -> str:
+    """Return the cluster's own word for the state of a Job, if it says more than the status."""
     if final is not None:
-        return "stopping" if status is Status.ACTIVE else _text(final.get("reason")) or _text(final.get("type"))
+        return "stopping" if status is Status.ACTIVE else _text(final.get("type"))
     if _mapping(job.get("metadata")).get("deletionTimestamp"):
         return "being deleted"
     if _mapping(job.get("spec")).get("suspend") is True:
         return "queued" if status is Status.ACTIVE else "suspended"
-    if any(_mapping(pod.get("status")).get("phase") == "Running" for pod in pods):
-        return "running"
-    return "pending"
+    return ""
 
 
 def _detail(final: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]) -> str:
@@ -123,7 +119,7 @@ def _times(job: Mapping[str, Any], status: Status, final: Mapping[str, Any] | No
     if started := _text(_mapping(job.get("status")).get("startTime")):
         yield "started", started
     if final is not None and status is not Status.ACTIVE and (ended := _text(final.get("lastTransitionTime"))):
-        yield status.value, ended
+        yield _text(final.get("type")), ended
 
 
 def _execution(

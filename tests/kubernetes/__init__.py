@@ -1,0 +1,1 @@
+"""A real API server of Kubernetes for tests, and a stand-in for its nodes."""

@@ -1,0 +1,157 @@
+"""The way to a cluster, as kubectl would find it."""
+
+import base64
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reconciler.engines.kubernetes.credentials import Credentials
+from reconciler.engines.kubernetes.kubeconfig import Blob, ExecPlugin, User, access
+from reconciler.engines.port import CredentialsError, EngineError, Surroundings
+
+CLUSTER = {"server": "https://one.example:6443", "certificate-authority": "ca.pem"}
+
+
+def write(path: Path, **fields: Any) -> str:
+    """Write a kubeconfig. `fields` replace those of one context, one cluster and one user."""
+    whole = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "prod",
+        "contexts": [{"name": "prod", "context": {"cluster": "one", "user": "ada", "namespace": "batch"}}],
+        "clusters": [{"name": "one", "cluster": CLUSTER}],
+        "users": [{"name": "ada", "user": {"token": "made-up"}}],
+    }
+    path.write_text(yaml.safe_dump({**whole, **{name.replace("_", "-"): value for name, value in fields.items()}}))
+    return str(path)
+
+
+def around(clock: list[float], noted: list[str] | None = None, **env: str) -> Surroundings:
+    found = noted if noted is not None else []
+    env = {"PATH": os.environ["PATH"], **env}
+    return Surroundings(env, lambda _: False, found.append, lambda: clock[0], lambda: clock[0], 1, None, os.devnull)
+
+
+def test_the_current_context_counts_and_paths_are_relative_to_their_file(tmp_path: Path) -> None:
+    found = access("", "", {"KUBECONFIG": write(tmp_path / "config")})
+    assert (found.server, found.namespace, found.user.token) == ("https://one.example:6443", "batch", "made-up")
+    assert found.ca == Blob(str(tmp_path / "ca.pem"))
+    assert "made-up" not in repr(found)
+
+
+def test_of_several_files_the_first_entry_of_a_name_counts(tmp_path: Path) -> None:
+    other = {"cluster": {"server": "https://two.example"}, "name": "one"}
+    first = write(tmp_path / "a", current_context="", clusters=[other], users=[], contexts=[])
+    second = write(tmp_path / "b")
+    env = {"KUBECONFIG": os.pathsep.join([first, str(tmp_path / "missing"), "", second])}
+    found = access("", "", env)
+    assert (found.server, found.user.token) == ("https://two.example", "made-up")
+
+
+def test_a_context_is_taken_by_its_name_or_refused_with_those_that_are_there(tmp_path: Path) -> None:
+    contexts = [{"name": name, "context": {"cluster": "one"}} for name in ("test", "prod")]
+    path = write(tmp_path / "config", contexts=contexts)
+    assert access(path, "test", {}).user == User()
+    with pytest.raises(EngineError, match="there is no context stage") as refused:
+        access(path, "stage", {})
+    assert refused.value.hint == "the contexts are prod, test"
+
+
+def test_without_any_file_it_is_said_where_one_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=f"{tmp_path}/.kube/config is not there, and this is no pod"):
+        access("", "", {"HOME": str(tmp_path)})
+    with pytest.raises(EngineError, match=r"gone \(target.kubeconfig\) is not there"):
+        access(str(tmp_path / "gone"), "", {})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"current_context": ""}, "has no current-context"),
+        ({"clusters": []}, "names no cluster with a server"),
+        ({"clusters": [{"name": "one", "cluster": {**CLUSTER, "insecure-skip-tls-verify": True}}]}, "anybody could"),
+        ({"users": [{"name": "ada", "user": {"auth-provider": {"name": "gcp"}}}]}, "auth-provider"),
+        ({"users": [{"name": "ada", "user": {"exec": {"apiVersion": "v0", "command": "x"}}}]}, "of the version v0"),
+    ],
+)
+def test_what_can_not_be_used_is_refused(tmp_path: Path, fields: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        access(write(tmp_path / "config", **fields), "", {})
+
+
+@pytest.mark.parametrize("content", ["- a\n", "a: [\n", "token: made-up: {\n"])
+def test_a_file_that_is_no_kubeconfig_is_not_quoted(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config").write_text(content)
+    with pytest.raises(EngineError) as refused:
+        access(str(tmp_path / "config"), "", {})
+    assert "made-up" not in f"{refused.value.message} {refused.value.hint}"
+
+
+def test_a_token_file_is_read_again_after_a_minute_and_after_a_refusal(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("first\n")
+    clock, noted = [1000.0], list[str]()
+    credentials = Credentials(User(token_file=str(path)), around(clock, noted))
+    first = credentials.current()
+    assert credentials.header(first) == "Bearer first"
+    path.write_text("second")
+    assert credentials.current().token == "first"
+    newer = credentials.renewed(first)
+    assert newer is not None
+    assert newer.token == "second"
+    assert credentials.renewed(newer) is None
+    path.write_text("third")
+    clock[0] += 61
+    assert credentials.current().token == "third"
+    assert noted == ["first", "second", "second", "third"]
+
+
+def plugin(tmp_path: Path, script: str) -> ExecPlugin:
+    """An exec plugin that is a shell script."""
+    path = tmp_path / "plugin"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return ExecPlugin(
+        "client.authentication.k8s.io/v1", str(path), ["get-token"], {"CALLS": str(tmp_path / "calls")}, "ask ada", {}
+    )
+
+
+def test_a_plugin_prints_a_token_that_lasts_until_its_time(tmp_path: Path) -> None:
+    script = """\
+echo "$1 $KUBERNETES_EXEC_INFO" >> "$CALLS"
+printf '{"status": {"token": "made-up-%s", "expirationTimestamp": "1970-01-01T01:00:00Z"}}' "$(wc -l < "$CALLS")"
+"""
+    clock = [0.0]
+    credentials = Credentials(User(exec_plugin=plugin(tmp_path, script)), around(clock))
+    assert credentials.header(credentials.current()) == "Bearer made-up-1"
+    clock[0] = 3500.0
+    assert credentials.current().token == "made-up-1"
+    clock[0] = 3580.0  # it is renewed half a minute before its end
+    assert credentials.current().token == "made-up-2"
+    first, _ = (tmp_path / "calls").read_text().splitlines()
+    assert first.startswith('get-token {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"')
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("exit 3", "the exec plugin plugin failed: exit code 3"),
+        ("echo no json", "printed no ExecCredential"),
+        ("echo '{\"status\": {}}'", "a credential without a token and a certificate"),
+    ],
+)
+def test_a_plugin_that_fails_is_named(tmp_path: Path, script: str, message: str) -> None:
+    credentials = Credentials(User(exec_plugin=plugin(tmp_path, script)), around([0.0]))
+    with pytest.raises(CredentialsError, match=message):
+        credentials.current()
+
+
+def test_a_password_is_sent_as_basic(tmp_path: Path) -> None:
+    credentials = Credentials(User(username="ada", password="made-up"), around([0.0]))
+    encoded = base64.b64encode(b"ada:made-up").decode()
+    assert credentials.header(credentials.current()) == f"Basic {encoded}"
