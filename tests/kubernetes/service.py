@@ -150,7 +150,8 @@ class KubernetesService(Service):
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         status, document = self._cluster.request(method, path, None if body is None else json.loads(json.dumps(body)))
         assert status < 300, (method, path, status, document)
-        return document
+        found: dict[str, Any] = document
+        return found
 
 
 def _is_pending(pod: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from reconciler.engines.http.reply import Reply
 from reconciler.engines.kubernetes.api import MERGE_PATCH, Api, Request, reason_of
+from reconciler.engines.kubernetes.housekeeping import Housekeeping
 from reconciler.engines.kubernetes.logs import log_of
 from reconciler.engines.kubernetes.objects import (
     ABORT_OP,
@@ -66,6 +67,7 @@ class KubernetesEngine:
         self._jobs_path = f"/apis/batch/v1/namespaces/{quote(namespace)}/jobs"
         self._pods_path = f"/api/v1/namespaces/{quote(namespace)}/pods"
         self._allows_old_server = allows_old_server
+        self._housekeeping = Housekeeping(api, self._jobs_path)
         self._is_checked = False
         self._lock = threading.Lock()
 
@@ -129,7 +131,9 @@ class KubernetesEngine:
         yield from log_of(self._api, self._pods_path, run_id, tail=tail, follow=follow, stop=stop)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Do what is left to do about the runs of this command (`housekeeping`), and close the connections."""
+        if self._surroundings.may_change:
+            self._housekeeping.carry_out()
         self._api.close()
 
     def _check_version(self) -> None:
@@ -163,6 +167,7 @@ class KubernetesEngine:
             jobs = [_document(reply)]
             if JOB_LABEL in _labels(jobs[0]):
                 return _Seen((), {})
+        self._housekeeping.note_seen(jobs)
         return _Seen(_newest_first(jobs), self._live_pods(jobs, f"{JOB_LABEL}={job_id}"))
 
     def _all(self, selector: str = JOB_LABEL) -> Mapping[str, _Seen]:
@@ -170,6 +175,7 @@ class KubernetesEngine:
         by_id: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         for job in self._api.listed(self._jobs_path, selector):
             by_id[job_id_of(job)].append(job)
+        self._housekeeping.note_seen(job for jobs in by_id.values() for job in jobs)
         live_pods = self._live_pods([job for jobs in by_id.values() for job in jobs], selector)
         return {job_id: _Seen(_newest_first(jobs), live_pods) for job_id, jobs in by_id.items()}
 
@@ -208,6 +214,7 @@ class KubernetesEngine:
         there = _document(reply)
         if _name(there) != step.run_id or marks_of(there) != step.marks:
             return result._replace(kind=AnswerClass.IN_DOUBT, message="the answer is about another Job")
+        self._housekeeping.note_started(there)
         return result._replace(ref=_uid(there), message=_changed(there, made))
 
     def _duplicate(self, step: Step, reply: Reply) -> Result:
@@ -221,6 +228,8 @@ class KubernetesEngine:
         reason = reason_of_duplicate(marks, step.marks)
         owner = "" if marks.lineage == step.marks.lineage else f", and belongs to {_owner(there)}"
         ref = _uid(there) if reason is Reason.WAS_THERE else ""
+        if reason is Reason.WAS_THERE:
+            self._housekeeping.note_started(there)
         return Result(AnswerClass.REJECTED, reason, f"the Job {step.run_id} was there already{owner}", "409", ref=ref)
 
     def _abort(self, step: Step, may_be_sent: Callable[[], bool]) -> Result:

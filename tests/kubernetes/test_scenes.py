@@ -1,0 +1,131 @@
+"""What people want of Jobs under git, on a real API server."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubernetes.cluster import Cluster
+from project import Project
+
+WITHIN_S = 60.0
+
+
+def until(holds: Callable[[], Any]) -> Any:
+    until_s = time.monotonic() + WITHIN_S
+    while not (value := holds()):
+        assert time.monotonic() < until_s, "it does not happen"
+        time.sleep(0.1)
+    return value
+
+
+class KubernetesProject(Project):
+    """A folder whose jobs are Jobs of a fresh namespace. Each run adds the name of its Job to a file."""
+
+    def __init__(self, folder: Path, cluster: Cluster) -> None:
+        super().__init__(folder)
+        self.cluster = cluster
+        self.namespace = cluster.namespace()
+        self.env["KUBECONFIG"] = str(cluster.kubeconfig)
+
+    @property
+    def target(self) -> str:
+        return f"{{engine: kubernetes, namespace: {self.namespace}, allowOldServer: true}}"
+
+    def declare(self, image: str = "v1", script: str = "true", more: str = "", config: str = "") -> None:
+        noted = f'echo "${{HOSTNAME%-*}}" >> {self.folder}/ran; {script}'
+        self.write(f"a: {{state: running, {more} config: {{image: {image}, script: '{noted}', {config}}}}}")
+
+    @property
+    def ran(self) -> list[str]:
+        path = self.folder / "ran"
+        return path.read_text().split() if path.exists() else []
+
+    def jobs(self) -> list[str]:
+        _, document = self.cluster.request("GET", f"/apis/batch/v1/namespaces/{self.namespace}/jobs")
+        return sorted(item["metadata"]["name"] for item in document["items"])
+
+    def applied(self, *words: str) -> str:
+        run = self.run("apply", "--yes", *words)
+        assert run.code == 0, run
+        return run.out
+
+
+@pytest.fixture
+def project(tmp_path: Path, cluster: Cluster) -> Iterator[KubernetesProject]:
+    project = KubernetesProject(tmp_path, cluster)
+    yield project
+    (tmp_path / "go").touch()
+
+
+def test_a_finished_job_that_its_ttl_removed_is_not_run_again(project: KubernetesProject) -> None:
+    project.declare(config="keepFor: 1")
+    project.applied("--wait", "60")
+    assert project.run("wait", "a").code == 0
+    until(lambda: not project.jobs())
+    for _ in range(3):
+        assert project.applied() == "Nothing to do: 1 job is as recorded.\n"
+    drift = project.run("drift")
+    assert (drift.code, drift.out.splitlines()[0]) == (0, "No drift: 1 job is as recorded.")
+    assert project.ran == ["a-1"]
+
+
+def test_a_new_image_runs_once_more_after_the_old_run_is_over(project: KubernetesProject) -> None:
+    waits = f"until [ -e {project.folder}/go ]; do sleep 0.05; done"
+    project.declare(script=waits, more="onConfigChange: rerun,")
+    project.applied()
+    until(lambda: project.ran == ["a-1"])
+    project.declare("v2", waits, "onConfigChange: rerun,")
+    out = project.applied()
+    assert 'config.image "v1" → "v2"; waiting for the end of the run before' in " ".join(out.split())
+    assert project.jobs() == ["a-1"]
+    (project.folder / "go").touch()
+    assert "immutable" not in project.applied("--wait", "60")
+    assert project.run("wait", "a").code == 0
+    assert project.ran == ["a-1", "a-2"]
+    # Without `rerun`, nothing runs, and the plan says so.
+    project.declare("v3", waits, "onConfigChange: next-run,")
+    planned = project.run("plan", "--refresh")
+    assert planned.out.startswith("Plan: 1 to adopt.\n")
+    assert "the new config counts from the next run" in planned.out
+    project.applied()
+    assert project.ran == ["a-1", "a-2"]
+
+
+def test_a_revert_runs_nothing_and_says_so(project: KubernetesProject) -> None:
+    for image in ("v1", "v2"):
+        project.declare(image, more="onConfigChange: rerun,")
+        project.applied("--wait", "60")
+        assert project.run("wait", "a").code == 0
+    project.declare("v1", more="onConfigChange: rerun,")
+    assert "this config has run before, and is not run again" in project.applied()
+    assert project.ran == ["a-1", "a-2"]
+
+
+def test_a_running_job_that_was_deleted_by_hand_is_held_and_not_made_again(project: KubernetesProject) -> None:
+    project.declare(script=f"until [ -e {project.folder}/go ]; do sleep 0.05; done")
+    project.applied()
+    until(lambda: project.ran == ["a-1"])
+    path = f"/apis/batch/v1/namespaces/{project.namespace}/jobs/a-1"
+    assert project.cluster.request("DELETE", path, {"propagationPolicy": "Background"})[0] == 200
+    until(lambda: not project.jobs())
+    # An apply that has nothing to do asks nobody, so the one that looks is a plan.
+    planned = project.run("plan", "--refresh")
+    assert "gone: the job is recorded as running, and is not there" in " ".join(planned.out.split())
+    assert project.run("apply", "--yes").code in (0, 3, 4)
+    assert project.jobs() == []
+    assert project.ran == ["a-1"]
+
+
+def test_finished_jobs_that_were_deleted_by_hand_are_no_trouble(project: KubernetesProject) -> None:
+    project.declare()
+    project.applied("--wait", "60")
+    assert project.run("wait", "a").code == 0
+    path = f"/apis/batch/v1/namespaces/{project.namespace}/jobs"
+    assert project.cluster.request("DELETE", path, {"propagationPolicy": "Background"})[0] == 200
+    until(lambda: not project.jobs())
+    assert project.run("drift").code == 0
+    assert project.applied() == "Nothing to do: 1 job is as recorded.\n"
+    assert project.ran == ["a-1"]
