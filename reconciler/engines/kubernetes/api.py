@@ -28,7 +28,7 @@ from reconciler.engines.port import (
     always,
 )
 
-PAGE_SIZE = 500
+PAGE_SIZE = 1000
 """The objects of one page of a list."""
 
 JSON = "application/json"

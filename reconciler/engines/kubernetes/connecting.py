@@ -18,7 +18,7 @@ from reconciler.engines.port import EngineError, Surroundings
 
 _TIMEOUT_S, _CONNECT_TIMEOUT_S = 60.0, 10.0
 _LONGEST_ANSWER_BYTES = 64 << 20
-"""A page of 500 Jobs with large specs."""
+"""A page of the list, with large Jobs."""
 
 
 @contextmanager

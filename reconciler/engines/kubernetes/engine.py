@@ -19,7 +19,7 @@ from reconciler.engines.kubernetes.objects import (
     job_object,
     marks_of,
 )
-from reconciler.engines.kubernetes.observations import is_terminal, observation, status_of
+from reconciler.engines.kubernetes.observations import observation, status_of
 from reconciler.engines.kubernetes.settings import OLDEST, PROMISES
 from reconciler.engines.port import (
     AnswerClass,
@@ -45,13 +45,13 @@ _UIDS_OF_JOB = ("batch.kubernetes.io/controller-uid", "controller-uid")
 
 
 class _Seen(NamedTuple):
-    """The Jobs of a job, the newest one first, and the pods of each that may still execute, by the uid of the Job."""
+    """The Jobs of a job, the newest one first, and by the uid of each its pods but for those that have succeeded."""
 
     jobs: Sequence[Mapping[str, Any]]
-    live_pods: Mapping[str, Sequence[Mapping[str, Any]]]
+    pods: Mapping[str, Sequence[Mapping[str, Any]]]
 
     def pods_of(self, job: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        return self.live_pods.get(_uid(job), ())
+        return self.pods.get(_uid(job), ())
 
 
 class KubernetesEngine:
@@ -155,7 +155,7 @@ class KubernetesEngine:
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def _seen(self, job_id: str) -> _Seen:
-        """Read the Jobs of one job, and their live pods."""
+        """Read the Jobs of one job, and their pods."""
         jobs = list(self._api.listed(self._jobs_path, f"{JOB_LABEL}={job_id}"))
         if not jobs:
             # A Job of somebody else is a job of its own name.
@@ -168,7 +168,7 @@ class KubernetesEngine:
             if JOB_LABEL in _labels(jobs[0]):
                 return _Seen((), {})
         self._housekeeping.note_seen(jobs)
-        return _Seen(_newest_first(jobs), self._live_pods(jobs, f"{JOB_LABEL}={job_id}"))
+        return _Seen(_newest_first(jobs), self._pods(jobs, f"{JOB_LABEL}={job_id}"))
 
     def _all(self, selector: str = JOB_LABEL) -> Mapping[str, _Seen]:
         """Read all Jobs of the namespace with these labels, by the ids of their jobs."""
@@ -176,22 +176,19 @@ class KubernetesEngine:
         for job in self._api.listed(self._jobs_path, selector):
             by_id[job_id_of(job)].append(job)
         self._housekeeping.note_seen(job for jobs in by_id.values() for job in jobs)
-        live_pods = self._live_pods([job for jobs in by_id.values() for job in jobs], selector)
-        return {job_id: _Seen(_newest_first(jobs), live_pods) for job_id, jobs in by_id.items()}
+        pods = self._pods([job for jobs in by_id.values() for job in jobs], selector)
+        return {job_id: _Seen(_newest_first(jobs), pods) for job_id, jobs in by_id.items()}
 
-    def _live_pods(self, jobs: Sequence[Mapping[str, Any]], selector: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """Return the pods that may still execute, by the uids of their Jobs."""
+    def _pods(self, jobs: Sequence[Mapping[str, Any]], selector: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Return the pods by the uids of their Jobs, but for those that have succeeded."""
         found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         if not jobs:
             return found
         are_ours = all(JOB_LABEL in _labels(job) for job in jobs)
-        for pod in self._api.listed(
-            self._pods_path, selector if are_ours else "", "status.phase!=Succeeded,status.phase!=Failed"
-        ):
-            if not is_terminal(pod):
-                labels = _labels(pod)
-                uid = next((labels[name] for name in _UIDS_OF_JOB if name in labels), "")
-                found[uid].append(pod)
+        for pod in self._api.listed(self._pods_path, selector if are_ours else "", "status.phase!=Succeeded"):
+            labels = _labels(pod)
+            uid = next((labels[name] for name in _UIDS_OF_JOB if name in labels), "")
+            found[uid].append(pod)
         return found
 
     def _observation(self, seen: _Seen, run_id: str) -> Observation:

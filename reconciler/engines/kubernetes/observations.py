@@ -20,12 +20,12 @@ _FINAL = {"Complete": Status.COMPLETE, "Failed": Status.FAILED}
 _NOT_STARTED_REASONS = frozenset({"ContainerCreating", "PodInitializing"})
 
 
-def status_of(job: Mapping[str, Any], live_pods: Collection[Mapping[str, Any]]) -> Status:
-    """Return the status of the run of a Job. `live_pods` are its pods that may still execute."""
+def status_of(job: Mapping[str, Any], pods: Collection[Mapping[str, Any]]) -> Status:
+    """Return the status of the run of a Job. `pods` are its pods; those that have succeeded may be left out."""
     spec, metadata = _mapping(job.get("spec")), _mapping(job.get("metadata"))
     was_aborted = ABORT_OP in _mapping(metadata.get("annotations"))
     final = final_condition(job)
-    if live_pods:
+    if not all(map(is_terminal, pods)):
         return Status.ACTIVE
     if final is not None:
         status = _FINAL[final["type"]]
@@ -37,11 +37,11 @@ def status_of(job: Mapping[str, Any], live_pods: Collection[Mapping[str, Any]]) 
     return Status.ACTIVE
 
 
-def observation(job: Mapping[str, Any], live_pods: Sequence[Mapping[str, Any]]) -> Observation:
-    """Return the observation of the run of a Job."""
+def observation(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> Observation:
+    """Return the observation of the run of a Job. `pods` are as in `status_of`."""
     metadata = _mapping(job.get("metadata"))
     name, uid = _text(metadata.get("name")), _text(metadata.get("uid"))
-    status = status_of(job, live_pods)
+    status = status_of(job, pods)
     final = final_condition(job)
     is_ours = JOB_LABEL in _mapping(metadata.get("labels"))
     times = dict(_times(job, status, final))
@@ -51,12 +51,12 @@ def observation(job: Mapping[str, Any], live_pods: Sequence[Mapping[str, Any]]) 
         config=config_of(job),
         submitted_at=_text(metadata.get("creationTimestamp")) or None,
         timestamps=times,
-        detail=_detail(final, live_pods) if status is not Status.COMPLETE else "",
+        detail=_detail(job, status, final, pods),
         name=name,
         run_id=name if is_ours else "",
         ref=uid,
         marks=marks_of(job),
-        execution=_execution(job, status, final, live_pods),
+        execution=_execution(job, status, final, pods),
     )
 
 
@@ -109,10 +109,20 @@ def _word(job: Mapping[str, Any], status: Status, final: Mapping[str, Any] | Non
     return ""
 
 
-def _detail(final: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]) -> str:
-    if final is not None:
-        return _joined(_text(final.get("reason")), _text(final.get("message")))
-    return next((why for pod in pods if (why := why_waiting(pod))), "")
+def _detail(
+    job: Mapping[str, Any], status: Status, final: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]
+) -> str:
+    """Return why a run does not start, or how it failed."""
+    if status is Status.ACTIVE:
+        return next((why for pod in pods if (why := why_waiting(pod))), "")
+    if status is not Status.FAILED or final is None:
+        return ""
+    reason = _text(final.get("reason"))
+    if reason == "DeadlineExceeded":
+        timeout_s = _mapping(job.get("spec")).get("activeDeadlineSeconds")
+        return f"timed out: jobTimeout is {timeout_s} s"
+    ended = [how for pod in sorted(pods, key=_created) if is_terminal(pod) and (how := how_ended(pod))]
+    return ended[-1] if ended else _joined(reason, _text(final.get("message")))
 
 
 def _times(job: Mapping[str, Any], status: Status, final: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
@@ -127,15 +137,31 @@ def _execution(
 ) -> Execution:
     counts = _mapping(job.get("status"))
     attempts = sum(number for name in ("active", "succeeded", "failed") if isinstance(number := counts.get(name), int))
-    node = next((name for pod in pods if (name := _text(_mapping(pod.get("spec")).get("nodeName")))), "")
+    live = [pod for pod in pods if not is_terminal(pod)]
+    node = next((name for pod in live if (name := _text(_mapping(pod.get("spec")).get("nodeName")))), "")
+    codes = [code for pod in sorted(pods, key=_created) if (code := _exit_code(pod)) is not None]
     is_over = status in (Status.COMPLETE, Status.FAILED, Status.ABORTED)
     return Execution(
         node=node,
         started_at=_text(counts.get("startTime")),
         ended_at=_text(final.get("lastTransitionTime")) if final is not None and is_over else "",
+        exit_code=codes[-1] if codes and status is Status.FAILED else 0 if status is Status.COMPLETE else None,
         reason=_text(final.get("reason")) if final is not None and status is Status.FAILED else "",
         attempts=attempts,
     )
+
+
+def _exit_code(pod: Mapping[str, Any]) -> int | None:
+    """Return the exit code of the first container of a pod that failed; None if there is none."""
+    for container in _items(_mapping(pod.get("status")).get("containerStatuses")):
+        code = _mapping(_mapping(container.get("state")).get("terminated")).get("exitCode")
+        if isinstance(code, int) and code:
+            return code
+    return None
+
+
+def _created(pod: Mapping[str, Any]) -> str:
+    return _text(_mapping(pod.get("metadata")).get("creationTimestamp"))
 
 
 def _joined(reason: str, message: str) -> str:
