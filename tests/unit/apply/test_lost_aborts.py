@@ -1,4 +1,4 @@
-"""The abort of a restart whose answer is lost, and a run that ends by itself meanwhile: it does not count as aborted."""
+"""A restart whose abort is lost, and a run that ends by itself meanwhile: the run does not count as aborted."""
 
 import time
 from collections.abc import Mapping
