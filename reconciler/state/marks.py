@@ -66,10 +66,9 @@ class HighWaterMarks:
         if serial < newest.serial or (serial == newest.serial and digest != newest.digest):
             was = "rolled back" if serial < newest.serial else "replaced by another one of the same serial"
             is_elsewhere = newest.place not in ("", self._place) and os.path.exists(newest.place)
+            copy = newest.place if is_elsewhere else ""
             message = f"it is at serial {serial}, and serial {newest.serial} was written from this machine before"
-            if is_elsewhere:
-                raise RolledBack(f"{path} is a copy, or has one: {message}, to {newest.place}", newest.place)
-            raise RolledBack(f"{path} was {was}: {message}")
+            raise RolledBack(f"{path} was {was}: {message}{f', to {copy}' if copy else ''}", copy)
 
     def kept_path(self, lineage: str) -> str:
         """The path for a journal of this lineage whose own folder is gone; "" if there is no folder of marks."""

@@ -41,7 +41,7 @@ class RolledBack(StateError):
 
     def __init__(self, message: str, newer: str = "") -> None:
         """`newer` is the path of the newer state, if it is another file on this machine."""
-        back = f"go on with {newer}" if newer else "bring the newer one back (git pull, git checkout)"
+        back = "bring the newer one back (git pull, git checkout)" + (f", or go on with {newer}" if newer else "")
         super().__init__(
             message, f"{back}; if the older one is meant, look it through and take it: {command('state accept')}"
         )

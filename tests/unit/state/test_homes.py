@@ -152,7 +152,7 @@ def test_a_copy_that_went_on_is_named_where_the_original_is_refused(served: Proj
     assert run.code == 4
     newer = copy.folder / "jobs.state.json"
     assert f"serial 2 was written from this machine before, to {newer}" in run.err
-    assert f"go on with {newer}; if the older one is meant" in run.err
+    assert f"or go on with {newer}; if the older one is meant" in run.err
     newer.unlink()
     assert "jobs.state.json was rolled back" in served.run("status").err
 
