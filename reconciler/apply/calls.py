@@ -180,8 +180,9 @@ class CallSender:
         was_refused = attempt.kind is AnswerClass.IN_DOUBT and result.kind is AnswerClass.REJECTED
         outcome = OUTCOME_OF[result.kind if was_refused else attempt.kind]
         details = Details(outcome, code_number(result), result.trace_id, took_s)
+        words = attempt.held_back or attempt.note or result.words
         try:
-            self._context.session.conclude(op, name, record, attempt.note or result.words, details)
+            self._context.session.conclude(op, name, record, words, details)
         except JournalBroken as fault:
             self._halt.halt("skipped: the journal can't be written")
             return Attempt(AnswerClass.IN_DOUBT, result, f"the result could not be recorded: {fault}")
