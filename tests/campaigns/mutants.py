@@ -84,7 +84,7 @@ MUTANTS = [
     Mutant("the lock is shared", "host/lock.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB", "test_state.py", "lock"),
     Mutant("the digest is not checked", "state/codec.py", "    if not is_intact(content, digest):", "    if not digest:", "test_state.py", "flipped_bit_of_a_state or hand_edit"),
     Mutant("the target is not checked", "state/loading.py", "    if recorded != target:", "    if False:", "test_state.py", "another_target"),
-    Mutant("a rolled-back state is taken", "state/marks.py", "        if serial < newest or", "        if False or", "test_state.py", "rolled_back"),
+    Mutant("a rolled-back state is taken", "state/marks.py", "        if serial < newest.serial or", "        if False or", "test_state.py", "rolled_back"),
     Mutant("results are not replayed", "state/replay.py", "if entry[\"type\"] in (\"result\", \"record\"):", "if entry[\"type\"] == \"record\":", "test_state.py", "survives_a_crash"),
     Mutant("records are replayed twice after a checkpoint", "state/replay.py", "        if held:\n", "        if False:\n", "test_state.py", "between_state_and_journal"),
     Mutant("a cut journal is read as it is", "state/journal.py", "    if not content.endswith(b\"\\0\"):", "    if False:", "test_state.py", "truncation_of_a_journal"),
