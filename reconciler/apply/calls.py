@@ -15,7 +15,7 @@ from reconciler.engines.port import reason_of_duplicate
 from reconciler.host.crash_report import error_line
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.history import APPLIED, NOT_APPLIED, OBSERVED, Details
-from reconciler.model.jobs import NOT_OBSERVED, Doubt, Evidence, Marks, Observation, Record, Status, Verb
+from reconciler.model.jobs import NOT_OBSERVED, Desired, Doubt, Evidence, Marks, Observation, Record, Status, Verb
 from reconciler.model.results import AnswerClass, Reason, Result
 from reconciler.model.steps import Step
 from reconciler.rules.actions import step_of
@@ -50,6 +50,9 @@ _SETTLED = "the service says that nothing is left to do"
 
 _TAKEN_WORDS = "another run has its run id"
 """What the history says of a run in doubt if its repetition is refused for that reason."""
+
+_ENDED_WORDS = "the run had ended by itself"
+"""What the history says of an abort in doubt if there is nothing to abort any more."""
 
 _MAX_SENDS = 3
 """The number of times that an abort or a delete may be sent if its answers are lost."""
@@ -87,6 +90,8 @@ class CallSender:
         self.has_sent = True
         sent_s, first = context.monotonic(), _first_call(subject, verb)
         attempt = self._request(step, before, is_new, first)
+        if verb is Verb.ABORT and job.state is Desired.RUNNING:
+            attempt = self._unless_too_late(step, before, attempt)
         took_s = context.monotonic() - sent_s
         record = self._recorded(subject, after, doubt, first, attempt)
         if attempt.kind is AnswerClass.APPLIED and verb is Verb.RUN and before is not None:
@@ -96,12 +101,29 @@ class CallSender:
             self._settle_first(first, job.name, record, attempt, verb)
         return attempt
 
+    def _unless_too_late(self, step: Step, before: Evidence | None, attempt: Attempt) -> Attempt:
+        """The end of the abort of a restart. It is none if its answer was lost, and the run has ended by itself.
+
+        Were it recorded as an abort, the job would be run anew, though the run that was asked for has taken place.
+        """
+        was_answered = attempt.result.kind is AnswerClass.APPLIED
+        if before is None or was_answered or attempt.kind is not AnswerClass.APPLIED:
+            return attempt
+        if trace_of(Verb.ABORT, before, self._observe(step.job_id)) is not Trace.TOO_LATE:
+            return attempt
+        result = attempt.result._replace(
+            kind=AnswerClass.REJECTED, reason=Reason.NOT_RUNNING, message=f"{_ENDED_WORDS}; {attempt.result.words}"
+        )
+        return Attempt(result.kind, result)
+
     def _settle_first(self, first: Doubt, name: str, record: Record | None, attempt: Attempt, verb: Verb) -> None:
         """Record what became of a call in doubt, if the refusal of its repetition says so."""
         if attempt.kind is AnswerClass.APPLIED:
             outcome, words = APPLIED, _SETTLED
         elif verb is Verb.RUN and attempt.kind is AnswerClass.REJECTED and attempt.result.reason in _TAKEN:
             outcome, words = NOT_APPLIED, _TAKEN_WORDS
+        elif verb is Verb.ABORT and attempt.kind is AnswerClass.REJECTED:
+            outcome, words = NOT_APPLIED, _ENDED_WORDS
         else:
             return
         self._context.session.conclude(first.op, name, record, words, Details(outcome, reason=OBSERVED + words))
@@ -132,8 +154,8 @@ class CallSender:
         record, is_run = subject.record, doubt.verb is Verb.RUN
         if attempt.kind is AnswerClass.APPLIED:
             return self._begun(after, attempt) if is_run else after
-        if attempt.kind is AnswerClass.REJECTED and attempt.result.reason in _TAKEN and is_run:
-            # The run id is another run's, so an earlier call with this id can't start a run either.
+        if attempt.kind is AnswerClass.REJECTED and _ends_first(doubt.verb, attempt.result):
+            # An earlier call can't have an effect any more, either.
             return settled(record, was_applied=False) if record is not None else None
         if attempt.kind is AnswerClass.IN_DOUBT:
             # A repeated call that was refused did nothing. The call that stays in doubt is the first one.
@@ -158,8 +180,9 @@ class CallSender:
         was_refused = attempt.kind is AnswerClass.IN_DOUBT and result.kind is AnswerClass.REJECTED
         outcome = OUTCOME_OF[result.kind if was_refused else attempt.kind]
         details = Details(outcome, code_number(result), result.trace_id, took_s)
+        words = attempt.held_back or attempt.note or result.words
         try:
-            self._context.session.conclude(op, name, record, attempt.note or result.words, details)
+            self._context.session.conclude(op, name, record, words, details)
         except JournalBroken as fault:
             self._halt.halt("skipped: the journal can't be written")
             return Attempt(AnswerClass.IN_DOUBT, result, f"the result could not be recorded: {fault}")
@@ -238,7 +261,7 @@ class CallSender:
         verb, words = step.verb, lost.result.words
         for sends in range(1, _MAX_SENDS + 1):
             now = NOT_OBSERVED if before is None else self._observe(step.job_id)
-            if trace_of(verb, before, now) is Trace.DONE:
+            if trace_of(verb, before, now) in (Trace.DONE, Trace.TOO_LATE):
                 note = f"the answer was lost ({words}), but the job is {now.status}"
                 return Attempt(AnswerClass.APPLIED, lost.result, note)
             may_hit_other_run = before is not None and (
@@ -299,6 +322,16 @@ def _first_run(subject: Subject, verb: Verb) -> Doubt | None:
 def _shows_done(verb: Verb, again: Result) -> bool:
     """Whether the answer to an abort or a delete that was sent again shows that nothing is left to do."""
     return again.kind is AnswerClass.APPLIED or again.reason in _DONE_ALREADY[verb]
+
+
+def _ends_first(verb: Verb, refusal: Result) -> bool:
+    """Whether a refusal says that no earlier call of the verb for the job can have an effect any more.
+
+    The run id of a run is another run's, or the run of an abort has ended by itself.
+    """
+    if verb is Verb.RUN:
+        return refusal.reason in _TAKEN
+    return verb is Verb.ABORT and refusal.reason is Reason.NOT_RUNNING
 
 
 def _owner(record: Record | None, verb: Verb, observed: Observation) -> str:

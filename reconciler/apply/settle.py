@@ -33,7 +33,7 @@ class Pending(NamedTuple):
 
 
 def look(session: Session, engine: Engine, monotonic: Callable[[], float], now: Callable[[], str]) -> list[Pending]:
-    """Observe each job with a call in doubt once, and settle the calls that took effect.
+    """Observe each job with a call in doubt once, and settle the calls that took effect, or can have none any more.
 
     Returns the calls that left no trace, and the runs that the engine may be asked for again though it offers no reads.
     Any other call about which the observation proves nothing stays in doubt, and is not returned. `now` returns the
@@ -45,8 +45,8 @@ def look(session: Session, engine: Engine, monotonic: Callable[[], float], now: 
         assert record is not None
         observed, trace = _looked(session, engine, record, now())
         match trace:
-            case Trace.DONE:
-                _conclude(session, name, record, observed, was_applied=True)
+            case Trace.DONE | Trace.TOO_LATE:
+                _conclude(session, name, record, observed, trace)
             case Trace.NOT_DONE:
                 pending.append(Pending(op, monotonic(), _is_guarded(engine, record)))
             case Trace.UNKNOWN if observed.status is Status.NOT_OBSERVED and _may_be_asked(engine, record, now()):
@@ -86,8 +86,9 @@ def look_again(
         observed, trace = _looked(session, engine, record, now())
         if trace is Trace.UNKNOWN:
             continue
-        if trace is Trace.DONE or (record.doubt is not None and record.doubt.verb is Verb.RUN):
-            _conclude(session, name, record, observed, was_applied=trace is Trace.DONE)
+        is_settled = trace is not Trace.NOT_DONE or (record.doubt is not None and record.doubt.verb is Verb.RUN)
+        if is_settled:
+            _conclude(session, name, record, observed, trace)
         yield name
 
 
@@ -169,9 +170,15 @@ _TRACE_OF: Mapping[Reason, Trace] = {
 }
 
 
-def _conclude(session: Session, name: str, record: Record, observed: Observation, *, was_applied: bool) -> None:
-    """Settle a call in doubt by an observation."""
-    found = "the service shows that it was carried out"
-    words = found if was_applied else "two checks, some time apart, found no trace of it"
+def _conclude(session: Session, name: str, record: Record, observed: Observation, trace: Trace) -> None:
+    """Settle a call in doubt by what an observation proves about the call."""
+    match trace:
+        case Trace.DONE:
+            words = "the service shows that it was carried out"
+        case Trace.TOO_LATE:
+            words = f"the run has ended by itself ({observed.status}), so there was nothing to abort"
+        case _:
+            words = "two checks, some time apart, found no trace of it"
+    was_applied = trace is Trace.DONE
     began, ref = (observed.run_began, observed.ref) if was_applied else (None, "")
     conclude_doubt(session, name, record, words, was_applied=was_applied, began=began, ref=ref)

@@ -154,7 +154,8 @@ def _id_faults(document: Document) -> Iterator[Diagnostic]:
         if not is_id(name) and is_name(name):
             yield Diagnostic(
                 document.position(("jobs", name), of_key=True),
-                f'"{name}" is no valid job id: add an id to the job, or name it with letters, digits, ".", "_" and "-"',
+                f'"{name}" is no valid job id: add an id to the job, or name it with letters, digits, ".", "_" and '
+                '"-", a letter or digit first',
             )
 
 

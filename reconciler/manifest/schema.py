@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from reconciler.host.signals import without_interrupts
 from reconciler.manifest.schema_parts import Schema, resolved
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ class Validator:
     """
 
     def __init__(self, schema: Schema) -> None:
-        from jsonschema_rs import Draft202012Validator
+        with without_interrupts():  # its module takes a Ctrl-C while it is loaded for a fault of its own
+            from jsonschema_rs import Draft202012Validator
 
         self._schema = schema
         self._validator = Draft202012Validator(dict(schema), offline=True)

@@ -187,8 +187,9 @@ class _Builder:
             self.faults[place] = "a merge key (<<) is not read: write the fields out"
         elif type(key) is not str:
             self.refuse(place, _quote_key(event.value) if event.value else "a key is missing")
-        elif not event.style and self.faults.get(place) == meaning_of_plain(event.value)[1]:
-            # The message about a value offers a boolean or a number too, and a key can't be one.
+        elif not event.style and event.value.isascii() and self.faults.get(place) == meaning_of_plain(event.value)[1]:
+            # The message about a value offers a boolean or a number too, and a key can't be one. A character that only
+            # looks like a space has a message of its own.
             self.faults[place] = _quote_key(event.value)
         text: str = event.value
         if text in places:

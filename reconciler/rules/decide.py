@@ -4,20 +4,21 @@ These rules come before the table (`table`), in this order:
 
 1. A job that is recorded for another service is held. A job with a call in doubt is held as well. A call that the
    manifest still asks for is sent again instead, if it can't be carried out twice.
-2. A frozen job is a noop, whatever the manifest asks for.
+2. A run that ended by itself, though the abort of its restart was accepted, is the run that was asked for before.
+3. A frozen job is a noop, whatever the manifest asks for.
 
 These rules change the entry of the table:
 
-3. `onConfigChange` counts in the column NEW_CONFIG: with `next-run` the job is adopted, and with `hold` it is held.
+4. `onConfigChange` counts in the column NEW_CONFIG: with `next-run` the job is adopted, and with `hold` it is held.
    With `rerun`, the column is RERUN if the new config asks for one more run; else the job is adopted. The entries in
    `FIXED` stay.
-4. An adopt that would not change the record is a noop.
-5. A job that was run since its record was written is not run again, because nobody knows whether that run is the one
+5. An adopt that would not change the record is a noop.
+6. A job that was run since its record was written is not run again, because nobody knows whether that run is the one
    that the manifest asks for. The job is held. There is one exception: if the manifest has a new config and the run has
    the same config, the job is adopted.
-6. A run whose number would be above `MAX_RUN` is held, because the engine's report about such a run can't be read.
-7. `protect` turns abort, restart and delete into a hold. The record counts if the manifest does not set `protect`.
-8. A noop that has a new `protect` or a new name to record is an adopt.
+7. A run whose number would be above `MAX_RUN` is held, because the engine's report about such a run can't be read.
+8. `protect` turns abort, restart and delete into a hold. The record counts if the manifest does not set `protect`.
+9. A noop that has a new `protect` or a new name to record is an adopt.
 
 A config agrees with an observed config if all fields that the manifest sets have the same value there. `ignore` takes
 fields out of this comparison. A change of an ignored field in the manifest still counts as a new config.
@@ -34,7 +35,7 @@ from reconciler.rules.decisions import Decision, abort, adopt, delete, error, ho
 from reconciler.rules.doubts import doubt_words, may_follow
 from reconciler.rules.matching import Subject
 from reconciler.rules.observations import elsewhere_words, observation_words
-from reconciler.rules.records import asked, is_protected, ran_since, run_of, settled
+from reconciler.rules.records import asked, in_spite_of_abort, is_protected, ran_since, run_of, settled
 from reconciler.rules.runs import MAX_RUN, asks_the_same, is_earlier_run, number_of, run_id
 from reconciler.rules.sight import as_seen
 from reconciler.rules.starts import start_of
@@ -53,6 +54,12 @@ def decide(subject: Subject, observed: Observation) -> Decision:
     observed = as_seen(subject, observed)
     if record is not None and record.doubt is not None:
         return _sent_again(subject, observed) or _in_doubt(job, record, record.doubt)
+    ended = in_spite_of_abort(record, observed) if record is not None else None
+    if ended is not None:
+        decision = decide(subject._replace(record=ended), observed)
+        if decision.kind is not ActionKind.NOOP:
+            return decision
+        return _only_recorded(decision._replace(record=ended), "the run ended by itself, in spite of its abort")
     if is_as_recorded(subject, observed):
         return noop(record, AS_RECORDED)
     column = asked(subject)
@@ -133,7 +140,7 @@ def _only_recorded(decision: Decision, reason: str) -> Decision:
 
 
 def _decide_asked(column: Asked, subject: Subject, observed: Observation) -> Decision:
-    """The decision of the table, changed by the rules 3 to 7 of this module's docstring."""
+    """The decision of the table, changed by the rules 4 to 8 of this module's docstring."""
     job, record = subject.job, subject.record
     cell = TABLE[observed.status].asked[column]
     if column is Asked.NEW_CONFIG and cell not in FIXED:
@@ -215,7 +222,7 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
 
 
 def _already_run(decision: Decision, column: Asked, subject: Subject, observed: Observation) -> Decision:
-    """The hold or adopt of a job that was run since its record was written (rule 5)."""
+    """The hold or adopt of a job that was run since its record was written (rule 6)."""
     job, record = subject.job, subject.record
     assert record is not None
     is_older = is_earlier_run(record, observed)

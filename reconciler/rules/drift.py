@@ -5,6 +5,7 @@ come with the table:
 
 - A call in doubt comes first, because nobody knows what the record should be. A call is under way, which is no drift,
   while the command that sent the call is still at work.
+- A run that ended by itself, though the abort of its restart was accepted, is the run that was asked for before.
 - The config is compared only while a run is active. A job that was adopted after its run had ended is recorded with
   the config of its next run, and so is a job with `onConfigChange: next-run` or `rerun`.
 - A frozen job that differs is shown, and is no drift.
@@ -23,7 +24,7 @@ from reconciler.rules.configs import drifted_fields, show_paths
 from reconciler.rules.doubts import doubt_words
 from reconciler.rules.matching import Subject
 from reconciler.rules.observations import NO_DETAIL, elsewhere_words, observation_words
-from reconciler.rules.records import is_ending, ran_since
+from reconciler.rules.records import in_spite_of_abort, is_ending, ran_since
 from reconciler.rules.review import Review, Row, Weight, review_key, sorted_rows, source_facts
 from reconciler.rules.sight import as_seen
 from reconciler.rules.table import TABLE, DriftCell, Kind
@@ -83,6 +84,8 @@ def compare(subject: Subject, observed: Observation) -> Finding:
     if record is not None and record.doubt is not None:
         cell, reason, way_out = doubt_words(job, record.doubt)
         return _finding(subject, observed, cell.kind, reason, way_out)
+    if record is not None and (ended := in_spite_of_abort(record, observed)) is not None:
+        return compare(subject._replace(record=ended), observed)
     cell = _cell(subject, observed)
     changes = _changes(subject, observed, cell.kind)
     reason = _reason(subject, observed, cell)

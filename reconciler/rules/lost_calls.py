@@ -18,11 +18,13 @@ class Trace(StrEnum):
 
     DONE      the call took effect, or the job is as the call should make it
     NOT_DONE  no effect shows; the observation may be stale, so a single one proves nothing
-    UNKNOWN    neither can be known from this observation
+    TOO_LATE  an abort had no effect, and can have none any more, because the run has ended by itself
+    UNKNOWN   nothing can be known from this observation
     """
 
     DONE = "done"
     NOT_DONE = "not done"
+    TOO_LATE = "too late"
     UNKNOWN = "unknown"
 
 
@@ -35,13 +37,24 @@ def trace_of(verb: Verb, before: Evidence | None, now: Observation) -> Trace:
             return Trace.UNKNOWN if before is None else _trace_of_run(before, now)
         case Verb.ABORT:
             if now.status is not Status.ACTIVE:
-                return Trace.UNKNOWN if before is not None and _is_of_before_the_run(before, now) else Trace.DONE
+                return _trace_of_abort(before, now)
         case Verb.DELETE:
             if now.status is Status.MISSING:
                 return Trace.DONE
         case _:
             assert_never(verb)
     return Trace.NOT_DONE if before is not None and not may_be_other_run(before, now) else Trace.UNKNOWN
+
+
+def _trace_of_abort(before: Evidence | None, now: Observation) -> Trace:
+    """Whether an abort had an effect, for a job that is not active any more.
+
+    A run that was aborted is ABORTED, on each engine. A run that is COMPLETE or FAILED has ended by itself, before the
+    abort or instead of it: the abort of a restart must not count as carried out then, or the job would be run anew.
+    """
+    if before is not None and _is_of_before_the_run(before, now):
+        return Trace.UNKNOWN
+    return Trace.TOO_LATE if now.status in (Status.COMPLETE, Status.FAILED) else Trace.DONE
 
 
 def is_newer_run(before: Evidence, now: Observation) -> bool:

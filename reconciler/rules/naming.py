@@ -60,7 +60,7 @@ def record_named(word: str, ids: Mapping[str, str] | None, records: Mapping[str,
         return next(named for named in known.values() if named.key == word)
     with_id = _named_with_id(word, known)
     if with_id is None:
-        raise _unknown(word, (ids or {}).get(word, ""), records.get(word), known)
+        raise _unknown(word, ids or {}, records.get(word), known)
     return with_id
 
 
@@ -77,11 +77,14 @@ def _named_with_id(word: str, known: Mapping[str, NamedRecord]) -> NamedRecord |
     return None
 
 
-def _unknown(word: str, job_id: str, record: Record | None, known: Mapping[str, NamedRecord]) -> ReconcilerError:
+def _unknown(
+    word: str, ids: Mapping[str, str], record: Record | None, known: Mapping[str, NamedRecord]
+) -> ReconcilerError:
     """The error for a name that means no record. The state may have a record of another engine job under that key."""
+    job_id = ids.get(word, "")
     message = f"nothing is recorded of {title(word)}" + (f" (id {job_id})" if job_id not in ("", word) else "")
     if record is None:
-        near = "" if job_id else Suggestions().nearest(word, tuple(known))
+        near = "" if job_id else Suggestions().nearest(word, sorted({*known, *ids}))
         listed = f"{command('state list')} shows the names"
         return UnknownJob(message, f"did you mean {shlex.quote(near)}? {listed}" if near else listed)
     return ReconcilerError(

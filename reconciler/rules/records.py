@@ -124,12 +124,33 @@ def applied(
             if job.state is Desired.RUNNING:
                 # Of a restart: what runs it from here on is that it is aborted. Were its token kept for a run to come,
                 # a manifest that takes it back now and gives it again later would run the job once too often.
+                kept["restart"] = _restart_of(record, consumed)
                 tokens = consumed
             config = record.config if record else {}
             return Record(job.id, Desired.ABORTED, config, tokens, began, protect=protect, **kept)
         case Verb.DELETE:
             return Record(job.id, Desired.ABSENT, {}, tokens, protect=protect, **kept)
     assert_never(verb)
+
+
+def _restart_of(record: Record | None, consumed: frozenset[str]) -> frozenset[str] | None:
+    """`Record.restart` after the abort of a restart. A job that was not to run before has nothing to go back to."""
+    if record is None or (record.state is not Desired.RUNNING and record.restart is None):
+        return None
+    return (record.restart or frozenset()) | (consumed - record.run_tokens)
+
+
+def in_spite_of_abort(record: Record, observed: Observation) -> Record | None:
+    """The record of a run that ended by itself, though the abort of a restart was accepted; None for any other job.
+
+    That run is the one that was asked for before the restart. The run token of the restart has led to no run.
+    """
+    if record.restart is None or observed.status not in (Status.COMPLETE, Status.FAILED):
+        return None
+    if not is_same_run(record, observed):
+        return None
+    tokens = record.run_tokens - record.restart
+    return record._replace(state=Desired.RUNNING, run_tokens=tokens, end=observed.status, restart=None)
 
 
 def _of_run(job: Job, record: Record | None, verb: Verb, number: int) -> dict[str, Any]:
@@ -165,7 +186,7 @@ def about(record: Record, observed: Observation) -> Record:
     run = max(record.run, number_of(observed.run_id, record.id))
     keep_for_s = record.keep_for_s if observed.config is None else keep_for_of(observed.config)
     other = record._replace(submitted_at=observed.run_began, run=run, end=None, last_active="", ref=observed.ref)
-    return other._replace(keep_for_s=keep_for_s)
+    return other._replace(keep_for_s=keep_for_s, restart=None)
 
 
 def settled(record: Record, was_applied: bool, began: str | None = None, ref: str = "") -> Record | None:
@@ -186,7 +207,8 @@ def settled(record: Record, was_applied: bool, began: str | None = None, ref: st
         tokens = record.run_tokens if doubt.run_token is None else record.run_tokens | {doubt.run_token}
         return record._replace(doubt=None, run_tokens=tokens, ran_configs=reruns.with_ran(record, doubt.config))
     after = applied(job, record, doubt.verb, began, doubt.run, doubt.config if doubt.verb is Verb.RUN else None)
-    return after._replace(ref=ref or after.ref) if doubt.verb is Verb.RUN else after
+    # A doubt does not say whether its abort was that of a restart.
+    return after._replace(ref=ref or after.ref) if doubt.verb is Verb.RUN else after._replace(restart=None)
 
 
 def run_of(subject: Subject, verb: Verb) -> int:

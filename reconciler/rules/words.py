@@ -52,6 +52,9 @@ def why_asked(subject: Subject, column: Asked, replaced: Config | None = None) -
         case Asked.NEW_CONFIG | Asked.RERUN:
             return show_changes(config_changes(record.config if record else {}, job.config, subject.same_config))
         case Asked.NEW_TOKEN:
+            if record is not None and record.restart is not None:
+                token = f", new runToken {quoted(job.run_token)}" if job.run_token in record.restart else ""
+                return f"aborted for a restart{token}"
             if record is not None and record.state is not Desired.RUNNING:
                 return f"state {record.state} → running"
             return f"new runToken {quoted(job.run_token)}"

@@ -1,5 +1,6 @@
 """State in files on a disk: a file beside the manifest, or the copy of a remote in memory."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import NamedTuple
@@ -72,7 +73,7 @@ class FileStore:
         self._context = context
         self._disk = context.disk
         self._lock = lock or FileLock(path, context)
-        self._marks = marks or HighWaterMarks(context.disk, context.marks_folder)
+        self._marks = marks or HighWaterMarks(context.disk, context.marks_folder, os.path.abspath(path))
         self._note = note or self._marks.note
         self._gate = gate or (lambda writer: LocalGate(writer.verify))
         self._revisions = revisions

@@ -225,6 +225,14 @@ class CheckedStore:
                     f"if {path} was applied as a part of {whole}, go on with that: {command('plan', whole)}; if the "
                     f"manifest was renamed: {_with_state('plan', state_path)}; {self._apart()}",
                 )
+        for state_path in _states_left_behind(path):
+            if os.path.realpath(state_path) != own and (found := _description_of(state_path, target)):
+                raise Refused(
+                    f"nothing is recorded of {path}, and the manifest of {state_path} is not there any more: "
+                    f"{state_path} {found}",
+                    f"if the manifest was moved, go on with its state: {_with_state('plan', state_path)}; "
+                    f"{self._apart()}",
+                )
         for folder in _folders_of([path]):
             for state_path in _states_in([folder]):
                 if os.path.realpath(state_path) != own and (found := _description_of(state_path, target)):
@@ -322,6 +330,25 @@ def _holds_something(path: str) -> bool:
     except StateError:
         return True
     return bool(damaged) or any(one.entry.serial for one in written)
+
+
+def _states_left_behind(path: str) -> Iterator[str]:
+    """The state files above and just below the folder of a path whose own manifest is not there.
+
+    A manifest that was moved leaves its state behind. The folders above count up to the top of the repository, or of
+    the file system, and so do those directly in the folder of the path.
+    """
+    around = os.path.dirname(os.path.abspath(path))
+    top = repository_of(around)
+    above, folders = around, []
+    while above not in (top, os.path.dirname(above)):
+        above = os.path.dirname(above)
+        folders.append(above)
+    folders += [os.path.join(around, name) for name in _names_in(around)]
+    for state_path in _states_in([os.path.relpath(folder) for folder in folders if os.path.isdir(folder)]):
+        stem = state_path.removesuffix(STATE_SUFFIX)
+        if not any(os.path.exists(f"{stem}{ending}") for ending in ("", ".yaml", ".yml")):
+            yield state_path
 
 
 def _states_of_folders_above(path: str) -> Iterator[tuple[str, str]]:

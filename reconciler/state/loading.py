@@ -170,8 +170,9 @@ def refuse_other_target(recorded: Target, target: Target, path: str) -> None:
     if recorded != target:
         raise OtherTarget(
             f"{path} is for {recorded}, and the manifest for {target}",
-            "for a rehearsal, or another environment, give it a state of its own: add --state rehearsal.state.json; "
-            f"if the service itself moved for good, see {command('state accept', options=['--help'])}",
+            "for a rehearsal, or another environment, where all jobs are to run as well, give it a state of its own: "
+            "add --state rehearsal.state.json; if the service itself moved for good, see "
+            f"{command('state accept', options=['--help'])}",
         )
 
 

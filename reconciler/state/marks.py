@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from typing import NamedTuple
 
 from reconciler.host.disk import Disk, replace
 from reconciler.model.errors import StateError
@@ -10,16 +11,26 @@ from reconciler.state import codec
 from reconciler.state.rollback import RolledBack
 
 
+class _Mark(NamedTuple):
+    """The newest serial of a lineage, 0 if none is remembered; the digest of that state, and where it was written."""
+
+    serial: int = 0
+    digest: str = ""
+    place: str = ""
+
+
 class HighWaterMarks:
     """The newest serial of each lineage, kept in a folder outside of any checkout.
 
     The marks are best effort. A folder that can't be written is ignored, because the engine is asked too. An empty
-    folder name means that no marks are kept.
+    folder name means that no marks are kept. `place` is the absolute path of the state, or "" for a state that is no
+    file. It is kept with a mark, because a copy of a folder has the lineage of the original.
     """
 
-    def __init__(self, disk: Disk, folder: str) -> None:
+    def __init__(self, disk: Disk, folder: str, place: str = "") -> None:
         self._disk = disk
         self._folder = folder
+        self._place = place
 
     def note(self, state: State, digest: str) -> None:
         """Remember that this state was written, with the digest of its file, unless a newer serial is remembered."""
@@ -27,7 +38,8 @@ class HighWaterMarks:
             return
         try:
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
-            replace(self._disk, self._path(state.lineage), f"{state.serial} {digest}\n".encode(), 0o600)
+            content = f"{state.serial} {digest}\n".encode() + os.fsencode(self._place)
+            replace(self._disk, self._path(state.lineage), content, 0o600)
         except OSError:
             pass
 
@@ -46,29 +58,31 @@ class HighWaterMarks:
 
     def serial_of(self, lineage: str) -> int:
         """The newest serial of a lineage, 0 if none is remembered."""
-        return self._read(lineage)[0]
+        return self._read(lineage).serial
 
     def refuse_older(self, lineage: str, serial: int, digest: str, path: str) -> None:
         """Raise `RolledBack` for a state older than the newest one, or for another state of the same serial."""
-        newest, newest_digest = self._read(lineage)
-        if serial < newest or (serial == newest and digest != newest_digest):
-            was = "rolled back" if serial < newest else "replaced by another one of the same serial"
-            raise RolledBack(
-                f"{path} was {was}: it is at serial {serial}, and serial {newest} was written from this machine before"
-            )
+        newest = self._read(lineage)
+        if serial < newest.serial or (serial == newest.serial and digest != newest.digest):
+            was = "rolled back" if serial < newest.serial else "replaced by another one of the same serial"
+            is_elsewhere = newest.place not in ("", self._place) and os.path.exists(newest.place)
+            copy = newest.place if is_elsewhere else ""
+            message = f"it is at serial {serial}, and serial {newest.serial} was written from this machine before"
+            raise RolledBack(f"{path} was {was}: {message}{f', to {copy}' if copy else ''}", copy)
 
     def kept_path(self, lineage: str) -> str:
         """The path for a journal of this lineage whose own folder is gone; "" if there is no folder of marks."""
         return f"{self._path(lineage)}.journal.kept" if self._folder else ""
 
-    def _read(self, lineage: str) -> tuple[int, str]:
+    def _read(self, lineage: str) -> _Mark:
         if not self._folder:
-            return 0, ""
+            return _Mark()
         try:
-            serial, digest = (self._disk.read(self._path(lineage)) or b"").decode().split()
-            return int(serial), digest
+            head, _, place = (self._disk.read(self._path(lineage)) or b"").partition(b"\n")
+            serial, digest = head.decode().split()
+            return _Mark(int(serial), digest, os.fsdecode(place))
         except (StateError, OSError, ValueError):
-            return 0, ""
+            return _Mark()
 
     def _path(self, lineage: str) -> str:
         return os.path.join(self._folder, codec.digest_of(lineage.encode())[:32])

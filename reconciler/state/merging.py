@@ -79,11 +79,19 @@ def united(record: Record, other: Record) -> tuple[Record, Sequence[Doubt]]:
         ran_configs=record.ran_configs | other.ran_configs | configs,
         protect=record.protect or other.protect,
         doubt=kept,
+        restart=_unused(newer, older, frozenset(tokens)),
     )
     if _is_one_run(record, other):
         ref, active = newer.ref or older.ref, newer.last_active or older.last_active
         made = made._replace(end=newer.end or older.end, ref=ref, last_active=active)
     return made, left_out
+
+
+def _unused(newer: Record, older: Record, consumed: frozenset[str]) -> frozenset[str] | None:
+    """`Record.restart` of the newer record, without the run tokens that a run of another branch consumed."""
+    if newer.restart is None:
+        return None
+    return newer.restart - (older.run_tokens - (older.restart or frozenset())) - consumed
 
 
 def counted(last: Mapping[str, int], records: Iterable[Record]) -> dict[str, int]:

@@ -39,11 +39,11 @@ class RolledBack(StateError):
 
     exit_code = ExitCode.REFUSED
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, newer: str = "") -> None:
+        """`newer` is the path of the newer state, if it is another file on this machine."""
+        back = "bring the newer one back (git pull, git checkout)" + (f", or go on with {newer}" if newer else "")
         super().__init__(
-            message,
-            "bring the newer one back (git pull, git checkout); if the older one is meant, look it through and take "
-            f"it: {command('state accept')}",
+            message, f"{back}; if the older one is meant, look it through and take it: {command('state accept')}"
         )
 
 

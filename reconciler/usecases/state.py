@@ -208,4 +208,6 @@ def _is_named_by(address: str, target: Target, block: "TargetBlock") -> bool:
     if address == (target.address or target.engine):
         return True
     engine, fields = plugin_for(target), {**block.fields, "endpoint": address}
+    if "endpoint" not in engine.target_schema.get("properties", {}):
+        return False
     return not any(engine.target_faults(fields)) and engine.target(fields, block.folder) == target

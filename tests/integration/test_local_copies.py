@@ -126,6 +126,30 @@ def test_a_root_is_not_given_up_while_its_runs_execute(project: LocalProject) ->
     until(lambda: not Path(f"/proc/{supervisor}").exists())
 
 
+def test_one_folder_of_runs_serves_all_checkouts_once_it_was_moved_as_the_page_says(project: LocalProject) -> None:
+    clone = LocalProject(project.folder.parent / "copy")
+    for each in (project, clone):
+        each.env["HOME"] = str(project.folder.parent)
+    project.write(f"a: {{state: running, config: {{script: echo a >> {project.folder}/ran}}}}")
+    assert project.run("apply", "--yes", "--wait", "60").code == 0
+    for name in ("jobs.yaml", "jobs.state.json", "jobs.history.jsonl"):
+        shutil.copy(project.folder / name, clone.folder)
+    refused = clone.run("status")
+    advice = "move it there, name it with target.root, such as root: ~/runs, and: `reconciler state accept --moved-to"
+    assert (refused.code, advice in refused.err) == (1, True), refused
+    (project.folder / "runs").rename(project.folder.parent / "runs")
+    project.target = clone.target = "{engine: local, root: ~/runs, slots: 1}"  # type: ignore[misc]
+    project.write(f"a: {{state: running, config: {{script: echo a >> {project.folder}/ran}}}}")
+    assert project.run("state", "accept", "--moved-to", "local").code == 4
+    assert project.run("state", "accept", "--moved-to", "~/runs").code == 0
+    for name in ("jobs.yaml", "jobs.state.json", "jobs.history.jsonl"):
+        shutil.copy(project.folder / name, clone.folder)
+    for each in (project, clone):
+        assert each.run("apply", "--yes").out == "Nothing to do: 1 job is as recorded.\n"
+        assert "complete" in each.run("status").out
+    assert ran(project) == ["a"]
+
+
 def test_a_job_whose_folder_was_removed_is_held_while_it_executes(project: LocalProject) -> None:
     first = with_one_running_and_one_queued(project)
     mark = mark_of(json.loads((project.folder / "runs" / "root.json").read_text())["id"], first, f"{first}-1")

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
 
 from reconciler.engines.local import processes
-from reconciler.engines.local.files import exists
+from reconciler.engines.local.files import SCRIPT, exists, path_of
 from reconciler.engines.local.limits import ControlGroup, Limits, limit_process
 from reconciler.engines.local.log import LogWriter
 
@@ -274,7 +274,7 @@ class Attempt:
             processes.leave(_CAN_NOT_START)
 
     def _enter_and_execute(self) -> NoReturn:
-        os.chdir(self._spec["workdir"])
+        os.chdir(self._workdir)
         os.umask(self._spec["umask"])
         if self._group is not None:
             self._group.enter()
@@ -284,18 +284,32 @@ class Attempt:
         os.execvpe(command[0], command, self._env)  # noqa: S606  the command is a list, which no shell reads
 
     @property
+    def _workdir(self) -> str:
+        """The working folder. A relative one is in the folder around the root, wherever that is by now."""
+        workdir: str = self._spec["workdir"]
+        if os.path.isabs(workdir):
+            return workdir
+        path = self._path.removesuffix(self._spec["run_path"])
+        return os.path.normpath(os.path.join(path, "..", workdir))
+
+    @property
+    def _path(self) -> str:
+        """The path of the run's folder, wherever that is by now."""
+        return path_of(self._folder) or self._spec["path"]
+
+    @property
     def _command(self) -> list[str]:
         """The program and its arguments."""
         script = self._config.get("script")
         if script is None:
             return list(self._config["command"])
-        return [self._spec["script_path"]] if script.startswith("#!") else ["/bin/sh", "-c", script]
+        return [os.path.join(self._path, SCRIPT)] if script.startswith("#!") else ["/bin/sh", "-c", script]
 
     def _can_not_start(self, fault: OSError | ValueError) -> str:
         reason = str(fault)
         if isinstance(fault, OSError):
             # The search of a program ends with the last folder of PATH, which tells nothing.
-            is_folder = fault.filename == self._spec["workdir"]
+            is_folder = fault.filename == self._workdir
             place = f"workdir {fault.filename}" if is_folder else self._command[0]
             first_line = self._config.get("script", "").partition("\n")[0]
             if not is_folder and fault.errno == errno.ENOENT and first_line.startswith("#!"):

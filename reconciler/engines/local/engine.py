@@ -348,7 +348,7 @@ class LocalEngine:
             "root": root.id,
             "run_id": step.run_id,
             "umask": self._settings.umask,
-            "workdir": self._settings.workdir(step.config),
+            "workdir": _within_project(self._settings.workdir(step.config), root.path),
         }
 
     def _prepared_end(self, step: Step) -> Result | Callable[[], Result]:
@@ -409,6 +409,16 @@ class LocalEngine:
         for look in there:
             delete(root, step.job_id, look.run_id)
         return Result(AnswerClass.APPLIED, message=f"deleted the runs of {step.job_id}")
+
+
+def _within_project(workdir: str, root: str) -> str:
+    """Return a working folder relative to the folder around the root, if it is in there; else as it is.
+
+    The project may be moved, root and all, before the run starts or is tried again.
+    """
+    project = os.path.dirname(os.path.realpath(root))
+    found = os.path.realpath(workdir)
+    return os.path.relpath(found, project) if os.path.commonpath([found, project]) == project else workdir
 
 
 def _is_active(look: Look | None) -> bool:

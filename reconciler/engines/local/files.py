@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 # struct flock of <fcntl.h>: on Linux (type, whence, start, len, pid), on macOS (start, len, pid, type, whence).
 _IS_LINUX = sys.platform.startswith("linux")
+_GET_PATH: int = getattr(fcntl, "F_GETPATH", -1)  # macOS alone has it
 _FLOCK = "hhqqi4x" if _IS_LINUX else "qqihh"
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -32,6 +33,16 @@ class Holder(NamedTuple):
 
 class Damaged(ValueError):
     """A file does not hold what this engine has written."""
+
+
+def path_of(folder: int) -> str:
+    """Return the path of an open folder as it is called now; "" if the kernel does not tell."""
+    try:
+        if _IS_LINUX:
+            return os.readlink(f"/proc/self/fd/{folder}")
+        return fcntl.fcntl(folder, _GET_PATH, bytes(1024)).rstrip(b"\0").decode()
+    except (OSError, ValueError):
+        return ""
 
 
 def put(folder: int, name: str, value: Mapping[str, Any], *, replaces: bool = True) -> None:

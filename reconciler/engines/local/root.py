@@ -121,14 +121,15 @@ def missing_root(path: str, goes_on: str) -> EngineError:
         what, put_back = f"the folder of the runs has lost its root.json: {path}", "put the file back"
     else:
         what, put_back = f"the folder of the runs is not there: {path}", "put it back"
-    elsewhere = "in another checkout, name one folder for all checkouts with target.root, such as root: ~/runs"
+    elsewhere = "if another checkout has it, work there, or have one folder for all checkouts"
     if goes_on:
         what = f"{what}; runs of it still execute: {goes_on}"
-        advice = f"{put_back}, or let them end before anything else; {elsewhere}"
-    else:
-        accept = command("state accept", options=["--identity"])
-        advice = f"{put_back}; {elsewhere}; if the runs are gone for good: {accept}"
-    return EngineError(what, advice)
+        return EngineError(what, f"{put_back}, or let them end before anything else; {elsewhere} (target.root)")
+    moved, accept = (
+        command("state accept", options=[*options]) for options in (("--moved-to", "~/runs"), ("--identity",))
+    )
+    how = f"move it there, name it with target.root, such as root: ~/runs, and: {moved}"
+    return EngineError(what, f"{put_back}; {elsewhere}: {how}; if the runs are gone for good: {accept}")
 
 
 def _make_folder(path: str) -> None:

@@ -66,8 +66,8 @@ def supervise(root: int, root_path: str, order: Order) -> int:
     if order.op not in ("", spec["marks"]["op"]):
         return DONE
     processes.adopt_descendants()
-    script = os.path.join(root_path, order.path, SCRIPT)
-    return _Run(folder, {**spec, "script_path": script}, {**order.env, processes.MARK: mark}, watch).execute()
+    places = {"path": os.path.join(root_path, order.path), "run_path": order.path}
+    return _Run(folder, {**spec, **places}, {**order.env, processes.MARK: mark}, watch).execute()
 
 
 class _Run:

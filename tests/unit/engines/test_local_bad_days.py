@@ -173,6 +173,30 @@ def test_a_root_that_was_moved_has_its_runs_at_the_new_place(folder: Path) -> No
     end_all(folder / "new")
 
 
+def test_what_waits_or_is_tried_again_in_a_project_that_was_moved_finds_its_working_folder(tmp_path: Path) -> None:
+    project = tmp_path / "before"
+    (project / "work").mkdir(parents=True)
+    go = tmp_path / "go"
+    again = f"#!/bin/sh\npwd >> ../where; until [ -e {go} ]; do sleep 0.02; done; [ -e ../moved ]"
+    with engine_at(project, slots=1) as engine:
+        engine.send(step_of("a-1", {"script": again, "workdir": "work", "retry": {"times": 1}}))
+        _await_running(engine, "a-1")
+        engine.send(step_of("b-1", {"script": "pwd >> ../where", "workdir": "work"}))
+        engine.send(step_of("c-1", {"script": f"pwd >> {tmp_path}/elsewhere", "workdir": str(tmp_path)}))
+    moved = tmp_path / "after"
+    project.rename(moved)
+    until(lambda: spawner_of(moved) == 0)
+    with engine_at(moved, slots=1) as engine:
+        go.touch()
+        until(lambda: len((moved / "where").read_text().splitlines()) == 2)
+        (moved / "moved").touch()
+        for run_id in ("b-1", "c-1"):
+            assert over(engine, run_id).status is Status.COMPLETE
+    assert (moved / "where").read_text().splitlines() == [str(project / "work"), *[str(moved / "work")] * 2]
+    assert (tmp_path / "elsewhere").read_text() == f"{tmp_path}\n"
+    end_all(moved)
+
+
 def test_a_file_that_is_damaged_makes_one_job_unreadable(folder: Path) -> None:
     with engine_at(folder) as engine:
         for run in ("a-1", "b-1"):

@@ -74,7 +74,8 @@ def test_a_lost_run(before: Evidence | None, after: Observation, trace: Trace) -
         (now(Status.ACTIVE, "2026-11-16t00:00:00.000z"), Trace.NOT_DONE),
         (now(Status.ABORTED, MONDAY), Trace.DONE),
         (now(Status.DRAFT), Trace.UNKNOWN),  # a stale read, of before the run
-        (now(Status.COMPLETE, MONDAY), Trace.DONE),
+        (now(Status.COMPLETE, MONDAY), Trace.TOO_LATE),
+        (now(Status.FAILED, MONDAY), Trace.TOO_LATE),
         (now(Status.MISSING), Trace.DONE),
         (now(Status.COMPLETE, SUNDAY), Trace.UNKNOWN),  # a stale read, of the run before
         (now(Status.ACTIVE, TUESDAY), Trace.UNKNOWN),

@@ -279,7 +279,9 @@ def test_a_declared_job_that_was_not_applied_is_told_from_a_word_that_means_noth
             assert run.code == 1
             assert "pear is declared, and nothing is recorded of it: no apply has sent a call for it yet" in run.err
             assert "`reconciler plan` shows what an apply would do" in run.err
-        assert "is declared" not in project.run("runs", "peer").err
+        typo = project.run("runs", "peer").err
+        assert "is declared" not in typo
+        assert "did you mean pear?" in typo
 
 
 def test_rerun_and_history_follow_the_engine_job_and_not_the_name(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ FULL = Record(
     ELSEWHERE,
     frozenset({'{"jobTimeout":7}', "{}"}),
     90,
+    frozenset({"s"}),
 )
 STATE = State(
     "lineage-1",

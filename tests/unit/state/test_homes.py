@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,6 +103,58 @@ def test_a_first_manifest_beside_an_applied_one_is_planned_by_the_command_that_i
     (served.folder / "new.yaml").write_text(text)  # of the same target, as a second manifest of a team is
     planned = served.run(*shlex.split(said.rpartition("reconciler ")[2]))
     assert (planned.code, planned.out.startswith("Plan: 1 to run.\n")) == (0, True)
+
+
+@pytest.mark.parametrize("is_repository", [False, True], ids=["no repository", "a repository"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("team", "team/deep/sub"), ("team/sub", "team"), (".", "sub")],
+    ids=["into a folder", "out of a folder", "from the top"],
+)
+def test_a_manifest_that_was_moved_is_refused_until_its_state_is_named(
+    served: Project, before: str, after: str, is_repository: bool
+) -> None:
+    if is_repository:
+        subprocess.run(["git", "init", "-q", str(served.folder)], check=True)
+    for folder in (before, after):
+        (served.folder / folder).mkdir(parents=True, exist_ok=True)
+    served.write(ONE, name=f"{before}/jobs.yaml")
+    assert served.run("apply", "--yes", f"{before}/jobs.yaml").code == 0
+    (served.folder / before / "jobs.yaml").rename(served.folder / after / "jobs.yaml")
+    run = served.run("apply", "--yes", f"{after}/jobs.yaml")
+    assert run.code == 4, run
+    assert done(served) == [("run", "a")]
+    on = pasted(served, run, f"--state {before}/jobs.state.json")
+    assert on.out == "No changes: 1 job is as recorded.\n"
+    assert pasted(served, run, f"--state {after}/jobs.state.json").out.startswith("Plan: 1 to run.\n")
+
+
+def test_a_state_above_whose_manifest_is_there_is_that_of_another_one(served: Project) -> None:
+    served.write(ONE, name="jobs.yaml")
+    assert served.run("apply", "--yes", "jobs.yaml").code == 0
+    (served.folder / "sub").mkdir()
+    served.write("b: {state: running}", name="sub/other.yaml")
+    assert served.run("apply", "--yes", "sub/other.yaml").code == 0
+    assert done(served) == [("run", "a"), ("run", "b")]
+
+
+def test_a_copy_that_went_on_is_named_where_the_original_is_refused(served: Project) -> None:
+    served.write(ONE)
+    assert served.run("apply", "--yes").code == 0
+    copy = Project(served.folder / "copy", served.server)
+    copy.folder.mkdir()
+    for name in ("jobs.yaml", "jobs.state.json", "jobs.history.jsonl"):
+        shutil.copy(served.folder / name, copy.folder)
+    copy.env["XDG_STATE_HOME"] = served.env["XDG_STATE_HOME"]
+    copy.write("a: {state: running, runToken: again}")
+    assert copy.run("apply", "--yes").code == 0
+    run = served.run("status")
+    assert run.code == 4
+    newer = copy.folder / "jobs.state.json"
+    assert f"serial 2 was written from this machine before, to {newer}" in run.err
+    assert f"or go on with {newer}; if the older one is meant" in run.err
+    newer.unlink()
+    assert "jobs.state.json was rolled back" in served.run("status").err
 
 
 def test_a_state_of_another_target_beside_it_is_no_matter(served: Project) -> None:

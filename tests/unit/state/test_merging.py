@@ -45,13 +45,19 @@ _records = st.builds(
     end=st.none() | st.sampled_from([Status.COMPLETE, Status.FAILED]),
     ref=st.sampled_from(["", "uid-1", "uid-2"]),
     ran_configs=st.frozensets(st.sampled_from(['{"n":1}', '{"n":2}', '{"n":3}'])),
+    restart=st.none() | st.frozensets(st.sampled_from("stuv")),
 )
+
+
+def consumed_by_runs(record: Record) -> frozenset[str]:
+    return record.run_tokens - (record.restart or frozenset())
 
 
 @given(_records, _records)
 def test_a_merged_record_has_all_that_either_record_consumed(one: Record, other: Record) -> None:
     made, left_out = united(one, other)
     assert made.run_tokens >= one.run_tokens | other.run_tokens
+    assert consumed_by_runs(made) >= consumed_by_runs(one) | consumed_by_runs(other)
     assert made.ran_configs >= one.ran_configs | other.ran_configs
     assert made.run == max(one.run, other.run)
     assert made.protect == (one.protect or other.protect)
