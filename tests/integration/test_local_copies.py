@@ -138,7 +138,7 @@ def test_one_folder_of_runs_serves_all_checkouts_once_it_was_moved_as_the_page_s
     advice = "move it there, name it with target.root, such as root: ~/runs, and: `reconciler state accept --moved-to"
     assert (refused.code, advice in refused.err) == (1, True), refused
     (project.folder / "runs").rename(project.folder.parent / "runs")
-    project.target = clone.target = "{engine: local, root: ~/runs, slots: 1}"  # type: ignore[misc]
+    project.target = clone.target = "{engine: local, root: ~/runs, slots: 1}"
     project.write(f"a: {{state: running, config: {{script: echo a >> {project.folder}/ran}}}}")
     assert project.run("state", "accept", "--moved-to", "local").code == 4
     assert project.run("state", "accept", "--moved-to", "~/runs").code == 0
