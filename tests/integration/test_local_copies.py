@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from local_runs import run_folder, until
-from local_service import kill_run, supervisor_of
+from local_service import kill_runs, supervisor_of
 from project import Project
 from reconciler.engines.local.processes import mark_of, survivors
 
@@ -30,8 +30,7 @@ def project(tmp_path: Path) -> Iterator[LocalProject]:
     project = LocalProject(tmp_path / "original")
     yield project
     (project.folder / "go").touch()  # for runs whose folder is gone
-    for run in [*tmp_path.glob("*/runs/jobs/*/*"), *tmp_path.glob("lost/jobs/*/*")]:
-        kill_run(run)
+    kill_runs([*tmp_path.glob("*/runs/jobs/*/*"), *tmp_path.glob("lost/jobs/*/*")])
 
 
 def with_one_running_and_one_queued(project: LocalProject) -> str:
@@ -87,8 +86,7 @@ def test_a_copy_that_takes_the_place_of_its_original_starts_nothing_that_has_wai
     held = project.run("state", "accept", "--identity")
     assert (held.code, f"runs of it still execute: {first}-1" in held.err) == (1, True), held
     assert not (project.folder / "runs" / "root.json").exists()
-    for run in (project.folder.parent / "lost").glob("jobs/*/*"):
-        kill_run(run)
+    kill_runs((project.folder.parent / "lost").glob("jobs/*/*"))
     assert project.run("state", "accept", "--identity").code == 0
     project.run("status")
     project.run("apply", "--yes")
