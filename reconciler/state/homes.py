@@ -216,9 +216,8 @@ class CheckedStore:
         state.
         """
         (path,) = dict.fromkeys(map(os.path.normpath, self._paths))
-        own = os.path.realpath(self._home.url)
         for whole, state_path in _states_of_folders_above(path):
-            if os.path.realpath(state_path) != own and (found := _description_of(state_path, target)):
+            if found := self._found_at(state_path, target):
                 raise Refused(
                     f"nothing is recorded of {path} by itself, and it lies in {whole}, whose state may hold its "
                     f"jobs: {state_path} {found}",
@@ -226,7 +225,7 @@ class CheckedStore:
                     f"manifest was renamed: {_with_state('plan', state_path)}; {self._apart()}",
                 )
         for state_path in _states_left_behind(path):
-            if os.path.realpath(state_path) != own and (found := _description_of(state_path, target)):
+            if found := self._found_at(state_path, target):
                 raise Refused(
                     f"nothing is recorded of {path}, and the manifest of {state_path} is not there any more: "
                     f"{state_path} {found}",
@@ -235,7 +234,7 @@ class CheckedStore:
                 )
         for folder in _folders_of([path]):
             for state_path in _states_in([folder]):
-                if os.path.realpath(state_path) != own and (found := _description_of(state_path, target)):
+                if found := self._found_at(state_path, target):
                     raise Refused(
                         f"nothing is recorded in {self.where}, and beside it {state_path} {found}",
                         f"go on with that one: {_with_state('plan', state_path)}; {self._apart()}",
@@ -249,6 +248,11 @@ class CheckedStore:
                     "is gone",
                     f"bring {state_path} back, or name the state: {_with_state('plan', self._home.url)}",
                 )
+
+    def _found_at(self, state_path: str, target: Target) -> str:
+        """`_description_of` a state file at another place than this one; else ""."""
+        is_own = os.path.realpath(state_path) == os.path.realpath(self._home.url)
+        return "" if is_own else _description_of(state_path, target)
 
     def _apart(self) -> str:
         return f"if its state is meant to stand apart: {_with_state('plan', self._home.url)}"

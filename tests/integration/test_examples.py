@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from checkout import ROOT
-from local_service import kill_run
+from local_service import kill_runs
 from project import Project
 
 ENDS = {
@@ -30,8 +30,7 @@ ENDS = {
 def project(tmp_path: Path) -> Iterator[Project]:
     shutil.copy(ROOT / "examples" / "jobs.yaml", tmp_path / "jobs.yaml")
     yield Project(tmp_path)
-    for run in (tmp_path / "jobs.local" / "jobs").glob("*/*"):
-        kill_run(run)
+    kill_runs((tmp_path / "jobs.local" / "jobs").glob("*/*"))
 
 
 def test_the_fleet_of_the_example_runs_as_it_stands(project: Project) -> None:

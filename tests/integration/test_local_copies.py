@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from local_runs import run_folder, until
-from local_service import kill_run, supervisor_of
+from local_service import kill_runs, supervisor_of
 from project import Project
 from reconciler.engines.local.processes import mark_of, survivors
 
@@ -30,8 +30,7 @@ def project(tmp_path: Path) -> Iterator[LocalProject]:
     project = LocalProject(tmp_path / "original")
     yield project
     (project.folder / "go").touch()  # for runs whose folder is gone
-    for run in [*tmp_path.glob("*/runs/jobs/*/*"), *tmp_path.glob("lost/jobs/*/*")]:
-        kill_run(run)
+    kill_runs([*tmp_path.glob("*/runs/jobs/*/*"), *tmp_path.glob("lost/jobs/*/*")])
 
 
 def with_one_running_and_one_queued(project: LocalProject) -> str:
@@ -87,8 +86,7 @@ def test_a_copy_that_takes_the_place_of_its_original_starts_nothing_that_has_wai
     held = project.run("state", "accept", "--identity")
     assert (held.code, f"runs of it still execute: {first}-1" in held.err) == (1, True), held
     assert not (project.folder / "runs" / "root.json").exists()
-    for run in (project.folder.parent / "lost").glob("jobs/*/*"):
-        kill_run(run)
+    kill_runs((project.folder.parent / "lost").glob("jobs/*/*"))
     assert project.run("state", "accept", "--identity").code == 0
     project.run("status")
     project.run("apply", "--yes")
@@ -138,7 +136,7 @@ def test_one_folder_of_runs_serves_all_checkouts_once_it_was_moved_as_the_page_s
     advice = "move it there, name it with target.root, such as root: ~/runs, and: `reconciler state accept --moved-to"
     assert (refused.code, advice in refused.err) == (1, True), refused
     (project.folder / "runs").rename(project.folder.parent / "runs")
-    project.target = clone.target = "{engine: local, root: ~/runs, slots: 1}"  # type: ignore[misc]
+    project.target = clone.target = "{engine: local, root: ~/runs, slots: 1}"
     project.write(f"a: {{state: running, config: {{script: echo a >> {project.folder}/ran}}}}")
     assert project.run("state", "accept", "--moved-to", "local").code == 4
     assert project.run("state", "accept", "--moved-to", "~/runs").code == 0

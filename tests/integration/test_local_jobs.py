@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from local_runs import kill, run_folder, until
-from local_service import kill_run, supervisor_of
+from local_service import kill_runs, supervisor_of
 from project import Project
 
 
@@ -40,8 +40,7 @@ def noted(job: str, then: str = "") -> str:
 def project(tmp_path: Path) -> Iterator[LocalProject]:
     project = LocalProject(tmp_path)
     yield project
-    for run in (tmp_path / "runs" / "jobs").glob("*/*"):
-        kill_run(run)
+    kill_runs((tmp_path / "runs" / "jobs").glob("*/*"))
 
 
 def test_jobs_are_run_changed_aborted_and_deleted(project: LocalProject) -> None:

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 from local_runs import end_all, kill, run_folder, until
-from local_service import kill_run, supervisor_of
+from local_service import kill_runs, supervisor_of
 from project import Project, Run
 from reconciler.manifest.schema import schema_text
 from reconciler.model.history import HistoryEntry
@@ -29,8 +29,7 @@ class LocalProject(Project):
 def project(tmp_path: Path) -> Iterator[LocalProject]:
     project = LocalProject(tmp_path)
     yield project
-    for run in (tmp_path / "runs" / "jobs").glob("*/*"):
-        kill_run(run)
+    kill_runs((tmp_path / "runs" / "jobs").glob("*/*"))
     end_all(tmp_path)
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from local_service import WITHIN_S, kill_ours, kill_run, opened, supervisor_of
+from local_service import WITHIN_S, kill_ours, kill_runs, opened, supervisor_of
 from reconciler.engines.local.engine import LocalEngine
 from reconciler.engines.local.files import holder
 from reconciler.engines.local.plugin import PLUGIN
@@ -95,9 +95,7 @@ def end_all(folder: Path) -> None:
         return
     if pid := spawner_of(folder):
         kill_ours(pid, folder / "runs")
-    for run in (folder / "runs" / "jobs").glob("*/*"):
-        if run.is_dir():
-            kill_run(run)
+    kill_runs(run for run in (folder / "runs" / "jobs").glob("*/*") if run.is_dir())
 
 
 def is_alive(pid: int) -> bool:

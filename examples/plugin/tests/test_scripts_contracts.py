@@ -96,6 +96,7 @@ class ScriptsService(Service):
                 time.sleep(0.01)
 
     def lose(self, job_id: str) -> None:
+        self.runs(job_id)  # so that its start is counted
         shutil.rmtree(self._scripts / ".runs" / job_id)
 
     @contextmanager
@@ -109,7 +110,9 @@ class ScriptsService(Service):
 
     @contextmanager
     def refusing(self) -> Iterator[Mapping[str, Any]]:
-        """Yield the block while nobody may execute the script."""
+        """Yield the block while nobody may execute the script. What was accepted before has begun."""
+        for taken in (self._scripts / ".runs").glob("*/"):
+            self.runs(taken.name)
         (self._scripts / "work.sh").chmod(0o644)
         yield self.block
         (self._scripts / "work.sh").chmod(0o755)

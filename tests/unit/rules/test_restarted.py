@@ -85,7 +85,7 @@ def test_a_job_that_was_declared_aborted_is_run_once_it_is_declared_running(stat
 
 def test_the_tokens_of_several_restarts_are_kept_until_the_next_run() -> None:
     third = applied(job(run_token="3"), aborted_for(NEW), Verb.ABORT, BEGAN)
-    assert third.restart == {"2", "3"}
+    assert third.restart == frozenset({"2", "3"})
     assert decided(OLD, third, ended(Status.COMPLETE)).record == FIRST._replace(end=Status.COMPLETE)
     assert applied(OLD, third, Verb.RUN, LATER).restart is None
 
