@@ -13,7 +13,7 @@ from threading import Event, Lock
 from typing import Any
 
 from reconciler.engines.local.attempt import DEFAULT_GRACE_S
-from reconciler.engines.local.env import NoSecret, environment
+from reconciler.engines.local.env import NoSecret, environment, text_fault
 from reconciler.engines.local.files import FOLDER, exists, holder, is_at, put, write_flushed
 from reconciler.engines.local.log import read_log
 from reconciler.engines.local.processes import executing
@@ -426,12 +426,12 @@ def _is_active(look: Look | None) -> bool:
 
 
 def _fault_of(step: Step) -> str:
-    """Return why no folder can have the names of a step; "" if one can."""
+    """Return why no folder can have the names of a step, or why no process its config; "" if all is well."""
     if not _NAME.fullmatch(step.job_id):
         return f"{step.job_id!r} can't be the name of a folder"
     if step.verb is Verb.RUN and not _NAME.fullmatch(step.run_id):
         return f"{step.run_id!r} can't be the name of a run"
-    return ""
+    return text_fault(step.config) if step.verb is Verb.RUN else ""
 
 
 def _flush(root: Root, path: str) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from reconciler.engines.local.env import Secrets
+from reconciler.engines.local.env import Secrets, text_fault
 from reconciler.engines.local.log import DEFAULT_BYTES
 from reconciler.engines.local.settings import PROMISES, Settings, absolute, gpus_of, limits_of, unheld_resources
 from reconciler.engines.port import (
@@ -85,7 +85,7 @@ class LocalPlugin:
         if newline and first.startswith("#!") and first.endswith("\r"):
             # The kernel would look for a program whose name ends in that carriage return, and find none.
             return "the first line of the script, which names its program, ends in CR LF: end the lines with LF alone"
-        return ""
+        return text_fault(job.config)
 
     def same_config(self, a: Config, b: Config) -> bool:
         """Return whether two configs start a command alike, with the defaults of the engine applied.

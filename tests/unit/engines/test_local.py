@@ -187,7 +187,7 @@ def test_a_run_that_was_kept_long_enough_leaves_a_tombstone_that_knows_its_end(f
 
 def test_a_run_whose_supervisor_was_killed_is_not_started_again(engine: LocalEngine, folder: Path) -> None:
     start(engine, "a-1", {"script": f"echo x >> {folder}/ran; exec sleep 1000"})
-    until((folder / "ran").exists)
+    until(lambda: (folder / "ran").exists() and (folder / "ran").read_text() == "x\n")
     kill_supervisor(folder, "a-1")
     assert engine.send(step_of("a-1", FOREVER)).reason is Reason.WAS_THERE
     end = over(engine, "a-1")

@@ -75,6 +75,11 @@ def test_a_config_may_not_say(config: dict[str, Any]) -> None:
             {"command": ["true"], "script": "true"},
             'a config of the engine local has one of "command", "script" and "batch", and not two',
         ),
+        ({"command": ["echo", "a\0b"]}, "the command holds a NUL character"),
+        ({"script": "echo a\0b"}, "the script holds a NUL character"),
+        ({"command": ["echo"], "workdir": "a\0b"}, "the workdir holds a NUL character"),
+        ({"command": ["echo"], "env": {"A": "1", "B": "a\0b"}}, "the variable B holds a NUL character"),
+        ({"command": ["echo", "\ud800"]}, "the command holds half of a surrogate pair, which is no character"),
         ({"command": ["", "x"]}, "the command has no program: its first text is empty"),
         (
             {"script": "#!/usr/bin/env python3\r\nprint(1)\r\n"},
