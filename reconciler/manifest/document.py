@@ -62,6 +62,23 @@ class Document:
             index -= 1
         return position_of(self.file, self._places[index] if self._places else 0)
 
+    def replace(self, path: Path, name: str, new_name: str, value: Any) -> None:
+        """Put a value, under a new key, in the place of the entry `name` of the mapping at `path`.
+
+        The key keeps its position, and everything in the new value has the position of the old value.
+        """
+        mapping = self.value
+        for step in path:
+            mapping = mapping[step]
+        if self._places:
+            start = self._index((*path, name))
+            stop = start + _count(mapping[name])
+            self._places[start:stop] = array("Q", [self._places[start]] * _count(value))
+            self._children.clear()
+        entries = [(new_name, value) if key == name else (key, old) for key, old in mapping.items()]
+        mapping.clear()
+        mapping.update(entries)
+
     def _index(self, path: tuple[str | int, ...]) -> int:
         """Return the index of a value in document order."""
         if not path:

@@ -20,6 +20,7 @@ from reconciler.engines.kubernetes.objects import (
     marks_of,
 )
 from reconciler.engines.kubernetes.observations import observation, status_of
+from reconciler.engines.kubernetes.refusals import config_fault, namespace_of, too_old
 from reconciler.engines.kubernetes.settings import OLDEST, PROMISES
 from reconciler.engines.port import (
     AnswerClass,
@@ -68,7 +69,7 @@ class KubernetesEngine:
         self._pods_path = f"/api/v1/namespaces/{quote(namespace)}/pods"
         self._allows_old_server = allows_old_server
         self._housekeeping = Housekeeping(api, self._jobs_path)
-        self._is_checked = False
+        self._known_version: tuple[int, int] | None = None
         self._lock = threading.Lock()
 
     def identity(self) -> Mapping[str, str]:
@@ -137,20 +138,23 @@ class KubernetesEngine:
         self._api.close()
 
     def _check_version(self) -> None:
-        """Raise `EngineError` for a server that is too old. The server is asked once."""
+        """Raise `EngineError` for a server that is too old."""
+        version = self._version()
+        if version < OLDEST and not self._allows_old_server:
+            old, oldest = (".".join(map(str, each)) for each in (version, OLDEST))
+            raise EngineError(
+                f"{self._api.server} is Kubernetes {old}, and older than {oldest}: it drops "
+                "fields that it does not know without a word, and runs the Job nevertheless",
+                "use a newer cluster; or, if the configs need no such field, allow it: target.allowOldServer",
+            )
+
+    def _version(self) -> tuple[int, int]:
+        """Return the version of the server, such as (1, 29). The server is asked once."""
         with self._lock:
-            if self._is_checked or self._allows_old_server:
-                return
-            version = self._api.document("/version")
-            major, minor = (_number(version.get(name)) for name in ("major", "minor"))
-            if (major, minor) < OLDEST:
-                oldest = ".".join(map(str, OLDEST))
-                raise EngineError(
-                    f"{self._api.server} is Kubernetes {version.get('gitVersion')}, and older than {oldest}: it drops "
-                    "fields that it does not know without a word, and runs the Job nevertheless",
-                    "use a newer cluster; or, if the configs need no such field, allow it: target.allowOldServer",
-                )
-            self._is_checked = True
+            if self._known_version is None:
+                told = self._api.document("/version")
+                self._known_version = (_number(told.get("major")), _number(told.get("minor")))
+            return self._known_version
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -201,6 +205,8 @@ class KubernetesEngine:
 
     def _run(self, step: Step, may_be_sent: Callable[[], bool]) -> Result:
         made = job_object(step, self._namespace)
+        if refusal := self._refusal(step, made):
+            return Result(AnswerClass.REJECTED, Reason.INVALID, refusal)
         path = f"{self._jobs_path}?fieldValidation=Strict&fieldManager=reconciler"
         reply = self._api.call(Request("POST", path, made), may_be_sent)
         if reply.status == 409 and reason_of(reply) == "AlreadyExists":
@@ -213,6 +219,13 @@ class KubernetesEngine:
             return result._replace(kind=AnswerClass.IN_DOUBT, message="the answer is about another Job")
         self._housekeeping.note_started(there)
         return result._replace(ref=_uid(there), message=_changed(there, made))
+
+    def _refusal(self, step: Step, made: Mapping[str, Any]) -> str:
+        """Return why a Job is not sent; "" if it is."""
+        wanted = namespace_of(step.config)
+        if wanted not in ("", self._namespace):
+            return f"{step.job_id} is for the namespace {wanted}, and the target is {self._namespace}"
+        return config_fault(step.config) or too_old(made, self._version())
 
     def _duplicate(self, step: Step, reply: Reply) -> Result:
         """Return what it means that a Job of the name of the run is there."""
@@ -290,6 +303,10 @@ def _leaves(value: Any, path: str = "") -> Iterator[str]:
     if isinstance(value, Mapping) and value:
         for name, each in value.items():
             yield from _leaves(each, f"{path}.{name}" if path else name)
+    elif isinstance(value, list) and value and all(isinstance(each, Mapping) and "name" in each for each in value):
+        for each in value:
+            parts = {name: part for name, part in each.items() if name != "name"}
+            yield from _leaves(parts, f"{path}[{each['name']}]")
     else:
         yield path
 

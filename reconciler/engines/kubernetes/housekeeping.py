@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from reconciler.engines.kubernetes.api import MERGE_PATCH, Api, Request
-from reconciler.engines.kubernetes.objects import JOB_LABEL, config_of, job_id_of, marks_of
+from reconciler.engines.kubernetes.objects import JOB_LABEL, config_of, job_id_of, keep_for_s, marks_of
 from reconciler.engines.kubernetes.observations import final_condition
 from reconciler.engines.port import CredentialsError, EngineError
 from reconciler.rules.runs import number_of
@@ -55,11 +55,11 @@ class Housekeeping:
                 self._remove_older(job)
 
     def _set_ttl(self, job: Mapping[str, Any]) -> None:
-        keep_for_s = _keep_for_s(job)
-        if keep_for_s is None:
+        seconds = _keep_for_s(job)
+        if seconds is None:
             return
         metadata = job["metadata"]
-        patch = {"metadata": {"uid": metadata["uid"]}, "spec": {"ttlSecondsAfterFinished": keep_for_s}}
+        patch = {"metadata": {"uid": metadata["uid"]}, "spec": {"ttlSecondsAfterFinished": seconds}}
         self._api.call(Request("PATCH", f"{self._jobs_path}/{quote(metadata['name'])}", patch, MERGE_PATCH))
 
     def _remove_older(self, newest: Mapping[str, Any]) -> None:
@@ -88,8 +88,7 @@ class Housekeeping:
 
 
 def _keep_for_s(job: Mapping[str, Any]) -> int | None:
-    found = (config_of(job) or {}).get("keepFor")
-    return found if isinstance(found, int) else None
+    return keep_for_s(config_of(job) or {})
 
 
 def _has_ttl(job: Mapping[str, Any]) -> bool:

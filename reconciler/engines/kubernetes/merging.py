@@ -6,7 +6,7 @@ https://kubernetes.io/docs/tasks/manage-kubernetes-objects/update-api-object-kub
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_KEYS: Mapping[str, Sequence[str]] = {
+MERGE_KEYS: Mapping[str, Sequence[str]] = {
     "containers": ("name",),
     "initContainers": ("name",),
     "ephemeralContainers": ("name",),
@@ -35,8 +35,8 @@ def merged(base: Any, patch: Any, field: str = "") -> Any:
     """
     if isinstance(patch, Mapping):
         return _merged_mapping(base if isinstance(base, Mapping) else {}, patch)
-    if isinstance(patch, list) and field in _KEYS:
-        return _merged_list(base if isinstance(base, list) else [], patch, _KEYS[field])
+    if isinstance(patch, list) and field in MERGE_KEYS:
+        return _merged_list(base if isinstance(base, list) else [], patch, MERGE_KEYS[field])
     return patch
 
 
@@ -57,7 +57,7 @@ def _merged_list(base: list[Any], patch: list[Any], keys: Sequence[str]) -> list
         return [item for item in patch if item != {"$patch": "replace"}]
     made = list(base)
     for item in patch:
-        at = next((at for at, each in enumerate(made) if _is_same_item(each, item, keys)), None)
+        at = next((at for at, each in enumerate(made) if is_same_item(each, item, keys)), None)
         if isinstance(item, Mapping) and item.get("$patch") == "delete":
             if at is not None:
                 del made[at]
@@ -68,7 +68,8 @@ def _merged_list(base: list[Any], patch: list[Any], keys: Sequence[str]) -> list
     return made
 
 
-def _is_same_item(a: Any, b: Any, keys: Sequence[str]) -> bool:
+def is_same_item(a: Any, b: Any, keys: Sequence[str]) -> bool:
+    """Return whether two items of a list that merges by these keys are one. The first key that `b` has counts."""
     if not isinstance(a, Mapping) or not isinstance(b, Mapping):
         return False
     key = next((key for key in keys if key in b), None)

@@ -7,11 +7,11 @@ A run is one Job whose name is the run id. The name is the guard: an API server 
 import json
 import re
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
+from reconciler.engines.kubernetes.differences import difference, holds
 from reconciler.engines.kubernetes.merging import merged
-from reconciler.engines.port import Config, Marks, Step, same_json
+from reconciler.engines.port import Config, Marks, Step
 
 JOB_LABEL, LINEAGE_LABEL = "reconciler/job", "reconciler/lineage"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "reconciler"}
@@ -26,17 +26,6 @@ QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 CONTAINER = "main"
 LONGEST_JOB_ID = 52
 """A Job of this name may be followed by "-" and ten digits within the 63 characters of a label, as for a CronJob."""
-
-_SUFFIXES = {
-    **{
-        suffix: Decimal(1000) ** power
-        for power, suffix in enumerate(("n", "u", "m", "", "k", "M", "G", "T", "P", "E"), -3)
-    },
-    **{suffix: Decimal(1024) ** power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)},
-}
-_QUANTITY = re.compile(
-    r"(?P<number>[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)(?P<suffix>[KMGTPE]i|[numkMGTPE]|)"
-)
 
 _MEMORY_SUFFIX = "B"  # "512MiB" is "512Mi" in a quantity of Kubernetes
 
@@ -59,10 +48,51 @@ def job_object(step: Step, namespace: str) -> dict[str, Any]:
 
 
 def spec_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the Job of a config without the marks of a run."""
-    pod: dict[str, Any] = {"restartPolicy": "Never"}
-    spec: dict[str, Any] = {"backoffLimit": 0, "template": {"spec": pod}}
-    labels: dict[str, str] = {}
+    """Return the Job of a config without the marks of a run: `job`, then the other words, then `native`."""
+    container = container_of(config)
+    given = config.get("job")
+    if given is None:
+        pod: dict[str, Any] = {"restartPolicy": "Never", "containers": [{"name": container}]}
+        base: dict[str, Any] = {"spec": {"backoffLimit": 0, "template": {"spec": pod}}}
+    else:
+        base = _of_manifest(given)
+    made = merged(merged(base, _of_words(config, container)), config.get("native", {}))
+    # Nothing else may stop a Job: a person would have to start it by hand.
+    made["spec"].pop("suspend", None)
+    if QUEUE_LABEL in _mapping(made, "metadata").get("labels", {}):
+        made["spec"]["suspend"] = True
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {}, **made}
+
+
+def container_of(config: Mapping[str, Any]) -> str:
+    """Return the name of the container that the words of a config are about."""
+    named = config.get("container")
+    if isinstance(named, str):
+        return named
+    containers = _mapping(_mapping(_mapping(_mapping(config, "job"), "spec"), "template"), "spec").get("containers")
+    first = containers[0] if isinstance(containers, list) and containers else None
+    return _text(first.get("name")) if isinstance(first, Mapping) else CONTAINER
+
+
+def keep_for_s(config: Mapping[str, Any]) -> int | None:
+    """Return how many seconds a Job is kept after its end; None for ever."""
+    found = config.get("keepFor", _mapping(_mapping(config, "job"), "spec").get("ttlSecondsAfterFinished"))
+    return found if isinstance(found, int) else None
+
+
+def _of_manifest(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the Job of a manifest without its names and its TTL, which are those of each run, and without nulls."""
+    metadata, spec = _mapping(job, "metadata"), dict(_mapping(job, "spec"))
+    spec.pop("ttlSecondsAfterFinished", None)
+    kept = {name: metadata[name] for name in ("labels", "annotations") if metadata.get(name)}
+    made: dict[str, Any] = merged({}, {"metadata": kept, "spec": spec})
+    return made
+
+
+def _of_words(config: Mapping[str, Any], container: str) -> dict[str, Any]:
+    """Return the part of a Job that the words of a config say."""
+    pod: dict[str, Any] = {}
+    spec: dict[str, Any] = {"template": {"spec": pod}}
     _set(spec, "activeDeadlineSeconds", config.get("jobTimeout"))
     _set(pod, "activeDeadlineSeconds", config.get("taskTimeout"))
     _set(pod, "terminationGracePeriodSeconds", config.get("abort", {}).get("grace"))
@@ -73,20 +103,19 @@ def spec_of(config: Mapping[str, Any]) -> dict[str, Any]:
     volumes = config.get("volumes", {})
     if volumes:
         pod["volumes"] = [{"name": _volume_name(at), **volumes[path]} for at, path in enumerate(sorted(volumes))]
-    pod["containers"] = [_container(config)]
-    spec["backoffLimit"] = config.get("retry", {}).get("times", 0)
-    if rules := list(_failure_rules(config)):
+    pod["containers"] = [_container(config, container)]
+    _set(spec, "backoffLimit", config.get("retry", {}).get("times"))
+    if rules := list(_failure_rules(config, container)):
         spec["podFailurePolicy"] = {"rules": rules}
+    if config.get("onDisruption") == "continue":
+        # Otherwise, a new pod starts while the old one gets SIGTERM.
         spec["podReplacementPolicy"] = "Failed"
-    if queue := config.get("queue"):
-        labels[QUEUE_LABEL] = queue
-        spec["suspend"] = True
-    made = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"labels": labels}, "spec": spec}
-    return dict(merged(made, config.get("native", {})))
+    queue = config.get("queue")
+    return {"metadata": {"labels": {QUEUE_LABEL: queue} if queue else {}}, "spec": spec}
 
 
-def _container(config: Mapping[str, Any]) -> dict[str, Any]:
-    container: dict[str, Any] = {"name": config.get("container", CONTAINER)}
+def _container(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    container: dict[str, Any] = {"name": name}
     _set(container, "image", config.get("image"))
     if "script" in config:
         container["command"] = ["/bin/sh", "-c", _literal(config["script"])]
@@ -128,14 +157,15 @@ def _resources(resources: Mapping[str, Any]) -> dict[str, Any]:
     return {"requests": amounts, "limits": dict(amounts)} if amounts else {}
 
 
-def _failure_rules(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _failure_rules(config: Mapping[str, Any], container: str) -> Iterator[dict[str, Any]]:
     """Yield the rules of a podFailurePolicy. The first one that matches a pod counts.
 
     Without a policy, any failure counts against `backoffLimit`, that of a drained pod too.
     """
     retry = config.get("retry", {})
     on_disruption = config.get("onDisruption", "fail")
-    is_needed = retry.get("times", 0) > 0 or on_disruption == "continue"
+    # The Job of a manifest may make attempts by itself.
+    is_needed = retry.get("times", 0) > 0 or on_disruption == "continue" or ("job" in config and "onDisruption" in config)
     if not is_needed:
         return
     action = "Ignore" if on_disruption == "continue" else "FailJob"
@@ -144,7 +174,7 @@ def _failure_rules(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {
             "action": "FailJob",
             "onExitCodes": {
-                "containerName": config.get("container", CONTAINER),
+                "containerName": container,
                 "operator": "NotIn",
                 "values": sorted(codes),
             },
@@ -177,47 +207,14 @@ def config_of(job: Mapping[str, Any]) -> Config | None:
         return None
     if not isinstance(sent, dict):
         return None
-    if holds(job, spec_of(sent)):
+    expected = spec_of(sent)
+    # Kueue starts and suspends the Job, and our abort sets the deadline.
+    expected["spec"].pop("suspend", None)
+    if ABORT_OP in _mapping(_mapping(job, "metadata"), "annotations"):
+        expected["spec"].pop("activeDeadlineSeconds", None)
+    if holds(job, expected):
         return sent
-    return {**sent, "native": merged(sent.get("native", {}), difference(job, spec_of(sent)))}
-
-
-SAME: Final = object()
-"""The difference between two values of which one holds all of the other."""
-
-
-def holds(there: Any, sent: Any) -> bool:
-    """Return whether the cluster holds all that was sent. What it holds beside that is a default, or another's."""
-    return difference(there, sent) is SAME
-
-
-def difference(there: Any, sent: Any, *, are_quantities: bool = False) -> Any:
-    """Return the parts of `there` that differ from what was sent, in the form of what was sent; `SAME` for none.
-
-    What is missing is None. A list is compared item by item; one of another length differs as a whole. A server writes
-    quantities in its own way, such as "2" for "2000m", and leaves out mappings and lists that are empty.
-    """
-    if there is None and sent in ({}, []):
-        return SAME
-    if isinstance(sent, Mapping) and isinstance(there, Mapping):
-        parts = {
-            name: found
-            for name, value in sent.items()
-            if (found := difference(there.get(name), value, are_quantities=name in ("requests", "limits"))) is not SAME
-            and not (are_quantities and quantity(str(found)) == quantity(str(value)))
-        }
-        return parts or SAME
-    if isinstance(sent, list) and isinstance(there, list) and len(there) == len(sent):
-        return SAME if all(map(holds, there, sent)) else there
-    return SAME if same_json(there, sent) else there
-
-
-def quantity(text: str) -> Decimal | str:
-    """Return the number that a quantity of Kubernetes stands for, such as 0.5 for "500m"; the text if it is none."""
-    found = _QUANTITY.fullmatch(text)
-    if found is None:
-        return text
-    return Decimal(found["number"]) * _SUFFIXES[found["suffix"]]
+    return {**sent, "native": merged(sent.get("native", {}), difference(job, expected))}
 
 
 def _volume_name(at: int) -> str:

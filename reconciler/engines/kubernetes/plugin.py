@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from reconciler.engines.kubernetes.objects import LONGEST_JOB_ID, spec_of
+from reconciler.engines.kubernetes.refusals import config_fault, has_image, warnings_of
 from reconciler.engines.kubernetes.settings import PROMISES, Settings
 from reconciler.engines.port import (
     Config,
@@ -76,12 +77,10 @@ class KubernetesPlugin:
                 f'the id {job.id} can\'t be the name of a Job: it takes up to {LONGEST_JOB_ID} of "a" to "z", digits '
                 f"and hyphens, not at an end; add an id such as {proposed or 'job'}"
             )
-        if "command" in job.config and "script" in job.config:
-            return 'a config of the engine kubernetes has one of "command", "script" and "batch", and not two'
-        if job.state is Desired.RUNNING and not _has_image(job.config):
-            return 'a job of the engine kubernetes needs a config with "image"'
-        if str(job.config.get("script", "")).startswith("#!"):
-            return "the script names its program in its first line, and is given to /bin/sh: write it for that"
+        if fault := config_fault(job.config):
+            return fault
+        if job.state is Desired.RUNNING and not has_image(job.config):
+            return 'a job of the engine kubernetes needs a config with "image", or the manifest of a Job'
         return ""
 
     def same_config(self, a: Config, b: Config) -> bool:
@@ -113,8 +112,8 @@ class KubernetesPlugin:
         return request._replace(text=f"{request.text} {place or 'in the current context'}")
 
     def warnings(self, target: Target, jobs: Collection[Job]) -> Iterable[str]:
-        """Yield nothing yet."""
-        return ()
+        """Return what ends a run, or repeats it, without anybody asking."""
+        return list(warnings_of({job.name: job.config for job in jobs}, _settings_of(target).namespace))
 
     def promises(self, target: Target) -> Promises:
         """Return what the engine guarantees."""
@@ -140,11 +139,6 @@ class KubernetesPlugin:
 
 def _settings_of(target: Target) -> Settings:
     return target.settings if isinstance(target.settings, Settings) else Settings()
-
-
-def _has_image(config: Config) -> bool:
-    containers = spec_of(config)["spec"]["template"]["spec"].get("containers", [])
-    return bool(containers) and all(isinstance(each, Mapping) and each.get("image") for each in containers)
 
 
 def _made(config: Config) -> Any:

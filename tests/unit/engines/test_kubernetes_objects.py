@@ -1,20 +1,14 @@
 """The Job of a config, and what is read back from a Job."""
 
+import copy
 from typing import Any
 
 import pytest
 
+from reconciler.engines.kubernetes.differences import SAME, difference, holds, quantity
 from reconciler.engines.kubernetes.merging import merged
-from reconciler.engines.kubernetes.objects import (
-    SAME,
-    config_of,
-    difference,
-    holds,
-    job_object,
-    marks_of,
-    quantity,
-    spec_of,
-)
+from reconciler.engines.kubernetes.objects import config_of, job_object, keep_for_s, marks_of, spec_of
+from reconciler.engines.kubernetes.refusals import config_fault, too_old, warnings_of
 from reconciler.engines.port import Config, Marks, Step, Verb
 
 CONFIG: Config = {"image": "busybox:1", "command": ["echo", "$(HOME)"]}
@@ -103,14 +97,16 @@ def test_attempts_follow_failures_alone_and_a_drain_ends_a_run_unless_it_may_go_
     assert "podFailurePolicy" not in spec_of(CONFIG)["spec"]
     retried = spec_of({**CONFIG, "retry": {"times": 2, "exitCodes": [75, 3]}})["spec"]
     assert retried["backoffLimit"] == 2
-    assert retried["podReplacementPolicy"] == "Failed"
     assert retried["podFailurePolicy"]["rules"] == [
         {"action": "FailJob", "onPodConditions": disruption},
         {"action": "FailJob", "onExitCodes": {"containerName": "main", "operator": "NotIn", "values": [3, 75]}},
     ]
     goes_on = spec_of({**CONFIG, "onDisruption": "continue"})["spec"]
     assert goes_on["podFailurePolicy"]["rules"] == [{"action": "Ignore", "onPodConditions": disruption}]
-    assert goes_on["backoffLimit"] == 0
+    assert (goes_on["backoffLimit"], goes_on["podReplacementPolicy"]) == (0, "Failed")
+    assert "podFailurePolicy" not in spec_of({"job": CHART})["spec"]
+    ended = spec_of({"job": CHART, "onDisruption": "fail"})["spec"]
+    assert ended["podFailurePolicy"]["rules"] == [{"action": "FailJob", "onPodConditions": disruption}]
 
 
 def test_native_is_merged_last_and_lists_by_their_keys() -> None:
@@ -188,3 +184,128 @@ def test_a_job_of_somebody_else_has_no_marks_and_no_config() -> None:
     job = {"metadata": {"name": "theirs"}, "spec": {}}
     assert marks_of(job) == Marks()
     assert config_of(job) is None
+
+
+# --- the manifest of a Job ---------------------------------------------------------------------------------------
+
+CHART: dict[str, Any] = {
+    "apiVersion": "batch/v1",
+    "kind": "Job",
+    "metadata": {"name": "migrate", "labels": {"app": "shop"}, "creationTimestamp": None},
+    "spec": {
+        "ttlSecondsAfterFinished": 60,
+        "template": {
+            "spec": {
+                "restartPolicy": "OnFailure",
+                "containers": [{"name": "migrate", "image": "shop:1"}, {"name": "proxy", "image": "proxy:1"}],
+            }
+        },
+    },
+}
+
+
+def test_the_job_of_a_manifest_is_taken_as_it_is_but_for_its_names_and_its_ttl() -> None:
+    spec = dict(CHART["spec"])
+    del spec["ttlSecondsAfterFinished"]
+    assert spec_of({"job": CHART}) == {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"labels": {"app": "shop"}},
+        "spec": spec,
+    }
+    assert (keep_for_s({"job": CHART}), keep_for_s({"job": CHART, "keepFor": 5}), keep_for_s({})) == (60, 5, None)
+    assert made({"job": CHART})["metadata"]["name"] == "nightly-3"
+
+
+def test_the_other_words_change_the_first_container_of_a_manifest_or_the_one_that_is_named() -> None:
+    containers = spec_of({"job": CHART, "image": "shop:2"})["spec"]["template"]["spec"]["containers"]
+    assert containers == [{"name": "migrate", "image": "shop:2"}, {"name": "proxy", "image": "proxy:1"}]
+    containers = spec_of({"job": CHART, "image": "p:2", "container": "proxy"})["spec"]["template"]["spec"]["containers"]
+    assert containers == [{"name": "migrate", "image": "shop:1"}, {"name": "proxy", "image": "p:2"}]
+    assert spec_of({"job": CHART, "retry": {"times": 0}})["spec"]["backoffLimit"] == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "fault"),
+    [
+        ({"image": "x", "native": {"metadata": {"name": "mine"}}}, "native: metadata.name is reconciler's own"),
+        ({"image": "x", "native": {"spec": {"backoffLimit": 3}}}, "write `retry: {times: N}`"),
+        ({"image": "x", "native": {"spec": {"backoffLimit": 0}}}, "write `retry: {times: N}`"),
+        ({"image": "x", "native": {"spec": {"suspend": False}}}, "spec.suspend is reconciler's own"),
+        ({"image": "x", "native": {"spec": {"template": {"spec": {"restartPolicy": "Always"}}}}}, "write `retry`"),
+        ({"image": "x", "native": {"kind": "Pod"}}, "kind is Job, and nothing else"),
+        ({"image": "x", "native": {"metadata": {"labels": {"reconciler/job": "b"}}}}, "reconciler/job is reconciler's"),
+        (
+            {"image": "x", "native": {"spec": {"template": {"metadata": {"labels": {"reconciler/lineage": "b"}}}}}},
+            "reconciler/lineage is reconciler's",
+        ),
+        ({"image": "x", "native": {"metadata": {"labels": {"kueue.x-k8s.io/queue-name": "q"}}}}, "write `queue`"),
+        ({"job": {**CHART, "kind": "Pod"}}, "expected a Job of batch/v1, and found a Pod"),
+        ({"job": {**CHART, "spec": {**CHART["spec"], "selector": {}}}}, "take the Job before it was in a cluster"),
+        ({"job": {**CHART, "spec": {**CHART["spec"], "suspend": True}}}, "no queue starts it"),
+        ({"job": {**CHART, "spec": {}}}, "the Job has no containers"),
+        ({"job": CHART, "container": "main"}, "the Job has no container main: it has migrate, proxy"),
+    ],
+)
+def test_what_is_the_clusters_or_ours_is_refused(config: Config, fault: str) -> None:
+    assert fault in config_fault(config)
+
+
+def test_other_fields_of_native_are_taken() -> None:
+    native = {"metadata": {"labels": {"team": "a"}}, "spec": {"parallelism": 4, "completions": 8}}
+    assert config_fault({"image": "x", "native": native}) == ""
+    assert config_fault({"job": CHART}) == config_fault({}) == ""
+
+
+@pytest.mark.parametrize(
+    ("config", "version", "word"),
+    [
+        ({"image": "x", "queue": "q"}, (1, 21), "queue"),
+        ({"image": "x", "retry": {"times": 2}}, (1, 25), "retry"),
+        ({"image": "x", "onDisruption": "continue"}, (1, 28), "onDisruption: continue"),
+    ],
+)
+def test_a_server_that_would_drop_a_field_is_too_old(config: Config, version: tuple[int, int], word: str) -> None:
+    assert f"`{word}` needs" in too_old(spec_of(config), version)
+    assert too_old(spec_of(config), (1, 29)) == ""
+    assert too_old(spec_of({"image": "x"}), (1, 20)) == ""
+
+
+def test_what_ends_or_repeats_a_run_without_anybody_asking_is_told() -> None:
+    configs: dict[str, Config] = {
+        "a": {"image": "x"},
+        "b": {"image": "x", "onDisruption": "continue"},
+        "c": {"job": CHART},
+        "d": {"job": CHART, "retry": {"times": 0}, "namespace": "other"},
+    }
+    drain, again, elsewhere = warnings_of(configs, "batch")
+    assert drain.endswith("(onDisruption: fail): a, d")
+    assert again.endswith(": c (6)")
+    assert elsewhere == "d is for the namespace other, and the target is batch: its run will be refused"
+    assert len(list(warnings_of({"d": configs["d"]}, ""))) == 1
+
+
+# --- what others add ---------------------------------------------------------------------------------------------
+
+
+def test_what_webhooks_and_kueue_add_is_no_difference() -> None:
+    sent = made({"image": "x", "tolerations": [{"key": "a"}], "queue": "q", "volumes": {"/d": {"emptyDir": {}}}})
+    there = copy.deepcopy(sent)
+    pod = there["spec"]["template"]["spec"]
+    pod["containers"].insert(0, {"name": "istio-proxy", "image": "istio"})
+    pod["containers"][1]["env"] = [{"name": "INJECTED", "value": "1"}]
+    pod["tolerations"] = [{"key": "flavor", "operator": "Exists"}, {"key": "a", "operator": "Equal"}]
+    pod["nodeSelector"] = {"flavor": "a100"}
+    pod["volumes"].append({"name": "token"})
+    there["spec"]["suspend"] = False
+    assert config_of(there) == config_of(sent)
+    pod["containers"][1]["image"] = "y"
+    assert config_of(there) != config_of(sent)
+
+
+def test_the_deadline_of_an_abort_is_no_difference() -> None:
+    there = made({"image": "x", "jobTimeout": 60})
+    there["spec"]["activeDeadlineSeconds"] = 1
+    assert config_of(there) != {"image": "x", "jobTimeout": 60}
+    there["metadata"]["annotations"]["reconciler/abort-op"] = "op"
+    assert config_of(there) == {"image": "x", "jobTimeout": 60}

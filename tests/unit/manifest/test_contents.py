@@ -117,3 +117,86 @@ def test_the_difference_of_two_commits_has_the_contents_of_each(project: Project
     script.unlink()
     between = project.run("diff", "HEAD~1", "HEAD")
     assert (between.code, 'config.script "echo 1" → "echo 2"' in between.out) == (0, True), between
+
+
+# --- one document of a file --------------------------------------------------------------------------------------
+
+CHART = b"""\
+# Source: shop/templates/config.yaml
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: migrate}
+data: {text: &anchor odd, same: *anchor}
+---
+# Source: shop/templates/jobs.yaml
+apiVersion: batch/v1
+kind: Job
+metadata: {name: migrate}
+spec: {template: {spec: {containers: [{name: main, image: "shop:1"}]}}}
+--- # a comment
+apiVersion: batch/v1
+kind: Job
+metadata: {name: seed}
+spec: {template: {spec: {containers: [{name: main, image: "seed:1", command: ["yes"]}]}}}
+"""
+
+
+def with_manifest(named: str, *, more: str = "") -> bytes:
+    job = f"a: {{state: running, config: {{manifest: {named}}}}}"
+    return manifest(job, more=more).replace(b"engine: local", b"engine: kubernetes")
+
+
+def chosen(named: str, chart: bytes = CHART) -> str:
+    (config,) = parsed(with_manifest(named), {"chart.yaml": chart})
+    job = config["job"]
+    assert isinstance(job, dict)
+    return str(job["metadata"]["name"])
+
+
+def test_one_job_of_a_file_is_taken_by_its_name() -> None:
+    assert chosen("{file: chart.yaml, name: seed}") == "seed"
+    assert chosen("{file: chart.yaml}", CHART.partition(b"--- # a comment")[0]) == "migrate"
+
+
+@pytest.mark.parametrize(
+    ("named", "fault"),
+    [
+        ("{file: chart.yaml}", "chart.yaml has more than one Job: migrate, seed: name one of them"),
+        (
+            "{file: chart.yaml, name: sead}",
+            'chart.yaml has no Job sead: it has migrate, seed; did you mean "seed"?',
+        ),
+        ("{file: chart.yaml, nmae: seed}", "nmae"),
+        ("chart.yaml", "manifest"),
+    ],
+)
+def test_a_job_that_can_not_be_chosen_is_a_fault(named: str, fault: str) -> None:
+    with pytest.raises(ManifestError) as refused:
+        chosen(named)
+    assert any(fault in each.message for each in refused.value.diagnostics), refused.value.diagnostics
+
+
+@pytest.mark.parametrize(
+    ("chart", "fault"),
+    [
+        (b"kind: ConfigMap", "chart.yaml has no Job seed"),
+        (b"kind: [", "chart.yaml has no Job seed; chart.yaml:1:8: "),
+        (CHART.replace(b'["yes"]', b"[yes]"), "chart.yaml:16:"),
+        (CHART.replace(b'["yes"]', b"*anchor"), "chart.yaml:16:"),
+    ],
+)
+def test_a_fault_of_a_document_has_its_line_in_the_file(chart: bytes, fault: str) -> None:
+    with pytest.raises(ManifestError) as refused:
+        chosen("{file: chart.yaml, name: seed}", chart)
+    (found,) = refused.value.diagnostics
+    assert (found.position.line, found.message.startswith("manifest: ")) == (4, True)
+    assert fault in found.message
+
+
+def test_what_follows_a_document_keeps_its_place() -> None:
+    content = with_manifest("{file: chart.yaml, name: seed}").replace(b"}}}", b"}, keepFor: x}}")
+    with pytest.raises(ManifestError) as refused:
+        parsed(content, {"chart.yaml": CHART})
+    (fault,) = refused.value.diagnostics
+    line = content.decode().splitlines()[3]
+    assert fault.position.column == line.index("keepFor: x") + len("keepFor: ") + 1
