@@ -60,8 +60,8 @@ def _with_sources(plan: Plan, workspace: "Workspace", state: State, observed: Ma
     """The plan with the state and the observations that it was made from."""
     from reconciler.state.codec import records_digest
 
-    # The name of a job at the service decides nothing.
-    nameless = {job_id: one._replace(name="") for job_id, one in observed.items()}
+    # The name of a job at the service and its owner there decide nothing.
+    nameless = {job_id: one._replace(name="", owned_by="") for job_id, one in observed.items()}
     return plan._replace(state=workspace.home.url, observed=nameless, records_digest=records_digest(state))
 
 

@@ -1,6 +1,6 @@
 """Changes of manifest files, as text for people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reconciler.host.safe_text import Style, field, pad, styled, width
@@ -33,6 +33,19 @@ def imported(jobs: Sequence["Adopted"], file: str, *, dry_run: bool) -> str:
 def left_out(jobs: Sequence["LeftOut"]) -> str:
     """Return the jobs that were not imported, one on each line, with the reason."""
     return "\n".join(f"{styled(Style.MAGENTA, 'left out')} {_named(job)}: {field(job.why)}" for job in jobs)
+
+
+def left_to_owners(owners: Mapping[str, str]) -> str:
+    """Return the jobs that were left to their owners, one on each line. `owners` maps engine job ids to owners."""
+    return "\n".join(
+        f"{styled(Style.MAGENTA, 'owned')} {field(job_id)}: {field(owner)} owns it" for job_id, owner in owners.items()
+    )
+
+
+def owned(job: "Adopted") -> str:
+    """Return a warning about an imported job that another program owns."""
+    owner = field(job.observed.owned_by)
+    return f"warning: {owner} owns {field(job.name)}, and may remove it or make it again"
 
 
 def _named(job: "LeftOut") -> str:

@@ -6,7 +6,7 @@ https://kubernetes.io/docs/tasks/manage-kubernetes-objects/update-api-object-kub
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_KEYS: Mapping[str, Sequence[str]] = {
+MERGE_KEYS: Mapping[str, Sequence[str]] = {
     "containers": ("name",),
     "initContainers": ("name",),
     "ephemeralContainers": ("name",),
@@ -35,8 +35,8 @@ def merged(base: Any, patch: Any, field: str = "") -> Any:
     """
     if isinstance(patch, Mapping):
         return _merged_mapping(base if isinstance(base, Mapping) else {}, patch)
-    if isinstance(patch, list) and field in _KEYS:
-        return _merged_list(base if isinstance(base, list) else [], patch, _KEYS[field])
+    if isinstance(patch, list) and field in MERGE_KEYS:
+        return _merged_list(base if isinstance(base, list) else [], patch, MERGE_KEYS[field])
     return patch
 
 

@@ -13,6 +13,7 @@ A Job says Failed while its pods still get SIGTERM. So a run is over once each p
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from reconciler.engines.kubernetes.importing import config_from, owner_of
 from reconciler.engines.kubernetes.objects import ABORT_OP, JOB_LABEL, QUEUE_LABEL, config_of, marks_of
 from reconciler.engines.port import Execution, Observation, Status
 
@@ -44,11 +45,12 @@ def observation(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> Ob
     status = status_of(job, pods)
     final = final_condition(job)
     is_ours = JOB_LABEL in _mapping(metadata.get("labels"))
+    sent = config_of(job)
     times = dict(_times(job, status, final))
     return Observation(
         status,
         word=_word(job, status, final),
-        config=config_of(job),
+        config=config_from(job) if sent is None else sent,
         submitted_at=_text(metadata.get("creationTimestamp")) or None,
         timestamps=times,
         detail=_detail(job, status, final, pods),
@@ -57,6 +59,7 @@ def observation(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> Ob
         ref=uid,
         marks=marks_of(job),
         execution=_execution(job, status, final, pods),
+        owned_by=owner_of(job),
     )
 
 
