@@ -27,7 +27,7 @@ class Record:
         self._executed.touch()
         self._created: dict[str, set[str]] = defaultdict(set)
         self._lock = threading.Lock()
-        self._is_closed = False
+        self._closed = threading.Event()
         _, document = cluster.request("GET", self._path)
         self._version = str(document["metadata"]["resourceVersion"])
         self._watcher = threading.Thread(target=self._watch, daemon=True)
@@ -39,7 +39,7 @@ class Record:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._is_closed = True
+        self._closed.set()
 
     def script(self, job_id: str) -> str:
         """Return the script of a job: it notes the name of its pod, which begins with the run id."""
@@ -88,7 +88,7 @@ class Record:
 
     def _watch(self) -> None:
         """Note each Job that is created. A connection that ends is opened again where it has ended."""
-        while not self._is_closed:
+        while not self._closed.wait(0.05):
             path = f"{self._path}?watch=1&resourceVersion={self._version}&timeoutSeconds=240"
             with suppress(requests.RequestException, AssertionError), self._cluster.stream(path) as answer:
                 for line in answer.iter_lines():
@@ -98,6 +98,5 @@ class Record:
                         self._version = metadata["resourceVersion"]
                         if event["type"] == "ADDED":
                             self._created[metadata["name"]].add(metadata["uid"])
-                    if self._is_closed:
+                    if self._closed.is_set():
                         return
-            time.sleep(0.05)

@@ -88,7 +88,7 @@ class Folder(Project):
 
         With `codes`, one of them may come at last instead: what the last apply says is then the end.
         """
-        seen = []
+        seen: list[int] = []
         for _ in range(_MOST_APPLIES):
             run = self.run("apply", "--yes")
             if run.code == 0 and run.out.startswith("Nothing to do"):

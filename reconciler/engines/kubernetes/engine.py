@@ -19,7 +19,8 @@ from reconciler.engines.kubernetes.objects import (
     job_object,
     marks_of,
 )
-from reconciler.engines.kubernetes.observations import observation, status_of
+from reconciler.engines.kubernetes.observations import final_condition, lacks_pods, observation, status_of
+from reconciler.engines.kubernetes.refusals import refusals
 from reconciler.engines.kubernetes.settings import OLDEST, PROMISES
 from reconciler.engines.port import (
     AnswerClass,
@@ -35,6 +36,7 @@ from reconciler.engines.port import (
     always,
     reason_of_duplicate,
 )
+from reconciler.model.jobs import EMPTY
 from reconciler.rules.runs import number_of
 
 _LIST_FROM = 10
@@ -45,10 +47,14 @@ _UIDS_OF_JOB = ("batch.kubernetes.io/controller-uid", "controller-uid")
 
 
 class _Seen(NamedTuple):
-    """The Jobs of a job, the newest one first, and by the uid of each its pods but for those that have succeeded."""
+    """The Jobs of a job, the newest one first, and by the uid of each its pods but for those that have succeeded.
+
+    `refusals` tell by the uid of a Job without pods why the cluster makes none.
+    """
 
     jobs: Sequence[Mapping[str, Any]]
     pods: Mapping[str, Sequence[Mapping[str, Any]]]
+    refusals: Mapping[str, str] = EMPTY
 
     def pods_of(self, job: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         return self.pods.get(_uid(job), ())
@@ -65,7 +71,8 @@ class KubernetesEngine:
         self._namespace = namespace
         self._surroundings = surroundings
         self._jobs_path = f"/apis/batch/v1/namespaces/{quote(namespace)}/jobs"
-        self._pods_path = f"/api/v1/namespaces/{quote(namespace)}/pods"
+        self._namespace_path = f"/api/v1/namespaces/{quote(namespace)}"
+        self._pods_path = f"{self._namespace_path}/pods"
         self._allows_old_server = allows_old_server
         self._housekeeping = Housekeeping(api, self._jobs_path)
         self._is_checked = False
@@ -128,7 +135,12 @@ class KubernetesEngine:
         self, job_id: str, run_id: str, *, tail: int | None, follow: bool, stop: threading.Event
     ) -> Iterator[bytes]:
         """Yield what the pods of a run have printed; see `Engine.log`."""
-        yield from log_of(self._api, self._pods_path, run_id, tail=tail, follow=follow, stop=stop)
+
+        def is_over() -> bool:
+            reply = self._api.read(f"{self._jobs_path}/{quote(run_id)}")
+            return reply.status == 404 or final_condition(_document(reply)) is not None
+
+        yield from log_of(self._api, self._pods_path, run_id, is_over, tail=tail, follow=follow, stop=stop)
 
     def close(self) -> None:
         """Do what is left to do about the runs of this command (`housekeeping`), and close the connections."""
@@ -168,7 +180,8 @@ class KubernetesEngine:
             if JOB_LABEL in _labels(jobs[0]):
                 return _Seen((), {})
         self._housekeeping.note_seen(jobs)
-        return _Seen(_newest_first(jobs), self._pods(jobs, f"{JOB_LABEL}={job_id}"))
+        pods = self._pods(jobs, f"{JOB_LABEL}={job_id}")
+        return _Seen(_newest_first(jobs), pods, self._refusals(jobs, pods))
 
     def _all(self, selector: str = JOB_LABEL) -> Mapping[str, _Seen]:
         """Read all Jobs of the namespace with these labels, by the ids of their jobs."""
@@ -176,8 +189,18 @@ class KubernetesEngine:
         for job in self._api.listed(self._jobs_path, selector):
             by_id[job_id_of(job)].append(job)
         self._housekeeping.note_seen(job for jobs in by_id.values() for job in jobs)
-        pods = self._pods([job for jobs in by_id.values() for job in jobs], selector)
-        return {job_id: _Seen(_newest_first(jobs), pods) for job_id, jobs in by_id.items()}
+        all_jobs = [job for jobs in by_id.values() for job in jobs]
+        pods = self._pods(all_jobs, selector)
+        refused = self._refusals(all_jobs, pods)
+        return {job_id: _Seen(_newest_first(jobs), pods, refused) for job_id, jobs in by_id.items()}
+
+    def _refusals(
+        self, jobs: Sequence[Mapping[str, Any]], pods: Mapping[str, Sequence[Mapping[str, Any]]]
+    ) -> Mapping[str, str]:
+        """Return why the cluster makes no pods for those of the Jobs that lack them."""
+        return refusals(
+            self._api, self._namespace_path, {_uid(job) for job in jobs if lacks_pods(job, pods.get(_uid(job), ()))}
+        )
 
     def _pods(self, jobs: Sequence[Mapping[str, Any]], selector: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Return the pods by the uids of their Jobs, but for those that have succeeded."""
@@ -194,7 +217,7 @@ class KubernetesEngine:
     def _observation(self, seen: _Seen, run_id: str) -> Observation:
         for job in seen.jobs:
             if run_id in ("", _name(job)):
-                return observation(job, seen.pods_of(job))
+                return observation(job, seen.pods_of(job), seen.refusals.get(_uid(job), ""))
         return Observation(Status.MISSING)
 
     # --- calls -------------------------------------------------------------------------------------------------------
