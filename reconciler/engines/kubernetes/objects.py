@@ -177,9 +177,10 @@ def config_of(job: Mapping[str, Any]) -> Config | None:
         return None
     if not isinstance(sent, dict):
         return None
-    if holds(job, spec_of(sent)):
-        return sent
-    return {**sent, "native": merged(sent.get("native", {}), difference(job, spec_of(sent)))}
+    made = spec_of(sent)
+    # A server lists its objects without their kind.
+    found = difference(job, {part: made[part] for part in ("metadata", "spec")})
+    return sent if found is SAME else {**sent, "native": merged(sent.get("native", {}), found)}
 
 
 SAME: Final = object()

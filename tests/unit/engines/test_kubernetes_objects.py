@@ -159,6 +159,12 @@ def test_what_a_server_adds_is_no_drift_and_what_it_changes_is() -> None:
     assert "mirror.example/x" in str(changed["native"])
 
 
+def test_a_job_of_a_list_which_has_no_kind_has_the_config_that_was_sent() -> None:
+    job = made(CONFIG)
+    del job["apiVersion"], job["kind"]
+    assert config_of(job) == CONFIG
+
+
 @pytest.mark.parametrize(
     ("there", "sent", "found"),
     [
