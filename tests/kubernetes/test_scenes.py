@@ -63,7 +63,7 @@ def project(tmp_path: Path, cluster: Cluster) -> Iterator[KubernetesProject]:
 
 
 def test_a_finished_job_that_its_ttl_removed_is_not_run_again(project: KubernetesProject) -> None:
-    project.declare(config="keepFor: 1")
+    project.declare(config="keepFor: 5")
     project.applied("--wait", "60")
     assert project.run("wait", "a").code == 0
     until(lambda: not project.jobs())
