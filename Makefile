@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 # What tests and campaigns share is no package.
-WITH_SUPPORT := PYTHONPATH=tests/support:tests/campaigns:examples/plugin $(BIN)/python
+WITH_SUPPORT := PYTHONPATH=tests:tests/support:tests/campaigns:examples/plugin $(BIN)/python
 COMPILE_LOCK = $(BIN)/uv pip compile -q --universal --python-version 3.11 --upgrade --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 # Folders too, so that a deleted file counts as a change.
@@ -34,6 +34,8 @@ test: $(VENV)/.wheel $(VENV)/.dev  ## run the tests against the installed wheel 
 
 contract: $(VENV)/.wheel $(VENV)/.dev  ## run the contract suites of engines and homes of state whole; `test` runs a sample
 	@RECONCILER_CONTRACT=whole $(BIN)/pytest -q -o faulthandler_timeout=1200 -n auto --maxprocesses 8 --dist worksteal tests/contract examples/plugin/tests $(ARGS)
+	@tests/kubernetes/install.sh >/dev/null
+	@$(WITH_SUPPORT) tests/campaigns/kubernetes_torture.py --rounds 150
 
 lint: $(VENV)/.dev  ## ruff, mypy and import-linter
 	@$(BIN)/ruff check -q .

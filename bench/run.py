@@ -2,6 +2,7 @@
 
     python bench/run.py            the whole table, in some twenty minutes
     python bench/run.py --quick    the main figures, in under a minute
+    python bench/run.py --cluster  Jobs on a Kubernetes cluster of this machine alone, in a few minutes
     python bench/run.py --write    the whole table, into docs/performance.md with its plots
 
 Compare the ratios, since they hold on any machine. Set BENCH_COUNTS=1000,10000 to plan other numbers of jobs.
@@ -22,6 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from cluster_jobs import bench_cluster
 from data import recorded, write_manifest
 from local import bench_observing, bench_starting
 from peers import applies, no_op_plans
@@ -204,6 +206,7 @@ def table(rows: Sequence[Row]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure, and print the table.")
     parser.add_argument("--quick", action="store_true", help="the main figures, in under a minute")
+    parser.add_argument("--cluster", action="store_true", help="only Jobs on a Kubernetes cluster of this machine")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md and its plots")
     given = parser.parse_args()
     version = subprocess.run([TOOL, "--version"], capture_output=True, text=True, check=True).stdout.strip()
@@ -219,6 +222,8 @@ def main() -> None:
             rows += bench_plan(root, 10_000, 2, peers=False)
             rows += bench_apply(root, 2_000, 64, 1, peers=False)
             rows += bench_starting(root, 2, peers=False)
+        elif given.cluster:
+            rows += bench_cluster(root, 3, TOOL)
         else:
             rows += bench_start_up(root, 15, peers=True)
             for count in counts:
@@ -232,6 +237,7 @@ def main() -> None:
                     print(f"applied {count:,}, {parallelism} at a time", file=sys.stderr, flush=True)
             rows += bench_starting(root, 5, peers=True)
             rows += bench_observing(root, 5)
+            rows += bench_cluster(root, 3, TOOL)
     print(table(rows), end="", flush=True)
     if given.write:
         from plots import draw

@@ -1,7 +1,7 @@
 """`reconciler import`."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -15,8 +15,8 @@ from reconciler.model.errors import ExitCode, Usage
 if TYPE_CHECKING:
     from reconciler.usecases.import_ import Imported, Wanted
 
-_PICKING = ("--id", "--name", "--status")
-"""The options that narrow --all, in the order of the fields of `Wanted` after `ids`."""
+_PICKING = ("--id", "--name", "--status", "--include-owned")
+"""The options about --all, in the order of the fields of `Wanted` after `ids`."""
 
 
 @click.command("import")
@@ -26,6 +26,7 @@ _PICKING = ("--id", "--name", "--status")
 @click.option("--name", "names_like", multiple=True, metavar="GLOB", help="Of all, only these, by the service's name.")
 @click.option("--status", "statuses", multiple=True, metavar="WORD",
               help="Of all, only these: draft, active, complete, failed, aborted, or the service's word.")  # fmt: skip
+@click.option("--include-owned", is_flag=True, help="Of all, also those that another program owns, such as a CronJob.")
 @click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
 @lock_timeout
 @options(paths=False)
@@ -36,6 +37,7 @@ def import_(
     ids_like: tuple[str, ...],
     names_like: tuple[str, ...],
     statuses: tuple[str, ...],
+    include_owned: bool,
     dry_run: bool,
     lock_timeout: float,
 ) -> ExitCode:
@@ -43,10 +45,13 @@ def import_(
 
     Writes an entry into the manifest and a record into the state for each job. Sends no call that changes a job,
     and the next plan is empty. PATH is the file for the entries; in a folder of several files it is imported.yaml.
+
+    With --all, what another program owns is listed with its owner and left alone, such as the Jobs of a CronJob,
+    of Helm or of Argo CD: their owner makes and removes them by itself.
     """
     from reconciler.usecases.import_ import Wanted, import_jobs
 
-    wanted = Wanted(_ids(words), ids_like, names_like, statuses)
+    wanted = Wanted(_ids(words), ids_like, names_like, statuses, include_owned)
     _refuse_contradictions(wanted, every=every)
     take_paths(shell, [word for word in words if not _is_pair(word)])
     done = import_jobs(shell.workspace, wanted, lock_timeout, dry_run=dry_run)
@@ -93,7 +98,13 @@ def _show(shell: Shell, done: "Imported", wanted: "Wanted", *, dry_run: bool) ->
     if done.adopted or done.left:
         terminal.answer(edits.imported(done.adopted, done.rewritten.file, dry_run=dry_run))
     else:
-        terminal.answer(f"Nothing to import: {_why_none(wanted)}.")
+        terminal.answer(f"Nothing to import: {_why_none(wanted, done.owned)}.")
+    if done.owned:
+        terminal.remark(edits.left_to_owners(done.owned))
+        terminal.remark("Their owners make and remove them. To take them over nevertheless: --include-owned")
+    for job in done.adopted:
+        if job.observed.owned_by:
+            terminal.remark(edits.owned(job))
     if done.left:
         terminal.remark(edits.left_out(done.left))
     if done.unlisted:
@@ -109,12 +120,13 @@ def _show(shell: Shell, done: "Imported", wanted: "Wanted", *, dry_run: bool) ->
         terminal.remark(f"Nothing was sent. Review {files}.")
 
 
-def _why_none(wanted: "Wanted") -> str:
+def _why_none(wanted: "Wanted", owned: Mapping[str, str]) -> str:
     """The reason why there was no job to import."""
     if wanted.ids:
         return "all of them are declared and recorded already"
-    matches = "matches and " if any(wanted[1:]) else ""
-    return f"the service lists no job that {matches}is not declared already"
+    matches = "matches and " if any(wanted[1:4]) else ""
+    others = " and not owned" if owned else ""
+    return f"the service lists no job that {matches}is not declared already{others}"
 
 
 def _is_pair(word: str) -> bool:

@@ -9,7 +9,7 @@ from reconciler.cli.groups import Suggesting
 from reconciler.cli.options import lock_timeout, options
 from reconciler.cli.shell import Shell
 from reconciler.model.commands import command
-from reconciler.model.errors import ExitCode, ReconcilerError, Usage
+from reconciler.model.errors import ExitCode, ReconcilerError, Refused, Usage
 from reconciler.views.answers import RecordAnswer, RecordsAnswer
 
 if TYPE_CHECKING:
@@ -119,6 +119,49 @@ def state_accept(shell: Shell, moved_to: str | None, identity: bool, lock_timeou
     verb = "Accepted" if remarks else "Nothing to accept: the state is sound"
     shell.terminal.answer(f"{verb}: {_size(accepted)}.")
     return ExitCode.DONE
+
+
+@state.command("rebuild")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@lock_timeout
+@options(RecordsAnswer)
+def state_rebuild(shell: Shell, yes: bool, lock_timeout: float) -> ExitCode:
+    """Make the records of a lost state anew, from what the service has. Calls nothing.
+
+    The objects of the jobs bear the lineage of the state that was lost, and the state goes on under it. What nothing
+    tells counts as done, so that no job runs because of this command: a new runToken runs a job again.
+
+    If a copy of the state is left, `state push` is better: it knows more.
+    """
+    from reconciler.usecases.rebuild import find, record
+    from reconciler.views.edits import rebuilt
+
+    found = find(shell.workspace)
+    text = rebuilt(found.state, found.observed, shell.workspace.state_name)
+    if shell.is_text:
+        shell.terminal.answer(text, is_prose=True)
+    else:
+        shell.terminal.remark(text)
+    for remark in found.remarks:
+        shell.terminal.remark(f"warning: {remark}")
+    for name, why in found.unread.items():
+        shell.terminal.remark(f"warning: {name} can't be read, and gets no record: {why}")
+    if not yes:
+        _refuse_unless_confirmed(shell)
+    recorded = record(shell.workspace, found, lock_timeout)
+    if shell.is_text:
+        shell.terminal.answer(f"Rebuilt: {_size(recorded)}. Nothing was sent.")
+    else:
+        shell.show(RecordsAnswer(recorded))
+    return ExitCode.REFUSED if found.unread else ExitCode.DONE
+
+
+def _refuse_unless_confirmed(shell: Shell) -> None:
+    """Ask the user whether to record this. Raises `Refused` for any answer but yes, and where nobody can be asked."""
+    if not shell.terminal.interactive:
+        raise Refused("nobody can be asked, and --yes was not given", "give --yes, or run the command at a terminal")
+    if shell.terminal.ask("Record this? Only `yes` does: ") != "yes":
+        raise Refused("nothing was recorded: the answer was not `yes`")
 
 
 @state.command("pull")

@@ -78,6 +78,7 @@ def observation(value: object) -> Observation:
         name=text(value.name, f"{what} whose name"),
         ref=word(value.ref, f"{what} whose ref"),
         execution=_execution(value.execution),
+        owned_by=text(value.owned_by, f"{what} whose owned_by"),
     )
 
 

@@ -221,8 +221,9 @@ class Observation(NamedTuple):
     can't be read. `name` is the engine's name for the job, or "". `run_id` is the run id of the observed run; "" if the
     engine has no run ids, or if this tool did not start the run. `ref` is the engine's own handle of the observed
     object, or "". `marks` are what the object bears; all of them are "" if the engine keeps no marks. `execution` is
-    what people want to know of the run, and decides nothing. `is_answer` is False only in `NOT_ASKED`; an engine leaves
-    it alone.
+    what people want to know of the run, and decides nothing. `owned_by` names the program beside this tool that makes
+    the object and removes it, such as `CronJob nightly`; "" if there is none, or if the engine does not know.
+    `is_answer` is False only in `NOT_ASKED`; an engine leaves it alone.
     """
 
     status: Status
@@ -237,6 +238,7 @@ class Observation(NamedTuple):
     marks: Marks = Marks()
     execution: Execution = UNKNOWN
     is_answer: bool = True
+    owned_by: str = ""
 
     @property
     def run_began(self) -> str | None:

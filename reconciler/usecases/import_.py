@@ -4,18 +4,18 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reconciler.manifest.files import DEFAULTS, is_manifest_name
 from reconciler.model.errors import ListIncomplete, ReconcilerError, Usage
-from reconciler.model.jobs import Observation, State, Status
+from reconciler.model.jobs import Desired, Job, Observation, State, Status
 from reconciler.usecases.engines import Pace, plugin_for
 from reconciler.usecases.manifest_edits import Rewritten, parsed_with, refuse_other_changes
 from reconciler.usecases.manifest_files import ManifestFiles
 from reconciler.usecases.workspace import Workspace
 
 if TYPE_CHECKING:
-    from reconciler.engines.port import Engine
+    from reconciler.engines.port import Engine, EnginePlugin
     from reconciler.manifest import Manifest
     from reconciler.rules.adoption import Adopted, Candidate, LeftOut
     from reconciler.state.session import Session
@@ -27,13 +27,15 @@ class Wanted(NamedTuple):
 
     `ids_like` are globs over engine job ids, and `names_like` over the names at the service. `statuses` are compared
     with the status and with the service's own word for it. A job must match one item of each list that is not empty.
-    A glob that equals a name matches that name alone.
+    A glob that equals a name matches that name alone. Of all jobs, those that another program owns are left to that
+    program, unless `with_owned` is set. A job that is named is taken whoever owns it.
     """
 
     ids: Mapping[str, str]
     ids_like: Sequence[str] = ()
     names_like: Sequence[str] = ()
     statuses: Sequence[str] = ()
+    with_owned: bool = False
 
     def among(self, listed: Mapping[str, Observation]) -> list[tuple[str, Observation]]:
         """The listed jobs that match, as (engine job id, observation)."""
@@ -53,13 +55,15 @@ class Wanted(NamedTuple):
 class Imported(NamedTuple):
     """The end of an import: the file, the jobs that were adopted, and the jobs that were left out.
 
-    `unlisted` says why the service may have jobs that it did not list; "" if it listed all. `written` names the files
-    that an import writes into the checkout. A state that is not in a file is not among them.
+    `owned` maps the engine job ids of the jobs that were left to their owners to those owners, in words. `unlisted`
+    says why the service may have jobs that it did not list; "" if it listed all. `written` names the files that an
+    import writes into the checkout. A state that is not in a file is not among them.
     """
 
     rewritten: Rewritten
     adopted: "tuple[Adopted, ...]"
     left: "tuple[LeftOut, ...]"
+    owned: Mapping[str, str]
     unlisted: str
     written: tuple[str, ...]
 
@@ -97,7 +101,7 @@ def import_jobs(
         state = session.state if session else store.read(target) or State("", 0, target, {})
         with workspace.open_engine(Pace(parallelism), state.identity) as engine:
             identity, promises = engine.identity(), engine.promises
-            found, unlisted = _found(engine, wanted, manifest, state, parallelism)
+            found, owned, unlisted = _found(engine, wanted, manifest, state, parallelism)
         rewritten, adopted, left = _entries(found, to, state)
         if session is not None and adopted:
             session.identify({**session.identity, **identity})
@@ -105,7 +109,7 @@ def import_jobs(
             adopted = [one._replace(record=noted(one.record, one.observed, noted_at, promises)) for one in adopted]
             _write(session, to, rewritten, adopted)
     shown = rewritten._replace(before=b"") if to.is_new else rewritten
-    return Imported(shown, tuple(adopted), tuple(left), unlisted, (to.file, *_state_files(workspace)))
+    return Imported(shown, tuple(adopted), tuple(left), owned, unlisted, (to.file, *_state_files(workspace)))
 
 
 def _state_files(workspace: Workspace) -> tuple[str, ...]:
@@ -176,10 +180,11 @@ def _opening(place: "Place", *, with_target: bool) -> str:
 
 def _found(
     engine: "Engine", wanted: Wanted, manifest: "Manifest", state: State, parallelism: int
-) -> "tuple[list[Candidate], str]":
+) -> "tuple[list[Candidate], Mapping[str, str], str]":
     """The wanted jobs as they are now, without those that are adopted already.
 
-    Also returns why some jobs may be missing; "" if none is.
+    Also returns the owners of the jobs that are left to them, by the ids of these jobs, and why some jobs may be
+    missing; "" if none is.
     """
     from reconciler.manifest.faults import job_fault
     from reconciler.rules.adoption import Candidate, candidates
@@ -188,11 +193,12 @@ def _found(
         ids = {name: job_id for name, job_id in wanted.ids.items() if not _is_adopted(name, job_id, manifest, state)}
         listed = list(engine.observe_many(ids.values()).items())
         observed = dict(_with_config(engine, listed, parallelism))
-        return [Candidate(name, job_id, observed[job_id]) for name, job_id in ids.items()], ""
+        return [Candidate(name, job_id, observed[job_id]) for name, job_id in ids.items()], {}, ""
     jobs, unlisted = _listed(engine, wanted, manifest)
-    jobs = _with_config(engine, jobs, parallelism)
+    owned = {} if wanted.with_owned else {job_id: one.owned_by for job_id, one in jobs if one.owned_by}
+    jobs = _with_config(engine, [job for job in jobs if job[0] not in owned], parallelism)
     found = candidates(jobs, manifest.jobs, state.jobs, lambda name: not job_fault(name, {"state": "running"}))
-    return list(found), unlisted
+    return list(found), owned, unlisted
 
 
 def _listed(engine: "Engine", wanted: Wanted, manifest: "Manifest") -> tuple[list[tuple[str, Observation]], str]:
@@ -236,14 +242,14 @@ def _entries(
     The defaults of the manifest change what an entry means, so each entry is parsed before it is judged.
     """
     from reconciler.manifest.edit import add_jobs
-    from reconciler.manifest.faults import job_fault
     from reconciler.rules.adoption import Adopted, LeftOut, adopt, with_empty_plan
 
     manifest, sources = to.workspace.files.parsed, to.workspace.files.sources
     engine = plugin_for(manifest.target)
     same_config = engine.same_config
     before = dict(sources)[to.file]
-    adopted, left = adopt(found, manifest.jobs, state.jobs, partial(job_fault, engine=engine), same_config)
+    adopted, left = adopt(found, manifest.jobs, state.jobs, partial(_fault_of, engine), same_config)
+    adopted = list(map(_with_keep_for, adopted))
     while adopted:
         after = add_jobs(before, to.file, {job.name: job.fields for job in adopted})
         edited = parsed_with(sources, to.file, after)
@@ -255,3 +261,23 @@ def _entries(
         left += [job for job in judged if isinstance(job, LeftOut)]
         adopted = kept
     return Rewritten(to.file, before, before), [], left
+
+
+def _fault_of(engine: "EnginePlugin", name: str, fields: Mapping[str, Any]) -> str:
+    """Why the manifest can't declare a job of this name with these fields; "" if it can."""
+    from reconciler.manifest.faults import job_fault
+
+    fault = job_fault(name, fields, engine=engine)
+    return fault or engine.job_fault(Job(name, fields["id"], Desired(fields["state"]), fields.get("config", {})))
+
+
+def _with_keep_for(adopted: "Adopted") -> "Adopted":
+    """The adopted job with `keepFor` in its config.
+
+    It says nothing of a run, so that a config without it counts as the same, but it says what becomes of later runs.
+    """
+    keep_for = (adopted.observed.config or {}).get("keepFor")
+    if keep_for is None:
+        return adopted
+    config = {**adopted.record.config, "keepFor": keep_for}
+    return adopted._replace(fields={**adopted.fields, "config": config}, record=adopted.record._replace(config=config))

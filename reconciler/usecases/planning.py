@@ -1,8 +1,9 @@
 """From a manifest, a state and a selection to a plan, and the guards that refuse it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from reconciler.model.commands import command
 from reconciler.model.errors import Refused
 from reconciler.model.jobs import EMPTY, Desired, Observation, State, title
 from reconciler.model.plan import Action, ActionKind, Narrowed, Plan
@@ -50,7 +51,10 @@ def plan_of(
     )
     if observed:
         made = made._replace(actions=_with_drift(made, matching, observed))
-    made = made._replace(warnings=_warnings(made, manifest, state), narrowed=_narrowed(selection, made, matching))
+    lost = _lost_state(state, [observed[job.id] for job in manifest.jobs.values() if job.id in observed])
+    made = made._replace(
+        warnings=(*_warnings(made, manifest, state), *lost), narrowed=_narrowed(selection, made, matching)
+    )
     if provenance:
         made = _with_sources(made, workspace, state, observed)._replace(prune=selection.prune)
     return allowing(made, allowed)
@@ -60,8 +64,8 @@ def _with_sources(plan: Plan, workspace: "Workspace", state: State, observed: Ma
     """The plan with the state and the observations that it was made from."""
     from reconciler.state.codec import records_digest
 
-    # The name of a job at the service decides nothing.
-    nameless = {job_id: one._replace(name="") for job_id, one in observed.items()}
+    # The name of a job at the service and its owner there decide nothing.
+    nameless = {job_id: one._replace(name="", owned_by="") for job_id, one in observed.items()}
     return plan._replace(state=workspace.home.url, observed=nameless, records_digest=records_digest(state))
 
 
@@ -135,6 +139,18 @@ def _warnings(plan: Plan, manifest: "Manifest", state: State) -> tuple[str, ...]
     over = f"no longer frozen, since `until` has passed: {', '.join(manifest.over)}" if manifest.over else ""
     lost = loss(len(plan.undeclared), _recorded(state)) if plan.undeclared else ""
     return (*of_engine, *filter(None, (over, lost)), *_renamed(plan, manifest, state))
+
+
+def _lost_state(state: State, observed: Sequence[Observation]) -> Iterator[str]:
+    """Yield a warning if nothing is recorded, and the declared jobs belong to one other state, which may be lost."""
+    bearers = [one.marks.lineage for one in observed if one.marks.lineage]
+    if state.jobs or len(set(bearers)) != 1 or bearers[0] == state.lineage:
+        return
+    belong = "1 declared job belongs" if len(bearers) == 1 else f"{len(bearers)} declared jobs belong"
+    yield (
+        f"nothing is recorded here, and {belong} to a state of lineage {bearers[0]}: if that state was lost, "
+        f"{command('state rebuild')} makes its records anew, without a call"
+    )
 
 
 def _renamed(plan: Plan, manifest: "Manifest", state: State) -> Iterator[str]:

@@ -542,7 +542,7 @@ class Wire:
             return Reply(True, reply.status, fault="the answer broke off before its end")
         text = reply.body.decode(errors="replace")
         kept = {name.lower(): value for name, value in reply.headers.items()}
-        return Reply(True, reply.status, kept, text, _json(text))
+        return Reply(True, reply.status, kept, reply.body, text, _json(text))
 
     def close(self) -> None:
         pass

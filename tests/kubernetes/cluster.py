@@ -25,7 +25,7 @@ from kubernetes.kubelet import NODE, Api, dies_with_parent, sweep
 
 BINARIES = "RECONCILER_KUBERNETES_BINARIES"
 """The variable that names a folder with other binaries than those of `install.sh`."""
-STARTS_WITHIN_S = 60.0
+STARTS_WITHIN_S = 180.0
 _HERE = "127.0.0.1"
 _PORTS = range(20000, 32000)
 """Ports that the kernel gives to no outgoing connection, as a rule, so that a free one stays free."""

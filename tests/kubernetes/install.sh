@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build kube-apiserver and kube-controller-manager 1.20.2 from Debian's own source package, and install etcd.
+# Build kube-apiserver and kube-controller-manager 1.20.2 from Debian's own source package, and install etcd and kubectl.
 #
 # No registry of packages has a newer server. The two binaries are kept in a folder of the cache, so that only the first
 # run builds them. Prints that folder. Needs apt-get and, where a package is missing, root.
@@ -13,7 +13,7 @@ KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 say() { echo "$*" >&2; }
 
 packages=()
-for each in etcd:etcd-server openssl:openssl; do
+for each in etcd:etcd-server openssl:openssl kubectl:kubernetes-client; do
     command -v "${each%%:*}" >/dev/null || packages+=("${each#*:}")
 done
 if ! [ -x "$CACHE/kube-controller-manager" ]; then

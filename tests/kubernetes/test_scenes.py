@@ -1,5 +1,6 @@
 """What people want of Jobs under git, on a real API server."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from kubernetes.cluster import Cluster
 from project import Project
+from reconciler.testing.amount import VARIABLE
 
 WITHIN_S = 60.0
 
@@ -61,7 +63,7 @@ def project(tmp_path: Path, cluster: Cluster) -> Iterator[KubernetesProject]:
 
 
 def test_a_finished_job_that_its_ttl_removed_is_not_run_again(project: KubernetesProject) -> None:
-    project.declare(config="keepFor: 1")
+    project.declare(config="keepFor: 5")
     project.applied("--wait", "60")
     assert project.run("wait", "a").code == 0
     until(lambda: not project.jobs())
@@ -129,3 +131,33 @@ def test_finished_jobs_that_were_deleted_by_hand_are_no_trouble(project: Kuberne
     assert project.run("drift").code == 0
     assert project.applied() == "Nothing to do: 1 job is as recorded.\n"
     assert project.ran == ["a-1"]
+
+
+def test_a_restarted_trainer_never_overlaps_the_old_one(project: KubernetesProject) -> None:
+    """The old pod takes long to stop, as one that writes a checkpoint does, and applies do not wait to be asked."""
+    stops_s = 40 if os.environ.get(VARIABLE) == "whole" else 4
+    notes = f'note() {{ echo "$1 ${{HOSTNAME%-*}}" >> {project.folder}/notes; }}'
+    stops = f'trap "sleep {stops_s}; note ends; exit 1" TERM'
+    trains = f"until [ -e {project.folder}/go ]; do sleep 0.1; done; note ends"
+    script = f"{notes}; {stops}; note begins; {trains}"
+    project.declare("v1", script, config="abort: {grace: 120}")
+    project.applied()
+
+    def noted() -> list[str]:
+        path = project.folder / "notes"
+        return path.read_text().splitlines() if path.exists() else []
+
+    until(lambda: noted() == ["begins a-1"])
+    project.declare("v2", script, config="abort: {grace: 120}")
+    began_s = time.monotonic()
+    while "begins a-2" not in noted():
+        run = project.run("apply", "--yes")
+        assert run.code in (0, 3), run
+        assert time.monotonic() - began_s < stops_s + WITHIN_S, run
+        time.sleep(0.5)
+    assert noted() == ["begins a-1", "ends a-1", "begins a-2"]
+    assert time.monotonic() - began_s >= stops_s
+    (project.folder / "go").touch()
+    assert project.run("wait", "a").code == 0
+    assert noted() == ["begins a-1", "ends a-1", "begins a-2", "ends a-2"]
+    assert project.jobs() == ["a-1", "a-2"]

@@ -1,11 +1,23 @@
 """What `status`, `logs` and `runs` show of Jobs: why one does not start, and how one ended."""
 
+import os
+import re
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from kubernetes.cluster import Cluster
+from kubernetes.kubelet import MERGE
 from kubernetes.test_scenes import KubernetesProject, until
+from reconciler.engines.kubernetes.objects import job_object
+from reconciler.engines.kubernetes.plugin import PLUGIN
+from reconciler.engines.port import Status, Step, Surroundings, Verb
+from reconciler.testing.amount import amount_in
+
+_LABEL = re.compile(r'([a-z_]+)="([^"]*)"')
 
 
 @pytest.mark.parametrize(
@@ -14,8 +26,12 @@ from kubernetes.test_scenes import KubernetesProject, until
         ("image: missing, command: ['true']", "ImagePull"),
         ("image: x, command: ['true'], nodeSelector: {pool: none}", "Unschedulable: "),
         ("image: x, command: ['true'], resources: {memory: 9000GiB}", "Unschedulable: "),
+        (
+            "image: x, command: ['true'], env: {A: {secret: none/a}}",
+            'CreateContainerConfigError: secret "none" not found',
+        ),
     ],
-    ids=["image", "selector", "memory"],
+    ids=["image", "selector", "memory", "secret"],
 )
 def test_status_says_why_a_job_does_not_start(tmp_path: Path, cluster: Cluster, config: str, shown: str) -> None:
     project = KubernetesProject(tmp_path, cluster)
@@ -34,8 +50,10 @@ def test_status_says_why_a_job_does_not_start(tmp_path: Path, cluster: Cluster, 
         ("image: x, script: exit 3", "exit code 3"),
         ("image: x, command: ['no-such-program']", "StartError"),
         ("image: x, script: sleep 30, jobTimeout: 1, abort: {grace: 0}", "timed out: jobTimeout is 1 s"),
+        ("image: x, script: sleep 30, taskTimeout: 1, abort: {grace: 0}", "timed out: taskTimeout is 1 s"),
+        ("image: x, script: 'echo oom > $OOM_MARK; kill -KILL $$'", "OOMKilled: exit code 137"),
     ],
-    ids=["exit code", "no program", "timeout"],
+    ids=["exit code", "no program", "timeout of the run", "timeout of an attempt", "out of memory"],
 )
 def test_status_says_how_a_job_failed(tmp_path: Path, cluster: Cluster, config: str, shown: str) -> None:
     project = KubernetesProject(tmp_path, cluster)
@@ -54,3 +72,113 @@ def test_the_log_of_a_job_is_followed_to_its_end(tmp_path: Path, cluster: Cluste
     project.applied()
     assert project.run("logs", "a", "-f").out == "1\n2\n3\n"
     assert project.run("logs", "a", "--tail", "2").out == "2\n3\n"
+
+
+def forbid_pods(cluster: Cluster, namespace: str) -> None:
+    """Make a quota that allows no pod."""
+    quotas = f"/api/v1/namespaces/{namespace}/resourcequotas"
+    assert cluster.request("POST", quotas, {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}})[0] == 201
+    # The cluster has no controller of quotas, so that the status has to be written here.
+    status = {"status": {"hard": {"pods": "0"}, "used": {"pods": "0"}}}
+    code, answer = cluster.request("PATCH", f"{quotas}/none/status", status, MERGE)
+    assert code == 200, answer
+
+
+def test_status_says_what_a_quota_refuses(tmp_path: Path, cluster: Cluster) -> None:
+    project = KubernetesProject(tmp_path, cluster)
+    forbid_pods(cluster, project.namespace)
+    project.declare()
+    project.applied()
+    shown = until(lambda: (out := project.run("status").out) and "FailedCreate: " in out and out)
+    assert "exceeded quota: none" in " ".join(shown.split())
+    (job,) = project.run("status", "--format", "json").json["jobs"]
+    assert job["observed"] == "active"
+    assert project.ran == []
+
+
+def test_status_says_what_a_quota_refuses_of_many_jobs(tmp_path: Path, cluster: Cluster) -> None:
+    project = KubernetesProject(tmp_path, cluster)
+    forbid_pods(cluster, project.namespace)
+    project.write("\n".join(f"a{number}: {{state: running, config: {{image: x}}}}" for number in range(12)))
+    project.applied()
+
+    def are_all_shown() -> bool:
+        jobs = project.run("status", "--format", "json").json["jobs"]
+        return len(jobs) == 12 and all("FailedCreate: " in job["detail"] for job in jobs)
+
+    until(are_all_shown)
+
+
+def test_each_attempt_is_counted_and_its_log_is_followed(tmp_path: Path, cluster: Cluster) -> None:
+    """The cluster waits ten seconds before another attempt, and meanwhile no pod executes."""
+    project = KubernetesProject(tmp_path, cluster)
+    count = f"echo x >> {tmp_path}/tries; wc -l < {tmp_path}/tries"
+    project.declare(script=f'{count}; [ "$(wc -l < {tmp_path}/tries)" = 2 ]', config="retry: {times: 2}")
+    project.applied()
+    assert project.run("logs", "a", "-f").out.split() == ["1", "2"]
+    assert project.run("wait", "a").code == 0
+    shown = project.run("runs", "a")
+    assert "ATTEMPTS" in shown.out, shown
+    (run,) = project.run("runs", "a", "--format", "json").json["runs"]
+    assert (run["status"], run["execution"]["attempts"]) == ("complete", 2), run
+
+
+def test_a_job_of_several_pods_says_how_far_it_is(tmp_path: Path, cluster: Cluster) -> None:
+    project = KubernetesProject(tmp_path, cluster)
+    first = f'echo "in $HOSTNAME"; [ "$(ls {tmp_path}/gone | wc -l)" -lt 2 ]'
+    waits = f"{first} || until [ -e {tmp_path}/go ]; do sleep 0.1; done"
+    (tmp_path / "gone").mkdir()
+    project.declare(
+        script=f"{waits}; touch {tmp_path}/gone/$HOSTNAME",
+        config="native: {spec: {completions: 5, parallelism: 1}}",
+    )
+    project.applied()
+    until(lambda: "2 of 5 pods complete" in project.run("status").out)
+    (tmp_path / "go").touch()
+    assert project.run("wait", "a").code == 0
+    assert project.run("logs", "a").out.count("in a-1-") == 5
+
+
+def test_many_jobs_are_observed_with_three_lists(tmp_path: Path, cluster: Cluster) -> None:
+    """The Jobs, the pods, and the events about Jobs that have no pods. The server itself counts what it is asked."""
+    count = amount_in().jobs
+    namespace = cluster.namespace()
+    jobs = [f"job-{number}" for number in range(count)]
+
+    def create(job_id: str) -> None:
+        step = Step(Verb.RUN, job_id, f"{job_id}-1", {"image": "i", "native": {"spec": {"parallelism": 0}}})
+        code, answer = cluster.request(
+            "POST", f"/apis/batch/v1/namespaces/{namespace}/jobs", job_object(step, namespace)
+        )
+        assert code == 201, answer
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(create, jobs))
+    target = PLUGIN.target(
+        {"kubeconfig": str(cluster.kubeconfig), "namespace": namespace, "allowOldServer": True}, str(tmp_path)
+    )
+    around = Surroundings(
+        os.environ, lambda _: False, lambda _: None, time.monotonic, time.time, 1, None, str(tmp_path / "beside")
+    )
+    with PLUGIN.open(target, around) as engine:
+        before = reads_of(cluster)
+        found = engine.observe_many(jobs)
+        reads = reads_of(cluster) - before
+    assert {each.status for each in found.values()} == {Status.ACTIVE}
+    assert len(found) == count
+    assert reads == {"LIST jobs": 1, "LIST pods": 1, "LIST events": 1}
+
+
+def reads_of(cluster: Cluster) -> Counter[str]:
+    """Return how often the server was asked for objects of a namespace, by verb and kind."""
+    code, metrics = cluster.request("GET", "/metrics")
+    assert code == 200
+    found: Counter[str] = Counter()
+    for line in metrics.splitlines():
+        if not line.startswith("apiserver_request_total{"):
+            continue
+        labels = dict(_LABEL.findall(line))
+        is_read = labels["verb"] in ("GET", "LIST") and labels["scope"] != "cluster"
+        if is_read and labels["resource"] in ("jobs", "pods", "events"):
+            found[f"{labels['verb']} {labels['resource']}"] += int(float(line.split()[-1]))
+    return found

@@ -13,6 +13,7 @@ from reconciler.engines.port import (
     Config,
     Engine,
     Job,
+    Observation,
     Promises,
     Reason,
     Request,
@@ -41,6 +42,7 @@ _TARGET_SCHEMA: Schema = {
         "refuses": {"type": "string"},
         "stop_s": {"type": "number"},
         "stages": {"type": "boolean"},
+        "owned": {"type": "object"},
     },
 }
 _CONFIG_SCHEMA: Schema = {
@@ -107,9 +109,29 @@ class ClusterPlugin:
             cluster.faults.append(Lost(block["lost"]))
         cluster.refusal = Reason(block["refuses"]) if "refuses" in block else None
         with closing(cluster):
-            yield self.engine_class(
+            made = self.engine_class(
                 cluster, self.promises(target), identity=block.get("identity", {}), stages=block.get("stages", False)
             )
+            yield _Owned(made, block["owned"]) if "owned" in block else made
+
+
+class _Owned:
+    """An engine some of whose jobs another program owns. `owners` maps engine job ids to the words for the owner."""
+
+    def __init__(self, engine: Engine, owners: Mapping[str, str]) -> None:
+        self._engine = engine
+        self._owners = owners
+
+    def observe_all(self) -> Iterator[tuple[str, Observation]]:
+        for job_id, observed in self._engine.observe_all():
+            yield job_id, observed._replace(owned_by=self._owners.get(job_id, ""))
+
+    def observe_many(self, job_ids: Collection[str]) -> Mapping[str, Observation]:
+        found = self._engine.observe_many(job_ids).items()
+        return {job_id: observed._replace(owned_by=self._owners.get(job_id, "")) for job_id, observed in found}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
 
 
 PLUGIN = ClusterPlugin()

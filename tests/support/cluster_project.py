@@ -27,6 +27,8 @@ class ClusterProject(Project):
         self.cluster = cluster
         self.promises = promises
         self.identity = identity
+        self.owned: Mapping[str, str] = {}
+        """The owners of the jobs that another program owns, by engine job id."""
         packages = folder / ".packages"
         install_plugin(packages)
         # What is inherited comes first: a copy of the code with a seeded bug may stand there.
@@ -38,6 +40,8 @@ class ClusterProject(Project):
         promises = [value if value != math.inf else _FOR_EVER_S for value in self.promises]  # JSON has no infinity
         block: dict[str, Any] = {"engine": "cluster", "path": "cluster.db", "promises": promises}
         block["identity"] = dict(self.identity)
+        if self.owned:
+            block["owned"] = dict(self.owned)
         return yaml.safe_dump(block, default_flow_style=True, width=1000).strip()
 
 

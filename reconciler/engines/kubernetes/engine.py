@@ -1,26 +1,29 @@
 """The engine: what a run, an abort, a delete and an observation are for a namespace of a Kubernetes cluster."""
 
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from math import inf
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from reconciler.engines.http.reply import Reply
 from reconciler.engines.kubernetes.api import MERGE_PATCH, Api, Request, reason_of
+from reconciler.engines.kubernetes.differences import SAME, difference
+from reconciler.engines.kubernetes.faults import config_fault, namespace_of, too_old
+from reconciler.engines.kubernetes.gathering import Gathering
 from reconciler.engines.kubernetes.housekeeping import Housekeeping
 from reconciler.engines.kubernetes.logs import log_of
 from reconciler.engines.kubernetes.objects import (
     ABORT_OP,
     JOB_LABEL,
-    SAME,
-    difference,
     job_id_of,
     job_object,
     marks_of,
 )
-from reconciler.engines.kubernetes.observations import observation, status_of
-from reconciler.engines.kubernetes.refusals import config_fault, namespace_of, too_old
+from reconciler.engines.kubernetes.observations import final_condition, lacks_pods, observation, status_of
+from reconciler.engines.kubernetes.refusals import refusals
 from reconciler.engines.kubernetes.settings import OLDEST, PROMISES
 from reconciler.engines.port import (
     AnswerClass,
@@ -36,20 +39,35 @@ from reconciler.engines.port import (
     always,
     reason_of_duplicate,
 )
+from reconciler.model.jobs import EMPTY
 from reconciler.rules.runs import number_of
 
 _LIST_FROM = 10
 """The number of jobs from which on one list is cheaper than a list for each job."""
+
+_MOST_IN_A_SELECTOR = 40
+"""The jobs that one list names, so that the request stays short: an id has up to 52 characters."""
+
+_FEW_OTHERS = 50
+"""The number of Jobs of somebody else up to which one list of them is cheaper than a read for each job."""
+
+_OTHERS_FOR_S = 5.0
+
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 _UIDS_OF_JOB = ("batch.kubernetes.io/controller-uid", "controller-uid")
 """The labels of a pod with the uid of its Job. Servers before 1.27 have the second one alone."""
 
 
 class _Seen(NamedTuple):
-    """The Jobs of a job, the newest one first, and by the uid of each its pods but for those that have succeeded."""
+    """The Jobs of a job, the newest one first, and by the uid of each its pods but for those that have succeeded.
+
+    `refusals` tell by the uid of a Job without pods why the cluster makes none.
+    """
 
     jobs: Sequence[Mapping[str, Any]]
     pods: Mapping[str, Sequence[Mapping[str, Any]]]
+    refusals: Mapping[str, str] = EMPTY
 
     def pods_of(self, job: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         return self.pods.get(_uid(job), ())
@@ -66,11 +84,15 @@ class KubernetesEngine:
         self._namespace = namespace
         self._surroundings = surroundings
         self._jobs_path = f"/apis/batch/v1/namespaces/{quote(namespace)}/jobs"
-        self._pods_path = f"/api/v1/namespaces/{quote(namespace)}/pods"
+        self._namespace_path = f"/api/v1/namespaces/{quote(namespace)}"
+        self._pods_path = f"{self._namespace_path}/pods"
         self._allows_old_server = allows_old_server
         self._housekeeping = Housekeeping(api, self._jobs_path)
         self._known_version: tuple[int, int] | None = None
         self._lock = threading.Lock()
+        self._looks = Gathering(self._seen_of, _MOST_IN_A_SELECTOR)
+        self._others: tuple[float, Collection[str] | None] = -inf, frozenset()
+        """When the names of the Jobs of somebody else were read, and the names; None if they are many."""
 
     def identity(self) -> Mapping[str, str]:
         """Return the uids of the namespace `kube-system` and of the own one, as far as they can be read."""
@@ -85,13 +107,13 @@ class KubernetesEngine:
     def observe(self, job_id: str, run_id: str = "") -> Observation:
         """Return what the cluster says of one run; see `Engine.observe`."""
         self._check_version()
-        return self._observation(self._seen(job_id), run_id)
+        return self._observation(self._looks.get(job_id), run_id)
 
     def observe_many(self, job_ids: Collection[str]) -> Mapping[str, Observation]:
         """Return the observation of each job, from one list of Jobs and one of pods where that is cheaper."""
         self._check_version()
         if len(job_ids) < _LIST_FROM:
-            return {job_id: self._observation(self._seen(job_id), "") for job_id in job_ids}
+            return {job_id: self._observation(seen, "") for job_id, seen in self._seen_of(tuple(job_ids)).items()}
         by_id = self._all()
         nothing = _Seen((), {})
         return {job_id: self._observation(by_id.get(job_id, nothing), "") for job_id in job_ids}
@@ -129,7 +151,12 @@ class KubernetesEngine:
         self, job_id: str, run_id: str, *, tail: int | None, follow: bool, stop: threading.Event
     ) -> Iterator[bytes]:
         """Yield what the pods of a run have printed; see `Engine.log`."""
-        yield from log_of(self._api, self._pods_path, run_id, tail=tail, follow=follow, stop=stop)
+
+        def is_over() -> bool:
+            reply = self._api.read(f"{self._jobs_path}/{quote(run_id)}")
+            return reply.status == 404 or final_condition(_document(reply)) is not None
+
+        yield from log_of(self._api, self._pods_path, run_id, is_over, tail=tail, follow=follow, stop=stop)
 
     def close(self) -> None:
         """Do what is left to do about the runs of this command (`housekeeping`), and close the connections."""
@@ -163,6 +190,9 @@ class KubernetesEngine:
         jobs = list(self._api.listed(self._jobs_path, f"{JOB_LABEL}={job_id}"))
         if not jobs:
             # A Job of somebody else is a job of its own name.
+            read_s, others = self._others
+            if others is not None and job_id not in others and self._surroundings.boot_s() < read_s + _OTHERS_FOR_S:
+                return _Seen((), {})
             reply = self._api.read(f"{self._jobs_path}/{quote(job_id)}")
             if reply.status == 404:
                 return _Seen((), {})
@@ -172,16 +202,54 @@ class KubernetesEngine:
             if JOB_LABEL in _labels(jobs[0]):
                 return _Seen((), {})
         self._housekeeping.note_seen(jobs)
-        return _Seen(_newest_first(jobs), self._pods(jobs, f"{JOB_LABEL}={job_id}"))
+        pods = self._pods(jobs, f"{JOB_LABEL}={job_id}")
+        return _Seen(_newest_first(jobs), pods, self._refusals(jobs, pods))
 
-    def _all(self, selector: str = JOB_LABEL) -> Mapping[str, _Seen]:
+    def _seen_of(self, job_ids: Sequence[str]) -> Mapping[str, _Seen]:
+        """Read the Jobs of a few jobs, and their pods, with a list of each kind."""
+        if len(job_ids) < 2 or not all(map(_LABEL_VALUE.fullmatch, job_ids)):
+            return {job_id: self._seen(job_id) for job_id in job_ids}
+        found = self._all(f"{JOB_LABEL} in ({','.join(job_ids)})")
+        left = [job_id for job_id in job_ids if job_id not in found]
+        others = self._names_of_others() if left else None
+        nothing = _Seen((), {})
+        return found | {
+            job_id: self._seen(job_id) if others is None or job_id in others else nothing for job_id in left
+        }
+
+    def _names_of_others(self) -> Collection[str] | None:
+        """Return the names of the Jobs of somebody else; None if they are so many that single reads are cheaper.
+
+        The names are up to `_OTHERS_FOR_S` old. No run has such a name, so they keep no run from being created.
+        """
+        read_s, names = self._others
+        now_s = self._surroundings.boot_s()
+        if names is None or now_s < read_s + _OTHERS_FOR_S:
+            return names
+        query = urlencode({"labelSelector": f"!{JOB_LABEL}", "limit": _FEW_OTHERS})
+        document = self._api.document(f"{self._jobs_path}?{query}")
+        is_whole = not _metadata(document).get("continue")
+        self._others = now_s, frozenset(map(_name, document.get("items", []))) if is_whole else None
+        return self._others[1]
+
+    def _all(self, selector: str = JOB_LABEL) -> dict[str, _Seen]:
         """Read all Jobs of the namespace with these labels, by the ids of their jobs."""
         by_id: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         for job in self._api.listed(self._jobs_path, selector):
             by_id[job_id_of(job)].append(job)
         self._housekeeping.note_seen(job for jobs in by_id.values() for job in jobs)
-        pods = self._pods([job for jobs in by_id.values() for job in jobs], selector)
-        return {job_id: _Seen(_newest_first(jobs), pods) for job_id, jobs in by_id.items()}
+        all_jobs = [job for jobs in by_id.values() for job in jobs]
+        pods = self._pods(all_jobs, selector)
+        refused = self._refusals(all_jobs, pods)
+        return {job_id: _Seen(_newest_first(jobs), pods, refused) for job_id, jobs in by_id.items()}
+
+    def _refusals(
+        self, jobs: Sequence[Mapping[str, Any]], pods: Mapping[str, Sequence[Mapping[str, Any]]]
+    ) -> Mapping[str, str]:
+        """Return why the cluster makes no pods for those of the Jobs that lack them."""
+        return refusals(
+            self._api, self._namespace_path, {_uid(job) for job in jobs if lacks_pods(job, pods.get(_uid(job), ()))}
+        )
 
     def _pods(self, jobs: Sequence[Mapping[str, Any]], selector: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Return the pods by the uids of their Jobs, but for those that have succeeded."""
@@ -198,7 +266,7 @@ class KubernetesEngine:
     def _observation(self, seen: _Seen, run_id: str) -> Observation:
         for job in seen.jobs:
             if run_id in ("", _name(job)):
-                return observation(job, seen.pods_of(job))
+                return observation(job, seen.pods_of(job), seen.refusals.get(_uid(job), ""))
         return Observation(Status.MISSING)
 
     # --- calls -------------------------------------------------------------------------------------------------------
@@ -243,7 +311,7 @@ class KubernetesEngine:
         return Result(AnswerClass.REJECTED, reason, f"the Job {step.run_id} was there already{owner}", "409", ref=ref)
 
     def _abort(self, step: Step, may_be_sent: Callable[[], bool]) -> Result:
-        seen = self._seen(step.job_id)
+        seen = self._looks.get(step.job_id)
         job = next((job for job in seen.jobs if step.seen in ("", _uid(job))), None)
         if job is None:
             reason = Reason.NOT_RUNNING if seen.jobs else Reason.NO_SUCH_JOB
@@ -264,7 +332,7 @@ class KubernetesEngine:
 
     def _delete(self, step: Step, may_be_sent: Callable[[], bool]) -> Result:
         """Delete the Jobs of a job that belong to the lineage, and the pods that they have left."""
-        seen = self._seen(step.job_id)
+        seen = self._looks.get(step.job_id)
         if not seen.jobs:
             return Result(AnswerClass.REJECTED, Reason.NO_SUCH_JOB, f"there is no Job of {step.job_id}")
         newest = seen.jobs[0]

@@ -5,7 +5,7 @@ server knows no smaller part of a time there, and the lines that were read alrea
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from threading import Event
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -63,13 +63,24 @@ class _ContainerLog:
                 return
 
 
-def log_of(api: Api, pods_path: str, run_id: str, *, tail: int | None, follow: bool, stop: Event) -> Iterator[bytes]:
-    """Yield the log of the run in pieces. With `follow`, go on until all pods are terminal or `stop` is set.
+def log_of(
+    api: Api,
+    pods_path: str,
+    run_id: str,
+    is_over: Callable[[], bool],
+    *,
+    tail: int | None,
+    follow: bool,
+    stop: Event,
+) -> Iterator[bytes]:
+    """Yield the log of the run in pieces. With `follow`, go on until the run is over or `stop` is set.
 
+    `is_over` tells whether the Job has ended. As long as it has not, another attempt may follow a pod that has ended.
     Raises `EngineError` and `CredentialsError`.
     """
     logs: dict[tuple[str, str], _ContainerLog] = {}
     ended: set[str] = set()
+    has_ended = False
     while True:
         pods = sorted(api.listed(pods_path, f"{JOB_NAME_LABEL}={run_id}"), key=_age)
         for pod in pods:
@@ -79,9 +90,12 @@ def log_of(api: Api, pods_path: str, run_id: str, *, tail: int | None, follow: b
                 yield from logs.setdefault((name, container), new).more(tail)
             if is_terminal(pod):
                 ended.add(name)
-        if not follow or stop.is_set() or (pods and len(ended) == len(pods)):
+        is_quiet = all(_name(pod) in ended for pod in pods)
+        if not follow or stop.is_set() or (is_quiet and has_ended):
             return
-        stop.wait(_FOLLOW_EVERY_S)
+        has_ended = has_ended or (is_quiet and is_over())
+        if not (is_quiet and has_ended):  # otherwise the last pods are looked at once more
+            stop.wait(_FOLLOW_EVERY_S)
 
 
 def _after(place: _Place, content: bytes, *, is_whole: bool) -> tuple[_Place, bytes]:

@@ -165,7 +165,9 @@ def _failure_rules(config: Mapping[str, Any], container: str) -> Iterator[dict[s
     retry = config.get("retry", {})
     on_disruption = config.get("onDisruption", "fail")
     # The Job of a manifest may make attempts by itself.
-    is_needed = retry.get("times", 0) > 0 or on_disruption == "continue" or ("job" in config and "onDisruption" in config)
+    is_needed = (
+        retry.get("times", 0) > 0 or on_disruption == "continue" or ("job" in config and "onDisruption" in config)
+    )
     if not is_needed:
         return
     action = "Ignore" if on_disruption == "continue" else "FailJob"
@@ -207,7 +209,9 @@ def config_of(job: Mapping[str, Any]) -> Config | None:
         return None
     if not isinstance(sent, dict):
         return None
-    expected = spec_of(sent)
+    # A server lists its objects without their kind.
+    made = spec_of(sent)
+    expected = {"metadata": made["metadata"], "spec": made["spec"]}
     # Kueue starts and suspends the Job, and our abort sets the deadline.
     expected["spec"].pop("suspend", None)
     if ABORT_OP in _mapping(_mapping(job, "metadata"), "annotations"):

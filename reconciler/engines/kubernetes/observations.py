@@ -13,6 +13,7 @@ A Job says Failed while its pods still get SIGTERM. So a run is over once each p
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from reconciler.engines.kubernetes.importing import config_from, owner_of
 from reconciler.engines.kubernetes.objects import ABORT_OP, JOB_LABEL, QUEUE_LABEL, config_of, marks_of
 from reconciler.engines.port import Execution, Observation, Status
 
@@ -37,26 +38,42 @@ def status_of(job: Mapping[str, Any], pods: Collection[Mapping[str, Any]]) -> St
     return Status.ACTIVE
 
 
-def observation(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> Observation:
-    """Return the observation of the run of a Job. `pods` are as in `status_of`."""
+def lacks_pods(job: Mapping[str, Any], pods: Collection[Mapping[str, Any]]) -> bool:
+    """Return whether the cluster is to make pods for a Job that has none. `pods` are as in `status_of`."""
+    has_run = _number(_mapping(job.get("status")).get("succeeded"))
+    return (
+        not pods
+        and not has_run
+        and final_condition(job) is None
+        and _mapping(job.get("spec")).get("suspend") is not True
+    )
+
+
+def observation(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], refusal: str = "") -> Observation:
+    """Return the observation of the run of a Job. `pods` are as in `status_of`.
+
+    `refusal` says why the cluster makes no pods for the Job; "" if it does, or if that is not known.
+    """
     metadata = _mapping(job.get("metadata"))
     name, uid = _text(metadata.get("name")), _text(metadata.get("uid"))
     status = status_of(job, pods)
     final = final_condition(job)
     is_ours = JOB_LABEL in _mapping(metadata.get("labels"))
+    sent = config_of(job)
     times = dict(_times(job, status, final))
     return Observation(
         status,
         word=_word(job, status, final),
-        config=config_of(job),
+        config=config_from(job) if sent is None else sent,
         submitted_at=_text(metadata.get("creationTimestamp")) or None,
         timestamps=times,
-        detail=_detail(job, status, final, pods),
+        detail=_detail(job, status, final, pods, refusal),
         name=name,
         run_id=name if is_ours else "",
         ref=uid,
         marks=marks_of(job),
         execution=_execution(job, status, final, pods),
+        owned_by=owner_of(job),
     )
 
 
@@ -88,14 +105,47 @@ def why_waiting(pod: Mapping[str, Any]) -> str:
 
 
 def how_ended(pod: Mapping[str, Any]) -> str:
-    """Return how a pod that failed ended, such as "OOMKilled" or "exit code 3"; "" if it does not say."""
+    """Return how a pod that failed ended, such as "OOMKilled" or "exit code 3"; "" if it does not say.
+
+    What ended the whole pod comes first, since its containers only tell of the signal that they got then.
+    """
     status = _mapping(pod.get("status"))
+    for condition in _items(status.get("conditions")):
+        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
+            return f"disrupted: {_joined(_text(condition.get('reason')), _text(condition.get('message')))}"
+    if (reason := _text(status.get("reason"))) == "DeadlineExceeded":
+        return f"timed out: taskTimeout is {_mapping(pod.get('spec')).get('activeDeadlineSeconds')} s"
+    if reason:
+        return _joined(reason, _text(status.get("message")))
     for container in (*_items(status.get("initContainerStatuses")), *_items(status.get("containerStatuses"))):
         ended = _mapping(_mapping(container.get("state")).get("terminated"))
         reason, code = _text(ended.get("reason")), ended.get("exitCode")
         if ended and code != 0:
-            return reason if reason not in ("", "Error") else f"exit code {code}"
-    return _joined(_text(status.get("reason")), _text(status.get("message")))
+            how = f"exit code {code}"
+            return how if reason in ("", "Error") else _joined(reason, _text(ended.get("message")) or how)
+    return _text(status.get("message"))
+
+
+def progress(job: Mapping[str, Any]) -> str:
+    """Return how far a Job of several pods is, such as "12 of 40 indexes complete"; "" for a Job of one pod."""
+    spec, status = _mapping(job.get("spec")), _mapping(job.get("status"))
+    wanted = _number(spec.get("completions"))
+    if wanted < 2:
+        return ""
+    if spec.get("completionMode") != "Indexed":
+        return f"{_number(status.get('succeeded'))} of {wanted} pods complete"
+    complete, failed = (_count_of(_text(status.get(name))) for name in ("completedIndexes", "failedIndexes"))
+    return f"{complete} of {wanted} indexes complete" + (f", {failed} failed" if failed else "")
+
+
+def _count_of(indexes: str) -> int:
+    """Return how many indexes a list such as "0-5,7" has."""
+    count = 0
+    for part in filter(None, indexes.split(",")):
+        first, _, last = part.partition("-")
+        if first.isdigit() and (last or first).isdigit():
+            count += int(last or first) - int(first) + 1
+    return count
 
 
 def _word(job: Mapping[str, Any], status: Status, final: Mapping[str, Any] | None) -> str:
@@ -110,13 +160,24 @@ def _word(job: Mapping[str, Any], status: Status, final: Mapping[str, Any] | Non
 
 
 def _detail(
-    job: Mapping[str, Any], status: Status, final: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]
+    job: Mapping[str, Any],
+    status: Status,
+    final: Mapping[str, Any] | None,
+    pods: Sequence[Mapping[str, Any]],
+    refusal: str,
 ) -> str:
-    """Return why a run does not start, or how it failed."""
-    if status is Status.ACTIVE:
-        return next((why for pod in pods if (why := why_waiting(pod))), "")
-    if status is not Status.FAILED or final is None:
-        return ""
+    """Return how far a run is, and why it does not start or how it failed."""
+    match status:
+        case Status.ACTIVE:
+            why = next((why for pod in pods if (why := why_waiting(pod))), refusal)
+        case Status.FAILED if final is not None:
+            why = _how_failed(job, final, pods)
+        case _:
+            return ""
+    return "; ".join(filter(None, (progress(job), why)))
+
+
+def _how_failed(job: Mapping[str, Any], final: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str:
     reason = _text(final.get("reason"))
     if reason == "DeadlineExceeded":
         timeout_s = _mapping(job.get("spec")).get("activeDeadlineSeconds")
@@ -136,7 +197,8 @@ def _execution(
     job: Mapping[str, Any], status: Status, final: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]
 ) -> Execution:
     counts = _mapping(job.get("status"))
-    attempts = sum(number for name in ("active", "succeeded", "failed") if isinstance(number := counts.get(name), int))
+    is_one_pod = _number(_mapping(job.get("spec")).get("completions", 1)) < 2
+    attempts = sum(_number(counts.get(name)) for name in ("active", "succeeded", "failed")) if is_one_pod else 0
     live = [pod for pod in pods if not is_terminal(pod)]
     node = next((name for pod in live if (name := _text(_mapping(pod.get("spec")).get("nodeName")))), "")
     codes = [code for pod in sorted(pods, key=_created) if (code := _exit_code(pod)) is not None]
@@ -166,6 +228,10 @@ def _created(pod: Mapping[str, Any]) -> str:
 
 def _joined(reason: str, message: str) -> str:
     return ": ".join(filter(None, (reason, message)))
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _items(value: object) -> list[Mapping[str, Any]]:

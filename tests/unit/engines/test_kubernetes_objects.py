@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from reconciler.engines.kubernetes.differences import SAME, difference, holds, quantity
+from reconciler.engines.kubernetes.faults import config_fault, too_old, warnings_of
 from reconciler.engines.kubernetes.merging import merged
 from reconciler.engines.kubernetes.objects import config_of, job_object, keep_for_s, marks_of, spec_of
-from reconciler.engines.kubernetes.refusals import config_fault, too_old, warnings_of
 from reconciler.engines.port import Config, Marks, Step, Verb
 
 CONFIG: Config = {"image": "busybox:1", "command": ["echo", "$(HOME)"]}
@@ -153,6 +153,12 @@ def test_what_a_server_adds_is_no_drift_and_what_it_changes_is() -> None:
     assert changed is not None
     assert changed != config
     assert "mirror.example/x" in str(changed["native"])
+
+
+def test_a_job_of_a_list_which_has_no_kind_has_the_config_that_was_sent() -> None:
+    job = made(CONFIG)
+    del job["apiVersion"], job["kind"]
+    assert config_of(job) == CONFIG
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,164 @@
+"""What a config may not say: the fields of a Job that are reconciler's own, and what a server is too old for."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reconciler.engines.kubernetes.objects import QUEUE_LABEL, container_of, spec_of
+from reconciler.engines.port import Config
+
+_NAMES = "each run has a Job of its own name"
+_OWN_FIELDS: Mapping[tuple[str, ...], str] = {
+    ("status",): "the cluster writes it",
+    ("metadata", "name"): _NAMES,
+    ("metadata", "generateName"): _NAMES,
+    ("metadata", "namespace"): "write `namespace` in the target",
+    ("metadata", "uid"): "the cluster writes it",
+    ("metadata", "ownerReferences"): "a Job with an owner is removed with its owner",
+    ("spec", "selector"): "the cluster writes it",
+    ("spec", "manualSelector"): "the cluster writes the selector",
+    ("spec", "suspend"): "write `queue`, or run the job later",
+    ("spec", "ttlSecondsAfterFinished"): "write `keepFor`, which begins once the end is on record",
+    ("spec", "backoffLimit"): "write `retry: {times: N}`",
+    ("spec", "activeDeadlineSeconds"): "write `jobTimeout`",
+    ("spec", "template", "spec", "restartPolicy"): "pods are not restarted in place: write `retry`",
+    ("spec", "template", "spec", "activeDeadlineSeconds"): "write `taskTimeout`",
+}
+"""The fields that `native` may not set, each with the reason or with what to write instead."""
+
+_FIELDS_OF_THE_CLUSTER = (("spec", "selector"), ("spec", "manualSelector"), ("metadata", "ownerReferences"))
+"""The fields that the Job of a manifest may not set. `kubectl get` prints them."""
+
+_OWN_PREFIXES = ("reconciler/", "batch.kubernetes.io/", "controller-uid", "job-name", "app.kubernetes.io/managed-by")
+_OLDEST_SERVERS: Mapping[str, tuple[int, int]] = {
+    "suspend": (1, 22),
+    "podFailurePolicy": (1, 26),
+    "podReplacementPolicy": (1, 29),
+}
+"""The first server that knows a field of `spec` without a feature gate. An older one drops the field without a word."""
+
+_WORDS = {"suspend": "queue", "podFailurePolicy": "retry", "podReplacementPolicy": "onDisruption: continue"}
+
+
+def config_fault(config: Config) -> str:
+    """Return what no Job can be made of, or what is reconciler's own; "" if all is well."""
+    native, job = config.get("native", {}), config.get("job", {})
+    if fault := _own_field(native) or _own_mark(native, "native"):
+        return fault
+    if fault := _job_fault(job):
+        return fault
+    if "command" in config and "script" in config:
+        return 'a config of the engine kubernetes has one of "command", "script" and "batch", and not two'
+    if str(config.get("script", "")).startswith("#!"):
+        return "the script names its program in its first line, and is given to /bin/sh: write it for that"
+    if job and "container" in config and container_of(config) not in _names(job):
+        return f"the Job has no container {container_of(config)}: it has {', '.join(_names(job)) or 'none'}"
+    return ""
+
+
+def has_image(config: Config) -> bool:
+    """Return whether each container of the Job of a config has an image."""
+    containers = _containers(spec_of(config))
+    return bool(containers) and all(isinstance(each, Mapping) and each.get("image") for each in containers)
+
+
+def namespace_of(config: Config) -> str:
+    """Return the one namespace that the runs of a config may be in; "" if any may be."""
+    found = config.get("namespace") or _at(config.get("job", {}), ("metadata", "namespace"))
+    return found if isinstance(found, str) else ""
+
+
+def too_old(made: Mapping[str, Any], version: tuple[int, int]) -> str:
+    """Return why a server of this version can't have a Job; "" if it can."""
+    for field, oldest in _OLDEST_SERVERS.items():
+        if field in made["spec"] and version < oldest:
+            return (
+                f"the server is Kubernetes {version[0]}.{version[1]}, which drops spec.{field} without a word: "
+                f"`{_WORDS[field]}` needs {oldest[0]}.{oldest[1]}"
+            )
+    return ""
+
+
+def attempts_after_failures(config: Config) -> int | None:
+    """Return how many further attempts the Job of a manifest makes by itself; None if `retry` says it, or 0 does."""
+    if "job" not in config or "retry" in config:
+        return None
+    found = _at(config["job"], ("spec", "backoffLimit"))
+    # The default of the cluster (JobSpec.backoffLimit).
+    times = found if isinstance(found, int) else 6
+    return times or None
+
+
+def _own_field(native: Mapping[str, Any]) -> str:
+    for path, advice in _OWN_FIELDS.items():
+        if _at(native, path) is not None:
+            return f"native: {'.'.join(path)} is reconciler's own: {advice}"
+    for name, only in (("apiVersion", "batch/v1"), ("kind", "Job")):
+        if native.get(name, only) != only:
+            return f"native: {name} is {only}, and nothing else"
+    return ""
+
+
+def _own_mark(job: Mapping[str, Any], field: str) -> str:
+    for place in (("metadata",), ("spec", "template", "metadata")):
+        for kind in ("labels", "annotations"):
+            marks = _at(job, (*place, kind))
+            for name in marks if isinstance(marks, Mapping) else ():
+                if str(name).startswith(_OWN_PREFIXES):
+                    return f"{field}: {'.'.join((*place, kind))}: {name} is reconciler's own, or the cluster's"
+                if field == "native" and name == QUEUE_LABEL:
+                    return f"native: {'.'.join((*place, kind))}: {name}: write `queue`"
+    return ""
+
+
+def _job_fault(job: Mapping[str, Any]) -> str:
+    if not job:
+        return ""
+    if (job.get("apiVersion"), job.get("kind")) != ("batch/v1", "Job"):
+        return f"expected a Job of batch/v1, and found a {job.get('kind')} of {job.get('apiVersion')}"
+    for path in _FIELDS_OF_THE_CLUSTER:
+        if _at(job, path) is not None:
+            return f"the Job has {'.'.join(path)}, which a cluster writes: take the Job before it was in a cluster"
+    if not isinstance(_at(job, ("spec", "template", "spec", "containers")), list):
+        return "the Job has no containers (spec.template.spec.containers)"
+    labels = _at(job, ("metadata", "labels"))
+    if _at(job, ("spec", "suspend")) is True and not (isinstance(labels, Mapping) and QUEUE_LABEL in labels):
+        return f"the Job is suspended, and no queue starts it: write `queue`, or the label {QUEUE_LABEL}"
+    return _own_mark({"metadata": job.get("metadata", {})}, "job")
+
+
+def _containers(job: Mapping[str, Any]) -> list[Any]:
+    found = _at(job, ("spec", "template", "spec", "containers"))
+    return found if isinstance(found, list) else []
+
+
+def _names(job: Mapping[str, Any]) -> list[str]:
+    return [str(each["name"]) for each in _containers(job) if isinstance(each, Mapping) and "name" in each]
+
+
+def _at(value: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def warnings_of(configs: Mapping[str, Config], namespace: str) -> Iterator[str]:
+    """Yield what a person should know before these jobs run. `configs` are those of the jobs, by name."""
+    ended = [name for name, config in configs.items() if config.get("onDisruption", "fail") == "fail"]
+    again = {name: times for name, config in configs.items() if (times := attempts_after_failures(config))}
+    plain = [name for name in ended if name not in again]
+    if plain:
+        yield f"a drain or a preemption of a node ends a run, which has failed then (onDisruption: fail): {_few(plain)}"
+    if again:
+        told = [f"{name} ({times})" for name, times in again.items()]
+        yield (
+            "their Jobs make further attempts by themselves, after a failure or a drain (backoffLimit; "
+            f"`retry: {{times: 0}}` allows none): {_few(told)}"
+        )
+    for name, config in configs.items():
+        wanted = namespace_of(config)
+        if namespace and wanted not in ("", namespace):
+            yield f"{name} is for the namespace {wanted}, and the target is {namespace}: its run will be refused"
+
+
+def _few(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,80 @@
+"""Reads that several threads ask for at once."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from reconciler.engines.kubernetes.gathering import Gathering
+
+WITHIN_S = 30
+
+
+class Reads:
+    """The reads of a test, each of which waits until it may answer. A value is the number of its read."""
+
+    def __init__(self) -> None:
+        self.keys: list[list[str]] = []
+        self.begun = threading.Semaphore(0)
+        self.may_end = threading.Semaphore(0)
+
+    def read(self, keys: Sequence[str]) -> Mapping[str, int]:
+        self.keys.append(sorted(keys))
+        number = len(self.keys)
+        self.begun.release()
+        assert self.may_end.acquire(timeout=WITHIN_S)
+        if "bad" in keys:
+            raise ValueError("bad")
+        return dict.fromkeys(keys, number)
+
+
+def test_what_is_asked_for_during_a_read_is_answered_by_the_next_one() -> None:
+    reads = Reads()
+    gathering = Gathering(reads.read, 10)
+    with ThreadPoolExecutor(5) as pool:
+        first = pool.submit(gathering.get, "a")
+        assert reads.begun.acquire(timeout=WITHIN_S)
+        # The read of "a" has begun, so that a second question for "a" may not be answered by it.
+        later = [pool.submit(gathering.get, key) for key in ("a", "b", "c")]
+        while len(gathering._waiting) < 3:
+            pass
+        reads.may_end.release()
+        assert first.result(WITHIN_S) == 1
+        assert reads.begun.acquire(timeout=WITHIN_S)
+        reads.may_end.release()
+        assert [each.result(WITHIN_S) for each in later] == [2, 2, 2]
+    assert reads.keys == [["a"], ["a", "b", "c"]]
+
+
+def test_whoever_has_an_answer_does_not_wait_for_the_next_read() -> None:
+    reads = Reads()
+    gathering = Gathering(reads.read, 1)
+    with ThreadPoolExecutor(3) as pool:
+        waits = [pool.submit(gathering.get, key) for key in ("a", "b", "c")]
+        for number in range(1, 4):
+            assert reads.begun.acquire(timeout=WITHIN_S)
+            assert sum(each.done() for each in waits) == number - 1
+            reads.may_end.release()
+            while sum(each.done() for each in waits) < number:
+                pass
+    assert sorted(each.result() for each in waits) == [1, 2, 3]
+
+
+def test_a_read_that_fails_fails_for_all_that_it_was_made_for_and_for_nobody_else() -> None:
+    reads = Reads()
+    gathering = Gathering(reads.read, 10)
+    with ThreadPoolExecutor(5) as pool:
+        first = pool.submit(gathering.get, "a")
+        assert reads.begun.acquire(timeout=WITHIN_S)
+        later = [pool.submit(gathering.get, key) for key in ("bad", "b")]
+        while len(gathering._waiting) < 2:
+            pass
+        for _ in range(2):
+            reads.may_end.release()
+        assert first.result(WITHIN_S) == 1
+        for each in later:
+            with pytest.raises(ValueError, match="bad"):
+                each.result(WITHIN_S)
+        reads.may_end.release()
+        assert pool.submit(gathering.get, "b").result(WITHIN_S) == 3
