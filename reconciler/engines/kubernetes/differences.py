@@ -40,9 +40,9 @@ def difference(there: Any, sent: Any, field: str = "") -> Any:
 
     What is missing is None. The items of lists that merge by keys are compared by their keys, and other lists item by
     item; a list of another length differs as a whole. A server writes quantities in its own way, such as "2" for
-    "2000m", and leaves out mappings and lists that are empty.
+    "2000m", and leaves out what is empty or false.
     """
-    if there is None and sent in ({}, []):
+    if there is None and (sent is False or sent in ({}, [], "")):
         return SAME
     if isinstance(sent, Mapping) and isinstance(there, Mapping):
         parts = {name: found for name in sent if (found := _of_field(there, sent, name, field)) is not SAME}

@@ -41,7 +41,7 @@ _WORDS = {"suspend": "queue", "podFailurePolicy": "retry", "podReplacementPolicy
 
 def config_fault(config: Config) -> str:
     """Return what no Job can be made of, or what is reconciler's own; "" if all is well."""
-    native, job = config.get("native", {}), config.get("job", {})
+    native, job = _mapping(config, "native"), _mapping(config, "job")
     if fault := _own_field(native) or _own_mark(native, "native"):
         return fault
     if fault := _job_fault(job):
@@ -133,6 +133,11 @@ def _containers(job: Mapping[str, Any]) -> list[Any]:
 
 def _names(job: Mapping[str, Any]) -> list[str]:
     return [str(each["name"]) for each in _containers(job) if isinstance(each, Mapping) and "name" in each]
+
+
+def _mapping(config: Config, name: str) -> Mapping[str, Any]:
+    found = config.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _at(value: Any, path: tuple[str, ...]) -> Any:

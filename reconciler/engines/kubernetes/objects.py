@@ -165,10 +165,8 @@ def _failure_rules(config: Mapping[str, Any], container: str) -> Iterator[dict[s
     retry = config.get("retry", {})
     on_disruption = config.get("onDisruption", "fail")
     # The Job of a manifest may make attempts by itself.
-    is_needed = (
-        retry.get("times", 0) > 0 or on_disruption == "continue" or ("job" in config and "onDisruption" in config)
-    )
-    if not is_needed:
+    makes_attempts = retry.get("times", 0) > 0 or ("job" in config and "onDisruption" in config)
+    if not makes_attempts and on_disruption != "continue":
         return
     action = "Ignore" if on_disruption == "continue" else "FailJob"
     yield {"action": action, "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}

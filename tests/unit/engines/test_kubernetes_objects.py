@@ -110,7 +110,7 @@ def test_attempts_follow_failures_alone_and_a_drain_ends_a_run_unless_it_may_go_
 
 
 def test_native_is_merged_last_and_lists_by_their_keys() -> None:
-    native = {
+    native: dict[str, Any] = {
         "metadata": {"annotations": {"team": "media"}},
         "spec": {
             "template": {
@@ -258,7 +258,7 @@ def test_what_is_the_clusters_or_ours_is_refused(config: Config, fault: str) -> 
 
 
 def test_other_fields_of_native_are_taken() -> None:
-    native = {"metadata": {"labels": {"team": "a"}}, "spec": {"parallelism": 4, "completions": 8}}
+    native: dict[str, Any] = {"metadata": {"labels": {"team": "a"}}, "spec": {"parallelism": 4, "completions": 8}}
     assert config_fault({"image": "x", "native": native}) == ""
     assert config_fault({"job": CHART}) == config_fault({}) == ""
 
@@ -307,6 +307,12 @@ def test_what_webhooks_and_kueue_add_is_no_difference() -> None:
     assert config_of(there) == config_of(sent)
     pod["containers"][1]["image"] = "y"
     assert config_of(there) != config_of(sent)
+
+
+def test_what_a_server_leaves_out_is_no_difference() -> None:
+    sent = {"a": "", "b": {}, "c": [], "d": False, "e": {"env": [{"name": "A", "value": ""}]}}
+    assert holds({"e": {"env": [{"name": "A"}]}}, sent)
+    assert difference({}, {"a": 0}) == {"a": None}
 
 
 def test_the_deadline_of_an_abort_is_no_difference() -> None:
