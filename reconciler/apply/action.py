@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 
 from reconciler.apply.calls import CallSender
 from reconciler.apply.context import ApplyContext
-from reconciler.apply.observe import note_ends
 from reconciler.apply.outcomes import Attempt, failed, outcome_of, skipped, waiting
 from reconciler.model.commands import command
 from reconciler.model.history import Details
@@ -65,7 +64,7 @@ class ActionRunner:
             decision, fresh = self._decide(subject, observed)
             if decision.awaits_end:
                 return failed(action, _still_active(subject, observed))
-        if left := self._left_alone(action, subject, decision, observed):
+        if left := self._left_alone(action, subject, decision):
             return left
         if not is_within(fresh.calls, action.calls):
             why = f"held, because the plan shows no {decision.kind} of this job: {decision.reason}"
@@ -84,14 +83,11 @@ class ActionRunner:
         session = self._context.session
         return subject._replace(record=session.record_of(subject.job.name), last=session.last_of(subject.job.id))
 
-    def _left_alone(
-        self, action: Action, subject: Subject, decision: Decision, observed: Observation
-    ) -> ActionOutcome | None:
+    def _left_alone(self, action: Action, subject: Subject, decision: Decision) -> ActionOutcome | None:
         """The outcome if the job has to be held, or to wait for its turn; None if the job can be acted on now."""
         if decision.kind not in (ActionKind.HOLD, ActionKind.WAIT):
             return None
         self._context.session.put_all(protection(subject.job, subject.record), "protect", "as the manifest says")
-        note_ends(self._context.session, self._context.engine, [subject], {action.id: observed}, self._context.now())
         if decision.error:
             return failed(action, decision.error)
         if decision.kind is ActionKind.WAIT:
