@@ -162,7 +162,7 @@ class ActionRunner:
             return _still_active(subject, observed)
         if observed.status is Status.UNREADABLE:
             return f"the job can't be read after the abort ({observed.detail}); apply again once it can"
-        if observed.status is Status.MISSING:
+        if observed.status is Status.MISSING and not self._context.engine.promises.creates_on_run:
             gone = applied(subject.job, subject.record, Verb.DELETE)
             self._context.session.put(subject.job.name, gone, details=Details(reason="the abort deleted it"))
             return "the abort deleted the job, since it had yet to start: create a job there and give its id"

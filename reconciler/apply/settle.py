@@ -101,15 +101,17 @@ def conclude_doubt(
     was_applied: bool,
     began: str | None = None,
     ref: str = "",
+    is_gone: bool = False,
 ) -> None:
     """Settle the call in doubt of a record, and write the result to the journal.
 
-    `words` says what the service shows, for the history. `began` and `ref` are as in `settled`. Raises `JournalBroken`
-    if the journal can't be written.
+    `words` says what the service shows, for the history. `began`, `ref` and `is_gone` are as in `settled`. Raises
+    `JournalBroken` if the journal can't be written.
     """
     assert record.doubt is not None
     details = Details(APPLIED if was_applied else NOT_APPLIED, reason=OBSERVED + words)
-    session.conclude(record.doubt.op, name, settled(record, was_applied, began, ref), words, details)
+    after = settled(record, was_applied, began, ref, is_gone=is_gone)
+    session.conclude(record.doubt.op, name, after, words, details)
 
 
 def _in_doubt(session: Session) -> Mapping[str, str]:
@@ -181,4 +183,5 @@ def _conclude(session: Session, name: str, record: Record, observed: Observation
             words = "two checks, some time apart, found no trace of it"
     was_applied = trace is Trace.DONE
     began, ref = (observed.run_began, observed.ref) if was_applied else (None, "")
-    conclude_doubt(session, name, record, words, was_applied=was_applied, began=began, ref=ref)
+    is_gone = observed.status is Status.MISSING
+    conclude_doubt(session, name, record, words, was_applied=was_applied, began=began, ref=ref, is_gone=is_gone)

@@ -324,8 +324,9 @@ class Record(NamedTuple):
     `keep_for_s` is for how many seconds the engine keeps that run once it has ended, as the config of the run says
     (`keepFor`); None if that config does not say. `config` may be a later one, which was adopted.
 
-    `restart` is None unless the last call was the abort of a restart. It holds the run tokens that this abort consumed:
-    none, or the new one. If the run has ended by itself in spite of the abort, they are not consumed.
+    `abort_unseen` is set after the abort of a restart, and after an abort in doubt that was settled because the service
+    does not know the run any more. Nobody has seen then whether the abort ended the run, or whether the run ended by
+    itself. A run that ended by itself is the run that was asked for before the abort.
 
     `ran_configs` holds all configs that a run of this job ever had (`reruns.text_of`), whatever `onConfigChange` was.
     So a manifest with `onConfigChange: rerun` that goes back to one of them runs nothing.
@@ -346,7 +347,7 @@ class Record(NamedTuple):
     target: Target | None = None
     ran_configs: frozenset[str] = frozenset()
     keep_for_s: float | None = None
-    restart: frozenset[str] | None = None
+    abort_unseen: bool = False
 
     def __eq__(self, other: object) -> bool:
         # Python takes 1 and True for equal, and a config with the one is another config.

@@ -4,7 +4,8 @@ These rules come before the table (`table`), in this order:
 
 1. A job that is recorded for another service is held. A job with a call in doubt is held as well. A call that the
    manifest still asks for is sent again instead, if it can't be carried out twice.
-2. A run that ended by itself, though the abort of its restart was accepted, is the run that was asked for before.
+2. A run that ended by itself, though its abort may have been accepted, is the run that was asked for before. If the
+   engine does not know that run any more, only a new run token runs the job; else the job is held.
 3. A frozen job is a noop, whatever the manifest asks for.
 
 These rules change the entry of the table:
@@ -27,7 +28,18 @@ fields out of this comparison. A change of an ignored field in the manifest stil
 from typing import assert_never
 
 from reconciler.model.commands import command
-from reconciler.model.jobs import NOT_ASKED, Doubt, Job, Observation, OnConfigChange, Record, Verb, title
+from reconciler.model.jobs import (
+    NOT_ASKED,
+    Desired,
+    Doubt,
+    Job,
+    Observation,
+    OnConfigChange,
+    Record,
+    Status,
+    Verb,
+    title,
+)
 from reconciler.model.plan import AS_RECORDED, ActionKind, Change
 from reconciler.rules import reruns
 from reconciler.rules.configs import SameConfig, agrees, config_changes
@@ -35,7 +47,7 @@ from reconciler.rules.decisions import Decision, abort, adopt, delete, error, ho
 from reconciler.rules.doubts import doubt_words, may_follow
 from reconciler.rules.matching import Subject
 from reconciler.rules.observations import elsewhere_words, observation_words
-from reconciler.rules.records import asked, in_spite_of_abort, is_protected, ran_since, run_of, settled
+from reconciler.rules.records import asked, in_spite_of_abort, is_new_token, is_protected, ran_since, run_of, settled
 from reconciler.rules.runs import MAX_RUN, asks_the_same, is_earlier_run, number_of, run_id
 from reconciler.rules.sight import as_seen
 from reconciler.rules.starts import start_of
@@ -54,12 +66,8 @@ def decide(subject: Subject, observed: Observation) -> Decision:
     observed = as_seen(subject, observed)
     if record is not None and record.doubt is not None:
         return _sent_again(subject, observed) or _in_doubt(job, record, record.doubt)
-    ended = in_spite_of_abort(record, observed) if record is not None else None
-    if ended is not None:
-        decision = decide(subject._replace(record=ended), observed)
-        if decision.kind is not ActionKind.NOOP:
-            return decision
-        return _only_recorded(decision._replace(record=ended), "the run ended by itself, in spite of its abort")
+    if record is not None and record.abort_unseen and (decision := _after_unseen_abort(subject, record, observed)):
+        return decision
     if is_as_recorded(subject, observed):
         return noop(record, AS_RECORDED)
     column = asked(subject)
@@ -74,6 +82,25 @@ def decide(subject: Subject, observed: Observation) -> Decision:
             return _only_recorded(decision, reason)
         return decision._replace(reason=f"{reason}; {decision.reason}")
     return decision
+
+
+def _after_unseen_abort(subject: Subject, record: Record, observed: Observation) -> Decision | None:
+    """The decision about a job whose last run may have ended by itself, and not by its abort; None if the run did not.
+
+    A job that is declared aborted or absent by now does not go back to that run. If nobody can know how the run ended,
+    a manifest that asks for that very run holds the job.
+    """
+    job = subject.job
+    is_declared = job.state is not Desired.RUNNING
+    known = record._replace(abort_unseen=False) if is_declared else in_spite_of_abort(record, observed)
+    if known is None:
+        is_unknown = observed.status is Status.NOTHING and not is_new_token(job, record)
+        return _decide_cell(Cell.ABORT_UNSEEN, asked(subject), subject, observed) if is_unknown else None
+    decision = decide(subject._replace(record=known), observed)
+    if decision.kind is not ActionKind.NOOP or (is_declared and decision.frozen):
+        return decision
+    why = f"declared {job.state}" if is_declared else "the run ended by itself, in spite of its abort"
+    return _only_recorded(decision._replace(record=known), why)
 
 
 def _in_doubt(job: Job, record: Record, doubt: Doubt) -> Decision:
@@ -213,6 +240,7 @@ def _decide_cell(cell: Cell, column: Asked, subject: Subject, observed: Observat
             | Cell.NO_END
             | Cell.END_UNSEEN
             | Cell.ABORTED_UNSEEN
+            | Cell.ABORT_UNSEEN
             | Cell.OTHER_OWNER
         ):
             return hold(record, reason_of(cell, observed), way_out_of(cell, job))

@@ -80,6 +80,8 @@ def noted(record: Record, observed: Observation, now: str, promises: Promises) -
     not kept anew for each observation, so that an apply with nothing to do leaves the state as it is: the recorded time
     may be behind by a tenth of the time for which the engine keeps the run, and by a minute at most.
     """
+    if record.doubt is None and (ended := in_spite_of_abort(record, observed)) is not None:
+        return ended
     if record.state is not Desired.RUNNING or record.doubt is not None or not is_same_run(record, observed):
         return record
     if observed.status in ENDS:
@@ -121,11 +123,9 @@ def applied(
         case Verb.ABORT:
             if began is None and record is not None:
                 began = record.submitted_at
-            if job.state is Desired.RUNNING:
-                # Of a restart: what runs it from here on is that it is aborted. Were its token kept for a run to come,
-                # a manifest that takes it back now and gives it again later would run the job once too often.
-                kept["restart"] = _restart_of(record, consumed)
-                tokens = consumed
+            if job.state is Desired.RUNNING and record is not None:
+                # Of a restart. A job that was not to run before has nothing to go back to.
+                kept["abort_unseen"] = record.state is Desired.RUNNING or record.abort_unseen
             config = record.config if record else {}
             return Record(job.id, Desired.ABORTED, config, tokens, began, protect=protect, **kept)
         case Verb.DELETE:
@@ -133,24 +133,26 @@ def applied(
     assert_never(verb)
 
 
-def _restart_of(record: Record | None, consumed: frozenset[str]) -> frozenset[str] | None:
-    """`Record.restart` after the abort of a restart. A job that was not to run before has nothing to go back to."""
-    if record is None or (record.state is not Desired.RUNNING and record.restart is None):
-        return None
-    return (record.restart or frozenset()) | (consumed - record.run_tokens)
-
-
 def in_spite_of_abort(record: Record, observed: Observation) -> Record | None:
-    """The record of a run that ended by itself, though the abort of a restart was accepted; None for any other job.
+    """The record of a run that ended by itself, though its abort may have been accepted; None for any other job.
 
-    That run is the one that was asked for before the restart. The run token of the restart has led to no run.
+    That run is the one that was asked for before the abort.
     """
-    if record.restart is None or observed.status not in (Status.COMPLETE, Status.FAILED):
+    if not record.abort_unseen or observed.status not in (Status.COMPLETE, Status.FAILED):
         return None
     if not is_same_run(record, observed):
         return None
-    tokens = record.run_tokens - record.restart
-    return record._replace(state=Desired.RUNNING, run_tokens=tokens, end=observed.status, restart=None)
+    return record._replace(state=Desired.RUNNING, end=observed.status, abort_unseen=False)
+
+
+def without_old_doubt(record: Record) -> Record:
+    """The record without an abort or a delete in doubt of an earlier run than the recorded one.
+
+    Another branch has made the later run. What became of the earlier run changes nothing about the later one.
+    """
+    doubt = record.doubt
+    is_old = doubt is not None and doubt.verb is not Verb.RUN and 0 < doubt.run < record.run
+    return record._replace(doubt=None) if is_old else record
 
 
 def _of_run(job: Job, record: Record | None, verb: Verb, number: int) -> dict[str, Any]:
@@ -186,14 +188,18 @@ def about(record: Record, observed: Observation) -> Record:
     run = max(record.run, number_of(observed.run_id, record.id))
     keep_for_s = record.keep_for_s if observed.config is None else keep_for_of(observed.config)
     other = record._replace(submitted_at=observed.run_began, run=run, end=None, last_active="", ref=observed.ref)
-    return other._replace(keep_for_s=keep_for_s, restart=None)
+    return other._replace(keep_for_s=keep_for_s, abort_unseen=False)
 
 
-def settled(record: Record, was_applied: bool, began: str | None = None, ref: str = "") -> Record | None:
+def settled(
+    record: Record, was_applied: bool, began: str | None = None, ref: str = "", *, is_gone: bool = False
+) -> Record | None:
     """The record after its doubt is settled, as if the call had got that answer; None if there is no record left.
 
     `began` is as in `applied`. `ref` is the engine's handle of the run that was started; "" if that is not known.
+    `is_gone` is set if an abort counts as applied because the service does not know the run any more.
     """
+    record = without_old_doubt(record)
     doubt = record.doubt
     if doubt is None:
         return record
@@ -207,8 +213,10 @@ def settled(record: Record, was_applied: bool, began: str | None = None, ref: st
         tokens = record.run_tokens if doubt.run_token is None else record.run_tokens | {doubt.run_token}
         return record._replace(doubt=None, run_tokens=tokens, ran_configs=reruns.with_ran(record, doubt.config))
     after = applied(job, record, doubt.verb, began, doubt.run, doubt.config if doubt.verb is Verb.RUN else None)
-    # A doubt does not say whether its abort was that of a restart.
-    return after._replace(ref=ref or after.ref) if doubt.verb is Verb.RUN else after._replace(restart=None)
+    if doubt.verb is Verb.RUN:
+        return after._replace(ref=ref or after.ref)
+    # A doubt does not say whether its abort was that of a restart, or was declared.
+    return after._replace(abort_unseen=is_gone and doubt.verb is Verb.ABORT)
 
 
 def run_of(subject: Subject, verb: Verb) -> int:

@@ -47,9 +47,10 @@ def may_be_forgotten(subject: Subject) -> bool:
     An apply reads such a job even if nothing is to be done about it, since the end may be forgotten by the next time.
     """
     record = subject.record
-    if record is None or record.state is not Desired.RUNNING or record.doubt is not None:
+    if record is None or record.doubt is not None:
         return False
-    return record.end is None and subject.terms.promises.creates_on_run
+    is_open = record.abort_unseen or (record.state is Desired.RUNNING and record.end is None)
+    return is_open and subject.terms.promises.creates_on_run
 
 
 def _is_of_other_owner(record: Record | None, observed: Observation, lineage: str) -> bool:

@@ -10,6 +10,7 @@ from reconciler.rules.decisions import Decision, adopt, hold, wait
 from reconciler.rules.matching import Subject
 from reconciler.rules.observations import observation_words
 from reconciler.rules.records import applied, is_ending, is_new_token, run_of
+from reconciler.rules.runs import asks_the_same
 from reconciler.rules.table import WAITING, Asked, Cell
 from reconciler.rules.words import reason_of, reason_with, way_out_of, why_asked
 
@@ -84,7 +85,11 @@ def _restart_or_adopt(column: Asked, subject: Subject, observed: Observation) ->
         return _restart(subject, column, observed)
     if observed.stands_to(record.submitted_at) is not TimeOrder.LATER:
         return _run_once_over(subject, column, observed)
-    if observed.config is not None and agrees(job.config, observed.config, subject.same_config, job.ignore):
+    # A later run of this state that bears another run token was asked for by another copy of the state.
+    is_ours = observed.marks.lineage != "" and observed.marks.lineage == subject.lineage
+    is_asked = not is_ours or asks_the_same(observed.marks, job.config, job.run_token)
+    config, same = observed.config, subject.same_config
+    if is_asked and config is not None and agrees(job.config, config, same, job.ignore):
         why = f"already {observation_words(observed)} with this config; recorded without a call"
         return adopt(subject, why, observed)
     return _restart(subject, column, observed)

@@ -271,6 +271,11 @@ class Cell(Enum):
         f"the run before is recorded as {Kind.ABORTED}: ",
         DriftCell.ABORTED.way_out,
     )
+    ABORT_UNSEEN = (
+        "hold: abort unseen",
+        "the run before was to be aborted, and may have ended by itself: the job is {observed}; ",
+        f"say how the run ended: {_SAY_HOW}; {_NEW_TOKEN} at once",
+    )
     OTHER_OWNER = f"hold: {Kind.OTHER_OWNER}", "{observed}; ", DriftCell.OTHER_OWNER.way_out
     NO_SUCH_JOB = (
         "error: no such job",

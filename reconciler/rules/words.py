@@ -7,6 +7,7 @@ from reconciler.model.jobs import Config, Desired, Job, Observation
 from reconciler.rules.configs import config_changes, quoted, show_changes
 from reconciler.rules.matching import Subject
 from reconciler.rules.observations import NO_DETAIL, observation_words
+from reconciler.rules.records import is_new_token
 from reconciler.rules.table import Asked, Cell, DriftCell
 
 
@@ -52,9 +53,9 @@ def why_asked(subject: Subject, column: Asked, replaced: Config | None = None) -
         case Asked.NEW_CONFIG | Asked.RERUN:
             return show_changes(config_changes(record.config if record else {}, job.config, subject.same_config))
         case Asked.NEW_TOKEN:
-            if record is not None and record.restart is not None:
-                token = f", new runToken {quoted(job.run_token)}" if job.run_token in record.restart else ""
-                return f"aborted for a restart{token}"
+            if record is not None and record.abort_unseen:
+                token = f", new runToken {quoted(job.run_token)}" if is_new_token(job, record) else ""
+                return f"the run before was aborted{token}"
             if record is not None and record.state is not Desired.RUNNING:
                 return f"state {record.state} → running"
             return f"new runToken {quoted(job.run_token)}"

@@ -12,8 +12,9 @@ Both sides may have run jobs. So a merge loses nothing that either side consumed
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from reconciler.model.jobs import Doubt, Record, State, Verb, displaced_key, title
+from reconciler.model.jobs import Desired, Doubt, Record, State, Status, Verb, displaced_key, title
 from reconciler.model.json_values import same_json
+from reconciler.rules.records import without_old_doubt
 from reconciler.rules.reruns import text_of
 from reconciler.state import record_json
 from reconciler.state.journal import Entry
@@ -65,11 +66,11 @@ def merged(theirs: State, entries: Sequence[Entry], remarks: list[str]) -> Loade
 def united(record: Record, other: Record) -> tuple[Record, Sequence[Doubt]]:
     """One record of two records of one engine job, and the calls in doubt that have no place in it.
 
-    The record with the newer run counts; `record` if both have the same run. A run in doubt that is left out counts as
-    carried out: its run token and its config are consumed.
+    The record with the newer run counts. If both have the same run, it is the record that knows more of that run, or
+    `record` if they know as much. A run in doubt that is left out counts as carried out: its run token and its config
+    are consumed.
     """
-    is_older = other.run > record.run or (other.run == record.run and record.state is None)
-    newer, older = (other, record) if is_older else (record, other)
+    newer, older = (other, record) if _is_later(other, record) else (record, other)
     kept, left_out = _doubts_of(record, other)
     consumed = [doubt for doubt in left_out if doubt.verb is Verb.RUN]
     tokens = {doubt.run_token for doubt in consumed if doubt.run_token is not None}
@@ -79,7 +80,6 @@ def united(record: Record, other: Record) -> tuple[Record, Sequence[Doubt]]:
         ran_configs=record.ran_configs | other.ran_configs | configs,
         protect=record.protect or other.protect,
         doubt=kept,
-        restart=_unused(newer, older, frozenset(tokens)),
     )
     if _is_one_run(record, other):
         ref, active = newer.ref or older.ref, newer.last_active or older.last_active
@@ -87,11 +87,21 @@ def united(record: Record, other: Record) -> tuple[Record, Sequence[Doubt]]:
     return made, left_out
 
 
-def _unused(newer: Record, older: Record, consumed: frozenset[str]) -> frozenset[str] | None:
-    """`Record.restart` of the newer record, without the run tokens that a run of another branch consumed."""
-    if newer.restart is None:
-        return None
-    return newer.restart - (older.run_tokens - (older.restart or frozenset())) - consumed
+def _is_later(other: Record, record: Record) -> bool:
+    """Whether another record of a job has a later run, or knows what happened to this run later."""
+    if other.run != record.run or record.state is None or other.state is None:
+        return (other.run, other.state is not None) > (record.run, record.state is not None)
+    return not _are_two_runs(record, other) and _stage_of(other) > _stage_of(record)
+
+
+def _stage_of(record: Record) -> int:
+    """How far a record has followed its run. A run that ended by itself was not aborted.
+
+    That a run was aborted by someone else is how our own abort looks from another copy of the state.
+    """
+    if record.state is Desired.RUNNING:
+        return 2 if record.end in (Status.COMPLETE, Status.FAILED) else 0
+    return 1 if record.state is Desired.ABORTED else 3
 
 
 def counted(last: Mapping[str, int], records: Iterable[Record]) -> dict[str, int]:
@@ -121,8 +131,11 @@ def _doubts_of(record: Record, other: Record) -> tuple[Doubt | None, Sequence[Do
 
     A run comes first: what became of an abort or of a delete shows in the job, whoever sent it. Of two calls for one
     and the same run, the earlier one stays, and the other one is not left out: what settles one of them settles both.
+    An abort or a delete of an earlier run than the newer one is dropped.
     """
-    doubts = [one.doubt for one in (record, other) if one.doubt is not None]
+    run = max(record.run, other.run)
+    open_ones = [without_old_doubt(one._replace(run=run)) for one in (record, other)]
+    doubts = [one.doubt for one in open_ones if one.doubt is not None]
     if len(doubts) == 2 and _ask_the_same(*doubts):
         return min(doubts, key=lambda doubt: doubt.began_at), []
     doubts.sort(key=lambda doubt: doubt.verb is not Verb.RUN)
@@ -141,6 +154,13 @@ def _is_one_run(record: Record, other: Record) -> bool:
         record.submitted_at and record.submitted_at == other.submitted_at
     )
     return record.run == other.run and bool(is_same)
+
+
+def _are_two_runs(record: Record, other: Record) -> bool:
+    """Whether two records of one number are certainly about two runs, which two machines have numbered alike."""
+    if record.ref and other.ref:
+        return record.ref != other.ref
+    return bool(record.submitted_at and other.submitted_at) and record.submitted_at != other.submitted_at
 
 
 def _without_settled(their: Record, our: Record, settled: Collection[str]) -> Record:

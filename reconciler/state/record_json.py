@@ -54,8 +54,8 @@ def record_to_json(record: Record) -> dict[str, Any]:
         document["ranConfigs"] = sorted(map(text, record.ran_configs))
     if record.keep_for_s is not None:
         document["keepFor"] = seconds_from_json(record.keep_for_s)
-    if record.restart is not None:
-        document["restart"] = sorted(map(text, record.restart))
+    if record.abort_unseen:
+        document["abortUnseen"] = True
     return document
 
 
@@ -85,7 +85,7 @@ def record_from_json(document: Mapping[str, Any]) -> Record:
         None if target is None else target_from_json(target),
         text_set_from_json(document.get("ranConfigs", ())),
         seconds_from_json(document["keepFor"]) if "keepFor" in document else None,
-        text_set_from_json(document["restart"]) if "restart" in document else None,
+        "abortUnseen" in document and boolean_from_json(document["abortUnseen"]),
     )
 
 
@@ -179,5 +179,5 @@ def basis_of(record: Record) -> tuple[object, ...]:
         record.target and target_to_json(record.target),
         sorted(record.ran_configs),
         record.keep_for_s,
-        None if record.restart is None else sorted(record.restart),
+        record.abort_unseen,
     )

@@ -20,7 +20,7 @@ from reconciler.model.errors import ExitCode, StateError
 from reconciler.model.history import ACCEPT, ADOPT, APPLIED, FORGET, NOT_APPLIED, HistoryEntry
 from reconciler.model.jobs import Desired, Doubt, Job, Record, State, Verb, displaced_key
 from reconciler.model.json_values import same_json
-from reconciler.rules.records import applied
+from reconciler.rules.records import applied, without_old_doubt
 from reconciler.rules.reruns import text_of
 from reconciler.state.history import HistoryLine, encode, read
 from reconciler.state.links import is_canonical, latest_lines
@@ -169,7 +169,7 @@ def _after(record: Record | None, entry: HistoryEntry, *, is_latest: bool) -> Re
         if doubt is None and is_latest and not same_json(config, record.config):
             doubt = _doubt_about(entry)
         after = record._replace(run_tokens=after.run_tokens, ran_configs=after.ran_configs)
-    return after._replace(doubt=doubt)
+    return without_old_doubt(after._replace(doubt=doubt))
 
 
 def _doubt_about(entry: HistoryEntry) -> Doubt:

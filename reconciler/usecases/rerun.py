@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.model.errors import Refused, UnknownJob, Usage
-from reconciler.model.jobs import NOT_ASKED, Desired, Job, Record
+from reconciler.model.jobs import NOT_ASKED, Desired, Job, Record, Verb
 from reconciler.usecases.manifest_edits import parsed_with, refuse_other_changes
 from reconciler.usecases.selection import ALL_NAMES
 
@@ -110,10 +110,14 @@ def _tokens_of(record: Record | None) -> set[str]:
 
 
 def _tokens_in(entries: "Iterable[HistoryEntry]", job: Job) -> set[str]:
-    """The tokens of the runs of a job in a history. The state forgets them if a record is dropped."""
+    """The tokens of the runs of a job in a history. The state forgets them if a record is dropped.
+
+    The abort of a restart has the reason of the restart, and consumes no token.
+    """
     import re
 
-    found = (re.search(r'\brunToken [^"]*"([^"]+)"', entry.reason) for entry in entries if entry.id == job.id)
+    runs = (entry for entry in entries if entry.id == job.id and entry.verb != Verb.ABORT)
+    found = (re.search(r'\brunToken [^"]*"([^"]+)"', entry.reason) for entry in runs)
     return {match[1] for match in found if match}
 
 

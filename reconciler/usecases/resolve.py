@@ -55,6 +55,8 @@ def resolve_end(workspace: "Workspace", job: str, end: Status, why: str, lock_ti
         _check_no_end_is_known(workspace, found, observed, session.lineage, end)
         sentence = f"its run {_run_words(found.record)} ended: {end}, says {workspace.origins.who}"
         record = found.record._replace(end=end, resolved=f"{sentence}: {why}" if why else sentence)
+        if record.abort_unseen:
+            record = record._replace(state=Desired.RUNNING, abort_unseen=False)
         session.put(found.key, record, ENDED, Details(reason=record.resolved, end=end.value))
         return f"{title(found.name)}: {record.resolved}"
 
@@ -76,6 +78,8 @@ def _check_no_end_is_known(
     engine = plugin_for(target)
     terms = Terms(engine.promises(target), lineage, now_s=workspace.world.clocks.wall_s())
     job = Job(found.name, record.id, Desired.RUNNING, record.config)
+    if record.abort_unseen:
+        record = record._replace(state=Desired.RUNNING)
     seen = as_seen(Subject(job, record, engine.same_config, lineage=lineage, terms=terms), observed)
     is_unseen = seen.status is Status.NOT_OBSERVED and record.state is Desired.RUNNING
     is_unseen = is_unseen and record.end not in (end, Status.ABORTED)

@@ -113,6 +113,12 @@ class Account:
         """Note that we aborted a job that is declared running, so that a run must follow."""
         self.owed.setdefault(job_id, {})[ABORT] = executed
 
+    def ended_by_itself(self, job_id: str, executed: int) -> None:
+        """Note that the last run ended by itself, so that no abort of that run asks for another one."""
+        owed = self.owed.get(job_id, {})
+        if executed <= owed.get(ABORT, -1):
+            del owed[ABORT]
+
     def unpaid(self, job_id: str, executed: int) -> list[str]:
         """Return the reasons for one more execution of the job that are still open."""
         return [why for why, before in self.owed.get(job_id, {}).items() if executed <= before]
@@ -123,7 +129,7 @@ class Account:
             self.owed.pop(job_id, None)
 
     def spend(self, job_id: str, token: str | None, ran: Config | None = None) -> None:
-        """Note that the job was executed (or counts as executed, or was aborted for a restart) under this token.
+        """Note that the job was executed (or counts as executed) under this token.
 
         `ran` is the config of an execution.
         """

@@ -370,5 +370,9 @@ class ClusterWorld(ModelWorld):
             return _LIFE[shown[0].status]
         return JobState.NEW if self.database.has(job_id) else None
 
+    def ended_by_itself(self, job_id: str) -> bool:
+        runs = self.database.runs(job_id)
+        return bool(runs) and runs[-1].status in (Status.COMPLETE, Status.FAILED)
+
     def is_gone(self, job_id: str) -> bool:
         return not self.promises.creates_on_run and self.life_of(job_id) is None

@@ -414,6 +414,10 @@ class CommandWorld:
         there = self.server_job(job_id)
         return None if there is None or there.deleted_at is not None else life.state(there, self.clock())
 
+    def ended_by_itself(self, job_id: str) -> bool:
+        """Whether the last run of the job completed or failed, though the service may have forgotten it."""
+        return self.life_of(job_id) in (life.JobState.COMPLETE, life.JobState.FAILED)
+
     def is_gone(self, job_id: str) -> bool:
         """Whether the service says that there is no such job."""
         there = self.server_job(job_id)

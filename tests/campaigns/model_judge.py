@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis.stateful import RuleBasedStateMachine
 
-from model_account import CONFIG, Account
+from model_account import ABORT, CONFIG, Account
 from model_commands import STATE
 from model_how import Ended
 from model_service import Done
@@ -22,8 +22,11 @@ from reconciler.model.plan import ActionKind, Plan
 
 
 def is_held_for_an_end(reason: str) -> bool:
-    """Whether a job is held because its service offers no reads, so that its run may be active."""
-    return "not known whether the run before has ended" in reason
+    """Whether a job is held because nobody knows how its run ended, or whether it has ended.
+
+    The service offers no reads, or has forgotten a run that was to be aborted.
+    """
+    return "not known whether the run before has ended" in reason or "may have ended by itself" in reason
 
 
 class Judge(RuleBasedStateMachine):
@@ -101,9 +104,8 @@ class Judge(RuleBasedStateMachine):
         for done in database[max(self.judged_until, self.counted_until) :]:
             job = wanted.get(done.execution.job_id)
             is_restarted = done.execution.verb is Verb.ABORT and job is not None and job.state is Desired.RUNNING
-            if done.by_us and (done.execution.verb is Verb.RUN or is_restarted):
-                ran = done.execution.config if done.execution.verb is Verb.RUN else None
-                self.account.spend(done.execution.job_id, job.run_token if job else None, ran)
+            if done.by_us and done.execution.verb is Verb.RUN:
+                self.account.spend(done.execution.job_id, job.run_token if job else None, done.execution.config)
             if done.by_us and is_restarted:
                 self.account.aborted_to_run(done.execution.job_id, self._executed(until=done)[done.execution.job_id])
         for job_id, done in newest.items():
@@ -114,6 +116,8 @@ class Judge(RuleBasedStateMachine):
             ), f"a run of {job_id} is on record as {record}"
         for job_id, record in records.items():
             self.account.adopted(job_id, record)
+        for job_id in filter(self.world.ended_by_itself, records):
+            self.account.ended_by_itself(job_id, executed[job_id])
         self.judged_until = self.counted_until = len(database)
         self._check_order(newest)
         self._check_settled(records)
@@ -175,7 +179,7 @@ class Judge(RuleBasedStateMachine):
             excused = in_doubt or protected or bool(job.after) or self.world.is_out_of_reach(outcome)
             unpaid = [] if excused else self.account.unpaid(job_id, executed[job_id])
             if outcome.done is ActionKind.HOLD and is_held_for_an_end(outcome.note or outcome.action.reason):
-                unpaid = [why for why in unpaid if why != CONFIG]
+                unpaid = [why for why in unpaid if why not in (ABORT, CONFIG)]
             assert not unpaid, f"{job_id} is not run, though {unpaid}: {outcome}"
 
     def _check_protected(self, protected: set[str], at: int) -> None:

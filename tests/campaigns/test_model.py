@@ -179,6 +179,15 @@ def test_a_config_that_ran_before_its_record_was_dropped_may_ask_for_a_run() -> 
     played(steps, job_seconds=5000.0)
 
 
+def test_a_run_that_ended_by_itself_though_its_abort_was_accepted_asks_for_no_other() -> None:
+    def steps(months: Months) -> None:
+        months.ask_again(finish=False, token="monday")
+        months.edit_and_crash(crash_at=13, edit=("config", 1), name="a")
+        months.ask_again_and_crash_and_take_it_back_and_ask_once_more(crash_at=0, token="monday")
+
+    played(steps, cluster=True, atomic=False, creates=False, drain_s=200.0, stages=False, identity={})
+
+
 PROMISES = [
     {"cluster": True, "atomic": atomic, "creates": creates, "reads": reads, "lists": lists, "stages": lists}
     for atomic in (False, True)

@@ -106,7 +106,7 @@ class ClusterPlugin:
         block: Any = target.settings
         cluster = Cluster(time.time, path=block["path"], stop_s=block.get("stop_s", 0.0))
         if block.get("lost"):
-            cluster.faults.append(Lost(block["lost"]))
+            cluster.faults.extend(map(Lost, block["lost"].split(", ")))
         cluster.refusal = Reason(block["refuses"]) if "refuses" in block else None
         with closing(cluster):
             made = self.engine_class(

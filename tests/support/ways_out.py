@@ -17,14 +17,15 @@ from reconciler.engines.sandbox.cluster import ATOMIC, Cluster, Lost
 
 
 class PersonsProject(ClusterProject):
-    """A folder on a cluster, with what a person reads and does. `lost` is what happens to the first call, if any."""
+    """A folder on a cluster, with what a person reads and does. `lost` is what happens to the first calls, if any."""
 
     lost: Lost | None = None
+    times_lost = 1
 
     @property
     def target(self) -> str:
         block: dict[str, Any] = yaml.safe_load(super().target)
-        lost = {"lost": self.lost.value} if self.lost else {}
+        lost = {"lost": ", ".join([self.lost.value] * self.times_lost)} if self.lost else {}
         return yaml.safe_dump({**block, **lost}, default_flow_style=True, width=1000).strip()
 
     def reasons(self) -> dict[str, tuple[str, str]]:

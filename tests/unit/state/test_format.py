@@ -50,7 +50,7 @@ FULL = Record(
     ELSEWHERE,
     frozenset({'{"jobTimeout":7}', "{}"}),
     90,
-    frozenset({"s"}),
+    True,
 )
 STATE = State(
     "lineage-1",
