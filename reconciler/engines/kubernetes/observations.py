@@ -49,10 +49,16 @@ def lacks_pods(job: Mapping[str, Any], pods: Collection[Mapping[str, Any]]) -> b
     )
 
 
+def waits_in_a_queue(job: Mapping[str, Any]) -> bool:
+    """Return whether Kueue has yet to start a Job."""
+    is_queued = QUEUE_LABEL in _mapping(_mapping(job.get("metadata")).get("labels"))
+    return is_queued and final_condition(job) is None and _mapping(job.get("spec")).get("suspend") is True
+
+
 def observation(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], refusal: str = "") -> Observation:
     """Return the observation of the run of a Job. `pods` are as in `status_of`.
 
-    `refusal` says why the cluster makes no pods for the Job; "" if it does, or if that is not known.
+    `refusal` says why the cluster or Kueue does not start the Job; "" if it is started, or if that is not known.
     """
     metadata = _mapping(job.get("metadata"))
     name, uid = _text(metadata.get("name")), _text(metadata.get("uid"))
