@@ -32,6 +32,10 @@ def tls_context(network: Network) -> ssl.SSLContext:
     if network.is_unverified:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+        # Each request would print a warning. Whoever allows this has been warned by the plan.
+        import urllib3
+
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     context.sslsocket_class = _Socket
     context.sslobject_class = _Object
     return context

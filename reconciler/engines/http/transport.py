@@ -117,11 +117,6 @@ class Transport:
         self._fault_context = FaultContext(endpoint, network, timeout_s, connect_timeout_s)
         self._context = TransportContext(dialer.dial, Watchdog(clock), clock, connect_timeout_s)
         self._adapter = _Adapter(pool_size, tls, proxy_tls)
-        if network.is_unverified:
-            # Each request would print a warning. Whoever allows this has been warned by the plan.
-            import urllib3
-
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
         """Send one request once, and return the reply. A failure of the network is a reply, not an exception."""

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from datetime import datetime
@@ -105,7 +104,7 @@ def _executed(plugin: ExecPlugin, env: Mapping[str, str]) -> Credential:
     Its error output goes to the terminal, where it may ask a person to log in. Without a terminal, its end is told if
     the program fails. Raises `CredentialsError`.
     """
-    has_person = sys.stderr is not None and sys.stderr.isatty()
+    has_person = os.isatty(2)
     within_s = _EXEC_WITH_A_PERSON_WITHIN_S if has_person else _EXEC_WITHIN_S
     spec: dict[str, Any] = {"interactive": False}
     if plugin.cluster:
