@@ -18,10 +18,10 @@ export PYTHONSAFEPATH = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-sandbox test contract lint bench bench-quick crash fuzz mutants pages golden editors wheel lock clean FORCE
+.PHONY: help demo demo-sandbox test test-kubernetes contract lint bench bench-quick crash fuzz mutants pages golden editors wheel lock clean FORCE
 
 help:  ## print this list
-	@sed -n 's/^\([a-z-]*\):.*## */\1|/p' Makefile | while IFS='|' read -r name text; do printf 'make %-12s%s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## */\1|/p' Makefile | while IFS='|' read -r name text; do printf 'make %-16s%s\n' "$$name" "$$text"; done
 
 demo: $(VENV)/.wheel  ## show the tool at work on real jobs of this machine, within 90 seconds: no account, no network but for the packages
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
@@ -31,6 +31,10 @@ demo-sandbox: $(VENV)/.wheel  ## show the tool at work against its own sandbox, 
 
 test: $(VENV)/.wheel $(VENV)/.dev  ## run the tests against the installed wheel (ARGS='-k name' picks some)
 	@$(BIN)/pytest -q -n auto --maxprocesses 8 --dist worksteal $(ARGS)
+
+test-kubernetes: $(VENV)/.wheel $(VENV)/.dev  ## run the tests of the engine kubernetes on a real API server; gets it from Debian first, once
+	@bash tests/kubernetes/install.sh >/dev/null
+	@$(BIN)/pytest -q -n 2 --maxprocesses 2 --dist worksteal tests/kubernetes $(ARGS)
 
 contract: $(VENV)/.wheel $(VENV)/.dev  ## run the contract suites of engines and homes of state whole; `test` runs a sample
 	@RECONCILER_CONTRACT=whole $(BIN)/pytest -q -o faulthandler_timeout=1200 -n auto --maxprocesses 8 --dist worksteal tests/contract examples/plugin/tests $(ARGS)

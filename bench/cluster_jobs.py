@@ -32,9 +32,9 @@ def bench_cluster(root: Path, rounds: int, tool: str) -> Iterator[Row]:
     the sooner a program has created a Job, the more of that work falls into its own time.
     """
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-    from kubernetes.cluster import Cluster, missing
+    from kubernetes.cluster import Cluster, binaries, missing
 
-    kubectl = shutil.which("kubectl")
+    kubectl = shutil.which("kubectl") or shutil.which("kubectl", path=str(binaries()))
     if reason := missing() or ("" if kubectl else "kubectl is not installed: run tests/kubernetes/install.sh"):
         print(f"left out: Jobs on a cluster: {reason}", file=sys.stderr, flush=True)
         return

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.model.commands import command
 from reconciler.model.errors import ListIncomplete, Refused
+from reconciler.model.history import ADOPT, FORGET
 from reconciler.model.jobs import (
     EMPTY,
     Desired,
@@ -31,6 +32,7 @@ from reconciler.usecases.workspace import Workspace
 
 if TYPE_CHECKING:
     from reconciler.engines.port import Engine
+    from reconciler.manifest import Manifest
     from reconciler.model.history import HistoryEntry
     from reconciler.state.homes import CheckedStore
 
@@ -96,13 +98,13 @@ def find(workspace: Workspace, parallelism: int = 10) -> Found:
     state = state._replace(jobs={**state.jobs, **records}, identity={**state.identity, **identity})
     state, told = _brought_up(state, records, workspace)
     state, unknown = _with_unknown_as_done(state, {names[seen.job_id]: seen.job for seen in objects})
+    unknown += (told for seen in objects for told in _untold_tokens(seen, names[seen.job_id], state.jobs))
     observed = {names[seen.job_id]: seen.runs[0] for seen in objects}
-    unread = {
-        name: listed[job.id].detail
-        for name, job in manifest.jobs.items()
-        if job.id in listed and listed[job.id].status is Status.UNREADABLE
-    }
-    return Found(state, observed, [*filter(None, [unlisted]), *told, *unknown], unread, recorded is not None)
+    if recorded is not None:
+        told = []  # A state that is there has settled what it knows of these jobs.
+    return Found(
+        state, observed, [*filter(None, [unlisted]), *told, *unknown], _unread(manifest, listed), recorded is not None
+    )
 
 
 def record(workspace: Workspace, found: Found, lock_timeout_s: float) -> State:
@@ -150,6 +152,12 @@ def _listed(engine: "Engine", declared: Collection[str]) -> tuple[Mapping[str, O
             unlisted = f"{fault.message}: a job that is no longer declared may be left without a record"
     listed.update(engine.observe_many([job_id for job_id in sorted(declared) if job_id not in listed]))
     return listed, unlisted
+
+
+def _unread(manifest: "Manifest", listed: Mapping[str, Observation]) -> Mapping[str, str]:
+    """The names of the declared jobs that can't be read, with the reason."""
+    found = {name: listed[job.id] for name, job in manifest.jobs.items() if job.id in listed}
+    return {name: one.detail for name, one in found.items() if one.status is Status.UNREADABLE}
 
 
 def _lineage_of(declared: Mapping[str, Observation | None]) -> str:
@@ -275,7 +283,8 @@ def _brought_up(state: State, rebuilt: Collection[str], workspace: Workspace) ->
     serial = max([state.serial, marks.serial_of(state.lineage), *serials]) + 1
     # Without its counts, the state lacks each run that the history tells of.
     after, _ = brought_up(state._replace(last={}), unknown_to(state._replace(last={}), entries))
-    jobs = dict(after.jobs)
+    gone = _gone(entries)
+    jobs = {key: one for key, one in after.jobs.items() if key in state.jobs or one.id not in gone}
     for key in rebuilt:
         if jobs[key].run == state.jobs[key].run:
             # The object shows that this run was carried out, whatever the line of the history says.
@@ -290,6 +299,17 @@ def _brought_up(state: State, rebuilt: Collection[str], workspace: Workspace) ->
         for key in jobs.keys() - state.jobs.keys()
     ]
     return after._replace(jobs=jobs, serial=serial, last=last), sorted(told)
+
+
+def _gone(entries: Sequence["HistoryEntry"]) -> set[str]:
+    """The engine job ids of the jobs that were forgotten or deleted after their last run, as a history tells."""
+    gone = set[str]()
+    for entry in entries:
+        if entry.verb == Verb.RUN:
+            gone.discard(entry.id)
+        elif entry.verb == Verb.DELETE or (entry.verb in (ADOPT, FORGET) and not entry.run):
+            gone.add(entry.id)
+    return gone
 
 
 def _with_unknown_as_done(state: State, declared: Mapping[str, Job | None]) -> tuple[State, list[str]]:
@@ -314,3 +334,14 @@ def _with_unknown_as_done(state: State, declared: Mapping[str, Job | None]) -> t
             jobs[key] = record._replace(ran_configs=record.ran_configs | {text_of(job.config)})
             remarks.append(f"{name}: nothing tells whether its config has run, so it counts as run: {again}")
     return state._replace(jobs=jobs), remarks
+
+
+def _untold_tokens(seen: _Seen, key: str, jobs: Mapping[str, Record]) -> Iterator[str]:
+    """Yield a sentence on each run whose run token the record lacks, since the object bears only its digest."""
+    from reconciler.rules.runs import digests
+
+    known = {"", *(digests(EMPTY, token).token_digest for token in jobs[key].run_tokens)}
+    for run in seen.runs:
+        if run.marks.token_digest not in known:
+            back = "a manifest that goes back to it runs the job once more"
+            yield f"{title(key)}: the run token of {run.run_id} is not known any more: {back}"

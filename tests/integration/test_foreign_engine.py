@@ -181,7 +181,10 @@ def test_a_fault_in_a_config_has_its_place_also_where_the_target_stands_elsewher
     assert fault.startswith(
         'jobs/a-target.yaml:2:18: engine: no engine is installed by the name script; did you mean "'
     )
-    assert '"scripts"? There are bytenite, local, sandbox and scripts; another one comes with a package' in fault
+    assert (
+        '"scripts"? There are bytenite, kubernetes, local, sandbox and scripts; another one comes with a package'
+        in fault
+    )
 
 
 def test_the_schema_of_an_installed_engine_is_printed(scripts: Scripts) -> None:

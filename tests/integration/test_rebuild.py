@@ -99,6 +99,7 @@ def test_a_run_token_of_which_nothing_tells_counts_as_used(project: ClusterProje
     done = project.run("state", "rebuild", "--yes")
     said = 'nightly: nothing tells whether its runToken "x" has run, so it counts as used: a new runToken runs the job'
     assert said in done.err
+    assert "the run token of nightly-1 is not known any more: a manifest that goes back to it runs the job" in done.err
     assert project.run("apply", "--yes").code == 0
     assert runs(project) == ["nightly-1", "week-1"]
     project.write(f"{NIGHTLY.replace('1', 'y')}\n{OTHER}")
@@ -235,3 +236,49 @@ def test_the_number_of_the_newest_run_counts_and_its_config_is_that_of_the_objec
     record = project.state["jobs"]["nightly"]
     assert (record["run"], record["config"]) == (7, {"text": "later"})
     assert "run nightly-8" in project.run("plan", "--verbose").out
+
+
+def test_a_job_that_is_not_declared_gets_a_record_that_no_declared_name_clashes_with(project: ClusterProject) -> None:
+    lose(project)
+    project.write("week: {id: nightly, state: running, config: {text: first}, runToken: '1'}")
+    assert project.run("state", "rebuild", "--yes").code == 0
+    assert {key: record["id"] for key, record in project.state["jobs"].items()} == {
+        "week": "nightly",
+        " week@week": "week",
+    }
+    planned = project.run("plan", "--refresh")
+    assert planned.out.startswith("No changes: 1 job is as recorded.\n")
+    assert "Recorded but no longer declared, and left alone: week (id week)" in planned.out
+
+
+def test_a_state_of_the_same_lineage_that_lacks_a_job_gets_its_record(project: ClusterProject) -> None:
+    lineage = lose(project)["lineage"]
+    project.promises = project.promises._replace(lists=False)
+    project.write(NIGHTLY)
+    assert project.run("state", "rebuild", "--yes").code == 0
+    project.write(f"{NIGHTLY}\n{OTHER}")
+    before = project.state
+    done = project.run("state", "rebuild", "--yes")
+    assert done.code == 0, done
+    assert "To rebuild: 1 record of the lineage" in done.out
+    after = project.state
+    assert (after["lineage"], set(after["jobs"])) == (lineage, {"nightly", "weekly"})
+    assert after["serial"] == before["serial"] + 1
+    assert after["jobs"]["nightly"] == before["jobs"]["nightly"]
+
+
+def test_a_job_that_was_forgotten_or_deleted_before_the_loss_gets_no_record(project: ClusterProject) -> None:
+    project.write(f"{NIGHTLY}\n{OTHER}\nold: {{state: running, config: {{text: old}}}}")
+    assert project.run("apply", "--yes").code == 0
+    project.write(f"{NIGHTLY}\n{OTHER}\nold: {{state: absent}}")
+    assert project.run("apply", "--yes", "--settle", "0").code == 0
+    assert project.run("state", "forget", "weekly").code == 0
+    project.cluster.forget("week")
+    project.cluster.forget("old")
+    lose(project, with_history=False)
+    project.write(NIGHTLY)
+    done = project.run("state", "rebuild", "--yes")
+    assert (done.code, done.err) == (0, ""), done
+    assert set(project.state["jobs"]) == {"nightly"}
+    project.write(f"{NIGHTLY}\n{OTHER}")
+    assert "week-2" in project.run("plan", "--verbose").out

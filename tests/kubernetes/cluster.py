@@ -44,6 +44,8 @@ class Cluster:
 
     def __init__(self) -> None:
         self.folder = Path(mkdtemp(prefix="reconciler-kubernetes-"))
+        self.ca = trustme.CA()
+        """The authority of the server's certificate, and of those of its clients."""
         self.ca_file = self.folder / "ca.pem"
         self.kubeconfig = self.folder / "kubeconfig"
         self.token = secrets.token_hex(16)
@@ -146,7 +148,7 @@ class Cluster:
         sweep(f"{self.mark}/")
 
     def _certify(self) -> None:
-        ca = trustme.CA()
+        ca = self.ca
         ca.cert_pem.write_to_path(str(self.ca_file))
         names = (_HERE, "localhost", "kubernetes", "kubernetes.default")
         for part in ("api", "kubelet"):

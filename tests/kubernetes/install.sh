@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# Build kube-apiserver and kube-controller-manager 1.20.2 from Debian's own source package, and install etcd and kubectl.
+# Get etcd, kubectl, kube-apiserver and kube-controller-manager 1.20.2 from Debian, into a folder of the cache.
 #
-# No registry of packages has a newer server. The two binaries are kept in a folder of the cache, so that only the first
-# run builds them. Prints that folder. Needs apt-get and, where a package is missing, root.
+# No registry of packages has a newer server. The two programs of Kubernetes are built from Debian's source package,
+# which takes some minutes; the others are taken out of their packages, so that no service starts on this machine.
+# Only the first run does any of it. Prints the folder.
+#
+# Needs Debian on Linux, and root where a tool of the build is missing.
 set -euo pipefail
 
 VERSION=1.20.5+really1.20.2-1.1+deb12u1
@@ -11,36 +14,67 @@ CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/reconciler-tests/kubernetes-$UPSTREAM
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
 say() { echo "$*" >&2; }
+fail() {
+    say "no cluster for the tests: $*"
+    say "elsewhere, name a folder with kube-apiserver, kube-controller-manager and etcd: RECONCILER_KUBERNETES_BINARIES"
+    exit 1
+}
 
-packages=()
-for each in etcd:etcd-server openssl:openssl kubectl:kubernetes-client; do
-    command -v "${each%%:*}" >/dev/null || packages+=("${each#*:}")
+if [ -n "${RECONCILER_KUBERNETES_BINARIES:-}" ]; then
+    echo "$RECONCILER_KUBERNETES_BINARIES"
+    exit
+fi
+has() { [ -x "$CACHE/$1" ] || command -v "$1" >/dev/null; }
+has_servers() { [ -x "$CACHE/kube-apiserver" ] && [ -x "$CACHE/kube-controller-manager" ]; }
+if has etcd && has kubectl && has_servers; then
+    echo "$CACHE"
+    exit
+fi
+
+[ "$(uname -s)" = Linux ] || fail "it runs on Linux alone, and this is $(uname -s)"
+command -v apt-get >/dev/null || fail "it comes from Debian's packages, and this machine has no apt-get"
+[ -r "$KEYRING" ] || fail "it comes from Debian's packages, and $KEYRING is not there: this is no Debian"
+
+mkdir -p "$CACHE"
+work=$(mktemp -d "$CACHE/build.XXXXXX")
+trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
+
+# The machine's own sources name a mirror of Debian. Lists of this script's own ask that mirror, so that neither root
+# nor a change of the machine's sources is needed.
+mirror=$(apt-get indextargets --no-release-info --format '$(RELEASE)|$(REPO_URI)' 'Created-By: Packages' |
+    sed -n 's/^\(bookworm\|trixie\|stable\|oldstable\)|//p' | sort -u | head -n 1)
+[ -n "$mirror" ] || fail "no mirror of Debian 12 or 13 is among the sources of apt-get"
+mkdir -p "$work/lists/partial"
+for kind in deb deb-src; do echo "$kind [signed-by=$KEYRING] $mirror bookworm main"; done >"$work/sources.list"
+apt=(apt-get -q -o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$work/lists"
+    -o APT::Sandbox::User=root)
+"${apt[@]}" update >&2 || fail "the lists of $mirror can't be had"
+
+for each in etcd:etcd-server kubectl:kubernetes-client; do
+    name=${each%%:*} package=${each#*:}
+    has "$name" && continue
+    say "fetching $name"
+    (cd "$work" && "${apt[@]}" download "$package" >&2 && dpkg-deb -x "$package"_*.deb "$name")
+    mv "$work/$name/usr/bin/$name" "$CACHE/"
 done
-if ! [ -x "$CACHE/kube-controller-manager" ]; then
-    for each in go:golang-go rsync:rsync jq:jq make:make; do
+if ! has_servers; then
+    packages=()
+    for each in rsync:rsync jq:jq make:make; do
         command -v "${each%%:*}" >/dev/null || packages+=("${each#*:}")
     done
-fi
-if [ ${#packages[@]} -gt 0 ]; then
-    say "installing ${packages[*]}"
-    { apt-get update -q && apt-get install -qy --no-install-recommends "${packages[@]}"; } >&2
-fi
-
-if ! [ -x "$CACHE/kube-controller-manager" ]; then
-    mkdir -p "$CACHE"
-    work=$(mktemp -d "$CACHE/build.XXXXXX")
-    trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
-
-    # The machine's own sources name a mirror of Debian. A list of this script's own asks that mirror for sources.
-    mirror=$(apt-get indextargets --format '$(ORIGIN)|$(CODENAME)|$(REPO_URI)' 'Created-By: Packages' |
-        sed -n 's/^Debian|\(bookworm\|trixie\)|//p' | sort -u | head -n 1)
-    [ -n "$mirror" ] || { say "no mirror of Debian is among the sources of this machine"; exit 1; }
-    mkdir -p "$work/lists/partial"
-    echo "deb-src [signed-by=$KEYRING] $mirror bookworm main" >"$work/sources.list"
-    apt=(apt-get -q -o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$work/lists")
-    say "fetching the source of Kubernetes $UPSTREAM"
-    "${apt[@]}" update >&2
+    if [ ${#packages[@]} -gt 0 ]; then
+        [ "$(id -u)" = 0 ] || fail "the build needs ${packages[*]}: apt-get install ${packages[*]}"
+        say "installing ${packages[*]}"
+        { apt-get update -q && apt-get install -qy --no-install-recommends "${packages[@]}"; } >&2 ||
+            fail "${packages[*]} can't be installed"
+    fi
+    say "fetching the source of Kubernetes $UPSTREAM, and Go"
     (cd "$work" && "${apt[@]}" source --download-only "kubernetes=$VERSION" >&2)
+    # Newer versions of Go refuse what this source does. The version of its time is used from where it is unpacked.
+    (cd "$work" && "${apt[@]}" download golang-1.19-go golang-1.19-src >&2 &&
+        for each in golang-1.19-*.deb; do dpkg-deb -x "$each" go; done)
+    export GOROOT=$work/go/usr/lib/go-1.19
+    export PATH=$GOROOT/bin:$PATH
 
     tree=$work/src/k8s.io/kubernetes
     mkdir -p "$tree" "$work/bin"

@@ -99,14 +99,14 @@ class FaultContext(NamedTuple):
             reason = getattr(cause, "reason", None) or ""
             text = f"{where}: TLS failed: TLS handshake: {reason.replace('_', ' ').lower() or type(cause).__name__}"
             if "ALERT_HANDSHAKE_FAILURE" in reason or _CLIENT_REFUSED.search(reason):
-                return Fault(text, "name a certificate that the server takes: target.clientCertificate")
+                return Fault(text, f"name a certificate that the server takes: {self.network.settings.certificate}")
             return Fault(text, "see that the endpoint speaks TLS there")
         text = f"{where}: TLS failed: the certificate is not accepted ({cause.verify_message})"
         match cause.verify_code:
             case code if code in _UNKNOWN_CA:
                 return Fault(
                     f"{text} by {self.network.trusted}",
-                    "name the CA that signed it: target.ca, or REQUESTS_CA_BUNDLE",
+                    f"name the CA that signed it: {self.network.settings.ca}",
                 )
             case code if code in _NOT_VALID_NOW:
                 return Fault(text, "have the server's certificate renewed, and see that this machine's clock is right")

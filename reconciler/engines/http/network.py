@@ -65,8 +65,19 @@ class Certificates(NamedTuple):
         return f"{' and '.join(filter(None, (self.file, self.folder)))} ({self.named_by})"
 
 
+class Settings(NamedTuple):
+    """The settings that a message names to the user: of the trusted authority, and of the client's certificate."""
+
+    ca: str = "target.ca, or REQUESTS_CA_BUNDLE"
+    certificate: str = "target.clientCertificate"
+
+
 class Network(NamedTuple):
     """The proxy, the trusted certificates, and the files of the client's certificate and key.
+
+    `server_name` is the name that the server is asked for (SNI) and that its certificate is for; "" for the host of the
+    endpoint. `is_unverified` is set if any certificate of the server is accepted. A proxy's certificate is always
+    checked. `settings` are named in messages.
 
     The default is a direct connection that trusts the certificates of `certifi`.
     """
@@ -75,6 +86,9 @@ class Network(NamedTuple):
     trusted: Certificates = Certificates()
     certificate: str = ""
     key: str = ""
+    server_name: str = ""
+    is_unverified: bool = False
+    settings: Settings = Settings()
 
 
 DIRECT = Network()
@@ -106,7 +120,7 @@ def proxy_for(url: str, env: Mapping[str, str]) -> Proxy | None:
         for variable in (name, name.upper()):
             value = env.get(variable, "").strip()
             if value and not (variable == "HTTP_PROXY" and "REQUEST_METHOD" in env):
-                return None if _is_exempt(url, env) else _checked(value, variable)
+                return None if _is_exempt(url, env) else named_proxy(value, variable)
     return None
 
 
@@ -119,10 +133,11 @@ def _is_exempt(url: str, env: Mapping[str, str]) -> bool:
     return bool(exempt and should_bypass_proxies(url, exempt))
 
 
-def _checked(value: str, variable: str) -> Proxy:
-    """Return the proxy of a variable's value.
+def named_proxy(value: str, variable: str) -> Proxy:
+    """Return the proxy that the value of a variable, or of another setting, names.
 
-    A value without a scheme is an HTTP proxy. No error quotes the value, since the value may hold a password.
+    A value without a scheme is an HTTP proxy. Raises `EngineError` for a value that is not the URL of a proxy. No error
+    quotes the value, since the value may hold a password.
     """
     url = value if "://" in value else f"http://{value}"
     scheme, _, rest = url.partition("://")

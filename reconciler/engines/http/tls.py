@@ -28,7 +28,14 @@ def tls_context(network: Network) -> ssl.SSLContext:
             f"check {named_by}: it is to name certificates of authorities, in PEM",
         ) from error
     if network.certificate:
-        _load_client_certificate(context, network.certificate, network.key)
+        _load_client_certificate(context, network)
+    if network.is_unverified:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        # Each request would print a warning. Whoever allows this has been warned by the plan.
+        import urllib3
+
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     context.sslsocket_class = _Socket
     context.sslobject_class = _Object
     return context
@@ -36,27 +43,28 @@ def tls_context(network: Network) -> ssl.SSLContext:
 
 def proxy_tls_context(network: Network) -> ssl.SSLContext:
     """Return the context for TLS with the proxy itself. The proxy gets no certificate of the client."""
-    context = tls_context(network._replace(certificate="", key=""))
+    context = tls_context(network._replace(certificate="", key="", is_unverified=False))
     context.sslsocket_class = _ProxySocket
     return context
 
 
-def _load_client_certificate(context: ssl.SSLContext, certificate: str, key: str) -> None:
+def _load_client_certificate(context: ssl.SSLContext, network: Network) -> None:
     """Load the client's certificate and key into a context. Raises `EngineError` for files that can't be used."""
+    certificate, key, setting = network.certificate, network.key, network.settings.certificate
     files = f"{certificate} and {key}" if key else certificate
-    hint = "check target.clientCertificate: a certificate and its key without a passphrase, in PEM, in one file or two"
+    hint = f"check {setting}: a certificate and its key without a passphrase, in PEM, in one file or two"
     for file in filter(None, (certificate, key)):
         try:
             with open(file, "rb"):
                 pass
         except OSError as error:
-            raise EngineError(f"{file} (target.clientCertificate): can't be read: {_reason(error)}", hint) from error
+            raise EngineError(f"{file} ({setting}): can't be read: {_reason(error)}", hint) from error
     try:
         # Without the argument `password`, OpenSSL would ask for a passphrase at the terminal.
         context.load_cert_chain(certificate, key or None, password=_passphrase)
     except (OSError, ValueError) as error:
         words = str(error) if isinstance(error, ValueError) and not isinstance(error, OSError) else _reason(error)
-        raise EngineError(f"{files} (target.clientCertificate): can't be used: {words}", hint) from error
+        raise EngineError(f"{files} ({setting}): can't be used: {words}", hint) from error
 
 
 def _passphrase() -> str:

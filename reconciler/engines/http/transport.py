@@ -5,7 +5,7 @@ netrc, keeps no cookie, follows no redirect and sends nothing twice.
 """
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
@@ -35,18 +35,19 @@ class _Adapter(HTTPAdapter):
     To read the trusted certificates takes 20 ms, which each new connection would otherwise take again.
     """
 
-    def __init__(self, pool_size: int, tls: Mapping[str, ssl.SSLContext]) -> None:
+    def __init__(self, pool_size: int, tls: Mapping[str, Any], proxy_tls: Mapping[str, Any]) -> None:
+        """`tls` are arguments of urllib3's pools, and `proxy_tls` further ones of its pools behind a proxy."""
         self._tls = tls
+        self._proxy_tls = proxy_tls
         self._pool: Any = None
         super().__init__(pool_connections=1, pool_maxsize=pool_size)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
-        options["ssl_context"] = self._tls.get("ssl_context")
-        super().init_poolmanager(connections, maxsize, block, **options)
+        super().init_poolmanager(connections, maxsize, block, **options, **self._tls)
         _watch(self.poolmanager)
 
     def proxy_manager_for(self, proxy: Any, **options: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **options, **self._tls)
+        manager = super().proxy_manager_for(proxy, **options, **self._tls, **self._proxy_tls)
         _watch(manager)
         return manager
 
@@ -75,7 +76,8 @@ class Transport:
     """Sends requests below one endpoint. Several threads may call any method at the same time.
 
     `timeout_s` bounds each request as a whole. `connect_timeout_s` bounds the part before the first byte. `network`
-    says how the endpoint is reached. A body that is longer than `body_limit_bytes` is a fault of the reply. Raises
+    says how the endpoint is reached. `lines` are further header lines of each request, where a name may come several
+    times. A body that is longer than `body_limit_bytes` is a fault of the reply. Raises
     `EngineError` for certificates that can't be used.
     """
 
@@ -88,15 +90,21 @@ class Transport:
         connect_timeout_s: float,
         clock: Callable[[], float],
         network: Network = DIRECT,
+        lines: Sequence[tuple[str, str]] = (),
         body_limit_bytes: int = BODY_LIMIT_BYTES,
     ) -> None:
         self._body_limit_bytes = body_limit_bytes
+        self._lines = lines
+        self._is_verified = not network.is_unverified
         parts = urlsplit(endpoint)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         proxy, self._proxies = network.proxy, {}
-        tls: dict[str, ssl.SSLContext] = {}
+        tls: dict[str, Any] = {}
+        proxy_tls: dict[str, ssl.SSLContext] = {}
         if parts.scheme == "https":
             tls["ssl_context"] = tls_context(network)
+            if network.server_name:
+                tls["server_hostname"] = network.server_name
         if proxy is None:
             dialer = Dialer(host, port, clock)
         elif proxy.scheme.startswith("socks"):
@@ -105,10 +113,10 @@ class Transport:
             dialer = Dialer(*proxy.place, clock)
             self._proxies = {parts.scheme: proxy.url}
             if proxy.scheme == "https":
-                tls["proxy_ssl_context"] = proxy_tls_context(network)
+                proxy_tls["proxy_ssl_context"] = proxy_tls_context(network)
         self._fault_context = FaultContext(endpoint, network, timeout_s, connect_timeout_s)
         self._context = TransportContext(dialer.dial, Watchdog(clock), clock, connect_timeout_s)
-        self._adapter = _Adapter(pool_size, tls)
+        self._adapter = _Adapter(pool_size, tls, proxy_tls)
 
     def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
         """Send one request once, and return the reply. A failure of the network is a reply, not an exception."""
@@ -118,8 +126,10 @@ class Transport:
         error: Exception | None = None
         try:
             self._context.watchdog.watch(exchange, self._context.clock() + self._fault_context.timeout_s)
-            request = _prepared(method, url, headers, body)
-            response = cast("HTTPResponse", self._adapter.send(request, proxies=self._proxies))
+            request = _prepared(method, url, headers, body, self._lines)
+            response = cast(
+                "HTTPResponse", self._adapter.send(request, proxies=self._proxies, verify=self._is_verified)
+            )
             left_bytes = self._body_limit_bytes + 1
             while left_bytes and (piece := response.read1(left_bytes)):
                 pieces.append(piece)
@@ -168,13 +178,23 @@ def _reply(response: "HTTPResponse", content: bytes, fault: Fault, limit_bytes: 
     )
 
 
-def _prepared(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> PreparedRequest:
+def _prepared(
+    method: str, url: str, headers: Mapping[str, str], body: bytes | None, lines: Sequence[tuple[str, str]]
+) -> PreparedRequest:
     # `PreparedRequest.prepare` would encode the URL, which is percent-encoded already.
     request = PreparedRequest()
     request.method, request.url, request.body = method, url, body
     # requests sends a body without a length as chunked. urllib3 adds a length if there is no body (RFC 9110, 8.6).
     framing = {} if body is None else {"Content-Length": str(len(body))}
     own = {"User-Agent": "reconciler", "Accept-Encoding": "identity"}
-    # A plain mapping is enough here. A CaseInsensitiveDict would be copied twice.
-    request.headers = cast("CaseInsensitiveDict[str]", {**own, **headers, **framing})
+    whole: MutableMapping[str, str] = {**own, **headers, **framing}
+    if lines:
+        from urllib3 import HTTPHeaderDict
+
+        # The items of this mapping of urllib3 are lines, where a name may stand several times.
+        whole = several = HTTPHeaderDict(whole)
+        for name, value in lines:
+            several.add(name, value)
+    # A plain mapping is enough otherwise. A CaseInsensitiveDict would be copied twice.
+    request.headers = cast("CaseInsensitiveDict[str]", whole)
     return request

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from reconciler.engines.http.rate import RateLimiter, Slots
-from reconciler.engines.http.reply import BaseTransport, Reply
+from reconciler.engines.http.reply import Reply
 from reconciler.engines.http.retries import send_with_retries
 from reconciler.engines.kubernetes.credentials import Credential, Credentials
+from reconciler.engines.kubernetes.transports import Transports
 from reconciler.engines.port import (
     AnswerClass,
     CredentialsError,
@@ -66,16 +67,13 @@ class Api:
     def __init__(
         self,
         server: str,
-        transport: BaseTransport,
+        transports: Transports,
         credentials: Credentials,
         surroundings: Surroundings,
-        impersonation: Mapping[str, str],
     ) -> None:
-        """`impersonation` are headers that name the user to act as."""
         self.server = server
-        self._transport = transport
+        self._transports = transports
         self._credentials = credentials
-        self._headers = {"Accept": JSON, **impersonation}
         self._slots = Slots(surroundings.parallelism)
         self._limiter = RateLimiter(surroundings.max_rps, clock=surroundings.boot_s, wait=surroundings.pause)
         self._retrying = partial(
@@ -166,7 +164,7 @@ class Api:
 
     def close(self) -> None:
         """Close the connections."""
-        self._transport.close()
+        self._transports.close()
 
     def _ask(
         self, request: Request, may_be_sent: Callable[[], bool] = always, *, may_repeat: Callable[[Reply], bool]
@@ -189,11 +187,12 @@ class Api:
     def _exchange(
         self, request: Request, content: bytes | None, credential: Credential, may_be_sent: Callable[[], bool]
     ) -> Reply:
-        headers = dict(self._headers)
-        if authorization := self._credentials.header(credential):
-            headers["Authorization"] = authorization
+        transport = self._transports.of(credential)
+        headers = {"Accept": JSON}
+        if credential.token:
+            headers["Authorization"] = f"Bearer {credential.token}"
             with self._lock:
-                self._secrets.add(authorization.partition(" ")[2])
+                self._secrets.add(credential.token)
         if content is not None:
             headers["Content-Type"] = request.content_type
         while True:
@@ -202,7 +201,7 @@ class Api:
             try:
                 started_s = self._limiter.started_s()
                 if may_be_sent() and started_s is not None:
-                    reply = self._transport.exchange(request.method, self.server + request.path, headers, content)
+                    reply = transport.exchange(request.method, self.server + request.path, headers, content)
                     self._limiter.note(reply, started_s)
             finally:
                 is_fewer = self._slots.give_back(is_exhausted=reply.is_exhausted)

@@ -1,6 +1,5 @@
-"""The credentials of requests to an API server: tokens that rotate, passwords, and programs that print a credential."""
+"""The credentials of requests to an API server: tokens that rotate, and programs that print a credential."""
 
-import base64
 import json
 import os
 import subprocess
@@ -11,16 +10,23 @@ from typing import Any, NamedTuple
 
 from reconciler.engines.kubernetes.kubeconfig import ExecPlugin, User
 from reconciler.engines.port import CredentialsError, Surroundings
+from reconciler.host.secrecy import REDACTED, without_credentials
 
 _FILE_LASTS_S = 60.0
 """How long a token of a file is used before the file is read again, as in client-go. A kubelet renews such files."""
 
-_EXEC_WITHIN_S = 60.0
+_EXEC_WITHIN_S, _EXEC_WITH_A_PERSON_WITHIN_S = 60.0, 300.0
+"""How long a program may take. It may have a person log in if the error output is a terminal."""
+
+_LONGEST_ERROR = 400
 _RENEW_BEFORE_S = 30.0
 
 
 class Credential(NamedTuple):
-    """What a source of credentials returned. `expires_s` is in seconds since 1970; None if no time is known."""
+    """What a source of credentials returned: a token, or a client certificate and its key in PEM, or both.
+
+    `expires_s` is in seconds since 1970; None if no time is known.
+    """
 
     token: str = ""
     certificate: str = ""
@@ -32,7 +38,10 @@ class Credential(NamedTuple):
 
 
 class Credentials:
-    """The value of the header `Authorization` for a user. Several threads may call any method at the same time."""
+    """The credentials of a user. Several threads may call any method at the same time.
+
+    A token counts before a token of a program, as in client-go.
+    """
 
     def __init__(self, user: User, surroundings: Surroundings) -> None:
         self._user = user
@@ -53,34 +62,26 @@ class Credentials:
         if not self._user.token_file and self._user.exec_plugin is None:
             return None
         with self._lock:
-            if self._current is None or self._current.token == rejected.token:
+            if self._current is None or self._current[:3] == rejected[:3]:
                 self._current = self._fetched(self._surroundings.wall_s())
-            return None if self._current.token == rejected.token else self._current
-
-    def header(self, credential: Credential) -> str:
-        """Return the header `Authorization`, or ""."""
-        if credential.token:
-            return f"Bearer {credential.token}"
-        if self._user.username:
-            pair = f"{self._user.username}:{self._user.password}"
-            return f"Basic {base64.b64encode(pair.encode()).decode()}"
-        return ""
+            return None if self._current[:3] == rejected[:3] else self._current
 
     def _fetched(self, now_s: float) -> Credential:
         user = self._user
-        if user.exec_plugin is not None:
-            found = _executed(user.exec_plugin, self._surroundings.env)
-        elif user.token_file:
+        if user.token_file:
             found = Credential(_token_in(user.token_file), expires_s=now_s + _FILE_LASTS_S)
-        else:
+        elif user.token or user.exec_plugin is None:
             found = Credential(user.token)
+        else:
+            for secret in user.exec_plugin.secrets:
+                self._surroundings.note_credential(secret)
+            found = _executed(user.exec_plugin, self._surroundings.env)
         if found.token and not all("!" <= character <= "~" for character in found.token):
             raise CredentialsError(
                 "the token of the kubeconfig holds a character that can't be sent", "have it made anew"
             )
-        for secret in (found.token, user.password):
-            if secret:
-                self._surroundings.note_credential(secret)
+        if found.token:
+            self._surroundings.note_credential(found.token)
         return found
 
 
@@ -88,15 +89,23 @@ def _token_in(path: str) -> str:
     try:
         with open(path, encoding="ascii") as file:
             token = file.read().strip()
-    except (OSError, UnicodeDecodeError) as fault:
-        raise CredentialsError(f"the token in {path} can't be read: {fault}", "have the file written anew") from fault
+    except UnicodeDecodeError:
+        raise CredentialsError(f"{path} holds no token: it is no ASCII", "have the file written anew") from None
+    except OSError as fault:
+        raise CredentialsError(f"{path} can't be read: {fault.strerror}", "have the file written anew") from fault
     if not token:
         raise CredentialsError(f"{path} holds no token", "have the file written anew")
     return token
 
 
 def _executed(plugin: ExecPlugin, env: Mapping[str, str]) -> Credential:
-    """Return what a program prints. Its error output goes to the user, as kubectl does it."""
+    """Return what a program prints.
+
+    Its error output goes to the terminal, where it may ask a person to log in. Without a terminal, its end is told if
+    the program fails. Raises `CredentialsError`.
+    """
+    has_person = os.isatty(2)
+    within_s = _EXEC_WITH_A_PERSON_WITHIN_S if has_person else _EXEC_WITHIN_S
     spec: dict[str, Any] = {"interactive": False}
     if plugin.cluster:
         spec["cluster"] = dict(plugin.cluster)
@@ -105,24 +114,38 @@ def _executed(plugin: ExecPlugin, env: Mapping[str, str]) -> Credential:
     try:
         done = subprocess.run(
             [plugin.command, *plugin.args],
-            env={**env, **plugin.env, "KUBERNETES_EXEC_INFO": json.dumps(asked)},
+            env={**without_credentials(env), **plugin.env, "KUBERNETES_EXEC_INFO": json.dumps(asked)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            timeout=_EXEC_WITHIN_S,
+            stderr=None if has_person else subprocess.PIPE,
+            timeout=within_s,
             check=False,
         )
-    except (OSError, ValueError) as fault:
-        raise CredentialsError(f"the exec plugin {named} can't be started: {fault}", plugin.install_hint) from fault
-    except subprocess.TimeoutExpired as fault:
-        raise CredentialsError(f"the exec plugin {named} took longer than {_EXEC_WITHIN_S:g} s") from fault
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "its arguments hold a null byte"
+        raise CredentialsError(f"the exec plugin {named} can't be started: {reason}", plugin.install_hint) from None
+    except subprocess.TimeoutExpired:
+        fault = f"the exec plugin {named} took longer than {within_s:g} s"
+        raise CredentialsError(fault, plugin.install_hint) from None
     if done.returncode:
-        raise CredentialsError(f"the exec plugin {named} failed: exit code {done.returncode}", plugin.install_hint)
-    return _parsed(done.stdout, named)
+        fault = f"the exec plugin {named} failed: exit code {done.returncode}{_said(done.stderr or b'', plugin)}"
+        raise CredentialsError(fault, plugin.install_hint)
+    return _parsed(done.stdout, named, plugin.api_version)
 
 
-def _parsed(printed: bytes, named: str) -> Credential:
+def _said(printed: bytes, plugin: ExecPlugin) -> str:
+    """Return the end of the error output of a program, to follow a message, without what is a secret by its name."""
+    text = " ".join(printed.decode(errors="replace").split())
+    for secret in plugin.secrets:
+        text = text.replace(secret, REDACTED)
+    shown = text if len(text) <= _LONGEST_ERROR else f"…{text[-_LONGEST_ERROR:]}"
+    return f": {shown}" if shown else ""
+
+
+def _parsed(printed: bytes, named: str, api_version: str) -> Credential:
     try:
         document = json.loads(printed)
+        version = document.get("apiVersion")
         status = document["status"]
         token, certificate, key, expires = (
             status.get(name, "") for name in ("token", "clientCertificateData", "clientKeyData", "expirationTimestamp")
@@ -131,6 +154,11 @@ def _parsed(printed: bytes, named: str) -> Credential:
     except (ValueError, KeyError, TypeError, AttributeError):
         # What was printed may hold a token, so no part of it is shown.
         raise CredentialsError(f"the exec plugin {named} printed no ExecCredential with a status") from None
+    if version != api_version:
+        raise CredentialsError(
+            f"the exec plugin {named} printed another version than {api_version}, which the kubeconfig names",
+            "have the kubeconfig made anew by the version of the program that is installed",
+        )
     if not all(isinstance(each, str) for each in (token, certificate, key)) or not (token or (certificate and key)):
         raise CredentialsError(f"the exec plugin {named} printed a credential without a token and a certificate")
     return Credential(token, certificate, key, expires_s)

@@ -2,8 +2,9 @@
 
 The config makes the same Job again. `spec_of` gives its spec back, but for what a server fills in by itself, and but
 for the names of volumes and the order of variables and volumes, which mean nothing to a pod. What no word says is in
-`native`. What makes the Job an object of its owner, such as the labels of Helm, is left out: a later run is an object
-of this tool, and no owner may take it for its own.
+`native`; but how often the Job tries again by itself is in `job`, since `native` may not say it. What makes the Job an
+object of its owner, such as the labels of Helm, is left out: a later run is an object of this tool, and no owner may
+take it for its own.
 """
 
 import re
@@ -33,7 +34,7 @@ and https://fluxcd.io/flux/components/kustomize/kustomizations/. Argo CD and Flu
 _MANAGED_BY = "app.kubernetes.io/managed-by"
 
 _NOT_OF_THE_CONFIG = re.compile(
-    r"(controller-uid|job-name|app\.kubernetes\.io/managed-by|kubectl\.kubernetes\.io/last-applied-configuration"
+    r"((controller-uid|job-name|app\.kubernetes\.io/managed-by).*|kubectl\.kubernetes\.io/last-applied-configuration"
     r"|(batch|cronjob)\.kubernetes\.io/.*|(argocd\.argoproj\.io|meta\.helm\.sh|helm\.sh|reconciler)/.*"
     r"|[a-z.]*toolkit\.fluxcd\.io/.*)"
 )
@@ -91,7 +92,7 @@ def config_from(job: Mapping[str, Any]) -> Config:
     _rename_volumes(wanted["spec"]["template"]["spec"], base["spec"]["template"]["spec"])
     native = {}
     for part in ("metadata", "spec"):
-        if (patch := _patch(base[part], wanted[part])) is not SAME:
+        if (patch := _patch(base.get(part, {}), wanted[part])) is not SAME:
             native[part] = patch
     return {**words, "native": native} if native else words
 
@@ -102,7 +103,12 @@ def _words(job: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     pod = spec["template"]["spec"]
     container = next(iter(_items(pod.get("containers"))), {})
     words: dict[str, Any] = {}
-    if (name := container.get("name", CONTAINER)) != CONTAINER:
+    name = container.get("name", CONTAINER)
+    if spec["backoffLimit"] or pod["restartPolicy"] != "Never":
+        own = {"restartPolicy": pod["restartPolicy"], "containers": [{"name": name}]}
+        made = {"backoffLimit": spec["backoffLimit"], "template": {"spec": own}}
+        words["job"] = {"apiVersion": "batch/v1", "kind": "Job", "spec": made}
+    elif name != CONTAINER:
         words["container"] = name
     if isinstance(image := container.get("image"), str) and re.fullmatch(r"\S+", image):
         words["image"] = image

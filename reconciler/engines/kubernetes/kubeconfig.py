@@ -11,6 +11,7 @@ The rules are those of kubectl (https://kubernetes.io/docs/concepts/configuratio
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -18,6 +19,11 @@ from typing import Any, NamedTuple
 from reconciler.engines.port import EngineError
 
 _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+_SECRET = re.compile("token|secret|password|passwd|key", re.IGNORECASE)
+"""The names of variables and options whose values no text may show."""
+
+_SHORTEST_SECRET = 4
+"""A shorter value is a part of common words. Its removal would make every message unreadable."""
 
 
 class Blob(NamedTuple):
@@ -47,8 +53,30 @@ class ExecPlugin(NamedTuple):
     install_hint: str
     cluster: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        return f"ExecPlugin(command={self.command!r})"
+
+    @property
+    def secrets(self) -> Iterator[str]:
+        """The values of variables and options that are secrets by their names."""
+        options = [*zip(self.args, self.args[1:], strict=False), *(each.partition("=")[::2] for each in self.args)]
+        given = [(name, value) for name, value in options if name.startswith("-") and not value.startswith("-")]
+        for name, value in (*self.env.items(), *given):
+            if _SECRET.search(name) and len(value) >= _SHORTEST_SECRET:
+                yield value
+
+
+class Impersonation(NamedTuple):
+    """Whom requests act as. Without a user, they act as the user who is authenticated."""
+
+    user: str = ""
+    groups: Sequence[str] = ()
+    uid: str = ""
+    extra: Mapping[str, Sequence[str]] = {}
+
 
 NO_BLOB = Blob()
+NOBODY = Impersonation()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +85,30 @@ class User:
 
     token: str = field(default="", repr=False)
     token_file: str = ""
-    username: str = ""
-    password: str = field(default="", repr=False)
     certificate: Blob = NO_BLOB
     key: Blob = NO_BLOB
     exec_plugin: ExecPlugin | None = None
-    impersonated: str = ""
-    impersonated_groups: Sequence[str] = ()
+    acts_as: Impersonation = NOBODY
 
 
 class Access(NamedTuple):
-    """A cluster, a user and a namespace. `source` names where they come from, in words."""
+    """A cluster, a user and a namespace. `source` names where they come from, in words.
+
+    `server_name` is the name that the server's certificate is for; "" for the host of `server`. `proxy` is the URL of a
+    proxy, which may hold a password. `is_unverified` is set if the server's certificate is not to be checked.
+    """
 
     server: str
-    ca: Blob
-    server_name: str
-    proxy: str
     user: User
-    namespace: str
     source: str
+    namespace: str = ""
+    ca: Blob = NO_BLOB
+    server_name: str = ""
+    proxy: str = ""
+    is_unverified: bool = False
+
+    def __repr__(self) -> str:
+        return f"Access(server={self.server!r}, source={self.source!r})"
 
 
 def access(kubeconfig: str, context: str, env: Mapping[str, str]) -> Access:
@@ -99,20 +132,16 @@ def access(kubeconfig: str, context: str, env: Mapping[str, str]) -> Access:
     cluster = _entry(files, "clusters", "cluster", _text(found.value.get("cluster")))
     if cluster is None or not cluster.text("server"):
         raise EngineError(f"the context {name} in {where} names no cluster with a server", "mend the file")
-    if cluster.value.get("insecure-skip-tls-verify"):
-        raise EngineError(
-            f"the cluster of the context {name} has insecure-skip-tls-verify, so anybody could answer in its place",
-            "name the certificate of its authority in the kubeconfig: certificate-authority",
-        )
     user = _entry(files, "users", "user", _text(found.value.get("user")))
     return Access(
         cluster.text("server"),
+        _user(user, cluster) if user else User(),
+        f"the context {name} in {where}",
+        found.text("namespace"),
         cluster.blob("certificate-authority"),
         cluster.text("tls-server-name"),
         cluster.text("proxy-url"),
-        _user(user, cluster) if user else User(),
-        found.text("namespace"),
-        f"the context {name} in {where}",
+        cluster.value.get("insecure-skip-tls-verify") is True,
     )
 
 
@@ -193,17 +222,24 @@ def _user(part: _Part, cluster: _Part) -> User:
             "have the kubeconfig made anew, with an exec plugin",
         )
     found = part.value.get("exec")
-    groups = part.value.get("as-groups")
+    extra = part.value.get("as-user-extra")
+    if not any(part.value.get(name) for name in ("token", "tokenFile", "exec")) and part.text("username"):
+        raise EngineError(
+            f"{part.path} has a user with a password, which Kubernetes removed in 1.19",
+            "have the kubeconfig made anew, with a token, a client certificate or an exec plugin",
+        )
     return User(
         token=part.text("token"),
         token_file=part.file("tokenFile"),
-        username=part.text("username"),
-        password=part.text("password"),
         certificate=part.blob("client-certificate"),
         key=part.blob("client-key"),
         exec_plugin=_exec_plugin(_Part(part.path, found), cluster) if isinstance(found, Mapping) else None,
-        impersonated=part.text("as"),
-        impersonated_groups=[_text(group) for group in groups] if isinstance(groups, list) else (),
+        acts_as=Impersonation(
+            part.text("as"),
+            _texts(part.value.get("as-groups")),
+            part.text("as-uid"),
+            {_text(name): _texts(values) for name, values in extra.items()} if isinstance(extra, Mapping) else {},
+        ),
     )
 
 
@@ -217,13 +253,12 @@ def _exec_plugin(part: _Part, cluster: _Part) -> ExecPlugin:
     if part.text("interactiveMode") == "Always":
         raise EngineError(f"{part.path} has an exec plugin that needs a terminal", "use one that needs none")
     command = part.text("command")
-    args = part.value.get("args")
     known = cluster.value if part.value.get("provideClusterInfo") else {}
     return ExecPlugin(
         version,
         # A command with a separator is relative to the file, and any other one is looked for in PATH.
         part.file("command") if os.sep in command else command,
-        [_text(argument) for argument in args] if isinstance(args, list) else [],
+        _texts(part.value.get("args")),
         {_text(entry.get("name")): _text(entry.get("value")) for entry in part.entries("env")},
         part.text("installHint"),
         {name: value for name, value in known.items() if name != "certificate-authority"},
@@ -251,7 +286,11 @@ def _service_account(paths: Sequence[str], context: str, env: Mapping[str, str])
     shown = f"[{host}]" if ":" in host else host
     ca = Blob(path=os.path.join(_ACCOUNT, "ca.crt"))
     user = User(token_file=token)
-    return Access(f"https://{shown}:{port}", ca, "", "", user, namespace, "the service account of this pod")
+    return Access(f"https://{shown}:{port}", user, "the service account of this pod", namespace, ca)
+
+
+def _texts(value: object) -> list[str]:
+    return [_text(each) for each in value] if isinstance(value, list) else []
 
 
 def _text(value: object) -> str:

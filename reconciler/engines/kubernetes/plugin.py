@@ -53,7 +53,7 @@ class KubernetesPlugin:
     def target(self, block: Mapping[str, Any], folder: str) -> Target:
         """Return the target that a block names. Its address is the context and the namespace, as the block has them."""
         path, acts_as = block.get("kubeconfig", ""), block.get("as", "")
-        impersonated = {"user": acts_as} if isinstance(acts_as, str) else acts_as
+        impersonated: Mapping[str, Any] = {"user": acts_as} if isinstance(acts_as, str) else acts_as
         settings = Settings(
             kubeconfig=path if path[:1] in ("", "~") else os.path.join(os.path.abspath(folder), path),
             context=block.get("context", ""),
@@ -61,6 +61,9 @@ class KubernetesPlugin:
             user=impersonated["user"],
             groups=tuple(impersonated.get("groups", ())),
             allows_old_server=block.get("allowOldServer", False),
+            uid=impersonated.get("uid", ""),
+            extra=impersonated.get("extra", {}),
+            is_insecure=block.get("insecure", False),
         )
         address = "/".join(filter(None, (settings.context, settings.namespace)))
         return Target(self.name, address, settings)
@@ -113,8 +116,12 @@ class KubernetesPlugin:
         return request._replace(text=f"{request.text} {place or 'in the current context'}")
 
     def warnings(self, target: Target, jobs: Collection[Job]) -> Iterable[str]:
-        """Return what ends a run, or repeats it, without anybody asking."""
-        return list(warnings_of({job.name: job.config for job in jobs}, _settings_of(target).namespace))
+        """Return what ends a run, or repeats it, without anybody asking, and a warning for an unverified server."""
+        settings = _settings_of(target)
+        found = list(warnings_of({job.name: job.config for job in jobs}, settings.namespace))
+        if settings.is_insecure:
+            found.append("target.insecure allows an API server whose certificate is not checked: anyone may act as it")
+        return found
 
     def promises(self, target: Target) -> Promises:
         """Return what the engine guarantees."""

@@ -1,5 +1,6 @@
 """What a target of this engine says beside its address, and what the engine guarantees."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from reconciler.engines.port import Promises
@@ -18,7 +19,8 @@ DEFAULT_NAMESPACE = "default"
 class Settings(NamedTuple):
     """What a target says. Everything is "" or empty if the manifest does not say it.
 
-    `kubeconfig` is an absolute path, or begins with "~". `user` and `groups` are those to act as.
+    `kubeconfig` is an absolute path, or begins with "~". `user`, `groups`, `uid` and `extra` are those to act as.
+    `is_insecure` allows a kubeconfig that has the server's certificate unchecked, and http beyond loopback.
     """
 
     kubeconfig: str = ""
@@ -27,3 +29,6 @@ class Settings(NamedTuple):
     user: str = ""
     groups: tuple[str, ...] = ()
     allows_old_server: bool = False
+    uid: str = ""
+    extra: Mapping[str, Sequence[str]] = {}
+    is_insecure: bool = False

@@ -1,6 +1,5 @@
 """The way to a cluster, as kubectl would find it."""
 
-import base64
 import os
 import stat
 from collections.abc import Mapping
@@ -10,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from reconciler.engines.kubernetes.credentials import Credentials
-from reconciler.engines.kubernetes.kubeconfig import Blob, ExecPlugin, User, access
+from reconciler.engines.kubernetes.credentials import Credential, Credentials
+from reconciler.engines.kubernetes.kubeconfig import Access, Blob, ExecPlugin, Impersonation, User, access
 from reconciler.engines.port import CredentialsError, EngineError, Surroundings
 
 CLUSTER = {"server": "https://one.example:6443", "certificate-authority": "ca.pem"}
@@ -74,14 +73,15 @@ def test_without_any_file_it_is_said_where_one_was_looked_for(tmp_path: Path) ->
     [
         ({"current_context": ""}, "has no current-context"),
         ({"clusters": []}, "names no cluster with a server"),
-        ({"clusters": [{"name": "one", "cluster": {**CLUSTER, "insecure-skip-tls-verify": True}}]}, "anybody could"),
         ({"users": [{"name": "ada", "user": {"auth-provider": {"name": "gcp"}}}]}, "auth-provider"),
+        ({"users": [{"name": "ada", "user": {"username": "ada", "password": "made-up"}}]}, "a password, which Kubern"),
         ({"users": [{"name": "ada", "user": {"exec": {"apiVersion": "v0", "command": "x"}}}]}, "of the version v0"),
     ],
 )
 def test_what_can_not_be_used_is_refused(tmp_path: Path, fields: Mapping[str, Any], message: str) -> None:
-    with pytest.raises(EngineError, match=message):
+    with pytest.raises(EngineError, match=message) as refused:
         access(write(tmp_path / "config", **fields), "", {})
+    assert "made-up" not in f"{refused.value.message} {refused.value.hint}"
 
 
 @pytest.mark.parametrize("content", ["- a\n", "a: [\n", "token: made-up: {\n"])
@@ -98,7 +98,7 @@ def test_a_token_file_is_read_again_after_a_minute_and_after_a_refusal(tmp_path:
     clock, noted = [1000.0], list[str]()
     credentials = Credentials(User(token_file=str(path)), around(clock, noted))
     first = credentials.current()
-    assert credentials.header(first) == "Bearer first"
+    assert first.token == "first"
     path.write_text("second")
     assert credentials.current().token == "first"
     newer = credentials.renewed(first)
@@ -117,18 +117,24 @@ def plugin(tmp_path: Path, script: str) -> ExecPlugin:
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return ExecPlugin(
-        "client.authentication.k8s.io/v1", str(path), ["get-token"], {"CALLS": str(tmp_path / "calls")}, "ask ada", {}
+        "client.authentication.k8s.io/v1",
+        str(path),
+        ["get-token", "--client-secret", "made-up-secret", "--level=info"],
+        {"CALLS": str(tmp_path / "calls"), "API_KEY": "made-up-key"},
+        "ask ada",
+        {},
     )
 
 
 def test_a_plugin_prints_a_token_that_lasts_until_its_time(tmp_path: Path) -> None:
     script = """\
 echo "$1 $KUBERNETES_EXEC_INFO" >> "$CALLS"
-printf '{"status": {"token": "made-up-%s", "expirationTimestamp": "1970-01-01T01:00:00Z"}}' "$(wc -l < "$CALLS")"
+printf '{"apiVersion": "client.authentication.k8s.io/v1", "status": {"token": "made-up-%s", ' "$(wc -l < "$CALLS")"
+echo '"expirationTimestamp": "1970-01-01T01:00:00Z"}}'
 """
     clock = [0.0]
     credentials = Credentials(User(exec_plugin=plugin(tmp_path, script)), around(clock))
-    assert credentials.header(credentials.current()) == "Bearer made-up-1"
+    assert credentials.current().token == "made-up-1"
     clock[0] = 3500.0
     assert credentials.current().token == "made-up-1"
     clock[0] = 3580.0  # it is renewed half a minute before its end
@@ -142,7 +148,13 @@ printf '{"status": {"token": "made-up-%s", "expirationTimestamp": "1970-01-01T01
     [
         ("exit 3", "the exec plugin plugin failed: exit code 3"),
         ("echo no json", "printed no ExecCredential"),
-        ("echo '{\"status\": {}}'", "a credential without a token and a certificate"),
+        ("echo '{\"status\": {}}'", "another version than client.authentication.k8s.io/v1, which the kubeconfig names"),
+        (
+            'echo \'{"apiVersion": "client.authentication.k8s.io/v1", "status": {}}\'',
+            "a credential without a token and a certificate",
+        ),
+        ("echo log in first >&2; exit 1", "failed: exit code 1: log in first$"),
+        ('echo "$3 of $API_KEY" at info >&2; exit 1', r"exit code 1: \[redacted\] of \[redacted\] at info$"),
     ],
 )
 def test_a_plugin_that_fails_is_named(tmp_path: Path, script: str, message: str) -> None:
@@ -151,7 +163,28 @@ def test_a_plugin_that_fails_is_named(tmp_path: Path, script: str, message: str)
         credentials.current()
 
 
-def test_a_password_is_sent_as_basic(tmp_path: Path) -> None:
-    credentials = Credentials(User(username="ada", password="made-up"), around([0.0]))
-    encoded = base64.b64encode(b"ada:made-up").decode()
-    assert credentials.header(credentials.current()) == f"Basic {encoded}"
+def test_a_plugin_that_can_not_be_started_is_named_with_its_advice(tmp_path: Path) -> None:
+    gone = plugin(tmp_path, "exit 0")._replace(command=str(tmp_path / "gone"))
+    credentials = Credentials(User(exec_plugin=gone), around([0.0]))
+    with pytest.raises(CredentialsError, match="gone can't be started: No such file or directory") as refused:
+        credentials.current()
+    assert refused.value.hint == "ask ada"
+
+
+def test_a_plugin_gets_no_credential_of_another_service(tmp_path: Path) -> None:
+    script = 'echo "token ${BYTENITE_ACCESS_TOKEN-none}, profile $PROFILE" >&2; exit 1'
+    surroundings = around([0.0], BYTENITE_ACCESS_TOKEN="made-up", PROFILE="prod")
+    with pytest.raises(CredentialsError, match="exit code 1: token none, profile prod"):
+        Credentials(User(exec_plugin=plugin(tmp_path, script)), surroundings).current()
+
+
+def test_the_secrets_of_a_kubeconfig_stand_in_no_representation(tmp_path: Path) -> None:
+    user = User(token="made-up", exec_plugin=plugin(tmp_path, ""), certificate=Blob(data="made-up"))
+    found = Access("https://one.example", user, "a test", proxy="http://ada:made-up@proxy.example")
+    assert "made-up" not in f"{found!r} {user!r} {Credential('made-up', 'made-up', 'made-up')!r}"
+
+
+def test_a_user_to_act_as_is_read_whole(tmp_path: Path) -> None:
+    named = {"as": "ada", "as-groups": ["one", "two"], "as-uid": "7", "as-user-extra": {"scopes": ["view"]}}
+    found = access(write(tmp_path / "config", users=[{"name": "ada", "user": named}]), "", {})
+    assert found.user.acts_as == Impersonation("ada", ["one", "two"], "7", {"scopes": ["view"]})

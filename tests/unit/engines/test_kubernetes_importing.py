@@ -10,6 +10,7 @@ from reconciler.engines.kubernetes.importing import config_from, owner_of
 from reconciler.engines.kubernetes.objects import spec_of
 from reconciler.engines.kubernetes.plugin import PLUGIN
 from reconciler.manifest.faults import job_fault
+from reconciler.model.jobs import Desired, Job
 
 _UID = "5b9a1f3c-0000-4000-8000-000000000001"
 _MARKS = {"controller-uid": _UID, "job-name": "report"}
@@ -63,11 +64,14 @@ def _default(container: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-RETRIES: Mapping[str, Any] = {"native": {"spec": {"backoffLimit": 6}}}
-"""The default of Kubernetes is six retries, and that of a config is none."""
+def retries(times: int = 6, name: str = "main", policy: str = "Never") -> dict[str, Any]:
+    """The word of a config for attempts. The default of Kubernetes is six retries, and that of a config is none."""
+    pod = {"restartPolicy": policy, "containers": [{"name": name}]}
+    return {"apiVersion": "batch/v1", "kind": "Job", "spec": {"backoffLimit": times, "template": {"spec": pod}}}
+
 
 CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
-    ("an image alone", held({"image": "org/report:v3"}), {"image": "org/report:v3", **RETRIES}),
+    ("an image alone", held({"image": "org/report:v3"}), {"image": "org/report:v3", "job": retries()}),
     (
         "a command, an environment and amounts",
         held(
@@ -166,9 +170,9 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         held({"image": "a:1", "env": [{"name": "B", "value": "1"}, {"name": "A", "value": "$(B)"}]}),
         {
             "image": "a:1",
+            "job": retries(),
             "native": {
                 "spec": {
-                    "backoffLimit": 6,
                     "template": {
                         "spec": {
                             "containers": [
@@ -192,8 +196,8 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
              "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}},
         ),
         {
-            "container": "job",
             "image": "a",
+            "job": retries(0, "job", "OnFailure"),
             "native": {
                 "metadata": {"labels": {"team": "media"}},
                 "spec": {
@@ -201,7 +205,6 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
                     "completions": 4,
                     "template": {
                         "spec": {
-                            "restartPolicy": "OnFailure",
                             "containers": [{"name": "job", "args": ["x"]}, {"name": "proxy", "image": "p:1"}],
                         }
                     },
@@ -224,9 +227,9 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {
             "image": "a:1",
             "resources": {"memory": 1_000_000_000},
+            "job": retries(),
             "native": {
                 "spec": {
-                    "backoffLimit": 6,
                     "template": {
                         "spec": {
                             "containers": [
@@ -247,6 +250,7 @@ def test_a_job_is_told_in_the_words_of_a_config_and_the_rest_in_native(
 ) -> None:
     assert config_from(job) == config
     assert job_fault("report", {"id": "report", "state": "running", "config": config}, engine=PLUGIN) == ""
+    assert PLUGIN.job_fault(Job("report", "report", Desired.RUNNING, config)) == ""
 
 
 def _held_again(config: Mapping[str, Any]) -> dict[str, Any]:
