@@ -51,8 +51,15 @@ def lacks_pods(job: Mapping[str, Any], pods: Collection[Mapping[str, Any]]) -> b
 
 def waits_in_a_queue(job: Mapping[str, Any]) -> bool:
     """Return whether Kueue has yet to start a Job."""
-    is_queued = QUEUE_LABEL in _mapping(_mapping(job.get("metadata")).get("labels"))
-    return is_queued and final_condition(job) is None and _mapping(job.get("spec")).get("suspend") is True
+    metadata = _mapping(job.get("metadata"))
+    is_queued = QUEUE_LABEL in _mapping(metadata.get("labels"))
+    was_aborted = ABORT_OP in _mapping(metadata.get("annotations"))
+    return (
+        is_queued
+        and not was_aborted
+        and final_condition(job) is None
+        and _mapping(job.get("spec")).get("suspend") is True
+    )
 
 
 def observation(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], refusal: str = "") -> Observation:
