@@ -39,6 +39,7 @@ test-kubernetes: $(VENV)/.wheel $(VENV)/.dev  ## run the tests of the engine kub
 contract: $(VENV)/.wheel $(VENV)/.dev  ## run the contract suites of engines and homes of state whole; `test` runs a sample
 	@RECONCILER_CONTRACT=whole $(BIN)/pytest -q -o faulthandler_timeout=1200 -n auto --maxprocesses 8 --dist worksteal tests/contract examples/plugin/tests $(ARGS)
 	@tests/kubernetes/install.sh >/dev/null
+	@RECONCILER_CONTRACT=whole RECONCILER_KUBERNETES=required $(BIN)/pytest -q -o faulthandler_timeout=1200 -n 2 tests/kubernetes
 	@$(WITH_SUPPORT) tests/campaigns/kubernetes_torture.py --rounds 150
 
 lint: $(VENV)/.dev  ## ruff, mypy and import-linter

@@ -2,9 +2,12 @@
 
 import os
 import re
+import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from kubernetes.kubelet import MERGE
 from kubernetes.test_scenes import KubernetesProject, until
 from reconciler.engines.kubernetes.objects import job_object
 from reconciler.engines.kubernetes.plugin import PLUGIN
-from reconciler.engines.port import Status, Step, Surroundings, Verb
+from reconciler.engines.port import Engine, Status, Step, Surroundings, Verb
 from reconciler.testing.amount import amount_in
 
 _LABEL = re.compile(r'([a-z_]+)="([^"]*)"')
@@ -74,23 +77,25 @@ def test_the_log_of_a_job_is_followed_to_its_end(tmp_path: Path, cluster: Cluste
     assert project.run("logs", "a", "--tail", "2").out == "2\n3\n"
 
 
-def forbid_pods(cluster: Cluster, namespace: str) -> None:
-    """Make a quota that allows no pod."""
+def allow_pods(cluster: Cluster, namespace: str, most: int) -> str:
+    """Make a quota of pods, those that have ended included. Return its path."""
     quotas = f"/api/v1/namespaces/{namespace}/resourcequotas"
-    assert cluster.request("POST", quotas, {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}})[0] == 201
+    hard = {"count/pods": str(most)}
+    assert cluster.request("POST", quotas, {"metadata": {"name": "few"}, "spec": {"hard": hard}})[0] == 201
     # The cluster has no controller of quotas, so that the status has to be written here.
-    status = {"status": {"hard": {"pods": "0"}, "used": {"pods": "0"}}}
-    code, answer = cluster.request("PATCH", f"{quotas}/none/status", status, MERGE)
+    status = {"status": {"hard": hard, "used": {"count/pods": "0"}}}
+    code, answer = cluster.request("PATCH", f"{quotas}/few/status", status, MERGE)
     assert code == 200, answer
+    return f"{quotas}/few"
 
 
 def test_status_says_what_a_quota_refuses(tmp_path: Path, cluster: Cluster) -> None:
     project = KubernetesProject(tmp_path, cluster)
-    forbid_pods(cluster, project.namespace)
+    allow_pods(cluster, project.namespace, 0)
     project.declare()
     project.applied()
     shown = until(lambda: (out := project.run("status").out) and "FailedCreate: " in out and out)
-    assert "exceeded quota: none" in " ".join(shown.split())
+    assert "exceeded quota: few" in " ".join(shown.split())
     (job,) = project.run("status", "--format", "json").json["jobs"]
     assert job["observed"] == "active"
     assert project.ran == []
@@ -98,7 +103,7 @@ def test_status_says_what_a_quota_refuses(tmp_path: Path, cluster: Cluster) -> N
 
 def test_status_says_what_a_quota_refuses_of_many_jobs(tmp_path: Path, cluster: Cluster) -> None:
     project = KubernetesProject(tmp_path, cluster)
-    forbid_pods(cluster, project.namespace)
+    allow_pods(cluster, project.namespace, 0)
     project.write("\n".join(f"a{number}: {{state: running, config: {{image: x}}}}" for number in range(12)))
     project.applied()
 
@@ -117,12 +122,21 @@ ATTEMPTS = (
 
 
 def test_each_attempt_is_counted_and_its_log_is_followed(tmp_path: Path, cluster: Cluster) -> None:
-    """The cluster waits ten seconds before another attempt, and meanwhile no pod executes."""
+    """Between two attempts, no pod of the run executes. The log goes on nevertheless."""
     project = KubernetesProject(tmp_path, cluster)
+    quota = allow_pods(cluster, project.namespace, 1)
     count = f"echo x >> {tmp_path}/tries; wc -l < {tmp_path}/tries"
     project.declare(script=f'{count}; [ "$(wc -l < {tmp_path}/tries)" = 2 ]', config=ATTEMPTS)
     project.applied()
-    assert project.run("logs", "a", "-f").out.split() == ["1", "2"]
+    with project.start("logs", "a", "-f") as follows:
+        assert follows.stdout
+        assert follows.stdout.readline() == "1\n"
+        # The log is looked at twice a second.
+        with pytest.raises(subprocess.TimeoutExpired):
+            follows.wait(2)
+        assert cluster.request("DELETE", quota)[0] == 200
+        out, err = follows.communicate(timeout=120)
+    assert (out, err, follows.returncode) == ("2\n", "", 0)
     assert project.run("wait", "a").code == 0
     shown = project.run("runs", "a")
     assert "ATTEMPTS" in shown.out, shown
@@ -161,19 +175,46 @@ def test_many_jobs_are_observed_with_three_lists(tmp_path: Path, cluster: Cluste
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(create, jobs))
-    target = PLUGIN.target(
-        {"kubeconfig": str(cluster.kubeconfig), "namespace": namespace, "allowOldServer": True}, str(tmp_path)
-    )
-    around = Surroundings(
-        os.environ, lambda _: False, lambda _: None, time.monotonic, time.time, 1, None, str(tmp_path / "beside")
-    )
-    with PLUGIN.open(target, around) as engine:
+    with engine_of(cluster, namespace, tmp_path) as engine:
         before = reads_of(cluster)
         found = engine.observe_many(jobs)
         reads = reads_of(cluster) - before
     assert {each.status for each in found.values()} == {Status.ACTIVE}
     assert len(found) == count
     assert reads == {"LIST jobs": 1, "LIST pods": 1, "LIST events": 1}
+
+
+def test_a_few_jobs_are_read_together_and_those_of_somebody_else_are_found(tmp_path: Path, cluster: Cluster) -> None:
+    namespace = cluster.namespace()
+    path = f"/apis/batch/v1/namespaces/{namespace}/jobs"
+    step = Step(Verb.RUN, "ours", "ours-1", {"image": "i", "native": {"spec": {"parallelism": 0}}})
+    assert cluster.request("POST", path, job_object(step, namespace))[0] == 201
+    other = {**job_object(step, namespace), "metadata": {"name": "theirs"}}
+    del other["spec"]["template"]["metadata"]
+    assert cluster.request("POST", path, other)[0] == 201
+    with engine_of(cluster, namespace, tmp_path) as engine:
+        before = reads_of(cluster)
+        found = engine.observe_many(["ours", "none", "nothing", "nobody", "theirs"])
+        reads = reads_of(cluster) - before
+        again = engine.observe("none")
+    assert {job_id: (each.status, each.run_id, each.name) for job_id, each in found.items()} == {
+        "ours": (Status.ACTIVE, "ours-1", "ours-1"),
+        "theirs": (Status.ACTIVE, "", "theirs"),
+        **dict.fromkeys(("none", "nothing", "nobody"), (Status.MISSING, "", "")),
+    }
+    assert again.status is Status.MISSING
+    # Ours, and the names of the others; then the Job of somebody else by itself.
+    assert (reads["LIST jobs"], reads["GET jobs"]) == (3, 1)
+
+
+@contextmanager
+def engine_of(cluster: Cluster, namespace: str, folder: Path) -> Iterator[Engine]:
+    block = {"kubeconfig": str(cluster.kubeconfig), "namespace": namespace, "allowOldServer": True}
+    around = Surroundings(
+        os.environ, lambda _: False, lambda _: None, time.monotonic, time.time, 1, None, str(folder / "beside")
+    )
+    with PLUGIN.open(PLUGIN.target(block, str(folder)), around) as engine:
+        yield engine
 
 
 def reads_of(cluster: Cluster) -> Counter[str]:
