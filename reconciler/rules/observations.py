@@ -24,7 +24,8 @@ def observation_words(observed: Observation) -> str:
     if observed.status is Status.NOT_OBSERVED:
         return ""
     if observed.status is Status.OTHER_OWNER:
-        return f"{observed.status}: it bears the lineage {observed.marks.lineage}"
+        lineage = observed.marks.lineage
+        return f"{observed.status}: it bears {f'the lineage {lineage}' if lineage else 'no marks of a state'}"
     if words := _WORDS.get(observed.status):
         return words
     words = f"{observed.status} ({observed.word})" if observed.word else str(observed.status)

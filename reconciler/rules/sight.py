@@ -15,6 +15,9 @@ forgotten, so that somebody must have taken it away.
 
 A job whose object bears the lineage of another state belongs to that state, whatever its status. There is one
 exception: the record names this very object, because a person imported the object.
+
+An engine with an atomic guard marks each run that it starts. If a job without a record has a run without marks,
+somebody else has started that run under the name of the job, and it is another owner's too.
 """
 
 from collections.abc import Mapping
@@ -31,10 +34,15 @@ _FORGOTTEN: Mapping[Status, Status] = {
 }
 
 
+_RUNS = frozenset({Status.ACTIVE, Status.COMPLETE, Status.FAILED, Status.ABORTED})
+
+
 def as_seen(subject: Subject, observed: Observation) -> Observation:
     """The observation with the status that its row in the table has."""
     record, terms = subject.record, subject.terms
     if observed.marks.lineage and _is_of_other_owner(record, observed, subject.lineage):
+        return observed._replace(status=Status.OTHER_OWNER)
+    if record is None and terms.promises.atomic_run and _is_unmarked_run(observed):
         return observed._replace(status=Status.OTHER_OWNER)
     if observed.status is not Status.MISSING or not terms.promises.creates_on_run:
         return observed
@@ -58,6 +66,11 @@ def _is_of_other_owner(record: Record | None, observed: Observation, lineage: st
     if observed.marks.lineage == lineage:
         return False
     return record is None or not record.ref or record.ref != observed.ref
+
+
+def _is_unmarked_run(observed: Observation) -> bool:
+    """Whether the observation is of a run that bears neither a run id of ours nor the lineage of any state."""
+    return observed.status in _RUNS and not observed.run_id and not observed.marks.lineage
 
 
 def _of_missing(record: Record | None, terms: Terms) -> Status:

@@ -1,5 +1,7 @@
 """The decision about one job: each cell of the table, and the rules around the table."""
 
+import math
+
 import pytest
 
 from decisions import ABORTED, COLUMNS, CONFIG, RUNNING, decided, job, observation_of, subject_of
@@ -15,7 +17,9 @@ from reconciler.model.jobs import (
     Verb,
 )
 from reconciler.model.plan import Change
+from reconciler.model.promises import Promises
 from reconciler.rules.decide import decide
+from reconciler.rules.matching import Subject, Terms
 from reconciler.rules.reruns import text_of
 from reconciler.rules.sight import as_seen
 from reconciler.rules.table import FIXED, TABLE, Asked
@@ -353,3 +357,21 @@ def test_a_job_in_doubt_is_held_whatever_is_asked() -> None:
         assert decision.kind == "hold"
         assert "`reconciler resolve a --applied`, or the same with `--not-applied`" in decision.reason
         assert "2026-11-21T10:00:00Z" in decision.reason
+
+
+@pytest.mark.parametrize("status", [Status.ACTIVE, Status.COMPLETE, Status.FAILED, Status.ABORTED])
+def test_a_run_that_somebody_else_started_under_the_name_of_a_job_is_left_alone(status: Status) -> None:
+    """Each run of ours bears marks where the engine has an atomic guard."""
+    theirs = observation_of(status)._replace(config={"image": "theirs"}, ref="uid-1")
+    guarded = Promises(
+        creates_on_run=True, atomic_run=True, reads=True, lists=True, keeps_ended_s=math.inf, has_logs=False
+    )
+    subject = Subject(job(), None, lambda a, b: a == b, terms=Terms(guarded, "ours"))
+    decision = decide(subject, theirs)
+    assert (decision.kind, decision.verbs) == ("hold", ())
+    assert "another owner's: it bears no marks of a state" in decision.reason
+    # An imported job names the very object, and an engine without marks can't tell.
+    imported = subject._replace(record=RUNNING._replace(ref="uid-1"))
+    assert as_seen(imported, theirs).status is status
+    plain = subject._replace(terms=Terms(guarded._replace(atomic_run=False), "ours"))
+    assert as_seen(plain, theirs).status is status
