@@ -58,6 +58,8 @@ class LostAnswerContract(EngineUnderTest):
         ran = run(engine, service, "nightly")
         if verb is Verb.DELETE:
             service.end("nightly")
+            if is_readable(engine, service):
+                await_status(engine, "nightly", {Status.COMPLETE})
         wanted = about(engine, service, ran, verb)
         with service.disturbed(fault) as block:
             if block is None:

@@ -23,7 +23,7 @@ import yaml
 
 from kubernetes.kubelet import NODE, Api, dies_with_parent, sweep
 
-BINARIES = "RECONCILER_KUBERNETES_BINARIES"
+BINARIES = "KUBERNETES_BINARIES"
 """The variable that names a folder with other binaries than those of `install.sh`."""
 STARTS_WITHIN_S = 180.0
 _HERE = "127.0.0.1"

@@ -16,12 +16,12 @@ KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 say() { echo "$*" >&2; }
 fail() {
     say "no cluster for the tests: $*"
-    say "elsewhere, name a folder with kube-apiserver, kube-controller-manager and etcd: RECONCILER_KUBERNETES_BINARIES"
+    say "elsewhere, name a folder with kube-apiserver, kube-controller-manager and etcd: KUBERNETES_BINARIES"
     exit 1
 }
 
-if [ -n "${RECONCILER_KUBERNETES_BINARIES:-}" ]; then
-    echo "$RECONCILER_KUBERNETES_BINARIES"
+if [ -n "${KUBERNETES_BINARIES:-}" ]; then
+    echo "$KUBERNETES_BINARIES"
     exit
 fi
 has() { [ -x "$CACHE/$1" ] || command -v "$1" >/dev/null; }

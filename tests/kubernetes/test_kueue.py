@@ -2,7 +2,7 @@
 
 The server has the kind Workload as a custom resource, and the test does what Kueue does: it makes the Workload of a
 Job, starts the Job, and suspends it. A server before 1.22 can't suspend a Job, so most of this needs a newer one, which
-`RECONCILER_KUBERNETES_BINARIES` names. The answers of Kubernetes 1.36.2 are recorded in
+`KUBERNETES_BINARIES` names. The answers of Kubernetes 1.36.2 are recorded in
 `unit/engines/test_kubernetes_recorded.py`.
 """
 
