@@ -10,7 +10,7 @@ from reconciler.apply.calls import CallSender
 from reconciler.apply.context import ApplyContext
 from reconciler.apply.outcomes import Attempt, failed, outcome_of, skipped, waiting
 from reconciler.model.commands import command
-from reconciler.model.history import Details
+from reconciler.model.history import NOTE, Details
 from reconciler.model.jobs import Observation, Status, Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import Action, ActionKind
@@ -115,12 +115,22 @@ class ActionRunner:
                 return outcome_of(action, decision.kind, verb, attempt)
             subject = self._as_recorded(subject)
             observed = self._wait_inactive(action.id, observed, 0.0 if not_running else _INACTIVE_WITHIN_S)
+            subject = self._with_seen_abort(subject, observed)
             if ended := self._ended_by_abort(action, subject, decision, observed, attempt):
                 return ended
         attempt = self._sender.send(subject, last, observed, decision.record, decision.reason, is_new=not before_last)
         if not attempt.held_back:
             return outcome_of(action, decision.kind, last, attempt)
         return failed(action, _STOPPED_MIDWAY) if before_last else skipped(action, attempt.held_back)
+
+    def _with_seen_abort(self, subject: Subject, observed: Observation) -> Subject:
+        """Record that an abort was seen to have ended the run, so that nobody has to say it once it is forgotten."""
+        record = subject.record
+        if record is None or not record.abort_unseen or observed.status is not Status.ABORTED:
+            return subject
+        seen = noted(record, observed, self._context.now(), self._context.engine.promises)
+        self._context.session.put_all({subject.job.name: seen}, NOTE, "the abort has ended the run")
+        return self._as_recorded(subject)
 
     def _ended_by_abort(
         self, action: Action, subject: Subject, decision: Decision, observed: Observation, attempt: Attempt

@@ -101,16 +101,16 @@ def conclude_doubt(
     was_applied: bool,
     began: str | None = None,
     ref: str = "",
-    is_gone: bool = False,
+    is_unseen: bool = False,
 ) -> None:
     """Settle the call in doubt of a record, and write the result to the journal.
 
-    `words` says what the service shows, for the history. `began`, `ref` and `is_gone` are as in `settled`. Raises
+    `words` says what the service shows, for the history. `began`, `ref` and `is_unseen` are as in `settled`. Raises
     `JournalBroken` if the journal can't be written.
     """
     assert record.doubt is not None
     details = Details(APPLIED if was_applied else NOT_APPLIED, reason=OBSERVED + words)
-    after = settled(record, was_applied, began, ref, is_gone=is_gone)
+    after = settled(record, was_applied, began, ref, is_unseen=is_unseen)
     session.conclude(record.doubt.op, name, after, words, details)
 
 
@@ -174,7 +174,10 @@ _TRACE_OF: Mapping[Reason, Trace] = {
 
 def _conclude(session: Session, name: str, record: Record, observed: Observation, trace: Trace) -> None:
     """Settle a call in doubt by what an observation proves about the call."""
+    is_missing = observed.status is Status.MISSING
     match trace:
+        case Trace.DONE if record.doubt is not None and record.doubt.verb is Verb.ABORT and is_missing:
+            words = "the service does not know the run any more, so there is nothing to abort"
         case Trace.DONE:
             words = "the service shows that it was carried out"
         case Trace.TOO_LATE:
@@ -183,5 +186,4 @@ def _conclude(session: Session, name: str, record: Record, observed: Observation
             words = "two checks, some time apart, found no trace of it"
     was_applied = trace is Trace.DONE
     began, ref = (observed.run_began, observed.ref) if was_applied else (None, "")
-    is_gone = observed.status is Status.MISSING
-    conclude_doubt(session, name, record, words, was_applied=was_applied, began=began, ref=ref, is_gone=is_gone)
+    conclude_doubt(session, name, record, words, was_applied=was_applied, began=began, ref=ref, is_unseen=is_missing)

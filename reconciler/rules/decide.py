@@ -47,7 +47,7 @@ from reconciler.rules.decisions import Decision, abort, adopt, delete, error, ho
 from reconciler.rules.doubts import doubt_words, may_follow
 from reconciler.rules.matching import Subject
 from reconciler.rules.observations import elsewhere_words, observation_words
-from reconciler.rules.records import asked, in_spite_of_abort, is_new_token, is_protected, ran_since, run_of, settled
+from reconciler.rules.records import asked, in_spite_of_abort, is_protected, ran_since, run_of, settled
 from reconciler.rules.runs import MAX_RUN, asks_the_same, is_earlier_run, number_of, run_id
 from reconciler.rules.sight import as_seen
 from reconciler.rules.starts import start_of
@@ -87,15 +87,20 @@ def decide(subject: Subject, observed: Observation) -> Decision:
 def _after_unseen_abort(subject: Subject, record: Record, observed: Observation) -> Decision | None:
     """The decision about a job whose last run may have ended by itself, and not by its abort; None if the run did not.
 
-    A job that is declared aborted or absent by now does not go back to that run. If nobody can know how the run ended,
-    a manifest that asks for that very run holds the job.
+    A frozen job is left as it is. A job that is declared aborted or absent by now does not go back to that run. If
+    nobody can know how the run ended, a manifest that asks for that very run holds the job.
     """
     job = subject.job
+    if job.freeze is not None and not job.freeze.over:
+        return None
     is_declared = job.state is not Desired.RUNNING
     known = record._replace(abort_unseen=False) if is_declared else in_spite_of_abort(record, observed)
     if known is None:
-        is_unknown = observed.status is Status.NOTHING and not is_new_token(job, record)
-        return _decide_cell(Cell.ABORT_UNSEEN, asked(subject), subject, observed) if is_unknown else None
+        column = asked(subject._replace(record=record._replace(state=Desired.RUNNING)))
+        is_blind = observed.status is Status.NOT_OBSERVED and not subject.terms.promises.reads
+        # In these columns, the job is run whatever the end was.
+        is_unknown = (is_blind or observed.status is Status.NOTHING) and column not in (Asked.NEW_TOKEN, Asked.RERUN)
+        return _decide_cell(Cell.ABORT_UNSEEN, column, subject, observed) if is_unknown else None
     decision = decide(subject._replace(record=known), observed)
     if decision.kind is not ActionKind.NOOP or (is_declared and decision.frozen):
         return decision

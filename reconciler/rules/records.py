@@ -80,8 +80,10 @@ def noted(record: Record, observed: Observation, now: str, promises: Promises) -
     not kept anew for each observation, so that an apply with nothing to do leaves the state as it is: the recorded time
     may be behind by a tenth of the time for which the engine keeps the run, and by a minute at most.
     """
-    if record.doubt is None and (ended := in_spite_of_abort(record, observed)) is not None:
-        return ended
+    if record.doubt is None and record.abort_unseen and is_same_run(record, observed):
+        if observed.status is Status.ABORTED:
+            return record._replace(abort_unseen=False)
+        return in_spite_of_abort(record, observed) or record
     if record.state is not Desired.RUNNING or record.doubt is not None or not is_same_run(record, observed):
         return record
     if observed.status in ENDS:
@@ -192,12 +194,13 @@ def about(record: Record, observed: Observation) -> Record:
 
 
 def settled(
-    record: Record, was_applied: bool, began: str | None = None, ref: str = "", *, is_gone: bool = False
+    record: Record, was_applied: bool, began: str | None = None, ref: str = "", *, is_unseen: bool = False
 ) -> Record | None:
     """The record after its doubt is settled, as if the call had got that answer; None if there is no record left.
 
     `began` is as in `applied`. `ref` is the engine's handle of the run that was started; "" if that is not known.
-    `is_gone` is set if an abort counts as applied because the service does not know the run any more.
+    `is_unseen` is set if nobody has seen what an abort did: a person says that it was applied, or the service does not
+    know the run any more.
     """
     record = without_old_doubt(record)
     doubt = record.doubt
@@ -216,7 +219,8 @@ def settled(
     if doubt.verb is Verb.RUN:
         return after._replace(ref=ref or after.ref)
     # A doubt does not say whether its abort was that of a restart, or was declared.
-    return after._replace(abort_unseen=is_gone and doubt.verb is Verb.ABORT)
+    is_open = record.state is Desired.RUNNING or record.abort_unseen
+    return after._replace(abort_unseen=is_unseen and is_open and doubt.verb is Verb.ABORT)
 
 
 def run_of(subject: Subject, verb: Verb) -> int:

@@ -273,7 +273,7 @@ class Cell(Enum):
     )
     ABORT_UNSEEN = (
         "hold: abort unseen",
-        "the run before was to be aborted, and may have ended by itself: the job is {observed}; ",
+        "the run before was to be aborted, and may have ended by itself{now}; ",
         f"say how the run ended: {_SAY_HOW}; {_NEW_TOKEN} at once",
     )
     OTHER_OWNER = f"hold: {Kind.OTHER_OWNER}", "{observed}; ", DriftCell.OTHER_OWNER.way_out

@@ -83,7 +83,8 @@ def united(record: Record, other: Record) -> tuple[Record, Sequence[Doubt]]:
     )
     if _is_one_run(record, other):
         ref, active = newer.ref or older.ref, newer.last_active or older.last_active
-        made = made._replace(end=newer.end or older.end, ref=ref, last_active=active)
+        end = newer.end or older.end
+        made = made._replace(end=end, ref=ref, last_active=active, abort_unseen=made.abort_unseen and end is None)
     return made, left_out
 
 
@@ -95,13 +96,15 @@ def _is_later(other: Record, record: Record) -> bool:
 
 
 def _stage_of(record: Record) -> int:
-    """How far a record has followed its run. A run that ended by itself was not aborted.
+    """How far a record has followed its run. A run that ended by itself was not aborted by the abort of a restart.
 
     That a run was aborted by someone else is how our own abort looks from another copy of the state.
     """
     if record.state is Desired.RUNNING:
         return 2 if record.end in (Status.COMPLETE, Status.FAILED) else 0
-    return 1 if record.state is Desired.ABORTED else 3
+    if record.state is Desired.ABORTED:
+        return 1 if record.abort_unseen else 3
+    return 4
 
 
 def counted(last: Mapping[str, int], records: Iterable[Record]) -> dict[str, int]:

@@ -102,10 +102,11 @@ def _written(workspace: "Workspace", manifest: "Manifest", asked: Job) -> "Manif
 
 
 def _tokens_of(record: Record | None) -> set[str]:
-    """The tokens that a record has consumed, and the token of its call in doubt."""
+    """The tokens that a record has consumed, and the token of its run in doubt."""
     if record is None:
         return set()
-    in_doubt = record.doubt.run_token if record.doubt else None
+    doubt = record.doubt
+    in_doubt = doubt.run_token if doubt is not None and doubt.verb is Verb.RUN else None
     return {*record.run_tokens, *([] if in_doubt is None else [in_doubt])}
 
 

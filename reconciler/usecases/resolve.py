@@ -112,7 +112,7 @@ def _settle_call(
     assert doubt is not None
     sentence = f"{doubt.verb} sent at {doubt.sent_at} was {_word(was_applied)}, {by}"
     workspace.world.remark(f"settling the call in doubt of {title(found.name)}: {call_in_doubt(found)}")
-    after = settled(found.record, was_applied)
+    after = settled(found.record, was_applied, is_unseen=True)
     record = after._replace(resolved=sentence) if after else None
     session.conclude(doubt.op, found.key, record, sentence, _details(was_applied, why))
     return sentence

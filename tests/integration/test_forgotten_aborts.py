@@ -43,7 +43,7 @@ def test_a_restart_that_is_taken_back_runs_nothing_if_the_run_was_forgotten(proj
     lose_the_abort(project)
     project.write(OLD)
     run = apply_until_settled(project)
-    assert (run.code, "may have ended by itself: the job is not there; say how the run ended" in run.out) == (4, True)
+    assert (run.code, "may have ended by itself; the job is not there; say how the run ended" in run.out) == (4, True)
     assert project.run_ids == ["a-1"]
     (said,) = [words for words in project.commands("a") if words[0] == "resolve"]
     project.follow(said)

@@ -95,7 +95,9 @@ def test_an_end_that_is_read_is_recorded_whatever_the_job_is_held_for(status: St
     record = aborted_for(NEW)
     assert noted(record, ended(status), LATER, FORGETS) == FIRST._replace(end=status)
     assert noted(record, ended(status, LATER), LATER, FORGETS) == record
-    assert noted(record, ended(Status.ABORTED), LATER, FORGETS) == record
+    seen = noted(record, ended(Status.ABORTED), LATER, FORGETS)
+    assert (seen.state, seen.abort_unseen) == (Desired.ABORTED, False)
+    assert decided_if_gone(OLD, seen).verbs == (Verb.RUN,)
 
 
 # --- tokens ------------------------------------------------------------------------------------------------------
@@ -138,9 +140,16 @@ def test_a_job_that_is_declared_aborted_after_the_abort_of_a_restart_does_not_go
     assert decided(OLD, decision.record, ended(Status.COMPLETE)).verbs == (Verb.RUN,)
 
 
-def test_a_frozen_job_goes_back_once_it_is_frozen_no_more() -> None:
-    frozen = job("aborted")._replace(freeze=Freeze("for now"))
-    assert decided(frozen, aborted_for(NEW), observation_of(Status.NOT_OBSERVED)).kind == "noop"
+@pytest.mark.parametrize("protect", [None, True])
+def test_a_frozen_job_goes_back_once_it_is_frozen_no_more(protect: bool | None) -> None:
+    frozen = job("aborted")._replace(freeze=Freeze("for now"), protect=protect)
+    record = aborted_for(NEW)
+    for subject in (Subject(frozen, record, same), Subject(frozen, record, same, renamed_from="b")):
+        after = decide(subject, observation_of(Status.NOT_OBSERVED)).record
+        assert after is not None
+        assert after.abort_unseen
+    gone = Subject(OLD._replace(freeze=Freeze("for now")), record, same, terms=Terms(FORGETS, "lineage", now_s=inf))
+    assert decide(gone, observation_of(Status.MISSING)).kind == "noop"
 
 
 # --- the service does not know the run any more ------------------------------------------------------------------
@@ -151,7 +160,7 @@ def in_doubt(record: Record = FIRST, run: int = 1) -> Record:
     return record._replace(doubt=Doubt("op", Verb.ABORT, CONFIG, "2", before, LATER, "lost", run=run))
 
 
-@pytest.mark.parametrize("record", [aborted_for(NEW), settled(in_doubt(), was_applied=True, is_gone=True)])
+@pytest.mark.parametrize("record", [aborted_for(NEW), settled(in_doubt(), was_applied=True, is_unseen=True)])
 def test_a_job_is_held_if_nobody_knows_how_the_run_that_is_asked_for_ended(record: Record) -> None:
     decision = decided_if_gone(OLD, record)
     assert (decision.kind, decision.verbs) == ("hold", ())
@@ -161,7 +170,26 @@ def test_a_job_is_held_if_nobody_knows_how_the_run_that_is_asked_for_ended(recor
     assert decided_if_gone(changed, record).kind == "hold"
 
 
-@pytest.mark.parametrize("record", [aborted_for(NEW), settled(in_doubt(), was_applied=True, is_gone=True)])
+def test_a_service_without_reads_does_not_tell_either() -> None:
+    blind = Subject(OLD, aborted_for(NEW), same, terms=Terms(FORGETS._replace(reads=False), "lineage"))
+    decision = decide(blind, observation_of(Status.NOT_OBSERVED))
+    assert (decision.kind, "may have ended by itself; say how" in decision.reason) == ("hold", True)
+    assert decide(blind._replace(job=NEW), observation_of(Status.NOT_OBSERVED)).verbs == (Verb.RUN,)
+
+
+def test_a_config_that_asks_for_one_more_run_is_run_whatever_the_end_was() -> None:
+    rerun = OLD._replace(config={"taskTimeout": 700}, on_config_change=OnConfigChange.RERUN)
+    assert decided_if_gone(rerun, aborted_for(NEW)).verbs == (Verb.RUN,)
+
+
+def test_a_second_abort_of_a_job_that_was_declared_aborted_leaves_nothing_to_go_back_to() -> None:
+    declared = applied(job("aborted"), FIRST, Verb.ABORT, BEGAN)
+    after = settled(in_doubt(declared), was_applied=True, is_unseen=True)
+    assert after is not None
+    assert not after.abort_unseen
+
+
+@pytest.mark.parametrize("record", [aborted_for(NEW), settled(in_doubt(), was_applied=True, is_unseen=True)])
 def test_a_run_that_is_asked_for_is_made_though_nobody_knows_how_the_run_before_ended(record: Record) -> None:
     assert decided_if_gone(NEW, record).verbs == (Verb.RUN,)
     assert decided_if_gone(job("absent"), record).verbs == ()
@@ -185,10 +213,20 @@ def test_a_doubt_about_an_earlier_run_changes_nothing_about_a_later_one(verb: Ve
 def test_of_one_run_the_record_counts_that_has_followed_it_further() -> None:
     aborted, complete = aborted_for(NEW), FIRST._replace(end=Status.COMPLETE)
     elsewhere = FIRST._replace(end=Status.ABORTED)
-    for first, then in ((FIRST, aborted), (elsewhere, aborted), (aborted, complete), (FIRST, complete)):
+    seen, declared = aborted._replace(abort_unseen=False), applied(job("aborted"), complete, Verb.ABORT, BEGAN)
+    for first, then in (
+        (FIRST, aborted),
+        (elsewhere, aborted),
+        (aborted, complete),
+        (FIRST, complete),
+        (aborted, seen),
+        (complete, declared),
+    ):
         for pair in ((first, then), (then, first)):
             made, _ = united(*pair)
-            assert (made.state, made.abort_unseen) == (then.state, then.abort_unseen)
+            assert made.state is then.state
+            # What another copy of the state saw of the end has been seen.
+            assert made.abort_unseen == (then.abort_unseen and first.end is None)
 
 
 def test_the_abort_of_one_of_two_runs_of_a_number_says_nothing_of_the_other() -> None:
