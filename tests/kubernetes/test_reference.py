@@ -64,3 +64,23 @@ def test_the_ttl_is_set_by_the_apply_that_has_recorded_the_call_and_a_new_one_co
     project.declare(script=waits, config="keepFor: 7200", more="runToken: again,")
     project.applied()
     assert ttl("a-2") == 7200
+
+
+def test_jobs_of_somebody_else_are_not_taken_for_runs(project: KubernetesProject) -> None:
+    path = f"/apis/batch/v1/namespaces/{project.namespace}/jobs"
+    for name in ("b", "a-1"):
+        container = {"name": "main", "image": "v1", "command": ["true"]}
+        template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+        body = {"metadata": {"name": name}, "spec": {"template": template}}
+        assert project.cluster.request("POST", path, body)[0] == 201
+    project.declare()
+    refused = project.run("apply", "--yes")
+    assert (refused.code, "the Job a-1 was there already" in refused.out) == (3, True), refused
+    project.write("b: {state: running, config: {image: v1, command: ['true']}}")
+    held = project.run("apply", "--yes")
+    assert (held.code, "1 held" in held.out) == (4, True), held
+    project.write("{}")
+    imported = project.run("import", "b=b")
+    assert imported.code == 0, imported
+    assert project.run("plan").out == "No changes: 1 job is as recorded.\n"
+    assert (project.jobs(), project.ran) == (["a-1", "b"], [])
