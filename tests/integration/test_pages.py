@@ -9,7 +9,18 @@ import click
 import pytest
 
 from checkout import CAMPAIGNS, ROOT
-from pages import DOCS, FOLLOWED, PLUGIN_PAGE, Block, a_reader, blocks, excerpts, is_shown, part_of, untrue
+from pages import (
+    DOCS,
+    FOLLOWED,
+    ON_A_CLUSTER,
+    PLUGIN_PAGE,
+    Block,
+    blocks,
+    excerpts,
+    is_shown,
+    part_of,
+    wrong_outputs,
+)
 from project import Project
 from reconciler.cli import cli
 from reconciler.engines.http.exchange import Stage
@@ -43,13 +54,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", FOLLOWED)
 def test_what_a_page_shows_is_what_is_printed(page: str, tmp_path: Path) -> None:
-    found = blocks((ROOT / page).read_text(encoding="utf-8"), FOLLOWED[page])
-    assert found
-    with a_reader(tmp_path, page) as reader:
-        wrong = [
-            f"{page}:{block.line}: prints something else than is shown:\n{block.commands}\n--\n{printed}"
-            for block, printed in untrue(page, reader, found)
-        ]
+    wrong = wrong_outputs(page, FOLLOWED[page], tmp_path)
     assert not wrong, "\n\n".join(wrong) + "\n\nRead it, and if it is meant: make pages"
 
 
@@ -133,8 +138,8 @@ def test_every_command_of_a_page_is_followed_and_can_be_pasted(page: Path) -> No
         assert language in {"sh", "text", "yaml", "python", "toml"}, f"{name_of(page)}: a block of {language!r}"
         if language == "sh":
             assert not re.search(r"^[$>] ", text, re.MULTILINE), f"{name_of(page)}: a prompt can't be pasted: {text}"
-            sections = FOLLOWED.get(name_of(page))
-            is_followed = sections is not None and (not sections or section in sections)
+            followed = [pages[name_of(page)] for pages in (FOLLOWED, ON_A_CLUSTER) if name_of(page) in pages]
+            is_followed = any(not sections or section in sections for sections in followed)
             assert is_followed or (name_of(page), section) in NOT_FOLLOWED, f"{name_of(page)}: not followed: {text}"
 
 

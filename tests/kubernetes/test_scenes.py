@@ -1,6 +1,8 @@
 """What people want of Jobs under git, on a real API server."""
 
+import json
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kubernetes.cluster import Cluster
+from kubernetes.cluster import Cluster, binaries
 from project import Project
 from reconciler.testing.amount import VARIABLE
 
@@ -161,3 +163,46 @@ def test_a_restarted_trainer_never_overlaps_the_old_one(project: KubernetesProje
     assert project.run("wait", "a").code == 0
     assert noted() == ["begins a-1", "ends a-1", "begins a-2", "ends a-2"]
     assert project.jobs() == ["a-1", "a-2"]
+
+
+# --- beside kubectl --------------------------------------------------------------------------------------------------
+
+
+def kubectl(project: KubernetesProject, image: str, ttl_s: int) -> str:
+    """Apply a Job of this image with a TTL. Return what kubectl prints."""
+    script = 'echo "${HOSTNAME%-*}" >> "$RAN"'
+    ran = {"name": "RAN", "value": str(project.folder / "ran")}
+    container = {"name": "main", "image": image, "command": ["/bin/sh", "-c", script], "env": [ran]}
+    template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "a", "namespace": project.namespace},
+        "spec": {"ttlSecondsAfterFinished": ttl_s, "template": template},
+    }
+    own = binaries() / "kubectl"
+    done = subprocess.run(
+        [str(own) if own.exists() else "kubectl", "apply", "-f", "-"],
+        input=json.dumps(job),
+        env={**project.env, "HOME": str(project.folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+    return done.stdout
+
+
+def test_kubectl_runs_a_job_again_that_its_ttl_has_removed(project: KubernetesProject) -> None:
+    for _ in range(2):
+        assert kubectl(project, "v1", 1) == "job.batch/a created\n"
+        until(lambda: not project.jobs())
+    assert project.ran == ["a", "a"]
+
+
+def test_kubectl_takes_no_new_image(project: KubernetesProject) -> None:
+    assert kubectl(project, "v1", 600) == "job.batch/a created\n"
+    said = kubectl(project, "v2", 600)
+    assert said.startswith('The Job "a" is invalid: spec.template: Invalid value: ')
+    assert said.endswith(": field is immutable\n")

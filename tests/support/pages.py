@@ -5,7 +5,8 @@ shows everything that the commands print. Without such a block the commands prin
 shows a part of the example of a plugin, and so may a block of `text`. `python tests/support/pages.py [PAGE]...` runs
 the commands of the pages, and writes their output, and the parts of the example, into the pages.
 
-The reader has the tool, git and a shell. Any server, token or remote must be made by the page itself.
+The reader has the tool, git and a shell. Any server, token or remote must be made by the page itself. The pages of
+`ON_A_CLUSTER` also take a Kubernetes cluster for granted, and `tests/kubernetes/test_pages.py` follows them.
 """
 
 import ast
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import textwrap
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
@@ -38,17 +39,45 @@ LONGEST_S = 120
 PROGRESS = re.compile(r" *\d+/(\d+) ")
 """The start of a line of an apply: the number of the action, and the number of all actions."""
 
+WITHOUT_COMMANDS = frozenset({"docs/how-to/kueue.md"})
+"""How-tos without a block of commands."""
+
 PLUGIN_PAGE = "docs/how-to/write-a-plugin.md"
 """The page whose reader has made an environment, and stands in a copy of the example of a plugin."""
 
+ON_A_CLUSTER: Mapping[str, tuple[str, ...]] = {
+    "README.md": ("On Kubernetes",),
+    "docs/how-to/kubernetes.md": (),
+    "docs/how-to/migrations.md": (),
+    "docs/how-to/from-argo-cd.md": (),
+}
+"""The pages whose commands need a Kubernetes cluster, as in `FOLLOWED`."""
+
+_HOW_TOS = [f"docs/how-to/{page.name}" for page in sorted((DOCS / "how-to").glob("*.md"))]
 FOLLOWED: Mapping[str, tuple[str, ...]] = {
     "README.md": ("What you see",),
     "docs/git-state.md": ("Try it", "Look back", "Move a state there, and back"),
     "docs/concepts.md": (),
-    **{f"docs/how-to/{page.name}": () for page in sorted((DOCS / "how-to").glob("*.md"))},
+    "docs/kubernetes.md": ("The manifest of a Job",),
+    **{page: () for page in _HOW_TOS if page not in ON_A_CLUSTER and page not in WITHOUT_COMMANDS},
     PLUGIN_PAGE: ("Try it", "Test it"),
 }
 """The pages by path, each with the sections that are followed, in order; no section stands for the whole page."""
+
+
+class Around(NamedTuple):
+    """What a reader has beside the tool: variables, a folder of programs, and how texts of the page are typed.
+
+    `typed` has texts of a page by what the reader types in their place. What is printed is read the other way round.
+    """
+
+    env: Mapping[str, str] = {}
+    programs: str = ""
+    typed: Mapping[str, str] = {}
+
+
+ALONE = Around()
+"""A reader who has nothing but the tool."""
 
 
 class Block(NamedTuple):
@@ -170,6 +199,7 @@ VARYING = (
     (r"\S+ pid \d+", "HOST pid PID"),
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID"),
     (r"\b(?=[0-9a-f]*[0-9])[0-9a-f]{7,64}\b", "HASH"),
+    (r" deleted from \S+ namespace$", " deleted"),  # as kubectl says it since 1.34
     (r" +$", ""),
 )
 """Patterns of text that differs from run to run, each with its substitute in a comparison."""
@@ -195,7 +225,7 @@ def is_shown(shown: str, printed: str) -> bool:
 class Reader:
     """A person who follows a page in one shell, in a new folder."""
 
-    def __init__(self, folder: Path, page: str) -> None:
+    def __init__(self, folder: Path, page: str, around: Around) -> None:
         work, self._typed = folder / "work", folder / "typed"
         binaries = _plugin_author_in(folder) if page == PLUGIN_PAGE else launcher_in(folder / "bin")
         work.mkdir(exist_ok=True)
@@ -204,16 +234,18 @@ class Reader:
         env = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("BYTENITE_", "RECONCILER_"))},
             **NOBODY,
-            "PATH": f"{binaries}:{os.environ['PATH']}",
+            "PATH": ":".join(filter(None, (str(binaries), around.programs, os.environ["PATH"]))),
             "HOME": str(folder),
             "GIT_CONFIG_GLOBAL": str(folder / "gitconfig"),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_NO_INDEX": "1",
             "NO_COLOR": "1",
             "USER": "ada",
+            **around.env,
         }
         for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
             env.pop(name, None)
+        self._typed_for = around.typed
         self._port = PORT
         self._servers: set[int] = set()
         self._shell = subprocess.Popen(
@@ -245,8 +277,7 @@ class Reader:
         """
         assert self._shell.stdout is not None
         is_server = block.commands.endswith("&")
-        commands = block.commands.replace(f"--port {PORT}", "--port 0").replace(f":{PORT}/", f":{self._port}/")
-        self._typed.write_text(f"{commands}\n")
+        self._typed.write_text(f"{self._as_typed(block.commands)}\n")
         # The shell sources a file, since a command would read the lines that follow it on stdin.
         self._write(f". {self._typed} < /dev/null\n")
         self._write("printf '\\n-- ended with %d, servers%s --\\n' $? \"$(printf ' %d' $(jobs -p))\"\n")
@@ -258,10 +289,22 @@ class Reader:
             elif not SHELL_ON_ITS_JOBS.search(line):
                 if is_server and (found := re.search("http://127.0.0.1:([0-9]+)/", line)):
                     self._port = found[1]
-                output += line.replace(f":{self._port}/", f":{PORT}/").replace(self._work, FOLDER)
+                output += self._as_shown(line)
             if code is not None and (not is_server or is_shown(block.shown, output)):
                 return code, output
         raise AssertionError(f"the shell ended, or {LONGEST_S} s were over: {block.commands}\n{output}")
+
+    def _as_typed(self, commands: str) -> str:
+        text = commands.replace(f"--port {PORT}", "--port 0").replace(f":{PORT}/", f":{self._port}/")
+        for shown, typed in self._typed_for.items():
+            text = text.replace(shown, typed)
+        return text
+
+    def _as_shown(self, printed: str) -> str:
+        text = printed.replace(f":{self._port}/", f":{PORT}/").replace(self._work, FOLDER)
+        for shown, typed in self._typed_for.items():
+            text = text.replace(typed, shown)
+        return text
 
     def _write(self, text: str) -> None:
         assert self._shell.stdin is not None
@@ -284,9 +327,9 @@ def _plugin_author_in(folder: Path) -> Path:
 
 
 @contextmanager
-def a_reader(folder: Path, page: str = "") -> Iterator[Reader]:
+def a_reader(folder: Path, page: str = "", around: Around = ALONE) -> Iterator[Reader]:
     """Yield a reader of a page, and end all processes of the reader afterwards."""
-    reader = Reader(folder, page)
+    reader = Reader(folder, page, around)
     try:
         yield reader
     finally:
@@ -314,14 +357,25 @@ def with_excerpts(page: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def renew(name: str) -> None:
+def wrong_outputs(name: str, sections: tuple[str, ...], folder: Path, around: Around = ALONE) -> list[str]:
+    """Follow a page in a folder. Return a message about each block whose output on the page is wrong."""
+    found = blocks((ROOT / name).read_text(encoding="utf-8"), sections)
+    assert found, name
+    with a_reader(folder, name, around) as reader:
+        return [
+            f"{name}:{block.line}: prints something else than is shown:\n{block.commands}\n--\n{printed}"
+            for block, printed in untrue(name, reader, found)
+        ]
+
+
+def renew(name: str, sections: tuple[str, ...], around: Around = ALONE) -> None:
     """Follow a page, and correct each excerpt and each output that the page shows wrongly."""
     page = with_excerpts((ROOT / name).read_text(encoding="utf-8"))
     (ROOT / name).write_text(page, encoding="utf-8")
     lines = page.splitlines()
     added = 0
-    with tempfile.TemporaryDirectory() as folder, a_reader(Path(folder), name) as reader:
-        for block, printed in untrue(name, reader, blocks(page, FOLLOWED[name])):
+    with tempfile.TemporaryDirectory() as folder, a_reader(Path(folder), name, around) as reader:
+        for block, printed in untrue(name, reader, blocks(page, sections)):
             start, end = (place + added for place in block.shown_at)
             new = printed.splitlines() if block.shown else ["", "```text", *printed.splitlines(), "```"]
             if block.shown and not printed:
@@ -331,6 +385,21 @@ def renew(name: str) -> None:
             (ROOT / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def renew_on_a_cluster(names: Iterable[str]) -> None:
+    """Renew the pages that take a cluster for granted, with one that ends afterwards."""
+    from kubernetes.cluster import Cluster, missing
+    from kubernetes.test_pages import around
+
+    if reason := missing():
+        sys.exit(f"{reason}; these pages stay as they are: {', '.join(names)}")
+    with Cluster() as cluster:
+        for name in names:
+            renew(name, ON_A_CLUSTER[name], around(cluster))
+
+
 if __name__ == "__main__":
-    for page in sys.argv[1:] or FOLLOWED:
-        renew(page)
+    asked = sys.argv[1:] or [*FOLLOWED, *ON_A_CLUSTER]
+    for page in dict.fromkeys(page for page in asked if page in FOLLOWED):
+        renew(page, FOLLOWED[page])
+    if on_a_cluster := list(dict.fromkeys(page for page in asked if page in ON_A_CLUSTER)):
+        renew_on_a_cluster(on_a_cluster)
