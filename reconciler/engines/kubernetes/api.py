@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, urlencode
 
 from reconciler.engines.http.rate import RateLimiter, Slots
-from reconciler.engines.http.reply import Reply
+from reconciler.engines.http.reply import BaseTransport, Reply
 from reconciler.engines.http.retries import send_with_retries
 from reconciler.engines.kubernetes.credentials import Credential, Credentials
-from reconciler.engines.kubernetes.transports import Transports
 from reconciler.engines.port import (
     AnswerClass,
     CredentialsError,
@@ -61,13 +60,23 @@ class Request(NamedTuple):
     content_type: str = JSON
 
 
+class TransportSource(Protocol):
+    """Where an `Api` gets its connections, such as `Transports`."""
+
+    def of(self, credential: Credential) -> BaseTransport:
+        """Return the transport for requests with a credential. Raises `EngineError` if there can be none."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
 class Api:
     """The requests to one API server. Several threads may call any method at the same time."""
 
     def __init__(
         self,
         server: str,
-        transports: Transports,
+        transports: TransportSource,
         credentials: Credentials,
         surroundings: Surroundings,
     ) -> None:
