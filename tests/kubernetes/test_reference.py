@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from kubernetes.cluster import Cluster
+from kubernetes.kubelet import MERGE
 from kubernetes.test_scenes import KubernetesProject, until
 
 
@@ -84,3 +85,21 @@ def test_jobs_of_somebody_else_are_not_taken_for_runs(project: KubernetesProject
     assert imported.code == 0, imported
     assert project.run("plan").out == "No changes: 1 job is as recorded.\n"
     assert (project.jobs(), project.ran) == (["a-1", "b"], [])
+
+
+def test_what_the_manifest_sets_and_somebody_changes_is_drift(project: KubernetesProject) -> None:
+    waits = f"until [ -e {project.folder}/go ]; do sleep 0.05; done"
+    config = "jobTimeout: 900, native: {spec: {parallelism: 1}}"
+    project.declare(script=waits, config=config)
+    project.applied()
+    until(lambda: project.ran == ["a-1"])
+    path = f"/apis/batch/v1/namespaces/{project.namespace}/jobs/a-1"
+    patch = {"metadata": {"labels": {"mesh": "on"}}, "spec": {"activeDeadlineSeconds": 1200, "parallelism": 2}}
+    assert project.cluster.request("PATCH", path, patch, MERGE)[0] == 200
+    drift = project.run("drift", "--format", "json")
+    (job,) = drift.json["jobs"]
+    changes = {change["path"]: (change["before"], change["after"]) for change in job["changes"]}
+    assert (drift.code, job["found"]) == (2, "config differs")
+    assert changes == {"config.jobTimeout": (900, 1200), "config.native.spec.parallelism": (1, 2)}
+    project.declare(script=waits, config=config, more="ignore: [config.jobTimeout, config.native.spec.parallelism],")
+    assert project.run("drift").code == 0

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reconciler.engines.kubernetes.objects import QUEUE_LABEL, container_of, spec_of
+from reconciler.engines.kubernetes.objects import MANAGED_BY_LABEL, QUEUE_LABEL, container_of, spec_of
 from reconciler.engines.port import Config
 
 _NAMES = "each run has a Job of its own name"
@@ -28,7 +28,7 @@ _OWN_FIELDS: Mapping[tuple[str, ...], str] = {
 _FIELDS_OF_THE_CLUSTER = (("spec", "selector"), ("spec", "manualSelector"), ("metadata", "ownerReferences"))
 """The fields that the Job of a manifest may not set. `kubectl get` prints them."""
 
-_OWN_PREFIXES = ("reconciler/", "batch.kubernetes.io/", "controller-uid", "job-name", "app.kubernetes.io/managed-by")
+_OWN_PREFIXES = ("reconciler/", "batch.kubernetes.io/", "controller-uid", "job-name", MANAGED_BY_LABEL)
 _OLDEST_SERVERS: Mapping[str, tuple[int, int]] = {
     "suspend": (1, 22),
     "podFailurePolicy": (1, 26),
@@ -103,6 +103,8 @@ def _own_mark(job: Mapping[str, Any], field: str) -> str:
         for kind in ("labels", "annotations"):
             marks = _at(job, (*place, kind))
             for name in marks if isinstance(marks, Mapping) else ():
+                if field == "job" and name == MANAGED_BY_LABEL:
+                    continue  # Each rendered chart has it, and `spec_of` leaves it out.
                 if str(name).startswith(_OWN_PREFIXES):
                     return f"{field}: {'.'.join((*place, kind))}: {name} is reconciler's own, or the cluster's"
                 if field == "native" and name == QUEUE_LABEL:

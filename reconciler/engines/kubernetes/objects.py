@@ -9,12 +9,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reconciler.engines.kubernetes.differences import difference, holds
+from reconciler.engines.kubernetes.differences import SAME, difference, holds
 from reconciler.engines.kubernetes.merging import merged
 from reconciler.engines.port import Config, Marks, Step
 
 JOB_LABEL, LINEAGE_LABEL = "reconciler/job", "reconciler/lineage"
-MANAGED_BY = {"app.kubernetes.io/managed-by": "reconciler"}
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+MANAGED_BY = {MANAGED_BY_LABEL: "reconciler"}
 _MARKS = {
     "op": "reconciler/op",
     "config_digest": "reconciler/config-digest",
@@ -81,11 +82,17 @@ def keep_for_s(config: Mapping[str, Any]) -> int | None:
 
 
 def _of_manifest(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the Job of a manifest without its names and its TTL, which are those of each run, and without nulls."""
+    """Return the Job of a manifest without its names, its TTL and its manager, which are those of each run, and nulls.
+
+    The label of the manager says Helm in each rendered chart.
+    """
     metadata, spec = _mapping(job, "metadata"), dict(_mapping(job, "spec"))
     spec.pop("ttlSecondsAfterFinished", None)
     kept = {name: metadata[name] for name in ("labels", "annotations") if metadata.get(name)}
     made: dict[str, Any] = merged({}, {"metadata": kept, "spec": spec})
+    for place in (made["metadata"], _mapping(_mapping(made["spec"], "template"), "metadata")):
+        if isinstance(labels := place.get("labels"), dict):
+            labels.pop(MANAGED_BY_LABEL, None)
     return made
 
 
@@ -198,7 +205,8 @@ def job_id_of(job: Mapping[str, Any]) -> str:
 def config_of(job: Mapping[str, Any]) -> Config | None:
     """Return the config of a Job: what we sent, with each field that the cluster holds otherwise as it is there.
 
-    None for a Job that no config of ours made.
+    Drift is told of what the manifest sets. So a difference is in the word that says it, else in `job` or `native`.
+    Returns None for a Job that no config of ours made.
     """
     annotation = _mapping(_mapping(job, "metadata"), "annotations").get(CONFIG)
     try:
@@ -208,15 +216,47 @@ def config_of(job: Mapping[str, Any]) -> Config | None:
     if not isinstance(sent, dict):
         return None
     # A server lists its objects without their kind.
-    made = spec_of(sent)
-    expected = {"metadata": made["metadata"], "spec": made["spec"]}
-    # Kueue starts and suspends the Job, and our abort sets the deadline.
-    expected["spec"].pop("suspend", None)
-    if ABORT_OP in _mapping(_mapping(job, "metadata"), "annotations"):
-        expected["spec"].pop("activeDeadlineSeconds", None)
+    expected = _expected(job, sent)
     if holds(job, expected):
         return sent
-    return {**sent, "native": merged(sent.get("native", {}), difference(job, expected))}
+    container = container_of(sent)
+    wanted, there = _plain_words(expected, container), _plain_words(job, container)
+    differing = [word for word, value in wanted.items() if word in sent and there.get(word) != value]
+    found = {word: value for word, value in sent.items() if word not in differing}
+    found |= {word: there[word] for word in differing if word in there}
+    rest = difference(job, _expected(job, found))
+    if rest is SAME:
+        return found
+    field = "job" if "job" in sent and "native" not in sent else "native"
+    return {**found, field: merged(found.get(field, {}), rest)}
+
+
+def _expected(job: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a cluster holds of the Job of a config, but for what Kueue and an abort set."""
+    made = spec_of(config)
+    # Kueue starts and suspends the Job, and our abort sets the deadline.
+    made["spec"].pop("suspend", None)
+    if ABORT_OP in _mapping(_mapping(job, "metadata"), "annotations"):
+        made["spec"].pop("activeDeadlineSeconds", None)
+    return {"metadata": made["metadata"], "spec": made["spec"]}
+
+
+def _plain_words(job: Mapping[str, Any], container: str) -> dict[str, Any]:
+    """Return the words of a config that a Job has as they are, a text or a number at one place."""
+    spec = _mapping(job, "spec")
+    pod = _mapping(_mapping(spec, "template"), "spec")
+    containers = [each for each in pod.get("containers") or () if isinstance(each, Mapping)]
+    main: Mapping[str, Any] = next((each for each in containers if each.get("name") == container), {})
+    found = {
+        "image": main.get("image"),
+        "workdir": main.get("workingDir"),
+        "jobTimeout": spec.get("activeDeadlineSeconds"),
+        "taskTimeout": pod.get("activeDeadlineSeconds"),
+        "serviceAccount": pod.get("serviceAccountName"),
+        "priorityClass": pod.get("priorityClassName"),
+        "queue": _mapping(_mapping(job, "metadata"), "labels").get(QUEUE_LABEL),
+    }
+    return {word: value for word, value in found.items() if isinstance(value, str | int)}
 
 
 def _volume_name(at: int) -> str:

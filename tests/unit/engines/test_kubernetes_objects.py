@@ -149,10 +149,30 @@ def test_what_a_server_adds_is_no_drift_and_what_it_changes_is() -> None:
     job["spec"]["completions"] = 1
     assert config_of(job) == config
     main["image"] = "mirror.example/x"
-    changed = config_of(job)
-    assert changed is not None
-    assert changed != config
-    assert "mirror.example/x" in str(changed["native"])
+    assert config_of(job) == {**config, "image": "mirror.example/x"}
+    main["env"] = [{"name": "A", "value": "2"}]
+    native = {"spec": {"template": {"spec": {"containers": [{"name": "main", "env": [{"name": "A", "value": "2"}]}]}}}}
+    assert config_of(job) == {**config, "image": "mirror.example/x", "native": native}
+
+
+def test_a_difference_is_told_in_the_word_that_the_manifest_has() -> None:
+    config: Config = {"image": "x", "jobTimeout": 900, "queue": "q"}
+    job = made(config)
+    job["spec"]["activeDeadlineSeconds"] = 1200
+    assert config_of(job) == {**config, "jobTimeout": 1200}
+    del job["spec"]["activeDeadlineSeconds"]
+    job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "p"
+    assert config_of(job) == {"image": "x", "queue": "p"}
+    # What `native` sets in the place of a word is as it was sent.
+    native: Any = {"spec": {"parallelism": 2, "template": {"spec": {"serviceAccountName": "a"}}}}
+    job = made({"image": "x", "serviceAccount": "b", "native": native})
+    job["spec"]["parallelism"] = 0
+    found: Any = config_of(job)
+    assert (found["serviceAccount"], found["native"]["spec"]["parallelism"]) == ("b", 0)
+    job = made({"job": {**CHART, "spec": {**CHART["spec"], "parallelism": 2}}})
+    job["spec"]["parallelism"] = 0
+    found = config_of(job)
+    assert (list(found), found["job"]["spec"]["parallelism"]) == (["job"], 0)
 
 
 def test_a_job_of_a_list_which_has_no_kind_has_the_config_that_was_sent() -> None:
@@ -221,6 +241,21 @@ def test_the_job_of_a_manifest_is_taken_as_it_is_but_for_its_names_and_its_ttl()
     }
     assert (keep_for_s({"job": CHART}), keep_for_s({"job": CHART, "keepFor": 5}), keep_for_s({})) == (60, 5, None)
     assert made({"job": CHART})["metadata"]["name"] == "nightly-3"
+
+
+def test_a_rendered_chart_is_taken_and_its_manager_is_left_out() -> None:
+    chart: Any = copy.deepcopy(CHART)
+    chart["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "Helm"
+    chart["spec"]["template"]["metadata"] = {"labels": {"app.kubernetes.io/managed-by": "Helm", "tier": "db"}}
+    assert config_fault({"job": chart}) == ""
+    sent = made({"job": chart})
+    for metadata in (sent["metadata"], sent["spec"]["template"]["metadata"]):
+        assert metadata["labels"]["app.kubernetes.io/managed-by"] == "reconciler"
+    assert (sent["metadata"]["labels"]["app"], sent["spec"]["template"]["metadata"]["labels"]["tier"]) == ("shop", "db")
+    assert config_of(sent) == {"job": chart}
+    del chart["metadata"]["labels"]["app.kubernetes.io/managed-by"]
+    chart["metadata"]["labels"]["reconciler/job"] = "a"
+    assert "reconciler/job is reconciler's own" in config_fault({"job": chart})
 
 
 def test_the_other_words_change_the_first_container_of_a_manifest_or_the_one_that_is_named() -> None:
