@@ -83,6 +83,7 @@ class DirectTransport:
             sent=True,
             status=answer.status,
             headers={**headers, "date": formatdate(self._clock(), usegmt=True)},
+            content=content,
             text=content.decode(errors="replace"),
             document=None if fault else json_document(content),
             fault=fault,
