@@ -103,3 +103,15 @@ def test_what_the_manifest_sets_and_somebody_changes_is_drift(project: Kubernete
     assert changes == {"config.jobTimeout": (900, 1200), "config.native.spec.parallelism": (1, 2)}
     project.declare(script=waits, config=config, more="ignore: [config.jobTimeout, config.native.spec.parallelism],")
     assert project.run("drift").code == 0
+
+
+def test_the_log_of_an_aborted_run_goes_with_its_pod(project: KubernetesProject) -> None:
+    waits = f"echo begun; until [ -e {project.folder}/go ]; do sleep 0.05; done"
+    project.declare(script=waits, config="abort: {grace: 0}")
+    project.applied()
+    until(lambda: project.run("logs", "a").out == "begun\n")
+    project.write("a: {state: aborted}")
+    project.applied()
+    until(lambda: "aborted" in project.run("status").out)
+    until(lambda: project.run("logs", "a").out == "")
+    assert project.jobs() == ["a-1"]
