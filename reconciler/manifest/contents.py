@@ -19,7 +19,6 @@ from reconciler.manifest.document import Document
 from reconciler.manifest.schema_parts import Schema
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.places import Diagnostic
-from reconciler.model.suggestions import Suggestions
 
 ContentReader = Callable[[str, str], bytes]
 """Takes the name of a file of the manifest and a path that is relative to it, and returns the content of that path.
@@ -88,6 +87,8 @@ def _chosen(text: str, path: str, name: str, where: Mapping[str, Any]) -> Any:
     if len(chosen) > 1:
         raise ReconcilerError(f"{path} has more than one {kind}: {', '.join(names)}: name one of them")
     if not chosen:
+        from reconciler.model.suggestions import Suggestions
+
         unread = next((document.faults[0] for document in documents if not document.whole), None)
         there = f": it has {', '.join(names)}" if names else ""
         why = f"; {unread.position}: {unread.message}" if unread else ""
