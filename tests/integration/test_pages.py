@@ -239,7 +239,7 @@ def test_every_test_and_harness_that_a_page_names_exists(page: Path) -> None:
         source = test.read_text(encoding="utf-8")
         for fragment in re.findall(r"…_(\w+?)(?:_…)?`", fragments):
             assert re.search(rf"def test_\w*{fragment}", source), f"{name_of(page)}: {name}: {fragment}"
-    for script, options in re.findall(r"\b(?:python )?((?:tests/[a-z/]+/)?[a-z_]+\.py)((?: --[^`|]*)?)`", text):
+    for script, options in re.findall(r"(?<![\w/])(?:python )?((?:tests/[a-z/]+/)?[a-z_]+\.py)((?: --[^`|]*)?)`", text):
         harness = CAMPAIGNS / Path(script).name
         if options:
             # The harness for state in git takes the options of the one for files.

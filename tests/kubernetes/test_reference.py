@@ -103,3 +103,31 @@ def test_what_the_manifest_sets_and_somebody_changes_is_drift(project: Kubernete
     assert changes == {"config.jobTimeout": (900, 1200), "config.native.spec.parallelism": (1, 2)}
     project.declare(script=waits, config=config, more="ignore: [config.jobTimeout, config.native.spec.parallelism],")
     assert project.run("drift").code == 0
+
+
+def test_the_log_of_an_aborted_run_goes_with_its_pod(project: KubernetesProject) -> None:
+    waits = f"echo begun; until [ -e {project.folder}/go ]; do sleep 0.05; done"
+    project.declare(script=waits, config="abort: {grace: 0}")
+    project.applied()
+    until(lambda: project.run("logs", "a").out == "begun\n")
+    project.write("a: {state: aborted}")
+    project.applied()
+    until(lambda: "aborted" in project.run("status").out)
+    until(lambda: project.run("logs", "a").out == "")
+    assert project.jobs() == ["a-1"]
+
+
+def test_a_pod_that_was_deleted_is_a_failure_on_newer_servers_and_an_old_one_makes_another(
+    project: KubernetesProject, cluster: Cluster
+) -> None:
+    project.declare(script=f"until [ -e {project.folder}/go ]; do sleep 0.05; done", config="abort: {grace: 0}")
+    project.applied()
+    until(lambda: project.ran == ["a-1"])
+    pods = f"/api/v1/namespaces/{project.namespace}/pods"
+    (pod,) = cluster.request("GET", pods)[1]["items"]
+    assert cluster.request("DELETE", f"{pods}/{pod['metadata']['name']}")[0] == 200
+    if cluster.version < (1, 26):
+        until(lambda: project.ran == ["a-1", "a-1"])
+    else:
+        assert project.run("wait", "a").code == 3
+        assert project.ran == ["a-1"]

@@ -35,7 +35,7 @@ PORT = "8080"
 """The port of the server on the pages; a test gives the server a free one instead."""
 FOLDER = "/home/ada"
 """The folder of the reader on the pages; a test works in a new folder instead."""
-LONGEST_S = 120
+LONGEST_S = 240
 PROGRESS = re.compile(r" *\d+/(\d+) ")
 """The start of a line of an apply: the number of the action, and the number of all actions."""
 
