@@ -357,7 +357,7 @@ def test_an_error_of_the_library_that_quotes_a_header_is_not_quoted(scene: Scene
     declare(scene, "a")
     program = (
         "from reconciler.engines.http import transport\n"
-        "def prepared(method, url, headers, body):\n"
+        "def prepared(method, url, headers, body, lines):\n"
         "    raise ValueError('Invalid header value %r' % (headers,))\n"
         "transport._prepared = prepared\n"
         "from reconciler import cli; cli.main()"

@@ -344,7 +344,7 @@ def test_a_job_aborted_by_hand_is_held_and_not_run_again(served: Project) -> Non
     assert done(served) == [("run", "a"), ("abort", "a"), ("run", "a")]
 
 
-def test_a_token_that_is_taken_back_half_way_through_its_restart_runs_nothing_later(tmp_path: Path) -> None:
+def test_a_token_that_is_taken_back_before_it_led_to_a_run_may_be_given_once_more(tmp_path: Path) -> None:
     with served_project(tmp_path, "run:400:skip=1:times=1") as project:
         project.write("a: {state: running}")
         assert project.run("apply", "--yes").code == 0
@@ -352,9 +352,10 @@ def test_a_token_that_is_taken_back_half_way_through_its_restart_runs_nothing_la
         assert project.run("apply", "--yes").code == 3
         project.write("a: {state: running}")
         assert project.run("apply", "--yes").code == 0
-        project.write("a: {state: running, runToken: monday}")
-        assert project.run("apply", "--yes").out == "Nothing to do: 1 job is as recorded.\n"
-        assert done(project) == [("run", "a"), ("abort", "a"), ("run", "a")]
+        for _ in range(2):
+            project.write("a: {state: running, runToken: monday}")
+            assert project.run("apply", "--yes").code == 0
+        assert done(project) == [("run", "a"), ("abort", "a"), ("run", "a"), ("abort", "a"), ("run", "a")]
 
 
 def test_a_new_run_token_runs_once_more_and_an_old_one_fires_nothing(served: Project) -> None:

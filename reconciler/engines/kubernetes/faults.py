@@ -17,7 +17,7 @@ _OWN_FIELDS: Mapping[tuple[str, ...], str] = {
     ("spec", "selector"): "the cluster writes it",
     ("spec", "manualSelector"): "the cluster writes the selector",
     ("spec", "suspend"): "write `queue`, or run the job later",
-    ("spec", "ttlSecondsAfterFinished"): "write `keepFor`, which begins once the end is on record",
+    ("spec", "ttlSecondsAfterFinished"): "write `keepFor`, which begins once the end is recorded",
     ("spec", "backoffLimit"): "write `retry: {times: N}`",
     ("spec", "activeDeadlineSeconds"): "write `jobTimeout`",
     ("spec", "template", "spec", "restartPolicy"): "pods are not restarted in place: write `retry`",
