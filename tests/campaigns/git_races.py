@@ -31,6 +31,7 @@ from project import Project, Run, sandbox_in
 from reconciler.engines.sandbox.life import calls, ledger
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.model.jobs import Verb
+from waits import until
 
 JOBS = ("a", "b", "c")
 SEND_WITHIN_S = 3.0
@@ -183,15 +184,6 @@ def team(folder: Path, job_seconds: float = 0.0, latency_s: float = 0.02, faults
 
 
 WAIT_S = 60.0
-
-
-def until(holds: "object", what: str) -> None:
-    """Wait until another program has made a condition true."""
-    assert callable(holds)
-    end_s = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < end_s, what
-        time.sleep(0.02)
 
 
 def stopped(machine: Machine, at: str, jobs: str, *command: str) -> "subprocess.Popen[str]":

@@ -10,13 +10,14 @@ import shutil
 import subprocess
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from checkout import ROOT
+from waits import until
 from wheels import EXAMPLE, build, environment_with
 
 PAGE = ROOT / "docs" / "how-to" / "write-a-plugin.md"
@@ -124,10 +125,10 @@ class Fleet:
 
     def until(self, job: str, observed: str) -> None:
         """Wait until the tool observes this status of a job."""
-        _until(lambda: {job: observed}.items() <= {one["job"]: one["observed"] for one in self._status()}.items())
+        until(lambda: {job: observed}.items() <= {one["job"]: one["observed"] for one in self._status()}.items())
 
     def until_there(self, path: str) -> None:
-        _until((self.folder / path).exists)
+        until((self.folder / path).exists)
 
     def _status(self) -> list[dict[str, Any]]:
         jobs: list[dict[str, Any]] = self.json("status")["jobs"]
@@ -137,13 +138,6 @@ class Fleet:
         """How often the script of a job was executed."""
         path = self.folder / f"{job}.ran"
         return len(path.read_text().splitlines()) if path.exists() else 0
-
-
-def _until(holds: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ import pytest
 import git_crash
 from checkout import CAMPAIGNS
 from git_crash import BRANCH, files_of, git, open_intents
-from git_races import WAIT_S, Team, applied, hook, one_round, resumed, rounds, stopped, team, until
+from git_races import WAIT_S, Team, applied, hook, one_round, resumed, rounds, stopped, team
 from project import no_fault_in
+from waits import until
 
 ONE = "a: {state: running}"
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from local_runs import run_folder, until
+from local_runs import run_folder
 from local_service import kill_runs, supervisor_of
 from project import Project
 from reconciler.engines.local.processes import mark_of, survivors
+from waits import until
 
 
 class LocalProject(Project):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from local_runs import kill, run_folder, until
+from local_runs import kill, run_folder
 from local_service import kill_runs, supervisor_of
 from project import Project
+from waits import until
 
 
 class LocalProject(Project):

@@ -11,12 +11,13 @@ from typing import Any
 import jsonschema
 import pytest
 
-from local_runs import end_all, kill, run_folder, until
+from local_runs import end_all, kill, run_folder
 from local_service import kill_runs, supervisor_of
 from project import Project, Run
 from reconciler.manifest.schema import schema_text
 from reconciler.model.history import HistoryEntry
 from reconciler.usecases.runs import RunEntries
+from waits import until
 
 
 class LocalProject(Project):

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import pytest
 
 from project import Project, done, served_project
 from reconciler.engines.sandbox.life import calls
+from waits import until
 
 GRACE_S = 5.0
 """So long after the last answer an interrupted apply may take to end."""
@@ -33,13 +33,6 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 def sent(project: Project) -> list[float]:
     """When the server received each call that changes a job, in seconds since 1970."""
     return [call.at for call in calls(project.folder / "server.db") if call.method != "GET"]
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < deadline_s, "it did not come to that"
-        time.sleep(0.01)
 
 
 def wait_for_word(child: "subprocess.Popen[str]", word: str) -> None:

@@ -4,7 +4,6 @@ import os
 import signal
 import time
 from base64 import b64encode
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,9 @@ import yaml
 
 from kubernetes.cluster import BINARIES, Cluster, NotStarted, binaries
 from kubernetes.kubelet import marked
+from waits import until
 
 WITHIN_S = 60.0
-
-
-def until(holds: Callable[[], Any]) -> Any:
-    """Wait until something holds, and return it."""
-    until_s = time.monotonic() + WITHIN_S
-    while not (value := holds()):
-        assert time.monotonic() < until_s, "it does not happen"
-        time.sleep(0.05)
-    return value
 
 
 class Space:

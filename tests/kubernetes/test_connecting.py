@@ -14,7 +14,7 @@ import trustme
 import yaml
 
 from kubernetes.cluster import Cluster
-from kubernetes.test_scenes import KubernetesProject, until
+from kubernetes.test_scenes import KubernetesProject
 from project import NOBODY
 from proxies import Proxy, running
 from reconciler.engines.kubernetes import kubeconfig
@@ -22,6 +22,7 @@ from reconciler.engines.kubernetes.connecting import connected
 from reconciler.engines.kubernetes.engine import KubernetesEngine
 from reconciler.engines.kubernetes.settings import Settings
 from reconciler.engines.port import CredentialsError, EngineError, Status, Surroundings
+from waits import until
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 V1, V1BETA1 = (f"client.authentication.k8s.io/{version}" for version in ("v1", "v1beta1"))

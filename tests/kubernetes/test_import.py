@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from kubernetes.cluster import Cluster, binaries, version_of
-from kubernetes.test_scenes import KubernetesProject, until
+from kubernetes.test_scenes import KubernetesProject
+from waits import until
 
 
 class Space(KubernetesProject):

@@ -1,7 +1,8 @@
 """A state that was lost is made anew from the labels and annotations of Jobs, on a real API server."""
 
 from kubernetes.cluster import Cluster
-from kubernetes.test_scenes import KubernetesProject, project, until
+from kubernetes.test_scenes import KubernetesProject, project
+from waits import until
 
 __all__ = ["project"]
 

@@ -7,7 +7,8 @@ import pytest
 
 from kubernetes.cluster import Cluster
 from kubernetes.kubelet import MERGE
-from kubernetes.test_scenes import KubernetesProject, until
+from kubernetes.test_scenes import KubernetesProject
+from waits import until
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import yaml
 
 from checkout import ROOT
 from kubernetes.cluster import Cluster
-from kubernetes.test_scenes import KubernetesProject, until
+from kubernetes.test_scenes import KubernetesProject
+from waits import until
 
 ROLES = {
     role["metadata"]["name"]: role for role in yaml.safe_load_all((ROOT / "examples/kubernetes/role.yaml").read_text())

@@ -4,25 +4,17 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from kubernetes.cluster import Cluster, binaries
 from project import Project
 from reconciler.testing.amount import VARIABLE
+from waits import until
 
 WITHIN_S = 60.0
-
-
-def until(holds: Callable[[], Any]) -> Any:
-    until_s = time.monotonic() + WITHIN_S
-    while not (value := holds()):
-        assert time.monotonic() < until_s, "it does not happen"
-        time.sleep(0.1)
-    return value
 
 
 class KubernetesProject(Project):

@@ -14,11 +14,12 @@ import pytest
 
 from kubernetes.cluster import Cluster
 from kubernetes.kubelet import MERGE
-from kubernetes.test_scenes import KubernetesProject, until
+from kubernetes.test_scenes import KubernetesProject
 from reconciler.engines.kubernetes.objects import job_object
 from reconciler.engines.kubernetes.plugin import PLUGIN
 from reconciler.engines.port import Engine, Status, Step, Surroundings, Verb
 from reconciler.testing.amount import amount_in
+from waits import until
 
 _LABEL = re.compile(r'([a-z_]+)="([^"]*)"')
 

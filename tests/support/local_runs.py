@@ -2,18 +2,19 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from local_service import WITHIN_S, kill_ours, kill_runs, opened, supervisor_of
+from local_service import kill_ours, kill_runs, opened, supervisor_of
 from reconciler.engines.local.engine import LocalEngine
 from reconciler.engines.local.files import holder
 from reconciler.engines.local.plugin import PLUGIN
 from reconciler.engines.local.spawner import LOCK
 from reconciler.engines.port import Marks, Observation, Status, Step, Surroundings, Verb
 from reconciler.host.clocks import boot_s
+from waits import until
 
 OURS = Marks("lineage-1", "op-1", "config-1", "token-1", "commit-1")
 
@@ -53,14 +54,6 @@ def step_of(run_id: str, config: Mapping[str, Any] | None = None, *, verb: Verb 
 
 def look_at(engine: LocalEngine, run_id: str) -> Observation:
     return engine.observe(run_id.rpartition("-")[0], run_id)
-
-
-def until(holds: Callable[[], object]) -> None:
-    """Wait until something holds."""
-    until_s = time.monotonic() + WITHIN_S
-    while not holds():
-        assert time.monotonic() < until_s
-        time.sleep(0.01)
 
 
 def over(engine: LocalEngine, run_id: str) -> Observation:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reconciler.engines.kubernetes.fields import at, mapping
 from reconciler.engines.kubernetes.objects import MANAGED_BY_LABEL, QUEUE_LABEL, container_of, spec_of
 from reconciler.engines.port import Config
 
@@ -41,7 +42,7 @@ _WORDS = {"suspend": "queue", "podFailurePolicy": "retry", "podReplacementPolicy
 
 def config_fault(config: Config) -> str:
     """Return what no Job can be made of, or what is reconciler's own; "" if all is well."""
-    native, job = _mapping(config, "native"), _mapping(config, "job")
+    native, job = mapping(config, "native"), mapping(config, "job")
     if fault := _own_field(native) or _own_mark(native, "native"):
         return fault
     if fault := _job_fault(job):
@@ -63,7 +64,7 @@ def has_image(config: Config) -> bool:
 
 def namespace_of(config: Config) -> str:
     """Return the one namespace that the runs of a config may be in; "" if any may be."""
-    found = config.get("namespace") or _at(config.get("job", {}), ("metadata", "namespace"))
+    found = config.get("namespace") or at(config, "job", "metadata", "namespace")
     return found if isinstance(found, str) else ""
 
 
@@ -82,7 +83,7 @@ def attempts_after_failures(config: Config) -> int | None:
     """Return how many further attempts the Job of a manifest makes by itself; None if `retry` says it, or 0 does."""
     if "job" not in config or "retry" in config:
         return None
-    found = _at(config["job"], ("spec", "backoffLimit"))
+    found = at(config, "job", "spec", "backoffLimit")
     # The default of the cluster (JobSpec.backoffLimit).
     times = found if isinstance(found, int) else 6
     return times or None
@@ -90,7 +91,7 @@ def attempts_after_failures(config: Config) -> int | None:
 
 def _own_field(native: Mapping[str, Any]) -> str:
     for path, advice in _OWN_FIELDS.items():
-        if _at(native, path) is not None:
+        if at(native, *path) is not None:
             return f"native: {'.'.join(path)} is reconciler's own: {advice}"
     for name, only in (("apiVersion", "batch/v1"), ("kind", "Job")):
         if native.get(name, only) != only:
@@ -101,8 +102,7 @@ def _own_field(native: Mapping[str, Any]) -> str:
 def _own_mark(job: Mapping[str, Any], field: str) -> str:
     for place in (("metadata",), ("spec", "template", "metadata")):
         for kind in ("labels", "annotations"):
-            marks = _at(job, (*place, kind))
-            for name in marks if isinstance(marks, Mapping) else ():
+            for name in mapping(job, *place, kind):
                 if field == "job" and name == MANAGED_BY_LABEL:
                     continue  # Each rendered chart has it, and `spec_of` leaves it out.
                 if str(name).startswith(_OWN_PREFIXES):
@@ -118,34 +118,22 @@ def _job_fault(job: Mapping[str, Any]) -> str:
     if (job.get("apiVersion"), job.get("kind")) != ("batch/v1", "Job"):
         return f"expected a Job of batch/v1, and found a {job.get('kind')} of {job.get('apiVersion')}"
     for path in _FIELDS_OF_THE_CLUSTER:
-        if _at(job, path) is not None:
+        if at(job, *path) is not None:
             return f"the Job has {'.'.join(path)}, which a cluster writes: take the Job before it was in a cluster"
-    if not isinstance(_at(job, ("spec", "template", "spec", "containers")), list):
+    if not isinstance(at(job, "spec", "template", "spec", "containers"), list):
         return "the Job has no containers (spec.template.spec.containers)"
-    labels = _at(job, ("metadata", "labels"))
-    if _at(job, ("spec", "suspend")) is True and not (isinstance(labels, Mapping) and QUEUE_LABEL in labels):
+    if at(job, "spec", "suspend") is True and QUEUE_LABEL not in mapping(job, "metadata", "labels"):
         return f"the Job is suspended, and no queue starts it: write `queue`, or the label {QUEUE_LABEL}"
     return _own_mark({"metadata": job.get("metadata", {})}, "job")
 
 
 def _containers(job: Mapping[str, Any]) -> list[Any]:
-    found = _at(job, ("spec", "template", "spec", "containers"))
+    found = at(job, "spec", "template", "spec", "containers")
     return found if isinstance(found, list) else []
 
 
 def _names(job: Mapping[str, Any]) -> list[str]:
     return [str(each["name"]) for each in _containers(job) if isinstance(each, Mapping) and "name" in each]
-
-
-def _mapping(config: Config, name: str) -> Mapping[str, Any]:
-    found = config.get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
-def _at(value: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
 
 
 def warnings_of(configs: Mapping[str, Config], namespace: str) -> Iterator[str]:

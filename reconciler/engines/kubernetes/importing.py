@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from reconciler.engines.kubernetes.differences import SAME, quantity
+from reconciler.engines.kubernetes.fields import items, mapping
 from reconciler.engines.kubernetes.merging import MERGE_KEYS, merged
 from reconciler.engines.kubernetes.objects import ABORT_OP, CONTAINER, QUEUE_LABEL, spec_of
 from reconciler.engines.port import Config, same_json
@@ -69,16 +70,16 @@ _QUEUE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 def owner_of(job: Mapping[str, Any]) -> str:
     """Return who owns a Job and replaces or removes it, such as "CronJob nightly"; "" for a Job of nobody."""
-    metadata = _mapping(job.get("metadata"))
-    for reference in _items(metadata.get("ownerReferences")):
+    metadata = mapping(job, "metadata")
+    for reference in items(metadata, "ownerReferences"):
         if reference.get("controller") is True:
             return f"{reference.get('kind', 'controller')} {reference.get('name', '')}".strip()
     for where, key, what in _OWNER_MARKS:
-        value = _mapping(metadata.get(where)).get(key)
+        value = mapping(metadata, where).get(key)
         if isinstance(value, str):
             # A tracking id is APPLICATION:GROUP/KIND:NAMESPACE/NAME.
             return f"{what} {value.partition(':')[0]}".strip()
-    manager = _mapping(metadata.get("labels")).get(_MANAGED_BY)
+    manager = mapping(metadata, "labels").get(_MANAGED_BY)
     return manager if manager == "Helm" else ""
 
 
@@ -101,7 +102,7 @@ def _words(job: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the words of a config say of a Job."""
     spec = wanted["spec"]
     pod = spec["template"]["spec"]
-    container = next(iter(_items(pod.get("containers"))), {})
+    container = next(iter(items(pod, "containers")), {})
     words: dict[str, Any] = {}
     name = container.get("name", CONTAINER)
     if spec["backoffLimit"] or pod["restartPolicy"] != "Never":
@@ -117,7 +118,7 @@ def _words(job: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
         words["workdir"] = workdir
     found = {
         "env": _env(container),
-        "resources": _resources(_mapping(container.get("resources"))),
+        "resources": _resources(mapping(container, "resources")),
         "volumes": _volumes(pod, container),
         "nodeSelector": pod.get("nodeSelector"),
         "tolerations": pod.get("tolerations"),
@@ -125,12 +126,12 @@ def _words(job: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
         "priorityClass": pod.get("priorityClassName"),
         "taskTimeout": _seconds(pod.get("activeDeadlineSeconds"), 1, _LONGEST_TIMEOUT_S),
         "jobTimeout": _seconds(spec.get("activeDeadlineSeconds"), 1, _LONGEST_TIMEOUT_S),
-        "queue": _matching(_QUEUE, _mapping(wanted["metadata"].get("labels")).get(QUEUE_LABEL)),
+        "queue": _matching(_QUEUE, mapping(wanted["metadata"], "labels").get(QUEUE_LABEL)),
     }
     words |= {word: value for word, value in found.items() if value}
     if (grace_s := _seconds(pod.get("terminationGracePeriodSeconds"), 0, 86_400)) is not None:
         words["abort"] = {"grace": grace_s}
-    keep_for_s = _seconds(_mapping(job.get("spec")).get("ttlSecondsAfterFinished"), 0, 2**31 - 1)
+    keep_for_s = _seconds(mapping(job, "spec").get("ttlSecondsAfterFinished"), 0, 2**31 - 1)
     if keep_for_s is not None:
         words["keepFor"] = keep_for_s
     return words
@@ -152,14 +153,14 @@ def _env(container: Mapping[str, Any]) -> dict[str, Any]:
 
     Where a value refers to another variable or a name stands there twice, the order counts, which `env` has not.
     """
-    variables = _items(container.get("env"))
+    variables = items(container, "env")
     names = [variable.get("name") for variable in variables]
     refer = (text for variable in variables if isinstance(text := variable.get("value"), str))
     if len(set(names)) < len(names) or not all(map(_is_literal, refer)):
         return {}
     found: dict[str, Any] = {}
     for variable in variables:
-        name, source = str(variable["name"]), _mapping(variable.get("valueFrom"))
+        name, source = str(variable["name"]), mapping(variable, "valueFrom")
         if not _VARIABLE.fullmatch(name):
             continue
         if not source:
@@ -194,7 +195,7 @@ def _literal(text: str) -> str:
 
 def _resources(resources: Mapping[str, Any]) -> dict[str, Any]:
     """Return the amounts that are request and limit at once, as far as `resources` can say them."""
-    requests, limits = (_mapping(resources.get(name)) for name in ("requests", "limits"))
+    requests, limits = (mapping(resources, name) for name in ("requests", "limits"))
     found: dict[str, Any] = {}
     for name, word in (("cpu", _cpu), ("memory", _memory), (_GPU, _gpus)):
         if name not in requests or name not in limits:
@@ -229,14 +230,14 @@ def _gpus(count: Decimal) -> int | None:
 
 def _volumes(pod: Mapping[str, Any], container: Mapping[str, Any]) -> dict[str, Any]:
     """Return the volumes that the container mounts once and whole, and no other container mounts, by their folders."""
-    everywhere = [*_items(pod.get("containers")), *_items(pod.get("initContainers"))]
-    used = [mount for each in everywhere for mount in _items(each.get("volumeMounts"))]
+    everywhere = [*items(pod, "containers"), *items(pod, "initContainers")]
+    used = [mount for each in everywhere for mount in items(each, "volumeMounts")]
     names = [mount.get("name") for mount in used]
-    names += [device.get("name") for each in everywhere for device in _items(each.get("volumeDevices"))]
-    paths = [mount.get("mountPath") for mount in _items(container.get("volumeMounts"))]
-    volumes = {volume.get("name"): volume for volume in _items(pod.get("volumes"))}
+    names += [device.get("name") for each in everywhere for device in items(each, "volumeDevices")]
+    paths = [mount.get("mountPath") for mount in items(container, "volumeMounts")]
+    volumes = {volume.get("name"): volume for volume in items(pod, "volumes")}
     found = {}
-    for mount in _items(container.get("volumeMounts")):
+    for mount in items(container, "volumeMounts"):
         name, path = mount.get("name"), mount.get("mountPath")
         is_whole = mount.keys() == {"name", "mountPath"} and names.count(name) == paths.count(path) == 1
         if is_whole and name in volumes and str(path).startswith("/") and len(volumes[name]) > 1:
@@ -255,7 +256,7 @@ def _without_defaults(job: Mapping[str, Any]) -> dict[str, Any]:
     The selector of a Job is left out, since a second Job with it would take the pods of the first one. The suspension
     is left out too: it says whether the Job may start now, and nothing of its runs.
     """
-    metadata, there = _mapping(job.get("metadata")), _mapping(job.get("spec"))
+    metadata, there = mapping(job, "metadata"), mapping(job, "spec")
     spec = {"backoffLimit": 6, **_but(there, _JOB_DEFAULTS)}
     if spec.get("parallelism") == 1 and "completions" in there:
         del spec["parallelism"]
@@ -263,17 +264,17 @@ def _without_defaults(job: Mapping[str, Any]) -> dict[str, Any]:
             del spec["completions"]
     for field in ("selector", "manualSelector", "suspend", "ttlSecondsAfterFinished"):
         spec.pop(field, None)
-    if ABORT_OP in _mapping(metadata.get("annotations")):
+    if ABORT_OP in mapping(metadata, "annotations"):
         spec.pop("activeDeadlineSeconds", None)  # It is how the abort ended the Job.
-    template = _mapping(there.get("template"))
-    pod = {"restartPolicy": "Never", **_but(_mapping(template.get("spec")), _POD_DEFAULTS)}
+    template = mapping(there, "template")
+    pod = {"restartPolicy": "Never", **_but(mapping(template, "spec"), _POD_DEFAULTS)}
     pod.pop("serviceAccount", None)  # another name of serviceAccountName
     for kind in ("containers", "initContainers"):
         if kind in pod:
-            pod[kind] = list(map(_container, _items(pod[kind])))
+            pod[kind] = list(map(_container, items(pod[kind])))
     if "volumes" in pod:
-        pod["volumes"] = list(map(_volume, _items(pod["volumes"])))
-    marks = _marks(_mapping(template.get("metadata")))
+        pod["volumes"] = list(map(_volume, items(pod["volumes"])))
+    marks = _marks(mapping(template, "metadata"))
     spec["template"] = {"spec": pod, "metadata": marks} if marks else {"spec": pod}
     return {"metadata": _marks(metadata), "spec": spec}
 
@@ -285,13 +286,13 @@ def _container(there: Mapping[str, Any]) -> dict[str, Any]:
     tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
     pulls = "Always" if "@" not in image and tag in ("", "latest") else "IfNotPresent"
     container = _but(container, {"imagePullPolicy": pulls})
-    if limits := _mapping(container.get("resources")).get("limits"):
+    if limits := mapping(container, "resources").get("limits"):
         resources = container["resources"]
-        container["resources"] = {**resources, "requests": {**limits, **_mapping(resources.get("requests"))}}
+        container["resources"] = {**resources, "requests": {**limits, **mapping(resources, "requests")}}
     if "env" in container:
         # A server leaves out a value that is "".
         container["env"] = [
-            variable if "valueFrom" in variable else {"value": "", **variable} for variable in _items(container["env"])
+            variable if "valueFrom" in variable else {"value": "", **variable} for variable in items(container["env"])
         ]
     return container
 
@@ -308,9 +309,7 @@ def _marks(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the labels and annotations of an object that are not of its controllers or its owner."""
     found = {}
     for where in ("labels", "annotations"):
-        kept = {
-            key: value for key, value in _mapping(metadata.get(where)).items() if not _NOT_OF_THE_CONFIG.fullmatch(key)
-        }
+        kept = {key: value for key, value in mapping(metadata, where).items() if not _NOT_OF_THE_CONFIG.fullmatch(key)}
         if kept:
             found[where] = kept
     return found
@@ -396,11 +395,3 @@ def _seconds(value: object, least: int, most: int) -> int | None:
 
 def _matching(pattern: re.Pattern[str], value: object) -> str:
     return value if isinstance(value, str) and pattern.fullmatch(value) else ""
-
-
-def _items(value: object) -> list[Mapping[str, Any]]:
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from reconciler.engines.kubernetes.fields import text
 from reconciler.engines.port import EngineError
 
 _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -127,12 +128,12 @@ def access(kubeconfig: str, context: str, env: Mapping[str, str]) -> Access:
         raise EngineError(f"{where} has no current-context", "name a context: target.context")
     found = _entry(files, "contexts", "context", name)
     if found is None:
-        known = sorted({_text(entry.get("name")) for file in files for entry in file.entries("contexts")})
+        known = sorted({text(entry, "name") for file in files for entry in file.entries("contexts")})
         raise EngineError(f"there is no context {name} in {where}", f"the contexts are {', '.join(known) or 'none'}")
-    cluster = _entry(files, "clusters", "cluster", _text(found.value.get("cluster")))
+    cluster = _entry(files, "clusters", "cluster", text(found.value.get("cluster")))
     if cluster is None or not cluster.text("server"):
         raise EngineError(f"the context {name} in {where} names no cluster with a server", "mend the file")
-    user = _entry(files, "users", "user", _text(found.value.get("user")))
+    user = _entry(files, "users", "user", text(found.value.get("user")))
     return Access(
         cluster.text("server"),
         _user(user, cluster) if user else User(),
@@ -153,7 +154,7 @@ class _Part:
         self.value = value
 
     def text(self, name: str) -> str:
-        return _text(self.value.get(name))
+        return text(self.value.get(name))
 
     def entries(self, name: str) -> list[Mapping[str, Any]]:
         """The named entries of a list, such as `contexts`."""
@@ -209,7 +210,7 @@ def _entry(files: Sequence[_Part], lists: str, kind: str, name: str) -> _Part | 
     """The first entry of a name in the lists of all files, or None."""
     for file in files:
         for entry in file.entries(lists):
-            if _text(entry.get("name")) == name:
+            if text(entry, "name") == name:
                 value = entry.get(kind)
                 return _Part(file.path, value if isinstance(value, Mapping) else {})
     return None
@@ -238,7 +239,7 @@ def _user(part: _Part, cluster: _Part) -> User:
             part.text("as"),
             _texts(part.value.get("as-groups")),
             part.text("as-uid"),
-            {_text(name): _texts(values) for name, values in extra.items()} if isinstance(extra, Mapping) else {},
+            {text(name): _texts(values) for name, values in extra.items()} if isinstance(extra, Mapping) else {},
         ),
     )
 
@@ -259,7 +260,7 @@ def _exec_plugin(part: _Part, cluster: _Part) -> ExecPlugin:
         # A command with a separator is relative to the file, and any other one is looked for in PATH.
         part.file("command") if os.sep in command else command,
         _texts(part.value.get("args")),
-        {_text(entry.get("name")): _text(entry.get("value")) for entry in part.entries("env")},
+        {text(entry, "name"): text(entry, "value") for entry in part.entries("env")},
         part.text("installHint"),
         {name: value for name, value in known.items() if name != "certificate-authority"},
     )
@@ -290,8 +291,4 @@ def _service_account(paths: Sequence[str], context: str, env: Mapping[str, str])
 
 
 def _texts(value: object) -> list[str]:
-    return [_text(each) for each in value] if isinstance(value, list) else []
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return [text(each) for each in value] if isinstance(value, list) else []

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reconciler.engines.kubernetes.differences import SAME, difference, holds
+from reconciler.engines.kubernetes.fields import mapping, text
 from reconciler.engines.kubernetes.merging import merged
 from reconciler.engines.port import Config, Marks, Step
 
@@ -60,7 +61,7 @@ def spec_of(config: Mapping[str, Any]) -> dict[str, Any]:
     made = merged(merged(base, _of_words(config, container)), config.get("native", {}))
     # Nothing else may stop a Job: a person would have to start it by hand.
     made["spec"].pop("suspend", None)
-    if QUEUE_LABEL in _mapping(made, "metadata").get("labels", {}):
+    if QUEUE_LABEL in mapping(made, "metadata").get("labels", {}):
         made["spec"]["suspend"] = True
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {}, **made}
 
@@ -70,14 +71,14 @@ def container_of(config: Mapping[str, Any]) -> str:
     named = config.get("container")
     if isinstance(named, str):
         return named
-    containers = _mapping(_mapping(_mapping(_mapping(config, "job"), "spec"), "template"), "spec").get("containers")
+    containers = mapping(config, "job", "spec", "template", "spec").get("containers")
     first = containers[0] if isinstance(containers, list) and containers else None
-    return _text(first.get("name")) if isinstance(first, Mapping) else CONTAINER
+    return text(first, "name") if isinstance(first, Mapping) else CONTAINER
 
 
 def keep_for_s(config: Mapping[str, Any]) -> int | None:
     """Return how many seconds a Job is kept after its end; None for ever."""
-    found = config.get("keepFor", _mapping(_mapping(config, "job"), "spec").get("ttlSecondsAfterFinished"))
+    found = config.get("keepFor", mapping(config, "job", "spec").get("ttlSecondsAfterFinished"))
     return found if isinstance(found, int) else None
 
 
@@ -86,11 +87,11 @@ def _of_manifest(job: Mapping[str, Any]) -> dict[str, Any]:
 
     The label of the manager says Helm in each rendered chart.
     """
-    metadata, spec = _mapping(job, "metadata"), dict(_mapping(job, "spec"))
+    metadata, spec = mapping(job, "metadata"), dict(mapping(job, "spec"))
     spec.pop("ttlSecondsAfterFinished", None)
     kept = {name: metadata[name] for name in ("labels", "annotations") if metadata.get(name)}
     made: dict[str, Any] = merged({}, {"metadata": kept, "spec": spec})
-    for place in (made["metadata"], _mapping(_mapping(made["spec"], "template"), "metadata")):
+    for place in (made["metadata"], mapping(made["spec"], "template", "metadata")):
         if isinstance(labels := place.get("labels"), dict):
             labels.pop(MANAGED_BY_LABEL, None)
     return made
@@ -190,16 +191,16 @@ def _failure_rules(config: Mapping[str, Any], container: str) -> Iterator[dict[s
 
 def marks_of(job: Mapping[str, Any]) -> Marks:
     """Return the marks that a Job bears; all of them are "" on a Job of somebody else."""
-    metadata = _mapping(job, "metadata")
-    annotations = _mapping(metadata, "annotations")
-    found = {mark: _text(annotations.get(name)) for mark, name in _MARKS.items()}
-    return Marks(lineage=_text(_mapping(metadata, "labels").get(LINEAGE_LABEL)), **found)
+    metadata = mapping(job, "metadata")
+    annotations = mapping(metadata, "annotations")
+    found = {mark: text(annotations, name) for mark, name in _MARKS.items()}
+    return Marks(lineage=text(metadata, "labels", LINEAGE_LABEL), **found)
 
 
 def job_id_of(job: Mapping[str, Any]) -> str:
     """Return the id of the job that a Job is a run of; its own name for a Job of somebody else."""
-    metadata = _mapping(job, "metadata")
-    return _text(_mapping(metadata, "labels").get(JOB_LABEL)) or _text(metadata.get("name"))
+    metadata = mapping(job, "metadata")
+    return text(metadata, "labels", JOB_LABEL) or text(metadata, "name")
 
 
 def config_of(job: Mapping[str, Any]) -> Config | None:
@@ -208,7 +209,7 @@ def config_of(job: Mapping[str, Any]) -> Config | None:
     Drift is told of what the manifest sets. So a difference is in the word that says it, else in `job` or `native`.
     Returns None for a Job that no config of ours made.
     """
-    annotation = _mapping(_mapping(job, "metadata"), "annotations").get(CONFIG)
+    annotation = mapping(job, "metadata", "annotations").get(CONFIG)
     try:
         sent = json.loads(annotation) if isinstance(annotation, str) else None
     except ValueError:
@@ -236,15 +237,15 @@ def _expected(job: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, An
     made = spec_of(config)
     # Kueue starts and suspends the Job, and our abort sets the deadline.
     made["spec"].pop("suspend", None)
-    if ABORT_OP in _mapping(_mapping(job, "metadata"), "annotations"):
+    if ABORT_OP in mapping(job, "metadata", "annotations"):
         made["spec"].pop("activeDeadlineSeconds", None)
     return {"metadata": made["metadata"], "spec": made["spec"]}
 
 
 def _plain_words(job: Mapping[str, Any], container: str) -> dict[str, Any]:
     """Return the words of a config that a Job has as they are, a text or a number at one place."""
-    spec = _mapping(job, "spec")
-    pod = _mapping(_mapping(spec, "template"), "spec")
+    spec = mapping(job, "spec")
+    pod = mapping(spec, "template", "spec")
     containers = [each for each in pod.get("containers") or () if isinstance(each, Mapping)]
     main: Mapping[str, Any] = next((each for each in containers if each.get("name") == container), {})
     found = {
@@ -254,7 +255,7 @@ def _plain_words(job: Mapping[str, Any], container: str) -> dict[str, Any]:
         "taskTimeout": pod.get("activeDeadlineSeconds"),
         "serviceAccount": pod.get("serviceAccountName"),
         "priorityClass": pod.get("priorityClassName"),
-        "queue": _mapping(_mapping(job, "metadata"), "labels").get(QUEUE_LABEL),
+        "queue": mapping(job, "metadata", "labels").get(QUEUE_LABEL),
     }
     return {word: value for word, value in found.items() if isinstance(value, str | int)}
 
@@ -266,12 +267,3 @@ def _volume_name(at: int) -> str:
 def _set(fields: dict[str, Any], name: str, value: object) -> None:
     if value is not None:
         fields[name] = value
-
-
-def _mapping(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = value.get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""

@@ -13,6 +13,7 @@ A Job says Failed while its pods still get SIGTERM. So a run is over once each p
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from reconciler.engines.kubernetes.fields import items, mapping, text
 from reconciler.engines.kubernetes.importing import config_from, owner_of
 from reconciler.engines.kubernetes.objects import ABORT_OP, JOB_LABEL, QUEUE_LABEL, config_of, marks_of
 from reconciler.engines.port import Execution, Observation, Status
@@ -23,8 +24,8 @@ _NOT_STARTED_REASONS = frozenset({"ContainerCreating", "PodInitializing"})
 
 def status_of(job: Mapping[str, Any], pods: Collection[Mapping[str, Any]]) -> Status:
     """Return the status of the run of a Job. `pods` are its pods; those that have succeeded may be left out."""
-    spec, metadata = _mapping(job.get("spec")), _mapping(job.get("metadata"))
-    was_aborted = ABORT_OP in _mapping(metadata.get("annotations"))
+    spec, metadata = mapping(job, "spec"), mapping(job, "metadata")
+    was_aborted = ABORT_OP in mapping(metadata, "annotations")
     final = final_condition(job)
     if not all(map(is_terminal, pods)):
         return Status.ACTIVE
@@ -34,31 +35,23 @@ def status_of(job: Mapping[str, Any], pods: Collection[Mapping[str, Any]]) -> St
     if spec.get("suspend") is True:
         if was_aborted:
             return Status.ABORTED
-        return Status.ACTIVE if QUEUE_LABEL in _mapping(metadata.get("labels")) else Status.DRAFT
+        return Status.ACTIVE if QUEUE_LABEL in mapping(metadata, "labels") else Status.DRAFT
     return Status.ACTIVE
 
 
 def lacks_pods(job: Mapping[str, Any], pods: Collection[Mapping[str, Any]]) -> bool:
     """Return whether the cluster is to make pods for a Job that has none. `pods` are as in `status_of`."""
-    has_run = _number(_mapping(job.get("status")).get("succeeded"))
-    return (
-        not pods
-        and not has_run
-        and final_condition(job) is None
-        and _mapping(job.get("spec")).get("suspend") is not True
-    )
+    has_run = _number(mapping(job, "status").get("succeeded"))
+    return not pods and not has_run and final_condition(job) is None and mapping(job, "spec").get("suspend") is not True
 
 
 def waits_in_a_queue(job: Mapping[str, Any]) -> bool:
     """Return whether Kueue has yet to start a Job."""
-    metadata = _mapping(job.get("metadata"))
-    is_queued = QUEUE_LABEL in _mapping(metadata.get("labels"))
-    was_aborted = ABORT_OP in _mapping(metadata.get("annotations"))
+    metadata = mapping(job, "metadata")
+    is_queued = QUEUE_LABEL in mapping(metadata, "labels")
+    was_aborted = ABORT_OP in mapping(metadata, "annotations")
     return (
-        is_queued
-        and not was_aborted
-        and final_condition(job) is None
-        and _mapping(job.get("spec")).get("suspend") is True
+        is_queued and not was_aborted and final_condition(job) is None and mapping(job, "spec").get("suspend") is True
     )
 
 
@@ -67,18 +60,18 @@ def observation(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], refus
 
     `refusal` says why the cluster or Kueue does not start the Job; "" if it is started, or if that is not known.
     """
-    metadata = _mapping(job.get("metadata"))
-    name, uid = _text(metadata.get("name")), _text(metadata.get("uid"))
+    metadata = mapping(job, "metadata")
+    name, uid = text(metadata, "name"), text(metadata, "uid")
     status = status_of(job, pods)
     final = final_condition(job)
-    is_ours = JOB_LABEL in _mapping(metadata.get("labels"))
+    is_ours = JOB_LABEL in mapping(metadata, "labels")
     sent = config_of(job)
     times = dict(_times(job, status, final))
     return Observation(
         status,
         word=_word(job, status, final),
         config=config_from(job) if sent is None else sent,
-        submitted_at=_text(metadata.get("creationTimestamp")) or None,
+        submitted_at=text(metadata, "creationTimestamp") or None,
         timestamps=times,
         detail=_detail(job, status, final, pods, refusal),
         name=name,
@@ -92,7 +85,7 @@ def observation(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], refus
 
 def final_condition(job: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the condition Complete or Failed of a Job, if it is true."""
-    for condition in _items(_mapping(job.get("status")).get("conditions")):
+    for condition in items(job, "status", "conditions"):
         if condition.get("type") in _FINAL and condition.get("status") == "True":
             return condition
     return None
@@ -100,20 +93,20 @@ def final_condition(job: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def is_terminal(pod: Mapping[str, Any]) -> bool:
     """Return whether nothing of a pod executes any more."""
-    return _mapping(pod.get("status")).get("phase") in ("Succeeded", "Failed")
+    return mapping(pod, "status").get("phase") in ("Succeeded", "Failed")
 
 
 def why_waiting(pod: Mapping[str, Any]) -> str:
     """Return why a pod does not start, such as "Unschedulable: 0/3 nodes are available"; "" if it has started."""
-    status = _mapping(pod.get("status"))
-    for container in (*_items(status.get("initContainerStatuses")), *_items(status.get("containerStatuses"))):
-        waiting = _mapping(_mapping(container.get("state")).get("waiting"))
-        reason = _text(waiting.get("reason"))
+    status = mapping(pod, "status")
+    for container in (*items(status, "initContainerStatuses"), *items(status, "containerStatuses")):
+        waiting = mapping(container, "state", "waiting")
+        reason = text(waiting, "reason")
         if reason and reason not in _NOT_STARTED_REASONS:
-            return _joined(reason, _text(waiting.get("message")))
-    for condition in _items(status.get("conditions")):
+            return _joined(reason, text(waiting, "message"))
+    for condition in items(status, "conditions"):
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return _joined(_text(condition.get("reason")), _text(condition.get("message")))
+            return _joined(text(condition, "reason"), text(condition, "message"))
     return ""
 
 
@@ -122,32 +115,32 @@ def how_ended(pod: Mapping[str, Any]) -> str:
 
     What ended the whole pod comes first, since its containers only tell of the signal that they got then.
     """
-    status = _mapping(pod.get("status"))
-    for condition in _items(status.get("conditions")):
+    status = mapping(pod, "status")
+    for condition in items(status, "conditions"):
         if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
-            return f"disrupted: {_joined(_text(condition.get('reason')), _text(condition.get('message')))}"
-    if (reason := _text(status.get("reason"))) == "DeadlineExceeded":
-        return f"timed out: taskTimeout is {_mapping(pod.get('spec')).get('activeDeadlineSeconds')} s"
+            return f"disrupted: {_joined(text(condition, 'reason'), text(condition, 'message'))}"
+    if (reason := text(status, "reason")) == "DeadlineExceeded":
+        return f"timed out: taskTimeout is {mapping(pod, 'spec').get('activeDeadlineSeconds')} s"
     if reason:
-        return _joined(reason, _text(status.get("message")))
-    for container in (*_items(status.get("initContainerStatuses")), *_items(status.get("containerStatuses"))):
-        ended = _mapping(_mapping(container.get("state")).get("terminated"))
-        reason, code = _text(ended.get("reason")), ended.get("exitCode")
+        return _joined(reason, text(status, "message"))
+    for container in (*items(status, "initContainerStatuses"), *items(status, "containerStatuses")):
+        ended = mapping(container, "state", "terminated")
+        reason, code = text(ended, "reason"), ended.get("exitCode")
         if ended and code != 0:
             how = f"exit code {code}"
-            return how if reason in ("", "Error") else _joined(reason, _text(ended.get("message")) or how)
-    return _text(status.get("message"))
+            return how if reason in ("", "Error") else _joined(reason, text(ended, "message") or how)
+    return text(status, "message")
 
 
 def progress(job: Mapping[str, Any]) -> str:
     """Return how far a Job of several pods is, such as "12 of 40 indexes complete"; "" for a Job of one pod."""
-    spec, status = _mapping(job.get("spec")), _mapping(job.get("status"))
+    spec, status = mapping(job, "spec"), mapping(job, "status")
     wanted = _number(spec.get("completions"))
     if wanted < 2:
         return ""
     if spec.get("completionMode") != "Indexed":
         return f"{_number(status.get('succeeded'))} of {wanted} pods complete"
-    complete, failed = (_count_of(_text(status.get(name))) for name in ("completedIndexes", "failedIndexes"))
+    complete, failed = (_count_of(text(status, name)) for name in ("completedIndexes", "failedIndexes"))
     return f"{complete} of {wanted} indexes complete" + (f", {failed} failed" if failed else "")
 
 
@@ -164,10 +157,10 @@ def _count_of(indexes: str) -> int:
 def _word(job: Mapping[str, Any], status: Status, final: Mapping[str, Any] | None) -> str:
     """Return the cluster's own word for the state of a Job, if it says more than the status."""
     if final is not None:
-        return "stopping" if status is Status.ACTIVE else _text(final.get("type"))
-    if _mapping(job.get("metadata")).get("deletionTimestamp"):
+        return "stopping" if status is Status.ACTIVE else text(final, "type")
+    if mapping(job, "metadata").get("deletionTimestamp"):
         return "being deleted"
-    if _mapping(job.get("spec")).get("suspend") is True:
+    if mapping(job, "spec").get("suspend") is True:
         return "queued" if status is Status.ACTIVE else "suspended"
     return ""
 
@@ -191,52 +184,52 @@ def _detail(
 
 
 def _how_failed(job: Mapping[str, Any], final: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str:
-    reason = _text(final.get("reason"))
+    reason = text(final, "reason")
     if reason == "DeadlineExceeded":
-        timeout_s = _mapping(job.get("spec")).get("activeDeadlineSeconds")
+        timeout_s = mapping(job, "spec").get("activeDeadlineSeconds")
         return f"timed out: jobTimeout is {timeout_s} s"
     ended = [how for pod in sorted(pods, key=_created) if is_terminal(pod) and (how := how_ended(pod))]
-    return ended[-1] if ended else _joined(reason, _text(final.get("message")))
+    return ended[-1] if ended else _joined(reason, text(final, "message"))
 
 
 def _times(job: Mapping[str, Any], status: Status, final: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
-    if started := _text(_mapping(job.get("status")).get("startTime")):
+    if started := text(job, "status", "startTime"):
         yield "started", started
-    if final is not None and status is not Status.ACTIVE and (ended := _text(final.get("lastTransitionTime"))):
-        yield _text(final.get("type")), ended
+    if final is not None and status is not Status.ACTIVE and (ended := text(final, "lastTransitionTime")):
+        yield text(final, "type"), ended
 
 
 def _execution(
     job: Mapping[str, Any], status: Status, final: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]
 ) -> Execution:
-    counts = _mapping(job.get("status"))
-    is_one_pod = _number(_mapping(job.get("spec")).get("completions", 1)) < 2
+    counts = mapping(job, "status")
+    is_one_pod = _number(mapping(job, "spec").get("completions", 1)) < 2
     attempts = sum(_number(counts.get(name)) for name in ("active", "succeeded", "failed")) if is_one_pod else 0
     live = [pod for pod in pods if not is_terminal(pod)]
-    node = next((name for pod in live if (name := _text(_mapping(pod.get("spec")).get("nodeName")))), "")
+    node = next((name for pod in live if (name := text(pod, "spec", "nodeName"))), "")
     codes = [code for pod in sorted(pods, key=_created) if (code := _exit_code(pod)) is not None]
     is_over = status in (Status.COMPLETE, Status.FAILED, Status.ABORTED)
     return Execution(
         node=node,
-        started_at=_text(counts.get("startTime")),
-        ended_at=_text(final.get("lastTransitionTime")) if final is not None and is_over else "",
+        started_at=text(counts, "startTime"),
+        ended_at=text(final, "lastTransitionTime") if final is not None and is_over else "",
         exit_code=codes[-1] if codes and status is Status.FAILED else 0 if status is Status.COMPLETE else None,
-        reason=_text(final.get("reason")) if final is not None and status is Status.FAILED else "",
+        reason=text(final, "reason") if final is not None and status is Status.FAILED else "",
         attempts=attempts,
     )
 
 
 def _exit_code(pod: Mapping[str, Any]) -> int | None:
     """Return the exit code of the first container of a pod that failed; None if there is none."""
-    for container in _items(_mapping(pod.get("status")).get("containerStatuses")):
-        code = _mapping(_mapping(container.get("state")).get("terminated")).get("exitCode")
+    for container in items(pod, "status", "containerStatuses"):
+        code = mapping(container, "state", "terminated").get("exitCode")
         if isinstance(code, int) and code:
             return code
     return None
 
 
 def _created(pod: Mapping[str, Any]) -> str:
-    return _text(_mapping(pod.get("metadata")).get("creationTimestamp"))
+    return text(pod, "metadata", "creationTimestamp")
 
 
 def _joined(reason: str, message: str) -> str:
@@ -245,15 +238,3 @@ def _joined(reason: str, message: str) -> str:
 
 def _number(value: object) -> int:
     return value if isinstance(value, int) else 0
-
-
-def _items(value: object) -> list[Mapping[str, Any]]:
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""

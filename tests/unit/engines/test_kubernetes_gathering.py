@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import pytest
 
 from reconciler.engines.kubernetes.gathering import Gathering
+from waits import until
 
 WITHIN_S = 30
 
@@ -37,8 +38,7 @@ def test_what_is_asked_for_during_a_read_is_answered_by_the_next_one() -> None:
         assert reads.begun.acquire(timeout=WITHIN_S)
         # The read of "a" has begun, so that a second question for "a" may not be answered by it.
         later = [pool.submit(gathering.get, key) for key in ("a", "b", "c")]
-        while len(gathering._waiting) < 3:
-            pass
+        until(lambda: len(gathering._waiting) == 3)
         reads.may_end.release()
         assert first.result(WITHIN_S) == 1
         assert reads.begun.acquire(timeout=WITHIN_S)
@@ -54,10 +54,9 @@ def test_whoever_has_an_answer_does_not_wait_for_the_next_read() -> None:
         waits = [pool.submit(gathering.get, key) for key in ("a", "b", "c")]
         for number in range(1, 4):
             assert reads.begun.acquire(timeout=WITHIN_S)
-            assert sum(each.done() for each in waits) == number - 1
+            assert len(wait(waits, timeout=0).done) == number - 1
             reads.may_end.release()
-            while sum(each.done() for each in waits) < number:
-                pass
+            wait([each for each in waits if not each.done()], WITHIN_S, FIRST_COMPLETED)
     assert sorted(each.result() for each in waits) == [1, 2, 3]
 
 
@@ -68,8 +67,7 @@ def test_a_read_that_fails_fails_for_all_that_it_was_made_for_and_for_nobody_els
         first = pool.submit(gathering.get, "a")
         assert reads.begun.acquire(timeout=WITHIN_S)
         later = [pool.submit(gathering.get, key) for key in ("bad", "b")]
-        while len(gathering._waiting) < 2:
-            pass
+        until(lambda: len(gathering._waiting) == 2)
         for _ in range(2):
             reads.may_end.release()
         assert first.result(WITHIN_S) == 1

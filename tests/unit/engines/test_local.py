@@ -26,12 +26,12 @@ from local_runs import (
     spawner_of,
     step_of,
     surroundings,
-    until,
 )
 from local_service import supervisor_of
 from reconciler.engines.local.engine import LocalEngine
 from reconciler.engines.local.processes import survivors
 from reconciler.engines.port import AnswerClass, Reason, Status, Verb
+from waits import until
 
 FOREVER: Mapping[str, Any] = {"command": ["sleep", "1000"]}
 

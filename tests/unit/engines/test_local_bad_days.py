@@ -24,7 +24,6 @@ from local_runs import (
     spawner_of,
     step_of,
     surroundings,
-    until,
 )
 from local_service import supervisor_of
 from reconciler.engines.local import root as roots
@@ -33,6 +32,7 @@ from reconciler.engines.local.engine import LocalEngine
 from reconciler.engines.local.plugin import PLUGIN
 from reconciler.engines.local.processes import MARK, mark_of, survivors
 from reconciler.engines.port import AnswerClass, EngineError, Reason, Status, Verb
+from waits import until
 
 WAITS_FOR_GO = {"script": "while [ ! -e go ]; do sleep 0.02; done"}
 

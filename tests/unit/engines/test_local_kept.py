@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from local_runs import OURS, end_all, engine_at, kill_supervisor, look_at, over, run_folder, step_of, until
+from local_runs import OURS, end_all, engine_at, kill_supervisor, look_at, over, run_folder, step_of
 from local_service import opened
 from reconciler.engines.local.engine import LocalEngine
 from reconciler.engines.local.tombstones import sweep
 from reconciler.engines.port import AnswerClass, Reason, Status, Verb
+from waits import until
 
 COMPLETES: Mapping[str, Any] = {"script": "echo printed"}
 FAILS: Mapping[str, Any] = {"script": "echo printed; exit 3"}

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from local_runs import end_all, engine_at, is_alive, over, step_of, until
+from local_runs import end_all, engine_at, is_alive, over, step_of
 from reconciler.engines.local.limits import ControlGroup, Limits, group_for, parent_of, unheld
 from reconciler.engines.local.plugin import PLUGIN
 from reconciler.engines.port import AnswerClass, Status, Verb
 from reconciler.model.jobs import Desired, Job
+from waits import until
 
 BOTH = Limits(memory_bytes=512 << 20, cores=1.5)
 

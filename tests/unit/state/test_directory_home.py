@@ -14,7 +14,7 @@ import pytest
 
 import directory_home
 from directory_home import DirectoryRemote, install
-from git_races import Machine, Team, applied, one_round, resumed, until
+from git_races import Machine, Team, applied, one_round, resumed
 from in_process import TARGET
 from project import sandbox_in
 from reconciler.host.clocks import Clocks
@@ -30,6 +30,7 @@ from reconciler.state.publisher import KnownVersion, RemotePublisher
 from reconciler.state.replica import ReplicaDisk
 from reconciler.state.rollback import RolledBack
 from reconciler.state.session import Session
+from waits import until
 
 JOBS = "a: {state: running}\nb: {state: running}\nc: {state: running}"
 

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ from reconciler.usecases.place import Place
 from reconciler.usecases.selection import Selection
 from reconciler.usecases.workspace import Workspace
 from reconciler.usecases.world import World
+from waits import until
 
 DEADLINE_S = 30.0
 SIX = "\n".join(f"{name}: {{state: running}}" for name in "abcdef")
@@ -36,13 +37,6 @@ def project(tmp_path: Path) -> Iterator[Project]:
     """A service without reads: whatever is off the record is run again."""
     with served_project(tmp_path, "read:404", "list:404", "run:slow:seconds=0.3") as made:
         yield made
-
-
-def until(holds: Callable[[], object]) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < deadline_s, "it did not come to that"
-        time.sleep(0.01)
 
 
 def end_of(child: "subprocess.Popen[str]") -> Run:
