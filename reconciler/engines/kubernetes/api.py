@@ -17,6 +17,7 @@ from reconciler.engines.http.rate import RateLimiter, Slots
 from reconciler.engines.http.reply import BaseTransport, Reply
 from reconciler.engines.http.retries import send_with_retries
 from reconciler.engines.kubernetes.credentials import Credential, Credentials
+from reconciler.engines.kubernetes.fields import items, text
 from reconciler.engines.port import (
     AnswerClass,
     CredentialsError,
@@ -130,13 +131,9 @@ class Api:
                 )
             if reply.status != 200 or not isinstance(reply.document, Mapping):
                 raise EngineError(f"{self.server}{path}: {reply.status}: {self.message(reply)}")
-            items = reply.document.get("items")
-            for item in items if isinstance(items, list) else []:
-                if isinstance(item, Mapping):
-                    yield item
-            metadata = reply.document.get("metadata")
-            more = metadata.get("continue") if isinstance(metadata, Mapping) else None
-            if not isinstance(more, str) or not more:
+            yield from items(reply.document, "items")
+            more = text(reply.document, "metadata", "continue")
+            if not more:
                 return
             query["continue"] = more
 
@@ -149,14 +146,12 @@ class Api:
 
     def message(self, reply: Reply) -> str:
         """Return what a reply says, without secrets, cut to a bounded length."""
-        document = reply.document if isinstance(reply.document, Mapping) else {}
-        said = document.get("message")
-        text = said if isinstance(said, str) and said else " ".join(reply.text.split())
-        text = "; ".join(filter(None, (reply.fault, reply.remedy, text))) or "no answer"
+        said = text(reply.document, "message") or " ".join(reply.text.split())
+        words = "; ".join(filter(None, (reply.fault, reply.remedy, said))) or "no answer"
         with self._lock:
             for secret in self._secrets:
-                text = text.replace(secret, "…")
-        return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"
+                words = words.replace(secret, "…")
+        return words if len(words) <= _LONGEST_MESSAGE else f"{words[:_LONGEST_MESSAGE]}…"
 
     def result(self, reply: Reply) -> Result:
         """Return what a reply to a call means. A 2xx without a document of JSON is in doubt."""
@@ -220,8 +215,7 @@ class Api:
 
 def reason_of(reply: Reply) -> str:
     """Return the `reason` of a Status, such as AlreadyExists; "" if the reply has none."""
-    found = reply.document.get("reason") if isinstance(reply.document, Mapping) else None
-    return found if isinstance(found, str) else ""
+    return text(reply.document, "reason")
 
 
 def _is_worth_another_read(reply: Reply) -> bool:

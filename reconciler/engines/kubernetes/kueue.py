@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from reconciler.engines.http.reply import Reply
 from reconciler.engines.kubernetes.api import MERGE_PATCH, Api, Request
-from reconciler.engines.kubernetes.fields import document, labels, metadata, name, uid
+from reconciler.engines.kubernetes.fields import document, items, labels, name, text, uid
 from reconciler.engines.port import EngineError
 
 _GROUP = "/apis/kueue.x-k8s.io"
@@ -71,23 +71,19 @@ class Kueue:
                 reply = self._api.read(_GROUP)
                 if reply.status not in (200, 404):
                     raise EngineError(f"{self._api.server}{_GROUP}: {reply.status}: {self._api.message(reply)}")
-                preferred = document(reply).get("preferredVersion") if reply.status == 200 else None
-                version = preferred.get("version") if isinstance(preferred, Mapping) else ""
-                self._known_version = version if isinstance(version, str) else ""
+                # The document of a 404 has no version.
+                self._known_version = text(document(reply), "preferredVersion", "version")
             return self._known_version
 
 
 def _is_of(workload: Mapping[str, Any], job_uid: str) -> bool:
-    owners = metadata(workload).get("ownerReferences")
-    return isinstance(owners, list) and any(isinstance(one, Mapping) and one.get("uid") == job_uid for one in owners)
+    return any(owner.get("uid") == job_uid for owner in items(workload, "metadata", "ownerReferences"))
 
 
 def _why(workload: Mapping[str, Any]) -> str:
     """Return the message of the condition QuotaReserved while it is false, such as "insufficient unused quota"."""
-    status = workload.get("status")
-    conditions = status.get("conditions") if isinstance(status, Mapping) else None
-    for condition in conditions if isinstance(conditions, list) else ():
-        if isinstance(condition, Mapping) and condition.get("type") == "QuotaReserved":
+    for condition in items(workload, "status", "conditions"):
+        if condition.get("type") == "QuotaReserved":
             waits = condition.get("status") == "False"
-            return f"waits in its queue: {condition.get('message', '')}".removesuffix(": ") if waits else ""
+            return f"waits in its queue: {text(condition, 'message')}".removesuffix(": ") if waits else ""
     return "waits in its queue"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from reconciler.engines.kubernetes.api import Api
+from reconciler.engines.kubernetes.fields import items, name, text
 from reconciler.engines.kubernetes.observations import is_terminal
 from reconciler.engines.port import EngineError
 
@@ -84,13 +85,13 @@ def log_of(
     while True:
         pods = sorted(api.listed(pods_path, f"{JOB_NAME_LABEL}={run_id}"), key=_age)
         for pod in pods:
-            name = _name(pod)
-            for container in _containers(pod) if name not in ended else ():
-                new = _ContainerLog(api, f"{pods_path}/{quote(name)}/log", container)
-                yield from logs.setdefault((name, container), new).more(tail)
+            pod_name = name(pod)
+            for container in _containers(pod) if pod_name not in ended else ():
+                new = _ContainerLog(api, f"{pods_path}/{quote(pod_name)}/log", container)
+                yield from logs.setdefault((pod_name, container), new).more(tail)
             if is_terminal(pod):
-                ended.add(name)
-        is_quiet = all(_name(pod) in ended for pod in pods)
+                ended.add(pod_name)
+        is_quiet = all(name(pod) in ended for pod in pods)
         if not follow or stop.is_set() or (is_quiet and has_ended):
             return
         has_ended = has_ended or (is_quiet and is_over())
@@ -129,15 +130,10 @@ def _comparable(time: bytes) -> bytes:
 
 
 def _containers(pod: Mapping[str, Any]) -> Iterator[str]:
-    spec = pod.get("spec")
     for group in ("initContainers", "containers"):
-        for container in (spec.get(group) or []) if isinstance(spec, Mapping) else []:
-            yield str(container.get("name"))
+        for container in items(pod, "spec", group):
+            yield text(container, "name")
 
 
 def _age(pod: Mapping[str, Any]) -> tuple[str, str]:
-    return str(pod.get("metadata", {}).get("creationTimestamp")), _name(pod)
-
-
-def _name(pod: Mapping[str, Any]) -> str:
-    return str(pod.get("metadata", {}).get("name"))
+    return text(pod, "metadata", "creationTimestamp"), name(pod)

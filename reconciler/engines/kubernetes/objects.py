@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reconciler.engines.kubernetes.differences import SAME, difference, holds
-from reconciler.engines.kubernetes.fields import mapping, text
+from reconciler.engines.kubernetes.fields import items, mapping, text
 from reconciler.engines.kubernetes.merging import merged
 from reconciler.engines.port import Config, Marks, Step
 
@@ -71,9 +71,8 @@ def container_of(config: Mapping[str, Any]) -> str:
     named = config.get("container")
     if isinstance(named, str):
         return named
-    containers = mapping(config, "job", "spec", "template", "spec").get("containers")
-    first = containers[0] if isinstance(containers, list) and containers else None
-    return text(first, "name") if isinstance(first, Mapping) else CONTAINER
+    containers = items(config, "job", "spec", "template", "spec", "containers")
+    return text(containers[0], "name") if containers else CONTAINER
 
 
 def keep_for_s(config: Mapping[str, Any]) -> int | None:
@@ -246,8 +245,7 @@ def _plain_words(job: Mapping[str, Any], container: str) -> dict[str, Any]:
     """Return the words of a config that a Job has as they are, a text or a number at one place."""
     spec = mapping(job, "spec")
     pod = mapping(spec, "template", "spec")
-    containers = [each for each in pod.get("containers") or () if isinstance(each, Mapping)]
-    main: Mapping[str, Any] = next((each for each in containers if each.get("name") == container), {})
+    main: Mapping[str, Any] = next((each for each in items(pod, "containers") if each.get("name") == container), {})
     found = {
         "image": main.get("image"),
         "workdir": main.get("workingDir"),

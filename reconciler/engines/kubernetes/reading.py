@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from reconciler.engines.kubernetes.api import Api
-from reconciler.engines.kubernetes.fields import document, labels, metadata, name, uid
+from reconciler.engines.kubernetes.fields import document, labels, metadata, name, text, uid
 from reconciler.engines.kubernetes.gathering import Gathering
 from reconciler.engines.kubernetes.kueue import Kueue
 from reconciler.engines.kubernetes.objects import JOB_LABEL, job_id_of
@@ -183,9 +183,8 @@ class Reading:
 
 def _newest_first(jobs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the Jobs of one job in the order of their numbers, the newest one first."""
-    return sorted(jobs, key=lambda job: (number_of(name(job), job_id_of(job)), _created(job)), reverse=True)
 
+    def age(job: Mapping[str, Any]) -> tuple[int, str]:
+        return number_of(name(job), job_id_of(job)), text(job, "metadata", "creationTimestamp")
 
-def _created(job: Mapping[str, Any]) -> str:
-    found = metadata(job).get("creationTimestamp")
-    return found if isinstance(found, str) else ""
+    return sorted(jobs, key=age, reverse=True)

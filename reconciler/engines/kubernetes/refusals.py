@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from reconciler.engines.kubernetes.api import Api
+from reconciler.engines.kubernetes.fields import text
 from reconciler.engines.port import EngineError, ListIncomplete
 
 _REASON = "FailedCreate"
@@ -28,12 +29,12 @@ def refusals(api: Api, namespace_path: str, uids: Collection[str]) -> Mapping[st
         events += api.listed(f"{namespace_path}/events", "", f"reason={_REASON},{about}")
     found: dict[str, str] = {}
     for event in sorted(events, key=_time):
-        about_uid = event.get("involvedObject", {}).get("uid")
-        if about_uid in uids and (message := event.get("message")):
+        about_uid = text(event, "involvedObject", "uid")
+        if about_uid in uids and (message := text(event, "message")):
             found[about_uid] = f"{_REASON}: {message}"
     return found
 
 
 def _time(event: Mapping[str, Any]) -> str:
     """Return when an event was seen last. Newer clients of the events API set `eventTime` alone."""
-    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
+    return text(event, "lastTimestamp") or text(event, "eventTime")
