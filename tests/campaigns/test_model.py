@@ -237,3 +237,13 @@ def test_a_run_id_is_free_again_once_the_job_is_deleted_and_all_that_knew_of_its
         months.someone_else_acts(job_id="q1", verb=Verb.DELETE)
 
     played(steps, creates=True, cluster=True, atomic=True, keeps_ended_s=math.inf, stages=False, identity={})
+
+
+def test_an_apply_that_records_something_is_followed_by_one_that_records_nothing() -> None:
+    def steps(months: Months) -> None:
+        months.apply(prune=False)
+        months.ask_again(finish=False, token="monday")
+        months.protect_then_say_no_more_of_it(edit=ABORT, name="a", prune=False)
+        months.settle()
+
+    played(steps, drain_s=200.0)
