@@ -4,7 +4,7 @@
     python tests/campaigns/crash.py --all      every crash point of every scenario
     python tests/campaigns/crash.py --twice    the apply that recovers is killed too, at sampled pairs of points
     python tests/campaigns/crash.py --faults   ENOSPC and EIO at each call on a file, once and for good
-    python tests/campaigns/crash.py --signals  SIGINT, SIGTERM and SIGHUP before each call, once and twice
+    python tests/campaigns/crash.py --signals  SIGINT, SIGTERM or SIGHUP before each call, once and twice
     python tests/campaigns/crash.py --cleaned  lock and journal are removed before each call
     python tests/campaigns/crash.py --part 2/8 --signals --all         the second eighth of a long run
     python tests/campaigns/crash.py --scenario NAME --point K[,K]      one break again
@@ -821,8 +821,11 @@ def breaks(kind: str, name: str, found: Sequence[ptrace.Call], sample: int, chan
         case "twice":
             every = [Break(name, (at, second)) for at in points for second in points]
         case "signals":
+            # One handler serves all three signals, so that each call meets one of them. The seed says which.
             every = [
-                Break(name, (at,), number, again) for at in points for number in _SIGNALS for again in (False, True)
+                Break(name, (at,), number, again)
+                for at, number in zip(points, chance.choices(_SIGNALS, k=len(points)), strict=True)
+                for again in (False, True)
             ]
         case "cleaned":
             # Before the lock is taken, nobody has read the journal of a killed apply, and no copy of it exists. So the
@@ -880,7 +883,7 @@ def main() -> int:
         verdict = judge(Break(names[0], points, given.number, given.again), fresh_program=given.fresh)
         print(verdict)
         return 1 if verdict.fault else 0
-    print(f"{given.kind}: {'all' if given.all else f'{given.sample} of each scenario, --seed {seed}'}", flush=True)
+    print(f"{given.kind}: {'all' if given.all else f'{given.sample} of each scenario'}, --seed {seed}", flush=True)
     totals = [0, 0, 0, 0]
     started_s = time.monotonic()
     with ProcessPoolExecutor(given.workers, mp_context=get_context("fork")) as pool:
