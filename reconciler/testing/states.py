@@ -222,7 +222,7 @@ class StateContract(ProgramContract):
     def test_a_whole_state_that_is_not_newer_is_refused(self, home: Home, other: str) -> None:
         there = _state(5, "a")
         assert home.store().put(there, TARGET, _LOCK_S)
-        pushed = _state(4) if other == "older" else _state(9)._replace(lineage="another")
+        pushed = _state(4, "a") if other == "older" else _state(9)._replace(lineage="another")
         with raising(Refused, StateError, what=f"{other} took the place of a newer state"):
             home.store().put(pushed, TARGET, _LOCK_S)
         assert home.read() == there
