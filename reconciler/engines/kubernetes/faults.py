@@ -47,6 +47,10 @@ def config_fault(config: Config) -> str:
         return fault
     if fault := _job_fault(job):
         return fault
+    ttl_s = at(job, "spec", "ttlSecondsAfterFinished")
+    if ttl_s is not None and "keepFor" not in config:
+        # The rules know `keepFor` alone. They would take a Job that its TTL has removed for one that somebody deleted.
+        return f"the Job has spec.ttlSecondsAfterFinished: write `keepFor: {ttl_s}`, which takes the place of it"
     if "command" in config and "script" in config:
         return 'a config of the engine kubernetes has one of "command", "script" and "batch", and not two'
     if str(config.get("script", "")).startswith("#!"):

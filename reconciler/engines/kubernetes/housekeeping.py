@@ -14,9 +14,10 @@ from typing import Any
 from urllib.parse import quote
 
 from reconciler.engines.kubernetes.api import MERGE_PATCH, Api, Request
-from reconciler.engines.kubernetes.objects import JOB_LABEL, config_of, job_id_of, keep_for_s, marks_of
+from reconciler.engines.kubernetes.objects import JOB_LABEL, config_of, job_id_of, marks_of
 from reconciler.engines.kubernetes.observations import final_condition
 from reconciler.engines.port import CredentialsError, EngineError
+from reconciler.rules.retention import keep_for_of
 from reconciler.rules.runs import number_of
 
 _KINDS = {"Complete": "complete", "Failed": "failed"}
@@ -88,7 +89,8 @@ class Housekeeping:
 
 
 def _keep_for_s(job: Mapping[str, Any]) -> int | None:
-    return keep_for_s(config_of(job) or {})
+    found = keep_for_of(config_of(job) or {})
+    return None if found is None else int(found)
 
 
 def _has_ttl(job: Mapping[str, Any]) -> bool:

@@ -75,12 +75,6 @@ def container_of(config: Mapping[str, Any]) -> str:
     return text(containers[0], "name") if containers else CONTAINER
 
 
-def keep_for_s(config: Mapping[str, Any]) -> int | None:
-    """Return how many seconds a Job is kept after its end; None for ever."""
-    found = config.get("keepFor", mapping(config, "job", "spec").get("ttlSecondsAfterFinished"))
-    return found if isinstance(found, int) else None
-
-
 def _of_manifest(job: Mapping[str, Any]) -> dict[str, Any]:
     """Return the Job of a manifest without its names, its TTL and its manager, which are those of each run, and nulls.
 

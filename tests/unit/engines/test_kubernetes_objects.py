@@ -8,7 +8,7 @@ import pytest
 from reconciler.engines.kubernetes.differences import SAME, difference, holds, quantity
 from reconciler.engines.kubernetes.faults import config_fault, too_old, warnings_of
 from reconciler.engines.kubernetes.merging import merged
-from reconciler.engines.kubernetes.objects import config_of, job_object, keep_for_s, marks_of, spec_of
+from reconciler.engines.kubernetes.objects import config_of, job_object, marks_of, spec_of
 from reconciler.engines.port import Config, Marks, Step, Verb
 
 CONFIG: Config = {"image": "busybox:1", "command": ["echo", "$(HOME)"]}
@@ -239,7 +239,6 @@ def test_the_job_of_a_manifest_is_taken_as_it_is_but_for_its_names_and_its_ttl()
         "metadata": {"labels": {"app": "shop"}},
         "spec": spec,
     }
-    assert (keep_for_s({"job": CHART}), keep_for_s({"job": CHART, "keepFor": 5}), keep_for_s({})) == (60, 5, None)
     assert made({"job": CHART})["metadata"]["name"] == "nightly-3"
 
 
@@ -247,7 +246,7 @@ def test_a_rendered_chart_is_taken_and_its_manager_is_left_out() -> None:
     chart: Any = copy.deepcopy(CHART)
     chart["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "Helm"
     chart["spec"]["template"]["metadata"] = {"labels": {"app.kubernetes.io/managed-by": "Helm", "tier": "db"}}
-    assert config_fault({"job": chart}) == ""
+    assert config_fault({"job": chart, "keepFor": 60}) == ""
     sent = made({"job": chart})
     for metadata in (sent["metadata"], sent["spec"]["template"]["metadata"]):
         assert metadata["labels"]["app.kubernetes.io/managed-by"] == "reconciler"
@@ -285,7 +284,8 @@ def test_the_other_words_change_the_first_container_of_a_manifest_or_the_one_tha
         ({"job": {**CHART, "spec": {**CHART["spec"], "selector": {}}}}, "take the Job before it was in a cluster"),
         ({"job": {**CHART, "spec": {**CHART["spec"], "suspend": True}}}, "no queue starts it"),
         ({"job": {**CHART, "spec": {}}}, "the Job has no containers"),
-        ({"job": CHART, "container": "main"}, "the Job has no container main: it has migrate, proxy"),
+        ({"job": CHART}, "the Job has spec.ttlSecondsAfterFinished: write `keepFor: 60`"),
+        ({"job": CHART, "keepFor": 60, "container": "main"}, "the Job has no container main: it has migrate, proxy"),
     ],
 )
 def test_what_is_the_clusters_or_ours_is_refused(config: Config, fault: str) -> None:
@@ -295,7 +295,7 @@ def test_what_is_the_clusters_or_ours_is_refused(config: Config, fault: str) -> 
 def test_other_fields_of_native_are_taken() -> None:
     native: dict[str, Any] = {"metadata": {"labels": {"team": "a"}}, "spec": {"parallelism": 4, "completions": 8}}
     assert config_fault({"image": "x", "native": native}) == ""
-    assert config_fault({"job": CHART}) == config_fault({}) == ""
+    assert config_fault({"job": CHART, "keepFor": 60}) == config_fault({}) == ""
 
 
 @pytest.mark.parametrize(
