@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import pytest
@@ -11,6 +12,7 @@ from reconciler.state.lease import TAKE_OVER_AFTER_S
 from reconciler.testing.amount import Amount
 from reconciler.testing.homes import Home, HomeUnderTest
 from reconciler.testing.machines import SPEED
+from reconciler.testing.programs import Program
 from reconciler.testing.proxy import Fault, FaultProxy
 from reconciler.testing.worker import Errand, Point
 
@@ -86,7 +88,8 @@ class ProgramContract(HomeUnderTest):
         for number in range(1, amount.races + 1):
             jobs = 10 * number
             with ExitStack() as stack:
-                programs = [stack.enter_context(home.started(home.errand(jobs=jobs))) for _ in range(6)]
+                errands = [home.errand(pause_at=Point.BEGUN, jobs=jobs) for _ in range(6)]
+                programs = _at_once(home, errands, stack)
                 ends = [program.await_end()["end"] for program in programs]
             assert "refused" not in ends, ends
             home.finish(jobs)
@@ -99,8 +102,9 @@ class ProgramContract(HomeUnderTest):
             jobs = 12 * number
             with ExitStack() as stack:
                 ahead = (_HOUR_S, -_HOUR_S, 0.0)
-                errands = [home.errand(home.machine(ahead_s=one), jobs=jobs, call_s=0.05) for one in ahead]
-                programs = [stack.enter_context(home.started(errand)) for errand in errands]
+                machines = [home.machine(ahead_s=one) for one in ahead]
+                errands = [home.errand(one, pause_at=Point.BEGUN, jobs=jobs, call_s=0.05) for one in machines]
+                programs = _at_once(home, errands, stack)
                 ends = [program.await_end()["end"] for program in programs]
             assert "refused" not in ends, ends
             home.finish(jobs)
@@ -160,3 +164,13 @@ def _await_more_calls(home: Home, within_s: float = 10.0) -> None:
     before, until_s = len(home.called()), time.monotonic() + within_s
     while len(home.called()) == before and time.monotonic() < until_s:
         time.sleep(0.01)
+
+
+def _at_once(home: Home, errands: Sequence[Errand], stack: ExitStack) -> list[Program]:
+    """Start programs that open the state in the same moment. Their errands pause at `Point.BEGUN`."""
+    programs = [stack.enter_context(home.started(errand)) for errand in errands]
+    for program in programs:
+        program.await_point(Point.BEGUN)
+    for program in programs:
+        program.go_on()
+    return programs
