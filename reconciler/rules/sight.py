@@ -16,8 +16,11 @@ forgotten, so that somebody must have taken it away.
 A job whose object bears the lineage of another state belongs to that state, whatever its status. There is one
 exception: the record names this very object, because a person imported the object.
 
-An engine with an atomic guard marks each run that it starts. If a job without a record has a run without marks,
-somebody else has started that run under the name of the job, and it is another owner's too.
+Such an engine reports the newest run that it knows. If that run has ended and is an earlier one than the recorded run,
+the engine does not know the recorded run any more: the TTL of that run was shorter, or somebody has deleted it.
+
+An engine with an atomic guard marks each run that it starts. A run without marks under the name of a job was started by
+somebody else, and is another owner's too, unless a person has imported that very object.
 """
 
 from collections.abc import Mapping
@@ -26,6 +29,7 @@ from reconciler.model.jobs import Desired, Observation, Record, Status
 from reconciler.model.times import unix_s
 from reconciler.rules.matching import Subject, Terms
 from reconciler.rules.retention import kept_s_of
+from reconciler.rules.runs import number_of
 
 _FORGOTTEN: Mapping[Status, Status] = {
     Status.COMPLETE: Status.FORGOTTEN_COMPLETE,
@@ -34,7 +38,8 @@ _FORGOTTEN: Mapping[Status, Status] = {
 }
 
 
-_RUNS = frozenset({Status.ACTIVE, Status.COMPLETE, Status.FAILED, Status.ABORTED})
+_ENDED = frozenset({Status.COMPLETE, Status.FAILED, Status.ABORTED})
+_RUNS = _ENDED | {Status.ACTIVE}
 
 
 def as_seen(subject: Subject, observed: Observation) -> Observation:
@@ -42,11 +47,16 @@ def as_seen(subject: Subject, observed: Observation) -> Observation:
     record, terms = subject.record, subject.terms
     if observed.marks.lineage and _is_of_other_owner(record, observed, subject.lineage):
         return observed._replace(status=Status.OTHER_OWNER)
-    if record is None and terms.promises.atomic_run and _is_unmarked_run(observed):
+    if terms.promises.atomic_run and _is_unmarked_run(observed) and not _is_recorded(record, observed):
         return observed._replace(status=Status.OTHER_OWNER)
-    if observed.status is not Status.MISSING or not terms.promises.creates_on_run:
+    if not terms.promises.creates_on_run:
         return observed
-    return observed._replace(status=_of_missing(record, terms))
+    if observed.status is Status.MISSING:
+        return observed._replace(status=_of_missing(record, terms))
+    # What is left of earlier runs is to be deleted with the job.
+    if subject.job.state is not Desired.ABSENT and _is_of_earlier_run(record, observed):
+        return Observation(_of_missing(record, terms))
+    return observed
 
 
 def may_be_forgotten(subject: Subject) -> bool:
@@ -66,6 +76,18 @@ def _is_of_other_owner(record: Record | None, observed: Observation, lineage: st
     if observed.marks.lineage == lineage:
         return False
     return record is None or not record.ref or record.ref != observed.ref
+
+
+def _is_recorded(record: Record | None, observed: Observation) -> bool:
+    """Whether the record may be of this object, which bears no marks."""
+    return record is not None and record.ref in ("", observed.ref)
+
+
+def _is_of_earlier_run(record: Record | None, observed: Observation) -> bool:
+    """Whether the observed run has ended and comes before the recorded one."""
+    if record is None or observed.status not in _ENDED:
+        return False
+    return 0 < number_of(observed.run_id, record.id) < record.run
 
 
 def _is_unmarked_run(observed: Observation) -> bool:
