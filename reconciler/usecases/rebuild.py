@@ -201,19 +201,13 @@ def _refuse_recorded(recorded: State | None, lineage: str, listed: Mapping[str, 
 
 
 def _with_earlier(engine: "Engine", objects: Sequence[_Seen], parallelism: int) -> list[_Seen]:
-    """The objects, with their earlier runs where these may tell what the newest run does not.
-
-    They tell whether the run token of the manifest has run, and which configs have.
-    """
+    """The objects of declared jobs with their earlier runs, which tell what has run: run tokens and configs."""
     from reconciler.host.threads import map_in_order
-    from reconciler.rules.runs import asks_the_same, number_of, run_id
+    from reconciler.rules.runs import number_of, run_id
 
     def earlier(seen: _Seen) -> _Seen:
-        job, (newest,) = seen.job, seen.runs
-        if job is None:
-            return seen
-        is_told = asks_the_same(newest.marks, job.config, job.run_token)
-        if is_told and job.on_config_change is not OnConfigChange.RERUN:
+        (newest,) = seen.runs
+        if seen.job is None:
             return seen
         number = number_of(newest.run_id, seen.job_id)
         numbers = range(number - 1, max(0, number - 1 - _MOST_EARLIER), -1)

@@ -107,6 +107,16 @@ def test_a_run_token_of_which_nothing_tells_counts_as_used(project: ClusterProje
     assert runs(project) == ["nightly-1", "week-1", "nightly-2"]
 
 
+def test_the_run_tokens_of_earlier_runs_are_named_though_that_of_the_manifest_is_known(project: ClusterProject) -> None:
+    project.write(f"{NIGHTLY.replace('1', '2')}\n{OTHER}")
+    assert project.run("apply", "--yes").code == 0
+    lose(project)
+    done = project.run("state", "rebuild", "--yes")
+    assert done.err.count("warning: ") == 1
+    assert "the run token of nightly-1 is not known any more: a manifest that goes back to it runs the job" in done.err
+    assert project.state["jobs"]["nightly"]["runTokens"] == ["2"]
+
+
 def test_a_config_that_an_earlier_run_had_is_not_run_again_after_a_revert(project: ClusterProject) -> None:
     rerun = "nightly: {state: running, onConfigChange: rerun, config: {text: TEXT}}"
     for text in ("first", "second"):
