@@ -124,9 +124,9 @@ def _why_none(wanted: "Wanted", owned: Mapping[str, str]) -> str:
     """The reason why there was no job to import."""
     if wanted.ids:
         return "all of them are declared and recorded already"
-    matches = "matches and " if any(wanted[1:4]) else ""
-    others = " and not owned" if owned else ""
-    return f"the service lists no job that {matches}is not declared already{others}"
+    matches = " that matches," if any(wanted[1:4]) else ""
+    others = " or have another owner" if owned else ""
+    return f"the service lists no job{matches} beside those that are declared already{others}"
 
 
 def _is_pair(word: str) -> bool:

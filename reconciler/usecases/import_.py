@@ -1,7 +1,7 @@
 """`reconciler import`: manifest entries and records for jobs that the service has already."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -191,10 +191,11 @@ def _found(
 
     if wanted.ids:
         ids = {name: job_id for name, job_id in wanted.ids.items() if not _is_adopted(name, job_id, manifest, state)}
-        listed = list(engine.observe_many(ids.values()).items())
+        listed = _with_other_states(engine.observe_many(ids.values()).items(), state.lineage)
         observed = dict(_with_config(engine, listed, parallelism))
         return [Candidate(name, job_id, observed[job_id]) for name, job_id in ids.items()], {}, ""
     jobs, unlisted = _listed(engine, wanted, manifest)
+    jobs = _with_other_states(jobs, state.lineage)
     owned = {} if wanted.with_owned else {job_id: one.owned_by for job_id, one in jobs if one.owned_by}
     jobs = _with_config(engine, [job for job in jobs if job[0] not in owned], parallelism)
     found = candidates(jobs, manifest.jobs, state.jobs, lambda name: not job_fault(name, {"state": "running"}))
@@ -218,14 +219,29 @@ def _listed(engine: "Engine", wanted: Wanted, manifest: "Manifest") -> tuple[lis
     return jobs, unlisted
 
 
+def _with_other_states(jobs: Iterable[tuple[str, Observation]], lineage: str) -> list[tuple[str, Observation]]:
+    """The jobs, of which those that bear the lineage of another state are owned by that state."""
+
+    def with_owner(observed: Observation) -> Observation:
+        theirs = observed.marks.lineage
+        if observed.owned_by or theirs in ("", lineage):
+            return observed
+        return observed._replace(owned_by=f"the state of lineage {theirs}")
+
+    return [(job_id, with_owner(observed)) for job_id, observed in jobs]
+
+
 def _with_config(
     engine: "Engine", jobs: list[tuple[str, Observation]], parallelism: int
 ) -> list[tuple[str, Observation]]:
     """The jobs, each with its config: a list may omit the config, and then the job itself is observed."""
     from reconciler.host.threads import map_in_order
 
-    whole = map_in_order(lambda job: engine.observe(job[0]) if job[1].config is None else job[1], jobs, parallelism)
-    return [(job_id, observed) for (job_id, _), observed in zip(jobs, whole, strict=True)]
+    def whole(job: tuple[str, Observation]) -> Observation:
+        job_id, observed = job
+        return engine.observe(job_id)._replace(owned_by=observed.owned_by) if observed.config is None else observed
+
+    return [(job_id, one) for (job_id, _), one in zip(jobs, map_in_order(whole, jobs, parallelism), strict=True)]
 
 
 def _is_adopted(name: str, job_id: str, manifest: "Manifest", state: State) -> bool:

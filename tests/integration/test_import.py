@@ -126,12 +126,12 @@ def test_all_that_the_service_lists_comes_into_a_first_manifest(service: tuple[P
     assert sent(project) == before
     files = project.files
     again = project.run("import", "--all")
-    message = "Nothing to import: the service lists no job that is not declared already.\n"
+    message = "Nothing to import: the service lists no job beside those that are declared already.\n"
     assert (again.code, again.out) == (0, message)
     again = project.run("import", "active=active")
     assert (again.code, again.out) == (0, "Nothing to import: all of them are declared and recorded already.\n")
     picked = project.run("import", "--all", "--id", "x*")
-    message = "Nothing to import: the service lists no job that matches and is not declared already.\n"
+    message = "Nothing to import: the service lists no job that matches, beside those that are declared already.\n"
     assert (picked.code, picked.out) == (0, message)
     assert project.files == files
 

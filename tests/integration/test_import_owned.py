@@ -28,7 +28,8 @@ def test_what_another_program_owns_is_listed_with_its_owner_and_left_alone(proje
     assert "--include-owned" in run.err
     assert set(project.state["jobs"]) == {"mine"}
     again = project.run("import", "--all")
-    assert again.out == "Nothing to import: the service lists no job that is not declared already and not owned.\n"
+    said = "the service lists no job beside those that are declared already or have another owner"
+    assert again.out == f"Nothing to import: {said}.\n"
 
 
 def test_it_is_taken_over_where_a_person_says_so_and_the_next_plan_is_empty(project: ClusterProject) -> None:
@@ -47,3 +48,13 @@ def test_a_job_that_is_named_is_taken_over_whoever_owns_it(project: ClusterProje
     refused = project.run("import", "theirs=theirs", "--include-owned")
     assert refused.code == 64
     assert "--include-owned picks from all jobs" in refused.err
+
+
+def test_a_job_of_another_state_is_left_to_that_state(project: ClusterProject) -> None:
+    project.cluster.start("fleet", "fleet-1", Marks(lineage="theirs", op="op-1"), {"text": "fleet"})
+    run = project.run("import", "--all")
+    assert "owned fleet: the state of lineage theirs owns it" in run.err
+    assert set(project.state["jobs"]) == {"mine"}
+    run = project.run("import", "fleet=fleet")
+    assert run.code == 0
+    assert "warning: the state of lineage theirs owns fleet" in run.err
