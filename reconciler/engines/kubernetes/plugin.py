@@ -51,7 +51,11 @@ class KubernetesPlugin:
         return _schema("config")
 
     def target(self, block: Mapping[str, Any], folder: str) -> Target:
-        """Return the target that a block names. Its address is the context and the namespace, as the block has them."""
+        """Return the target that a block names.
+
+        Its address is the context and the namespace, as the block has them. A block that names neither means what
+        `kubectl` would use.
+        """
         path, acts_as = block.get("kubeconfig", ""), block.get("as", "")
         impersonated: Mapping[str, Any] = {"user": acts_as} if isinstance(acts_as, str) else acts_as
         settings = Settings(
@@ -65,7 +69,7 @@ class KubernetesPlugin:
             extra=impersonated.get("extra", {}),
             is_insecure=block.get("insecure", False),
         )
-        address = "/".join(filter(None, (settings.context, settings.namespace)))
+        address = "/".join(filter(None, (settings.context, settings.namespace))) or "the current context"
         return Target(self.name, address, settings)
 
     def target_faults(self, block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from reconciler.engines.kubernetes.differences import SAME, difference, holds, q
 from reconciler.engines.kubernetes.faults import config_fault, too_old, warnings_of
 from reconciler.engines.kubernetes.merging import merged
 from reconciler.engines.kubernetes.objects import config_of, job_object, marks_of, spec_of
+from reconciler.engines.kubernetes.plugin import PLUGIN
 from reconciler.engines.port import Config, Marks, Step, Verb
 
 CONFIG: Config = {"image": "busybox:1", "command": ["echo", "$(HOME)"]}
@@ -356,3 +357,15 @@ def test_the_deadline_of_an_abort_is_no_difference() -> None:
     assert config_of(there) != {"image": "x", "jobTimeout": 60}
     there["metadata"]["annotations"]["reconciler/abort-op"] = "op"
     assert config_of(there) == {"image": "x", "jobTimeout": 60}
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        ({}, "kubernetes at the current context"),
+        ({"context": "prod"}, "kubernetes at prod"),
+        ({"context": "prod", "namespace": "batch"}, "kubernetes at prod/batch"),
+    ],
+)
+def test_a_target_says_which_cluster_and_namespace_are_meant(block: dict[str, Any], words: str) -> None:
+    assert str(PLUGIN.target({"engine": "kubernetes", **block}, ".")) == words
