@@ -84,9 +84,9 @@ def test_the_log_of_a_job_that_was_deleted_is_said_to_be_gone(tmp_path: Path, cl
     project.applied("--wait", "60")
     path = f"/apis/batch/v1/namespaces/{project.namespace}/jobs/a-1"
     assert cluster.request("DELETE", path, {"propagationPolicy": "Background"})[0] == 200
-    until(lambda: not project.jobs())
+    until(lambda: not project.jobs() and project.run("logs", "a").code)
     for words in (("logs", "a"), ("logs", "a", "-f")):
-        run = until(lambda words=words: (run := project.run(*words)).code and run)
+        run = project.run(*words)
         assert (run.code, "the Job a-1 is gone, and its log with it" in run.err) == (1, True), run
 
 

@@ -336,7 +336,7 @@ def test_whoever_has_written_what_a_drain_does_is_not_warned_of_it(chosen: str) 
 
 
 def test_a_container_without_an_image_is_named() -> None:
-    misspelt = {"spec": {"template": {"spec": {"containers": [{"name": "mian", "tty": True}]}}}}
+    misspelt: Any = {"spec": {"template": {"spec": {"containers": [{"name": "mian", "tty": True}]}}}}
     assert image_fault({"image": "x", "native": misspelt}) == (
         'the container mian has no image: "image" is that of the container main, and each further container has its own'
     )
