@@ -165,7 +165,8 @@ def _refusals(error: Any, root: Schema, suggestion: "Suggestions") -> Iterator[R
         known, patterns = error.schema.get("properties", {}), error.schema.get("patternProperties", ())
         for name in value:
             if name not in known and not any(re.search(pattern, name) for pattern in patterns):
-                instead = _instead(name, known, value, root, suggestion) or _matching(patterns)
+                told = error.schema.get("otherWords", {}).get(name)
+                instead = f": {told}" if told else _instead(name, known, value, root, suggestion) or _matching(patterns)
                 yield (*path, name), True, f'unknown field "{_shown(name)}"{instead}'
     elif error.validator in ("anyOf", "oneOf") and error.context:
         yield from _refusals_of_forms(error, root, suggestion)

@@ -73,6 +73,22 @@ def test_a_stranger_s_job_of_the_name_of_a_declared_job_is_left_alone(space: Spa
     assert space.there() == before
 
 
+def test_many_jobs_of_others_are_seen_as_few_are(space: Space) -> None:
+    """From ten jobs on, one list shows all that bear the label. Those of others bear none."""
+    waits = {"command": ["/bin/sh", "-c", f"until [ -e {space.folder}/go ]; do sleep 0.05; done"]}
+    for number in range(12):
+        space.make(f"theirs-{number}", waits)
+    assert space.run("import", "--all").code == 0
+    assert space.run("plan", "--refresh").out == "No changes: 12 jobs are as recorded.\n"
+    assert space.run("drift").code == 0
+    stranger = "other: {state: running, config: {image: x}}"
+    space.make("other", waits)
+    (space.folder / "jobs.yaml").write_text((space.folder / "jobs.yaml").read_text() + f"  {stranger}\n")
+    planned = space.run("plan", "--refresh")
+    assert "Plan: 1 held; 12 unchanged." in planned.out, planned
+    assert "another owner's: it bears no marks of a state" in " ".join(planned.out.split())
+
+
 def test_all_jobs_of_a_namespace_but_those_that_others_own_come_into_the_manifest(space: Space) -> None:
     waits = {"command": ["/bin/sh", "-c", f"until [ -e {space.folder}/go ]; do sleep 0.05; done"]}
     space.make("plain")

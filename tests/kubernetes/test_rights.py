@@ -10,6 +10,7 @@ import yaml
 from checkout import ROOT
 from kubernetes.cluster import Cluster
 from kubernetes.test_scenes import KubernetesProject
+from kubernetes.test_seeing import allow_pods
 from waits import until
 
 ROLES = {
@@ -149,6 +150,58 @@ def test_a_namespace_that_was_made_anew_is_another_one(project: KubernetesProjec
     assert project.run("state", "accept", "--identity").code == 0
     project.applied()
     assert project.jobs() == ["a-2"]
+
+
+def test_a_namespace_that_is_not_there_is_told_by_each_command(project: KubernetesProject) -> None:
+    """A list of what is in such a namespace is empty, and no error."""
+    project.env["KUBECONFIG"] = str(project.cluster.kubeconfig)
+    project.namespace = "no-such-namespace"
+    project.declare()
+    for words in (("plan", "--refresh"), ("status",), ("drift",), ("import", "--all"), ("apply", "--yes")):
+        run = project.run(*words)
+        assert (run.code, "the namespace no-such-namespace is not there" in run.err) == (1, True), run
+
+
+def test_a_namespace_that_was_deleted_is_told(project: KubernetesProject) -> None:
+    project.env["KUBECONFIG"] = str(project.cluster.kubeconfig)
+    project.applied("--wait", "60")
+    path = f"/api/v1/namespaces/{project.namespace}"
+    assert project.cluster.request("DELETE", path)[0] < 300
+    until(lambda: project.cluster.request("GET", path)[0] == 404)
+    for words in (("plan", "--refresh"), ("status",), ("drift",)):
+        run = project.run(*words)
+        assert (run.code, f"the namespace {project.namespace} is not there" in run.err) == (1, True), run
+
+
+def test_a_keep_for_that_the_role_does_not_allow_is_told(project: KubernetesProject) -> None:
+    cluster, role = project.cluster, f"{RBAC}/namespaces/{project.namespace}/roles/reconciler"
+    allow(cluster, project.namespace, "reconciler")
+    until(lambda: project.run("status").code == 0)
+    rules = [
+        {**rule, "verbs": [verb for verb in rule["verbs"] if verb != "patch"]} for rule in ROLES["reconciler"]["rules"]
+    ]
+    assert cluster.request("PUT", role, {**ROLES["reconciler"], "rules": rules})[0] == 200
+    project.declare(config="keepFor: 60")
+    tokens = count()
+
+    def warning() -> str:
+        project.declare(more=f"runToken: again-{next(tokens)},", config="keepFor: 60")
+        run = project.run("apply", "--yes", "--wait", "60")
+        assert run.code == 0, run
+        return run.err
+
+    told = " ".join(until(lambda: (err := warning()) and "warning: keepFor of a-" in err and err).split())
+    assert "so that the Job stays: jobs.batch " in told
+    assert 'cannot patch resource "jobs"' in told
+
+
+def test_the_role_lets_status_say_what_a_quota_refuses(project: KubernetesProject) -> None:
+    allow(project.cluster, project.namespace, "reconciler")
+    until(lambda: project.run("status").code == 0)
+    allow_pods(project.cluster, project.namespace, 0)
+    project.declare()
+    project.applied()
+    until(lambda: "exceeded quota: few" in " ".join(project.run("status").out.split()))
 
 
 def test_the_role_for_kueue_holds_what_it_says_and_nothing_more(project: KubernetesProject) -> None:

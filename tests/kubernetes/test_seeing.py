@@ -78,6 +78,18 @@ def test_the_log_of_a_job_is_followed_to_its_end(tmp_path: Path, cluster: Cluste
     assert project.run("logs", "a", "--tail", "2").out == "2\n3\n"
 
 
+def test_the_log_of_a_job_that_was_deleted_is_said_to_be_gone(tmp_path: Path, cluster: Cluster) -> None:
+    project = KubernetesProject(tmp_path, cluster)
+    project.declare(script="echo done")
+    project.applied("--wait", "60")
+    path = f"/apis/batch/v1/namespaces/{project.namespace}/jobs/a-1"
+    assert cluster.request("DELETE", path, {"propagationPolicy": "Background"})[0] == 200
+    until(lambda: not project.jobs() and project.run("logs", "a").code)
+    for words in (("logs", "a"), ("logs", "a", "-f")):
+        run = project.run(*words)
+        assert (run.code, "the Job a-1 is gone, and its log with it" in run.err) == (1, True), run
+
+
 def allow_pods(cluster: Cluster, namespace: str, most: int) -> str:
     """Make a quota of pods, those that have ended included. Return its path."""
     quotas = f"/api/v1/namespaces/{namespace}/resourcequotas"

@@ -1,7 +1,7 @@
 """Opens the engine of a target: reads the kubeconfig, and makes the transport to its API server."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from reconciler.engines.http.endpoints import endpoint_fault, normalize_endpoint
 from reconciler.engines.kubernetes.api import Api
@@ -11,6 +11,7 @@ from reconciler.engines.kubernetes.kubeconfig import Access, Impersonation, User
 from reconciler.engines.kubernetes.settings import DEFAULT_NAMESPACE, Settings
 from reconciler.engines.kubernetes.transports import Transports
 from reconciler.engines.port import EngineError, Surroundings
+from reconciler.model.errors import EngineFailed
 
 
 @contextmanager
@@ -38,8 +39,12 @@ def connected(settings: Settings, surroundings: Surroundings) -> Iterator[Kubern
     )
     try:
         yield engine
-    finally:
-        engine.close()
+    except BaseException:
+        # What went wrong before counts, and not what is left undone.
+        with suppress(EngineFailed):
+            engine.close()
+        raise
+    engine.close()
 
 
 def _refuse_unverified(found: Access, *, is_insecure: bool) -> None:

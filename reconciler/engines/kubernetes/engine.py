@@ -15,9 +15,12 @@ from reconciler.engines.kubernetes.housekeeping import Housekeeping
 from reconciler.engines.kubernetes.kueue import Kueue
 from reconciler.engines.kubernetes.logs import log_of
 from reconciler.engines.kubernetes.objects import job_object, marks_of
-from reconciler.engines.kubernetes.observations import final_condition, observation, status_of
+from reconciler.engines.kubernetes.observations import final_condition, status_of
+from reconciler.engines.kubernetes.pods import job_uid_of, newest_of, observation_of_strays
 from reconciler.engines.kubernetes.reading import Reading, Seen
-from reconciler.engines.kubernetes.settings import OLDEST, PROMISES
+from reconciler.engines.kubernetes.seeing import executing_first, observation_of
+from reconciler.engines.kubernetes.settings import OLDEST, PROMISES, UNKNOWN
+from reconciler.engines.kubernetes.spaces import Space
 from reconciler.engines.port import (
     AnswerClass,
     CredentialsError,
@@ -32,6 +35,7 @@ from reconciler.engines.port import (
     always,
     reason_of_duplicate,
 )
+from reconciler.model.errors import EngineFailed
 
 
 class KubernetesEngine:
@@ -49,34 +53,34 @@ class KubernetesEngine:
         self._allows_old_server = allows_old_server
         self._housekeeping = Housekeeping(api, self._jobs_path)
         kueue = Kueue(api, namespace)
-        self._reading = Reading(api, namespace, kueue, surroundings.boot_s, self._housekeeping.note_seen)
-        self._aborting = Aborting(api, self._jobs_path, kueue)
+        self._space = Space(api, namespace)
+        self._reading = Reading(api, self._space, kueue, surroundings.boot_s, self._housekeeping.note_seen)
+        self._aborting = Aborting(api, self._jobs_path, self._pods_path, kueue)
 
     def identity(self) -> Mapping[str, str]:
-        """Return the uids of the namespace `kube-system` and of the own one, as far as they can be read."""
+        """Return the uids of the namespace `kube-system` and of the own one, as far as they can be read.
+
+        Raises `EngineError` if the own one is not there.
+        """
         self._check_version()
-        found = {}
-        for part, namespace in (("cluster", "kube-system"), ("namespace", self._namespace)):
-            reply = self._api.read(f"/api/v1/namespaces/{quote(namespace)}")
-            if reply.status == 200 and (part_uid := uid(document(reply))):
-                found[part] = part_uid
-        return found
+        uids = {"cluster": self._space.uid_of("kube-system"), "namespace": self._space.own_uid()}
+        return {part: part_uid for part, part_uid in uids.items() if part_uid}
 
     def observe(self, job_id: str, run_id: str = "") -> Observation:
         """Return what the cluster says of one run; see `Engine.observe`."""
         self._check_version()
-        return _observation(self._reading.get(job_id), run_id)
+        return observation_of(self._reading.get(job_id), run_id)
 
     def observe_many(self, job_ids: Collection[str]) -> Mapping[str, Observation]:
         """Return the observation of each job, from one list of Jobs and one of pods where that is cheaper."""
         self._check_version()
-        return {job_id: _observation(seen) for job_id, seen in self._reading.get_many(job_ids).items()}
+        return {job_id: observation_of(seen) for job_id, seen in self._reading.get_many(job_ids).items()}
 
     def observe_all(self) -> Iterator[tuple[str, Observation]]:
         """Yield each job of the namespace, those of other tools too."""
         self._check_version()
         for job_id, seen in sorted(self._reading.get_all().items()):
-            yield job_id, _observation(seen)
+            yield job_id, observation_of(seen)
 
     def stage(self, step: Step) -> str:
         """Return "": a call needs no work before its intent."""
@@ -110,24 +114,41 @@ class KubernetesEngine:
             reply = self._api.read(f"{self._jobs_path}/{quote(run_id)}")
             return reply.status == 404 or final_condition(document(reply)) is not None
 
-        yield from log_of(self._api, self._pods_path, run_id, is_over, tail=tail, follow=follow, stop=stop)
+        has_pods = yield from log_of(self._api, self._pods_path, run_id, is_over, tail=tail, follow=follow, stop=stop)
+        if not has_pods and self._api.read(f"{self._jobs_path}/{quote(run_id)}").status == 404:
+            raise EngineError(
+                f"the Job {run_id} is gone, and its log with it",
+                "the cluster keeps a log as long as the pod: send logs that are needed later to a place of their own",
+            )
 
     def close(self) -> None:
-        """Do what is left to do about the runs of this command (`housekeeping`), and close the connections."""
-        if self._surroundings.may_change:
-            self._housekeeping.carry_out()
+        """Do what is left to do about the runs of this command (`housekeeping`), and close the connections.
+
+        Raises `EngineFailed` with what the cluster refuses of it. All calls are on record by then, so that a command
+        tells this as a warning.
+        """
+        refused = self._housekeeping.carry_out() if self._surroundings.may_change else ""
         self._api.close()
+        if refused:
+            raise EngineFailed(refused)
 
     def _check_version(self) -> None:
         """Raise `EngineError` for a server that is too old."""
         version = self._reading.version()
-        if version < OLDEST and not self._allows_old_server:
-            old, oldest = (".".join(map(str, each)) for each in (version, OLDEST))
+        if version >= OLDEST or self._allows_old_server:
+            return
+        old, oldest = (".".join(map(str, each)) for each in (version, OLDEST))
+        if version == UNKNOWN:
             raise EngineError(
-                f"{self._api.server} is Kubernetes {old}, and older than {oldest}: it drops "
+                f"{self._api.server} does not tell its version, and may be older than {oldest}: such a server drops "
                 "fields that it does not know without a word, and runs the Job nevertheless",
-                "use a newer cluster; or, if the configs need no such field, allow it: target.allowOldServer",
+                "if it is new enough, or the configs need no such field, allow it: target.allowOldServer",
             )
+        raise EngineError(
+            f"{self._api.server} is Kubernetes {old}, and older than {oldest}: it drops "
+            "fields that it does not know without a word, and runs the Job nevertheless",
+            "use a newer cluster; or, if the configs need no such field, allow it: target.allowOldServer",
+        )
 
     # --- calls -------------------------------------------------------------------------------------------------------
 
@@ -172,19 +193,31 @@ class KubernetesEngine:
 
     def _abort(self, step: Step, may_be_sent: Callable[[], bool]) -> Result:
         seen = self._reading.get(step.job_id)
-        job = next((job for job in seen.jobs if step.seen in ("", uid(job))), None)
+        job = next((job for job in executing_first(seen) if step.seen in ("", uid(job))), None)
         if job is None:
-            reason = Reason.NOT_RUNNING if seen.jobs else Reason.NO_SUCH_JOB
-            return Result(AnswerClass.REJECTED, reason, f"the Job of {step.run_id or step.job_id} is gone")
+            return self._abort_without_job(seen, step, may_be_sent)
         if refusal := _other_owner(job, step):
             return refusal
         if status_of(job, seen.pods_of(job)) is not Status.ACTIVE:
             return Result(AnswerClass.REJECTED, Reason.NOT_RUNNING, f"the Job {name(job)} has no active run")
         return self._aborting.abort(job, step.marks.op, may_be_sent)
 
+    def _abort_without_job(self, seen: Seen, step: Step, may_be_sent: Callable[[], bool]) -> Result:
+        """Abort a run whose Job is gone: end the pods that it has left, if there are any."""
+        left = [pod for pod in seen.strays if step.seen in ("", job_uid_of(pod))]
+        if left and (refusal := _other_owner(left[0], step)):
+            return refusal
+        if left:
+            return self._aborting.end_pods(left, may_be_sent)
+        reason = Reason.NOT_RUNNING if seen.jobs else Reason.NO_SUCH_JOB
+        return Result(AnswerClass.REJECTED, reason, f"the Job of {step.run_id or step.job_id} is gone")
+
     def _delete(self, step: Step, may_be_sent: Callable[[], bool]) -> Result:
         """Delete the Jobs of a job that belong to the lineage, and the pods that they have left."""
         seen = self._reading.get(step.job_id)
+        if seen.strays:
+            detail = observation_of_strays(newest_of(seen.strays)).detail
+            return Result(AnswerClass.REJECTED, Reason.INVALID, f"{detail}: abort it first")
         if not seen.jobs:
             return Result(AnswerClass.REJECTED, Reason.NO_SUCH_JOB, f"there is no Job of {step.job_id}")
         newest = seen.jobs[0]
@@ -207,13 +240,6 @@ class KubernetesEngine:
             if result.kind is not AnswerClass.APPLIED:
                 return result
         return result
-
-
-def _observation(seen: Seen, run_id: str = "") -> Observation:
-    for job in seen.jobs:
-        if run_id in ("", name(job)):
-            return observation(job, seen.pods_of(job), seen.refusals.get(uid(job), ""))
-    return Observation(Status.MISSING)
 
 
 def _changed(there: Mapping[str, Any], sent: Mapping[str, Any]) -> str:

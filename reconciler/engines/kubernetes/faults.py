@@ -5,6 +5,7 @@ from typing import Any
 
 from reconciler.engines.kubernetes.fields import at, mapping
 from reconciler.engines.kubernetes.objects import MANAGED_BY_LABEL, QUEUE_LABEL, container_of, spec_of
+from reconciler.engines.kubernetes.settings import UNKNOWN
 from reconciler.engines.port import Config
 
 _NAMES = "each run has a Job of its own name"
@@ -60,10 +61,18 @@ def config_fault(config: Config) -> str:
     return ""
 
 
-def has_image(config: Config) -> bool:
-    """Return whether each container of the Job of a config has an image."""
-    containers = _containers(spec_of(config))
-    return bool(containers) and all(isinstance(each, Mapping) and each.get("image") for each in containers)
+def image_fault(config: Config) -> str:
+    """Return why a container of the Job of a config can't start: it has no image; "" if each container has one."""
+    without = [each for each in _containers(spec_of(config)) if not isinstance(each, Mapping) or not each.get("image")]
+    if not without:
+        return ""
+    main, named = container_of(config), at(without[0], "name")
+    if named in (None, main):
+        return 'a job of the engine kubernetes needs a config with "image", or the manifest of a Job'
+    return (
+        f'the container {named} has no image: "image" is that of the container {main}, and each further container '
+        "has its own"
+    )
 
 
 def namespace_of(config: Config) -> str:
@@ -76,9 +85,11 @@ def too_old(made: Mapping[str, Any], version: tuple[int, int]) -> str:
     """Return why a server of this version can't have a Job; "" if it can."""
     for field, oldest in _OLDEST_SERVERS.items():
         if field in made["spec"] and version < oldest:
+            needed = f"`{_WORDS[field]}` needs {oldest[0]}.{oldest[1]}"
+            if version == UNKNOWN:
+                return f"the server does not tell its version, and may drop spec.{field} without a word: {needed}"
             return (
-                f"the server is Kubernetes {version[0]}.{version[1]}, which drops spec.{field} without a word: "
-                f"`{_WORDS[field]}` needs {oldest[0]}.{oldest[1]}"
+                f"the server is Kubernetes {version[0]}.{version[1]}, which drops spec.{field} without a word: {needed}"
             )
     return ""
 
@@ -141,8 +152,11 @@ def _names(job: Mapping[str, Any]) -> list[str]:
 
 
 def warnings_of(configs: Mapping[str, Config], namespace: str) -> Iterator[str]:
-    """Yield what a person should know before these jobs run. `configs` are those of the jobs, by name."""
-    ended = [name for name, config in configs.items() if config.get("onDisruption", "fail") == "fail"]
+    """Yield what a person should know before these jobs run. `configs` are those of the jobs, by name.
+
+    Whoever has written `onDisruption` has chosen.
+    """
+    ended = [name for name, config in configs.items() if "onDisruption" not in config]
     again = {name: times for name, config in configs.items() if (times := attempts_after_failures(config))}
     plain = [name for name in ended if name not in again]
     if plain:

@@ -4,19 +4,21 @@ A Job is created without a TTL. Otherwise, the cluster could remove a run whose 
 apply would take it for one that never was. The TTL is patched in when the engine is closed, which comes after all
 results are on record. A command that was killed before that leaves it to the next command that observes the run.
 
-All of it is best effort: what can't be done now is done by a later command.
+All of it is best effort: what can't be done now is done by a later command. What the cluster refuses is told as a
+warning, since a later command would be refused too.
 """
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
+from reconciler.engines.http.reply import Reply
 from reconciler.engines.kubernetes.api import MERGE_PATCH, Api, Request
 from reconciler.engines.kubernetes.objects import JOB_LABEL, config_of, job_id_of, marks_of
 from reconciler.engines.kubernetes.observations import final_condition
-from reconciler.engines.port import CredentialsError, EngineError
+from reconciler.engines.port import AnswerClass, CredentialsError, EngineError
 from reconciler.rules.retention import keep_for_of
 from reconciler.rules.runs import number_of
 
@@ -45,26 +47,41 @@ class Housekeeping:
                 if final_condition(job) is not None and _keep_for_s(job) is not None and not _has_ttl(job):
                     self._ended[job["metadata"]["uid"]] = job
 
-    def carry_out(self) -> None:
-        """Patch the TTLs, and remove what `keepRuns` does not keep."""
+    def carry_out(self) -> str:
+        """Patch the TTLs, and remove what `keepRuns` does not keep. Return what the cluster refuses; "" for nothing."""
         lineages = {marks_of(job).lineage for job in self._started.values()}
         ended = [job for job in self._ended.values() if marks_of(job).lineage in lineages]
+        refused: list[str] = []
         with suppress(CredentialsError, EngineError):
             for job in [*self._started.values(), *ended]:
-                self._set_ttl(job)
+                refused += self._set_ttl(job)
             for job in self._started.values():
-                self._remove_older(job)
+                refused += self._remove_older(job)
+        more = f"; {len(refused) - 1} more like it" if len(refused) > 1 else ""
+        return f"{refused[0]}{more}" if refused else ""
 
-    def _set_ttl(self, job: Mapping[str, Any]) -> None:
+    def _set_ttl(self, job: Mapping[str, Any]) -> Iterator[str]:
+        """Set the TTL of a Job, and yield why it has none then."""
         seconds = _keep_for_s(job)
         if seconds is None:
             return
         metadata = job["metadata"]
         patch = {"metadata": {"uid": metadata["uid"]}, "spec": {"ttlSecondsAfterFinished": seconds}}
-        self._api.call(Request("PATCH", f"{self._jobs_path}/{quote(metadata['name'])}", patch, MERGE_PATCH))
+        reply = self._api.call(Request("PATCH", f"{self._jobs_path}/{quote(metadata['name'])}", patch, MERGE_PATCH))
+        yield from self._refusal(reply, f"keepFor of {metadata['name']} is not set, so that the Job stays")
 
-    def _remove_older(self, newest: Mapping[str, Any]) -> None:
-        """Delete the Jobs of the job and its lineage that have ended, beyond as many as are to be kept."""
+    def _refusal(self, reply: Reply, what: str) -> Iterator[str]:
+        """Yield what was refused, and why. A Job that is gone, or is another one by now, needs nothing more."""
+        result = self._api.result(reply)
+        is_gone = reply.status in (404, 409) or (reply.status == 422 and "uid" in result.message)
+        if result.kind is not AnswerClass.APPLIED and not is_gone:
+            yield f"{what}: {result.message}"
+
+    def _remove_older(self, newest: Mapping[str, Any]) -> Iterator[str]:
+        """Delete the Jobs of the job and its lineage that have ended, beyond as many as are to be kept.
+
+        Yields why one of them stays.
+        """
         keep_runs = (config_of(newest) or {}).get("keepRuns")
         if not isinstance(keep_runs, Mapping):
             return
@@ -85,7 +102,9 @@ class Housekeeping:
             most = keep_runs.get(kind)
             if isinstance(most, int) and counts[kind] > most:
                 body = {"propagationPolicy": "Background", "preconditions": {"uid": job["metadata"]["uid"]}}
-                self._api.call(Request("DELETE", f"{self._jobs_path}/{quote(job['metadata']['name'])}", body))
+                job_name = job["metadata"]["name"]
+                reply = self._api.call(Request("DELETE", f"{self._jobs_path}/{quote(job_name)}", body))
+                yield from self._refusal(reply, f"keepRuns of {job_id} does not remove {job_name}")
 
 
 def _keep_for_s(job: Mapping[str, Any]) -> int | None:

@@ -15,7 +15,7 @@ from typing import Any
 from reconciler.engines.kubernetes.differences import SAME, quantity
 from reconciler.engines.kubernetes.fields import items, mapping
 from reconciler.engines.kubernetes.merging import MERGE_KEYS, merged
-from reconciler.engines.kubernetes.objects import ABORT_OP, CONTAINER, QUEUE_LABEL, spec_of
+from reconciler.engines.kubernetes.objects import ABORT_OP, ABORTED_BY, CONTAINER, QUEUE_LABEL, spec_of
 from reconciler.engines.port import Config, same_json
 
 _OWNER_MARKS: Sequence[tuple[str, str, str]] = (
@@ -265,7 +265,8 @@ def _without_defaults(job: Mapping[str, Any]) -> dict[str, Any]:
     for field in ("selector", "manualSelector", "suspend", "ttlSecondsAfterFinished"):
         spec.pop(field, None)
     if ABORT_OP in mapping(metadata, "annotations"):
-        spec.pop("activeDeadlineSeconds", None)  # It is how the abort ended the Job.
+        for field in ABORTED_BY:
+            spec.pop(field, None)
     template = mapping(there, "template")
     pod = {"restartPolicy": "Never", **_but(mapping(template, "spec"), _POD_DEFAULTS)}
     pod.pop("serviceAccount", None)  # another name of serviceAccountName

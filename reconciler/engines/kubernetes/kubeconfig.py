@@ -121,6 +121,8 @@ def access(kubeconfig: str, context: str, env: Mapping[str, str]) -> Access:
     paths = _paths(kubeconfig, env)
     files = list(_read(paths, is_named=bool(kubeconfig)))
     if not files:
+        if empty := [path for path in paths if os.path.exists(path)]:
+            raise EngineError(f"{', '.join(empty)} is empty", "write a kubeconfig there, or name another one")
         return _service_account(paths, context, env)
     name = context or next((name for file in files if (name := file.text("current-context"))), "")
     where = ", ".join(file.path for file in files)
@@ -130,10 +132,15 @@ def access(kubeconfig: str, context: str, env: Mapping[str, str]) -> Access:
     if found is None:
         known = sorted({text(entry, "name") for file in files for entry in file.entries("contexts")})
         raise EngineError(f"there is no context {name} in {where}", f"the contexts are {', '.join(known) or 'none'}")
-    cluster = _entry(files, "clusters", "cluster", text(found.value.get("cluster")))
+    cluster = _entry(files, "clusters", "cluster", found.text("cluster"))
     if cluster is None or not cluster.text("server"):
         raise EngineError(f"the context {name} in {where} names no cluster with a server", "mend the file")
-    user = _entry(files, "users", "user", text(found.value.get("user")))
+    user = _entry(files, "users", "user", found.text("user"))
+    if user is None and found.text("user"):
+        raise EngineError(
+            f"the context {name} in {where} names the user {found.text('user')}, who is not there",
+            "mend the file; without a user, requests would be those of an anonymous one",
+        )
     return Access(
         cluster.text("server"),
         _user(user, cluster) if user else User(),
@@ -142,24 +149,55 @@ def access(kubeconfig: str, context: str, env: Mapping[str, str]) -> Access:
         cluster.blob("certificate-authority"),
         cluster.text("tls-server-name"),
         cluster.text("proxy-url"),
-        cluster.value.get("insecure-skip-tls-verify") is True,
+        cluster.flag("insecure-skip-tls-verify"),
     )
 
 
 class _Part:
-    """A mapping of a kubeconfig file, and the file."""
+    """A mapping of a kubeconfig file, and the file.
+
+    A field of a wrong type is refused, as kubectl does. Were it taken for one that is not there, a job could run in
+    another namespace, or as another user, than the file says. No message shows the value, which may be a token.
+    """
 
     def __init__(self, path: str, value: Mapping[str, Any]) -> None:
         self.path = path
         self.value = value
 
     def text(self, name: str) -> str:
-        return text(self.value.get(name))
+        found: str = self._typed(name, "text", str) or ""
+        return found
+
+    def texts(self, name: str) -> list[str]:
+        found = self._typed(name, "a list of texts", list) or []
+        if not all(isinstance(each, str) for each in found):
+            raise self._fault(name, "a list of texts")
+        return list(found)
+
+    def flag(self, name: str) -> bool:
+        return bool(self._typed(name, "true or false", bool))
+
+    def part(self, name: str) -> "_Part | None":
+        """The mapping of a field; None if there is none."""
+        found = self._typed(name, "a mapping", Mapping)
+        return None if found is None else _Part(self.path, found)
+
+    def _typed(self, name: str, what: str, kind: type) -> Any:
+        found = self.value.get(name)
+        if found is not None and not isinstance(found, kind):
+            raise self._fault(name, what)
+        return found
+
+    def _fault(self, name: str, what: str) -> EngineError:
+        quoted = "; write a number in quotes" if what == "text" else ""
+        return EngineError(f"{self.path}: expected {what} at {name}", f"mend the file{quoted}")
 
     def entries(self, name: str) -> list[Mapping[str, Any]]:
         """The named entries of a list, such as `contexts`."""
-        found = self.value.get(name)
-        return [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
+        found = self._typed(name, "a list of mappings", list) or []
+        if not all(isinstance(entry, Mapping) for entry in found):
+            raise self._fault(name, "a list of mappings")
+        return list(found)
 
     def file(self, name: str) -> str:
         """The path that a field names, or ""."""
@@ -211,8 +249,7 @@ def _entry(files: Sequence[_Part], lists: str, kind: str, name: str) -> _Part | 
     for file in files:
         for entry in file.entries(lists):
             if text(entry, "name") == name:
-                value = entry.get(kind)
-                return _Part(file.path, value if isinstance(value, Mapping) else {})
+                return _Part(file.path, entry).part(kind) or _Part(file.path, {})
     return None
 
 
@@ -222,8 +259,7 @@ def _user(part: _Part, cluster: _Part) -> User:
             f"{part.path} has a user with auth-provider, which Kubernetes removed in 1.26",
             "have the kubeconfig made anew, with an exec plugin",
         )
-    found = part.value.get("exec")
-    extra = part.value.get("as-user-extra")
+    plugin, extra = part.part("exec"), part.part("as-user-extra")
     if not any(part.value.get(name) for name in ("token", "tokenFile", "exec")) and part.text("username"):
         raise EngineError(
             f"{part.path} has a user with a password, which Kubernetes removed in 1.19",
@@ -234,12 +270,12 @@ def _user(part: _Part, cluster: _Part) -> User:
         token_file=part.file("tokenFile"),
         certificate=part.blob("client-certificate"),
         key=part.blob("client-key"),
-        exec_plugin=_exec_plugin(_Part(part.path, found), cluster) if isinstance(found, Mapping) else None,
+        exec_plugin=None if plugin is None else _exec_plugin(plugin, cluster),
         acts_as=Impersonation(
             part.text("as"),
-            _texts(part.value.get("as-groups")),
+            part.texts("as-groups"),
             part.text("as-uid"),
-            {text(name): _texts(values) for name, values in extra.items()} if isinstance(extra, Mapping) else {},
+            {} if extra is None else {str(name): extra.texts(name) for name in extra.value},
         ),
     )
 
@@ -254,13 +290,13 @@ def _exec_plugin(part: _Part, cluster: _Part) -> ExecPlugin:
     if part.text("interactiveMode") == "Always":
         raise EngineError(f"{part.path} has an exec plugin that needs a terminal", "use one that needs none")
     command = part.text("command")
-    known = cluster.value if part.value.get("provideClusterInfo") else {}
+    known = cluster.value if part.flag("provideClusterInfo") else {}
     return ExecPlugin(
         version,
         # A command with a separator is relative to the file, and any other one is looked for in PATH.
         part.file("command") if os.sep in command else command,
-        _texts(part.value.get("args")),
-        {text(entry, "name"): text(entry, "value") for entry in part.entries("env")},
+        part.texts("args"),
+        {each.text("name"): each.text("value") for each in (_Part(part.path, entry) for entry in part.entries("env"))},
         part.text("installHint"),
         {name: value for name, value in known.items() if name != "certificate-authority"},
     )
@@ -288,7 +324,3 @@ def _service_account(paths: Sequence[str], context: str, env: Mapping[str, str])
     ca = Blob(path=os.path.join(_ACCOUNT, "ca.crt"))
     user = User(token_file=token)
     return Access(f"https://{shown}:{port}", user, "the service account of this pod", namespace, ca)
-
-
-def _texts(value: object) -> list[str]:
-    return [text(each) for each in value] if isinstance(value, list) else []

@@ -24,6 +24,9 @@ _MARKS = {
     "commit": "reconciler/commit",
 }
 CONFIG, ABORT_OP = "reconciler/config", "reconciler/abort-op"
+ABORTED_BY = ("activeDeadlineSeconds", "parallelism")
+"""The fields of `spec` by which an abort ends a Job."""
+
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 CONTAINER = "main"
 LONGEST_JOB_ID = 52
@@ -228,10 +231,11 @@ def config_of(job: Mapping[str, Any]) -> Config | None:
 def _expected(job: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a cluster holds of the Job of a config, but for what Kueue and an abort set."""
     made = spec_of(config)
-    # Kueue starts and suspends the Job, and our abort sets the deadline.
+    # Kueue starts and suspends the Job.
     made["spec"].pop("suspend", None)
     if ABORT_OP in mapping(job, "metadata", "annotations"):
-        made["spec"].pop("activeDeadlineSeconds", None)
+        for field in ABORTED_BY:
+            made["spec"].pop(field, None)
     return {"metadata": made["metadata"], "spec": made["spec"]}
 
 

@@ -4,7 +4,8 @@
     ACTIVE        without a final condition; or with one, while a pod of its uid still executes
     COMPLETE      the condition Complete
     FAILED        the condition Failed
-    ABORTED       the condition Failed and our annotation of an abort; or suspended with that annotation, without pods
+    ABORTED       the condition Failed and our annotation of an abort; or that annotation on a Job that executes nothing
+                  and makes no pods: it is suspended, or has the parallelism 0
     DRAFT         suspended without the label of a queue: somebody else made it, and nobody has started it
 
 A Job says Failed while its pods still get SIGTERM. So a run is over once each pod of its uid is terminal.
@@ -32,17 +33,18 @@ def status_of(job: Mapping[str, Any], pods: Collection[Mapping[str, Any]]) -> St
     if final is not None:
         status = _FINAL[final["type"]]
         return Status.ABORTED if status is Status.FAILED and was_aborted else status
+    if was_aborted and (spec.get("suspend") is True or spec.get("parallelism") == 0):
+        return Status.ABORTED
     if spec.get("suspend") is True:
-        if was_aborted:
-            return Status.ABORTED
         return Status.ACTIVE if QUEUE_LABEL in mapping(metadata, "labels") else Status.DRAFT
     return Status.ACTIVE
 
 
 def lacks_pods(job: Mapping[str, Any], pods: Collection[Mapping[str, Any]]) -> bool:
     """Return whether the cluster is to make pods for a Job that has none. `pods` are as in `status_of`."""
-    has_run = _number(mapping(job, "status").get("succeeded"))
-    return not pods and not has_run and final_condition(job) is None and mapping(job, "spec").get("suspend") is not True
+    if pods or _number(mapping(job, "status").get("succeeded")) or final_condition(job) is not None:
+        return False
+    return mapping(job, "spec").get("suspend") is not True and status_of(job, pods) is not Status.ABORTED
 
 
 def waits_in_a_queue(job: Mapping[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from reconciler.engines.kubernetes.faults import config_fault, has_image, warnings_of
+from reconciler.engines.kubernetes.faults import config_fault, image_fault, warnings_of
 from reconciler.engines.kubernetes.objects import LONGEST_JOB_ID, spec_of
 from reconciler.engines.kubernetes.settings import PROMISES, Settings
 from reconciler.engines.port import (
@@ -86,9 +86,7 @@ class KubernetesPlugin:
             )
         if fault := config_fault(job.config):
             return fault
-        if job.state is Desired.RUNNING and not has_image(job.config):
-            return 'a job of the engine kubernetes needs a config with "image", or the manifest of a Job'
-        return ""
+        return image_fault(job.config) if job.state is Desired.RUNNING else ""
 
     def same_config(self, a: Config, b: Config) -> bool:
         """Return whether two configs make the same Job. `keepFor` and `keepRuns` say nothing of a run."""

@@ -3,7 +3,7 @@
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from math import inf
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -12,9 +12,12 @@ from reconciler.engines.kubernetes.api import Api
 from reconciler.engines.kubernetes.fields import document, labels, metadata, name, text, uid
 from reconciler.engines.kubernetes.gathering import Gathering
 from reconciler.engines.kubernetes.kueue import Kueue
-from reconciler.engines.kubernetes.objects import JOB_LABEL, job_id_of
-from reconciler.engines.kubernetes.observations import lacks_pods, waits_in_a_queue
+from reconciler.engines.kubernetes.objects import JOB_LABEL, LINEAGE_LABEL, job_id_of
+from reconciler.engines.kubernetes.observations import is_terminal, lacks_pods, waits_in_a_queue
+from reconciler.engines.kubernetes.pods import job_name_of, job_uid_of
 from reconciler.engines.kubernetes.refusals import refusals
+from reconciler.engines.kubernetes.settings import UNKNOWN
+from reconciler.engines.kubernetes.spaces import Space
 from reconciler.engines.port import EngineError
 from reconciler.model.jobs import EMPTY
 from reconciler.rules.runs import number_of
@@ -28,24 +31,26 @@ _MOST_IN_A_SELECTOR = 40
 _FEW_OTHERS = 50
 """The number of Jobs of somebody else up to which one list of them is cheaper than a read for each job."""
 
+_MOST_READS = 40
+"""The number of Jobs up to which a read of each is cheaper than a list of all."""
+
 _OTHERS_FOR_S = 5.0
 
 _VERSION = re.compile(r"v([0-9]{1,4})\.([0-9]{1,4})")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
-_UIDS_OF_JOB = ("batch.kubernetes.io/controller-uid", "controller-uid")
-"""The labels of a pod with the uid of its Job. Servers before 1.27 have the second one alone."""
-
 
 class Seen(NamedTuple):
     """The Jobs of a job, the newest one first, and by the uid of each its pods but for those that have succeeded.
 
-    `refusals` tell by the uid of a Job that does not start why that is.
+    `refusals` tell by the uid of a Job that does not start why that is. `strays` are the pods of the job that still
+    execute, though their Job is gone: it was deleted a moment ago, or without its pods.
     """
 
     jobs: Sequence[Mapping[str, Any]]
     pods: Mapping[str, Sequence[Mapping[str, Any]]]
     refusals: Mapping[str, str] = EMPTY
+    strays: Sequence[Mapping[str, Any]] = ()
 
     def pods_of(self, job: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         """Return the pods of one of the Jobs."""
@@ -58,7 +63,7 @@ class Reading:
     def __init__(
         self,
         api: Api,
-        namespace: str,
+        space: Space,
         kueue: Kueue,
         boot_s: Callable[[], float],
         note_seen: Callable[[Sequence[Mapping[str, Any]]], None],
@@ -68,8 +73,9 @@ class Reading:
         self._kueue = kueue
         self._boot_s = boot_s
         self._note_seen = note_seen
-        self._namespace_path = f"/api/v1/namespaces/{quote(namespace)}"
-        self._jobs_path = f"/apis/batch/v1/namespaces/{quote(namespace)}/jobs"
+        self._space = space
+        self._namespace_path = f"/api/v1/namespaces/{quote(space.name)}"
+        self._jobs_path = f"/apis/batch/v1/namespaces/{quote(space.name)}/jobs"
         self._lock = threading.Lock()
         self._known_version: tuple[int, int] | None = None
         self._looks = Gathering(self._seen_of, _MOST_IN_A_SELECTOR)
@@ -84,81 +90,125 @@ class Reading:
         """Return the Jobs of each job, from one list of Jobs and one of pods where that is cheaper."""
         if len(job_ids) < _LIST_FROM:
             return self._seen_of(tuple(job_ids))
-        by_id = self._all()
-        nothing = Seen((), {})
-        return {job_id: by_id.get(job_id, nothing) for job_id in job_ids}
+        return self._of(job_ids, JOB_LABEL)
 
     def get_all(self) -> Mapping[str, Seen]:
         """Return all Jobs of the namespace, also those of other tools, by the ids of their jobs."""
-        return self._all(selector="")
+        found = self._with_pods(list(self._api.listed(self._jobs_path, "")), "")
+        return {job_id: seen for job_id, seen in found.items() if seen.jobs}
 
     def version(self) -> tuple[int, int]:
-        """Return the version of the server, such as (1, 29). The server is asked once."""
+        """Return the version of the server, such as (1, 29), or `UNKNOWN`. The server is asked once."""
         with self._lock:
             if self._known_version is None:
                 told = self._api.document("/version")
                 # A build may leave `major` and `minor` empty, and providers write a minor such as "24+".
                 found = _VERSION.match(str(told.get("gitVersion")))
-                self._known_version = (int(found[1]), int(found[2])) if found else (0, 0)
+                self._known_version = (int(found[1]), int(found[2])) if found else UNKNOWN
             return self._known_version
-
-    def _seen(self, job_id: str) -> Seen:
-        """Read the Jobs of one job, and their pods."""
-        jobs = list(self._api.listed(self._jobs_path, f"{JOB_LABEL}={job_id}"))
-        if not jobs:
-            # A Job of somebody else is a job of its own name.
-            read_s, others = self._others
-            if others is not None and job_id not in others and self._boot_s() < read_s + _OTHERS_FOR_S:
-                return Seen((), {})
-            reply = self._api.read(f"{self._jobs_path}/{quote(job_id)}")
-            if reply.status == 404:
-                return Seen((), {})
-            if reply.status != 200:
-                raise EngineError(f"{self._api.server}: {reply.status}: {self._api.message(reply)}")
-            jobs = [document(reply)]
-            if JOB_LABEL in labels(jobs[0]):
-                return Seen((), {})
-        self._note_seen(jobs)
-        pods = self._pods(jobs, f"{JOB_LABEL}={job_id}")
-        return Seen(_newest_first(jobs), pods, self._refusals(jobs, pods))
 
     def _seen_of(self, job_ids: Sequence[str]) -> Mapping[str, Seen]:
         """Read the Jobs of a few jobs, and their pods, with a list of each kind."""
-        if len(job_ids) < 2 or not all(map(_LABEL_VALUE.fullmatch, job_ids)):
-            return {job_id: self._seen(job_id) for job_id in job_ids}
-        found = self._all(f"{JOB_LABEL} in ({','.join(job_ids)})")
-        left = [job_id for job_id in job_ids if job_id not in found]
-        others = self._names_of_others() if left else None
+        if len(job_ids) == 1:
+            return self._of(job_ids, f"{JOB_LABEL}={job_ids[0]}")
+        if not all(map(_LABEL_VALUE.fullmatch, job_ids)):
+            return {job_id: self._seen_of((job_id,))[job_id] for job_id in job_ids}
+        return self._of(job_ids, f"{JOB_LABEL} in ({','.join(job_ids)})") if job_ids else {}
+
+    def _of(self, job_ids: Collection[str], selector: str) -> Mapping[str, Seen]:
+        """Read the Jobs of these jobs, which have these labels, or are of somebody else and have the id as name."""
+        jobs = list(self._api.listed(self._jobs_path, selector))
+        known = set(map(job_id_of, jobs))
+        found = self._with_pods([*jobs, *self._others_named([each for each in job_ids if each not in known])], selector)
         nothing = Seen((), {})
-        return found | {
-            job_id: self._seen(job_id) if others is None or job_id in others else nothing for job_id in left
-        }
+        return {job_id: found.get(job_id, nothing) for job_id in job_ids}
 
-    def _names_of_others(self) -> Collection[str] | None:
-        """Return the names of the Jobs of somebody else; None if they are so many that single reads are cheaper.
+    def _others_named(self, names: Sequence[str]) -> list[Mapping[str, Any]]:
+        """Return the Jobs of somebody else that have these names. Such a Job is a job of its own name."""
+        if not names:
+            return []
+        known = self._names_of_others(may_ask=len(names) > 1)
+        if known is None and len(names) > _MOST_READS:
+            wanted = set(names)
+            return [job for job in self._api.listed(self._jobs_path, f"!{JOB_LABEL}") if name(job) in wanted]
+        read = (self._named(each) for each in names if known is None or each in known)
+        return [job for job in read if job is not None and JOB_LABEL not in labels(job)]
 
-        The names are up to `_OTHERS_FOR_S` old. No run has such a name, so they keep no run from being created.
+    def _named(self, job_name: str) -> Mapping[str, Any] | None:
+        """Return the Job of a name; None if there is none."""
+        reply = self._api.read(f"{self._jobs_path}/{quote(job_name)}")
+        if reply.status == 404:
+            return None
+        if reply.status != 200:
+            raise EngineError(f"{self._api.server}: {reply.status}: {self._api.message(reply)}")
+        return document(reply)
+
+    def _names_of_others(self, *, may_ask: bool) -> Collection[str] | None:
+        """Return the names of the Jobs of somebody else; None if they are not known.
+
+        They are not asked for if they are so many that single reads are cheaper. They are up to `_OTHERS_FOR_S` old. No
+        run has such a name, so they keep no run from being created.
         """
         read_s, names = self._others
         now_s = self._boot_s()
-        if names is None or now_s < read_s + _OTHERS_FOR_S:
+        if now_s < read_s + _OTHERS_FOR_S:
             return names
+        if not may_ask or (names is None and read_s > -inf):
+            return None
         query = urlencode({"labelSelector": f"!{JOB_LABEL}", "limit": _FEW_OTHERS})
         document = self._api.document(f"{self._jobs_path}?{query}")
         is_whole = not metadata(document).get("continue")
         self._others = now_s, frozenset(map(name, document.get("items", []))) if is_whole else None
         return self._others[1]
 
-    def _all(self, selector: str = JOB_LABEL) -> dict[str, Seen]:
-        """Read all Jobs of the namespace with these labels, by the ids of their jobs."""
-        by_id: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-        for job in self._api.listed(self._jobs_path, selector):
-            by_id[job_id_of(job)].append(job)
-        all_jobs = [job for jobs in by_id.values() for job in jobs]
-        self._note_seen(all_jobs)
-        pods = self._pods(all_jobs, selector)
-        refused = self._refusals(all_jobs, pods)
-        return {job_id: Seen(_newest_first(jobs), pods, refused) for job_id, jobs in by_id.items()}
+    def _with_pods(self, jobs: list[Mapping[str, Any]], selector: str) -> dict[str, Seen]:
+        """Return what is there of each job by its id: the Jobs that were read with a selector, and the pods.
+
+        The pods are read even if there is no Job, since those of a Job that is gone may still execute. They are read
+        after the Jobs, so that a pod without a Job is of a Job that is gone, is newer than the list, or has lost its
+        label.
+        """
+        all_pods = self._pods(selector if all(JOB_LABEL in labels(job) for job in jobs) else "")
+        known = {(job_id_of(job), uid(job)) for job in jobs}
+        strays = [
+            pod
+            for pod in all_pods
+            if JOB_LABEL in labels(pod) and (job_id_of(pod), job_uid_of(pod)) not in known and not is_terminal(pod)
+        ]
+        unlisted = self._jobs_of(strays)
+        found = {uid(job) for job in unlisted}
+        jobs = [*(job for job in jobs if uid(job) not in found), *unlisted]
+        if not jobs and not strays:
+            self._space.refuse_if_gone()
+        return self._sorted(jobs, all_pods, [pod for pod in strays if job_uid_of(pod) not in found])
+
+    def _sorted(
+        self, jobs: Sequence[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]], strays: Iterable[Mapping[str, Any]]
+    ) -> dict[str, Seen]:
+        """Return what is there of each job, by its id."""
+        self._note_seen(jobs)
+        jobs_of, strays_of = _by(job_id_of, jobs), _by(job_id_of, strays)
+        pods_of = _by(job_uid_of, pods)
+        refused = self._refusals(jobs, pods_of)
+        return {
+            job_id: Seen(_newest_first(jobs_of.get(job_id, ())), pods_of, refused, strays_of.get(job_id, ()))
+            for job_id in {**jobs_of, **strays_of}
+        }
+
+    def _jobs_of(self, pods: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Return the Jobs of pods that no list with our label had, as far as they are there.
+
+        Somebody has taken the label from such a Job, or it was made after the list. Its pods say what it is.
+        """
+        pod_of = {job_uid_of(pod): pod for pod in pods}
+        names = {job_name_of(pod) for pod in pods} - {""}
+        read = map(self._named, names) if len(names) <= _MOST_READS else self._api.listed(self._jobs_path, "")
+        found: list[Mapping[str, Any]] = []
+        for job in read:
+            if job is not None and (pod := pod_of.get(uid(job))) is not None:
+                marks = {label: labels(pod)[label] for label in (JOB_LABEL, LINEAGE_LABEL) if label in labels(pod)}
+                found.append({**job, "metadata": {**metadata(job), "labels": {**labels(job), **marks}}})
+        return found
 
     def _refusals(
         self, jobs: Sequence[Mapping[str, Any]], pods: Mapping[str, Sequence[Mapping[str, Any]]]
@@ -168,17 +218,19 @@ class Reading:
         waiting = {uid(job) for job in jobs if waits_in_a_queue(job)}
         return {**refusals(self._api, self._namespace_path, lacking), **self._kueue.why_waiting(waiting)}
 
-    def _pods(self, jobs: Sequence[Mapping[str, Any]], selector: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """Return the pods by the uids of their Jobs, but for those that have succeeded."""
-        found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-        if not jobs:
-            return found
-        are_ours = all(JOB_LABEL in labels(job) for job in jobs)
-        path = f"{self._namespace_path}/pods"
-        for pod in self._api.listed(path, selector if are_ours else "", "status.phase!=Succeeded"):
-            marks = labels(pod)
-            found[next((marks[label] for label in _UIDS_OF_JOB if label in marks), "")].append(pod)
-        return found
+    def _pods(self, selector: str) -> list[Mapping[str, Any]]:
+        """Return the pods with these labels, but for those that have succeeded."""
+        return list(self._api.listed(f"{self._namespace_path}/pods", selector, "status.phase!=Succeeded"))
+
+
+def _by(
+    key_of: Callable[[Mapping[str, Any]], str], objects: Iterable[Mapping[str, Any]]
+) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the objects by a key that each of them has."""
+    found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for each in objects:
+        found[key_of(each)].append(each)
+    return dict(found)
 
 
 def _newest_first(jobs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -13,6 +13,9 @@ PROMISES = Promises(
 OLDEST = (1, 24)
 """The oldest server that is used without `target.allowOldServer`. Older ones run a Job that was sent suspended."""
 
+UNKNOWN = (0, 0)
+"""The version of a server that does not tell it, as a build that says v0.0.0. It counts as older than any other."""
+
 DEFAULT_NAMESPACE = "default"
 
 

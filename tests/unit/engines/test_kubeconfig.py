@@ -84,6 +84,60 @@ def test_what_can_not_be_used_is_refused(tmp_path: Path, fields: Mapping[str, An
     assert "made-up" not in f"{refused.value.message} {refused.value.hint}"
 
 
+def _context(**fields: Any) -> dict[str, Any]:
+    return {"contexts": [{"name": "prod", "context": {"cluster": "one", "user": "ada", **fields}}]}
+
+
+def _user(**fields: Any) -> dict[str, Any]:
+    return {"users": [{"name": "ada", "user": {name.replace("_", "-"): value for name, value in fields.items()}}]}
+
+
+def _cluster(**fields: Any) -> dict[str, Any]:
+    return {"clusters": [{"name": "one", "cluster": {**CLUSTER, **fields}}]}
+
+
+_EXEC = {"apiVersion": "client.authentication.k8s.io/v1", "command": "x"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (_context(namespace=123), "expected text at namespace"),
+        (_context(user="eve"), "names the user eve, who is not there"),
+        (_context(user=5), "expected text at user"),
+        ({"contexts": [{"name": "prod", "context": "one"}]}, "expected a mapping at context"),
+        ({"contexts": "prod"}, "expected a list of mappings at contexts"),
+        (_user(**{"as": 123}), "expected text at as"),
+        (_user(**{"as": {"user": "made-up"}}), "expected text at as"),
+        (_user(**{"as": "ada"}, as_groups="made-up"), "expected a list of texts at as-groups"),
+        (_user(**{"as": "ada"}, as_groups=[5]), "expected a list of texts at as-groups"),
+        (_user(**{"as": "ada"}, as_user_extra={"scopes": "made-up"}), "expected a list of texts at scopes"),
+        (_user(token=12345), "expected text at token"),
+        (_user(exec=5), "expected a mapping at exec"),
+        (_user(exec={**_EXEC, "args": "made-up"}), "expected a list of texts at args"),
+        (_user(exec={**_EXEC, "env": [{"name": "A", "value": 12345}]}), "expected text at value"),
+        (_cluster(**{"certificate-authority-data": 12345}), "expected text at certificate-authority-data"),
+        (_cluster(**{"insecure-skip-tls-verify": "yes"}), "expected true or false at insecure-skip-tls-verify"),
+    ],
+)
+def test_a_field_of_a_wrong_type_is_refused_and_its_value_is_not_shown(
+    tmp_path: Path, fields: Mapping[str, Any], message: str
+) -> None:
+    """Otherwise, a job would run in another namespace, or as another user, than the file says."""
+    with pytest.raises(EngineError, match=f"config: {message}|{message}") as refused:
+        access(write(tmp_path / "config", **fields), "", {})
+    shown = f"{refused.value.message} {refused.value.hint}"
+    assert "12345" not in shown
+    assert "made-up" not in shown
+
+
+def test_a_file_that_is_empty_is_said_to_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("")
+    for named, env in ((str(tmp_path / "config"), {}), ("", {"KUBECONFIG": str(tmp_path / "config")})):
+        with pytest.raises(EngineError, match=f"{tmp_path}/config is empty"):
+            access(named, "", env)
+
+
 @pytest.mark.parametrize("content", ["- a\n", "a: [\n", "token: made-up: {\n"])
 def test_a_file_that_is_no_kubeconfig_is_not_quoted(tmp_path: Path, content: str) -> None:
     (tmp_path / "config").write_text(content)

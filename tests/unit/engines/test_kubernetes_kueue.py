@@ -24,6 +24,7 @@ from reconciler.model.jobs import EMPTY
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "kubernetes-1.36.2.json").read_text())
 GROUP = {"kind": "APIGroup", "name": "kueue.x-k8s.io", "preferredVersion": {"version": "v1beta1"}}
 JOBS, WORKLOADS = "/apis/batch/v1/namespaces/batch/jobs", "/apis/kueue.x-k8s.io/v1beta1/namespaces/batch/workloads"
+PODS = "/api/v1/namespaces/batch/pods"
 QUEUED, EXECUTES = RECORDED["queued"]["job"], RECORDED["started by its queue"]["job"]
 
 
@@ -74,7 +75,7 @@ def parts(server: RecordedServer) -> tuple[Aborting, Kueue]:
     )
     api = Api("https://api", server, Credentials(User(), surroundings), surroundings)
     kueue = Kueue(api, "batch")
-    return Aborting(api, JOBS, kueue), kueue
+    return Aborting(api, JOBS, PODS, kueue), kueue
 
 
 def server_with(

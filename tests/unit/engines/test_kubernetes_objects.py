@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 
 from reconciler.engines.kubernetes.differences import SAME, difference, holds, quantity
-from reconciler.engines.kubernetes.faults import config_fault, too_old, warnings_of
+from reconciler.engines.kubernetes.faults import config_fault, image_fault, too_old, warnings_of
 from reconciler.engines.kubernetes.merging import merged
 from reconciler.engines.kubernetes.objects import config_of, job_object, marks_of, spec_of
 from reconciler.engines.kubernetes.plugin import PLUGIN
+from reconciler.engines.kubernetes.settings import UNKNOWN
 from reconciler.engines.port import Config, Marks, Step, Verb
+from reconciler.manifest.schema import Validator
 
 CONFIG: Config = {"image": "busybox:1", "command": ["echo", "$(HOME)"]}
 
@@ -311,6 +313,7 @@ def test_a_server_that_would_drop_a_field_is_too_old(config: Config, version: tu
     assert f"`{word}` needs" in too_old(spec_of(config), version)
     assert too_old(spec_of(config), (1, 29)) == ""
     assert too_old(spec_of({"image": "x"}), (1, 20)) == ""
+    assert too_old(spec_of(config), UNKNOWN).startswith("the server does not tell its version, and may drop spec.")
 
 
 def test_what_ends_or_repeats_a_run_without_anybody_asking_is_told() -> None:
@@ -325,6 +328,29 @@ def test_what_ends_or_repeats_a_run_without_anybody_asking_is_told() -> None:
     assert again.endswith(": c (6)")
     assert elsewhere == "d is for the namespace other, and the target is batch: its run will be refused"
     assert len(list(warnings_of({"d": configs["d"]}, ""))) == 1
+
+
+@pytest.mark.parametrize("chosen", ["fail", "continue"])
+def test_whoever_has_written_what_a_drain_does_is_not_warned_of_it(chosen: str) -> None:
+    assert list(warnings_of({"a": {"image": "x", "onDisruption": chosen}}, "")) == []
+
+
+def test_a_container_without_an_image_is_named() -> None:
+    misspelt: Any = {"spec": {"template": {"spec": {"containers": [{"name": "mian", "tty": True}]}}}}
+    assert image_fault({"image": "x", "native": misspelt}) == (
+        'the container mian has no image: "image" is that of the container main, and each further container has its own'
+    )
+    assert "needs a config with" in image_fault({"command": ["true"]})
+    assert image_fault({"image": "x"}) == image_fault({"job": CHART}) == ""
+
+
+def test_a_word_of_kubernetes_is_answered_with_the_word_to_write() -> None:
+    schema = PLUGIN.config_schema
+    words = dict(schema["otherWords"])
+    assert not words.keys() & schema["properties"].keys()
+    found = {path[-1]: message for path, _, message in Validator(schema).refusals(dict.fromkeys(words, 1))}
+    assert found == {word: f'unknown field "{word}": {told}' for word, told in words.items()}
+    assert "write `retry: {times: N}`" in found["backoffLimit"]
 
 
 # --- what others add ---------------------------------------------------------------------------------------------
