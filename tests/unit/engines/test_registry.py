@@ -46,7 +46,7 @@ def install_shell_engine(folder: Path) -> None:
 
 
 def test_the_engines_that_come_with_the_tool_go_by_their_own_names() -> None:
-    assert [one.name for one in PLUGINS] == ["bytenite", "kubernetes", "local", "sandbox"]
+    assert [one.name for one in PLUGINS] == ["bytenite", "kubernetes", "local", "sandbox", "slurm"]
     assert [plugin(one.name) for one in PLUGINS] == list(PLUGINS)
 
 
