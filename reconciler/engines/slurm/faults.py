@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reconciler.engines.port import Config
-from reconciler.engines.slurm.scripts import is_heterogeneous, options_of
+from reconciler.engines.slurm.scripts import foreign_line, is_heterogeneous, options_of
 from reconciler.engines.slurm.settings import Settings
 
 _NAMES = "each run has its own"
@@ -31,8 +31,10 @@ _OWN_OPTIONS: Mapping[str, str] = {
 _REFUSED_OPTIONS: Mapping[str, str] = {
     "cluster": "each cluster is a target of its own",
     "clusters": "each cluster is a target of its own",
+    "external": "nothing would be executed",
     "gid": "a job is that of the user who applies",
     "help": "nothing would be submitted",
+    "ignore-pbs": "each run has it",
     "parsable": "the engine reads what sbatch prints",
     "quiet": "the engine reads what sbatch prints",
     "test-only": "nothing would be submitted",
@@ -43,7 +45,7 @@ _REFUSED_OPTIONS: Mapping[str, str] = {
 }
 """The options that no config may have, with the reason: neither in `native` nor in a script."""
 
-_HARMLESS_IN_A_SCRIPT = frozenset({"parsable", "quiet"})
+_HARMLESS_IN_A_SCRIPT = frozenset({"ignore-pbs", "parsable", "quiet"})
 _UNHEARD: Mapping[str, str] = {
     "comment": "the comment holds the marks of the run",
     "hold": "each run is submitted held, and then released",
@@ -74,10 +76,13 @@ def secrets_fault(config: Mapping[str, Any], settings: Settings) -> str:
 
 
 def unheard_options(config: Config) -> Iterator[tuple[int, str, str]]:
-    """Yield the options of a script that never count, each as (number of its line, name, what to do)."""
+    """Yield the options of a script that never count, each as (number of its line, what it is, what to do)."""
     for option in options_of(str(config.get("script", ""))):
-        if name := _abbreviated(option.name, _UNHEARD):
-            yield option.line, name, _UNHEARD[name]
+        name = _abbreviated(option.name, _UNHEARD)
+        if name and not (name == "requeue" and config.get("onDisruption") == "continue"):
+            yield option.line, f"--{name}", _UNHEARD[name]
+    if line := foreign_line(str(config.get("script", ""))):
+        yield line, "of another batch system", "write such lines as #SBATCH"
 
 
 def _word_faults(config: Mapping[str, Any]) -> Iterator[str]:

@@ -24,13 +24,13 @@ from reconciler.engines.port import (
 )
 from reconciler.engines.slurm.faults import config_fault, secrets_fault, unheard_options
 from reconciler.engines.slurm.settings import DEFAULT_FORGETS_S, Settings, Ssh, promises_of
-from reconciler.engines.slurm.submission import words_of
+from reconciler.engines.slurm.submission import is_folder_ours, words_of
 from reconciler.model.jobs import Desired
 
 if TYPE_CHECKING:
     from reconciler.engines.slurm.engine import SlurmEngine
 
-_DEFAULTS: Config = {"env": {}, "workdir": ".", "onDisruption": "fail", "gpu": 0, "native": {}}
+_DEFAULTS: Config = {"env": {}, "onDisruption": "fail", "gpu": 0, "native": {}}
 
 
 class SlurmPlugin:
@@ -49,7 +49,10 @@ class SlurmPlugin:
         return _schema("config")
 
     def target(self, block: Mapping[str, Any], folder: str) -> Target:
-        """Return the target that a block names. Its address is the machine behind ssh, and the name of the cluster."""
+        """Return the target that a block names. Its address is the machine behind ssh, and the name of the cluster.
+
+        It is "localhost" if the block has neither: the cluster is the one that this machine knows.
+        """
         ssh = _ssh(block.get("ssh"), folder)
         conf = block.get("conf", "")
         settings = Settings(
@@ -63,7 +66,7 @@ class SlurmPlugin:
             forgets_s=block.get("forgets", DEFAULT_FORGETS_S),
         )
         host = "" if ssh is None else f"{ssh.destination}:{ssh.port}" if ssh.port else ssh.destination
-        return Target(self.name, "/".join(filter(None, (host, settings.cluster))), settings)
+        return Target(self.name, "/".join(filter(None, (host, settings.cluster))) or "localhost", settings)
 
     def target_faults(self, block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Yield nothing: the schema says all."""
@@ -104,7 +107,7 @@ class SlurmPlugin:
             if fault := secrets_fault(job.config, settings_of(target)):
                 yield f"{job.name}: {fault}; its run will be refused"
             for line, name, advice in unheard_options(job.config):
-                yield f"{job.name}: line {line} of the script does not count (--{name}): {advice}"
+                yield f"{job.name}: line {line} of the script does not count ({name}): {advice}"
 
     def promises(self, target: Target) -> Promises:
         """Return what the engine guarantees."""
@@ -153,6 +156,8 @@ def _explicit(config: Config) -> Any:
     """Return a config with the defaults and the units of the engine, or the config itself if it is a part of one."""
     try:
         words = {**_DEFAULTS, **words_of(config)}
+        if is_folder_ours(config):
+            words.setdefault("workdir", ".")
         words["native"] = {name: value for name, value in words["native"].items() if value is not False}
     except (AttributeError, KeyError, TypeError, ValueError):
         return config

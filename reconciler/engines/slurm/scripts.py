@@ -9,26 +9,33 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import NamedTuple
 
-_MARK = "#SBATCH"
+_MARKS = ("#SBATCH", "#SLURM")
+_FOREIGN_MARKS = ("#PBS", "#BSUB")
+"""What begins a line with options of other batch systems. `sbatch --ignore-pbs` leaves these lines alone."""
+
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh"})
 """The programs that read our lines, which are written for a POSIX shell."""
 
 _LONG_NAMES = {
     "A": "account", "a": "array", "B": "extra-node-info", "b": "begin", "C": "constraint", "c": "cpus-per-task",
-    "D": "chdir", "d": "dependency", "e": "error", "F": "nodefile", "G": "gpus", "i": "input", "J": "job-name",
-    "k": "no-kill", "L": "licenses", "M": "clusters", "m": "distribution", "N": "nodes", "n": "ntasks",
-    "o": "output", "p": "partition", "q": "qos", "S": "core-spec", "t": "time", "w": "nodelist", "x": "exclude",
-    "H": "hold", "h": "help", "I": "immediate", "O": "overcommit", "Q": "quiet", "s": "oversubscribe", "u": "usage",
-    "V": "version", "v": "verbose", "W": "wait",
+    "D": "chdir", "d": "dependency", "e": "error", "F": "nodefile", "G": "gpus", "H": "hold", "h": "help",
+    "i": "input", "J": "job-name", "k": "no-kill", "L": "licenses", "M": "clusters", "m": "distribution",
+    "N": "nodes", "n": "ntasks", "O": "overcommit", "o": "output", "p": "partition", "Q": "quiet", "q": "qos",
+    "S": "core-spec", "s": "oversubscribe", "t": "time", "V": "version", "v": "verbose", "W": "wait",
+    "w": "nodelist", "x": "exclude",
 }  # fmt: skip
-"""The long name of each option of one letter (sbatch(1))."""
+"""The long name of each option of one letter (`slurm_opt.c` of Slurm 22.05 to 26.05)."""
 
-_WITHOUT_VALUE = frozenset("HhIkOQsuVvW")
-"""The letters after which another letter may follow. The value of `-I`, `-k` or `-s` never is a word of its own."""
-
-_WITH_VALUE = frozenset(name for letter, name in _LONG_NAMES.items() if letter not in _WITHOUT_VALUE) | {"comment"}
+_WITHOUT_VALUE = frozenset({
+    "consolidate-segments", "contiguous", "exclusive", "external", "get-user-env", "help", "hold", "ignore-pbs",
+    "nice", "no-kill", "no-requeue", "oom-kill-step", "overcommit", "oversubscribe", "parsable", "propagate", "quiet",
+    "reboot", "requeue", "resv-ports", "spread-job", "spread-segments", "stepmgr", "test-only", "usage",
+    "use-min-nodes", "verbose", "version", "wait", "wait-all-nodes",
+})  # fmt: skip
+"""The options whose value, if they may have one, can't be the next word (the same source). Any other takes one."""
 
 
 class ScriptOption(NamedTuple):
@@ -42,16 +49,22 @@ class ScriptOption(NamedTuple):
 def options_of(script: str) -> tuple[ScriptOption, ...]:
     """Return the options in the lines `#SBATCH` of a script, in their order."""
     found: list[ScriptOption] = []
-    for number, line in enumerate(script.split("\n")[: _head(script)], 1):
-        if line.startswith(_MARK) and (len(line) == len(_MARK) or line[len(_MARK)].isspace()):
-            found += _options_in(_words(line[len(_MARK) :]), number)
+    for number, line in enumerate(_head_of(script), 1):
+        if mark := next((mark for mark in _MARKS if line.startswith(mark)), ""):
+            found += _options_in(list(_words(line[len(mark) :])), number)
     return tuple(found)
 
 
 def is_heterogeneous(script: str) -> bool:
     """Return whether a script is for several Slurm jobs at once (`#SBATCH hetjob`)."""
-    lines = script.split("\n")[: _head(script)]
-    return any(re.match(r"#(SBATCH|SLURM)\s+(hetjob|packjob)\b", line) for line in lines)
+    separator = re.compile(r"#(SBATCH|SLURM)\s*(hetjob|packjob)(\s|$)", re.IGNORECASE)
+    return any(line.startswith(_MARKS) and separator.match(line) for line in _head_of(script))
+
+
+def foreign_line(script: str) -> int:
+    """Return the number of the first line with options of another batch system, such as `#PBS`; 0 if there is none."""
+    lines = _head_of(script)
+    return next((number for number, line in enumerate(lines, 1) if line.startswith(_FOREIGN_MARKS)), 0)
 
 
 def with_lines(script: str, lines: str) -> str:
@@ -73,25 +86,24 @@ def with_lines(script: str, lines: str) -> str:
 def _handed_over(script: str, head: str, lines: str) -> str:
     """Return a shell script that gives a script to its own program, with the options of that script."""
     first, _, options = head.partition("\n")
+    # The kernel passes all that follows the program as one argument (execve(2)).
+    words = " ".join(map(shlex.quote, first[2:].strip().split(maxsplit=1)))
     end = "RECONCILER_END"
     while end in script:
         end += "_"
     text = script if script.endswith("\n") else f"{script}\n"
-    return f"#!/bin/sh\n{options}{lines}exec {first[2:].strip()} /dev/fd/9 9<<'{end}'\n{text}{end}\n"
+    return f"#!/bin/sh\n{options}{lines}exec {words} /dev/fd/9 9<<'{end}'\n{text}{end}\n"
 
 
 def _parted(script: str) -> tuple[str, str]:
-    """Return the lines of a script in which `sbatch` looks for options, and the rest."""
-    lines = script.split("\n")
-    at = _head(script)
-    head, body = "\n".join(lines[:at]), "\n".join(lines[at:])
-    return (f"{head}\n", body) if at < len(lines) or not script.endswith("\n") else (head, body)
+    """Return the lines of a script in which `sbatch` looks for options, each with its newline, and the rest."""
+    head = "".join(f"{line}\n" for line in _head_of(script))
+    return head, script[len(head) :]
 
 
-def _head(script: str) -> int:
-    """Return how many lines stand before the first one that is neither a comment nor blank."""
-    lines = script.split("\n")
-    return next((at for at, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), len(lines))
+def _head_of(script: str) -> list[str]:
+    """Return the lines before the first one that is neither a comment nor blank."""
+    return list(takewhile(lambda line: not line.strip() or line.lstrip().startswith("#"), script.split("\n")))
 
 
 def _program(head: str) -> str:
@@ -102,35 +114,43 @@ def _program(head: str) -> str:
     return os.path.basename(words[0]) if words else ""
 
 
-def _words(text: str) -> list[str]:
-    """Return the words of a line, up to a comment. Quotes hold a word together, as `sbatch` reads them."""
-    reader = shlex.shlex(text, posix=True, punctuation_chars=False)
-    reader.whitespace_split = True
-    reader.commenters = "#"
-    try:
-        return list(reader)
-    except ValueError:
-        return text.split()
+def _words(text: str) -> Iterator[str]:
+    """Yield the words of a line, up to a comment (`get_argument` in Slurm's `sbatch/opt.c`)."""
+    word, quote, is_escaped = "", "", False
+    for character in text:
+        if is_escaped:
+            word, is_escaped = word + character, False
+        elif character == "\\":
+            is_escaped = True
+        elif quote:
+            word, quote = (word, "") if character == quote else (word + character, quote)
+        elif character in "\"'":
+            quote = character
+        elif character == "#":
+            break
+        elif not character.isspace():
+            word += character
+        elif word:
+            yield word
+            word = ""
+    if word:
+        yield word
 
 
 def _options_in(words: list[str], line: int) -> Iterator[ScriptOption]:
     """Yield the options that some words are."""
-    at = 0
-    while at < len(words):
-        word = words[at]
-        following = words[at + 1] if at + 1 < len(words) else ""
-        at += 1
+    left = iter(words)
+    for word in left:
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
-            if not equals and name in _WITH_VALUE:
-                value, at = following, at + 1
-            yield ScriptOption(name, value, line)
-        elif word.startswith("-"):
-            letters = word[1:]
-            while letters[:1] in _WITHOUT_VALUE and letters:
-                yield ScriptOption(_LONG_NAMES[letters[0]], "", line)
-                letters = letters[1:]
-            if letters:
-                value = letters[1:] or following
-                at += 0 if letters[1:] else 1
-                yield ScriptOption(_LONG_NAMES.get(letters[0], letters[0]), value, line)
+            takes_next = not equals and not any(option.startswith(name) for option in _WITHOUT_VALUE)
+            yield ScriptOption(name, next(left, "") if takes_next else value, line)
+            continue
+        letters = word[1:] if word.startswith("-") else ""
+        while letters:
+            name = _LONG_NAMES.get(letters[0], letters[0])
+            letters = letters[1:]
+            if name not in _WITHOUT_VALUE:
+                yield ScriptOption(name, letters or next(left, ""), line)
+                break
+            yield ScriptOption(name, "", line)

@@ -61,6 +61,11 @@ def asked_array(config: Mapping[str, Any]) -> str:
     return next((each.value for each in reversed(options_of(config.get("script", ""))) if each.name == "array"), "")
 
 
+def is_folder_ours(config: Mapping[str, Any]) -> bool:
+    """Return whether a config says the folder of the job, or leaves it to the default, and its script does not."""
+    return "workdir" in config or all(each.name != "chdir" for each in options_of(config.get("script", "")))
+
+
 def words_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the words of a config with one name each, and with amounts as numbers.
 
@@ -93,9 +98,10 @@ def _options(config: Config, settings: Settings) -> Iterator[str]:
         yield f"--gres=gpu:{words['gpu']}"
     if "jobTimeout" in words:
         yield f"--time={words['jobTimeout']}"
+    yield "--ignore-pbs"
     yield "--requeue" if words.get("onDisruption") == "continue" else "--no-requeue"
     script = {option.name for option in options_of(words.get("script", ""))}
-    if "workdir" in words or "chdir" not in script:
+    if is_folder_ours(words):
         yield f"--chdir={_workdir(words.get('workdir', '.'), settings)}"
     if "output" not in script and "output" not in native:
         # Slurm puts the name of the job, which is the run id, for %x.
