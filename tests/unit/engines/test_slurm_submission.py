@@ -62,7 +62,7 @@ def test_each_word_is_an_option() -> None:
 
 
 def test_the_words_of_all_engines_mean_the_same_as_those_of_slurm() -> None:
-    shared = {"resources": {"cpu": 4, "memory": "1GiB", "gpu": 2}}
+    shared: Config = {"resources": {"cpu": 4, "memory": "1GiB", "gpu": 2}}
     assert options(shared) == options({"cpus": 4, "memory": "1GiB", "gpu": 2})
     assert options(shared) == ["--cpus-per-task=4", "--mem=1048576K", "--gres=gpu:2"]
 
