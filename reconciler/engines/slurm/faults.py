@@ -6,6 +6,7 @@ from typing import Any
 from reconciler.engines.port import Config
 from reconciler.engines.slurm.scripts import foreign_line, is_heterogeneous, options_of
 from reconciler.engines.slurm.settings import Settings
+from reconciler.engines.slurm.submission import asked_array
 
 _NAMES = "each run has its own"
 _OWN_OPTIONS: Mapping[str, str] = {
@@ -91,6 +92,8 @@ def _word_faults(config: Mapping[str, Any]) -> Iterator[str]:
     for name, word in _SAME_WORDS:
         if name in config.get("resources", {}) and word in config:
             yield f'"{word}" and "resources.{name}" mean the same: leave out one of them'
+    if "tasks" in config and not asked_array(config):
+        yield '"tasks" are some of an array, and the config has no "array"'
     if "command" in config and not config["command"][0]:
         yield "the command has no program: its first text is empty"
     for name in config.get("env", {}):

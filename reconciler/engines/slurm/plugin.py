@@ -24,7 +24,7 @@ from reconciler.engines.port import (
 )
 from reconciler.engines.slurm.faults import config_fault, secrets_fault, unheard_options
 from reconciler.engines.slurm.settings import DEFAULT_FORGETS_S, Settings, Ssh, promises_of
-from reconciler.engines.slurm.submission import is_folder_ours, words_of
+from reconciler.engines.slurm.submission import is_folder_ours, limit_of, words_of
 from reconciler.model.jobs import Desired
 
 if TYPE_CHECKING:
@@ -79,7 +79,10 @@ class SlurmPlugin:
         return config_fault(job.config)
 
     def same_config(self, a: Config, b: Config) -> bool:
-        """Return whether two configs submit the same job, with the defaults and in the units of the engine."""
+        """Return whether two configs submit the same job, with the defaults and in the units of the engine.
+
+        `tasks` does not count: it is about the run of one token.
+        """
         return same_json(a, b) or same_json(_explicit(a), _explicit(b))
 
     def wording(self, target: Target, step: Step) -> tuple[Request, ...]:
@@ -102,8 +105,11 @@ class SlurmPlugin:
         return request._replace(text=f"{request.text} {cluster}")
 
     def warnings(self, target: Target, jobs: Collection[Job]) -> Iterable[str]:
-        """Yield whose secrets are nowhere, and which lines of the scripts never count."""
+        """Yield which runs are of some tasks alone, whose secrets are nowhere, and which lines never count."""
         for job in jobs:
+            indexes, token = limit_of(job.config)
+            if token and token == job.run_token:
+                yield f"{job.name}: this run is of the tasks {indexes} alone (tasks)"
             if fault := secrets_fault(job.config, settings_of(target)):
                 yield f"{job.name}: {fault}; its run will be refused"
             for line, name, advice in unheard_options(job.config):
@@ -156,6 +162,7 @@ def _explicit(config: Config) -> Any:
     """Return a config with the defaults and the units of the engine, or the config itself if it is a part of one."""
     try:
         words = {**_DEFAULTS, **words_of(config)}
+        words.pop("tasks", None)
         if is_folder_ours(config):
             words.setdefault("workdir", ".")
         words["native"] = {name: value for name, value in words["native"].items() if value is not False}

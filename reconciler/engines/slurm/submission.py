@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from reconciler.engines.port import Config
 from reconciler.engines.slurm.scripts import options_of, with_lines
 from reconciler.engines.slurm.settings import Settings
+from reconciler.rules.runs import digests
 
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _PLAIN = {
@@ -23,7 +24,6 @@ _PLAIN = {
     "qos": "qos",
     "nodes": "nodes",
     "ntasks": "ntasks",
-    "array": "array",
 }
 """The words whose values `sbatch` takes as they are, each with its option."""
 
@@ -41,9 +41,13 @@ class Submission(NamedTuple):
     script: str
 
 
-def submission(config: Config, settings: Settings) -> Submission:
-    """Return what `sbatch` is given for a config. The config must be free of faults (`faults.py`)."""
-    return Submission(tuple(_options(config, settings)), script_of(config, settings))
+def submission(config: Config, settings: Settings, token_digest: str = "") -> Submission:
+    """Return what `sbatch` is given for a config. The config must be free of faults (`faults.py`).
+
+    `token_digest` is that of the run (`Marks`). It says whether the run is limited to some tasks of its array.
+    """
+    options = _options(config, settings, asked_array(config, token_digest))
+    return Submission(tuple(options), script_of(config, settings))
 
 
 def script_of(config: Mapping[str, Any], settings: Settings) -> str:
@@ -54,11 +58,25 @@ def script_of(config: Mapping[str, Any], settings: Settings) -> str:
     return with_lines(f"#!/bin/sh\nexec {shlex.join(config['command'])}\n", lines)
 
 
-def asked_array(config: Mapping[str, Any]) -> str:
-    """Return the indexes of the array that a config asks for, as `sbatch` takes them; "" if it asks for no array."""
-    if "array" in config:
-        return str(config["array"])
-    return next((each.value for each in reversed(options_of(config.get("script", ""))) if each.name == "array"), "")
+def asked_array(config: Mapping[str, Any], token_digest: str = "") -> str:
+    """Return the indexes of the array that a run asks for, as `sbatch` takes them; "" if it asks for no array.
+
+    `tasks: 3,7 of TOKEN` in the config limits the run of that token to some of them. How many tasks execute at a time
+    stays as it is.
+    """
+    options = (option for option in options_of(config.get("script", "")) if option.name == "array")
+    whole = str(config["array"]) if "array" in config else next((each.value for each in reversed([*options])), "")
+    indexes, token = limit_of(config)
+    if not whole or not token or digests({}, token).token_digest != token_digest:
+        return whole
+    _, percent, at_a_time = whole.partition("%")
+    return f"{indexes}{percent}{at_a_time}"
+
+
+def limit_of(config: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the indexes to which a config limits one run, and the token of that run; both are "" without a limit."""
+    indexes, _, token = str(config.get("tasks", "")).partition(" of ")
+    return indexes, token
 
 
 def is_folder_ours(config: Mapping[str, Any]) -> bool:
@@ -84,12 +102,14 @@ def words_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return words
 
 
-def _options(config: Config, settings: Settings) -> Iterator[str]:
+def _options(config: Config, settings: Settings, array: str) -> Iterator[str]:
     words = words_of(config)
     native = words.get("native", {})
     for word, option in _PLAIN.items():
         if word in words:
             yield f"--{option}={words[word]}"
+    if array:
+        yield f"--array={array}"
     if "cpus" in words:
         yield f"--cpus-per-task={words['cpus']}"
     if "memory" in words:
@@ -105,7 +125,7 @@ def _options(config: Config, settings: Settings) -> Iterator[str]:
         yield f"--chdir={_workdir(words.get('workdir', '.'), settings)}"
     if "output" not in script and "output" not in native:
         # Slurm puts the name of the job, which is the run id, for %x.
-        yield f"--output={'%x-%A_%a.out' if asked_array(words) else '%x-%j.out'}"
+        yield f"--output={'%x-%A_%a.out' if array else '%x-%j.out'}"
     for name in sorted(native):
         if native[name] is not False:
             yield f"--{name}" if native[name] is True else f"--{name}={native[name]}"

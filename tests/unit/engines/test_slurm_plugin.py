@@ -95,6 +95,8 @@ def test_slurm_keeps_runs_for_as_long_as_the_target_says() -> None:
         ("{command: [x], native: {signal: [a]}}", "signal: expected text, a number, true or false"),
         ("{command: [x], env: {A: 1}}", "A: expected text or {secret: NAME}"),
         ("{command: [x], resources: {cpu: 0.5}}", "cpu: expected a whole number, found 0.5"),
+        ("{command: [x], array: 0-9, tasks: '3'}", "tasks: expected indexes and a runToken"),
+        ("{command: [x], tasks: 3 of a}", '"tasks" are some of an array, and the config has no "array"'),
         ("{command: [x], retry: {times: 2}}", 'unknown field "retry"'),
     ],
 )
@@ -200,6 +202,7 @@ def test_text_that_is_no_text_is_refused() -> None:
         ({"array": 5}, {"array": "5"}),
         ({"native": {"exclusive": False}}, {}),
         ({}, {"workdir": "."}),
+        ({"array": "0-9"}, {"array": "0-9", "tasks": "3 of 2026-11-28"}),
     ],
 )
 def test_configs_that_submit_the_same_job_are_the_same(one: Config, other: Config) -> None:
@@ -235,6 +238,14 @@ def test_a_plan_says_which_lines_of_a_script_never_count() -> None:
     ]
     continued = job(script="#!/bin/sh\n#SBATCH --requeue\necho\n", onDisruption="continue")
     assert list(PLUGIN.warnings(target(), [continued])) == []
+
+
+def test_a_plan_says_which_run_is_of_some_tasks_alone() -> None:
+    limited = job(command=["x"], array="0-9", tasks="3,7 of 2026-11-28")
+    assert list(PLUGIN.warnings(target(), [limited._replace(run_token="2026-11-28")])) == [
+        "train: this run is of the tasks 3,7 alone (tasks)"
+    ]
+    assert list(PLUGIN.warnings(target(), [limited, limited._replace(run_token="2026-11-29")])) == []
 
 
 def test_a_plan_says_whose_secrets_are_nowhere() -> None:

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from reconciler.engines.port import Config
 from reconciler.engines.slurm.scripts import ScriptOption, is_heterogeneous, options_of, with_lines
 from reconciler.engines.slurm.settings import Settings, Ssh
 from reconciler.engines.slurm.submission import NO_SECRET_EXIT_CODE, asked_array, submission
+from reconciler.rules.runs import digests
 
 HERE = Settings("/srv/jobs")
 THERE = HERE._replace(ssh=Ssh("login"))
@@ -134,6 +136,7 @@ def test_a_command_is_executed_without_a_shell_between(tmp_path: Path) -> None:
 
 
 @given(value=TEXTS)
+@hypothesis_settings(max_examples=30, deadline=None)
 def test_a_variable_holds_its_text_to_the_last_byte(value: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("job")
     ended = executed({"command": ["printenv", "A"], "env": {"A": value}}, folder)
@@ -220,6 +223,7 @@ def test_a_line_of_a_script_is_read_as_sbatch_reads_it(line: str, found: list[tu
 
 
 @given(TEXTS)
+@hypothesis_settings(deadline=None)
 def test_any_text_can_be_a_script(text: str) -> None:
     assert with_lines(text, "") == (text if text.startswith("#!") else f"#!/bin/sh\n{text}")
     options_of(text)
@@ -233,3 +237,13 @@ def test_an_array_is_asked_for_by_the_config_or_else_by_the_script() -> None:
     assert asked_array({"command": ["x"], "array": 5}) == "5"
     assert asked_array({"command": ["x"]}) == ""
     assert "--output=%x-%A_%a.out" in submission({"script": script}, HERE).options
+
+
+def test_a_run_is_limited_to_some_tasks_if_its_token_is_the_named_one() -> None:
+    config: Config = {"command": ["x"], "array": "0-99%4", "tasks": "3,7-9 of 2026-11-28.2"}
+    mine, other = digests({}, "2026-11-28.2").token_digest, digests({}, "2026-11-29").token_digest
+    assert "--array=3,7-9%4" in submission(config, HERE, mine).options
+    for digest in (other, ""):
+        assert "--array=0-99%4" in submission(config, HERE, digest).options
+    script = "#!/bin/sh\n#SBATCH -a 0-99\necho\n"
+    assert asked_array({"script": script, "tasks": "3 of a of b"}, digests({}, "a of b").token_digest) == "3"
