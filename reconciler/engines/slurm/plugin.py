@@ -23,7 +23,7 @@ from reconciler.engines.port import (
     same_json,
 )
 from reconciler.engines.slurm.faults import config_fault, secrets_fault, unheard_options
-from reconciler.engines.slurm.settings import DEFAULT_FORGETS_S, Settings, Ssh, promises_of
+from reconciler.engines.slurm.settings import Settings, Ssh, promises_of
 from reconciler.engines.slurm.submission import is_folder_ours, limit_of, words_of
 from reconciler.model.jobs import Desired
 
@@ -63,7 +63,7 @@ class SlurmPlugin:
             user=block.get("user", ""),
             account=block.get("account", ""),
             secrets=block.get("secrets", "").rstrip("/"),
-            forgets_s=block.get("forgets", DEFAULT_FORGETS_S),
+            forgets_s=block.get("forgets"),
         )
         host = "" if ssh is None else f"{ssh.destination}:{ssh.port}" if ssh.port else ssh.destination
         return Target(self.name, "/".join(filter(None, (host, settings.cluster))) or "localhost", settings)

@@ -43,7 +43,7 @@ class Settings(NamedTuple):
     user: str = ""
     account: str = ""
     secrets: str = ""
-    forgets_s: float = DEFAULT_FORGETS_S
+    forgets_s: float | None = None
 
 
 def promises_of(settings: Settings) -> Promises:
@@ -53,6 +53,6 @@ def promises_of(settings: Settings) -> Promises:
         atomic_run=True,
         reads=True,
         lists=True,
-        keeps_ended_s=settings.forgets_s,
+        keeps_ended_s=DEFAULT_FORGETS_S if settings.forgets_s is None else settings.forgets_s,
         has_logs=True,
     )

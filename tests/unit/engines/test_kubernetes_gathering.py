@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from reconciler.engines.kubernetes.gathering import Gathering
+from reconciler.engines.gathering import Gathering
 
 WITHIN_S = 30
 

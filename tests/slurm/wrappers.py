@@ -1,0 +1,48 @@
+"""Stand-ins for Slurm's commands that lose what the real ones ask for, or what they are answered."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from slurm.cluster import PATH
+
+_PROGRAM = """\
+#!{python}
+import os, random, subprocess, sys, time
+name, real, word, chance = {name!r}, {real!r}, {word!r}, {chance!r}
+argv = [real, *sys.argv[1:]]
+changes = name != "scontrol" or len(sys.argv) == 1 or sys.argv[1] in ("release", "update")
+if not changes or random.random() >= chance:
+    os.execv(real, argv)
+# The messages are those of slurm_strerror().
+if word == "unsent":
+    print(f"{{name}}: error: Unable to contact slurm controller (connect failure)", file=sys.stderr)
+    sys.exit(1)
+done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+if word == "slow":
+    time.sleep(0.5)
+    sys.stdout.buffer.write(done.stdout)
+    sys.stderr.buffer.write(done.stderr)
+    sys.exit(done.returncode)
+print(f"{{name}}: error: Socket timed out on send/recv operation", file=sys.stderr)
+sys.exit(1)
+"""
+
+CHANGING = ("sbatch", "scontrol", "scancel")
+
+
+def wrapped(folder: Path, word: str, chance: float = 1.0) -> str:
+    """Write the stand-ins, and return the PATH that finds them first.
+
+    `word` is what they do with a call that changes something: "unsent", "lost" or "slow". `chance` is that of each
+    call.
+    """
+    folder.mkdir()
+    for name in CHANGING:
+        real = shutil.which(name, path=PATH)
+        assert real
+        path = folder / name
+        path.write_text(_PROGRAM.format(python=sys.executable, name=name, real=real, word=word, chance=chance))
+        path.chmod(0o755)
+    return f"{folder}{os.pathsep}{PATH}"
