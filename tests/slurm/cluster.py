@@ -15,8 +15,7 @@ from tempfile import mkdtemp
 from types import TracebackType
 from typing import Self
 
-from kubernetes.kubelet import dies_with_parent
-
+from parents import dies_with_parent
 from reconciler.model.jobs import EMPTY
 
 STARTS_WITHIN_S = 120.0

@@ -13,9 +13,13 @@ from typing import NamedTuple
 
 from reconciler.engines.port import AnswerClass, CredentialsError, EngineError, Reason, Result, Surroundings
 from reconciler.engines.slurm.settings import Settings
+from reconciler.engines.slurm.ssh import MOST_SESSIONS, Connection, ended
 
 _WITHIN_S = 120.0
 """How long a command may take. `sbatch` tries again by itself for some time while the controller is busy."""
+
+_NOT_FOUND = 127
+"""The exit code of `env` if there is no such command."""
 
 _MESSAGE_LENGTH = 1000
 _PREFIX = re.compile(r"^(sbatch|squeue|scontrol|scancel|sacct|sacctmgr): (error: )?|^slurm_\w+ error: ")
@@ -117,40 +121,28 @@ def result_of(failure: Failure, message: str) -> Result:
 
 
 class Commands:
-    """The commands of Slurm on this machine. Several threads may call any method at the same time."""
+    """The commands of Slurm, here or on the machine that the target names. Several threads may call any method."""
 
     def __init__(self, settings: Settings, surroundings: Surroundings) -> None:
         self._settings = settings
-        kept = {name: value for name, value in surroundings.env.items() if not name.startswith(_VARIABLES)}
-        self._env = {**kept, **_OWN}
-        if settings.conf:
-            self._env["SLURM_CONF"] = settings.conf
+        env = {name: value for name, value in surroundings.env.items() if not name.startswith(_VARIABLES)}
+        self._own = dict(_OWN)
+        self._there = Connection(settings.ssh, env) if settings.ssh else None
+        if settings.conf and not self._there:
+            self._own["SLURM_CONF"] = settings.conf
+        self._env = env if self._there else {**env, **self._own}
         self._lock = threading.Lock()
         self._user = ""
+        self._knows_conf = not (settings.conf and self._there)
         # With more processes at a time, the controller refuses some, and a small machine only takes turns.
-        self._room = threading.BoundedSemaphore(max(1, min(surroundings.parallelism, 4 * (os.cpu_count() or 1))))
+        most = MOST_SESSIONS if self._there else 4 * (os.cpu_count() or 1)
+        self._room = threading.BoundedSemaphore(max(1, min(surroundings.parallelism, most)))
 
     def run(self, argv: Sequence[str], given: str = "") -> Answer:
         """Run a command with a text as its standard input. Raises `EngineError` if there is no such command."""
-        with self._room:
-            try:
-                process = subprocess.Popen(
-                    argv,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    env=self._env,
-                    cwd=self._settings.folder or None,
-                    start_new_session=True,
-                )
-            except FileNotFoundError as fault:
-                raise EngineError(
-                    f"the command {argv[0]} of Slurm is not on this machine",
-                    "run this on a machine with Slurm's commands, such as a login node; or name one: target.ssh",
-                ) from fault
-            except OSError as fault:
-                raise EngineError(f"the command {argv[0]} can't be run: {fault.strerror}") from fault
-            return _answer(process, given)
+        self._find_conf()
+        code, out, err = self._ended(argv, given.encode("utf-8", "surrogateescape"))
+        return Answer(code, out.decode("utf-8", "replace"), err)
 
     def read(self, argv: Sequence[str]) -> str:
         """Return what a command prints that reads something.
@@ -170,15 +162,12 @@ class Commands:
 
         Raises `EngineError` if it can't be read.
         """
-        try:
-            with open(path, "rb") as file:
-                file.seek(at)
-                piece = file.read()
-        except FileNotFoundError:
+        code, piece, err = self._ended(["tail", "-c", f"+{at + 1}", "--", path], b"")
+        if code == 0:
+            return at + len(piece), piece
+        if "No such file" in err:
             return at, b""
-        except OSError as fault:
-            raise EngineError(f"the log {path} can't be read: {fault.strerror}") from fault
-        return at + len(piece), piece
+        raise EngineError(f"the log {path} can't be read: {message_in(err)}")
 
     def user(self) -> str:
         """Return the name of the user as whom the commands are run. Raises as `read` does."""
@@ -188,23 +177,65 @@ class Commands:
             return self._user
 
     def close(self) -> None:
-        """Leave nothing open."""
+        """End the connection to the other machine."""
+        if self._there:
+            self._there.close()
 
+    def _find_conf(self) -> None:
+        """Find out which file is meant by a path in the home folder of the other machine."""
+        if self._knows_conf:
+            return
+        path = self._settings.conf.removeprefix("~/")
+        code, out, err = self._ended(["sh", "-c", 'cd && printf %s "$PWD"'], b"")
+        if code != 0:
+            raise EngineError(f"the home folder over there can't be found: {message_in(err)}")
+        self._own["SLURM_CONF"] = os.path.join(out.decode("utf-8", "replace"), path)
+        self._knows_conf = True
 
-def _answer(process: "subprocess.Popen[bytes]", given: str) -> Answer:
-    """Wait for the end of a command. It is ended after too long a time, or if the program is interrupted."""
-    with process:
+    def _ended(self, argv: Sequence[str], given: bytes) -> tuple[int | None, bytes, str]:
+        """Run a command. Return its exit code, and what it printed. See `Answer` for the code."""
+        with self._room:
+            if self._there is None:
+                code, out, told = self._executed(argv, given)
+                return code, out, told.decode("utf-8", "replace")
+            if why := self._there.connect():
+                raise EngineError(f"{self._settings.ssh.destination if self._settings.ssh else ''}: {why}")
+            _, out, told = self._executed(self._there.words(argv, self._own), given)
+            code, err = ended(told.decode("utf-8", "replace"))
+            if code == _NOT_FOUND:
+                raise _no_command(argv[0], "that machine")
+            return code, out, err
+
+    def _executed(self, argv: Sequence[str], given: bytes) -> tuple[int | None, bytes, bytes]:
         try:
-            out, err = process.communicate(given.encode("utf-8", "surrogateescape"), timeout=_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            out, err = process.communicate()
-            return Answer(None, _text(out), _text(err))
-        except BaseException:
-            process.kill()
-            raise
-    return Answer(process.returncode, _text(out), _text(err))
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=self._env,
+                cwd=self._settings.folder or None,
+                start_new_session=True,
+            )
+        except FileNotFoundError as fault:
+            raise _no_command(argv[0], "this machine") from fault
+        except OSError as fault:
+            raise EngineError(f"the command {argv[0]} can't be run: {fault.strerror}") from fault
+        with process:
+            try:
+                out, err = process.communicate(given, timeout=_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                out, err = process.communicate()
+                return None, out, err
+            except BaseException:
+                process.kill()
+                raise
+        return process.returncode, out, err
 
 
-def _text(output: bytes) -> str:
-    return output.decode("utf-8", "replace")
+def _no_command(name: str, where: str) -> EngineError:
+    return EngineError(
+        f"the command {name} of Slurm is not on {where}",
+        "use a machine with Slurm's commands, such as a login node: run this there, or name it as target.ssh",
+    )

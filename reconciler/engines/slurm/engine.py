@@ -82,6 +82,8 @@ class SlurmEngine:
 
     def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
         """Carry out one call; see `Engine.send`."""
+        if not may_be_sent():
+            return Result(AnswerClass.NOT_SENT)
         try:
             match step.verb:
                 case Verb.RUN:
