@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -28,6 +28,14 @@ _VARIABLES = ("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_", "SLURM_TI
 
 _OWN = {"SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard", "TZ": "UTC", "LC_ALL": "C.UTF-8"}
 """What the commands are to print: the indexes of arrays whole, and times in UTC."""
+
+
+_SUBMITTING = "sbatch"
+_INHERITED = ("HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "SLURM_CONF", "SLURM_JWT", "TZ", "USER")
+"""The variables that a job gets from the program, beside those that begin with LC_: `sbatch` hands on all that it has.
+
+Slurm stores them, so that no credential of a CI runner may be among them. SLURM_JWT is the one that Slurm itself takes.
+"""
 
 
 class Failure(StrEnum):
@@ -130,7 +138,7 @@ class Commands:
         self._there = Connection(settings.ssh, env) if settings.ssh else None
         if settings.conf and not self._there:
             self._own["SLURM_CONF"] = settings.conf
-        self._env = env if self._there else {**env, **self._own}
+        self._env = env
         self._lock = threading.Lock()
         self._user = ""
         self._knows_conf = not (settings.conf and self._there)
@@ -196,24 +204,36 @@ class Commands:
         """Run a command. Return its exit code, and what it printed. See `Answer` for the code."""
         with self._room:
             if self._there is None:
-                code, out, told = self._executed(argv, given)
+                code, out, told = self._executed(argv, given, {**self._inherited(argv), **self._given(argv)})
                 return code, out, told.decode("utf-8", "replace")
             if why := self._there.connect():
                 raise EngineError(f"{self._settings.ssh.destination if self._settings.ssh else ''}: {why}")
-            _, out, told = self._executed(self._there.words(argv, self._own), given)
+            _, out, told = self._executed(self._there.words(argv, self._given(argv)), given, self._env)
             code, err = ended(told.decode("utf-8", "replace"))
             if code == _NOT_FOUND:
                 raise _no_command(argv[0], "that machine")
             return code, out, err
 
-    def _executed(self, argv: Sequence[str], given: bytes) -> tuple[int | None, bytes, bytes]:
+    def _inherited(self, argv: Sequence[str]) -> Mapping[str, str]:
+        """Return the variables that a command of this machine gets from the program."""
+        if argv[0] != _SUBMITTING:
+            return self._env
+        return {name: value for name, value in self._env.items() if name in _INHERITED or name.startswith("LC_")}
+
+    def _given(self, argv: Sequence[str]) -> Mapping[str, str]:
+        """Return the variables that a command gets from here. What a command is to print is nothing for a job."""
+        if argv[0] != _SUBMITTING:
+            return self._own
+        return {name: value for name, value in self._own.items() if name not in _OWN}
+
+    def _executed(self, argv: Sequence[str], given: bytes, env: Mapping[str, str]) -> tuple[int | None, bytes, bytes]:
         try:
             process = subprocess.Popen(
                 argv,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=self._env,
+                env=env,
                 cwd=self._settings.folder or None,
                 start_new_session=True,
             )

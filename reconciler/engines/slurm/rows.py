@@ -4,7 +4,7 @@ Names and comments are texts of users, and may hold any character that is used t
 ASCII characters for that purpose, which no name has, and a line break in a name breaks nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from reconciler.engines.slurm.marks import Mark, mark_in
@@ -164,13 +164,33 @@ def time_of(text: str) -> str:
 
 def count_of(indexes: str) -> int:
     """Return how many indexes a list of Slurm has, such as "1-5,7,10-20:2". A list that was cut counts what is left."""
-    count = 0
+    return sum(map(len, _spans(indexes)))
+
+
+def indexes_of(indexes: str) -> Iterator[int]:
+    """Yield the indexes of a list of Slurm."""
+    for span in _spans(indexes):
+        yield from span
+
+
+def joined(indexes: Iterable[int]) -> str:
+    """Return a list of Slurm that has these indexes, sorted, each once, and as short as spans make it."""
+    spans: list[list[int]] = []
+    for index in sorted(set(indexes)):
+        if spans and spans[-1][-1] == index - 1:
+            spans[-1][1:] = [index]
+        else:
+            spans.append([index])
+    return ",".join("-".join(map(str, span)) for span in spans)
+
+
+def _spans(indexes: str) -> Iterator[range]:
     for part in indexes.partition("%")[0].split(","):
         span, _, step = part.partition(":")
         first, dash, last = span.partition("-")
         if first.isdigit() and (not dash or last.isdigit()):
-            count += (int(last) - int(first)) // (int(step) if step.isdigit() and int(step) else 1) + 1 if dash else 1
-    return count
+            every = int(step) if step.isdigit() and int(step) else 1
+            yield range(int(first), int(last or first) + 1, every)
 
 
 def _text(field: str) -> str:

@@ -18,7 +18,7 @@ from functools import cached_property
 
 from reconciler.engines.port import Execution, Observation, Status
 from reconciler.engines.slurm.marks import Mark
-from reconciler.engines.slurm.rows import Row
+from reconciler.engines.slurm.rows import Row, indexes_of, joined
 from reconciler.model.times import unix_s
 from reconciler.rules.runs import number_of
 
@@ -152,9 +152,10 @@ class Run:
         return max(self.mark.tasks if self.mark else 0, sum(row.width for row in self.rows))
 
     @property
-    def task_ids(self) -> Iterator[str]:
-        """The indexes of the tasks that failed or were cancelled, as Slurm has them."""
-        return (row.tasks for row in self.rows if row.tasks and _kind(row) in ("failed", "cancelled"))
+    def failed_tasks(self) -> str:
+        """The indexes of the tasks that failed or were cancelled, as `sbatch --array` takes them, such as "3,7-9"."""
+        failed = (row.tasks for row in self.rows if row.tasks and _kind(row) in ("failed", "cancelled"))
+        return joined(index for tasks in failed for index in indexes_of(tasks))
 
     @property
     def execution(self) -> Execution:
@@ -174,6 +175,7 @@ class Run:
             signal=str(bad.signal) if bad and bad.signal else "",
             reason=self.word if status is Status.FAILED else "",
             took_s=took_s,
+            failed_tasks=self.failed_tasks,
         )
 
     def observation(self) -> Observation:

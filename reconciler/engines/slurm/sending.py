@@ -134,12 +134,12 @@ class Sending:
 
     def _mark(self, step: Step) -> Mark:
         at = datetime.fromtimestamp(self._surroundings.wall_s(), UTC).isoformat(timespec="microseconds")
-        tasks = count_of(asked_array(step.config))
+        tasks = count_of(asked_array(step.config, step.marks.token_digest))
         return Mark(step.job_id, step.run_id, step.marks, at.replace("+00:00", "Z"), tasks)
 
     def _submit(self, step: Step) -> str | Result:
         """Submit a job that is held. Return its id, or why that failed; no failure has started anything."""
-        made = submission(step.config, self._settings)
+        made = submission(step.config, self._settings, step.marks.token_digest)
         argv = ["sbatch", "--parsable", "--hold", f"--job-name={step.run_id}", f"--comment={self._mark(step).comment}"]
         answer = self._commands.run([*argv, *made.options], made.script)
         number = answer.out.strip().partition(";")[0]
