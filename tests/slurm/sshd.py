@@ -135,7 +135,7 @@ class Sshd:
             "PermitRootLogin": "prohibit-password",
             "PrintMotd": "no",
             "MaxSessions": 10,
-            "ForceCommand": f'cd {self.home} && exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"',
+            "ForceCommand": f'export HOME={self.home}; cd && exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"',
             **({"SetEnv": variables} if variables else {}),
         }
         text = "".join(f"{key} {value}\n" for key, value in values.items())
