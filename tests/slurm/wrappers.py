@@ -19,6 +19,24 @@ if not changes or random.random() >= chance:
 if word == "unsent":
     print(f"{{name}}: error: Unable to contact slurm controller (connect failure)", file=sys.stderr)
     sys.exit(1)
+if word == "killed":
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(random.uniform(0, 0.05))
+    process.kill()
+    process.wait()
+    sys.exit(1)
+if word == "late":
+    given = sys.stdin.buffer.read()
+    if os.fork() == 0:
+        os.setsid()
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for number in range(3):
+            os.dup2(nothing, number)
+        time.sleep(random.uniform(0.2, 2))
+        subprocess.run(argv, input=given, stdout=nothing, stderr=nothing)
+        os._exit(0)
+    print(f"{{name}}: error: Socket timed out on send/recv operation", file=sys.stderr)
+    sys.exit(1)
 done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 if word == "slow":
     time.sleep(0.5)
@@ -35,8 +53,13 @@ CHANGING = ("sbatch", "scontrol", "scancel")
 def wrapped(folder: Path, word: str, chance: float = 1.0) -> str:
     """Write the stand-ins, and return the PATH that finds them first.
 
-    `word` is what they do with a call that changes something: "unsent", "lost" or "slow". `chance` is that of each
-    call.
+    `word` is what they do with a call that changes something, each with a `chance`:
+
+        unsent  the call is not made
+        lost    the call is made, and its answer is lost
+        slow    the answer is late
+        killed  the command is killed in the middle of the call
+        late    the call is made some time after the command has ended
     """
     folder.mkdir()
     for name in CHANGING:
