@@ -34,7 +34,7 @@ def test_the_failed_tasks_of_an_array_are_run_once_more_and_then_the_whole_array
     asked = project.run("rerun", "a", "--tasks", "failed", "--token", "again")
     assert (asked.code, asked.out) == (0, 'jobs.yaml:7: a: runToken "again", for the tasks 3,6\n')
     plan = project.run("plan")
-    assert "a: this run is of the tasks 3,6 alone (tasks)" in plan.out
+    assert "a: this run takes the tasks 3,6 of its array alone" in plan.out
     (project.folder / "mended").touch()
     project.applied("--wait", "60")
     assert project.run("wait", "a").code == 0

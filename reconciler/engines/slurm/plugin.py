@@ -109,7 +109,7 @@ class SlurmPlugin:
         for job in jobs:
             indexes, token = limit_of(job.config)
             if token and token == job.run_token:
-                yield f"{job.name}: this run is of the tasks {indexes} alone (tasks)"
+                yield f"{job.name}: this run takes the tasks {indexes} of its array alone"
             if fault := secrets_fault(job.config, settings_of(target)):
                 yield f"{job.name}: {fault}; its run will be refused"
             for line, name, advice in unheard_options(job.config):

@@ -129,7 +129,8 @@ class Run:
             parts.append(f"on {nodes}" if nodes else "")
         why = [self.progress]
         if status in (Status.ACTIVE, Status.DRAFT) and first.state == "PENDING":
-            why.append(first.reason)
+            # Slurm says "None" until its scheduler has looked at the job.
+            why.append("" if first.reason == "None" else first.reason)
         if status is Status.FAILED:
             why.append(_LOST if self._was_lost else self._how_failed)
         return ": ".join(filter(None, (" ".join(filter(None, parts)), "; ".join(filter(None, why)))))

@@ -243,7 +243,7 @@ def test_a_plan_says_which_lines_of_a_script_never_count() -> None:
 def test_a_plan_says_which_run_is_of_some_tasks_alone() -> None:
     limited = job(command=["x"], array="0-9", tasks="3,7 of 2026-11-28")
     assert list(PLUGIN.warnings(target(), [limited._replace(run_token="2026-11-28")])) == [
-        "train: this run is of the tasks 3,7 alone (tasks)"
+        "train: this run takes the tasks 3,7 of its array alone"
     ]
     assert list(PLUGIN.warnings(target(), [limited, limited._replace(run_token="2026-11-29")])) == []
 
