@@ -298,8 +298,14 @@ class Cluster(_Parts):
         self._min_job_age_s = min_job_age_s
         self._more = conf
 
-    def start_controller(self, *, cold: bool = False) -> None:
-        """Start the controller again, which `kill` or `terminate` has ended. A cold one knows no job of before."""
+    def start_controller(self, *, cold: bool = False, lost: bool = False) -> None:
+        """Start the controller again, which `kill` or `terminate` has ended.
+
+        A cold one knows no job of before. One that has `lost` its state also gives the ids of before again.
+        """
+        if lost:
+            shutil.rmtree(self.folder / "ctld")
+            (self.folder / "ctld").mkdir()
         self._launch("slurmctld", "slurmctld", "-D", *(["-c"] if cold else []))
         self._wait("the controller answers", self._answers)
 

@@ -3,11 +3,12 @@
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
 import pytest
 
+from reconciler.model.jobs import EMPTY
 from slurm.cluster import Accounting, Cluster, missing
 
 _numbers = itertools.count(1)
@@ -35,8 +36,11 @@ def new_cluster(programs: None) -> Iterator[NewCluster]:
     """Start clusters that are empty, each of another name. They end with the test."""
     with ExitStack() as stack:
 
-        def started(*, accounting: Accounting | None = None, min_job_age_s: int = 300) -> Cluster:
+        def started(
+            *, accounting: Accounting | None = None, min_job_age_s: int = 300, conf: Mapping[str, object] = EMPTY
+        ) -> Cluster:
             name = f"ci{os.getpid()}x{next(_numbers)}"
-            return stack.enter_context(Cluster(name, accounting=accounting, min_job_age_s=min_job_age_s))
+            cluster = Cluster(name, accounting=accounting, min_job_age_s=min_job_age_s, conf=conf)
+            return stack.enter_context(cluster)
 
         yield started

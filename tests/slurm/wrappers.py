@@ -17,7 +17,10 @@ if not changes or random.random() >= chance:
     os.execv(real, argv)
 # The messages are those of slurm_strerror().
 if word == "unsent":
-    print(f"{{name}}: error: Unable to contact slurm controller (connect failure)", file=sys.stderr)
+    why = "Unable to contact slurm controller (connect failure)"
+    if name == "scontrol":  # it tells nothing more of a controller that is down
+        why = f"Unexpected message received for job {{sys.argv[-1]}}"
+    print(f"{{name}}: error: {{why}}", file=sys.stderr)
     sys.exit(1)
 if word == "killed":
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -12,15 +12,11 @@ _FOR_EVER = float("inf")
 
 
 class Controller(NamedTuple):
-    """A controller. `keeps_ended_s` is for how long it knows a job after its end (MinJobAge).
-
-    `next_id` is the id of the next job. A controller that was started without its state begins at its first id again.
-    """
+    """A controller. `keeps_ended_s` is for how long it knows a job after its end (MinJobAge)."""
 
     cluster: str
     keeps_ended_s: float
     has_accounting: bool
-    next_id: int
 
     def promises(self, settings: Settings) -> Promises:
         """Return what the engine guarantees with this controller. What the target says of accounting counts."""
@@ -42,7 +38,6 @@ def controller_of(commands: Commands) -> Controller:
         # A MinJobAge of 0 means that no job is ever dropped (slurm.conf).
         _number(told.get("MinJobAge", "")) or _FOR_EVER,
         told.get("AccountingStorageType", "").strip() == "accounting_storage/slurmdbd",
-        int(_number(told.get("NEXT_JOB_ID", ""))),
     )
 
 

@@ -159,6 +159,8 @@ class SlurmEngine:
             return Result(AnswerClass.REJECTED, reason, f"Slurm has no job of {step.run_id or step.job_id}")
         if refusal := _other_owner(run, step):
             return refusal
+        if run.status is Status.UNREADABLE:
+            return Result(AnswerClass.NOT_SENT, message=run.detail)
         if run.status not in (Status.ACTIVE, Status.DRAFT):
             return Result(AnswerClass.REJECTED, Reason.NOT_RUNNING, f"job {run.id} has ended")
         if not may_be_sent():

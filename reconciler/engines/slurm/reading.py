@@ -5,13 +5,13 @@ does not know at the first read can't come back.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 from reconciler.engines.gathering import Gathering
 from reconciler.engines.port import EngineError
 from reconciler.engines.slurm.commands import Commands
-from reconciler.engines.slurm.controller import Controller, controller_of
+from reconciler.engines.slurm.controller import Controller
 from reconciler.engines.slurm.marks import DELETED, gone_in
 from reconciler.engines.slurm.rows import SACCT_OPTIONS, SQUEUE_FORMAT, Row, rows_of_sacct, rows_of_squeue
 from reconciler.engines.slurm.runs import Run, runs_of
@@ -26,8 +26,7 @@ _SINCE = "--starttime=1970-01-01"
 class Seen:
     """The jobs of one look, without those that were deleted."""
 
-    def __init__(self, rows: Iterable[Row], *, was_lost: Callable[[Run], bool] = lambda run: False) -> None:
-        """`was_lost` tells whether the controller has lost a job of accounting."""
+    def __init__(self, rows: Iterable[Row]) -> None:
         deleted: set[int] = set()
         kept: list[Row] = []
         for row in rows:
@@ -35,7 +34,7 @@ class Seen:
             deleted |= set(gone or ())
             if gone is None:
                 kept.append(row)
-        self.runs = tuple(Run(run.rows, was_lost=was_lost(run)) for run in runs_of(kept))
+        self.runs = tuple(runs_of(kept))
         self._deleted = deleted
 
     @cached_property
@@ -129,10 +128,6 @@ class Reading:
             codes[job.strip()] = code
         return [Run([_with_code(row, codes) for row in run.rows]) for run in runs]
 
-    def next_id(self) -> int:
-        """Return the id that the next job will have. Raises the errors of `Engine.observe`."""
-        return controller_of(self._commands).next_id
-
     def _read_present(self) -> Seen:
         argv = ["squeue", "--noheader", "--all", "--states=all", f"--format={SQUEUE_FORMAT}"]
         return Seen(rows_of_squeue(self._commands.read(argv)))
@@ -161,17 +156,8 @@ class Reading:
 
     def _without(self, present: Seen, past: Iterable[Row]) -> Seen:
         """Return the jobs of accounting that the controller does not know."""
-        known, ids = {run.key for run in present.runs}, {run.id for run in present.runs}
-        next_id: int | None = None
-
-        def was_lost(run: Run) -> bool:
-            nonlocal next_id
-            if all(row.is_terminal for row in run.rows) or not run.was_released:
-                return False
-            next_id = self.next_id() if next_id is None else next_id
-            return run.id in ids or next_id <= run.id
-
-        return Seen((row for row in past if row.key not in known), was_lost=was_lost)
+        known = {run.key for run in present.runs}
+        return Seen(row for row in past if row.key not in known)
 
 
 def _with_code(row: Row, codes: Mapping[str, str]) -> Row:

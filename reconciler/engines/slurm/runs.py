@@ -23,15 +23,13 @@ from reconciler.model.times import unix_s
 from reconciler.rules.runs import number_of
 
 _WORDS = {"PENDING": "pending", "COMPLETING": "completing", "SUSPENDED": "suspended", "RUNNING": "running"}
-_LOST = "the controller was started anew without its jobs, and this one has ended with that"
 
 
 class Run:
-    """One job of Slurm: one row, or those of an array. `was_lost` is set if the controller has lost the job."""
+    """One job of Slurm: one row, or those of an array."""
 
-    def __init__(self, rows: Sequence[Row], *, was_lost: bool = False) -> None:
+    def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
-        self._was_lost = was_lost
 
     @property
     def id(self) -> int:
@@ -92,8 +90,6 @@ class Run:
         """The status of the run; see the head of this module."""
         if self.mark is None and self.is_held:
             return Status.DRAFT
-        if self._was_lost:
-            return Status.FAILED
         if not all(row.is_terminal for row in self.rows):
             # Accounting alone has it: the end is on its way there, or the controller has lost the job.
             return Status.UNREADABLE if self._is_accounted else Status.ACTIVE
@@ -112,7 +108,7 @@ class Run:
             if self.is_held:
                 return "held"
             return next((_WORDS.get(row.state, _spoken(row.state)) for row in self._by_progress), "")
-        if status is Status.FAILED and not self._was_lost:
+        if status is Status.FAILED:
             return next((_spoken(row.state) for row in self._failed if row.state != "FAILED"), "")
         return "held" if status is Status.DRAFT else ""
 
@@ -132,7 +128,7 @@ class Run:
             # Slurm says "None" until its scheduler has looked at the job.
             why.append("" if first.reason == "None" else first.reason)
         if status is Status.FAILED:
-            why.append(_LOST if self._was_lost else self._how_failed)
+            why.append(self._how_failed)
         return ": ".join(filter(None, (" ".join(filter(None, parts)), "; ".join(filter(None, why)))))
 
     @property
