@@ -22,6 +22,9 @@ from reconciler.engines.slurm.rows import Row, indexes_of, joined
 from reconciler.model.times import unix_s
 from reconciler.rules.runs import number_of
 
+_NOT_LAUNCHED = 53
+"""The signal that Slurm reports for a job whose output file can't be opened on its node, though none was sent."""
+
 _WORDS = {"PENDING": "pending", "COMPLETING": "completing", "SUSPENDED": "suspended", "RUNNING": "running"}
 
 
@@ -225,6 +228,8 @@ class Run:
         for row in self._failed:
             if row.state != "FAILED":
                 return _spoken(row.state)
+            if row.signal == _NOT_LAUNCHED:
+                return "Slurm can't start it: its working directory, or the folder of its output, is not on the node"
             if row.signal:
                 return f"signal {row.signal}"
             if row.exit_code:
