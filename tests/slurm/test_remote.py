@@ -61,6 +61,7 @@ def test_a_log_is_followed_behind_ssh(project: SlurmProject, sshd: Sshd) -> None
         assert following.stdout.readline() == "one\n"
         (sshd.home / "go").touch()
         assert following.stdout.read() == "two\n"
+        assert following.wait(60) == 0
     finally:
         following.kill()
         following.communicate()

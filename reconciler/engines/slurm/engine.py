@@ -189,6 +189,7 @@ class SlurmEngine:
             return Result(AnswerClass.REJECTED, Reason.OTHER, f"job {newest.id} is newer than the observed one")
         if not may_be_sent():
             return Result(AnswerClass.NOT_SENT)
+        self._sending.cancel_left_over(step)
         return self._deleting.delete(ours)
 
 

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from reconciler.engines.gathering import Gathering
 from reconciler.engines.port import (
     AnswerClass,
+    EngineError,
     Reason,
     Result,
     Step,
@@ -34,6 +35,7 @@ from reconciler.engines.slurm.runs import Run
 from reconciler.engines.slurm.settings import Settings
 from reconciler.engines.slurm.submission import asked_array, submission
 from reconciler.model.times import unix_s
+from reconciler.rules.runs import number_of
 
 RIVAL_S = 10.0
 """How long after its submission a held job of another call may be about to be released."""
@@ -118,13 +120,38 @@ class Sending:
             return None if gone else result_of(failure, message)
         assert chosen.mark is not None
         self._notes.get(f"{chosen.id} {chosen.mark._replace(was_sent=True).comment}")
-        self._cancel([run for run in _left_over(found, step) if run.id != chosen.id])
+        left = [run for run in _left_over(found, step) if run.id != chosen.id]
+        self._cancel([*left, *self._of_earlier_runs(chosen, step)])
         if chosen.mark.marks.op == step.marks.op:
             return Result(AnswerClass.APPLIED, message=f"released as job {chosen.id}", ref=chosen.ref)
         # Another call of this state has submitted the same run, and this one has released it, or has not.
         return Result(
             AnswerClass.REJECTED, Reason.WAS_THERE, f"{step.run_id} was there as job {chosen.id}", ref=chosen.ref
         )
+
+    def cancel_left_over(self, step: Step) -> None:
+        """Cancel what this state has submitted for a job and never released."""
+        self._cancel(_left_over(self._reading.present().ours.get(step.job_id, ()), step))
+
+    def _of_earlier_runs(self, chosen: Run, step: Step) -> list[Run]:
+        """Return the submissions of earlier runs that arrived after their run was released, and were held ever since.
+
+        A submission that is not old may be that of a sender whose state is older. It finds out by itself.
+        """
+        number = number_of(step.run_id, step.job_id)
+        if number < 2:
+            return []
+        try:
+            ours = self._reading.present().ours.get(step.job_id, ())
+        except EngineError:
+            return []  # The run is released. The next one of the job looks again.
+        return [
+            run
+            for run in _left_over(ours, step)
+            if run.mark
+            and 0 < number_of(run.mark.run_id, step.job_id) < number
+            and _submitted_s(chosen) - _submitted_s(run) > RIVAL_S
+        ]
 
     def _refusal(self, step: Step) -> str:
         """Return why a run is not submitted; "" if it is."""
