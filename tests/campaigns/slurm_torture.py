@@ -179,6 +179,7 @@ class Torture:
         is_second = self._random.random() < 0.5
         first.write(self._lines(jobs if is_second else [f"{name}-other"]))
         first.settled()
+        self.record.wait_for_idle()  # a run that is still active would be aborted for the next one
         folders = [first, *(self._project(f"{name}-{number}") for number in range(1, SENDERS))]
         for folder in folders[1:]:
             shutil.copy(first.state_file, folder.state_file)
@@ -222,6 +223,7 @@ class Torture:
         project, jobs = self._project(name), _names(name)[:2]
         project.write(self._lines(jobs))
         project.settled()
+        self.record.wait_for_idle()
         older = project.state_file.read_bytes()
         project.write(self._lines(jobs, token="2"))
         is_killed = self._random.random() < 0.5

@@ -19,6 +19,8 @@ from parents import dies_with_parent
 from reconciler.model.jobs import EMPTY
 
 STARTS_WITHIN_S = 120.0
+CPUS = 64
+"""How many jobs of one core may execute at a time."""
 KILL_WAIT_S = 2
 """How long Slurm waits between SIGTERM and SIGKILL."""
 _HERE = "127.0.0.1"
@@ -281,7 +283,7 @@ class Accounting(_Parts):
 class Cluster(_Parts):
     """A controller and a node. `min_job_age_s` is for how long the controller keeps a job that has ended.
 
-    `conf` are lines of slurm.conf. The node pretends to have 256 cores and their memory.
+    `conf` are lines of slurm.conf. The node pretends to have `CPUS` cores and their memory.
     """
 
     def __init__(
@@ -368,9 +370,9 @@ class Cluster(_Parts):
         }
         lines = [f"{key}={value}" for key, value in values.items() if key != "AccountingStorageType"]
         lines += self.accounting.conf_lines if self.accounting else ["AccountingStorageType=accounting_storage/none"]
-        lines.append(f"NodeName={host} NodeAddr={_HERE} CPUs=256 RealMemory=256000 State=UNKNOWN")
+        lines.append(f"NodeName={host} NodeAddr={_HERE} CPUs={CPUS} RealMemory=256000 State=UNKNOWN")
         lines.append(f"PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP")
-        lines.append(f"PartitionName=other Nodes={host} MaxTime=60 State=UP")
+        lines.append(f"PartitionName=other Nodes={host} MaxTime=600 State=UP")
         self.conf.write_text("\n".join(lines) + "\n")
         if " 22." not in self._said("slurmctld", "-V"):  # a newer slurmd wants cgroups unless it is told
             (folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")

@@ -24,12 +24,13 @@ looks=24000
 until [ -e "$COUNTS/$job.$number.end" ]; do
   # A test that was killed ends nothing. What it has started ends with its folder, or within the hour.
   [ -d "$COUNTS" ] && [ "$((looks -= 1))" -gt 0 ] || exit 9
-  sleep 0.05
+  sleep 0.1
 done
 exit "$CODE"
 """
 _SLOWLY = """trap 'trap "" TERM; sleep 1.5; touch "$COUNTS/$SLURM_JOB_NAME.over"; exit 1' TERM\n"""
 _WITHIN_S = 60.0
+_HELD, _FULL = ("JobHeldUser", "JobHeldAdmin"), ("Resources", "Priority")
 
 
 class SlurmService(Service):
@@ -73,14 +74,17 @@ class SlurmService(Service):
         until_s = time.monotonic() + _WITHIN_S
         while True:
             ran = self._ran(job_id)
-            waiting = [run for run, state, held in self._jobs(job_id) if state == "PENDING" and not held]
+            jobs = self._jobs(job_id)
+            starting = [run for run, state, reason in jobs if state == "PENDING" and reason not in (*_HELD, *_FULL)]
+            # What waits for a place is a run as well, though nothing of it has noted its start.
+            waiting = [run for run, state, reason in jobs if state == "PENDING" and reason in _FULL]
             unstarted = self._unstarted.setdefault(job_id, set())
             unstarted |= {
-                run for run, state, held in self._jobs(job_id) if state == "CANCELLED" and not held and run not in ran
+                run for run, state, reason in jobs if state == "CANCELLED" and reason not in _HELD and run not in ran
             }
-            started = {run for run, state, _ in self._jobs(job_id) if state not in ("PENDING", "CANCELLED")}
-            if not waiting and started <= set(ran):
-                return len(ran) + len(unstarted - set(ran))
+            started = {run for run, state, _ in jobs if state not in ("PENDING", "CANCELLED")}
+            if not starting and started <= set(ran):
+                return len(ran) + len(unstarted - set(ran)) + len(waiting)
             assert time.monotonic() < until_s, f"a job of {job_id} does not start: {self._jobs(job_id)}"
             time.sleep(0.05)
 
@@ -131,12 +135,12 @@ class SlurmService(Service):
         path = self._counts / f"{job_id}.ran"
         return path.read_text().splitlines() if path.exists() else []
 
-    def _jobs(self, job_id: str) -> list[tuple[str, str, bool]]:
-        """Return the runs of a job that the controller has: (run id, state, whether it was held until now)."""
+    def _jobs(self, job_id: str) -> list[tuple[str, str, str]]:
+        """Return the runs of a job that the controller has: (run id, state, reason of the state)."""
         found = []
         for line in self._cluster.command("squeue", "-h", "-t", "all", "-o", "%j|%T|%r|%k").splitlines():
             name, state, reason, comment = line.split("|", 3)
             mark = mark_in(comment)
             if mark and mark.job_id == job_id:
-                found.append((name, state, reason.startswith("JobHeld")))
+                found.append((name, state, reason))
         return found

@@ -12,7 +12,7 @@ from reconciler.engines.slurm.marks import Mark
 from reconciler.engines.slurm.plugin import PLUGIN
 from reconciler.testing.engine_base import await_status, run, send
 from reconciler.testing.services import opened, step
-from slurm.cluster import Accounting, Cluster
+from slurm.cluster import CPUS, Accounting, Cluster
 from slurm.cluster_folder import SlurmProject
 from slurm.conftest import NewCluster
 from slurm.service import SlurmService
@@ -188,7 +188,7 @@ def test_while_accounting_is_down_nothing_that_it_may_know_is_run_again(
 def full(new_cluster: NewCluster) -> Cluster:
     """A cluster whose node is taken by one job."""
     cluster = new_cluster()
-    cluster.command("sbatch", "-J", "big", "-n", "256", "-o", "/dev/null", "--wrap", "sleep 600")
+    cluster.command("sbatch", "-J", "big", "-n", str(CPUS), "-o", "/dev/null", "--wrap", "sleep 600")
     until(lambda: "RUNNING" in cluster.command("squeue", "-h", "-o", "%T"), "the big job runs")
     return cluster
 

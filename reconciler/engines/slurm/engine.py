@@ -20,6 +20,7 @@ from reconciler.engines.port import (
 from reconciler.engines.slurm.commands import Commands, Failure, result_of
 from reconciler.engines.slurm.controller import controller_of
 from reconciler.engines.slurm.deleting import Deleting
+from reconciler.engines.slurm.importing import config_of
 from reconciler.engines.slurm.logs import log_of
 from reconciler.engines.slurm.reading import Reading, Seen
 from reconciler.engines.slurm.runs import Run
@@ -58,8 +59,12 @@ class SlurmEngine:
         return {"cluster": self._controller.cluster}
 
     def observe(self, job_id: str, run_id: str = "") -> Observation:
-        """Return what Slurm says of one run; see `Engine.observe`."""
-        return self._observed([(job_id, run_id)])[job_id]
+        """Return what Slurm says of one run; see `Engine.observe`. A job of somebody else has its config."""
+        found = self._observed([(job_id, run_id)])[job_id]
+        if found.run_id or found.status in (Status.MISSING, Status.UNREADABLE):
+            return found
+        run = self._reading.present().started(job_id)
+        return found._replace(config=config_of(self._commands, run[0])) if run and run[0].mark is None else found
 
     def observe_many(self, job_ids: Collection[str]) -> Mapping[str, Observation]:
         """Return the observation of each job, from one call of each command."""

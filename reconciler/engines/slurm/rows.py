@@ -77,6 +77,16 @@ class Row(NamedTuple):
         return self.state in TERMINAL
 
     @property
+    def was_released(self) -> bool:
+        """Whether it waits for resources, was cancelled while it did, or has begun: it is not held, and was not.
+
+        Accounting tells no reason of a job that was held, and when it could have begun, if ever.
+        """
+        if self.state not in ("PENDING", "CANCELLED"):
+            return True
+        return self.was_eligible if self.is_accounted else not self.is_held
+
+    @property
     def is_held(self) -> bool:
         """Whether somebody has to release it, or would have had to before it was cancelled."""
         return self.state in ("PENDING", "CANCELLED") and self.reason in _HELD
@@ -116,7 +126,6 @@ def rows_of_squeue(output: str) -> Iterator[Row]:
             ended,
             nodes,
             workdir,
-            was_eligible=reason not in _HELD,
         )
 
 

@@ -86,7 +86,7 @@ class Run:
         """Whether it is a run. It is none if it was staged, and was held until now or until it was cancelled."""
         if self.mark is None or self.mark.was_sent:
             return True
-        return any(row.was_eligible or not (row.is_held or row.state == "PENDING") for row in self.rows)
+        return any(row.was_released for row in self.rows)
 
     @cached_property
     def status(self) -> Status:
