@@ -18,6 +18,9 @@ from reconciler.engines.slurm.ssh import MOST_SESSIONS, Connection, ended
 _WITHIN_S = 120.0
 """How long a command may take. `sbatch` tries again by itself for some time while the controller is busy."""
 
+_ON_NO_CONTROLLER = (
+    "see whether the controller is up: scontrol ping; SLURM_CONF or target.conf says which cluster it is"
+)
 _NOT_FOUND = 127
 """The exit code of `env` if there is no such command."""
 
@@ -163,7 +166,8 @@ class Commands:
             return answer.out
         if failure is Failure.UNTRUSTED:
             raise CredentialsError(f"Slurm does not accept the credentials: {answer.message}")
-        raise EngineError(f"{argv[0]}: {answer.message}")
+        hint = _ON_NO_CONTROLLER if failure in (Failure.UNREACHABLE, Failure.LOST) else ""
+        raise EngineError(f"{argv[0]}: {answer.message}", hint)
 
     def file_from(self, path: str, at: int) -> tuple[int, bytes]:
         """Return how long a file is, and what it has from a byte on. A file that is not there is empty.
