@@ -10,6 +10,7 @@ from slurm.conftest import NewCluster
 
 SCRIPT = """\
 #!/bin/sh
+#SBATCH --array=1-7%4
 echo "$SLURM_JOB_NAME $SLURM_ARRAY_TASK_ID" >> ran
 echo "task $SLURM_ARRAY_TASK_ID"
 [ -e mended ] || [ $((SLURM_ARRAY_TASK_ID % 3)) -ne 0 ]
@@ -24,7 +25,8 @@ def project(
 
 
 def test_the_failed_tasks_of_an_array_are_run_once_more_and_then_the_whole_array_again(project: SlurmProject) -> None:
-    project.declare(config={"script": SCRIPT, "array": "1-7%4"})
+    (project.folder / "part.sbatch").write_text(SCRIPT)
+    project.declare(config={"batch": "part.sbatch"})
     project.applied()
     waited = project.run("wait", "a")
     assert waited.code == 3, waited

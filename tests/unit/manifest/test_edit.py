@@ -245,6 +245,7 @@ def test_a_token_that_is_asked_for_already_and_not_consumed_is_no_fault(served: 
         (["idle"], 4, "jobs.yaml:4:3: idle is declared aborted"),
         (["idel"], 1, "did you mean idle?"),
         (["busy"], 0, "An apply would not run it yet: protected"),
+        (["busy", "--tasks", "failed"], 64, "the engine sandbox has no tasks"),
         (["busy", "--token", "a\nb"], 64, "--token: runToken: expected text without control characters"),
     ],
 )
