@@ -75,12 +75,12 @@ class Record:
 
 def _is_asked(conf: str) -> bool:
     """Whether a command of Slurm, or a stand-in for one, has this configuration in its environment."""
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
             with suppress(OSError):
-                process = Path(entry.path)
+                process = Path("/proc", name)
                 words = (process / "cmdline").read_bytes().split(b"\0")
-                is_command = any(name in words[0] for name in _COMMANDS)
+                is_command = any(command in words[0] for command in _COMMANDS)
                 if is_command and conf.encode() in (process / "environ").read_bytes():
                     return True
     return False

@@ -49,8 +49,7 @@ def test_all_jobs_of_the_user_are_imported_and_the_next_plan_is_empty(project: S
     (project.folder / "train.sbatch").write_text(_SCRIPT)
     cluster.command("sbatch", "--partition=other", str(project.folder / "train.sbatch"))
     cluster.command("sbatch", "-J", "a job of no fit name", "-o", "/dev/null", "--wrap", "sleep 600")
-    until(lambda: "R" in cluster.command("squeue", "-h", "-n", "train", "-o", "%t"), "it runs")
-    project.write("")
+    until(lambda: cluster.command("squeue", "-h", "-t", "R", "-o", "%j").count("\n") == 3, "both run")
     (project.folder / "jobs.yaml").write_text(f"apiVersion: reconciler/v1\ntarget: {project.target}\njobs: {{}}\n")
     done = project.run("import", "--all")
     assert done.code == 0, done
@@ -58,6 +57,7 @@ def test_all_jobs_of_the_user_are_imported_and_the_next_plan_is_empty(project: S
     assert "train:" in written
     assert "#SBATCH --array=1-6%2" in written
     assert "partition: other" in written
+    assert written.count("jobTimeout") == 1
     assert "jobTimeout: 5400" in written
     assert project.run("plan", "--refresh", "--detailed-exitcode").code == 0
     before = cluster.command("squeue", "-h", "-r", "-t", "all", "-o", "%i %j")

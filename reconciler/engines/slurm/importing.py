@@ -17,7 +17,8 @@ _FIELD = r"(?:^|\s){}=(\S+)"
 _LIMIT = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)([KMGT])")
 _UNITS = {"K": "KiB", "M": "MiB", "G": "GiB", "T": "TiB"}
-_NONE = frozenset({"(null)", "N/A", "UNLIMITED", "None", "0"})
+_NONE = frozenset({"(null)", "N/A", "UNLIMITED", "365-00:00:00", "None", "0"})
+"""What a field has that says nothing. A job without a limit of its own or of its partition may execute for a year."""
 
 
 def config_of(commands: Commands, run: Run) -> Config | None:
