@@ -251,6 +251,8 @@ def test_a_requeue_is_an_attempt_of_the_same_run(new_cluster: NewCluster, tmp_pa
     project.applied()
     until(lambda: project.lines("ran") == ["x"], "the job runs")
     number = cluster.command("squeue", "-h", "-n", "a-1", "-o", "%i").strip()
+    until_s = time.monotonic() + 3
+    until(lambda: time.monotonic() > until_s, "the new time of submission is another one")
     cluster.command("scontrol", "requeue", number)
     # Slurm lets a job that was put back wait for some time.
     assert project.run("drift").code == 0
@@ -259,7 +261,8 @@ def test_a_requeue_is_an_attempt_of_the_same_run(new_cluster: NewCluster, tmp_pa
     (tmp_path / "go").touch()
     assert project.run("wait", "a").code == 0
     assert len(project.lines("ran")) == 2
-    assert "a-1" in project.run("runs", "a").out
+    (told,) = project.run("runs", "a", "--format", "json").json["runs"]
+    assert (told["runId"], told["execution"]["attempts"]) == ("a-1", 2)
 
 
 def _state(cluster: Cluster, number: str) -> str:

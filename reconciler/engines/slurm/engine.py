@@ -130,7 +130,7 @@ class SlurmEngine:
                 unreadable = f"the controller does not know it, and accounting can't be read: {fault.message}"
                 past = Seen(())
             found |= {job_id: runs[0] for job_id, run_id in left if (runs := past.started(job_id, run_id))}
-        runs = self._reading.with_exit_codes([self._reading.whole(run) for run in found.values()])
+        runs = self._reading.with_details([self._reading.whole(run) for run in found.values()])
         observed = {job_id: run.observation() for job_id, run in zip(found, runs, strict=True)}
         nothing = Observation(Status.UNREADABLE, detail=unreadable) if unreadable else _NOTHING
         return {job_id: observed.get(job_id, nothing) for job_id, _ in wanted}

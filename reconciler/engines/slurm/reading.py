@@ -117,16 +117,17 @@ class Reading:
         past = (row for row in self._named.get(run.name) if row.key == run.key and row.is_terminal)
         return Run([*run.rows, *(row for row in past if row.tasks not in known)])
 
-    def with_exit_codes(self, runs: Sequence[Run]) -> list[Run]:
-        """Return some runs, those that failed with their exit codes, which `squeue` tells in another format alone."""
-        if not any(row.state == "FAILED" and row.exit_code is None for run in runs for row in run.rows):
+    def with_details(self, runs: Sequence[Run]) -> list[Run]:
+        """Return some runs with what `squeue` tells in another format alone: exit codes, and how often they began."""
+        has_failed = any(row.state == "FAILED" and row.exit_code is None for run in runs for row in run.rows)
+        if not has_failed and not any(run.may_have_restarted for run in runs):
             return list(runs)
-        argv = ["squeue", "--noheader", "--all", "--array", "--states=FAILED", "--Format=JobArrayID:64,exit_code:16"]
-        codes = {}
-        for line in self._commands.read(argv).splitlines():
-            job, _, code = line.strip().rpartition(" ")
-            codes[job.strip()] = code
-        return [Run([_with_code(row, codes) for row in run.rows]) for run in runs]
+        argv = ["squeue", "--noheader", "--all", "--array", "--states=all"]
+        told = {}
+        for line in self._commands.read([*argv, "--Format=JobArrayID:64,exit_code:16,RestartCnt:16"]).splitlines():
+            job, *numbers = line.split()
+            told[job] = numbers
+        return [Run([_with_details(row, told) for row in run.rows]) for run in runs]
 
     def _read_present(self) -> Seen:
         argv = ["squeue", "--noheader", "--all", "--states=all", f"--format={SQUEUE_FORMAT}"]
@@ -150,8 +151,10 @@ class Reading:
             argv = ["sacct", *SACCT_OPTIONS, "--duplicates", _SINCE, *scope, *filters]
             for row in rows_of_sacct(self._commands.read(argv)):
                 key = (*row.key, row.tasks)
-                if key not in found or found[key].submitted_at <= row.submitted_at:
-                    found[key] = row
+                before = found.get(key)
+                last = row if before is None or before.submitted_at <= row.submitted_at else before
+                # Each attempt has a row of its own.
+                found[key] = last._replace(restarts=0 if before is None else before.restarts + 1)
         return list(found.values())
 
     def _without(self, present: Seen, past: Iterable[Row]) -> Seen:
@@ -160,12 +163,14 @@ class Reading:
         return Seen(row for row in past if row.key not in known)
 
 
-def _with_code(row: Row, codes: Mapping[str, str]) -> Row:
-    """Return a row with its exit code, which `squeue` gives as the status of a process."""
-    found = codes.get(f"{row.id}_{row.tasks}" if row.tasks else str(row.id), "")
-    if row.state != "FAILED" or not found.isdigit():
+def _with_details(row: Row, told: Mapping[str, Sequence[str]]) -> Row:
+    """Return a row with its exit code, which `squeue` gives as the status of a process, and the number of restarts."""
+    numbers = told.get(f"{row.id}_{row.tasks}" if row.tasks else str(row.id), ())
+    if row.is_accounted or len(numbers) != 2 or not all(number.isdigit() for number in numbers):
         return row
-    return row._replace(exit_code=int(found) >> 8 & 255, signal=int(found) & 127)
+    code, restarts = map(int, numbers)
+    row = row._replace(restarts=restarts)
+    return row._replace(exit_code=code >> 8 & 255, signal=code & 127) if row.state == "FAILED" else row
 
 
 def unreadable(fault: EngineError) -> str:

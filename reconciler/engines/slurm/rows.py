@@ -65,6 +65,7 @@ class Row(NamedTuple):
     took_s: float | None = None
     is_accounted: bool = False
     was_eligible: bool = False
+    restarts: int = 0
 
     @property
     def key(self) -> tuple[int, str, str]:

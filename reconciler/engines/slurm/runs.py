@@ -25,6 +25,9 @@ from reconciler.rules.runs import number_of
 _NOT_LAUNCHED = 53
 """The signal that Slurm reports for a job whose output file can't be opened on its node, though none was sent."""
 
+_SUBMITS_WITHIN_S = 1.0
+"""How long a submission takes as a rule. After a longer time, it is asked whether the job was queued again."""
+
 _WORDS = {"PENDING": "pending", "COMPLETING": "completing", "SUSPENDED": "suspended", "RUNNING": "running"}
 
 
@@ -64,6 +67,12 @@ class Run:
     def submitted_at(self) -> str:
         """When it was submitted. A requeue does not change that for a run of ours."""
         return self.mark.at if self.mark and self.mark.at else min(row.submitted_at for row in self.rows)
+
+    @property
+    def may_have_restarted(self) -> bool:
+        """Whether Slurm may have queued it again, which changes the time of submission that Slurm has."""
+        began_s = unix_s(self.submitted_at) or 0.0
+        return any((unix_s(row.submitted_at) or 0.0) - began_s > _SUBMITS_WITHIN_S for row in self.rows)
 
     @property
     def order(self) -> tuple[int, str, int]:
@@ -175,6 +184,7 @@ class Run:
             signal=str(bad.signal) if bad and bad.signal else "",
             reason=self.word if status is Status.FAILED else "",
             took_s=took_s,
+            attempts=1 + max(row.restarts for row in rows),
             failed_tasks=self.failed_tasks,
         )
 
