@@ -102,6 +102,12 @@ def test_a_server_that_is_not_there_is_told_before_anything_is_sent(sshd: Sshd) 
     connection.close()
 
 
+def test_a_machine_without_ssh_says_so(tmp_path: Path) -> None:
+    assert Connection(Ssh(HOST), {**ENV, "PATH": str(tmp_path)}).connect() == (
+        "ssh can't be run on this machine: No such file or directory"
+    )
+
+
 def test_a_connection_ends_with_the_program_also_if_that_is_killed(sshd: Sshd) -> None:
     program = f"""
 import sys, time

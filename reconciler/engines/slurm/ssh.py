@@ -48,8 +48,11 @@ class Connection:
             if self._is_users or (self._master is not None and self._master.poll() is None):
                 return ""
             self._end()
-            self._is_users = self._runs("-O", "check") == 0
-            return "" if self._is_users else self._open()
+            try:
+                self._is_users = self._runs("-O", "check")
+                return "" if self._is_users else self._open()
+            except OSError as fault:
+                return f"ssh can't be run on this machine: {fault.strerror}"
 
     def words(self, argv: Sequence[str], env: Mapping[str, str]) -> list[str]:
         """Return the command of this machine that executes a command over there, with some more variables."""
@@ -115,7 +118,7 @@ class Connection:
             *(["-l", ssh.user] if ssh.user else []),
             *(["-p", str(ssh.port)] if ssh.port else []),
             *(["-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECTS_WITHIN_S}"]),
-            *(["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]),
+            *(["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4", "-o", "RemoteCommand=none"]),
         ]
 
     def _shared(self, is_master: str) -> list[str]:
@@ -135,13 +138,15 @@ class Connection:
             ),
         ]
 
-    def _runs(self, *words: str) -> int:
-        """Return the exit code of a request to a connection that the user shares."""
+    def _runs(self, *words: str) -> bool:
+        """Return whether a request to a connection that the user shares succeeds."""
         argv = [*self._start(), *words, "--", self._ssh.host]
-        ended = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, env=self._env, check=False, timeout=_CONNECTS_WITHIN_S
-        )
-        return ended.returncode
+        within_s = _CONNECTS_WITHIN_S
+        try:
+            done = subprocess.run(argv, input=b"", capture_output=True, env=self._env, check=False, timeout=within_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return done.returncode == 0
 
 
 def ended(err: str) -> tuple[int | None, str]:
