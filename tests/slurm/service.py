@@ -1,5 +1,6 @@
 """A cluster of Slurm as a service for the contract of an engine: jobs that count what they do."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -111,6 +112,16 @@ class SlurmService(Service):
         """Yield the block, while the commands that change something lose their requests or their answers."""
         word = {Fault.UNSENT: "unsent", Fault.LOST: "lost", Fault.SLOW: "slow"}[fault]
         self._path = wrapped(self._folder / word, word)
+        yield self.block
+        self._path = PATH
+
+    @contextmanager
+    def refusing(self) -> Iterator[Mapping[str, Any] | None]:
+        """Yield the block, while the commands that change something are those of another user."""
+        if os.geteuid() != 0:
+            yield None
+            return
+        self._path = wrapped(self._folder / "denied", "denied")
         yield self.block
         self._path = PATH
 

@@ -15,6 +15,11 @@ argv = [real, *sys.argv[1:]]
 changes = name != "scontrol" or len(sys.argv) == 1 or sys.argv[1] in ("release", "update")
 if not changes or random.random() >= chance:
     os.execv(real, argv)
+if word == "denied":
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+    os.execv(real, argv)
 # The messages are those of slurm_strerror().
 if word == "unsent":
     why = "Unable to contact slurm controller (connect failure)"
@@ -62,6 +67,7 @@ def wrapped(folder: Path, word: str, chance: float = 1.0) -> str:
         lost    the call is made, and its answer is lost
         slow    the answer is late
         killed  the command is killed in the middle of the call
+        denied  the call is made by another user, who may not change this job
         late    the call is made some time after the command has ended
     """
     folder.mkdir()
