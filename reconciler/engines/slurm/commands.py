@@ -243,8 +243,8 @@ class Commands:
             )
         except FileNotFoundError as fault:
             raise _no_command(argv[0], "this machine") from fault
-        except OSError as fault:
-            raise EngineError(f"the command {argv[0]} can't be run: {fault.strerror}") from fault
+        except (OSError, ValueError) as fault:  # a value with a NUL is no argument
+            raise EngineError(f"the command {argv[0]} can't be run: {fault}") from fault
         with process:
             try:
                 out, err = process.communicate(given, timeout=_WITHIN_S)

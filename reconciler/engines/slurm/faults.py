@@ -100,6 +100,8 @@ def _word_faults(config: Mapping[str, Any]) -> Iterator[str]:
         if name.startswith(_VARIABLES_OF_SLURM):
             yield f"env: {name}: the variables of Slurm are set by Slurm itself"
     for name, text in _texts(config):
+        if "\0" in text:
+            yield f"{name} holds a NUL, which neither a script nor a variable can have"
         try:
             text.encode("utf-8")
         except UnicodeEncodeError:
