@@ -22,6 +22,7 @@ _BUILT_IN: Mapping[str, str] = {
     "kubernetes": "reconciler.engines.kubernetes.plugin",
     "local": "reconciler.engines.local.plugin",
     "sandbox": "reconciler.engines.embedded",
+    "slurm": "reconciler.engines.slurm.plugin",
 }
 """The module of each engine that comes with the tool. The module holds the plugin as `PLUGIN`."""
 

@@ -51,6 +51,30 @@ def set_field(source: bytes, file: str, job: str, field: str, value: str, order:
     return _edited(source, file, [splice], change)
 
 
+def set_config_text(source: bytes, file: str, job: str, field: str, value: str, order: Sequence[str]) -> bytes:
+    """Return the file with one text field of a job's config set to a value.
+
+    A new field is the last one of the config. Works as `set_field` otherwise, also for a job without a config.
+    """
+    text = source.decode(_ENCODING)
+    fields = _collection(_entry(_top(text), "jobs", job))
+    there = fields.find("config")
+
+    def change(document: Any) -> None:
+        document["jobs"][job].setdefault("config", {})[field] = value
+
+    if there is None:
+        before = [e for e in fields.entries if e.key and e.key.value in order[: order.index("config")]]
+        splice = _added_field(text, fields, before[-1] if before else None, f"config: {flow({field: value})}")
+    elif not (config := _collection(there)).entries:
+        splice = _Splice(config.end - 1, config.end - 1, f"{scalar(field)}: {scalar(value)}")
+    elif (present := config.find(field)) is not None:
+        splice = _replaced(present.value, value)
+    else:
+        splice = _added_field(text, config, config.entries[-1], f"{scalar(field)}: {scalar(value)}")
+    return _edited(source, file, [splice], change)
+
+
 def add_jobs(source: bytes, file: str, jobs: Mapping[str, Mapping[str, Any]]) -> bytes:
     """Return the file with these jobs added.
 

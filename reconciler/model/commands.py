@@ -26,7 +26,7 @@ _WITHOUT_STATE = {"fmt", "validate"}
 
 VALUED = {"--allow", "--at", "--ended", "--endpoint", "--exclude", "--format", "--id", "--lock-timeout", "--max-rps"}
 VALUED |= {"--moved-to", "--name", "--out", "--parallelism", "--plan", "--push", "--reason", "--settle", "--since"}
-VALUED |= {"--last", "--run", "--state", "--status", "--tail", "--target", "--timeout", "--token", "--wait"}
+VALUED |= {"--last", "--run", "--state", "--status", "--tail", "--target", "--tasks", "--timeout", "--token", "--wait"}
 """The options that take a value, of all commands that take paths."""
 
 

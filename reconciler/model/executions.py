@@ -9,7 +9,8 @@ class Execution(NamedTuple):
     `node` is the name of the machine, and `pid` the process id of the command there. `started_at` and `ended_at` are
     times of RFC 3339. `exit_code` is None if a signal ended the command, whose name is `signal`. `reason` says why the
     engine ended the run, in a few words such as "jobTimeout", "aborted" or "out of memory". `took_s` and `cpu_s` are in
-    seconds. `max_memory_bytes` is the most memory that the run had. `attempts` counts the attempts.
+    seconds. `max_memory_bytes` is the most memory that the run had. `attempts` counts the attempts. `failed_tasks`
+    are the tasks of a run of many that failed, in the words in which the engine is asked for them, such as "3,7-9".
     """
 
     node: str = ""
@@ -23,6 +24,7 @@ class Execution(NamedTuple):
     cpu_s: float | None = None
     max_memory_bytes: int | None = None
     attempts: int = 0
+    failed_tasks: str = ""
 
 
 UNKNOWN = Execution()

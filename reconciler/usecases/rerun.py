@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from reconciler.model.commands import command
 from reconciler.model.errors import Refused, UnknownJob, Usage
-from reconciler.model.jobs import NOT_ASKED, Desired, Job, Record, Verb
+from reconciler.model.jobs import EMPTY, NOT_ASKED, Desired, Job, Record, Status, Verb
+from reconciler.usecases.engines import Pace
 from reconciler.usecases.manifest_edits import parsed_with, refuse_other_changes
 from reconciler.usecases.selection import ALL_NAMES
 
@@ -17,20 +19,28 @@ if TYPE_CHECKING:
     from reconciler.usecases.workspace import Workspace
 
 
+TASKS = "tasks"
+"""The field of a config that limits one run to some of its tasks. The schema of an engine without tasks lacks it."""
+
+
 class Rerun(NamedTuple):
     """A run that the manifest asks for: the place of its token, the token before and after, and the next decision.
 
-    `before` is None if the job had no `runToken`.
+    `before` is None if the job had no `runToken`. `tasks` are the tasks that the run is limited to; "" for all.
     """
 
     position: "Position"
     before: str | None
     token: str
     decision: "Decision"
+    tasks: str = ""
 
 
-def rerun(workspace: "Workspace", name: str, token: str | None, today: str) -> Rerun:
-    """Write a new `runToken` into the file that declares a job. Calls nothing.
+def rerun(workspace: "Workspace", name: str, token: str | None, today: str, *, failed_tasks: bool = False) -> Rerun:
+    """Write a new `runToken` into the file that declares a job. Changes nothing at the service.
+
+    With `failed_tasks`, the new run is one of those tasks alone that failed in the last run, which is read from the
+    service. Raises `Refused` if no task failed, or if the run is not over, and the errors of `Engine.observe`.
 
     `today` is the date in UTC; a token is made from it if `token` is None. A token that the manifest has already stays
     as it is. Raises `Refused` for a job that is not declared running, and for a token that would run nothing.
@@ -49,10 +59,38 @@ def rerun(workspace: "Workspace", name: str, token: str | None, today: str) -> R
         fresh = _fresh_token(today, consumed | in_history | own)
     else:
         fresh = _checked_token(name, token, consumed, in_history)
-    asked = job._replace(run_token=fresh)
+    asked, tasks = job._replace(run_token=fresh), ""
+    if failed_tasks:
+        tasks = _failed_tasks(workspace, name, subject.record, state.identity if state else EMPTY)
+        # The text names its token: it counts for the run of this token, and for no later one.
+        asked = asked._replace(config={**job.config, TASKS: f"{tasks} of {fresh}"})
     edited = manifest if asked == job else _written(workspace, manifest, asked)
     position = edited.documents[name].position(("jobs", name, "runToken"), of_key=True)
-    return Rerun(position, job.run_token, fresh, decide(subject._replace(job=asked), NOT_ASKED))
+    return Rerun(position, job.run_token, fresh, decide(subject._replace(job=asked), NOT_ASKED), tasks)
+
+
+def _failed_tasks(workspace: "Workspace", name: str, record: Record | None, identity: Mapping[str, str]) -> str:
+    """Return the tasks that failed in the last run of a job."""
+    from reconciler.rules.runs import run_id
+    from reconciler.usecases.engines import plugin_for
+
+    if TASKS not in plugin_for(workspace.head.target).config_schema.get("properties", {}):
+        raise Usage(f"the engine {workspace.head.target.engine} has no tasks", "leave out --tasks")
+    if record is None or not record.run:
+        raise Refused(f"no run of {name} is recorded, so none of its tasks has failed", "leave out --tasks")
+    wanted = run_id(record.id, record.run)
+    with workspace.open_engine(Pace(), identity) as engine:
+        observed = engine.observe(record.id, wanted)
+    if observed.run_id != wanted:
+        raise Refused(
+            f"the service does not know {wanted} any more, nor which of its tasks failed", "leave out --tasks"
+        )
+    if observed.status is Status.ACTIVE:
+        raise Refused(f"{wanted} is not over, and more of its tasks may fail", f"wait for it: {command('wait', name)}")
+    if not observed.execution.failed_tasks:
+        why = f": {observed.detail}" if observed.detail else ""
+        raise Refused(f"no task of {wanted} is known to have failed ({observed.status}{why})", "leave out --tasks")
+    return observed.execution.failed_tasks
 
 
 def _running_job(manifest: "Manifest", name: str) -> Job:
@@ -89,12 +127,14 @@ def _subject(workspace: "Workspace", manifest: "Manifest", name: str, records: M
 
 def _written(workspace: "Workspace", manifest: "Manifest", asked: Job) -> "Manifest":
     """Write the token of a job into its file. Returns the manifest as it is then."""
-    from reconciler.manifest.edit import set_field
+    from reconciler.manifest.edit import set_config_text, set_field
     from reconciler.manifest.faults import job_fields
     from reconciler.manifest.files import replace_source
 
     sources, file = workspace.files.sources, manifest.documents[asked.name].file
     after = set_field(dict(sources)[file], file, asked.name, "runToken", str(asked.run_token), job_fields())
+    if asked.config != manifest.jobs[asked.name].config:
+        after = set_config_text(after, file, asked.name, TASKS, str(asked.config[TASKS]), job_fields())
     edited = parsed_with(sources, file, after)
     refuse_other_changes(edited, manifest, {asked.name: asked})
     replace_source(file, after)

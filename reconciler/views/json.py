@@ -226,6 +226,7 @@ def execution(found: Execution) -> dict[str, Any]:
         "cpuSeconds": found.cpu_s,
         "maxMemoryBytes": found.max_memory_bytes,
         "attempts": found.attempts,
+        "failedTasks": found.failed_tasks,
     }
     zero_counts = {"exitCode", "seconds", "cpuSeconds"}
     return {name: value for name, value in parts.items() if value or (value is not None and name in zero_counts)}

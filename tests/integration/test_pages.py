@@ -13,6 +13,7 @@ from pages import (
     DOCS,
     FOLLOWED,
     ON_A_CLUSTER,
+    ON_SLURM,
     PLUGIN_PAGE,
     Block,
     blocks,
@@ -138,7 +139,7 @@ def test_every_command_of_a_page_is_followed_and_can_be_pasted(page: Path) -> No
         assert language in {"sh", "text", "yaml", "python", "toml"}, f"{name_of(page)}: a block of {language!r}"
         if language == "sh":
             assert not re.search(r"^[$>] ", text, re.MULTILINE), f"{name_of(page)}: a prompt can't be pasted: {text}"
-            followed = [pages[name_of(page)] for pages in (FOLLOWED, ON_A_CLUSTER) if name_of(page) in pages]
+            followed = [pages[name_of(page)] for pages in (FOLLOWED, ON_A_CLUSTER, ON_SLURM) if name_of(page) in pages]
             is_followed = any(not sections or section in sections for sections in followed)
             assert is_followed or (name_of(page), section) in NOT_FOLLOWED, f"{name_of(page)}: not followed: {text}"
 

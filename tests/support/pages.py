@@ -6,7 +6,8 @@ shows a part of the example of a plugin, and so may a block of `text`. `python t
 the commands of the pages, and writes their output, and the parts of the example, into the pages.
 
 The reader has the tool, git and a shell. Any server, token or remote must be made by the page itself. The pages of
-`ON_A_CLUSTER` also take a Kubernetes cluster for granted, and `tests/kubernetes/test_pages.py` follows them.
+`ON_A_CLUSTER` also take a Kubernetes cluster for granted, and `tests/kubernetes/test_pages.py` follows them. Those of
+`ON_SLURM` take a Slurm cluster for granted (`tests/slurm/test_pages.py`).
 """
 
 import ast
@@ -53,13 +54,21 @@ ON_A_CLUSTER: Mapping[str, tuple[str, ...]] = {
 }
 """The pages whose commands need a Kubernetes cluster, as in `FOLLOWED`."""
 
+ON_SLURM: Mapping[str, tuple[str, ...]] = {
+    "docs/how-to/slurm.md": (),
+    "docs/how-to/slurm-arrays.md": (),
+    "docs/how-to/slurm-training.md": (),
+}
+"""The pages whose commands need a Slurm cluster of their own, as in `FOLLOWED`."""
+
+_ELSEWHERE = {*ON_A_CLUSTER, *ON_SLURM, *WITHOUT_COMMANDS}
 _HOW_TOS = [f"docs/how-to/{page.name}" for page in sorted((DOCS / "how-to").glob("*.md"))]
 FOLLOWED: Mapping[str, tuple[str, ...]] = {
     "README.md": ("What you see",),
     "docs/git-state.md": ("Try it", "Look back", "Move a state there, and back"),
     "docs/concepts.md": (),
     "docs/kubernetes.md": ("The manifest of a Job",),
-    **{page: () for page in _HOW_TOS if page not in ON_A_CLUSTER and page not in WITHOUT_COMMANDS},
+    **{page: () for page in _HOW_TOS if page not in _ELSEWHERE},
     PLUGIN_PAGE: ("Try it", "Test it"),
 }
 """The pages by path, each with the sections that are followed, in order; no section stands for the whole page."""
@@ -397,9 +406,23 @@ def renew_on_a_cluster(names: Iterable[str]) -> None:
             renew(name, ON_A_CLUSTER[name], around(cluster))
 
 
+def renew_on_slurm(names: Iterable[str]) -> None:
+    """Renew the pages that take a Slurm cluster for granted, each with one that ends afterwards."""
+    from slurm.cluster import Cluster, missing
+    from slurm.test_pages import NAME, around
+
+    if reason := missing():
+        sys.exit(f"{reason}; these pages stay as they are: {', '.join(names)}")
+    for name in names:
+        with Cluster(NAME) as cluster:
+            renew(name, ON_SLURM[name], around(cluster))
+
+
 if __name__ == "__main__":
-    asked = sys.argv[1:] or [*FOLLOWED, *ON_A_CLUSTER]
+    asked = sys.argv[1:] or [*FOLLOWED, *ON_A_CLUSTER, *ON_SLURM]
     for page in dict.fromkeys(page for page in asked if page in FOLLOWED):
         renew(page, FOLLOWED[page])
     if on_a_cluster := list(dict.fromkeys(page for page in asked if page in ON_A_CLUSTER)):
         renew_on_a_cluster(on_a_cluster)
+    if on_slurm := list(dict.fromkeys(page for page in asked if page in ON_SLURM)):
+        renew_on_slurm(on_slurm)

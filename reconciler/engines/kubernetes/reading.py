@@ -8,9 +8,9 @@ from math import inf
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
+from reconciler.engines.gathering import Gathering
 from reconciler.engines.kubernetes.api import Api
 from reconciler.engines.kubernetes.fields import document, labels, metadata, name, text, uid
-from reconciler.engines.kubernetes.gathering import Gathering
 from reconciler.engines.kubernetes.kueue import Kueue
 from reconciler.engines.kubernetes.objects import JOB_LABEL, LINEAGE_LABEL, job_id_of
 from reconciler.engines.kubernetes.observations import is_terminal, lacks_pods, waits_in_a_queue

@@ -6,7 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import pytest
 
-from reconciler.engines.kubernetes.gathering import Gathering
+from reconciler.engines.gathering import Gathering
 from waits import until
 
 WITHIN_S = 30

@@ -13,7 +13,7 @@ from manifests import MARK, Written, manifests
 from project import Project, served_project
 from reconciler.engines.sandbox.life import ledger
 from reconciler.manifest import Manifest
-from reconciler.manifest.edit import _edited, _Splice, add_jobs, set_field
+from reconciler.manifest.edit import _edited, _Splice, add_jobs, set_config_text, set_field
 from reconciler.manifest.faults import job_fields
 from reconciler.manifest.parse import parse
 from reconciler.model.errors import ReconcilerError
@@ -39,6 +39,44 @@ def edited(body: str, field: str = "runToken", value: str = "2", job: str = "a")
     made = set_field(text.encode(), "f", job, field, value, job_fields()).decode()
     assert made.startswith(HEAD)
     return made.removeprefix(HEAD)
+
+
+def with_tasks(body: str) -> str:
+    """Return jobs with a text set in the config of the job a."""
+    made = set_config_text((HEAD + body).encode(), "f", "a", "tasks", "3 of x", job_fields()).decode()
+    assert made.startswith(HEAD)
+    return made.removeprefix(HEAD)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("jobs:\n  a: {state: running}\n", "jobs:\n  a: {state: running, config: {tasks: 3 of x}}\n"),
+        (
+            "jobs:\n  a:\n    state: running\n    runToken: z\n",
+            "jobs:\n  a:\n    state: running\n    config: {tasks: 3 of x}\n    runToken: z\n",
+        ),
+        ("jobs:\n  a: {config: {}, state: running}\n", "jobs:\n  a: {config: {tasks: 3 of x}, state: running}\n"),
+        (
+            "jobs:\n  a: {config: {b: [1]}, state: running}\n",
+            "jobs:\n  a: {config: {b: [1], tasks: 3 of x}, state: running}\n",
+        ),
+        (
+            "jobs:\n  a:\n    config:\n      b: 1  # one\n      # two\n    state: running\n",
+            "jobs:\n  a:\n    config:\n      b: 1  # one\n      tasks: 3 of x\n      # two\n    state: running\n",
+        ),
+        (
+            'jobs:\n  a: {config: {tasks: "1 of y", b: 1}, state: running}\n',
+            'jobs:\n  a: {config: {tasks: "3 of x", b: 1}, state: running}\n',
+        ),
+        (
+            "jobs:\n  a:\n    config:\n      script: |\n        echo\n    state: running\n",
+            "jobs:\n  a:\n    config:\n      script: |\n        echo\n      tasks: 3 of x\n    state: running\n",
+        ),
+    ],
+)
+def test_a_text_in_a_config_is_set_and_nothing_else_is_touched(before: str, after: str) -> None:
+    assert with_tasks(before) == after
 
 
 def added(body: str, *names: str) -> str:
@@ -207,6 +245,7 @@ def test_a_token_that_is_asked_for_already_and_not_consumed_is_no_fault(served: 
         (["idle"], 4, "jobs.yaml:4:3: idle is declared aborted"),
         (["idel"], 1, "did you mean idle?"),
         (["busy"], 0, "An apply would not run it yet: protected"),
+        (["busy", "--tasks", "failed"], 64, "the engine sandbox has no tasks"),
         (["busy", "--token", "a\nb"], 64, "--token: runToken: expected text without control characters"),
     ],
 )

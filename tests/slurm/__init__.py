@@ -1,0 +1,1 @@
+"""A real cluster of Slurm for tests."""
