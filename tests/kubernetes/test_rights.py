@@ -116,7 +116,7 @@ def test_the_identity_is_recorded_as_far_as_it_can_be_read(project: KubernetesPr
     until(lambda: project.run("status").code == 0)
     project.declare()
     project.applied()
-    assert not project.state.get("identity")
+    assert project.state["identity"] == {"namespaceName": project.namespace}
     # A right that is granted later changes nothing but for what the next apply that acts records.
     allow(project.cluster, project.namespace, "reconciler-identity")
     tokens = count()
@@ -126,12 +126,46 @@ def test_the_identity_is_recorded_as_far_as_it_can_be_read(project: KubernetesPr
         assert project.run("apply", "--yes").code == 0
         return project.state.get("identity", {})
 
-    until(lambda: set(recorded()) == {"cluster", "namespace"})
+    until(lambda: set(recorded()) == {"cluster", "namespace", "namespaceName"})
     known = project.state["identity"]
     # And one that is taken away later changes nothing at all.
     path = f"{RBAC}/clusterrolebindings/reconciler-identity-{project.namespace}"
     assert project.cluster.request("DELETE", path)[0] == 200
     assert recorded() == known
+
+
+class ProjectOfAContext(KubernetesProject):
+    """A target that names nothing: the context says which namespace is meant."""
+
+    target = "{engine: kubernetes, allowOldServer: true}"
+
+    def mean(self, namespace: str) -> None:
+        kubeconfig: dict[str, Any] = yaml.safe_load(self.cluster.kubeconfig_of_nobody.read_text())
+        for context in kubeconfig["contexts"]:
+            context["context"]["namespace"] = namespace
+        path = self.folder / "kubeconfig"
+        path.write_text(yaml.safe_dump(kubeconfig))
+        self.env["KUBECONFIG"] = str(path)
+
+
+def test_a_context_that_leads_to_another_namespace_is_refused_without_the_right_to_read_it(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    project = ProjectOfAContext(tmp_path, cluster)
+    other = cluster.namespace()
+    for namespace in (project.namespace, other):
+        allow(cluster, namespace, "reconciler")
+    project.mean(project.namespace)
+    project.declare()
+    until(lambda: project.run("status").code == 0)
+    project.applied()
+    project.mean(other)
+    project.declare(more="runToken: again,")
+    refused = project.run("apply", "--yes")
+    assert (refused.code, project.namespace in refused.err, other in refused.err) == (1, True, True), refused
+    project.mean(project.namespace)
+    project.applied()
+    assert project.jobs() == ["a-1", "a-2"]
 
 
 def test_a_namespace_that_was_made_anew_is_another_one(project: KubernetesProject) -> None:

@@ -58,13 +58,13 @@ class KubernetesEngine:
         self._aborting = Aborting(api, self._jobs_path, self._pods_path, kueue)
 
     def identity(self) -> Mapping[str, str]:
-        """Return the uids of the namespace `kube-system` and of the own one, as far as they can be read.
+        """Return the name of the own namespace, and the uids of it and of `kube-system`, as far as they can be read.
 
         Raises `EngineError` if the own one is not there.
         """
         self._check_version()
         uids = {"cluster": self._space.uid_of("kube-system"), "namespace": self._space.own_uid()}
-        return {part: part_uid for part, part_uid in uids.items() if part_uid}
+        return {"namespaceName": self._namespace, **{part: found for part, found in uids.items() if found}}
 
     def observe(self, job_id: str, run_id: str = "") -> Observation:
         """Return what the cluster says of one run; see `Engine.observe`."""
