@@ -26,7 +26,10 @@ from waits import until
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 V1, V1BETA1 = (f"client.authentication.k8s.io/{version}" for version in ("v1", "v1beta1"))
-JOBS = {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list"]}
+READS = (
+    {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list"]},
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+)
 OTHER_NAME = "cluster.example.test"
 """A name that the certificate of the API server is not for, and that no name server knows."""
 
@@ -132,7 +135,7 @@ def in_base64(path: Path) -> str:
 
 
 def test_each_group_to_act_as_counts(way: Way) -> None:
-    way.allow("Group", "two", JOBS)
+    way.allow("Group", "two", *READS)
     until(lambda: _may(way, user="ada", groups=("two",)))
     assert way.looks(user="ada", groups=("one", "two", "three")) is Status.MISSING
     for groups in ((), ("one",), ("one,two",), ("one, two",)):
@@ -141,7 +144,7 @@ def test_each_group_to_act_as_counts(way: Way) -> None:
 
 
 def test_the_user_to_act_as_of_a_kubeconfig_counts_unless_the_target_names_one(way: Way) -> None:
-    way.allow("Group", "two", JOBS)
+    way.allow("Group", "two", *READS)
     way.user |= {"as": "Zoë", "as-groups": ["one", "two"]}
     assert until(lambda: _may(way))
     with pytest.raises(EngineError, match='User "eve" cannot list'):
@@ -163,7 +166,7 @@ def test_further_facts_about_the_user_to_act_as_are_sent(way: Way) -> None:
             "verbs": ["impersonate"],
         },
     )
-    way.allow("User", "ada", JOBS)
+    way.allow("User", "ada", *READS)
     way.user = client_certificate(way, name)
     extra = {"example.org/scopes": ("view", "watch")}
     until(lambda: _may(way, user="ada", extra=extra))
@@ -200,7 +203,7 @@ def client_certificate(way: Way, name: str, ca: trustme.CA | None = None) -> dic
 
 
 def test_a_client_certificate_names_the_user_and_its_group(way: Way) -> None:
-    way.allow("Group", "team", JOBS)
+    way.allow("Group", "team", *READS)
     way.user = client_certificate(way, "ada")
     assert until(lambda: _may(way))
     way.user = {f"{name}-data": in_base64(way.folder / path) for name, path in way.user.items()}
@@ -254,7 +257,7 @@ def forget(way: Way, secret: str) -> None:
 
 def service_account(way: Way) -> None:
     way.ask("POST", f"/api/v1/namespaces/{way.namespace}/serviceaccounts", {"metadata": {"name": "runner"}})
-    way.allow("ServiceAccount", "runner", JOBS)
+    way.allow("ServiceAccount", "runner", *READS)
 
 
 def test_the_service_account_of_a_pod_is_used_and_its_token_rotates(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +327,7 @@ def test_a_program_is_asked_again_after_a_refusal(way: Way) -> None:
 
 
 def test_a_program_prints_a_client_certificate(way: Way) -> None:
-    way.allow("Group", "team", JOBS)
+    way.allow("Group", "team", *READS)
     client_certificate(way, "ada")
     way.program(
         f"""quoted() {{ sed 's/$/\\\\n/' {way.folder}/$1 | tr -d '\\n'; }}

@@ -78,16 +78,18 @@ def test_the_log_of_a_job_is_followed_to_its_end(tmp_path: Path, cluster: Cluste
     assert project.run("logs", "a", "--tail", "2").out == "2\n3\n"
 
 
-def test_the_log_of_a_job_that_was_deleted_is_said_to_be_gone(tmp_path: Path, cluster: Cluster) -> None:
+def test_whoever_follows_a_log_is_told_that_the_job_was_deleted(tmp_path: Path, cluster: Cluster) -> None:
     project = KubernetesProject(tmp_path, cluster)
-    project.declare(script="echo done")
-    project.applied("--wait", "60")
-    path = f"/apis/batch/v1/namespaces/{project.namespace}/jobs/a-1"
-    assert cluster.request("DELETE", path, {"propagationPolicy": "Background"})[0] == 200
-    until(lambda: not project.jobs() and project.run("logs", "a").code)
-    for words in (("logs", "a"), ("logs", "a", "-f")):
-        run = project.run(*words)
-        assert (run.code, "the Job a-1 is gone, and its log with it" in run.err) == (1, True), run
+    project.declare(script="echo begins; sleep 1000", config="abort: {grace: 0}")
+    project.applied()
+    with project.start("logs", "a", "-f") as follows:
+        assert follows.stdout
+        assert follows.stdout.readline() == "begins\n"
+        path = f"/apis/batch/v1/namespaces/{project.namespace}/jobs/a-1"
+        assert cluster.request("DELETE", path, {"propagationPolicy": "Background"})[0] == 200
+        out, err = follows.communicate(timeout=120)
+    assert (out, follows.returncode) == ("", 1)
+    assert "the Job a-1 was deleted while its log was followed" in " ".join(err.split())
 
 
 def allow_pods(cluster: Cluster, namespace: str, most: int) -> str:
@@ -217,7 +219,7 @@ def test_a_few_jobs_are_read_together_and_those_of_somebody_else_are_found(tmp_p
     }
     assert again.status is Status.MISSING
     # Ours, and the names of the others; then the Job of somebody else by itself.
-    assert (reads["LIST jobs"], reads["GET jobs"]) == (3, 1)
+    assert (reads["LIST jobs"], reads["LIST pods"], reads["GET jobs"]) == (2, 1, 1)
 
 
 @contextmanager

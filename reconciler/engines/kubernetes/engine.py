@@ -108,17 +108,23 @@ class KubernetesEngine:
     def log(
         self, job_id: str, run_id: str, *, tail: int | None, follow: bool, stop: threading.Event
     ) -> Iterator[bytes]:
-        """Yield what the pods of a run have printed; see `Engine.log`."""
+        """Yield what the pods of a run have printed; see `Engine.log`.
+
+        Raises `EngineError` at the end if the Job was deleted while its log was followed.
+        """
+        is_gone = False
 
         def is_over() -> bool:
+            nonlocal is_gone
             reply = self._api.read(f"{self._jobs_path}/{quote(run_id)}")
-            return reply.status == 404 or final_condition(document(reply)) is not None
+            is_gone = reply.status == 404
+            return is_gone or final_condition(document(reply)) is not None
 
-        has_pods = yield from log_of(self._api, self._pods_path, run_id, is_over, tail=tail, follow=follow, stop=stop)
-        if not has_pods and self._api.read(f"{self._jobs_path}/{quote(run_id)}").status == 404:
+        yield from log_of(self._api, self._pods_path, run_id, is_over, tail=tail, follow=follow, stop=stop)
+        if is_gone:
             raise EngineError(
-                f"the Job {run_id} is gone, and its log with it",
-                "the cluster keeps a log as long as the pod: send logs that are needed later to a place of their own",
+                f"the Job {run_id} was deleted while its log was followed, so that the log may lack its end",
+                "send logs that are needed later to a place of their own",
             )
 
     def close(self) -> None:

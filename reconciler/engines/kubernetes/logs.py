@@ -5,7 +5,7 @@ server knows no smaller part of a time there, and the lines that were read alrea
 """
 
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from threading import Event
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -73,10 +73,8 @@ def log_of(
     tail: int | None,
     follow: bool,
     stop: Event,
-) -> Generator[bytes, None, bool]:
+) -> Iterator[bytes]:
     """Yield the log of the run in pieces. With `follow`, go on until the run is over or `stop` is set.
-
-    Returns whether the run had a pod.
 
     `is_over` tells whether the Job has ended. As long as it has not, another attempt may follow a pod that has ended.
     Raises `EngineError` and `CredentialsError`.
@@ -95,7 +93,7 @@ def log_of(
                 ended.add(pod_name)
         is_quiet = all(name(pod) in ended for pod in pods)
         if not follow or stop.is_set() or (is_quiet and has_ended):
-            return bool(logs)
+            return
         has_ended = has_ended or (is_quiet and is_over())
         if not (is_quiet and has_ended):  # otherwise the last pods are looked at once more
             stop.wait(_FOLLOW_EVERY_S)
