@@ -220,6 +220,7 @@ class Torture:
         project.write(self._lines(jobs))
         project.settled()
         older = project.state_file.read_bytes()
+        self.record.wait_for_idle()  # a run that has not begun to execute would be aborted for the next one
         project.write(self._lines(jobs, token="2"))
         is_killed = self._random.random() < 0.5
         if is_killed:
