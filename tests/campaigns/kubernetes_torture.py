@@ -179,6 +179,7 @@ class Torture:
         else:
             first.write(self._lines([f"{name}-other"]))
         first.settled()
+        self.record.wait_for_idle()  # as in `_older`
         folders = [first, *(self._project(f"{name}-{number}") for number in range(1, SENDERS))]
         for folder in folders[1:]:
             shutil.copy(first.state_file, folder.state_file)
