@@ -7,7 +7,7 @@ import pytest
 
 from cluster_project import ClusterProject, cluster_project
 from reconciler.engines.sandbox.cluster import ATOMIC
-from reconciler.model.jobs import Status
+from reconciler.model.jobs import Marks, Status
 
 MIGRATE = "migrate: {state: running, onConfigChange: rerun, config: {text: TEXT}}"
 AFTER = "deploy: {state: running, after: [migrate]}"
@@ -59,3 +59,9 @@ def test_a_last_run_that_completed_and_was_forgotten_is_no_difference(project: C
     project.cluster.forget("migrate", "uid-2")
     assert [project.run(word).code for word in ("wait", "drift")] == [0, 0]
     assert project.run("plan", "--refresh").out == "No changes: 1 job is as recorded.\n"
+
+
+def test_status_says_that_the_run_it_shows_is_a_later_one(project: ClusterProject) -> None:
+    marks = Marks(lineage=project.state["lineage"], op="of another machine")
+    project.cluster.start("migrate", "migrate-9", marks, {"text": "two"})
+    assert "the observed run is migrate-9" in project.run("status").out
