@@ -13,11 +13,12 @@ An engine whose run creates the job says "missing" in five cases, and each has a
 An engine forgets a run some time after the end of the run. A run that was seen active within that time can't have been
 forgotten, so that somebody must have taken it away.
 
+An engine whose run creates the job reports the newest run that it knows. If that run has ended and is an earlier one
+than the recorded run, the engine does not know the recorded run any more: the TTL of the recorded run was shorter, or
+somebody has deleted that run.
+
 A job whose object bears the lineage of another state belongs to that state, whatever its status. There is one
 exception: the record names this very object, because a person imported the object.
-
-Such an engine reports the newest run that it knows. If that run has ended and is an earlier one than the recorded run,
-the engine does not know the recorded run any more: the TTL of that run was shorter, or somebody has deleted it.
 
 An engine with an atomic guard marks each run that it starts. A run without marks under the name of a job was started by
 somebody else, and is another owner's too, unless a person has imported that very object.
