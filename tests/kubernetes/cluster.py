@@ -145,7 +145,7 @@ class Cluster:
         while self._processes:
             _, process = self._processes.popitem()
             _kill(process)
-        sweep(f"{self.mark}/")
+        sweep(self.mark)
 
     def _certify(self) -> None:
         ca = self.ca

@@ -25,7 +25,7 @@ import threading
 import time
 import traceback
 from base64 import b64decode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,7 +47,7 @@ MARK = "POD_MARK"
 OOM_MARK = "OOM_MARK"
 """The variable that names a file. A container that writes `oom` to it and kills itself was out of memory."""
 NODE = "node-1"
-ALLOCATABLE = {"cpu": "64", "memory": "64Gi", "ephemeral-storage": "64Gi", "pods": "1000"}
+ALLOCATABLE = {"cpu": "64", "memory": "64Gi", "ephemeral-storage": "64Gi", "pods": "5000"}
 GRACE_S = 30
 AGAIN_S = 0.3
 BACK_OFF_S = 1.0
@@ -102,33 +102,61 @@ def dies_with_parent(death: signal.Signals, parent: int) -> None:
         os._exit(1)
 
 
-def marked(mark: str) -> list[int]:
-    """Return the ids of the processes that have a mark, or one that starts with it."""
-    return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit() and _has(int(entry.name), mark)]
+def marked(*marks: str) -> list[int]:
+    """Return the ids of the processes that have one of the marks: of a pod, or of a kubelet for all its pods."""
+    wanted = frozenset(marks)
+    return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit() and _has(int(entry.name), wanted)]
 
 
-def _has(pid: int, mark: str) -> bool:
+def _has(pid: int, wanted: Set[str]) -> bool:
+    start = f"{MARK}=".encode()
     with suppress(OSError):
-        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        return any(variable.startswith(f"{MARK}={mark}".encode()) for variable in variables)
+        for variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            if variable.startswith(start):
+                mark = variable.removeprefix(start).decode(errors="replace")
+                return not wanted.isdisjoint((mark, mark.partition("/")[0]))
     return False
 
 
-def sweep(mark: str) -> None:
-    """Kill every process that has a mark, until there is none.
+def sweep(*marks: str) -> None:
+    """Kill every process that has one of the marks, until there is none.
 
     A descriptor stands for a process while it is looked at, so that no other one is killed, whatever its id belongs to.
     """
-    while pids := marked(mark):
+    while pids := marked(*marks):
         for pid in pids:
             with suppress(ProcessLookupError):
                 process = os.pidfd_open(pid)
                 try:
-                    if _has(pid, mark):
+                    if _has(pid, frozenset(marks)):
                         signal.pidfd_send_signal(process, signal.SIGKILL)
                 finally:
                     os.close(process)
         time.sleep(0.01)
+
+
+class Sweeper:
+    """Kills what containers leave behind. One look at all processes serves all containers that have ended by then."""
+
+    def __init__(self) -> None:
+        self._ended: queue.SimpleQueue[tuple[str, threading.Event]] = queue.SimpleQueue()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def sweep(self, mark: str) -> None:
+        """Kill every process that has the mark of a pod, and return once there is none."""
+        is_done = threading.Event()
+        self._ended.put((mark, is_done))
+        is_done.wait()
+
+    def _work(self) -> None:
+        while True:
+            batch = [self._ended.get()]
+            with suppress(queue.Empty):
+                while True:
+                    batch.append(self._ended.get_nowait())
+            sweep(*(mark for mark, _ in batch))
+            for _, is_done in batch:
+                is_done.set()
 
 
 def now() -> str:
@@ -242,6 +270,7 @@ class Kubelet:
         self._api = api
         self._folder = folder / "pods"
         self._mark = mark
+        self._sweeper = Sweeper()
         self._todo: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._due: list[tuple[float, str]] = []
         self._pods: dict[str, Pod] = {}
@@ -553,7 +582,7 @@ class Kubelet:
         at = now()
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
-        sweep(env[MARK])
+        self._sweeper.sweep(env[MARK])
         copier.join(5)
         pod.written.set()
         by_itself = how.si_code == os.CLD_EXITED
@@ -846,7 +875,7 @@ def main() -> int:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, waited)
 
         def stop(*_: object) -> None:
-            sweep(f"{mark}/")
+            sweep(mark)
             os._exit(1)
 
         signal.signal(signal.SIGTERM, stop)
@@ -859,7 +888,7 @@ def main() -> int:
     was_stopped = signal.sigwait(waited) != signal.SIGCHLD
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    sweep(f"{mark}/")
+    sweep(mark)
     return 0 if was_stopped else 1
 
 

@@ -1,6 +1,8 @@
 """A namespace of the test cluster as a service for the contract of an engine: Jobs whose pods count what they do."""
 
+import errno
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,12 +21,8 @@ echo "$run" >> "$COUNTS/$job.ran"
 number=$(wc -l < "$COUNTS/$job.ran")
 echo "runs $job"
 echo "until $job.$number.end is there" >&2
-looks=24000
-until [ -e "$COUNTS/$job.$number.end" ]; do
-  # A test that was killed ends nothing. What it has started ends with its folder, or within the hour.
-  [ -d "$COUNTS" ] && [ "$((looks -= 1))" -gt 0 ] || exit 9
-  sleep 0.05
-done
+mkfifo "$COUNTS/$job.$number.end"
+read -r _ < "$COUNTS/$job.$number.end"
 exit "$CODE"
 """
 _SLOWLY = """trap 'trap "" TERM; sleep 1.5; touch "$COUNTS/$HOSTNAME.over"; exit 1' TERM\n"""
@@ -34,7 +32,10 @@ _HANDSHAKE_PIECES = 2
 
 
 class KubernetesService(Service):
-    """A fresh namespace. Each pod notes its start in a file, and goes on until another file is there."""
+    """A fresh namespace. Each pod notes its start in a file, and waits until somebody opens a named pipe of its own.
+
+    A thousand pods that look for a file again and again would take all of the machine.
+    """
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self._cluster = cluster
@@ -67,9 +68,14 @@ class KubernetesService(Service):
         return {**self.config(), "env": {"COUNTS": str(self._counts), "CODE": "0", "TEXT": text}}
 
     def runs(self, job_id: str) -> int:
-        """Return how often the pod of a job was executed, and how many of its runs were aborted before that."""
-        until_s = time.monotonic() + _WITHIN_S
+        """Return how often the pod of a job was executed, and how many of its runs were aborted before that.
+
+        A pod waits behind those that were created before it: a thousand of them take minutes on a busy machine.
+        """
+        until_s, started = 0.0, -1
         while True:
+            if (before_us := len(os.listdir(self._counts))) > started:
+                until_s, started = time.monotonic() + _WITHIN_S, before_us
             ran = set(self._ran(job_id))
             left = [job for job in self._jobs(job_id) if job["metadata"]["name"] not in ran]
             aborted = [job for job in left if ABORT_OP in job["metadata"].get("annotations", {})]
@@ -81,7 +87,11 @@ class KubernetesService(Service):
             time.sleep(0.05)
 
     def end(self, job_id: str) -> None:
-        (self._counts / f"{job_id}.{self.runs(job_id)}.end").touch()
+        path = self._counts / f"{job_id}.{self.runs(job_id)}.end"
+        until_s = time.monotonic() + _WITHIN_S
+        while not _let_go(path):
+            assert time.monotonic() < until_s, f"the pod of {job_id} does not wait"
+            time.sleep(0.02)
 
     def lose(self, job_id: str) -> None:
         self.runs(job_id)  # so that its start is counted
@@ -121,10 +131,9 @@ class KubernetesService(Service):
         yield self._block(self.namespace, self._cluster.kubeconfig_of_nobody)
 
     def close(self) -> None:
-        """Let all pods end. The namespace stays."""
-        for path in self._counts.glob("*.ran"):
-            for number in range(1, len(path.read_text().splitlines()) + 1):
-                (self._counts / f"{path.stem}.{number}.end").touch()
+        """Let all pods end that have started. The namespace stays."""
+        for path in self._counts.glob("*.end"):
+            _let_go(path)
 
     @property
     def _path(self) -> str:
@@ -152,6 +161,17 @@ class KubernetesService(Service):
         assert status < 300, (method, path, status, document)
         found: dict[str, Any] = document
         return found
+
+
+def _let_go(path: Path) -> bool:
+    """Open the named pipe that a pod waits for. Returns whether one does."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError as fault:
+        if fault.errno not in (errno.ENOENT, errno.ENXIO):
+            raise
+        return False
+    return True
 
 
 def _is_pending(pod: Mapping[str, Any]) -> bool:

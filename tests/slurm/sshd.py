@@ -99,10 +99,13 @@ class Sshd:
         process.wait()
 
     def cut(self) -> int:
-        """End the connections that are open, as a network that fails does. Returns how many there were."""
+        """End the connections that are open, as a network that fails does. Returns how many processes they had.
+
+        The server's own processes are ended before the commands, so that none can tell how its command has ended.
+        """
         assert self._process is not None
         found = _children(self._process.pid)
-        for pid in found:
+        for pid in reversed(found):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return len(found)

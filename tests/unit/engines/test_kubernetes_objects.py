@@ -295,6 +295,19 @@ def test_what_is_the_clusters_or_ours_is_refused(config: Config, fault: str) -> 
     assert fault in config_fault(config)
 
 
+@pytest.mark.parametrize(
+    ("config", "fault"),
+    [
+        ({"image": "x", "env": {"A": "half\ud800"}}, "half of a surrogate pair"),
+        ({"image": "x", "env": {"\udfff": "a"}}, "half of a surrogate pair"),
+        ({"image": "x", "command": ["a", "b\0"]}, "a NUL"),
+        ({"image": "x", "native": {"spec": {"template": {"spec": {"hostname": "\0"}}}}}, "a NUL"),
+    ],
+)
+def test_a_text_that_no_container_gets_as_it_is_is_refused(config: Config, fault: str) -> None:
+    assert fault in config_fault(config)
+
+
 def test_other_fields_of_native_are_taken() -> None:
     native: dict[str, Any] = {"metadata": {"labels": {"team": "a"}}, "spec": {"parallelism": 4, "completions": 8}}
     assert config_fault({"image": "x", "native": native}) == ""
