@@ -30,6 +30,17 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    Mutant("a publish that fails in an unforeseen way has arrived", "state/lease.py", "            return JournalBroken(f\"{self._publisher.where} can't be written to: {type(fault).__name__}\")\n", "            return None\n", "test_lease.py", "any_way"),
+    Mutant("a publish that the remote refuses has arrived", "state/lease.py", "            return JournalBroken(f\"{self._publisher.where} can't be written to: {fault.message}\")\n", "            return None\n", "test_lease.py", "any_way"),
+    Mutant("a call follows a checkpoint that failed", "state/gate.py", "        self._verify()\n", "", "test_state.py", "checkpoint_that_failed"),
+    Mutant("a journal that may have more on disk is removed", "state/writer.py", "        # A journal that failed stays in place: its records may be readable later.\n        self._journal.check()\n", "", "test_state.py", "first_record_may"),
+    Mutant("one delete is allowed where most jobs are gone", "rules/guards.py", "if lost and pruned > plan.allowed.get(ActionKind.DELETE, 0)", "if lost and pruned > plan.allowed.get(ActionKind.DELETE, 1)", "test_guards.py", "single_action"),
+    Mutant("one action goes past each guard", "rules/guards.py", "and count > plan.allowed.get(kind, 0):\n            so_far", "and count > plan.allowed.get(kind, 1):\n            so_far", "test_guards.py", "single_action"),
+    Mutant("a file that could not be replaced leaves another one", "host/disk.py", "                disk.remove(temporary)\n", "                pass\n", "test_state.py", "could_not_be_replaced"),
+    Mutant("an end is looked for without a pause", "apply/action.py", "        waited_s, pause_s = 0.0, 0.1\n", "        waited_s, pause_s = 0.0, -0.1\n", "test_drain.py", "pauses_that_grow"),
+    Mutant("a digest depends on the order of keys", "model/json_values.py", "json.dumps(value, sort_keys=True, separators", "json.dumps(value, separators", "test_json_values.py", "order_of_keys"),
+    Mutant("the pace of a service is not learned", "engines/bytenite/engine.py", "                    self._limiter.note(reply, started_s)\n", "", "test_bytenite_engine.py", "sets_the_pace"),
+    Mutant("the pace of an API server is not learned", "engines/kubernetes/api.py", "                    self._limiter.note(reply, started_s)\n", "", "test_kubernetes_pace.py", ""),
     Mutant("an engine of another package stands before no guard", "engines/registry.py", "found, GuardedPlugin(found, name, distribution)", "found, found", "test_adverse_engine.py", "ref-number or closing"),
     Mutant("a job that many observations leave out is missing", "engines/guarded.py", "left_out = Observation(Status.UNREADABLE, detail", "left_out = Observation(Status.MISSING, detail", "test_guarded.py", "beyond_the_wanted"),
     Mutant("a call in which the engine failed was not sent", "engines/guarded.py", "                return Result(AnswerClass.IN_DOUBT, message=message)", "                return Result(AnswerClass.NOT_SENT, message=message)", "test_guarded.py", "asked_again"),

@@ -867,6 +867,15 @@ def test_a_429_waits_as_told_and_is_sent_again(step: Step) -> None:
     assert len(server.requests) == 3
 
 
+def test_what_a_service_takes_sets_the_pace_of_the_next_requests() -> None:
+    """After an answer 429, three quarters of the one request a second that the service took: one in 1.33 s."""
+    pauses, answers = Pauses(), always(OK, answer(429, "", "Retry-After: 3"), OK)
+    with raw_server(answers) as server, engine_at(server.url, pauses=pauses, clock=lambda: 0.0) as engine:
+        for step in (RUN, ABORT):
+            assert engine.send(step).kind is AnswerClass.APPLIED
+    assert pauses == pytest.approx([3.0, 4 / 3])
+
+
 def test_a_429_for_ever_is_a_rejection_after_four_attempts() -> None:
     with raw_server(always(SLOW_DOWN)) as server:
         given = send_to(server)

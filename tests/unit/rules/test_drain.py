@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model_how import HONEST, Ended, How
+from model_how import HONEST, Ended, How, SteppedFlag
 from model_world import ModelWorld
 from project import done, served_project
 from reconciler.model.errors import ExitCode
@@ -71,6 +71,22 @@ def test_an_apply_beside_a_drain_that_does_not_end_sends_nothing_and_says_so_eac
     world.forward(1000)
     assert world.apply().exit_code is ExitCode.DONE
     assert executions(world) == [Verb.RUN, Verb.ABORT, Verb.RUN]
+
+
+def test_an_end_that_does_not_come_is_looked_for_in_pauses_that_grow_and_for_a_minute() -> None:
+    world = world_with_a_run()
+    pauses: list[float] = []
+
+    def forward(seconds: float) -> None:
+        assert seconds > 0
+        pauses.append(seconds)
+        world.forward(seconds)
+
+    world.stop = SteppedFlag(forward)
+    apply(world, running("again"), How(faults=("abort:drain:seconds=1000",)))
+    assert pauses == sorted(pauses)
+    assert pauses[0] < 1 < pauses[-1]
+    assert 60 <= sum(pauses) < 65
 
 
 @pytest.mark.parametrize("reads", [True, False])

@@ -21,7 +21,7 @@ from reconciler.model.plan_json import plan_from_json, plan_to_json
 from reconciler.rules.actions import lapsed
 from reconciler.rules.decide import decide
 from reconciler.rules.decisions import Decision
-from reconciler.rules.guards import check, check_loss, loss
+from reconciler.rules.guards import KINDS, check, check_loss, loss
 from reconciler.rules.matching import Subject, match_records, prune
 from reconciler.rules.records import applied, is_protected, protection, settled
 from reconciler.state.record_json import record_from_json, record_to_json
@@ -223,6 +223,16 @@ def test_a_loss_refuses_what_prunes_until_all_of_it_is_allowed() -> None:
     assert refused.value.hint.endswith("--prune --allow delete=8")
     check_loss(plan_of({"delete": 8}, delete=8), 8, 8, 9)
     check_loss(plan_of(delete=8), 8, 8, 90)
+    check_loss(plan_of(), 0, 8, 9)
+
+
+def test_a_single_action_needs_to_be_allowed_too() -> None:
+    """The number that is allowed by default is 0."""
+    with pytest.raises(Refused, match="8 of the 9 recorded jobs are no longer declared"):
+        check_loss(plan_of(delete=1), 1, 8, 9)
+    for name, kind in KINDS.items():
+        with pytest.raises(Refused, match=f"1 to {kind}, and guards"):
+            check(plan_of({}, **{kind: 1}), {name: 0}, 10)
 
 
 def test_a_manifest_that_lost_most_of_its_jobs_is_noticed(served: Project) -> None:

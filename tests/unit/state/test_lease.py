@@ -12,7 +12,7 @@ from directory_home import DirectoryRemote
 from in_process import TARGET
 from lossy_disk import SCRIBE, LossyDisk
 from reconciler.host.clocks import Clocks, Instant
-from reconciler.model.errors import LockTaken
+from reconciler.model.errors import LockTaken, StateError
 from reconciler.model.jobs import Desired, Doubt, Record, State, Verb
 from reconciler.state import lease
 from reconciler.state.journal import JournalBroken, Overtaken
@@ -33,7 +33,7 @@ class Remote:
     def __init__(self) -> None:
         self.now_s = 1000.0
         self.takes_s = 0.0
-        self.failing: Callable[[], JournalBroken] | None = None
+        self.failing: Callable[[], Exception] | None = None
         self.is_stopped = False
         self.published: list[bool] = []
         self.clocks = Clocks(lambda: self.now_s, lambda: self.now_s)
@@ -108,6 +108,21 @@ def test_a_first_intent_that_can_not_be_published_means_that_nothing_was_sent(se
     with pytest.raises(Unpublished) as broken:
         session.close()
     assert (broken.value.doubtful, broken.value.is_unsent) == (frozenset(), True)
+
+
+@pytest.mark.parametrize("fault", [ValueError("no such field"), KeyError("etag"), StateError("the remote is full")])
+def test_a_publish_that_fails_in_any_way_lets_no_call_follow(
+    session: Session, remote: Remote, fault: Exception
+) -> None:
+    intended(session, "a")
+    remote.failing = lambda: fault
+    with pytest.raises(JournalBroken, match="on a remote can't be written to"):
+        intended(session, "b")
+    for call in (session.assure, lambda: intended(session, "c")):
+        with pytest.raises(JournalBroken):
+            call()
+    assert remote.published == [True]
+    assert session.doubtful == {"a"}
 
 
 def test_what_is_in_doubt_is_for_the_command_that_overtook_this_one(session: Session, remote: Remote) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from journals import record_of
 from lossy_disk import SCRIBE
-from reconciler.host.disk import OsDisk, OsFile
+from reconciler.host.disk import OsDisk, OsFile, replace
 from reconciler.model.errors import LockTaken, StateError
 from reconciler.model.history import Details
 from reconciler.model.jobs import Desired, Doubt, Evidence, Record, State, Status, Target, Verb
@@ -505,6 +505,79 @@ def test_one_failed_flush_ends_the_journal(tmp_path: Path) -> None:
         with pytest.raises(JournalBroken, match="No space left"):
             journal.append(encode_entry({"type": "record"}))
     journal.close()
+
+
+class FaultyDisk(OsDisk):
+    """Fails at one operation, which is named by `failing`: flush or rename."""
+
+    failing = ""
+
+    def create(self, path: str, mode: int) -> OsFile:
+        file = super().create(path, mode)
+        sync = file.sync
+
+        def synced() -> None:
+            self._fail("flush")
+            sync()
+
+        file.sync = synced  # type: ignore[method-assign]
+        return file
+
+    def rename(self, old: str, new: str) -> None:
+        self._fail("rename")
+        super().rename(old, new)
+
+    def _fail(self, operation: str) -> None:
+        if self.failing == operation:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def fault_of(call: Callable[[], object]) -> str:
+    try:
+        call()
+    except JournalBroken as fault:
+        return fault.message
+    return ""
+
+
+def test_no_call_follows_a_checkpoint_that_failed(tmp_path: Path) -> None:
+    disk, faults = FaultyDisk(), []
+    with pytest.raises(JournalBroken), store(tmp_path, disk=disk).open(TARGET, "apply", 0) as session:
+        session.put("b", OTHER)
+        session.intend("a", "id-a", DOUBT)
+        faults.append(fault_of(session.assure))
+        disk.failing = "rename"
+        faults.append(fault_of(session.checkpoint))
+        disk.failing = ""
+        faults.append(fault_of(session.assure))
+    assert not faults[0]
+    assert all("Input/output error" in fault for fault in faults[1:])
+
+
+def test_a_journal_whose_first_record_may_not_be_on_disk_stays(tmp_path: Path) -> None:
+    """What the disk has of it may be read later, though this program can't know what that is."""
+    disk, journal = FaultyDisk(), tmp_path / "jobs.state.json.journal"
+    with pytest.raises(JournalBroken), store(tmp_path, disk=disk).open(TARGET, "apply", 0) as session:
+        session.put("b", OTHER)
+        session.checkpoint()
+        was_there = journal.exists()
+        with session.announcing([]):
+            disk.failing = "flush"
+            fault = fault_of(lambda: session.put("a", RECORD))
+            disk.failing = ""
+    assert not was_there
+    assert "Input/output error" in fault
+    assert journal.exists()
+
+
+@pytest.mark.parametrize("operation", ["flush", "rename"])
+def test_a_file_that_could_not_be_replaced_leaves_no_other_one(tmp_path: Path, operation: str) -> None:
+    disk, path = FaultyDisk(), tmp_path / "file"
+    path.write_bytes(b"old")
+    disk.failing = operation
+    with pytest.raises(OSError, match="Input/output error"):
+        replace(disk, str(path), b"new", 0o600)
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("file", b"old")]
 
 
 class FillingDisk(OsDisk):
