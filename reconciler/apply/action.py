@@ -19,12 +19,16 @@ from reconciler.rules.actions import action_for, is_within
 from reconciler.rules.decide import decide
 from reconciler.rules.decisions import Decision
 from reconciler.rules.matching import Subject
+from reconciler.rules.observations import observation_words
 from reconciler.rules.order import Order
 from reconciler.rules.records import applied, is_ending, noted, protection
 from reconciler.rules.runs import number_of
+from reconciler.rules.sight import as_owned
 
 _INACTIVE_WITHIN_S = 60.0
-"""The time that an abort has to take effect. After that time the call that follows the abort is given up."""
+"""The time that an abort has to take effect beside the `abort.grace` of the run. After that time the call that follows
+the abort is given up.
+"""
 
 _STOPPED_MIDWAY = "interrupted after the abort; the next apply goes on from there"
 
@@ -58,7 +62,7 @@ class ActionRunner:
         decision, fresh = self._decide(subject, observed)
         if decision.awaits_end and is_within(fresh.calls, action.calls):
             # The observation after the end of that run may ask for another decision.
-            observed = self._wait_inactive(action.id, observed, _INACTIVE_WITHIN_S)
+            observed = self._wait_inactive(subject, observed, _ends_within_s(subject))
             if why := self._why_nothing_starts():
                 return skipped(action, why)
             decision, fresh = self._decide(subject, observed)
@@ -114,7 +118,7 @@ class ActionRunner:
             if attempt.kind is not AnswerClass.APPLIED and not not_running:
                 return outcome_of(action, decision.kind, verb, attempt)
             subject = self._as_recorded(subject)
-            observed = self._wait_inactive(action.id, observed, 0.0 if not_running else _INACTIVE_WITHIN_S)
+            observed = self._wait_inactive(subject, observed, 0.0 if not_running else _ends_within_s(subject))
             subject = self._with_seen_abort(subject, observed)
             if ended := self._ended_by_abort(action, subject, decision, observed, attempt):
                 return ended
@@ -148,7 +152,7 @@ class ActionRunner:
             return None
         return outcome_of(action, decision.kind, Verb.ABORT, attempt)._replace(outcome=Outcome.FAILED, error=stuck)
 
-    def _wait_inactive(self, job_id: str, observed: Observation, within_s: float) -> Observation:
+    def _wait_inactive(self, subject: Subject, observed: Observation, within_s: float) -> Observation:
         """Observe a job until it is no longer active, for at most `within_s` seconds. Returns the last observation.
 
         Nothing is observed if the service offers no reads.
@@ -157,7 +161,8 @@ class ActionRunner:
             return observed
         waited_s, pause_s = 0.0, 0.1
         while True:
-            observed = self._context.engine.observe(job_id)
+            observed = self._context.engine.observe(subject.job.id)
+            observed = as_owned(subject.record, observed, self._context.session.lineage)
             if observed.status not in (Status.ACTIVE, Status.UNREADABLE) or waited_s >= within_s:
                 return observed
             if self._context.pause(pause_s):
@@ -170,6 +175,8 @@ class ActionRunner:
             return _STOPPED_MIDWAY
         if observed.status is Status.ACTIVE:
             return _still_active(subject, observed)
+        if observed.status is Status.OTHER_OWNER:
+            return f"after the abort, the job is {observation_words(observed)}; apply again to see what to do"
         if observed.status is Status.UNREADABLE:
             return f"the job can't be read after the abort ({observed.detail}); apply again once it can"
         if observed.status is Status.MISSING and not self._context.engine.promises.creates_on_run:
@@ -177,6 +184,15 @@ class ActionRunner:
             self._context.session.put(subject.job.name, gone, details=Details(reason="the abort deleted it"))
             return "the abort deleted the job, since it had yet to start: create a job there and give its id"
         return ""
+
+
+def _ends_within_s(subject: Subject) -> float:
+    """How long a run may take to end once it was aborted. `abort.grace` means the same on all engines."""
+    abort = subject.record.config.get("abort") if subject.record else None
+    grace_s = abort.get("grace") if isinstance(abort, Mapping) else None
+    if not isinstance(grace_s, int | float) or isinstance(grace_s, bool):
+        return _INACTIVE_WITHIN_S
+    return _INACTIVE_WITHIN_S + grace_s
 
 
 def _still_active(subject: Subject, observed: Observation) -> str:

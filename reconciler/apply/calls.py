@@ -24,6 +24,7 @@ from reconciler.rules.matching import Subject
 from reconciler.rules.records import run_of, settled
 from reconciler.rules.retention import FOR_EVER, keep_for_of, kept_s, kept_s_of
 from reconciler.rules.runs import digests
+from reconciler.rules.sight import as_owned
 from reconciler.state.journal import JournalBroken
 
 _DONE_ALREADY: Mapping[Verb, frozenset[Reason]] = {
@@ -261,11 +262,12 @@ class CallSender:
         verb, words = step.verb, lost.result.words
         for sends in range(1, _MAX_SENDS + 1):
             now = NOT_OBSERVED if before is None else self._observe(step.job_id)
+            now = as_owned(None, now, step.marks.lineage)
             if trace_of(verb, before, now) in (Trace.DONE, Trace.TOO_LATE):
                 note = f"the answer was lost ({words}), but the job is {now.status}"
                 return Attempt(AnswerClass.APPLIED, lost.result, note)
             may_hit_other_run = before is not None and (
-                now.status is Status.UNREADABLE or may_be_other_run(before, now)
+                now.status in (Status.UNREADABLE, Status.OTHER_OWNER) or may_be_other_run(before, now)
             )
             is_last = verb is Verb.RUN or may_hit_other_run or sends == _MAX_SENDS
             if is_last or self._context.pause(0.25 * 2**sends):

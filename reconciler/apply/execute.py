@@ -22,6 +22,7 @@ from reconciler.rules.lost_calls import is_newer_run
 from reconciler.rules.matching import Subject
 from reconciler.rules.order import Order
 from reconciler.rules.records import noted
+from reconciler.rules.sight import as_owned
 from reconciler.state.journal import JournalBroken, Overtaken
 
 _RUNS = frozenset({ActionKind.RUN, ActionKind.RESTART})
@@ -183,8 +184,8 @@ class _Apply:
             began: dict[str, Record] = {}
             for name, (job_id, before) in runs.items():
                 record = session.record_of(name)
-                if record is not None and record.doubt is None and is_newer_run(before, observed[job_id]):
-                    seen = observed[job_id]
+                seen = as_owned(record, observed[job_id], session.lineage)
+                if record is not None and record.doubt is None and is_newer_run(before, seen):
                     record = record._replace(submitted_at=seen.run_began, ref=seen.ref or record.ref)
                     began[name] = noted(record, seen, context.now(), context.engine.promises)
             session.put_all(began, NOTE, "when its run began")

@@ -70,7 +70,7 @@ def outcome_of(action: Action, done: ActionKind, verb: Verb, attempt: Attempt) -
         case AnswerClass.REJECTED:
             error = f"{verb} was rejected: {result.words}"
             if result.reason is Reason.OTHER_OWNER:
-                error = f"{error}; another state owns this job: apply it there, or give the job here another id"
+                error = f"{error}; the object is another owner's: apply the job there, or give it another `id:` here"
         case AnswerClass.NOT_SENT:
             error = f"{verb} was not sent: {result.words}"
         case AnswerClass.IN_DOUBT:

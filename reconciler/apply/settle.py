@@ -17,6 +17,7 @@ from reconciler.model.jobs import Doubt, Observation, Record, Status, Verb
 from reconciler.rules.lost_calls import TELLS_NOTHING, Trace, trace_of
 from reconciler.rules.records import settled
 from reconciler.rules.runs import digests, run_id
+from reconciler.rules.sight import as_owned
 from reconciler.state.session import Session
 
 
@@ -142,9 +143,8 @@ def _looked(session: Session, engine: Engine, record: Record, now: str) -> tuple
     doubt = record.doubt
     assert doubt is not None
     if not _is_guarded(engine, record):
-        observed = engine.observe(record.id)
-        is_unreadable = observed.status is Status.UNREADABLE
-        return observed, Trace.UNKNOWN if is_unreadable else trace_of(doubt.verb, doubt.before, observed)
+        observed = as_owned(record, engine.observe(record.id), session.lineage)
+        return observed, trace_of(doubt.verb, doubt.before, observed)
     observed = engine.observe(record.id, run_id(record.id, doubt.run))
     return observed, _trace_of_guarded(doubt, observed, session.lineage, still_knows(engine, doubt, now))
 

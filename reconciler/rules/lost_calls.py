@@ -6,8 +6,8 @@ from typing import assert_never
 from reconciler.model.jobs import ENDS, Evidence, Observation, Status, Verb
 from reconciler.model.times import TimeOrder, compare
 
-TELLS_NOTHING = frozenset({Status.NOT_OBSERVED, Status.UNREADABLE})
-"""The statuses of an observation that tells nothing of the job."""
+TELLS_NOTHING = frozenset({Status.NOT_OBSERVED, Status.UNREADABLE, Status.OTHER_OWNER})
+"""The statuses of an observation that tells nothing of the job, or of a call for it."""
 
 _SAME = frozenset({TimeOrder.SAME})
 _MAY_BE_SAME = _SAME | {TimeOrder.CLOSE}
@@ -59,7 +59,7 @@ def _trace_of_abort(before: Evidence | None, now: Observation) -> Trace:
 
 def is_newer_run(before: Evidence, now: Observation) -> bool:
     """Whether a new run has certainly begun since `before` was observed."""
-    return _trace_of_run(before, now) is Trace.DONE
+    return trace_of(Verb.RUN, before, now) is Trace.DONE
 
 
 def may_be_other_run(before: Evidence, now: Observation) -> bool:

@@ -46,8 +46,9 @@ _RUNS = _ENDED | {Status.ACTIVE}
 def as_seen(subject: Subject, observed: Observation) -> Observation:
     """The observation with the status that its row in the table has."""
     record, terms = subject.record, subject.terms
-    if observed.marks.lineage and _is_of_other_owner(record, observed, subject.lineage):
-        return observed._replace(status=Status.OTHER_OWNER)
+    observed = as_owned(record, observed, subject.lineage)
+    if observed.status is Status.OTHER_OWNER:
+        return observed
     if terms.promises.atomic_run and _is_unmarked_run(observed) and not _is_recorded(record, observed):
         return observed._replace(status=Status.OTHER_OWNER)
     if not terms.promises.creates_on_run:
@@ -60,6 +61,17 @@ def as_seen(subject: Subject, observed: Observation) -> Observation:
     return observed
 
 
+def as_owned(record: Record | None, observed: Observation, lineage: str) -> Observation:
+    """The observation of a recorded job, with the status OTHER_OWNER if its object belongs to another state.
+
+    `lineage` is that of the state. Whatever became of a call of ours, the object of another owner tells nothing of it.
+    """
+    if observed.marks.lineage in ("", lineage):
+        return observed
+    is_imported = record is not None and record.ref != "" and record.ref == observed.ref
+    return observed if is_imported else observed._replace(status=Status.OTHER_OWNER)
+
+
 def may_be_forgotten(subject: Subject) -> bool:
     """Whether the record lacks the end of a run that will leave no trace once it is gone.
 
@@ -70,13 +82,6 @@ def may_be_forgotten(subject: Subject) -> bool:
         return False
     is_open = record.abort_unseen or (record.state is Desired.RUNNING and record.end is None)
     return is_open and subject.terms.promises.creates_on_run
-
-
-def _is_of_other_owner(record: Record | None, observed: Observation, lineage: str) -> bool:
-    """Whether the object bears the lineage of another state, and was not imported into this one."""
-    if observed.marks.lineage == lineage:
-        return False
-    return record is None or not record.ref or record.ref != observed.ref
 
 
 def _is_recorded(record: Record | None, observed: Observation) -> bool:

@@ -30,6 +30,11 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    Mutant("the grace of a run counts for nothing", "apply/action.py", "    return _INACTIVE_WITHIN_S + grace_s\n", "    return _INACTIVE_WITHIN_S\n", "test_any_engine.py", "grace"),
+    Mutant("another owner's object settles a call in doubt", "apply/settle.py", "as_owned(record, engine.observe(record.id), session.lineage)", "engine.observe(record.id)", "test_taken_over.py", "stays_in_doubt"),
+    Mutant("another owner's object shows a lost call", "apply/calls.py", "            now = as_owned(None, now, step.marks.lineage)\n", "", "test_taken_over.py", "lost_run"),
+    Mutant("another owner's run is recorded as ours", "apply/execute.py", "as_owned(record, observed[job_id], session.lineage)", "observed[job_id]", "test_taken_over.py", "seen_after_it"),
+    Mutant("another owner's object is run once ours was aborted", "apply/action.py", "            observed = as_owned(subject.record, observed, self._context.session.lineage)\n", "", "test_taken_over.py", "restart"),
     Mutant("a publish that fails in an unforeseen way has arrived", "state/lease.py", "            return JournalBroken(f\"{self._publisher.where} can't be written to: {type(fault).__name__}\")\n", "            return None\n", "test_lease.py", "any_way"),
     Mutant("a publish that the remote refuses has arrived", "state/lease.py", "            return JournalBroken(f\"{self._publisher.where} can't be written to: {fault.message}\")\n", "            return None\n", "test_lease.py", "any_way"),
     Mutant("a call follows a checkpoint that failed", "state/gate.py", "        self._verify()\n", "", "test_state.py", "checkpoint_that_failed"),

@@ -247,3 +247,15 @@ def test_an_apply_that_records_something_is_followed_by_one_that_records_nothing
         months.settle()
 
     played(steps, drain_s=200.0)
+
+
+def test_a_call_in_doubt_is_not_settled_by_the_object_of_another_owner() -> None:
+    def steps(months: Months) -> None:
+        months.be_in_doubt_and_give_names_around_and_resolve(
+            apply=False, crash_at=14, done=False, kind="500", name="a", naming=("id", 0)
+        )
+        months.ask_for_reruns_and_go_back(first=0, name="b", second=1)
+        months.edit_and_crash(crash_at=19, edit=("swap-ids", ""), name="a")
+        months.ask_something_of_a_job_of_another_owner(edit=ABORT)
+
+    played(steps, creates=False, cluster=True, atomic=False, keeps_ended_s=math.inf, stages=False, identity={})

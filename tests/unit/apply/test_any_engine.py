@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from in_process import TARGET, carried_out, planned, store_in
+from in_process import TARGET, carried_out, context_of, planned, store_in
+from raw_server import Pauses
+from reconciler.apply.execute import carry_out
 from reconciler.engines.port import Reason
-from reconciler.model.jobs import Desired, Job, Record, Status, Verb
+from reconciler.model.jobs import Desired, Job, Json, Observation, Record, Status, Verb
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from scripted import LOST, ScriptedEngine, rejected
 
@@ -69,3 +71,25 @@ def test_nothing_starts_once_the_engine_does_not_know_who_asks(tmp_path: Path) -
     first, second = applied_to(engine, jobs, tmp_path)
     assert (first.outcome, second.outcome, second.note) == (Outcome.FAILED, Outcome.SKIPPED, "skipped: no")
     assert engine.sent == [(Verb.ABORT, "a")]
+
+
+@pytest.mark.parametrize(("abort", "within_s"), [({}, 60), ({"grace": 120}, 180), ({"grace": 0.5}, 60.5), (None, 60)])
+def test_a_restart_waits_for_the_grace_that_the_run_has_to_end(abort: Json, within_s: float, tmp_path: Path) -> None:
+    """An abort that is applied, and a job that stays active nevertheless."""
+
+    class Deaf(ScriptedEngine):
+        def observe(self, job_id: str, run_id: str = "") -> Observation:
+            return Observation(Status.ACTIVE)
+
+    pauses = Pauses()
+    job = Job("a", "a", Desired.RUNNING, OLD, "again")
+    records = {"a": Record("a", Desired.RUNNING, {**OLD, "abort": abort})}
+    plan, subjects = planned({"a": job}, records)
+    with store_in(tmp_path).open(TARGET, "apply", 0) as session:
+        session.put_all(records, "import")
+        engine = Deaf({}, {})
+        context = context_of(engine, session)._replace(pause=pauses)
+        ends = carry_out(plan, subjects, context, parallelism=1, fail_fast=False)
+        [outcome] = [event.outcome for ended in ends for event in ended]
+    assert (outcome.outcome, engine.sent) == (Outcome.FAILED, [(Verb.ABORT, "a")])
+    assert within_s <= sum(pauses) < within_s + 2

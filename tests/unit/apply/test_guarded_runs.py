@@ -676,7 +676,7 @@ def test_a_run_of_another_state_is_rejected_and_its_owner_is_named(cluster: Clus
     cluster.start("a", "a-1", Marks("theirs", "op-9"), CONFIG)
     ended = applied(tmp_path, Hidden(cluster, NEEDS_JOB))
     assert ended.outcome.outcome is Outcome.FAILED
-    assert "belongs to lineage theirs; another state owns this job" in ended.outcome.error
+    assert "belongs to lineage theirs; the object is another owner's" in ended.outcome.error
     assert (ended.record, ended.last) == (None, 0)
 
 
