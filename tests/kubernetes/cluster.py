@@ -1,12 +1,10 @@
 """A cluster of Kubernetes on this machine: a real API server, and a stand-in for its nodes."""
 
 import os
-import random
 import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,14 +19,13 @@ import requests
 import trustme
 import yaml
 
+from daemons import free_ports, kill_group
 from kubernetes.kubelet import NODE, Api, dies_with_parent, sweep
 
 BINARIES = "KUBERNETES_BINARIES"
 """The variable that names a folder with other binaries than those of `install.sh`."""
 STARTS_WITHIN_S = 180.0
 _HERE = "127.0.0.1"
-_PORTS = range(20000, 32000)
-"""Ports that the kernel gives to no outgoing connection, as a rule, so that a free one stays free."""
 _TAKEN = "address already in use"
 
 
@@ -141,10 +138,10 @@ class Cluster:
             kubelet.terminate()
             with suppress(subprocess.TimeoutExpired):
                 kubelet.wait(10)
-            _kill(kubelet)
+            kill_group(kubelet)
         while self._processes:
             _, process = self._processes.popitem()
-            _kill(process)
+            kill_group(process)
         sweep(self.mark)
 
     def _certify(self) -> None:
@@ -168,7 +165,7 @@ class Cluster:
         programs = binaries()
         _, minor = version_of(programs)
         folder = self.folder
-        store, store_peer, port = _free_ports(3)
+        store, store_peer, port = free_ports(3)
         store_url, peer_url = f"http://{_HERE}:{store}", f"http://{_HERE}:{store_peer}"
         self.server = f"https://{_HERE}:{port}"
         for path, token in self._tokens.items():
@@ -317,21 +314,3 @@ def version_of(folder: Path) -> tuple[int, int]:
     match = re.search(r"v(\d+)\.(\d+)", said)
     assert match, said
     return int(match[1]), int(match[2])
-
-
-def _free_ports(count: int) -> list[int]:
-    found: list[int] = []
-    while len(found) < count:
-        port = random.choice(_PORTS)
-        with socket.socket() as tried, suppress(OSError):
-            tried.bind((_HERE, port))
-            if port not in found:
-                found.append(port)
-    return found
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and its group, unless it has ended."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import random
 import shutil
 import signal
 import socket
@@ -15,6 +14,7 @@ from tempfile import mkdtemp
 from types import TracebackType
 from typing import Self
 
+from daemons import free_ports, kill_group
 from parents import dies_with_parent
 from reconciler.model.jobs import EMPTY
 
@@ -24,8 +24,6 @@ CPUS = 64
 KILL_WAIT_S = 2
 """How long Slurm waits between SIGTERM and SIGKILL."""
 _HERE = "127.0.0.1"
-_PORTS = range(20000, 32000)
-"""Ports that the kernel gives to no outgoing connection, as a rule, so that a free one stays free."""
 _TAKEN = ("address already in use", "Address already in use")
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel")
 _ACCOUNTING = ("slurmdbd", "mariadbd", "mariadb-install-db", "sacct", "sacctmgr")
@@ -102,7 +100,7 @@ class _Parts:
 
     def kill(self, part: str) -> None:
         """Kill a part."""
-        _kill(self._processes.pop(part))
+        kill_group(self._processes.pop(part))
 
     def terminate(self, part: str) -> None:
         """Ask a part to end, as a service manager does, and wait for that. A controller saves its state then."""
@@ -111,7 +109,7 @@ class _Parts:
         try:
             process.wait(30)
         finally:
-            _kill(process)
+            kill_group(process)
 
     def pause(self, part: str) -> None:
         """Stop a part, so that it accepts connections and answers none."""
@@ -137,7 +135,7 @@ class _Parts:
     def _stop_all(self) -> None:
         while self._processes:
             _, process = self._processes.popitem()
-            _kill(process)
+            kill_group(process)
         _sweep(str(self.conf))
 
     def _start_munge(self) -> None:
@@ -228,7 +226,7 @@ class Accounting(_Parts):
             "--innodb-flush-log-at-trx-commit=0",
         )
         self._wait("the database answers", lambda: self._has_database(str(socket_path)))
-        (self.port,) = _free_ports(1)
+        (self.port,) = free_ports(1)
         self._write_conf()
         self.start_service()
 
@@ -339,7 +337,7 @@ class Cluster(_Parts):
 
     def _write_conf(self) -> None:
         folder, host, user = self.folder, socket.gethostname().partition(".")[0], _user()
-        controller, node = _free_ports(2)
+        controller, node = free_ports(2)
         values = {
             "ClusterName": self.name,
             "SlurmctldHost": f"{host}({_HERE})",
@@ -391,24 +389,6 @@ def missing() -> str:
 
 def _user() -> str:
     return pwd.getpwuid(os.geteuid()).pw_name
-
-
-def _free_ports(count: int) -> list[int]:
-    found: list[int] = []
-    while len(found) < count:
-        port = random.choice(_PORTS)
-        with socket.socket() as tried, suppress(OSError):
-            tried.bind((_HERE, port))
-            if port not in found:
-                found.append(port)
-    return found
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and its group, unless it has ended."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def _sweep(conf: str) -> None:

@@ -2,7 +2,6 @@
 
 import getpass
 import os
-import random
 import shutil
 import signal
 import socket
@@ -14,11 +13,10 @@ from tempfile import mkdtemp
 from types import TracebackType
 from typing import Self
 
+from daemons import free_ports
 from parents import dies_with_parent
 
 _STARTS_WITHIN_S = 60.0
-_PORTS = range(20000, 32000)
-"""Ports that the kernel gives to no outgoing connection, as a rule, so that a free one stays free."""
 
 _SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin") or ""
 HOST = "login"
@@ -70,7 +68,7 @@ class Sshd:
     def start(self) -> None:
         """Start the server, also after `stop`."""
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
-        self.port = self.port or _free_port()
+        self.port = self.port or free_ports(1)[0]
         self._write_config()
         parent = os.getpid()
         with (self.folder / "log").open("ab") as log:
@@ -160,11 +158,3 @@ def _children(pid: int) -> list[int]:
             for child in map(int, tasks.read_text().split()):
                 found += [*_children(child), child]
     return found
-
-
-def _free_port() -> int:
-    while True:
-        port = random.choice(_PORTS)
-        with socket.socket() as tried, suppress(OSError):
-            tried.bind(("127.0.0.1", port))
-            return port
