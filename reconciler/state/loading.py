@@ -51,7 +51,7 @@ def load(disk: Disk, path: str, target: Target | None) -> LoadedState | None:
         if entries:
             codec.refuse_ambiguous(loaded.state.jobs, f"{path}, with the journal beside it,")
         before = history.stamped(history.history_lines(folded, ended=False), base)
-        return loaded._replace(unwritten=(*before, *loaded.unwritten), stamp=stamp)
+        return loaded._replace(unwritten=(*before, *loaded.unwritten), held=len(before), stamp=stamp)
 
 
 def salvage(disk: Disk, path: str, empty: State, *, has_moved: bool = False) -> tuple[LoadedState, list[str]]:

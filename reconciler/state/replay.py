@@ -36,8 +36,9 @@ class LoadedState(NamedTuple):
     `state` has the journal's entries replayed. Where `changed`, its serial is one above that of the file, for the write
     that is still to come. `digest` is the state file's, "" where there is no file. `entries` are the journal's entries
     that the file lacks, None where there is no journal. `unwritten` are the history lines of all the journal's entries,
-    of which the history may have some. `stamp` is the stamp of the state file (`Disk.stamp`), taken before the file was
-    read. `in_flight` are the jobs of the calls that have no result in the journal.
+    of which the history may have some; the first `held` lines are those of the entries that the file has. `stamp` is
+    the stamp of the state file (`Disk.stamp`), taken before the file was read. `in_flight` are the jobs of the calls
+    that have no result in the journal.
     """
 
     state: State
@@ -45,6 +46,7 @@ class LoadedState(NamedTuple):
     entries: tuple[Entry, ...] | None
     changed: bool
     unwritten: tuple[history.HistoryLine, ...] = ()
+    held: int = 0
     stamp: object = None
     in_flight: frozenset[str] = frozenset()
 

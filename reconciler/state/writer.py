@@ -58,13 +58,14 @@ class Writer:
         """Fold a journal that an earlier session left.
 
         The new journal lacks what the state file holds already. So the history gets the lines of that before. It gets
-        all other lines once the state file is in place, as in any checkpoint: a history that is ahead of the state and
-        of what is on disk of the journal would show a rollback (`rollback`).
+        all other lines once the new journal and the state file are in place, as in any checkpoint. What was read of a
+        journal may be in memory alone, if a flush of it has failed. A history with a line of that would be ahead of
+        what the next command reads after a power loss.
         """
-        held = [line for line in loaded.unwritten if line["serial"] <= loaded.serial_in_place]
+        held = loaded.unwritten[: loaded.held]
         try:
             self._files.append_history(held, again=True)
-            self.records.add_lines(loaded.unwritten[len(held) :])
+            self.records.add_lines(loaded.unwritten[loaded.held :])
             self._journal = self._new_journal(entries)
             self.checkpoint()
         except Displaced:

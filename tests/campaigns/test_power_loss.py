@@ -42,6 +42,30 @@ def test_a_history_is_the_same_each_time() -> None:
     ]
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_history_never_tells_more_than_what_is_left_of_the_journal(tmp_path: Path, seed: int) -> None:
+    """A result whose flush failed is read by the next session. It is gone with the power, and so is what came of it."""
+    for ticks in range(40):
+        folder = tmp_path / str(ticks)
+        folder.mkdir()
+        machine = Machine(Random(seed), str(folder))
+        with suppress(JournalBroken), machine.store().open(TARGET, "apply", 0) as session:
+            session.intend("a", "id-a", Doubt("op-1", Verb.RUN, {}, None, None, "2026-11-21T10:00:00Z", ""))
+            machine.disk.failing = 1.0
+            session.conclude("op-1", "a", None, "HTTP 200")
+        machine.disk.failing, machine.disk.off_at = 0.0, machine.disk.ticks + ticks
+        with suppress(PowerLoss), machine.store().open(TARGET, "apply", 0):
+            pass
+        was_lost = machine.disk.off
+        machine.disk = machine.disk.power_up()
+        with machine.store().open(TARGET, "apply", 0):
+            pass
+        machine.check_history()
+        if not was_lost:
+            return
+    raise AssertionError("the power was lost each time")
+
+
 @pytest.mark.parametrize("seed", range(50))
 def test_an_unfinished_write_spoils_no_record_before_it(seed: int) -> None:
     disk = LossyDisk(Random(seed))
