@@ -49,9 +49,9 @@ from reconciler.rules.matching import Subject
 from reconciler.rules.observations import elsewhere_words, observation_words
 from reconciler.rules.records import asked, in_spite_of_abort, is_protected, ran_since, run_of, settled
 from reconciler.rules.runs import MAX_RUN, asks_the_same, is_earlier_run, number_of, run_id
-from reconciler.rules.sight import as_seen
+from reconciler.rules.sight import as_seen, is_of_newer_copy
 from reconciler.rules.starts import start_of
-from reconciler.rules.table import FIXED, TABLE, Asked, Cell
+from reconciler.rules.table import FIXED, NEWER_COPY, TABLE, Asked, Cell
 from reconciler.rules.words import reason_of, reason_with, way_out_of, why_asked
 
 _PROTECTED = frozenset({ActionKind.ABORT, ActionKind.RESTART, ActionKind.DELETE})
@@ -271,10 +271,11 @@ def _already_run(decision: Decision, column: Asked, subject: Subject, observed: 
         and agrees(job.config, observed.config, subject.same_config, job.ignore)
     ):
         return adopt(subject, f"{since}, with this config; recorded without a call", observed)
+    newer = f"{NEWER_COPY}, " if is_of_newer_copy(subject, observed) else ""
     return hold(
         record,
         f"{since}: ",
-        f"{command('resolve', job.name, options=['--applied'])} if that run is the one wanted here, "
+        f"{newer}{command('resolve', job.name, options=['--applied'])} if that run is the one wanted here, "
         f"the same with `--not-applied` if one more is ({decision.reason})",
         decision.changes,
     )

@@ -26,7 +26,7 @@ from reconciler.rules.matching import Subject
 from reconciler.rules.observations import NO_DETAIL, elsewhere_words, observation_words
 from reconciler.rules.records import in_spite_of_abort, is_ending, ran_since
 from reconciler.rules.review import Review, Row, Weight, review_key, sorted_rows, source_facts
-from reconciler.rules.sight import as_seen
+from reconciler.rules.sight import as_seen, is_of_newer_copy
 from reconciler.rules.table import TABLE, DriftCell, Kind
 from reconciler.rules.words import way_out_of
 
@@ -194,7 +194,7 @@ def _cell(subject: Subject, observed: Observation) -> DriftCell:
     if cell not in _OF_ANY_RUN or record.state is Desired.ABSENT:
         return cell
     if ran_since(record, observed):
-        return DriftCell.OTHER_RUN
+        return DriftCell.NEWER_RUN if is_of_newer_copy(subject, observed) else DriftCell.OTHER_RUN
     if is_ending(record, observed):
         is_asked = subject.keep and job.state is Desired.ABORTED
         return DriftCell.ENDING_AS_ASKED if is_asked else DriftCell.ENDING

@@ -72,6 +72,13 @@ def as_owned(record: Record | None, observed: Observation, lineage: str) -> Obse
     return observed if is_imported else observed._replace(status=Status.OTHER_OWNER)
 
 
+def is_of_newer_copy(subject: Subject, observed: Observation) -> bool:
+    """Whether a newer copy of the state has started the observed run: it is ours, and comes after the recorded run."""
+    is_ours = observed.marks.lineage != "" and observed.marks.lineage == subject.lineage
+    recorded = subject.record.run if subject.record else 0
+    return is_ours and number_of(observed.run_id, subject.job.id) > recorded
+
+
 def may_be_forgotten(subject: Subject) -> bool:
     """Whether the record lacks the end of a run that will leave no trace once it is gone.
 

@@ -66,7 +66,8 @@ The part for `drift`, by the recorded state:
     forgotten            as recorded                –                      –
     another owner's      another owner's            another owner's        another owner's
 
-    6  run by someone else if the observed run began at another time than the recorded run
+    6  run by someone else if the observed run began at another time than the recorded run; a run that bears the
+       lineage of this state was started from a newer copy of the state
     7  config differs if the active run has another config than the record
     8  not ended yet if the active run is the one that was aborted
 
@@ -122,6 +123,9 @@ _SAY_HOW = "{ended}, or the same with `--ended failed`"
 _OTHER_ID_OR_IMPORT = "give it another `id:`, or take it out of the manifest and take the run over: {take_over}"
 _SAVING = command("plan", options=["--refresh", "--out", "plan.json"])
 _REFRESHED = f"{_SAVING}, then {command('apply', options=['--plan', 'plan.json'])}"
+NEWER_COPY = "bring the newer state here (with git: `git pull`); if it is lost"
+"""What to do first about a run that bears the lineage of this state, and that the state does not know."""
+
 WAITING = command("apply", options=["--wait", "3600"])
 """The command that waits for what a job comes after."""
 
@@ -158,6 +162,11 @@ class DriftCell(Enum):
     LOST = Kind.LOST, _RECORDED_AND_OBSERVED, _NEW_TOKEN
     ABORTED = Kind.ABORTED, _RECORDED_AND_OBSERVED, _RUN_AGAIN_OR_ACCEPT
     OTHER_RUN = Kind.RUN, _RECORDED_AND_OBSERVED, "{resolve} records that run"
+    NEWER_RUN = (
+        Kind.RUN,
+        f"{_RECORDED_AND_OBSERVED}; a newer copy of this state has started that run",
+        f"{NEWER_COPY}, {{resolve}} records that run",
+    )
     ACTIVE_AGAIN = Kind.RUN, _RECORDED_AND_OBSERVED, f"{_REFRESHED} aborts it; `state: running` takes it over"
     ENDING = (
         Kind.ENDING,

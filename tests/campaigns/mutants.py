@@ -30,6 +30,7 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    Mutant("a clone that is behind is not told to pull", "rules/drift.py", "DriftCell.NEWER_RUN if is_of_newer_copy(subject, observed) else DriftCell.OTHER_RUN", "DriftCell.OTHER_RUN", "test_ways_out_of_drift.py", "newer_copy"),
     Mutant("what is read of a journal is told before it is on disk", "state/writer.py", "        held = loaded.unwritten[: loaded.held]\n        try:\n            self._files.append_history(held, again=True)\n", "        held = loaded.unwritten\n        try:\n            self._files.append_history(held, again=True)\n", "test_power_loss.py", "never_tells_more"),
     Mutant("the grace of a run counts for nothing", "apply/action.py", "    return _INACTIVE_WITHIN_S + grace_s\n", "    return _INACTIVE_WITHIN_S\n", "test_any_engine.py", "grace"),
     Mutant("another owner's object settles a call in doubt", "apply/settle.py", "as_owned(record, engine.observe(record.id), session.lineage)", "engine.observe(record.id)", "test_taken_over.py", "stays_in_doubt"),

@@ -88,6 +88,33 @@ def test_a_run_since_the_record_counts_as_asked_or_not_on_a_persons_word(
     project.is_at_rest(AGAIN, ["a-1", "by-hand", "a-2"][:runs])
 
 
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_run_of_a_newer_copy_of_the_state_is_known_once_that_copy_is_here_or_on_a_persons_word(
+    is_lost: bool, project: PersonsProject
+) -> None:
+    files = [project.folder / name for name in ("jobs.state.json", "jobs.history.jsonl")]
+    project.begin(RUN)
+    older = [file.read_bytes() for file in files]
+    project.write(AGAIN)
+    assert project.apply().code == 0
+    newer = [file.read_bytes() for file in files]
+    for file, content in zip(files, older, strict=True):
+        file.write_bytes(content)
+    project.env["XDG_STATE_HOME"] = str(project.folder / "another-machine")
+    project.write(RUN)
+    assert project.found("a") == ("run by someone else", [["resolve", "a", "--not-applied"]])
+    (finding,) = project.run("drift", "--format", "json").json["jobs"]
+    assert "a newer copy of this state has started that run" in finding["reason"]
+    assert finding["wayOut"].startswith("bring the newer state here (with git: `git pull`); if it is lost")
+    if is_lost:
+        project.follow(["resolve", "a", "--not-applied"])
+    else:
+        for file, content in zip(files, newer, strict=True):
+            file.write_bytes(content)
+    assert project.run("drift").code == 0
+    assert project.run_ids == ["a-1", "a-2"]
+
+
 @pytest.mark.parametrize("reads", [True, False])
 def test_a_state_that_was_rolled_back_is_held_until_the_record_is_dropped_or_the_job_has_another_id(
     reads: bool, tmp_path: Path
@@ -106,6 +133,7 @@ def test_a_state_that_was_rolled_back_is_held_until_the_record_is_dropped_or_the
         assert held.code == 4
         if reads:
             assert "run since this was recorded" in held.out
+            assert "bring the newer state here (with git: `git pull`); if it is lost" in held.out
             project.follow(["state", "forget", "a"])
             project.is_at_rest(third, ["a-1", "a-2"])
         else:
