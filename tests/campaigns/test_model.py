@@ -259,3 +259,12 @@ def test_a_call_in_doubt_is_not_settled_by_the_object_of_another_owner() -> None
         months.ask_something_of_a_job_of_another_owner(edit=ABORT)
 
     played(steps, creates=False, cluster=True, atomic=False, keeps_ended_s=math.inf, stages=False, identity={})
+
+
+def test_a_run_in_doubt_whose_job_is_not_there_stays_in_doubt_until_a_person_settles_it() -> None:
+    def steps(months: Months) -> None:
+        months.give_names_around(crash_at=None, first=("rename", "d"), name="b@b1", second=("id", 1))
+        months.edit_and_meet_a_fault(edit=RUN, fault="run:500", name="a", skip=0, times=1)
+
+    cluster = {"creates": False, "cluster": True, "atomic": True, "keeps_ended_s": math.inf, "stages": False}
+    played(steps, reads=False, **cluster, identity={})
