@@ -70,3 +70,8 @@ def _runtime_env(config: Mapping[str, Any], package: str) -> dict[str, Any]:
 def bytes_of(amount: int | str) -> int:
     """Return an amount of memory in bytes."""
     return amount if isinstance(amount, int) else int(amount[:-3]) * _UNITS[amount[-3:]]
+
+
+def was_timed_out(entrypoint: str, exit_code: int) -> bool:
+    """Whether `timeout` has ended an entrypoint that this module made."""
+    return exit_code == TIMEOUT_EXIT_CODE and entrypoint.startswith(f"exec timeout --kill-after={GRACE_S} ")
