@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import requests
-
 from kubernetes.kubelet import dies_with_parent
+
 from reconciler.model.jobs import EMPTY
 
 VENV = "RAY_VENV"

@@ -1,6 +1,7 @@
 """The engine: what a run, an abort, a delete and an observation are for a Ray cluster."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from threading import Event
 
 from reconciler.engines.port import (
@@ -18,6 +19,7 @@ from reconciler.engines.port import (
     Verb,
     always,
 )
+from reconciler.engines.ray.connecting import way_to_head
 from reconciler.engines.ray.deleting import Deleting
 from reconciler.engines.ray.head import Head, is_unknown_job, json_request
 from reconciler.engines.ray.jobs import RayJob
@@ -169,6 +171,23 @@ class RayEngine:
             return Result(AnswerClass.REJECTED, Reason.OTHER, f"{newest.id} is newer than the observed run")
         # The oldest one first: whoever is killed midway leaves the newest one, by which the job is known.
         return self._deleting.delete(ours[::-1], may_be_sent)
+
+
+@contextmanager
+def connected(settings: Settings, surroundings: Surroundings) -> Iterator[RayEngine]:
+    """Yield the engine. Raises `EngineError` for an address, headers, certificates or a proxy that can't be used."""
+    way = way_to_head(settings, surroundings.env)
+    for secret in way.network.proxy.secrets if way.network.proxy else ():
+        surroundings.note_credential(secret)
+    engine = RayEngine(Head(way, surroundings), settings, surroundings)
+    try:
+        yield engine
+    except BaseException:
+        # What went wrong before counts, and not what the head has forgotten.
+        with suppress(EngineFailed):
+            engine.close()
+        raise
+    engine.close()
 
 
 _ENDED = frozenset({Status.COMPLETE, Status.FAILED, Status.ABORTED})

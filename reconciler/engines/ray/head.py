@@ -50,7 +50,7 @@ _REASONS: Mapping[int, Reason] = {
 """The reason of a rejected call by its HTTP status. Each of them proves that the head did nothing."""
 
 _REFUSED_BY_AGENT = "Request failed with status code 400"
-_BAD_TOKEN = "Invalid authentication token"  # noqa: S105  what the head says of a token
+_BAD_TOKEN = "Invalid authentication token"
 _UNKNOWN_JOB = re.compile(r"Job .* does not exist", re.DOTALL)
 _HINT = "check the address and the network, then try again"
 VERSION = "/api/version"

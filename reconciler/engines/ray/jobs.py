@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from reconciler.engines.port import Execution, Observation, Status
+from reconciler.engines.port import Execution, Marks, Observation, Status
 from reconciler.engines.ray.importing import config_of
 from reconciler.engines.ray.marks import Mark, mark_in
 from reconciler.engines.ray.submission import was_timed_out
@@ -107,7 +107,7 @@ class RayJob:
             name=self.id,
             run_id=mark.run_id if mark else "",
             ref=self.id,
-            **({"marks": mark.marks} if mark else {}),
+            marks=mark.marks if mark else Marks(),
             execution=self._execution(),
         )
 

@@ -6,16 +6,14 @@ Plans need all of this but `open`. So the module imports nothing slow, and nothi
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler.engines.http.endpoints import endpoint_fault, is_in_clear, is_loopback
 from reconciler.engines.http.targets import access_of, target_of
 from reconciler.engines.port import (
     Config,
-    Engine,
-    EngineError,
     Job,
     Promises,
     Request,
@@ -30,6 +28,9 @@ from reconciler.engines.ray.faults import config_fault
 from reconciler.engines.ray.settings import PROMISES, Settings
 from reconciler.engines.ray.submission import submission
 from reconciler.model.jobs import Desired
+
+if TYPE_CHECKING:
+    from reconciler.engines.ray.engine import RayEngine
 
 _OF_THE_ENVIRONMENT = "the address of the environment"
 """The address of a target that names none."""
@@ -107,9 +108,13 @@ class RayPlugin:
 
         return secrets_in(env)
 
-    def open(self, target: Target, surroundings: Surroundings) -> AbstractContextManager[Engine]:
+    @contextmanager
+    def open(self, target: Target, surroundings: Surroundings) -> Iterator["RayEngine"]:
         """Return the engine of a target; see `EnginePlugin.open`."""
-        raise EngineError("the engine ray can't be opened yet")
+        from reconciler.engines.ray.engine import connected
+
+        with connected(settings_of(target), surroundings) as engine:
+            yield engine
 
 
 def settings_of(target: Target) -> Settings:

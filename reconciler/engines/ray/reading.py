@@ -1,4 +1,4 @@
-"""Reads the jobs of a head: all of them with one request, since the Jobs API has no other way to find those of one job."""
+"""Reads the jobs of a head: all of them with one request, since the Jobs API can't be asked for those of one job."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence

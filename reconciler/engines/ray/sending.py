@@ -72,14 +72,14 @@ class Sending:
             return Result(AnswerClass.REJECTED, Reason.INVALID, f"{step.run_id} was not staged")
         try:
             self._provide(package, step)
-        except _PackageGone as fault:
-            return Result(AnswerClass.REJECTED, Reason.OTHER, fault.message)
+        except _PackageGone as gone:
+            return Result(AnswerClass.REJECTED, Reason.OTHER, gone.message)
         body = submission(step.config, package)
         body |= {"submission_id": step.run_id, "metadata": {**body.get("metadata", {}), **metadata_of(step)}}
         try:
             reply = self._head.call(json_request("POST", JOBS, body, session), may_be_sent)
-        except OtherSession as fault:
-            words = f"{fault.message}; nobody knows whether the head before has executed {step.run_id}"
+        except OtherSession as other:
+            words = f"{other.message}; nobody knows whether the head before has executed {step.run_id}"
             return Result(AnswerClass.REJECTED, Reason.OTHER, words)
         if reply.status == 500:
             return self._looked_up(step, reply)
