@@ -20,14 +20,13 @@ from typing import NamedTuple
 from reconciler.engines.http.endpoints import endpoint_fault, normalize_endpoint
 from reconciler.engines.http.network import Network, network_for
 from reconciler.engines.port import CredentialsError, EngineError
-from reconciler.engines.ray.settings import Settings
+from reconciler.engines.ray.settings import HEADERS, TOKEN, Settings
 
 DEFAULT_ADDRESS = "http://localhost:8265"
 """The address of a head that was started without further options."""
 
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-_HEADERS = "RAY_JOB_HEADERS"
-_TOKEN, _TOKEN_PATH = "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+_TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"
 _OWN_TOKEN_PATH = "~/.ray/auth_token"
 _SERVICE_ACCOUNT_PATHS = (
     "/var/run/secrets/ray.io/serviceaccount/token",
@@ -67,12 +66,12 @@ def headers_in(env: Mapping[str, str]) -> dict[str, str]:
 
 def secrets_in(env: Mapping[str, str]) -> Iterator[str]:
     """Yield the token and the values of the headers that the environment holds."""
-    if token := env.get(_TOKEN, "").strip():
+    if token := env.get(TOKEN, "").strip():
         yield token
     try:
         values = [value for _, value in _job_headers(env)]
     except EngineError:
-        values = [env.get(_HEADERS, "")]
+        values = [env.get(HEADERS, "")]
     for value in values:
         yield from secrets_of_header(value)
 
@@ -107,29 +106,29 @@ def _address_in(env: Mapping[str, str], *, is_insecure: bool) -> str:
 
 def _job_headers(env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield the headers of RAY_JOB_HEADERS. No error quotes them, since they may hold credentials."""
-    text = env.get(_HEADERS, "").strip()
+    text = env.get(HEADERS, "").strip()
     if not text:
         return
-    hint = f"set {_HEADERS} to a JSON object of texts, such as " + '{"Authorization": "Bearer …"}'
+    hint = f"set {HEADERS} to a JSON object of texts, such as " + '{"Authorization": "Bearer …"}'
     try:
         headers = json.loads(text)
     except ValueError:
-        raise EngineError(f"{_HEADERS} is no JSON", hint) from None
+        raise EngineError(f"{HEADERS} is no JSON", hint) from None
     if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
-        raise EngineError(f"{_HEADERS} is no JSON object of texts", hint)
+        raise EngineError(f"{HEADERS} is no JSON object of texts", hint)
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
-            raise EngineError(f"{_HEADERS} has a name that no header can have", hint)
+            raise EngineError(f"{HEADERS} has a name that no header can have", hint)
         if name.lower() in _OF_THE_TRANSPORT:
-            raise EngineError(f"{_HEADERS} has {name}, which belongs to the connection", f"leave it out of {_HEADERS}")
+            raise EngineError(f"{HEADERS} has {name}, which belongs to the connection", f"leave it out of {HEADERS}")
         if not _is_sendable(value):
-            raise EngineError(f"the value of {name} in {_HEADERS} holds a character that can't be sent", hint)
+            raise EngineError(f"the value of {name} in {HEADERS} holds a character that can't be sent", hint)
         yield name, value
 
 
 def _token(env: Mapping[str, str]) -> str:
-    if token := env.get(_TOKEN, "").strip():
-        return _checked(token, _TOKEN)
+    if token := env.get(TOKEN, "").strip():
+        return _checked(token, TOKEN)
     if path := env.get(_TOKEN_PATH, "").strip():
         return _checked(_token_at(path), path)
     paths: tuple[str, ...] = (_OWN_TOKEN_PATH,)
@@ -139,7 +138,7 @@ def _token(env: Mapping[str, str]) -> str:
         if os.path.exists(_in_home(path, env)):
             return _checked(_token_at(_in_home(path, env)), path)
     raise CredentialsError(
-        f"RAY_AUTH_MODE is token, and there is no token: neither {_TOKEN} nor {_TOKEN_PATH}, nor {_OWN_TOKEN_PATH}",
+        f"RAY_AUTH_MODE is token, and there is no token: neither {TOKEN} nor {_TOKEN_PATH}, nor {_OWN_TOKEN_PATH}",
         "ray get-auth-token prints the token of the cluster, where it was made",
     )
 

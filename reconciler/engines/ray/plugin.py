@@ -3,7 +3,6 @@
 Plans need all of this but `open`. So the module imports nothing slow, and nothing that sends.
 """
 
-import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +24,8 @@ from reconciler.engines.port import (
     same_json,
 )
 from reconciler.engines.ray.faults import config_fault
-from reconciler.engines.ray.settings import PROMISES, Settings
+from reconciler.engines.ray.schemas import schema
+from reconciler.engines.ray.settings import CREDENTIAL_VARIABLES, PROMISES, Settings
 from reconciler.engines.ray.submission import submission
 from reconciler.model.jobs import Desired
 
@@ -44,12 +44,12 @@ class RayPlugin:
     @cached_property
     def target_schema(self) -> Schema:
         """The schema of the fields of a target."""
-        return _schema("target")
+        return schema("target")
 
     @cached_property
     def config_schema(self) -> Schema:
         """The schema of the config of a job."""
-        return _schema("config")
+        return schema("config")
 
     def target(self, block: Mapping[str, Any], folder: str) -> Target:
         """Return the target that a block names. A block without an address means the one of the environment."""
@@ -104,6 +104,8 @@ class RayPlugin:
 
     def secrets(self, env: Mapping[str, str]) -> Iterable[str]:
         """Return the token and the headers of the environment."""
+        if not env.keys() & CREDENTIAL_VARIABLES:
+            return ()
         from reconciler.engines.ray.connecting import secrets_in
 
         return secrets_in(env)
@@ -128,13 +130,6 @@ def _made(config: Config) -> Any:
         return submission(config)
     except (AttributeError, KeyError, TypeError, ValueError):
         return config
-
-
-def _schema(name: str) -> Schema:
-    # Not with `pathlib`: its import takes 7 ms, and a plan would import it for nothing else.
-    with open(os.path.join(os.path.dirname(__file__), f"{name}.schema.json"), encoding="utf-8") as file:
-        schema: Schema = json.load(file)
-    return schema
 
 
 PLUGIN = RayPlugin()

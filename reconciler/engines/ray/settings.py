@@ -10,6 +10,10 @@ PROMISES = Promises(
 )
 """What the engine guarantees. A head knows each run until it is restarted, which its identity tells."""
 
+TOKEN, HEADERS = "RAY_AUTH_TOKEN", "RAY_JOB_HEADERS"
+CREDENTIAL_VARIABLES = frozenset((TOKEN, HEADERS))
+"""The environment variables that hold credentials."""
+
 
 class Settings(NamedTuple):
     """What a target says.
