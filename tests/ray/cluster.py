@@ -4,7 +4,6 @@ import os
 import random
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -17,8 +16,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import requests
-from kubernetes.kubelet import dies_with_parent
 
+from ray.keeper import dies_with_parent
 from reconciler.model.jobs import EMPTY
 
 VENV = "RAY_VENV"
@@ -64,7 +63,6 @@ class Cluster:
         """What all processes of the cluster have in their environment, the commands of jobs too."""
         self.port = 0
         """The port of the Jobs API. It stays the same when the head is started anew."""
-        self.token = env.get("RAY_AUTH_TOKEN", "")
         self._keeper: subprocess.Popen[bytes] | None = None
         self._sessions: list[str] = []
 
@@ -116,9 +114,10 @@ class Cluster:
             self._keeper.wait()
             self._keeper = None
 
-    def restart(self) -> None:
-        """Kill the head, and start it anew at the same port."""
+    def restart(self, env: Mapping[str, str] | None = None) -> None:
+        """Kill the head, and start it anew at the same port; with `env` in place of the variables it was made with."""
         self.kill()
+        self._env = self._env if env is None else env
         self.start()
 
     def stop(self) -> None:
@@ -128,7 +127,8 @@ class Cluster:
 
     def request(self, method: str, path: str, body: object = None, timeout_s: float = 60) -> tuple[int, Any]:
         """Return the status and the document of an answer; its text if it is no JSON."""
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        token = self._env.get("RAY_AUTH_TOKEN", "")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         with requests.Session() as session:
             session.trust_env = False
             answer = session.request(method, f"{self.address}{path}", json=body, timeout=timeout_s, headers=headers)
@@ -195,13 +195,11 @@ class Cluster:
                 env={
                     "PATH": os.environ.get("PATH", os.defpath),
                     "HOME": str(self.folder),
-                    "PYTHONPATH": str(Path(__file__).parents[1]),
-                    "PYTHONSAFEPATH": "1",
                     **_QUIET,
                     **self._env,
                 },
                 start_new_session=True,
-                preexec_fn=lambda: dies_with_parent(signal.SIGTERM, parent),  # noqa: PLW1509 -- it takes no lock
+                preexec_fn=lambda: dies_with_parent(parent),  # noqa: PLW1509 -- it takes no lock
             )
 
     def _wait_until_ready(self) -> None:
