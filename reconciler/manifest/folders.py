@@ -311,7 +311,7 @@ class _Disk:
 
     def node(self, path: bytes) -> Node:
         try:
-            real = os.path.realpath(self._at(path), strict=True)
+            real = os.path.realpath(self._at(path))
             if not _is_within(real, self._root):
                 return Node(Kind.OUTSIDE)
             status = os.stat(real)
@@ -345,7 +345,7 @@ def _is_within(path: bytes, folder: bytes) -> bool:
 
 
 def _joined(folder: bytes, name: bytes) -> bytes:
-    return folder + b"/" + name if folder else name
+    return folder + b"/" + name if folder and name else folder or name
 
 
 def _unreadable(path: bytes, fault: OSError) -> ReconcilerError:
