@@ -22,7 +22,7 @@ from reconciler.engines.port import (
 from reconciler.engines.ray.connecting import way_to_head
 from reconciler.engines.ray.deleting import Deleting
 from reconciler.engines.ray.head import Head, is_unknown_job, json_request
-from reconciler.engines.ray.jobs import RayJob
+from reconciler.engines.ray.jobs import ENDED, RayJob
 from reconciler.engines.ray.logs import log_of
 from reconciler.engines.ray.reading import Reading, path_of
 from reconciler.engines.ray.sending import Sending
@@ -165,7 +165,7 @@ class RayEngine:
         if refusal := _other_owner(newest, step):
             return refusal
         ours = [job for job in runs if job.lineage == newest.lineage]
-        if active := next((job for job in ours if job.status not in _ENDED), None):
+        if active := next((job for job in ours if job.status not in ENDED), None):
             return Result(AnswerClass.REJECTED, Reason.INVALID, f"{active.id} is active: abort it first")
         if step.seen and step.seen != newest.id:
             return Result(AnswerClass.REJECTED, Reason.OTHER, f"{newest.id} is newer than the observed run")
@@ -188,9 +188,6 @@ def connected(settings: Settings, surroundings: Surroundings) -> Iterator[RayEng
             engine.close()
         raise
     engine.close()
-
-
-_ENDED = frozenset({Status.COMPLETE, Status.FAILED, Status.ABORTED})
 
 
 def _is_meant(job: RayJob, step: Step) -> bool:

@@ -30,6 +30,9 @@ _STATUSES: Mapping[str, Status] = {
     "FAILED": Status.FAILED,
     "STOPPED": Status.ABORTED,
 }
+ENDED = frozenset({Status.COMPLETE, Status.FAILED, Status.ABORTED})
+"""The statuses of a run of which nothing executes any more."""
+
 _NO_ENTRYPOINT = "Entrypoint not found."
 """What stands for the entrypoint in the trace of a job that was deleted (JobInfoStorageClient.put_status)."""
 
@@ -102,7 +105,7 @@ class RayJob:
             word,
             config=None if mark else config_of(self._document),
             submitted_at=_time(self._number("start_time")) or None,
-            timestamps={word: ended_at} if ended_at and status is not Status.ACTIVE else {},
+            timestamps={word: ended_at} if ended_at and status in ENDED else {},
             detail=self._detail() if status is not Status.UNREADABLE else f"the head says {word or 'no status'}",
             name=self.id,
             run_id=mark.run_id if mark else "",
@@ -124,7 +127,7 @@ class RayJob:
 
     def _execution(self) -> Execution:
         started_ms, ended_ms = self._number("start_time"), self._number("end_time")
-        has_ended = self.status in (Status.COMPLETE, Status.FAILED, Status.ABORTED)
+        has_ended = self.status in ENDED
         code = self._number("driver_exit_code")
         is_signal = code is not None and code < 0
         return Execution(

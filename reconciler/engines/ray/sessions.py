@@ -56,8 +56,8 @@ class Sessions:
 
     @property
     def recorded(self) -> str:
-        """The recorded session if it is another one than that of the head; else ""."""
-        recorded = "" if self._is_replaced else self._known.get(_SESSION, "")
+        """The recorded session if it is another one than that of the head; "" if not, or if that was not asked for."""
+        recorded = "" if self._is_replaced or not self._name else self._known.get(_SESSION, "")
         return recorded if recorded != self._name else ""
 
     def refuse_other(self) -> None:
