@@ -122,6 +122,8 @@ class RayJob:
         lines = [line.strip() for line in message.splitlines() if line.strip()]
         if any("Traceback (most recent call last)" in line for line in lines):
             lines = [lines[0].partition(": ")[0], lines[-1]]
+        if self._is_timed_out:
+            lines = ["jobTimeout", *lines]
         detail = ": ".join(dict.fromkeys(lines))
         return detail if len(detail) <= _LONGEST_DETAIL else f"{detail[:_LONGEST_DETAIL]}…"
 
@@ -135,16 +137,19 @@ class RayJob:
             ended_at=_time(ended_ms) if has_ended else "",
             exit_code=None if is_signal else code,
             signal=_signal_name(-code) if code is not None and is_signal else "",
-            reason=self._reason(code),
+            reason=self._reason(),
             took_s=(ended_ms - started_ms) / 1000 if has_ended and started_ms and ended_ms else None,
         )
 
-    def _reason(self, code: int | None) -> str:
+    def _reason(self) -> str:
         if self.status is Status.ABORTED:
             return "aborted"
-        if code is not None and was_timed_out(self._text("entrypoint"), code):
-            return "jobTimeout"
-        return _REASONS.get(self._text("error_type"), "")
+        return "jobTimeout" if self._is_timed_out else _REASONS.get(self._text("error_type"), "")
+
+    @property
+    def _is_timed_out(self) -> bool:
+        code = self._number("driver_exit_code")
+        return code is not None and was_timed_out(self._text("entrypoint"), code)
 
     def _text(self, name: str) -> str:
         value = self._document.get(name)

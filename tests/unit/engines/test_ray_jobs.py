@@ -146,6 +146,12 @@ def test_why_a_run_has_failed(message: str, detail: str) -> None:
     assert ray_job(status="FAILED", message=message).observation().detail == detail
 
 
+def test_a_run_that_took_too_long_says_so() -> None:
+    entrypoint = "exec timeout --kill-after=10 5 sleep 9"
+    found = ray_job(status="FAILED", entrypoint=entrypoint, driver_exit_code=124, message="failed with exit code 124")
+    assert found.observation().detail == "jobTimeout: failed with exit code 124"
+
+
 def test_what_a_run_waits_for() -> None:
     waits = "Job has not started yet. It may be waiting for resources (CPUs) to become available."
     assert ray_job(status="PENDING", message=waits).observation().detail == waits
