@@ -32,6 +32,7 @@ _OWN_NAME = re.compile(rb".*\.(state\.json(\.(journal|lock|tmp).*)?|history\.jso
 _SAVED_PLAN = re.compile(rb'\s*\{\s*"formatVersion"\s*:\s*[0-9]+\s*,\s*"target"\s*:')
 _UNPORTABLE = re.compile(rb"[\x00-\x1f\x7f\\]|^[A-Za-z]:")
 _PIECE_BYTES = 1 << 20
+_DIGITS = 40
 
 
 class Rules(NamedTuple):
@@ -168,7 +169,10 @@ def files_of(tree: Tree, place: bytes, shown: str, rules: Rules) -> Sequence[Fol
 
 
 def digest_of(files: Iterable[FolderFile]) -> str:
-    """Return the digest of the files of a folder, as 64 hexadecimal digits. Raises `ReconcilerError`."""
+    """Return the digest of the files of a folder: the first 40 hexadecimal digits of a SHA-256, since plans show it.
+
+    Raises `ReconcilerError` if a file can't be read.
+    """
     whole = sha256()
     for one in files:
         content = sha256()
@@ -176,7 +180,7 @@ def digest_of(files: Iterable[FolderFile]) -> str:
             content.update(piece)
         path = os.fsencode(one.path)
         whole.update(b"%d %d %b %b\n" % (one.is_executable, len(path), path, content.digest()))
-    return whole.hexdigest()
+    return whole.hexdigest()[:_DIGITS]
 
 
 class _Ignoring(NamedTuple):

@@ -193,7 +193,8 @@ class Cluster:
                 stderr=log,
                 cwd=self.folder,
                 env={
-                    "PATH": os.environ.get("PATH", os.defpath),
+                    # A job that asks for `python` gets that of the head, as where the venv is activated.
+                    "PATH": f"{venv() / 'bin'}:{os.environ.get('PATH', os.defpath)}",
                     "HOME": str(self.folder),
                     **_QUIET,
                     **self._env,

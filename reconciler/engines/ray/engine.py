@@ -114,7 +114,8 @@ class RayEngine:
         if recorded and self._misses_a_job:
             raise EngineFailed(
                 f"{self._head.address} was restarted: its session was {recorded}, and is {self._sessions.name}. It has "
-                "forgotten the runs of before: those whose end is recorded are done, and the others are held"
+                "forgotten the runs of before: those whose end is recorded are done, and the others are held. "
+                "`reconciler state accept --identity` records the new session, and ends this warning"
             )
 
     # --- reads -------------------------------------------------------------------------------------------------------

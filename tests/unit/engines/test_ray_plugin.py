@@ -20,7 +20,7 @@ jobs:
     state: running
     config: %s
 """
-CONTENT = {"folder": "train", "content": "0" * 64}
+CONTENT = {"folder": "train", "content": "0" * 40}
 
 
 def job(**config: Any) -> Job:
@@ -164,7 +164,7 @@ def test_configs_that_submit_the_same_job_are_the_same() -> None:
     assert same({}, {"env": {}})
     assert same({"resources": {"memory": "1GiB"}}, {"resources": {"memory": 1 << 30}})
     assert same({"working_dir": CONTENT}, {"working_dir": {**CONTENT, "folder": "moved"}})
-    assert not same({"working_dir": CONTENT}, {"working_dir": {**CONTENT, "content": "1" * 64}})
+    assert not same({"working_dir": CONTENT}, {"working_dir": {**CONTENT, "content": "1" * 40}})
     assert not same({}, {"jobTimeout": 5})
     assert not same({}, {"env": {"A": "b"}})
     assert not same({"resources": {"cpu": 1}}, {"resources": {"cpu": True}})

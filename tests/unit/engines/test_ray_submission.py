@@ -39,7 +39,7 @@ def test_each_word_of_a_config_has_its_field() -> None:
         "command": ["python", "train.py", "--rate", "0.1"],
         "env": {"LEVEL": "3"},
         "runtime_env": {"pip": ["torch==2.5.1"], "config": {"setup_timeout_seconds": 300}},
-        "working_dir": {"folder": "train", "content": "0" * 64},
+        "working_dir": {"folder": "train", "content": "0" * 40},
         "resources": {"cpu": 0.5, "gpu": 1, "memory": "2GiB", "custom": {"TPU": 4}},
         "native": {"entrypoint_label_selector": {"region": "eu"}, "metadata": {"team": "media"}},
     }
