@@ -21,7 +21,7 @@ from reconciler.manifest.folders import FolderFile, digest_of, files_in, rules_o
 from reconciler.model.errors import ReconcilerError
 
 LIMIT_BYTES = 100 << 20
-"""The longest package that a head takes over HTTP. It answers a longer one with 413 (Ray, DASHBOARD_CLIENT_MAX_SIZE)."""
+"""The longest package that a head takes over HTTP. It answers a longer one with 413 (DASHBOARD_CLIENT_MAX_SIZE)."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The first time that an archive can hold. The times of the files tell nothing of their contents."""
