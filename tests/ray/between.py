@@ -56,6 +56,8 @@ class Between:
         self._late: list[threading.Thread] = []
         self.lost = 0
         """How many requests were lost."""
+        self.asked: list[str] = []
+        """The method and the path of each request."""
         between = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -98,6 +100,7 @@ class Between:
     def _meet(self, handler: BaseHTTPRequestHandler) -> None:
         length = int(handler.headers.get("Content-Length") or 0)
         request = _Request(handler.command, handler.path, dict(handler.headers.items()), handler.rfile.read(length))
+        self.asked.append(f"{request.method} {request.path}")
         loss = self._loss_of(request)
         if loss is Loss.LATE:
             late = threading.Thread(target=self._forward_late, args=(request, self._wait_s()))

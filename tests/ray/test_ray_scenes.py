@@ -193,6 +193,35 @@ def test_jobs_that_others_have_submitted_are_imported_and_the_next_plan_is_empty
     assert (planned.code, planned.out.startswith("Plan: 1 to adopt; 2 unchanged.\n")) == (0, True), planned
 
 
+def test_a_folder_is_uploaded_once_and_its_files_are_where_the_job_is(project: RayProject) -> None:
+    folder = project.folder / "train"
+    folder.mkdir()
+    (folder / "train.sh").write_text(f'echo "$1" >> {project.folder}/trained; cat data.txt\n')
+    (folder / "data.txt").write_text("first\n")
+
+    def line(job: str) -> str:
+        command = f"[sh, train.sh, {job}]"
+        return f"{project.name(job)}: {{state: running, config: {{command: {command}, working_dir: train}}}}"
+
+    def applied(*jobs: str) -> list[str]:
+        with Between(*project.cluster.place, None) as between:
+            project.write("\n".join(map(line, jobs)))
+            manifest = project.folder / "jobs.yaml"
+            manifest.write_text(manifest.read_text().replace(project.cluster.address, between.address))
+            project.applied()
+            return [asked for asked in between.asked if asked.startswith("PUT ")]
+
+    assert len(applied("a", "b")) == 1
+    await_end(project.cluster, [f"{project.name(job)}-1" for job in "ab"])
+    assert project.jobs() == {"a-1": "SUCCEEDED", "b-1": "SUCCEEDED"}
+    assert project.run("logs", project.name("b")).out.count("first\n") == 1
+    assert (project.folder / "trained").read_text().split() == ["a", "b"]
+    assert applied("a", "b", "c") == []
+    (folder / "data.txt").write_text("second\n")
+    project.write("\n".join(map(line, "abc")))
+    assert '"a' in project.run("plan").out or "working_dir" in project.run("plan").out
+
+
 # --- a head that is restarted --------------------------------------------------------------------------------------
 
 

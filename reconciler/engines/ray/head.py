@@ -61,7 +61,7 @@ _FRESH_S = 5.0
 _STOPPED = Reply(sent=False, fault="stopped before it was sent")
 
 
-class OtherSession(EngineError):
+class OtherSession(Exception):
     """The head has another session than the one that a request is for. Nothing was sent."""
 
 

@@ -10,7 +10,9 @@ A head keeps the package of a working_dir for some minutes, and then for as long
 again before each call.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
+from threading import Lock
 
 from reconciler.engines.http.reply import Reply
 from reconciler.engines.port import (
@@ -36,10 +38,6 @@ _LOOKS = 3
 _LOOK_AGAIN_S = 0.3
 
 
-class _PackageGone(EngineError):
-    """The head does not have the package of a run, and it can't be made again."""
-
-
 class Sending:
     """Starts the runs of one head. Several threads may call any method at the same time."""
 
@@ -51,6 +49,9 @@ class Sending:
         self._sessions = sessions
         self._settings = settings
         self._surroundings = surroundings
+        self._lock = Lock()
+        self._uploading: dict[str, Lock] = defaultdict(Lock)
+        """One lock for each package, so that several runs upload it once."""
 
     def stage(self, step: Step) -> str:
         """Upload the package of a run if it has one, and return the session of the head, and the URI of the package.
@@ -59,8 +60,8 @@ class Sending:
         """
         self._sessions.refuse_other()
         package = package_of(step.config)
-        if not config_fault(step.config):
-            self._provide(package, step)
+        if not config_fault(step.config) and (unmade := self._provide(package, step)):
+            raise unmade
         return f"{self._sessions.name} {package}".rstrip()
 
     def send(self, step: Step, may_be_sent: Callable[[], bool]) -> Result:
@@ -70,16 +71,14 @@ class Sending:
         session, _, package = step.staged.partition(" ")
         if not session:
             return Result(AnswerClass.REJECTED, Reason.INVALID, f"{step.run_id} was not staged")
-        try:
-            self._provide(package, step)
-        except _PackageGone as gone:
-            return Result(AnswerClass.REJECTED, Reason.OTHER, gone.message)
+        if unmade := self._provide(package, step):
+            return Result(AnswerClass.REJECTED, Reason.OTHER, f"the head dropped the files: {unmade.message}")
         body = submission(step.config, package)
         body |= {"submission_id": step.run_id, "metadata": {**body.get("metadata", {}), **metadata_of(step)}}
         try:
             reply = self._head.call(json_request("POST", JOBS, body, session), may_be_sent)
         except OtherSession as other:
-            words = f"{other.message}; nobody knows whether the head before has executed {step.run_id}"
+            words = f"{other}; nobody knows whether the head before has executed {step.run_id}"
             return Result(AnswerClass.REJECTED, Reason.OTHER, words)
         if reply.status == 500:
             return self._looked_up(step, reply)
@@ -90,20 +89,27 @@ class Sending:
             return result._replace(kind=AnswerClass.IN_DOUBT, message="the answer is about another job")
         return result._replace(ref=step.run_id)
 
-    def _provide(self, package: str, step: Step) -> None:
-        """Let the head have a package, and keep it for some minutes. Raises `EngineError`."""
+    def _provide(self, package: str, step: Step) -> EngineError | None:
+        """Let the head have a package, and keep it for some minutes. Returns why it can't be made, if so.
+
+        Raises the errors of `Engine.observe`.
+        """
         if not package:
-            return
-        path = f"/api/packages/gcs/{package.removeprefix(_SCHEME)}"
-        reply = self._head.read(path)
-        if reply.status == 404:
-            try:
-                content = packed(step.config, self._settings)
-            except EngineError as fault:
-                raise _PackageGone(f"the head has dropped the files of {step.run_id}: {fault.message}") from fault
-            reply = self._head.upload(path, content)
+            return None
+        with self._lock:
+            uploading = self._uploading[package]
+        with uploading:
+            path = f"/api/packages/gcs/{package.removeprefix(_SCHEME)}"
+            reply = self._head.read(path)
+            if reply.status == 404:
+                try:
+                    content = packed(step.config, self._settings)
+                except EngineError as unmade:
+                    return unmade
+                reply = self._head.upload(path, content)
         if reply.status != 200:
             raise self._head.fault(path, reply)
+        return None
 
     def _looked_up(self, step: Step, reply: Reply) -> Result:
         """Return what became of a run whose submission was answered with a fault."""
