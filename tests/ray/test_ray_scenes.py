@@ -127,7 +127,7 @@ def test_an_answer_that_is_lost_is_settled_by_the_submission_id(project: RayProj
 def test_a_job_that_waits_for_resources_is_stopped_and_watched_until_it_ends(project: RayProject) -> None:
     """Ray answers that it has stopped the job, which stays PENDING until its entrypoint could start."""
     first = project.line("first", waits(project), config=f"resources: {{cpu: {CPUS}}}")
-    second = project.line("second", config="resources: {cpu: 1}")
+    second = project.line("second", "sleep 60", config="resources: {cpu: 1}")
     project.write(first)
     project.applied()
     until(lambda: project.ran == ["first"])
@@ -203,23 +203,28 @@ def test_a_folder_is_uploaded_once_and_its_files_are_where_the_job_is(project: R
         command = f"[sh, train.sh, {job}]"
         return f"{project.name(job)}: {{state: running, config: {{command: {command}, working_dir: train}}}}"
 
-    def applied(*jobs: str) -> list[str]:
-        with Between(*project.cluster.place, None) as between:
+    with Between(*project.cluster.place, None) as between:
+
+        def declare(*jobs: str) -> None:
             project.write("\n".join(map(line, jobs)))
             manifest = project.folder / "jobs.yaml"
             manifest.write_text(manifest.read_text().replace(project.cluster.address, between.address))
-            project.applied()
-            return [asked for asked in between.asked if asked.startswith("PUT ")]
 
-    assert len(applied("a", "b")) == 1
-    await_end(project.cluster, [f"{project.name(job)}-1" for job in "ab"])
-    assert project.jobs() == {"a-1": "SUCCEEDED", "b-1": "SUCCEEDED"}
-    assert project.run("logs", project.name("b")).out.count("first\n") == 1
-    assert (project.folder / "trained").read_text().split() == ["a", "b"]
-    assert applied("a", "b", "c") == []
-    (folder / "data.txt").write_text("second\n")
-    project.write("\n".join(map(line, "abc")))
-    assert '"a' in project.run("plan").out or "working_dir" in project.run("plan").out
+        def uploads() -> int:
+            return sum(asked.startswith("PUT ") for asked in between.asked)
+
+        declare("a", "b")
+        project.applied()
+        await_end(project.cluster, [f"{project.name(job)}-1" for job in "ab"])
+        assert (project.jobs(), uploads()) == ({"a-1": "SUCCEEDED", "b-1": "SUCCEEDED"}, 1)
+        assert project.run("logs", project.name("b")).out.count("first\n") == 1
+        assert sorted((project.folder / "trained").read_text().split()) == ["a", "b"]
+        declare("a", "b", "c")
+        project.applied()
+        assert uploads() == 1
+        # A file of the folder is a part of the config.
+        (folder / "data.txt").write_text("second\n")
+        assert "config.working_dir" in oneline(project.run("plan"))
 
 
 # --- a head that is restarted --------------------------------------------------------------------------------------
