@@ -24,8 +24,6 @@
     │   ├── ListIncomplete          1   a list of jobs that may lack some jobs
     │   ├── EngineFailed            1   an engine of another package that breaks its port
     │   ├── OtherIdentity           1   another service than that of the state, at the same address
-    │   ├── OtherSession            1   a head of Ray that was restarted before a request was sent
-    │   ├── _PackageGone            1   files of a job that neither a head of Ray nor this machine has any more
     │   └── UnknownEngine           1   an engine that no installed package has
     ├── PluginFailed                1   a plugin of another package that breaks its port
     │   ├── EngineFailed            1   the same as above
@@ -41,7 +39,7 @@
         └── UnknownPlace           64   a URL of a state that no plugin takes
 
 A second code of an error of the journal is that of an apply that has sent calls (`exit_code_once_sent`). The errors of
-the state are in `state`, those of git and of folders in `host`, and those of Ray in its engine; all others are here.
+the state are in `state`, and those of git and of folders in `host`; all other errors are here.
 
 Some exit codes need no error. `usecases.apply.Applied.exit_code` and `rules.drift.Drift.exit_code` derive theirs from
 outcomes and findings. `cli.interrupts` has those of signals (130 and 143), and `cli.plan` that of `--detailed-exitcode`
