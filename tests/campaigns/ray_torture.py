@@ -44,6 +44,8 @@ KINDS = ("killed", "cut", "applies", "engines", "restarted")
 SENDERS = 8
 JOBS = 3
 """The jobs of a round whose apply is killed or cut off."""
+_BEGINS_WITHIN_S = 5.0
+"""How long a head takes to execute an entrypoint, more or less."""
 _MOST_APPLIES = 12
 _HELD = (4, 5)
 
@@ -112,7 +114,7 @@ class Torture:
         self._cluster = cluster
         self._folder = folder
         self._random = random.Random(seed)
-        self._apply_s = 1.0
+        self._apply_s = 0.0
         """How long an apply took that nobody has killed."""
         self._record = Record(cluster, folder)
 
@@ -125,7 +127,17 @@ class Torture:
             "engines": self._engines,
             "restarted": self._restarted,
         }
+        if not self._apply_s:
+            self._measure(f"{kind}-measured")
         return Found(kind, *rounds[kind](f"{kind}-{number}"))
+
+    def _measure(self, name: str) -> None:
+        project, jobs = self._project(name), _names(name)
+        project.write(self._lines(jobs))
+        began_s = time.monotonic()
+        project.apply()
+        self._apply_s = time.monotonic() - began_s
+        self._record.judge(_first(jobs))
 
     def _killed(self, name: str) -> tuple[str, str]:
         project, jobs = self._project(name), _names(name)
@@ -196,17 +208,14 @@ class Torture:
         project, jobs = self._project(name), _names(name)
         project.write(self._lines(jobs))
         is_killed = self._random.random() < 0.3
-        after_s = self._random.uniform(0, self._apply_s * 1.5)
+        after_s = self._random.uniform(0, self._apply_s * 1.2 + self._random.choice((0.0, _BEGINS_WITHIN_S)))
         with ThreadPoolExecutor(1) as pool:
-            began_s = time.monotonic()
             applying = pool.submit(project.killed_apply, after_s + 0.05 if is_killed else 300.0)
             time.sleep(after_s)
             self._cluster.kill()
             applying.result()
         before = self._record.executed(jobs)
         self._cluster.start()
-        if not is_killed:
-            self._apply_s = min(3.0, max(0.3, min(self._apply_s, time.monotonic() - began_s)))
         end, last = project.settled(*_HELD)
         lost = [run for run in _first(jobs) if run not in before]
         self._record.judge(_first(jobs), may_be_lost=lost)
