@@ -22,6 +22,8 @@ _CLASSES = {
     b"xdigit": rb"0-9A-Fa-f",
 }
 
+_STAR = rb"[^/]*"
+
 
 class Pattern(NamedTuple):
     """One line of an ignore file. `of_path` says that it is about the whole path, and not about the last name in it."""
@@ -80,14 +82,20 @@ def _without_spaces(line: bytes) -> bytes:
 
 
 def _expression(glob: bytes) -> bytes | None:
-    """Return the regular expression of a pattern; None for one that is malformed, which matches nothing."""
-    made = b""
+    """Return the regular expression of a pattern; None for one that is malformed, which matches nothing.
+
+    A name that a star can end at is never given back for a later star: the first place that fits is the best one. So no
+    pattern takes longer than its length times that of the path, between two slashes.
+    """
+    made, waiting = b"", b""
     at = 0
     while at < len(glob):
         one = glob[at : at + 1]
         if one == b"*":
-            stars = len(glob[at:]) - len(glob[at:].lstrip(b"*"))
-            part, at = _of_stars(glob, at, at + stars)
+            part, at = _of_stars(glob, at)
+            if part == _STAR:
+                made, waiting = made + _atomic(waiting), _STAR
+                continue
         elif one == b"?":
             part, at = rb"[^/]", at + 1
         elif one == b"[":
@@ -101,15 +109,23 @@ def _expression(glob: bytes) -> bytes | None:
             part, at = re.escape(glob[at + 1 : at + 2]), at + 2
         else:
             part, at = re.escape(one), at + 1
-        made += part
-    return made
+        waiting += part
+        if part == b"/":
+            made, waiting = made + waiting, b""
+    return made + waiting
 
 
-def _of_stars(glob: bytes, start: int, stop: int) -> tuple[bytes, int]:
-    """Return the expression of `*`, or of `**` between slashes, and where the pattern goes on."""
+def _atomic(part: bytes) -> bytes:
+    """Return what stands before a star in one name. If it begins with a star, the first place that fits is taken."""
+    return rb"(?>" + _STAR + rb"?" + part.removeprefix(_STAR) + rb")" if part.startswith(_STAR) else part
+
+
+def _of_stars(glob: bytes, start: int) -> tuple[bytes, int]:
+    """Return the expression of the stars at a place, such as `**` between slashes, and where the pattern goes on."""
+    stop = start + len(glob[start:]) - len(glob[start:].lstrip(b"*"))
     is_between = (start == 0 or glob[start - 1 : start] == b"/") and glob[stop : stop + 1] in (b"", b"/")
     if stop - start < 2 or not is_between:
-        return rb"[^/]*", stop
+        return _STAR, stop
     if stop == len(glob):
         return rb".*", stop
     return rb"(?:.*/)?", stop + 1
