@@ -18,7 +18,7 @@ NAMES = ["a", "b", "ab", "c", "ba", "a b", "#a", "!a", "a]", "[", "-", "a ", "\u
 
 
 def is_plain(line: str) -> bool:
-    """Whether no name runs into two stars: git compares such a name first, and takes the rest for a pattern by itself."""
+    """Whether no name runs into two stars: git compares the name first, and takes the rest for a pattern of its own."""
     return not re.search(r"[^/*]\*\*", line.removeprefix("!"))
 
 
