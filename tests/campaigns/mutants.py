@@ -388,6 +388,14 @@ MUTANTS = [
     Mutant("the model finds a call for another cluster", "usecases/engines.py", "        if identity:\n", "        if False:\n", "test_model.py", "no_history"),
     Mutant("the model finds a run that was there and counts as rejected", "apply/calls.py", "    was_there = result.reason is Reason.WAS_THERE\n", "    was_there = False\n", "test_model.py", "no_history"),
     Mutant("the model finds an intent without the handle of what was made ready", "apply/calls.py", "doubt._replace(staged=step.staged, ", "doubt._replace(", "test_model.py", "no_history"),
+    Mutant("ray: a run is sent to any session", "engines/ray/head.py", "            if name != request.session:\n", "            if False:\n", "test_ray_head.py", "another_session"),
+    Mutant("ray: a look at the session counts for ever", "engines/ray/head.py", "boot_s() - asked_s > _FRESH_S", "boot_s() < asked_s", "test_ray_head.py", "stopped_after_its_look"),
+    Mutant("ray: a head that is restarted goes on", "engines/ray/sending.py", "        self._sessions.refuse_other()\n", "", "test_ray_head.py", "between_stage_and_send"),
+    Mutant("ray: a head proves what another one has not executed", "engines/ray/engine.py", "if self._sessions.were_several else self._missing()", "if False else self._missing()", "test_ray_head.py", "not_the_only_one"),
+    Mutant("ray: a 404 of anybody is a missing job", "engines/ray/head.py", "reply.status == 404 and _UNKNOWN_JOB.search(reply.text) is not None", "reply.status == 404", "test_ray_head.py", "none_of_a_jobs_api"),
+    Mutant("ray: a fault after which no job is there is a refusal", "engines/ray/sending.py", "Result(AnswerClass.IN_DOUBT, message=message, code=\"500\")", "Result(AnswerClass.REJECTED, message=message, code=\"500\")", "test_ray_head.py", "another_answer"),
+    Mutant("ray: marks count wherever they were copied to", "engines/ray/jobs.py", "return mark if mark and mark.run_id == self.id else None", "return mark", "test_ray_jobs.py", "copied"),
+    Mutant("ray: what is left of a deleted job is a job", "engines/ray/jobs.py", "return self._text(\"entrypoint\") == _NO_ENTRYPOINT and not self._document.get(\"start_time\")", "return False", "test_ray_jobs.py", "traces"),
 ]  # fmt: skip
 
 
