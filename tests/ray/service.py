@@ -156,8 +156,9 @@ def remove(cluster: Cluster, submission_ids: list[str]) -> None:
     for each in submission_ids:
         cluster.request("POST", f"/api/jobs/{each}/stop")
     await_end(cluster, submission_ids)
-    if submission_ids:
-        time.sleep(_FREE_AGAIN_S)
+    # The clock of the head is that of this machine.
+    ended_s = max(((job["end_time"] or 0) / 1000 for each in submission_ids if (job := cluster.job(each))), default=0.0)
+    time.sleep(max(0.0, ended_s + _FREE_AGAIN_S - time.time()))
     for each in submission_ids:
         cluster.request("DELETE", f"/api/jobs/{each}")
         assert cluster.job(each) is None
