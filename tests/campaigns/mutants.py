@@ -396,6 +396,15 @@ MUTANTS = [
     Mutant("ray: a fault after which no job is there is a refusal", "engines/ray/sending.py", "Result(AnswerClass.IN_DOUBT, message=message, code=\"500\")", "Result(AnswerClass.REJECTED, message=message, code=\"500\")", "test_ray_head.py", "another_answer"),
     Mutant("ray: marks count wherever they were copied to", "engines/ray/jobs.py", "return mark if mark and mark.run_id == self.id else None", "return mark", "test_ray_jobs.py", "copied"),
     Mutant("ray: what is left of a deleted job is a job", "engines/ray/jobs.py", "return self._text(\"entrypoint\") == _NO_ENTRYPOINT and not self._document.get(\"start_time\")", "return False", "test_ray_jobs.py", "traces"),
+    Mutant("a folder holds what the tool writes", "manifest/folders.py", "name in self._left_out or _OWN_NAME.fullmatch(name)", "name in self._left_out", "test_folders.py", "tool_writes"),
+    Mutant("a manifest is a part of the folder that it is in", "manifest/folders.py", "return begins_as_manifest(head) if is_manifest else ", "return False if is_manifest else ", "test_folders.py", "tool_writes"),
+    Mutant("a link may lead out of the repository", "manifest/folders.py", "                return Node(Kind.OUTSIDE)\n            status", "                pass\n            status", "test_folders.py", "refused_unless"),
+    Mutant("two folders of other paths have one digest", "manifest/folders.py", "path = os.fsencode(one.path)\n", "path = bytes()\n", "test_folders.py", "alone or one_digest"),
+    Mutant("ray: files that have changed since the plan are packed", "engines/ray/packages.py", "    if content != named[\"content\"]:\n", "    if False:\n", "test_ray_packages.py", "changed_since"),
+    Mutant("ray: a shell reads the name of a program", "engines/ray/submission.py", "return f\"exec {shlex.join(command)}\"", "return shlex.join(command)", "test_ray_submission.py", "no_word_of_the_shell"),
+    Mutant("ray: a timeout ends the program alone", "engines/ray/submission.py", "[\"timeout\", f\"--kill", "[\"timeout\", \"--foreground\", f\"--kill", "test_ray_submission.py", "all_processes"),
+    Mutant("ray: a variable sends jobs elsewhere than the manifest says", "engines/ray/connecting.py", "settings.address or _address_in(env, is_insecure=settings.access.insecure)", "_address_in(env, is_insecure=settings.access.insecure) if env else settings.address", "test_ray_connecting.py", "counts_before_the_variables"),
+    Mutant("ray: a secret is a variable", "engines/ray/faults.py", "    yield from _env_faults(config.get(\"env\", {}))\n", "", "test_ray_plugin.py", "secret"),
 ]  # fmt: skip
 
 
