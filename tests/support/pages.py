@@ -7,8 +7,7 @@ the commands of the pages, and writes their output, and the parts of the example
 
 The reader has the tool, git and a shell. Any server, token or remote must be made by the page itself. The pages of
 `ON_A_CLUSTER` also take a Kubernetes cluster for granted, and `tests/kubernetes/test_pages.py` follows them. Those of
-`ON_SLURM` take a Slurm cluster for granted (`tests/slurm/test_pages.py`), and those of `ON_RAY` a head of Ray
-(`tests/ray/test_ray_pages.py`).
+`ON_SLURM` and `ON_RAY` take a Slurm cluster and a head of Ray for granted (`test_pages.py` and `test_ray_pages.py`).
 """
 
 import ast
@@ -44,10 +43,8 @@ PROGRESS = re.compile(r" *\d+/(\d+) ")
 
 WITHOUT_COMMANDS = frozenset({"docs/how-to/kueue.md"})
 """How-tos without a block of commands."""
-
 PLUGIN_PAGE = "docs/how-to/write-a-plugin.md"
 """The page whose reader has made an environment, and stands in a copy of the example of a plugin."""
-
 ON_A_CLUSTER: Mapping[str, tuple[str, ...]] = {
     "README.md": ("On Kubernetes",),
     "docs/how-to/kubernetes.md": (),
@@ -63,9 +60,7 @@ ON_SLURM: Mapping[str, tuple[str, ...]] = {
 }
 """The pages whose commands need a Slurm cluster of their own, as in `FOLLOWED`."""
 
-ON_RAY: Mapping[str, tuple[str, ...]] = {
-    "docs/how-to/ray.md": (),
-}
+ON_RAY: Mapping[str, tuple[str, ...]] = {"docs/how-to/ray.md": ()}
 """The pages whose commands need a head of Ray, as in `FOLLOWED`."""
 
 _ELSEWHERE = {*ON_A_CLUSTER, *ON_SLURM, *ON_RAY, *WITHOUT_COMMANDS}
@@ -444,12 +439,12 @@ def renew_on_ray(names: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
-    asked = sys.argv[1:] or [*FOLLOWED, *ON_A_CLUSTER, *ON_SLURM, *ON_RAY]
-    for page in dict.fromkeys(page for page in asked if page in FOLLOWED):
+    asked = list(dict.fromkeys(sys.argv[1:] or [*FOLLOWED, *ON_A_CLUSTER, *ON_SLURM, *ON_RAY]))
+    for page in (page for page in asked if page in FOLLOWED):
         renew(page, FOLLOWED[page])
-    if on_a_cluster := list(dict.fromkeys(page for page in asked if page in ON_A_CLUSTER)):
+    if on_a_cluster := [page for page in asked if page in ON_A_CLUSTER]:
         renew_on_a_cluster(on_a_cluster)
-    if on_slurm := list(dict.fromkeys(page for page in asked if page in ON_SLURM)):
+    if on_slurm := [page for page in asked if page in ON_SLURM]:
         renew_on_slurm(on_slurm)
-    if on_ray := list(dict.fromkeys(page for page in asked if page in ON_RAY)):
+    if on_ray := [page for page in asked if page in ON_RAY]:
         renew_on_ray(on_ray)
