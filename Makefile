@@ -18,7 +18,7 @@ export PYTHONSAFEPATH = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-sandbox test test-kubernetes test-slurm contract lint bench bench-quick crash fuzz mutants pages golden editors wheel lock clean FORCE
+.PHONY: help demo demo-sandbox test test-kubernetes test-slurm test-ray contract lint bench bench-quick crash fuzz mutants pages golden editors wheel lock clean FORCE
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## */\1|/p' Makefile | while IFS='|' read -r name text; do printf 'make %-16s%s\n' "$$name" "$$text"; done
@@ -40,6 +40,10 @@ test-slurm: $(VENV)/.wheel $(VENV)/.dev  ## run the tests of the engine slurm on
 	@bash tests/slurm/install.sh >/dev/null
 	@$(BIN)/pytest -q -n 2 --maxprocesses 2 --dist worksteal tests/slurm $(ARGS)
 
+test-ray: $(VENV)/.wheel $(VENV)/.dev  ## run the tests of the engine ray on a real head; installs Ray in a venv of its own first, once
+	@bash tests/ray/install.sh >/dev/null
+	@$(BIN)/pytest -q -o faulthandler_timeout=600 tests/ray $(ARGS)
+
 contract: $(VENV)/.wheel $(VENV)/.dev  ## run the contract suites of engines and homes of state whole; `test` runs a sample
 	@RECONCILER_CONTRACT=whole $(BIN)/pytest -q -o faulthandler_timeout=1200 -n auto --maxprocesses 8 --dist worksteal tests/contract examples/plugin/tests $(ARGS)
 	@tests/kubernetes/install.sh >/dev/null
@@ -49,6 +53,9 @@ contract: $(VENV)/.wheel $(VENV)/.dev  ## run the contract suites of engines and
 	@RECONCILER_CONTRACT=whole $(BIN)/pytest -q -o faulthandler_timeout=1200 -n 2 tests/slurm
 	@$(WITH_SUPPORT) tests/campaigns/slurm_torture.py --rounds 150
 	@$(WITH_SUPPORT) tests/campaigns/slurm_torture.py --rounds 150 --accounting
+	@tests/ray/install.sh >/dev/null
+	@RECONCILER_CONTRACT=whole $(BIN)/pytest -q -o faulthandler_timeout=1200 tests/ray
+	@$(WITH_SUPPORT) tests/campaigns/ray_torture.py --rounds 50
 
 lint: $(VENV)/.dev  ## ruff, mypy and import-linter
 	@$(BIN)/ruff check -q .

@@ -4,6 +4,7 @@
     python bench/run.py --quick    the main figures, in under a minute
     python bench/run.py --cluster  Jobs on a Kubernetes cluster of this machine alone, in a few minutes
     python bench/run.py --slurm    jobs on a Slurm cluster of this machine alone, in a few minutes
+    python bench/run.py --ray      jobs on a Ray head of this machine alone, in a few minutes
     python bench/run.py --write    the whole table, into docs/performance.md with its plots
 
 Compare the ratios, since they hold on any machine. Set BENCH_COUNTS=1000,10000 to plan other numbers of jobs.
@@ -28,6 +29,7 @@ from cluster_jobs import bench_cluster
 from data import recorded, write_manifest
 from local import bench_observing, bench_starting
 from peers import applies, no_op_plans
+from ray_jobs import bench_ray
 from slurm_jobs import bench_slurm
 from timing import Case, Row, Timing, measure, middle, time_once
 
@@ -210,6 +212,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the main figures, in under a minute")
     parser.add_argument("--cluster", action="store_true", help="only Jobs on a Kubernetes cluster of this machine")
     parser.add_argument("--slurm", action="store_true", help="only jobs on a Slurm cluster of this machine")
+    parser.add_argument("--ray", action="store_true", help="only jobs on a Ray head of this machine")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md and its plots")
     given = parser.parse_args()
     version = subprocess.run([TOOL, "--version"], capture_output=True, text=True, check=True).stdout.strip()
@@ -225,9 +228,10 @@ def main() -> None:
             rows += bench_plan(root, 10_000, 2, peers=False)
             rows += bench_apply(root, 2_000, 64, 1, peers=False)
             rows += bench_starting(root, 2, peers=False)
-        elif given.cluster or given.slurm:
+        elif given.cluster or given.slurm or given.ray:
             rows += bench_cluster(root, 3, TOOL) if given.cluster else ()
             rows += bench_slurm(root, 3, TOOL) if given.slurm else ()
+            rows += bench_ray(root, 3, TOOL) if given.ray else ()
         else:
             rows += bench_start_up(root, 15, peers=True)
             for count in counts:
@@ -243,6 +247,7 @@ def main() -> None:
             rows += bench_observing(root, 5)
             rows += bench_cluster(root, 3, TOOL)
             rows += bench_slurm(root, 3, TOOL)
+            rows += bench_ray(root, 3, TOOL)
     print(table(rows), end="", flush=True)
     if given.write:
         from plots import draw

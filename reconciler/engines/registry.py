@@ -21,6 +21,7 @@ _BUILT_IN: Mapping[str, str] = {
     "bytenite": "reconciler.engines.bytenite.plugin",
     "kubernetes": "reconciler.engines.kubernetes.plugin",
     "local": "reconciler.engines.local.plugin",
+    "ray": "reconciler.engines.ray.plugin",
     "sandbox": "reconciler.engines.embedded",
     "slurm": "reconciler.engines.slurm.plugin",
 }

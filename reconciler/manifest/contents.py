@@ -6,9 +6,14 @@ The schema of an engine marks a field that names a file, with the name of the fi
     documentFor  one YAML document of the file: `manifest: {file: chart.yaml, name: train}` means the same as `job` with
                  the document of that name (`metadata.name`) whose fields are those of `documentWhere` in the schema
 
+    folder       the files of a folder: `working_dir: train` becomes a mapping of `folder`, the path of the folder
+                 relative to the file with the target, and `content`, a digest of its files (`folders.py`). The value of
+                 `folder` in the schema says which files count. A text with "://" in it is no path, and stays
+
 Everything else sees the content alone: digests, plans, saved plans and the difference of two commits.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
@@ -16,6 +21,7 @@ from typing import Any, NamedTuple
 
 from reconciler.manifest import yaml
 from reconciler.manifest.document import Document
+from reconciler.manifest.folders import FolderReader, Named, Rules, digest_of, rules_of
 from reconciler.manifest.schema_parts import Schema
 from reconciler.model.errors import ReconcilerError
 from reconciler.model.places import Diagnostic
@@ -31,13 +37,29 @@ _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 
 
 class _Mark(NamedTuple):
-    """What the schema says of a field that names a file. `where` is None for a file that is taken as text."""
+    """What the schema says of a field that names a file or a folder.
+
+    `where` is None for a file that is taken as text. `rules` are those of a folder, else None.
+    """
 
     stands_for: str
     where: Mapping[str, Any] | None = None
+    rules: Rules | None = None
 
 
-def take_contents(document: Document, config_schema: Schema, read: ContentReader) -> Iterator[Diagnostic]:
+class Readers(NamedTuple):
+    """What reads files and folders that configs name. `home` is the file with the target, "" if none has it.
+
+    `known` are the folders that were read, by the folder of the file that names them and by the path in it.
+    """
+
+    file: ContentReader
+    folder: FolderReader
+    home: str
+    known: dict[tuple[str, str], dict[str, str]]
+
+
+def take_contents(document: Document, config_schema: Schema, read: Readers) -> Iterator[Diagnostic]:
     """Put the contents of named files into the configs of a document. Yields a fault for each file that can't be taken.
 
     The keys keep their places, so that a fault of the content has the place of the name.
@@ -51,7 +73,7 @@ def take_contents(document: Document, config_schema: Schema, read: ContentReader
             if not _is_name(named, mark):
                 continue
             try:
-                if mark.stands_for in config:
+                if mark.stands_for in config and mark.stands_for != name:
                     raise ReconcilerError(
                         f"the content of this file is the {mark.stands_for}, which is given too: leave out one of them"
                     )
@@ -62,14 +84,22 @@ def take_contents(document: Document, config_schema: Schema, read: ContentReader
 
 def _is_name(named: Any, mark: _Mark) -> bool:
     """Return whether a value names a file. The schema tells what is wrong with any other value."""
+    if mark.rules is not None:
+        return type(named) is str and named.strip() != "" and "://" not in named
     if mark.where is None:
         return type(named) is str
     return type(named) is dict and type(named.get("file")) is str and type(named.get("name", "")) is str
 
 
-def _content(file: str, named: Any, mark: _Mark, read: ContentReader) -> Any:
+def _content(file: str, named: Any, mark: _Mark, read: Readers) -> Any:
+    if mark.rules is not None:
+        key = os.path.dirname(file), named
+        if key not in read.known:
+            found = read.folder(Named(file, named, read.home or file), mark.rules)
+            read.known[key] = {"folder": found.path, "content": digest_of(found.files)}
+        return dict(read.known[key])
     path = named if mark.where is None else named["file"]
-    content = read(file, path)
+    content = read.file(file, path)
     try:
         text = content.decode()
     except UnicodeDecodeError as fault:
@@ -129,6 +159,8 @@ def _marks(config_schema: Schema) -> Mapping[str, _Mark]:
             continue
         if isinstance(stands_for := part.get("fileFor"), str):
             found[name] = _Mark(stands_for)
+        if isinstance(rules := part.get("folder"), Mapping):
+            found[name] = _Mark(name, rules=rules_of(rules))
         if isinstance(stands_for := part.get("documentFor"), str):
             where = part.get("documentWhere")
             found[name] = _Mark(stands_for, where if isinstance(where, Mapping) else {})

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from reconciler.manifest.build import build
 from reconciler.manifest.configs import JobConfigs, config_faults
-from reconciler.manifest.contents import ContentReader, take_contents
+from reconciler.manifest.contents import ContentReader, Readers, take_contents
 from reconciler.manifest.document import Document
 from reconciler.manifest.engine_schemas import Choice, choice_of
 from reconciler.manifest.faults import (
@@ -18,6 +18,7 @@ from reconciler.manifest.faults import (
     is_sound,
 )
 from reconciler.manifest.files import content_beside
+from reconciler.manifest.folders import FolderReader, folder_beside
 from reconciler.manifest.model import EngineLookup, Manifest
 from reconciler.manifest.yaml import read as read_yaml
 from reconciler.model.errors import ManifestError
@@ -42,14 +43,17 @@ def parse(
     *,
     may_be_empty: bool = False,
     read: ContentReader = content_beside,
+    read_folder: FolderReader = folder_beside,
 ) -> Manifest:
     """Return the manifest that these files make. `sources` holds pairs of a name and a content.
 
-    `read` reads the files that configs name. A manifest needs a `jobs` block, which may be empty. With `may_be_empty`,
-    the block may be missing. Raises `ManifestError` with every fault of every file, in the order of files and lines,
-    and `EngineError` if the engine of the manifest can't be used.
+    `read` reads the files that configs name, and `read_folder` the folders. A manifest needs a `jobs` block, which may
+    be empty. With `may_be_empty`, the block may be missing.
+
+    Raises `ManifestError` with every fault of every file, in the order of files and lines, and `EngineError` if the
+    engine of the manifest can't be used.
     """
-    files = read_files(sources, engine_of, read=read)
+    files = read_files(sources, engine_of, read=read, read_folder=read_folder)
     documents, engine = files.documents, files.choice.schemas.engine
     _refuse([*files.faults, *faults_across(documents, may_be_empty=may_be_empty)], documents)
     assert engine is not None
@@ -64,10 +68,11 @@ def read_files(
     *,
     is_part: bool = False,
     read: ContentReader = content_beside,
+    read_folder: FolderReader = folder_beside,
 ) -> Files:
     """Return what these files of a manifest hold, and their faults. With `is_part`, the manifest may have other files.
 
-    `read` is as in `parse`.
+    `read` and `read_folder` are as in `parse`.
 
     A file that is not a manifest at all has one fault, which names the kind of the file. The document of such a file is
     not `whole`. Raises `EngineError` if the engine of the manifest can't be used.
@@ -76,7 +81,8 @@ def read_files(
     documents = [document for document, _ in read_in]
     choice = choice_of(documents, engine_of, is_part=is_part)
     # Before anything judges a config: all that follows sees the contents of the files in place of their names.
-    unread = [one for document in documents for one in take_contents(document, choice.schemas.config, read)]
+    readers = Readers(read, read_folder, choice.home.file if choice.home else "", {})
+    unread = [one for document in documents for one in take_contents(document, choice.schemas.config, readers)]
     configs = JobConfigs(documents, choice.schemas)
     strict = [*(fault for document, kind in read_in for fault in (*document.faults, *kind)), *unread]
     refused = {fault.position for fault in strict}

@@ -5,7 +5,7 @@ A checkout of the commit is not needed.
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from reconciler.host.git import GitResult, git_environment, run_git
@@ -22,6 +22,26 @@ class Revision(NamedTuple):
     name: str
     commit: str
     folder: str
+
+
+class Entry(NamedTuple):
+    """What a commit has at a path. A submodule is no blob, and has no content here."""
+
+    mode: str
+    blob: str
+    size_bytes: int
+
+    @property
+    def is_blob(self) -> bool:
+        return self.mode != "160000"
+
+    @property
+    def is_link(self) -> bool:
+        return self.mode == "120000"
+
+    @property
+    def is_executable(self) -> bool:
+        return self.mode == "100755"
 
 
 def revision(folder: str, name: str) -> Revision:
@@ -59,7 +79,7 @@ def file_at(at: Revision, path: str) -> bytes | None:
     for mode, blob, _ in _listed(at, path):
         if not mode.startswith("100"):
             raise ReconcilerError(f"{path} was no regular file at {at.name}", "name another revision")
-        return _contents(at, [blob])[0]
+        return contents_of(at, [blob])[0]
     return None
 
 
@@ -95,8 +115,23 @@ def sources_at(at: Revision, paths: Sequence[str]) -> list[tuple[str, bytes]]:
             found.setdefault(name, blob)
         if listed and not paths:
             break
-    contents = _contents(at, list(found.values()))
+    contents = contents_of(at, list(found.values()))
     return [(f"{at.name}:{name}", content) for name, content in zip(found, contents, strict=True)]
+
+
+def prefix_of(at: Revision) -> str:
+    """Return the folder of a revision, relative to the top of its repository; "" is the top itself."""
+    return os.fsdecode(_run(at.folder, "rev-parse", "--show-prefix").out.rstrip(b"\n"))
+
+
+def whole_tree(at: Revision) -> Iterator[tuple[bytes, Entry]]:
+    """Yield each file, link and submodule of a commit, as (path from the top of the repository, entry)."""
+    listed = _run(at.folder, "ls-tree", "-r", "-l", "-z", "--full-tree", at.commit).out
+    for line in listed.split(b"\0"):
+        if line:
+            entry, _, path = line.partition(b"\t")
+            mode, _, blob, size = entry.decode().split()
+            yield path, Entry(mode, blob, int(size) if size.isdecimal() else 0)
 
 
 def attribute(path: str, name: str) -> str | None:
@@ -163,7 +198,7 @@ def _inside(at: Revision, path: str) -> str:
     return os.path.normpath(path)
 
 
-def _contents(at: Revision, blobs: Sequence[str]) -> list[bytes]:
+def contents_of(at: Revision, blobs: Sequence[str]) -> list[bytes]:
     """Return the contents of files by their ids, in this order."""
     ended = _run(at.folder, "cat-file", "--batch", stdin="".join(f"{blob}\n" for blob in blobs).encode())
     contents, offset = [], 0

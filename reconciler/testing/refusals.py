@@ -18,7 +18,7 @@ from reconciler.model.jobs import Desired, Record
 from reconciler.state.registry import plugin_of
 from reconciler.testing import between
 from reconciler.testing.between import LOST, Script
-from reconciler.testing.engine_base import EngineUnderTest, gone, is_readable, prepare, send
+from reconciler.testing.engine_base import EngineUnderTest, await_status, gone, is_readable, prepare, send
 from reconciler.testing.machines import Machine
 from reconciler.testing.services import Service, opened, step, target_of
 
@@ -108,7 +108,9 @@ class RefusalContract(EngineUnderTest):
         fleet.apply({}, exit_codes={0})
         records = fleet.records(engine_plugin)
         assert {(record.state, record.doubt) for record in records.values()} == {(Desired.ABORTED, None)}
-        assert {engine.observe(job_id).status for job_id in jobs} <= {Status.ABORTED, *gone(service)}
+        ended = {Status.ABORTED, *gone(service)}
+        # A service may give a run some time to end.
+        assert {await_status(engine, job_id, ended).status for job_id in jobs} <= ended
         fleet.started_once()
 
     def _are_in_doubt(self, fleet: "_Fleet", plugin: EnginePlugin, service: Service, jobs: Iterable[str]) -> None:

@@ -69,24 +69,26 @@ def _manifest(sources: "Sources", place: "Place", at: "Revision") -> "Manifest":
     """The manifest in these files of a commit, at the endpoint that the user names, without freezes that have ended."""
     import time
 
+    from reconciler.manifest.committed import folder_at
     from reconciler.manifest.parse import parse
     from reconciler.manifest.revisions import content_at
     from reconciler.rules.actions import lapsed
 
-    manifest = parse(sources, plugin_named, read=partial(content_at, at))
+    manifest = parse(sources, plugin_named, read=partial(content_at, at), read_folder=partial(folder_at, at))
     jobs = {**manifest.jobs, **lapsed(manifest.jobs, time.time())}
     return manifest._replace(target=place.target(manifest.target, manifest.block), jobs=jobs)
 
 
 def _records_of(earlier: "Revision", place: "Place", manifest: "Manifest", after: str) -> dict[str, Record]:
     """The records that an apply of the manifest of a commit leaves. Raises `ReconcilerError` for another target."""
+    from reconciler.manifest.committed import folder_at
     from reconciler.manifest.parse import parse
     from reconciler.manifest.revisions import content_at, sources_at
 
     sources, before = sources_at(earlier, place.paths), earlier.name
     if not sources:
         return {}
-    old = parse(sources, plugin_named, read=partial(content_at, earlier))
+    old = parse(sources, plugin_named, read=partial(content_at, earlier), read_folder=partial(folder_at, earlier))
     if place.target(old.target, old.block) != manifest.target:
         raise ReconcilerError(
             f"the manifest is for {old.target} at {before}, and for {manifest.target} at {after}",

@@ -182,7 +182,7 @@ def test_a_fault_in_a_config_has_its_place_also_where_the_target_stands_elsewher
         'jobs/a-target.yaml:2:18: engine: no engine is installed by the name script; did you mean "'
     )
     assert (
-        '"scripts"? There are bytenite, kubernetes, local, sandbox, scripts and slurm; another one comes with a package'
+        '"scripts"? There are bytenite, kubernetes, local, ray, sandbox, scripts and slurm; another one comes with '
         in fault
     )
 

@@ -13,6 +13,7 @@ from pages import (
     DOCS,
     FOLLOWED,
     ON_A_CLUSTER,
+    ON_RAY,
     ON_SLURM,
     PLUGIN_PAGE,
     Block,
@@ -139,7 +140,8 @@ def test_every_command_of_a_page_is_followed_and_can_be_pasted(page: Path) -> No
         assert language in {"sh", "text", "yaml", "python", "toml"}, f"{name_of(page)}: a block of {language!r}"
         if language == "sh":
             assert not re.search(r"^[$>] ", text, re.MULTILINE), f"{name_of(page)}: a prompt can't be pasted: {text}"
-            followed = [pages[name_of(page)] for pages in (FOLLOWED, ON_A_CLUSTER, ON_SLURM) if name_of(page) in pages]
+            all_pages = (FOLLOWED, ON_A_CLUSTER, ON_SLURM, ON_RAY)
+            followed = [pages[name_of(page)] for pages in all_pages if name_of(page) in pages]
             is_followed = any(not sections or section in sections for sections in followed)
             assert is_followed or (name_of(page), section) in NOT_FOLLOWED, f"{name_of(page)}: not followed: {text}"
 
@@ -147,6 +149,8 @@ def test_every_command_of_a_page_is_followed_and_can_be_pasted(page: Path) -> No
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_piece_of_a_manifest_on_a_page_is_accepted(page: Path, tmp_path: Path) -> None:
     project = Project(tmp_path)
+    (tmp_path / "train").mkdir()  # the folder that manifests on pages name
+    (tmp_path / "train" / "main.py").touch()
     for _, language, text in fenced(page):
         if language == "yaml":
             missing = {"apiVersion": "reconciler/v1", "target": "{engine: sandbox}", "jobs": "{a: {state: running}}"}

@@ -7,7 +7,7 @@ the commands of the pages, and writes their output, and the parts of the example
 
 The reader has the tool, git and a shell. Any server, token or remote must be made by the page itself. The pages of
 `ON_A_CLUSTER` also take a Kubernetes cluster for granted, and `tests/kubernetes/test_pages.py` follows them. Those of
-`ON_SLURM` take a Slurm cluster for granted (`tests/slurm/test_pages.py`).
+`ON_SLURM` and `ON_RAY` take a Slurm cluster and a head of Ray for granted (`test_pages.py` and `test_ray_pages.py`).
 """
 
 import ast
@@ -22,6 +22,7 @@ import textwrap
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -42,10 +43,8 @@ PROGRESS = re.compile(r" *\d+/(\d+) ")
 
 WITHOUT_COMMANDS = frozenset({"docs/how-to/kueue.md"})
 """How-tos without a block of commands."""
-
 PLUGIN_PAGE = "docs/how-to/write-a-plugin.md"
 """The page whose reader has made an environment, and stands in a copy of the example of a plugin."""
-
 ON_A_CLUSTER: Mapping[str, tuple[str, ...]] = {
     "README.md": ("On Kubernetes",),
     "docs/how-to/kubernetes.md": (),
@@ -61,7 +60,10 @@ ON_SLURM: Mapping[str, tuple[str, ...]] = {
 }
 """The pages whose commands need a Slurm cluster of their own, as in `FOLLOWED`."""
 
-_ELSEWHERE = {*ON_A_CLUSTER, *ON_SLURM, *WITHOUT_COMMANDS}
+ON_RAY: Mapping[str, tuple[str, ...]] = {"docs/how-to/ray.md": ()}
+"""The pages whose commands need a head of Ray, as in `FOLLOWED`."""
+
+_ELSEWHERE = {*ON_A_CLUSTER, *ON_SLURM, *ON_RAY, *WITHOUT_COMMANDS}
 _HOW_TOS = [f"docs/how-to/{page.name}" for page in sorted((DOCS / "how-to").glob("*.md"))]
 FOLLOWED: Mapping[str, tuple[str, ...]] = {
     "README.md": ("What you see",),
@@ -78,11 +80,13 @@ class Around(NamedTuple):
     """What a reader has beside the tool: variables, a folder of programs, and how texts of the page are typed.
 
     `typed` has texts of a page by what the reader types in their place. What is printed is read the other way round.
+    The reader has `longest_s` for the whole page.
     """
 
     env: Mapping[str, str] = {}
     programs: str = ""
     typed: Mapping[str, str] = {}
+    longest_s: float = LONGEST_S
 
 
 ALONE = Around()
@@ -201,8 +205,11 @@ SHELL_ON_ITS_JOBS = re.compile(r"^\[\d+\][+-]? +(Done|Exit|Terminated)|: line \d
 """The shell's message about a server that ended; each shell words this message differently."""
 VARYING = (
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
+    (r"\bsession_[0-9_-]+", "SESSION"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\tINFO job_manager\.py:\d+", "TIME"),
     (r"\b\d{4}-\d\d-\d\d\b", "DATE"),
-    (r" +\d+\.\d\d s\b", " SECONDS"),
+    (r" +\d+\.\d\d s\b *", " SECONDS "),
+    (r"\bTOOK +", "TOOK "),  # a column is as wide as its longest time
     (r" +\d+ MiB\b *", " MEMORY "),
     (r"\bprocess \d+", "process PID"),
     (r"\S+ pid \d+", "HOST pid PID"),
@@ -267,7 +274,7 @@ class Reader:
             text=True,
             start_new_session=True,
         )
-        self._alarm = threading.Timer(LONGEST_S, self._end)
+        self._alarm = threading.Timer(around.longest_s, self._end)
         self._alarm.start()
         # A shell at a terminal puts each server into a process group of its own, so that `kill %1` ends the server
         # alone.
@@ -301,7 +308,7 @@ class Reader:
                 output += self._as_shown(line)
             if code is not None and (not is_server or is_shown(block.shown, output)):
                 return code, output
-        raise AssertionError(f"the shell ended, or {LONGEST_S} s were over: {block.commands}\n{output}")
+        raise AssertionError(f"the shell ended, or its time was over: {block.commands}\n{output}")
 
     def _as_typed(self, commands: str) -> str:
         text = commands.replace(f"--port {PORT}", "--port 0").replace(f":{PORT}/", f":{self._port}/")
@@ -418,11 +425,26 @@ def renew_on_slurm(names: Iterable[str]) -> None:
             renew(name, ON_SLURM[name], around(cluster))
 
 
+def renew_on_ray(names: Iterable[str]) -> None:
+    """Renew the pages that take a head of Ray for granted, with one that ends afterwards."""
+    from ray.cluster import Cluster, missing
+    from ray.test_ray_pages import followed, free
+
+    if reason := missing():
+        sys.exit(f"{reason}; these pages stay as they are: {', '.join(names)}")
+    with Cluster() as cluster, tempfile.TemporaryDirectory() as programs:
+        for name in names:
+            followed(cluster, Path(programs), partial(renew, name, ON_RAY[name]))
+            free(cluster)
+
+
 if __name__ == "__main__":
-    asked = sys.argv[1:] or [*FOLLOWED, *ON_A_CLUSTER, *ON_SLURM]
-    for page in dict.fromkeys(page for page in asked if page in FOLLOWED):
+    asked = list(dict.fromkeys(sys.argv[1:] or [*FOLLOWED, *ON_A_CLUSTER, *ON_SLURM, *ON_RAY]))
+    for page in (page for page in asked if page in FOLLOWED):
         renew(page, FOLLOWED[page])
-    if on_a_cluster := list(dict.fromkeys(page for page in asked if page in ON_A_CLUSTER)):
+    if on_a_cluster := [page for page in asked if page in ON_A_CLUSTER]:
         renew_on_a_cluster(on_a_cluster)
-    if on_slurm := list(dict.fromkeys(page for page in asked if page in ON_SLURM)):
+    if on_slurm := [page for page in asked if page in ON_SLURM]:
         renew_on_slurm(on_slurm)
+    if on_ray := [page for page in asked if page in ON_RAY]:
+        renew_on_ray(on_ray)

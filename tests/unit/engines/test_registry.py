@@ -46,7 +46,7 @@ def install_shell_engine(folder: Path) -> None:
 
 
 def test_the_engines_that_come_with_the_tool_go_by_their_own_names() -> None:
-    assert [one.name for one in PLUGINS] == ["bytenite", "kubernetes", "local", "sandbox", "slurm"]
+    assert [one.name for one in PLUGINS] == ["bytenite", "kubernetes", "local", "ray", "sandbox", "slurm"]
     assert [plugin(one.name) for one in PLUGINS] == list(PLUGINS)
 
 
@@ -102,8 +102,23 @@ def test_an_endpoint_in_clear_is_a_fault_or_a_warning(one: EnginePlugin) -> None
 
 
 def test_the_credentials_of_an_engine_are_those_that_its_variables_hold() -> None:
-    env = {"BYTENITE_ACCESS_TOKEN": " canary-token ", "BYTENITE_API_KEY": "", "SLURM_JWT": "jwt", "HOME": "/root"}
-    assert [list(one.secrets(env)) for one in PLUGINS] == [["canary-token"], [], [], ["canary-token"], ["jwt"]]
+    env = {
+        "BYTENITE_ACCESS_TOKEN": " canary-token ",
+        "BYTENITE_API_KEY": "",
+        "SLURM_JWT": "jwt",
+        "HOME": "/root",
+        "RAY_AUTH_TOKEN": "ray-token ",
+        "RAY_JOB_HEADERS": '{"Authorization": "Basic Y2FuYXJ5", "X-Zone": "eu"}',
+    }
+    of_ray = ["ray-token", "Basic Y2FuYXJ5", "Y2FuYXJ5"]
+    assert {one.name: list(one.secrets(env)) for one in PLUGINS} == {
+        "bytenite": ["canary-token"],
+        "kubernetes": [],
+        "local": [],
+        "ray": of_ray,
+        "sandbox": ["canary-token"],
+        "slurm": ["jwt"],
+    }
 
 
 def test_the_embedded_server_keeps_its_jobs_beside_the_state(tmp_path: Path) -> None:

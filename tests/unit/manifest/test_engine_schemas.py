@@ -219,7 +219,7 @@ def test_two_engines_in_one_manifest_are_one_fault() -> None:
 
 def test_an_engine_that_nobody_has_is_refused_at_its_place_and_its_configs_are_not_judged() -> None:
     [fault] = faults("apiVersion: reconciler/v1\ntarget: {engine: nomad, context: a}\n" + MANIFEST)
-    words = "no engine is installed by the name nomad; there are bytenite, kubernetes, local, sandbox and slurm"
+    words = "no engine is installed by the name nomad; there are bytenite, kubernetes, local, ray, sandbox and slurm"
     assert fault.startswith(f"1.yaml:2:18: engine: {words}")
     assert "pip install" in fault
     [near] = faults("apiVersion: reconciler/v1\ntarget: {engine: sandbx}\njobs: {a: {state: running}}\n")

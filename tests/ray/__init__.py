@@ -1,0 +1,1 @@
+"""A real head of Ray for tests."""
