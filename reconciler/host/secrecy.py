@@ -5,8 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from threading import Lock
 
 REDACTED = "[redacted]"
-CREDENTIAL_VARIABLES = ("BYTENITE_ACCESS_TOKEN", "BYTENITE_API_KEY")
-"""The environment variables that hold a credential of the service."""
+BYTENITE_VARIABLES = ("BYTENITE_ACCESS_TOKEN", "BYTENITE_API_KEY")
+RAY_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_JOB_HEADERS")
+CREDENTIAL_VARIABLES = (*BYTENITE_VARIABLES, *RAY_VARIABLES)
+"""The environment variables that hold a credential of a service."""
 
 _NOT_FOR_CHILDREN = (*CREDENTIAL_VARIABLES, "RECONCILER_TOKEN")
 """The variables that no child program needs. The last one is the Action's token for the forge."""

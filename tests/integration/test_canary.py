@@ -214,6 +214,7 @@ def test_no_child_program_gets_the_services_credentials(tmp_path: Path) -> None:
     with raw_server(Echo()) as server:
         project = Project(folder)
         project.env |= {"BYTENITE_ACCESS_TOKEN": TOKEN, "BYTENITE_API_KEY": KEY, "KEPT": "kept"}
+        project.env |= {"RAY_AUTH_TOKEN": TOKEN, "RAY_JOB_HEADERS": json.dumps({"Authorization": f"Bearer {KEY}"})}
         project.env["PATH"] = f"{programs}{os.pathsep}{project.env['PATH']}"
         project.write("a: {state: running}")
         for command in (

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from reconciler.host.secrecy import CREDENTIAL_VARIABLES, Secrets
+from reconciler.host.secrecy import BYTENITE_VARIABLES, Secrets
 from reconciler.model.errors import CredentialsError, ReconcilerError
 
-TOKEN_VARIABLE, API_KEY_VARIABLE = CREDENTIAL_VARIABLES
+TOKEN_VARIABLE, API_KEY_VARIABLE = BYTENITE_VARIABLES
 _LIFE_LIMIT_S = 10 * 365 * 86400
 _REFUSAL_HOLDS_S = 60.0
 

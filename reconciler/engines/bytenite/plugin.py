@@ -14,7 +14,7 @@ from reconciler.engines.bytenite.wire import PROMISES, api_request
 from reconciler.engines.http.endpoints import endpoint_fault, is_in_clear, is_loopback
 from reconciler.engines.http.targets import access_of, target_of
 from reconciler.engines.port import Engine, Promises, Request, Schema, Step, Surroundings
-from reconciler.host.secrecy import CREDENTIAL_VARIABLES
+from reconciler.host.secrecy import BYTENITE_VARIABLES
 from reconciler.model.jobs import Config, Job, Target
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class BytenitePlugin:
 
     def secrets(self, env: Mapping[str, str]) -> Iterable[str]:
         """Return the access token and the API key of the environment."""
-        return [value for name in CREDENTIAL_VARIABLES if (value := env.get(name, "").strip())]
+        return [value for name in BYTENITE_VARIABLES if (value := env.get(name, "").strip())]
 
     def open(self, target: Target, surroundings: Surroundings) -> AbstractContextManager[Engine]:
         """Return the engine with the credentials of the environment; see `EnginePlugin.open`."""

@@ -25,8 +25,9 @@ from reconciler.engines.port import (
 )
 from reconciler.engines.ray.faults import config_fault
 from reconciler.engines.ray.schemas import schema
-from reconciler.engines.ray.settings import CREDENTIAL_VARIABLES, PROMISES, Settings
+from reconciler.engines.ray.settings import PROMISES, Settings
 from reconciler.engines.ray.submission import submission
+from reconciler.host.secrecy import RAY_VARIABLES
 from reconciler.model.jobs import Desired
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class RayPlugin:
 
     def secrets(self, env: Mapping[str, str]) -> Iterable[str]:
         """Return the token and the headers of the environment."""
-        if not env.keys() & CREDENTIAL_VARIABLES:
+        if not env.keys() & set(RAY_VARIABLES):
             return ()
         from reconciler.engines.ray.connecting import secrets_in
 

@@ -4,15 +4,14 @@ from typing import NamedTuple
 
 from reconciler.engines.http.targets import Access
 from reconciler.engines.port import Promises
+from reconciler.host.secrecy import RAY_VARIABLES
 
 PROMISES = Promises(
     creates_on_run=True, atomic_run=True, reads=True, lists=True, keeps_ended_s=float("inf"), has_logs=True
 )
 """What the engine guarantees. A head knows each run until it is restarted, which its identity tells."""
 
-TOKEN, HEADERS = "RAY_AUTH_TOKEN", "RAY_JOB_HEADERS"
-CREDENTIAL_VARIABLES = frozenset((TOKEN, HEADERS))
-"""The environment variables that hold credentials."""
+TOKEN, HEADERS = RAY_VARIABLES
 
 
 class Settings(NamedTuple):
