@@ -1,10 +1,8 @@
 """A head of Ray on this machine, which is a whole cluster: it executes the jobs as well."""
 
 import os
-import random
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +15,7 @@ from typing import Any, Self
 
 import requests
 
+from daemons import free_ports
 from ray.keeper import dies_with_parent
 from reconciler.model.jobs import EMPTY
 
@@ -28,8 +27,6 @@ CPUS = 8
 """The CPUs that the node says it has. Ray counts them, and binds nothing to them."""
 
 _HERE = "127.0.0.1"
-_PORTS = range(20000, 32000)
-"""Ports that the kernel gives to no outgoing connection, as a rule, so that a free one stays free."""
 _STARTS = 3
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -154,8 +151,8 @@ class Cluster:
         return self.folder / self.session / "logs" / f"job-driver-{submission_id}.log"
 
     def _launch(self) -> None:
-        first = self.port or _free_ports(1)[0]
-        ports = _free_ports(8)
+        first = self.port or free_ports(1)[0]
+        ports = free_ports(8)
         self.port = first
         options = {
             "node-ip-address": _HERE,
@@ -248,14 +245,3 @@ def missing() -> str:
     if not os.access(venv() / "bin" / "ray", os.X_OK):
         return f"{venv()} has no Ray: run tests/ray/install.sh, or set {VENV}"
     return ""
-
-
-def _free_ports(count: int) -> list[int]:
-    found: list[int] = []
-    while len(found) < count:
-        port = random.choice(_PORTS)
-        with socket.socket() as tried, suppress(OSError):
-            tried.bind((_HERE, port))
-            if port not in found:
-                found.append(port)
-    return found
