@@ -1,5 +1,7 @@
 """Runs as processes of this machine: the engine `local`, beside bare forks and other tools that start commands.
 
+The runs are sent ten at a time, as by an apply (`--parallelism`), so that their flushes go together.
+
 Task-spooler and nq start a command as soon as they are called. Neither refuses a second run of one run, and neither
 flushes anything to the disk. They take part if this machine has them (`tsp`, `nq`).
 """
@@ -21,6 +23,7 @@ GOALS = {LOCAL: "0.5 s, 4 ms a run beside fork", OBSERVING: "0.2 s"}
 
 _ENGINE = """
 import ctypes, os, sys, time
+from concurrent.futures import ThreadPoolExecutor
 from reconciler.engines.local.plugin import PLUGIN
 from reconciler.engines.port import AnswerClass, Marks, Status, Step, Surroundings, Verb
 root, count, slots, taken = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
@@ -35,10 +38,11 @@ with PLUGIN.open(PLUGIN.target({"root": root, "slots": slots}, "/"), around) as 
         sys.stdout.write(f"{time.perf_counter() - began_s}")
         assert {each.status for each in found.values()} == {Status.COMPLETE}
     else:
-        for job_id in ids:
-            step = Step(Verb.RUN, job_id, f"{job_id}-1", {"command": ["true"]}, marks=Marks("bench", job_id))
-            result = engine.send(step)
-            assert result.kind is AnswerClass.APPLIED, result
+        config = {"command": ["true"]}
+        steps = [Step(Verb.RUN, job_id, f"{job_id}-1", config, marks=Marks("bench", job_id)) for job_id in ids]
+        with ThreadPoolExecutor(10) as pool:
+            results = list(pool.map(engine.send, steps))
+        assert {result.kind for result in results} == {AnswerClass.APPLIED}, results
         for job_id in ids:
             while engine.observe(job_id).status is Status.ACTIVE:
                 time.sleep(0.002)

@@ -7,7 +7,9 @@ that has no record. To make a call is to append a line to the ledger. So each jo
 the programs, unless the home of state breaks its promise.
 
 The program writes lines of JSON to its standard output: one at each point that it was asked to stop at, after which it
-waits for a line on its standard input, and one at its end.
+waits for a line on its standard input, and one at its end. While it waits, none of its threads is between the last
+check and a call. A program that is stopped there for long calls late, which no home of state can prevent
+(`reconciler.state.lease`).
 """
 
 import importlib
@@ -17,8 +19,9 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -117,6 +120,10 @@ class Worker:
         self._session_id = f"{self._machine.name}-{os.getpid()}"
         self._turn = threading.Lock()
         self._times_at_point = 0
+        self._sending = 0
+        self._may_send = threading.Condition()
+        """Notified when `_sending` or `_waits` changes."""
+        self._waits = False
         self._holds = False
         self.calls = 0
         self.settled = 0
@@ -163,9 +170,10 @@ class Worker:
             session.intend(name, name, doubt, "the manifest asks for it")
             self._hold(opened)
             self._reach(Point.INTENDED, name)
-            if not session.assure():
-                return
-            self._ledger.write(Line(Kind.CALLED, self._session_id, name, op))
+            with self._checked_and_called():
+                if not session.assure():
+                    return
+                self._ledger.write(Line(Kind.CALLED, self._session_id, name, op))
             with self._turn:
                 self.calls += 1
             self._reach(Point.CALLED, name)
@@ -187,10 +195,30 @@ class Worker:
             if point == self._errand.pause_at:
                 self._times_at_point += 1
             is_pause = point == self._errand.pause_at and self._times_at_point == self._errand.turn
+        if is_pause:
+            with self._may_send:
+                self._waits = True
+                self._may_send.wait_for(lambda: not self._sending)
         if point in (Point.BEGUN, Point.OPENED) or is_pause:
             say({"at": point.value, "job": job, **more})
         if is_pause:
             os.read(0, 1)
+            with self._may_send:
+                self._waits = False
+                self._may_send.notify_all()
+
+    @contextmanager
+    def _checked_and_called(self) -> Iterator[None]:
+        """Surround the last check and the call. Waits while another thread is at a point."""
+        with self._may_send:
+            self._may_send.wait_for(lambda: not self._waits)
+            self._sending += 1
+        try:
+            yield
+        finally:
+            with self._may_send:
+                self._sending -= 1
+                self._may_send.notify_all()
 
     def _now(self) -> str:
         return self._machine.surroundings({}).now()

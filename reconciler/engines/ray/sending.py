@@ -78,7 +78,7 @@ class Sending:
         try:
             reply = self._head.call(json_request("POST", JOBS, body, session), may_be_sent)
         except OtherSession as other:
-            words = f"{other}; nobody knows whether the head before has executed {step.run_id}"
+            words = f"{other}; it is not known whether the head before has executed {step.run_id}"
             return Result(AnswerClass.REJECTED, Reason.OTHER, words)
         if reply.status == 500:
             return self._looked_up(step, reply)

@@ -225,7 +225,7 @@ def test_a_run_is_not_sent_to_another_session_than_the_one_it_was_staged_for(hea
     head.session = SECOND
     found = sent(head, STEP._replace(staged=staged))
     assert (found.kind, found.reason) == (AnswerClass.REJECTED, Reason.OTHER), found
-    assert "nobody knows whether the head before has executed nightly-7" in found.message
+    assert "it is not known whether the head before has executed nightly-7" in found.message
     assert "POST /api/jobs/" not in head.asked
 
 
