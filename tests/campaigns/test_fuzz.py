@@ -61,6 +61,7 @@ def test_a_target_holds_over_its_seeds_and_what_is_made_of_them(name: str) -> No
         ("journal", b'{"n": 0, "flushed": "x"}'),
         ("journal", b"no JSON"),
         ("session", b'{"type": "result"}'),
+        ("session", b'{"type": "result", "flushed": "a"}'),
         ("session", b'{"type": "record", "job": 5, "record": {"id": "x"}}'),
         ("session", b'{"type": "header", "digest": ""}'),
         ("state", TARGETS["state"].seeds[2].replace(b'"serial": 0', b'"serial": 1e999')),
