@@ -115,6 +115,7 @@ class Attempt:
     def fork(self) -> bool:
         """Fork the child, which waits. Return False if the kernel has no room for a process."""
         pipes: list[int] = []
+        supervisor = os.getpid()
         try:
             for _ in range(3):
                 pipes += os.pipe()
@@ -125,7 +126,7 @@ class Attempt:
             return False
         go_read, go_write, output_read, output_write, errors_read, errors_write = pipes
         if pid == 0:
-            self._execute(go_read, go_write, output_write, errors_write)
+            self._execute(supervisor, go_read, go_write, output_write, errors_write)
         for each in (go_read, output_write, errors_write):
             os.close(each)
         self.pid, self._go, self._output, self._errors = pid, go_write, output_read, errors_read
@@ -254,11 +255,11 @@ class Attempt:
             if len(piece) < _READ_BYTES:
                 return
 
-    def _execute(self, go: int, go_write: int, output: int, errors: int) -> NoReturn:
+    def _execute(self, supervisor: int, go: int, go_write: int, output: int, errors: int) -> NoReturn:
         """In the child: wait until it is let go, and execute the command. An error goes to the supervisor."""
         try:
             os.setsid()
-            processes.die_with_parent()
+            processes.die_with(supervisor)
             signal.set_wakeup_fd(-1)
             for number in (*_NOTED, *_IGNORED):
                 signal.signal(number, signal.SIG_DFL)

@@ -46,10 +46,15 @@ def boot_id() -> str:
     return ""
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process once the thread that forked it ends."""
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process once the thread that forked it ends. `parent` is the process id of its parent.
+
+    This process ends at once if the parent has ended already, since the kernel sends nothing then.
+    """
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        leave(1)
 
 
 def adopt_descendants() -> None:

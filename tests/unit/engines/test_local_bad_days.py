@@ -6,6 +6,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -266,8 +267,8 @@ def test_a_run_that_ends_on_a_full_disk_says_so_once_it_can(small_disk: Path) ->
     with engine_at(small_disk) as engine:
         engine.send(step_of("a-1", WAITS_FOR_GO))
         _await_running(engine, "a-1")
-        (small_disk / "go").touch()
         fill(small_disk)
+        (small_disk / "go").touch()  # an empty file takes no room
         until(lambda: "has ended, and its supervisor has yet to record that" in look_at(engine, "a-1").detail)
         found = look_at(engine, "a-1")
         assert (found.status, found.execution.pid) == (Status.ACTIVE, 0)
@@ -433,6 +434,24 @@ def test_a_clock_that_goes_back_does_not_make_a_later_run_an_earlier_one(folder:
         "2023-11-14T22:13:20.000001Z",
         "2023-11-14T22:13:20.000002Z",
     ]
+
+
+_LATE_CHILD = """\
+import os, time
+from reconciler.engines.local.processes import die_with
+parent = os.getpid()
+if os.fork():
+    os._exit(0)
+while os.getppid() == parent:
+    time.sleep(0.001)
+die_with(parent)
+print("executes the command")
+"""
+
+
+def test_a_child_whose_supervisor_was_killed_before_it_came_to_anything_executes_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", _LATE_CHILD], capture_output=True, check=True, timeout=60)
+    assert (done.stdout, done.stderr) == (b"", b"")
 
 
 def test_a_process_that_executes_new_programs_all_the_time_is_always_found(tmp_path: Path) -> None:
