@@ -18,7 +18,7 @@ export PYTHONSAFEPATH = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-sandbox test test-kubernetes test-slurm test-ray contract lint bench bench-quick crash fuzz mutants pages golden editors wheel lock clean FORCE
+.PHONY: help demo demo-sandbox test test-kubernetes test-slurm test-ray contract lint bench bench-quick crash fuzz mutants mutants-random pages golden editors wheel lock clean FORCE
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## */\1|/p' Makefile | while IFS='|' read -r name text; do printf 'make %-16s%s\n' "$$name" "$$text"; done
@@ -92,6 +92,9 @@ fuzz: $(VENV)/.wheel $(VENV)/.dev  ## feed each reader of untrusted bytes what a
 
 mutants: $(VENV)/.wheel $(VENV)/.dev  ## seed one bug at a time and see the test that is named for it fail
 	@$(WITH_SUPPORT) tests/campaigns/mutants.py
+
+mutants-random: $(VENV)/.wheel $(VENV)/.dev  ## seed bugs at random places, and print those that no test notices (SEED=1 COUNT=100); an hour
+	@$(WITH_SUPPORT) tests/campaigns/mutants_random.py --seed $(or $(SEED),1) --count $(or $(COUNT),100)
 
 pages: $(VENV)/.wheel $(VENV)/.dev  ## run the commands of the pages, and write what they print into the pages
 	@$(WITH_SUPPORT) tests/support/pages.py $(ARGS)
