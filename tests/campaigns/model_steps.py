@@ -203,6 +203,8 @@ class Steps(Hand):
             record = self.world.record_of(action.id)
             assert record is not None
             assert record.end is Status.COMPLETE, record
+            # The person's word counts, also for a run that was aborted to be run anew: nobody has seen its end.
+            self.account.ended_by_itself(action.id, self._executed()[action.id])
         self._apply()
 
     @precondition(lambda self: self.doubts)

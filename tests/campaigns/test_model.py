@@ -268,3 +268,14 @@ def test_a_run_in_doubt_whose_job_is_not_there_stays_in_doubt_until_a_person_set
 
     cluster = {"creates": False, "cluster": True, "atomic": True, "keeps_ended_s": math.inf, "stages": False}
     played(steps, reads=False, **cluster, identity={})
+
+
+def test_a_person_may_say_that_a_run_had_completed_whose_end_nobody_has_seen_after_an_abort() -> None:
+    def steps(months: Months) -> None:
+        months.ask_again(finish=False, token="tuesday")
+        months.ask_again(finish=False, token="monday")
+        months.ask_again(finish=True, token="tuesday")
+        months.say_how_runs_ended_as_the_plan_says()
+
+    cluster = {"creates": False, "cluster": True, "atomic": False, "keeps_ended_s": math.inf, "stages": False}
+    played(steps, reads=False, drain_s=20.0, **cluster, identity={})
