@@ -460,8 +460,13 @@ def test_another_service_ends_each_command_with_one_message_until_it_is_accepted
 # --- ours
 
 
-def test_a_job_of_ours_that_is_no_longer_declared_is_pruned(project: PersonsProject) -> None:
-    project.begin(f"{RUN}\nb: {{state: running}}")
+@pytest.mark.parametrize("has_handle", [True, False])
+def test_a_job_of_ours_that_is_no_longer_declared_is_pruned(project: PersonsProject, has_handle: bool) -> None:
+    project.begin(f"{RUN}\n  b: {{state: running}}")
+    if not has_handle:  # Without the handle of the run, its lineage alone tells that it is ours.
+        path = project.folder / "jobs.state.json"
+        path.write_text(re.sub(r'"ref": "uid-[12]"', '"ref": ""', path.read_text()))
+        project.follow(["state", "accept"])
     project.write("b: {state: running}")
     pruned = project.run("apply", "--yes", "--prune")
     assert (pruned.code, pruned.out.splitlines()[-1]) == (0, "Applied: 1 succeeded."), pruned.out
