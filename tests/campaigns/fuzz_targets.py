@@ -156,7 +156,9 @@ def _assert_placed(error: ManifestError, content: bytes) -> None:
 
 
 def _assert_same(by_c: Document, by_python: Document) -> None:
-    if by_c.whole and by_python.whole:
+    # A tag is refused. PyYAML takes a comma behind it for a part of the tag, and libyaml does not.
+    has_tag = any(fault.message.startswith("a tag ") for fault in by_c.faults)
+    if by_c.whole and by_python.whole and not has_tag:
         assert repr(by_c.value) == repr(by_python.value)
         assert by_c.faults == by_python.faults
         assert list(_places(by_c)) == list(_places(by_python))
