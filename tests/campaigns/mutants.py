@@ -30,6 +30,7 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [
+    Mutant("a run that has failed is active while somebody cleans up", "engines/local/supervisor.py", "    if exists(folder, \"started.json\") and not exists(folder, \"abort.json\"):\n", "    if False:\n", "test_local_bad_days.py", "somebody_cleans_up"),
     Mutant("a child that comes late lives on without its supervisor", "engines/local/processes.py", "    if os.getppid() != parent:\n", "    if False:\n", "test_local_bad_days.py", "before_it_came"),
     Mutant("a clone that is behind is not told to pull", "rules/drift.py", "DriftCell.NEWER_RUN if is_of_newer_copy(subject, observed) else DriftCell.OTHER_RUN", "DriftCell.OTHER_RUN", "test_ways_out_of_drift.py", "newer_copy"),
     Mutant("what is read of a journal is told before it is on disk", "state/writer.py", "        held = loaded.unwritten[: loaded.held]\n        try:\n            self._files.append_history(held, again=True)\n", "        held = loaded.unwritten\n        try:\n            self._files.append_history(held, again=True)\n", "test_power_loss.py", "never_tells_more"),

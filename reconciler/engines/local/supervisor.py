@@ -12,7 +12,19 @@ from typing import Any, NamedTuple, NoReturn
 
 from reconciler.engines.local import processes
 from reconciler.engines.local.attempt import DEFAULT_GRACE_S, Attempt, Ended, Watch
-from reconciler.engines.local.files import FOLDER, SCRIPT, Damaged, exists, get, is_at, lock, put, remove, write_flushed
+from reconciler.engines.local.files import (
+    FOLDER,
+    SCRIPT,
+    Damaged,
+    exists,
+    get,
+    holder,
+    is_at,
+    lock,
+    put,
+    remove,
+    write_flushed,
+)
 from reconciler.engines.local.limits import Limits, group_for, group_name, remove_left_group
 from reconciler.engines.local.log import DEFAULT_BYTES, LogWriter
 from reconciler.engines.local.tombstones import TOMBSTONE
@@ -43,6 +55,11 @@ def supervise(root: int, root_path: str, order: Order) -> int:
     """
     watch = Watch()
     folder = os.open(order.path, FOLDER, dir_fd=root)
+    if exists(folder, "started.json") and not exists(folder, "abort.json"):
+        # Whoever looks would take a lock of this process for that of a supervisor, and the run for an active one.
+        if not holder(folder, "lock").is_alive:
+            _remove_group_of(root, folder)
+        return DONE
     lock_file = os.open("lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
     # From here on, SIGTERM makes this process look for `abort.json`, so the signal must not end it any more.
     if not lock(lock_file) or not is_at(os.path.join(root_path, order.path), folder):
@@ -58,7 +75,7 @@ def supervise(root: int, root_path: str, order: Order) -> int:
     if started := get(folder, "started.json"):
         if exists(folder, "abort.json"):
             _end_survivors(folder, spec, started, mark)
-        remove_left_group(Limits(**spec.get("limits", {})), group_name(mark))
+        _remove_group_of(root, folder)
         return DONE
     if exists(folder, "abort.json"):
         put(folder, "ended.json", _document(Ended(reason="aborted"), [], 0.0))
@@ -68,6 +85,14 @@ def supervise(root: int, root_path: str, order: Order) -> int:
     processes.adopt_descendants()
     places = {"path": os.path.join(root_path, order.path), "run_path": order.path}
     return _Run(folder, {**spec, **places}, {**order.env, processes.MARK: mark}, watch).execute()
+
+
+def _remove_group_of(root: int, folder: int) -> None:
+    """Remove the control group of a run of this root that a killed supervisor has left."""
+    identity, spec = get(root, "root.json"), get(folder, "spec.json")
+    if identity is not None and spec is not None and spec["root"] == identity["id"]:
+        mark = processes.mark_of(identity["id"], spec["job_id"], spec["run_id"])
+        remove_left_group(Limits(**spec.get("limits", {})), group_name(mark))
 
 
 class _Run:

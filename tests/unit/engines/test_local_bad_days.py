@@ -436,6 +436,32 @@ def test_a_clock_that_goes_back_does_not_make_a_later_run_an_earlier_one(folder:
     ]
 
 
+_CLEANS_SLOWLY = """\
+import os, sys, time
+from reconciler.engines.local import supervisor
+def slowly(*arguments):
+    print("cleans", flush=True)
+    time.sleep(60)
+supervisor.remove_left_group = slowly
+supervisor.supervise(os.open(sys.argv[1], os.O_RDONLY), sys.argv[1], supervisor.Order("jobs/a/a-1", {}))
+"""
+
+
+def test_a_run_that_has_failed_is_not_active_again_while_somebody_cleans_up_after_it(folder: Path) -> None:
+    with engine_at(folder) as engine:
+        engine.send(step_of("a-1", {"command": ["sleep", "1000"]}))
+        _await_running(engine, "a-1")
+        kill_supervisor(folder, "a-1")
+        until(lambda: look_at(engine, "a-1").status is Status.FAILED)
+        program = [sys.executable, "-c", _CLEANS_SLOWLY, str(folder / "runs")]
+        with subprocess.Popen(program, stdout=subprocess.PIPE) as cleaner:
+            assert cleaner.stdout is not None
+            assert cleaner.stdout.readline() == b"cleans\n"
+            seen = look_at(engine, "a-1").status
+            cleaner.kill()
+        assert seen is Status.FAILED
+
+
 _LATE_CHILD = """\
 import os, time
 from reconciler.engines.local.processes import die_with
