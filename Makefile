@@ -93,7 +93,7 @@ fuzz: $(VENV)/.wheel $(VENV)/.dev  ## feed each reader of untrusted bytes what a
 mutants: $(VENV)/.wheel $(VENV)/.dev  ## seed one bug at a time and see the test that is named for it fail
 	@$(WITH_SUPPORT) tests/campaigns/mutants.py
 
-mutants-random: $(VENV)/.wheel $(VENV)/.dev  ## seed bugs at random places, and print those that no test notices (SEED=1 COUNT=100); an hour
+mutants-random: $(VENV)/.wheel $(VENV)/.dev  ## seed bugs at random places, and print those that no test notices (SEED=1 COUNT=100)
 	@$(WITH_SUPPORT) tests/campaigns/mutants_random.py --seed $(or $(SEED),1) --count $(or $(COUNT),100)
 
 pages: $(VENV)/.wheel $(VENV)/.dev  ## run the commands of the pages, and write what they print into the pages

@@ -47,9 +47,10 @@ def boot_id() -> str:
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel kill this process once the thread that forked it ends. `parent` is the process id of its parent.
+    """Have the kernel kill this process once the thread that forked it ends.
 
-    This process ends at once if the parent has ended already, since the kernel sends nothing then.
+    `parent` is the id of the process with that thread. If it has ended already, the kernel sends nothing, and this
+    process ends by itself.
     """
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
