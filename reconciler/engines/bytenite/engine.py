@@ -4,7 +4,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from random import Random
 
@@ -21,15 +20,15 @@ from reconciler.engines.bytenite.auth import (
 )
 from reconciler.engines.bytenite.listing import PAGE_SIZE, Page, read_list
 from reconciler.engines.bytenite.wire import PROMISES, api_request, job_path, observation_from, whole_number
+from reconciler.engines.http.client import Client, with_credential
 from reconciler.engines.http.endpoints import endpoint_fault, normalize_endpoint
 from reconciler.engines.http.network import DIRECT, Network
-from reconciler.engines.http.rate import RateLimiter, Slots
 from reconciler.engines.http.reply import BaseTransport, Reply
-from reconciler.engines.http.retries import Wait, send_with_retries
+from reconciler.engines.http.retries import Wait
 from reconciler.engines.many import observe_many
 from reconciler.engines.port import AnswerClass, Reason, Result, Step, always
 from reconciler.host.clocks import boot_s
-from reconciler.model.errors import CredentialsError, EngineError, ListIncomplete, ReconcilerError
+from reconciler.model.errors import CredentialsError, EngineError, ListIncomplete
 from reconciler.model.jobs import NOT_OBSERVED, Observation, Status
 
 
@@ -74,10 +73,10 @@ class ByteniteEngine:
         self._tokens = Tokens(credentials, self._grant, clock, noted)
         for secret in network.proxy.secrets if network.proxy else ():
             self._tokens.withhold(secret)
-        self._limiter = RateLimiter(max_rps, clock=clock, wait=wait)
-        self._retrying = partial(send_with_retries, wait=wait, random=random, wall_clock=wall_clock)
+        self._client = Client(
+            parallelism=parallelism, max_rps=max_rps, clock=clock, wall_clock=wall_clock, wait=wait, random=random
+        )
         self._parallelism = max(1, parallelism)
-        self._slots = Slots(self._parallelism)
         self._reads: bool | None = None
         self._reads_lock = threading.Lock()
 
@@ -234,16 +233,12 @@ class ByteniteEngine:
 
         def attempt() -> Reply:
             token = self._tokens.token()
-            reply = self._exchange(method, url, token, content, may_be_sent)
-            if reply.status != 401:
-                return reply
-            try:
-                newer = self._tokens.renewed(token)
-            except ReconcilerError as error:
-                return replace(reply, fault=f"the access token could not be renewed: {error.message}")
-            return reply if newer is None else self._exchange(method, url, newer, content, may_be_sent)
+            return with_credential(send, token, lambda: self._tokens.renewed(token), _is_unauthenticated)
 
-        return self._retrying(attempt, partial(may_repeat, is_read=method == "GET"))
+        def send(token: str) -> Reply:
+            return self._exchange(method, url, token, content, may_be_sent)
+
+        return self._client.repeated(attempt, partial(may_repeat, is_read=method == "GET"))
 
     def _grant(self, api_key: str) -> Grant:
         """Exchange the API key for an access token.
@@ -253,7 +248,8 @@ class ByteniteEngine:
         url = token_url(self._endpoint)
         content = _compact({"apiKey": api_key})
         # A lost token does no harm, so the request may be repeated like a read.
-        reply = self._retrying(lambda: self._exchange("POST", url, None, content), partial(may_repeat, is_read=True))
+        may_be_repeated = partial(may_repeat, is_read=True)
+        reply = self._client.repeated(lambda: self._exchange("POST", url, None, content), may_be_repeated)
         answer = result_from(reply, self._tokens.redact)
         if answer.kind is AnswerClass.APPLIED:
             # No text of this answer is ever shown, since any field of it may hold a token.
@@ -283,18 +279,7 @@ class ByteniteEngine:
             headers["Authorization"] = token
         if content is not None:
             headers["Content-Type"] = "application/json"
-        while True:
-            reply = Reply(sent=False, fault="stopped before it was sent")
-            self._slots.take()
-            try:
-                started_s = self._limiter.started_s()
-                if may_be_sent() and started_s is not None:
-                    reply = self._transport.exchange(method, url, headers, content)
-                    self._limiter.note(reply, started_s)
-            finally:
-                is_fewer = self._slots.give_back(is_exhausted=reply.is_exhausted)
-            if not is_fewer:
-                return reply
+        return self._client.in_turn(lambda: self._transport.exchange(method, url, headers, content), may_be_sent)
 
     def _without_secrets(self, job: Mapping[str, object]) -> Mapping[str, object]:
         """Return the job without the secrets that the service may have echoed into its texts.
@@ -332,6 +317,10 @@ def _transport_over(
         clock=clock,
         network=network,
     )
+
+
+def _is_unauthenticated(reply: Reply) -> bool:
+    return reply.status == 401
 
 
 def _compact(body: Mapping[str, object]) -> bytes:

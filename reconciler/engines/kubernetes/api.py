@@ -5,21 +5,22 @@ The documents of errors are of the kind Status (https://kubernetes.io/docs/refer
 """
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from functools import partial
-from random import Random
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, urlencode
 
-from reconciler.engines.http.rate import RateLimiter, Slots
+from reconciler.engines.http.client import (
+    REASONS,
+    client_in,
+    is_worth_another_read,
+    result_of,
+    was_not_done,
+    with_credential,
+)
 from reconciler.engines.http.reply import BaseTransport, Reply
-from reconciler.engines.http.retries import send_with_retries
 from reconciler.engines.kubernetes.credentials import Credential, Credentials
 from reconciler.engines.kubernetes.fields import items, text
 from reconciler.engines.port import (
-    AnswerClass,
     CredentialsError,
     EngineError,
     ListIncomplete,
@@ -36,20 +37,7 @@ JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 """A merge patch (RFC 7386)."""
 
-_LONGEST_MESSAGE = 600
-_REASONS: Mapping[int, Reason] = {
-    400: Reason.INVALID,
-    401: Reason.NOT_AUTHENTICATED,
-    403: Reason.NOT_PERMITTED,
-    404: Reason.NO_SUCH_JOB,
-    405: Reason.INVALID,
-    409: Reason.OTHER,
-    413: Reason.INVALID,
-    415: Reason.INVALID,
-    422: Reason.INVALID,
-    429: Reason.BUSY,
-}
-"""The reason of a rejected call by its HTTP status. Each of them proves that the server did nothing."""
+_REASONS = {**REASONS, 409: Reason.OTHER, 422: Reason.INVALID}
 
 
 class Request(NamedTuple):
@@ -84,20 +72,11 @@ class Api:
         self.server = server
         self._transports = transports
         self._credentials = credentials
-        self._slots = Slots(surroundings.parallelism)
-        self._limiter = RateLimiter(surroundings.max_rps, clock=surroundings.boot_s, wait=surroundings.pause)
-        self._retrying = partial(
-            send_with_retries,
-            wait=surroundings.pause,
-            random=Random(),  # noqa: S311  jitter needs no cryptography
-            wall_clock=surroundings.wall_s,
-        )
-        self._secrets: set[str] = set()
-        self._lock = threading.Lock()
+        self._client = client_in(surroundings)
 
     def read(self, path: str) -> Reply:
         """Return the reply to a GET. Raises `CredentialsError` for a 401, and `EngineError` if no answer came."""
-        reply = self._ask(Request("GET", path), may_repeat=_is_worth_another_read)
+        reply = self._ask(Request("GET", path), may_repeat=is_worth_another_read)
         if reply.status == 401:
             raise CredentialsError(
                 f"{self.server} does not accept the credentials (401): {self.message(reply)}",
@@ -142,29 +121,15 @@ class Api:
 
         It is sent again after a reply that proves that the server did nothing, and once with a new token after a 401.
         """
-        return self._ask(request, may_be_sent, may_repeat=lambda reply: not reply.sent or reply.status == 429)
+        return self._ask(request, may_be_sent, may_repeat=was_not_done)
 
     def message(self, reply: Reply) -> str:
         """Return what a reply says, without secrets, cut to a bounded length."""
-        said = text(reply.document, "message") or " ".join(reply.text.split())
-        words = "; ".join(filter(None, (reply.fault, reply.remedy, said))) or "no answer"
-        with self._lock:
-            for secret in self._secrets:
-                words = words.replace(secret, "…")
-        return words if len(words) <= _LONGEST_MESSAGE else f"{words[:_LONGEST_MESSAGE]}…"
+        return self._client.message(reply, text(reply.document, "message") or " ".join(reply.text.split()))
 
     def result(self, reply: Reply) -> Result:
         """Return what a reply to a call means. A 2xx without a document of JSON is in doubt."""
-        code = "" if reply.status is None else str(reply.status)
-        message = self.message(reply)
-        if not reply.sent:
-            return Result(AnswerClass.NOT_SENT, message=message, code=code)
-        if (reason := _REASONS.get(reply.status or 0)) is not None:
-            return Result(AnswerClass.REJECTED, reason, message, code)
-        document = reply.document
-        if reply.status in (200, 201, 202) and not reply.fault and isinstance(document, Mapping):
-            return Result(AnswerClass.APPLIED, code=code)
-        return Result(AnswerClass.IN_DOUBT, message=message, code=code)
+        return result_of(reply, self.message(reply), _REASONS, applied=(200, 201, 202))
 
     def close(self) -> None:
         """Close the connections."""
@@ -176,17 +141,13 @@ class Api:
         content = None if request.body is None else json.dumps(request.body, separators=(",", ":")).encode()
 
         def attempt() -> Reply:
-            credential = self._credentials.current()
-            reply = self._exchange(request, content, credential, may_be_sent)
-            if reply.status != 401:
-                return reply
-            try:
-                newer = self._credentials.renewed(credential)
-            except CredentialsError as error:
-                return replace(reply, fault=f"the credentials could not be renewed: {error.message}")
-            return reply if newer is None else self._exchange(request, content, newer, may_be_sent)
+            current = self._credentials.current()
+            return with_credential(send, current, lambda: self._credentials.renewed(current), _is_unauthenticated)
 
-        return self._retrying(attempt, may_repeat)
+        def send(credential: Credential) -> Reply:
+            return self._exchange(request, content, credential, may_be_sent)
+
+        return self._client.repeated(attempt, may_repeat)
 
     def _exchange(
         self, request: Request, content: bytes | None, credential: Credential, may_be_sent: Callable[[], bool]
@@ -195,22 +156,11 @@ class Api:
         headers = {"Accept": JSON}
         if credential.token:
             headers["Authorization"] = f"Bearer {credential.token}"
-            with self._lock:
-                self._secrets.add(credential.token)
+            self._client.withhold(credential.token)
         if content is not None:
             headers["Content-Type"] = request.content_type
-        while True:
-            reply = Reply(sent=False, fault="stopped before it was sent")
-            self._slots.take()
-            try:
-                started_s = self._limiter.started_s()
-                if may_be_sent() and started_s is not None:
-                    reply = transport.exchange(request.method, self.server + request.path, headers, content)
-                    self._limiter.note(reply, started_s)
-            finally:
-                is_fewer = self._slots.give_back(is_exhausted=reply.is_exhausted)
-            if not is_fewer:
-                return reply
+        url = self.server + request.path
+        return self._client.in_turn(lambda: transport.exchange(request.method, url, headers, content), may_be_sent)
 
 
 def reason_of(reply: Reply) -> str:
@@ -218,5 +168,5 @@ def reason_of(reply: Reply) -> str:
     return text(reply.document, "reason")
 
 
-def _is_worth_another_read(reply: Reply) -> bool:
-    return not reply.sent or bool(reply.fault) or reply.status in (429, 500, 502, 503, 504)
+def _is_unauthenticated(reply: Reply) -> bool:
+    return reply.status == 401

@@ -10,13 +10,18 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
-from random import Random
 from typing import Any, NamedTuple
 
-from reconciler.engines.http.rate import RateLimiter, Slots
+from reconciler.engines.http.client import (
+    REASONS,
+    STOPPED,
+    client_in,
+    is_worth_another_read,
+    result_of,
+    was_not_done,
+    with_credential,
+)
 from reconciler.engines.http.reply import Reply
-from reconciler.engines.http.retries import send_with_retries
 from reconciler.engines.http.transport import Transport
 from reconciler.engines.port import (
     AnswerClass,
@@ -36,19 +41,6 @@ _UPLOADED_EACH_S = 1 << 20
 _LONGEST_ANSWER_BYTES = 256 << 20
 """The list of all jobs has no pages, and a log comes whole."""
 
-_LONGEST_MESSAGE = 600
-_REASONS: Mapping[int, Reason] = {
-    400: Reason.INVALID,
-    401: Reason.NOT_AUTHENTICATED,
-    403: Reason.NOT_PERMITTED,
-    404: Reason.NO_SUCH_JOB,
-    405: Reason.INVALID,
-    413: Reason.INVALID,
-    415: Reason.INVALID,
-    429: Reason.BUSY,
-}
-"""The reason of a rejected call by its HTTP status. Each of them proves that the head did nothing."""
-
 _REFUSED_BY_AGENT = "Request failed with status code 400"
 _BAD_TOKEN = "Invalid authentication token"
 _UNKNOWN_JOB = re.compile(r"Job .* does not exist", re.DOTALL)
@@ -56,9 +48,6 @@ _HINT = "check the address and the network, then try again"
 VERSION = "/api/version"
 _FRESH_S = 5.0
 """The seconds for which the session of a head counts. Another head needs longer than that until it takes jobs."""
-
-
-_STOPPED = Reply(sent=False, fault="stopped before it was sent")
 
 
 class OtherSession(Exception):
@@ -93,24 +82,16 @@ class Head:
         self._way = way
         self._surroundings = surroundings
         self._lock = threading.Lock()
-        self._secrets: set[str] = set()
+        self._client = client_in(surroundings)
         self._headers = self._read_headers()
         self._transport = self._opened(_TIMEOUT_S)
-        self._slots = Slots(surroundings.parallelism)
-        self._limiter = RateLimiter(surroundings.max_rps, clock=surroundings.boot_s, wait=surroundings.pause)
-        self._retrying = partial(
-            send_with_retries,
-            wait=surroundings.pause,
-            random=Random(),  # noqa: S311  jitter needs no cryptography
-            wall_clock=surroundings.wall_s,
-        )
 
     def read(self, path: str) -> Reply:
         """Return the reply to a GET.
 
         Raises `CredentialsError` if the head does not accept the token, and `EngineError` if no answer came.
         """
-        reply = self._ask(Request("GET", path), may_repeat=_is_worth_another_read)
+        reply = self._ask(Request("GET", path), may_repeat=is_worth_another_read)
         if _is_unauthenticated(reply):
             raise CredentialsError(
                 f"{self.address} does not accept the token ({reply.status}): {self.message(reply)}",
@@ -150,38 +131,27 @@ class Head:
         It is sent again after a reply that proves that the head did nothing, and once with a new token after a 401.
         Raises `OtherSession` if the request is for another session than that of the head.
         """
-        return self._ask(request, may_be_sent, may_repeat=lambda reply: not reply.sent or reply.status == 429)
+        return self._ask(request, may_be_sent, may_repeat=was_not_done)
 
     def upload(self, path: str, content: bytes) -> Reply:
         """Put a package, and return the last reply. To put it twice does no harm."""
         transport = self._opened(_TIMEOUT_S + len(content) / _UPLOADED_EACH_S)
         try:
             request = Request("PUT", path, content, "application/octet-stream")
-            return self._ask(request, may_repeat=_is_worth_another_read, transport=transport)
+            return self._ask(request, may_repeat=is_worth_another_read, transport=transport)
         finally:
             transport.close()
 
     def message(self, reply: Reply) -> str:
         """Return what a reply says, without secrets, cut to a bounded length. Of a traceback, that is its end."""
-        words = "; ".join(filter(None, (reply.fault, reply.remedy, _said(reply.text)))) or "no answer"
-        with self._lock:
-            for secret in self._secrets:
-                words = words.replace(secret, "…")
-        return words if len(words) <= _LONGEST_MESSAGE else f"{words[:_LONGEST_MESSAGE]}…"
+        return self._client.message(reply, _said(reply.text))
 
     def result(self, reply: Reply) -> Result:
         """Return what a reply to a call means. A 2xx without a document of JSON is in doubt."""
-        code = "" if reply.status is None else str(reply.status)
         message = self.message(reply)
-        if not reply.sent:
-            return Result(AnswerClass.NOT_SENT, message=message, code=code)
-        if _is_unauthenticated(reply):
-            return Result(AnswerClass.REJECTED, Reason.NOT_AUTHENTICATED, message, code)
-        if (reason := _REASONS.get(reply.status or 0)) is not None:
-            return Result(AnswerClass.REJECTED, reason, message, code)
-        if reply.status == 200 and not reply.fault and isinstance(reply.document, Mapping):
-            return Result(AnswerClass.APPLIED, code=code)
-        return Result(AnswerClass.IN_DOUBT, message=message, code=code)
+        if reply.sent and _is_unauthenticated(reply):
+            return Result(AnswerClass.REJECTED, Reason.NOT_AUTHENTICATED, message, str(reply.status))
+        return result_of(reply, message, REASONS, applied=(200,))
 
     def close(self) -> None:
         """Close the connections."""
@@ -203,8 +173,7 @@ class Head:
         for value in headers.values():
             for secret in secrets_of_header(value):
                 self._surroundings.note_credential(secret)
-                with self._lock:
-                    self._secrets.add(secret)
+                self._client.withhold(secret)
         return headers
 
     def _ask(
@@ -220,38 +189,24 @@ class Head:
         def attempt() -> Reply:
             with self._lock:
                 headers = self._headers
-            reply = self._exchange(request, headers, may_be_sent, used)
-            if not _is_unauthenticated(reply):
-                return reply
-            try:
-                newer = self._read_headers()  # the file of a token may have been renewed
-            except (CredentialsError, EngineError) as error:
-                return replace(reply, fault=f"the token could not be read anew: {error.message}")
-            if newer == headers:
-                return reply
-            with self._lock:
-                self._headers = newer
-            return self._exchange(request, newer, may_be_sent, used)
+            return with_credential(send, headers, lambda: self._renewed(headers), _is_unauthenticated)
 
-        return self._retrying(attempt, may_repeat)
+        def send(headers: Mapping[str, str]) -> Reply:
+            return self._client.in_turn(lambda: self._sent(request, headers, may_be_sent, used))
 
-    def _exchange(
-        self, request: Request, headers: Mapping[str, str], may_be_sent: Callable[[], bool], transport: Transport
-    ) -> Reply:
-        while True:
-            reply = _STOPPED
-            self._slots.take()
-            try:
-                started_s = self._limiter.started_s()
-                if request.session and started_s is not None:
-                    started_s = self._limiter.started_s()  # for the request that asks for the session
-                if started_s is not None:
-                    reply = self._sent(request, headers, may_be_sent, transport)
-                    self._limiter.note(reply, started_s)
-            finally:
-                is_fewer = self._slots.give_back(is_exhausted=reply.is_exhausted)
-            if not is_fewer:
-                return reply
+        return self._client.repeated(attempt, may_repeat)
+
+    def _renewed(self, refused: Mapping[str, str]) -> Mapping[str, str] | None:
+        """Return the headers with what the file of a token holds by now; None if that was refused.
+
+        Raises the errors of `headers_in`.
+        """
+        newer = self._read_headers()
+        if newer == refused:
+            return None
+        with self._lock:
+            self._headers = newer
+        return newer
 
     def _sent(
         self, request: Request, headers: Mapping[str, str], may_be_sent: Callable[[], bool], transport: Transport
@@ -260,6 +215,8 @@ class Head:
         whole = {"Accept": "application/json", **headers}
         asked_s = self._surroundings.boot_s()
         if request.session:
+            if not self._client.is_next():
+                return STOPPED
             found = transport.exchange("GET", self.address + VERSION, whole, None)
             if _is_unauthenticated(found):
                 return found
@@ -268,10 +225,10 @@ class Head:
             if name != request.session:
                 raise OtherSession(f"{self.address} was restarted: its session was {request.session}, and is {name}")
         if not may_be_sent():
-            return _STOPPED
+            return STOPPED
         if request.session and self._surroundings.boot_s() - asked_s > _FRESH_S:
             # This program may have been stopped meanwhile, for any time.
-            return replace(_STOPPED, fault="the head took too long to tell its session")
+            return replace(STOPPED, fault="the head took too long to tell its session")
         if request.body is not None:
             whole["Content-Type"] = request.content_type
         return transport.exchange(request.method, self.address + request.path, whole, request.body)
@@ -303,7 +260,3 @@ def _session_in(document: object) -> str:
 
 def _is_unauthenticated(reply: Reply) -> bool:
     return reply.status == 401 or (reply.status == 403 and _BAD_TOKEN in reply.text)
-
-
-def _is_worth_another_read(reply: Reply) -> bool:
-    return not reply.sent or bool(reply.fault) or reply.status in (429, 500, 502, 503, 504)

@@ -340,7 +340,7 @@ def test_a_renewal_that_fails_leaves_the_401_standing() -> None:
         given = engine.send(RUN)
     assert (given.kind, int(given.code)) == (AnswerClass.REJECTED, 401)
     assert given.message == (
-        "the access token could not be renewed: the service rejected the API key (403): blocked; expired"
+        "the credentials could not be renewed: the service rejected the API key (403): blocked; expired"
     )
 
 
