@@ -7,6 +7,7 @@ from reconciler.engines.kubernetes.fields import at, mapping
 from reconciler.engines.kubernetes.objects import MANAGED_BY_LABEL, QUEUE_LABEL, container_of, spec_of
 from reconciler.engines.kubernetes.settings import UNKNOWN
 from reconciler.engines.port import Config
+from reconciler.engines.texts import text_fault
 
 _NAMES = "each run has a Job of its own name"
 _OWN_FIELDS: Mapping[tuple[str, ...], str] = {
@@ -43,7 +44,7 @@ _WORDS = {"suspend": "queue", "podFailurePolicy": "retry", "podReplacementPolicy
 
 def config_fault(config: Config) -> str:
     """Return what no Job can be made of, or what is reconciler's own; "" if all is well."""
-    if fault := _text_fault(config):
+    if fault := text_fault(config):
         return fault
     native, job = mapping(config, "native"), mapping(config, "job")
     if fault := _own_field(native) or _own_mark(native, "native"):
@@ -61,31 +62,6 @@ def config_fault(config: Config) -> str:
     if job and "container" in config and container_of(config) not in _names(job):
         return f"the Job has no container {container_of(config)}: it has {', '.join(_names(job)) or 'none'}"
     return ""
-
-
-def _text_fault(config: Config) -> str:
-    """Return why a text of a config can't reach a container as it is; "" if each of them can."""
-    for found in _texts(config):
-        if "\0" in found:
-            return "the config holds a NUL, which neither a command nor a variable can have"
-        try:
-            found.encode()
-        except UnicodeEncodeError:
-            # The server would store another character in its place.
-            return "the config holds half of a surrogate pair, which is no character"
-    return ""
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for name, each in value.items():
-            yield name
-            yield from _texts(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _texts(each)
 
 
 def image_fault(config: Config) -> str:

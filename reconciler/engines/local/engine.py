@@ -13,7 +13,7 @@ from threading import Event, Lock
 from typing import Any
 
 from reconciler.engines.local.attempt import DEFAULT_GRACE_S
-from reconciler.engines.local.env import NoSecret, environment, text_fault
+from reconciler.engines.local.env import NoSecret, environment
 from reconciler.engines.local.files import FOLDER, exists, holder, is_at, put, write_flushed
 from reconciler.engines.local.log import read_log
 from reconciler.engines.local.processes import executing
@@ -46,6 +46,7 @@ from reconciler.engines.port import (
     always,
     reason_of_duplicate,
 )
+from reconciler.engines.texts import text_fault
 
 _NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,149}")
 """The form of the ids of jobs and runs: each is the name of a folder."""

@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from reconciler.engines.texts import unfit
+
 INHERITED = ("HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER")
 """The variables that a command gets from the program, beside those that begin with LC_. No credential is among them."""
 
@@ -64,27 +66,6 @@ def environment(
         else:
             found[name] = secrets.value(value["secret"], env)
             note_credential(found[name])
-        if fault := _unfit(found[name]):
+        if fault := unfit(found[name], errors="surrogateescape"):
             raise NoSecret(f"the variable {name} holds {fault}")
     return found
-
-
-def text_fault(config: Mapping[str, Any]) -> str:
-    """Return which text of a config no process can be given, and why; "" if a process can be given all of them."""
-    texts: dict[str, Any] = {f"the variable {name}": value for name, value in config.get("env", {}).items()}
-    texts |= {"the command": "".join(config.get("command", ())), "the script": config.get("script", "")}
-    texts |= {"the workdir": config.get("workdir", "")}
-    found = ((name, _unfit(text)) for name, text in texts.items() if isinstance(text, str))
-    return next((f"{name} holds {fault}" for name, fault in found if fault), "")
-
-
-def _unfit(text: str) -> str:
-    """Return the kind of character in a text that an argument or a variable of a process can't hold; "" for none."""
-    if "\0" in text:
-        return "a NUL character"
-    try:
-        # A variable of this program may hold bytes that are no UTF-8 (`os.environ`), and passes them on.
-        text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return "half of a surrogate pair, which is no character"
-    return ""

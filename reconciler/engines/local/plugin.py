@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from reconciler.engines.local.env import Secrets, text_fault
+from reconciler.engines.local.env import Secrets
 from reconciler.engines.local.log import DEFAULT_BYTES
 from reconciler.engines.local.settings import PROMISES, Settings, absolute, gpus_of, limits_of, unheld_resources
 from reconciler.engines.port import (
@@ -25,6 +25,7 @@ from reconciler.engines.port import (
     Target,
     Verb,
 )
+from reconciler.engines.texts import text_fault
 from reconciler.model.jobs import Desired
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from typing import Any
 
 from reconciler.engines.port import Config
 from reconciler.engines.ray.submission import entrypoint_of
+from reconciler.engines.texts import text_fault
 
 LONGEST_ARGUMENT_BYTES = (1 << 17) - 1
 """The longest argument or variable that Linux lets a program have (execve(2), MAX_ARG_STRLEN)."""
@@ -49,6 +50,8 @@ def config_fault(config: Config) -> str:
 
 
 def _faults(config: Mapping[str, Any]) -> Iterator[str]:
+    if fault := text_fault(config):
+        yield fault
     if "command" in config and "script" in config:
         yield 'a config of the engine ray has one of "command", "script" and "batch", and not two'
     yield from _entrypoint_faults(config)
@@ -120,11 +123,7 @@ def _native_faults(native: Mapping[str, Any]) -> Iterator[str]:
 def _size_faults(config: Mapping[str, Any]) -> Iterator[str]:
     if not {"command", "script"} & config.keys():
         return
-    try:
-        size_bytes = len(entrypoint_of(config).encode())
-    except UnicodeEncodeError:
-        yield "the entrypoint holds half of a surrogate pair, which is no character"
-        return
+    size_bytes = len(entrypoint_of(config).encode())
     if size_bytes > LONGEST_ARGUMENT_BYTES:
         yield (
             f"the entrypoint has {size_bytes} bytes, and Linux takes {LONGEST_ARGUMENT_BYTES}: "

@@ -7,6 +7,7 @@ from reconciler.engines.port import Config
 from reconciler.engines.slurm.scripts import foreign_line, is_heterogeneous, options_of
 from reconciler.engines.slurm.settings import Settings
 from reconciler.engines.slurm.submission import asked_array
+from reconciler.engines.texts import text_fault
 
 _NAMES = "each run has its own"
 _OWN_OPTIONS: Mapping[str, str] = {
@@ -99,13 +100,8 @@ def _word_faults(config: Mapping[str, Any]) -> Iterator[str]:
     for name in config.get("env", {}):
         if name.startswith(_VARIABLES_OF_SLURM):
             yield f"env: {name}: the variables of Slurm are set by Slurm itself"
-    for name, text in _texts(config):
-        if "\0" in text:
-            yield f"{name} holds a NUL, which neither a script nor a variable can have"
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            yield f"{name} holds half of a surrogate pair, which is no character"
+    if fault := text_fault(config):
+        yield fault
 
 
 def _native_faults(config: Mapping[str, Any]) -> Iterator[str]:
@@ -129,15 +125,6 @@ def _script_faults(config: Mapping[str, Any]) -> Iterator[str]:
         refused = _abbreviated(option.name, _REFUSED_OPTIONS)
         if refused and refused not in _HARMLESS_IN_A_SCRIPT:
             yield f"line {option.line} of the script: --{option.name} can't be used: {_REFUSED_OPTIONS[refused]}"
-
-
-def _texts(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "the script", config.get("script", "")
-    yield "the command", "".join(config.get("command", ()))
-    yield "the workdir", config.get("workdir", "")
-    for name, value in config.get("env", {}).items():
-        if isinstance(value, str):
-            yield f"the variable {name}", value
 
 
 def _abbreviated(name: str, options: Mapping[str, str]) -> str:

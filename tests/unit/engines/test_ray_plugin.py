@@ -154,7 +154,13 @@ def test_an_entrypoint_that_no_kernel_takes_is_refused() -> None:
     assert job_fault(command=["x", "a" * 131_000]) == ""
     assert "put it into a file of `working_dir`" in job_fault(command=["x", "a" * 131_072])
     assert "leave out some" in job_fault(env={"A": "a" * 131_072})
-    assert "surrogate" in job_fault(command=["x", "\ud800"])
+
+
+def test_text_that_no_program_can_have_is_refused() -> None:
+    assert job_fault(command=["x", "\ud800"]) == (
+        "config.command[1] holds half of a surrogate pair, which is no character"
+    )
+    assert job_fault(command=["x"], runtime_env={"pip": ["a\0"]}) == "config.runtime_env.pip[0] holds a NUL character"
 
 
 def test_configs_that_submit_the_same_job_are_the_same() -> None:

@@ -1,0 +1,44 @@
+"""The texts of a config: what neither a program nor a service can be given.
+
+An argument and a variable of a program end at a NUL (execve(2)). Half of a surrogate pair is no character of UTF-8, and
+a service may store another character in its place.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from reconciler.model.config_paths import Path, path_text
+from reconciler.model.jobs import Config
+
+
+def text_fault(config: Config) -> str:
+    """Return which text of a config can't be passed on, and why; "" if all of them can. Names of fields count too."""
+    found = ((where, unfit(text)) for where, text in _texts(("config",), config))
+    return next((f"{where} holds {fault}" for where, fault in found if fault), "")
+
+
+def unfit(text: str, errors: str = "strict") -> str:
+    """Return the kind of character in a text that can't be passed on; "" for none.
+
+    `errors` is that of `str.encode`. A variable of this program may hold bytes that are no UTF-8, which Python keeps
+    as halves of surrogate pairs: "surrogateescape" lets these pass.
+    """
+    if "\0" in text:
+        return "a NUL character"
+    try:
+        text.encode("utf-8", errors)
+    except UnicodeEncodeError:
+        return "half of a surrogate pair, which is no character"
+    return ""
+
+
+def _texts(path: Path, value: object) -> Iterator[tuple[str, str]]:
+    """Yield each text at and below a path, as (what it is, the text)."""
+    if isinstance(value, str):
+        yield path_text(path), value
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            yield f"the name of a field in {path_text(path)}", name
+            yield from _texts((*path, name), each)
+    elif isinstance(value, list | tuple):
+        for number, each in enumerate(value):
+            yield from _texts((*path, number), each)
