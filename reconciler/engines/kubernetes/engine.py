@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from reconciler.engines.dispatch import dispatch
 from reconciler.engines.http.reply import Reply
 from reconciler.engines.kubernetes.aborting import Aborting
 from reconciler.engines.kubernetes.api import Api, Request, reason_of
@@ -23,7 +24,6 @@ from reconciler.engines.kubernetes.settings import OLDEST, PROMISES, UNKNOWN
 from reconciler.engines.kubernetes.spaces import Space
 from reconciler.engines.port import (
     AnswerClass,
-    CredentialsError,
     EngineError,
     Observation,
     Reason,
@@ -88,22 +88,8 @@ class KubernetesEngine:
 
     def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
         """Carry out one call; see `Engine.send`."""
-        if not may_be_sent():
-            return Result(AnswerClass.NOT_SENT)
-        try:
-            self._check_version()
-            match step.verb:
-                case Verb.RUN:
-                    return self._run(step, may_be_sent)
-                case Verb.ABORT:
-                    return self._abort(step, may_be_sent)
-                case Verb.DELETE:
-                    return self._delete(step, may_be_sent)
-        except CredentialsError as fault:
-            return Result(AnswerClass.NOT_SENT, Reason.NOT_AUTHENTICATED, fault.message)
-        except EngineError as fault:
-            # A read before the call failed, and no call was sent.
-            return Result(AnswerClass.NOT_SENT, message=fault.message)
+        calls = {Verb.RUN: self._run, Verb.ABORT: self._abort, Verb.DELETE: self._delete}
+        return dispatch(step, may_be_sent, calls, self._check_version)
 
     def log(
         self, job_id: str, run_id: str, *, tail: int | None, follow: bool, stop: threading.Event

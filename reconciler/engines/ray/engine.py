@@ -4,11 +4,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from threading import Event
 
+from reconciler.engines.dispatch import dispatch
 from reconciler.engines.port import (
     NOT_OBSERVED,
     AnswerClass,
-    CredentialsError,
-    EngineError,
     Observation,
     Promises,
     Reason,
@@ -80,21 +79,8 @@ class RayEngine:
 
     def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
         """Carry out one call; see `Engine.send`."""
-        if not may_be_sent():
-            return Result(AnswerClass.NOT_SENT)
-        try:
-            match step.verb:
-                case Verb.RUN:
-                    return self._sending.send(step, may_be_sent)
-                case Verb.ABORT:
-                    return self._abort(step, may_be_sent)
-                case Verb.DELETE:
-                    return self._delete(step, may_be_sent)
-        except CredentialsError as fault:
-            return Result(AnswerClass.NOT_SENT, Reason.NOT_AUTHENTICATED, fault.message)
-        except EngineError as fault:
-            # A read before the call failed, and no call was sent.
-            return Result(AnswerClass.NOT_SENT, message=fault.message)
+        calls = {Verb.RUN: self._sending.send, Verb.ABORT: self._abort, Verb.DELETE: self._delete}
+        return dispatch(step, may_be_sent, calls)
 
     def log(self, job_id: str, run_id: str, *, tail: int | None, follow: bool, stop: Event) -> Iterator[bytes]:
         """Yield what a run has printed; see `Engine.log`."""
