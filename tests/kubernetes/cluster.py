@@ -7,40 +7,29 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from tempfile import mkdtemp
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import requests
 import trustme
 import yaml
 
-from daemons import free_ports, kill_group
-from kubernetes.kubelet import NODE, Api, dies_with_parent, sweep
+from daemons import Daemons, free_ports, kill_group
+from kubernetes.kubelet import NODE, Api, sweep
 
 BINARIES = "KUBERNETES_BINARIES"
 """The variable that names a folder with other binaries than those of `install.sh`."""
-STARTS_WITHIN_S = 180.0
 _HERE = "127.0.0.1"
-_TAKEN = "address already in use"
 
 
-class NotStarted(Exception):
-    """A part of the cluster ended before it was ready, or it was not ready in time."""
+class Cluster(Daemons):
+    """A cluster of its own."""
 
-
-class Cluster:
-    """A cluster of its own. It ends with the block, and with the thread that has started it, however that ends.
-
-    So it is to be started in a thread that lives as long as it is used, such as the main one.
-    """
+    starts_within_s = 180.0
 
     def __init__(self) -> None:
-        self.folder = Path(mkdtemp(prefix="reconciler-kubernetes-"))
+        super().__init__("reconciler-kubernetes-")
         self.ca = trustme.CA()
         """The authority of the server's certificate, and of those of its clients."""
         self.ca_file = self.folder / "ca.pem"
@@ -57,29 +46,8 @@ class Cluster:
             self.kubeconfig_of_nobody: secrets.token_hex(16),
             self.folder / "kubelet.kubeconfig": secrets.token_hex(16),
         }
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._api: Api | None = None
-
-    def __enter__(self) -> Self:
-        try:
-            self._certify()
-            for attempt in range(3):
-                try:
-                    self._start()
-                    break
-                except NotStarted as error:
-                    if attempt == 2 or _TAKEN not in str(error):
-                        raise
-                    self._stop_all()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+        self._certify()
 
     @property
     def version(self) -> tuple[int, int]:
@@ -117,19 +85,6 @@ class Cluster:
         assert code == 201, answer
         return name
 
-    def pid(self, part: str) -> int:
-        """Return the process id of a part: etcd, kube-apiserver, kube-controller-manager or kubelet."""
-        return self._processes[part].pid
-
-    def output(self, part: str) -> str:
-        """Return what a part has printed."""
-        return (self.folder / f"{part}.log").read_text(errors="replace")
-
-    def stop(self) -> None:
-        """Stop what was started, and nothing else, and remove its files."""
-        self._stop_all()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def _stop_all(self) -> None:
         if self._api:
             self._api.close()
@@ -139,9 +94,7 @@ class Cluster:
             with suppress(subprocess.TimeoutExpired):
                 kubelet.wait(10)
             kill_group(kubelet)
-        while self._processes:
-            _, process = self._processes.popitem()
-            kill_group(process)
+        super()._stop_all()
         sweep(self.mark)
 
     def _certify(self) -> None:
@@ -173,7 +126,7 @@ class Cluster:
         self._api = Api(self.server, str(self.ca_file), self.token)
         shutil.rmtree(folder / "etcd", ignore_errors=True)
         own = programs / "etcd"
-        self._launch(
+        self._run_daemon(
             "etcd",
             str(own) if own.exists() else "etcd",
             f"--data-dir={folder / 'etcd'}",
@@ -185,7 +138,7 @@ class Cluster:
             "--unsafe-no-fsync",
         )
         gates = ["--feature-gates=TTLAfterFinished=true"] if minor < 21 else []
-        self._launch(
+        self._run_daemon(
             "kube-apiserver",
             str(programs / "kube-apiserver"),
             f"--etcd-servers={store_url}",
@@ -209,11 +162,11 @@ class Cluster:
             *gates,
         )
         program = Path(__file__).with_name("kubelet.py")
-        self._launch(
+        self._run_daemon(
             "kubelet", sys.executable, str(program), str(folder / "kubelet.kubeconfig"), str(folder), self.mark
         )
         self._wait("the API server is ready", lambda: self._answers("/readyz"))
-        self._launch(
+        self._run_daemon(
             "kube-controller-manager",
             str(programs / "kube-controller-manager"),
             f"--kubeconfig={self.kubeconfig}",
@@ -255,38 +208,17 @@ class Cluster:
         path.write_text(yaml.safe_dump(config))
         path.chmod(0o600)
 
-    def _launch(self, part: str, *command: str) -> None:
-        parent = os.getpid()
+    def _run_daemon(self, part: str, *command: str) -> None:
+        env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.folder)}
         # The kubelet has to kill what its pods have started.
         death = signal.SIGTERM if part == "kubelet" else signal.SIGKILL
-        with (self.folder / f"{part}.log").open("wb") as log:
-            self._processes[part] = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                env={"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.folder)},
-                start_new_session=True,
-                preexec_fn=lambda: dies_with_parent(death, parent),  # noqa: PLW1509 -- it takes no lock
-            )
+        self._launch(part, *command, env=env, folder=self.folder, death=death)
 
     def _answers(self, path: str) -> bool:
         assert self._api
         with suppress(requests.RequestException):
             return self._api.request("GET", path, timeout_s=5)[0] == 200
         return False
-
-    def _wait(self, what: str, is_so: Callable[[], bool]) -> None:
-        until_s = time.monotonic() + STARTS_WITHIN_S
-        while not is_so():
-            for part, process in self._processes.items():
-                if process.poll() is not None:
-                    raise NotStarted(f"{part} has ended with {process.returncode}:\n{self.output(part)[-3000:]}")
-            if time.monotonic() > until_s:
-                tails = "\n".join(f"{part}:\n{self.output(part)[-1500:]}" for part in self._processes)
-                raise NotStarted(f"after {STARTS_WITHIN_S} s it is not so that {what}\n{tails}")
-            time.sleep(0.05)
 
 
 def binaries() -> Path:

@@ -11,7 +11,8 @@ import pytest
 import requests
 import yaml
 
-from kubernetes.cluster import BINARIES, Cluster, NotStarted, binaries
+from daemons import NotStarted
+from kubernetes.cluster import BINARIES, Cluster, binaries
 from kubernetes.kubelet import marked
 from waits import until
 

@@ -7,24 +7,18 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from tempfile import mkdtemp
-from types import TracebackType
-from typing import Self
 
-from daemons import free_ports, kill_group
-from parents import dies_with_parent
+from daemons import Daemons, NotStarted, free_ports, kill_group
 from reconciler.model.jobs import EMPTY
 
-STARTS_WITHIN_S = 120.0
 CPUS = 64
 """How many jobs of one core may execute at a time."""
 KILL_WAIT_S = 2
 """How long Slurm waits between SIGTERM and SIGKILL."""
 _HERE = "127.0.0.1"
-_TAKEN = ("address already in use", "Address already in use")
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel")
 _ACCOUNTING = ("slurmdbd", "mariadbd", "mariadb-install-db", "sacct", "sacctmgr")
 _VARIABLES = ("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_")
@@ -32,43 +26,14 @@ PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 """Where the programs are. Debian has the daemons where a plain user does not look."""
 
 
-class NotStarted(Exception):
-    """A part of the cluster ended before it was ready, or it was not ready in time."""
-
-
-class _Parts:
-    """Processes and their files, in a folder that is removed with them.
-
-    They end with the block, and with the thread that has started them, however that ends. So they are to be started in
-    a thread that lives as long as they are used, such as the main one.
-    """
+class _Parts(Daemons):
+    """Parts of a cluster that have one configuration and one MUNGE."""
 
     def __init__(self, key: bytes = b"") -> None:
-        self.folder = Path(mkdtemp(prefix="reconciler-slurm-"))
+        super().__init__("reconciler-slurm-")
         self.folder.chmod(0o755)
         self.key = key or os.urandom(1024)
         """The key of MUNGE. Those who have it trust each other."""
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-
-    def __enter__(self) -> Self:
-        try:
-            for attempt in range(3):
-                try:
-                    self._start()
-                    break
-                except NotStarted as error:
-                    if attempt == 2 or not any(word in str(error) for word in _TAKEN):
-                        raise
-                    self._stop_all()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def conf(self) -> Path:
@@ -94,10 +59,6 @@ class _Parts:
         assert done.returncode == 0 or not check, (argv, done)
         return done.stdout
 
-    def pid(self, part: str) -> int:
-        """Return the process id of a part: munged, slurmctld, slurmd, slurmdbd or mariadbd."""
-        return self._processes[part].pid
-
     def kill(self, part: str) -> None:
         """Kill a part."""
         kill_group(self._processes.pop(part))
@@ -119,23 +80,8 @@ class _Parts:
         """Let a part go on."""
         os.kill(self.pid(part), signal.SIGCONT)
 
-    def output(self, part: str) -> str:
-        """Return what a part has printed."""
-        path = self.folder / "log" / f"{part}.log"
-        return path.read_text(errors="replace") if path.exists() else ""
-
-    def stop(self) -> None:
-        """Stop what was started, and nothing else, and remove its files."""
-        self._stop_all()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _start(self) -> None:
-        raise NotImplementedError
-
     def _stop_all(self) -> None:
-        while self._processes:
-            _, process = self._processes.popitem()
-            kill_group(process)
+        super()._stop_all()
         _sweep(str(self.conf))
 
     def _start_munge(self) -> None:
@@ -147,7 +93,7 @@ class _Parts:
         if not path.exists():
             path.write_bytes(self.key)
             path.chmod(0o400)
-        self._launch(
+        self._run_daemon(
             "munged",
             "munged",
             "--foreground",
@@ -160,35 +106,14 @@ class _Parts:
         )
         self._wait("MUNGE answers", self.munge_socket.exists)
 
-    def _launch(self, part: str, *command: str) -> None:
-        parent = os.getpid()
-        with (self.folder / "log" / f"{part}.log").open("ab") as log:
-            self._processes[part] = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder / "run",
-                env={**self.env, "MYSQL_UNIX_PORT": str(self.folder / "run" / "db.socket")},
-                start_new_session=True,
-                preexec_fn=lambda: dies_with_parent(signal.SIGKILL, parent),  # noqa: PLW1509 -- it takes no lock
-            )
+    def _run_daemon(self, part: str, *command: str) -> None:
+        env = {**self.env, "MYSQL_UNIX_PORT": str(self.folder / "run" / "db.socket")}
+        self._launch(part, *command, env=env, folder=self.folder / "run")
 
     def _said(self, *command: str) -> str:
         with suppress(subprocess.SubprocessError):
             return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=15, check=False).stdout
         return ""
-
-    def _wait(self, what: str, is_so: Callable[[], bool]) -> None:
-        until_s = time.monotonic() + STARTS_WITHIN_S
-        while not is_so():
-            for part, process in self._processes.items():
-                if process.poll() is not None:
-                    raise NotStarted(f"{part} has ended with {process.returncode}:\n{self.output(part)[-3000:]}")
-            if time.monotonic() > until_s:
-                tails = "\n".join(f"{part}:\n{self.output(part)[-1500:]}" for part in self._processes)
-                raise NotStarted(f"after {STARTS_WITHIN_S} s it is not so that {what}\n{tails}")
-            time.sleep(0.02)
 
 
 class Accounting(_Parts):
@@ -198,7 +123,7 @@ class Accounting(_Parts):
 
     def start_service(self) -> None:
         """Start the service again, which `kill` or `terminate` has ended."""
-        self._launch("slurmdbd", "slurmdbd", "-D")
+        self._run_daemon("slurmdbd", "slurmdbd", "-D")
         self._wait("accounting answers", self._accounts)
 
     def add(self, cluster: str) -> None:
@@ -213,7 +138,7 @@ class Accounting(_Parts):
             own = ["--no-defaults", f"--datadir={data}", f"--user={_user()}"]
             self._run("mariadb-install-db", *own, "--skip-test-db", "--auth-root-authentication-method=normal")
         socket_path = folder / "run" / "db.socket"
-        self._launch(
+        self._run_daemon(
             "mariadbd",
             "mariadbd",
             "--no-defaults",
@@ -306,12 +231,12 @@ class Cluster(_Parts):
         if lost:
             shutil.rmtree(self.folder / "ctld")
             (self.folder / "ctld").mkdir()
-        self._launch("slurmctld", "slurmctld", "-D", *(["-c"] if cold else []))
+        self._run_daemon("slurmctld", "slurmctld", "-D", *(["-c"] if cold else []))
         self._wait("the controller answers", self._answers)
 
     def start_node(self) -> None:
         """Start the node again, which `kill` or `terminate` has ended."""
-        self._launch("slurmd", "slurmd", "-D")
+        self._run_daemon("slurmd", "slurmd", "-D")
         self._wait("the node is idle", lambda: "idle" in self._said("sinfo", "-h", "-o", "%t"))
 
     def _start(self) -> None:
