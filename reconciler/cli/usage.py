@@ -18,8 +18,8 @@ from reconciler.views.formats import find
 def report_usage(fault: click.UsageError, root: click.Group) -> ExitCode:
     """Print the error to stderr, and also to stdout if the format can show errors. Returns the exit code.
 
-    For a command that needs arguments and was given none, its help is printed instead. `root` is the group of all
-    commands.
+    For a command that needs arguments and was given none, its help is printed too, and comes first. `root` is the group
+    of all commands.
     """
     command = fault.ctx.command_path if fault.ctx else _command_in(sys.argv[1:], root)
     is_of_a_value = isinstance(fault, click.BadParameter) and not isinstance(fault, click.MissingParameter)
@@ -27,7 +27,8 @@ def report_usage(fault: click.UsageError, root: click.Group) -> ExitCode:
         fault.param_hint = variable_of(fault.ctx, fault.param) or fault.param_hint
     if fault.ctx is not None and sys.argv[1:] == command.split()[1:] and not is_of_a_value:
         click.echo(fault.ctx.get_help())
-        return ExitCode.USAGE
+        if not isinstance(fault, click.MissingParameter):
+            return ExitCode.USAGE
     error = Usage(fault.format_message(), f"{command} --help shows how it is used")
     verb = command.partition(" ")[2]
     shell = open_shell(

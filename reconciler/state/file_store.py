@@ -200,10 +200,11 @@ class FileStore:
             if loaded is None:
                 return None
             if not is_replaced:
-                self._marks.refuse_older(loaded.state.lineage, loaded.serial_in_place, loaded.digest, self._path)
+                serial, digest = loaded.serial_in_place, loaded.digest
+                self._marks.refuse_older(loaded.state.lineage, serial, digest, self._path, self._path)
             try:
                 where = paths_of(self._path).history
-                refuse_older_than_history(loaded.state, told, self._path, where, loaded.unwritten)
+                refuse_older_than_history(loaded.state, told, self._path, where, loaded.unwritten, file=self._path)
             except RolledBack:
                 # Another command may have put the newer state in place between the two reads.
                 if is_last:

@@ -204,11 +204,12 @@ class CheckedStore:
                 f"`git log -- {path}` shows the commits that had it, `git checkout COMMIT -- {path}` brings it back; "
             )
         push = _with_state("state push", where if self._home.named_by else "", "FILE")
+        rebuild = _with_state("state rebuild", where)
         again = command("plan", options=["--refresh", "--state", where])
         return Refused(
             loss,
-            f"{back}{push} takes a copy of it; or begin anew, and see first which jobs would be taken over, "
-            f"and which run: {again}",
+            f"{back}{push} takes a copy of it; {rebuild} makes its records anew from the runs that bear its mark; or "
+            f"begin anew, and see first which jobs would be taken over, and which run: {again}",
         )
 
     def _refuse_beside_another(self, target: Target) -> None:

@@ -161,7 +161,8 @@ class LeasedStore:
         except (JournalBroken, NoOwnFolder, OtherTarget, Unreachable):
             raise
         except RolledBack as fault:
-            raise fault.changed(message=f"{fault.message} ({self._remote.where})") from fault
+            # The files are those of the replica, which nobody can check out.
+            raise RolledBack(f"{fault.message} ({self._remote.where})", newer=fault.newer) from fault
         except StateError as fault:
             raise StateError(
                 f"{fault.message} ({self._remote.where})",

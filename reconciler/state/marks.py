@@ -60,15 +60,18 @@ class HighWaterMarks:
         """The newest serial of a lineage, 0 if none is remembered."""
         return self._read(lineage).serial
 
-    def refuse_older(self, lineage: str, serial: int, digest: str, path: str) -> None:
-        """Raise `RolledBack` for a state older than the newest one, or for another state of the same serial."""
+    def refuse_older(self, lineage: str, serial: int, digest: str, path: str, file: str = "") -> None:
+        """Raise `RolledBack` for a state older than the newest one, or for another state of the same serial.
+
+        `path` is what messages call the state, and `file` its path if it is a file.
+        """
         newest = self._read(lineage)
         if serial < newest.serial or (serial == newest.serial and digest != newest.digest):
             was = "rolled back" if serial < newest.serial else "replaced by another one of the same serial"
             is_elsewhere = newest.place not in ("", self._place) and os.path.exists(newest.place)
             copy = newest.place if is_elsewhere else ""
             message = f"it is at serial {serial}, and serial {newest.serial} was written from this machine before"
-            raise RolledBack(f"{path} was {was}: {message}{f', to {copy}' if copy else ''}", copy)
+            raise RolledBack(f"{path} was {was}: {message}{f', to {copy}' if copy else ''}", file, copy)
 
     def kept_path(self, lineage: str) -> str:
         """The path for a journal of this lineage whose own folder is gone; "" if there is no folder of marks."""

@@ -11,6 +11,7 @@ gave one number to two runs. The lines of another lineage count if they are abou
 """
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from reconciler.rules.records import applied, without_old_doubt
 from reconciler.rules.reruns import text_of
 from reconciler.state.history import HistoryLine, encode, read
 from reconciler.state.links import is_canonical, latest_lines
+from reconciler.state.paths import paths_of
 
 _SERIAL = re.compile(rb'"serial"\s*:\s*(\d{1,300})')
 _RUN = re.compile(rb'"run"\s*:\s*(\d{1,300})')
@@ -39,9 +41,16 @@ class RolledBack(StateError):
 
     exit_code = ExitCode.REFUSED
 
-    def __init__(self, message: str, newer: str = "") -> None:
-        """`newer` is the path of the newer state, if it is another file on this machine."""
-        back = "bring the newer one back (git pull, git checkout)" + (f", or go on with {newer}" if newer else "")
+    def __init__(self, message: str, path: str = "", newer: str = "") -> None:
+        """`path` is that of the state, if it is a file. `newer` is that of the newer state, if it is another file."""
+        back = "bring the newer one back"
+        if path:
+            file, history = shlex.quote(path), shlex.quote(paths_of(path).history)
+            back += (
+                f": `git pull`, or `git checkout COMMIT -- {file} {history}` (`git log -- {file}` shows the commits)"
+            )
+        back += f"; or go on with {newer}" if newer else ""
+        self.newer = newer
         super().__init__(
             message, f"{back}; if the older one is meant, look it through and take it: {command('state accept')}"
         )
@@ -59,14 +68,14 @@ class Unknown(NamedTuple):
 
 
 def refuse_older_than_history(
-    state: State, content: bytes, path: str, where: str, unwritten: Sequence[HistoryLine] = ()
+    state: State, content: bytes, path: str, where: str, unwritten: Sequence[HistoryLine] = (), *, file: str = ""
 ) -> None:
     """Raise `RolledBack` if a history tells of a later serial than the state has, or of a run that the state lacks.
 
     `state` has its journal replayed, and `unwritten` are the lines of the journal, which the history may lack. `path`
-    is the path of the state, and `content` the history at the path `where`. Only the latest lines count, and only those
-    of the state's lineage or target. A line about an accepted or pushed state does not count: it is written before that
-    state is in place.
+    is what messages call the state, and `file` its path if it is a file. `content` is the history at the path `where`.
+    Only the latest lines count, and only those of the state's lineage or target. A line about an accepted or pushed
+    state does not count: it is written before that state is in place.
     """
     lines = [*latest_lines(content), *(encode(line, ()) for line in unwritten)]
     told = _about(state, _entries(line for line in lines if _may_tell_more(line, state)))
@@ -74,14 +83,16 @@ def refuse_older_than_history(
     newest = max(own, default=0)
     if newest > state.serial:
         raise RolledBack(
-            f"{path} is older than its history: it is at serial {state.serial}, and {where} tells of serial {newest}"
+            f"{path} is older than its history: it is at serial {state.serial}, and {where} tells of serial {newest}",
+            file,
         )
     for entry in told:
         if entry.id and entry.outcome in _DONE and entry.run > state.last.get(entry.id, 0):
             raise RolledBack(
                 f"{path} is older than its history: it is at serial {state.serial} and has "
                 f"{_run_words(state.last.get(entry.id, 0))} of {entry.job}, and {where} tells of its run {entry.run}, "
-                f"at serial {entry.serial}"
+                f"at serial {entry.serial}",
+                file,
             )
     ids = _ids_in_question(lines, state)
     entries = _about(state, _entries(line for line in lines if not ids.isdisjoint(_ID.findall(line)))) if ids else []
@@ -89,7 +100,8 @@ def refuse_older_than_history(
         by = "" if entry.run_token is None else f" by the run token {entry.run_token}"
         raise RolledBack(
             f"{path} lacks a run that its history tells of: {where} tells of a run {entry.run} of {entry.job}{by}, at "
-            f"serial {entry.serial}, which the state has not counted"
+            f"serial {entry.serial}, which the state has not counted",
+            file,
         )
 
 

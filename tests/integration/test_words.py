@@ -42,6 +42,15 @@ def test_a_saved_plan_that_is_none_is_called_what_it_is(tmp_path: Path, content:
         (["aply"], "No such command 'aply'. Did you mean 'reconciler apply'?", "reconciler"),
         (["imprt", "a=b"], "No such command 'imprt'. Did you mean 'reconciler import'?", "reconciler"),
         (["state", "lst"], "No such command 'lst'. Did you mean 'reconciler state list'?", "reconciler state"),
+        (
+            ["kill", "a"],
+            "No such command 'kill'. A job is what its manifest says: to stop a job, declare",
+            "reconciler",
+        ),
+        (["rm"], "No such command 'rm'. A job is what its manifest says: to remove a job", "reconciler"),
+        (["submit"], "No such command 'submit'. A job is what its manifest says: to run a job", "reconciler"),
+        (["rollback"], "No such command 'rollback'. A job is what its manifest says: to go back", "reconciler"),
+        (["state", "rm", "a"], "No such command 'rm'.\n", "reconciler state"),
         (["show", "a"], "No such command 'show'. Did you mean 'reconciler state show'?", "reconciler"),
         (["plan", "--refrsh"], "No such option '--refrsh'. Did you mean '--refresh'?", "reconciler plan"),
     ],
@@ -56,21 +65,27 @@ def test_wrong_usage_is_an_error_like_all_others(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "first", "lists"),
+    ("arguments", "first", "lists", "missing"),
     [
-        ([], "Usage: reconciler [OPTIONS] COMMAND [ARGS]...", "  apply       Carry out the plan."),
-        (["state"], "Usage: reconciler state [OPTIONS] COMMAND [ARGS]...", "  accept  "),
-        (["rerun"], "Usage: reconciler rerun [OPTIONS] JOB [PATH]...", "  --token TEXT"),
-        (["diff"], "Usage: reconciler diff [OPTIONS] REV1 REV2 [PATH]...", "  --format"),
-        (["state", "mv"], "Usage: reconciler state mv [OPTIONS] OLD NEW [PATH]...", "  --lock-timeout"),
-        (["completion"], "Usage: reconciler completion [OPTIONS] bash|zsh|fish", '  To use it: eval "$(recon'),
+        ([], "Usage: reconciler [OPTIONS] COMMAND [ARGS]...", "  apply       Carry out the plan.", ""),
+        (["state"], "Usage: reconciler state [OPTIONS] COMMAND [ARGS]...", "  accept  ", ""),
+        (["rerun"], "Usage: reconciler rerun [OPTIONS] JOB [PATH]...", "  --token TEXT", "'JOB'"),
+        (["diff"], "Usage: reconciler diff [OPTIONS] REV1 REV2 [PATH]...", "  --format", "'REV1'"),
+        (["state", "mv"], "Usage: reconciler state mv [OPTIONS] OLD NEW [PATH]...", "  --lock-timeout", "'OLD'"),
+        (
+            ["completion"],
+            "Usage: reconciler completion [OPTIONS] bash|zsh|fish",
+            '  To use it: eval "$(recon',
+            "'bash|",
+        ),
     ],
 )
-def test_a_command_without_the_arguments_that_it_needs_prints_its_help(
-    tmp_path: Path, arguments: list[str], first: str, lists: str
+def test_a_command_without_the_arguments_that_it_needs_prints_its_help_and_says_what_is_missing(
+    tmp_path: Path, arguments: list[str], first: str, lists: str, missing: str
 ) -> None:
     run = Project(tmp_path).run(*arguments)
-    assert (run.code, run.err) == (64, "")
+    assert run.code == 64
+    assert run.err.startswith(f"error: Missing argument {missing}") if missing else run.err == ""
     lines = run.out.splitlines()
     assert lines[0] == first
     assert any(line.startswith(lists) for line in lines)
@@ -333,7 +348,8 @@ def test_wrong_usage_names_the_help_of_its_own_command(
 
 def test_an_import_without_a_word_prints_its_help(tmp_path: Path) -> None:
     run = Project(tmp_path).run("import")
-    assert (run.code, run.err, run.out.startswith("Usage: reconciler import ")) == (64, "", True)
+    assert (run.code, run.out.startswith("Usage: reconciler import ")) == (64, True)
+    assert run.err.startswith("error: Missing argument 'NAME=ID'. Say which jobs, or give --all.")
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,7 @@ class Watcher:
             if left := self._left.get(mark_of(self._root.id, job_id, run_id)):
                 pids = ", ".join(map(str, left[:10]))
                 detail = f"its supervisor was killed; what it started lives on (processes {pids})"
+                execution = execution._replace(pid=left[0])  # the process that was recorded may have ended
                 return Look(run_id, Status.ACTIVE, "left", detail, spec, timestamps, execution, is_left=True)
             status, detail = Status.FAILED, "its supervisor was killed; how the command ended is not known"
         if abort_asked:

@@ -274,6 +274,7 @@ def test_what_a_killed_supervisor_left_is_active_and_can_be_aborted(engine: Loca
         Status.ACTIVE,
         f"its supervisor was killed; what it started lives on (processes {pid})",
     )
+    assert left.execution.pid == pid
     assert engine.send(step_of("a-1", verb=Verb.DELETE)).reason is Reason.OTHER
     assert engine.send(step_of("a-1", verb=Verb.ABORT)).kind is AnswerClass.APPLIED
     assert look_at(engine, "a-1").status is Status.ABORTED

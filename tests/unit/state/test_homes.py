@@ -222,7 +222,7 @@ def test_a_state_that_is_gone_is_said_to_be_before_a_first_run_is(served: Projec
         loss = "the state is gone: jobs.state.json is not there, and jobs.history.jsonl has entries up to serial 1"
         assert loss in run.err
     assert done(served) == [("run", "a")]
-    plan = pasted(served, run, "--state jobs.state.json")
+    plan = pasted(served, run, "plan --refresh --state jobs.state.json")
     assert plan.out.startswith("Warning: the state is gone: jobs.state.json is not there")
     assert "first run" in plan.out
 
