@@ -4,7 +4,7 @@ The plan decides what an apply may do. What an action does in the end is what th
 for more than that is held.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from reconciler.apply.calls import CallSender
 from reconciler.apply.context import ApplyContext
@@ -122,10 +122,23 @@ class ActionRunner:
             subject = self._with_seen_abort(subject, observed)
             if ended := self._ended_by_abort(action, subject, decision, observed, attempt):
                 return ended
-        attempt = self._sender.send(subject, last, observed, decision.record, decision.reason, is_new=not before_last)
+        attempt = self._sender.send(
+            subject,
+            last,
+            observed,
+            decision.record,
+            decision.reason,
+            is_new=not before_last,
+            follows=self._handles_of(decision.after),
+        )
         if not attempt.held_back:
             return outcome_of(action, decision.kind, last, attempt)
         return failed(action, _STOPPED_MIDWAY) if before_last else skipped(action, attempt.held_back)
+
+    def _handles_of(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The engine's handles of the recorded runs of some jobs."""
+        records = map(self._context.session.record_of, names)
+        return tuple(record.ref for record in records if record is not None)
 
     def _with_seen_abort(self, subject: Subject, observed: Observation) -> Subject:
         """Record that an abort was seen to have ended the run, so that nobody has to say it once it is forgotten."""

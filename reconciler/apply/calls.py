@@ -77,16 +77,17 @@ class CallSender:
         reason: str,
         *,
         is_new: bool = True,
+        follows: tuple[str, ...] = (),
     ) -> Attempt:
         """Make one call for a job. `after` is the record of the job if the service carries out the call.
 
         `observed` is the observation just before the call. The journal keeps `reason`. `is_new` is False for the call
-        after an abort: that call is sent even if another action has failed meanwhile. Raises `JournalBroken` if the
-        intent can't be written.
+        after an abort: that call is sent even if another action has failed meanwhile. `follows` are the handles of the
+        runs for which the engine waits (`Step.after`). Raises `JournalBroken` if the intent can't be written.
         """
         context, job = self._context, subject.job
         before = None if observed.status is Status.NOT_OBSERVED else _baseline(verb, observed, subject.record)
-        step, doubt = self._made_ready(subject, verb, observed, before)
+        step, doubt = self._made_ready(subject, verb, observed, before, follows)
         context.session.intend(job.name, job.id, doubt, reason)
         self.has_sent = True
         sent_s, first = context.monotonic(), _first_call(subject, verb)
@@ -130,7 +131,7 @@ class CallSender:
         self._context.session.conclude(first.op, name, record, words, Details(outcome, reason=OBSERVED + words))
 
     def _made_ready(
-        self, subject: Subject, verb: Verb, observed: Observation, before: Evidence | None
+        self, subject: Subject, verb: Verb, observed: Observation, before: Evidence | None, follows: tuple[str, ...]
     ) -> tuple[Step, Doubt]:
         """The step of a call with all that the engine's object bears, and the doubt that stays without a result.
 
@@ -141,7 +142,7 @@ class CallSender:
         op, lineage = context.new_op(), _owner(subject.record, verb, observed) or context.session.lineage
         marks = digests(job.config, job.run_token) if verb is Verb.RUN else Marks()
         marks = marks._replace(lineage=lineage, op=op, commit=context.commit)
-        step = step_of(subject, verb)._replace(seen=observed.ref, marks=marks)
+        step = step_of(subject, verb)._replace(seen=observed.ref, marks=marks, after=follows)
         first = _first_run(subject, verb)
         step = step._replace(staged=(first.staged if first else "") or context.engine.stage(step))
         run = run_of(subject, verb)

@@ -40,6 +40,7 @@ REPORTED = frozenset(
         Status.COMPLETE,
         Status.FAILED,
         Status.ABORTED,
+        Status.WITHDRAWN,
         Status.MISSING,
         Status.UNREADABLE,
     )

@@ -67,6 +67,7 @@ class Status(StrEnum):
     COMPLETE = "complete"
     FAILED = "failed"
     ABORTED = "aborted"
+    WITHDRAWN = "withdrawn"
     MISSING = "missing"
     UNREADABLE = "unreadable"
     NOTHING = "not there"

@@ -12,7 +12,8 @@ class Promises(NamedTuple):
     engine still knows a run that has ended; infinity if it never forgets a run. A run whose config has a smaller
     `keepFor`, in seconds, may be forgotten that soon: an engine whose schema has `keepFor` gives it this meaning, and
     no other. `has_logs` is set if the engine can
-    return the log of a run.
+    return the log of a run. `chains` is set if the engine can hold a run back until other runs of it have completed
+    (`Step.after`); it withdraws the run if one of them ends in another way.
     """
 
     creates_on_run: bool
@@ -21,6 +22,7 @@ class Promises(NamedTuple):
     lists: bool
     keeps_ended_s: float
     has_logs: bool
+    chains: bool = False
 
 
 NO_PROMISES = Promises(False, False, reads=True, lists=True, keeps_ended_s=float("inf"), has_logs=False)

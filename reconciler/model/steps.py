@@ -11,7 +11,9 @@ class Step(NamedTuple):
     `run_id` names the run that the call is about; "" for an engine that has no ids of runs. `config` is the config of a
     run, and empty for any other verb. `seen` is the engine's handle of the object that was observed before the call,
     and `staged` is what `Engine.stage` returned; both are "" without one. `marks` say whose call this is. An abort or a
-    delete of an object that was imported from another state bears the lineage that the object bears.
+    delete of an object that was imported from another state bears the lineage that the object bears. `after` are the
+    handles of the runs that have to complete before the run begins; it is empty for an engine that does not promise
+    `chains`.
     """
 
     verb: Verb
@@ -21,3 +23,4 @@ class Step(NamedTuple):
     seen: str = ""
     staged: str = ""
     marks: Marks = Marks()
+    after: tuple[str, ...] = ()

@@ -184,7 +184,7 @@ def _asked(observed: Observation) -> Desired | str:
     match observed.status:
         case Status.ACTIVE | Status.COMPLETE | Status.FAILED:
             return Desired.RUNNING
-        case Status.ABORTED | Status.DRAFT:
+        case Status.ABORTED | Status.DRAFT | Status.WITHDRAWN:
             return Desired.ABORTED
         case Status.MISSING | Status.NOTHING | Status.TAKEN_AWAY:
             return "the service has no such job"

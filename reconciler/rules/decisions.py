@@ -20,7 +20,8 @@ class Decision(NamedTuple):
     `verbs` are the calls, in order. `record` is the record after all calls were applied; it is None if the record is
     dropped. `error` is the reason again if the job can't be acted on, else "". `way_out` is the end of the reason of a
     hold or a wait: it says what the user can do. The calls of a wait are sent once its turn has come.
-    `awaits_end` is True if the calls are to be sent once the active run is over.
+    `awaits_end` is True if the calls are to be sent once the active run is over. `after` names the jobs whose active
+    runs the engine waits for before it begins the run.
     """
 
     kind: ActionKind
@@ -32,6 +33,7 @@ class Decision(NamedTuple):
     way_out: str = ""
     frozen: bool = False
     awaits_end: bool = False
+    after: tuple[str, ...] = ()
 
 
 def abort(job: Job, record: Record | None, observed: Observation) -> Decision:

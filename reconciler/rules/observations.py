@@ -29,7 +29,8 @@ def observation_words(observed: Observation) -> str:
     if words := _WORDS.get(observed.status):
         return words
     words = f"{observed.status} ({observed.word})" if observed.word else str(observed.status)
-    return f"{words}: {observed.detail}" if observed.detail and observed.status is Status.FAILED else words
+    is_told = observed.status in (Status.FAILED, Status.WITHDRAWN)
+    return f"{words}: {observed.detail}" if observed.detail and is_told else words
 
 
 def elsewhere_words(target: Target, name: str) -> tuple[str, str]:

@@ -7,6 +7,8 @@ Each job in `after` is judged by its own decision first, then by its observation
     job in `after`                                the job that comes after it
     --------------------------------------------  ----------------------------------------
     to be run first, itself waiting, or active    waits
+    active, as the recorded run, at an engine     is run, and the engine begins the run once those
+    that promises `chains`                        have completed
     complete, and not in an earlier run           is run
     in doubt, held, failed, aborted, missing, ..  is held, because that job does not complete by itself
     not observed, as in a plan without reads      is run, and the reason names the order
@@ -44,8 +46,14 @@ class Standing(StrEnum):
 
     COMPLETE = "has completed"
     UNDERWAY = "may yet complete"
+    RUNNING = "has a run that the engine can wait for"
+    FIRST = "is run first by the same apply"
     STUCK = "does not complete by itself"
     NOT_OBSERVED = "was not observed"
+
+
+_UNDERWAY = frozenset({Standing.UNDERWAY, Standing.RUNNING, Standing.FIRST})
+_IN_TURN = "the apply sends it right after that, and the engine begins it once that has completed"
 
 
 class Order:
@@ -73,7 +81,8 @@ class Order:
     def defer(self, decision: Decision, subject: Subject) -> Decision:
         """The same decision; a wait or a hold if it runs the job and a job in `after` has not completed.
 
-        The decision waits as long as such a job may yet complete by itself. Otherwise the job is held.
+        The decision waits as long as such a job may yet complete by itself. Otherwise the job is held. The engine waits
+        where it promises to: the decision then names the jobs.
         """
         after, record = subject.job.after, subject.record
         if not after or Verb.RUN not in decision.verbs:
@@ -83,21 +92,29 @@ class Order:
             if standing is Standing.STUCK:
                 way_out = f"this goes on once {name} has completed, or is taken out of `after`"
                 return hold(record, f"comes after {name}, which {words}: ", way_out, decision.changes)
-        underway = [name for name, (standing, _) in judged.items() if standing is Standing.UNDERWAY]
+        underway = {name: standing for name, (standing, _) in judged.items() if standing in _UNDERWAY}
         if underway:
-            waits = ", ".join(f"{name} ({judged[name][1]})" for name in underway)
-            way_out = f"the next apply goes on once that has completed, {WAITING} waits for it"
-            if decision.kind is ActionKind.WAIT:  # for the end of its own run, too
-                waits, way_out = f"{waits}; {decision.reason.removesuffix(decision.way_out)}", decision.way_out
-            else:
-                waits = f"{waits}: "
-            return wait(decision, f"waiting for {waits}", way_out)
+            return self._deferred(decision, subject, underway)
         not_observed = [name for name, (standing, _) in judged.items() if standing is Standing.NOT_OBSERVED]
         return (
             decision._replace(reason=f"{decision.reason}; after {', '.join(not_observed)}")
             if not_observed
             else decision
         )
+
+    def _deferred(self, decision: Decision, subject: Subject, underway: Mapping[str, Standing]) -> Decision:
+        """The wait for jobs that may yet complete, or the run that the engine begins after theirs."""
+        standings, is_own_wait = frozenset(underway.values()), decision.kind is ActionKind.WAIT
+        if standings == {Standing.RUNNING} and not is_own_wait:
+            why = f"{decision.reason}; it begins once {' and '.join(underway)} has completed"
+            return decision._replace(reason=why, after=tuple(underway))
+        waits = ", ".join(f"{name} ({self._judged[name][1]})" for name in underway)
+        if is_own_wait:  # for the end of its own run, too
+            own = decision.reason.removesuffix(decision.way_out)
+            return wait(decision, f"waiting for {waits}; {own}", decision.way_out)
+        chains = subject.terms.promises.chains and Standing.UNDERWAY not in standings
+        way_out = _IN_TURN if chains else f"the next apply goes on once that has completed, {WAITING} waits for it"
+        return wait(decision, f"waiting for {waits}: ", way_out)
 
     def _standing(self, name: str) -> tuple[Standing, str]:
         """The standing of a job, and its words. A stack takes the place of recursion, so that a chain may be long."""
@@ -130,10 +147,11 @@ class Order:
             return Standing.STUCK, f"has a call in doubt ({settling(job.name)})"
         decision = self.defer(decide(subject, observation or NOT_ASKED), subject)
         if decision.kind is ActionKind.WAIT and self._acts(job.name):
-            return Standing.UNDERWAY, "which is itself waiting"
+            is_in_turn = decision.way_out == _IN_TURN
+            return Standing.FIRST if is_in_turn else Standing.UNDERWAY, "which is itself waiting"
         if Verb.RUN in decision.verbs:
             if self._acts(job.name):
-                return Standing.UNDERWAY, "to be run first"
+                return Standing.FIRST, "to be run first"
             return Standing.STUCK, "has to be run first, and this plan does not include it"
         if observation is None:
             return Standing.NOT_OBSERVED, ""
@@ -155,10 +173,12 @@ class Order:
                 return Standing.COMPLETE, ""
             case Status.ACTIVE:
                 ends = decision.kind in (ActionKind.ABORT, ActionKind.DELETE)
-                return (Standing.STUCK, f"is declared {job.state}") if ends else (Standing.UNDERWAY, words)
+                if ends:
+                    return Standing.STUCK, f"is declared {job.state}"
+                return Standing.RUNNING if _is_chained_to(subject, observation, decision) else Standing.UNDERWAY, words
             case Status.NOT_OBSERVED:
                 return _of_recorded_end(job.name, record)
-            case Status.DRAFT:
+            case Status.DRAFT | Status.WITHDRAWN:
                 return Standing.STUCK, f"was not run ({words})"
             case Status.UNREADABLE:
                 return Standing.STUCK, f"can't be read: {observation.detail or NO_DETAIL}"
@@ -176,6 +196,14 @@ class Order:
             ):
                 return Standing.STUCK, f"is {words}"
         assert_never(observation.status)
+
+
+def _is_chained_to(subject: Subject, observed: Observation, decision: Decision) -> bool:
+    """Whether the engine can wait for the active run of a job: it is the recorded run, and it is left alone."""
+    record, promises = subject.record, subject.terms.promises
+    is_left_alone = decision.kind in (ActionKind.NOOP, ActionKind.ADOPT)
+    is_recorded = record is not None and record.doubt is None and record.ref != "" and record.ref == observed.ref
+    return promises.chains and is_left_alone and is_recorded
 
 
 def _of_recorded_end(name: str, record: Record | None) -> tuple[Standing, str]:

@@ -73,7 +73,8 @@ def ran_since(record: Record | None, observed: Observation) -> bool:
 
 
 def noted(record: Record, observed: Observation, now: str, promises: Promises) -> Record:
-    """The record with what an observation tells of its run: how the run ended, or that the run was active now.
+    """The record with what an observation tells of its run: how the run ended, that the engine has withdrawn it, or
+    that it was active now.
 
     The record stays as it is if the observation may be of another run, or if a call is in doubt. `now` is a time of RFC
     3339. It is kept only if the engine forgets the run some time after its end, since nothing else depends on it. It is
@@ -86,6 +87,9 @@ def noted(record: Record, observed: Observation, now: str, promises: Promises) -
         return in_spite_of_abort(record, observed) or record
     if record.state is not Desired.RUNNING or record.doubt is not None or not is_same_run(record, observed):
         return record
+    if observed.status is Status.WITHDRAWN:
+        # Nothing was executed, so the run counts as one that was aborted: the manifest asks for it anew.
+        return record._replace(state=Desired.ABORTED)
     if observed.status in ENDS:
         return record._replace(end=observed.status)
     known_s = kept_s_of(promises, record)

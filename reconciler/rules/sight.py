@@ -26,7 +26,7 @@ somebody else, and is another owner's too, unless a person has imported that ver
 
 from collections.abc import Mapping
 
-from reconciler.model.jobs import Desired, Observation, Record, Status
+from reconciler.model.jobs import ENDS, Desired, Observation, Record, Status
 from reconciler.model.times import unix_s
 from reconciler.rules.matching import Subject, Terms
 from reconciler.rules.retention import kept_s_of
@@ -39,7 +39,7 @@ _FORGOTTEN: Mapping[Status, Status] = {
 }
 
 
-_ENDED = frozenset({Status.COMPLETE, Status.FAILED, Status.ABORTED})
+_ENDED = ENDS | {Status.WITHDRAWN}
 _RUNS = _ENDED | {Status.ACTIVE}
 
 

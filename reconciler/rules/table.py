@@ -5,6 +5,8 @@ asks for, given the record. The right part belongs to `drift`: its columns say w
 `DriftCell`) carries the word that names it, the reason that a user reads, and the way out: what the user can do about
 it.
 
+A run is withdrawn if the engine has dropped it before it began, because a run that it comes after did not complete.
+
 The rows below `unreadable` are about engines whose run creates the job, and about owners. `sight` says when a report of
 the engine stands for one of these rows.
 
@@ -18,6 +20,7 @@ The part for a plan:
     complete             adopt            noop       adopt         run              run               adopt     delete
     failed               adopt            noop       run           run              run               adopt     delete
     aborted              hold             hold       hold          hold             run               adopt     delete
+    withdrawn            run              run        run           run              run               adopt     delete
     missing              no such job      gone       needs new id  needs new id     needs new id      adopt     adopt
     unreadable           error            error      error         error            error             error     error
     not there            run              –          –             –                run               adopt     adopt
@@ -56,6 +59,7 @@ The part for `drift`, by the recorded state:
     complete             as recorded 6              as recorded 6          there again
     failed               failed 6                   as recorded 6          there again
     aborted              aborted by someone else    as recorded 6          there again
+    withdrawn            withdrawn                  as recorded 6          there again
     missing              gone                       gone                   as recorded
     unreadable           unreadable                 unreadable             unreadable
     not there            –                          as recorded            as recorded
@@ -101,6 +105,7 @@ class Kind(StrEnum):
     OTHER_OWNER = "another owner's"
     GONE = "gone"
     LOST = "lost run"
+    WITHDRAWN = "withdrawn"
     ABORTED = "aborted by someone else"
     RUN = "run by someone else"
     ENDING = "not ended yet"
@@ -160,6 +165,11 @@ class DriftCell(Enum):
     )
     OTHER_OWNER = Kind.OTHER_OWNER, "{observed}{undeclared}", _OTHER_ID_OR_IMPORT
     LOST = Kind.LOST, _RECORDED_AND_OBSERVED, _NEW_TOKEN
+    WITHDRAWN = (
+        Kind.WITHDRAWN,
+        _RECORDED_AND_OBSERVED,
+        f"an apply runs it once the jobs that it comes after have completed, {WAITING} waits for them",
+    )
     ABORTED = Kind.ABORTED, _RECORDED_AND_OBSERVED, _RUN_AGAIN_OR_ACCEPT
     OTHER_RUN = Kind.RUN, _RECORDED_AND_OBSERVED, "{resolve} records that run"
     NEWER_RUN = (
@@ -353,6 +363,10 @@ TABLE: Mapping[Status, TableRow] = {
     Status.ABORTED: _row(
         (Cell.ABORTED_UNRECORDED, *(Cell.ABORTED_ELSEWHERE,) * 3, Cell.RUN, Cell.ADOPT, _DEL),
         (DriftCell.ABORTED, DriftCell.SAME, DriftCell.THERE),
+    ),
+    Status.WITHDRAWN: _row(
+        (*(Cell.RUN,) * 5, Cell.ADOPT, _DEL),
+        (DriftCell.WITHDRAWN, DriftCell.SAME, DriftCell.THERE),
     ),
     Status.MISSING: _row(
         (Cell.NO_SUCH_JOB, Cell.GONE, *(Cell.NEEDS_NEW_ID,) * 3, Cell.ADOPT, Cell.ADOPT),

@@ -23,6 +23,16 @@ from reconciler.state.writer import Writer
 _END_WORDS = {Status.COMPLETE: "complete", Status.FAILED: "failed", Status.ABORTED: "aborted by someone else"}
 
 
+def _end_told(before: Record | None, record: Record) -> Mapping[str, object]:
+    """What the history tells of the end of a run that is new in a record; nothing if none is."""
+    run = f"run {record.run or 'without a number'}"
+    if before is not None and before.state is Desired.RUNNING and record.state is Desired.ABORTED:
+        return {"reason": f"{run}: withdrawn by the engine before it began"}
+    if record.end is None or (before is not None and before.end is record.end):
+        return {}
+    return {"end": record.end.value, "reason": f"{run}: {_END_WORDS[record.end]}"}
+
+
 class Scribe(NamedTuple):
     """What a session needs to say who did something, and when.
 
@@ -270,16 +280,9 @@ class Session:
         if not changed:
             return
         ended = {
-            name: {
-                "id": record.id,
-                "outcome": "succeeded",
-                "run": record.run,
-                "end": record.end.value,
-                "reason": f"run {record.run or 'without a number'}: {_END_WORDS[record.end]}",
-            }
+            name: {"id": record.id, "outcome": "succeeded", "run": record.run, **told}
             for name, record in changed.items()
-            for before in [self._records.get(name)]
-            if record.end is not None and (before is None or before.end is not record.end)
+            if (told := _end_told(self._records.get(name), record))
         }
         if ended:
             self._put_batch(changed, ENDED, ended)

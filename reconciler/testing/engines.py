@@ -24,6 +24,7 @@ import pytest
 from reconciler.engines import answers
 from reconciler.engines.port import AnswerClass, Engine, EngineError, EnginePlugin, Reason, Status, Verb
 from reconciler.testing.amount import Amount
+from reconciler.testing.chains import ChainContract
 from reconciler.testing.engine_base import (
     ENDED,
     REACHABLE,
@@ -55,7 +56,7 @@ JOB_IDS = ("a", "0", "A.b_c-9", "nightly.2026-01-01", "x" * 52, "y" * 128, "a-1"
 """Ids that a manifest may have. Some of them look like run ids of others."""
 
 
-class EngineContract(PluginContract, RunIdContract, LostAnswerContract, RefusalContract):
+class EngineContract(PluginContract, RunIdContract, ChainContract, LostAnswerContract, RefusalContract):
     """The whole contract of an engine."""
 
     # --- the plugin ----------------------------------------------------------------------------------------------

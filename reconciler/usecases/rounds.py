@@ -18,6 +18,7 @@ from reconciler.model.plan import STEPS, Action, ActionKind, Plan, allowed_words
 from reconciler.model.plan_json import plan_digest
 from reconciler.rules.actions import action_for, is_within
 from reconciler.rules.decide import decide
+from reconciler.rules.decisions import Decision
 from reconciler.rules.order import Order
 from reconciler.rules.records import protection, run_of
 from reconciler.rules.sight import may_be_forgotten
@@ -163,13 +164,20 @@ class Rounds:
             yield _refused(plan, fault)
 
     def _rounds_in_turn(self, waiting: Iterable[ActionOutcome]) -> Iterator[list[ActionOutcome]]:
-        """Wait for the jobs that must complete first, and carry out what comes after them, as the plan shows it."""
+        """Wait for the jobs that must complete first, and carry out what comes after them, as the plan shows it.
+
+        Nothing is waited for where the engine waits.
+        """
         left = {outcome.action.job: outcome.action for outcome in waiting}
         ends_s, pause_s = self._boot_s() + self._options.wait_s, 0.5
-        while left and self._may_start and (rest_s := ends_s - self._boot_s()) > 0:
-            self._world.remark(f"waiting up to {rest_s:.0f} s to run {', '.join(sorted(left))}")
+        chained: set[str] = set()
+        while left and self._may_start:
             try:
-                ready = self._await_turn(left, ends_s, pause_s)
+                ready = [name for name in self._chained(left) if name not in chained]
+                chained.update(ready)
+                if not ready and (rest_s := ends_s - self._boot_s()) > 0:
+                    self._world.remark(f"waiting up to {rest_s:.0f} s to run {', '.join(sorted(left))}")
+                    ready = self._await_turn(left, ends_s, pause_s)
             except (CredentialsError, EngineError) as fault:
                 self._world.remark(f"stopped waiting: {fault.message}")
                 return
@@ -186,25 +194,34 @@ class Rounds:
 
         Returns none if the time is up, or if a stop is requested. `ends_s` is on the boot clock.
         """
-        engine = self._engine.open()
-        subjects = self._matching(Selection(prune=True)).by_name
         while (rest_s := ends_s - self._boot_s()) > 0 and not self._world.pause(min(pause_s, rest_s)):
             pause_s = min(10.0, pause_s * 1.5)
-            before = observe_before(engine, waiting, subjects)
-            order = Order(subjects.values(), before, waiting.__contains__, partial(is_stale, self._runs))
-            # Only these may also wait for a run of their own.
-            own = [s.job.id for s in map(subjects.__getitem__, waiting) if s.job.on_config_change is _RERUN]
-            observed = engine.observe_many(own) if own else {}
-            ready = [
-                name
-                for name in waiting
-                for subject in [subjects[name]]
-                for seen in [observed.get(subject.job.id, NOT_ASKED)]
-                if order.defer(decide(subject, seen), subject).kind is not ActionKind.WAIT
-            ]
+            ready = [name for name, decision in self._decided(waiting) if decision.kind is not ActionKind.WAIT]
             if ready:
                 return ready
         return []
+
+    def _chained(self, waiting: Mapping[str, Action]) -> list[str]:
+        """The names of the waiting jobs whose runs the engine can begin in their turn by itself."""
+        if not self._engine.open().promises.chains:
+            return []
+        return [name for name, decision in self._decided(waiting) if decision.after]
+
+    def _decided(self, waiting: Mapping[str, Action]) -> list[tuple[str, Decision]]:
+        """The decisions about waiting jobs, given how those that they come after look now."""
+        engine = self._engine.open()
+        subjects = self._matching(Selection(prune=True)).by_name
+        before = observe_before(engine, waiting, subjects)
+        order = Order(subjects.values(), before, waiting.__contains__, partial(is_stale, self._runs))
+        # Only these may also wait for a run of their own.
+        own = [s.job.id for s in map(subjects.__getitem__, waiting) if s.job.on_config_change is _RERUN]
+        observed = engine.observe_many(own) if own else {}
+        return [
+            (name, order.defer(decide(subject, seen), subject))
+            for name in waiting
+            for subject in [subjects[name]]
+            for seen in [observed.get(subject.job.id, NOT_ASKED)]
+        ]
 
     def _matching(self, selection: Selection) -> "Matching":
         return matching_of(self._manifest, self._session.state, selection, self._world.clocks.wall_s())
@@ -304,7 +321,8 @@ class Rounds:
         Each job is observed before. Whoever finds the announcement after a crash can then tell whether a call was sent.
         An apply does what the plan shows or less, so the plan alone decides which calls are announced.
         """
-        calling = [a for a in plan.actions if a.calls and (a.touches or self._options.wait_s > 0)]
+        may_come = self._options.wait_s > 0 or self._engine.open().promises.chains
+        calling = [a for a in plan.actions if a.calls and (a.touches or may_come)]
         if self._announce is None or not calling or not self._may_start:
             return
         ids = [action.id for action in calling]

@@ -25,7 +25,7 @@ FORMAT = Format(Channel.DOCUMENT)
 
 _COLUMNS = ("Job", "Desired", "Recorded", "Observed", "Action", "Calls", "Reason", "What to do")
 _NONE = "&#8211;"
-_BAD = (Status.FAILED, Status.UNREADABLE, Status.MISSING)
+_BAD = (Status.FAILED, Status.WITHDRAWN, Status.UNREADABLE, Status.MISSING)
 
 
 @FORMAT.shows(PlanAnswer)

@@ -346,7 +346,7 @@ def _status_row(row: StatusRow) -> tuple[str, ...]:
     seen = row.observed
     # What executes has its place in a column of its own. Why a run does not start yet has none.
     is_waiting = seen.status is Status.ACTIVE and not seen.execution.pid
-    detail = seen.detail if is_waiting or seen.status in (Status.FAILED, Status.UNREADABLE) else ""
+    detail = seen.detail if is_waiting or seen.status in (Status.FAILED, Status.WITHDRAWN, Status.UNREADABLE) else ""
     recorded_run = run_id(row.record.id, row.record.run) if row.record else ""
     if seen.run_id and recorded_run and seen.run_id != recorded_run:
         detail = "; ".join(filter(None, (f"the observed run is {seen.run_id}", detail)))

@@ -50,6 +50,7 @@ class Months(Steps, Files, Others):
         creates=st.booleans(),
         cluster=st.booleans(),
         atomic=st.booleans(),
+        chains=st.booleans(),
         keeps_ended_s=st.sampled_from((math.inf, KEEPS_ENDED_S, 900.0)),
         stages=st.booleans(),
         identity=st.sampled_from(({}, {"cluster": "one"}, {"cluster": "one", "namespace": "two"})),
@@ -61,7 +62,7 @@ class Months(Steps, Files, Others):
             self.world = _cluster_world(**service)
             create_missing = False
         else:
-            more = ("cluster", "atomic", "keeps_ended_s", "stages", "identity")
+            more = ("cluster", "atomic", "chains", "keeps_ended_s", "stages", "identity")
             given = {word: value for word, value in service.items() if word not in more}
             self.world = ModelWorld(**{**given, "create_missing": create_missing})
         if not create_missing and not creates:
@@ -89,6 +90,7 @@ def _cluster_world(**service: Any) -> ClusterWorld:
         lists=service["lists"],
         keeps_ended_s=service.get("keeps_ended_s", math.inf) if creates else math.inf,
         has_logs=False,
+        chains=service.get("chains", False),
     )
     options = {word: service[word] for word in ("job_seconds", "lenient", "drain_s")}
     return ClusterWorld(promises, stages=service.get("stages", False), identity=service.get("identity", {}), **options)

@@ -78,6 +78,8 @@ class WatchedCluster(Cluster):
         self._drain_s = drain_s
         self._keeps_s = keeps_s
         self._ends: dict[int, tuple[float, Status]] = {}
+        self._waiting: dict[int, Status] = {}
+        """How the runs end that wait for others, once they execute."""
         self._before: dict[str, tuple[float, list[Run]]] = {}
         self._stale = False
         self.fails = False
@@ -91,31 +93,50 @@ class WatchedCluster(Cluster):
 
     @contextmanager
     def _changing(self) -> Iterator[Connection]:
+        is_inside = self._database.in_transaction
         with super()._changing() as database:
-            now_s = self._now_s()
-            for number, (at_s, status) in list(self._ends.items()):
-                if at_s <= now_s:
-                    del self._ends[number]
-                    database.execute(
-                        "UPDATE runs SET status = ?, ended_at = ? WHERE number = ? AND status = ?",
-                        (status.value, at_s, number, Status.ACTIVE.value),
-                    )
+            while not is_inside and self._end_what_is_due(database):
+                self._begin_what_waited()
             yield database
 
-    def start(self, job_id: str, run_id: str, marks: Marks, config: Config) -> Run:
+    def _end_what_is_due(self, database: Connection) -> bool:
+        """End the runs whose time has come. Return whether there was one."""
+        for number in list(self._waiting):
+            query = "SELECT executes_from FROM runs WHERE number = ?"
+            (from_s,) = database.execute(query, (number,)).fetchone()
+            if from_s is not None:
+                self._ends[number] = from_s + self._job_seconds, self._waiting.pop(number)
+        due = [number for number, (at_s, _) in self._ends.items() if at_s <= self._now_s()]
+        for number in due:
+            at_s, status = self._ends.pop(number)
+            database.execute(
+                "UPDATE runs SET status = ?, ended_at = ? WHERE number = ? AND status = ?",
+                (status.value, at_s, number, Status.ACTIVE.value),
+            )
+        return bool(due)
+
+    def start(self, job_id: str, run_id: str, marks: Marks, config: Config, after: Collection[str] = ()) -> Run:
         self._remember(job_id)
-        run = super().start(job_id, run_id, marks, config)
+        run = super().start(job_id, run_id, marks, config, after)
         status, self.fails = Status.FAILED if self.fails else Status.COMPLETE, False
-        self._ends[run.number] = run.began_at + self._job_seconds, status
+        if after:
+            self._waiting[run.number] = status
+        else:
+            self._ends[run.number] = run.began_at + self._job_seconds, status
         return run
 
     def end(self, job_id: str, status: Status = Status.COMPLETE, ref: str = "") -> None:
         self._remember(job_id)
         active = [run for run in self.runs(job_id) if run.status is Status.ACTIVE and ref in ("", run.ref)]
         for run in active:
-            at_s = self._now_s() + (self._drain_s if self.by_us else 0.0)
-            if at_s < self._ends[run.number][0]:
+            at_s = self._now_s() + (self._drain_s if self.by_us and run.executes_from is not None else 0.0)
+            if run.number in self._waiting or at_s < self._ends[run.number][0]:
                 self._ends[run.number] = at_s, status
+                self._waiting.pop(run.number, None)
+
+    def withdrawn(self) -> set[str]:
+        """Return the handles of the runs that were withdrawn before they executed anything."""
+        return {run.ref for run in self.runs() if run.status is Status.WITHDRAWN}
 
     def forget(self, job_id: str, ref: str = "") -> None:
         self._remember(job_id)
@@ -142,11 +163,10 @@ class WatchedCluster(Cluster):
     def _remember(self, job_id: str) -> None:
         self._before[job_id] = self._now_s(), self.shown(job_id)
 
-    def enter(self, verb: Verb, job_id: str, config: Config, run_id: str = "") -> None:
+    def enter(self, verb: Verb, job_id: str, config: Config, run_id: str = "", ref: str = "") -> None:
         """Add an execution to the ledger."""
-        self.done.append(
-            Done(Execution(job_id, verb, self._now_s(), "", cast(Any, config)), self.by_us, self.op, run_id)
-        )
+        execution = Execution(job_id, verb, self._now_s(), "", cast(Any, config))
+        self.done.append(Done(execution, self.by_us, self.op, run_id, ref))
 
 
 def kept_for_s(config: Config) -> float:
@@ -246,7 +266,8 @@ class WatchedEngine(ClusterEngine):
                 return Result(AnswerClass.REJECTED, Reason.INVALID, "the job is active", "400")
         result = super().send(step)
         if result.kind is AnswerClass.APPLIED:
-            world.database.enter(step.verb, step.job_id, dict(step.config), step.run_id)
+            ref = result.ref if step.verb is Verb.RUN else ""
+            world.database.enter(step.verb, step.job_id, dict(step.config), step.run_id, ref)
         result = result._replace(code=_CODES.get(result.reason, ""))
         if fault is None or fault.kind in (Kind.FAIL, Kind.DRAIN):
             return result
@@ -281,6 +302,7 @@ _LIFE = {
     Status.COMPLETE: JobState.COMPLETE,
     Status.FAILED: JobState.FAILED,
     Status.ABORTED: JobState.ABORTED,
+    Status.WITHDRAWN: JobState.ABORTED,
 }
 
 
@@ -356,6 +378,9 @@ class ClusterWorld(ModelWorld):
                 cluster.forget(job_id)
         cluster.enter(verb, job_id, {})
         return 200
+
+    def withdrawn(self) -> set[str]:
+        return self.database.withdrawn() if self.promises.chains else set()
 
     def server_job(self, job_id: str) -> ServerJob | None:
         shown = self.database.shown(job_id)

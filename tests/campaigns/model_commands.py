@@ -418,6 +418,10 @@ class CommandWorld:
         """Whether the last run of the job completed or failed, though the service may have forgotten it."""
         return self.life_of(job_id) in (life.JobState.COMPLETE, life.JobState.FAILED)
 
+    def withdrawn(self) -> set[str]:
+        """The handles of the runs that the service has withdrawn before they executed anything."""
+        return set()
+
     def is_gone(self, job_id: str) -> bool:
         """Whether the service says that there is no such job."""
         there = self.server_job(job_id)

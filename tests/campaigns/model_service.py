@@ -31,13 +31,14 @@ KEEPS_ENDED_S = 20_000.0
 class Done(NamedTuple):
     """One line of the ledger: the execution, who caused it, and the op of its intent on disk, None for no intent.
 
-    `run_id` is the run id of a run, "" without one.
+    `run_id` is the run id of a run, "" without one. `ref` is the handle of a run of a cluster, else "".
     """
 
     execution: Execution
     by_us: bool
     op: str | None
     run_id: str = ""
+    ref: str = ""
 
 
 class WatchedDatabase(Database):

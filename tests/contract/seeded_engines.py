@@ -5,7 +5,7 @@
 
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -17,7 +17,10 @@ from cluster_plugin import FORGETFUL, ClusterPlugin, ClusterService
 from reconciler.engines.port import (
     Marks,
     Observation,
+    Result,
     Status,
+    Step,
+    always,
 )
 from reconciler.engines.sandbox.cluster import ATOMIC, ClusterEngine
 from reconciler.testing import engine_base
@@ -71,6 +74,28 @@ class FollowsForever(ClusterEngine):
         yield from super().log(job_id, run_id, tail=tail, follow=follow, stop=stop)
         while follow:
             time.sleep(0.05)
+
+
+class WaitsForNobody(ClusterEngine):
+    """Begins a run at once, whatever it comes after."""
+
+    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
+        return super().send(step._replace(after=()), may_be_sent)
+
+
+class WaitsForOne(ClusterEngine):
+    """Lets a run wait for the first run alone that it comes after."""
+
+    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
+        return super().send(step._replace(after=step.after[:1]), may_be_sent)
+
+
+class WithdrawsInSilence(ClusterEngine):
+    """Reports a run as aborted that never began, since one that it comes after failed."""
+
+    def observe(self, job_id: str, run_id: str = "") -> Observation:
+        found = super().observe(job_id, run_id)
+        return found._replace(status=Status.ABORTED) if found.status is Status.WITHDRAWN else found
 
 
 class ListsTwice(ClusterEngine):
@@ -182,6 +207,29 @@ class TestLosesLogLines(Seeded):
 class TestFollowsForever(Seeded):
     plugin = "seeded_engines:plugin_of_FollowsForever"
     CAUGHT_BY = ("test_following_a_log_ends_when_it_is_asked_to",)
+
+
+class _Chaining(Seeded):
+    """The suite for an engine that promises `chains`."""
+
+    @pytest.fixture
+    def service(self, tmp_path: Path) -> ClusterService:
+        return SeededService(tmp_path, ATOMIC._replace(chains=True))
+
+
+class TestWaitsForNobody(_Chaining):
+    plugin = "seeded_engines:plugin_of_WaitsForNobody"
+    CAUGHT_BY = ("test_a_run_begins_once_the_runs_that_it_comes_after_have_completed",)
+
+
+class TestWaitsForOne(_Chaining):
+    plugin = "seeded_engines:plugin_of_WaitsForOne"
+    CAUGHT_BY = ("test_a_run_begins_once_the_runs_that_it_comes_after_have_completed",)
+
+
+class TestWithdrawsInSilence(_Chaining):
+    plugin = "seeded_engines:plugin_of_WithdrawsInSilence"
+    CAUGHT_BY = ("test_a_run_is_withdrawn_if_one_that_it_comes_after_does_not_complete",)
 
 
 class TestListsTwice(Seeded):

@@ -8,6 +8,7 @@ import pytest
 from cluster_plugin import BLIND, FORGETFUL, PLAIN, ClusterService
 from local_service import LocalService
 from project import TOKEN
+from reconciler.engines.sandbox.cluster import ATOMIC
 from reconciler.engines.sandbox.server import SandboxServer
 from reconciler.testing.amount import WHOLE, amount_in
 from reconciler.testing.engines import EngineContract
@@ -60,7 +61,7 @@ class TestCluster(_ClusterContract):
 
     @pytest.fixture
     def service(self, tmp_path: Path) -> Service:
-        return ClusterService(tmp_path, identity={"cluster": "one"}, stages=True)
+        return ClusterService(tmp_path, ATOMIC._replace(chains=True), identity={"cluster": "one"}, stages=True)
 
 
 class TestForgetfulCluster(_ClusterContract):

@@ -47,6 +47,7 @@ TABLE = {
     Status.COMPLETE: (Kind.SAME, Kind.SAME, Kind.THERE),
     Status.FAILED: (Kind.FAILED, Kind.SAME, Kind.THERE),
     Status.ABORTED: (Kind.ABORTED, Kind.SAME, Kind.THERE),
+    Status.WITHDRAWN: (Kind.WITHDRAWN, Kind.SAME, Kind.THERE),
     Status.MISSING: (Kind.GONE, Kind.GONE, Kind.SAME),
     Status.UNREADABLE: (Kind.UNREADABLE, Kind.UNREADABLE, Kind.UNREADABLE),
 }

@@ -32,6 +32,7 @@ exit "$CODE"
 _SLOWLY = """trap 'trap "" TERM; sleep 1.5; touch "$COUNTS/$SLURM_JOB_NAME.over"; exit 1' TERM\n"""
 _WITHIN_S = 60.0
 _HELD, _FULL = ("JobHeldUser", "JobHeldAdmin"), ("Resources", "Priority")
+_CHAINED = ("Dependency", "DependencyNeverSatisfied")
 
 
 class SlurmService(Service):
@@ -76,12 +77,16 @@ class SlurmService(Service):
         while True:
             ran = self._ran(job_id)
             jobs = self._jobs(job_id)
-            starting = [run for run, state, reason in jobs if state == "PENDING" and reason not in (*_HELD, *_FULL)]
+            starting = [
+                run for run, state, reason in jobs if state == "PENDING" and reason not in (*_HELD, *_FULL, *_CHAINED)
+            ]
             # What waits for a place is a run as well, though nothing of it has noted its start.
             waiting = [run for run, state, reason in jobs if state == "PENDING" and reason in _FULL]
             unstarted = self._unstarted.setdefault(job_id, set())
             unstarted |= {
-                run for run, state, reason in jobs if state == "CANCELLED" and reason not in _HELD and run not in ran
+                run
+                for run, state, reason in jobs
+                if state == "CANCELLED" and reason not in (*_HELD, *_CHAINED) and run not in ran
             }
             started = {run for run, state, _ in jobs if state not in ("PENDING", "CANCELLED")}
             if not starting and started <= set(ran):

@@ -167,7 +167,7 @@ class ClusterService(Service):
         return {"text": text}
 
     def runs(self, job_id: str) -> int:
-        return len(self.cluster.runs(job_id))
+        return sum(run.executes_from is not None for run in self.cluster.runs(job_id))
 
     def create(self, job_id: str) -> None:
         self.cluster.create(job_id)

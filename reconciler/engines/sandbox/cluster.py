@@ -41,7 +41,9 @@ CREATE TABLE IF NOT EXISTS runs (
     status TEXT NOT NULL,
     ended_at REAL,
     forgotten INTEGER NOT NULL DEFAULT 0,
-    stops_at REAL
+    stops_at REAL,
+    after TEXT NOT NULL DEFAULT '[]',
+    executes_from REAL
 );
 CREATE TABLE IF NOT EXISTS staged (number INTEGER PRIMARY KEY AUTOINCREMENT, job_id TEXT NOT NULL);
 """
@@ -65,7 +67,9 @@ class Run(NamedTuple):
 
     `number` counts all runs of the cluster from 1, and never comes twice. `run_id` is "" for a run that nobody named.
     `began_at` and `ended_at` are in seconds since 1970. A `forgotten` run is one that no observation shows any more.
-    `stops_at` is when a run ends that was aborted and is still active; None for any other run.
+    `stops_at` is when a run ends that was aborted and is still active; None for any other run. `after` are the handles
+    of the runs that have to complete before it executes anything, and `executes_from` is when it began to do so; None
+    if it has not.
     """
 
     number: int
@@ -78,6 +82,8 @@ class Run(NamedTuple):
     ended_at: float | None
     forgotten: bool
     stops_at: float | None = None
+    after: tuple[str, ...] = ()
+    executes_from: float | None = None
 
     @property
     def ref(self) -> str:
@@ -89,7 +95,8 @@ class Cluster:
     """The service: jobs and their runs. Safe for use by many threads, and with a `path` by many processes.
 
     A run is active until `end` ends it, or for `run_s` seconds. A run that is aborted is active for `stop_s` seconds
-    more. `clock` returns seconds since 1970.
+    more. A run that comes after others is active while it waits for them, and is withdrawn if one of them does not
+    complete. `clock` returns seconds since 1970.
     """
 
     def __init__(
@@ -116,19 +123,21 @@ class Cluster:
             database.executemany("INSERT OR IGNORE INTO jobs VALUES (?)", [(job_id,) for job_id in job_ids])
 
     def end(self, job_id: str, status: Status = Status.COMPLETE, ref: str = "") -> None:
-        """End the active runs of a job with this status; with the handle of a run, that run alone."""
+        """End the active runs of a job with this status; with the handle of a run, that run alone.
+
+        A run that waits for others can only be aborted.
+        """
         with self._changing() as database:
-            if status is Status.ABORTED and self._stop_s:
-                database.execute(
-                    "UPDATE runs SET stops_at = ? WHERE job_id = ? AND status = ? AND ? IN ('', 'uid-' || number)",
-                    (self._clock() + self._stop_s, job_id, Status.ACTIVE.value, ref),
-                )
-                return
-            database.execute(
-                "UPDATE runs SET status = ?, ended_at = ? WHERE job_id = ? AND status = ?"
-                " AND ? IN ('', 'uid-' || number)",
-                (status.value, self._clock(), job_id, Status.ACTIVE.value, ref),
-            )
+            for run in self.runs(job_id):
+                if run.status is not Status.ACTIVE or ref not in ("", run.ref):
+                    continue
+                executes, now_s = run.executes_from is not None, self._clock()
+                if status is Status.ABORTED and executes and self._stop_s:
+                    database.execute(
+                        "UPDATE runs SET stops_at = ? WHERE number = ?", (now_s + self._stop_s, run.number)
+                    )
+                elif status is Status.ABORTED or executes:
+                    self._conclude(run, status, now_s)
 
     def forget(self, job_id: str, ref: str = "") -> None:
         """Take away all that the cluster shows of a job, as `kubectl delete` does; with the handle of a run, that run.
@@ -169,12 +178,15 @@ class Cluster:
         with self._changing() as database:
             return database.execute("SELECT 1 FROM jobs WHERE id = ?", (job_id,)).fetchone() is not None
 
-    def start(self, job_id: str, run_id: str, marks: Marks, config: Config) -> Run:
-        """Start a run, whatever runs already. Returns the run."""
+    def start(self, job_id: str, run_id: str, marks: Marks, config: Config, after: Collection[str] = ()) -> Run:
+        """Start a run, whatever runs already, or let it wait for the runs of some handles. Returns the run."""
         with self._changing() as database:
+            now_s = self._clock()
+            words = job_id, run_id, json.dumps(marks), json.dumps(dict(config)), now_s, Status.ACTIVE.value
             cursor = database.execute(
-                "INSERT INTO runs (job_id, run_id, marks, config, began_at, status) VALUES (?, ?, ?, ?, ?, ?)",
-                (job_id, run_id, json.dumps(marks), json.dumps(dict(config)), self._clock(), Status.ACTIVE.value),
+                "INSERT INTO runs (job_id, run_id, marks, config, began_at, status, after, executes_from)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (*words, json.dumps(sorted(after)), None if after else now_s),
             )
             row = database.execute("SELECT * FROM runs WHERE number = ?", (cursor.lastrowid,)).fetchone()
         return _run(row)
@@ -206,19 +218,54 @@ class Cluster:
                 return
             self._database.execute("BEGIN IMMEDIATE")
             try:
-                self._database.execute(
-                    "UPDATE runs SET status = ?, ended_at = began_at + ? WHERE status = ? AND began_at + ? <= ?",
-                    (Status.COMPLETE.value, self._run_s, Status.ACTIVE.value, self._run_s, self._clock()),
-                )
-                self._database.execute(
-                    "UPDATE runs SET status = ?, ended_at = stops_at WHERE status = ? AND stops_at <= ?",
-                    (Status.ABORTED.value, Status.ACTIVE.value, self._clock()),
-                )
+                self._end_what_is_over()
+                while self._begin_what_waited():
+                    self._end_what_is_over()
                 yield self._database
             except BaseException:
                 self._database.execute("ROLLBACK")
                 raise
             self._database.execute("COMMIT")
+
+    def _end_what_is_over(self) -> None:
+        now_s = self._clock()
+        self._database.execute(
+            "UPDATE runs SET status = ?, ended_at = executes_from + ? WHERE status = ? AND executes_from + ? <= ?",
+            (Status.COMPLETE.value, self._run_s, Status.ACTIVE.value, self._run_s, now_s),
+        )
+        self._database.execute(
+            "UPDATE runs SET status = ?, ended_at = stops_at WHERE status = ? AND stops_at <= ?",
+            (Status.ABORTED.value, Status.ACTIVE.value, now_s),
+        )
+
+    def _begin_what_waited(self) -> bool:
+        """Let the runs execute whose others have completed, and withdraw those whose others have not.
+
+        Return whether there was one.
+        """
+        waiting = "SELECT 1 FROM runs WHERE status = ? AND executes_from IS NULL"
+        if self._database.execute(waiting, (Status.ACTIVE.value,)).fetchone() is None:
+            return False
+        runs = {run.ref: run for run in self.runs()}
+        has_changed = False
+        for run in runs.values():
+            if run.status is not Status.ACTIVE or run.executes_from is not None:
+                continue
+            others = [runs[ref] for ref in run.after]
+            at_s = max(other.ended_at or 0.0 for other in others)
+            if all(other.status is Status.COMPLETE for other in others):
+                self._database.execute("UPDATE runs SET executes_from = ? WHERE number = ?", (at_s, run.number))
+            elif any(other.status not in (Status.ACTIVE, Status.COMPLETE) for other in others):
+                self._conclude(run, Status.WITHDRAWN, at_s)
+            else:
+                continue
+            has_changed = True
+        return has_changed
+
+    def _conclude(self, run: Run, status: Status, at_s: float) -> None:
+        self._database.execute(
+            "UPDATE runs SET status = ?, ended_at = ? WHERE number = ?", (status.value, at_s, run.number)
+        )
 
 
 class ClusterEngine:
@@ -329,12 +376,15 @@ class ClusterEngine:
         if self._stages and not self._cluster.has_staged(step.staged):
             return _rejected(Reason.INVALID, "nothing was made ready for the run")
         if not self._promises.atomic_run:
-            run = self._cluster.start(step.job_id, "", Marks(), step.config)
+            run = self._cluster.start(step.job_id, "", Marks(), step.config, step.after)
             return Result(AnswerClass.APPLIED, ref=run.ref)
         for run in runs:
             if run.run_id == step.run_id:
                 return _duplicate(run, step)
-        run = self._cluster.start(step.job_id, step.run_id, step.marks, step.config)
+        known = {run.ref for run in self._cluster.runs()} if step.after else set()
+        if unknown := [ref for ref in step.after if ref not in known]:
+            return _rejected(Reason.OTHER, f"there is no run {unknown[0]} to wait for")
+        run = self._cluster.start(step.job_id, step.run_id, step.marks, step.config, step.after)
         return Result(AnswerClass.APPLIED, ref=run.ref)
 
     def _stop(self, step: Step, runs: list[Run]) -> Result:
@@ -389,8 +439,11 @@ def _time(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _run(row: tuple[int, str, str, str, str, float, str, float | None, int, float | None]) -> Run:
-    number, job_id, run_id, marks, config, began_at, status, ended_at, forgotten, stops_at = row
+_Row = tuple[int, str, str, str, str, float, str, float | None, int, float | None, str, float | None]
+
+
+def _run(row: _Row) -> Run:
+    number, job_id, run_id, marks, config, began_at, status, ended_at, forgotten, stops_at, after, executes_from = row
     return Run(
         number,
         job_id,
@@ -402,4 +455,6 @@ def _run(row: tuple[int, str, str, str, str, float, str, float | None, int, floa
         ended_at,
         bool(forgotten),
         stops_at,
+        tuple(json.loads(after)),
+        executes_from,
     )

@@ -36,6 +36,8 @@ _SACCT = (
 SACCT_OPTIONS = ("--noheader", "--allocations", "--parsable", f"--delimiter={_FIELD}", f"--format={_SACCT}")
 _NOTHING = frozenset({"", "(null)", "N/A", "NONE", "None", "Unknown", "None assigned"})
 _HELD = ("JobHeldUser", "JobHeldAdmin")
+_NEVER = "DependencyNeverSatisfied"
+_WAITED = ("Dependency", _NEVER)
 
 
 class Row(NamedTuple):
@@ -85,7 +87,14 @@ class Row(NamedTuple):
         """
         if self.state not in ("PENDING", "CANCELLED"):
             return True
-        return self.was_eligible if self.is_accounted else not self.is_held
+        if self.is_accounted:
+            return self.was_eligible or self.reason in _WAITED
+        return not self.is_held
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether Slurm has cancelled it before it began, since a job that it comes after did not complete."""
+        return self.state == "CANCELLED" and self.reason == _NEVER
 
     @property
     def is_held(self) -> bool:
@@ -147,7 +156,7 @@ def rows_of_sacct(output: str) -> Iterator[Row]:
             tasks.strip("[]").partition("%")[0],
             # "CANCELLED by 1000"
             state.partition(" ")[0].rstrip("+"),
-            _text(reason),
+            _NEVER if _was_withdrawn(state, took, line) else _text(reason),
             _text(name),
             _text(comment),
             user,
@@ -165,6 +174,14 @@ def rows_of_sacct(output: str) -> Iterator[Row]:
             is_accounted=True,
             was_eligible=time_of(eligible) != "",
         )
+
+
+def _was_withdrawn(state: str, took: str, line: str) -> bool:
+    """Return whether accounting tells of a job that waited for others, and that Slurm itself has cancelled.
+
+    It names who has cancelled any other job, and keeps another reason than the controller.
+    """
+    return state == "CANCELLED" and took == "0" and " --dependency=" in line
 
 
 def time_of(text: str) -> str:

@@ -6,6 +6,7 @@
     COMPLETE   each task COMPLETED
     FAILED     some task failed: FAILED, TIMEOUT, OUT_OF_MEMORY, NODE_FAIL, PREEMPTED, DEADLINE, BOOT_FAIL
     ABORTED    it was CANCELLED, or one of its tasks
+    WITHDRAWN  it was CANCELLED before it began, since a job that it comes after did not complete
     DRAFT      somebody else's, and held
     UNREADABLE nobody knows how all of it ended
 
@@ -108,6 +109,8 @@ class Run:
         states = {row.state for row in self.rows}
         if self._unknown:
             return Status.UNREADABLE
+        if all(row.is_withdrawn for row in self.rows):
+            return Status.WITHDRAWN
         if "CANCELLED" in states:
             return Status.ABORTED
         return Status.COMPLETE if states == {"COMPLETED"} else Status.FAILED
@@ -141,6 +144,8 @@ class Run:
             why.append("" if first.reason == "None" else first.reason)
         if status is Status.FAILED:
             why.append(self._how_failed)
+        if status is Status.WITHDRAWN:
+            why.append("it never began, since a job that it comes after did not complete")
         return ": ".join(filter(None, (" ".join(filter(None, parts)), "; ".join(filter(None, why)))))
 
     @property
@@ -171,6 +176,8 @@ class Run:
         """What is known of the execution."""
         rows = self._by_progress
         status = self.status
+        if status is Status.WITHDRAWN:
+            return Execution()
         started = min((row.started_at for row in rows if row.started_at and row.state != "PENDING"), default="")
         is_over = status in (Status.COMPLETE, Status.FAILED, Status.ABORTED)
         ended = max((row.ended_at for row in rows), default="") if is_over else ""

@@ -26,6 +26,7 @@ from reconciler.engines.port import (
     Verb,
     reason_of_duplicate,
 )
+from reconciler.engines.slurm.chains import chain_fault, chain_options, why_not_to_release
 from reconciler.engines.slurm.commands import Commands, Failure, failure_in, message_in, result_of
 from reconciler.engines.slurm.faults import config_fault, secrets_fault
 from reconciler.engines.slurm.marks import Mark
@@ -39,6 +40,9 @@ from reconciler.rules.runs import number_of
 
 RIVAL_S = 10.0
 """How long after its submission a held job of another call may be about to be released."""
+
+_FRESH_S = 5.0
+"""How long it counts that the jobs go on that a job comes after. The controller knows them for longer than that."""
 
 _LOOK_EVERY_S = 0.2
 _MOST_LOOKS = 200
@@ -111,8 +115,15 @@ class Sending:
         self, chosen: Run, found: Sequence[Run], step: Step, may_be_sent: Callable[[], bool]
     ) -> Result | None:
         """Release a job, and return the answer; None if the job has gone since it was read."""
+        looked_s = self._surroundings.boot_s()
+        if why := why_not_to_release(self._reading, step.after):
+            self._cancel([run for run in _left_over(found, step) if run.id == chosen.id])
+            return Result(AnswerClass.REJECTED, Reason.OTHER, why)
         if not may_be_sent():
             return Result(AnswerClass.NOT_SENT)
+        if step.after and self._surroundings.boot_s() - looked_s > _FRESH_S:
+            # This program may have been stopped meanwhile, for any time.
+            return Result(AnswerClass.REJECTED, Reason.OTHER, "it took too long to see that the others go on")
         failed = self._releases.get(str(chosen.id))
         if failed is not None:
             failure, message = failed
@@ -155,7 +166,8 @@ class Sending:
 
     def _refusal(self, step: Step) -> str:
         """Return why a run is not submitted; "" if it is."""
-        if fault := config_fault(step.config) or secrets_fault(step.config, self._settings):
+        config = step.config
+        if fault := config_fault(config) or secrets_fault(config, self._settings) or chain_fault(config, step.after):
             return fault
         return "" if self._mark(step).fits else "the marks of the run are longer than a comment of Slurm may be"
 
@@ -168,7 +180,8 @@ class Sending:
         """Submit a job that is held. Return its id, or why that failed; no failure has started anything."""
         made = submission(step.config, self._settings, step.marks.token_digest)
         argv = ["sbatch", "--parsable", "--hold", f"--job-name={step.run_id}", f"--comment={self._mark(step).comment}"]
-        answer = self._commands.run([*argv, *made.options], made.script)
+        options = [*made.options, *chain_options(step.config, step.after)]
+        answer = self._commands.run([*argv, *options], made.script)
         number = answer.out.strip().partition(";")[0]
         if answer.failure is None and number.isdigit():
             return number

@@ -55,4 +55,5 @@ def promises_of(settings: Settings) -> Promises:
         lists=True,
         keeps_ended_s=DEFAULT_FORGETS_S if settings.forgets_s is None else settings.forgets_s,
         has_logs=True,
+        chains=True,
     )

@@ -100,6 +100,8 @@ def test_the_rows_of_accounting_have_their_states_codes_and_tasks() -> None:
         ([row("NODE_FAIL")], Status.FAILED, "node fail"),
         ([row("PREEMPTED")], Status.FAILED, "preempted"),
         ([row("CANCELLED")], Status.ABORTED, ""),
+        ([row("CANCELLED", reason="Dependency")], Status.ABORTED, ""),
+        ([row("CANCELLED", reason="DependencyNeverSatisfied")], Status.WITHDRAWN, ""),
         ([row("COMPLETED", tasks="1"), row("FAILED", tasks="2")], Status.FAILED, ""),
         ([row("COMPLETED", tasks="1"), row("RUNNING", tasks="2")], Status.ACTIVE, "running"),
         ([row("FAILED", tasks="1"), row("CANCELLED", tasks="2")], Status.ABORTED, ""),
@@ -120,6 +122,24 @@ def test_what_was_held_from_its_submission_on_is_no_run(state: str) -> None:
     assert Run([row(state, reason="JobHeldAdmin", comment=sent)]).was_released, "a person has held it since"
     assert Run([row("CANCELLED", reason="Priority")]).was_released
     assert not Run([row(state, is_accounted=True, was_eligible=False)]).was_released
+
+
+@pytest.mark.parametrize(
+    ("state", "took", "line", "reason"),
+    [
+        ("CANCELLED", "0", "sbatch --dependency=afterok:1", "DependencyNeverSatisfied"),
+        ("CANCELLED by 0", "0", "sbatch --dependency=afterok:1", "Dependency"),
+        ("CANCELLED", "3", "sbatch --dependency=afterok:1", "Dependency"),
+        ("CANCELLED", "0", "sbatch", "Dependency"),
+    ],
+)
+def test_accounting_tells_a_withdrawn_run_by_who_has_cancelled_it(
+    state: str, took: str, line: str, reason: str
+) -> None:
+    fields = ["2", state, "Dependency", "a-1", "", "ada", "lab", "main", *["2026-01-02T03:04:05"] * 3, "", "/"]
+    (found,) = rows_of_sacct("".join(f"{field}{US}" for field in (*fields, line, "0:0", took, "Unknown")) + "\n")
+    assert (found.state, found.reason, found.was_released) == ("CANCELLED", reason, True)
+    assert found.is_withdrawn == (reason == "DependencyNeverSatisfied")
 
 
 def test_a_person_who_holds_a_run_leaves_it_active() -> None:

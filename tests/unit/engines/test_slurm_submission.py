@@ -10,6 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from reconciler.engines.port import Config
+from reconciler.engines.slurm.chains import chain_fault, chain_options
 from reconciler.engines.slurm.scripts import ScriptOption, is_heterogeneous, options_of, with_lines
 from reconciler.engines.slurm.settings import Settings, Ssh
 from reconciler.engines.slurm.submission import NO_SECRET_EXIT_CODE, asked_array, submission
@@ -33,6 +34,27 @@ def executed(config: Config, folder: Path, settings: Settings = HERE) -> "subpro
     path.chmod(0o700)
     env = {"HOME": str(folder), "PATH": "/usr/local/bin:/usr/bin:/bin"}
     return subprocess.run([path], cwd=folder, env=env, input=b"fed\n", capture_output=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("config", "dependency"),
+    [
+        ({}, "afterok:7:8"),
+        ({"native": {"dependency": "singleton"}}, "singleton,afterok:7:8"),
+        ({"script": "#!/bin/sh\n#SBATCH -d after:3\n"}, "after:3,afterok:7:8"),
+    ],
+)
+def test_a_job_waits_for_the_jobs_of_the_handles_and_for_its_own(config: Config, dependency: str) -> None:
+    after = ("7@2026-01-02T03:04:05Z", "8@2026-01-02T03:04:06Z")
+    assert chain_options(config, after) == [f"--dependency={dependency}", "--kill-on-invalid-dep=yes"]
+    assert chain_fault(config, after) == ""
+    assert chain_options(config, ()) == []
+
+
+def test_a_dependency_of_which_one_is_enough_can_not_be_joined_with_others() -> None:
+    config: Config = {"native": {"dependency": "after:3?after:4"}}
+    assert "can't be joined with `after`" in chain_fault(config, ("7@x",))
+    assert chain_fault(config, ()) == ""
 
 
 def test_each_word_is_an_option() -> None:
