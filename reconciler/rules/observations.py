@@ -27,7 +27,8 @@ def observation_words(observed: Observation) -> str:
         lineage = observed.marks.lineage
         return f"{observed.status}: it bears {f'the lineage {lineage}' if lineage else 'no marks of a state'}"
     if words := _WORDS.get(observed.status):
-        return words
+        is_told = observed.status is Status.TAKEN_AWAY and observed.detail != ""
+        return f"{words} ({observed.detail})" if is_told else words
     words = f"{observed.status} ({observed.word})" if observed.word else str(observed.status)
     is_told = observed.status in (Status.FAILED, Status.WITHDRAWN)
     return f"{words}: {observed.detail}" if observed.detail and is_told else words

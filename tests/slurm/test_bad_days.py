@@ -106,6 +106,7 @@ def test_a_cold_start_of_the_controller_is_no_reason_to_run_again(new_cluster: N
     assert "gone" in project.run("plan", "--refresh").out
     held = project.run("apply", "--yes")
     assert (held.code, "gone" in held.out) == (4, True), held
+    assert "a start without its state (slurmctld -c) takes all jobs away" in held.out
     assert project.lines("ran") == ["x"]
 
 

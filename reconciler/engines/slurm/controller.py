@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from reconciler.engines.port import EngineError, Promises
 from reconciler.engines.slurm.commands import Commands
+from reconciler.engines.slurm.rows import time_of
 from reconciler.engines.slurm.settings import Settings, promises_of
 
 _LINE = re.compile(r"^([A-Za-z_]+)\s*= (.*)$", re.MULTILINE)
@@ -12,11 +13,15 @@ _FOR_EVER = float("inf")
 
 
 class Controller(NamedTuple):
-    """A controller. `keeps_ended_s` is for how long it knows a job after its end (MinJobAge)."""
+    """A controller. `keeps_ended_s` is for how long it knows a job after its end (MinJobAge).
+
+    `runs_since` is when it was started, as a time of RFC 3339; "" if it does not say.
+    """
 
     cluster: str
     keeps_ended_s: float
     has_accounting: bool
+    runs_since: str = ""
 
     def promises(self, settings: Settings) -> Promises:
         """Return what the engine guarantees with this controller. What the target says of accounting counts."""
@@ -38,6 +43,7 @@ def controller_of(commands: Commands) -> Controller:
         # A MinJobAge of 0 means that no job is ever dropped (slurm.conf).
         _number(told.get("MinJobAge", "")) or _FOR_EVER,
         told.get("AccountingStorageType", "").strip() == "accounting_storage/slurmdbd",
+        time_of(told.get("BOOT_TIME", "").strip()),
     )
 
 

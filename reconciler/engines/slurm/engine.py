@@ -27,8 +27,6 @@ from reconciler.engines.slurm.runs import Run
 from reconciler.engines.slurm.sending import Sending
 from reconciler.engines.slurm.settings import Settings
 
-_NOTHING = Observation(Status.MISSING)
-
 
 class SlurmEngine:
     """The jobs of one cluster. See `Engine`."""
@@ -119,8 +117,16 @@ class SlurmEngine:
             found |= {job_id: runs[0] for job_id, run_id in left if (runs := past.started(job_id, run_id))}
         runs = self._reading.with_details([self._reading.whole(run) for run in found.values()])
         observed = {job_id: run.observation() for job_id, run in zip(found, runs, strict=True)}
-        nothing = Observation(Status.UNREADABLE, detail=unreadable) if unreadable else _NOTHING
+        nothing = Observation(Status.UNREADABLE, detail=unreadable) if unreadable else self._missing()
         return {job_id: observed.get(job_id, nothing) for job_id, _ in wanted}
+
+    def _missing(self) -> Observation:
+        """Return the observation of a job that Slurm does not know. A controller that started cold knows none."""
+        since = self._controller.runs_since
+        if self._controller.has_accounting or not since:
+            return Observation(Status.MISSING)
+        told = f"the controller has run since {since}, and a start without its state (slurmctld -c) takes all jobs away"
+        return Observation(Status.MISSING, detail=told)
 
     def _runs(self, job_id: str, run_id: str = "") -> list[Run]:
         """Return the runs of a job, the newest one first. Raises the errors of `observe`."""

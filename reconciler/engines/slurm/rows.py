@@ -156,7 +156,7 @@ def rows_of_sacct(output: str) -> Iterator[Row]:
             tasks.strip("[]").partition("%")[0],
             # "CANCELLED by 1000"
             state.partition(" ")[0].rstrip("+"),
-            _NEVER if _was_withdrawn(state, took, line) else _text(reason),
+            _NEVER if _was_withdrawn(state, took, line, eligible) else _text(reason),
             _text(name),
             _text(comment),
             user,
@@ -176,12 +176,13 @@ def rows_of_sacct(output: str) -> Iterator[Row]:
         )
 
 
-def _was_withdrawn(state: str, took: str, line: str) -> bool:
+def _was_withdrawn(state: str, took: str, line: str, eligible: str) -> bool:
     """Return whether accounting tells of a job that waited for others, and that Slurm itself has cancelled.
 
-    It names who has cancelled any other job, and keeps another reason than the controller.
+    It names who has cancelled any other job, and keeps another reason than the controller. The job could never have
+    begun if no time is known from which on it could.
     """
-    return state == "CANCELLED" and took == "0" and " --dependency=" in line
+    return state == "CANCELLED" and took == "0" and not time_of(eligible) and " --dependency=" in line
 
 
 def time_of(text: str) -> str:

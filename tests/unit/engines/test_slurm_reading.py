@@ -125,19 +125,20 @@ def test_what_was_held_from_its_submission_on_is_no_run(state: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "took", "line", "reason"),
+    ("state", "took", "line", "eligible", "reason"),
     [
-        ("CANCELLED", "0", "sbatch --dependency=afterok:1", "DependencyNeverSatisfied"),
-        ("CANCELLED by 0", "0", "sbatch --dependency=afterok:1", "Dependency"),
-        ("CANCELLED", "3", "sbatch --dependency=afterok:1", "Dependency"),
-        ("CANCELLED", "0", "sbatch", "Dependency"),
+        ("CANCELLED", "0", "sbatch --dependency=afterok:1", "Unknown", "DependencyNeverSatisfied"),
+        ("CANCELLED by 0", "0", "sbatch --dependency=afterok:1", "Unknown", "Dependency"),
+        ("CANCELLED", "3", "sbatch --dependency=afterok:1", "Unknown", "Dependency"),
+        ("CANCELLED", "0", "sbatch --dependency=afterok:1", "2026-01-02T03:04:05", "Dependency"),
+        ("CANCELLED", "0", "sbatch", "Unknown", "Dependency"),
     ],
 )
 def test_accounting_tells_a_withdrawn_run_by_who_has_cancelled_it(
-    state: str, took: str, line: str, reason: str
+    state: str, took: str, line: str, eligible: str, reason: str
 ) -> None:
     fields = ["2", state, "Dependency", "a-1", "", "ada", "lab", "main", *["2026-01-02T03:04:05"] * 3, "", "/"]
-    (found,) = rows_of_sacct("".join(f"{field}{US}" for field in (*fields, line, "0:0", took, "Unknown")) + "\n")
+    (found,) = rows_of_sacct("".join(f"{field}{US}" for field in (*fields, line, "0:0", took, eligible)) + "\n")
     assert (found.state, found.reason, found.was_released) == ("CANCELLED", reason, True)
     assert found.is_withdrawn == (reason == "DependencyNeverSatisfied")
 
