@@ -83,8 +83,12 @@ def run_from_json(value: object) -> int:
 
 
 def runs_from_json(document: object) -> dict[str, int]:
-    """The values of an object, all of which are numbers of runs. Raises the errors of `run_from_json`."""
-    return {text_from_json(name): run_from_json(value) for name, value in object_from_json(document).items()}
+    """The values of an object, all of which are numbers of runs. Raises the errors of `run_from_json`.
+
+    A number of 0 stands for no run, as no entry does, and is left out.
+    """
+    runs = {text_from_json(name): run_from_json(value) for name, value in object_from_json(document).items()}
+    return {name: run for name, run in runs.items() if run}
 
 
 def serial_from_json(value: object) -> int:

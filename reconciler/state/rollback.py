@@ -95,7 +95,7 @@ def refuse_older_than_history(
                 file,
             )
     ids = _ids_in_question(lines, state)
-    entries = _about(state, _entries(line for line in lines if not ids.isdisjoint(_ID.findall(line)))) if ids else []
+    entries = _about(state, _entries(line for line in lines if _may_be_about(line, ids))) if ids else []
     for entry in _lacking(state, entries):
         by = "" if entry.run_token is None else f" by the run token {entry.run_token}"
         raise RolledBack(
@@ -303,6 +303,12 @@ def _ids_in_question(lines: Iterable[bytes], state: State) -> frozenset[bytes]:
             found.add(ids[0])
         seen.add(key)
     return frozenset(found)
+
+
+def _may_be_about(line: bytes, ids: frozenset[bytes]) -> bool:
+    """Whether a line may be about one of these engine jobs. A line that settles a call names the call alone."""
+    named = _ID.findall(line)
+    return not named or not ids.isdisjoint(named)
 
 
 def _is_quickly_consumed(line: bytes, record: Record, tokens: Sequence[bytes]) -> bool:

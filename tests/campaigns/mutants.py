@@ -31,6 +31,11 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant("a run that has failed is active while somebody cleans up", "engines/local/supervisor.py", "    if exists(folder, \"started.json\") and not exists(folder, \"abort.json\"):\n", "    if False:\n", "test_local_bad_days.py", "somebody_cleans_up"),
+    Mutant("a line that settles a call of no named job counts for nothing", "state/rollback.py", "    return not named or not ids.isdisjoint(named)\n", "    return not ids.isdisjoint(named)\n", "test_model.py", "another_state_has_taken"),
+    Mutant("a run count of 0 is kept", "state/json_types.py", "    return {name: run for name, run in runs.items() if run}\n", "    return runs\n", "test_format.py", "count_of_0"),
+    Mutant("a run waits for one that is not the recorded one", "rules/order.py", "record.ref != \"\" and record.ref == observed.ref", "True", "test_order.py", "engine_can_wait"),
+    Mutant("the engine is to wait for a run that is about to be aborted", "rules/order.py", "    is_left_alone = decision.kind in (ActionKind.NOOP, ActionKind.ADOPT)\n", "    is_left_alone = True\n", "test_order.py", "engine_can_wait"),
+    Mutant("a withdrawn run counts as run", "rules/records.py", "        return record._replace(state=Desired.ABORTED)\n    if observed.status in ENDS:", "        return record\n    if observed.status in ENDS:", "test_chains.py", "withdrawn_and_runs"),
     Mutant("a child that comes late lives on without its supervisor", "engines/local/processes.py", "    if os.getppid() != parent:\n", "    if False:\n", "test_local_bad_days.py", "before_it_came"),
     Mutant("a clone that is behind is not told to pull", "rules/drift.py", "DriftCell.NEWER_RUN if is_of_newer_copy(subject, observed) else DriftCell.OTHER_RUN", "DriftCell.OTHER_RUN", "test_ways_out_of_drift.py", "newer_copy"),
     Mutant("what is read of a journal is told before it is on disk", "state/writer.py", "        held = loaded.unwritten[: loaded.held]\n        try:\n            self._files.append_history(held, again=True)\n", "        held = loaded.unwritten\n        try:\n            self._files.append_history(held, again=True)\n", "test_power_loss.py", "never_tells_more"),

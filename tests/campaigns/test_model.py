@@ -13,7 +13,7 @@ import model
 from model import Months
 from model_commands import JOURNAL, LOCK
 from model_words import DOCTORING, SAY_NOTHING, Doctoring, Edit
-from reconciler.model.jobs import Desired, Verb
+from reconciler.model.jobs import Desired, Freeze, Verb
 
 HISTORIES = 125
 PLAIN = {
@@ -279,3 +279,15 @@ def test_a_person_may_say_that_a_run_had_completed_whose_end_nobody_has_seen_aft
 
     cluster = {"creates": False, "cluster": True, "atomic": False, "keeps_ended_s": math.inf, "stages": False}
     played(steps, reads=False, drain_s=20.0, **cluster, identity={})
+
+
+def test_a_run_in_doubt_whose_id_another_state_has_taken_leaves_a_state_that_can_be_read() -> None:
+    def steps(months: Months) -> None:
+        frozen = Freeze(reason="a freeze", until="", ends_at_s=math.inf, over=False)
+        months.edit_and_meet_a_fault(edit=("freeze", frozen), fault="run:500", name="a", skip=0, times=1)
+        months.give_names_around(crash_at=9, first=("rename", "d"), name="a", second=("rename", "d"))
+        months.lose_the_state(journal_too=True)
+        months.give_names_around(crash_at=9, first=("rename", "d"), name="a", second=("rename", "d"))
+
+    cluster = {"creates": False, "cluster": True, "atomic": True, "keeps_ended_s": math.inf, "stages": False}
+    played(steps, reads=False, job_seconds=30.0, **cluster, identity={})

@@ -36,7 +36,7 @@ def load_after(
     job: Job, record: Record | None, observed: Observation | None, *, acts: bool = True, terms: Terms = ANY
 ) -> Decision:
     """What is decided about `load`, which is to be run for the first time, given the job that it comes after."""
-    load = Subject(LOAD, None, PLUGIN.same_config)
+    load = Subject(LOAD, None, PLUGIN.same_config, terms=terms)
     read = {} if observed is None else {job.id: observed}
     order = Order([Subject(job, record, PLUGIN.same_config, terms=terms), load], read, lambda name: acts)
     return order.defer(decide(load, seen(Status.DRAFT, None)), load)
@@ -125,6 +125,33 @@ def test_an_active_job_that_is_to_be_stopped_is_not_waited_for(state: Desired) -
     decision = load_after(EXTRACT._replace(state=state), RECORDED, seen(Status.ACTIVE))
     assert decision.kind == "hold"
     assert f"is declared {state}" in decision.reason
+
+
+CHAINS = Terms(NO_PROMISES._replace(creates_on_run=True, chains=True))
+STARTED = RECORDED._replace(ref="uid-1")
+
+
+@pytest.mark.parametrize(
+    ("record", "observed", "job", "kind"),
+    [
+        (STARTED, seen(Status.ACTIVE)._replace(ref="uid-1"), EXTRACT, "run"),
+        (STARTED, seen(Status.ACTIVE)._replace(ref="uid-2"), EXTRACT, "wait"),
+        (RECORDED, seen(Status.ACTIVE), EXTRACT, "wait"),
+        (STARTED, seen(Status.ACTIVE)._replace(ref="uid-1"), EXTRACT._replace(config={"jobTimeout": 9}), "wait"),
+        (STARTED, seen(Status.ACTIVE)._replace(ref="uid-1"), EXTRACT._replace(state=Desired.ABORTED), "hold"),
+        (STARTED, seen(Status.COMPLETE)._replace(ref="uid-1"), EXTRACT, "run"),
+        (STARTED, seen(Status.WITHDRAWN)._replace(ref="uid-1"), EXTRACT, "wait"),
+    ],
+    ids=["recorded", "another run", "no handle", "to be restarted", "to be aborted", "complete", "withdrawn"],
+)
+def test_the_engine_can_wait_for_the_recorded_run_that_is_left_alone(
+    record: Record, observed: Observation, job: Job, kind: str
+) -> None:
+    decision = load_after(job, record, observed, terms=CHAINS)
+    assert decision.kind == kind
+    waits = observed.status is Status.ACTIVE and kind == "run"
+    assert decision.after == (("extract",) if waits else ())
+    assert decision.reason.endswith("it begins once extract has completed") == waits
 
 
 def test_a_run_that_completed_before_the_recorded_one_began_does_not_count() -> None:

@@ -162,6 +162,14 @@ def test_a_count_that_was_edited_below_its_record_is_that_of_the_record() -> Non
     assert reread(document(STATE) | {"last": {"nightly": 2}}).last == {"nightly": 6}
 
 
+def test_a_count_of_0_is_no_count() -> None:
+    """`state accept` reads what a person has written."""
+    made = codec.encode(State("lineage", 1, TARGET, {}, last={"gone": 1})).replace(b'"gone": 1', b'"gone": 0')
+    found = codec.decode_unchecked(made, "the-file")
+    assert found.last == {}
+    assert codec.decode(codec.encode(found), "again") == found
+
+
 def test_what_a_plan_rests_on_is_all_but_ends_and_last_seen() -> None:
     digest = codec.records_digest(STATE)
 
