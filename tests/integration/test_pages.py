@@ -71,6 +71,8 @@ def test_what_a_page_shows_is_what_is_printed(page: str, tmp_path: Path) -> None
         ("a", "", False),
         ("run at 2026-11-28T14:00:00Z", "run at 2026-11-29T15:01:02.123456Z\n", True),
         ("run at 2026-11-28T14:00:00Z", "ran at 2026-11-28T14:00:00Z\n", False),
+        ("TOOK    CPU\n1.03 s  0.00 s  10 MiB  Ada", "TOOK     CPU\n11.03 s  0.01 s  9 MiB   Ada\n", True),
+        ("TOOK    CPU\n1.03 s  0.00 s  10 MiB  Ada", "TOOK    CPU\n1.03 s  10 MiB  Ada\n", False),
         ("1/2 + run  b 0.01 s\n2/2 + run  a 0.02 s", "1/2 + run  a 0.03 s\n2/2 + run  b 10.04 s\n", True),
         ("1/2 + run  b 0.01 s\n2/2 + run  a 0.02 s", "1/2 + run  a 0.03 s\n2/2 + run  c 0.04 s\n", False),
     ],

@@ -208,9 +208,9 @@ VARYING = (
     (r"\bsession_[0-9_-]+", "SESSION"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+\tINFO job_manager\.py:\d+", "TIME"),
     (r"\b\d{4}-\d\d-\d\d\b", "DATE"),
-    (r" +\d+\.\d\d s\b *", " SECONDS "),
+    (r" *\b\d+\.\d\d s\b *", " SECONDS "),
     (r"\bTOOK +", "TOOK "),  # a column is as wide as its longest time
-    (r" +\d+ MiB\b *", " MEMORY "),
+    (r" *\b\d+ MiB\b *", " MEMORY "),
     (r"\bprocess \d+", "process PID"),
     (r"\S+ pid \d+", "HOST pid PID"),
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID"),
