@@ -22,11 +22,13 @@ from reconciler.state.port import NoRevisions, Unreachable
 from reconciler.state.replay import LoadedState
 from reconciler.state.rollback import (
     RolledBack,
+    Unknown,
     brought_up,
     gap_of,
     lineage_remarks,
     refuse_older_than_history,
     unknown_to,
+    unknown_to_new,
 )
 from reconciler.state.session import Scribe, Session
 from reconciler.state.state_files import Opened
@@ -139,7 +141,7 @@ class FileStore:
             in_history = max((entry.serial for entry in told if entry.lineage == state.lineage), default=0)
             serial = max(state.serial, self._marks.serial_of(state.lineage), in_history) + 1
             remarks += lineage_remarks(state, told)
-            state, later = brought_up(state, unknown_to(state, told))
+            state, later = brought_up(state, self._unknown_to(state, told))
             remarks += later
             accepted = state._replace(serial=serial, target=target)
             self._take(_Taken("state accept", accepted, salvaged.unwritten, remarks, was_sound=False), refuse_displaced)
@@ -336,6 +338,13 @@ class FileStore:
         lines, _ = history.read(self._history())
         added = (history.entry_of(line) for line in unwritten)
         return [*(line.entry for line in lines), *(entry for entry in added if entry is not None)]
+
+    def _unknown_to(self, state: State, told: Sequence[HistoryEntry]) -> Unknown:
+        """What the history tells of runs that a salvaged state lacks."""
+        if self._disk.mode(self._path) is not None:
+            return unknown_to(state, told)
+        # The state file is gone, and the run counts of the state that takes its place come from the history.
+        return unknown_to_new(state._replace(last={one.id: one.run for one in state.jobs.values()}), told)
 
     def _history(self) -> bytes:
         """The content of the history. Nothing is recorded as long as a history can't be read."""

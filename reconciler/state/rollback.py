@@ -141,6 +141,28 @@ def unknown_to(state: State, entries: Sequence[HistoryEntry]) -> Unknown:
     return Unknown(last, runs)
 
 
+def unknown_to_new(state: State, entries: Sequence[HistoryEntry]) -> Unknown:
+    """As `unknown_to`, for a state that takes the place of a lost one. `entries` are in the order of the history.
+
+    The state lacks every run whose number is above the run count that it has. A job without a record that was deleted
+    or forgotten after its last run gets none, but its run ids stay used.
+    """
+    unknown = unknown_to(state, entries)
+    gone = _gone(entries) - {record.id for record in state.jobs.values()}
+    return unknown._replace(runs=[run for run in unknown.runs if run.id not in gone])
+
+
+def _gone(entries: Sequence[HistoryEntry]) -> set[str]:
+    """The engine job ids of the jobs that were forgotten or deleted after their last run, as a history tells."""
+    gone = set[str]()
+    for entry in entries:
+        if entry.verb == Verb.RUN:
+            gone.discard(entry.id)
+        elif _is_end_of_record(entry):
+            gone.add(entry.id)
+    return gone
+
+
 def brought_up(state: State, unknown: Unknown) -> tuple[State, list[str]]:
     """The state with the runs that only its history knows, and remarks if there are any.
 
@@ -148,7 +170,8 @@ def brought_up(state: State, unknown: Unknown) -> tuple[State, list[str]]:
     when the run began, and how it ended, is not known then. A job without a record gets one, so that it does not count
     as never run. A later run whose line has no config only raises the run count. A call in doubt stays in doubt.
     """
-    jobs, last = dict(state.jobs), dict(state.last) | dict(unknown.last)
+    jobs, last = dict(state.jobs), dict(state.last)
+    last.update({job_id: max(run, last.get(job_id, 0)) for job_id, run in unknown.last.items()})
     key_of = {record.id: key for key, record in jobs.items()}
     for entry in unknown.runs:
         key = key_of.get(entry.id)
@@ -247,6 +270,13 @@ def _asked(entry: HistoryEntry) -> _Asked:
     return _Asked(entry.id, entry.run, entry.run_token, text_of(entry.config or {}))
 
 
+def _is_end_of_record(entry: HistoryEntry) -> bool:
+    """Whether a job begins anew with this entry: it was forgotten, deleted, or seen to be gone."""
+    if entry.verb == Verb.DELETE:
+        return entry.outcome in _DONE
+    return entry.verb in (ADOPT, FORGET) and not entry.run
+
+
 def _runs_in(entries: Sequence[HistoryEntry], last: Mapping[str, int]) -> list[HistoryEntry]:
     """The runs that these entries tell of, and that may have been carried out: one entry for each, in their order.
 
@@ -264,8 +294,7 @@ def _runs_in(entries: Sequence[HistoryEntry], last: Mapping[str, int]) -> list[H
             key = asked[entry.op] = _asked(entry)
             if key not in runs or entry.outcome in _DONE:
                 runs[key] = entry
-        is_gone = entry.verb in (ADOPT, FORGET) and not entry.run
-        if is_gone or (entry.verb == Verb.DELETE and entry.outcome in _DONE):
+        if _is_end_of_record(entry):
             about = entry.lineage, entry.id
             anew[about] = max(anew.get(about, 0), entry.serial)
     done = {asked[op] for op in settled[APPLIED] if op in asked}

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from reconciler.model.commands import command
 from reconciler.model.errors import ListIncomplete, Refused
-from reconciler.model.history import ADOPT, FORGET
 from reconciler.model.jobs import (
     EMPTY,
     Desired,
@@ -269,16 +268,16 @@ def _brought_up(state: State, rebuilt: Collection[str], workspace: Workspace) ->
     from reconciler.host.disk import OsDisk
     from reconciler.state.history import run_counts
     from reconciler.state.marks import HighWaterMarks
-    from reconciler.state.rollback import brought_up, unknown_to
+    from reconciler.state.rollback import brought_up, unknown_to_new
 
     entries: Sequence[HistoryEntry] = _store(workspace, []).read_history().entries
     serials = [entry.serial for entry in entries if entry.lineage == state.lineage]
     marks = HighWaterMarks(OsDisk(), workspace.world.state_folder)
     serial = max([state.serial, marks.serial_of(state.lineage), *serials]) + 1
     # Without its counts, the state lacks each run that the history tells of.
-    after, _ = brought_up(state._replace(last={}), unknown_to(state._replace(last={}), entries))
-    gone = _gone(entries)
-    jobs = {key: one for key, one in after.jobs.items() if key in state.jobs or one.id not in gone}
+    uncounted = state._replace(last={})
+    after, _ = brought_up(uncounted, unknown_to_new(uncounted, entries))
+    jobs = dict(after.jobs)
     for key in rebuilt:
         if jobs[key].run == state.jobs[key].run:
             # The object shows that this run was carried out, whatever the line of the history says.
@@ -293,17 +292,6 @@ def _brought_up(state: State, rebuilt: Collection[str], workspace: Workspace) ->
         for key in jobs.keys() - state.jobs.keys()
     ]
     return after._replace(jobs=jobs, serial=serial, last=last), sorted(told)
-
-
-def _gone(entries: Sequence["HistoryEntry"]) -> set[str]:
-    """The engine job ids of the jobs that were forgotten or deleted after their last run, as a history tells."""
-    gone = set[str]()
-    for entry in entries:
-        if entry.verb == Verb.RUN:
-            gone.discard(entry.id)
-        elif entry.verb == Verb.DELETE or (entry.verb in (ADOPT, FORGET) and not entry.run):
-            gone.add(entry.id)
-    return gone
 
 
 def _with_unknown_as_done(state: State, declared: Mapping[str, Job | None]) -> tuple[State, list[str]]:

@@ -291,3 +291,17 @@ def test_a_run_in_doubt_whose_id_another_state_has_taken_leaves_a_state_that_can
 
     cluster = {"creates": False, "cluster": True, "atomic": True, "keeps_ended_s": math.inf, "stages": False}
     played(steps, reads=False, job_seconds=30.0, **cluster, identity={})
+
+
+def test_a_lost_state_is_accepted_with_what_its_history_tells_and_the_next_run_token_runs() -> None:
+    def steps(months: Months) -> None:
+        months.apply(prune=False)
+        months.ask_again(finish=False, token="tuesday")
+        for crash_at in (3, 7):
+            months.be_in_doubt_and_give_names_around_and_resolve(
+                apply=False, crash_at=crash_at, done=False, kind="500", name="a", naming=("rename", "d")
+            )
+        months.lose_the_state(journal_too=False)
+
+    cluster = {"creates": False, "cluster": True, "atomic": True, "keeps_ended_s": math.inf, "stages": False}
+    played(steps, reads=True, job_seconds=30.0, **cluster, identity={"cluster": "one"})

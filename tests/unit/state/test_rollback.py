@@ -850,3 +850,31 @@ class _NoLock:
 
     def holder(self, folder: int | None) -> str:
         return ""
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True])
+def test_an_accepted_journal_of_a_lost_state_has_the_records_that_the_history_tells_of(
+    is_forgotten: bool, tmp_path: Path
+) -> None:
+    journal = tmp_path / f"{STATE}.journal"
+    ran(tmp_path, 1, {"size": 1}, "mon")
+    ran(tmp_path, 2, {"size": 2}, "tue")
+    if is_forgotten:
+        with store_in(tmp_path).open(TARGET, "state forget", 0) as session:
+            session.put("a", None)
+    with store_in(tmp_path).open(TARGET, "apply", 0) as session:
+        session.intend("b", "id-b", doubt(1, {}, None))
+        of_killed = journal.read_bytes()
+    (tmp_path / STATE).unlink()
+    journal.write_bytes(of_killed)
+    accepted, remarks = store_in(tmp_path).accept(TARGET, 0)
+    assert accepted.jobs["b"].doubt is not None
+    assert accepted.last["id-a"] == 2
+    assert ("a" in accepted.jobs) is not is_forgotten
+    if not is_forgotten:
+        record = accepted.jobs["a"]
+        assert (record.state, record.config, record.run) == (Desired.RUNNING, {"size": 2}, 2)
+        assert record.run_tokens == {"mon", "tue"}
+        assert record.ran_configs == {'{"size":1}', '{"size":2}'}
+        assert remarks[-1].startswith("the history tells of later runs of id-a")
+    assert store_in(tmp_path).read(TARGET) == accepted
