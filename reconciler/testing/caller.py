@@ -69,8 +69,8 @@ def engine_plugin_at(reference: str, name: str) -> EnginePlugin:
 
 def step_from(fields: Sequence[Any]) -> Step:
     """Return the step that JSON holds."""
-    verb, job_id, run_id, config, seen, staged, marks = fields
-    return Step(Verb(verb), job_id, run_id, config, seen, staged, Marks(*marks))
+    step = Step(*fields)
+    return step._replace(verb=Verb(step.verb), marks=Marks(*step.marks), after=tuple(step.after))
 
 
 class Caller:
