@@ -5,7 +5,7 @@ A checkout of the commit is not needed.
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from reconciler.host.git import GitResult, git_environment, run_git
@@ -154,15 +154,20 @@ def commit_at(folder: str) -> tuple[str | None, str]:
         return None, ""
 
 
-def git_user(folder: str) -> str:
-    """Return the user of git's configuration, as "name <email>", or ""."""
+def git_user(folder: str, env: Mapping[str, str]) -> str:
+    """Return the user of git, as "name <email>", or "".
+
+    `GIT_AUTHOR_NAME` and `GIT_AUTHOR_EMAIL` come before git's configuration, as in git-commit(1).
+    """
     try:
         ended = _git(folder, "config", "-z", "--get-regexp", r"^user\.(name|email)$")
+        configured = ended.out.decode("utf-8", "replace")
     except ReconcilerError:  # git is not installed
-        return ""
-    pairs = (entry.partition("\n") for entry in ended.out.decode("utf-8", "replace").split("\0"))
+        configured = ""
+    pairs = (entry.partition("\n") for entry in configured.split("\0"))
     values = {key: value.strip() for key, _, value in pairs}
-    name, email = values.get("user.name", ""), values.get("user.email", "")
+    name = env.get("GIT_AUTHOR_NAME", "").strip() or values.get("user.name", "")
+    email = env.get("GIT_AUTHOR_EMAIL", "").strip() or values.get("user.email", "")
     return f"{name} <{email}>" if name and email else name or email
 
 

@@ -22,7 +22,7 @@ class Origins:
         from reconciler.host.ci import ci_identity
         from reconciler.manifest.revisions import git_user
 
-        return ci_identity(self._world.env) or git_user(self._folder) or self._world.user
+        return ci_identity(self._world.env) or git_user(self._folder, self._world.env) or self._world.user
 
     @cached_property
     def commit(self) -> str | None:

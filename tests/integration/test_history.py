@@ -108,6 +108,14 @@ def test_outside_of_ci_it_is_the_git_user_and_without_one_the_user_of_the_machin
     assert second["commit"] is None
 
 
+def test_the_author_that_the_environment_names_comes_before_the_configuration_of_git(served: Clone) -> None:
+    served.env["GIT_AUTHOR_NAME"] = "Grace"
+    served.apply("a: {state: running}")
+    served.env["GIT_AUTHOR_EMAIL"] = "grace@example.org"
+    served.apply("a: {state: aborted}")
+    assert [line["who"] for line in served.history()] == ["Grace <ada@example.org>", "Grace <grace@example.org>"]
+
+
 def test_the_newest_stands_first_and_columns_are_aligned(served: Clone) -> None:
     served.apply("a: {state: running}")
     served.apply("a: {state: running, runToken: again}")
