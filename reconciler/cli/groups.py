@@ -2,9 +2,11 @@
 
 import click
 
+from reconciler.model.commands import command
+
 _STOP = "to stop a job, declare it `state: aborted`, and apply that"
 _REMOVE = "to remove a job, declare it `state: absent`, and apply that"
-_RUN = "to run a job, declare it `state: running`, and apply that; once more: reconciler rerun JOB"
+_RUN = f"to run a job, declare it `state: running`, and apply that; to run it once more: {command('rerun', 'JOB')}"
 _BACK = "to go back, revert the manifest in git, and apply that"
 _OF_OTHER_TOOLS = {
     **dict.fromkeys(("abort", "cancel", "kill", "scancel", "stop"), _STOP),
@@ -39,5 +41,5 @@ class Suggesting(click.Group):
         return f" Did you mean '{meant[0]}'?" if meant else ""
 
 
-def _commands_of(command: click.Command | None, ctx: click.Context) -> list[str]:
-    return command.list_commands(ctx) if isinstance(command, click.Group) else []
+def _commands_of(group: click.Command | None, ctx: click.Context) -> list[str]:
+    return group.list_commands(ctx) if isinstance(group, click.Group) else []

@@ -54,6 +54,7 @@ class ChainContract(EngineUnderTest):
         service.end("extract")
         assert await_status(engine, "extract", {Status.COMPLETE}).status is Status.COMPLETE
         assert engine.observe("load").status is Status.ABORTED
+        assert service.runs("load") == 0
 
     def test_a_run_may_come_after_one_that_has_completed(self, engine: Engine, service: Service) -> None:
         needs(engine, "chains")

@@ -104,7 +104,7 @@ class Account:
         self.words[job.id] = word._replace(state=Desired.RUNNING, config=job.config if asked else word.config)
 
     def ask_anew(self, job: Job, executed: int) -> None:
-        """Note that the service has forgotten a job whose record a person dropped: `running` asks for a first run."""
+        """Note that the service shows no run of a job whose record a person dropped: `running` asks for a first run."""
         word = self.words.get(job.id)
         if job.state is Desired.RUNNING and word is not None and word.forgotten:
             self.asks[job.id] = max(self.asks[job.id], executed + 1)

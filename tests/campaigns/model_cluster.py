@@ -34,10 +34,11 @@ from reconciler.engines.port import (
     Verb,
     always,
 )
-from reconciler.engines.sandbox.cluster import Cluster, ClusterEngine, Run
+from reconciler.engines.sandbox.cluster import Cluster, ClusterEngine
 from reconciler.engines.sandbox.faults import Fault, Faults, Kind, Operation, parse_fault
 from reconciler.engines.sandbox.life import Execution, JobState
 from reconciler.engines.sandbox.life import Job as ServerJob
+from reconciler.engines.sandbox.runs import Run
 from reconciler.rules.runs import run_id
 
 if TYPE_CHECKING:

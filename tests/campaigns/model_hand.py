@@ -128,6 +128,10 @@ class Hand(Judge):
             assert "is gone" in words_shown, words_shown
         self.world.names_state = True
 
+    def _is_as_before_its_first_run(self, job: Job) -> bool:
+        there = self.world.life_of(job.id)
+        return there is JobState.NEW or (there is None and self.world.promises.creates_on_run)
+
     def _hear_all(self, prune: bool) -> None:
         state = self._state()
         recorded = {record.id: record for record in state.jobs.values()}
@@ -136,7 +140,7 @@ class Hand(Judge):
         for job in self.jobs.values():
             if job.freeze is not None:
                 continue
-            if self.world.promises.creates_on_run and job.id not in recorded and self.world.life_of(job.id) is None:
+            if job.id not in recorded and self._is_as_before_its_first_run(job):
                 self.account.ask_anew(job, executed[job.id])
             is_active_otherwise = job.id not in recorded and self._is_active_otherwise(job)
             self.account.hear(job, is_active_otherwise, executed[job.id], self._taken(job, recorded.get(job.id)))

@@ -305,3 +305,19 @@ def test_a_lost_state_is_accepted_with_what_its_history_tells_and_the_next_run_t
 
     cluster = {"creates": False, "cluster": True, "atomic": True, "keeps_ended_s": math.inf, "stages": False}
     played(steps, reads=True, job_seconds=30.0, **cluster, identity={"cluster": "one"})
+
+
+def test_a_job_that_never_ran_may_run_once_its_record_is_dropped_whatever_the_record_counted() -> None:
+    def steps(months: Months) -> None:
+        months.apply(prune=False)
+        months.be_in_doubt_and_give_names_around_and_resolve(
+            apply=False, crash_at=3, done=False, kind="500", name="a", naming=("rename", "d")
+        )
+        months.edit_and_be_told_nothing(
+            after=False, body=b"{}", edit=("state", Desired.RUNNING), name="a", skip=0, verb=Verb.RUN
+        )
+        months.roll_the_state_back(back=2, give_in=False, mark_lost=True)
+        months.apply(prune=False)
+        months.forget(name="a")
+
+    played(steps, reads=True, job_seconds=30.0)

@@ -15,11 +15,14 @@ import pytest
 import cluster_plugin
 from cluster_plugin import FORGETFUL, ClusterPlugin, ClusterService
 from reconciler.engines.port import (
+    AnswerClass,
     Marks,
     Observation,
+    Reason,
     Result,
     Status,
     Step,
+    Verb,
     always,
 )
 from reconciler.engines.sandbox.cluster import ATOMIC, ClusterEngine
@@ -96,6 +99,25 @@ class WithdrawsInSilence(ClusterEngine):
     def observe(self, job_id: str, run_id: str = "") -> Observation:
         found = super().observe(job_id, run_id)
         return found._replace(status=Status.ABORTED) if found.status is Status.WITHDRAWN else found
+
+
+class BeginsOnAbort(ClusterEngine):
+    """Lets a run that waits for others begin before it aborts that run."""
+
+    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
+        for run in self._cluster.runs() if step.verb is Verb.ABORT else ():
+            if run.job_id != step.job_id:
+                self._cluster.end(run.job_id)
+        return super().send(step, may_be_sent)
+
+
+class WaitsForActiveRunsAlone(ClusterEngine):
+    """Refuses a run that comes after one that has completed."""
+
+    def send(self, step: Step, may_be_sent: Callable[[], bool] = always) -> Result:
+        if any(run.ref in step.after and run.ended_at is not None for run in self._cluster.runs()):
+            return Result(AnswerClass.REJECTED, Reason.OTHER, "nothing to wait for")
+        return super().send(step, may_be_sent)
 
 
 class ListsTwice(ClusterEngine):
@@ -230,6 +252,16 @@ class TestWaitsForOne(_Chaining):
 class TestWithdrawsInSilence(_Chaining):
     plugin = "seeded_engines:plugin_of_WithdrawsInSilence"
     CAUGHT_BY = ("test_a_run_is_withdrawn_if_one_that_it_comes_after_does_not_complete",)
+
+
+class TestBeginsOnAbort(_Chaining):
+    plugin = "seeded_engines:plugin_of_BeginsOnAbort"
+    CAUGHT_BY = ("test_a_run_that_waits_for_others_is_aborted_without_having_begun",)
+
+
+class TestWaitsForActiveRunsAlone(_Chaining):
+    plugin = "seeded_engines:plugin_of_WaitsForActiveRunsAlone"
+    CAUGHT_BY = ("test_a_run_may_come_after_one_that_has_completed",)
 
 
 class TestListsTwice(Seeded):

@@ -20,9 +20,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import NamedTuple
 
 from reconciler.engines.port import AnswerClass, Promises, Reason, Result, Step, always, reason_of_duplicate
+from reconciler.engines.sandbox.runs import Run, run_from
 from reconciler.model.errors import EngineError
 from reconciler.model.jobs import EMPTY, ENDS, NOT_OBSERVED, Config, Marks, Observation, Status, Verb
 
@@ -60,35 +60,6 @@ class Lost(StrEnum):
     NOT_SENT = "not sent"
     BEFORE = "before the work"
     AFTER = "after the work"
-
-
-class Run(NamedTuple):
-    """One run of a job, as the cluster knows it.
-
-    `number` counts all runs of the cluster from 1, and never comes twice. `run_id` is "" for a run that nobody named.
-    `began_at` and `ended_at` are in seconds since 1970. A `forgotten` run is one that no observation shows any more.
-    `stops_at` is when a run ends that was aborted and is still active; None for any other run. `after` are the handles
-    of the runs that have to complete before it executes anything, and `executes_from` is when it began to do so; None
-    if it has not.
-    """
-
-    number: int
-    job_id: str
-    run_id: str
-    marks: Marks
-    config: Config
-    began_at: float
-    status: Status
-    ended_at: float | None
-    forgotten: bool
-    stops_at: float | None = None
-    after: tuple[str, ...] = ()
-    executes_from: float | None = None
-
-    @property
-    def ref(self) -> str:
-        """The handle of the run, as the engine tells it."""
-        return f"uid-{self.number}"
 
 
 class Cluster:
@@ -158,7 +129,7 @@ class Cluster:
         """Every run that was ever started, the oldest first, also those that the cluster shows no more."""
         with self._changing() as database:
             rows = database.execute("SELECT * FROM runs WHERE ? IN ('', job_id) ORDER BY number", (job_id,)).fetchall()
-        return [_run(row) for row in rows]
+        return [run_from(row) for row in rows]
 
     def shown(self, job_id: str, keeps_ended_s: float = math.inf) -> list[Run]:
         """The runs of a job that the cluster still shows, the newest first."""
@@ -189,7 +160,7 @@ class Cluster:
                 (*words, json.dumps(sorted(after)), None if after else now_s),
             )
             row = database.execute("SELECT * FROM runs WHERE number = ?", (cursor.lastrowid,)).fetchone()
-        return _run(row)
+        return run_from(row)
 
     def stage(self, job_id: str) -> str:
         """Make something ready for a run of a job. Returns its handle."""
@@ -437,24 +408,3 @@ def _observation(run: Run) -> Observation:
 
 def _time(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-_Row = tuple[int, str, str, str, str, float, str, float | None, int, float | None, str, float | None]
-
-
-def _run(row: _Row) -> Run:
-    number, job_id, run_id, marks, config, began_at, status, ended_at, forgotten, stops_at, after, executes_from = row
-    return Run(
-        number,
-        job_id,
-        run_id,
-        Marks(*json.loads(marks)),
-        json.loads(config),
-        began_at,
-        Status(status),
-        ended_at,
-        bool(forgotten),
-        stops_at,
-        tuple(json.loads(after)),
-        executes_from,
-    )
