@@ -109,7 +109,7 @@ def _(answer: DiffAnswer, context: ViewContext) -> str:
 def _(answer: OutcomeAnswer, context: ViewContext) -> str:
     parts = [] if answer.was_shown else [left_undone(answer.outcomes, whole=context.verbose)]
     held = [one.action for one in answer.outcomes if one.action.kind is ActionKind.HOLD]
-    if (held or answer.plan.waits) and not any(one.action.touches for one in answer.outcomes):
+    if (held or answer.plan.waits or answer.plan.drifted) and not any(one.action.touches for one in answer.outcomes):
         parts.append(f"{plan(answer.plan, calls=context.verbose)}\n")
     elif in_doubt := tuple(action for action in held if action.job in answer.in_doubt):
         # These calls were in doubt before this apply began, so the plan that it printed has no hold for them.
@@ -298,8 +298,12 @@ def outcomes(outcomes: Sequence[ActionOutcome], narrowed: Narrowed | None = None
     acted = [o for o in outcomes if o.action.kind is not ActionKind.NOOP]
     if not acted:
         frozen = sum(o.action.frozen for o in outcomes)
+        drifted = Counter(o.action.drift for o in outcomes if o.action.drift)
+        same = len(outcomes) - frozen - drifted.total()
+        words = [unchanged_words(same, frozen)] if same or frozen or not drifted else []
+        words += [styled(Style.MAGENTA, f"{count} {word}") for word, count in sorted(drifted.items())]
         of_some = f"\n{field(str(narrowed))}." if narrowed else ""
-        return f"Nothing to do: {unchanged_words(len(outcomes) - frozen, frozen)}.{of_some}"
+        return f"Nothing to do: {', '.join(words)}.{of_some}"
     held = sum(map(is_held, acted))
     counts = Counter(one.outcome for one in acted if not is_held(one))
     parts = [

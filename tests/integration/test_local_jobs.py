@@ -73,6 +73,16 @@ def test_jobs_are_run_changed_aborted_and_deleted(project: LocalProject) -> None
     assert [project.executed(job) for job in "abcd"] == [2, 1, 1, 1]
 
 
+def test_an_apply_with_nothing_to_do_shows_a_run_that_has_failed_since(project: LocalProject) -> None:
+    project.write(f"a: {{state: running, {noted('a', 'exit 3')}}}\nb: {{state: running, {noted('b')}}}")
+    assert project.run("apply", "--yes").code == 0
+    assert (project.over("a"), project.over("b")) == ("failed", "complete")
+    again = project.run("apply", "--yes")
+    assert again.code == 0
+    assert "  ! drift    a  failed: recorded running, and the job is failed: exit code 3" in again.out
+    assert again.out.endswith("\nNothing to do: 1 job is as recorded, 1 failed.\n")
+
+
 def test_a_root_that_is_missing_is_named_and_not_made_anew(project: LocalProject) -> None:
     project.write(f"a: {{state: running, {noted('a')}}}")
     assert project.run("apply", "--yes").code == 0
