@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -174,11 +175,10 @@ def open_intents(remote: Path, branch: str = BRANCH, path: str = PATH) -> set[tu
 
 def _commands() -> list[bytes]:
     found = []
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            found.append(process.read_bytes())
-        except OSError:
-            continue
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(OSError):  # it has ended meanwhile
+                found.append(Path(f"/proc/{name}/cmdline").read_bytes())
     return found
 
 

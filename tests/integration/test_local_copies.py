@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -213,4 +214,8 @@ def write(project: LocalProject, job: Mapping[str, object]) -> None:
 def sleeps(mark_end: str) -> bool:
     """Whether one of the processes of a run is the last `sleep` of its script."""
     pids = [pid for mark, pids in survivors().items() if mark.endswith(mark_end) for pid in pids]
-    return any(b"\x001001\x00" in path.read_bytes() for pid in pids if (path := Path(f"/proc/{pid}/cmdline")).exists())
+    for pid in pids:
+        with suppress(OSError):  # it has ended meanwhile
+            if b"\x001001\x00" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return True
+    return False
