@@ -47,6 +47,7 @@ class ChainContract(EngineUnderTest):
         needs(engine, "chains")
         _run_first(engine, service, "extract")
         waits = _run_after(engine, service, "load", "extract")
+        assert service.runs("load") == 0
         seen = engine.observe("load").ref
         abort = Step(Verb.ABORT, "load", waits.run_id, seen=seen, marks=waits.marks._replace(op="abort"))
         assert send(engine, abort).kind is AnswerClass.APPLIED

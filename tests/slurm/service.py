@@ -49,6 +49,8 @@ class SlurmService(Service):
         self._path = PATH
         self._unstarted: dict[str, set[str]] = {}
         """The runs of a job that were released and cancelled before they noted their start."""
+        self._chained: dict[str, set[str]] = {}
+        """The runs of a job that were seen to wait for other jobs."""
 
     @property
     def block(self) -> Mapping[str, Any]:
@@ -82,12 +84,14 @@ class SlurmService(Service):
             ]
             # What waits for a place is a run as well, though nothing of it has noted its start.
             waiting = [run for run, state, reason in jobs if state == "PENDING" and reason in _FULL]
+            chained = self._chained.setdefault(job_id, set())
+            chained |= {run for run, state, reason in jobs if state == "PENDING" and reason in _CHAINED}
             unstarted = self._unstarted.setdefault(job_id, set())
             unstarted |= {
                 run
                 for run, state, reason in jobs
                 if state == "CANCELLED" and reason not in (*_HELD, *_CHAINED) and run not in ran
-            }
+            } - chained
             started = {run for run, state, _ in jobs if state not in ("PENDING", "CANCELLED")}
             if not starting and started <= set(ran):
                 return len(ran) + len(unstarted - set(ran)) + len(waiting)

@@ -85,7 +85,8 @@ def test_a_job_is_not_released_that_comes_after_one_that_slurm_has_dropped(proje
 
 
 def test_a_dependency_of_its_own_counts_too(project: SlurmProject) -> None:
-    script = f"#SBATCH --dependency=singleton\\n{NOTES.removeprefix('#!/bin/sh')}"
+    other = project.cluster.command("sbatch", "--parsable", "-H", "-o", "/dev/null", "--wrap", "true").strip()
+    script = f"#SBATCH --dependency=afterany:{other}\\n{NOTES.removeprefix('#!/bin/sh')}"
     project.write(
         f'extract: {{state: running, config: {{script: "{WAITS}"}}}}\n'
         f'  load: {{state: running, after: [extract], config: {{script: "#!/bin/sh\\n{script}"}}}}'
@@ -93,7 +94,9 @@ def test_a_dependency_of_its_own_counts_too(project: SlurmProject) -> None:
     project.applied()
     shown = project.cluster.command("squeue", "-h", "-o", "%j %E")
     (line,) = [line for line in shown.splitlines() if line.startswith("load-1 ")]
-    assert "singleton" in line
+    assert f"afterany:{other}" in line
     assert "afterok" in line
     (project.folder / "go").touch()
+    until(lambda: project.lines("ran") == ["extract-1"])
+    project.cluster.command("scontrol", "release", other)
     until(lambda: project.lines("ran") == ["extract-1", "load-1"])
