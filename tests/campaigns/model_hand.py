@@ -130,6 +130,8 @@ class Hand(Judge):
 
     def _is_as_before_its_first_run(self, job: Job) -> bool:
         there = self.world.life_of(job.id)
+        if there is None and self.world.options.create_missing:
+            return self.world.server_job(job.id) is None
         return there is JobState.NEW or (there is None and self.world.promises.creates_on_run)
 
     def _hear_all(self, prune: bool) -> None:

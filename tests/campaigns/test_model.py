@@ -307,7 +307,10 @@ def test_a_lost_state_is_accepted_with_what_its_history_tells_and_the_next_run_t
     played(steps, reads=True, job_seconds=30.0, **cluster, identity={"cluster": "one"})
 
 
-def test_a_job_that_never_ran_may_run_once_its_record_is_dropped_whatever_the_record_counted() -> None:
+@pytest.mark.parametrize("create_missing", [False, True])
+def test_a_job_that_never_ran_may_run_once_its_record_is_dropped_whatever_the_record_counted(
+    create_missing: bool,
+) -> None:
     def steps(months: Months) -> None:
         months.apply(prune=False)
         months.be_in_doubt_and_give_names_around_and_resolve(
@@ -320,4 +323,4 @@ def test_a_job_that_never_ran_may_run_once_its_record_is_dropped_whatever_the_re
         months.apply(prune=False)
         months.forget(name="a")
 
-    played(steps, reads=True, job_seconds=30.0)
+    played(steps, reads=True, job_seconds=30.0, create_missing=create_missing)
