@@ -113,7 +113,10 @@ class Judge(RuleBasedStateMachine):
                 self.account.spend(done.execution.job_id, job.run_token if job else None, done.execution.config)
             if done.by_us and is_restarted:
                 self.account.aborted_to_run(done.execution.job_id, self._executed(until=done)[done.execution.job_id])
+        last = {d.execution.job_id: d for d in database[self.judged_until :] if d.by_us}
         for job_id, done in newest.items():
+            if done is not last[job_id]:
+                continue  # we have aborted or deleted it since
             record = records.get(job_id)
             assert record is not None, f"a run of {job_id} is not on record"
             assert (record.doubt is not None and record.doubt.op == done.op) or (

@@ -324,3 +324,19 @@ def test_a_job_that_never_ran_may_run_once_its_record_is_dropped_whatever_the_re
         months.forget(name="a")
 
     played(steps, reads=True, job_seconds=30.0, create_missing=create_missing)
+
+
+def test_a_run_that_was_aborted_in_a_later_apply_need_not_be_the_recorded_one() -> None:
+    def steps(months: Months) -> None:
+        months.be_in_doubt_and_give_names_around_and_resolve(
+            apply=False, crash_at=3, done=False, kind="500", name="a", naming=("id", 1)
+        )
+        months.pull_a_newer_state_under_an_apply(
+            at=0, edit=("state", Desired.RUNNING), name="a", other="b", other_edit=("token", "friday")
+        )
+        months.be_in_doubt_and_give_names_around_and_resolve(
+            apply=False, crash_at=3, done=False, kind="500", name="a", naming=("rename", "d")
+        )
+
+    cluster = {"creates": False, "cluster": True, "atomic": False, "keeps_ended_s": math.inf, "stages": False}
+    played(steps, reads=False, job_seconds=30.0, **cluster, identity={"cluster": "one"})
