@@ -52,7 +52,7 @@ def one_round(project: Project, number: int) -> Round:
             found["locked"] += 1
         else:
             assert child.returncode == 0, (child.returncode, out, err)
-            found["idle" if out.startswith("Nothing to do") else "worked"] += 1
+            found["idle" if "Nothing to do" in out else "worked"] += 1
     runs = _runs(project)
     runs.subtract(before)
     assert found["worked"] == 1, found

@@ -84,7 +84,7 @@ class Folder(Project):
         seen: list[int] = []
         for _ in range(_MOST_APPLIES):
             run = self.apply()
-            if run.code == 0 and run.out.startswith("Nothing to do"):
+            if run.code == 0 and "Nothing to do" in run.out:  # after the plan, if something else has run a job
                 return Settled(" ".join(map(str, [*seen, "settled"])), run)
             seen.append(run.code)
             if run.code in codes and "locked" not in run.err:

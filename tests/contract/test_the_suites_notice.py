@@ -31,7 +31,10 @@ CASES = [
 
 TRIED = CASES if amount_in() is WHOLE else CASES[::4]
 
-_OPTIONS = ("-p", "no:xdist", "-p", "no:cacheprovider")
+_CASE_S, _CASES_S = (60, 150) if TRIED is not CASES else (180, 600)
+"""How long one case, and all cases of a program, may take. What hangs is named before this test is ended itself."""
+
+_OPTIONS = ("-p", "no:xdist", "-p", "no:cacheprovider", "-o", f"faulthandler_timeout={_CASE_S}")
 
 _SETS = 2 if TRIED is not CASES else 8
 """The tests run in so many programs, so that several workers of pytest share them."""
@@ -47,7 +50,7 @@ def test_each_seeded_bug_is_caught_by_the_tests_that_are_named_for_it(number: in
             sys.executable,
             "-m",
             "pytest",
-            "-q",
+            "-v",
             *_OPTIONS,
             f"--basetemp={tmp_path / 'cases'}",
             f"--junitxml={report}",
@@ -57,7 +60,7 @@ def test_each_seeded_bug_is_caught_by_the_tests_that_are_named_for_it(number: in
         env={**os.environ, VARIABLE: "sample"},  # the bugs are such that a sample shows them
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=_CASES_S,
         check=False,
     )
     assert report.exists(), done.stdout + done.stderr
