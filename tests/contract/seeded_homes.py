@@ -1,10 +1,8 @@
 """Homes of state with one bug each, and the tests of the suite that have to fail for them; see `seeded_engines`."""
 
 import os
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -21,12 +19,12 @@ from reconciler.state.file_lock import FileContext
 from reconciler.state.file_store import FileStore
 from reconciler.state.history import StoredHistory
 from reconciler.state.leased_store import LeasedStore
-from reconciler.state.port import Note, Snapshot, Store, Surroundings, Write
+from reconciler.state.port import Append, Note, Snapshot, Store, Surroundings, Write
 from reconciler.state.session import Session
 from reconciler.testing.amount import SAMPLE, Amount
 from reconciler.testing.states import StateContract
 from reconciler_scripts.directory import DirectoryPlugin, DirectoryRemote, Revision
-from seeded_remotes import DropsLines, LatestRevision, Unconditional, number_of
+from seeded_remotes import DropsLines, LatestRevision, Unconditional
 
 IMPORTABLE = {
     "PYTHONPATH": os.pathsep.join(
@@ -49,16 +47,27 @@ class HidesLease(DirectoryRemote):
 
 
 class LateWrites(DirectoryRemote):
-    """Acknowledges a write before the write is there, as a database does whose commits are not synchronous."""
+    """Acknowledges a write before it is there, as a database does whose commits are not synchronous.
+
+    What is appended is there with the next write alone, however long that takes: a busy machine changes nothing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._late: list[tuple[int, Revision]] = []
 
     def _link(self, number: int, revision: Revision) -> None:
-        if self._has(number):
-            raise FileExistsError
-        threading.Timer(0.5, super()._link, (number, revision)).start()
+        self._late.append((number, revision))
+        if not isinstance(revision.write, Append):
+            self._write_late()
+
+    def _write_late(self) -> None:
+        while self._late:
+            with suppress(FileExistsError):  # another program has written this number
+                super()._link(*self._late.pop())
 
     def publish(self, base: str | None, write: Write, note: Note) -> str:
-        while self._latest() < (number_of(base) if base else 0):
-            time.sleep(0.01)
+        self._write_late()
         return super().publish(base, write, note)
 
 
