@@ -33,7 +33,7 @@ MANIFEST = """\
 apiVersion: reconciler/v1
 
 target:
-  engine: local  # real processes on this machine; for the real service: bytenite
+  engine: local  # real processes on this machine; others: kubernetes, slurm, ray
 # state: git+origin  # where the state lives; by default in a file beside this one. With such a state, `target` also
 #                      needs `root: ~/runs`, the folder of the runs on this machine
 

@@ -61,14 +61,20 @@ def test_every_field_of_a_manifest_stands_in_the_table_and_none_that_is_not_ther
         # The forms of several engines, such as target-local, count together.
         parts.setdefault(name.partition("-")[0], set()).update(part.get("properties", {}))
     table = README.split("| field | meaning |")[1].split("\n\n")[0]
-    fields = {name for row in table.splitlines()[2:] for name in re.findall("`([^`]+)`", row.split("|")[1])}
+    rows = [row.split("|")[1] for row in table.splitlines()[2:]]
+    fields = {name for row in rows if not row.startswith(" … for ") for name in re.findall("`([^`]+)`", row)}
     blocks = set(schema["properties"]) - {"target", "jobs"}
     assert fields == blocks | {f"target.{one}" for one in parts["target"]} | {
         f"jobs.NAME.{one}" for one in parts["job"]
     }
-    for block, name in (("defaults", "defaults"), ("guards", "guards"), ("config", "jobs.NAME.config")):
+    for block, name in (("defaults", "defaults"), ("guards", "guards")):
         [meaning] = re.findall(rf"^\| `{re.escape(name)}` \| (.*) \|$", table, re.MULTILINE)
         assert parts[block] <= set(re.findall(r"`(\w+)`", meaning)), name
+    for name, part in schema["$defs"].items():
+        kind, _, engine = name.partition("-")
+        if kind == "config" and engine:
+            [meaning] = re.findall(rf"^\| … for [^|]*`{engine}`[^|]* \| (.*) \|$", table, re.MULTILINE)
+            assert set(part["properties"]) <= set(re.findall(r"`(\w+)`", meaning)), engine
 
 
 def test_every_exit_code_stands_in_the_table() -> None:
