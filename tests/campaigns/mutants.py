@@ -36,7 +36,7 @@ MUTANTS = [
     Mutant("a forgotten job of a lost state has a record again", "state/rollback.py", "    gone = _gone(entries) - {record.id for record in state.jobs.values()}\n", "    gone = set[str]()\n", "test_rollback.py", "journal_of_a_lost_state"),
     Mutant("a run count of 0 is kept", "state/json_types.py", "    return {name: run for name, run in runs.items() if run}\n", "    return runs\n", "test_format.py", "count_of_0"),
     Mutant("a run waits for one that is not the recorded one", "rules/order.py", "record.ref != \"\" and record.ref == observed.ref", "True", "test_order.py", "engine_can_wait"),
-    Mutant("the engine is to wait for a run that is about to be aborted", "rules/order.py", "    is_left_alone = decision.kind in (ActionKind.NOOP, ActionKind.ADOPT)\n", "    is_left_alone = True\n", "test_order.py", "engine_can_wait"),
+    Mutant("the engine is to wait for the run of a job that is held", "rules/order.py", "    is_left_alone = decision.kind in (ActionKind.NOOP, ActionKind.ADOPT)\n", "    is_left_alone = True\n", "test_order.py", "engine_can_wait"),
     Mutant("a withdrawn run counts as run", "rules/records.py", "        return record._replace(state=Desired.ABORTED)\n    if observed.status in ENDS:", "        return record\n    if observed.status in ENDS:", "test_chains.py", "withdrawn_and_runs"),
     Mutant("a child that comes late lives on without its supervisor", "engines/local/processes.py", "    if os.getppid() != parent:\n", "    if False:\n", "test_local_bad_days.py", "before_it_came"),
     Mutant("a clone that is behind is not told to pull", "rules/drift.py", "DriftCell.NEWER_RUN if is_of_newer_copy(subject, observed) else DriftCell.OTHER_RUN", "DriftCell.OTHER_RUN", "test_ways_out_of_drift.py", "newer_copy"),

@@ -11,7 +11,7 @@ from reconciler.apply.context import is_stale
 from reconciler.engines.bytenite.plugin import PLUGIN
 from reconciler.manifest.parse import parse
 from reconciler.model.errors import ManifestError
-from reconciler.model.jobs import Desired, Doubt, Job, Observation, Record, Status, Verb
+from reconciler.model.jobs import Desired, Doubt, Job, Observation, OnConfigChange, Record, Status, Verb
 from reconciler.model.promises import NO_PROMISES
 from reconciler.rules.decide import decide
 from reconciler.rules.decisions import Decision
@@ -129,6 +129,7 @@ def test_an_active_job_that_is_to_be_stopped_is_not_waited_for(state: Desired) -
 
 CHAINS = Terms(NO_PROMISES._replace(creates_on_run=True, chains=True))
 STARTED = RECORDED._replace(ref="uid-1")
+HELD = EXTRACT._replace(config={"jobTimeout": 9}, on_config_change=OnConfigChange.HOLD)
 
 
 @pytest.mark.parametrize(
@@ -139,10 +140,11 @@ STARTED = RECORDED._replace(ref="uid-1")
         (RECORDED, seen(Status.ACTIVE), EXTRACT, "wait"),
         (STARTED, seen(Status.ACTIVE)._replace(ref="uid-1"), EXTRACT._replace(config={"jobTimeout": 9}), "wait"),
         (STARTED, seen(Status.ACTIVE)._replace(ref="uid-1"), EXTRACT._replace(state=Desired.ABORTED), "hold"),
+        (STARTED, seen(Status.ACTIVE)._replace(ref="uid-1"), HELD, "wait"),
         (STARTED, seen(Status.COMPLETE)._replace(ref="uid-1"), EXTRACT, "run"),
         (STARTED, seen(Status.WITHDRAWN)._replace(ref="uid-1"), EXTRACT, "wait"),
     ],
-    ids=["recorded", "another run", "no handle", "to be restarted", "to be aborted", "complete", "withdrawn"],
+    ids=["recorded", "another run", "no handle", "to be restarted", "to be aborted", "held", "complete", "withdrawn"],
 )
 def test_the_engine_can_wait_for_the_recorded_run_that_is_left_alone(
     record: Record, observed: Observation, job: Job, kind: str
