@@ -462,6 +462,32 @@ def test_a_run_that_has_failed_is_not_active_again_while_somebody_cleans_up_afte
         assert seen is Status.FAILED
 
 
+_COMES_LATE = """\
+import os, sys
+from reconciler.engines.local import supervisor
+started = os.path.join(sys.argv[1], "jobs/a/a-1/started.json")
+lock = supervisor.lock
+def late(file):
+    os.rename(f"{started}.away", started)
+    return lock(file)
+supervisor.lock = late
+supervisor.supervise(os.open(sys.argv[1], os.O_RDONLY), sys.argv[1], supervisor.Order("jobs/a/a-1", {}))
+"""
+
+
+def test_a_run_is_not_started_again_by_a_supervisor_that_looked_before_the_first_one_started_it(folder: Path) -> None:
+    """The first supervisor has started the run, and was killed, before the second one has the lock."""
+    with engine_at(folder) as engine:
+        engine.send(step_of("a-1", {"script": f"echo x >> {folder}/ran; exec sleep 1000"}))
+        until(lambda: (folder / "ran").exists() and (folder / "ran").read_text() == "x\n")
+        kill_supervisor(folder, "a-1")
+        until(lambda: look_at(engine, "a-1").status is Status.FAILED)
+    started = run_folder(folder, "a-1") / "started.json"
+    started.rename(f"{started}.away")
+    subprocess.run([sys.executable, "-c", _COMES_LATE, str(folder / "runs")], check=True, timeout=60)
+    assert (folder / "ran").read_text() == "x\n"
+
+
 _LATE_CHILD = """\
 import os, time
 from reconciler.engines.local.processes import die_with
