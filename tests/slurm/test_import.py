@@ -1,16 +1,15 @@
 """Jobs that somebody submitted by hand are imported, and those of other users are not touched."""
 
 import os
-import pwd
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from slurm.cluster import Accounting, Cluster
+from slurm.cluster import Accounting
 from slurm.cluster_folder import SlurmProject
 from slurm.conftest import NewCluster
 from slurm.test_bad_days import until
+from slurm.test_other_hands import as_nobody
 
 _SCRIPT = """\
 #!/bin/bash
@@ -24,24 +23,6 @@ sleep 600
 @pytest.fixture
 def project(new_cluster: NewCluster, tmp_path: Path) -> SlurmProject:
     return SlurmProject(tmp_path, new_cluster())
-
-
-def _as_nobody(cluster: Cluster, *argv: str) -> str:
-    nobody = pwd.getpwnam("nobody")
-    done = subprocess.run(
-        argv,
-        env=cluster.env,
-        cwd="/tmp",
-        user=nobody.pw_uid,
-        group=nobody.pw_gid,
-        extra_groups=[],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done
-    return done.stdout.strip()
 
 
 def test_all_jobs_of_the_user_are_imported_and_the_next_plan_is_empty(project: SlurmProject) -> None:
@@ -65,6 +46,25 @@ def test_all_jobs_of_the_user_are_imported_and_the_next_plan_is_empty(project: S
     assert cluster.command("squeue", "-h", "-r", "-t", "all", "-o", "%i %j") == before
 
 
+def test_an_imported_job_has_its_arguments_and_jobs_of_one_name_are_told_apart(project: SlurmProject) -> None:
+    cluster = project.cluster
+    (project.folder / "s.sh").write_text('#!/bin/sh\necho "$#: $1 $2" > told-$SLURM_JOB_ID\nsleep 600\n')
+    (project.folder / "s.py").write_text("#!/usr/bin/env python3\nimport time\ntime.sleep(600)\n")
+    cluster.command("sbatch", "-J", "twin", "-o", "/dev/null", "--nice=7", str(project.folder / "s.sh"), "real", "2")
+    second = cluster.command("sbatch", "--parsable", "-J", "twin", "-o", "/dev/null", "--wrap", "sleep 600").strip()
+    cluster.command("sbatch", "-J", "python", "-o", "/dev/null", str(project.folder / "s.py"), "real")
+    (project.folder / "jobs.yaml").write_text(f"apiVersion: reconciler/v1\ntarget: {project.target}\njobs: {{}}\n")
+    done = project.run("import", "--all")
+    first = str(int(second) - 1)
+    written = (project.folder / "jobs.yaml").read_text()
+    assert f'"{first}"' in written or f"{first}:" in written, (done, written)
+    assert "twin:" in written
+    assert "set -- real 2" in written
+    assert "nice: 7" in written
+    assert "python:" not in written, "its arguments can't be said in a config"
+    assert "python" in done.out + done.err
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can submit as another user")
 def test_the_jobs_of_an_account_are_those_of_all_its_users(
     project: SlurmProject, accounting: Accounting, new_cluster: NewCluster
@@ -72,7 +72,7 @@ def test_the_jobs_of_an_account_are_those_of_all_its_users(
     cluster = project.cluster = new_cluster(accounting=accounting)
     project.env["SLURM_CONF"] = str(cluster.conf)
     cluster.command("sacctmgr", "-i", "add", "user", "nobody", "account=lab", f"cluster={cluster.name}")
-    _as_nobody(cluster, "sbatch", "-A", "lab", "-J", "theirs", "-o", "/dev/null", "--wrap", "sleep 600")
+    as_nobody(cluster, "sbatch", "-A", "lab", "-J", "theirs", "-o", "/dev/null", "--wrap", "sleep 600")
     cluster.command("sbatch", "-J", "ours", "-o", "/dev/null", "--wrap", "sleep 600")
     until(lambda: "R" in cluster.command("squeue", "-h", "-n", "theirs", "-o", "%t"), "it runs")
     target = "{engine: slurm}"

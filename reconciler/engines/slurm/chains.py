@@ -12,6 +12,7 @@ from typing import Any
 from reconciler.engines.port import Config, Status
 from reconciler.engines.slurm.reading import Reading
 from reconciler.engines.slurm.scripts import options_of
+from reconciler.engines.slurm.submission import native_of
 
 _ANY = "?"
 """What parts the conditions of a dependency of which one is enough."""
@@ -49,7 +50,7 @@ def why_not_to_release(reading: Reading, after: Sequence[str]) -> str:
 
 def _own(config: Mapping[str, Any]) -> str:
     """Return the dependency that a config asks for by itself; "" for none."""
-    native = config.get("native", {}).get("dependency", "")
+    native = native_of(config).get("dependency", "")
     in_script = [option.value for option in options_of(config.get("script", "")) if option.name == "dependency"]
     return str(native or next(iter(in_script[::-1]), ""))
 

@@ -73,7 +73,7 @@ class SlurmEngine:
         present = self._reading.present()
         seen = [present, self._reading.past(present)]
         job_ids = {job_id for each in seen for job_id in each.ours}
-        job_ids |= {self._id_of(run) for run in present.runs if run.mark is None and self._is_listed(run)}
+        job_ids |= self._ids_of_others(present)
         found = self._observed([(job_id, "") for job_id in sorted(job_ids)])
         for job_id, observed in sorted(found.items()):
             if observed.status is not Status.MISSING:
@@ -143,9 +143,23 @@ class SlurmEngine:
             return row.account == settings.account
         return row.user == (settings.user or self._commands.user())
 
-    def _id_of(self, run: Run) -> str:
-        """Return the id under which a job of somebody else is known: its name, if a job of a manifest may have it."""
-        return run.name if is_job_id(run.name) else str(run.id)
+    def _ids_of_others(self, present: Seen) -> set[str]:
+        """Return the ids under which jobs of somebody else are listed.
+
+        A job has its name as its id, if a job of a manifest may have that. Of several jobs of one name, those that have
+        ended are earlier runs of the newest one, and those that go on beside it have their number as their id.
+        """
+        found: set[str] = set()
+        for run in sorted(present.runs, key=lambda run: run.order, reverse=True):
+            if run.mark is not None or not self._is_listed(run):
+                continue
+            if not is_job_id(run.name):
+                found.add(str(run.id))
+            elif run.name not in found:
+                found.add(run.name)
+            elif run.status in (Status.ACTIVE, Status.DRAFT):
+                found.add(str(run.id))
+        return found
 
     # --- calls -------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from typing import Any
 from reconciler.engines.port import Config
 from reconciler.engines.slurm.scripts import foreign_line, is_heterogeneous, options_of
 from reconciler.engines.slurm.settings import Settings
-from reconciler.engines.slurm.submission import asked_array
+from reconciler.engines.slurm.submission import asked_array, native_of
 from reconciler.engines.texts import text_fault
 
 _NAMES = "each run has its own"
@@ -111,7 +111,7 @@ def _native_faults(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"native: {name} is reconciler's own: {_OWN_OPTIONS[own]}"
         if refused := _abbreviated(name, _REFUSED_OPTIONS):
             yield f"native: {name} can't be used: {_REFUSED_OPTIONS[refused]}"
-    if "gres" in native and ("gpu" in config or "gpu" in config.get("resources", {})):
+    if "gres" in native_of(config) and ("gpu" in config or "gpu" in config.get("resources", {})):
         yield "native: gres and `gpu` are one option: write gres alone, such as gpu:2,shard:1"
 
 

@@ -1,10 +1,11 @@
 """The config of a job that somebody else has submitted: its batch script, and what it was submitted with.
 
 The controller gives the script of a job to its owner and to administrators alone, and only as long as it knows the job.
-The variables of the job are told to nobody.
+The variables of the job are told to nobody, and its output only with the numbers of the job in the path.
 """
 
 import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,10 @@ from reconciler.engines.port import Config
 from reconciler.engines.slurm.commands import Commands
 from reconciler.engines.slurm.rows import indexes_of, joined
 from reconciler.engines.slurm.runs import Run
+from reconciler.engines.slurm.scripts import is_for_a_shell, with_lines
 
+_COMMAND = "   Command="
+_GPU = re.compile(r"gpu:([^,]+)")
 _FIELD = r"(?:^|\s){}=(\S+)"
 _LIMIT = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)([KMGT])")
@@ -30,11 +34,24 @@ def config_of(commands: Commands, run: Run) -> Config | None:
     told = commands.run(["scontrol", "show", "job", str(run.id)])
     if script.failure is not None or told.failure is not None or not script.out.startswith("#!"):
         return None
-    return {"script": script.out, **dict(_words(told.out, run))}
+    arguments = _arguments(told.out)
+    if arguments and not is_for_a_shell(script.out):
+        return None
+    text = with_lines(script.out, f"set -- {shlex.join(arguments)}\n" if arguments else "")
+    return {"script": text, **dict(words_of_job(told.out, run))}
 
 
-def _words(told: str, run: Run) -> Iterator[tuple[str, Any]]:
-    """Yield the words of a config that say what a job was submitted with. `told` is what the controller says of it."""
+def _arguments(told: str) -> list[str]:
+    """Return the arguments that the script of a job was given. The controller parts them with single blanks."""
+    line = next((line for line in told.splitlines() if line.startswith(_COMMAND)), "")
+    return line.removeprefix(_COMMAND).split(" ")[1:]
+
+
+def words_of_job(told: str, run: Run) -> Iterator[tuple[str, Any]]:
+    """Yield the words of a config that say what a job was submitted with.
+
+    `told` is what `scontrol show job` says of it.
+    """
 
     def field(name: str) -> str:
         found = re.search(_FIELD.format(re.escape(name)), told)
@@ -58,3 +75,15 @@ def _words(told: str, run: Run) -> Iterator[tuple[str, Any]]:
         yield "array", f"{indexes}%{throttle}" if throttle else indexes
     if field("Requeue") == "1":
         yield "onDisruption", "continue"
+    gres = field("TresPerNode").removeprefix("gres").lstrip(":/")
+    if gpu := _GPU.fullmatch(gres):
+        yield "gpu", int(gpu[1]) if gpu[1].isdigit() else gpu[1]
+    native: dict[str, Any] = {} if gpu or not gres else {"gres": gres}
+    if constraint := field("Features"):
+        native["constraint"] = constraint
+    if nice := field("Nice"):
+        native["nice"] = int(nice)
+    if field("OverSubscribe") == "NO":
+        native["exclusive"] = True
+    if native:
+        yield "native", native

@@ -9,13 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 from reconciler.engines.gathering import Gathering
-from reconciler.engines.port import EngineError
+from reconciler.engines.port import EngineError, Status
 from reconciler.engines.slurm.commands import Commands
 from reconciler.engines.slurm.controller import Controller
 from reconciler.engines.slurm.marks import DELETED, gone_in
 from reconciler.engines.slurm.rows import SACCT_OPTIONS, SQUEUE_FORMAT, Row, rows_of_sacct, rows_of_squeue
 from reconciler.engines.slurm.runs import Run, runs_of
 from reconciler.engines.slurm.settings import Settings
+from reconciler.rules.runs import number_of
 
 _ALL = ""
 _MOST_NAMES = 100
@@ -58,8 +59,17 @@ class Seen:
         return found
 
     def is_deleted(self, run: Run) -> bool:
-        """Whether somebody has deleted a job, as far as Slurm lets that be done."""
-        return run.id in self._deleted or any(row.comment == DELETED for row in run.rows)
+        """Whether somebody has deleted a job, as far as Slurm lets that be done. Only one that has ended can be.
+
+        Any user of the cluster can say of any job that it was deleted.
+        """
+        is_over = all(row.is_terminal for row in run.rows)
+        return is_over and (run.id in self._deleted or any(row.comment == DELETED for row in run.rows))
+
+    def unmarked(self, job_id: str, before: int) -> Run | None:
+        """Return a job that goes on, whose name is the id of a run before a number, and that bears no marks."""
+        found = (run for runs in self.others.values() for run in runs if run.status is Status.ACTIVE)
+        return next((run for run in found if 0 < number_of(run.name, job_id) < before), None)
 
     def started(self, job_id: str, run_id: str = "") -> list[Run]:
         """Return the runs of a job that were released and not deleted, the newest one first.
@@ -71,7 +81,7 @@ class Seen:
             for run in self.ours.get(job_id, ())
             if run.mark and run_id in ("", run.mark.run_id) and run.was_released and not self.is_deleted(run)
         ]
-        found = ours or ([] if run_id else self.others.get(job_id, ()))
+        found = _originals(ours) or ([] if run_id else self.others.get(job_id, ()))
         return sorted(found, key=lambda run: run.order, reverse=True)
 
 
@@ -96,13 +106,16 @@ class Reading:
             return Seen(())
         return self._without(present, self._past.get(_ALL))
 
-    def of_run(self, run_id: str) -> list[Run]:
-        """Return all jobs of a run id, also those that were never released. Raises the errors of `Engine.observe`."""
+    def of_run(self, run_id: str) -> tuple[Seen, list[Run]]:
+        """Return all jobs of a run id, also those that were never released, and before them what the controller knows.
+
+        Raises the errors of `Engine.observe`.
+        """
         present = self.present()
         found = [run for run in present.runs if run.mark and run.mark.run_id == run_id]
         if self._controller.has_accounting and not any(run.was_released for run in found):
             found += self._without(present, self._named.get(run_id)).runs
-        return [run for run in found if run.mark and run.mark.run_id == run_id]
+        return present, [run for run in found if run.mark and run.mark.run_id == run_id]
 
     def whole(self, run: Run) -> Run:
         """Return a run with those tasks of its array that only accounting knows any more.
@@ -158,9 +171,34 @@ class Reading:
         return list(found.values())
 
     def _without(self, present: Seen, past: Iterable[Row]) -> Seen:
-        """Return the jobs of accounting that the controller does not know."""
-        known = {run.key for run in present.runs}
-        return Seen(row for row in past if row.key not in known)
+        """Return the jobs of accounting that the controller does not know, or knows without their marks.
+
+        Anybody who may change a job can change its comment. Accounting still has the command that submitted the job.
+        """
+        known = {run.key: run for run in present.runs}
+        found: list[Row] = []
+        marked: dict[tuple[int, str, str], Row] = {}
+        for row in past:
+            if row.key not in known:
+                found.append(row)
+            elif known[row.key].mark is None and row.mark is not None:
+                marked[row.key] = row
+        for key, told in marked.items():
+            found += (row._replace(comment=told.comment, submit_line=told.submit_line) for row in known[key].rows)
+        return Seen(found)
+
+
+def _originals(runs: Iterable[Run]) -> list[Run]:
+    """Return of each run id the job that was submitted first.
+
+    One job of a run id is released at most. Any other one is of somebody who has copied its comment, and was submitted
+    later, so that its id is higher.
+    """
+    found: dict[str, Run] = {}
+    for run in sorted(runs, key=lambda run: run.id):
+        assert run.mark is not None
+        found.setdefault(run.mark.run_id, run)
+    return list(found.values())
 
 
 def _with_details(row: Row, told: Mapping[str, Sequence[str]]) -> Row:

@@ -191,8 +191,11 @@ def time_of(text: str) -> str:
 
 
 def count_of(indexes: str) -> int:
-    """Return how many indexes a list of Slurm has, such as "1-5,7,10-20:2". A list that was cut counts what is left."""
-    return sum(map(len, _spans(indexes)))
+    """Return how many indexes a list of Slurm has, such as "1-5,7,10-20:2". A list that was cut counts what is left.
+
+    An index that stands there twice counts once.
+    """
+    return len(set(indexes_of(indexes)))
 
 
 def indexes_of(indexes: str) -> Iterator[int]:

@@ -38,8 +38,12 @@ _WITHOUT_VALUE = frozenset({
 """The options whose value, if they may have one, can't be the next word (the same source). Any other takes one."""
 
 
+_READ = ("array", "chdir", "dependency", "gres", "output")
+"""The options whose value the engine has to know, or whether a config has them."""
+
+
 class ScriptOption(NamedTuple):
-    """One option of a line `#SBATCH`: its long name as it is written, its value or "", and the number of its line."""
+    """One option of a line `#SBATCH`: its long name, see `whole_name`, its value or "", and the number of its line."""
 
     name: str
     value: str
@@ -55,6 +59,14 @@ def options_of(script: str) -> tuple[ScriptOption, ...]:
     return tuple(found)
 
 
+def whole_name(name: str) -> str:
+    """Return the whole name of an option that the engine reads, and any other name as it is.
+
+    `sbatch` also takes the beginning of a name. It refuses one that may be that of several options.
+    """
+    return next((option for option in _READ if name and option.startswith(name)), name)
+
+
 def is_heterogeneous(script: str) -> bool:
     """Return whether a script is for several Slurm jobs at once (`#SBATCH hetjob`)."""
     separator = re.compile(r"#(SBATCH|SLURM)\s*(hetjob|packjob)(\s|$)", re.IGNORECASE)
@@ -65,6 +77,11 @@ def foreign_line(script: str) -> int:
     """Return the number of the first line with options of another batch system, such as `#PBS`; 0 if there is none."""
     lines = _head_of(script)
     return next((number for number, line in enumerate(lines, 1) if line.startswith(_FOREIGN_MARKS)), 0)
+
+
+def is_for_a_shell(script: str) -> bool:
+    """Return whether the program of a script is a shell. A script without `#!` is for /bin/sh."""
+    return not script.startswith("#!") or _program(_parted(script)[0]) in _SHELLS
 
 
 def with_lines(script: str, lines: str) -> str:
@@ -78,7 +95,7 @@ def with_lines(script: str, lines: str) -> str:
     if not lines:
         return script
     head, body = _parted(script)
-    if _program(head) in _SHELLS:
+    if is_for_a_shell(script):
         return head + lines + body
     return _handed_over(script, head, lines)
 
@@ -92,7 +109,14 @@ def _handed_over(script: str, head: str, lines: str) -> str:
     while end in script:
         end += "_"
     text = script if script.endswith("\n") else f"{script}\n"
-    return f"#!/bin/sh\n{options}{lines}exec {words} /dev/fd/9 9<<'{end}'\n{text}{end}\n"
+    # Other processes of the program read the script again, such as those that Python spawns. They find it as long as
+    # the program goes on, since the shell becomes the program, with the same process id and the same open files.
+    return (
+        f"#!/bin/sh\n{options}{lines}reconciler_script=$(mktemp) || exit\n"
+        f"cat >\"$reconciler_script\" <<'{end}' || exit\n{text}{end}\n"
+        'exec 9<"$reconciler_script"\nrm "$reconciler_script"\n'
+        f"exec {words} /proc/$$/fd/9\n"
+    )
 
 
 def _parted(script: str) -> tuple[str, str]:
@@ -144,7 +168,7 @@ def _options_in(words: list[str], line: int) -> Iterator[ScriptOption]:
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
             takes_next = not equals and not any(option.startswith(name) for option in _WITHOUT_VALUE)
-            yield ScriptOption(name, next(left, "") if takes_next else value, line)
+            yield ScriptOption(whole_name(name), next(left, "") if takes_next else value, line)
             continue
         letters = word[1:] if word.startswith("-") else ""
         while letters:

@@ -74,10 +74,12 @@ class Sending:
         began_s = self._surroundings.boot_s()
         own, submissions = step.staged, 0
         for _ in range(_MOST_LOOKS):
-            found = self._reading.of_run(step.run_id)
+            present, found = self._reading.of_run(step.run_id)
             if started := [run for run in found if run.was_released]:
                 self._cancel(_left_over(found, step))
                 return _duplicate(started, step)
+            if unmarked := present.unmarked(step.job_id, number_of(step.run_id, step.job_id)):
+                return Result(AnswerClass.REJECTED, Reason.OTHER, _why_unmarked(unmarked))
             held = sorted((run for run in found if run.is_held), key=lambda run: run.place)
             first = next((run for run in held if str(run.id) == own), None) or next(_same(held, step), None)
             if first is None:
@@ -224,6 +226,13 @@ class Sending:
         answer = self._commands.run(["scancel", *(str(run.id) for run in runs)])
         failure = answer.failure
         return (failure, answer.message) if failure and failure not in (Failure.ENDED, Failure.UNKNOWN_JOB) else None
+
+
+def _why_unmarked(run: Run) -> str:
+    return (
+        f"job {run.id} goes on, and is named {run.name} as an earlier run, but its comment bears no marks of a run: "
+        "cancel it, or wait for its end"
+    )
 
 
 def _same(runs: Sequence[Run], step: Step) -> Iterator[Run]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from reconciler.engines.port import Config
-from reconciler.engines.slurm.scripts import options_of, with_lines
+from reconciler.engines.slurm.scripts import options_of, whole_name, with_lines
 from reconciler.engines.slurm.settings import Settings
 from reconciler.rules.runs import digests
 
@@ -79,6 +79,11 @@ def limit_of(config: Mapping[str, Any]) -> tuple[str, str]:
     return indexes, token
 
 
+def native_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `native` in a config; those that the engine reads have their whole names."""
+    return {whole_name(name): value for name, value in config.get("native", {}).items()}
+
+
 def is_folder_ours(config: Mapping[str, Any]) -> bool:
     """Return whether a config says the folder of the job, or leaves it to the default, and its script does not."""
     return "workdir" in config or all(each.name != "chdir" for each in options_of(config.get("script", "")))
@@ -104,7 +109,7 @@ def words_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _options(config: Config, settings: Settings, array: str) -> Iterator[str]:
     words = words_of(config)
-    native = words.get("native", {})
+    native = native_of(words)
     for word, option in _PLAIN.items():
         if word in words:
             yield f"--{option}={words[word]}"

@@ -28,5 +28,9 @@ def test_a_list_that_is_written_is_read_as_the_same_indexes(indexes: set[int]) -
     assert list(indexes_of(joined(indexes))) == sorted(indexes)
 
 
+def test_an_index_that_stands_there_twice_is_one_task() -> None:
+    assert count_of("1-3,2") == 3
+
+
 def test_a_list_is_short() -> None:
     assert joined([9, 3, 7, 8, 3, 4]) == "3-4,7-9"

@@ -4,7 +4,9 @@ import pytest
 
 from reconciler.engines.port import AnswerClass, Marks, Reason, Status
 from reconciler.engines.slurm.commands import Answer, Failure, result_of
+from reconciler.engines.slurm.importing import words_of_job
 from reconciler.engines.slurm.marks import DELETED, Mark, gone, gone_in, mark_in
+from reconciler.engines.slurm.reading import Seen
 from reconciler.engines.slurm.rows import Row, rows_of_sacct, rows_of_squeue
 from reconciler.engines.slurm.runs import Run, runs_of
 
@@ -224,3 +226,57 @@ def test_what_a_command_complains_of_tells_what_became_of_the_call(
 def test_a_command_that_was_ended_has_left_its_call_in_doubt(code: int | None) -> None:
     assert Answer(code, "", "Invalid job id specified").failure is Failure.LOST
     assert Answer(0, "", "a warning").failure is None
+
+
+# --- what other users can do ---------------------------------------------------------------------------------------
+
+
+def test_a_job_with_a_copy_of_the_comment_is_not_the_run() -> None:
+    ours, copy = row("RUNNING", id=12), row("COMPLETED", id=13, name="whatever", user="bob")
+    for rows in ([ours, copy], [copy, ours]):
+        assert [run.id for run in Seen(rows).started("nightly")] == [12]
+        assert [run.id for run in Seen(rows).started("nightly", "nightly-7")] == [12]
+
+
+@pytest.mark.parametrize("comment", [DELETED, *gone([12])])
+@pytest.mark.parametrize(("state", "is_there"), [("RUNNING", True), ("PENDING", True), ("COMPLETED", False)])
+def test_nobody_can_delete_a_job_that_goes_on(comment: str, state: str, is_there: bool) -> None:
+    marked = row(state, submit_line=f"sbatch --comment={MARK.comment}", comment=comment)
+    told = row("CANCELLED", id=14, name="reconciler-gone", user="bob", comment=comment)
+    rows = [marked] if comment == DELETED else [row(state), told]
+    assert bool(Seen(rows).started("nightly")) == is_there
+
+
+# --- jobs that are taken over --------------------------------------------------------------------------------------
+
+_TOLD = """\
+JobId=7 JobName=theirs
+   UserId=ada(1000) GroupId=ada(1000) MCS_label=N/A
+   Priority=1 Nice=7 Account=lab QOS=normal
+   Requeue=1 Restarts=0 BatchFlag=1 Reboot=0 ExitCode=0:0
+   TimeLimit=01:00:00 TimeMin=N/A
+   Partition=main AllocNode:Sid=n1:99
+   NumNodes=1 NumCPUs=1 NumTasks=1 CPUs/Task=1 ReqB:S:C:T=0:0:*:*
+   Features=a100&nvme DelayBoot=00:00:00
+   OverSubscribe=NO Contiguous=0 Licenses=(null) Network=(null)
+   Command=/home/ada/s.sh
+   WorkDir=/home/ada
+   TresPerNode=gres:{gres}
+"""
+
+
+@pytest.mark.parametrize(
+    ("gres", "words", "native"),
+    [
+        ("gpu:2", {"gpu": 2}, {}),
+        ("gpu:a100:2", {"gpu": "a100:2"}, {}),
+        ("gpu:2,shard:1", {}, {"gres": "gpu:2,shard:1"}),
+    ],
+)
+def test_a_config_has_what_the_controller_tells_of_a_job(
+    gres: str, words: dict[str, object], native: dict[str, object]
+) -> None:
+    told = dict(words_of_job(_TOLD.format(gres=gres), Run([row("RUNNING", comment="")])))
+    common = {"partition": "main", "account": "lab", "qos": "normal", "workdir": "/home/ada", "jobTimeout": 3600}
+    own = {"constraint": "a100&nvme", "nice": 7, "exclusive": True}
+    assert told == {**common, "onDisruption": "continue", **words, "native": {**native, **own}}

@@ -1,5 +1,6 @@
 """What `sbatch` is given for a config. The scripts are executed here as a node executes them."""
 
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from reconciler.engines.port import Config
 from reconciler.engines.slurm.chains import chain_fault, chain_options
+from reconciler.engines.slurm.faults import config_fault
 from reconciler.engines.slurm.scripts import ScriptOption, is_heterogeneous, options_of, with_lines
 from reconciler.engines.slurm.settings import Settings, Ssh
 from reconciler.engines.slurm.submission import NO_SECRET_EXIT_CODE, asked_array, submission
@@ -41,7 +43,9 @@ def executed(config: Config, folder: Path, settings: Settings = HERE) -> "subpro
     [
         ({}, "afterok:7:8"),
         ({"native": {"dependency": "singleton"}}, "singleton,afterok:7:8"),
+        ({"native": {"depend": "singleton"}}, "singleton,afterok:7:8"),
         ({"script": "#!/bin/sh\n#SBATCH -d after:3\n"}, "after:3,afterok:7:8"),
+        ({"script": "#!/bin/sh\n#SBATCH --depend=after:3\n"}, "after:3,afterok:7:8"),
     ],
 )
 def test_a_job_waits_for_the_jobs_of_the_handles_and_for_its_own(config: Config, dependency: str) -> None:
@@ -55,6 +59,17 @@ def test_a_dependency_of_which_one_is_enough_can_not_be_joined_with_others() -> 
     config: Config = {"native": {"dependency": "after:3?after:4"}}
     assert "can't be joined with `after`" in chain_fault(config, ("7@x",))
     assert chain_fault(config, ()) == ""
+
+
+def test_a_shortened_option_of_a_script_means_what_the_whole_one_means() -> None:
+    script = "#!/bin/sh\n#SBATCH --arr=1-4%2\n#SBATCH --out=mine-%a.log --chd=/tmp\n"
+    assert asked_array({"script": script}) == "1-4%2"
+    told = submission({"script": script}, HERE).options
+    assert not any(option.startswith(("--output", "--chdir")) for option in told)
+    assert "--output=%x-%j.out" not in submission({"command": ["true"], "native": {"outp": "x"}}, HERE).options
+    assert config_fault({"script": script, "tasks": "1 of x"}) == ""
+    assert "one option" in config_fault({"command": ["true"], "gpu": 1, "native": {"gres": "gpu:2"}})
+    assert "can't be joined" in chain_fault({"native": {"depen": "after:3?after:4"}}, ("7@x",))
 
 
 def test_each_word_is_an_option() -> None:
@@ -201,6 +216,28 @@ def test_the_end_mark_of_a_script_may_stand_in_the_script(tmp_path: Path) -> Non
     assert ended.stdout == b"\nRECONCILER_END\n RECONCILER_END_\n"
 
 
+_SPAWNS = """\
+#!/usr/bin/env python3
+import multiprocessing, os, signal, sys
+def squared(number):
+    return number * number
+if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn")
+    with multiprocessing.Pool(2) as pool:
+        print(pool.map(squared, [1, 2, 3]), open(__file__).readline().strip(), os.environ["A"], flush=True)
+    os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_a_script_for_another_program_can_be_read_again_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The processes that Python spawns read the script, and a signal ends the program itself."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    ended = executed({"script": _SPAWNS, "env": {"A": "x", "TMPDIR": str(temporary)}}, tmp_path)
+    assert (ended.returncode, ended.stdout) == (-signal.SIGUSR1, b"[1, 4, 9] #!/usr/bin/env python3 x\n")
+    assert list(temporary.iterdir()) == []
+
+
 def test_a_secret_is_read_by_the_job_and_stands_in_no_script(tmp_path: Path) -> None:
     (tmp_path / "se crets" / "train").mkdir(parents=True)
     (tmp_path / "se crets" / "train" / "token").write_text("sesame 'open'\n")
@@ -228,7 +265,7 @@ def test_a_job_without_its_secret_does_not_start(tmp_path: Path) -> None:
         ("#SBATCH --array=1-3 # three of them", [("array", "1-3")]),
         ("#SBATCH --comment='a \"b\"' -J a\\ b", [("comment", 'a "b"'), ("job-name", "a b")]),
         ("#SBATCH --exclusive --nice --mem 1G", [("exclusive", ""), ("nice", ""), ("mem", "1G")]),
-        ("#SBATCH --test --arr 1", [("test", ""), ("arr", "1")]),
+        ("#SBATCH --test --arr 1", [("test", ""), ("array", "1")]),
         ("#SBATCH--wait", [("wait", "")]),
         ("#SBATCH", []),
         ("#SBATCH # --wait", []),
