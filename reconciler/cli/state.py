@@ -110,8 +110,10 @@ def state_accept(shell: Shell, moved_to: str | None, identity: bool, lock_timeou
         if moved_to is not None:
             raise Usage("--moved-to and --identity can't be given together", "give --moved-to first, then --identity")
         before, now = accept_identity(shell.workspace, lock_timeout)
-        words = f"the state is for {now} already" if before == now else f"the state was for {before}, and is for {now}"
-        shell.terminal.answer(f"{'Nothing to accept' if before == now else 'Accepted'}: {words}.")
+        if before == now:
+            shell.terminal.answer("Nothing to accept: the state is for this service already.")
+        else:
+            shell.terminal.answer(f"Accepted: the state is for {now} from now on, and was for {before}.")
         return ExitCode.DONE
     accepted, remarks = accept(shell.workspace, lock_timeout, moved_to)
     for remark in remarks:

@@ -37,7 +37,8 @@ def read_sources(paths: Sequence[str]) -> Sources:
 
     A folder stands for all *.yaml and *.yml files below it, sorted by name. Names that start with "." are left out. A
     file that looks like a manifest and would not be read is refused, since its jobs would count as undeclared. Raises
-    `ReconcilerError` for a path that matches nothing, that can't be read, or that leads out of its repository.
+    `ReconcilerError` for a path that matches nothing, that can't be read, or that leads out of its repository or into
+    `.git`.
     """
     sources = []
     seen: set[str] = set()
@@ -177,13 +178,22 @@ def is_within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(os.path.join(folder, ""))
 
 
+def is_of_git(path: str) -> bool:
+    """Return whether a path leads to `.git`, or into it, where git keeps tokens too (`.git/config`).
+
+    The links in the path must be resolved, and the path must be relative to a folder that is no part of `.git`. Upper
+    and lower case are the same: on some file systems `.GIT` is `.git`, and git itself refuses both.
+    """
+    return ".git" in path.lower().split("/")
+
+
 class _Walk:
     """Finds the files of a manifest at one path.
 
     Every file below a folder must lie within the git repository around the folder, or within the folder itself without
-    a repository. A link that leads elsewhere is refused, since messages would show the content of the file behind the
-    link. A path that a person names may be a pipe (`<(…)` of a shell). It may also be a link that leads out of a folder
-    which is in no repository.
+    a repository, and not in `.git`. A link that leads elsewhere is refused, since messages would show the content of
+    the file behind the link. A path that a person names may be a pipe (`<(…)` of a shell). It may also be a link that
+    leads out of a folder which is in no repository.
     """
 
     def __init__(self) -> None:
@@ -194,8 +204,8 @@ class _Walk:
         """Yield the path itself, or the files of a manifest below it."""
         real = os.path.realpath(path)
         root = repository_of(os.path.dirname(os.path.abspath(path)))
-        if root is not None and not is_within(real, root):
-            raise _leads_out(path)
+        if root is not None and (fault := _fault_of_place(path, real, root)):
+            raise fault
         if not os.path.isdir(path):
             yield path
             return
@@ -232,17 +242,18 @@ class _Walk:
     def _mode(self, path: str, name: str) -> int:
         """Return the mode of a file below the folder, with links followed, or 0 for a link that is to be ignored.
 
-        A link is ignored if it leads out of the repository or to nothing, and if it has neither the name of a manifest
-        nor leads to a folder.
+        A link is ignored if it leads out of the repository, into `.git` or to nothing, and if it has neither the name
+        of a manifest nor leads to a folder.
         """
         assert self._root is not None
         try:
             if not os.path.islink(path):
                 return os.lstat(path).st_mode
-            if is_within(os.path.realpath(path, strict=True), self._root):
+            fault = _fault_of_place(path, os.path.realpath(path, strict=True), self._root)
+            if fault is None:
                 return os.stat(path).st_mode
             if is_manifest_name(name) or os.path.isdir(path):
-                raise _leads_out(path)
+                raise fault
         except OSError as error:
             if not os.path.islink(path) or is_manifest_name(name) or "." not in name:
                 raise _unreadable(path, error) from error
@@ -290,14 +301,18 @@ def content_of(path: str, *, is_named: bool = True) -> bytes:
 def content_beside(file: str, path: str) -> bytes:
     """Return the content of a file that a file of a manifest names, by a path that is relative to that file.
 
-    Raises `ReconcilerError` if there is no such file, if it can't be read, and if it is outside of the repository of
-    the manifest, or of the folder of the manifest where there is no repository. Links count as what they lead to.
+    Raises `ReconcilerError` if there is no such file, if it can't be read, if it is outside of the repository of the
+    manifest, or of the folder of the manifest where there is no repository, and if it is in `.git`. Links count as what
+    they lead to.
     """
     folder = os.path.dirname(os.path.abspath(file))
     named = os.path.join(os.path.dirname(file), path)
     root = os.path.realpath(repository_of(folder) or folder)
-    if not is_within(os.path.realpath(named), root):
+    real = os.path.realpath(named)
+    if not is_within(real, root):
         raise ReconcilerError(f"{named} is outside of {root}, where the manifest is", "put the file itself there")
+    if is_of_git(os.path.relpath(real, root)):
+        raise _leads_into_git(named)
     try:
         return content_of(named, is_named=False)
     except OSError as error:
@@ -327,6 +342,22 @@ def _bounded(stream: IO[bytes]) -> bytes:
 def _without_waiting(path: str, flags: int) -> int:
     # Without O_NONBLOCK, `open` would wait for a writer of a pipe.
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _fault_of_place(path: str, real: str, root: str) -> ReconcilerError | None:
+    """Return the error for a path of a manifest that leads out of its repository, or into `.git`; else None.
+
+    `real` is the path with links resolved.
+    """
+    if not is_within(real, root):
+        return _leads_out(path)
+    return _leads_into_git(path) if is_of_git(os.path.relpath(real, root)) else None
+
+
+def _leads_into_git(path: str) -> ReconcilerError:
+    return ReconcilerError(
+        f"{path} leads into .git, where git keeps tokens too, and is not read", "name a file of the repository"
+    )
 
 
 def _leads_out(path: str) -> ReconcilerError:

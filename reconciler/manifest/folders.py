@@ -11,8 +11,11 @@ out:
 - `.git`, and what reconciler writes itself: manifests, states, histories, journals, locks, saved plans. Otherwise, each
   apply would change the content of a folder in which the manifest is
 
-A link counts as what it leads to, which has to be in the same repository. Folders without files do not count, since git
-does not store them.
+A link counts as what it leads to, which has to be in the same repository. What is left out under its own name does not
+come in by a link either: a link that leads to it, or into it, is refused, since a person who made the link expects the
+file. In a folder that a link leads to, it is left out as in any other folder.
+
+Folders without files do not count, since git does not store them.
 """
 
 import os
@@ -23,7 +26,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
-from reconciler.manifest.files import is_manifest_name, is_within, repository_of
+from reconciler.manifest.files import is_manifest_name, is_of_git, is_within, repository_of
 from reconciler.manifest.ignoring import Patterns, patterns_of
 from reconciler.manifest.kinds import HEAD_BYTES, begins_as_manifest
 from reconciler.model.errors import ReconcilerError
@@ -147,12 +150,15 @@ def files_in(folder: str, home: str, rules: Rules) -> Sequence[FolderFile]:
 def files_of(tree: Tree, place: bytes, shown: str, rules: Rules) -> Sequence[FolderFile]:
     """Return the files of the folder at a place of a tree, in the order of their paths.
 
-    `shown` is the name of the folder in messages. Raises `ReconcilerError`; see `FolderReader`.
+    `shown` is the name of the folder in messages. Raises `ReconcilerError` if the folder is a part of `.git`, and as in
+    `FolderReader`.
     """
     node = tree.node(place)
     if node.kind is not Kind.FOLDER:
         why = "there is no such folder" if node.kind is Kind.BROKEN else "it is no folder"
         raise ReconcilerError(f"{shown}: {why}")
+    if is_of_git(os.fsdecode(node.place)):
+        raise ReconcilerError(f"{shown} is a part of .git, where git keeps tokens too: name another folder")
     walk = _Walk(tree, shown, rules)
     found = sorted(walk.below(node.place, b"", walk.above(node.place), (node.place,)), key=lambda one: one[0])
     size_bytes = sum(one.size_bytes for _, one in found)
@@ -203,19 +209,22 @@ class _Walk:
         self._tree = tree
         self._shown = shown
         self._rules = rules
-        self._left_out = {b".git", *map(os.fsencode, rules.ignored)}
+        self._ignored = set(map(os.fsencode, rules.ignored))
         self._top = b""
+        self._above: _Chains = dict.fromkeys(rules.ignore_files, ())
+        self._known: dict[bytes, _Chains] = {}
 
     def above(self, top: bytes) -> _Chains:
         """Return the patterns that count in the folder at `top`, those of its own ignore files left out."""
         self._top = top
-        chains: _Chains = dict.fromkeys(self._rules.ignore_files, ())
+        nothing = chains = self._above
         folder = b""
         for name in top.split(b"/") if top else ():
             chains = self._with_own(chains, folder, folder)
             folder = _joined(folder, name)
-            if self._is_ignored(chains, folder, Kind.FOLDER):
-                return dict.fromkeys(self._rules.ignore_files, ())
+            if self._ignoring(chains, folder, Kind.FOLDER):
+                return nothing
+        self._above = chains
         return chains
 
     def below(
@@ -228,16 +237,22 @@ class _Walk:
         """
         chains = self._with_own(chains, place, _joined(self._top, path))
         for name in self._tree.names(place):
-            below = _joined(path, name)
-            if name in self._left_out or _OWN_NAME.fullmatch(name):
+            below, own = _joined(path, name), _joined(place, name)
+            if self._is_never_taken(name):
                 continue
-            node = self._tree.node(_joined(place, name))
-            if self._is_ignored(chains, _joined(self._top, below), node.kind):
+            node = self._tree.node(own)
+            if self._ignoring(chains, _joined(self._top, below), node.kind):
+                continue
+            if own != _joined(self._top, below) and self._why_left_out(own, node.kind):
                 continue
             self._refuse(below, node, entered)
+            if node.kind is Kind.FILE and self._is_our_own(name, node):
+                continue
+            if node.place != own:
+                self._refuse_link(below, node)
             if node.kind is Kind.FOLDER:
                 yield from self.below(node.place, below, chains, (*entered, node.place))
-            elif not self._is_our_own(name, node):
+            else:
                 yield below, self._file(below, node)
 
     def _file(self, path: bytes, node: Node) -> FolderFile:
@@ -263,6 +278,38 @@ class _Walk:
         if fault:
             raise ReconcilerError(f"{self._name(path)} {fault}, or name it in {self._rules.ignore_files[-1]}")
 
+    def _refuse_link(self, path: bytes, node: Node) -> None:
+        """Raise `ReconcilerError` for a link that leads to what is left out under its own name, or into it."""
+        why = self._why_left_out(node.place, node.kind)
+        if not why and node.kind is Kind.FILE and self._is_our_own(node.place.rpartition(b"/")[2], node):
+            why = "a manifest or a saved plan is always left out"
+        if why:
+            raise ReconcilerError(
+                f"{self._name(path)} is a link to {os.fsdecode(node.place)}, and {why}: put there what the job needs, "
+                f"or name the link in {self._rules.ignore_files[-1]}"
+            )
+
+    def _why_left_out(self, place: bytes, kind: Kind) -> str:
+        """Return why what stands at a place is left out under its own name, or because of a folder around it; or "".
+
+        The folder that a person has named, and the folders around it, count as not left out; see `above`.
+        """
+        one = b""
+        for name in place.split(b"/"):
+            folder, one = one, _joined(one, name)
+            if _is_within(self._top, one):
+                continue
+            if self._is_never_taken(name):
+                return f"{os.fsdecode(name)} is always left out"
+            named_in = self._ignoring(self._patterns_in(folder), one, kind if one == place else Kind.FOLDER)
+            if named_in:
+                return f"{named_in} names {os.fsdecode(one)}"
+        return ""
+
+    def _is_never_taken(self, name: bytes) -> bool:
+        """Return whether a name is that of a file or a folder which is left out wherever it is."""
+        return is_of_git(os.fsdecode(name)) or name in self._ignored or _OWN_NAME.fullmatch(name) is not None
+
     def _is_our_own(self, name: bytes, node: Node) -> bool:
         """Return whether a file is a manifest or a saved plan."""
         is_manifest = is_manifest_name(os.fsdecode(name))
@@ -275,6 +322,15 @@ class _Walk:
                 break
         return begins_as_manifest(head) if is_manifest else _SAVED_PLAN.match(head[:HEAD_BYTES]) is not None
 
+    def _patterns_in(self, folder: bytes) -> _Chains:
+        """Return the patterns that count in a folder, which is named from the top of the repository."""
+        known = self._known.get(folder)
+        if known is None:
+            around = self._patterns_in(folder.rpartition(b"/")[0]) if folder else dict.fromkeys(self._above, ())
+            known = self._with_own(self._above if folder == self._top else around, folder, folder)
+            self._known[folder] = known
+        return known
+
     def _with_own(self, chains: _Chains, place: bytes, path: bytes) -> _Chains:
         """Return the patterns that count in a folder, those of its own ignore files included."""
         made = dict(chains)
@@ -285,16 +341,16 @@ class _Walk:
                 made[name] = (*made[name], _Ignoring(path, patterns_of(content)))
         return made
 
-    def _is_ignored(self, chains: _Chains, path: bytes, kind: Kind) -> bool:
-        """Return whether any of the chains names a path. In a chain, the innermost file that names it counts."""
+    def _ignoring(self, chains: _Chains, path: bytes, kind: Kind) -> str:
+        """Return the name of the ignore files that name a path, or "". Of several, the innermost one counts."""
         # What a link would have been is not known where it leads nowhere.
         kinds = (True, False) if kind in (Kind.BROKEN, Kind.OUTSIDE) else (kind is Kind.FOLDER,)
-        for chain in chains.values():
+        for ignore_file, chain in chains.items():
             for is_folder in kinds:
                 verdicts = (each.verdict(path, is_folder=is_folder) for each in reversed(chain))
                 if next((one for one in verdicts if one is not None), False):
-                    return True
-        return False
+                    return ignore_file
+        return ""
 
     def _name(self, path: bytes) -> str:
         return os.path.normpath(os.path.join(self._shown, os.fsdecode(path)))

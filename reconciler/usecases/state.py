@@ -182,8 +182,9 @@ def accept(workspace: "Workspace", lock_timeout_s: float, moved_to: str | None =
 def accept_identity(workspace: "Workspace", lock_timeout_s: float) -> tuple[str, str]:
     """Take the service that the target leads to now for the one that the state is for. Reads its identity.
 
-    Returns the recorded identity and the new one in words; both are the same if there was nothing to take. Raises
-    `Usage` if nothing was ever applied, or if the service has no identity that can be read.
+    Returns the recorded identity and the new one in words: the parts that differ, or all parts if one side alone has
+    more. Both are the same if there was nothing to take. Raises `Usage` if nothing was ever applied, or if the service
+    has no identity that can be read.
     """
     from reconciler.rules.identities import parts_text
     from reconciler.usecases.engines import Pace
@@ -198,8 +199,10 @@ def accept_identity(workspace: "Workspace", lock_timeout_s: float) -> tuple[str,
         before, found = dict(session.identity), dict(engine.identity())
         if not found:
             raise Usage(f"{target} has no identity that can be read", "there is nothing to accept")
-        was, now = parts_text(before), parts_text(found)
-        session.identify(found, f"the service is {now} from now on, and was {was}")
+        session.identify(found, f"the service is {parts_text(found)} from now on, and was {parts_text(before)}")
+    # A part that only one side has reads as a riddle beside one that differs: "restarts yes" beside a session.
+    other = {name for name in before.keys() & found.keys() if before[name] != found[name]}
+    was, now = (parts_text({name: one[name] for name in other or one}) for one in (before, found))
     return was, now
 
 

@@ -54,10 +54,35 @@ def test_another_cluster_ends_a_command_with_one_message_and_is_accepted_by_name
         assert run.err.count("it is cluster two, and the state is for cluster one") == 1
     assert len(project.cluster.runs()) == 1
     accepted = project.run("state", "accept", "--identity")
-    assert (accepted.code, accepted.out) == (0, "Accepted: the state was for cluster one, and is for cluster two.\n")
+    assert accepted.code == 0
+    assert accepted.out == "Accepted: the state is for cluster two from now on, and was for cluster one.\n"
+    again = project.run("state", "accept", "--identity")
+    assert (again.code, again.out) == (0, "Nothing to accept: the state is for this service already.\n")
     assert project.run("apply", "--yes").code == 0
     both = project.run("state", "accept", "--identity", "--moved-to", "elsewhere")
     assert both.code == 64
+
+
+def test_an_accepted_identity_is_told_by_what_is_other(project: ClusterProject) -> None:
+    """A part that only one of the two has reads as a riddle: "is for restarts yes, session two"."""
+
+    def accepted(**identity: str) -> str:
+        project.identity = identity
+        project.write("nightly: {state: running, config: {text: first}}")
+        run = project.run("state", "accept", "--identity")
+        assert run.code == 0, run
+        return run.out
+
+    assert project.run("apply", "--yes").code == 0
+    accepted(session="one", node="first")
+    assert accepted(session="two", node="first", restarts="once") == (
+        "Accepted: the state is for session two from now on, and was for session one.\n"
+    )
+    assert project.state["identity"] == project.identity
+    assert accepted(session="two", node="first", restarts="once", zone="z") == (
+        "Accepted: the state is for node first, restarts once, session two, zone z from now on, "
+        "and was for node first, restarts once, session two.\n"
+    )
 
 
 def test_an_import_brings_the_number_the_handle_and_the_end_of_the_run(project: ClusterProject) -> None:

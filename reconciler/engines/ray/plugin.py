@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _OF_THE_ENVIRONMENT = "the address of the environment"
 """The address of a target that names none."""
 
+_IN_CLEAR = "jobs, and the token if there is one, go over the network in clear"
+
 
 class RayPlugin:
     """Runs jobs as jobs of a Ray cluster. See `EnginePlugin`."""
@@ -89,10 +91,16 @@ class RayPlugin:
         return request._replace(text=f"{request.text} at {target.address}")
 
     def warnings(self, target: Target, jobs: Collection[Job]) -> Iterable[str]:
-        """Return a warning for what is sent in clear."""
-        address = settings_of(target).address
-        if is_in_clear(address):
-            yield f"{address} is http: jobs, and the token if there is one, go over the network in clear"
+        """Return a warning for what is sent in clear, or may be.
+
+        A plan does not depend on the environment. So where the environment says the address, the plan says what the
+        manifest allows.
+        """
+        settings = settings_of(target)
+        if is_in_clear(settings.address):
+            yield f"{settings.address} is http: {_IN_CLEAR}"
+        elif settings.access.insecure and not settings.address:
+            yield f"target.insecure allows an address of the environment that is http: {_IN_CLEAR} then"
 
     def promises(self, target: Target) -> Promises:
         """Return what the engine guarantees."""

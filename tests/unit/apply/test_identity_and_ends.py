@@ -103,7 +103,7 @@ def test_a_part_that_only_one_side_knows_is_not_compared_and_is_recorded_later(w
 def test_a_service_that_was_rebuilt_on_purpose_is_accepted_by_name(world: ClusterWorld) -> None:
     world.apply()
     world.block["identity"] = OTHER
-    assert accept_identity(world.workspace, 0.0) == ("cluster one, namespace n1", "cluster other, namespace n1")
+    assert accept_identity(world.workspace, 0.0) == ("cluster one", "cluster other")
     assert world.state.identity == OTHER
     assert world.apply().exit_code is ExitCode.DONE
     content = (world.folder / "jobs.history.jsonl").read_bytes()

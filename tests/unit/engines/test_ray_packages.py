@@ -15,6 +15,7 @@ from reconciler.engines.ray import packages
 from reconciler.engines.ray.packages import package_of, packed
 from reconciler.engines.ray.settings import Settings
 from reconciler.manifest.parse import parse
+from reconciler.model.errors import ManifestError
 from reconciler.usecases.engines import plugin_named
 
 MANIFEST = b"""\
@@ -73,6 +74,17 @@ def test_files_that_have_changed_since_are_not_packed(home: Path) -> None:
     with pytest.raises(EngineError, match="the files of train are others than when the manifest was read") as caught:
         packed(made, Settings(str(home)))
     assert caught.value.hint == "plan again"
+
+
+def test_no_package_holds_what_a_link_into_git_s_own_folder_leads_to(home: Path) -> None:
+    """actions/checkout keeps a token in `.git/config`."""
+    made = config(home)
+    (home / "train" / "odd").symlink_to("../.git/config")
+    with pytest.raises(ManifestError) as refused:
+        config(home)
+    assert "working_dir: train/odd is a link to .git/config" in str(refused.value.diagnostics[0])
+    with pytest.raises(EngineError, match=r"no package can be made: train/odd is a link to \.git/config"):
+        packed(made, Settings(str(home)))
 
 
 def test_a_folder_that_is_gone_is_told(home: Path) -> None:

@@ -74,6 +74,18 @@ def test_http_beyond_loopback_needs_insecure_and_is_told_in_each_plan() -> None:
     assert not [*PLUGIN.warnings(target(address="http://localhost:8265"), ())]
 
 
+def test_a_plan_says_that_the_environment_may_name_an_address_in_clear() -> None:
+    """No plan depends on the environment, so the address itself is not known to it."""
+    [told] = PLUGIN.warnings(target(insecure=True), ())
+    assert told == (
+        "target.insecure allows an address of the environment that is http: jobs, and the token if there is one, "
+        "go over the network in clear then"
+    )
+    assert not [*PLUGIN.warnings(target(), ())]
+    for address in ("https://head", "http://localhost:8265"):
+        assert not [*PLUGIN.warnings(target(address=address, insecure=True), ())]
+
+
 def test_a_plan_says_what_is_asked_of_the_head() -> None:
     named = target(address="https://ray")
     words = {}

@@ -86,6 +86,18 @@ def test_a_file_outside_of_the_repository_is_not_read(tmp_path: Path) -> None:
         assert "is outside of" in faults(project)
 
 
+@pytest.mark.parametrize("named", ["run.sh", ".git/config", "now/config"])
+def test_no_file_of_git_s_own_folder_is_read(project: Project, named: str) -> None:
+    """A token in `.git/config` would be the script of a job, and a plan would show it."""
+    subprocess.run(["git", "init", "-q"], cwd=project.folder, check=True)
+    (project.folder / "run.sh").symlink_to(".git/config")
+    (project.folder / "now").symlink_to(".git")
+    (project.folder / "jobs.yaml").write_bytes(BATCH.replace(b"run.sh", named.encode()))
+    assert f"jobs.yaml:4:39: batch: {named} leads into .git, where git keeps tokens too, and is not read" in faults(
+        project
+    )
+
+
 def test_a_script_and_a_file_for_it_are_one_too_many() -> None:
     content = manifest("a: {state: running, config: {batch: run.sh, script: echo x}}")
     with pytest.raises(ManifestError) as refused:

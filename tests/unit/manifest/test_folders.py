@@ -152,6 +152,93 @@ def test_what_can_t_be_a_part_of_a_folder_is_refused_unless_it_is_ignored(
     assert "odd" not in names(home)
 
 
+def link(path: Path, target: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(target)
+
+
+@pytest.mark.parametrize(
+    ("target", "place", "why"),
+    [
+        ("../.git", ".git", ".git is always left out"),
+        ("../.git/config", ".git/config", ".git is always left out"),
+        ("../.git/info", ".git/info", ".git is always left out"),
+        ("../step", ".git/config", ".git is always left out"),
+        ("../sub/.git", "sub/.git", ".git is always left out"),
+        ("../venv/bin/python", "venv/bin/python", "venv is always left out"),
+        ("../jobs.state.json", "jobs.state.json", "jobs.state.json is always left out"),
+        ("../jobs.state.json.journal", "jobs.state.json.journal", "jobs.state.json.journal is always left out"),
+        ("../jobs.history.jsonl", "jobs.history.jsonl", "jobs.history.jsonl is always left out"),
+        ("../jobs.local", "jobs.local", ".gitignore names jobs.local"),
+        ("../jobs.local/a/log", "jobs.local/a/log", ".gitignore names jobs.local"),
+        ("../jobs.yaml", "jobs.yaml", "a manifest or a saved plan is always left out"),
+        ("../plan.json", "plan.json", "a manifest or a saved plan is always left out"),
+        ("../data.csv", "data.csv", ".gitignore names data.csv"),
+        ("../data", "data", ".gitignore names data"),
+        ("../data/deep/x", "data/deep/x", ".gitignore names data"),
+        ("main.log", "train/main.log", ".rayignore names train/main.log"),
+    ],
+)
+def test_what_is_left_out_does_not_come_in_by_a_link(home: Path, target: str, place: str, why: str) -> None:
+    """git stores a link to `.git`, in which actions/checkout keeps a token. See `folders.py`."""
+    write(home, {".gitignore": "*.csv\n/data/\n/jobs.local\n", "train/.rayignore": "*.log\n", "sub/.git": "gitdir: x"})
+    write(home, {"venv/bin/python": "", "jobs.state.json": "", "jobs.state.json.journal": "", "jobs.history.jsonl": ""})
+    write(home, {"jobs.local/a/log": "", "data.csv": "", "data/deep/x": "", "train/main.log": ""})
+    write(home, {"plan.json": '{"formatVersion": 2, "target": 1}'})
+    link(home / "step", "train/../.git/config")
+    link(home / "train/lib/odd", f"../{target}")
+    told = (
+        f"train/lib/odd is a link to {place}, and {why}: put there what the job needs, or name the link in .rayignore"
+    )
+    assert fault(home) == told
+    write(home, {"train/.rayignore": "*.log\nodd\n"})
+    assert names(home) == [".rayignore", "lib/a.py", "main.py"]
+
+
+def test_what_is_left_out_does_not_come_in_by_a_link_to_a_folder_around_it(home: Path) -> None:
+    """It is left out as it is in any other folder, without a word."""
+    write(home, {".gitignore": "/shared/data\n/shared/*.csv\n", "shared/data/x": "", "shared/a.csv": ""})
+    write(home, {"shared/deep/.gitignore": "x", "shared/deep/x": "", "shared/deep/.git/config": "", "sub/.git": ""})
+    write(home, {"shared/jobs.state.json": "", "shared/jobs.yaml": MANIFEST % "train", "sub/c": "", "shared/b": ""})
+    link(home / "train/all", "../shared")
+    link(home / "train/sub", "../sub")
+    assert names(home) == ["all/b", "all/deep/.gitignore", "lib/a.py", "main.py", "sub/c"]
+    link(home / "shared/deep/odd", "../data")
+    assert "train/all/deep/odd is a link to shared/data, and .gitignore names shared/data" in fault(home)
+
+
+def test_a_manifest_that_is_a_link_is_left_out_without_a_word(home: Path) -> None:
+    write(home, {"fleet/jobs.yaml": MANIFEST % "x"})
+    link(home / "train/jobs.yaml", "../fleet/jobs.yaml")
+    assert names(home) == ["lib/a.py", "main.py"]
+
+
+def test_links_within_a_folder_that_git_ignores_are_followed(home: Path) -> None:
+    write(home, {".gitignore": "build/\n", "build/app/main.py": "", "build/lib/a.py": "", "build/.gitignore": "*.log"})
+    write(home, {"build/app/x.log": ""})
+    link(home / "build/app/lib", "../lib")
+    link(home / "build/app/again.py", "main.py")
+    assert names(home, "build/app") == ["again.py", "lib/a.py", "main.py", "x.log"]
+    assert names(home, "build") == [".gitignore", "app/again.py", "app/lib/a.py", "app/main.py", "lib/a.py"]
+
+
+@pytest.mark.parametrize("folder", [".git", ".git/info", "now", ".GIT"])
+def test_no_part_of_git_s_own_folder_is_a_folder_of_a_config(home: Path, folder: str) -> None:
+    link(home / "now", ".git/info")
+    write(home, {".GIT/config": ""})
+    assert fault(home, folder) == f"{folder} is a part of .git, where git keeps tokens too: name another folder"
+
+
+def test_a_link_to_what_a_commit_ignores_is_refused_there_too(home: Path) -> None:
+    """A file may be committed although `.gitignore` names it."""
+    write(home, {"data.csv": ""})
+    subprocess.run(["git", "-C", str(home), "add", "-A"], check=True)
+    write(home, {".gitignore": "*.csv\n"})
+    link(home / "train/odd", "../data.csv")
+    with pytest.raises(ReconcilerError, match=r"train/odd is a link to data.csv, and .gitignore names data.csv"):
+        committed(home)
+
+
 @pytest.mark.parametrize("name", ["a\\b", "c:x", "a\nb"])
 def test_a_name_that_is_no_name_elsewhere_is_refused(home: Path, name: str) -> None:
     write(home, {f"train/{name}": ""})

@@ -157,6 +157,16 @@ def test_a_named_path_of_a_repository_does_not_lead_out_of_it_either(folder: Pat
         read_sources([named])
 
 
+@pytest.mark.parametrize("target", ["../.git/config", "../.git", "../.git/info"])
+def test_a_link_into_git_s_own_folder_is_refused_without_a_word_of_what_it_leads_to(folder: Path, target: str) -> None:
+    """A fault of YAML would quote a line of `.git/config`, in which actions/checkout keeps a token."""
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    (folder / "jobs" / "b.yaml").symlink_to(target)
+    assert refusal() == "jobs/b.yaml leads into .git, where git keeps tokens too, and is not read"
+    with pytest.raises(ReconcilerError, match=r"jobs/b.yaml leads into .git"):
+        read_sources(["jobs/b.yaml"])
+
+
 def test_links_within_the_repository_are_followed(folder: Path) -> None:
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     (folder / "shared").mkdir()
