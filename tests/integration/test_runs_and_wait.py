@@ -129,7 +129,7 @@ def test_wait_names_the_run_that_was_forgotten_and_the_way_out(forgetful: Person
     forgetful.cluster.end("a")
     until(lambda: "forgotten" in forgetful.run("status").out)
     waited = forgetful.run("wait", "a")
-    head, row, counts = waited.out.splitlines()
+    _, row, counts = waited.out.splitlines()
     assert (waited.code, row.split()[:3], counts) == (3, ["a", "a-1", "forgotten"], "Waited: 1 not complete.")
     way_out = "say how the run ended: `reconciler resolve a --ended complete`, or the same with `--ended failed`"
     assert way_out in row
