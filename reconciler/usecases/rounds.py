@@ -23,6 +23,7 @@ from reconciler.rules.order import Order
 from reconciler.rules.records import protection, run_of
 from reconciler.rules.sight import may_be_forgotten
 from reconciler.state.session import Announced
+from reconciler.usecases.ends import with_ends, without_end
 from reconciler.usecases.engines import wording_of
 from reconciler.usecases.planning import allowing, plan_of, refusal_of
 from reconciler.usecases.saved_plans import made_again, selection_of
@@ -67,6 +68,8 @@ class Rounds:
         self._runs: dict[str, tuple[str, Evidence]] = {}
         self._observed: Mapping[str, Observation] = {}
         """What was read for the plan that is made at this time, by engine job id."""
+        self._before: Mapping[str, Observation] = {}
+        """What was read of the jobs that come before those of that plan, by engine job id."""
         self._done: Counter[str] = Counter()
         self._has_failed = False
         """Whether an action failed, or is in doubt since its call was sent."""
@@ -178,6 +181,7 @@ class Rounds:
                 if not ready and (rest_s := ends_s - self._boot_s()) > 0:
                     self._world.remark(f"waiting up to {rest_s:.0f} s to run {', '.join(sorted(left))}")
                     ready = self._await_turn(left, ends_s, pause_s)
+                self._note_own_ends(ready)
             except (CredentialsError, EngineError) as fault:
                 self._world.remark(f"stopped waiting: {fault.message}")
                 return
@@ -208,20 +212,36 @@ class Rounds:
         return [name for name, decision in self._decided(waiting) if decision.after]
 
     def _decided(self, waiting: Mapping[str, Action]) -> list[tuple[str, Decision]]:
-        """The decisions about waiting jobs, given how those that they come after look now."""
+        """The decisions about waiting jobs, given how those that they come after look now.
+
+        The ends that this reads are recorded at once, since the next read may fail.
+        """
         engine = self._engine.open()
-        subjects = self._matching(Selection(prune=True)).by_name
+        subjects: Mapping[str, Subject] = self._matching(Selection(prune=True)).by_name
         before = observe_before(engine, waiting, subjects)
-        order = Order(subjects.values(), before, waiting.__contains__, partial(is_stale, self._runs))
+        subjects = self._with_ends(subjects, before)
         # Only these may also wait for a run of their own.
         own = [s.job.id for s in map(subjects.__getitem__, waiting) if s.job.on_config_change is _RERUN]
         observed = engine.observe_many(own) if own else {}
+        subjects = self._with_ends(subjects, observed)
+        order = Order(subjects.values(), before, waiting.__contains__, partial(is_stale, self._runs))
         return [
             (name, order.defer(decide(subject, seen), subject))
             for name in waiting
             for subject in [subjects[name]]
             for seen in [observed.get(subject.job.id, NOT_ASKED)]
         ]
+
+    def _with_ends(
+        self, subjects: Mapping[str, "Subject"], observed: Mapping[str, Observation]
+    ) -> Mapping[str, "Subject"]:
+        return with_ends(self._session, self._engine.open(), subjects, observed, self._runs, self._world.now())
+
+    def _note_own_ends(self, ready: Iterable[str]) -> None:
+        """Record how the earlier runs ended of jobs whose turn has come: a new run takes their place on record."""
+        subjects = self._matching(Selection(prune=True)).by_name
+        if ids := without_end(ready, subjects):
+            self._with_ends(subjects, self._engine.open().observe_many(ids))
 
     def _matching(self, selection: Selection) -> "Matching":
         return matching_of(self._manifest, self._session.state, selection, self._world.clocks.wall_s())
@@ -274,11 +294,12 @@ class Rounds:
         others = {*others, *(name for name, subject in subjects.items() if may_be_forgotten(subject))}
         acting = [a for a in plan.actions if a.touches or a.kind is ActionKind.WAIT or a.job in others]
         ids = [action.id for action in acting if action.id in known]
-        self._observed = self._engine.open().observe_many(ids) if ids else {}
-        if not ids:
-            return {}, {}
-        names = [action.job for action in acting if action.job in subjects]
-        return self._observed, observe_before(self._engine.open(), names, subjects)
+        self._observed, self._before = {}, {}
+        if ids:
+            names = [action.job for action in acting if action.job in subjects]
+            self._observed = self._engine.open().observe_many(ids)
+            self._before = observe_before(self._engine.open(), names, subjects)
+        return self._observed, self._before
 
     def _confirmed(self, plan: Plan, matching: "Matching", saved: Plan | None = None) -> list[ActionOutcome]:
         """Carry out a plan once the user has agreed to it. `saved` is the reviewed plan that it is based on, if any."""
@@ -292,6 +313,7 @@ class Rounds:
         self._session.move(matching.moves)
         if self._observed:
             note_ends(self._session, self._engine.open(), matching.subjects, self._observed, self._world.now())
+            self._with_ends(matching.by_name, self._before)
         self._protect_held(plan, matching)
         if is_to_act:
             self._session.drop_spent(matching.spent)

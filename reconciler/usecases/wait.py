@@ -18,12 +18,32 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _UNDER_WAY = frozenset({Status.ACTIVE, Status.DRAFT, Status.UNREADABLE})
 
 
+_UNKNOWN = frozenset(
+    {
+        Status.MISSING,
+        Status.TAKEN_AWAY,
+        Status.FORGOTTEN,
+        Status.FORGOTTEN_COMPLETE,
+        Status.FORGOTTEN_FAILED,
+        Status.FORGOTTEN_ABORTED,
+    }
+)
+"""The statuses of a run that the engine does not know."""
+
+
 class Waited(NamedTuple):
-    """A job and its run, as it was observed last. `is_in_doubt` is set if the last call for the job is in doubt."""
+    """A job and its run, as it was observed last.
+
+    `is_in_doubt` is set if the last call for the job is in doubt. `run_id` is that of the observed run, or of the
+    recorded run if the engine does not know that run; "" if there is none. `way_out` is what a user can do about a run
+    that has no recorded end, and that nobody can read any more; "" for any other run.
+    """
 
     name: str
     observed: Observation
     is_in_doubt: bool = False
+    run_id: str = ""
+    way_out: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -134,14 +154,23 @@ def _looks(
         return {}
     if no_reads := no_reads_words(workspace.manifest.target, observed, "it is not known when a run ends"):
         raise EngineError(no_reads, f"look there by other means; {command('state list')} shows what is recorded")
-    return {
-        subject.job.name: Waited(
-            subject.job.name,
-            as_seen(subject, observed[subject.job.id]),
-            subject.record is not None and subject.record.doubt is not None,
-        )
-        for subject in subjects
-    }
+    return {subject.job.name: _waited(subject, as_seen(subject, observed[subject.job.id])) for subject in subjects}
+
+
+def _waited(subject: "Subject", seen: Observation) -> Waited:
+    """A job with what `seen`, the observation as the rules see it, tells of its run."""
+    from reconciler.rules.runs import run_id
+    from reconciler.rules.table import Cell
+    from reconciler.rules.words import way_out_of
+
+    job, record = subject.job, subject.record
+    found = Waited(job.name, seen, record is not None and record.doubt is not None, seen.run_id)
+    if record is None or seen.status not in _UNKNOWN:
+        return found
+    cells = {Status.FORGOTTEN: Cell.NO_END, Status.TAKEN_AWAY: Cell.TAKEN_AWAY}
+    # A call in doubt comes first: `resolve --ended` is refused until that is settled.
+    cell = None if found.is_in_doubt else cells.get(seen.status)
+    return found._replace(run_id=run_id(record.id, record.run), way_out=way_out_of(cell, job) if cell else "")
 
 
 def _record(workspace: "Workspace", engine: "Engine", over: Sequence[Waited], lock_timeout_s: float) -> None:

@@ -93,7 +93,8 @@ def _(answer: WaitAnswer, context: ViewContext) -> str:
             "over": row.is_over,
             "complete": row.is_complete,
             "inDoubt": row.is_in_doubt,
-            "runId": row.observed.run_id,
+            "runId": row.run_id,
+            "wayOut": row.way_out,
             **_observed(row.observed),
         }
         for row in answer.jobs

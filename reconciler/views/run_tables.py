@@ -84,8 +84,8 @@ def _run(row: JobRunRow) -> tuple[str, ...]:
 def _waited(row: WaitedRow) -> tuple[str, ...]:
     seen = row.observed
     doubt = "its last call is in doubt" if row.is_in_doubt else ""
-    detail = "; ".join(filter(None, (seen.detail, doubt)))
-    return title(row.name), seen.run_id, observed(seen), _seconds(seen.execution.took_s), detail
+    detail = "; ".join(filter(None, (seen.detail, doubt, row.way_out)))
+    return title(row.name), row.run_id, observed(seen), _seconds(seen.execution.took_s), detail
 
 
 def _second(time: str) -> str:

@@ -326,6 +326,7 @@ MUTANTS = [
     Mutant("a file outside of the repository is taken for a script", "manifest/files.py", "    if not is_within(real, root):\n        raise ReconcilerError(", "    if False:\n        raise ReconcilerError(", "test_contents.py", "outside"),
     Mutant("a file of .git is taken for a script", "manifest/files.py", "    if is_of_git(os.path.relpath(real, root)):\n", "    if False:\n", "test_contents.py", "own_folder"),
     Mutant("wait records no ends", "usecases/wait.py", "            note_ends(session, engine, subjects, by_id, workspace.world.now())\n", "            pass\n", "test_runs_and_wait.py", "records_how"),
+    Mutant("an apply that waits records no ends", "usecases/ends.py", "    note_ends(session, engine, sure, ended, now)\n", "    pass\n", "test_ends_in_turn.py", "time_is_up"),
     Mutant("wait ends well though a run has failed", "usecases/wait.py", "        if any(job.is_over and not job.is_complete for job in self.jobs):\n", "        if False:\n", "test_runs_and_wait.py", "records_how"),
     Mutant("an apply waits for its own run although that has completed", "rules/order.py", " and not _is_of_recorded_number(record, observation)\n", "\n", "test_local_jobs.py", "carries_out_a_chain"),
     Mutant("local: a checkout has a root of its own for a state that is kept elsewhere", "engines/local/plugin.py", "        if not settings.root and not surroundings.state_is_file:\n", "        if False:\n", "test_local_bad_days.py", "kept_elsewhere"),

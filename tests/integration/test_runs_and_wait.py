@@ -14,10 +14,13 @@ import pytest
 from local_runs import end_all, kill, run_folder
 from local_service import kill_runs, supervisor_of
 from project import Project, Run
+from reconciler.engines.sandbox.cluster import ATOMIC
 from reconciler.manifest.schema import schema_text
 from reconciler.model.history import HistoryEntry
+from reconciler.model.jobs import Status
 from reconciler.usecases.runs import RunEntries
 from waits import until
+from ways_out import PersonsProject, persons_project
 
 
 class LocalProject(Project):
@@ -114,6 +117,39 @@ def test_wait_records_nothing_while_another_command_holds_the_state(project: Loc
     assert "end" not in project.run("state", "show", "a", "--format", "json").json
 
 
+@pytest.fixture
+def forgetful(tmp_path: Path) -> Iterator[PersonsProject]:
+    """On a cluster that forgets a run soon after its end."""
+    with persons_project(tmp_path, ATOMIC._replace(keeps_ended_s=0.1)) as made:
+        yield made
+
+
+def test_wait_names_the_run_that_was_forgotten_and_the_way_out(forgetful: PersonsProject) -> None:
+    forgetful.begin("a: {state: running}")
+    forgetful.cluster.end("a")
+    until(lambda: "forgotten" in forgetful.run("status").out)
+    waited = forgetful.run("wait", "a")
+    _, row, counts = waited.out.splitlines()
+    assert (waited.code, row.split()[:3], counts) == (3, ["a", "a-1", "forgotten"], "Waited: 1 not complete.")
+    way_out = "say how the run ended: `reconciler resolve a --ended complete`, or the same with `--ended failed`"
+    assert way_out in row
+    (found,) = document(forgetful.run("wait", "--format", "json"), "wait")["jobs"]
+    assert (found["runId"], found["wayOut"].startswith(way_out), found["detail"]) == ("a-1", True, "")
+    forgetful.follow(["resolve", "a", "--ended", "complete"])
+    waited = forgetful.run("wait", "a")
+    assert (waited.code, waited.out.splitlines()[1].split()) == (0, ["a", "a-1", "forgotten,", "complete"]), waited
+
+
+def test_wait_names_the_run_that_was_taken_away_and_the_way_out(tmp_path: Path) -> None:
+    with persons_project(tmp_path) as project:
+        project.begin("a: {state: running}")
+        project.cluster.end("a")
+        project.cluster.forget("a")
+        waited = project.run("wait")
+        assert (waited.code, waited.out.splitlines()[1].split()[:4]) == (3, ["a", "a-1", "taken", "away"]), waited
+        assert "if the run had ended, say how: `reconciler resolve a --ended complete`" in waited.out
+
+
 # --- runs and status ---------------------------------------------------------------------------------------------
 
 
@@ -143,6 +179,14 @@ def test_each_run_is_shown_with_its_reason_and_its_end(project: LocalProject) ->
 def test_an_entry_of_the_history_has_one_schema() -> None:
     of_runs, of_history = (json.loads(schema_text(f"{name}.schema.json"))["$defs"] for name in ("runs", "history"))
     assert {name: of_runs[name] for name in of_history} == of_history
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "field"), [("wait", "job", "observed"), ("status", "job", "observed"), ("runs", "run", "status")]
+)
+def test_a_schema_knows_each_status(name: str, row: str, field: str) -> None:
+    rows = json.loads(schema_text(f"{name}.schema.json"))["$defs"][row]
+    assert set(rows["properties"][field]["enum"]) == set(Status)
 
 
 def test_a_number_that_is_used_again_belongs_to_the_later_call() -> None:
