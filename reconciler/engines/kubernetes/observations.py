@@ -66,7 +66,9 @@ def observation(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], refus
     name, uid = text(metadata, "name"), text(metadata, "uid")
     status = status_of(job, pods)
     final = final_condition(job)
-    is_ours = JOB_LABEL in mapping(metadata, "labels")
+    marks = marks_of(job)
+    # A label alone makes no run of ours: anybody may have written it.
+    is_ours = JOB_LABEL in mapping(metadata, "labels") and marks.lineage != ""
     sent = config_of(job)
     times = dict(_times(job, status, final))
     return Observation(
@@ -79,7 +81,7 @@ def observation(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], refus
         name=name,
         run_id=name if is_ours else "",
         ref=uid,
-        marks=marks_of(job),
+        marks=marks,
         execution=_execution(job, status, final, pods),
         owned_by=owner_of(job),
     )
