@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kubernetes.cluster import Cluster
+from kubernetes.kubelet import MERGE
 from kubernetes.test_by_hand import Hands
 from waits import until
 
@@ -106,3 +107,22 @@ def test_an_abort_ends_no_pods_but_those_of_the_run_that_is_meant(strangers: Str
     strangers.applied()
     until(lambda: set(strangers.pods()) == set(others))
     assert strangers.shown["observed"] != "active"
+
+
+def test_annotations_that_nobody_of_ours_wrote_break_no_command(strangers: Strangers) -> None:
+    """Whoever may make a Job in the namespace writes them."""
+    deep = '{"native":' * 20_000 + "{}" + "}" * 20_000
+    texts = ['{"env":3}', '{"volumes":{"/a":null}}', '{"keepFor":1e400}', '{"native":{"spec":3}}', deep]
+    strangers.declare()
+    strangers.applied("--wait", "60")
+    for number, text in enumerate(texts):
+        annotations = {"reconciler/config": text}
+        strangers.make(f"b-{number}", job="b", lineage="theirs", annotations=annotations)
+        patch = {"metadata": {"annotations": annotations}}
+        assert strangers.cluster.request("PATCH", f"{strangers.path}/a-1", patch, MERGE)[0] == 200
+        for words in (("status",), ("plan", "--refresh"), ("drift",), ("runs", "a"), ("import", "--all")):
+            run = strangers.run(*words)
+            assert "please report it" not in run.err, (words, text[:40], run)
+    strangers.write("a: {state: absent, config: {image: v1}}")
+    strangers.applied()
+    assert "a-1" not in strangers.jobs()

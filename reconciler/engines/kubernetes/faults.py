@@ -31,6 +31,12 @@ _OWN_FIELDS: Mapping[tuple[str, ...], str] = {
 _FIELDS_OF_THE_CLUSTER = (("spec", "selector"), ("spec", "manualSelector"), ("metadata", "ownerReferences"))
 """The fields that the Job of a manifest may not set. `kubectl get` prints them."""
 
+_NEEDED = (("spec",), ("spec", "template"), ("spec", "template", "spec"))
+"""The mappings that each Job has."""
+
+_MARKED = (("metadata",), ("spec", "template", "metadata"))
+_MAPPINGS = (*_NEEDED, *_MARKED, *((*place, kind) for place in _MARKED for kind in ("labels", "annotations")))
+
 _OWN_PREFIXES = ("reconciler/", "batch.kubernetes.io/", "controller-uid", "job-name", MANAGED_BY_LABEL)
 _OLDEST_SERVERS: Mapping[str, tuple[int, int]] = {
     "suspend": (1, 22),
@@ -45,6 +51,8 @@ _WORDS = {"suspend": "queue", "podFailurePolicy": "retry", "podReplacementPolicy
 def config_fault(config: Config) -> str:
     """Return what no Job can be made of, or what is reconciler's own; "" if all is well."""
     if fault := text_fault(config):
+        return fault
+    if fault := shape_fault(config):
         return fault
     native, job = mapping(config, "native"), mapping(config, "job")
     if fault := _own_field(native) or _own_mark(native, "native"):
@@ -61,6 +69,24 @@ def config_fault(config: Config) -> str:
         return "the script names its program in its first line, and is given to /bin/sh: write it for that"
     if job and "container" in config and container_of(config) not in _names(job):
         return f"the Job has no container {container_of(config)}: it has {', '.join(_names(job)) or 'none'}"
+    return ""
+
+
+def shape_fault(config: Config) -> str:
+    """Return which part of `job` or `native` no Job can have; "" for none.
+
+    `config` is valid by the schema of this engine, which says nothing of what is below these two words.
+    """
+    for word in ("job", "native"):
+        for path in _MAPPINGS:
+            where, found = f"{word}.{'.'.join(path)}", at(config, word, *path)
+            if found is not None and not isinstance(found, Mapping):
+                return f"{where}: expected a mapping"
+            if word == "native" and path in _NEEDED and found is None and _is_named(config, path):
+                return f"{where}: each Job has one, and null takes it out"
+    for path in ((), *_NEEDED):
+        if "$patch" in mapping(config, "native", *path):
+            return f"{'.'.join(('native', *path))}: $patch would take out what each Job has"
     return ""
 
 
@@ -105,6 +131,10 @@ def attempts_after_failures(config: Config) -> int | None:
     # The default of the cluster (JobSpec.backoffLimit).
     times = found if isinstance(found, int) else 6
     return times or None
+
+
+def _is_named(config: Config, path: tuple[str, ...]) -> bool:
+    return path[-1] in mapping(config, "native", *path[:-1])
 
 
 def _own_field(native: Mapping[str, Any]) -> str:

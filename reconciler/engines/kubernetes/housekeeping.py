@@ -16,8 +16,9 @@ from urllib.parse import quote
 
 from reconciler.engines.http.reply import Reply
 from reconciler.engines.kubernetes.api import MERGE_PATCH, Api, Request
-from reconciler.engines.kubernetes.objects import JOB_LABEL, config_of, job_id_of, marks_of
+from reconciler.engines.kubernetes.objects import JOB_LABEL, job_id_of, marks_of
 from reconciler.engines.kubernetes.observations import final_condition
+from reconciler.engines.kubernetes.sent import config_of
 from reconciler.engines.port import AnswerClass, CredentialsError, EngineError
 from reconciler.rules.retention import keep_for_of
 from reconciler.rules.runs import number_of

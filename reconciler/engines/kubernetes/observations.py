@@ -11,15 +11,18 @@
 A Job says Failed while its pods still get SIGTERM. So a run is over once each pod of its uid is terminal.
 """
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.engines.kubernetes.fields import items, mapping, text
 from reconciler.engines.kubernetes.importing import config_from, owner_of
-from reconciler.engines.kubernetes.objects import ABORT_OP, JOB_LABEL, QUEUE_LABEL, config_of, marks_of
+from reconciler.engines.kubernetes.objects import ABORT_OP, JOB_LABEL, QUEUE_LABEL, marks_of
+from reconciler.engines.kubernetes.sent import config_of
 from reconciler.engines.port import Execution, Observation, Status
 
 _FINAL = {"Complete": Status.COMPLETE, "Failed": Status.FAILED}
+_INDEX = re.compile(r"[0-9]{1,10}")
 _NOT_STARTED_REASONS = frozenset({"ContainerCreating", "PodInitializing"})
 
 
@@ -153,7 +156,7 @@ def _count_of(indexes: str) -> int:
     count = 0
     for part in filter(None, indexes.split(",")):
         first, _, last = part.partition("-")
-        if first.isdigit() and (last or first).isdigit():
+        if _INDEX.fullmatch(first) and _INDEX.fullmatch(last or first):
             count += int(last or first) - int(first) + 1
     return count
 

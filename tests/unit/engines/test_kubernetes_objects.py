@@ -8,8 +8,9 @@ import pytest
 from reconciler.engines.kubernetes.differences import SAME, difference, holds, quantity
 from reconciler.engines.kubernetes.faults import config_fault, image_fault, too_old, warnings_of
 from reconciler.engines.kubernetes.merging import merged
-from reconciler.engines.kubernetes.objects import config_of, job_object, marks_of, spec_of
+from reconciler.engines.kubernetes.objects import job_object, marks_of, spec_of
 from reconciler.engines.kubernetes.plugin import PLUGIN
+from reconciler.engines.kubernetes.sent import config_of
 from reconciler.engines.kubernetes.settings import UNKNOWN
 from reconciler.engines.port import Config, Marks, Step, Verb
 from reconciler.manifest.schema import Validator
