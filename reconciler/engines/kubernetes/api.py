@@ -49,6 +49,16 @@ class Request(NamedTuple):
     content_type: str = JSON
 
 
+def segment(text: str) -> str:
+    """Return a name as one segment of a path. Raises `EngineError` for a name that would lead to another path.
+
+    What sends a request takes "." and ".." out of its path, also where their dots are escaped.
+    """
+    if text in ("", ".", ".."):
+        raise EngineError(f"no object of a cluster has the name {text!r}", "look for that name in the manifest")
+    return quote(text, safe="")
+
+
 class TransportSource(Protocol):
     """Where an `Api` gets its connections, such as `Transports`."""
 

@@ -3,12 +3,11 @@
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
 
 from reconciler.engines.dispatch import dispatch
 from reconciler.engines.http.reply import Reply
 from reconciler.engines.kubernetes.aborting import Aborting
-from reconciler.engines.kubernetes.api import Api, Request, reason_of
+from reconciler.engines.kubernetes.api import Api, Request, reason_of, segment
 from reconciler.engines.kubernetes.differences import SAME, difference
 from reconciler.engines.kubernetes.faults import config_fault, namespace_of, too_old
 from reconciler.engines.kubernetes.fields import document, name, uid
@@ -48,8 +47,8 @@ class KubernetesEngine:
         self._api = api
         self._namespace = namespace
         self._surroundings = surroundings
-        self._jobs_path = f"/apis/batch/v1/namespaces/{quote(namespace)}/jobs"
-        self._pods_path = f"/api/v1/namespaces/{quote(namespace)}/pods"
+        self._jobs_path = f"/apis/batch/v1/namespaces/{segment(namespace)}/jobs"
+        self._pods_path = f"/api/v1/namespaces/{segment(namespace)}/pods"
         self._allows_old_server = allows_old_server
         self._housekeeping = Housekeeping(api, self._jobs_path)
         kueue = Kueue(api, namespace)
@@ -102,7 +101,7 @@ class KubernetesEngine:
 
         def is_over() -> bool:
             nonlocal is_gone
-            reply = self._api.read(f"{self._jobs_path}/{quote(run_id)}")
+            reply = self._api.read(f"{self._jobs_path}/{segment(run_id)}")
             is_gone = reply.status == 404
             return is_gone or final_condition(document(reply)) is not None
 
@@ -170,7 +169,7 @@ class KubernetesEngine:
 
     def _duplicate(self, step: Step, reply: Reply) -> Result:
         """Return what it means that a Job of the name of the run is there."""
-        found = self._api.read(f"{self._jobs_path}/{quote(step.run_id)}")
+        found = self._api.read(f"{self._jobs_path}/{segment(step.run_id)}")
         if found.status != 200:
             # It was there a moment ago. Whether that was our call of before is not known any more.
             return Result(AnswerClass.IN_DOUBT, message=self._api.message(reply), code="409")
@@ -233,7 +232,7 @@ class KubernetesEngine:
         result = Result(AnswerClass.APPLIED)
         for job in reversed(ours):
             body = {"propagationPolicy": "Background", "preconditions": {"uid": uid(job)}}
-            reply = self._api.call(Request("DELETE", f"{self._jobs_path}/{quote(name(job))}", body), may_be_sent)
+            reply = self._api.call(Request("DELETE", f"{self._jobs_path}/{segment(name(job))}", body), may_be_sent)
             if reply.status in (404, 409):
                 continue  # It is gone, or another Job has its name by now.
             result = self._api.result(reply)

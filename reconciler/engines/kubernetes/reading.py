@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from math import inf
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from reconciler.engines.gathering import Gathering
-from reconciler.engines.kubernetes.api import Api
+from reconciler.engines.kubernetes.api import Api, segment
 from reconciler.engines.kubernetes.fields import document, labels, metadata, name, text, uid
 from reconciler.engines.kubernetes.kueue import Kueue
 from reconciler.engines.kubernetes.objects import JOB_LABEL, LINEAGE_LABEL, job_id_of, marks_of
@@ -76,8 +76,8 @@ class Reading:
         self._boot_s = boot_s
         self._note_seen = note_seen
         self._space = space
-        self._namespace_path = f"/api/v1/namespaces/{quote(space.name)}"
-        self._jobs_path = f"/apis/batch/v1/namespaces/{quote(space.name)}/jobs"
+        self._namespace_path = f"/api/v1/namespaces/{segment(space.name)}"
+        self._jobs_path = f"/apis/batch/v1/namespaces/{segment(space.name)}/jobs"
         self._lock = threading.Lock()
         self._known_version: tuple[int, int] | None = None
         self._looks = Gathering(self._seen_of, _MOST_IN_A_SELECTOR)
@@ -143,7 +143,7 @@ class Reading:
 
     def _named(self, job_name: str) -> Mapping[str, Any] | None:
         """Return the Job of a name; None if there is none."""
-        reply = self._api.read(f"{self._jobs_path}/{quote(job_name)}")
+        reply = self._api.read(f"{self._jobs_path}/{segment(job_name)}")
         if reply.status == 404:
             return None
         if reply.status != 200:

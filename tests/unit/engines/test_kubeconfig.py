@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
+from reconciler.engines.kubernetes import kubeconfig
+from reconciler.engines.kubernetes.api import segment
+from reconciler.engines.kubernetes.connecting import connected
 from reconciler.engines.kubernetes.credentials import Credential, Credentials
 from reconciler.engines.kubernetes.kubeconfig import Access, Blob, ExecPlugin, Impersonation, User, access
+from reconciler.engines.kubernetes.settings import Settings
 from reconciler.engines.port import CredentialsError, EngineError, Surroundings
 
 CLUSTER = {"server": "https://one.example:6443", "certificate-authority": "ca.pem"}
@@ -242,3 +246,35 @@ def test_a_user_to_act_as_is_read_whole(tmp_path: Path) -> None:
     named = {"as": "ada", "as-groups": ["one", "two"], "as-uid": "7", "as-user-extra": {"scopes": ["view"]}}
     found = access(write(tmp_path / "config", users=[{"name": "ada", "user": named}]), "", {})
     assert found.user.acts_as == Impersonation("ada", ["one", "two"], "7", {"scopes": ["view"]})
+
+
+@pytest.mark.parametrize("namespace", [".", "..", "%2e%2e", "../../x", "a/b", "A", "a" * 64, "a\n", "-a"])
+def test_a_namespace_that_can_be_none_is_refused_before_any_request(tmp_path: Path, namespace: str) -> None:
+    path = write(tmp_path / "config", **_context(namespace=namespace), **_cluster(server="https://127.0.0.1:1"))
+    settings = Settings(kubeconfig=path)
+    with (
+        pytest.raises(EngineError, match=r"the context prod in .* names the namespace") as refused,
+        connected(settings, around([0.0])),
+    ):
+        pass
+    assert "target.namespace" in refused.value.hint
+
+
+def test_a_service_account_names_no_namespace_that_can_be_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubeconfig, "_ACCOUNT", str(tmp_path))
+    (tmp_path / "token").write_text("made-up")
+    (tmp_path / "namespace").write_text("../kube-system")
+    env = {"HOME": str(tmp_path), "KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "1"}
+    with (
+        pytest.raises(EngineError, match="the service account of this pod names the namespace"),
+        connected(Settings(), around([0.0], **env)),
+    ):
+        pass
+
+
+def test_a_name_is_one_segment_of_a_path() -> None:
+    assert segment("train-1") == "train-1"
+    assert segment("a/../%2e") == "a%2F..%2F%252e"
+    for name in ("", ".", ".."):
+        with pytest.raises(EngineError, match="no object of a cluster has the name"):
+            segment(name)
