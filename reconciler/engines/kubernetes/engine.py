@@ -165,7 +165,7 @@ class KubernetesEngine:
         wanted = namespace_of(step.config)
         if wanted not in ("", self._namespace):
             return f"{step.job_id} is for the namespace {wanted}, and the target is {self._namespace}"
-        return config_fault(step.config) or too_old(made, self._reading.version())
+        return config_fault(step.config) or too_old(step.config, made, self._reading.version())
 
     def _duplicate(self, step: Step, reply: Reply) -> Result:
         """Return what it means that a Job of the name of the run is there."""

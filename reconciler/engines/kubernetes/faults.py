@@ -45,8 +45,6 @@ _OLDEST_SERVERS: Mapping[str, tuple[int, int]] = {
 }
 """The first server that knows a field of `spec` without a feature gate. An older one drops the field without a word."""
 
-_WORDS = {"suspend": "queue", "podFailurePolicy": "retry", "podReplacementPolicy": "onDisruption: continue"}
-
 
 def config_fault(config: Config) -> str:
     """Return what no Job can be made of, or what is reconciler's own; "" if all is well."""
@@ -59,6 +57,8 @@ def config_fault(config: Config) -> str:
         return fault
     if fault := _job_fault(job):
         return fault
+    if _parallelism(config) == 0:
+        return "the Job has spec.parallelism 0, with which no pod is ever started: write 1 or more"
     ttl_s = at(job, "spec", "ttlSecondsAfterFinished")
     if ttl_s is not None and "keepFor" not in config:
         # The rules know `keepFor` alone. They would take a Job that its TTL has removed for one that somebody deleted.
@@ -110,17 +110,30 @@ def namespace_of(config: Config) -> str:
     return found if isinstance(found, str) else ""
 
 
-def too_old(made: Mapping[str, Any], version: tuple[int, int]) -> str:
-    """Return why a server of this version can't have a Job; "" if it can."""
-    for field, oldest in _OLDEST_SERVERS.items():
-        if field in made["spec"] and version < oldest:
-            needed = f"`{_WORDS[field]}` needs {oldest[0]}.{oldest[1]}"
-            if version == UNKNOWN:
-                return f"the server does not tell its version, and may drop spec.{field} without a word: {needed}"
-            return (
-                f"the server is Kubernetes {version[0]}.{version[1]}, which drops spec.{field} without a word: {needed}"
-            )
-    return ""
+def too_old(config: Config, made: Mapping[str, Any], version: tuple[int, int]) -> str:
+    """Return why a server of this version can't have the Job of a config; "" if it can. `made` is that Job."""
+    dropped = [field for field, oldest in _OLDEST_SERVERS.items() if field in made["spec"] and version < oldest]
+    if not dropped:
+        return ""
+    # In the order of their servers, so that of two fields of one word the later one counts.
+    words = {_word_of(field, config): _OLDEST_SERVERS[field] for field in dropped}
+    needed = " and ".join(f"`{word}` needs {oldest[0]}.{oldest[1]}" for word, oldest in words.items())
+    fields = " and ".join(f"spec.{field}" for field in dropped)
+    if version == UNKNOWN:
+        return f"the server does not tell its version, and may drop {fields} without a word: {needed}"
+    return f"the server is Kubernetes {version[0]}.{version[1]}, which drops {fields} without a word: {needed}"
+
+
+def _word_of(field: str, config: Config) -> str:
+    """Return the word of a config that asks for a field of `spec`."""
+    for word in ("native", "job"):
+        if field in mapping(config, word, "spec"):
+            return word
+    if field == "suspend":
+        return "queue" if "queue" in config else QUEUE_LABEL
+    if field == "podFailurePolicy" and at(config, "retry", "times"):
+        return "retry"
+    return f"onDisruption: {config.get('onDisruption', 'fail')}"
 
 
 def attempts_after_failures(config: Config) -> int | None:
@@ -131,6 +144,12 @@ def attempts_after_failures(config: Config) -> int | None:
     # The default of the cluster (JobSpec.backoffLimit).
     times = found if isinstance(found, int) else 6
     return times or None
+
+
+def _parallelism(config: Config) -> Any:
+    """Return the parallelism that a config sets for its Job; None for the default."""
+    words = (mapping(config, word, "spec") for word in ("native", "job"))
+    return next((spec["parallelism"] for spec in words if "parallelism" in spec), None)
 
 
 def _is_named(config: Config, path: tuple[str, ...]) -> bool:

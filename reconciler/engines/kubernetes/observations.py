@@ -181,6 +181,8 @@ def _detail(
 ) -> str:
     """Return how far a run is, and why it does not start or how it failed."""
     match status:
+        case Status.ACTIVE if mapping(job, "spec").get("parallelism") == 0:
+            why = "parallelism is 0, so no pod is started"
         case Status.ACTIVE:
             why = next((why for pod in pods if (why := why_waiting(pod))), refusal)
         case Status.FAILED if final is not None:
