@@ -153,3 +153,11 @@ def test_a_copy_of_a_name_that_no_run_has_is_told(hands: Hands) -> None:
     hands.copy("a-1", "a-retry")
     until(lambda: hands.ran == ["a-1", "a-retry"])
     assert "something of a-retry executes too" in hands.shown["detail"]
+
+
+def test_a_parallelism_of_zero_says_why_the_run_never_ends(hands: Hands) -> None:
+    hands.begin()
+    patch = {"spec": {"parallelism": 0}}
+    assert hands.cluster.request("PATCH", f"{hands.path}/a-1", patch, MERGE)[0] == 200
+    until(lambda: not hands.live())
+    assert (hands.shown["observed"], hands.shown["detail"]) == ("active", "parallelism is 0, so no pod is started")

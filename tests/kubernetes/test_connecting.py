@@ -217,7 +217,10 @@ def test_a_client_certificate_names_the_user_and_its_group(way: Way) -> None:
 
 def test_a_certificate_that_can_not_be_used_is_named_with_the_field(way: Way) -> None:
     way.user = {"client-certificate": "gone.pem", "client-key": "gone.key"}
-    with pytest.raises(EngineError, match=r"gone.pem \(client-certificate in the kubeconfig\): can't be read"):
+    with pytest.raises(
+        EngineError,
+        match=r"gone.pem \(client-certificate of the user test in .*\): can't be read",
+    ):
         way.looks()
     way.user = {"client-certificate-data": "?", "client-key-data": "?"}
     with pytest.raises(EngineError, match="is no Base64"):
@@ -386,9 +389,11 @@ def test_only_the_authority_of_the_kubeconfig_is_trusted(way: Way) -> None:
         way.cluster = {"server": way.at.server, **fields}
         with pytest.raises(EngineError, match="the certificate is not accepted") as refused:
             way.looks()
-        assert refused.value.hint.startswith("name the CA that signed it: certificate-authority in the kubeconfig")
+        assert refused.value.hint.startswith("name the CA that signed it: certificate-authority of the cluster ")
     way.cluster = {"server": way.at.server, "certificate-authority": "gone.pem"}
-    with pytest.raises(EngineError, match=r"gone.pem \(certificate-authority in the kubeconfig\): can't be read"):
+    with pytest.raises(
+        EngineError, match=r"gone.pem \(certificate-authority of the cluster test in .*\): can't be read"
+    ):
         way.looks()
 
 

@@ -198,3 +198,24 @@ def test_a_job_whose_name_no_job_can_have_is_left_out_and_told(space: Space) -> 
     assert run.err.count("left out") == 2
     assert "can't be the name of a Job: it takes up to 52" in run.err
     assert "with.dots" in run.err
+
+
+def test_a_delete_names_the_imported_job_that_it_leaves(space: Space) -> None:
+    """The Job bears no mark, so that nothing tells it from one that somebody else has made since."""
+    space.make("plain")
+    space.ended("plain")
+    assert space.run("import", "plain=plain").code == 0
+    manifest = space.folder / "jobs.yaml"
+    imported = manifest.read_text()
+    manifest.write_text(imported.replace("    state: running\n", '    state: running\n    runToken: "1"\n'))
+    space.applied("--wait", "60")
+    assert space.jobs() == ["plain", "plain-1"]
+    manifest.write_text(imported.replace("    state: running\n", "    state: absent\n"))
+    out = " ".join(space.applied().split())
+    assert "what bears no lineage stays: plain" in out, out
+    assert space.jobs() == ["plain"]
+    assert "there again plain" in " ".join(space.run("drift").out.split())
+    # Whoever reviews that plan says that it is not a Job of somebody else.
+    assert space.run("plan", "--refresh", "--out", "plan.json").code == 0
+    space.applied("--plan", "plan.json")
+    assert space.jobs() == []

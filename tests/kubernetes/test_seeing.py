@@ -17,7 +17,7 @@ from kubernetes.kubelet import MERGE
 from kubernetes.test_scenes import KubernetesProject
 from reconciler.engines.kubernetes.objects import job_object
 from reconciler.engines.kubernetes.plugin import PLUGIN
-from reconciler.engines.port import Engine, Status, Step, Surroundings, Verb
+from reconciler.engines.port import Config, Engine, Marks, Status, Step, Surroundings, Verb
 from reconciler.testing.amount import amount_in
 from waits import until
 
@@ -202,7 +202,8 @@ def test_many_jobs_are_observed_with_three_lists(tmp_path: Path, cluster: Cluste
 def test_a_few_jobs_are_read_together_and_those_of_somebody_else_are_found(tmp_path: Path, cluster: Cluster) -> None:
     namespace = cluster.namespace()
     path = f"/apis/batch/v1/namespaces/{namespace}/jobs"
-    step = Step(Verb.RUN, "ours", "ours-1", {"image": "i", "native": {"spec": {"parallelism": 0}}})
+    config: Config = {"image": "i", "native": {"spec": {"parallelism": 0}}}
+    step = Step(Verb.RUN, "ours", "ours-1", config, marks=Marks("lineage-1"))
     assert cluster.request("POST", path, job_object(step, namespace))[0] == 201
     other = {**job_object(step, namespace), "metadata": {"name": "theirs"}}
     del other["spec"]["template"]["metadata"]

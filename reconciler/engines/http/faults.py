@@ -64,7 +64,7 @@ class FaultContext(NamedTuple):
         proxy = self.network.proxy
         nearest = proxy.shown if proxy else self.host
         beyond = f"{self.host} (through {proxy.shown})" if proxy else self.host
-        mend = f"check {proxy.variable}" if proxy else "check the endpoint"
+        mend = f"check {proxy.variable}" if proxy else f"check {self.network.settings.endpoint}"
         variable = f"{urlsplit(self.url).scheme}_proxy".upper()
         more = "" if proxy or is_loopback(self.url) else f"; where a proxy leads out, name it with {variable}"
         match cause, stage:
@@ -100,7 +100,7 @@ class FaultContext(NamedTuple):
             text = f"{where}: TLS failed: TLS handshake: {reason.replace('_', ' ').lower() or type(cause).__name__}"
             if "ALERT_HANDSHAKE_FAILURE" in reason or _CLIENT_REFUSED.search(reason):
                 return Fault(text, f"name a certificate that the server takes: {self.network.settings.certificate}")
-            return Fault(text, "see that the endpoint speaks TLS there")
+            return Fault(text, f"see that {self.network.settings.endpoint} speaks TLS there")
         text = f"{where}: TLS failed: the certificate is not accepted ({cause.verify_message})"
         match cause.verify_code:
             case code if code in _UNKNOWN_CA:
@@ -126,7 +126,7 @@ class FaultContext(NamedTuple):
                 return Fault(text, f"put a user and a password into {variable}: http://USER:PASSWORD@HOST:PORT")
             case "403" | "405":
                 return Fault(text, f"have the proxy allow {self.host}, or name the host in NO_PROXY")
-        return Fault(text, f"check the endpoint and {variable}")
+        return Fault(text, f"check {self.network.settings.endpoint} and {variable}")
 
 
 def is_refusal_of_client(error: BaseException, exchange: Exchange) -> bool:

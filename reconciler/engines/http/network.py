@@ -52,24 +52,34 @@ class Proxy:
 class Certificates(NamedTuple):
     """The trusted certificates of authorities: a file, a folder or both, and the settings that name them.
 
-    Without a file and a folder, the certificates of the package `certifi` are trusted.
+    Without a file and a folder, the certificates of the package `certifi` are trusted. `is_given` is set if the setting
+    holds the certificates themselves, and the file is one of this program.
     """
 
     file: str = ""
     folder: str = ""
     named_by: str = ""
+    is_given: bool = False
 
     def __str__(self) -> str:
         if not self.named_by:
             return "the certificates that come with certifi"
+        if self.is_given:
+            return self.named_by
         return f"{' and '.join(filter(None, (self.file, self.folder)))} ({self.named_by})"
 
 
 class Settings(NamedTuple):
-    """The settings that a message names to the user: of the trusted authority, and of the client's certificate."""
+    """The settings that a message names to the user.
+
+    They are those of the trusted authority, of the client's certificate, and of the address of the service. `is_given`
+    is set if the setting of the client's certificate holds it, and its files are those of this program.
+    """
 
     ca: str = "target.ca, or REQUESTS_CA_BUNDLE"
     certificate: str = "target.clientCertificate"
+    endpoint: str = "the endpoint"
+    is_given: bool = False
 
 
 class Network(NamedTuple):

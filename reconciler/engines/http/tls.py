@@ -13,7 +13,7 @@ from reconciler.model.errors import EngineError
 
 def tls_context(network: Network) -> ssl.SSLContext:
     """Return the context of all TLS connections to the service. Raises `EngineError` for files that can't be used."""
-    file, folder, named_by = network.trusted
+    file, folder, named_by, _ = network.trusted
     if not named_by:
         from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
@@ -51,7 +51,8 @@ def proxy_tls_context(network: Network) -> ssl.SSLContext:
 def _load_client_certificate(context: ssl.SSLContext, network: Network) -> None:
     """Load the client's certificate and key into a context. Raises `EngineError` for files that can't be used."""
     certificate, key, setting = network.certificate, network.key, network.settings.certificate
-    files = f"{certificate} and {key}" if key else certificate
+    paths = f"{certificate} and {key}" if key else certificate
+    files = setting if network.settings.is_given else f"{paths} ({setting})"
     hint = f"check {setting}: a certificate and its key without a passphrase, in PEM, in one file or two"
     for file in filter(None, (certificate, key)):
         try:
@@ -64,7 +65,7 @@ def _load_client_certificate(context: ssl.SSLContext, network: Network) -> None:
         context.load_cert_chain(certificate, key or None, password=_passphrase)
     except (OSError, ValueError) as error:
         words = str(error) if isinstance(error, ValueError) and not isinstance(error, OSError) else _reason(error)
-        raise EngineError(f"{files} ({setting}): can't be used: {words}", hint) from error
+        raise EngineError(f"{files}: can't be used: {words}", hint) from error
 
 
 def _passphrase() -> str:

@@ -9,10 +9,9 @@ Each way may be repeated, and each is about the one object that was observed, by
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from reconciler.engines.http.reply import Reply
-from reconciler.engines.kubernetes.api import MERGE_PATCH, Api, Request
+from reconciler.engines.kubernetes.api import MERGE_PATCH, Api, Request, segment
 from reconciler.engines.kubernetes.fields import labels, name, spec, text, uid
 from reconciler.engines.kubernetes.kueue import Kueue
 from reconciler.engines.kubernetes.objects import ABORT_OP, QUEUE_LABEL
@@ -55,7 +54,9 @@ class Aborting:
         for pod in pods:
             if is_being_stopped(pod):
                 continue
-            reply = self._api.call(Request("DELETE", f"{self._pods_path}/{quote(name(pod))}", _only(pod)), may_be_sent)
+            reply = self._api.call(
+                Request("DELETE", f"{self._pods_path}/{segment(name(pod))}", _only(pod)), may_be_sent
+            )
             if reply.status in (404, 409):
                 continue  # It is gone, or another pod has its name by now.
             result = self._api.result(reply)
@@ -68,12 +69,12 @@ class Aborting:
     ) -> Result:
         """Mark a Job as aborted, and change these fields of its spec."""
         patch = {"metadata": {"uid": uid(job), "annotations": {ABORT_OP: op}}, **({"spec": fields} if fields else {})}
-        path = f"{self._jobs_path}/{quote(name(job))}?fieldManager=reconciler"
+        path = f"{self._jobs_path}/{segment(name(job))}?fieldManager=reconciler"
         return self._gone(self._api.call(Request("PATCH", path, patch, MERGE_PATCH), may_be_sent))
 
     def _deleted(self, job: Mapping[str, Any], may_be_sent: Callable[[], bool]) -> Reply:
         body = {"propagationPolicy": "Background", **_only(job)}
-        return self._api.call(Request("DELETE", f"{self._jobs_path}/{quote(name(job))}", body), may_be_sent)
+        return self._api.call(Request("DELETE", f"{self._jobs_path}/{segment(name(job))}", body), may_be_sent)
 
     def _gone(self, reply: Reply) -> Result:
         """Return what a reply means, where the object that was observed may be gone or another one by now."""

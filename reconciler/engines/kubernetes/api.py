@@ -7,7 +7,7 @@ The documents of errors are of the kind Status (https://kubernetes.io/docs/refer
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from reconciler.engines.http.client import (
     REASONS,
@@ -49,6 +49,16 @@ class Request(NamedTuple):
     content_type: str = JSON
 
 
+def segment(text: str) -> str:
+    """Return a name as one segment of a path. Raises `EngineError` for a name that would lead to another path.
+
+    What sends a request takes "." and ".." out of its path, also where their dots are escaped.
+    """
+    if text in ("", ".", ".."):
+        raise EngineError(f"no object of a cluster has the name {text!r}", "look for that name in the manifest")
+    return quote(text, safe="")
+
+
 class TransportSource(Protocol):
     """Where an `Api` gets its connections, such as `Transports`."""
 
@@ -83,9 +93,10 @@ class Api:
                 "have the credentials of the kubeconfig renewed",
             )
         if reply.status is None or reply.fault:
-            raise EngineError(
-                f"{self.server}: {reply.fault or 'no answer'}", reply.remedy or "check the network, then try again"
-            )
+            words = reply.fault or "no answer"
+            # What fails before a request leaves names the host itself.
+            shown = words if words.startswith(urlsplit(self.server).netloc) else f"{self.server}: {words}"
+            raise EngineError(shown, reply.remedy or "check the network, then try again")
         return reply
 
     def document(self, path: str) -> Mapping[str, Any]:

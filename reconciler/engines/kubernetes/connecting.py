@@ -1,5 +1,6 @@
 """Opens the engine of a target: reads the kubeconfig, and makes the transport to its API server."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -13,6 +14,8 @@ from reconciler.engines.kubernetes.transports import Transports
 from reconciler.engines.port import EngineError, Surroundings
 from reconciler.model.errors import EngineFailed
 
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
 
 @contextmanager
 def connected(settings: Settings, surroundings: Surroundings) -> Iterator[KubernetesEngine]:
@@ -20,6 +23,7 @@ def connected(settings: Settings, surroundings: Surroundings) -> Iterator[Kubern
     found = access(settings.kubeconfig, settings.context, surroundings.env)
     _refuse_unverified(found, is_insecure=settings.is_insecure)
     found = found._replace(server=normalize_endpoint(found.server))
+    namespace = _namespace(settings, found)
     if settings.user:
         acts_as = Impersonation(settings.user, settings.groups, settings.uid, settings.extra)
     else:
@@ -31,12 +35,7 @@ def connected(settings: Settings, surroundings: Surroundings) -> Iterator[Kubern
     if found.user.exec_plugin is None:  # otherwise, the program may name the certificate
         transports.of(Credential())
     api = Api(found.server, transports, Credentials(found.user, surroundings), surroundings)
-    engine = KubernetesEngine(
-        api,
-        settings.namespace or found.namespace or DEFAULT_NAMESPACE,
-        surroundings,
-        allows_old_server=settings.allows_old_server,
-    )
+    engine = KubernetesEngine(api, namespace, surroundings, allows_old_server=settings.allows_old_server)
     try:
         yield engine
     except BaseException:
@@ -45,6 +44,18 @@ def connected(settings: Settings, surroundings: Surroundings) -> Iterator[Kubern
             engine.close()
         raise
     engine.close()
+
+
+def _namespace(settings: Settings, found: Access) -> str:
+    """Return the namespace of the jobs. Raises `EngineError` for a name that no namespace has."""
+    namespace = settings.namespace or found.namespace or DEFAULT_NAMESPACE
+    if _NAMESPACE.fullmatch(namespace):
+        return namespace
+    source = "the target" if settings.namespace else found.source
+    raise EngineError(
+        f"{source} names the namespace {namespace!r}: a name has up to 63 lower-case letters, digits and hyphens",
+        "mend it, or name the namespace in the manifest: target.namespace",
+    )
 
 
 def _refuse_unverified(found: Access, *, is_insecure: bool) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from reconciler.engines.kubernetes.files import content_of
 from reconciler.engines.kubernetes.kubeconfig import ExecPlugin, User
 from reconciler.engines.port import CredentialsError, Surroundings
 from reconciler.host.secrecy import REDACTED, without_credentials
@@ -87,8 +88,7 @@ class Credentials:
 
 def _token_in(path: str) -> str:
     try:
-        with open(path, encoding="ascii") as file:
-            token = file.read().strip()
+        token = content_of(path).decode("ascii").strip()
     except UnicodeDecodeError:
         raise CredentialsError(f"{path} holds no token: it is no ASCII", "have the file written anew") from None
     except OSError as fault:

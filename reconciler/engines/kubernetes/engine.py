@@ -3,12 +3,11 @@
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
 
 from reconciler.engines.dispatch import dispatch
 from reconciler.engines.http.reply import Reply
 from reconciler.engines.kubernetes.aborting import Aborting
-from reconciler.engines.kubernetes.api import Api, Request, reason_of
+from reconciler.engines.kubernetes.api import Api, Request, reason_of, segment
 from reconciler.engines.kubernetes.differences import SAME, difference
 from reconciler.engines.kubernetes.faults import config_fault, namespace_of, too_old
 from reconciler.engines.kubernetes.fields import document, name, uid
@@ -48,8 +47,8 @@ class KubernetesEngine:
         self._api = api
         self._namespace = namespace
         self._surroundings = surroundings
-        self._jobs_path = f"/apis/batch/v1/namespaces/{quote(namespace)}/jobs"
-        self._pods_path = f"/api/v1/namespaces/{quote(namespace)}/pods"
+        self._jobs_path = f"/apis/batch/v1/namespaces/{segment(namespace)}/jobs"
+        self._pods_path = f"/api/v1/namespaces/{segment(namespace)}/pods"
         self._allows_old_server = allows_old_server
         self._housekeeping = Housekeeping(api, self._jobs_path)
         kueue = Kueue(api, namespace)
@@ -102,7 +101,7 @@ class KubernetesEngine:
 
         def is_over() -> bool:
             nonlocal is_gone
-            reply = self._api.read(f"{self._jobs_path}/{quote(run_id)}")
+            reply = self._api.read(f"{self._jobs_path}/{segment(run_id)}")
             is_gone = reply.status == 404
             return is_gone or final_condition(document(reply)) is not None
 
@@ -166,11 +165,11 @@ class KubernetesEngine:
         wanted = namespace_of(step.config)
         if wanted not in ("", self._namespace):
             return f"{step.job_id} is for the namespace {wanted}, and the target is {self._namespace}"
-        return config_fault(step.config) or too_old(made, self._reading.version())
+        return config_fault(step.config) or too_old(step.config, made, self._reading.version())
 
     def _duplicate(self, step: Step, reply: Reply) -> Result:
         """Return what it means that a Job of the name of the run is there."""
-        found = self._api.read(f"{self._jobs_path}/{quote(step.run_id)}")
+        found = self._api.read(f"{self._jobs_path}/{segment(step.run_id)}")
         if found.status != 200:
             # It was there a moment ago. Whether that was our call of before is not known any more.
             return Result(AnswerClass.IN_DOUBT, message=self._api.message(reply), code="409")
@@ -195,43 +194,62 @@ class KubernetesEngine:
         return self._aborting.abort(job, step.marks.op, may_be_sent)
 
     def _abort_without_job(self, seen: Seen, step: Step, may_be_sent: Callable[[], bool]) -> Result:
-        """Abort a run whose Job is gone: end the pods that it has left, if there are any."""
+        """Abort a run whose Job is gone: end the pods that it has left, if there are any.
+
+        They are those of the Job that was observed, or else of the newest one. Pods of another lineage stay.
+        """
         left = [pod for pod in seen.strays if step.seen in ("", job_uid_of(pod))]
+        ours = [pod for pod in left if _other_owner(pod, step) is None]
+        if ours:
+            return self._aborting.end_pods(newest_of(ours), may_be_sent)
         if left and (refusal := _other_owner(left[0], step)):
             return refusal
-        if left:
-            return self._aborting.end_pods(left, may_be_sent)
         reason = Reason.NOT_RUNNING if seen.jobs else Reason.NO_SUCH_JOB
         return Result(AnswerClass.REJECTED, reason, f"the Job of {step.run_id or step.job_id} is gone")
 
     def _delete(self, step: Step, may_be_sent: Callable[[], bool]) -> Result:
-        """Delete the Jobs of a job that belong to the lineage, and the pods that they have left."""
+        """Delete the Jobs of a job that belong to the lineage, and the pods that they have left.
+
+        The message names the Jobs that stay, since they bear no lineage: nobody can tell whose they are.
+        """
         seen = self._reading.get(step.job_id)
-        if seen.strays:
-            detail = observation_of_strays(newest_of(seen.strays)).detail
+        if strays := newest_of([pod for pod in seen.strays if _other_owner(pod, step) is None]):
+            detail = observation_of_strays(strays).detail
             return Result(AnswerClass.REJECTED, Reason.INVALID, f"{detail}: abort it first")
         if not seen.jobs:
             return Result(AnswerClass.REJECTED, Reason.NO_SUCH_JOB, f"there is no Job of {step.job_id}")
         newest = seen.jobs[0]
         if refusal := _other_owner(newest, step):
             return refusal
-        ours = [job for job in seen.jobs if marks_of(job).lineage == marks_of(newest).lineage]
+        ours = [job for job in seen.jobs if _other_owner(job, step) is None]
         active = [job for job in ours if status_of(job, seen.pods_of(job)) is Status.ACTIVE]
         if active:
             return Result(AnswerClass.REJECTED, Reason.INVALID, f"the Job {name(active[0])} is active: abort it first")
         if step.seen and step.seen != uid(newest):
             return Result(AnswerClass.REJECTED, Reason.OTHER, f"the Job {name(newest)} is newer than the observed one")
+        stays = self._staying(seen, step)
         # The oldest one first: whoever is killed midway leaves the newest one, by which the job is known.
         result = Result(AnswerClass.APPLIED)
         for job in reversed(ours):
             body = {"propagationPolicy": "Background", "preconditions": {"uid": uid(job)}}
-            reply = self._api.call(Request("DELETE", f"{self._jobs_path}/{quote(name(job))}", body), may_be_sent)
+            reply = self._api.call(Request("DELETE", f"{self._jobs_path}/{segment(name(job))}", body), may_be_sent)
             if reply.status in (404, 409):
                 continue  # It is gone, or another Job has its name by now.
             result = self._api.result(reply)
             if result.kind is not AnswerClass.APPLIED:
                 return result
-        return result
+        return result._replace(message=stays)
+
+    def _staying(self, seen: Seen, step: Step) -> str:
+        """Return which Jobs without a lineage a delete leaves, in words; "" for none.
+
+        One of them may be the Job from which a person has imported the job. It has the name of the job, and no label.
+        """
+        found = [job for job in seen.jobs if not marks_of(job).lineage and step.seen != uid(job)]
+        if all(name(job) != step.job_id for job in seen.jobs) and (own := self._reading.unlabelled(step.job_id)):
+            found.append(own)
+        names = ", ".join(map(name, found))
+        return f"what bears no lineage stays: {names}" if names else ""
 
 
 def _changed(there: Mapping[str, Any], sent: Mapping[str, Any]) -> str:
@@ -256,14 +274,16 @@ def _leaves(value: Any, path: str = "") -> Iterator[str]:
         yield path
 
 
-def _other_owner(job: Mapping[str, Any], step: Step) -> Result | None:
-    """Return the refusal of a call for a Job of another lineage. A Job without marks belongs to nobody."""
-    lineage = marks_of(job).lineage
-    if not lineage or not step.marks.lineage or lineage == step.marks.lineage:
+def _other_owner(there: Mapping[str, Any], step: Step) -> Result | None:
+    """Return the refusal of a call for a Job or a pod that does not bear the lineage of the call.
+
+    A Job without a lineage is of somebody else, whatever its labels say. A call may be about it only if the call names
+    it by its uid, since a person has imported that very Job.
+    """
+    lineage = marks_of(there).lineage
+    if step.marks.lineage in ("", lineage) or (not lineage and step.seen == uid(there)):
         return None
-    return Result(
-        AnswerClass.REJECTED, Reason.OTHER_OWNER, f"the Job {name(job)} belongs to another state, of lineage {lineage}"
-    )
+    return Result(AnswerClass.REJECTED, Reason.OTHER_OWNER, f"{name(there)} belongs to {_owner(there)}")
 
 
 def _owner(job: Mapping[str, Any]) -> str:

@@ -31,6 +31,12 @@ _OWN_FIELDS: Mapping[tuple[str, ...], str] = {
 _FIELDS_OF_THE_CLUSTER = (("spec", "selector"), ("spec", "manualSelector"), ("metadata", "ownerReferences"))
 """The fields that the Job of a manifest may not set. `kubectl get` prints them."""
 
+_NEEDED = (("spec",), ("spec", "template"), ("spec", "template", "spec"))
+"""The mappings that each Job has."""
+
+_MARKED = (("metadata",), ("spec", "template", "metadata"))
+_MAPPINGS = (*_NEEDED, *_MARKED, *((*place, kind) for place in _MARKED for kind in ("labels", "annotations")))
+
 _OWN_PREFIXES = ("reconciler/", "batch.kubernetes.io/", "controller-uid", "job-name", MANAGED_BY_LABEL)
 _OLDEST_SERVERS: Mapping[str, tuple[int, int]] = {
     "suspend": (1, 22),
@@ -39,18 +45,20 @@ _OLDEST_SERVERS: Mapping[str, tuple[int, int]] = {
 }
 """The first server that knows a field of `spec` without a feature gate. An older one drops the field without a word."""
 
-_WORDS = {"suspend": "queue", "podFailurePolicy": "retry", "podReplacementPolicy": "onDisruption: continue"}
-
 
 def config_fault(config: Config) -> str:
     """Return what no Job can be made of, or what is reconciler's own; "" if all is well."""
     if fault := text_fault(config):
+        return fault
+    if fault := shape_fault(config):
         return fault
     native, job = mapping(config, "native"), mapping(config, "job")
     if fault := _own_field(native) or _own_mark(native, "native"):
         return fault
     if fault := _job_fault(job):
         return fault
+    if _parallelism(config) == 0:
+        return "the Job has spec.parallelism 0, with which no pod is ever started: write 1 or more"
     ttl_s = at(job, "spec", "ttlSecondsAfterFinished")
     if ttl_s is not None and "keepFor" not in config:
         # The rules know `keepFor` alone. They would take a Job that its TTL has removed for one that somebody deleted.
@@ -61,6 +69,24 @@ def config_fault(config: Config) -> str:
         return "the script names its program in its first line, and is given to /bin/sh: write it for that"
     if job and "container" in config and container_of(config) not in _names(job):
         return f"the Job has no container {container_of(config)}: it has {', '.join(_names(job)) or 'none'}"
+    return ""
+
+
+def shape_fault(config: Config) -> str:
+    """Return which part of `job` or `native` no Job can have; "" for none.
+
+    `config` is valid by the schema of this engine, which says nothing of what is below these two words.
+    """
+    for word in ("job", "native"):
+        for path in _MAPPINGS:
+            where, found = f"{word}.{'.'.join(path)}", at(config, word, *path)
+            if found is not None and not isinstance(found, Mapping):
+                return f"{where}: expected a mapping"
+            if word == "native" and path in _NEEDED and found is None and _is_named(config, path):
+                return f"{where}: each Job has one, and null takes it out"
+    for path in ((), *_NEEDED):
+        if "$patch" in mapping(config, "native", *path):
+            return f"{'.'.join(('native', *path))}: $patch would take out what each Job has"
     return ""
 
 
@@ -84,17 +110,30 @@ def namespace_of(config: Config) -> str:
     return found if isinstance(found, str) else ""
 
 
-def too_old(made: Mapping[str, Any], version: tuple[int, int]) -> str:
-    """Return why a server of this version can't have a Job; "" if it can."""
-    for field, oldest in _OLDEST_SERVERS.items():
-        if field in made["spec"] and version < oldest:
-            needed = f"`{_WORDS[field]}` needs {oldest[0]}.{oldest[1]}"
-            if version == UNKNOWN:
-                return f"the server does not tell its version, and may drop spec.{field} without a word: {needed}"
-            return (
-                f"the server is Kubernetes {version[0]}.{version[1]}, which drops spec.{field} without a word: {needed}"
-            )
-    return ""
+def too_old(config: Config, made: Mapping[str, Any], version: tuple[int, int]) -> str:
+    """Return why a server of this version can't have the Job of a config; "" if it can. `made` is that Job."""
+    dropped = [field for field, oldest in _OLDEST_SERVERS.items() if field in made["spec"] and version < oldest]
+    if not dropped:
+        return ""
+    # In the order of their servers, so that of two fields of one word the later one counts.
+    words = {_word_of(field, config): _OLDEST_SERVERS[field] for field in dropped}
+    needed = " and ".join(f"`{word}` needs {oldest[0]}.{oldest[1]}" for word, oldest in words.items())
+    fields = " and ".join(f"spec.{field}" for field in dropped)
+    if version == UNKNOWN:
+        return f"the server does not tell its version, and may drop {fields} without a word: {needed}"
+    return f"the server is Kubernetes {version[0]}.{version[1]}, which drops {fields} without a word: {needed}"
+
+
+def _word_of(field: str, config: Config) -> str:
+    """Return the word of a config that asks for a field of `spec`."""
+    for word in ("native", "job"):
+        if field in mapping(config, word, "spec"):
+            return word
+    if field == "suspend":
+        return "queue" if "queue" in config else QUEUE_LABEL
+    if field == "podFailurePolicy" and at(config, "retry", "times"):
+        return "retry"
+    return f"onDisruption: {config.get('onDisruption', 'fail')}"
 
 
 def attempts_after_failures(config: Config) -> int | None:
@@ -105,6 +144,16 @@ def attempts_after_failures(config: Config) -> int | None:
     # The default of the cluster (JobSpec.backoffLimit).
     times = found if isinstance(found, int) else 6
     return times or None
+
+
+def _parallelism(config: Config) -> Any:
+    """Return the parallelism that a config sets for its Job; None for the default."""
+    words = (mapping(config, word, "spec") for word in ("native", "job"))
+    return next((spec["parallelism"] for spec in words if "parallelism" in spec), None)
+
+
+def _is_named(config: Config, path: tuple[str, ...]) -> bool:
+    return path[-1] in mapping(config, "native", *path[:-1])
 
 
 def _own_field(native: Mapping[str, Any]) -> str:

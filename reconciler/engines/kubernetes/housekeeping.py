@@ -12,12 +12,12 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import quote
 
 from reconciler.engines.http.reply import Reply
-from reconciler.engines.kubernetes.api import MERGE_PATCH, Api, Request
-from reconciler.engines.kubernetes.objects import JOB_LABEL, config_of, job_id_of, marks_of
+from reconciler.engines.kubernetes.api import MERGE_PATCH, Api, Request, segment
+from reconciler.engines.kubernetes.objects import JOB_LABEL, job_id_of, marks_of
 from reconciler.engines.kubernetes.observations import final_condition
+from reconciler.engines.kubernetes.sent import config_of
 from reconciler.engines.port import AnswerClass, CredentialsError, EngineError
 from reconciler.rules.retention import keep_for_of
 from reconciler.rules.runs import number_of
@@ -67,7 +67,7 @@ class Housekeeping:
             return
         metadata = job["metadata"]
         patch = {"metadata": {"uid": metadata["uid"]}, "spec": {"ttlSecondsAfterFinished": seconds}}
-        reply = self._api.call(Request("PATCH", f"{self._jobs_path}/{quote(metadata['name'])}", patch, MERGE_PATCH))
+        reply = self._api.call(Request("PATCH", f"{self._jobs_path}/{segment(metadata['name'])}", patch, MERGE_PATCH))
         yield from self._refusal(reply, f"keepFor of {metadata['name']} is not set, so that the Job stays")
 
     def _refusal(self, reply: Reply, what: str) -> Iterator[str]:
@@ -103,7 +103,7 @@ class Housekeeping:
             if isinstance(most, int) and counts[kind] > most:
                 body = {"propagationPolicy": "Background", "preconditions": {"uid": job["metadata"]["uid"]}}
                 job_name = job["metadata"]["name"]
-                reply = self._api.call(Request("DELETE", f"{self._jobs_path}/{quote(job_name)}", body))
+                reply = self._api.call(Request("DELETE", f"{self._jobs_path}/{segment(job_name)}", body))
                 yield from self._refusal(reply, f"keepRuns of {job_id} does not remove {job_name}")
 
 

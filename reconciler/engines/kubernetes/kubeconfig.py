@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from reconciler.engines.kubernetes.fields import text
+from reconciler.engines.kubernetes.files import content_of
 from reconciler.engines.port import EngineError
 
 _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -27,11 +28,18 @@ _SHORTEST_SECRET = 4
 """A shorter value is a part of common words. Its removal would make every message unreadable."""
 
 
+_DEEPEST = 64
+
+
 class Blob(NamedTuple):
-    """The content of a certificate or a key: the path of a file, or the content itself in Base64. Both may be ""."""
+    """The content of a certificate or a key: the path of a file, or the content itself in Base64. Both may be "".
+
+    `named_by` says which field of which entry it is.
+    """
 
     path: str = ""
     data: str = ""
+    named_by: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.path or self.data)
@@ -147,7 +155,7 @@ def access(kubeconfig: str, context: str, env: Mapping[str, str]) -> Access:
         f"the context {name} in {where}",
         found.text("namespace"),
         cluster.blob("certificate-authority"),
-        cluster.text("tls-server-name"),
+        _server_name(cluster),
         cluster.text("proxy-url"),
         cluster.flag("insecure-skip-tls-verify"),
     )
@@ -158,11 +166,13 @@ class _Part:
 
     A field of a wrong type is refused, as kubectl does. Were it taken for one that is not there, a job could run in
     another namespace, or as another user, than the file says. No message shows the value, which may be a token.
+    `title` names an entry of a list, such as "the user ada".
     """
 
-    def __init__(self, path: str, value: Mapping[str, Any]) -> None:
+    def __init__(self, path: str, value: Mapping[str, Any], title: str = "") -> None:
         self.path = path
         self.value = value
+        self.where = f"{title} in {path}" if title else path
 
     def text(self, name: str) -> str:
         found: str = self._typed(name, "text", str) or ""
@@ -206,8 +216,10 @@ class _Part:
 
     def blob(self, name: str) -> Blob:
         """A certificate or a key. The content counts before the path, as in client-go."""
-        data = self.text(f"{name}-data")
-        return Blob(data=data) if data else Blob(path=self.file(name))
+        if data := self.text(f"{name}-data"):
+            return Blob(data=data, named_by=f"{name}-data of {self.where}")
+        path = self.file(name)
+        return Blob(path=path, named_by=f"{name} of {self.where}") if path else NO_BLOB
 
 
 def _paths(kubeconfig: str, env: Mapping[str, str]) -> list[str]:
@@ -224,15 +236,16 @@ def _read(paths: Sequence[str], *, is_named: bool) -> Iterator[_Part]:
 
     for path in paths:
         try:
-            with open(path, "rb") as file:
-                value = yaml.safe_load(file)
+            value = _loaded(content_of(path))
         except FileNotFoundError as fault:
             if is_named:
                 raise EngineError(f"{path} (target.kubeconfig) is not there", "name a kubeconfig that is") from fault
             continue
         except OSError as fault:
             raise EngineError(f"{path} can't be read: {fault.strerror}", "mend it, or name another one") from fault
-        except (yaml.YAMLError, UnicodeDecodeError) as fault:
+        except RecursionError:
+            raise EngineError(f"{path} is nested too deeply", "mend it, or name another kubeconfig") from None
+        except (yaml.YAMLError, ValueError) as fault:
             # The text of the fault may quote a line of the file, which may hold a token.
             mark = getattr(fault, "problem_mark", None)
             place = f":{mark.line + 1}" if mark else ""
@@ -244,13 +257,46 @@ def _read(paths: Sequence[str], *, is_named: bool) -> Iterator[_Part]:
         yield _Part(path, value)
 
 
+def _loaded(content: bytes) -> Any:
+    """Return the value of a YAML text. Raises `RecursionError` for one that is nested deeper than any kubeconfig."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Stops at a depth at which the time that PyYAML takes, its square, is still short."""
+
+        depth = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.depth += 1
+            if self.depth > _DEEPEST:
+                raise RecursionError
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
+
+    return yaml.load(content, Loader)  # noqa: S506  it is a SafeLoader
+
+
 def _entry(files: Sequence[_Part], lists: str, kind: str, name: str) -> _Part | None:
     """The first entry of a name in the lists of all files, or None."""
     for file in files:
         for entry in file.entries(lists):
             if text(entry, "name") == name:
-                return _Part(file.path, entry).part(kind) or _Part(file.path, {})
+                found = _Part(file.path, entry).part(kind)
+                return _Part(file.path, found.value if found else {}, f"the {kind} {name}")
     return None
+
+
+def _server_name(cluster: _Part) -> str:
+    """Return the name that the certificate of a server is for; "" for the host of the server."""
+    name = cluster.text("tls-server-name")
+    try:
+        is_name = name.encode("idna") is not None and not name.startswith(".") and name.isprintable()
+    except UnicodeError:
+        is_name = False
+    if not is_name or " " in name:
+        raise EngineError(f"{cluster.where}: tls-server-name is no name of a host: {name!r}", "mend the file")
+    return name
 
 
 def _user(part: _Part, cluster: _Part) -> User:
@@ -316,8 +362,7 @@ def _service_account(paths: Sequence[str], context: str, env: Mapping[str, str])
             "leave target.context out, or set KUBECONFIG",
         )
     try:
-        with open(os.path.join(_ACCOUNT, "namespace"), encoding="utf-8") as file:
-            namespace = file.read().strip()
+        namespace = content_of(os.path.join(_ACCOUNT, "namespace")).decode(errors="replace").strip()
     except OSError:
         namespace = ""
     shown = f"[{host}]" if ":" in host else host

@@ -9,10 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from threading import Lock
 from typing import Any
-from urllib.parse import quote
 
 from reconciler.engines.http.reply import Reply
-from reconciler.engines.kubernetes.api import MERGE_PATCH, Api, Request
+from reconciler.engines.kubernetes.api import MERGE_PATCH, Api, Request, segment
 from reconciler.engines.kubernetes.fields import document, items, labels, name, text, uid
 from reconciler.engines.port import EngineError
 
@@ -43,7 +42,7 @@ class Kueue:
     def deactivate(self, workload: Mapping[str, Any], may_be_sent: Callable[[], bool]) -> Reply:
         """Let Kueue suspend the Job of a Workload for good, and return the reply. It may be sent again."""
         patch = {"metadata": {"uid": uid(workload)}, "spec": {"active": False}}
-        path = f"{self._path(self._version())}/{quote(name(workload))}?fieldManager=reconciler"
+        path = f"{self._path(self._version())}/{segment(name(workload))}?fieldManager=reconciler"
         return self._api.call(Request("PATCH", path, patch, MERGE_PATCH), may_be_sent)
 
     def why_waiting(self, job_uids: Collection[str]) -> Mapping[str, str]:
@@ -62,7 +61,7 @@ class Kueue:
         return found
 
     def _path(self, version: str) -> str:
-        return f"{_GROUP}/{version}/namespaces/{quote(self._namespace)}/workloads"
+        return f"{_GROUP}/{segment(version)}/namespaces/{segment(self._namespace)}/workloads"
 
     def _version(self) -> str:
         """Return the version of the API that the server prefers, such as "v1beta1"; "" for a cluster without Kueue."""

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from threading import Event
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
-from reconciler.engines.kubernetes.api import Api
+from reconciler.engines.kubernetes.api import Api, segment
 from reconciler.engines.kubernetes.fields import items, name, text
 from reconciler.engines.kubernetes.observations import is_terminal
 from reconciler.engines.port import EngineError
@@ -87,7 +87,7 @@ def log_of(
         for pod in pods:
             pod_name = name(pod)
             for container in _containers(pod) if pod_name not in ended else ():
-                new = _ContainerLog(api, f"{pods_path}/{quote(pod_name)}/log", container)
+                new = _ContainerLog(api, f"{pods_path}/{segment(pod_name)}/log", container)
                 yield from logs.setdefault((pod_name, container), new).more(tail)
             if is_terminal(pod):
                 ended.add(pod_name)

@@ -9,10 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reconciler.engines.kubernetes.differences import SAME, difference, holds
 from reconciler.engines.kubernetes.fields import items, mapping, text
 from reconciler.engines.kubernetes.merging import merged
-from reconciler.engines.port import Config, Marks, Step
+from reconciler.engines.port import Marks, Step
 
 JOB_LABEL, LINEAGE_LABEL = "reconciler/job", "reconciler/lineage"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
@@ -197,63 +196,6 @@ def job_id_of(job: Mapping[str, Any]) -> str:
     """Return the id of the job that a Job is a run of; its own name for a Job of somebody else."""
     metadata = mapping(job, "metadata")
     return text(metadata, "labels", JOB_LABEL) or text(metadata, "name")
-
-
-def config_of(job: Mapping[str, Any]) -> Config | None:
-    """Return the config of a Job: what we sent, with each field that the cluster holds otherwise as it is there.
-
-    Drift is told of what the manifest sets. So a difference is in the word that says it, else in `job` or `native`.
-    Returns None for a Job that no config of ours made.
-    """
-    annotation = mapping(job, "metadata", "annotations").get(CONFIG)
-    try:
-        sent = json.loads(annotation) if isinstance(annotation, str) else None
-    except ValueError:
-        return None
-    if not isinstance(sent, dict):
-        return None
-    # A server lists its objects without their kind.
-    expected = _expected(job, sent)
-    if holds(job, expected):
-        return sent
-    container = container_of(sent)
-    wanted, there = _plain_words(expected, container), _plain_words(job, container)
-    differing = [word for word, value in wanted.items() if word in sent and there.get(word) != value]
-    found = {word: value for word, value in sent.items() if word not in differing}
-    found |= {word: there[word] for word in differing if word in there}
-    rest = difference(job, _expected(job, found))
-    if rest is SAME:
-        return found
-    field = "job" if "job" in sent and "native" not in sent else "native"
-    return {**found, field: merged(found.get(field, {}), rest)}
-
-
-def _expected(job: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a cluster holds of the Job of a config, but for what Kueue and an abort set."""
-    made = spec_of(config)
-    # Kueue starts and suspends the Job.
-    made["spec"].pop("suspend", None)
-    if ABORT_OP in mapping(job, "metadata", "annotations"):
-        for field in ABORTED_BY:
-            made["spec"].pop(field, None)
-    return {"metadata": made["metadata"], "spec": made["spec"]}
-
-
-def _plain_words(job: Mapping[str, Any], container: str) -> dict[str, Any]:
-    """Return the words of a config that a Job has as they are, a text or a number at one place."""
-    spec = mapping(job, "spec")
-    pod = mapping(spec, "template", "spec")
-    main: Mapping[str, Any] = next((each for each in items(pod, "containers") if each.get("name") == container), {})
-    found = {
-        "image": main.get("image"),
-        "workdir": main.get("workingDir"),
-        "jobTimeout": spec.get("activeDeadlineSeconds"),
-        "taskTimeout": pod.get("activeDeadlineSeconds"),
-        "serviceAccount": pod.get("serviceAccountName"),
-        "priorityClass": pod.get("priorityClassName"),
-        "queue": mapping(job, "metadata", "labels").get(QUEUE_LABEL),
-    }
-    return {word: value for word, value in found.items() if isinstance(value, str | int)}
 
 
 def _volume_name(at: int) -> str:

@@ -11,15 +11,18 @@
 A Job says Failed while its pods still get SIGTERM. So a run is over once each pod of its uid is terminal.
 """
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.engines.kubernetes.fields import items, mapping, text
 from reconciler.engines.kubernetes.importing import config_from, owner_of
-from reconciler.engines.kubernetes.objects import ABORT_OP, JOB_LABEL, QUEUE_LABEL, config_of, marks_of
+from reconciler.engines.kubernetes.objects import ABORT_OP, JOB_LABEL, QUEUE_LABEL, marks_of
+from reconciler.engines.kubernetes.sent import config_of
 from reconciler.engines.port import Execution, Observation, Status
 
 _FINAL = {"Complete": Status.COMPLETE, "Failed": Status.FAILED}
+_INDEX = re.compile(r"[0-9]{1,10}")
 _NOT_STARTED_REASONS = frozenset({"ContainerCreating", "PodInitializing"})
 
 
@@ -66,7 +69,9 @@ def observation(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], refus
     name, uid = text(metadata, "name"), text(metadata, "uid")
     status = status_of(job, pods)
     final = final_condition(job)
-    is_ours = JOB_LABEL in mapping(metadata, "labels")
+    marks = marks_of(job)
+    # A label alone makes no run of ours: anybody may have written it.
+    is_ours = JOB_LABEL in mapping(metadata, "labels") and marks.lineage != ""
     sent = config_of(job)
     times = dict(_times(job, status, final))
     return Observation(
@@ -79,7 +84,7 @@ def observation(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], refus
         name=name,
         run_id=name if is_ours else "",
         ref=uid,
-        marks=marks_of(job),
+        marks=marks,
         execution=_execution(job, status, final, pods),
         owned_by=owner_of(job),
     )
@@ -151,7 +156,7 @@ def _count_of(indexes: str) -> int:
     count = 0
     for part in filter(None, indexes.split(",")):
         first, _, last = part.partition("-")
-        if first.isdigit() and (last or first).isdigit():
+        if _INDEX.fullmatch(first) and _INDEX.fullmatch(last or first):
             count += int(last or first) - int(first) + 1
     return count
 
@@ -176,6 +181,8 @@ def _detail(
 ) -> str:
     """Return how far a run is, and why it does not start or how it failed."""
     match status:
+        case Status.ACTIVE if mapping(job, "spec").get("parallelism") == 0:
+            why = "parallelism is 0, so no pod is started"
         case Status.ACTIVE:
             why = next((why for pod in pods if (why := why_waiting(pod))), refusal)
         case Status.FAILED if final is not None:

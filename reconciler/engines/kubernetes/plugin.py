@@ -3,7 +3,6 @@
 Plans need all of this but `open`. So the module imports nothing slow, and nothing that sends.
 """
 
-import json
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.engines.kubernetes.faults import config_fault, image_fault, warnings_of
 from reconciler.engines.kubernetes.objects import LONGEST_JOB_ID, spec_of
+from reconciler.engines.kubernetes.schemas import schema
 from reconciler.engines.kubernetes.settings import PROMISES, Settings
 from reconciler.engines.port import (
     Config,
@@ -43,12 +43,12 @@ class KubernetesPlugin:
     @cached_property
     def target_schema(self) -> Schema:
         """The schema of the fields of a target."""
-        return _schema("target")
+        return schema("target")
 
     @cached_property
     def config_schema(self) -> Schema:
         """The schema of the config of a job."""
-        return _schema("config")
+        return schema("config")
 
     def target(self, block: Mapping[str, Any], folder: str) -> Target:
         """Return the target that a block names.
@@ -157,13 +157,6 @@ def _made(config: Config) -> Any:
         return spec_of(config)
     except (AttributeError, KeyError, TypeError, ValueError):
         return config
-
-
-def _schema(name: str) -> Schema:
-    # Not with `pathlib`: its import takes 7 ms, and a plan would import it for nothing else.
-    with open(os.path.join(os.path.dirname(__file__), f"{name}.schema.json"), encoding="utf-8") as file:
-        schema: Schema = json.load(file)
-    return schema
 
 
 PLUGIN = KubernetesPlugin()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reconciler.engines.kubernetes.fields import labels, metadata, name, text
-from reconciler.engines.kubernetes.objects import LINEAGE_LABEL, job_id_of
+from reconciler.engines.kubernetes.objects import JOB_LABEL, LINEAGE_LABEL, job_id_of
 from reconciler.engines.port import Execution, Marks, Observation, Status
 from reconciler.rules.runs import number_of
 
@@ -26,6 +26,16 @@ def job_uid_of(pod: Mapping[str, Any]) -> str:
 def job_name_of(pod: Mapping[str, Any]) -> str:
     """Return the name of the Job that has made a pod, which is its run id; "" if it does not say."""
     return next((labels(pod)[label] for label in _NAMES_OF_JOB if label in labels(pod)), "")
+
+
+def is_of_a_run(pod: Mapping[str, Any]) -> bool:
+    """Return whether a pod says that a Job has made it, for which job, and for which state."""
+    return JOB_LABEL in labels(pod) and lineage_of(pod) != "" and job_uid_of(pod) != ""
+
+
+def lineage_of(pod: Mapping[str, Any]) -> str:
+    """Return the lineage that a pod bears; "" for none."""
+    return text(pod, "metadata", "labels", LINEAGE_LABEL)
 
 
 def is_being_stopped(pod: Mapping[str, Any]) -> bool:
@@ -58,6 +68,6 @@ def observation_of_strays(pods: Sequence[Mapping[str, Any]]) -> Observation:
         name=run_id,
         run_id=run_id,
         ref=job_uid_of(pod),
-        marks=Marks(lineage=text(pod, "metadata", "labels", LINEAGE_LABEL)),
+        marks=Marks(lineage=lineage_of(pod)),
         execution=Execution(node=text(pod, "spec", "nodeName"), started_at=text(pod, "status", "startTime")),
     )

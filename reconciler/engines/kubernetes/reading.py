@@ -6,15 +6,15 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from math import inf
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from reconciler.engines.gathering import Gathering
-from reconciler.engines.kubernetes.api import Api
+from reconciler.engines.kubernetes.api import Api, segment
 from reconciler.engines.kubernetes.fields import document, labels, metadata, name, text, uid
 from reconciler.engines.kubernetes.kueue import Kueue
-from reconciler.engines.kubernetes.objects import JOB_LABEL, LINEAGE_LABEL, job_id_of
+from reconciler.engines.kubernetes.objects import JOB_LABEL, LINEAGE_LABEL, job_id_of, marks_of
 from reconciler.engines.kubernetes.observations import is_terminal, lacks_pods, waits_in_a_queue
-from reconciler.engines.kubernetes.pods import job_name_of, job_uid_of
+from reconciler.engines.kubernetes.pods import is_of_a_run, job_name_of, job_uid_of
 from reconciler.engines.kubernetes.refusals import refusals
 from reconciler.engines.kubernetes.settings import UNKNOWN
 from reconciler.engines.kubernetes.spaces import Space
@@ -41,10 +41,12 @@ _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 
 
 class Seen(NamedTuple):
-    """The Jobs of a job, the newest one first, and by the uid of each its pods but for those that have succeeded.
+    """The Jobs of a job, and by the uid of each its pods but for those that have succeeded.
 
-    `refusals` tell by the uid of a Job that does not start why that is. `strays` are the pods of the job that still
-    execute, though their Job is gone: it was deleted a moment ago, or without its pods.
+    The Jobs that bear a lineage come first, and the newest one first of these and of the others. A Job without one is
+    of somebody else, or was imported. `refusals` tell by the uid of a Job that does not start why that is. `strays` are
+    the pods of the job that still execute, though their Job is gone: it was deleted a moment ago, or without its pods.
+    Each of them bears a lineage and the uid of that Job. Any other pod with the label of the job is no run of it.
     """
 
     jobs: Sequence[Mapping[str, Any]]
@@ -74,8 +76,8 @@ class Reading:
         self._boot_s = boot_s
         self._note_seen = note_seen
         self._space = space
-        self._namespace_path = f"/api/v1/namespaces/{quote(space.name)}"
-        self._jobs_path = f"/apis/batch/v1/namespaces/{quote(space.name)}/jobs"
+        self._namespace_path = f"/api/v1/namespaces/{segment(space.name)}"
+        self._jobs_path = f"/apis/batch/v1/namespaces/{segment(space.name)}/jobs"
         self._lock = threading.Lock()
         self._known_version: tuple[int, int] | None = None
         self._looks = Gathering(self._seen_of, _MOST_IN_A_SELECTOR)
@@ -96,6 +98,11 @@ class Reading:
         """Return all Jobs of the namespace, also those of other tools, by the ids of their jobs."""
         found = self._with_pods(list(self._api.listed(self._jobs_path, "")), "")
         return {job_id: seen for job_id, seen in found.items() if seen.jobs}
+
+    def unlabelled(self, job_id: str) -> Mapping[str, Any] | None:
+        """Return the Job that has the id of a job as its name, and no label of ours; None if there is none."""
+        found = self._named(job_id)
+        return None if found is None or JOB_LABEL in labels(found) else found
 
     def version(self) -> tuple[int, int]:
         """Return the version of the server, such as (1, 29), or `UNKNOWN`. The server is asked once."""
@@ -131,12 +138,12 @@ class Reading:
         if known is None and len(names) > _MOST_READS:
             wanted = set(names)
             return [job for job in self._api.listed(self._jobs_path, f"!{JOB_LABEL}") if name(job) in wanted]
-        read = (self._named(each) for each in names if known is None or each in known)
-        return [job for job in read if job is not None and JOB_LABEL not in labels(job)]
+        read = (self.unlabelled(each) for each in names if known is None or each in known)
+        return [job for job in read if job is not None]
 
     def _named(self, job_name: str) -> Mapping[str, Any] | None:
         """Return the Job of a name; None if there is none."""
-        reply = self._api.read(f"{self._jobs_path}/{quote(job_name)}")
+        reply = self._api.read(f"{self._jobs_path}/{segment(job_name)}")
         if reply.status == 404:
             return None
         if reply.status != 200:
@@ -173,7 +180,7 @@ class Reading:
         strays = [
             pod
             for pod in all_pods
-            if JOB_LABEL in labels(pod) and (job_id_of(pod), job_uid_of(pod)) not in known and not is_terminal(pod)
+            if is_of_a_run(pod) and (job_id_of(pod), job_uid_of(pod)) not in known and not is_terminal(pod)
         ]
         unlisted = self._jobs_of(strays)
         found = {uid(job) for job in unlisted}
@@ -191,7 +198,7 @@ class Reading:
         pods_of = _by(job_uid_of, pods)
         refused = self._refusals(jobs, pods_of)
         return {
-            job_id: Seen(_newest_first(jobs_of.get(job_id, ())), pods_of, refused, strays_of.get(job_id, ()))
+            job_id: Seen(_in_order(jobs_of.get(job_id, ())), pods_of, refused, strays_of.get(job_id, ()))
             for job_id in {**jobs_of, **strays_of}
         }
 
@@ -233,10 +240,11 @@ def _by(
     return dict(found)
 
 
-def _newest_first(jobs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the Jobs of one job in the order of their numbers, the newest one first."""
+def _in_order(jobs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the Jobs of one job in the order of `Seen.jobs`. Their numbers say which one is the newest."""
 
-    def age(job: Mapping[str, Any]) -> tuple[int, str]:
-        return number_of(name(job), job_id_of(job)), text(job, "metadata", "creationTimestamp")
+    def rank(job: Mapping[str, Any]) -> tuple[bool, int, str]:
+        number = number_of(name(job), job_id_of(job))
+        return marks_of(job).lineage != "", number, text(job, "metadata", "creationTimestamp")
 
-    return sorted(jobs, key=age, reverse=True)
+    return sorted(jobs, key=rank, reverse=True)

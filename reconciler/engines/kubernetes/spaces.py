@@ -5,9 +5,8 @@ typo would look like a namespace in which no job has run.
 """
 
 from threading import Lock
-from urllib.parse import quote
 
-from reconciler.engines.kubernetes.api import Api
+from reconciler.engines.kubernetes.api import Api, segment
 from reconciler.engines.kubernetes.fields import document, uid
 from reconciler.engines.port import EngineError
 
@@ -46,5 +45,5 @@ class Space:
                 self._was_there = True
 
     def _read(self, namespace: str) -> tuple[int | None, str]:
-        reply = self._api.read(f"/api/v1/namespaces/{quote(namespace)}")
+        reply = self._api.read(f"/api/v1/namespaces/{segment(namespace)}")
         return reply.status, uid(document(reply)) if reply.status == 200 else ""

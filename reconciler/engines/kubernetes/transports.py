@@ -4,13 +4,14 @@ import base64
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import quote
 
 from reconciler.engines.http.network import Certificates, Network, Settings, named_proxy, network_for
 from reconciler.engines.http.targets import Access as HttpAccess
 from reconciler.engines.http.transport import Transport
 from reconciler.engines.kubernetes.credentials import Credential
+from reconciler.engines.kubernetes.files import refuse_unfit
 from reconciler.engines.kubernetes.kubeconfig import Access, Blob, Impersonation
 from reconciler.engines.port import EngineError, Surroundings
 
@@ -18,7 +19,6 @@ _TIMEOUT_S, _CONNECT_TIMEOUT_S = 60.0, 10.0
 _LONGEST_ANSWER_BYTES = 64 << 20
 """A page of the list, with large Jobs."""
 
-_SETTINGS = Settings("certificate-authority in the kubeconfig", "client-certificate in the kubeconfig")
 _PROXY = "proxy-url"
 """The field of a kubeconfig that names a proxy. It counts before the variables, and for loopback too, as in client-go:
 a tunnel may lead to a server that is on the loopback of another machine."""
@@ -60,13 +60,14 @@ class Transports:
         user = self._found.user
         blobs = {"ca.pem": self._found.ca, "client.pem": user.certificate, "client.key": user.key}
         if certificate:
-            blobs |= {"client.pem": _blob(certificate), "client.key": _blob(key)}
+            blobs |= {"client.pem": _printed(certificate, "certificate"), "client.key": _printed(key, "key")}
         # The TLS context reads the files while the transport is made. So no key stays on the disk.
         with tempfile.TemporaryDirectory(prefix="reconciler-") as folder:
             ca, certificate, key = (_file(blob, os.path.join(folder, name)) for name, blob in blobs.items())
-            network = self._network._replace(certificate=certificate, key=key)
+            network = self._network._replace(certificate=certificate, key=key, settings=_settings(self._found, blobs))
             if ca:
-                network = network._replace(trusted=Certificates(file=ca, named_by=self._network.settings.ca))
+                trusted = Certificates(file=ca, named_by=network.settings.ca, is_given=bool(self._found.ca.data))
+                network = network._replace(trusted=trusted)
             return Transport(
                 self._found.server,
                 pool_size=self._surroundings.parallelism,
@@ -87,25 +88,51 @@ def _network(found: Access, surroundings: Surroundings) -> Network:
         network = network_for(found.server, HttpAccess(), surroundings.env)
     for secret in network.proxy.secrets if network.proxy else ():
         surroundings.note_credential(secret)
-    return network._replace(server_name=found.server_name, is_unverified=found.is_unverified, settings=_SETTINGS)
+    return network._replace(server_name=found.server_name, is_unverified=found.is_unverified)
 
 
-def _blob(text: str) -> Blob:
-    return Blob(data=base64.b64encode(text.encode()).decode())
+def _settings(found: Access, blobs: Mapping[str, Blob]) -> Settings:
+    """Return what messages call the settings of a kubeconfig. A file of this program has no name for a person."""
+    certificate, key = blobs["client.pem"], blobs["client.key"]
+    fields = [blob.named_by for blob in (certificate, key) if blob.data] or [certificate.named_by]
+    return Settings(
+        found.ca.named_by or f"certificate-authority of the cluster of {found.source}",
+        " and ".join(filter(None, fields)) or f"client-certificate of the user of {found.source}",
+        f"the server of {found.source}",
+        is_given=bool(certificate.data or key.data),
+    )
+
+
+def _printed(text: str, what: str) -> Blob:
+    """Return what an exec plugin has printed."""
+    return Blob(data=base64.b64encode(text.encode()).decode(), named_by=f"the {what} that the exec plugin printed")
 
 
 def _file(blob: Blob, path: str) -> str:
-    """Return the path of a file with the content of a blob; "" for none."""
+    """Return the path of a file with the content of a blob; "" for none. Raises `EngineError` for what is none."""
     if not blob.data:
+        _refuse_unfit(blob)
         return blob.path
     try:
         content = base64.b64decode(blob.data, validate=True)
     except ValueError:
-        raise EngineError("a certificate or a key in the kubeconfig is no Base64", "have it made anew") from None
+        raise EngineError(f"{blob.named_by} is no Base64", "have it made anew") from None
+    if b"-----BEGIN " not in content:
+        raise EngineError(f"{blob.named_by} is no PEM, once its Base64 is decoded", "have it made anew")
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
     return path
+
+
+def _refuse_unfit(blob: Blob) -> None:
+    """Raise `EngineError` for a file that OpenSSL would read for ever, or wait for. It tells of one that is missing."""
+    try:
+        if blob.path and os.path.exists(blob.path):
+            refuse_unfit(blob.path)
+    except OSError as fault:
+        shown = f"{blob.path} ({blob.named_by}): can't be read: {fault.strerror}"
+        raise EngineError(shown, "name another one") from fault
 
 
 def _impersonation(acts_as: Impersonation) -> Iterator[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """The way to a cluster, as kubectl would find it."""
 
+import base64
 import os
 import stat
 from collections.abc import Mapping
@@ -9,8 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from reconciler.engines.kubernetes import kubeconfig
+from reconciler.engines.kubernetes.api import segment
+from reconciler.engines.kubernetes.connecting import connected
 from reconciler.engines.kubernetes.credentials import Credential, Credentials
 from reconciler.engines.kubernetes.kubeconfig import Access, Blob, ExecPlugin, Impersonation, User, access
+from reconciler.engines.kubernetes.settings import Settings
 from reconciler.engines.port import CredentialsError, EngineError, Surroundings
 
 CLUSTER = {"server": "https://one.example:6443", "certificate-authority": "ca.pem"}
@@ -39,7 +44,8 @@ def around(clock: list[float], noted: list[str] | None = None, **env: str) -> Su
 def test_the_current_context_counts_and_paths_are_relative_to_their_file(tmp_path: Path) -> None:
     found = access("", "", {"KUBECONFIG": write(tmp_path / "config")})
     assert (found.server, found.namespace, found.user.token) == ("https://one.example:6443", "batch", "made-up")
-    assert found.ca == Blob(str(tmp_path / "ca.pem"))
+    assert found.ca.path == str(tmp_path / "ca.pem")
+    assert found.ca.named_by == f"certificate-authority of the cluster one in {tmp_path / 'config'}"
     assert "made-up" not in repr(found)
 
 
@@ -242,3 +248,106 @@ def test_a_user_to_act_as_is_read_whole(tmp_path: Path) -> None:
     named = {"as": "ada", "as-groups": ["one", "two"], "as-uid": "7", "as-user-extra": {"scopes": ["view"]}}
     found = access(write(tmp_path / "config", users=[{"name": "ada", "user": named}]), "", {})
     assert found.user.acts_as == Impersonation("ada", ["one", "two"], "7", {"scopes": ["view"]})
+
+
+@pytest.mark.parametrize("namespace", [".", "..", "%2e%2e", "../../x", "a/b", "A", "a" * 64, "a\n", "-a"])
+def test_a_namespace_that_can_be_none_is_refused_before_any_request(tmp_path: Path, namespace: str) -> None:
+    path = write(tmp_path / "config", **_context(namespace=namespace), **_cluster(server="https://127.0.0.1:1"))
+    settings = Settings(kubeconfig=path)
+    with (
+        pytest.raises(EngineError, match=r"the context prod in .* names the namespace") as refused,
+        connected(settings, around([0.0])),
+    ):
+        pass
+    assert "target.namespace" in refused.value.hint
+
+
+def test_a_service_account_names_no_namespace_that_can_be_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubeconfig, "_ACCOUNT", str(tmp_path))
+    (tmp_path / "token").write_text("made-up")
+    (tmp_path / "namespace").write_text("../kube-system")
+    env = {"HOME": str(tmp_path), "KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": "1"}
+    with (
+        pytest.raises(EngineError, match="the service account of this pod names the namespace"),
+        connected(Settings(), around([0.0], None, **env)),
+    ):
+        pass
+
+
+def test_a_name_is_one_segment_of_a_path() -> None:
+    assert segment("train-1") == "train-1"
+    assert segment("a/../%2e") == "a%2F..%2F%252e"
+    for name in ("", ".", ".."):
+        with pytest.raises(EngineError, match="no object of a cluster has the name"):
+            segment(name)
+
+
+def _opened(path: str) -> None:
+    with connected(Settings(kubeconfig=path), around([0.0])):
+        pass
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "a: " + "[" * 2000 + "]" * 2000, "{a: " * 3000, "2020-13-45"])
+def test_a_kubeconfig_that_no_parser_takes_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config").write_text(content)
+    with pytest.raises(EngineError, match=f"{tmp_path}/config is (nested too deeply|no YAML|no kubeconfig)"):
+        access(str(tmp_path / "config"), "", {})
+
+
+def test_a_file_that_has_no_end_or_never_begins_is_not_read(tmp_path: Path) -> None:
+    pipe, large = tmp_path / "pipe", tmp_path / "large"
+    os.mkfifo(pipe)
+    large.touch()
+    os.truncate(large, 5 << 20)
+    for path, why in (
+        ("/dev/zero", "it is no regular file"),
+        (pipe, "it is no regular file"),
+        (large, "more than 4 MiB"),
+    ):
+        with pytest.raises(EngineError, match=f"{path} can't be read: .*{why}"):
+            access(str(path), "", {})
+        config = write(tmp_path / "config", **_user(tokenFile=str(path)))
+        with pytest.raises(CredentialsError, match=f"{path} can't be read: .*{why}"):
+            Credentials(access(config, "", {}).user, around([0.0])).current()
+        for field in ("client-certificate", "client-key"):
+            given = {"client-certificate": "a.pem", "client-key": "a.key", field: str(path)}
+            config = write(tmp_path / "config", **_user(**given), **_cluster(**{"certificate-authority": ""}))
+            with pytest.raises(EngineError, match=rf"{path} \({field} of the user ada in .*: can't be read: .*{why}"):
+                _opened(config)
+        with pytest.raises(EngineError, match=rf"{path} \(certificate-authority of the cluster one in .*{why}"):
+            _opened(write(tmp_path / "config", **_cluster(**{"certificate-authority": str(path)})))
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("?", "is no Base64"),
+        (base64.b64encode(b"no PEM").decode(), "is no PEM, once its Base64 is decoded"),
+        (base64.b64encode(b"-----BEGIN CERTIFICATE-----\n?").decode(), ".*: can't be (used|read)"),
+    ],
+)
+def test_a_certificate_in_a_kubeconfig_is_named_by_its_field_and_entry(tmp_path: Path, content: str, why: str) -> None:
+    unused = _cluster(**{"certificate-authority": ""})
+    ours = {"client-certificate-data": content, "client-key-data": content}
+    with pytest.raises(EngineError, match=f"client-certificate-data .*of the user ada in .*{why}") as refused:
+        _opened(write(tmp_path / "config", **_user(**ours), **unused))
+    assert "reconciler-" not in f"{refused.value.message} {refused.value.hint}"
+    with pytest.raises(EngineError, match=f"certificate-authority-data of the cluster one in .*{why}") as refused:
+        _opened(write(tmp_path / "config", **_cluster(**{"certificate-authority-data": content})))
+    assert "reconciler-" not in f"{refused.value.message} {refused.value.hint}"
+
+
+@pytest.mark.parametrize("name", ["a..b", ".a", "a" * 64, "a b", "a\0b"])
+def test_a_name_that_no_certificate_has_is_told_with_its_field(tmp_path: Path, name: str) -> None:
+    with pytest.raises(EngineError, match=r"the cluster one in .*: tls-server-name is no name of a host"):
+        access(write(tmp_path / "config", **_cluster(**{"tls-server-name": name})), "", {})
+
+
+def test_a_server_that_is_down_is_named_once_and_with_its_context(tmp_path: Path) -> None:
+    config = write(tmp_path / "config", **_cluster(**{"server": "http://127.0.0.1:1", "certificate-authority": ""}))
+    with (
+        pytest.raises(EngineError, match=r"^127\.0\.0\.1:1: the host refused the connection$") as refused,
+        connected(Settings(kubeconfig=config), around([0.0])) as engine,
+    ):
+        engine.observe("a")
+    assert refused.value.hint == f"check the server of the context prod in {config}: nothing listens there"

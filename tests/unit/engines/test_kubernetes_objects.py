@@ -8,8 +8,9 @@ import pytest
 from reconciler.engines.kubernetes.differences import SAME, difference, holds, quantity
 from reconciler.engines.kubernetes.faults import config_fault, image_fault, too_old, warnings_of
 from reconciler.engines.kubernetes.merging import merged
-from reconciler.engines.kubernetes.objects import config_of, job_object, marks_of, spec_of
+from reconciler.engines.kubernetes.objects import job_object, marks_of, spec_of
 from reconciler.engines.kubernetes.plugin import PLUGIN
+from reconciler.engines.kubernetes.sent import config_of
 from reconciler.engines.kubernetes.settings import UNKNOWN
 from reconciler.engines.port import Config, Marks, Step, Verb
 from reconciler.manifest.schema import Validator
@@ -308,6 +309,14 @@ def test_a_text_that_no_container_gets_as_it_is_is_refused(config: Config, fault
     assert fault in config_fault(config)
 
 
+@pytest.mark.parametrize("field", ["job", "native"])
+def test_a_job_that_would_never_start_a_pod_is_refused(field: str) -> None:
+    job = {**CHART, "spec": {**CHART["spec"], "ttlSecondsAfterFinished": None, "parallelism": 0}}
+    config: Config = {"job": job} if field == "job" else {"image": "x", "native": {"spec": {"parallelism": 0}}}
+    assert "the Job has spec.parallelism 0, with which no pod is ever started" in config_fault(config)
+    assert config_fault({**config, "native": {"spec": {"parallelism": 1}}}) == ""
+
+
 def test_other_fields_of_native_are_taken() -> None:
     native: dict[str, Any] = {"metadata": {"labels": {"team": "a"}}, "spec": {"parallelism": 4, "completions": 8}}
     assert config_fault({"image": "x", "native": native}) == ""
@@ -315,18 +324,28 @@ def test_other_fields_of_native_are_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "version", "word"),
+    ("config", "version", "needed"),
     [
-        ({"image": "x", "queue": "q"}, (1, 21), "queue"),
-        ({"image": "x", "retry": {"times": 2}}, (1, 25), "retry"),
-        ({"image": "x", "onDisruption": "continue"}, (1, 28), "onDisruption: continue"),
+        ({"image": "x", "queue": "q"}, (1, 21), "`queue` needs 1.22"),
+        ({"image": "x", "retry": {"times": 2}}, (1, 25), "`retry` needs 1.26"),
+        ({"image": "x", "onDisruption": "continue"}, (1, 28), "`onDisruption: continue` needs 1.29"),
+        ({"image": "x", "onDisruption": "continue"}, (1, 20), "`onDisruption: continue` needs 1.29"),
+        (
+            {"image": "x", "retry": {"times": 2}, "onDisruption": "continue"},
+            (1, 20),
+            "`retry` needs 1.26 and `onDisruption: continue` needs 1.29",
+        ),
+        ({"job": CHART, "onDisruption": "fail"}, (1, 20), "`onDisruption: fail` needs 1.26"),
+        ({"image": "x", "native": {"spec": {"podReplacementPolicy": "Failed"}}}, (1, 20), "`native` needs 1.29"),
     ],
 )
-def test_a_server_that_would_drop_a_field_is_too_old(config: Config, version: tuple[int, int], word: str) -> None:
-    assert f"`{word}` needs" in too_old(spec_of(config), version)
-    assert too_old(spec_of(config), (1, 29)) == ""
-    assert too_old(spec_of({"image": "x"}), (1, 20)) == ""
-    assert too_old(spec_of(config), UNKNOWN).startswith("the server does not tell its version, and may drop spec.")
+def test_a_server_that_would_drop_a_field_is_too_old(config: Config, version: tuple[int, int], needed: str) -> None:
+    assert too_old(config, spec_of(config), version).endswith(f"without a word: {needed}")
+    assert too_old(config, spec_of(config), (1, 29)) == ""
+    assert too_old({}, spec_of({"image": "x"}), (1, 20)) == ""
+    assert too_old(config, spec_of(config), UNKNOWN).startswith(
+        "the server does not tell its version, and may drop spec."
+    )
 
 
 def test_what_ends_or_repeats_a_run_without_anybody_asking_is_told() -> None:

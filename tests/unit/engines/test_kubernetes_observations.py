@@ -32,6 +32,7 @@ INDEXED = {"completionMode": "Indexed", "completions": 40}
         ({"completedIndexes": "0-10,39"}, "12 of 40 indexes complete"),
         ({"completedIndexes": "5", "failedIndexes": "0,2-3"}, "1 of 40 indexes complete, 3 failed"),
         ({"completedIndexes": "what is this", "failedIndexes": "-4,x-2"}, "0 of 40 indexes complete"),
+        ({"completedIndexes": "²", "failedIndexes": f"0-{'9' * 5000}"}, "0 of 40 indexes complete"),
     ],
 )
 def test_indexes_are_counted(status: dict[str, Any], shown: str) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from reconciler.engines.http.reply import Reply
 from reconciler.engines.kubernetes.api import reason_of
-from reconciler.engines.kubernetes.objects import config_of
 from reconciler.engines.kubernetes.observations import observation, waits_in_a_queue
+from reconciler.engines.kubernetes.sent import config_of
 from reconciler.engines.port import Status
 
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "kubernetes-1.36.2.json").read_text())
