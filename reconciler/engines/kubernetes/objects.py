@@ -7,6 +7,7 @@ A run is one Job whose name is the run id. The name is the guard: an API server 
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from reconciler.engines.kubernetes.fields import items, mapping, text
@@ -22,6 +23,9 @@ _MARKS = {
     "token_digest": "reconciler/token-digest",
     "commit": "reconciler/commit",
 }
+_AS_JSON = 'json:"'
+"""What begins a mark that is JSON: a text, and so never anything nested."""
+
 CONFIG, ABORT_OP = "reconciler/config", "reconciler/abort-op"
 ABORTED_BY = ("activeDeadlineSeconds", "parallelism")
 """The fields of `spec` by which an abort ends a Job."""
@@ -37,7 +41,7 @@ _MEMORY_SUFFIX = "B"  # "512MiB" is "512Mi" in a quantity of Kubernetes
 def job_object(step: Step, namespace: str) -> dict[str, Any]:
     """Return the Job of a run."""
     labels = {**MANAGED_BY, JOB_LABEL: step.job_id, LINEAGE_LABEL: step.marks.lineage}
-    annotations = {name: value for mark, name in _MARKS.items() if (value := getattr(step.marks, mark))}
+    annotations = {name: _annotation(value) for mark, name in _MARKS.items() if (value := getattr(step.marks, mark))}
     annotations[CONFIG] = json.dumps(step.config, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     made = spec_of(step.config)
     made["metadata"] = {
@@ -188,8 +192,22 @@ def marks_of(job: Mapping[str, Any]) -> Marks:
     """Return the marks that a Job bears; all of them are "" on a Job of somebody else."""
     metadata = mapping(job, "metadata")
     annotations = mapping(metadata, "annotations")
-    found = {mark: text(annotations, name) for mark, name in _MARKS.items()}
+    found = {mark: _mark(text(annotations, name)) for mark, name in _MARKS.items()}
     return Marks(lineage=text(metadata, "labels", LINEAGE_LABEL), **found)
+
+
+def _annotation(mark: str) -> str:
+    """Return a mark as an annotation holds it. A text that is no UTF-8, since it has half of a pair, is JSON there."""
+    is_plain = mark.encode(errors="replace").decode() == mark and not mark.startswith(_AS_JSON)
+    return mark if is_plain else f"json:{json.dumps(mark)}"
+
+
+def _mark(annotation: str) -> str:
+    """Return the mark that an annotation holds."""
+    if annotation.startswith(_AS_JSON):
+        with suppress(ValueError):
+            return str(json.loads(annotation.removeprefix("json:")))
+    return annotation
 
 
 def job_id_of(job: Mapping[str, Any]) -> str:
