@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote, unquote
 
 from reconciler.engines.kubernetes.fields import items, mapping, text
 from reconciler.engines.kubernetes.merging import merged
@@ -23,8 +24,8 @@ _MARKS = {
     "token_digest": "reconciler/token-digest",
     "commit": "reconciler/commit",
 }
-_AS_JSON = 'json:"'
-"""What begins a mark that is JSON: a text, and so never anything nested."""
+_ESCAPED = "escaped:"
+"""What begins a mark that is percent-encoded."""
 
 CONFIG, ABORT_OP = "reconciler/config", "reconciler/abort-op"
 ABORTED_BY = ("activeDeadlineSeconds", "parallelism")
@@ -197,16 +198,16 @@ def marks_of(job: Mapping[str, Any]) -> Marks:
 
 
 def _annotation(mark: str) -> str:
-    """Return a mark as an annotation holds it. A text that is no UTF-8, since it has half of a pair, is JSON there."""
-    is_plain = mark.encode(errors="replace").decode() == mark and not mark.startswith(_AS_JSON)
-    return mark if is_plain else f"json:{json.dumps(mark)}"
+    """Return a mark as an annotation holds it: escaped if it is no UTF-8, since it has half of a surrogate pair."""
+    is_plain = mark.encode(errors="replace").decode() == mark and not mark.startswith(_ESCAPED)
+    return mark if is_plain else _ESCAPED + quote(mark, safe="", errors="surrogatepass")
 
 
 def _mark(annotation: str) -> str:
     """Return the mark that an annotation holds."""
-    if annotation.startswith(_AS_JSON):
+    if annotation.startswith(_ESCAPED):
         with suppress(ValueError):
-            return str(json.loads(annotation.removeprefix("json:")))
+            return unquote(annotation.removeprefix(_ESCAPED), errors="surrogatepass")
     return annotation
 
 
