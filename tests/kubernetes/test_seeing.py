@@ -246,3 +246,13 @@ def reads_of(cluster: Cluster) -> Counter[str]:
         if is_read and labels["resource"] in ("jobs", "pods", "events"):
             found[f"{labels['verb']} {labels['resource']}"] += int(float(line.split()[-1]))
     return found
+
+
+def test_the_log_of_a_pod_that_has_no_node_yet_is_empty(tmp_path: Path, cluster: Cluster) -> None:
+    project = KubernetesProject(tmp_path, cluster)
+    project.declare(config="nodeSelector: {disk: none}")
+    project.applied()
+    until(lambda: project.pods())
+    read = project.run("logs", "a")
+    assert "can't be read" not in read.err, read
+    assert read.out == "", read

@@ -52,7 +52,8 @@ class _ContainerLog:
             elif tail is not None:
                 query["tailLines"] = str(tail)
             reply = self._api.read(f"{self._path}?{urlencode(query)}")
-            if reply.status in (400, 404):  # the container has not started, or the pod is gone
+            # The pod has no node yet, the container has not started, or the pod is gone.
+            if reply.status in (204, 400, 404):
                 return
             if reply.status != 200:
                 raise EngineError(f"the log can't be read: {reply.status}: {self._api.message(reply)}")
