@@ -252,7 +252,7 @@ def test_the_log_of_a_pod_that_has_no_node_yet_is_empty(tmp_path: Path, cluster:
     project = KubernetesProject(tmp_path, cluster)
     project.declare(config="nodeSelector: {disk: none}")
     project.applied()
-    until(lambda: project.pods())
+    until(project.pods)
     read = project.run("logs", "a")
     assert "can't be read" not in read.err, read
     assert read.out == "", read
