@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from git_crash import git
-from local_runs import end_all
-from local_service import kill_runs
+from local_project import LocalProject, local_project
 from project import Project
 from reconciler.engines.sandbox.cluster import ATOMIC
 from reconciler.model.jobs import Status
@@ -21,18 +20,10 @@ BOTH = "a: {state: running}\nc: {state: running}\nb: {state: running, after: [a,
 BRANCH, PATH = "states", "jobs.state.json"
 
 
-class LocalProject(Project):
-    """A folder whose jobs run on this machine, below the folder `runs`."""
-
-    target = "{engine: local, root: runs, slots: 3}"
-
-
 @pytest.fixture
 def local(tmp_path: Path) -> Iterator[LocalProject]:
-    project = LocalProject(tmp_path)
-    yield project
-    kill_runs((tmp_path / "runs" / "jobs").glob("*/*"))
-    end_all(tmp_path)
+    with local_project(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

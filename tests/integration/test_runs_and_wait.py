@@ -11,8 +11,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from local_runs import end_all, kill, run_folder
-from local_service import kill_runs, supervisor_of
+from local_project import LocalProject, local_project
+from local_runs import kill, run_folder
+from local_service import supervisor_of
 from project import Project, Run
 from reconciler.engines.sandbox.cluster import ATOMIC
 from reconciler.manifest.schema import schema_text
@@ -23,18 +24,10 @@ from waits import until
 from ways_out import PersonsProject, persons_project
 
 
-class LocalProject(Project):
-    """A folder whose jobs run on this machine, below the folder `runs`."""
-
-    target = "{engine: local, root: runs, slots: 3}"
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[LocalProject]:
-    project = LocalProject(tmp_path)
-    yield project
-    kill_runs((tmp_path / "runs" / "jobs").glob("*/*"))
-    end_all(tmp_path)
+    with local_project(tmp_path) as made:
+        yield made
 
 
 def document(run: Run, name: str) -> Any:

@@ -22,7 +22,7 @@ from reconciler.engines.slurm.controller import controller_of
 from reconciler.engines.slurm.deleting import Deleting
 from reconciler.engines.slurm.importing import config_of
 from reconciler.engines.slurm.logs import log_of
-from reconciler.engines.slurm.reading import Reading, Seen
+from reconciler.engines.slurm.reading import Reading, Seen, why_unreadable
 from reconciler.engines.slurm.runs import Run
 from reconciler.engines.slurm.sending import Sending
 from reconciler.engines.slurm.settings import Settings
@@ -112,7 +112,7 @@ class SlurmEngine:
             try:
                 past = self._reading.past(present)
             except EngineError as fault:
-                unreadable = f"the controller does not know it, and accounting can't be read: {fault.message}"
+                unreadable = why_unreadable(fault)
                 past = Seen(())
             found |= {job_id: runs[0] for job_id, run_id in left if (runs := past.started(job_id, run_id))}
         runs = self._reading.with_details([self._reading.whole(run) for run in found.values()])

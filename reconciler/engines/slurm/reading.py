@@ -211,6 +211,6 @@ def _with_details(row: Row, told: Mapping[str, Sequence[str]]) -> Row:
     return row._replace(exit_code=code >> 8 & 255, signal=code & 127) if row.state == "FAILED" else row
 
 
-def unreadable(fault: EngineError) -> str:
+def why_unreadable(fault: EngineError) -> str:
     """Return why a job can't be read that the controller does not know."""
     return f"the controller does not know it, and accounting can't be read: {fault.message}"
