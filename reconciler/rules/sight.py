@@ -49,7 +49,7 @@ def as_seen(subject: Subject, observed: Observation) -> Observation:
     observed = as_owned(record, observed, subject.lineage)
     if observed.status is Status.OTHER_OWNER:
         return observed
-    if terms.promises.atomic_run and _is_unmarked_run(observed) and not _is_recorded(record, observed):
+    if terms.promises.atomic_run and _is_unmarked_run(observed) and not _is_of_record(record, observed):
         return observed._replace(status=Status.OTHER_OWNER)
     if not terms.promises.creates_on_run:
         return observed
@@ -68,8 +68,7 @@ def as_owned(record: Record | None, observed: Observation, lineage: str) -> Obse
     """
     if observed.marks.lineage in ("", lineage):
         return observed
-    is_imported = record is not None and record.ref != "" and record.ref == observed.ref
-    return observed if is_imported else observed._replace(status=Status.OTHER_OWNER)
+    return observed if _is_of_record(record, observed) else observed._replace(status=Status.OTHER_OWNER)
 
 
 def is_of_newer_copy(subject: Subject, observed: Observation) -> bool:
@@ -91,9 +90,9 @@ def may_be_forgotten(subject: Subject) -> bool:
     return is_open and subject.terms.promises.creates_on_run
 
 
-def _is_recorded(record: Record | None, observed: Observation) -> bool:
-    """Whether the record may be of this object, which bears no marks."""
-    return record is not None and record.ref in ("", observed.ref)
+def _is_of_record(record: Record | None, observed: Observation) -> bool:
+    """Whether the record names this very object. A record without a handle, as after a deletion, names none."""
+    return record is not None and record.ref != "" and record.ref == observed.ref
 
 
 def _is_of_earlier_run(record: Record | None, observed: Observation) -> bool:

@@ -392,3 +392,8 @@ def test_a_run_that_somebody_else_started_under_the_name_of_a_job_is_left_alone(
     assert as_seen(imported, theirs).status is status
     plain = subject._replace(terms=Terms(guarded._replace(atomic_run=False), "ours"))
     assert as_seen(plain, theirs).status is status
+    # A record without a handle, as after a deletion, names no object.
+    for state in (Desired.ABSENT, Desired.RUNNING):
+        deleted = job(state=Desired.ABSENT)
+        after = subject._replace(job=deleted, record=RUNNING._replace(state=state, ref=""))
+        assert (decide(after, theirs).kind, decide(after, theirs).verbs) == ("hold", ())
