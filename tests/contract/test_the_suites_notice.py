@@ -58,8 +58,8 @@ def test_each_seeded_bug_is_caught_by_the_tests_that_are_named_for_it(number: in
             *ids,
         ],
         cwd=ROOT,
-        # The bugs are such that a sample shows them. Where `CI` is set, pytest explains each failure in full, and a test
-        # of a suite that compares too much takes minutes to fail.
+        # The bugs are such that a sample shows them. Where `CI` is set, pytest explains each failure in full, so that a
+        # test which compares too much takes minutes to fail.
         env={**os.environ, VARIABLE: "sample", "CI": "true"},
         capture_output=True,
         text=True,
