@@ -214,8 +214,7 @@ def test_a_delete_names_the_imported_job_that_it_leaves(space: Space) -> None:
     out = " ".join(space.applied().split())
     assert "what bears no lineage stays: plain" in out, out
     assert space.jobs() == ["plain"]
-    assert "there again plain" in " ".join(space.run("drift").out.split())
-    # Whoever reviews that plan says that it is not a Job of somebody else.
-    assert space.run("plan", "--refresh", "--out", "plan.json").code == 0
-    space.applied("--plan", "plan.json")
-    assert space.jobs() == []
+    assert "another owner's plain" in " ".join(space.run("drift").out.split())
+    # A Job may have been made in its place since. So no plan deletes what is there.
+    space.run("apply", "--refresh", "--yes")
+    assert space.jobs() == ["plain"]

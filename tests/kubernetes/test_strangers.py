@@ -66,7 +66,8 @@ def test_a_job_with_our_label_and_no_lineage_is_held_whatever_is_asked_for(stran
 
 def test_a_job_without_a_lineage_beside_our_runs_is_neither_aborted_nor_deleted(strangers: Strangers) -> None:
     strangers.declare()
-    strangers.applied("--wait", "60")
+    strangers.applied()
+    assert strangers.run("wait", "a", "--timeout", "60").code == 0
     strangers.make("a-9", job="a")
     shown = strangers.shown
     assert (shown["observed"], shown["runId"]) == ("complete", "a-1")
