@@ -1,6 +1,7 @@
 """Reads for several threads at once: what is asked for while a read is under way is read together by the next one."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
@@ -15,10 +16,16 @@ class Gathering(Generic[_Value]):
     call, as if it had read by itself. One of the callers reads for all that wait.
     """
 
-    def __init__(self, read: Callable[[Sequence[str]], Mapping[str, _Value]], most: int) -> None:
-        """`read` returns the value of each key, and is called by one thread at a time, with `most` keys at most."""
+    def __init__(
+        self, read: Callable[[Sequence[str]], Mapping[str, _Value]], most: int, linger_s: float = 0.0
+    ) -> None:
+        """`read` returns the value of each key, and is called by one thread at a time, with `most` keys at most.
+
+        `linger_s` is how long a read waits for callers that are about to ask.
+        """
         self._read = read
         self._most = most
+        self._linger_s = linger_s
         self._turn = threading.Condition()
         self._waiting: dict[str, Future[_Value]] = {}
         self._is_reading = False
@@ -33,13 +40,16 @@ class Gathering(Generic[_Value]):
                 if mine.done():
                     return mine.result()
                 self._is_reading = True
+            self._read_for_all()
+
+    def _read_for_all(self) -> None:
+        """Read what is asked for by now, and hand over what was read or raised."""
+        asked: Mapping[str, Future[_Value]] = {}
+        try:
+            time.sleep(self._linger_s)
+            with self._turn:
                 # Those who have waited longest come first.
                 asked = {each: self._waiting.pop(each) for each in list(self._waiting)[: self._most]}
-            self._answer(asked)
-
-    def _answer(self, asked: Mapping[str, Future[_Value]]) -> None:
-        """Read, and hand over what was read or raised."""
-        try:
             found = self._read(list(asked))
             for key, future in asked.items():
                 future.set_result(found[key])

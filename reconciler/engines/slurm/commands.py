@@ -5,6 +5,7 @@ A command has a session of its own: Ctrl-C ends the tool, and not the command th
 
 import os
 import re
+import shutil
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
@@ -142,6 +143,7 @@ class Commands:
         if settings.conf and not self._there:
             self._own["SLURM_CONF"] = settings.conf
         self._env = env
+        self._programs: dict[str, str] = {}
         self._lock = threading.Lock()
         self._user = ""
         self._knows_conf = not (settings.conf and self._there)
@@ -230,11 +232,17 @@ class Commands:
             return self._own
         return {name: value for name, value in self._own.items() if name not in _OWN}
 
+    def _program(self, name: str) -> str:
+        """Return the path of a command. An apply runs a command for each job, and PATH is searched once."""
+        if name not in self._programs:
+            self._programs[name] = shutil.which(name, path=self._env.get("PATH")) or name
+        return self._programs[name]
+
     def _executed(self, argv: Sequence[str], given: bytes, env: Mapping[str, str]) -> tuple[int | None, bytes, bytes]:
         try:
             process = subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE,
+                [self._program(argv[0]), *argv[1:]],
+                stdin=subprocess.PIPE if given else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=env,
@@ -247,7 +255,7 @@ class Commands:
             raise EngineError(f"the command {argv[0]} can't be run: {fault}") from fault
         with process:
             try:
-                out, err = process.communicate(given, timeout=_WITHIN_S)
+                out, err = process.communicate(given or None, timeout=_WITHIN_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 out, err = process.communicate()

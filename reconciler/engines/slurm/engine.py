@@ -97,8 +97,11 @@ class SlurmEngine:
         return log_of(self._commands, found, tail=tail, follow=follow, stop=stop)
 
     def close(self) -> None:
-        """Close the connection to the machine whose commands are used."""
-        self._commands.close()
+        """Finish what no call waits for, and close the connection to the machine whose commands are used."""
+        try:
+            self._sending.close()
+        finally:
+            self._commands.close()
 
     # --- reads -------------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ import re
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -25,7 +26,9 @@ from reconciler.engines.port import Marks
 PREFIX = "reconciler:"
 _LONGEST = 960
 """The longest comment of a run that is submitted. The flags need the rest of the 1,024 bytes."""
-_MOST_BYTES = 1 << 20
+MOST_KEPT = 10_000
+"""How many jobs stay parsed. Every call of an apply reads all jobs of the cluster, and few of them have changed."""
+_MOST_BYTES = 1 << 16
 """The longest text that is decompressed, so that no comment of somebody else takes all memory."""
 _NAMES = {
     "job": "job_id",
@@ -72,6 +75,7 @@ class Mark(NamedTuple):
         return len(self._replace(was_sent=False).comment) <= _LONGEST
 
 
+@lru_cache(maxsize=MOST_KEPT)
 def mark_in(comment: str, submit_line: str = "") -> Mark | None:
     """Return the marks in the comment of a job, or in the command line that submitted it; None if it has none."""
     mark = _mark(comment.removeprefix(PREFIX)) if comment.startswith(PREFIX) else None

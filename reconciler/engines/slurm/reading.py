@@ -20,6 +20,10 @@ from reconciler.rules.runs import number_of
 
 _ALL = ""
 _MOST_NAMES = 100
+
+LINGER_S = 0.003
+"""How long a command waits for threads that are about to ask for the same."""
+
 _SINCE = "--starttime=1970-01-01"
 """Without it, sacct reports the jobs of today alone."""
 
@@ -45,6 +49,15 @@ class Seen:
         for run in self.runs:
             if run.mark:
                 found[run.mark.job_id].append(run)
+        return found
+
+    @cached_property
+    def by_run_id(self) -> Mapping[str, Sequence[Run]]:
+        """The jobs that bear marks, by their run ids."""
+        found: dict[str, list[Run]] = defaultdict(list)
+        for run in self.runs:
+            if run.mark:
+                found[run.mark.run_id].append(run)
         return found
 
     @cached_property
@@ -92,9 +105,9 @@ class Reading:
         self._commands = commands
         self._settings = settings
         self._controller = controller
-        self._present = Gathering(lambda keys: dict.fromkeys(keys, self._read_present()), 1)
-        self._past = Gathering(lambda keys: dict.fromkeys(keys, self._accounted()), 1)
-        self._named = Gathering(self._read_named, _MOST_NAMES)
+        self._present = Gathering(lambda keys: dict.fromkeys(keys, self._read_present()), 1, LINGER_S)
+        self._past = Gathering(lambda keys: dict.fromkeys(keys, self._accounted()), 1, LINGER_S)
+        self._named = Gathering(self._read_named, _MOST_NAMES, LINGER_S)
 
     def present(self) -> Seen:
         """Return the jobs that the controller knows, of all users. Raises the errors of `Engine.observe`."""
@@ -112,7 +125,7 @@ class Reading:
         Raises the errors of `Engine.observe`.
         """
         present = self.present()
-        found = [run for run in present.runs if run.mark and run.mark.run_id == run_id]
+        found = list(present.by_run_id.get(run_id, ()))
         if self._controller.has_accounting and not any(run.was_released for run in found):
             found += self._without(present, self._named.get(run_id)).runs
         return present, [run for run in found if run.mark and run.mark.run_id == run_id]

@@ -5,9 +5,10 @@ ASCII characters for that purpose, which no name has, and a line break in a name
 """
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
-from reconciler.engines.slurm.marks import Mark, mark_in
+from reconciler.engines.slurm.marks import MOST_KEPT, Mark, mark_in
 
 _FIELD, _RECORD = "\x1f", "\x1e"
 
@@ -114,29 +115,34 @@ class Row(NamedTuple):
 
 def rows_of_squeue(output: str) -> Iterator[Row]:
     """Yield the rows of `squeue --format`. A record that is cut is left out."""
-    for record in output.split(_RECORD):
-        fields = record.lstrip("\n").split(_FIELD)
-        if len(fields) != len(_SQUEUE) or not fields[0].isdigit():
-            continue
-        number, tasks, state, reason, *texts = fields
-        name, comment, user, account, partition, *times, nodes, workdir = map(_text, texts)
-        submitted, started, ended = map(time_of, times)
-        yield Row(
-            int(number),
-            "" if tasks in _NOTHING else tasks.partition("%")[0],
-            state,
-            reason,
-            name,
-            comment,
-            user,
-            account,
-            partition,
-            submitted,
-            started,
-            ended,
-            nodes,
-            workdir,
-        )
+    rows = map(_row_of_squeue, output.split(_RECORD))
+    return (row for row in rows if row is not None)
+
+
+@lru_cache(maxsize=MOST_KEPT)
+def _row_of_squeue(record: str) -> Row | None:
+    fields = record.lstrip("\n").split(_FIELD)
+    if len(fields) != len(_SQUEUE) or not fields[0].isdigit():
+        return None
+    number, tasks, state, reason, *texts = fields
+    name, comment, user, account, partition, *times, nodes, workdir = map(_text, texts)
+    submitted, started, ended = map(time_of, times)
+    return Row(
+        int(number),
+        "" if tasks in _NOTHING else tasks.partition("%")[0],
+        state,
+        reason,
+        name,
+        comment,
+        user,
+        account,
+        partition,
+        submitted,
+        started,
+        ended,
+        nodes,
+        workdir,
+    )
 
 
 def rows_of_sacct(output: str) -> Iterator[Row]:

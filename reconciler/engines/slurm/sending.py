@@ -30,7 +30,9 @@ from reconciler.engines.slurm.chains import chain_fault, chain_options, why_not_
 from reconciler.engines.slurm.commands import Commands, Failure, failure_in, message_in, result_of
 from reconciler.engines.slurm.faults import config_fault, secrets_fault
 from reconciler.engines.slurm.marks import Mark
-from reconciler.engines.slurm.reading import Reading
+from reconciler.engines.slurm.notes import Notes
+from reconciler.engines.slurm.reading import LINGER_S, Reading
+from reconciler.engines.slurm.rendezvous import Rendezvous
 from reconciler.engines.slurm.rows import count_of
 from reconciler.engines.slurm.runs import Run
 from reconciler.engines.slurm.settings import Settings
@@ -48,6 +50,9 @@ _LOOK_EVERY_S = 0.2
 _MOST_LOOKS = 200
 _MOST_AT_ONCE = 50
 
+_TOGETHER_WITHIN_S = 0.1
+"""How long a call waits for others that are about to submit, so that all of them share the commands that follow."""
+
 
 class Sending:
     """Submits and releases the runs of one cluster. Several threads may call any method at the same time."""
@@ -57,14 +62,24 @@ class Sending:
         self._reading = reading
         self._settings = settings
         self._surroundings = surroundings
-        self._releases = Gathering(self._release, _MOST_AT_ONCE)
-        self._notes = Gathering(self._note_sent, _MOST_AT_ONCE)
+        self._rendezvous = Rendezvous(_TOGETHER_WITHIN_S)
+        self._releases = Gathering(self._release, _MOST_AT_ONCE, LINGER_S)
+        self._notes = Notes(commands)
 
     def stage(self, step: Step) -> str:
-        """Submit the job of a run, held, and return its id; "" if that failed, which `send` then reports."""
+        """Submit the job of a run, held, and return its id; "" if that failed, which `send` then reports.
+
+        The calls of `send` that come meanwhile wait a moment for the one of this run.
+        """
         if step.verb is not Verb.RUN or self._refusal(step):
             return ""
-        staged = self._submit(step)
+        staged: str | Result = ""
+        self._rendezvous.expect(step.run_id)
+        try:
+            staged = self._submit(step)
+        finally:
+            if not staged or isinstance(staged, Result):
+                self._rendezvous.leave(step.run_id)
         return "" if isinstance(staged, Result) else staged
 
     def send(self, step: Step, may_be_sent: Callable[[], bool]) -> Result:
@@ -73,6 +88,7 @@ class Sending:
             return Result(AnswerClass.REJECTED, Reason.INVALID, refusal)
         began_s = self._surroundings.boot_s()
         own, submissions = step.staged, 0
+        self._rendezvous.arrive(step.run_id)
         for _ in range(_MOST_LOOKS):
             present, found = self._reading.of_run(step.run_id)
             if started := [run for run in found if run.was_released]:
@@ -132,7 +148,7 @@ class Sending:
             gone = failure in (Failure.UNKNOWN_JOB, Failure.ENDED)
             return None if gone else result_of(failure, message)
         assert chosen.mark is not None
-        self._notes.get(f"{chosen.id} {chosen.mark._replace(was_sent=True).comment}")
+        self._notes.add(str(chosen.id), chosen.mark._replace(was_sent=True).comment)
         left = [run for run in _left_over(found, step) if run.id != chosen.id]
         self._cancel([*left, *self._of_earlier_runs(chosen, step)])
         if chosen.mark.marks.op == step.marks.op:
@@ -141,6 +157,10 @@ class Sending:
         return Result(
             AnswerClass.REJECTED, Reason.WAS_THERE, f"{step.run_id} was there as job {chosen.id}", ref=chosen.ref
         )
+
+    def close(self) -> None:
+        """Finish what no call waits for."""
+        self._notes.close()
 
     def cancel_left_over(self, step: Step) -> None:
         """Cancel what this state has submitted for a job and never released."""
@@ -206,18 +226,6 @@ class Sending:
         # The controller may have ended in the middle of the list.
         failure = Failure.LOST if len(ids) > 1 and answer.failure is Failure.UNREACHABLE else answer.failure
         return {number: told or (failure, answer.message) for number, told in found.items()}
-
-    def _note_sent(self, keys: Sequence[str]) -> dict[str, None]:
-        """Note in the comments of some jobs that they were released.
-
-        A person may hold a job that waits. Without the note, the job would look as if it had never been released. If
-        the note fails, nothing else does.
-        """
-        lines = (
-            f"update JobId={number} Comment={comment}\n" for number, _, comment in (k.partition(" ") for k in keys)
-        )
-        self._commands.run(["scontrol"], "".join(lines))
-        return dict.fromkeys(keys)
 
     def _cancel(self, runs: Sequence[Run]) -> tuple[Failure, str] | None:
         """Cancel jobs that are held. Return what failed."""

@@ -1,5 +1,6 @@
 """Reads that several threads ask for at once."""
 
+import signal
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -10,6 +11,7 @@ from reconciler.engines.gathering import Gathering
 from waits import until
 
 WITHIN_S = 30
+LONG_S = 20.0
 
 
 class Reads:
@@ -76,3 +78,32 @@ def test_a_read_that_fails_fails_for_all_that_it_was_made_for_and_for_nobody_els
                 each.result(WITHIN_S)
         reads.may_end.release()
         assert pool.submit(gathering.get, "b").result(WITHIN_S) == 3
+
+
+def test_a_read_waits_a_moment_for_those_who_are_about_to_ask() -> None:
+    reads = Reads()
+    gathering = Gathering(reads.read, 10, linger_s=1.0)
+    reads.may_end.release()
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(gathering.get, key) for key in ("a", "b")]
+        assert [each.result(WITHIN_S) for each in asked] == [1, 1]
+
+
+def test_a_read_that_is_interrupted_while_it_waits_leaves_the_next_one_free() -> None:
+    """Ctrl-C may come at any moment, and other threads still ask."""
+    reads = Reads()
+    gathering = Gathering(reads.read, 10, linger_s=LONG_S)
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(KeyboardInterrupt):
+            gathering.get("a")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    gathering._linger_s = 0.0
+    reads.may_end.release()
+    assert gathering.get("b") == 1
