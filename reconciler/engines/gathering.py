@@ -16,9 +16,7 @@ class Gathering(Generic[_Value]):
     call, as if it had read by itself. One of the callers reads for all that wait.
     """
 
-    def __init__(
-        self, read: Callable[[Sequence[str]], Mapping[str, _Value]], most: int, linger_s: float = 0.0
-    ) -> None:
+    def __init__(self, read: Callable[[Sequence[str]], Mapping[str, _Value]], most: int, linger_s: float = 0.0) -> None:
         """`read` returns the value of each key, and is called by one thread at a time, with `most` keys at most.
 
         `linger_s` is how long a read waits for callers that are about to ask.
