@@ -1,7 +1,7 @@
 """Phrases that several formats share, so that all formats use the same words. The phrases are not yet safe to show."""
 
-from reconciler.model.history import HistoryEntry
-from reconciler.model.jobs import Doubt, Observation, Record
+from reconciler.model.history import ENDED, HistoryEntry
+from reconciler.model.jobs import Doubt, Observation, Record, Status
 from reconciler.model.outcomes import ActionOutcome, Outcome
 from reconciler.model.plan import ActionKind
 from reconciler.rules.runs import run_id
@@ -39,8 +39,11 @@ def run_of(entry: HistoryEntry) -> str:
 
 
 def outcome_of(entry: HistoryEntry) -> str:
-    """Return the outcome of an entry in words. For the end of a run, that is how the run ended."""
-    return entry.end or spoken(entry.outcome)
+    """Return the outcome of an entry in words. For the end of a run, that is how the run ended.
+
+    A run that the engine withdrew has not ended, since it never began.
+    """
+    return (entry.end or Status.WITHDRAWN) if entry.verb == ENDED else spoken(entry.outcome)
 
 
 def doubt_state(doubt: Doubt) -> str:
