@@ -1,7 +1,7 @@
 """The texts of a config: what neither a program nor a service can be given.
 
-An argument and a variable of a program end at a NUL (execve(2)). Half of a surrogate pair is no character of UTF-8, and
-a service may store another character in its place.
+An argument and a variable of a program end at a NUL (execve(2)), and have a bounded length. Half of a surrogate pair is
+no character of UTF-8, and a service may store another character in its place.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,10 +10,33 @@ from reconciler.model.config_paths import Path, path_text
 from reconciler.model.jobs import Config
 
 
+LONGEST_ARGUMENT_BYTES = (1 << 17) - 1
+"""The longest argument or variable that Linux lets a program have (execve(2), MAX_ARG_STRLEN)."""
+
+
+def program_fault(config: Config) -> str:
+    """Return which text of a config no program can be given, and why; "" if all is well.
+
+    The arguments are those of `command`, and the variables those of `env`. A secret counts once the program is there.
+    """
+    return text_fault(config) or next(_too_long(config), "")
+
+
 def text_fault(config: Config) -> str:
     """Return which text of a config can't be passed on, and why; "" if all of them can. Names of fields count too."""
     found = ((where, unfit(text)) for where, text in _texts(("config",), config))
     return next((f"{where} holds {fault}" for where, fault in found if fault), "")
+
+
+def _too_long(config: Config) -> Iterator[str]:
+    env = config.get("env", {})
+    variables = {name: f"{name}={text}" for name, text in env.items() if isinstance(text, str)}
+    given = {("env", name): text for name, text in variables.items()}
+    given |= {("command", number): text for number, text in enumerate(config.get("command", ()))}
+    for path, text in given.items():
+        if len(text.encode("utf-8", "surrogatepass")) > LONGEST_ARGUMENT_BYTES:
+            where, most = path_text(("config", *path)), f"{LONGEST_ARGUMENT_BYTES:,}"
+            yield f"{where} is longer than the {most} bytes that Linux lets a program have in one: put it into a file"
 
 
 def unfit(text: str, errors: str = "strict") -> str:

@@ -6,10 +6,7 @@ from typing import Any
 
 from reconciler.engines.port import Config
 from reconciler.engines.ray.submission import entrypoint_of
-from reconciler.engines.texts import text_fault
-
-LONGEST_ARGUMENT_BYTES = (1 << 17) - 1
-"""The longest argument or variable that Linux lets a program have (execve(2), MAX_ARG_STRLEN)."""
+from reconciler.engines.texts import LONGEST_ARGUMENT_BYTES, text_fault
 
 _OWN_FIELDS: Mapping[str, str] = {
     "entrypoint": "write `command` or `script`",

@@ -1,5 +1,7 @@
 """What a manifest may say of jobs on this machine, and how a plan words their calls."""
 
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from reconciler.engines.local.plugin import PLUGIN
 from reconciler.engines.local.settings import Settings
 from reconciler.engines.port import Config, Job, Step, Target, Verb
 from reconciler.model.jobs import Desired
+
+TOO_LONG = "is longer than the 131,071 bytes that Linux lets a program have in one: put it into a file"
 
 
 def is_valid(config: Any) -> bool:
@@ -76,6 +80,10 @@ def test_a_config_may_not_say(config: dict[str, Any]) -> None:
             'a config of the engine local has one of "command", "script" and "batch", and not two',
         ),
         ({"command": ["echo", "a\0b"]}, "config.command[1] holds a NUL character"),
+        ({"command": ["echo", "a" * 131_071]}, ""),
+        ({"command": ["echo", "a" * 131_072]}, f"config.command[1] {TOO_LONG}"),
+        ({"command": ["echo"], "env": {"A": "ä" * 65_536}}, f"config.env.A {TOO_LONG}"),
+        ({"script": "a" * 200_000}, ""),
         ({"script": "echo a\0b"}, "config.script holds a NUL character"),
         ({"command": ["echo"], "workdir": "a\0b"}, "config.workdir holds a NUL character"),
         ({"command": ["echo"], "env": {"A": "1", "B": "a\0b"}}, "config.env.B holds a NUL character"),
@@ -93,6 +101,14 @@ def test_a_config_may_not_say(config: dict[str, Any]) -> None:
 )
 def test_a_job_needs_a_command_or_a_script(config: dict[str, Any], fault: str) -> None:
     assert PLUGIN.job_fault(Job("a", "a", Desired.RUNNING, config)) == fault
+
+
+def test_the_longest_text_that_is_taken_is_the_longest_that_linux_takes() -> None:
+    """The limit is MAX_ARG_STRLEN of the kernel, whatever execve(2) says of the sum."""
+    subprocess.run(["true", "a" * 131_071], check=True)
+    for given, env in ((["true", "a" * 131_072], {}), (["true"], {"A": "a" * 131_070})):
+        with pytest.raises(OSError, match="Argument list too long"):
+            subprocess.run(given, env={**os.environ, **env}, check=True)
 
 
 def test_a_job_that_is_not_to_run_needs_no_config() -> None:

@@ -191,6 +191,11 @@ def test_text_that_is_no_text_is_refused() -> None:
     assert "surrogate" in job_fault(workdir="\udfff")
 
 
+def test_a_variable_that_no_program_can_have_is_refused() -> None:
+    assert job_fault(env={"A": "a" * 131_069}) == ""
+    assert job_fault(env={"A": "a" * 131_070}).startswith("config.env.A is longer than the 131,071 bytes")
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
