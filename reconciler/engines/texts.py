@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from reconciler.model.config_paths import Path, path_text
 from reconciler.model.jobs import Config
 
-
 LONGEST_ARGUMENT_BYTES = (1 << 17) - 1
 """The longest argument or variable that Linux lets a program have (execve(2), MAX_ARG_STRLEN)."""
 
