@@ -5,6 +5,7 @@ no character of UTF-8, and a service may store another character in its place.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from reconciler.model.config_paths import Path, path_text
 from reconciler.model.jobs import Config
@@ -27,14 +28,15 @@ def text_fault(config: Config) -> str:
     return next((f"{where} holds {fault}" for where, fault in found if fault), "")
 
 
-def _too_long(config: Config) -> Iterator[str]:
-    env = config.get("env", {})
-    variables = {name: f"{name}={text}" for name, text in env.items() if isinstance(text, str)}
-    given = {("env", name): text for name, text in variables.items()}
-    given |= {("command", number): text for number, text in enumerate(config.get("command", ()))}
-    for path, text in given.items():
+def _too_long(config: Mapping[str, Any]) -> Iterator[str]:
+    env, command = config.get("env", {}), config.get("command", ())
+    given = {
+        path_text(("config", "env", name)): f"{name}={text}" for name, text in env.items() if isinstance(text, str)
+    }
+    given |= {path_text(("config", "command", number)): text for number, text in enumerate(command)}
+    for where, text in given.items():
         if len(text.encode("utf-8", "surrogatepass")) > LONGEST_ARGUMENT_BYTES:
-            where, most = path_text(("config", *path)), f"{LONGEST_ARGUMENT_BYTES:,}"
+            most = f"{LONGEST_ARGUMENT_BYTES:,}"
             yield f"{where} is longer than the {most} bytes that Linux lets a program have in one: put it into a file"
 
 
