@@ -205,7 +205,10 @@ class EnginePlugin(Protocol):
         """Yield the faults of a `target:` block that no schema finds, as (name of the field, what is wrong)."""
 
     def job_fault(self, job: Job) -> str:
-        """Return why the engine can't have a job of this id or config, or ""."""
+        """Return why the engine can't have a job of this id or config, or "".
+
+        A text that begins with the path of a field, such as `config.env.A`, is told at the place of that field.
+        """
 
     def same_config(self, a: Config, b: Config) -> bool:
         """Return whether two configs ask for the same, with the defaults of the engine applied, at any depth.

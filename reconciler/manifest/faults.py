@@ -12,7 +12,7 @@ from reconciler.manifest.kinds import FileKind, kind_of
 from reconciler.manifest.model import EngineReader
 from reconciler.manifest.schema import Validator, is_misspelt, part_of
 from reconciler.manifest.schema_parts import Schema
-from reconciler.model.config_paths import path_text
+from reconciler.model.config_paths import Path, path_at_start, path_text, value_at
 from reconciler.model.errors import MOST_DIAGNOSTICS
 from reconciler.model.jobs import Job, OnConfigChange
 from reconciler.model.places import Diagnostic, Position
@@ -83,7 +83,7 @@ def engine_faults(document: Document, jobs: Mapping[str, Job], engine: EngineRea
     """Yield a fault for each job of a document that the engine can't have. `jobs` holds all jobs by name."""
     for name in document.jobs:
         if fault := engine.job_fault(jobs[name]):
-            yield Diagnostic(_id_position(document, name), fault)
+            yield Diagnostic(_field_position(document, name, path_at_start(fault)), fault)
 
 
 def job_fault(name: str, fields: Mapping[str, Any], engine: EngineReader | None = None) -> str:
@@ -340,6 +340,19 @@ def _same_id(document: Document, name: str, job_id: str, other_document: Documen
         f'the id "{job_id}" is already that of "{other}" at {_id_position(other_document, other)}: '
         "one engine job is declared once",
     )
+
+
+def _field_position(document: Document, name: str, path: Path) -> Position:
+    """Return the position of a field of a config, or of what is left of its path where another place holds the field.
+
+    A default or a file of `batch` may hold it. A path that leads elsewhere has the position of the job's id.
+    """
+    field: Path = ("jobs", name)
+    for step in path if path[:1] == ("config",) else ():
+        if not value_at((*field, step), document.value):
+            break
+        field = (*field, step)
+    return document.position(field, of_key=True) if len(field) > 2 else _id_position(document, name)
 
 
 def _id_position(document: Document, name: str) -> Position:

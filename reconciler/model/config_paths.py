@@ -35,6 +35,12 @@ def path_of(text: str) -> Path:
     return tuple(_step(found) for found in re.finditer(_SEGMENT, text))
 
 
+def path_at_start(text: str) -> Path:
+    """Return the path with which a text begins, in the form that `path_text` gives it; () if it begins with none."""
+    found = re.match(rf"{_PLAIN}(?:\.{_PLAIN}|\[[0-9]+\]|\[{_QUOTED}\])*", text)
+    return path_of(found[0]) if found else ()
+
+
 def covers(outer: Path, inner: Path) -> bool:
     """Return whether `inner` is `outer`, or a path of something inside it. Only whole segments count."""
     return inner[: len(outer)] == outer

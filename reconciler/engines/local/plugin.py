@@ -81,11 +81,11 @@ class LocalPlugin:
             return 'a config of the engine local has one of "command", "script" and "batch", and not two'
         command = job.config.get("command")
         if isinstance(command, list) and not command[0]:
-            return "the command has no program: its first text is empty"
+            return "config.command has no program: its first text is empty"
         first, newline, _ = str(job.config.get("script", "")).partition("\n")
         if newline and first.startswith("#!") and first.endswith("\r"):
             # The kernel would look for a program whose name ends in that carriage return, and find none.
-            return "the first line of the script, which names its program, ends in CR LF: end the lines with LF alone"
+            return "config.script names its program in a line that ends in CR LF: end the lines with LF alone"
         return program_fault(job.config)
 
     def same_config(self, a: Config, b: Config) -> bool:

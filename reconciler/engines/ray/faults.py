@@ -7,6 +7,7 @@ from typing import Any
 from reconciler.engines.port import Config
 from reconciler.engines.ray.submission import entrypoint_of
 from reconciler.engines.texts import LONGEST_ARGUMENT_BYTES, text_fault
+from reconciler.model.config_paths import path_text
 
 _OWN_FIELDS: Mapping[str, str] = {
     "entrypoint": "write `command` or `script`",
@@ -56,7 +57,7 @@ def _faults(config: Mapping[str, Any]) -> Iterator[str]:
     yield from _runtime_env_faults(config.get("runtime_env", {}))
     folder = config.get("working_dir")
     if isinstance(folder, str) and not folder.startswith(_REMOTE):
-        yield f"working_dir: Ray knows no such URI: it begins with one of {', '.join(_REMOTE)}"
+        yield f"config.working_dir: Ray knows no such URI: it begins with one of {', '.join(_REMOTE)}"
     yield from _native_faults(config.get("native", {}))
     yield from _size_faults(config)
 
@@ -64,12 +65,12 @@ def _faults(config: Mapping[str, Any]) -> Iterator[str]:
 def _entrypoint_faults(config: Mapping[str, Any]) -> Iterator[str]:
     command, script = config.get("command"), config.get("script", "")
     if command is not None and not command[0]:
-        yield "the command has no program: its first text is empty"
+        yield "config.command has no program: its first text is empty"
     if command is not None and command[0].startswith("-"):
-        yield "the name of a program can't begin with a hyphen: write the path of the program"
+        yield "config.command: the name of a program can't begin with a hyphen: write the path of the program"
     if script.startswith("#!"):
         yield (
-            "the script names its program in its first line, and is given to /bin/sh: write it for that, "
+            "config.script names its program in its first line, and is given to /bin/sh: write it for that, "
             "or put it into `working_dir` and write `command: [./NAME]`"
         )
 
@@ -78,43 +79,43 @@ def _env_faults(env: Mapping[str, Any]) -> Iterator[str]:
     for name, value in env.items():
         if not isinstance(value, str):
             yield (
-                f"env: {name}: Ray shows the variables of a job to whoever can read it, so a secret can't be one: "
-                "let the job read the secret itself, such as from a file of the nodes or from a service of secrets, "
-                "and give the job the name of the secret"
+                f"{_text('env', name)}: Ray shows the variables of a job to whoever can read it, so a secret can't be "
+                "one: let the job read the secret itself, such as from a file of the nodes or from a service of "
+                "secrets, and give the job the name of the secret"
             )
 
 
 def _runtime_env_faults(environment: Mapping[str, Any]) -> Iterator[str]:
     for name in environment:
         if name in _ELSEWHERE:
-            yield f"runtime_env: {name}: {_ELSEWHERE[name]}"
+            yield f"{_text('runtime_env', name)}: {_ELSEWHERE[name]}"
     for name, advice in _FILES_OF_A_CLIENT.items():
         value = environment.get(name)
         packages = value.get("packages") if isinstance(value, Mapping) else value
         if isinstance(packages, str) and (name != "conda" or packages.endswith((".yaml", ".yml"))):
-            yield f"runtime_env: {name}: a file of this machine is not read: {advice}"
+            yield f"{_text('runtime_env', name)}: a file of this machine is not read: {advice}"
     modules = environment.get("py_modules", ())
-    for module in modules if isinstance(modules, list) else ():
+    for number, module in enumerate(modules if isinstance(modules, list) else ()):
         if not isinstance(module, str) or not module.startswith(_REMOTE):
             yield (
-                f"runtime_env: py_modules: {module} is not uploaded: put it into `working_dir`, whose modules can be "
-                "imported, or name a URI that Ray knows"
+                f"{_text('runtime_env', 'py_modules', number)}: {module} is not uploaded: put it into "
+                "`working_dir`, whose modules can be imported, or name a URI that Ray knows"
             )
 
 
 def _native_faults(native: Mapping[str, Any]) -> Iterator[str]:
     for name in native:
         if name in _OWN_FIELDS:
-            yield f"native: {name} is reconciler's own: {_OWN_FIELDS[name]}"
+            yield f"{_text('native', name)} is reconciler's own: {_OWN_FIELDS[name]}"
     metadata = native.get("metadata", {})
     if not isinstance(metadata, Mapping):
-        yield "native: metadata: expected a mapping"
+        yield "config.native.metadata: expected a mapping"
         return
     for name, value in metadata.items():
         if name.startswith(_OWN_METADATA):
-            yield f"native: metadata: {name} is reconciler's own, or Ray's"
+            yield f"{_text('native', 'metadata', name)} is reconciler's own, or Ray's"
         if not isinstance(value, str):
-            yield f"native: metadata: {name}: expected text"
+            yield f"{_text('native', 'metadata', name)}: expected text"
 
 
 def _size_faults(config: Mapping[str, Any]) -> Iterator[str]:
@@ -129,3 +130,7 @@ def _size_faults(config: Mapping[str, Any]) -> Iterator[str]:
     size_bytes = len(json.dumps(config.get("runtime_env", {}))) + len(json.dumps(config.get("env", {})))
     if size_bytes > LONGEST_ARGUMENT_BYTES:
         yield f"runtime_env and env have {size_bytes} bytes, and Linux takes {LONGEST_ARGUMENT_BYTES}: leave out some"
+
+
+def _text(*path: str | int) -> str:
+    return path_text(("config", *path))

@@ -8,6 +8,7 @@ from reconciler.engines.slurm.scripts import foreign_line, is_heterogeneous, opt
 from reconciler.engines.slurm.settings import Settings
 from reconciler.engines.slurm.submission import asked_array, native_of
 from reconciler.engines.texts import program_fault
+from reconciler.model.config_paths import path_text
 
 _NAMES = "each run has its own"
 _OWN_OPTIONS: Mapping[str, str] = {
@@ -74,7 +75,7 @@ def secrets_fault(config: Mapping[str, Any], settings: Settings) -> str:
     names = [name for name, value in config.get("env", {}).items() if not isinstance(value, str)]
     if not names or settings.secrets:
         return ""
-    return f"env: {names[0]}: no folder of secrets is known: name the one on the cluster with target.secrets"
+    return f"{_text('env', names[0])}: no folder of secrets is known: name the one on the cluster with target.secrets"
 
 
 def unheard_options(config: Config) -> Iterator[tuple[int, str, str]]:
@@ -92,14 +93,14 @@ def _word_faults(config: Mapping[str, Any]) -> Iterator[str]:
         yield 'a config of the engine slurm has one of "command", "script" and "batch", and not two'
     for name, word in _SAME_WORDS:
         if name in config.get("resources", {}) and word in config:
-            yield f'"{word}" and "resources.{name}" mean the same: leave out one of them'
+            yield f"config.{word} and config.resources.{name} mean the same: leave out one of them"
     if "tasks" in config and not asked_array(config):
-        yield '"tasks" are some of an array, and the config has no "array"'
+        yield "config.tasks are some of an array, and the config has no `array`"
     if "command" in config and not config["command"][0]:
-        yield "the command has no program: its first text is empty"
+        yield "config.command has no program: its first text is empty"
     for name in config.get("env", {}):
         if name.startswith(_VARIABLES_OF_SLURM):
-            yield f"env: {name}: the variables of Slurm are set by Slurm itself"
+            yield f"{_text('env', name)}: the variables of Slurm are set by Slurm itself"
     if fault := program_fault(config):
         yield fault
 
@@ -108,23 +109,28 @@ def _native_faults(config: Mapping[str, Any]) -> Iterator[str]:
     native = config.get("native", {})
     for name in native:
         if own := _abbreviated(name, _OWN_OPTIONS):
-            yield f"native: {name} is reconciler's own: {_OWN_OPTIONS[own]}"
+            yield f"{_text('native', name)} is reconciler's own: {_OWN_OPTIONS[own]}"
         if refused := _abbreviated(name, _REFUSED_OPTIONS):
-            yield f"native: {name} can't be used: {_REFUSED_OPTIONS[refused]}"
+            yield f"{_text('native', name)} can't be used: {_REFUSED_OPTIONS[refused]}"
     if "gres" in native_of(config) and ("gpu" in config or "gpu" in config.get("resources", {})):
-        yield "native: gres and `gpu` are one option: write gres alone, such as gpu:2,shard:1"
+        yield "config.native.gres and `gpu` are one option: write gres alone, such as gpu:2,shard:1"
 
 
 def _script_faults(config: Mapping[str, Any]) -> Iterator[str]:
     script = config.get("script", "")
     if "\r\n" in script:
-        yield "the lines of the script end in CR LF, which sbatch refuses: end them with LF alone"
+        yield "config.script has lines that end in CR LF, which sbatch refuses: end them with LF alone"
     if is_heterogeneous(script):
-        yield "the script is for a heterogeneous job (#SBATCH hetjob), which is several Slurm jobs and not one"
+        yield "config.script is for a heterogeneous job (#SBATCH hetjob), which is several Slurm jobs and not one"
     for option in options_of(script):
         refused = _abbreviated(option.name, _REFUSED_OPTIONS)
         if refused and refused not in _HARMLESS_IN_A_SCRIPT:
-            yield f"line {option.line} of the script: --{option.name} can't be used: {_REFUSED_OPTIONS[refused]}"
+            why = _REFUSED_OPTIONS[refused]
+            yield f"config.script: line {option.line}: --{option.name} can't be used: {why}"
+
+
+def _text(*path: str) -> str:
+    return path_text(("config", *path))
 
 
 def _abbreviated(name: str, options: Mapping[str, str]) -> str:

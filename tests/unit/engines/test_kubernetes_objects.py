@@ -258,7 +258,7 @@ def test_a_rendered_chart_is_taken_and_its_manager_is_left_out() -> None:
     assert config_of(sent) == {"job": chart}
     del chart["metadata"]["labels"]["app.kubernetes.io/managed-by"]
     chart["metadata"]["labels"]["reconciler/job"] = "a"
-    assert "reconciler/job is reconciler's own" in config_fault({"job": chart})
+    assert 'config.job.metadata.labels["reconciler/job"] is reconciler\'s own' in config_fault({"job": chart})
 
 
 def test_the_other_words_change_the_first_container_of_a_manifest_or_the_one_that_is_named() -> None:
@@ -272,16 +272,19 @@ def test_the_other_words_change_the_first_container_of_a_manifest_or_the_one_tha
 @pytest.mark.parametrize(
     ("config", "fault"),
     [
-        ({"image": "x", "native": {"metadata": {"name": "mine"}}}, "native: metadata.name is reconciler's own"),
+        ({"image": "x", "native": {"metadata": {"name": "mine"}}}, "config.native.metadata.name is reconciler's own"),
         ({"image": "x", "native": {"spec": {"backoffLimit": 3}}}, "write `retry: {times: N}`"),
         ({"image": "x", "native": {"spec": {"backoffLimit": 0}}}, "write `retry: {times: N}`"),
         ({"image": "x", "native": {"spec": {"suspend": False}}}, "spec.suspend is reconciler's own"),
         ({"image": "x", "native": {"spec": {"template": {"spec": {"restartPolicy": "Always"}}}}}, "write `retry`"),
         ({"image": "x", "native": {"kind": "Pod"}}, "kind is Job, and nothing else"),
-        ({"image": "x", "native": {"metadata": {"labels": {"reconciler/job": "b"}}}}, "reconciler/job is reconciler's"),
+        (
+            {"image": "x", "native": {"metadata": {"labels": {"reconciler/job": "b"}}}},
+            'labels["reconciler/job"] is reconciler',
+        ),
         (
             {"image": "x", "native": {"spec": {"template": {"metadata": {"labels": {"reconciler/lineage": "b"}}}}}},
-            "reconciler/lineage is reconciler's",
+            'template.metadata.labels["reconciler/lineage"] is reconciler',
         ),
         ({"image": "x", "native": {"metadata": {"labels": {"kueue.x-k8s.io/queue-name": "q"}}}}, "write `queue`"),
         ({"job": {**CHART, "kind": "Pod"}}, "expected a Job of batch/v1, and found a Pod"),

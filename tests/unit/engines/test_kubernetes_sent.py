@@ -69,11 +69,14 @@ def test_a_quantity_beyond_all_bounds_is_a_text() -> None:
 @pytest.mark.parametrize(
     ("config", "fault"),
     [
-        ({"native": {"spec": 3}}, "native.spec: expected a mapping"),
-        ({"native": {"spec": {"template": None}}}, "native.spec.template: each Job has one, and null takes it out"),
-        ({"native": {"spec": {"$patch": "replace"}}}, "native.spec: $patch would take out what each Job has"),
-        ({"native": {"metadata": {"labels": 3}}}, "native.metadata.labels: expected a mapping"),
-        ({"job": {"spec": {"template": {"metadata": 3}}}}, "job.spec.template.metadata: expected a mapping"),
+        ({"native": {"spec": 3}}, "config.native.spec: expected a mapping"),
+        (
+            {"native": {"spec": {"template": None}}},
+            "config.native.spec.template: each Job has one, and null takes it out",
+        ),
+        ({"native": {"spec": {"$patch": "replace"}}}, 'config.native.spec["$patch"] would take out what each Job has'),
+        ({"native": {"metadata": {"labels": 3}}}, "config.native.metadata.labels: expected a mapping"),
+        ({"job": {"spec": {"template": {"metadata": 3}}}}, "config.job.spec.template.metadata: expected a mapping"),
     ],
 )
 def test_a_part_that_no_job_can_have_is_refused(config: Config, fault: str) -> None:

@@ -92,10 +92,10 @@ def test_a_config_may_not_say(config: dict[str, Any]) -> None:
             {"command": ["echo"], "env": {"A\0": "1"}},
             "the name of a field in config.env holds a NUL character",
         ),
-        ({"command": ["", "x"]}, "the command has no program: its first text is empty"),
+        ({"command": ["", "x"]}, "config.command has no program: its first text is empty"),
         (
             {"script": "#!/usr/bin/env python3\r\nprint(1)\r\n"},
-            "the first line of the script, which names its program, ends in CR LF: end the lines with LF alone",
+            "config.script names its program in a line that ends in CR LF: end the lines with LF alone",
         ),
     ],
 )

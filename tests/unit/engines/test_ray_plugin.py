@@ -156,8 +156,8 @@ def test_what_ray_can_t_have_is_refused_with_what_to_do(config: str, why: str) -
 
 def test_a_secret_is_refused_since_ray_shows_it() -> None:
     told = faults("{command: [x], env: {TOKEN: {secret: train/token}}}")
-    assert told.startswith("jobs.yaml:4:3: ")
-    assert "env: TOKEN: Ray shows the variables of a job" in told
+    assert told.startswith("jobs.yaml:6:34: ")
+    assert "config.env.TOKEN: Ray shows the variables of a job" in told
     assert "let the job read the secret itself" in told
 
 

@@ -96,7 +96,7 @@ def test_slurm_keeps_runs_for_as_long_as_the_target_says() -> None:
         ("{command: [x], env: {A: 1}}", "A: expected text or {secret: NAME}"),
         ("{command: [x], resources: {cpu: 0.5}}", "cpu: expected a whole number, found 0.5"),
         ("{command: [x], array: 0-9, tasks: '3'}", "tasks: expected indexes and a runToken"),
-        ("{command: [x], tasks: 3 of a}", '"tasks" are some of an array, and the config has no "array"'),
+        ("{command: [x], tasks: 3 of a}", "config.tasks are some of an array, and the config has no `array`"),
         ("{command: [x], retry: {times: 2}}", 'unknown field "retry"'),
     ],
 )
@@ -142,7 +142,7 @@ def test_a_job_needs_something_to_execute_and_not_two_things() -> None:
 )
 def test_native_can_t_say_what_is_reconciler_s_own(name: str, advice: str) -> None:
     found = job_fault(native={name: True})
-    assert found.startswith(f"native: {name} ")
+    assert found.startswith(f"config.native.{name} ")
     assert advice in found
 
 
@@ -154,14 +154,14 @@ def test_native_takes_the_other_options(name: str) -> None:
 @pytest.mark.parametrize("word", ["gpu", "resources"])
 def test_gres_and_gpu_are_one_option(word: str) -> None:
     found = job_fault(native={"gres": "shard:1"}, **{word: 1 if word == "gpu" else {"gpu": 1}})
-    assert found.startswith("native: gres and `gpu` are one option")
+    assert found.startswith("config.native.gres and `gpu` are one option")
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("#SBATCH --wait", "line 2 of the script: --wait can't be used: sbatch would not return"),
-        ("#SBATCH -n1 -W", "line 2 of the script: --wait can't be used"),
+        ("#SBATCH --wait", "config.script: line 2: --wait can't be used: sbatch would not return"),
+        ("#SBATCH -n1 -W", "config.script: line 2: --wait can't be used"),
         ("#SBATCH --test-only", "--test-only can't be used"),
         ("#SBATCH -M other", "--clusters can't be used"),
         ("#SBATCH hetjob", "heterogeneous"),
@@ -178,12 +178,15 @@ def test_a_script_may_ask_for_the_rest(line: str) -> None:
 
 
 def test_two_words_for_one_thing_are_refused() -> None:
-    assert job_fault(cpus=2, resources={"cpu": 2}) == '"cpus" and "resources.cpu" mean the same: leave out one of them'
+    assert (
+        job_fault(cpus=2, resources={"cpu": 2})
+        == "config.cpus and config.resources.cpu mean the same: leave out one of them"
+    )
 
 
 @pytest.mark.parametrize("name", ["SBATCH_PARTITION", "SLURM_CONF"])
 def test_a_variable_of_slurm_is_no_variable_of_a_job(name: str) -> None:
-    assert job_fault(env={name: "x"}) == f"env: {name}: the variables of Slurm are set by Slurm itself"
+    assert job_fault(env={name: "x"}) == f"config.env.{name}: the variables of Slurm are set by Slurm itself"
 
 
 def test_text_that_is_no_text_is_refused() -> None:
@@ -256,7 +259,9 @@ def test_a_plan_says_which_run_is_of_some_tasks_alone() -> None:
 def test_a_plan_says_whose_secrets_are_nowhere() -> None:
     asking = job(command=["x"], env={"TOKEN": {"secret": "token"}})
     (warning,) = PLUGIN.warnings(target(), [asking])
-    assert warning.startswith("train: env: TOKEN: no folder of secrets is known: name the one on the cluster with ")
+    assert warning.startswith(
+        "train: config.env.TOKEN: no folder of secrets is known: name the one on the cluster with "
+    )
     assert list(PLUGIN.warnings(target(secrets="~/secrets"), [asking])) == []
 
 
