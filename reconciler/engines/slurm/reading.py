@@ -5,14 +5,14 @@ does not know at the first read can't come back.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
 from reconciler.engines.gathering import Gathering
 from reconciler.engines.port import EngineError, Status
 from reconciler.engines.slurm.commands import Commands
 from reconciler.engines.slurm.controller import Controller
-from reconciler.engines.slurm.marks import DELETED, gone_in
+from reconciler.engines.slurm.marks import DELETED, Mark, gone_in
 from reconciler.engines.slurm.rows import SACCT_OPTIONS, SQUEUE_FORMAT, Row, rows_of_sacct, rows_of_squeue
 from reconciler.engines.slurm.runs import Run, runs_of
 from reconciler.engines.slurm.settings import Settings
@@ -45,20 +45,12 @@ class Seen:
     @cached_property
     def ours(self) -> Mapping[str, Sequence[Run]]:
         """The jobs that bear marks, by the id of the job in the manifest: also those that were never released."""
-        found: dict[str, list[Run]] = defaultdict(list)
-        for run in self.runs:
-            if run.mark:
-                found[run.mark.job_id].append(run)
-        return found
+        return self._marked(lambda mark: mark.job_id)
 
     @cached_property
     def by_run_id(self) -> Mapping[str, Sequence[Run]]:
         """The jobs that bear marks, by their run ids."""
-        found: dict[str, list[Run]] = defaultdict(list)
-        for run in self.runs:
-            if run.mark:
-                found[run.mark.run_id].append(run)
-        return found
+        return self._marked(lambda mark: mark.run_id)
 
     @cached_property
     def others(self) -> Mapping[str, Sequence[Run]]:
@@ -69,6 +61,14 @@ class Seen:
                 found[run.name].append(run)
                 if run.name != str(run.id):
                     found[str(run.id)].append(run)
+        return found
+
+    def _marked(self, key: Callable[[Mark], str]) -> Mapping[str, Sequence[Run]]:
+        """Return the jobs that bear marks, by a text of their marks."""
+        found: dict[str, list[Run]] = defaultdict(list)
+        for run in self.runs:
+            if run.mark:
+                found[key(run.mark)].append(run)
         return found
 
     def is_deleted(self, run: Run) -> bool:
