@@ -57,4 +57,4 @@ def test_a_job_that_a_person_holds_after_its_release_goes_on(cluster: Cluster, t
     cluster.command("scontrol", "hold", number)
     assert "No changes" in project.run("plan", "--refresh").out
     assert "Nothing to do" in project.applied().out
-    assert cluster.command("squeue", "--noheader", "--format=%i %r").split() == [number, "JobHeldUser"]
+    assert cluster.command("squeue", "--noheader", "--format=%i %r").startswith(f"{number} JobHeld")
