@@ -143,9 +143,9 @@ class RayService(Service):
 
 
 def await_end(cluster: Cluster, submission_ids: list[str]) -> None:
-    """Wait until jobs have ended."""
-    until_s = time.monotonic() + _WITHIN_S
+    """Wait until jobs have ended, for each one a while: a head starts one after the other on a busy machine."""
     for each in submission_ids:
+        until_s = time.monotonic() + _WITHIN_S
         while (job := cluster.job(each)) is not None and job["status"] in _ACTIVE:
             assert time.monotonic() < until_s, f"{each} does not end: {job}"
             time.sleep(0.1)
