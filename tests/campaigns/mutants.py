@@ -41,6 +41,7 @@ MUTANTS = [
     Mutant("anybody can delete a job of Slurm that goes on", "engines/slurm/reading.py", "        return is_over and (", "        return (", "test_slurm_reading.py", "nobody_can_delete"),
     Mutant("the name of a variable does not count for its length", "engines/texts.py", 'f"{name}={text}" for', 'text for', "test_slurm_plugin.py", "no_program_can_have"),
     Mutant("what an engine says of a field is told at the job", "manifest/faults.py", "_field_position(document, name, path_at_start(fault))", "_id_position(document, name)", "test_places_of_faults.py", "told_at_its_line"),
+    Mutant("the name of a folder is a pattern for Slurm", "engines/slurm/submission.py", 'folder.replace("%", "%%")', "folder", "test_slurm_submission.py", "no_pattern"),
     Mutant("a submission that failed is waited for", "engines/slurm/rendezvous.py", "            self._expected.discard(key)\n            self._changed.notify_all()\n\n    def arrive", "            self._changed.notify_all()\n\n    def arrive", "test_slurm_together.py", "failed_to_submit"),
     Mutant("what never comes is waited for again", "engines/slurm/rendezvous.py", "                self._expected.clear()\n", "                pass\n", "test_slurm_together.py", "waited_for_once"),
     Mutant("those who submit together go on alone", "engines/slurm/rendezvous.py", "if not self._changed.wait_for(lambda: not self._expected, self._within_s):", "if self._expected:", "test_slurm_together.py", "have_submitted"),

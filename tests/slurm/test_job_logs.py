@@ -36,6 +36,19 @@ def test_the_log_of_a_job_that_only_accounting_knows_is_found(
     assert project.run("drift").code == 0
 
 
+def test_the_name_of_a_folder_is_no_pattern(new_cluster: NewCluster, accounting: Accounting, tmp_path: Path) -> None:
+    cluster = new_cluster(accounting=accounting, min_job_age_s=2)
+    folder = tmp_path / "100%x-%j"
+    folder.mkdir()
+    project = SlurmProject(folder, cluster)
+    project.declare(config={"script": '#!/bin/sh\necho "task $SLURM_ARRAY_TASK_ID"\n', "array": "2,10"})
+    project.applied()
+    assert project.run("wait", "a").code == 0
+    assert project.run("logs", "a").out == "task 2\ntask 10\n"
+    until(lambda: not cluster.command("squeue", "-h", "-t", "all"), "the controller has forgotten it")
+    assert project.run("logs", "a").out == "task 2\ntask 10\n"
+
+
 def test_what_nobody_tells_any_more_is_said(new_cluster: NewCluster, accounting: Accounting, tmp_path: Path) -> None:
     cluster = new_cluster(accounting=accounting, min_job_age_s=2)
     project = SlurmProject(tmp_path, cluster)

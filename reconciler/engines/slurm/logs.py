@@ -61,12 +61,22 @@ def _paths(commands: Commands, run: Run) -> list[str]:
         for told in answer.out.split("\n\n") if answer.failure is None else ():
             path, index, state = (_first(pattern, told) for pattern in (_STDOUT, _TASK, _STATE))
             if path and (state != "PENDING" or not index):
-                found[_number(index)] = path
+                found[_number(index)] = _in_folder(path, run)
     for row in run.rows:
         task = _number(row.tasks)
         if row.is_accounted and row.is_terminal and task not in found:
             found[task] = _of_accounting(row)
     return [found[task] for task in sorted(found)]
+
+
+def _in_folder(path: str, run: Run) -> str:
+    """Return the file that a node writes, where the controller tells another one (Slurm 22.05).
+
+    In a pattern, `%%` stands for a `%`, such as one in the name of the folder. The controller reads something else into
+    it. The file that a run has by default lies in the folder of the job.
+    """
+    workdir, name = run.rows[0].workdir, os.path.basename(path)
+    return os.path.join(workdir, name) if "%" in workdir and name.startswith(f"{run.name}-{run.id}") else path
 
 
 def _of_accounting(row: Row) -> str:

@@ -126,14 +126,24 @@ def _options(config: Config, settings: Settings, array: str) -> Iterator[str]:
     yield "--ignore-pbs"
     yield "--requeue" if words.get("onDisruption") == "continue" else "--no-requeue"
     script = {option.name for option in options_of(words.get("script", ""))}
-    if is_folder_ours(words):
-        yield f"--chdir={_workdir(words.get('workdir', '.'), settings)}"
+    folder = _workdir(words.get("workdir", "."), settings) if is_folder_ours(words) else ""
+    if folder:
+        yield f"--chdir={folder}"
     if "output" not in script and "output" not in native:
-        # Slurm puts the name of the job, which is the run id, for %x.
-        yield f"--output={'%x-%A_%a.out' if array else '%x-%j.out'}"
+        yield f"--output={_output_in(folder, is_array=bool(array))}"
     for name in sorted(native):
         if native[name] is not False:
             yield f"--{name}" if native[name] is True else f"--{name}={native[name]}"
+
+
+def _output_in(folder: str, *, is_array: bool) -> str:
+    """Return the pattern of the file for what a job prints (sbatch, "filename pattern")."""
+    # Slurm puts the name of the job, which is the run id, for %x.
+    name = "%x-%A_%a.out" if is_array else "%x-%j.out"
+    if "%" not in folder or not os.path.isabs(folder):
+        return name
+    # It would take the name of the folder for a part of the pattern.
+    return os.path.join(folder.replace("%", "%%"), name)
 
 
 def _workdir(workdir: str, settings: Settings) -> str:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from reconciler.engines.port import Config
 from reconciler.engines.slurm.chains import chain_fault, chain_options
 from reconciler.engines.slurm.faults import config_fault
+from reconciler.engines.slurm.logs import expanded
+from reconciler.engines.slurm.rows import Row
 from reconciler.engines.slurm.scripts import ScriptOption, is_heterogeneous, options_of, with_lines
 from reconciler.engines.slurm.settings import Settings, Ssh
 from reconciler.engines.slurm.submission import NO_SECRET_EXIT_CODE, asked_array, submission
@@ -59,6 +61,13 @@ def test_a_dependency_of_which_one_is_enough_can_not_be_joined_with_others() -> 
     config: Config = {"native": {"dependency": "after:3?after:4"}}
     assert "can't be joined with `after`" in chain_fault(config, ("7@x",))
     assert chain_fault(config, ()) == ""
+
+
+def test_the_name_of_the_folder_is_no_pattern_for_the_output() -> None:
+    options = submission({"command": ["true"]}, Settings("/srv/100%j")).options
+    assert {"--chdir=/srv/100%j", "--output=/srv/100%%j/%x-%j.out"} <= set(options)
+    row = Row(7, "", "COMPLETED", "", "a-1", "", "", "", "", "", "", "", "", "/srv/100%j")
+    assert expanded("/srv/100%%j/%x-%j.out", row) == "/srv/100%j/a-1-7.out"
 
 
 def test_a_shortened_option_of_a_script_means_what_the_whole_one_means() -> None:
