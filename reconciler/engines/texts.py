@@ -14,12 +14,12 @@ LONGEST_ARGUMENT_BYTES = (1 << 17) - 1
 """The longest argument or variable that Linux lets a program have (execve(2), MAX_ARG_STRLEN)."""
 
 
-def program_fault(config: Config) -> str:
-    """Return which text of a config no program can be given, and why; "" if all is well.
+def argument_fault(config: Config) -> str:
+    """Return which argument of `command` or which variable of `env` is too long for Linux; "" if none is.
 
-    The arguments are those of `command`, and the variables those of `env`. A secret counts once the program is there.
+    The value of a secret is known to nobody here.
     """
-    return text_fault(config) or next(_too_long(config), "")
+    return next(_too_long(config), "")
 
 
 def text_fault(config: Config) -> str:

@@ -38,7 +38,10 @@ def path_of(text: str) -> Path:
 def path_at_start(text: str) -> Path:
     """Return the path with which a text begins, in the form that `path_text` gives it; () if it begins with none."""
     found = re.match(rf"{_PLAIN}(?:\.{_PLAIN}|\[[0-9]+\]|\[{_QUOTED}\])*", text)
-    return path_of(found[0]) if found else ()
+    try:
+        return path_of(found[0]) if found else ()
+    except ValueError:  # an index such as [01], or a text in quotes that is not JSON's
+        return ()
 
 
 def covers(outer: Path, inner: Path) -> bool:

@@ -221,10 +221,11 @@ class Observation(NamedTuple):
     `timestamps` maps words of the engine to times. `detail` is the error message of the job, or the reason why the job
     can't be read. `name` is the engine's name for the job, or "". `run_id` is the run id of the observed run; "" if the
     engine has no run ids, or if this tool did not start the run. `ref` is the engine's own handle of the observed
-    object, or "". `marks` are what the object bears; all of them are "" if the engine keeps no marks. `execution` is
-    what people want to know of the run, and decides nothing. `owned_by` names the program beside this tool that makes
-    the object and removes it, such as `CronJob nightly`; "" if there is none, or if the engine does not know.
-    `is_answer` is False only in `NOT_ASKED`; an engine leaves it alone.
+    object, or "". An engine that promises `atomic_run` has a handle for each object without marks, since an imported
+    object is known by its handle alone. `marks` are what the object bears; all of them are "" if the engine keeps none.
+    `execution` is what people want to know of the run, and decides nothing. `owned_by` names the program beside this
+    tool that makes the object and removes it, such as `CronJob nightly`; "" if there is none, or if the engine does not
+    know. `is_answer` is False only in `NOT_ASKED`; an engine leaves it alone.
     """
 
     status: Status

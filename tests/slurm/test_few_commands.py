@@ -31,12 +31,18 @@ def counted(folder: Path) -> str:
     return f"{folder}:{PATH}"
 
 
+def declared(cluster: Cluster, folder: Path) -> SlurmProject:
+    """Write a manifest of many jobs."""
+    project = SlurmProject(folder, cluster)
+    jobs = "".join(f"  j{number}: {{state: running, config: {{command: ['true']}}}}\n" for number in range(JOBS))
+    (folder / "jobs.yaml").write_text(f"apiVersion: reconciler/v1\ntarget: {project.target}\njobs:\n{jobs}")
+    return project
+
+
 def test_jobs_that_are_submitted_together_are_looked_for_released_and_noted_together(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    project = SlurmProject(tmp_path, cluster)
-    jobs = "".join(f"  j{number}: {{state: running, config: {{command: ['true']}}}}\n" for number in range(JOBS))
-    (tmp_path / "jobs.yaml").write_text(f"apiVersion: reconciler/v1\ntarget: {project.target}\njobs:\n{jobs}")
+    project = declared(cluster, tmp_path)
     project.env["PATH"] = counted(tmp_path / "bin")
     project.applied()
     used = Counter((tmp_path / "bin/used").read_text().split())
@@ -47,6 +53,19 @@ def test_jobs_that_are_submitted_together_are_looked_for_released_and_noted_toge
     comments = cluster.command("squeue", "--noheader", "--format=%T %r %k").splitlines()
     assert len(comments) == JOBS
     assert all(line.endswith(",sent") and "Held" not in line for line in comments)
+
+
+def test_whoever_was_told_of_a_release_can_be_killed_at_once(cluster: Cluster, tmp_path: Path) -> None:
+    """Without the note, a job that a person holds later would look as if it had never been released."""
+    project = declared(cluster, tmp_path)
+    with project.start("apply", "--yes") as applying:
+        assert applying.stdout is not None
+        last = next(line for line in applying.stdout if line.startswith(f"{JOBS}/{JOBS} "))
+        applying.kill()
+    assert "succeeded" in last
+    comments = cluster.command("squeue", "--noheader", "--format=%k").splitlines()
+    assert len(comments) == JOBS
+    assert [comment for comment in comments if not comment.endswith(",sent")] == []
 
 
 def test_a_job_that_a_person_holds_after_its_release_goes_on(cluster: Cluster, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ from reconciler.engines.port import (
     always,
     reason_of_duplicate,
 )
-from reconciler.engines.texts import program_fault
+from reconciler.engines.texts import text_fault
 
 _NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,149}")
 """The form of the ids of jobs and runs: each is the name of a folder."""
@@ -432,7 +432,7 @@ def _fault_of(step: Step) -> str:
         return f"{step.job_id!r} can't be the name of a folder"
     if step.verb is Verb.RUN and not _NAME.fullmatch(step.run_id):
         return f"{step.run_id!r} can't be the name of a run"
-    return program_fault(step.config) if step.verb is Verb.RUN else ""
+    return text_fault(step.config) if step.verb is Verb.RUN else ""
 
 
 def _flush(root: Root, path: str) -> None:

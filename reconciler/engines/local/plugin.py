@@ -25,7 +25,7 @@ from reconciler.engines.port import (
     Target,
     Verb,
 )
-from reconciler.engines.texts import program_fault
+from reconciler.engines.texts import argument_fault, text_fault
 from reconciler.model.jobs import Desired
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class LocalPlugin:
         if newline and first.startswith("#!") and first.endswith("\r"):
             # The kernel would look for a program whose name ends in that carriage return, and find none.
             return "config.script names its program in a line that ends in CR LF: end the lines with LF alone"
-        return program_fault(job.config)
+        return text_fault(job.config) or (argument_fault(job.config) if job.state is Desired.RUNNING else "")
 
     def same_config(self, a: Config, b: Config) -> bool:
         """Return whether two configs start a command alike, with the defaults of the engine applied.

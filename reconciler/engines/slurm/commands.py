@@ -233,9 +233,13 @@ class Commands:
         return {name: value for name, value in self._own.items() if name not in _OWN}
 
     def _program(self, name: str) -> str:
-        """Return the path of a command. An apply runs a command for each job, and PATH is searched once."""
+        """Return the path of a command. An apply runs a command for each job, and PATH is searched once.
+
+        A relative entry of PATH leads elsewhere from the folder in which the command is executed.
+        """
         if name not in self._programs:
-            self._programs[name] = shutil.which(name, path=self._env.get("PATH")) or name
+            found = shutil.which(name, path=self._env.get("PATH"))
+            self._programs[name] = found if found and os.path.isabs(found) else name
         return self._programs[name]
 
     def _executed(self, argv: Sequence[str], given: bytes, env: Mapping[str, str]) -> tuple[int | None, bytes, bytes]:

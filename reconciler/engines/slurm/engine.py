@@ -97,11 +97,8 @@ class SlurmEngine:
         return log_of(self._commands, found, tail=tail, follow=follow, stop=stop)
 
     def close(self) -> None:
-        """Finish what no call waits for, and close the connection to the machine whose commands are used."""
-        try:
-            self._sending.close()
-        finally:
-            self._commands.close()
+        """Close the connection to the machine whose commands are used."""
+        self._commands.close()
 
     # --- reads -------------------------------------------------------------------------------------------------------
 

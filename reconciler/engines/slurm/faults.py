@@ -7,7 +7,7 @@ from reconciler.engines.port import Config
 from reconciler.engines.slurm.scripts import foreign_line, is_heterogeneous, options_of
 from reconciler.engines.slurm.settings import Settings
 from reconciler.engines.slurm.submission import asked_array, native_of
-from reconciler.engines.texts import program_fault
+from reconciler.engines.texts import text_fault
 from reconciler.model.config_paths import path_text
 
 _NAMES = "each run has its own"
@@ -101,7 +101,7 @@ def _word_faults(config: Mapping[str, Any]) -> Iterator[str]:
     for name in config.get("env", {}):
         if name.startswith(_VARIABLES_OF_SLURM):
             yield f"{_text('env', name)}: the variables of Slurm are set by Slurm itself"
-    if fault := program_fault(config):
+    if fault := text_fault(config):
         yield fault
 
 

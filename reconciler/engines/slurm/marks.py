@@ -24,11 +24,13 @@ from urllib.parse import quote, unquote
 from reconciler.engines.port import Marks
 
 PREFIX = "reconciler:"
+_LONGEST_COMMENT = 1024
+_COUNT = r"[0-9]{1,9}"
 _LONGEST = 960
 """The longest comment of a run that is submitted. The flags need the rest of the 1,024 bytes."""
 MOST_KEPT = 10_000
 """How many jobs stay parsed. Every call of an apply reads all jobs of the cluster, and few of them have changed."""
-_MOST_BYTES = 1 << 16
+_MOST_BYTES = 1 << 14
 """The longest text that is decompressed, so that no comment of somebody else takes all memory."""
 _NAMES = {
     "job": "job_id",
@@ -75,7 +77,6 @@ class Mark(NamedTuple):
         return len(self._replace(was_sent=False).comment) <= _LONGEST
 
 
-@lru_cache(maxsize=MOST_KEPT)
 def mark_in(comment: str, submit_line: str = "") -> Mark | None:
     """Return the marks in the comment of a job, or in the command line that submitted it; None if it has none."""
     mark = _mark(comment.removeprefix(PREFIX)) if comment.startswith(PREFIX) else None
@@ -105,7 +106,11 @@ def gone_in(comment: str) -> Collection[int] | None:
     return {int(text) for text in comment.removeprefix(_GONE).split(".") if text.isdecimal()}
 
 
+@lru_cache(maxsize=MOST_KEPT)
 def _mark(text: str) -> Mark | None:
+    """Return the marks of a text; None if it has none. Anybody on the cluster may have written it."""
+    if len(text) > _LONGEST_COMMENT:
+        return None
     parts = text.split(",")
     if parts[0].startswith("z="):
         parts[:1] = _decompressed(parts[0].removeprefix("z=")).split(",")
@@ -113,16 +118,23 @@ def _mark(text: str) -> Mark | None:
     for part in parts:
         name, equals, value = part.partition("=")
         if equals and name in _NAMES:
-            values[_NAMES[name]] = unquote(value, errors="surrogatepass")
+            values[_NAMES[name]] = _unquoted(value)
     if not values["job_id"] or not values["run_id"]:
         return None
     marks = Marks(*(values[name] for name in Marks._fields))
-    tasks = int(values["tasks"]) if values["tasks"].isdecimal() else 0
+    tasks = int(values["tasks"]) if re.fullmatch(_COUNT, values["tasks"]) else 0
     return Mark(values["job_id"], values["run_id"], marks, values["at"], tasks, _SENT in parts)
 
 
 def _quoted(value: str) -> str:
     return quote(value, safe="", errors="surrogatepass")
+
+
+def _unquoted(text: str) -> str:
+    try:
+        return unquote(text, errors="surrogatepass")
+    except UnicodeDecodeError:  # bytes that are no text, which no mark of ours has
+        return ""
 
 
 def _decompressed(text: str) -> str:

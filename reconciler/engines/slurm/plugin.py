@@ -25,6 +25,7 @@ from reconciler.engines.port import (
 from reconciler.engines.slurm.faults import config_fault, secrets_fault, unheard_options
 from reconciler.engines.slurm.settings import Settings, Ssh, promises_of
 from reconciler.engines.slurm.submission import is_folder_ours, limit_of, words_of
+from reconciler.engines.texts import argument_fault
 from reconciler.model.jobs import Desired
 
 if TYPE_CHECKING:
@@ -76,7 +77,11 @@ class SlurmPlugin:
         """Return why Slurm can't have a job of this config. Any job id can be a part of a job's name."""
         if job.state is Desired.RUNNING and not {"command", "script"} & job.config.keys():
             return 'a job of the engine slurm needs a config with "command", "script" or "batch"'
-        return config_fault(job.config)
+        fault = config_fault(job.config)
+        if not fault and job.state is Desired.RUNNING and "command" in job.config:
+            # A script sets its variables itself, and need not hand them to a program.
+            return argument_fault(job.config)
+        return fault
 
     def same_config(self, a: Config, b: Config) -> bool:
         """Return whether two configs submit the same job, with the defaults and in the units of the engine.

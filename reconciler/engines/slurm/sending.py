@@ -13,6 +13,7 @@ wherever either of them is stopped. What is left over stays held, and is cancell
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from reconciler.engines.gathering import Gathering
@@ -30,7 +31,6 @@ from reconciler.engines.slurm.chains import chain_fault, chain_options, why_not_
 from reconciler.engines.slurm.commands import Commands, Failure, failure_in, message_in, result_of
 from reconciler.engines.slurm.faults import config_fault, secrets_fault
 from reconciler.engines.slurm.marks import Mark
-from reconciler.engines.slurm.notes import Notes
 from reconciler.engines.slurm.reading import LINGER_S, Reading
 from reconciler.engines.slurm.rendezvous import Rendezvous
 from reconciler.engines.slurm.rows import count_of
@@ -63,8 +63,7 @@ class Sending:
         self._settings = settings
         self._surroundings = surroundings
         self._rendezvous = Rendezvous(_TOGETHER_WITHIN_S)
-        self._releases = Gathering(self._release, _MOST_AT_ONCE, LINGER_S)
-        self._notes = Notes(commands)
+        self._releases = Gathering(self._release_and_note, _MOST_AT_ONCE, LINGER_S)
 
     def stage(self, step: Step) -> str:
         """Submit the job of a run, held, and return its id; "" if that failed, which `send` then reports.
@@ -142,13 +141,12 @@ class Sending:
         if step.after and self._surroundings.boot_s() - looked_s > _FRESH_S:
             # This program may have been stopped meanwhile, for any time.
             return Result(AnswerClass.REJECTED, Reason.OTHER, "it took too long to see that the others go on")
-        failed = self._releases.get(str(chosen.id))
+        assert chosen.mark is not None
+        failed = self._releases.get(f"{chosen.id} {chosen.mark._replace(was_sent=True).comment}")
         if failed is not None:
             failure, message = failed
             gone = failure in (Failure.UNKNOWN_JOB, Failure.ENDED)
             return None if gone else result_of(failure, message)
-        assert chosen.mark is not None
-        self._notes.add(str(chosen.id), chosen.mark._replace(was_sent=True).comment)
         left = [run for run in _left_over(found, step) if run.id != chosen.id]
         self._cancel([*left, *self._of_earlier_runs(chosen, step)])
         if chosen.mark.marks.op == step.marks.op:
@@ -157,10 +155,6 @@ class Sending:
         return Result(
             AnswerClass.REJECTED, Reason.WAS_THERE, f"{step.run_id} was there as job {chosen.id}", ref=chosen.ref
         )
-
-    def close(self) -> None:
-        """Finish what no call waits for."""
-        self._notes.close()
 
     def cancel_left_over(self, step: Step) -> None:
         """Cancel what this state has submitted for a job and never released."""
@@ -210,6 +204,22 @@ class Sending:
         # Nothing was released, whatever became of the submission. What arrives late stays held.
         result = result_of(answer.failure or Failure.REFUSED, answer.message)
         return result._replace(kind=AnswerClass.NOT_SENT) if result.kind is AnswerClass.IN_DOUBT else result
+
+    def _release_and_note(self, keys: Sequence[str]) -> dict[str, tuple[Failure, str] | None]:
+        """Release some jobs, each given as its id and its comment from then on. Return for each what failed.
+
+        A person may hold a job that waits. Without the note in its comment, the job would then look as if it had never
+        been released. So the note is written before anybody is told of the release. If the note fails, nothing else
+        does.
+        """
+        by_id = {key.partition(" ")[0]: key for key in keys}
+        failed = self._release(list(by_id))
+        lines = (f"update JobId={number} Comment={key.partition(' ')[2]}\n" for number, key in by_id.items())
+        released = "".join(line for line, number in zip(lines, by_id, strict=True) if failed[number] is None)
+        if released:
+            with suppress(EngineError):
+                self._commands.run(["scontrol"], released)
+        return {key: failed[number] for number, key in by_id.items()}
 
     def _release(self, ids: Sequence[str]) -> dict[str, tuple[Failure, str] | None]:
         """Release some jobs with one command. Return for each what failed; None if nothing did."""

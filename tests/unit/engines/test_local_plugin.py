@@ -114,6 +114,7 @@ def test_the_longest_text_that_is_taken_is_the_longest_that_linux_takes() -> Non
 def test_a_job_that_is_not_to_run_needs_no_config() -> None:
     assert PLUGIN.job_fault(Job("a", "a", Desired.ABORTED, {})) == ""
     assert PLUGIN.job_fault(Job("a", "a", Desired.ABSENT, {})) == ""
+    assert PLUGIN.job_fault(Job("a", "a", Desired.ABSENT, {"command": ["a" * 200_000]})) == ""
     assert PLUGIN.job_fault(Job("a", "a", Desired.ABORTED, {"command": ["true"], "script": "true"})) != ""
 
 

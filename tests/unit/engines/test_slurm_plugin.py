@@ -196,7 +196,12 @@ def test_text_that_is_no_text_is_refused() -> None:
 
 def test_a_variable_that_no_program_can_have_is_refused() -> None:
     assert job_fault(env={"A": "a" * 131_069}) == ""
-    assert job_fault(env={"A": "a" * 131_070}).startswith("config.env.A is longer than the 131,071 bytes")
+    long = {"A": "a" * 131_070}
+    assert job_fault(env=long).startswith("config.env.A is longer than the 131,071 bytes")
+    # A script may use the variable by itself, and a job that is not to run gives it to nobody.
+    assert PLUGIN.job_fault(job(script="#!/bin/sh\necho ${#A}\n", env=long)) == ""
+    for state in (Desired.ABORTED, Desired.ABSENT):
+        assert PLUGIN.job_fault(job(command=["x"], env=long)._replace(state=state)) == ""
 
 
 @pytest.mark.parametrize(

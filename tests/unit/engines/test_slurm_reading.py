@@ -1,6 +1,11 @@
 """What the commands of Slurm print, as rows, runs and failures."""
 
+import zlib
+from base64 import urlsafe_b64encode
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reconciler.engines.port import AnswerClass, Marks, Reason, Status
 from reconciler.engines.slurm.commands import Answer, Failure, result_of
@@ -46,6 +51,24 @@ def test_marks_come_back_from_a_comment_and_from_a_command_line(text: str) -> No
 )
 def test_a_comment_of_somebody_else_has_no_marks(comment: str) -> None:
     assert mark_in(comment) is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    ["job=%FF,run=x-1", "job=a,run=a-1,tasks=" + "1" * 5000, "job=a,run=a-1,tasks=²", "job=a,run=a-1,at=%ED%A0"],
+)
+def test_whatever_a_comment_holds_it_can_be_read(values: str) -> None:
+    """Any user of the cluster writes comments, which nobody can take away once the job has ended."""
+    packed = urlsafe_b64encode(zlib.compress(values.encode())).decode().rstrip("=")
+    for comment in (f"reconciler:{values}", f"reconciler:z={packed}"):
+        assert (mark_in(comment) or MARK).tasks == 0
+        assert (mark_in("", f"sbatch --comment={comment}") or MARK).tasks == 0
+
+
+@given(st.text(), st.text())
+def test_any_comment_can_be_read(comment: str, line: str) -> None:
+    mark_in(f"reconciler:{comment}", f"--comment=reconciler:{line}")
+    mark_in(f"reconciler:job=a,run={comment}", f"--comment=reconciler:z={line}")
 
 
 def test_a_run_that_accounting_has_as_deleted_is_known_by_its_command_line() -> None:

@@ -1,4 +1,4 @@
-"""Threads that submit at the same time share the commands that follow, and comments that no call waits for."""
+"""Threads that submit at the same time share the commands that follow, and each command is found once."""
 
 import time
 from collections.abc import Iterator
@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.engines.port import Surroundings
+from reconciler.engines.port import EngineError, Surroundings
 from reconciler.engines.slurm.commands import Commands
-from reconciler.engines.slurm.notes import Notes
 from reconciler.engines.slurm.rendezvous import Rendezvous
 from reconciler.engines.slurm.settings import Settings
-from waits import until
 
 WITHIN_S = 30
 LONG_S, SHORT_S = 20.0, 0.05
@@ -57,56 +55,39 @@ def test_what_does_not_come_in_time_is_waited_for_once() -> None:
     assert took_s[0] >= 2.0 > took_s[1]
 
 
-# --- comments --------------------------------------------------------------------------------------------------------
-
-_SCONTROL = """#!/bin/sh
-touch {folder}/began
-sleep "$(cat {folder}/slow)"
-cat >> {folder}/given
-echo >> {folder}/commands
-"""
+# --- commands --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def commands(tmp_path: Path) -> Commands:
-    """The commands of a folder with a stand-in for `scontrol`, which keeps what it is given."""
-    program = tmp_path / "scontrol"
-    program.write_text(_SCONTROL.format(folder=tmp_path))
-    program.chmod(0o755)
-    (tmp_path / "slow").write_text("0")
-    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    around = Surroundings(
-        env, lambda _: False, lambda _: None, time.monotonic, time.time, 4, None, str(tmp_path / "state")
-    )
-    return Commands(Settings(), around)
+def folder(tmp_path: Path) -> Path:
+    """A folder of programs, in which each one tells what it is."""
+    for name, place in (("scontrol", tmp_path / "bin"), ("squeue", tmp_path / "bin")):
+        place.mkdir(exist_ok=True)
+        (place / name).write_text(f"#!/bin/sh\necho {name} of PATH\n")
+        (place / name).chmod(0o755)
+    return tmp_path
 
 
-def test_comments_are_gathered_and_all_are_written_by_the_end(commands: Commands, tmp_path: Path) -> None:
-    notes = Notes(commands)
-    for number in range(1, 121):
-        notes.add(str(number), f"c{number}")
-    notes.close()
-    lines = (tmp_path / "given").read_text().splitlines()
-    assert lines == [f"update JobId={number} Comment=c{number}" for number in range(1, 121)]
-    assert len((tmp_path / "commands").read_text()) == 3
+def commands(folder: Path, path: str) -> Commands:
+    state = str(folder / "state")
+    around = Surroundings({"PATH": path}, lambda _: False, lambda _: None, time.monotonic, time.time, 4, None, state)
+    return Commands(Settings(str(folder)), around)
 
 
-def test_no_call_waits_for_a_comment_and_the_end_waits_for_all(commands: Commands, tmp_path: Path) -> None:
-    (tmp_path / "slow").write_text("0.3")
-    notes = Notes(commands)
-    began_s = time.monotonic()
-    notes.add("1", "a")
-    assert time.monotonic() - began_s < 0.3
-    until((tmp_path / "began").exists)
-    notes.add("2", "b")  # while the first command is at work
-    notes.close()
-    assert (tmp_path / "given").read_text().splitlines() == ["update JobId=1 Comment=a", "update JobId=2 Comment=b"]
+def test_a_command_is_the_one_that_path_leads_to(folder: Path) -> None:
+    assert commands(folder, f"/nowhere:{folder}/bin:/bin").read(["squeue"]) == "squeue of PATH\n"
+    with pytest.raises(EngineError, match="the command squeue of Slurm is not on this machine"):
+        commands(folder, "/nowhere").read(["squeue"])
 
 
-def test_without_the_command_the_end_comes_all_the_same(commands: Commands, tmp_path: Path) -> None:
-    (tmp_path / "scontrol").unlink()
-    notes = Notes(commands)
-    notes.add("1", "a")
-    notes.close()
-    notes.add("2", "b")
-    notes.close()
+def test_a_relative_entry_of_path_is_left_to_the_folder_of_the_manifest(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command is executed in that folder, and the program may have been started in another one."""
+    (folder / "elsewhere/bin").mkdir(parents=True)
+    (folder / "elsewhere/bin/squeue").write_text("#!/bin/sh\necho another\n")
+    (folder / "elsewhere/bin/squeue").chmod(0o755)
+    monkeypatch.chdir(folder / "elsewhere")
+    assert commands(folder, "bin:/bin").read(["squeue"]) == "squeue of PATH\n"
+    monkeypatch.chdir(folder)
+    assert commands(folder / "elsewhere", "bin:/bin").read(["squeue"]) == "another\n"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from json_configs import keys
-from reconciler.model.config_paths import covers, path_of, path_text
+from reconciler.model.config_paths import covers, path_at_start, path_of, path_text
 
 PATHS: st.SearchStrategy[Any] = st.lists(keys | st.integers(0, 20), max_size=4).map(lambda steps: ("config", *steps))
 
@@ -52,6 +52,30 @@ def test_a_key_may_stand_without_quotes_where_no_other_path_is_meant() -> None:
 def test_a_text_of_another_form_is_no_path(text: str) -> None:
     with pytest.raises(ValueError):
         path_of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("config.env.A: no", ("config", "env", "A")),
+        ("config.command[1] holds", ("config", "command", 1)),
+        ('config.labels["a/b"] is', ("config", "labels", "a/b")),
+        ("config.native and `gpu`", ("config", "native")),
+    ],
+)
+def test_a_message_begins_with_the_path_of_its_field(text: str, path: tuple[str | int, ...]) -> None:
+    assert path_at_start(text) == path
+
+
+@pytest.mark.parametrize("text", ["", "`x`", "config[01] x", "config[9999999999]", 'config["a\\q"] x', "ä"])
+def test_a_message_that_begins_with_no_path_has_none(text: str) -> None:
+    assert path_at_start(text) == ()
+
+
+@given(st.text())
+def test_any_message_can_be_asked_for_its_path(text: str) -> None:
+    path_at_start(text)
+    path_at_start(f"config{text}")
 
 
 def test_a_path_covers_itself_and_what_is_inside_and_whole_segments_count() -> None:
