@@ -60,7 +60,7 @@ def test_whoever_was_told_of_a_release_can_be_killed_at_once(cluster: Cluster, t
     project = declared(cluster, tmp_path)
     with project.start("apply", "--yes") as applying:
         assert applying.stdout is not None
-        last = next(line for line in applying.stdout if line.startswith(f"{JOBS}/{JOBS} "))
+        last = next(line for line in applying.stdout if line.startswith(f"{JOBS}/{JOBS}"))
         applying.kill()
     assert "succeeded" in last
     comments = cluster.command("squeue", "--noheader", "--format=%k").splitlines()

@@ -89,5 +89,9 @@ def test_a_relative_entry_of_path_is_left_to_the_folder_of_the_manifest(
     (folder / "elsewhere/bin/squeue").chmod(0o755)
     monkeypatch.chdir(folder / "elsewhere")
     assert commands(folder, "bin:/bin").read(["squeue"]) == "squeue of PATH\n"
+    (folder / "elsewhere/bin").rename(folder / "elsewhere/only-here")
+    monkeypatch.chdir(folder / "elsewhere")
+    assert commands(folder, f"only-here:{folder}/bin:/bin").read(["squeue"]) == "squeue of PATH\n"
+    (folder / "elsewhere/only-here").rename(folder / "elsewhere/bin")
     monkeypatch.chdir(folder)
     assert commands(folder / "elsewhere", "bin:/bin").read(["squeue"]) == "another\n"
