@@ -6,6 +6,7 @@ no character of UTF-8, and a service may store another character in its place.
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from reconciler.model.config_paths import Path, path_text
 from reconciler.model.jobs import Config
@@ -26,6 +27,17 @@ def text_fault(config: Config) -> str:
     """Return which text of a config can't be passed on, and why; "" if all of them can. Names of fields count too."""
     found = ((where, unfit(text)) for where, text in _texts(("config",), config))
     return next((f"{where} holds {fault}" for where, fault in found if fault), "")
+
+
+def unquoted(text: str) -> str:
+    """Return a percent-encoded text as it was (RFC 3986, section 2.1); "" for bytes that are no text.
+
+    What stands at a service may be of anybody. Halves of surrogate pairs come back.
+    """
+    try:
+        return unquote(text, errors="surrogatepass")
+    except UnicodeDecodeError:
+        return ""
 
 
 def _too_long(config: Mapping[str, Any]) -> Iterator[str]:

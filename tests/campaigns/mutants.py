@@ -42,7 +42,7 @@ MUTANTS = [
     Mutant("the name of a variable does not count for its length", "engines/texts.py", 'f"{name}={text}" for', 'text for', "test_slurm_plugin.py", "no_program_can_have"),
     Mutant("what an engine says of a field is told at the job", "manifest/faults.py", "_field_position(document, name, path_at_start(fault))", "_id_position(document, name)", "test_places_of_faults.py", "told_at_its_line"),
     Mutant("the name of a folder is a pattern for Slurm", "engines/slurm/submission.py", 'folder.replace("%", "%%")', "folder", "test_slurm_submission.py", "no_pattern"),
-    Mutant("bytes in a comment of anybody break Slurm", "engines/slurm/marks.py", "    except UnicodeDecodeError:", "    except ZeroDivisionError:", "test_slurm_reading.py", "whatever_a_comment_holds"),
+    Mutant("bytes in a comment of anybody break Slurm", "engines/texts.py", "    except UnicodeDecodeError:", "    except ZeroDivisionError:", "test_slurm_reading.py", "whatever_a_comment_holds"),
     Mutant("a number in a comment of anybody breaks Slurm", "engines/slurm/marks.py", '_COUNT = r"[0-9]{1,9}"', '_COUNT = r"[0-9]+"', "test_slurm_reading.py", "whatever_a_comment_holds"),
     Mutant("a path that no config has breaks the check", "model/config_paths.py", "    except ValueError:  # an index", "    except ZeroDivisionError:  # an index", "test_config_paths.py", "begins_with_no_path"),
     Mutant("a relative entry of PATH hides the command", "engines/slurm/commands.py", "found if found and os.path.isabs(found) else name", "found or name", "test_slurm_together.py", "relative_entry"),

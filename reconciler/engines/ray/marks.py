@@ -8,9 +8,10 @@ are percent-encoded, as far as that is needed.
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from reconciler.engines.port import Marks, Step
+from reconciler.engines.texts import unquoted
 
 PREFIX = "reconciler/"
 _NAMES = {
@@ -52,7 +53,7 @@ def mark_in(metadata: object) -> Mark | None:
 
     def value(name: str) -> str:
         found = metadata.get(f"{PREFIX}{name}")
-        return unquote(found, errors="surrogatepass") if isinstance(found, str) else ""
+        return unquoted(found) if isinstance(found, str) else ""
 
     job_id, run_id = value("job"), value("run")
     if not job_id or not run_id:

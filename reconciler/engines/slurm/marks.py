@@ -19,9 +19,10 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from reconciler.engines.port import Marks
+from reconciler.engines.texts import unquoted
 
 PREFIX = "reconciler:"
 _LONGEST_COMMENT = 1024
@@ -118,7 +119,7 @@ def _mark(text: str) -> Mark | None:
     for part in parts:
         name, equals, value = part.partition("=")
         if equals and name in _NAMES:
-            values[_NAMES[name]] = _unquoted(value)
+            values[_NAMES[name]] = unquoted(value)
     if not values["job_id"] or not values["run_id"]:
         return None
     marks = Marks(*(values[name] for name in Marks._fields))
@@ -128,13 +129,6 @@ def _mark(text: str) -> Mark | None:
 
 def _quoted(value: str) -> str:
     return quote(value, safe="", errors="surrogatepass")
-
-
-def _unquoted(text: str) -> str:
-    try:
-        return unquote(text, errors="surrogatepass")
-    except UnicodeDecodeError:  # bytes that are no text, which no mark of ours has
-        return ""
 
 
 def _decompressed(text: str) -> str:

@@ -98,7 +98,18 @@ def test_marks_come_back_as_they_were_and_are_plain_text(text: str) -> None:
     assert found.marks == marks
 
 
-@pytest.mark.parametrize("metadata", [None, 3, [], {}, {"reconciler/job": 3}, {"reconciler/job": "a"}])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        3,
+        [],
+        {},
+        {"reconciler/job": 3},
+        {"reconciler/job": "a"},
+        {"reconciler/job": "a%FF", "reconciler/run": "a-1", "reconciler/op": "%ED%A0"},
+    ],
+)
 def test_metadata_of_any_kind_are_read(metadata: object) -> None:
     assert mark_in(metadata) is None
 
