@@ -725,9 +725,10 @@ def _ground(name: str, *, fresh_program: bool = False) -> Ground:
 @cache
 def _room() -> Path:
     """Return the folder of all workers; it is removed when the process that made it ends."""
-    folder = tempfile.TemporaryDirectory(prefix="crash-", dir=_ROOM)
-    atexit.register(folder.cleanup)
-    return Path(folder.name)
+    folder = Path(tempfile.mkdtemp(prefix="crash-", dir=_ROOM))
+    # A worker forgets this, and leaves the folder. A `TemporaryDirectory` would remove itself once it is forgotten.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def judge(broken: Break, *, fresh_program: bool = False) -> Verdict:

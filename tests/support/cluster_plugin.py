@@ -4,6 +4,7 @@ import math
 import os
 import sqlite3
 import time
+import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -142,6 +143,8 @@ class ClusterService(Service):
 
     def __init__(self, folder: Path, promises: Promises = ATOMIC, **more: Any) -> None:
         self.cluster = Cluster(time.time, path=str(folder / "cluster.db"))
+        # Python 3.13 warns of a database that is left open, and no suite closes a service.
+        weakref.finalize(self, self.cluster.close)
         self._folder = folder
         self._promises = promises
         self._more = more
