@@ -60,6 +60,12 @@ def test_the_history_names_the_run_of_each_entry_and_how_it_ended() -> None:
     ]
 
 
+def test_a_run_that_was_withdrawn_has_not_succeeded() -> None:
+    withdrawn = END._replace(end="", reason="run 7: withdrawn by the engine before it began")
+    assert cells(shown("text", HistoryAnswer([withdrawn])), "ACTION", "OUTCOME") == [("ended", "withdrawn")]
+    assert "<b>ended</b> withdrawn" in html._entry(withdrawn)
+
+
 def test_the_status_names_the_last_run_and_how_it_ended() -> None:
     seen = Observation(Status.COMPLETE)
     records = {"a": RECORD, "b": BY_HAND, "c": NEW, "d": None}
