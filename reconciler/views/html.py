@@ -19,7 +19,7 @@ from reconciler.rules.configs import shown
 from reconciler.rules.review import Field, Review, Row, Weight, fields
 from reconciler.views.answers import DriftAnswer, FailureAnswer, PlanAnswer, complete_review
 from reconciler.views.formats import Channel, Format, ViewContext
-from reconciler.views.phrases import commit, counted, doubt_state, last_run, outcome_of, request, run_of
+from reconciler.views.phrases import commit, counted, doubt_state, end_of, last_run, request, run_of
 
 FORMAT = Format(Channel.DOCUMENT)
 
@@ -216,7 +216,7 @@ def _field(one: Field) -> str:
 
 def _entry(entry: HistoryEntry) -> str:
     rest = [
-        outcome_of(entry),
+        end_of(entry) or entry.outcome,
         f"code {entry.status}" if entry.status is not None else "",
         f"run id {run}" if (run := run_of(entry)) else "",
         f"by {entry.who}",

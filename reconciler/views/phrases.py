@@ -39,11 +39,16 @@ def run_of(entry: HistoryEntry) -> str:
 
 
 def outcome_of(entry: HistoryEntry) -> str:
-    """Return the outcome of an entry in words. For the end of a run, that is how the run ended.
+    """Return the outcome of an entry in words. For the end of a run, that is how the run ended."""
+    return end_of(entry) or spoken(entry.outcome)
 
-    A run that the engine withdrew has not ended, since it never began.
+
+def end_of(entry: HistoryEntry) -> str:
+    """Return how the run of an entry ended; "" if the entry is not about the end of a run.
+
+    A run that the engine withdrew never began, so that it has no end.
     """
-    return (entry.end or Status.WITHDRAWN) if entry.verb == ENDED else spoken(entry.outcome)
+    return (entry.end or str(Status.WITHDRAWN)) if entry.verb == ENDED else ""
 
 
 def doubt_state(doubt: Doubt) -> str:

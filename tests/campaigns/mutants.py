@@ -269,7 +269,7 @@ MUTANTS = [
     Mutant("all formats are imported for one", "cli/options.py", "        found = formats.find(str(value))\n", "        found = formats.find(str(value)) if self._names else None\n", "test_formats.py", "no_format_but"),
     Mutant("a format takes answers that it can't show", "cli/options.py", "        if found is None or not found.can_show(*self._answers):\n", "        if found is None:\n", "test_formats.py", "is_one_file"),
     Mutant("wrong words are told in text alone", "cli/usage.py", "    if shell.format.can_show(FailureAnswer) and not is_of_the_format:\n", "    if False:\n", "test_formats.py", "wrong_words"),
-    Mutant("the history hides how a run ended", "views/phrases.py", "return (entry.end or Status.WITHDRAWN) if entry.verb == ENDED else spoken(entry.outcome)", "return spoken(entry.outcome)", "test_run_ids_shown.py", "the_history_names"),
+    Mutant("the history hides how a run ended", "views/phrases.py", "return end_of(entry) or spoken(entry.outcome)", "return spoken(entry.outcome)", "test_run_ids_shown.py", "the_history_names"),
     Mutant("a value of an option is taken for a path", "model/commands.py", '"--at", "--ended", "--endpoint"', '"--at", "--endpoint"', "test_named_commands.py", "value_of_an_option"),
     Mutant("a rerun takes a run of another config for its own", "rules/starts.py", "return adopt(its_own,", "return adopt(subject,", "test_reruns.py", "waited_for"),
     Mutant("a plan in JSON depends on the command line", "views/json.py", "    document = plan_to_json(answer.plan)\n", "    document: Any = completed(plan_to_json(answer.plan), context)\n", "test_formats.py", "are_complete"),
