@@ -7,12 +7,13 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from reconciler.engines.slurm.settings import Ssh
-from reconciler.engines.slurm.ssh import MOST_SESSIONS, Connection, ended
+from reconciler.engines.slurm.ssh import _READY, MOST_SESSIONS, Connection, ended
 from slurm.sshd import HOST, Sshd
 
 ENV = {"PATH": os.environ.get("PATH", os.defpath), "HOME": os.environ.get("HOME", "/")}
@@ -154,3 +155,24 @@ def test_a_connection_that_the_user_shares_is_used_and_stays(sshd: Sshd, tmp_pat
             assert (sshd.connections, users.poll()) == (before, None)
         finally:
             users.kill()
+
+
+def test_an_ssh_that_goes_on_after_its_connection_is_ended(tmp_path: Path) -> None:
+    """It may hang in a write to a machine that has gone."""
+    program = tmp_path / "ssh"
+    program.write_text(
+        "#!/bin/sh\n"
+        "case \"$*\" in *' -O check '*) exit 1;; esac\n"  # no connection is there that the user shares
+        f"trap '' TERM HUP PIPE\necho $$ > {tmp_path}/pid\necho '{_READY}'\nexec sleep 600\n"
+    )
+    program.chmod(0o755)
+    connection = Connection(Ssh(HOST), {**ENV, "PATH": f"{tmp_path}:/usr/bin:/bin"})
+    assert connection.connect() == ""
+    pid = int((tmp_path / "pid").read_text())
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            pool.submit(connection.close).result(30)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    assert gone(pid)
