@@ -181,7 +181,8 @@ def test_what_waits_or_is_tried_again_in_a_project_that_was_moved_finds_its_work
     again = f"#!/bin/sh\npwd >> ../where; until [ -e {go} ]; do sleep 0.02; done; [ -e ../moved ]"
     with engine_at(project, slots=1) as engine:
         engine.send(step_of("a-1", {"script": again, "workdir": "work", "retry": {"times": 1}}))
-        _await_running(engine, "a-1")
+        # It is running before it has executed anything.
+        until(lambda: (project / "where").is_file() and (project / "where").read_text().endswith("\n"))
         engine.send(step_of("b-1", {"script": "pwd >> ../where", "workdir": "work"}))
         engine.send(step_of("c-1", {"script": f"pwd >> {tmp_path}/elsewhere", "workdir": str(tmp_path)}))
     moved = tmp_path / "after"
