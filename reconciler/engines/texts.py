@@ -15,12 +15,23 @@ LONGEST_ARGUMENT_BYTES = (1 << 17) - 1
 """The longest argument or variable that Linux lets a program have (execve(2), MAX_ARG_STRLEN)."""
 
 
-def argument_fault(config: Config) -> str:
+def field_text(*path: str | int) -> str:
+    """Return the path of a field of a config, with which a fault of that field begins (`EnginePlugin.job_fault`)."""
+    return path_text(("config", *path))
+
+
+def argument_fault(config: Mapping[str, Any]) -> str:
     """Return which argument of `command` or which variable of `env` is too long for Linux; "" if none is.
 
     The value of a secret is known to nobody here.
     """
-    return next(_too_long(config), "")
+    env = config.get("env", {})
+    given = {field_text("env", name): f"{name}={text}" for name, text in env.items() if isinstance(text, str)}
+    given |= {field_text("command", number): text for number, text in enumerate(config.get("command", ()))}
+    sizes_bytes = {where: len(text.encode("utf-8", "surrogatepass")) for where, text in given.items()}
+    long = next((where for where, size_bytes in sizes_bytes.items() if size_bytes > LONGEST_ARGUMENT_BYTES), "")
+    most = f"{LONGEST_ARGUMENT_BYTES:,} bytes"
+    return f"{long} is longer than the {most} that Linux lets a program have in one: put it into a file" if long else ""
 
 
 def text_fault(config: Config) -> str:
@@ -38,18 +49,6 @@ def unquoted(text: str) -> str:
         return unquote(text, errors="surrogatepass")
     except UnicodeDecodeError:
         return ""
-
-
-def _too_long(config: Mapping[str, Any]) -> Iterator[str]:
-    env, command = config.get("env", {}), config.get("command", ())
-    given = {
-        path_text(("config", "env", name)): f"{name}={text}" for name, text in env.items() if isinstance(text, str)
-    }
-    given |= {path_text(("config", "command", number)): text for number, text in enumerate(command)}
-    for where, text in given.items():
-        if len(text.encode("utf-8", "surrogatepass")) > LONGEST_ARGUMENT_BYTES:
-            most = f"{LONGEST_ARGUMENT_BYTES:,}"
-            yield f"{where} is longer than the {most} bytes that Linux lets a program have in one: put it into a file"
 
 
 def unfit(text: str, errors: str = "strict") -> str:

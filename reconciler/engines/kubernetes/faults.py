@@ -7,8 +7,7 @@ from reconciler.engines.kubernetes.fields import at, mapping
 from reconciler.engines.kubernetes.objects import MANAGED_BY_LABEL, QUEUE_LABEL, container_of, spec_of
 from reconciler.engines.kubernetes.settings import UNKNOWN
 from reconciler.engines.port import Config
-from reconciler.engines.texts import text_fault
-from reconciler.model.config_paths import path_text
+from reconciler.engines.texts import field_text, text_fault
 
 _NAMES = "each run has a Job of its own name"
 _OWN_FIELDS: Mapping[tuple[str, ...], str] = {
@@ -80,14 +79,14 @@ def shape_fault(config: Config) -> str:
     """
     for word in ("job", "native"):
         for path in _MAPPINGS:
-            where, found = _text(word, *path), at(config, word, *path)
+            where, found = field_text(word, *path), at(config, word, *path)
             if found is not None and not isinstance(found, Mapping):
                 return f"{where}: expected a mapping"
             if word == "native" and path in _NEEDED and found is None and _is_named(config, path):
                 return f"{where}: each Job has one, and null takes it out"
     for path in ((), *_NEEDED):
         if "$patch" in mapping(config, "native", *path):
-            return f"{_text('native', *path, '$patch')} would take out what each Job has"
+            return f"{field_text('native', *path, '$patch')} would take out what each Job has"
     return ""
 
 
@@ -160,10 +159,10 @@ def _is_named(config: Config, path: tuple[str, ...]) -> bool:
 def _own_field(native: Mapping[str, Any]) -> str:
     for path, advice in _OWN_FIELDS.items():
         if at(native, *path) is not None:
-            return f"{_text('native', *path)} is reconciler's own: {advice}"
+            return f"{field_text('native', *path)} is reconciler's own: {advice}"
     for name, only in (("apiVersion", "batch/v1"), ("kind", "Job")):
         if native.get(name, only) != only:
-            return f"{_text('native', name)} is {only}, and nothing else"
+            return f"{field_text('native', name)} is {only}, and nothing else"
     return ""
 
 
@@ -174,9 +173,9 @@ def _own_mark(job: Mapping[str, Any], field: str) -> str:
                 if field == "job" and name == MANAGED_BY_LABEL:
                     continue  # Each rendered chart has it, and `spec_of` leaves it out.
                 if str(name).startswith(_OWN_PREFIXES):
-                    return f"{_text(field, *place, kind, name)} is reconciler's own, or the cluster's"
+                    return f"{field_text(field, *place, kind, name)} is reconciler's own, or the cluster's"
                 if field == "native" and name == QUEUE_LABEL:
-                    return f"{_text('native', *place, kind, name)}: write `queue`"
+                    return f"{field_text('native', *place, kind, name)}: write `queue`"
     return ""
 
 
@@ -193,10 +192,6 @@ def _job_fault(job: Mapping[str, Any]) -> str:
     if at(job, "spec", "suspend") is True and QUEUE_LABEL not in mapping(job, "metadata", "labels"):
         return f"the Job is suspended, and no queue starts it: write `queue`, or the label {QUEUE_LABEL}"
     return _own_mark({"metadata": job.get("metadata", {})}, "job")
-
-
-def _text(*path: str) -> str:
-    return path_text(("config", *path))
 
 
 def _containers(job: Mapping[str, Any]) -> list[Any]:

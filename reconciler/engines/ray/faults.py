@@ -6,8 +6,7 @@ from typing import Any
 
 from reconciler.engines.port import Config
 from reconciler.engines.ray.submission import entrypoint_of
-from reconciler.engines.texts import LONGEST_ARGUMENT_BYTES, text_fault
-from reconciler.model.config_paths import path_text
+from reconciler.engines.texts import LONGEST_ARGUMENT_BYTES, field_text, text_fault
 
 _OWN_FIELDS: Mapping[str, str] = {
     "entrypoint": "write `command` or `script`",
@@ -79,26 +78,26 @@ def _env_faults(env: Mapping[str, Any]) -> Iterator[str]:
     for name, value in env.items():
         if not isinstance(value, str):
             yield (
-                f"{_text('env', name)}: Ray shows the variables of a job to whoever can read it, so a secret can't be "
-                "one: let the job read the secret itself, such as from a file of the nodes or from a service of "
-                "secrets, and give the job the name of the secret"
+                f"{field_text('env', name)}: Ray shows the variables of a job to whoever can read it, so a secret "
+                "can't be one: let the job read the secret itself, such as from a file of the nodes or from a service "
+                "of secrets, and give the job the name of the secret"
             )
 
 
 def _runtime_env_faults(environment: Mapping[str, Any]) -> Iterator[str]:
     for name in environment:
         if name in _ELSEWHERE:
-            yield f"{_text('runtime_env', name)}: {_ELSEWHERE[name]}"
+            yield f"{field_text('runtime_env', name)}: {_ELSEWHERE[name]}"
     for name, advice in _FILES_OF_A_CLIENT.items():
         value = environment.get(name)
         packages = value.get("packages") if isinstance(value, Mapping) else value
         if isinstance(packages, str) and (name != "conda" or packages.endswith((".yaml", ".yml"))):
-            yield f"{_text('runtime_env', name)}: a file of this machine is not read: {advice}"
+            yield f"{field_text('runtime_env', name)}: a file of this machine is not read: {advice}"
     modules = environment.get("py_modules", ())
     for number, module in enumerate(modules if isinstance(modules, list) else ()):
         if not isinstance(module, str) or not module.startswith(_REMOTE):
             yield (
-                f"{_text('runtime_env', 'py_modules', number)}: {module} is not uploaded: put it into "
+                f"{field_text('runtime_env', 'py_modules', number)}: {module} is not uploaded: put it into "
                 "`working_dir`, whose modules can be imported, or name a URI that Ray knows"
             )
 
@@ -106,16 +105,16 @@ def _runtime_env_faults(environment: Mapping[str, Any]) -> Iterator[str]:
 def _native_faults(native: Mapping[str, Any]) -> Iterator[str]:
     for name in native:
         if name in _OWN_FIELDS:
-            yield f"{_text('native', name)} is reconciler's own: {_OWN_FIELDS[name]}"
+            yield f"{field_text('native', name)} is reconciler's own: {_OWN_FIELDS[name]}"
     metadata = native.get("metadata", {})
     if not isinstance(metadata, Mapping):
         yield "config.native.metadata: expected a mapping"
         return
     for name, value in metadata.items():
         if name.startswith(_OWN_METADATA):
-            yield f"{_text('native', 'metadata', name)} is reconciler's own, or Ray's"
+            yield f"{field_text('native', 'metadata', name)} is reconciler's own, or Ray's"
         if not isinstance(value, str):
-            yield f"{_text('native', 'metadata', name)}: expected text"
+            yield f"{field_text('native', 'metadata', name)}: expected text"
 
 
 def _size_faults(config: Mapping[str, Any]) -> Iterator[str]:
@@ -130,7 +129,3 @@ def _size_faults(config: Mapping[str, Any]) -> Iterator[str]:
     size_bytes = len(json.dumps(config.get("runtime_env", {}))) + len(json.dumps(config.get("env", {})))
     if size_bytes > LONGEST_ARGUMENT_BYTES:
         yield f"runtime_env and env have {size_bytes} bytes, and Linux takes {LONGEST_ARGUMENT_BYTES}: leave out some"
-
-
-def _text(*path: str | int) -> str:
-    return path_text(("config", *path))

@@ -7,8 +7,7 @@ from reconciler.engines.port import Config
 from reconciler.engines.slurm.scripts import foreign_line, is_heterogeneous, options_of
 from reconciler.engines.slurm.settings import Settings
 from reconciler.engines.slurm.submission import asked_array, native_of
-from reconciler.engines.texts import text_fault
-from reconciler.model.config_paths import path_text
+from reconciler.engines.texts import field_text, text_fault
 
 _NAMES = "each run has its own"
 _OWN_OPTIONS: Mapping[str, str] = {
@@ -75,7 +74,9 @@ def secrets_fault(config: Mapping[str, Any], settings: Settings) -> str:
     names = [name for name, value in config.get("env", {}).items() if not isinstance(value, str)]
     if not names or settings.secrets:
         return ""
-    return f"{_text('env', names[0])}: no folder of secrets is known: name the one on the cluster with target.secrets"
+    return (
+        f"{field_text('env', names[0])}: no folder of secrets is known: name the one on the cluster with target.secrets"
+    )
 
 
 def unheard_options(config: Config) -> Iterator[tuple[int, str, str]]:
@@ -100,7 +101,7 @@ def _word_faults(config: Mapping[str, Any]) -> Iterator[str]:
         yield "config.command has no program: its first text is empty"
     for name in config.get("env", {}):
         if name.startswith(_VARIABLES_OF_SLURM):
-            yield f"{_text('env', name)}: the variables of Slurm are set by Slurm itself"
+            yield f"{field_text('env', name)}: the variables of Slurm are set by Slurm itself"
     if fault := text_fault(config):
         yield fault
 
@@ -109,9 +110,9 @@ def _native_faults(config: Mapping[str, Any]) -> Iterator[str]:
     native = config.get("native", {})
     for name in native:
         if own := _abbreviated(name, _OWN_OPTIONS):
-            yield f"{_text('native', name)} is reconciler's own: {_OWN_OPTIONS[own]}"
+            yield f"{field_text('native', name)} is reconciler's own: {_OWN_OPTIONS[own]}"
         if refused := _abbreviated(name, _REFUSED_OPTIONS):
-            yield f"{_text('native', name)} can't be used: {_REFUSED_OPTIONS[refused]}"
+            yield f"{field_text('native', name)} can't be used: {_REFUSED_OPTIONS[refused]}"
     if "gres" in native_of(config) and ("gpu" in config or "gpu" in config.get("resources", {})):
         yield "config.native.gres and `gpu` are one option: write gres alone, such as gpu:2,shard:1"
 
@@ -127,10 +128,6 @@ def _script_faults(config: Mapping[str, Any]) -> Iterator[str]:
         if refused and refused not in _HARMLESS_IN_A_SCRIPT:
             why = _REFUSED_OPTIONS[refused]
             yield f"config.script: line {option.line}: --{option.name} can't be used: {why}"
-
-
-def _text(*path: str) -> str:
-    return path_text(("config", *path))
 
 
 def _abbreviated(name: str, options: Mapping[str, str]) -> str:

@@ -214,11 +214,11 @@ class Sending:
         """
         by_id = {key.partition(" ")[0]: key for key in keys}
         failed = self._release(list(by_id))
-        lines = (f"update JobId={number} Comment={key.partition(' ')[2]}\n" for number, key in by_id.items())
-        released = "".join(line for line, number in zip(lines, by_id, strict=True) if failed[number] is None)
-        if released:
+        comments = {number: key.partition(" ")[2] for number, key in by_id.items() if failed[number] is None}
+        if comments:
+            notes = "".join(f"update JobId={number} Comment={comment}\n" for number, comment in comments.items())
             with suppress(EngineError):
-                self._commands.run(["scontrol"], released)
+                self._commands.run(["scontrol"], notes)
         return {key: failed[number] for number, key in by_id.items()}
 
     def _release(self, ids: Sequence[str]) -> dict[str, tuple[Failure, str] | None]:
